@@ -1,0 +1,117 @@
+use std::{fmt, str::FromStr};
+
+use diagnostics::{Code, Diagnostic, excerpt};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What computes.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+    /// An Apple GPU.
+    Metal,
+}
+
+impl FromStr for Backend {
+    type Err = Diagnostic;
+    fn from_str(text: &str) -> Result<Self, Diagnostic> {
+        match text {
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda),
+            "metal" => Ok(Self::Metal),
+            _ => Err(Diagnostic::new(
+                Code::InvalidBackend,
+                format!("not a backend: \"{}\"", excerpt(text, 40)),
+            )
+            .hint("use `cpu`, `cuda` or `metal`")),
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::Metal => "metal",
+        })
+    }
+}
+
+/// One device of a node: `CPU-0`, `GPU-1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceId {
+    /// The processor; its index is always 0.
+    Cpu(u16),
+    /// A GPU by its index.
+    Gpu(u16),
+}
+
+string_schema!(DeviceId, "CPU-0");
+
+impl FromStr for DeviceId {
+    type Err = Diagnostic;
+    fn from_str(text: &str) -> Result<Self, Diagnostic> {
+        let parsed = text.split_once('-').and_then(|(kind, index)| {
+            // `parse` alone would take a sign.
+            let digits = index.bytes().all(|b| b.is_ascii_digit());
+            let index = index.parse().ok().filter(|_| digits)?;
+            match kind.to_ascii_uppercase().as_str() {
+                "CPU" => Some(Self::Cpu(index)),
+                "GPU" => Some(Self::Gpu(index)),
+                _ => None,
+            }
+        });
+        parsed.ok_or_else(|| {
+            Diagnostic::new(
+                Code::InvalidDevice,
+                format!("not a device: \"{}\"", excerpt(text, 40)),
+            )
+            .hint("a device is `CPU-0` or `GPU-` and its index")
+        })
+    }
+}
+
+impl TryFrom<String> for DeviceId {
+    type Error = Diagnostic;
+    fn try_from(text: String) -> Result<Self, Diagnostic> {
+        text.parse()
+    }
+}
+
+impl From<DeviceId> for String {
+    fn from(device: DeviceId) -> Self {
+        device.to_string()
+    }
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu(index) => write!(f, "CPU-{index}"),
+            Self::Gpu(index) => write!(f, "GPU-{index}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_print_as_they_parse() {
+        for text in ["CPU-0", "GPU-0", "GPU-15"] {
+            assert_eq!(text.parse::<DeviceId>().unwrap().to_string(), text);
+        }
+        for bad in ["", "CPU", "CPU-", "GPU--1", "GPU-+1", "TPU-0", "GPU-99999"] {
+            assert!(bad.parse::<DeviceId>().is_err(), "{bad}");
+        }
+    }
+}

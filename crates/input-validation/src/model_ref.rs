@@ -1,0 +1,146 @@
+use std::{fmt, str::FromStr};
+
+use diagnostics::{Code, Diagnostic, excerpt};
+use serde::{Deserialize, Serialize};
+
+/// Where a model comes from. It prints in the form it is written in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ModelRef {
+    /// `builtin:haiku`: shipped with rbee. `variant` chooses a weight type: `builtin:haiku@q8_0`.
+    Builtin {
+        /// Name of the model.
+        name: String,
+        /// Weight type, when not the default.
+        variant: Option<String>,
+    },
+    /// `file:/abs/model.gguf` or `file:/abs/folder`: on the node's own disk.
+    File(String),
+    /// `mock:key=value,…`: the mock engine with its settings; for tests and benches.
+    Mock(String),
+}
+
+fn is_word(text: &str, extra: &str) -> bool {
+    (1..=200).contains(&text.len())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_' || extra.contains(c))
+}
+
+fn is_safe_path(path: &str) -> bool {
+    path.len() > 1
+        && path.len() <= 4096
+        && path.starts_with('/')
+        && !path.chars().any(char::is_control)
+        && !path.split('/').any(|part| part == "..")
+}
+
+string_schema!(ModelRef, "builtin:haiku");
+
+impl FromStr for ModelRef {
+    type Err = Diagnostic;
+    fn from_str(text: &str) -> Result<Self, Diagnostic> {
+        let parsed = text
+            .split_once(':')
+            .and_then(|(vendor, rest)| match vendor {
+                "builtin" => {
+                    let (name, variant) = match rest.split_once('@') {
+                        Some((name, variant)) => (name, Some(variant)),
+                        None => (rest, None),
+                    };
+                    (is_word(name, "") && variant.is_none_or(|v| is_word(v, ""))).then(|| {
+                        Self::Builtin {
+                            name: name.to_owned(),
+                            variant: variant.map(str::to_owned),
+                        }
+                    })
+                }
+                "file" => is_safe_path(rest).then(|| Self::File(rest.to_owned())),
+                "mock" => is_word(rest, "=,.").then(|| Self::Mock(rest.to_owned())),
+                _ => None,
+            });
+        parsed.ok_or_else(|| {
+            Diagnostic::new(
+                Code::InvalidModelRef,
+                format!("not a model reference: \"{}\"", excerpt(text, 120)),
+            )
+            .hint("use `builtin:haiku` or `file:/absolute/path/model.gguf`")
+        })
+    }
+}
+
+impl TryFrom<String> for ModelRef {
+    type Error = Diagnostic;
+    fn try_from(text: String) -> Result<Self, Diagnostic> {
+        text.parse()
+    }
+}
+
+impl From<ModelRef> for String {
+    fn from(model: ModelRef) -> Self {
+        model.to_string()
+    }
+}
+
+impl fmt::Display for ModelRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Builtin {
+                name,
+                variant: None,
+            } => write!(f, "builtin:{name}"),
+            Self::Builtin {
+                name,
+                variant: Some(variant),
+            } => write!(f, "builtin:{name}@{variant}"),
+            Self::File(path) => write!(f, "file:{path}"),
+            Self::Mock(settings) => write!(f, "mock:{settings}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn references_print_as_they_parse() {
+        for text in [
+            "builtin:haiku",
+            "builtin:haiku@q8_0",
+            "file:/models/a b.gguf",
+            "mock:tokens_per_second=50,load_ms=10",
+        ] {
+            assert_eq!(text.parse::<ModelRef>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn references_that_must_be_refused() {
+        for bad in [
+            "",
+            "haiku",
+            "builtin:",
+            "builtin:../x",
+            "builtin:haiku@",
+            "file:relative.gguf",
+            "file:/a/../b",
+            "file:/a\nb",
+            "mock:$(x)",
+            "ftp:x",
+        ] {
+            let error = bad.parse::<ModelRef>().unwrap_err();
+            assert_eq!(error.code, Code::InvalidModelRef, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_refused_or_prints_back(text in "(builtin|file|mock|x):.{0,40}") {
+            if let Ok(model) = text.parse::<ModelRef>() {
+                prop_assert_eq!(model.to_string(), text);
+            }
+        }
+    }
+}
