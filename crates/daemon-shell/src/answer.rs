@@ -1,0 +1,160 @@
+use std::str::FromStr;
+
+use axum::{
+    Json,
+    body::to_bytes,
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    response::{IntoResponse, Response},
+};
+use diagnostics::{Code, Diagnostic, ErrorBody, excerpt};
+use http::{HeaderValue, StatusCode, header, request::Parts};
+use serde::de::DeserializeOwned;
+
+/// An error as the HTTP answer it becomes: the code's status and the one error body.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer(pub Diagnostic);
+
+impl<E: Into<Diagnostic>> From<E> for Answer {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.code.http_status())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if status.is_server_error() {
+            tracing::warn!(code = %self.0.code, message = %self.0.message, "answered an error");
+        }
+        let retry_after = self
+            .0
+            .details
+            .as_ref()
+            .and_then(|d| d.get("retry_after_seconds"))
+            .and_then(serde_json::Value::as_u64);
+        let mut response = (status, Json(ErrorBody::from(self.0))).into_response();
+        if let Some(seconds) = retry_after {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// A JSON body. Refused: another content type (415), a body over the limit (413), bytes
+/// that are not UTF-8 or not the JSON asked for (400, with line and column).
+#[derive(Debug, Clone)]
+pub struct JsonBody<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Answer;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Answer> {
+        let content_type = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("");
+        let essence = content_type.split(';').next().unwrap_or("").trim();
+        if !essence.eq_ignore_ascii_case("application/json") && !essence.ends_with("+json") {
+            return Err(Answer(
+                Diagnostic::new(
+                    Code::UnsupportedMediaType,
+                    format!("the body's type is \"{}\"", excerpt(content_type, 80)),
+                )
+                .hint("send JSON with `Content-Type: application/json`"),
+            ));
+        }
+        let limit = request
+            .extensions()
+            .get::<BodyLimit>()
+            .map_or(DEFAULT_BODY_LIMIT, |limit| limit.0);
+        let body = to_bytes(request.into_body(), limit)
+            .await
+            .map_err(|e| body_error(&e, limit))?;
+        parse(&body).map(Self).map_err(Answer)
+    }
+}
+
+/// The limit that [`crate::finish`] sets on bodies, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyLimit(pub usize);
+
+const DEFAULT_BODY_LIMIT: usize = 1 << 20;
+
+fn body_error(error: &axum::Error, limit: usize) -> Answer {
+    let over = std::error::Error::source(error)
+        .is_some_and(|source| source.to_string().contains("length limit"));
+    Answer(if over {
+        Diagnostic::new(
+            Code::BodyTooLarge,
+            format!("the body is larger than {limit} bytes"),
+        )
+        .detail("limit_bytes", limit)
+    } else {
+        Diagnostic::new(Code::InvalidRequest, "the body broke off")
+    })
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Diagnostic> {
+    let text = std::str::from_utf8(body).map_err(|e| {
+        Diagnostic::new(
+            Code::InvalidRequest,
+            format!("the body is not UTF-8 at byte {}", e.valid_up_to()),
+        )
+    })?;
+    serde_json::from_str(text).map_err(|e| {
+        Diagnostic::new(
+            Code::InvalidRequest,
+            format!(
+                "the body is not the JSON expected: {}",
+                excerpt(&e.to_string(), 300)
+            ),
+        )
+        .detail("line", e.line())
+        .detail("column", e.column())
+    })
+}
+
+/// The query string.
+#[derive(Debug, Clone)]
+pub struct QueryArgs<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryArgs<T> {
+    type Rejection = Answer;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Answer> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Answer(Diagnostic::new(
+                Code::InvalidRequest,
+                format!(
+                    "the query is wrong: {}",
+                    excerpt(&rejection.body_text(), 300)
+                ),
+            ))),
+        }
+    }
+}
+
+/// The one parameter of a path.
+#[derive(Debug, Clone)]
+pub struct PathArg<T>(pub T);
+
+impl<T: FromStr<Err = Diagnostic>, S: Send + Sync> FromRequestParts<S> for PathArg<T> {
+    type Rejection = Answer;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Answer> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|e| {
+                Diagnostic::new(
+                    Code::InvalidRequest,
+                    format!("the path is wrong: {}", excerpt(&e.body_text(), 300)),
+                )
+            })?;
+        text.parse().map(Self).map_err(Answer)
+    }
+}

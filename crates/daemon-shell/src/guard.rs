@@ -1,0 +1,253 @@
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+};
+use diagnostics::{Code, Diagnostic, excerpt};
+use http::{HeaderMap, StatusCode, Uri, header};
+
+use crate::{Answer, Token, answer::BodyLimit};
+
+/// Asks for the bearer token on every route of `router`.
+pub fn require_token(router: Router, token: Arc<Token>) -> Router {
+    router.route_layer(middleware::from_fn(move |request: Request, next: Next| {
+        let token = token.clone();
+        async move {
+            match check_bearer(request.headers(), &token) {
+                Ok(()) => next.run(request).await,
+                Err(diagnostic) => Answer(diagnostic).into_response(),
+            }
+        }
+    }))
+}
+
+fn check_bearer(headers: &HeaderMap, token: &Token) -> Result<(), Diagnostic> {
+    let presented = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
+    match presented {
+        None | Some("") => Err(Diagnostic::new(
+            Code::MissingApiKey,
+            "this endpoint needs a key and none was sent",
+        )
+        .hint("send `Authorization: Bearer KEY`")),
+        Some(presented) if !token.matches(presented) => {
+            Err(Diagnostic::new(Code::InvalidApiKey, "the key is not valid")
+                .hint("check that the key belongs to this rbee"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Lets only programs of this machine in: a `Host` that is not a loopback name (or one of
+/// `extra_hosts`), as after DNS rebinding, and an `Origin` of a foreign page, are refused.
+pub fn loopback_only(router: Router, extra_hosts: Vec<String>) -> Router {
+    let extra_hosts = Arc::new(extra_hosts);
+    router.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let extra_hosts = extra_hosts.clone();
+        async move {
+            match check_local(request.headers(), request.uri(), &extra_hosts) {
+                Ok(()) => next.run(request).await,
+                Err(diagnostic) => Answer(diagnostic).into_response(),
+            }
+        }
+    }))
+}
+
+fn check_local(headers: &HeaderMap, uri: &Uri, extra: &[String]) -> Result<(), Diagnostic> {
+    let refuse = |what: &str, value: &str| {
+        Diagnostic::new(
+            Code::OriginForbidden,
+            format!(
+                "{what} \"{}\" may not use this endpoint",
+                excerpt(value, 120)
+            ),
+        )
+        .hint("call it as http://127.0.0.1 or http://localhost from this machine")
+    };
+    // HTTP/2 has the host in the URI instead of the header.
+    let host = headers
+        .get(header::HOST)
+        .map(|v| v.to_str().unwrap_or("?"))
+        .or_else(|| uri.authority().map(http::uri::Authority::as_str))
+        .unwrap_or("");
+    if !is_local(host, extra) {
+        return Err(refuse("the host", host));
+    }
+    if let Some(origin) = headers.get(header::ORIGIN) {
+        let origin = origin.to_str().unwrap_or("?");
+        let authority = origin.split_once("://").map_or("", |(_, rest)| rest);
+        if !is_local(authority, extra) {
+            return Err(refuse("the origin", origin));
+        }
+    }
+    Ok(())
+}
+
+fn is_local(authority: &str, extra: &[String]) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or(""),
+        None => authority.split(':').next().unwrap_or(""),
+    };
+    host.eq_ignore_ascii_case("localhost")
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
+        || extra.iter().any(|e| e.eq_ignore_ascii_case(host))
+}
+
+/// Completes a router: JSON answers for unknown routes and methods, and a limit on bodies.
+pub fn finish(router: Router, body_limit_bytes: usize) -> Router {
+    router
+        .fallback(|uri: Uri| async move {
+            Answer(Diagnostic::new(
+                Code::NotFound,
+                format!("there is nothing at {}", excerpt(uri.path(), 200)),
+            ))
+        })
+        .layer(middleware::from_fn(method_not_allowed))
+        .layer(middleware::from_fn(
+            move |mut request: Request, next: Next| {
+                request.extensions_mut().insert(BodyLimit(body_limit_bytes));
+                next.run(request)
+            },
+        ))
+        .layer(DefaultBodyLimit::max(body_limit_bytes))
+}
+
+async fn method_not_allowed(request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let response = next.run(request).await;
+    if response.status() != StatusCode::METHOD_NOT_ALLOWED {
+        return response;
+    }
+    let allow = response.headers().get(header::ALLOW).cloned();
+    let mut answer = Answer(Diagnostic::new(
+        Code::MethodNotAllowed,
+        format!("{method} is not possible on {}", excerpt(&path, 200)),
+    ))
+    .into_response();
+    if let Some(allow) = allow {
+        answer.headers_mut().insert(header::ALLOW, allow);
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::JsonBody;
+    use axum::{body::Body, routing::post};
+    use http::Request as HttpRequest;
+    use tower::ServiceExt as _;
+
+    fn app() -> Router {
+        let routes = Router::new().route(
+            "/x",
+            post(|JsonBody(v): JsonBody<Vec<u8>>| async move { format!("{}", v.len()) }),
+        );
+        finish(loopback_only(routes, vec![]), 64)
+    }
+
+    async fn status(request: HttpRequest<Body>) -> (u16, String) {
+        let response = app().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), 4096)
+            .await
+            .unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    fn json(body: impl Into<Body>) -> HttpRequest<Body> {
+        HttpRequest::post("/x")
+            .header("host", "127.0.0.1:1")
+            .header("content-type", "application/json")
+            .body(body.into())
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_bad_body_has_its_status_and_code() {
+        assert_eq!(status(json("[1,2]")).await, (200, "2".into()));
+        for (body, expected, code) in [
+            (b"[1,".to_vec(), 400, "INVALID_REQUEST"),
+            (b"{}".to_vec(), 400, "INVALID_REQUEST"),
+            (b"[\xff]".to_vec(), 400, "INVALID_REQUEST"),
+            (vec![b' '; 65], 413, "BODY_TOO_LARGE"),
+        ] {
+            let (status, text) = status(json(body)).await;
+            assert_eq!(status, expected, "{text}");
+            assert!(text.contains(code), "{text}");
+        }
+        let mut other = json("[1]");
+        other.headers_mut().remove("content-type");
+        assert_eq!(status(other).await.0, 415);
+    }
+
+    #[tokio::test]
+    async fn foreign_hosts_and_pages_stay_out() {
+        for (header, value, expected) in [
+            ("host", "localhost:8500", 200),
+            ("host", "[::1]:8500", 200),
+            ("host", "evil.example:8500", 403),
+            ("host", "127.0.0.1.evil.example", 403),
+            ("origin", "https://evil.example", 403),
+            ("origin", "null", 403),
+            ("origin", "http://localhost:3000", 200),
+        ] {
+            let mut request = json("[1]");
+            request.headers_mut().insert(header, value.parse().unwrap());
+            assert_eq!(status(request).await.0, expected, "{header}: {value}");
+        }
+    }
+
+    #[tokio::test]
+    async fn unknown_routes_and_methods_answer_in_the_one_shape() {
+        let get = HttpRequest::get("/x").header("host", "localhost");
+        let (code, text) = status(get.body(Body::empty()).unwrap()).await;
+        assert_eq!(code, 405);
+        assert!(text.contains("METHOD_NOT_ALLOWED"), "{text}");
+        let get = HttpRequest::get("/y%1b").header("host", "localhost");
+        let (code, text) = status(get.body(Body::empty()).unwrap()).await;
+        assert_eq!(code, 404);
+        assert!(text.contains("NOT_FOUND"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_wrong_key_is_not_a_missing_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let token = Token::load_or_create(&dir.path().join("t")).unwrap();
+        let app = require_token(
+            Router::new().route("/x", post(|| async { "in" })),
+            Arc::new(token.clone()),
+        );
+        for (value, expected, code) in [
+            (None, 401, "MISSING_API_KEY"),
+            (Some("Bearer nope".to_owned()), 401, "INVALID_API_KEY"),
+            (Some(format!("Bearer {}", token.expose())), 200, "in"),
+            (Some(format!("bearer {}", token.expose())), 200, "in"),
+        ] {
+            let mut request = HttpRequest::post("/x");
+            if let Some(value) = value {
+                request = request.header("authorization", value);
+            }
+            let response = app
+                .clone()
+                .oneshot(request.body(Body::empty()).unwrap())
+                .await
+                .unwrap();
+            assert_eq!(response.status().as_u16(), expected);
+            let body = axum::body::to_bytes(response.into_body(), 4096)
+                .await
+                .unwrap();
+            assert!(String::from_utf8_lossy(&body).contains(code));
+        }
+    }
+}

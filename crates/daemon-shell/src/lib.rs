@@ -1,0 +1,24 @@
+//! What every daemon does at its edge: state folders, tokens, guards, error answers, event
+//! streams, processes it answers for, and logging. No decision of the product is made here.
+
+mod answer;
+mod guard;
+mod home;
+mod lock;
+mod log;
+mod process;
+mod record;
+mod serve;
+mod sse;
+mod token;
+
+pub use answer::{Answer, JsonBody, PathArg, QueryArgs};
+pub use guard::{finish, loopback_only, require_token};
+pub use home::{Home, write_atomically};
+pub use lock::FileLock;
+pub use log::init_logging;
+pub use process::{ProcessIdentity, Signal};
+pub use record::DaemonRecord;
+pub use serve::{bind, serve, termination};
+pub use sse::event_stream;
+pub use token::Token;

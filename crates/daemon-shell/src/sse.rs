@@ -1,0 +1,74 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, Bytes},
+    response::Response,
+};
+use futures_util::Stream;
+use http::{HeaderValue, header};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// Silence after which a comment is sent, so that proxies and clients see a living stream.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// An answer of type `text/event-stream` made of already encoded events.
+pub fn event_stream<S>(events: S) -> Response
+where
+    S: Stream<Item = Bytes> + Send + 'static,
+{
+    let body = Body::from_stream(KeptAlive {
+        events: Box::pin(events),
+        silence: Box::pin(sleep(KEEP_ALIVE)),
+    });
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx would otherwise collect the tokens.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+struct KeptAlive<S> {
+    events: Pin<Box<S>>,
+    silence: Pin<Box<Sleep>>,
+}
+
+impl<S: Stream<Item = Bytes>> Stream for KeptAlive<S> {
+    type Item = Result<Bytes, std::convert::Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = match self.events.as_mut().poll_next(cx) {
+            Poll::Ready(event) => Poll::Ready(event.map(Ok)),
+            Poll::Pending => match self.silence.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(Some(Ok(Bytes::from_static(b": keep-alive\n\n")))),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        self.silence.as_mut().reset(Instant::now() + KEEP_ALIVE);
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::{StreamExt as _, stream};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_stream_shows_that_it_lives() {
+        let events = stream::once(async { Bytes::from_static(b"data: 1\n\n") })
+            .chain(stream::pending::<Bytes>());
+        let mut body = event_stream(events).into_body().into_data_stream();
+        assert_eq!(body.next().await.unwrap().unwrap(), "data: 1\n\n");
+        assert_eq!(body.next().await.unwrap().unwrap(), ": keep-alive\n\n");
+        assert_eq!(body.next().await.unwrap().unwrap(), ": keep-alive\n\n");
+    }
+}
