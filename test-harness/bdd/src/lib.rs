@@ -1,0 +1,33 @@
+//! What every feature file's test target is made of: the [`World`], the runner, and the
+//! shared step vocabulary. A crate that owns a feature has a test target named `bdd`:
+//!
+//! ```ignore
+//! #[tokio::main]
+//! async fn main() -> std::process::ExitCode {
+//!     bdd::run(&["030-queen-worker-registry"]).await
+//! }
+//! ```
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::missing_panics_doc,
+    clippy::needless_pass_by_value,
+    clippy::needless_pass_by_ref_mut,
+    reason = "test code: a step fails by panicking"
+)]
+
+mod http;
+mod processes;
+mod runner;
+mod steps;
+mod wait;
+mod world;
+
+pub use http::{Answer, SseEvent};
+pub use processes::{Finished, Running, binary, family};
+pub use runner::run;
+pub use wait::{eventually, within};
+pub use world::World;

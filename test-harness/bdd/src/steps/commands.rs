@@ -1,0 +1,182 @@
+use std::time::Duration;
+
+use cucumber::{given, then, when};
+use daemon_shell::Signal;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::{World, eventually};
+
+pub(super) fn link() {}
+
+#[given(regex = r"^the environment variable (\w+) is `(.*)`$")]
+fn environment(world: &mut World, name: String, value: String) {
+    let value = world.fill(&value);
+    world.environment.push((name, value));
+}
+
+#[given(regex = r"^I ran `(.*)`$")]
+async fn ran(world: &mut World, line: String) {
+    let finished = world.run(&line).await.clone();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+}
+
+#[when(regex = r"^I run `(.*)`$")]
+async fn run(world: &mut World, line: String) {
+    world.run(&line).await;
+}
+
+#[when(regex = r"^I run `(.*)` with the input$")]
+async fn run_with_input(world: &mut World, line: String, step: &cucumber::gherkin::Step) {
+    let mut running = world.start(&line);
+    let input = step.docstring.clone().unwrap_or_default();
+    let mut stdin = running.take_stdin().unwrap();
+    // A program that refuses its arguments ends without reading.
+    let _ = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    world.finished = Some(running.finish(Duration::from_secs(60)).await);
+}
+
+#[given(regex = r"^I started `(.*)` as (\w+)$")]
+#[when(regex = r"^I start `(.*)` as (\w+)$")]
+fn start(world: &mut World, line: String, name: String) {
+    let running = world.start(&line);
+    world.running.insert(name, running);
+}
+
+#[when(regex = r"^(\w+) has printed `(.*)`$")]
+#[then(regex = r"^(\w+) prints `(.*)`$")]
+async fn printed(world: &mut World, name: String, text: String) {
+    let running = &world.running[&name];
+    eventually(Duration::from_secs(30), || async {
+        let (out, err) = (running.stdout(), running.stderr());
+        if out.contains(&text) || err.contains(&text) {
+            Ok(())
+        } else {
+            Err(format!("no `{text}` in\nstdout: {out}\nstderr: {err}"))
+        }
+    })
+    .await;
+}
+
+#[when(regex = r"^(\w+) has printed something to stdout$")]
+async fn printed_something(world: &mut World, name: String) {
+    let running = &world.running[&name];
+    eventually(Duration::from_secs(30), || async {
+        if running.stdout().trim().is_empty() {
+            Err(format!("nothing on stdout; stderr: {}", running.stderr()))
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+}
+
+#[when(regex = r"^(\w+) gets (SIGTERM|SIGINT|SIGKILL)$")]
+fn sends_signal(world: &mut World, name: String, signal: String) {
+    world.running[&name].signal(match signal.as_str() {
+        "SIGTERM" => Signal::Term,
+        "SIGINT" => Signal::Int,
+        _ => Signal::Kill,
+    });
+}
+
+#[when(regex = r"^(\w+) has ended$")]
+#[then(regex = r"^(\w+) ends$")]
+async fn ends(world: &mut World, name: String) {
+    let running = world.running.remove(&name).expect("a command of that name");
+    world.finished = Some(running.finish(Duration::from_secs(60)).await);
+}
+
+#[then(regex = r"^(\w+) ends within (\d+) s(?:econds?)?$")]
+async fn ends_within(world: &mut World, name: String, seconds: u64) {
+    let running = world.running.remove(&name).expect("a command of that name");
+    world.finished = Some(running.finish(Duration::from_secs(seconds)).await);
+}
+
+#[then(regex = r"^the exit code is (\d+)$")]
+fn exit_code(world: &mut World, code: i32) {
+    let last = world.last();
+    assert_eq!(last.code, Some(code), "{last:#?}");
+}
+
+#[then(regex = r"^(stdout|stderr) contains `(.*)`$")]
+fn contains(world: &mut World, stream: String, text: String) {
+    let text = world.fill(&text);
+    let output = stream_of(world, &stream);
+    assert!(
+        output.contains(&text),
+        "no `{text}` in:\n{output}\n{:#?}",
+        world.last()
+    );
+}
+
+#[then(regex = r"^(stdout|stderr) does not contain `(.*)`$")]
+fn contains_not(world: &mut World, stream: String, text: String) {
+    let output = stream_of(world, &stream);
+    assert!(!output.contains(&text), "`{text}` in:\n{output}");
+}
+
+#[then(regex = r"^(stdout|stderr) is empty$")]
+fn is_empty(world: &mut World, stream: String) {
+    assert_eq!(stream_of(world, &stream), "", "{:#?}", world.last());
+}
+
+#[then(regex = r"^(stdout|stderr) is not empty$")]
+fn is_not_empty(world: &mut World, stream: String) {
+    assert!(
+        !stream_of(world, &stream).trim().is_empty(),
+        "{:#?}",
+        world.last()
+    );
+}
+
+#[then(regex = r"^the error is `(.*)`$")]
+fn error_is(world: &mut World, text: String) {
+    let text = world.fill(&text);
+    let stderr = &world.last().stderr;
+    let error = stderr.lines().find(|l| l.starts_with("error: "));
+    assert!(
+        error.is_some_and(|e| e.contains(&text)),
+        "no error with `{text}` in:\n{stderr}"
+    );
+}
+
+#[then(regex = r"^the error hints `(.*)`$")]
+fn error_hints(world: &mut World, text: String) {
+    let stderr = &world.last().stderr;
+    let hint = stderr.split("\n\nhint: ").nth(1);
+    assert!(
+        hint.is_some_and(|h| h.contains(&text)),
+        "no hint with `{text}` in:\n{stderr}"
+    );
+}
+
+#[then(regex = r"^stdout is (\d+) JSON documents?$")]
+fn json_documents(world: &mut World, count: usize) {
+    let documents: Vec<serde_json::Value> =
+        serde_json::Deserializer::from_str(&world.last().stdout)
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .unwrap_or_else(|e| panic!("{e}: {}", world.last().stdout));
+    assert_eq!(documents.len(), count);
+}
+
+#[then(regex = r"^the output equals the output noted as (\w+)$")]
+fn equals_noted(world: &mut World, name: String) {
+    assert_eq!(world.last().stdout, world.noted[&name]);
+}
+
+#[when(regex = r"^I note the output as (\w+)$")]
+fn note_output(world: &mut World, name: String) {
+    let output = world.last().stdout.clone();
+    world.noted.insert(name, output);
+}
+
+fn stream_of<'a>(world: &'a World, name: &str) -> &'a str {
+    let last = world.last();
+    if name == "stdout" {
+        &last.stdout
+    } else {
+        &last.stderr
+    }
+}

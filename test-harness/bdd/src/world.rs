@@ -1,0 +1,195 @@
+use std::{
+    any::{Any, TypeId},
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use daemon_shell::{DaemonRecord, ProcessIdentity, Token};
+use queen_contract::QueenClient;
+use tempfile::TempDir;
+use tokio::{process::Command, task::JoinSet};
+
+use crate::{Answer, Finished, Running, binary, eventually, processes::Family};
+
+/// Longest a command in the foreground may take.
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+
+/// The state of one scenario: a home of its own, its processes, and what was seen last.
+/// Crates keep their own state in it by type ([`World::get`]).
+#[derive(Debug, cucumber::World)]
+#[world(init = Self::new)]
+pub struct World {
+    dir: TempDir,
+    family: Family,
+    /// The last command that ended.
+    pub finished: Option<Finished>,
+    /// Commands in the background, by name.
+    pub running: HashMap<String, Running>,
+    /// The last HTTP answer.
+    pub answer: Option<Answer>,
+    /// Values that steps remember for later steps, by name.
+    pub noted: HashMap<String, String>,
+    /// Extra environment for the commands of this scenario.
+    pub environment: Vec<(String, String)>,
+    tasks: JoinSet<()>,
+    extensions: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::Builder::new()
+                .prefix("rbee-bdd-")
+                .tempdir()
+                .unwrap(),
+            family: Family::new(),
+            finished: None,
+            running: HashMap::new(),
+            answer: None,
+            noted: HashMap::new(),
+            environment: Vec::new(),
+            tasks: JoinSet::new(),
+            extensions: HashMap::new(),
+        }
+    }
+
+    /// A crate's own state of this type, made on first use.
+    pub fn get<T: Any + Send + Sync + Default>(&mut self) -> &mut T {
+        self.extensions
+            .entry(TypeId::of::<T>())
+            .or_insert_with(|| Box::new(T::default()))
+            .downcast_mut()
+            .unwrap()
+    }
+
+    /// A folder of this scenario; gone at its end.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// `RBEE_HOME` of this scenario.
+    pub fn home(&self) -> PathBuf {
+        self.dir().join("home")
+    }
+
+    /// Runs a task of the scenario. A panic in it fails the scenario at its end.
+    pub fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// Fails when a task of the scenario panicked.
+    pub(crate) async fn check_tasks(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            ended.expect("a task of this scenario failed");
+        }
+        self.tasks.shutdown().await;
+    }
+
+    /// A command of one of the project's programs: this scenario's home, any free port.
+    pub fn command(&self, program: &str, args: &[String]) -> Command {
+        let mut command = Command::new(binary(program));
+        command
+            .args(args)
+            .current_dir(self.dir())
+            .env("RBEE_HOME", self.home())
+            .env("RBEE_QUEEN_PORT", "0")
+            .env("RBEE_HIVE_PORT", "0")
+            .env("RBEE_WORKER_PORTS", "0")
+            .env("NO_COLOR", "1")
+            .env_remove("RBEE_QUEEN_URL")
+            .envs(self.environment.iter().cloned());
+        self.family.adopt(&mut command);
+        command
+    }
+
+    /// What every program of this scenario inherits, for those that are started otherwise.
+    pub fn inherited(&self) -> BTreeMap<String, String> {
+        let (name, value) = self.family.variable();
+        let mut all: BTreeMap<String, String> = self.environment.iter().cloned().collect();
+        all.insert(name.to_owned(), value.to_owned());
+        all
+    }
+
+    /// Runs a command line to its end.
+    pub async fn run(&mut self, line: &str) -> &Finished {
+        let running = self.start(line);
+        self.finished = Some(running.finish(COMMAND_LIMIT).await);
+        self.finished.as_ref().unwrap()
+    }
+
+    /// Starts a command line.
+    pub fn start(&self, line: &str) -> Running {
+        let words = shell_words::split(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        let (program, args) = words.split_first().expect("a command line");
+        let args: Vec<String> = args.iter().map(|a| self.fill(a)).collect();
+        Running::start(&mut self.command(program, &args))
+    }
+
+    /// Text with `{home}`, `{dir}` and every noted `{name}` filled in.
+    pub fn fill(&self, text: &str) -> String {
+        let mut text = text
+            .replace("{home}", &self.home().to_string_lossy())
+            .replace("{dir}", &self.dir().to_string_lossy());
+        for (name, value) in &self.noted {
+            text = text.replace(&format!("{{{name}}}"), value);
+        }
+        text
+    }
+
+    /// The command that ended last.
+    pub fn last(&self) -> &Finished {
+        self.finished.as_ref().expect("no command was run")
+    }
+
+    /// The HTTP answer that came last.
+    pub fn last_answer(&self) -> &Answer {
+        self.answer.as_ref().expect("no HTTP call was made")
+    }
+
+    /// The record of a living daemon (`queen`, `hive`) of this home.
+    pub fn daemon(&self, name: &str) -> Option<DaemonRecord> {
+        DaemonRecord::read_alive(&self.home().join(format!("run/{name}.json"))).unwrap()
+    }
+
+    /// The record of a daemon, once it is there.
+    pub async fn await_daemon(&self, name: &str) -> DaemonRecord {
+        eventually(Duration::from_secs(20), || async {
+            self.daemon(name).ok_or(format!("no {name} runs here"))
+        })
+        .await
+    }
+
+    /// A client of this home's queen, with the control token.
+    pub fn queen(&self) -> QueenClient {
+        let record = self.daemon("queen").expect("no queen runs here");
+        let token = Token::load(&self.home().join("keys/queen.token")).unwrap();
+        QueenClient::new(&record.url, Some(token.expose().to_owned())).unwrap()
+    }
+
+    /// Processes of this scenario that live, with their command lines.
+    pub fn processes(&self) -> HashMap<ProcessIdentity, String> {
+        self.family.members()
+    }
+
+    /// The living processes of one program.
+    pub fn processes_of(&self, program: &str) -> Vec<ProcessIdentity> {
+        let path = binary(program);
+        self.processes()
+            .into_iter()
+            .filter(|(_, line)| line.split(' ').next().map(Path::new) == Some(path.as_path()))
+            .map(|(identity, _)| identity)
+            .collect()
+    }
+
+    /// Kills a process of this scenario and waits until it is gone.
+    pub async fn kill(&self, identity: ProcessIdentity) {
+        self.family.kill(identity).await;
+    }
+
+    /// Waits until no process of this scenario is left.
+    pub async fn nothing_left(&self) {
+        self.family.gone(Duration::from_secs(20)).await;
+    }
+}
