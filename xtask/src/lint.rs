@@ -1,0 +1,54 @@
+use anyhow::{Result, ensure};
+
+use crate::{cargo::cargo, tally::Tally, tidy};
+
+/// Runs all lints, each to its end.
+pub fn run() -> Result<()> {
+    let tally = lints()?;
+    ensure!(tally.failed == 0, "{} of the lints failed", tally.failed);
+    Ok(())
+}
+
+/// The lints as tests.
+pub fn lints() -> Result<Tally> {
+    let mut tally = Tally::default();
+    let commands: [(&str, &[&str]); 3] = [
+        ("formatting", &["fmt", "--check"]),
+        (
+            "clippy",
+            &[
+                "clippy",
+                "--quiet",
+                "--workspace",
+                "--all-targets",
+                "--all-features",
+                "--",
+                "--deny",
+                "warnings",
+            ],
+        ),
+        (
+            "documentation",
+            &["doc", "--quiet", "--workspace", "--no-deps"],
+        ),
+    ];
+    for (name, args) in commands {
+        let ok = cargo()
+            .args(args)
+            .env("RUSTDOCFLAGS", "--deny warnings")
+            .status()?
+            .success();
+        println!("lint {name} ... {}", if ok { "ok" } else { "FAILED" });
+        tally += Tally::one(ok);
+    }
+    let ok = match tidy::run() {
+        Ok(()) => true,
+        Err(error) => {
+            println!("{error:#}");
+            false
+        }
+    };
+    println!("lint tidy ... {}", if ok { "ok" } else { "FAILED" });
+    tally += Tally::one(ok);
+    Ok(tally)
+}

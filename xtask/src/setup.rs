@@ -1,0 +1,110 @@
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::cargo::{root, succeed};
+
+/// The official OpenAI client that the tests use.
+const OPENAI_CLIENT: &str = "openai==3.52.0";
+
+/// Makes sure that a program of a Debian package is there: installs it when that is
+/// permitted, else names the command that does.
+pub fn need_program(program: &str, package: &str) -> Result<()> {
+    if on_path(program) {
+        return Ok(());
+    }
+    install(package).with_context(|| format!("`{program}` is missing"))?;
+    ensure!(
+        on_path(program),
+        "{package} is installed and `{program}` is still missing"
+    );
+    Ok(())
+}
+
+/// A Python that has the official OpenAI client, in `target/python`.
+pub fn python_with_openai() -> Result<PathBuf> {
+    need_program("python3", "python3")?;
+    let venv = root().join("target/python");
+    let python = venv.join("bin/python");
+    if quiet(Command::new(&python).args(["-c", "import openai"])) {
+        return Ok(python);
+    }
+    let create = || {
+        quiet(
+            Command::new("python3")
+                .args(["-m", "venv", "--clear"])
+                .arg(&venv),
+        )
+    };
+    if !create() {
+        // Debian keeps what a virtual environment needs in a package of its own.
+        install("python3-venv").context("python3 cannot make a virtual environment")?;
+        ensure!(create(), "`python3 -m venv {}` fails", venv.display());
+    }
+    println!("installing {OPENAI_CLIENT} into target/python");
+    succeed(Command::new(&python).args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        OPENAI_CLIENT,
+    ]))?;
+    Ok(python)
+}
+
+/// Installs a Debian package, when this user may.
+fn install(package: &str) -> Result<()> {
+    let by_hand = format!("sudo apt-get install -y {package}");
+    ensure!(
+        on_path("apt-get"),
+        "install it with this system's package manager (Debian: `{by_hand}`)"
+    );
+    let prefix: &[&str] = if is_root() {
+        &["apt-get"]
+    } else if quiet(Command::new("sudo").args(["-n", "true"])) {
+        &["sudo", "-n", "apt-get"]
+    } else {
+        bail!("run `{by_hand}`");
+    };
+    println!("installing the system package {package}");
+    let apt = |args: &[&str]| {
+        succeed(
+            Command::new(prefix[0])
+                .args(&prefix[1..])
+                .args(args)
+                .env("DEBIAN_FRONTEND", "noninteractive"),
+        )
+    };
+    // The package lists of a new machine are old or missing.
+    apt(&["update", "-qq"])?;
+    apt(&["install", "-y", "-qq", package])
+}
+
+fn on_path(program: &str) -> bool {
+    let dirs = env::var_os("PATH").unwrap_or_default();
+    // Debian keeps some servers where ordinary users do not look.
+    env::split_paths(&dirs)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|dir| dir.join(program).is_file())
+}
+
+fn is_root() -> bool {
+    Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|o| o.stdout.trim_ascii() == b"0")
+}
+
+fn quiet(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success())
+}

@@ -1,0 +1,154 @@
+use std::{process::Command, time::Instant};
+
+use anyhow::{Result, bail, ensure};
+use clap::Args;
+use serde_json::Value;
+
+use crate::{
+    cargo::{build_programs, cargo, metadata, root},
+    haiku_test::{self, HaikuArgs},
+    lint, setup,
+    tally::Tally,
+};
+
+/// Options of `cargo xtask bdd`.
+#[derive(Args)]
+pub struct BddArgs {
+    /// Feature numbers: `110 140`; all when none is given.
+    pub numbers: Vec<String>,
+    /// Only scenarios whose tags match: `@real and not @slow`.
+    #[arg(long)]
+    pub tags: Option<String>,
+    /// Only scenarios whose names match this regular expression.
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+/// Everything that can run here.
+pub fn run_all() -> Result<Tally> {
+    let begun = Instant::now();
+    let mut total = Tally::default();
+    println!("== lints");
+    total += lint::lints()?;
+    println!("== programs");
+    let bin_dir = build_programs(false)?;
+    println!("== unit tests and features");
+    let mut tests = cargo();
+    tests
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .env("RBEE_BIN_DIR", &bin_dir);
+    total += Tally::of(&mut tests)?;
+    println!("== the official OpenAI client");
+    let python = setup::python_with_openai()?;
+    total += Tally::of(
+        Command::new(python)
+            .arg(root().join("test-harness/end-to-end/openai_client.py"))
+            .env("RBEE_BIN_DIR", &bin_dir),
+    )?;
+    println!("== the haiku acceptance test");
+    total += haiku(&bin_dir)?;
+    println!("all suites took {} s", begun.elapsed().as_secs());
+    Ok(total)
+}
+
+fn haiku(bin_dir: &std::path::Path) -> Result<Tally> {
+    let args = HaikuArgs {
+        backend: "cpu".into(),
+        model: None,
+        node: None,
+        release: false,
+    };
+    let (report, _) = haiku_test::accept(bin_dir, &args, true)?;
+    println!();
+    for miss in &report.misses {
+        println!("haiku: {miss}");
+    }
+    Ok(Tally::one(report.passed()))
+}
+
+/// `test`, and the checkout is afterwards what it was.
+pub fn run_ci() -> Result<Tally> {
+    let before = git_status()?;
+    let mut total = run_all()?;
+    let after = git_status()?;
+    if before != after {
+        println!("the tests changed the checkout:\n{after}");
+    }
+    total += Tally::one(before == after);
+    Ok(total)
+}
+
+fn git_status() -> Result<String> {
+    let output = Command::new("git")
+        .args(["status", "--porcelain"])
+        .current_dir(root())
+        .output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Feature files by number, each in the crate that owns it.
+pub fn run_bdd(args: &BddArgs) -> Result<Tally> {
+    let owners = owners()?;
+    for number in &args.numbers {
+        if !owners.iter().any(|(_, features)| covers(features, number)) {
+            bail!("no crate owns a feature {number}");
+        }
+    }
+    let bin_dir = build_programs(false)?;
+    let mut total = Tally::default();
+    for (package, features) in owners {
+        if !args.numbers.is_empty() && !args.numbers.iter().any(|n| covers(&features, n)) {
+            continue;
+        }
+        let mut command = cargo();
+        command
+            .args([
+                "test",
+                "--quiet",
+                "--package",
+                &package,
+                "--test",
+                "bdd",
+                "--",
+            ])
+            .env("RBEE_BIN_DIR", &bin_dir)
+            .env("RBEE_BDD_ONLY", args.numbers.join(","));
+        if let Some(tags) = &args.tags {
+            command.args(["--tags", tags]);
+        }
+        if let Some(name) = &args.name {
+            command.args(["--name", name]);
+        }
+        total += Tally::of(&mut command)?;
+    }
+    ensure!(total.passed + total.failed > 0, "no scenario ran");
+    Ok(total)
+}
+
+fn covers(features: &[String], number: &str) -> bool {
+    features
+        .iter()
+        .any(|f| f.starts_with(&format!("{number}-")))
+}
+
+/// Which package owns which features.
+pub fn owners() -> Result<Vec<(String, Vec<String>)>> {
+    let metadata = metadata()?;
+    let mut owners = Vec::new();
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        let features: Vec<String> = package["metadata"]["bdd"]["features"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect();
+        if !features.is_empty() {
+            owners.push((
+                package["name"].as_str().unwrap_or_default().to_owned(),
+                features,
+            ));
+        }
+    }
+    Ok(owners)
+}
