@@ -1,0 +1,220 @@
+use std::collections::BTreeMap;
+
+use diagnostics::{Code, Diagnostic, escape};
+
+use crate::gguf::Gguf;
+
+/// In what a model's weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelFormat {
+    /// One GGUF file.
+    Gguf,
+    /// A folder with `config.json` and safetensors files.
+    Safetensors,
+}
+
+/// How rotary positions are stretched beyond the trained context.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RopeScaling {
+    /// Not at all.
+    None,
+    /// Positions are divided by the factor.
+    Linear {
+        /// The divisor.
+        factor: f32,
+    },
+    /// Llama 3.1: low frequencies are divided by the factor, high ones kept.
+    Llama3 {
+        /// The divisor.
+        factor: f32,
+        /// Wavelengths longer than the original context over this are divided.
+        low_frequency_factor: f32,
+        /// Wavelengths shorter than the original context over this are kept.
+        high_frequency_factor: f32,
+        /// Context that the model was trained with.
+        original_context_length: u32,
+    },
+    /// A kind that this program has no name for.
+    Other(String),
+}
+
+/// What a model is, from its header alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelHeader {
+    /// In what the weights are stored.
+    pub format: ModelFormat,
+    /// The model's own name, foreign text.
+    pub name: Option<String>,
+    /// Family: `llama`.
+    pub architecture: String,
+    /// Transformer blocks.
+    pub layers: u32,
+    /// Attention heads.
+    pub heads: u32,
+    /// Heads of keys and values.
+    pub kv_heads: u32,
+    /// Width of a head.
+    pub head_dim: u32,
+    /// Width of the residual stream.
+    pub embedding_length: u32,
+    /// Width inside the feed-forward part.
+    pub feed_forward_length: u32,
+    /// Token ids.
+    pub vocab_size: u32,
+    /// Longest sequence that the model was made for, in tokens.
+    pub context_length: u32,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f32,
+    /// Numbers of a head that are rotated.
+    pub rope_dimensions: u32,
+    /// How positions are stretched.
+    pub rope_scaling: RopeScaling,
+    /// Epsilon of the RMS norm, when the family has one.
+    pub rms_epsilon: Option<f32>,
+    /// The output matrix is the embedding.
+    pub tied_embeddings: bool,
+    /// Weight type: `F16`, `Q8_0`, `Q4_K_M`.
+    pub quantization: String,
+    /// Weights, counted.
+    pub parameters: u64,
+    /// Bytes of the weights in the file.
+    pub weight_bytes: u64,
+}
+
+impl ModelHeader {
+    /// What a GGUF file says about itself.
+    pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Self, Diagnostic> {
+        let key = "general.architecture";
+        let architecture = gguf.required(key, gguf.string(key)?)?;
+        let number = |name: &str| -> Result<Option<u32>, Diagnostic> {
+            gguf.u32(&format!("{architecture}.{name}"))
+        };
+        let required = |name: &str| -> Result<u32, Diagnostic> {
+            gguf.required(&format!("{architecture}.{name}"), number(name)?)
+        };
+        let float = |name: &str| gguf.f32(&format!("{architecture}.{name}"));
+
+        let heads = required("attention.head_count")?;
+        let embedding_length = required("embedding_length")?;
+        let head_dim = match number("attention.key_length")? {
+            Some(length) => length,
+            None => embedding_length.checked_div(heads).unwrap_or(0),
+        };
+        let vocab_size = match (
+            number("vocab_size")?,
+            gguf.tensors().get("token_embd.weight"),
+        ) {
+            (_, Some(embedding)) => u32::try_from(embedding.shape[0]).unwrap_or(u32::MAX),
+            (Some(size), None) => size,
+            (None, None) => gguf
+                .array("tokenizer.ggml.tokens")?
+                .map_or(0, |tokens| tokens.len() as u32),
+        };
+        let mut weights_by_type = BTreeMap::<&str, u64>::new();
+        let (mut parameters, mut weight_bytes) = (0_u64, 0_u64);
+        for tensor in gguf.tensors().values() {
+            parameters = parameters.saturating_add(tensor.elements());
+            weight_bytes = weight_bytes.saturating_add(tensor.bytes);
+            *weights_by_type.entry(tensor.kind.name()).or_default() += tensor.bytes;
+        }
+        let quantization = match gguf.u32("general.file_type")?.and_then(file_type_name) {
+            Some(name) => name.to_owned(),
+            None => most(&weights_by_type),
+        };
+        Self {
+            format: ModelFormat::Gguf,
+            name: gguf.string("general.name")?.map(str::to_owned),
+            architecture: architecture.to_owned(),
+            layers: required("block_count")?,
+            heads,
+            kv_heads: number("attention.head_count_kv")?.unwrap_or(heads),
+            head_dim,
+            embedding_length,
+            feed_forward_length: required("feed_forward_length")?,
+            vocab_size,
+            context_length: required("context_length")?,
+            rope_theta: float("rope.freq_base")?.unwrap_or(10_000.0),
+            rope_dimensions: number("rope.dimension_count")?.unwrap_or(head_dim),
+            rope_scaling: gguf_rope_scaling(gguf, architecture)?,
+            rms_epsilon: float("attention.layer_norm_rms_epsilon")?,
+            tied_embeddings: !gguf.tensors().contains_key("output.weight"),
+            quantization,
+            parameters,
+            weight_bytes,
+        }
+        .checked()
+    }
+
+    /// Refuses sizes that no model has, so that later arithmetic on them cannot overflow.
+    pub(crate) fn checked(self) -> Result<Self, Diagnostic> {
+        let limits = [
+            ("layers", self.layers, 1 << 12),
+            ("attention heads", self.heads, 1 << 14),
+            ("key-value heads", self.kv_heads, 1 << 14),
+            ("numbers in a head", self.head_dim, 1 << 14),
+            ("embedding length", self.embedding_length, 1 << 20),
+            ("feed-forward length", self.feed_forward_length, 1 << 24),
+            ("vocabulary size", self.vocab_size, 1 << 24),
+            ("context length", self.context_length, 1 << 28),
+        ];
+        for (what, found, limit) in limits {
+            if found == 0 || found > limit {
+                return Err(Diagnostic::new(
+                    Code::InvalidModelFile,
+                    format!(
+                        "the header of this {} model says {what}: {found}, expected 1 to {limit}",
+                        escape(&self.architecture)
+                    ),
+                )
+                .hint("the file is damaged or was made by a faulty converter"));
+            }
+        }
+        Ok(self)
+    }
+}
+
+fn gguf_rope_scaling(gguf: &Gguf<'_>, architecture: &str) -> Result<RopeScaling, Diagnostic> {
+    let kind = gguf.string(&format!("{architecture}.rope.scaling.type"))?;
+    let factor = gguf.f32(&format!("{architecture}.rope.scaling.factor"))?;
+    Ok(match (kind, factor) {
+        (None | Some("none"), _) => RopeScaling::None,
+        (Some("linear"), factor) => RopeScaling::Linear {
+            factor: factor.unwrap_or(1.0),
+        },
+        (Some(other), _) => RopeScaling::Other(other.to_owned()),
+    })
+}
+
+/// The type that takes the most bytes.
+pub(crate) fn most(bytes_by_type: &BTreeMap<&str, u64>) -> String {
+    bytes_by_type
+        .iter()
+        .max_by_key(|(_, bytes)| **bytes)
+        .map_or("none", |(name, _)| name)
+        .to_owned()
+}
+
+/// Name of the mixture of types in `general.file_type`.
+fn file_type_name(number: u32) -> Option<&'static str> {
+    Some(match number {
+        0 => "F32",
+        1 => "F16",
+        2 => "Q4_0",
+        3 => "Q4_1",
+        7 => "Q8_0",
+        8 => "Q5_0",
+        9 => "Q5_1",
+        10 => "Q2_K",
+        11 => "Q3_K_S",
+        12 => "Q3_K_M",
+        13 => "Q3_K_L",
+        14 => "Q4_K_S",
+        15 => "Q4_K_M",
+        16 => "Q5_K_S",
+        17 => "Q5_K_M",
+        18 => "Q6_K",
+        21 => "Q2_K_S",
+        32 => "BF16",
+        _ => return None,
+    })
+}

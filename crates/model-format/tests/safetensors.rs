@@ -1,0 +1,188 @@
+//! Safetensors headers and model folders.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use diagnostics::{Code, Diagnostic};
+use model_format::{
+    ElementType, ModelFormat, RopeScaling, Safetensors, header_from_config, inspect, shard_files,
+};
+use proptest::prelude::*;
+
+fn haiku() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/haiku")
+}
+
+fn file(header: &str, data: usize) -> Vec<u8> {
+    let mut out = (header.len() as u64).to_le_bytes().to_vec();
+    out.extend(header.as_bytes());
+    out.resize(out.len() + data, 0);
+    out
+}
+
+fn parse(header: &str, data: usize) -> Result<Safetensors, Diagnostic> {
+    let file = file(header, data);
+    Safetensors::parse_header(&file, file.len() as u64)
+}
+
+#[test]
+fn the_embedded_model_is_described() {
+    let header = inspect(&haiku()).unwrap();
+    assert_eq!(header.format, ModelFormat::Safetensors);
+    assert_eq!(header.architecture, "llama");
+    assert_eq!(header.quantization, "F16");
+    assert_eq!(header.parameters, 2_885_888);
+    assert_eq!(header.weight_bytes, 2 * 2_885_888);
+    assert_eq!((header.layers, header.heads, header.kv_heads), (4, 8, 4));
+    assert!(header.tied_embeddings);
+}
+
+#[test]
+fn tensors_are_placed_behind_the_header() {
+    let header = r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},"b":{"dtype":"BF16","shape":[],"data_offsets":[8,10]}}"#;
+    let parsed = parse(header, 10).unwrap();
+    let a = &parsed.tensors()["a"];
+    assert_eq!(a.offset, 8 + header.len() as u64);
+    assert_eq!(
+        (a.shape.as_slice(), a.kind, a.bytes),
+        ([2, 1].as_slice(), ElementType::F32, 8)
+    );
+    assert_eq!(parsed.tensors()["b"].bytes, 2);
+}
+
+#[test]
+fn impossible_headers_are_refused() {
+    let cases = [
+        (
+            r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#,
+            "does not fill",
+        ),
+        (
+            r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}"#,
+            "does not fill",
+        ),
+        (
+            r#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#,
+            "the file has",
+        ),
+        (
+            r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}}"#,
+            "does not fill",
+        ),
+        (
+            r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"F16","shape":[2],"data_offsets":[2,6]}}"#,
+            "overlap",
+        ),
+        (
+            r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#,
+            "described wrongly",
+        ),
+        (r#"{"a":3}"#, "described wrongly"),
+        ("not json", "not the JSON"),
+    ];
+    for (header, expected) in cases {
+        let error = parse(header, 8).unwrap_err();
+        assert_eq!(error.code, Code::InvalidModelFile, "{error}");
+        assert!(error.message.contains(expected), "{error}");
+    }
+    let error = parse(
+        r#"{"a":{"dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8]}}"#,
+        8,
+    );
+    let error = error.unwrap_err();
+    assert_eq!(error.code, Code::UnsupportedQuantization);
+    assert!(error.message.contains("F8_E4M3"), "{error}");
+    for bytes in [vec![], vec![1, 2, 3], u64::MAX.to_le_bytes().to_vec()] {
+        let error = Safetensors::parse_header(&bytes, bytes.len() as u64).unwrap_err();
+        assert_eq!(error.code, Code::InvalidModelFile, "{error}");
+    }
+}
+
+#[test]
+fn shards_are_found_and_stay_in_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = folder.path().join("model.safetensors.index.json");
+    let error = shard_files(folder.path()).unwrap_err();
+    assert_eq!(error.code, Code::ModelNotFound);
+
+    std::fs::write(
+        &index,
+        r#"{"weight_map":{"a":"2.safetensors","b":"1.safetensors","c":"2.safetensors"}}"#,
+    )
+    .unwrap();
+    let found = shard_files(folder.path()).unwrap();
+    assert_eq!(
+        found,
+        ["1.safetensors", "2.safetensors"].map(|n| folder.path().join(n))
+    );
+
+    for name in ["../x.safetensors", "/etc/passwd", "..", "", "a/b"] {
+        std::fs::write(&index, format!(r#"{{"weight_map":{{"a":"{name}"}}}}"#)).unwrap();
+        let error = shard_files(folder.path()).unwrap_err();
+        assert_eq!(error.code, Code::InvalidModelFile, "{name}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = inspect(folder.path()).unwrap_err();
+    assert_eq!(error.code, Code::ModelNotFound);
+    assert!(error.message.contains("config.json"), "{error}");
+    let error = inspect(&folder.path().join("x.gguf")).unwrap_err();
+    assert_eq!(error.code, Code::ModelNotFound);
+}
+
+#[test]
+fn rope_scaling_is_read_in_both_spellings() {
+    let config = |rope: &str| {
+        format!(
+            r#"{{"model_type":"llama","num_hidden_layers":1,"num_attention_heads":2,"hidden_size":8,
+            "intermediate_size":8,"vocab_size":9,"max_position_embeddings":10,{rope}}}"#
+        )
+    };
+    let llama3 = r#""rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192"#;
+    let expected = RopeScaling::Llama3 {
+        factor: 8.0,
+        low_frequency_factor: 1.0,
+        high_frequency_factor: 4.0,
+        original_context_length: 8192,
+    };
+    for rope in [
+        format!(r#""rope_theta":5e5,"rope_scaling":{{{llama3}}}"#),
+        format!(r#""rope_parameters":{{{llama3},"rope_theta":5e5}}"#),
+    ] {
+        let header = header_from_config(config(&rope).as_bytes(), &BTreeMap::new()).unwrap();
+        assert_eq!(header.rope_theta, 5e5);
+        assert_eq!(header.rope_scaling, expected);
+        assert_eq!(header.head_dim, 4);
+    }
+    let yarn = config(r#""rope_scaling":{"type":"yarn","factor":2.0}"#);
+    let header = header_from_config(yarn.as_bytes(), &BTreeMap::new()).unwrap();
+    assert_eq!(header.rope_scaling, RopeScaling::Other("yarn".into()));
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_header_never_panics(
+        flips in prop::collection::vec((0..4000_usize, 1..=255_u8), 1..4),
+        cut in 0..4100_usize,
+    ) {
+        let file = std::fs::read(haiku().join("model.safetensors")).unwrap();
+        let length = Safetensors::header_length(&file, file.len() as u64).unwrap() as usize;
+        let mut head = file[..length].to_vec();
+        for (at, mask) in flips {
+            head[at % length] ^= mask;
+        }
+        let _ = Safetensors::parse_header(&head, file.len() as u64);
+        let cut = cut % length;
+        prop_assert!(Safetensors::parse_header(&file[..cut], cut as u64).is_err());
+    }
+}

@@ -1,0 +1,215 @@
+use std::collections::HashMap;
+
+use diagnostics::{Code, Diagnostic};
+use tokenizers::Tokenizer;
+use worker_contract::Message;
+
+use crate::{damaged, pieces::PieceTable, template::ChatTemplate};
+
+const BYTE_LEVEL_END: u32 = 256;
+const BYTE_LEVEL_END_TEXT: &str = "<|end|>";
+const BYTE_LEVEL_TEMPLATE: &str =
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: ";
+
+/// What surrounds a vocabulary.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Jinja source of the chat template.
+    pub chat_template: Option<String>,
+    /// Text of the begin token, for the template.
+    pub begin_token: Option<String>,
+    /// Text of the end token, for the template; it is an end token too.
+    pub end_token: Option<String>,
+    /// Ids that end an answer.
+    pub end_tokens: Vec<u32>,
+}
+
+enum Encoder {
+    Tokenizer(Box<Tokenizer>),
+    Bytes,
+}
+
+/// Text to tokens and back for one model.
+pub struct Codec {
+    encoder: Encoder,
+    /// Comes before a plain prompt; `tokenizer.json` brings its own rule instead.
+    begin: Option<u32>,
+    /// The vocabulary puts a space before the text, which is taken away again.
+    adds_space: bool,
+    pieces: PieceTable,
+    end_tokens: Vec<u32>,
+    template: Option<Result<ChatTemplate, Diagnostic>>,
+}
+
+impl Codec {
+    pub(crate) fn new(
+        tokenizer: Tokenizer,
+        pieces: PieceTable,
+        begin: Option<u32>,
+        adds_space: bool,
+        settings: Settings,
+    ) -> Self {
+        Self::with(Encoder::Tokenizer(Box::new(tokenizer)), pieces, settings)
+            .adding(begin, adds_space)
+    }
+
+    fn with(encoder: Encoder, pieces: PieceTable, settings: Settings) -> Self {
+        let mut end_tokens = settings.end_tokens;
+        let named = settings.end_token.as_deref();
+        end_tokens.extend(named.and_then(|name| pieces.special_id(name)));
+        end_tokens.sort_unstable();
+        end_tokens.dedup();
+        // A model whose template does not compile still serves plain prompts.
+        let template = settings.chat_template.map(|source| {
+            ChatTemplate::new(
+                &source,
+                settings.begin_token.unwrap_or_default(),
+                settings.end_token.unwrap_or_default(),
+            )
+        });
+        Self {
+            encoder,
+            begin: None,
+            adds_space: false,
+            pieces,
+            end_tokens,
+            template,
+        }
+    }
+
+    fn adding(mut self, begin: Option<u32>, adds_space: bool) -> Self {
+        self.begin = begin;
+        self.adds_space = adds_space;
+        self
+    }
+
+    /// A codec without a model: token ids 0 to 255 are bytes, 256 (`<|end|>` in a text) ends.
+    pub fn byte_level() -> Self {
+        let pieces = (0..=u8::MAX).map(|b| (u32::from(b), vec![b])).collect();
+        let special = HashMap::from([(BYTE_LEVEL_END, BYTE_LEVEL_END_TEXT.to_owned())]);
+        let settings = Settings {
+            chat_template: Some(BYTE_LEVEL_TEMPLATE.to_owned()),
+            end_token: Some(BYTE_LEVEL_END_TEXT.to_owned()),
+            ..Settings::default()
+        };
+        // 257 ids are within the table's limit.
+        let pieces = PieceTable::new(&pieces, special).unwrap_or_default();
+        Self::with(Encoder::Bytes, pieces, settings)
+    }
+
+    /// The tokens of a plain prompt, with the begin token in front when the model has one
+    /// there. Special tokens that the text spells out are recognised.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Diagnostic> {
+        let mut ids = self.encode_with(text, true)?;
+        if let Some(begin) = self.begin
+            && ids.first() != Some(&begin)
+        {
+            ids.insert(0, begin);
+        }
+        Ok(ids)
+    }
+
+    /// The conversation as the text that the model is prompted with.
+    ///
+    /// Errors: `INVALID_REQUEST` when the template refuses the messages or there is none,
+    /// `INVALID_MODEL_FILE` when the template is faulty or does not end.
+    pub fn render_chat(&self, messages: &[Message]) -> Result<String, Diagnostic> {
+        match &self.template {
+            Some(Ok(template)) => template.render(messages),
+            Some(Err(error)) => Err(error.clone()),
+            None => Err(Diagnostic::new(
+                Code::InvalidRequest,
+                "the model has no chat template",
+            )
+            .hint("send a plain prompt (`/v1/completions`), or use an instruction-tuned model")
+            .param("messages")),
+        }
+    }
+
+    /// The tokens of a conversation; the template itself writes begin tokens.
+    pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>, Diagnostic> {
+        self.encode_with(&self.render_chat(messages)?, false)
+    }
+
+    fn encode_with(&self, text: &str, surround: bool) -> Result<Vec<u32>, Diagnostic> {
+        match &self.encoder {
+            Encoder::Tokenizer(tokenizer) => tokenizer
+                .encode_fast(text, surround)
+                .map(|encoding| encoding.get_ids().to_vec())
+                .map_err(|e| {
+                    Diagnostic::new(
+                        Code::InvalidRequest,
+                        format!("the text cannot be split into tokens: {e}"),
+                    )
+                    .hint("shorten the text, above all long runs of spaces")
+                }),
+            Encoder::Bytes => {
+                let mut ids = Vec::with_capacity(text.len());
+                for (index, part) in text.split(BYTE_LEVEL_END_TEXT).enumerate() {
+                    if index > 0 {
+                        ids.push(BYTE_LEVEL_END);
+                    }
+                    ids.extend(part.bytes().map(u32::from));
+                }
+                Ok(ids)
+            }
+        }
+    }
+
+    /// The text of tokens; special tokens contribute nothing, bytes that are no UTF-8
+    /// become U+FFFD.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let bytes: Vec<u8> = ids
+            .iter()
+            .flat_map(|&id| self.token_bytes(id))
+            .copied()
+            .collect();
+        let text = String::from_utf8_lossy(&bytes);
+        match text.strip_prefix(' ') {
+            Some(rest) if self.adds_space => rest.to_owned(),
+            _ => text.into_owned(),
+        }
+    }
+
+    /// Exactly the bytes that a token contributes; a special token contributes none, nor
+    /// does an id beyond the vocabulary.
+    pub fn token_bytes(&self, id: u32) -> &[u8] {
+        self.pieces.bytes(id)
+    }
+
+    /// A token's text for a person: special tokens by name, other bytes as UTF-8 with
+    /// U+FFFD for what is none alone.
+    pub fn token_text(&self, id: u32) -> String {
+        self.pieces.text(id)
+    }
+
+    /// Ids that end an answer, sorted.
+    pub fn end_tokens(&self) -> &[u32] {
+        &self.end_tokens
+    }
+
+    /// Token ids that exist; a model may have more rows, for alignment.
+    pub fn vocab_size(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Checks that the model can take every id that this codec makes.
+    pub fn check_fits(&self, model_vocab_size: usize) -> Result<(), Diagnostic> {
+        if self.vocab_size() > model_vocab_size {
+            return Err(damaged(format!(
+                "it has {} tokens, the model {model_vocab_size}",
+                self.vocab_size()
+            )));
+        }
+        if let Some(id) = self
+            .end_tokens
+            .iter()
+            .find(|&&id| id as usize >= model_vocab_size)
+        {
+            return Err(damaged(format!(
+                "its end token {id} is beyond the model's {model_vocab_size} tokens"
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,224 @@
+use std::{collections::HashMap, path::Path};
+
+use diagnostics::{Code, Diagnostic};
+use model_format::{about_file, read_limited};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokenizers::Tokenizer;
+
+use crate::{
+    Codec, Settings, damaged,
+    pieces::{PieceTable, Spelling, spelled_bytes},
+    unsupported,
+};
+
+/// Decoder kinds that say nothing about spelling.
+const NEUTRAL_DECODERS: &[&str] = &["Fuse", "Strip", "Replace", "Sequence"];
+
+/// `tokenizer_config.json`, as far as it matters here.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct TokenizerConfig {
+    chat_template: Option<TemplateField>,
+    bos_token: Option<TokenField>,
+    eos_token: Option<TokenField>,
+}
+
+/// `generation_config.json` and `config.json`, as far as they matter here.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct EndConfig {
+    eos_token_id: Option<Ids>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TemplateField {
+    One(String),
+    Several(Vec<NamedTemplate>),
+}
+
+#[derive(Deserialize)]
+struct NamedTemplate {
+    name: String,
+    template: String,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TokenField {
+    Text(String),
+    Token { content: String },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Ids {
+    One(u32),
+    Several(Vec<u32>),
+}
+
+impl TokenField {
+    fn text(self) -> String {
+        match self {
+            Self::Text(text) | Self::Token { content: text } => text,
+        }
+    }
+}
+
+impl TemplateField {
+    fn default_one(self) -> Option<String> {
+        match self {
+            Self::One(source) => Some(source),
+            Self::Several(templates) => templates
+                .into_iter()
+                .find(|t| t.name == "default")
+                .map(|t| t.template),
+        }
+    }
+}
+
+impl Codec {
+    /// The codec of a Hugging Face model folder: `tokenizer.json`, and beside it
+    /// `tokenizer_config.json`, `chat_template.jinja`, `generation_config.json` and
+    /// `config.json` where they exist.
+    pub fn from_dir(folder: &Path) -> Result<Self, Diagnostic> {
+        let path = folder.join("tokenizer.json");
+        let json = read_limited(&path)?;
+        let config: TokenizerConfig = optional_json(&folder.join("tokenizer_config.json"))?;
+        let template_path = folder.join("chat_template.jinja");
+        let chat_template = if template_path.exists() {
+            let source = String::from_utf8(read_limited(&template_path)?)
+                .map_err(|_| about_file(damaged("it is not UTF-8"), &template_path))?;
+            Some(source)
+        } else {
+            config.chat_template.and_then(TemplateField::default_one)
+        };
+        let generation: EndConfig = optional_json(&folder.join("generation_config.json"))?;
+        let ends = match generation.eos_token_id {
+            Some(ids) => Some(ids),
+            None => optional_json::<EndConfig>(&folder.join("config.json"))?.eos_token_id,
+        };
+        let settings = Settings {
+            chat_template,
+            begin_token: config.bos_token.map(TokenField::text),
+            end_token: config.eos_token.map(TokenField::text),
+            end_tokens: match ends {
+                None => Vec::new(),
+                Some(Ids::One(id)) => vec![id],
+                Some(Ids::Several(ids)) => ids,
+            },
+        };
+        Self::from_tokenizer_json(&json, settings).map_err(|e| about_file(e, &path))
+    }
+
+    /// The codec of a `tokenizer.json`.
+    ///
+    /// Errors: `INVALID_MODEL_FILE`, and `UNSUPPORTED_MODEL` for a way of spelling tokens
+    /// that this program does not know.
+    pub fn from_tokenizer_json(json: &[u8], settings: Settings) -> Result<Self, Diagnostic> {
+        let document: Value =
+            serde_json::from_slice(json).map_err(|e| damaged(format!("not JSON: {e}")))?;
+        check_merges(&document)?;
+        let spelling = spelling_of(&document["decoder"])?;
+        let adds_space = adds_space(&document);
+        let mut tokenizer = Tokenizer::from_bytes(json).map_err(damaged)?;
+        // A prompt that is too long is an error elsewhere, never cut here.
+        tokenizer.with_truncation(None).map_err(damaged)?;
+        tokenizer.with_padding(None);
+        let pieces = piece_table(&tokenizer, spelling)?;
+        Ok(Self::new(tokenizer, pieces, None, adds_space, settings))
+    }
+}
+
+/// The bytes of every token that the tokenizer knows.
+pub(crate) fn piece_table(
+    tokenizer: &Tokenizer,
+    spelling: Spelling,
+) -> Result<PieceTable, Diagnostic> {
+    let mut pieces: HashMap<u32, Vec<u8>> = tokenizer
+        .get_vocab(false)
+        .into_iter()
+        .map(|(token, id)| (id, spelled_bytes(&token, spelling)))
+        .collect();
+    let mut special = HashMap::new();
+    // Added tokens stand in the text as they are, not in the vocabulary's spelling.
+    for (id, token) in tokenizer.get_added_tokens_decoder() {
+        if token.special {
+            special.insert(id, token.content);
+        } else {
+            pieces.insert(id, token.content.into_bytes());
+        }
+    }
+    PieceTable::new(&pieces, special)
+}
+
+/// The `tokenizers` crate panics on a merge whose result is longer than any token.
+fn check_merges(document: &Value) -> Result<(), Diagnostic> {
+    let model = &document["model"];
+    let (Some(vocab), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array())
+    else {
+        return Ok(());
+    };
+    let longest = vocab.keys().map(String::len).max().unwrap_or(0);
+    for merge in merges {
+        let length = match merge {
+            Value::String(pair) => pair.len().saturating_sub(1),
+            Value::Array(pair) => pair.iter().filter_map(Value::as_str).map(str::len).sum(),
+            _ => 0,
+        };
+        if length > longest {
+            return Err(damaged(format!(
+                "a merge makes {length} bytes, the longest token has {longest}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn spelling_of(decoder: &Value) -> Result<Spelling, Diagnostic> {
+    const SUPPORTED: &[&str] = &["ByteLevel", "ByteFallback", "Metaspace"];
+    let mut kinds = Vec::new();
+    collect_kinds(decoder, "decoders", &mut kinds);
+    let mut spelling = None;
+    for kind in kinds {
+        spelling = match kind {
+            "ByteLevel" => Some(Spelling::ByteLevel),
+            "ByteFallback" | "Metaspace" => Some(Spelling::SentencePiece),
+            neutral if NEUTRAL_DECODERS.contains(&neutral) => spelling,
+            other => return Err(unsupported("tokenizer decoder", other, SUPPORTED)),
+        };
+    }
+    spelling.ok_or_else(|| unsupported("tokenizer decoder", "none", SUPPORTED))
+}
+
+/// Whether the vocabulary puts a space before the text.
+fn adds_space(document: &Value) -> bool {
+    let mut kinds = Vec::new();
+    collect_kinds(&document["normalizer"], "normalizers", &mut kinds);
+    let prepends = kinds.contains(&"Prepend");
+    let metaspace = &document["pre_tokenizer"];
+    let scheme = metaspace["prepend_scheme"].as_str().unwrap_or("always");
+    prepends || (metaspace["type"] == "Metaspace" && scheme != "never")
+}
+
+/// The `type` of a component and, for a sequence, of those in it.
+fn collect_kinds<'a>(component: &'a Value, list: &str, kinds: &mut Vec<&'a str>) {
+    if let Some(kind) = component["type"].as_str() {
+        kinds.push(kind);
+    }
+    for inner in component[list].as_array().into_iter().flatten() {
+        collect_kinds(inner, list, kinds);
+    }
+}
+
+/// A JSON file that may be absent.
+fn optional_json<T: DeserializeOwned + Default>(path: &Path) -> Result<T, Diagnostic> {
+    let content = match read_limited(path) {
+        Ok(content) => content,
+        Err(error) if error.code == Code::ModelNotFound => return Ok(T::default()),
+        Err(error) => return Err(error),
+    };
+    serde_json::from_slice(&content)
+        .map_err(|e| about_file(damaged(format!("not the JSON expected: {e}")), path))
+}

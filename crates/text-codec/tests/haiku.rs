@@ -1,0 +1,150 @@
+//! The embedded model's tokenizer, from both of its formats, against its golden cases.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+use std::{path::PathBuf, sync::OnceLock};
+
+use model_format::Gguf;
+use proptest::prelude::*;
+use serde::Deserialize;
+use text_codec::{Codec, Utf8Stream};
+use worker_contract::Message;
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/haiku")
+}
+
+fn from_gguf() -> &'static Codec {
+    static CODEC: OnceLock<Codec> = OnceLock::new();
+    CODEC.get_or_init(|| {
+        let file = std::fs::read(folder().join("rbee-haiku-tiny-q8_0.gguf")).unwrap();
+        Codec::from_gguf(&Gguf::parse(&file).unwrap()).unwrap()
+    })
+}
+
+fn from_dir() -> &'static Codec {
+    static CODEC: OnceLock<Codec> = OnceLock::new();
+    CODEC.get_or_init(|| Codec::from_dir(&folder()).unwrap())
+}
+
+#[derive(Deserialize)]
+struct Golden {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    messages: Vec<Message>,
+    prompt_text: String,
+    prompt_ids: Vec<u32>,
+    output_ids: Vec<u32>,
+    output_text: String,
+    ended: bool,
+    top5_first3: Vec<Vec<Top>>,
+}
+
+#[derive(Deserialize)]
+struct Top {
+    id: u32,
+    token: String,
+}
+
+fn golden() -> Vec<Case> {
+    let json = std::fs::read(folder().join("golden.json")).unwrap();
+    let golden: Golden = serde_json::from_slice(&json).unwrap();
+    assert_eq!(golden.cases.len(), 20);
+    golden.cases
+}
+
+#[test]
+fn golden_prompts_become_the_golden_ids() {
+    for codec in [from_gguf(), from_dir()] {
+        for case in golden() {
+            assert_eq!(codec.render_chat(&case.messages).unwrap(), case.prompt_text);
+            assert_eq!(codec.encode(&case.prompt_text).unwrap(), case.prompt_ids);
+            assert_eq!(codec.encode_chat(&case.messages).unwrap(), case.prompt_ids);
+        }
+    }
+}
+
+#[test]
+fn golden_answers_stream_as_the_golden_text() {
+    for codec in [from_gguf(), from_dir()] {
+        for case in golden() {
+            assert_eq!(codec.decode(&case.output_ids), case.output_text);
+            let mut stream = Utf8Stream::new();
+            let mut text = String::new();
+            for id in &case.output_ids {
+                text += &stream.push(codec.token_bytes(*id));
+            }
+            text += &stream.flush();
+            assert_eq!(text, case.output_text);
+            assert!(case.ended);
+            assert!(codec.end_tokens().contains(case.output_ids.last().unwrap()));
+            for top in case.top5_first3.iter().flatten() {
+                assert_eq!(codec.token_text(top.id), top.token);
+            }
+        }
+    }
+}
+
+#[test]
+fn ids_beyond_the_vocabulary_are_nothing() {
+    for codec in [from_gguf(), from_dir()] {
+        assert_eq!(codec.vocab_size(), 2048);
+        assert_eq!(codec.token_bytes(2048), b"");
+        assert_eq!(codec.token_text(u32::MAX), "");
+        assert!(codec.check_fits(2048).is_ok());
+        assert!(codec.check_fits(2047).is_err());
+    }
+}
+
+#[test]
+fn special_tokens_say_nothing_and_are_recognised() {
+    for codec in [from_gguf(), from_dir()] {
+        assert_eq!(codec.encode("a<|im_end|>b").unwrap()[1], 2);
+        assert_eq!(codec.token_bytes(2), b"");
+        assert_eq!(codec.token_text(2), "<|im_end|>");
+        assert_eq!(codec.encode("").unwrap(), [] as [u32; 0]);
+    }
+}
+
+#[test]
+fn long_runs_of_anything_stay_quick() {
+    for piece in [" ", "\n", "a", "1", "é", "🐝"] {
+        let text = piece.repeat(100_000);
+        let ids = from_gguf().encode(&text).unwrap();
+        assert_eq!(from_gguf().decode(&ids), text);
+    }
+}
+
+/// Unicode of many scripts, with runs of spaces and digits.
+fn text() -> impl Strategy<Value = String> {
+    let part = prop_oneof![
+        "\\PC{0,8}",
+        "[ \t\r\n]{1,5}",
+        "[0-9]{1,6}",
+        "[a-zA-Z' ]{1,12}",
+        "[\u{300}-\u{36f}\u{660}-\u{669}\u{4e00}-\u{4e40}🐝👩‍🚀½Ⅷ]{1,5}",
+        any::<char>().prop_map(String::from),
+    ];
+    prop::collection::vec(part, 0..8).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn both_formats_agree_and_nothing_is_lost(text in text()) {
+        let ids = from_gguf().encode(&text).unwrap();
+        prop_assert_eq!(&ids, &from_dir().encode(&text).unwrap());
+        prop_assert_eq!(from_gguf().decode(&ids), text.as_str());
+        prop_assert_eq!(from_dir().decode(&ids), text);
+    }
+}

@@ -1,0 +1,299 @@
+//! Tokenizers of other kinds, made small, and damaged ones.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+use diagnostics::{Code, Diagnostic};
+use model_format::Gguf;
+use proptest::prelude::*;
+use serde_json::json;
+use text_codec::{Codec, Settings};
+
+/// A GGUF file of metadata only.
+#[derive(Default)]
+struct File {
+    count: u64,
+    body: Vec<u8>,
+}
+
+fn string(text: &str) -> Vec<u8> {
+    [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
+}
+
+impl File {
+    fn put(mut self, key: &str, kind: u32, payload: &[u8]) -> Self {
+        self.count += 1;
+        self.body.extend(string(key));
+        self.body.extend(kind.to_le_bytes());
+        self.body.extend(payload);
+        self
+    }
+    fn text(self, key: &str, value: &str) -> Self {
+        self.put(key, 8, &string(value))
+    }
+    fn number(self, key: &str, value: u32) -> Self {
+        self.put(key, 4, &value.to_le_bytes())
+    }
+    fn array(self, key: &str, kind: u32, items: &[Vec<u8>]) -> Self {
+        let head = [
+            kind.to_le_bytes().as_slice(),
+            &(items.len() as u64).to_le_bytes(),
+        ]
+        .concat();
+        self.put(key, 9, &[head, items.concat()].concat())
+    }
+    fn texts(self, key: &str, values: &[&str]) -> Self {
+        let items: Vec<_> = values.iter().map(|v| string(v)).collect();
+        self.array(key, 8, &items)
+    }
+    fn codec(self) -> Result<Codec, Diagnostic> {
+        let mut file = b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+        file.extend(self.count.to_le_bytes());
+        file.extend(self.body);
+        Codec::from_gguf(&Gguf::parse(&file)?)
+    }
+}
+
+fn byte_level(pre: &str, tokens: &[&str], merges: &[&str]) -> File {
+    File::default()
+        .text("tokenizer.ggml.model", "gpt2")
+        .text("tokenizer.ggml.pre", pre)
+        .texts("tokenizer.ggml.tokens", tokens)
+        .texts("tokenizer.ggml.merges", merges)
+}
+
+#[test]
+fn digits_group_as_the_pre_tokenizer_says() {
+    let tokens = ["1", "2", "3", "12", "23", "123", "Ġ"];
+    let merges = ["1 2", "2 3", "12 3"];
+    for (pre, expected) in [
+        ("gpt-2", vec![5, 5]),
+        ("llama-bpe", vec![5, 5]),
+        ("qwen2", vec![0, 1, 2, 0, 1, 2]),
+        ("smollm", vec![0, 1, 2, 0, 1, 2]),
+        ("default", vec![5, 5]),
+    ] {
+        let codec = byte_level(pre, &tokens, &merges).codec().unwrap();
+        assert_eq!(codec.encode("123123").unwrap(), expected, "{pre}");
+    }
+}
+
+#[test]
+fn llama3_takes_a_whole_word_before_any_merge() {
+    // No merge leads to `abc`, so only the rule that ignores merges finds it.
+    let tokens = ["a", "b", "c", "bc", "abc"];
+    let ids = |pre| {
+        byte_level(pre, &tokens, &["b c"])
+            .codec()
+            .unwrap()
+            .encode("abc")
+            .unwrap()
+    };
+    assert_eq!(ids("llama-bpe"), [4]);
+    assert_eq!(ids("gpt-2"), [0, 3]);
+}
+
+#[test]
+fn begin_and_end_tokens_are_taken_from_the_file() {
+    let kinds: Vec<_> = [1_i32, 3, 3, 4]
+        .iter()
+        .map(|k| k.to_le_bytes().to_vec())
+        .collect();
+    let file = || {
+        byte_level("gpt-2", &["a", "<s>", "<|eot_id|>", "<think>"], &[])
+            .array("tokenizer.ggml.token_type", 5, &kinds)
+            .number("tokenizer.ggml.bos_token_id", 1)
+            .number("tokenizer.ggml.eos_token_id", 1)
+    };
+    let codec = file().codec().unwrap();
+    assert_eq!(codec.encode("a").unwrap(), [0]);
+    assert_eq!(
+        codec.end_tokens(),
+        [1, 2],
+        "the named one and the turn's end"
+    );
+    assert_eq!(
+        codec.decode(&[1, 3, 0]),
+        "<think>a",
+        "user-defined tokens are text"
+    );
+    let codec = file()
+        .put("tokenizer.ggml.add_bos_token", 7, &[1])
+        .codec()
+        .unwrap();
+    assert_eq!(codec.encode("a<think>").unwrap(), [1, 0, 3]);
+    assert_eq!(codec.encode("<s>a").unwrap(), [1, 0], "not twice");
+}
+
+#[test]
+fn what_is_not_supported_is_named() {
+    let error = byte_level("tekken", &["a"], &[]).codec().err().unwrap();
+    assert_eq!(error.code, Code::UnsupportedModel);
+    assert!(error.message.contains("tekken"), "{error}");
+    assert!(error.hint.unwrap().contains("llama-bpe"));
+    let error = File::default()
+        .text("tokenizer.ggml.model", "t5")
+        .texts("tokenizer.ggml.tokens", &["a"])
+        .codec()
+        .err()
+        .unwrap();
+    assert_eq!(error.code, Code::UnsupportedModel);
+    assert!(error.message.contains("t5"), "{error}");
+}
+
+#[test]
+fn contradictory_tokenizers_are_refused() {
+    for merges in [["a b"], ["ab"], [""]] {
+        let error = byte_level("gpt-2", &["a", "b"], &merges)
+            .codec()
+            .err()
+            .unwrap();
+        assert_eq!(error.code, Code::InvalidModelFile, "{error}");
+    }
+    let kinds = [1_i32.to_le_bytes().to_vec()];
+    let file = byte_level("gpt-2", &["a", "b"], &[]);
+    let error = file
+        .array("tokenizer.ggml.token_type", 5, &kinds)
+        .codec()
+        .err()
+        .unwrap();
+    assert!(error.message.contains("2 tokens have 1 types"), "{error}");
+}
+
+/// A vocabulary like sentencepiece's: unknown, begin, end, 256 bytes, then pieces by rank.
+fn sentencepiece(pieces: &[&str]) -> Codec {
+    let bytes: Vec<String> = (0..256).map(|b| format!("<0x{b:02X}>")).collect();
+    let mut tokens = vec!["<unk>", "<s>", "</s>"];
+    tokens.extend(bytes.iter().map(String::as_str));
+    tokens.extend(pieces);
+    let le = |n: i32| n.to_le_bytes().to_vec();
+    let kind = |i: usize| match i {
+        0 => 2,
+        1 | 2 => 3,
+        3..259 => 6,
+        _ => 1,
+    };
+    let kinds: Vec<_> = (0..tokens.len()).map(|i| le(kind(i))).collect();
+    let scores: Vec<_> = (0..tokens.len())
+        .map(|i| {
+            (if i < 259 { 0.0 } else { -((i - 259) as f32) })
+                .to_le_bytes()
+                .to_vec()
+        })
+        .collect();
+    File::default()
+        .text("tokenizer.ggml.model", "llama")
+        .texts("tokenizer.ggml.tokens", &tokens)
+        .array("tokenizer.ggml.token_type", 5, &kinds)
+        .array("tokenizer.ggml.scores", 6, &scores)
+        .number("tokenizer.ggml.bos_token_id", 1)
+        .number("tokenizer.ggml.eos_token_id", 2)
+        .codec()
+        .unwrap()
+}
+
+/// Sentencepiece's own definition: join the pair with the best score, leftmost first.
+fn join_by_score(pieces: &[&str], text: &str) -> Vec<u32> {
+    let rank = |s: &str| pieces.iter().position(|p| *p == s);
+    let mut parts: Vec<String> = text.chars().map(String::from).collect();
+    loop {
+        let best = (1..parts.len())
+            .filter_map(|i| rank(&(parts[i - 1].clone() + &parts[i])).map(|r| (r, i)))
+            .min();
+        let Some((_, i)) = best else { break };
+        let right = parts.remove(i);
+        parts[i - 1] += &right;
+    }
+    let ids = |part: &String| match rank(part) {
+        Some(r) => vec![259 + r as u32],
+        None => part.bytes().map(|b| 3 + u32::from(b)).collect(),
+    };
+    parts.iter().flat_map(ids).collect()
+}
+
+const PIECES: &[&str] = &[
+    "▁a", "ab", "bc", "▁ab", "abc", "▁abc", "ca", "bca", "▁▁", "▁", "a", "b", "c", "é", "cé",
+];
+
+#[test]
+fn sentencepiece_joins_by_score_and_falls_back_to_bytes() {
+    let codec = sentencepiece(PIECES);
+    // The space in front is the vocabulary's own.
+    assert_eq!(codec.encode("a").unwrap(), [1, 259]);
+    let bee = codec.encode("🐝").unwrap();
+    assert_eq!(
+        bee[2..],
+        "🐝".bytes().map(|b| 3 + u32::from(b)).collect::<Vec<_>>()
+    );
+    assert_eq!(codec.decode(&bee), "🐝");
+    assert_eq!(codec.end_tokens(), [2]);
+    assert_eq!(codec.token_bytes(259), b" a");
+}
+
+proptest! {
+    #[test]
+    fn sentencepiece_is_its_definition(text in "[abcé x🐝]{0,14}") {
+        let codec = sentencepiece(PIECES);
+        let ids = codec.encode(&text).unwrap();
+        prop_assert_eq!(ids[0], 1);
+        let expected = match text.as_str() {
+            "" => vec![],
+            text => join_by_score(PIECES, &format!("▁{}", text.replace(' ', "▁"))),
+        };
+        prop_assert_eq!(&ids[1..], expected);
+        prop_assert_eq!(codec.decode(&ids), text);
+    }
+
+    #[test]
+    fn the_mock_codec_loses_nothing(text in "\\PC{0,40}") {
+        let codec = Codec::byte_level();
+        let ids = codec.encode(&text).unwrap();
+        prop_assert_eq!(codec.decode(&ids), text);
+    }
+}
+
+#[test]
+fn the_mock_codec_knows_its_end() {
+    let codec = Codec::byte_level();
+    assert_eq!(codec.encode("a<|end|>b").unwrap(), [97, 256, 98]);
+    assert_eq!(codec.end_tokens(), [256]);
+    assert_eq!(codec.vocab_size(), 257);
+    assert_eq!(codec.decode(&[97, 256]), "a");
+}
+
+#[test]
+fn a_faulty_tokenizer_json_is_refused_not_panicked_over() {
+    let tokenizer = |merges: serde_json::Value, decoder: serde_json::Value| {
+        let document = json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+            "normalizer": null, "pre_tokenizer": null, "post_processor": null,
+            "decoder": decoder,
+            "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": merges},
+        });
+        Codec::from_tokenizer_json(document.to_string().as_bytes(), Settings::default())
+    };
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
+    assert!(tokenizer(json!([]), byte_level.clone()).is_ok());
+    for merges in [
+        json!([["a", "b"]]),
+        json!(["a b"]),
+        json!([["a", "x"]]),
+        json!([3]),
+    ] {
+        let error = tokenizer(merges, byte_level.clone()).err().unwrap();
+        assert_eq!(error.code, Code::InvalidModelFile, "{error}");
+    }
+    let word_piece = json!({"type": "WordPiece", "prefix": "##", "cleanup": true});
+    let error = tokenizer(json!([]), word_piece).err().unwrap();
+    assert_eq!(error.code, Code::UnsupportedModel);
+    assert!(error.message.contains("WordPiece"), "{error}");
+    let error = Codec::from_tokenizer_json(b"{", Settings::default())
+        .err()
+        .unwrap();
+    assert_eq!(error.code, Code::InvalidModelFile);
+}
