@@ -1,0 +1,249 @@
+use candle_core::{
+    CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail, quantized::GgmlType,
+};
+
+use crate::{kv::LayerKv, plan::Span, threads::Threads};
+
+/// Sizes of attention.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heads {
+    pub(crate) queries: usize,
+    pub(crate) keys: usize,
+    pub(crate) width: usize,
+}
+
+impl Heads {
+    /// Query heads that share a key head.
+    fn group(self) -> usize {
+        self.queries / self.keys
+    }
+
+    fn scale(self) -> f32 {
+        1.0 / (self.width as f32).sqrt()
+    }
+}
+
+/// Causal attention of the rows of each span over everything its sequence has in the cache.
+/// `queries` is `[rows, heads * width]`, and so is the result.
+pub(crate) fn attend(
+    queries: &Tensor,
+    kv: &LayerKv,
+    spans: &[Span],
+    heads: Heads,
+    threads: &Threads,
+) -> Result<Tensor> {
+    if queries.device().is_cpu() {
+        let op = PagedAttention {
+            spans,
+            heads,
+            threads,
+        };
+        queries.apply_op3_no_bwd(&kv.keys, &kv.values, &op)
+    } else {
+        attend_by_tensors(queries, kv, spans, heads)
+    }
+}
+
+/// Attention that reads keys and values where they lie. Each row and key head is computed
+/// by itself, position by position, so neither its company nor the threads change a bit.
+struct PagedAttention<'a> {
+    spans: &'a [Span],
+    heads: Heads,
+    threads: &'a Threads,
+}
+
+impl CustomOp3 for PagedAttention<'_> {
+    fn name(&self) -> &'static str {
+        "paged-attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        queries: &CpuStorage,
+        queries_layout: &Layout,
+        keys: &CpuStorage,
+        keys_layout: &Layout,
+        values: &CpuStorage,
+        values_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let queries = floats(queries, queries_layout)?;
+        let keys = floats(keys, keys_layout)?;
+        let values = floats(values, values_layout)?;
+        let part = self.heads.group() * self.heads.width;
+        let rows: Vec<(&Span, usize)> = self
+            .spans
+            .iter()
+            .flat_map(|span| (0..span.rows).map(move |row| (span, span.position + row)))
+            .collect();
+
+        let mut out = vec![0_f32; queries.len()];
+        let positions: usize = rows.iter().map(|(_, position)| position + 1).sum();
+        let work = 2 * positions * self.heads.queries * self.heads.width;
+        self.threads.fill(work, &mut out, part, |index, out| {
+            let (span, position) = rows[index / self.heads.keys];
+            let head = index % self.heads.keys;
+            let queries = &queries[index * part..(index + 1) * part];
+            self.attend_row(span, position, head, [queries, keys, values], out);
+        });
+        Ok((CpuStorage::F32(out), queries_layout.shape().clone()))
+    }
+}
+
+impl PagedAttention<'_> {
+    /// The query heads of one row that share the key head `head`.
+    fn attend_row(
+        &self,
+        span: &Span,
+        position: usize,
+        head: usize,
+        [queries, keys, values]: [&[f32]; 3],
+        out: &mut [f32],
+    ) {
+        let width = self.heads.width;
+        let at = |slot: usize| (slot * self.heads.keys + head) * width;
+        let slots = || (0..=position).map(|p| at(span.slot(p)));
+        let dot = |query: &[f32], at: usize| {
+            f32::vec_dot(width, query, &keys[at..at + width]) * self.heads.scale()
+        };
+        let mut scores = Vec::with_capacity(position + 1);
+        for (query, out) in queries.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            scores.clear();
+            scores.extend(slots().map(|at| dot(query, at)));
+            soften(&mut scores);
+            for (weight, at) in scores.iter().zip(slots()) {
+                for (sum, value) in out.iter_mut().zip(&values[at..at + width]) {
+                    *sum += weight * value;
+                }
+            }
+        }
+    }
+}
+
+fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match layout.contiguous_offsets() {
+        Some((begin, end)) => Ok(&storage.as_slice::<f32>()?[begin..end]),
+        None => bail!("an operand of attention is not contiguous"),
+    }
+}
+
+/// Softmax in place.
+fn soften(scores: &mut [f32]) {
+    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for score in scores.iter_mut() {
+        *score = (*score - largest).exp();
+        sum += *score;
+    }
+    for score in scores.iter_mut() {
+        *score /= sum;
+    }
+}
+
+/// The same by candle's tensor operations, for devices without a kernel of our own.
+fn attend_by_tensors(
+    queries: &Tensor,
+    kv: &LayerKv,
+    spans: &[Span],
+    heads: Heads,
+) -> Result<Tensor> {
+    let device = queries.device();
+    let mut parts = Vec::with_capacity(spans.len());
+    for span in spans {
+        let length = span.position + span.rows;
+        let slots: Vec<u32> = (0..length).map(|p| span.slot(p) as u32).collect();
+        let slots = Tensor::new(slots, device)?;
+        // [key heads, length, width]
+        let gather = |pool: &Tensor| -> Result<Tensor> {
+            pool.index_select(&slots, 0)?
+                .reshape((length, heads.keys, heads.width))?
+                .transpose(0, 1)?
+                .contiguous()
+        };
+        let (keys, values) = (gather(&kv.keys)?, gather(&kv.values)?);
+        // [key heads, group * rows, width]
+        let folded = (heads.keys, heads.group() * span.rows, heads.width);
+        let q = queries
+            .narrow(0, span.row, span.rows)?
+            .reshape((span.rows, heads.queries, heads.width))?
+            .transpose(0, 1)?
+            .contiguous()?
+            .reshape(folded)?;
+        let scores = (q.matmul(&keys.t()?)? * f64::from(heads.scale()))?;
+        let scores = scores.reshape((heads.queries, span.rows, length))?;
+        let scores = scores.broadcast_add(&mask(span, length, device)?)?;
+        let scores = scores
+            .broadcast_sub(&scores.max_keepdim(D::Minus1)?)?
+            .exp()?;
+        let weights = scores.broadcast_div(&scores.sum_keepdim(D::Minus1)?)?;
+        let weights = weights.reshape((heads.keys, heads.group() * span.rows, length))?;
+        let out = weights
+            .matmul(&values)?
+            .reshape((heads.queries, span.rows, heads.width))?
+            .transpose(0, 1)?
+            .contiguous()?
+            .reshape((span.rows, heads.queries * heads.width))?;
+        parts.push(out);
+    }
+    Tensor::cat(&parts, 0)
+}
+
+/// Minus infinity where a row would look ahead, `[rows, length]`.
+fn mask(span: &Span, length: usize, device: &candle_core::Device) -> Result<Tensor> {
+    let values: Vec<f32> = (0..span.rows)
+        .flat_map(|row| {
+            let last = span.position + row;
+            (0..length).map(move |p| if p > last { f32::NEG_INFINITY } else { 0.0 })
+        })
+        .collect();
+    Tensor::from_vec(values, (span.rows, length), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::self_test::Numbers;
+
+    #[test]
+    fn the_kernel_and_the_tensor_operations_agree() {
+        let heads = Heads {
+            queries: 6,
+            keys: 2,
+            width: 20,
+        };
+        let mut numbers = Numbers::new(3);
+        let mut tensor = |rows: usize, columns: usize| {
+            let values = (0..rows * columns).map(|_| numbers.next() * 4.0).collect();
+            Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
+        };
+        let kv = LayerKv {
+            keys: tensor(16 * 8, 40),
+            values: tensor(16 * 8, 40),
+        };
+        let span = |row, rows, position, blocks: &[u32]| Span {
+            row,
+            rows,
+            position,
+            blocks: blocks.to_vec(),
+        };
+        let spans = [
+            span(0, 5, 30, &[7, 1, 4]),
+            span(5, 1, 0, &[0]),
+            span(6, 17, 0, &[2, 6]),
+        ];
+        let queries = tensor(23, 120);
+        let threads = Threads::new(1).unwrap();
+        let ours = attend(&queries, &kv, &spans, heads, &threads).unwrap();
+        let theirs = attend_by_tensors(&queries, &kv, &spans, heads).unwrap();
+        assert_eq!(ours.dims(), theirs.dims());
+        let difference = (ours - theirs)
+            .unwrap()
+            .abs()
+            .unwrap()
+            .flatten_all()
+            .unwrap();
+        let largest: f32 = difference.max(0).unwrap().to_scalar().unwrap();
+        assert!(largest < 1e-5, "{largest}");
+    }
+}

@@ -1,0 +1,242 @@
+use std::{collections::BTreeMap, path::Path};
+
+use candle_core::Device;
+use diagnostics::{Code, Diagnostic};
+use inference_execution::ModelDescription;
+use model_format::{
+    Gguf, ModelHeader, Safetensors, about_file, header_from_config, read_limited, shard_files,
+};
+use text_codec::Codec;
+
+use crate::{
+    architecture::{Architecture, unsupported},
+    engine::CandleEngine,
+    kv::{BLOCK_TOKENS, PagedKv, block_bytes},
+    mapping::Mapping,
+    model::Llama,
+    threads::Threads,
+    weights::{RawTensors, Weights, gguf_tensors, safetensors_tensors},
+};
+
+/// Sequences of full length that the KV cache has room for when nothing else is asked.
+const DEFAULT_SEQUENCES: u64 = 8;
+/// Most bytes of KV cache when nothing else is asked.
+const DEFAULT_KV_BYTES: u64 = 1 << 30;
+
+/// Where to compute.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ComputeDevice {
+    /// On the processor.
+    #[default]
+    Cpu,
+}
+
+impl ComputeDevice {
+    pub(crate) fn candle(self) -> Device {
+        match self {
+            Self::Cpu => Device::Cpu,
+        }
+    }
+}
+
+/// How to load a model.
+#[derive(Default)]
+pub struct LoadOptions {
+    /// Longest sequence in tokens; absent, what the model was made for and the KV cache
+    /// holds.
+    pub context_length: Option<u32>,
+    /// Bytes of the KV cache; absent, room for 8 sequences of full length, at most 1 GiB.
+    pub kv_cache_bytes: Option<u64>,
+    /// Where to compute.
+    pub device: ComputeDevice,
+    /// Threads that compute; absent, as many as this process may use at once.
+    pub threads: Option<usize>,
+    /// Told the bytes of weights loaded and their total, while loading.
+    pub progress: Option<Box<dyn FnMut(u64, u64) + Send>>,
+}
+
+/// A model ready to compute.
+pub struct Loaded {
+    /// The engine.
+    pub engine: CandleEngine,
+    /// Its tokenizer and chat template.
+    pub codec: Codec,
+}
+
+/// Loads the model at `path`: a `.gguf` file, or a Hugging Face folder with safetensors.
+///
+/// Errors: `MODEL_NOT_FOUND`; `INVALID_MODEL_FILE` for a damaged or incomplete one;
+/// `UNSUPPORTED_MODEL` and `UNSUPPORTED_QUANTIZATION`, which say what is supported;
+/// `INSUFFICIENT_RAM` when the KV cache is too small for one sequence;
+/// `CONFIG_INVALID` for a context that the model was not made for.
+pub fn load(path: &Path, mut options: LoadOptions) -> Result<Loaded, Diagnostic> {
+    if path.is_dir() {
+        load_folder(path, &mut options)
+    } else {
+        load_gguf(path, &mut options)
+    }
+    .map_err(|error| name_file(error, path))
+}
+
+/// Errors about content name the model; those that name a file already stay as they are.
+fn name_file(error: Diagnostic, path: &Path) -> Diagnostic {
+    if error.message.contains(&*path.to_string_lossy()) {
+        error
+    } else {
+        about_file(error, path)
+    }
+}
+
+fn load_gguf(path: &Path, options: &mut LoadOptions) -> Result<Loaded, Diagnostic> {
+    let mapping = Mapping::open(path)?;
+    let gguf = Gguf::parse(mapping.bytes())?;
+    let header = ModelHeader::from_gguf(&gguf)?;
+    Architecture::named(&header.architecture)?;
+    let experts = gguf.u32(&format!("{}.expert_count", header.architecture))?;
+    if experts.is_some_and(|count| count > 0) {
+        return Err(unsupported("mixtures of experts"));
+    }
+    let codec = Codec::from_gguf(&gguf)?;
+    codec.check_fits(header.vocab_size as usize)?;
+    let engine = build(&header, gguf_tensors(&gguf)?, options)?;
+    Ok(Loaded { engine, codec })
+}
+
+fn load_folder(folder: &Path, options: &mut LoadOptions) -> Result<Loaded, Diagnostic> {
+    let config_path = folder.join("config.json");
+    let config = read_limited(&config_path)?;
+    let mut shards = Vec::new();
+    for path in shard_files(folder)? {
+        let mapping = Mapping::open(&path)?;
+        let header = Safetensors::parse_header(mapping.bytes(), mapping.bytes().len() as u64)
+            .map_err(|e| about_file(e, &path))?;
+        shards.push((header, mapping));
+    }
+    let mut infos = BTreeMap::new();
+    let mut tensors = RawTensors::new();
+    for (header, mapping) in &shards {
+        infos.extend(header.tensors().clone());
+        tensors.extend(safetensors_tensors(header, mapping.bytes()));
+    }
+    let header = header_from_config(&config, &infos).map_err(|e| about_file(e, &config_path))?;
+    Architecture::named(&header.architecture)?;
+    let codec = Codec::from_dir(folder)?;
+    codec.check_fits(header.vocab_size as usize)?;
+    let engine = build(&header, tensors, options)?;
+    Ok(Loaded { engine, codec })
+}
+
+/// An engine from a header and the tensors that belong to it.
+pub(crate) fn build(
+    header: &ModelHeader,
+    tensors: RawTensors<'_>,
+    options: &mut LoadOptions,
+) -> Result<CandleEngine, Diagnostic> {
+    let (context_length, blocks) = plan_memory(header, options)?;
+    let device = options.device.candle();
+    let mut silent = |_, _| {};
+    let progress: &mut dyn FnMut(u64, u64) = match &mut options.progress {
+        Some(progress) => progress.as_mut(),
+        None => &mut silent,
+    };
+    let threads = options.threads.unwrap_or_else(available_threads);
+    let threads = Threads::new(threads)?;
+    let weights = Weights::new(tensors, header.format, device.clone(), threads, progress);
+    let model = Llama::new(header, context_length, weights)?;
+    let width = header.kv_heads * header.head_dim;
+    let kv = PagedKv::new(header.layers, width, blocks, &device).map_err(Diagnostic::internal)?;
+    let description = ModelDescription {
+        architecture: header.architecture.clone(),
+        layers: header.layers,
+        vocab_size: header.vocab_size,
+        context_length,
+        quantization: header.quantization.clone(),
+        weight_bytes: header.weight_bytes,
+        parameters: header.parameters,
+    };
+    Ok(CandleEngine::new(description, model, kv))
+}
+
+/// What affinity and the quota of the control group leave to this process.
+fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// The longest sequence in tokens and the blocks of the KV cache.
+fn plan_memory(header: &ModelHeader, options: &LoadOptions) -> Result<(u32, u32), Diagnostic> {
+    let trained = header.context_length;
+    let wanted = options.context_length.unwrap_or(trained);
+    if wanted == 0 || wanted > trained {
+        return Err(Diagnostic::new(
+            Code::ConfigInvalid,
+            format!("a context of {wanted} tokens was asked for, the model was made for {trained}"),
+        )
+        .hint(format!("ask for a context of 1 to {trained} tokens")));
+    }
+    let block = block_bytes(header.layers, header.kv_heads * header.head_dim);
+    let sequence_blocks = u64::from(wanted.div_ceil(BLOCK_TOKENS));
+    let default_bytes = (sequence_blocks * DEFAULT_SEQUENCES)
+        .saturating_mul(block)
+        .min(DEFAULT_KV_BYTES);
+    let bytes = options.kv_cache_bytes.unwrap_or(default_bytes);
+    let blocks = u32::try_from(bytes / block).unwrap_or(u32::MAX / BLOCK_TOKENS);
+    let held = u64::from(blocks) * u64::from(BLOCK_TOKENS);
+    let enough = match options.context_length {
+        Some(asked) => held >= u64::from(asked),
+        None => blocks > 0,
+    };
+    if !enough {
+        let need = sequence_blocks.saturating_mul(block);
+        return Err(Diagnostic::new(
+            Code::InsufficientRam,
+            format!(
+                "one sequence of {wanted} tokens takes {need} bytes of KV cache, which has {bytes}"
+            ),
+        )
+        .hint("ask for a shorter context or a larger KV cache")
+        .detail("need_bytes", need)
+        .detail("kv_cache_bytes", bytes));
+    }
+    let context_length = u32::try_from(held.min(u64::from(wanted))).unwrap_or(wanted);
+    Ok((context_length, blocks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::self_test::tiny_header;
+
+    fn plan(
+        context_length: Option<u32>,
+        kv_cache_bytes: Option<u64>,
+    ) -> Result<(u32, u32), Diagnostic> {
+        let options = LoadOptions {
+            context_length,
+            kv_cache_bytes,
+            ..LoadOptions::default()
+        };
+        plan_memory(&tiny_header(), &options)
+    }
+
+    #[test]
+    fn memory_and_context_limit_each_other() {
+        // Two layers of 2 x 32 floats: 512 bytes a token, 8192 a block; the model has 64.
+        assert_eq!(plan(None, None).unwrap(), (64, 32));
+        assert_eq!(plan(Some(20), None).unwrap(), (20, 16));
+        assert_eq!(plan(None, Some(3 * 8192 + 5)).unwrap(), (48, 3));
+        assert_eq!(plan(Some(48), Some(3 * 8192)).unwrap(), (48, 3));
+        let error = plan(Some(49), Some(3 * 8192)).unwrap_err();
+        assert_eq!(error.code, Code::InsufficientRam);
+        assert!(error.message.contains("32768"), "{error}");
+        assert_eq!(
+            plan(None, Some(8191)).unwrap_err().code,
+            Code::InsufficientRam
+        );
+        for wrong in [0, 65] {
+            assert_eq!(
+                plan(Some(wrong), None).unwrap_err().code,
+                Code::ConfigInvalid
+            );
+        }
+    }
+}

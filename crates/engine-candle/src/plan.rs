@@ -1,0 +1,188 @@
+use inference_execution::{Batch, Chunk, EngineError};
+
+use crate::kv::BLOCK_TOKENS;
+
+/// Sizes that a batch is checked against.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) vocab_size: u32,
+    pub(crate) context_length: u32,
+    pub(crate) blocks: u32,
+}
+
+/// Consecutive rows that go to consecutive slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SlotRun {
+    pub(crate) row: usize,
+    pub(crate) slot: usize,
+    pub(crate) length: usize,
+}
+
+/// The rows of one sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Its first row in the step.
+    pub(crate) row: usize,
+    pub(crate) rows: usize,
+    /// Position of its first row in its sequence.
+    pub(crate) position: usize,
+    /// Blocks of its sequence.
+    pub(crate) blocks: Vec<u32>,
+}
+
+impl Span {
+    /// Where the token of a position lies in the KV cache.
+    pub(crate) fn slot(&self, position: usize) -> usize {
+        let size = BLOCK_TOKENS as usize;
+        self.blocks[position / size] as usize * size + position % size
+    }
+}
+
+/// A checked batch, flat: one row for each token.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) positions: Vec<u32>,
+    pub(crate) spans: Vec<Span>,
+    pub(crate) runs: Vec<SlotRun>,
+    /// Rows whose logits are wanted.
+    pub(crate) logit_rows: Vec<u32>,
+}
+
+impl Plan {
+    /// Lays a batch out; a batch that is not possible is an error, never a wrong access.
+    pub(crate) fn new(batch: &Batch, limits: Limits) -> Result<Self, EngineError> {
+        let mut plan = Self::default();
+        for chunk in &batch.chunks {
+            check(chunk, limits).map_err(|problem| {
+                EngineError::Step(format!("sequence {}: {problem}", chunk.sequence.0))
+            })?;
+            plan.add(chunk);
+        }
+        Ok(plan)
+    }
+
+    fn add(&mut self, chunk: &Chunk) {
+        let row = self.tokens.len();
+        let span = Span {
+            row,
+            rows: chunk.tokens.len(),
+            position: chunk.position as usize,
+            blocks: chunk.blocks.iter().map(|b| b.0).collect(),
+        };
+        let mut run: Option<SlotRun> = None;
+        for offset in 0..span.rows {
+            let slot = span.slot(span.position + offset);
+            match &mut run {
+                Some(run) if run.slot + run.length == slot => run.length += 1,
+                _ => {
+                    self.runs.extend(run);
+                    run = Some(SlotRun {
+                        row: row + offset,
+                        slot,
+                        length: 1,
+                    });
+                }
+            }
+        }
+        self.runs.extend(run);
+        self.tokens.extend_from_slice(&chunk.tokens);
+        self.positions
+            .extend((chunk.position..).take(chunk.tokens.len()));
+        if chunk.wants_logits {
+            self.logit_rows.push((row + span.rows - 1) as u32);
+        }
+        self.spans.push(span);
+    }
+}
+
+fn check(chunk: &Chunk, limits: Limits) -> Result<(), String> {
+    if chunk.tokens.is_empty() {
+        return Err("a chunk without tokens".to_owned());
+    }
+    if let Some(token) = chunk.tokens.iter().find(|&&t| t >= limits.vocab_size) {
+        return Err(format!(
+            "token {token}, the vocabulary has {}",
+            limits.vocab_size
+        ));
+    }
+    let end = u64::from(chunk.position) + chunk.tokens.len() as u64;
+    if end > u64::from(limits.context_length) {
+        return Err(format!(
+            "{end} positions, the context has {}",
+            limits.context_length
+        ));
+    }
+    if end > chunk.blocks.len() as u64 * u64::from(BLOCK_TOKENS) {
+        return Err(format!("{end} positions in {} blocks", chunk.blocks.len()));
+    }
+    if let Some(block) = chunk.blocks.iter().find(|b| b.0 >= limits.blocks) {
+        return Err(format!("block {}, there are {}", block.0, limits.blocks));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use inference_execution::{BlockId, SequenceId};
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        vocab_size: 100,
+        context_length: 64,
+        blocks: 8,
+    };
+
+    fn chunk(tokens: usize, position: u32, blocks: &[u32]) -> Chunk {
+        Chunk {
+            sequence: SequenceId(7),
+            tokens: vec![1; tokens],
+            position,
+            blocks: blocks.iter().map(|&b| BlockId(b)).collect(),
+            wants_logits: true,
+        }
+    }
+
+    #[test]
+    fn rows_go_to_the_slots_of_their_positions() {
+        let batch = Batch {
+            chunks: vec![chunk(20, 14, &[5, 2, 3]), chunk(1, 0, &[0])],
+        };
+        let plan = Plan::new(&batch, LIMITS).unwrap();
+        let run = |row, slot, length| SlotRun { row, slot, length };
+        // Blocks 2 and 3 follow one another, so they are one run.
+        assert_eq!(plan.runs, [run(0, 94, 2), run(2, 32, 18), run(20, 0, 1)]);
+        assert_eq!(plan.logit_rows, [19, 20]);
+        assert_eq!(plan.positions[..3], [14, 15, 16]);
+        assert_eq!(plan.positions[19..], [33, 0]);
+        assert_eq!((plan.spans[1].row, plan.spans[1].rows), (20, 1));
+    }
+
+    #[test]
+    fn an_impossible_batch_names_its_sequence() {
+        let cases = [
+            (chunk(0, 0, &[0]), "without tokens"),
+            (chunk(17, 0, &[0]), "17 positions in 1 blocks"),
+            (chunk(1, 16, &[0]), "17 positions in 1 blocks"),
+            (chunk(1, u32::MAX, &[0]), "the context has 64"),
+            (chunk(1, 64, &[0, 1, 2, 3, 4]), "the context has 64"),
+            (chunk(1, 0, &[8]), "block 8, there are 8"),
+            (
+                Chunk {
+                    tokens: vec![100],
+                    ..chunk(1, 0, &[0])
+                },
+                "token 100",
+            ),
+        ];
+        for (bad, expected) in cases {
+            let batch = Batch {
+                chunks: vec![chunk(1, 0, &[0]), bad],
+            };
+            let error = Plan::new(&batch, LIMITS).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(error.contains("sequence 7"), "{error}");
+        }
+    }
+}

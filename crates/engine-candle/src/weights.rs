@@ -1,0 +1,258 @@
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Tensor};
+use diagnostics::{Code, Diagnostic, escape};
+use model_format::{ElementType, Gguf, ModelFormat, Safetensors, TensorType};
+
+use crate::{
+    architecture::{Part, unsupported},
+    matrix::{Matrix, to_floats},
+    threads::Threads,
+};
+
+/// The factors by which GGUF files of Llama 3.1 slow rotary frequencies down.
+const ROPE_FACTORS: &str = "rope_freqs.weight";
+/// Computed values that old safetensors files carry along.
+const IGNORED_SUFFIX: &str = ".rotary_emb.inv_freq";
+
+/// A tensor as it lies in the file.
+#[derive(Debug, Clone)]
+pub(crate) struct RawTensor<'a> {
+    pub(crate) shape: Vec<u64>,
+    pub(crate) kind: TensorType,
+    pub(crate) data: &'a [u8],
+}
+
+/// The tensors of a model that are not yet taken, by name.
+pub(crate) type RawTensors<'a> = BTreeMap<String, RawTensor<'a>>;
+
+/// All tensors of a GGUF file.
+pub(crate) fn gguf_tensors<'a>(gguf: &Gguf<'a>) -> Result<RawTensors<'a>, Diagnostic> {
+    gguf.tensors()
+        .keys()
+        .map(|name| {
+            let (info, data) = gguf.tensor(name)?;
+            let tensor = RawTensor {
+                shape: info.shape.clone(),
+                kind: info.kind,
+                data,
+            };
+            Ok(((*name).to_owned(), tensor))
+        })
+        .collect()
+}
+
+/// All tensors of a safetensors file of these bytes.
+pub(crate) fn safetensors_tensors<'a>(header: &Safetensors, file: &'a [u8]) -> RawTensors<'a> {
+    header
+        .tensors()
+        .iter()
+        .filter_map(|(name, info)| {
+            let range = info.offset as usize..(info.offset + info.bytes) as usize;
+            let tensor = RawTensor {
+                shape: info.shape.clone(),
+                kind: match info.kind {
+                    ElementType::F32 => TensorType::F32,
+                    ElementType::F16 => TensorType::F16,
+                    ElementType::BF16 => TensorType::BF16,
+                },
+                data: file.get(range)?,
+            };
+            Some((name.clone(), tensor))
+        })
+        .collect()
+}
+
+/// Hands out the weights of a model one by one, each checked for its shape, and tells how
+/// far loading is.
+pub(crate) struct Weights<'a, 'p> {
+    tensors: RawTensors<'a>,
+    format: ModelFormat,
+    device: Device,
+    threads: Threads,
+    progress: &'p mut dyn FnMut(u64, u64),
+    done: u64,
+    total: u64,
+}
+
+impl<'a, 'p> Weights<'a, 'p> {
+    /// `progress` is told the bytes done and their total.
+    pub(crate) fn new(
+        tensors: RawTensors<'a>,
+        format: ModelFormat,
+        device: Device,
+        threads: Threads,
+        progress: &'p mut dyn FnMut(u64, u64),
+    ) -> Self {
+        let total = tensors.values().map(|t| t.data.len() as u64).sum();
+        progress(0, total);
+        Self {
+            tensors,
+            format,
+            device,
+            threads,
+            progress,
+            done: 0,
+            total,
+        }
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    pub(crate) fn threads(&self) -> &Threads {
+        &self.threads
+    }
+
+    pub(crate) fn format(&self) -> ModelFormat {
+        self.format
+    }
+
+    /// A matrix of `rows` by `columns`.
+    pub(crate) fn matrix(
+        &mut self,
+        part: Part,
+        rows: u32,
+        columns: u32,
+    ) -> Result<Matrix, Diagnostic> {
+        let (name, raw) = self.take(part, &[rows, columns])?;
+        self.make_matrix(&name, &raw, raw.data)
+    }
+
+    /// A matrix whose rows belong to `heads` heads that are rotated; comes back with the
+    /// halves of each head apart, whatever the order in the file.
+    pub(crate) fn rotary_matrix(
+        &mut self,
+        part: Part,
+        (heads, head_dim): (u32, u32),
+        columns: u32,
+        in_pairs: bool,
+    ) -> Result<Matrix, Diagnostic> {
+        let (name, raw) = self.take(part, &[heads.saturating_mul(head_dim), columns])?;
+        if in_pairs {
+            let data = halves_apart(raw.data, heads as usize, head_dim as usize);
+            self.make_matrix(&name, &raw, &data)
+        } else {
+            self.make_matrix(&name, &raw, raw.data)
+        }
+    }
+
+    fn make_matrix(
+        &self,
+        name: &str,
+        raw: &RawTensor<'_>,
+        data: &[u8],
+    ) -> Result<Matrix, Diagnostic> {
+        let size = (raw.shape[0] as usize, raw.shape[1] as usize);
+        Matrix::new(raw.kind, size, data, &self.device, &self.threads)
+            .map_err(|e| Diagnostic::internal(format!("tensor `{}`: {e}", escape(name))))
+    }
+
+    /// A vector of `length` floats.
+    pub(crate) fn vector(&mut self, part: Part, length: u32) -> Result<Tensor, Diagnostic> {
+        let (name, raw) = self.take(part, &[length])?;
+        let values = floats(&name, &raw)?;
+        Tensor::new(values, &self.device).map_err(Diagnostic::internal)
+    }
+
+    /// The factors of the rotary frequencies, where the file has some.
+    pub(crate) fn rope_factors(&mut self) -> Result<Option<Vec<f32>>, Diagnostic> {
+        match self.tensors.remove(ROPE_FACTORS) {
+            None => Ok(None),
+            Some(raw) => floats(ROPE_FACTORS, &raw).map(Some),
+        }
+    }
+
+    /// Passes over a part that this model has and does not use.
+    pub(crate) fn skip(&mut self, part: Part) {
+        self.tensors.remove(&part.tensor_name(self.format));
+    }
+
+    /// Refuses tensors that nobody took: leaving a weight out gives wrong answers.
+    pub(crate) fn finish(self) -> Result<(), Diagnostic> {
+        let mut rest = self
+            .tensors
+            .keys()
+            .filter(|name| !name.ends_with(IGNORED_SUFFIX));
+        if let Some(name) = rest.next() {
+            return Err(unsupported(format!(
+                "the tensor `{}` of this model",
+                escape(name)
+            )));
+        }
+        (self.progress)(self.total, self.total);
+        Ok(())
+    }
+
+    fn take(&mut self, part: Part, shape: &[u32]) -> Result<(String, RawTensor<'a>), Diagnostic> {
+        let name = part.tensor_name(self.format);
+        let raw = self.tensors.remove(&name).ok_or_else(|| {
+            Diagnostic::new(
+                Code::InvalidModelFile,
+                format!("the model has no tensor `{name}`"),
+            )
+            .hint("the file is incomplete, or not of the architecture that it says")
+        })?;
+        if !raw
+            .shape
+            .iter()
+            .copied()
+            .eq(shape.iter().map(|&n| u64::from(n)))
+        {
+            return Err(Diagnostic::new(
+                Code::InvalidModelFile,
+                format!(
+                    "tensor `{name}` has the shape {:?}, expected {shape:?}",
+                    raw.shape
+                ),
+            )
+            .hint("the sizes in the header do not belong to these weights"));
+        }
+        self.done += raw.data.len() as u64;
+        (self.progress)(self.done, self.total);
+        Ok((name, raw))
+    }
+}
+
+fn floats(name: &str, raw: &RawTensor<'_>) -> Result<Vec<f32>, Diagnostic> {
+    to_floats(raw.kind, raw.data).ok_or_else(|| {
+        Diagnostic::new(
+            Code::UnsupportedQuantization,
+            format!(
+                "tensor `{}` is of type {}, expected F32, F16 or BF16",
+                escape(name),
+                raw.kind.name()
+            ),
+        )
+        .hint("quantise the model again with a current converter")
+    })
+}
+
+/// Reorders rows `(head, pair, half)` to `(head, half, pair)`. A row of any type is a whole
+/// number of blocks, so its bytes move as they are.
+fn halves_apart(data: &[u8], heads: usize, head_dim: usize) -> Vec<u8> {
+    let row_bytes = data.len() / (heads * head_dim);
+    let pairs = head_dim / 2;
+    let mut out = Vec::with_capacity(data.len());
+    for head in 0..heads {
+        for half in 0..2 {
+            for pair in 0..pairs {
+                let row = head * head_dim + 2 * pair + half;
+                out.extend_from_slice(&data[row * row_bytes..(row + 1) * row_bytes]);
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_become_halves() {
+        let rows = [0, 1, 2, 3, 10, 11, 12, 13];
+        assert_eq!(halves_apart(&rows, 2, 4), [0, 2, 1, 3, 10, 12, 11, 13]);
+    }
+}

@@ -1,0 +1,75 @@
+//! The embedded model against what another implementation computed in 32-bit floats.
+
+use crate::common::{decode_alone, f16_file, golden, haiku, logprobs, open, q8_file};
+use inference_execution::Engine as _;
+
+/// Largest difference of a log probability in 32-bit floats.
+const EXACT: f32 = 1e-3;
+/// Largest difference of the log probability of the likeliest tokens in Q8_0.
+const Q8_0: f32 = 0.15;
+
+fn assert_golden(path: &std::path::Path) {
+    let mut loaded = open(path);
+    for case in golden() {
+        let prompt = loaded.codec.encode_chat(&case.messages).unwrap();
+        assert_eq!(prompt, case.prompt_ids);
+        let run = decode_alone(&mut loaded.engine, &prompt);
+        assert_eq!(run.output(), case.output_ids);
+        assert_eq!(loaded.codec.decode(run.output()), case.output_text);
+        for (logits, top) in run.logits.iter().zip(&case.top5_first3) {
+            let logprobs = logprobs(logits);
+            for expected in top {
+                let found = logprobs[expected.id as usize];
+                assert!(
+                    (found - expected.logprob).abs() < EXACT,
+                    "{found} {}",
+                    expected.logprob
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn f16_gguf_is_exact() {
+    assert_golden(&f16_file());
+}
+
+#[test]
+fn safetensors_are_exact() {
+    assert_golden(&haiku());
+}
+
+#[test]
+fn q8_0_is_close() {
+    let mut loaded = open(&q8_file());
+    let mut same_text = 0;
+    let mut largest: f32 = 0.0;
+    for case in golden() {
+        let run = decode_alone(&mut loaded.engine, &case.prompt_ids);
+        assert_eq!(run.output()[0], case.output_ids[0]);
+        same_text += usize::from(run.output() == case.output_ids);
+        let found = logprobs(&run.logits[0]);
+        // What is unlikely in the first place may move by more.
+        for expected in case.top5_first3[0].iter().filter(|t| t.logprob > -6.0) {
+            largest = largest.max((found[expected.id as usize] - expected.logprob).abs());
+        }
+    }
+    println!("{same_text} of 20 texts are the same, largest difference {largest}");
+    assert!(largest < Q8_0, "{largest}");
+    assert!(same_text >= 18, "{same_text}");
+}
+
+#[test]
+fn the_model_is_described() {
+    let mut loaded = open(&q8_file());
+    let description = loaded.engine.describe().clone();
+    assert_eq!(description.architecture, "llama");
+    assert_eq!(description.quantization, "Q8_0");
+    assert_eq!((description.layers, description.vocab_size), (4, 2048));
+    assert_eq!(description.context_length, 512);
+    assert_eq!(description.parameters, 2_885_888);
+    // Eight sequences of full length.
+    assert_eq!(loaded.engine.kv().blocks(), 8 * 512 / 16);
+    assert_eq!(loaded.engine.kv().block_tokens(), 16);
+}

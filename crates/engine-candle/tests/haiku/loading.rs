@@ -1,0 +1,265 @@
+//! Models that are damaged, incomplete, or of another kind.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use crate::common::{f16_file, golden, haiku, q8_file};
+use diagnostics::{Code, Diagnostic};
+use engine_candle::{LoadOptions, load};
+use inference_execution::{Batch, BlockId, Chunk, Engine as _, SequenceId};
+use model_format::{Gguf, Safetensors};
+
+fn error(path: &Path) -> Diagnostic {
+    let error = load(path, LoadOptions::default())
+        .err()
+        .expect("a model that cannot be loaded");
+    let name = path.file_name().unwrap().to_string_lossy();
+    assert!(error.message.contains(&*name), "the file is named: {error}");
+    assert!(error.hint.is_some(), "{error}");
+    error
+}
+
+/// The error of the Q8_0 file with these bytes replaced by others of the same length.
+fn error_with(from: &[u8], to: &[u8]) -> Diagnostic {
+    assert_eq!(from.len(), to.len());
+    let mut file = std::fs::read(q8_file()).unwrap();
+    let at = file.windows(from.len()).position(|w| w == from).unwrap();
+    file[at..at + to.len()].copy_from_slice(to);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("changed.gguf");
+    std::fs::write(&path, file).unwrap();
+    error(&path)
+}
+
+#[test]
+fn a_file_cut_anywhere_is_refused() {
+    let file = std::fs::read(q8_file()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cut.gguf");
+    let cuts = (0..40)
+        .chain((40..file.len()).step_by(61_003))
+        .chain([file.len() - 33]);
+    for cut in cuts {
+        std::fs::write(&path, &file[..cut]).unwrap();
+        assert_eq!(error(&path).code, Code::InvalidModelFile, "cut at {cut}");
+    }
+}
+
+#[test]
+fn flipped_header_bytes_never_panic() {
+    let file = std::fs::read(q8_file()).unwrap();
+    let data = Gguf::parse(&file)
+        .unwrap()
+        .tensors()
+        .values()
+        .map(|t| t.offset)
+        .min()
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("flipped.gguf");
+    // Metadata and tensor infos; the vocabulary between them is the tokenizer's to check.
+    for at in (0..900)
+        .step_by(7)
+        .chain((data as usize - 2200..data as usize).step_by(13))
+    {
+        let mut flipped = file.clone();
+        flipped[at] ^= 0x41;
+        std::fs::write(&path, flipped).unwrap();
+        // A flip may also hit a value that does not matter, such as the model's name.
+        if let Err(error) = load(&path, LoadOptions::default()) {
+            assert_ne!(error.code, Code::Internal, "{at}: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let unknown = error_with(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0gemma");
+    assert_eq!(
+        unknown.code,
+        Code::InvalidModelFile,
+        "the keys are still llama's: {unknown}"
+    );
+
+    let missing = error_with(b"blk.2.ffn_up.weight", b"blk.2.ffn_xx.weight");
+    assert_eq!(missing.code, Code::InvalidModelFile);
+    assert!(
+        missing.message.contains("no tensor `blk.2.ffn_up.weight`"),
+        "{missing}"
+    );
+
+    let heads = [
+        b"llama.attention.head_count_kv".as_slice(),
+        &4_u32.to_le_bytes(),
+    ];
+    let shape = error_with(
+        &[heads[0], heads[1], &4_u32.to_le_bytes()].concat(),
+        &[heads[0], heads[1], &2_u32.to_le_bytes()].concat(),
+    );
+    assert_eq!(shape.code, Code::InvalidModelFile);
+    assert!(shape.message.contains("blk.0.attn_k.weight"), "{shape}");
+    assert!(
+        shape.message.contains("[128, 256], expected [64, 256]"),
+        "{shape}"
+    );
+}
+
+/// A copy of the embedded folder, changed by `change`.
+fn changed_folder(change: impl FnOnce(&Path)) -> Diagnostic {
+    let folder = tempfile::tempdir().unwrap();
+    for name in [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "model.safetensors",
+    ] {
+        std::fs::copy(haiku().join(name), folder.path().join(name)).unwrap();
+    }
+    assert!(load(folder.path(), LoadOptions::default()).is_ok());
+    change(folder.path());
+    error(folder.path())
+}
+
+#[test]
+fn another_architecture_is_refused_by_name() {
+    let error = changed_folder(|folder| {
+        let path = folder.join("config.json");
+        let config = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, config.replace("\"llama\"", "\"mamba\"")).unwrap();
+    });
+    assert_eq!(error.code, Code::UnsupportedModel);
+    assert!(error.message.contains("mamba"), "{error}");
+    assert!(error.hint.unwrap().contains("llama"));
+}
+
+#[test]
+fn incomplete_folders_are_refused() {
+    for (name, code) in [
+        ("config.json", Code::ModelNotFound),
+        ("tokenizer.json", Code::ModelNotFound),
+        ("model.safetensors", Code::ModelNotFound),
+    ] {
+        let error = changed_folder(|folder| std::fs::remove_file(folder.join(name)).unwrap());
+        assert_eq!(error.code, code);
+        assert!(error.message.contains(name), "{error}");
+    }
+    let error = changed_folder(|folder| {
+        let path = folder.join("model.safetensors");
+        let file = std::fs::read(&path).unwrap();
+        std::fs::write(path, &file[..file.len() / 2]).unwrap();
+    });
+    assert_eq!(error.code, Code::InvalidModelFile);
+}
+
+/// Writes the embedded weights as two files with an index, and a tensor more when given.
+fn write_shards(folder: &Path, extra: Option<&str>) {
+    let file = std::fs::read(haiku().join("model.safetensors")).unwrap();
+    let all = Safetensors::parse_header(&file, file.len() as u64).unwrap();
+    let mut map = serde_json::Map::new();
+    for shard in 0..2 {
+        let name = format!("model-0000{shard}-of-00002.safetensors");
+        let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+        let tensors = all
+            .tensors()
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| i % 2 == shard);
+        let mut add = |tensor: &str, shape: &[u64], bytes: &[u8]| {
+            let end = data.len() + bytes.len();
+            let info = serde_json::json!({"dtype": "F16", "shape": shape, "data_offsets": [data.len(), end]});
+            header.insert(tensor.to_owned(), info);
+            map.insert(tensor.to_owned(), name.clone().into());
+            data.extend_from_slice(bytes);
+        };
+        for (_, (tensor, info)) in tensors {
+            let range = info.offset as usize..(info.offset + info.bytes) as usize;
+            add(tensor, &info.shape, &file[range]);
+        }
+        if let (0, Some(extra)) = (shard, extra) {
+            add(extra, &[2], &[0; 4]);
+        }
+        let json = serde_json::to_vec(&header).unwrap();
+        let length = (json.len() as u64).to_le_bytes();
+        std::fs::write(
+            folder.join(&name),
+            [&length, json.as_slice(), &data].concat(),
+        )
+        .unwrap();
+    }
+    let index = serde_json::json!({"weight_map": map}).to_string();
+    std::fs::write(folder.join("model.safetensors.index.json"), index).unwrap();
+    std::fs::remove_file(folder.join("model.safetensors")).unwrap();
+}
+
+fn first_logits(path: &Path) -> Vec<f32> {
+    let mut engine = load(path, LoadOptions::default()).unwrap().engine;
+    let batch = Batch {
+        chunks: vec![Chunk {
+            sequence: SequenceId(0),
+            tokens: golden()[0].prompt_ids.clone(),
+            position: 0,
+            blocks: (0..4).map(BlockId).collect(),
+            wants_logits: true,
+        }],
+    };
+    engine.step(&batch).unwrap().values
+}
+
+#[test]
+fn shards_are_one_model() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "model.safetensors",
+    ] {
+        std::fs::copy(haiku().join(name), folder.path().join(name)).unwrap();
+    }
+    write_shards(folder.path(), None);
+    assert_eq!(first_logits(folder.path()), first_logits(&haiku()));
+    // The GGUF file has the rows of queries and keys in another order, the sums are the same.
+    assert_eq!(first_logits(&f16_file()), first_logits(&haiku()));
+}
+
+#[test]
+fn a_weight_that_would_be_left_out_is_refused() {
+    let bias = "model.layers.0.self_attn.q_proj.bias";
+    let error = changed_folder(|folder| write_shards(folder, Some(bias)));
+    assert_eq!(error.code, Code::UnsupportedModel);
+    assert!(error.message.contains(bias), "{error}");
+}
+
+#[test]
+fn progress_runs_to_the_end() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let writer = Arc::clone(&seen);
+    let options = LoadOptions {
+        progress: Some(Box::new(move |done, total| {
+            writer.lock().unwrap().push((done, total));
+        })),
+        ..LoadOptions::default()
+    };
+    let loaded = load(&q8_file(), options).unwrap();
+    let seen = seen.lock().unwrap();
+    let total = loaded.engine.describe().weight_bytes;
+    assert_eq!(seen.first(), Some(&(0, total)));
+    assert_eq!(seen.last(), Some(&(total, total)));
+    assert!(seen.is_sorted());
+}
+
+#[test]
+fn a_context_beyond_the_models_is_refused() {
+    let options = LoadOptions {
+        context_length: Some(513),
+        ..LoadOptions::default()
+    };
+    let error = load(&q8_file(), options).err().unwrap();
+    assert_eq!(error.code, Code::ConfigInvalid);
+    assert!(
+        error.message.contains("513") && error.message.contains("512"),
+        "{error}"
+    );
+}

@@ -1,0 +1,14 @@
+//! The engine with the embedded model.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+mod batching;
+mod common;
+mod golden;
+mod loading;
