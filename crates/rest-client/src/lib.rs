@@ -81,13 +81,7 @@ impl fmt::Debug for RestClient {
 impl RestClient {
     /// A client of the daemon at `base` (`http://127.0.0.1:8500`).
     pub fn new(peer: Peer, base: &str, token: Option<String>) -> Result<Self, Diagnostic> {
-        let http = reqwest::Client::builder()
-            // A proxy from the environment must never see traffic between daemons.
-            .no_proxy()
-            .connect_timeout(CONNECT_LIMIT)
-            .tcp_nodelay(true)
-            .build()
-            .map_err(|e| Diagnostic::internal(format!("HTTP client: {}", chain(&e))))?;
+        let http = http_client()?;
         Ok(Self::with_http(peer, base, token, http))
     }
 
@@ -276,6 +270,17 @@ impl RestClient {
             ),
         ))
     }
+}
+
+/// A connection pool as every client here has it.
+pub fn http_client() -> Result<HttpClient, Diagnostic> {
+    reqwest::Client::builder()
+        // A proxy from the environment must never see traffic between daemons.
+        .no_proxy()
+        .connect_timeout(CONNECT_LIMIT)
+        .tcp_nodelay(true)
+        .build()
+        .map_err(|e| Diagnostic::internal(format!("HTTP client: {}", chain(&e))))
 }
 
 /// An error with all its causes: reqwest's own `Display` hides them.

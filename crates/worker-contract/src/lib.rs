@@ -12,6 +12,7 @@ mod client;
 mod infer;
 mod status;
 mod stream;
+mod tokenize;
 
 #[cfg(feature = "client")]
 pub use client::WorkerClient;
@@ -25,6 +26,7 @@ pub use status::{
 pub use stream::{
     EndEvent, MetricsEvent, StartedEvent, StreamEvent, TokenEvent, TokenLogprob, TopLogprob,
 };
+pub use tokenize::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
 
 /// Version of this contract; a peer of another version is refused by name.
 pub const API_VERSION: u32 = 1;

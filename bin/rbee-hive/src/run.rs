@@ -1,0 +1,140 @@
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use daemon_shell::{DaemonRecord, FileLock, Home, ProcessIdentity, Token};
+use diagnostics::{Code, Diagnostic};
+use jiff::Timestamp;
+use model_catalog::ModelCatalog;
+use tokio_util::sync::CancellationToken;
+use worker_lifecycle::{
+    MockProbe, Probe, Settings, StartLimits, StopLimits, SystemProbe, WorkerBinaries, Workers,
+};
+
+use crate::{
+    Args,
+    events::Events,
+    jobs::Jobs,
+    service::{Hive, router},
+};
+
+/// How long open connections are waited for at the end.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Serves until SIGTERM, SIGINT or `POST /v1/shutdown`. Workers go on after it, unless the
+/// call asked for their stop.
+pub async fn run(args: Args) -> Result<(), Diagnostic> {
+    let home = Home::open(args.home)?;
+    let record_file = home.run().join("hive.json");
+    let Some(_lock) = FileLock::try_acquire(&home.run().join("hive.lock"))? else {
+        return Err(already_runs(&home, &record_file));
+    };
+    let (token, token_file) = if let Some(file) = args.token_file {
+        (Token::load(&file)?, absolute(&file)?)
+    } else {
+        let file = home.keys().join("node-local.token");
+        (Token::load_or_create(&file)?, file)
+    };
+    let worker_dir = match args.worker_dir {
+        Some(dir) => absolute(&dir)?,
+        None => own_folder()?,
+    };
+    let probe: Arc<dyn Probe> = match &args.mock_devices {
+        Some(file) => Arc::new(MockProbe::load(file)?),
+        None => Arc::new(SystemProbe::new(home.models())),
+    };
+    let catalog = Arc::new(ModelCatalog::new(home.models()));
+    let binaries = WorkerBinaries::new(worker_dir);
+    let events = Events::new();
+    let workers = Workers::open(
+        Settings {
+            hive_id: args.hive_id.clone(),
+            runs: home.workers_run(),
+            binaries: binaries.clone(),
+            ports: args.worker_ports,
+            token: token.clone(),
+            token_file,
+            start_limits: StartLimits::default(),
+            stop_limits: StopLimits::default(),
+        },
+        Arc::clone(&catalog),
+        Arc::clone(&probe),
+        events.report(),
+    )?;
+    let stop = CancellationToken::new();
+    let hive = Arc::new(Hive {
+        id: args.hive_id,
+        workers,
+        catalog,
+        probe,
+        binaries,
+        jobs: Jobs::default(),
+        events,
+        stop: stop.clone(),
+    });
+
+    let listener = daemon_shell::bind(SocketAddr::new(args.bind, args.port)).await?;
+    let addr = listener
+        .local_addr()
+        .map_err(|e| Diagnostic::internal(format!("own address: {e}")))?;
+    let url = format!("http://{}", reachable(addr));
+    DaemonRecord {
+        process: ProcessIdentity::own(),
+        url: url.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        api_version: hive_contract::API_VERSION,
+        started_at: Timestamp::now(),
+    }
+    .write(&record_file)?;
+    tracing::info!(url, token = token.fingerprint(), "the hive serves");
+
+    tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            let signal = daemon_shell::termination().await;
+            tracing::info!("{signal}: the hive ends, its workers go on");
+            stop.cancel();
+        }
+    });
+    let served = tokio::select! {
+        served = daemon_shell::serve(listener, router(hive, token), stop.clone()) => served,
+        () = async { stop.cancelled().await; tokio::time::sleep(FAREWELL).await } => Ok(()),
+    };
+    DaemonRecord::remove_own(&record_file);
+    served
+}
+
+fn already_runs(home: &Home, record_file: &Path) -> Diagnostic {
+    let who = match DaemonRecord::read_alive(record_file) {
+        Ok(Some(record)) => format!("process {} at {}", record.process.pid, record.url),
+        _ => "it is starting".to_owned(),
+    };
+    Diagnostic::new(
+        Code::StateUnusable,
+        format!("a hive already uses {} ({who})", home.path().display()),
+    )
+    .hint("use that one, or name another folder with `--home`")
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Diagnostic> {
+    std::path::absolute(path)
+        .map_err(|e| Diagnostic::new(Code::ConfigInvalid, format!("{}: {e}", path.display())))
+}
+
+fn own_folder() -> Result<PathBuf, Diagnostic> {
+    let own = std::env::current_exe().map_err(|e| Diagnostic::internal(e.to_string()))?;
+    Ok(own.parent().unwrap_or(Path::new("/")).to_owned())
+}
+
+/// The address by which a listener is reached from this machine.
+fn reachable(addr: SocketAddr) -> SocketAddr {
+    let ip = match addr {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other.ip(),
+    };
+    SocketAddr::new(ip, addr.port())
+}

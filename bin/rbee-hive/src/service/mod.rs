@@ -1,0 +1,119 @@
+mod jobs;
+mod node;
+mod workers;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    routing::{get, post},
+};
+use daemon_shell::Token;
+use input_validation::NodeName;
+use model_catalog::ModelCatalog;
+use tokio_util::sync::CancellationToken;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{Http, HttpAuthScheme, SecurityScheme},
+};
+use worker_lifecycle::{Probe, WorkerBinaries, Workers};
+
+use crate::{events::Events, jobs::Jobs};
+
+/// Largest body that is read; a spawn request is far smaller.
+const BODY_LIMIT_BYTES: usize = 64 * 1024;
+
+/// What the handlers share.
+pub struct Hive {
+    pub id: NodeName,
+    pub workers: Arc<Workers>,
+    pub catalog: Arc<ModelCatalog>,
+    pub probe: Arc<dyn Probe>,
+    pub binaries: WorkerBinaries,
+    pub jobs: Jobs,
+    pub events: Events,
+    /// Cancelled when the hive ends; open streams end with it.
+    pub stop: CancellationToken,
+}
+
+/// The hive's HTTP interface.
+pub fn router(hive: Arc<Hive>, token: Token) -> Router {
+    let guarded = Router::new()
+        .route("/v1/capabilities", get(node::capabilities))
+        .route("/v1/models", get(node::models))
+        .route("/v1/events", get(node::events))
+        .route("/v1/shutdown", post(node::shutdown))
+        .route("/v1/workers", get(workers::list))
+        .route("/v1/workers/spawn", post(workers::spawn))
+        .route("/v1/workers/{id}", get(workers::show).delete(workers::stop))
+        .route("/v1/workers/{id}/logs", get(workers::logs))
+        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
+        .route("/v1/jobs/{id}/events", get(jobs::events));
+    let router = daemon_shell::require_token(guarded.with_state(Arc::clone(&hive)), token.into())
+        .route("/v1/health", get(node::health).with_state(hive));
+    daemon_shell::finish(router, BODY_LIMIT_BYTES)
+}
+
+/// The OpenAPI document of the hive's interface.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "rbee hive", description = "What one machine can do and which workers run on it."),
+    paths(
+        node::health, node::capabilities, node::models, node::events, node::shutdown,
+        workers::list, workers::spawn, workers::show, workers::stop, workers::logs,
+        jobs::show, jobs::events, jobs::cancel,
+    ),
+    components(schemas(hive_contract::JobEvent)),
+    security(("node_token" = [])),
+    modifiers(&NodeToken)
+)]
+struct Document;
+
+struct NodeToken;
+
+impl Modify for NodeToken {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme(
+                "node_token",
+                SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
+            );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_names_every_route() {
+        let document = openapi();
+        let paths: Vec<&str> = document.paths.paths.keys().map(String::as_str).collect();
+        // Each literal path of the router above, once; the source is the list.
+        let router = include_str!("mod.rs");
+        let router = &router[router.find("pub fn router").unwrap()..];
+        let router = &router[..router.find("daemon_shell::finish").unwrap()];
+        let routed: std::collections::BTreeSet<&str> = router
+            .split('"')
+            .filter(|text| text.starts_with("/v1/"))
+            .collect();
+        assert_eq!(
+            routed,
+            paths.iter().copied().collect(),
+            "routes and document differ"
+        );
+        let json = serde_json::to_string(&document).unwrap();
+        for schema in ["SpawnRequest", "WorkerEntry", "JobEvent", "ErrorBody"] {
+            assert!(
+                json.contains(&format!("#/components/schemas/{schema}")),
+                "{schema}"
+            );
+        }
+    }
+}

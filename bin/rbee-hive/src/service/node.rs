@@ -1,0 +1,102 @@
+use std::{sync::Arc, time::Duration};
+
+use axum::{Json, extract::State, response::Response};
+use daemon_shell::{Answer, JsonBody, event_stream};
+use diagnostics::{Diagnostic, ErrorBody, Narration};
+use futures_util::StreamExt as _;
+use hive_contract::{API_VERSION, Capabilities, Health, ModelList, ShutdownRequest};
+use http::StatusCode;
+
+use super::Hive;
+
+/// The hive answers
+#[utoipa::path(get, path = "/v1/health", tag = "node", security(()),
+    responses((status = 200, body = Health)))]
+pub async fn health(State(hive): State<Arc<Hive>>) -> Json<Health> {
+    Json(Health {
+        status: "ok".to_owned(),
+        hive_id: hive.id.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        api_version: API_VERSION,
+        pid: std::process::id(),
+    })
+}
+
+/// What the machine has
+#[utoipa::path(get, path = "/v1/capabilities", tag = "node",
+    responses((status = 200, body = Capabilities), (status = "default", body = ErrorBody)))]
+pub async fn capabilities(State(hive): State<Arc<Hive>>) -> Result<Json<Capabilities>, Answer> {
+    let looked = blocking(move || {
+        let machine = hive.probe.machine()?;
+        Ok(Capabilities {
+            hostname: machine.hostname,
+            devices: machine.devices,
+            cpu: machine.cpu,
+            ram: machine.ram,
+            disk: machine.disk,
+            worker_binaries: hive.binaries.installed(),
+        })
+    });
+    Ok(Json(looked.await?))
+}
+
+/// Models that the machine has
+#[utoipa::path(get, path = "/v1/models", tag = "node",
+    responses((status = 200, body = ModelList), (status = "default", body = ErrorBody)))]
+pub async fn models(State(hive): State<Arc<Hive>>) -> Result<Json<ModelList>, Answer> {
+    let models = blocking(move || hive.catalog.list()).await?;
+    Ok(Json(ModelList { models }))
+}
+
+/// Everything that happens on this hive, from now on
+///
+/// Events named `narration`. A reader that is too slow misses some and is told how many.
+#[utoipa::path(get, path = "/v1/events", tag = "node",
+    responses((status = 200, body = Narration, content_type = "text/event-stream"),
+        (status = "default", body = ErrorBody)))]
+pub async fn events(State(hive): State<Arc<Hive>>) -> Response {
+    let events = hive.events.follow();
+    event_stream(events.take_until(hive.stop.clone().cancelled_owned()))
+}
+
+/// End the hive, with or without its workers
+#[utoipa::path(post, path = "/v1/shutdown", tag = "node", request_body = ShutdownRequest,
+    responses((status = 204, description = "the workers are stopped if asked for; the hive ends now"),
+        (status = "default", body = ErrorBody)))]
+pub async fn shutdown(
+    State(hive): State<Arc<Hive>>,
+    JsonBody(request): JsonBody<ShutdownRequest>,
+) -> Result<StatusCode, Answer> {
+    let drain = request.drain_seconds.map(Duration::from_secs);
+    to_the_end(async move {
+        if request.stop_workers {
+            hive.workers.stop_all(drain).await?;
+        }
+        tracing::info!(stop_workers = request.stop_workers, "asked to end");
+        hive.stop.cancel();
+        Ok(())
+    })
+    .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Runs what blocks away from the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Diagnostic> + Send + 'static,
+) -> Result<T, Diagnostic> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(e) => Err(Diagnostic::internal(format!("a blocking task broke: {e}"))),
+    }
+}
+
+/// Runs `work` in a task of its own, so that a caller who goes away does not leave it half
+/// done.
+pub(super) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Diagnostic>> + Send + 'static,
+) -> Result<T, Diagnostic> {
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(e) => Err(Diagnostic::internal(format!("a task broke: {e}"))),
+    }
+}

@@ -1,0 +1,92 @@
+use std::{sync::Arc, time::Duration};
+
+use axum::{Json, extract::State, response::Response};
+use daemon_shell::{Answer, JsonBody, PathArg, QueryArgs};
+use diagnostics::{Diagnostic, ErrorBody};
+use hive_contract::{JobAccepted, SpawnRequest, SpawnResponse, StopQuery, WorkerEntry, WorkerList};
+use http::{HeaderMap, StatusCode};
+use input_validation::WorkerId;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{Hive, jobs, node::to_the_end};
+
+/// Lines of a log that are told when no number is given.
+const DEFAULT_LOG_LINES: u32 = 100;
+
+/// Query of `GET /v1/workers/{id}/logs`.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct LogsQuery {
+    /// How many of the last lines; absent, 100; at most 10 000.
+    lines: Option<u32>,
+}
+
+/// The workers of this machine
+#[utoipa::path(get, path = "/v1/workers", tag = "workers",
+    responses((status = 200, body = WorkerList), (status = "default", body = ErrorBody)))]
+pub async fn list(State(hive): State<Arc<Hive>>) -> Result<Json<WorkerList>, Answer> {
+    let workers = hive.workers.list().await?;
+    Ok(Json(WorkerList { workers }))
+}
+
+/// One worker
+#[utoipa::path(get, path = "/v1/workers/{id}", tag = "workers",
+    params(("id" = String, Path, description = "the worker's name")),
+    responses((status = 200, body = WorkerEntry), (status = "default", body = ErrorBody)))]
+pub async fn show(
+    State(hive): State<Arc<Hive>>,
+    PathArg(id): PathArg<WorkerId>,
+) -> Result<Json<WorkerEntry>, Answer> {
+    Ok(Json(hive.workers.get(&id).await?))
+}
+
+/// The last lines of a worker's log
+#[utoipa::path(get, path = "/v1/workers/{id}/logs", tag = "workers",
+    params(("id" = String, Path, description = "the worker's name"), LogsQuery),
+    responses((status = 200, body = String, content_type = "text/plain"),
+        (status = "default", body = ErrorBody)))]
+pub async fn logs(
+    State(hive): State<Arc<Hive>>,
+    PathArg(id): PathArg<WorkerId>,
+    QueryArgs(query): QueryArgs<LogsQuery>,
+) -> Result<String, Answer> {
+    let lines = query.lines.unwrap_or(DEFAULT_LOG_LINES);
+    Ok(hive.workers.logs(&id, lines as usize).await?)
+}
+
+/// Stop a worker; answers when its process is gone
+#[utoipa::path(delete, path = "/v1/workers/{id}", tag = "workers",
+    params(("id" = String, Path, description = "the worker's name"), StopQuery),
+    responses((status = 204, description = "its process is gone"),
+        (status = "default", body = ErrorBody)))]
+pub async fn stop(
+    State(hive): State<Arc<Hive>>,
+    PathArg(id): PathArg<WorkerId>,
+    QueryArgs(query): QueryArgs<StopQuery>,
+) -> Result<StatusCode, Answer> {
+    let drain = query.drain_seconds.map(Duration::from_secs);
+    to_the_end(async move { hive.workers.stop(&id, drain).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Spawn a worker
+///
+/// A job. `Accept: text/event-stream` streams its events; `Prefer: respond-async` answers
+/// 202 with its name; otherwise the answer waits for the result.
+#[utoipa::path(post, path = "/v1/workers/spawn", tag = "workers", request_body = SpawnRequest,
+    responses((status = 200, body = SpawnResponse), (status = 202, body = JobAccepted),
+        (status = "default", body = ErrorBody)))]
+pub async fn spawn(
+    State(hive): State<Arc<Hive>>,
+    headers: HeaderMap,
+    JsonBody(request): JsonBody<SpawnRequest>,
+) -> Result<Response, Answer> {
+    let workers = Arc::clone(&hive.workers);
+    let job = hive
+        .jobs
+        .start("spawn", &hive.events, |report, cancel| async move {
+            let spawned = workers.spawn(request, &report, &cancel).await?;
+            serde_json::to_value(spawned).map_err(Diagnostic::internal)
+        })?;
+    jobs::answer(&hive, &job, &headers).await
+}

@@ -1,0 +1,168 @@
+use std::time::Duration;
+
+use bdd::{Answer, SseEvent, World, within};
+use cucumber::{given, then, when};
+use reqwest::{Method, header};
+use serde_json::{Value, json};
+
+use super::{
+    Seen,
+    hive::{request, send},
+    token,
+};
+
+#[given(regex = r"^the worker (\S+)$")]
+async fn a_worker(world: &mut World, id: String) {
+    let model = "mock:tokens_per_second=40,length=100".to_owned();
+    spawn(
+        world,
+        model,
+        id,
+        String::new(),
+        String::new(),
+        String::new(),
+    )
+    .await;
+    let answer = world.last_answer();
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+#[when(
+    regex = r"^I spawn `(.*)` as (\S+)(?: on (\S+))?(?: in generation (\d+))?(?: (without waiting|as a stream|in the background))?$"
+)]
+async fn spawn(
+    world: &mut World,
+    model: String,
+    id: String,
+    device: String,
+    generation: String,
+    how: String,
+) {
+    let or = |text: String, default: &str| {
+        if text.is_empty() {
+            default.to_owned()
+        } else {
+            text
+        }
+    };
+    let body = json!({
+        "worker_id": id,
+        "generation": or(generation, "1").parse::<u64>().unwrap(),
+        "model": model,
+        "device": or(device, "CPU-0"),
+        // Nobody listens there: a worker serves without a queen.
+        "queen_url": "http://127.0.0.1:1",
+        "wait_ready": how != "without waiting",
+    });
+    let request = request(world, Method::POST, "/v1/workers/spawn").json(&body);
+    let request = match how.as_str() {
+        "as a stream" => request.header(header::ACCEPT, "text/event-stream"),
+        "in the background" => request.header("prefer", "respond-async"),
+        _ => request,
+    };
+    send(world, request).await;
+    if how == "in the background" {
+        let answer = world.last_answer();
+        let job = answer.json()["job_id"].as_str().map(str::parse);
+        world.get::<Seen>().job = Some(job.expect("a job").unwrap());
+    }
+}
+
+fn job_path(world: &mut World) -> String {
+    let job = world.get::<Seen>().job.clone().expect("a job was accepted");
+    format!("/v1/jobs/{job}")
+}
+
+/// The job's events, read until the stream ends.
+async fn job_events(world: &mut World) -> Vec<SseEvent> {
+    let path = job_path(world);
+    let request = request(world, Method::GET, &format!("{path}/events")).bearer_auth(token(world));
+    let read = async { Answer::read(request.send().await.unwrap()).await };
+    let answer = within(Duration::from_secs(20), "the job's events", read).await;
+    answer.events().await
+}
+
+#[when("I cancel the job")]
+async fn cancel(world: &mut World) {
+    let path = job_path(world);
+    let request = request(world, Method::DELETE, &path);
+    send(world, request).await;
+    assert_eq!(world.last_answer().status, 204);
+}
+
+#[then("the events are narration and progress, then one result")]
+async fn whole_stream(world: &mut World) {
+    let events = world.last_answer().events().await;
+    let (last, others) = events.split_last().expect("events");
+    assert_eq!(last.name, "result", "{events:?}");
+    assert!(
+        others
+            .iter()
+            .all(|e| e.name == "narration" || e.name == "progress"),
+        "{events:?}"
+    );
+}
+
+#[then("the progress counts up to its total")]
+async fn counts_up(world: &mut World) {
+    let events = world.last_answer().events().await;
+    let progress: Vec<Value> = events
+        .iter()
+        .filter(|e| e.name == "progress")
+        .map(SseEvent::json)
+        .collect();
+    let done: Vec<u64> = progress
+        .iter()
+        .map(|p| p["done"].as_u64().unwrap())
+        .collect();
+    assert!(done.len() >= 3, "{progress:?}");
+    assert!(done.is_sorted(), "{progress:?}");
+    let last = progress.last().unwrap();
+    assert_eq!(last["done"], last["total"]);
+}
+
+#[then(regex = r"^the last event's `(.*)` is `(.*)`$")]
+async fn last_event(world: &mut World, pointer: String, expected: String) {
+    let events = world.last_answer().events().await;
+    let last = events.last().expect("events").json();
+    let found = super::plain(last.pointer(&pointer).unwrap_or(&Value::Null));
+    assert_eq!(found, world.fill(&expected), "{last}");
+}
+
+#[then(regex = r"^an event of the job tells `(.*)`$")]
+fn job_tells(world: &mut World, text: String) {
+    let text = world.fill(&text);
+    let answer = world.last_answer();
+    assert!(
+        answer.text.contains(&text),
+        "no `{text}` in {}",
+        answer.text
+    );
+}
+
+#[then(regex = r"^the job's events end with `(.*)`$")]
+async fn end_with(world: &mut World, name: String) {
+    let events = job_events(world).await;
+    assert_eq!(events.last().expect("events").name, name, "{events:?}");
+    let terminal = |e: &&SseEvent| matches!(e.name.as_str(), "result" | "error" | "cancelled");
+    assert_eq!(events.iter().filter(terminal).count(), 1, "{events:?}");
+    world
+        .noted
+        .insert("job_events".into(), format!("{events:?}"));
+}
+
+#[then("the job's events are the same when read again")]
+async fn replayed(world: &mut World) {
+    for _ in 0..3 {
+        let events = format!("{:?}", job_events(world).await);
+        assert_eq!(events, world.noted["job_events"]);
+    }
+}
+
+#[then(regex = r"^the job is (\w+)$")]
+async fn job_state(world: &mut World, state: String) {
+    let path = job_path(world);
+    let request = request(world, Method::GET, &path);
+    send(world, request).await;
+    assert_eq!(world.last_answer().json()["state"], state.as_str());
+}
