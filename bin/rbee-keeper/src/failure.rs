@@ -1,0 +1,52 @@
+use diagnostics::{Code, Diagnostic, ExitCode};
+use rest_client::CallError;
+
+/// How a command can end other than well.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Failure {
+    /// What was asked for failed.
+    Failed(Diagnostic),
+    /// The command line is wrong; nothing was tried.
+    Usage(Diagnostic),
+    /// Ctrl+C.
+    Interrupted,
+    /// Nobody reads standard output any more (`| head -1`).
+    OutputClosed,
+}
+
+impl Failure {
+    /// A wrong command line.
+    pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Usage(Diagnostic::new(Code::InvalidRequest, message).hint(hint))
+    }
+
+    /// What the process exits with.
+    pub const fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Failed(_) => ExitCode::Failure,
+            Self::Usage(_) => ExitCode::Usage,
+            Self::Interrupted => ExitCode::Interrupted,
+            Self::OutputClosed => ExitCode::Success,
+        }
+    }
+
+    /// The error to tell, if there is something to tell.
+    pub fn diagnostic(&self) -> Option<&Diagnostic> {
+        match self {
+            Self::Failed(diagnostic) | Self::Usage(diagnostic) => Some(diagnostic),
+            Self::Interrupted | Self::OutputClosed => None,
+        }
+    }
+}
+
+impl From<Diagnostic> for Failure {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self::Failed(diagnostic)
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self::Failed(error.into())
+    }
+}

@@ -1,0 +1,275 @@
+use std::{pin::pin, time::Duration};
+
+use diagnostics::{Code, Diagnostic, Narration};
+use futures_util::StreamExt as _;
+use input_validation::RequestId;
+use jiff::{SignedDuration, Timestamp};
+use queen_contract::{InferCall, InferEvent, QueenClient};
+use queen_lifecycle::QueenLifecycle;
+use tokio::time::timeout;
+use uuid::Uuid;
+use worker_contract::{InferInput, InferRequest, Message, Role, Sampling, StreamEvent};
+
+use crate::{
+    cli::Infer,
+    failure::Failure,
+    interrupt::Interrupts,
+    prompt, queen,
+    render::{Screen, text::Footer},
+    target::Target,
+};
+
+/// Longest that a cancel is waited for; the dropped stream cancels as well.
+const CANCEL_LIMIT: Duration = Duration::from_millis(500);
+
+const TIP: &str = "the queen keeps running, so that the next answer comes faster; \
+                   `rbee-keeper queen stop` stops it and its workers";
+
+/// `rbee-keeper infer`.
+pub async fn run(
+    args: Infer,
+    target: &Target,
+    screen: &mut Screen,
+    interrupts: &Interrupts,
+) -> Result<(), Failure> {
+    let prompt = interrupts
+        .or(prompt::read(args.prompt.clone(), args.raw))
+        .await?;
+    let call = request(&args, prompt, Timestamp::now())?;
+    // An interrupt does not give a start up half-way: what is started here is used, left
+    // running, or ended in order below, and it takes a moment only.
+    let (queen, started) = target.ensured().await?;
+    let outcome = match introduce(started, &queen, screen).await {
+        Ok(()) => ask(&queen, &call, screen, interrupts).await,
+        Err(failure) => Err(failure),
+    };
+    match target {
+        Target::Own(lifecycle) if started && args.ephemeral => {
+            match (outcome, end(lifecycle, screen).await) {
+                (Ok(()), ended) => ended,
+                (Err(failure), Ok(())) => Err(failure),
+                (Err(failure), Err(second)) => {
+                    if let Some(error) = second.diagnostic() {
+                        let warning = Narration::warn("keeper", "stop", error.to_string());
+                        // The first failure is the one to report, whatever becomes of this.
+                        let _ = screen.narrate(&warning).await;
+                    }
+                    Err(failure)
+                }
+            }
+        }
+        _ if started && outcome.is_ok() => {
+            screen.narrate(&Narration::info("keeper", "tip", TIP)).await
+        }
+        _ => outcome,
+    }
+}
+
+async fn introduce(started: bool, queen: &QueenClient, screen: &mut Screen) -> Result<(), Failure> {
+    if !started {
+        return Ok(());
+    }
+    let message = format!("started the queen at {}", queen.base());
+    screen
+        .narrate(&Narration::info("keeper", "start", message))
+        .await
+}
+
+/// Sends the request and shows its answer; cancels it when nobody wants it any more.
+async fn ask(
+    queen: &QueenClient,
+    call: &InferCall,
+    screen: &mut Screen,
+    interrupts: &Interrupts,
+) -> Result<(), Failure> {
+    let outcome = interrupts.or(answer(queen, call, screen)).await;
+    if matches!(outcome, Err(Failure::Interrupted | Failure::OutputClosed)) {
+        let _ = timeout(CANCEL_LIMIT, queen.cancel(&call.request.request_id)).await;
+    }
+    outcome
+}
+
+async fn answer(queen: &QueenClient, call: &InferCall, screen: &mut Screen) -> Result<(), Failure> {
+    let mut events = pin!(queen.infer(call).await?);
+    let mut assigned = None;
+    let mut seed = call.request.sampling.seed;
+    while let Some(event) = events.next().await {
+        match event? {
+            InferEvent::Narration(narration) => screen.narrate(&narration).await?,
+            InferEvent::Assigned(event) => {
+                screen.event("assigned", &event).await?;
+                assigned = Some(event);
+            }
+            InferEvent::Worker(StreamEvent::Started(event)) => {
+                screen.event("started", &event).await?;
+                seed = Some(event.seed);
+            }
+            InferEvent::Worker(StreamEvent::Token(event)) => screen.token(&event).await?,
+            InferEvent::Worker(StreamEvent::Metrics(event)) => {
+                screen.event("metrics", &event).await?;
+            }
+            InferEvent::Worker(StreamEvent::End(end)) => {
+                screen.event("end", &end).await?;
+                let footer = Footer {
+                    end,
+                    assigned,
+                    seed,
+                };
+                return screen.footer(&footer).await;
+            }
+            InferEvent::Worker(StreamEvent::Error(error)) => return Err(error.into()),
+        }
+    }
+    Err(Diagnostic::new(
+        Code::QueenUnreachable,
+        format!(
+            "the stream from the queen at {} ended before the answer did",
+            queen.base()
+        ),
+    )
+    .hint("`rbee-keeper queen status` tells whether it still runs")
+    .into())
+}
+
+/// Stops what this command started: workers, hives, queen.
+async fn end(lifecycle: &QueenLifecycle, screen: &mut Screen) -> Result<(), Failure> {
+    let Some(stopped) = lifecycle.stop(true, None).await? else {
+        return Err(Diagnostic::new(
+            Code::QueenUnreachable,
+            "the queen that was started for this request ended by itself; its hives and \
+             workers may still run",
+        )
+        .hint("`rbee-keeper queen logs` tells why; `rbee-keeper queen start`, then `rbee-keeper queen stop`, ends them")
+        .into());
+    };
+    for line in queen::steps(&stopped) {
+        screen
+            .narrate(&Narration::info("keeper", "stop", line))
+            .await?;
+    }
+    queen::cascaded(&stopped, true)?;
+    screen
+        .narrate(&Narration::info("keeper", "stop", "stopped the queen"))
+        .await
+}
+
+/// The request that the command line describes.
+fn request(args: &Infer, prompt: String, now: Timestamp) -> Result<InferCall, Diagnostic> {
+    let request_id: RequestId = format!("keeper-{}", Uuid::now_v7().simple()).parse()?;
+    let message = |role, content| Message { role, content };
+    let input = if args.raw {
+        InferInput::Prompt(prompt)
+    } else {
+        let system = args.system.clone().map(|text| message(Role::System, text));
+        InferInput::Messages(
+            system
+                .into_iter()
+                .chain([message(Role::User, prompt)])
+                .collect(),
+        )
+    };
+    let default = Sampling::default();
+    let deadline = args
+        .deadline
+        .map(|seconds| now.checked_add(SignedDuration::from_secs(seconds.into())))
+        .transpose()
+        .map_err(Diagnostic::internal)?;
+    Ok(InferCall {
+        model: args.model.clone(),
+        backend: args.backend,
+        node: args.node.clone(),
+        request: InferRequest {
+            request_id,
+            input,
+            max_tokens: args.max_tokens,
+            sampling: Sampling {
+                temperature: args.temperature.unwrap_or(default.temperature),
+                top_p: args.top_p.unwrap_or(default.top_p),
+                top_k: args.top_k.unwrap_or(default.top_k),
+                seed: args.seed,
+                ..default
+            },
+            stop: args.stop.clone(),
+            logprobs: None,
+            continue_from: Vec::new(),
+            deadline,
+            stream: true,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser as _;
+
+    fn call(arguments: &[&str]) -> InferCall {
+        let line = ["rbee-keeper", "infer"].iter().chain(arguments);
+        match Cli::try_parse_from(line).unwrap().command {
+            Command::Infer(args) => request(&args, "Hi".into(), Timestamp::UNIX_EPOCH).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn without_options_the_models_own_distribution_answers_a_chat() {
+        let call = call(&[]);
+        assert_eq!(call.request.sampling, Sampling::default());
+        assert_eq!(
+            serde_json::to_value(&call.request.input).unwrap(),
+            serde_json::json!({"messages": [{"role": "user", "content": "Hi"}]})
+        );
+        assert_eq!((call.request.deadline, call.backend), (None, None));
+        assert!(call.request.stream);
+    }
+
+    #[test]
+    fn every_option_reaches_the_request() {
+        let call = call(&[
+            "--model",
+            "mock:load_ms=1",
+            "--max-tokens",
+            "9",
+            "--temperature",
+            "0.5",
+            "--top-p",
+            "0.9",
+            "--top-k",
+            "40",
+            "--seed",
+            "7",
+            "--stop",
+            "x",
+            "--system",
+            "Be brief",
+            "--node",
+            "box",
+            "--backend",
+            "cpu",
+            "--deadline",
+            "60",
+        ]);
+        assert_eq!(call.model.to_string(), "mock:load_ms=1");
+        let sampling = &call.request.sampling;
+        assert_eq!((sampling.temperature, sampling.top_p), (0.5, 0.9));
+        assert_eq!((sampling.top_k, sampling.seed), (40, Some(7)));
+        assert_eq!(call.request.max_tokens, Some(9));
+        assert_eq!(call.request.stop, ["x"]);
+        assert_eq!(call.request.deadline.unwrap().as_second(), 60);
+        assert_eq!(call.node.unwrap().as_str(), "box");
+        let InferInput::Messages(messages) = call.request.input else {
+            panic!("a chat");
+        };
+        assert_eq!(messages[0].content, "Be brief");
+        assert_eq!(messages[1].role, Role::User);
+    }
+
+    #[test]
+    fn a_raw_prompt_has_no_template() {
+        assert_eq!(
+            call(&["--raw"]).request.input,
+            InferInput::Prompt("Hi".into())
+        );
+    }
+}

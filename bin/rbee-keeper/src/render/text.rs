@@ -1,0 +1,333 @@
+//! Text for people, as pure functions. Whatever came from elsewhere is escaped.
+
+use diagnostics::{Diagnostic, Level, Narration, escape};
+use hive_contract::Device;
+use queen_contract::{
+    Assigned, Availability, Deployment, ModelEntry, NodeEntry, Status, WorkerEntry,
+};
+use serde::Serialize;
+use worker_contract::{EndEvent, FinishReason};
+
+use super::style::Style;
+
+/// What is told at the end of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Footer {
+    /// The end itself.
+    pub end: EndEvent,
+    /// Where it ran, if that was told.
+    pub assigned: Option<Assigned>,
+    /// The seed, given or drawn.
+    pub seed: Option<u64>,
+}
+
+/// Foreign text for a terminal: line breaks and tabs act, every other control shows as an
+/// escape.
+pub fn for_terminal(text: &str) -> String {
+    text.split_inclusive(['\n', '\t'])
+        .map(|part| {
+            let kept = usize::from(part.ends_with(['\n', '\t']));
+            let (words, end) = part.split_at(part.len() - kept);
+            escape(words) + end
+        })
+        .collect()
+}
+
+/// `error: …`, and behind an empty line `hint: …`.
+pub fn error(diagnostic: &Diagnostic, style: Style) -> String {
+    let message = for_terminal(&diagnostic.message);
+    let error = format!("{} {message}\n", style.bad("error:"));
+    match &diagnostic.hint {
+        Some(hint) => format!("{error}\n{} {}\n", style.help("hint:"), for_terminal(hint)),
+        None => error,
+    }
+}
+
+/// A wrong command line: clap's message, which repeats what was typed.
+pub fn usage(message: &str, style: Style) -> String {
+    let message = for_terminal(message);
+    match message.strip_prefix("error:") {
+        Some(rest) => style.bad("error:") + rest,
+        None => message,
+    }
+}
+
+/// `queen: …`.
+pub fn narration(narration: &Narration, style: Style) -> String {
+    let actor = escape(&narration.actor);
+    let message = escape(&narration.message);
+    let line = match narration.level {
+        Level::Debug | Level::Info => style.faint(&format!("{actor}: {message}")),
+        Level::Warn => style.warning(&format!("{actor}: warning: {message}")),
+        Level::Error => style.bad(&format!("{actor}: error: {message}")),
+    };
+    line + "\n"
+}
+
+/// The figures of an answer, on one line.
+pub fn footer(footer: &Footer, style: Style) -> String {
+    let tokens = footer.end.usage.completion_tokens;
+    let mut facts = vec![
+        format!("{tokens} {}", if tokens == 1 { "token" } else { "tokens" }),
+        format!("{:.1} tokens/s", footer.end.timings.tokens_per_second),
+    ];
+    if footer.end.reason == FinishReason::Length {
+        facts.push("cut at the limit".to_owned());
+    }
+    if let Some(place) = &footer.assigned {
+        facts.push(format!("worker {}", place.worker));
+        facts.push(format!("node {}", place.node));
+        facts.push(format!("device {}", place.device));
+    }
+    if let Some(seed) = footer.seed {
+        facts.push(format!("seed {seed}"));
+    }
+    style.faint(&facts.join(" · ")) + "\n"
+}
+
+/// `rbee-keeper status`.
+pub fn status(status: &Status, url: &str) -> String {
+    let counts = &status.requests;
+    let mut text = format!(
+        "queen {} at {url} (pid {}), up {}\n\
+         requests: {} waiting, {} running, {} completed, {} failed, {} cancelled\n",
+        escape(&status.queen.version),
+        status.queen.pid,
+        duration(status.uptime_seconds),
+        counts.waiting,
+        counts.running,
+        counts.completed,
+        counts.failed,
+        counts.cancelled,
+    );
+    for section in [
+        nodes(&status.nodes),
+        deployments(&status.deployments),
+        workers(&status.workers),
+    ] {
+        text.push('\n');
+        text += &section;
+    }
+    text
+}
+
+fn nodes(nodes: &[NodeEntry]) -> String {
+    let rows = nodes.iter().map(|node| {
+        let devices: Vec<String> = node.devices.iter().map(device).collect();
+        let trouble = node.last_error.clone().unwrap_or_default();
+        [
+            node.name.to_string(),
+            word(&node.status),
+            devices.join(", "),
+            trouble,
+        ]
+    });
+    table(["NODE", "STATUS", "DEVICES", "TROUBLE"], rows, "no nodes")
+}
+
+fn device(device: &Device) -> String {
+    format!(
+        "{} {} ({} free)",
+        device.id,
+        device.name,
+        bytes(device.memory_free_bytes)
+    )
+}
+
+fn deployments(deployments: &[Deployment]) -> String {
+    let rows = deployments.iter().map(|deployment| {
+        [
+            deployment.model.to_string(),
+            deployment.node.to_string(),
+            word(&deployment.state),
+            deployment.worker_id.to_string(),
+            deployment.last_error.clone().unwrap_or_default(),
+        ]
+    });
+    let headings = ["DEPLOYMENT", "NODE", "STATE", "WORKER", "TROUBLE"];
+    table(headings, rows, "no deployments")
+}
+
+/// `rbee-keeper worker list`.
+pub fn workers(workers: &[WorkerEntry]) -> String {
+    let rows = workers.iter().map(|worker| {
+        let info = &worker.info;
+        [
+            info.id.to_string(),
+            info.model_id.to_string(),
+            info.hive_id.to_string(),
+            info.device.to_string(),
+            state(worker),
+            format!("{}/{}", info.slots_free, info.slots_total),
+            worker.active_requests.to_string(),
+            bytes(info.memory_bytes),
+        ]
+    });
+    let headings = [
+        "WORKER",
+        "MODEL",
+        "NODE",
+        "DEVICE",
+        "STATUS",
+        "FREE SLOTS",
+        "REQUESTS",
+        "MEMORY",
+    ];
+    table(headings, rows, "no workers")
+}
+
+/// `rbee-keeper worker show`.
+pub fn worker(worker: &WorkerEntry) -> String {
+    let info = &worker.info;
+    let capabilities: Vec<String> = info.capabilities.iter().map(word).collect();
+    let facts = [
+        ("worker", info.id.to_string()),
+        ("status", state(worker)),
+        ("model", info.model_id.to_string()),
+        ("node", info.hive_id.to_string()),
+        ("device", info.device.to_string()),
+        ("process", format!("pid {}, port {}", info.pid, info.port)),
+        ("generation", info.generation.to_string()),
+        (
+            "engine",
+            format!("{} {}", info.implementation, info.version),
+        ),
+        ("capabilities", capabilities.join(", ")),
+        (
+            "slots",
+            format!("{} of {} free", info.slots_free, info.slots_total),
+        ),
+        (
+            "requests",
+            format!(
+                "{} running, {} queued",
+                worker.active_requests, info.queue_depth
+            ),
+        ),
+        ("context", format!("{} tokens", info.context_length)),
+        (
+            "KV cache",
+            format!(
+                "{} of {} tokens used",
+                info.kv_cache.used, info.kv_cache.total
+            ),
+        ),
+        ("memory", bytes(info.memory_bytes)),
+        ("heartbeat", format!("{} ms ago", worker.heartbeat_age_ms)),
+    ];
+    let lines = facts.map(|(name, value)| format!("{name:<14}{}\n", escape(&value)));
+    lines.concat()
+}
+
+/// `rbee-keeper model list`.
+pub fn models(models: &[ModelEntry]) -> String {
+    let rows = models.iter().map(|entry| {
+        let model = &entry.model;
+        let nodes: Vec<String> = entry.nodes.iter().map(ToString::to_string).collect();
+        [
+            model.model.to_string(),
+            bytes(model.size_bytes),
+            model.architecture.clone(),
+            model.quantization.clone(),
+            count(model.parameters),
+            model.context_length.to_string(),
+            nodes.join(", "),
+            entry.ready_workers.to_string(),
+        ]
+    });
+    let headings = [
+        "MODEL",
+        "SIZE",
+        "FAMILY",
+        "WEIGHTS",
+        "PARAMETERS",
+        "CONTEXT",
+        "NODES",
+        "READY WORKERS",
+    ];
+    table(headings, rows, "no models")
+}
+
+fn state(worker: &WorkerEntry) -> String {
+    match worker.availability {
+        Availability::Available => word(&worker.info.status),
+        other => word(&other),
+    }
+}
+
+/// A value as it is named on the wire: `ready`.
+fn word(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
+    }
+}
+
+/// Columns as wide as their widest cell, two spaces apart; a column without any content is
+/// left out.
+fn table<const N: usize>(
+    headings: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+    none: &str,
+) -> String {
+    let rows: Vec<[String; N]> = rows.map(|row| row.map(|cell| escape(&cell))).collect();
+    if rows.is_empty() {
+        return format!("{none}\n");
+    }
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        match cells.max().unwrap_or(0) {
+            0 => 0,
+            widest => widest.max(headings[column].len()),
+        }
+    });
+    let line = |cells: [&str; N]| {
+        let columns = cells
+            .into_iter()
+            .zip(widths)
+            .filter(|(_, width)| *width > 0);
+        let padded: Vec<String> = columns
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        padded.join("  ").trim_end().to_owned() + "\n"
+    };
+    let mut text = line(headings);
+    for row in &rows {
+        text += &line(row.each_ref().map(String::as_str));
+    }
+    text
+}
+
+fn bytes(bytes: u64) -> String {
+    scaled(bytes, 1024, ["B", "KiB", "MiB", "GiB", "TiB"], " ")
+}
+
+fn count(n: u64) -> String {
+    scaled(n, 1000, ["", "K", "M", "B", "T"], "")
+}
+
+fn scaled(value: u64, base: u64, units: [&str; 5], gap: &str) -> String {
+    let mut scale = 1;
+    for unit in units {
+        if value / scale < base || unit == units[4] {
+            let figure = value as f64 / scale as f64;
+            let decimals = usize::from(scale > 1 && figure < 100.0);
+            return format!("{figure:.decimals$}{gap}{unit}");
+        }
+        scale *= base;
+    }
+    value.to_string()
+}
+
+fn duration(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{minutes} min {} s", seconds % 60),
+        3600..86400 => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests;
