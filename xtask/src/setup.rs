@@ -64,21 +64,24 @@ fn install(package: &str) -> Result<()> {
         on_path("apt-get"),
         "install it with this system's package manager (Debian: `{by_hand}`)"
     );
-    let prefix: &[&str] = if is_root() {
-        &["apt-get"]
+    let sudo: &[&str] = if is_root() {
+        &[]
     } else if quiet(Command::new("sudo").args(["-n", "true"])) {
-        &["sudo", "-n", "apt-get"]
+        &["sudo", "-n"]
     } else {
         bail!("run `{by_hand}`");
     };
     println!("installing the system package {package}");
     let apt = |args: &[&str]| {
-        succeed(
-            Command::new(prefix[0])
-                .args(&prefix[1..])
-                .args(args)
-                .env("DEBIAN_FRONTEND", "noninteractive"),
-        )
+        // Run level 1 keeps a package's service from being started (invoke-rc.d(8)).
+        let settings = [
+            "env",
+            "RUNLEVEL=1",
+            "DEBIAN_FRONTEND=noninteractive",
+            "apt-get",
+        ];
+        let words: Vec<&str> = [sudo, &settings, args].concat();
+        succeed(Command::new(words[0]).args(&words[1..]))
     };
     // The package lists of a new machine are old or missing.
     apt(&["update", "-qq"])?;

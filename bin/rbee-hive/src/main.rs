@@ -1,7 +1,5 @@
 //! The hive: one for each machine, executes what the queen asks for.
 
-use std::io::Write as _;
-
 use clap::Parser as _;
 use diagnostics::{Code, Diagnostic, ExitCode};
 
@@ -16,14 +14,12 @@ fn main() -> std::process::ExitCode {
     match done {
         Ok(()) => ExitCode::Success.into(),
         Err(error) => {
-            let hint = error.hint.as_deref();
-            let hint = hint.map_or(String::new(), |hint| format!("\n\nhint: {hint}"));
-            // Without a standard error there is nobody to tell.
-            let _ = writeln!(std::io::stderr(), "error: {error}{hint}");
-            match error.code {
-                Code::ConfigInvalid => ExitCode::Usage.into(),
-                _ => ExitCode::Failure.into(),
-            }
+            let code = match error.code {
+                Code::ConfigInvalid => ExitCode::Usage,
+                _ => ExitCode::Failure,
+            };
+            daemon_shell::tell_failure(error);
+            code.into()
         }
     }
 }

@@ -2,11 +2,12 @@ use std::str::FromStr;
 
 use axum::{
     Json,
-    body::to_bytes,
+    body::Body,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     response::{IntoResponse, Response},
 };
 use diagnostics::{Code, Diagnostic, ErrorBody, excerpt};
+use futures_util::StreamExt as _;
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use serde::de::DeserializeOwned;
 
@@ -71,9 +72,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
             .extensions()
             .get::<BodyLimit>()
             .map_or(DEFAULT_BODY_LIMIT, |limit| limit.0);
-        let body = to_bytes(request.into_body(), limit)
-            .await
-            .map_err(|e| body_error(&e, limit))?;
+        let body = read(request.into_body(), limit).await?;
         parse(&body).map(Self).map_err(Answer)
     }
 }
@@ -84,18 +83,34 @@ pub(crate) struct BodyLimit(pub usize);
 
 const DEFAULT_BODY_LIMIT: usize = 1 << 20;
 
-fn body_error(error: &axum::Error, limit: usize) -> Answer {
-    let over = std::error::Error::source(error)
-        .is_some_and(|source| source.to_string().contains("length limit"));
-    Answer(if over {
-        Diagnostic::new(
-            Code::BodyTooLarge,
-            format!("the body is larger than {limit} bytes"),
-        )
-        .detail("limit_bytes", limit)
-    } else {
-        Diagnostic::new(Code::InvalidRequest, "the body broke off")
-    })
+/// How much of a body over the limit is still read, only to be thrown away. A client that is
+/// cut off while it sends would see a broken connection instead of the answer.
+const DISCARD_LIMIT: usize = 64 << 20;
+
+async fn read(body: Body, limit: usize) -> Result<Vec<u8>, Diagnostic> {
+    let mut pieces = body.into_data_stream();
+    let mut bytes = Vec::new();
+    let mut length = 0;
+    while let Some(piece) = pieces.next().await {
+        let piece =
+            piece.map_err(|_| Diagnostic::new(Code::InvalidRequest, "the body broke off"))?;
+        length += piece.len();
+        if length <= limit {
+            bytes.extend_from_slice(&piece);
+        } else if length > DISCARD_LIMIT {
+            break;
+        } else {
+            bytes = Vec::new();
+        }
+    }
+    if length <= limit {
+        return Ok(bytes);
+    }
+    Err(Diagnostic::new(
+        Code::BodyTooLarge,
+        format!("the body is larger than {limit} bytes"),
+    )
+    .detail("limit_bytes", limit))
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Diagnostic> {

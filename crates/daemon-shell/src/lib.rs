@@ -2,6 +2,7 @@
 //! streams, processes it answers for, and logging. No decision of the product is made here.
 
 mod answer;
+mod farewell;
 mod guard;
 mod home;
 mod lock;
@@ -13,6 +14,7 @@ mod sse;
 mod token;
 
 pub use answer::{Answer, JsonBody, PathArg, QueryArgs};
+pub use farewell::tell_failure;
 pub use guard::{finish, loopback_only, require_token};
 pub use home::{Home, write_atomically};
 pub use lock::FileLock;

@@ -12,5 +12,7 @@ pub fn init_logging(filter: &str) {
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        // A line that cannot be written is lost; reporting it there would panic.
+        .log_internal_errors(false)
         .try_init();
 }

@@ -122,6 +122,14 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
+/// The last line on the standard error of a program that gives up, for the program that
+/// started it: `{"fatal": {…}}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FatalLine {
+    /// Why it gave up.
+    pub fatal: Diagnostic,
+}
+
 /// The error body of every HTTP answer; OpenAI clients read it as theirs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {

@@ -20,13 +20,14 @@ pub use infer::{
     FinishReason, InferInput, InferRequest, InferResponse, Message, Role, Sampling, Timings, Usage,
 };
 pub use status::{
-    Capability, FatalLine, Health, KvCacheUse, LoadProgress, Ready, WorkerHeartbeat, WorkerInfo,
-    WorkerStatus,
+    Capability, Health, KvCacheUse, LoadProgress, Ready, WorkerHeartbeat, WorkerInfo, WorkerStatus,
 };
 pub use stream::{
     EndEvent, MetricsEvent, StartedEvent, StreamEvent, TokenEvent, TokenLogprob, TopLogprob,
 };
 pub use tokenize::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
+
+pub use diagnostics::FatalLine;
 
 /// Version of this contract; a peer of another version is refused by name.
 pub const API_VERSION: u32 = 1;

@@ -1,4 +1,3 @@
-use diagnostics::Diagnostic;
 use input_validation::{DeviceId, Generation, ModelRef, NodeName, WorkerId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -137,11 +136,4 @@ pub struct Ready {
     pub status: WorkerStatus,
     /// Bytes of weights loaded.
     pub loading: LoadProgress,
-}
-
-/// The last line on standard error of a worker that gives up: `{"fatal": {…}}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct FatalLine {
-    /// Why it gave up.
-    pub fatal: Diagnostic,
 }
