@@ -1,0 +1,374 @@
+//! The worker programs as processes: arguments, exit codes, signals, and a real model.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    path::PathBuf,
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use daemon_shell::{ProcessIdentity, Signal, Token};
+use diagnostics::Code;
+use futures_util::StreamExt as _;
+use http::HeaderMap;
+use tempfile::TempDir;
+use worker_contract::{
+    FatalLine, InferInput, InferRequest, Message, QUEEN_TOKEN_FILE_ENV, Sampling, StreamEvent,
+    WORKER_TOKEN_FILE_ENV, WorkerClient,
+};
+
+const MOCK: &str = env!("CARGO_BIN_EXE_mock-worker-rbee");
+const CANDLE: &str = env!("CARGO_BIN_EXE_llm-cpu-worker-rbee");
+/// Far longer than anything here takes: reached only by a hang.
+const HANG: Duration = Duration::from_secs(60);
+
+/// A worker process; killed when dropped.
+struct Process {
+    child: Child,
+    stderr: Option<BufReader<ChildStderr>>,
+    token: Token,
+    _dir: TempDir,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn start(program: &str, model: &str, more: &[&str]) -> Process {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    let token = Token::load_or_create(&path).unwrap();
+    let mut command = Command::new(program);
+    command
+        .args([
+            "--worker-id",
+            "w-1",
+            "--hive-id",
+            "local",
+            "--generation",
+            "1",
+        ])
+        // Port 1 has no queen: the worker must do without.
+        .args(["--queen-url", "http://127.0.0.1:1", "--model", model])
+        .args(more)
+        .env(WORKER_TOKEN_FILE_ENV, &path)
+        .env(QUEEN_TOKEN_FILE_ENV, &path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let stderr = child.stderr.take().map(BufReader::new);
+    Process {
+        child,
+        stderr,
+        token,
+        _dir: dir,
+    }
+}
+
+const CPU_0: [&str; 4] = ["--device", "CPU-0", "--port", "0"];
+
+impl Process {
+    /// A client, as soon as the log tells the port.
+    fn client(&mut self) -> WorkerClient {
+        let mut lines = self.stderr.as_mut().unwrap().lines();
+        let port = lines
+            .find_map(|line| {
+                let line = line.unwrap();
+                let (_, rest) = line.split_once(" port=")?;
+                Some(rest.split_whitespace().next().unwrap().to_owned())
+            })
+            .expect("the worker ended before it listened");
+        let token = Some(self.token.expose().to_owned());
+        WorkerClient::new(&format!("http://127.0.0.1:{port}"), token).unwrap()
+    }
+
+    fn terminate(&self) {
+        let identity = ProcessIdentity::of(self.child.id()).expect("it ended by itself");
+        assert_eq!(identity.signal(Signal::Term), Ok(true));
+    }
+
+    /// Waits for the end; the exit status and the rest of standard error.
+    fn end(&mut self) -> (ExitStatus, String) {
+        let mut text = String::new();
+        if let Some(mut stderr) = self.stderr.take() {
+            stderr.read_to_string(&mut text).unwrap();
+        }
+        (self.child.wait().unwrap(), text)
+    }
+
+    fn fatal(&mut self) -> (i32, FatalLine) {
+        let (status, text) = self.end();
+        let last = text.lines().last().unwrap_or_default();
+        let line = serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {text}"));
+        (status.code().unwrap(), line)
+    }
+}
+
+fn request(id: &str) -> InferRequest {
+    InferRequest {
+        request_id: id.parse().unwrap(),
+        input: InferInput::Prompt("hello".into()),
+        max_tokens: None,
+        sampling: Sampling::default(),
+        stop: Vec::new(),
+        logprobs: None,
+        continue_from: Vec::new(),
+        deadline: None,
+        stream: false,
+    }
+}
+
+/// Asks until the model is loaded.
+async fn infer(client: &WorkerClient, request: &InferRequest) -> worker_contract::InferResponse {
+    let attempt = async {
+        loop {
+            match client.infer(request).await {
+                Ok(response) => return response,
+                Err(rest_client::CallError::Answer(503, e)) if e.code == Code::NotReady => {
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(HANG, attempt).await.unwrap()
+}
+
+fn haiku(file: &str) -> String {
+    let models = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/haiku");
+    models.join(file).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn self_tests_pass_and_versions_print() {
+    for program in [MOCK, CANDLE] {
+        let run = |argument| Command::new(program).arg(argument).output().unwrap();
+        let tested = run("--self-test");
+        assert!(tested.status.success(), "{program}: {tested:?}");
+        let version = String::from_utf8(run("--version").stdout).unwrap();
+        assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
+        assert_eq!(run("--unknown").status.code(), Some(2));
+        assert_eq!(
+            Command::new(program)
+                .arg("--worker-id=a")
+                .output()
+                .unwrap()
+                .status
+                .code(),
+            Some(2)
+        );
+    }
+}
+
+#[test]
+fn a_worker_that_cannot_serve_says_why_in_its_last_line() {
+    let gpu = ["--device", "GPU-0", "--port", "0"];
+    let (code, line) = start(CANDLE, &haiku("rbee-haiku-tiny-f16.gguf"), &gpu).fatal();
+    assert_eq!((code, line.fatal.code), (1, Code::BackendUnavailable));
+
+    let (code, line) = start(CANDLE, "/nonexistent/model.gguf", &CPU_0).fatal();
+    assert_eq!((code, line.fatal.code), (1, Code::ModelNotFound));
+
+    let (code, line) = start(MOCK, "fail=load", &CPU_0).fatal();
+    assert_eq!((code, line.fatal.code), (1, Code::InvalidModelFile));
+
+    let (code, line) = start(MOCK, "speed=9", &CPU_0).fatal();
+    assert_eq!((code, line.fatal.code), (1, Code::InvalidModelRef));
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let (code, line) = start(MOCK, "any", &["--device", "CPU-0", "--port", &port]).fatal();
+    assert_eq!((code, line.fatal.code), (98, Code::PortInUse));
+}
+
+#[test]
+fn without_tokens_it_does_not_start() {
+    let output = Command::new(MOCK)
+        .args([
+            "--worker-id",
+            "w",
+            "--hive-id",
+            "local",
+            "--generation",
+            "1",
+            "--model",
+            "any",
+        ])
+        .args([
+            "--queen-url",
+            "http://127.0.0.1:1",
+            "--device",
+            "CPU-0",
+            "--port",
+            "0",
+        ])
+        .env_remove(WORKER_TOKEN_FILE_ENV)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    let line: FatalLine = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert!(line.fatal.message.contains(WORKER_TOKEN_FILE_ENV), "{text}");
+}
+
+#[tokio::test]
+async fn sigterm_lets_requests_finish_and_a_second_one_does_not() {
+    let mut process = start(MOCK, "tokens_per_second=50,length=20", &CPU_0);
+    let client = process.client();
+    infer(
+        &client,
+        &InferRequest {
+            max_tokens: Some(1),
+            ..request("warm")
+        },
+    )
+    .await;
+    let streamed = InferRequest {
+        stream: true,
+        ..request("a")
+    };
+    let stream = client
+        .infer_stream(&streamed, HeaderMap::new())
+        .await
+        .unwrap();
+    let mut stream = Box::pin(stream);
+    stream.next().await.unwrap().unwrap();
+    process.terminate();
+    let events: Vec<_> = stream.collect().await;
+    assert!(
+        matches!(events.last(), Some(Ok(StreamEvent::End(_)))),
+        "{events:?}"
+    );
+    assert_eq!(process.end().0.code(), Some(0));
+
+    let mut process = start(MOCK, "tokens_per_second=20,length=4000", &CPU_0);
+    let client = process.client();
+    infer(
+        &client,
+        &InferRequest {
+            max_tokens: Some(1),
+            ..request("warm")
+        },
+    )
+    .await;
+    let streamed = InferRequest {
+        stream: true,
+        ..request("a")
+    };
+    let stream = client
+        .infer_stream(&streamed, HeaderMap::new())
+        .await
+        .unwrap();
+    let mut stream = Box::pin(stream);
+    stream.next().await.unwrap().unwrap();
+    process.terminate();
+    // The first is seen once it drains; only then is the second a second one.
+    let drains = async {
+        while client.info().await.unwrap().status != worker_contract::WorkerStatus::Draining {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(HANG, drains).await.unwrap();
+    process.terminate();
+    let events: Vec<_> = stream.collect().await;
+    assert!(
+        matches!(events.last(), Some(Ok(StreamEvent::Error(_)))),
+        "{events:?}"
+    );
+    assert_eq!(process.end().0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn it_outlives_whoever_read_its_log() {
+    let mut process = start(MOCK, "any", &[&CPU_0[..], &["--log", "trace"]].concat());
+    let client = process.client();
+    // The other end of its standard error is gone: every line logged from here on fails.
+    process.stderr = None;
+    for round in 0..3 {
+        infer(&client, &request(&format!("r{round}"))).await;
+    }
+    client.shutdown().await.unwrap();
+    assert_eq!(process.end().0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_crash_of_the_engine_is_a_crash_of_the_process() {
+    let mut process = start(MOCK, "crash_after=3", &CPU_0);
+    let client = process.client();
+    infer(
+        &client,
+        &InferRequest {
+            max_tokens: Some(1),
+            ..request("warm")
+        },
+    )
+    .await;
+    assert!(client.infer(&request("a")).await.is_err());
+    assert_eq!(process.end().0.code(), None, "it was ended by a signal");
+}
+
+#[tokio::test]
+async fn the_real_model_answers_as_the_reference_did() {
+    let golden: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(haiku("golden.json")).unwrap()).unwrap();
+    for file in ["rbee-haiku-tiny-f16.gguf", ""] {
+        let mut process = start(CANDLE, &haiku(file), &CPU_0);
+        let client = process.client();
+        let cases = golden["cases"].as_array().unwrap();
+        assert!(!cases.is_empty());
+        for (index, case) in cases.iter().enumerate() {
+            let messages: Vec<Message> = serde_json::from_value(case["messages"].clone()).unwrap();
+            let ids =
+                |name: &str| -> Vec<u32> { serde_json::from_value(case[name].clone()).unwrap() };
+            let greedy = InferRequest {
+                input: InferInput::Messages(messages),
+                sampling: Sampling {
+                    temperature: 0.0,
+                    ..Sampling::default()
+                },
+                max_tokens: Some(ids("output_ids").len() as u32),
+                logprobs: Some(5),
+                ..request(&format!("case-{index}"))
+            };
+            let response = infer(&client, &greedy).await;
+            assert_eq!(response.tokens, ids("output_ids"), "{file} case {index}");
+            assert_eq!(response.text, case["output_text"].as_str().unwrap());
+            assert_eq!(
+                response.usage.prompt_tokens as usize,
+                ids("prompt_ids").len()
+            );
+            let expected = case["top5_first3"].as_array().unwrap();
+            for (found, expected) in response.logprobs.iter().zip(expected) {
+                for (found, expected) in found.top.iter().zip(expected.as_array().unwrap()) {
+                    assert_eq!(u64::from(found.id), expected["id"].as_u64().unwrap());
+                    let difference =
+                        f64::from(found.logprob) - expected["logprob"].as_f64().unwrap();
+                    assert!(difference.abs() < 1e-3, "{file} case {index}: {difference}");
+                }
+            }
+            // Interrupted after a few tokens, it goes on the same way.
+            let cut = response.tokens.len().min(6) - 1;
+            let continued = InferRequest {
+                continue_from: response.tokens[..cut].to_vec(),
+                ..greedy
+            };
+            let rest = infer(&client, &continued).await;
+            assert_eq!(rest.tokens, response.tokens[cut..], "{file} case {index}");
+            assert!(response.text.ends_with(&rest.text));
+        }
+        client.shutdown().await.unwrap();
+        assert_eq!(process.end().0.code(), Some(0));
+    }
+}

@@ -1,0 +1,285 @@
+//! Which requests are taken: everything that can be checked before a slot is used.
+
+use diagnostics::{Code, Diagnostic, excerpt};
+use text_codec::Codec;
+use worker_contract::{InferInput, InferRequest, Sampling};
+
+/// Most stop texts of a request.
+pub const MAX_STOPS: usize = 16;
+/// Longest stop text, in bytes.
+pub const MAX_STOP_BYTES: usize = 512;
+/// Most alternatives reported at each position.
+pub const MAX_LOGPROBS: u8 = 20;
+
+/// What a request may use, given the model and its KV cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest prompt plus answer, in tokens.
+    pub context_length: u32,
+    /// Ids below this exist.
+    pub vocab_size: u32,
+}
+
+/// A request that can be run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admitted {
+    /// The prompt's tokens.
+    pub prompt: Vec<u32>,
+    /// Most tokens of the answer, `continue_from` included; at least 1.
+    pub max_tokens: u32,
+}
+
+/// Checks a request and encodes its input.
+pub fn admit(
+    request: &InferRequest,
+    codec: &Codec,
+    limits: Limits,
+) -> Result<Admitted, Diagnostic> {
+    check_sampling(&request.sampling, limits.vocab_size)?;
+    check_stops(&request.stop)?;
+    check_ids(&request.continue_from, limits.vocab_size, "continue_from")?;
+    if request.max_tokens == Some(0) {
+        return Err(invalid("max_tokens", "max_tokens must be at least 1, is 0"));
+    }
+    if let Some(n) = request.logprobs.filter(|n| *n > MAX_LOGPROBS) {
+        let message = format!("logprobs must be at most {MAX_LOGPROBS}, is {n}");
+        return Err(invalid("logprobs", message));
+    }
+    let prompt = encode(&request.input, codec, limits.vocab_size)?;
+    let max_tokens = fit(&prompt, request.max_tokens, limits.context_length)?;
+    Ok(Admitted { prompt, max_tokens })
+}
+
+/// The tokens of an input; an input without tokens is refused.
+pub fn encode(input: &InferInput, codec: &Codec, vocab_size: u32) -> Result<Vec<u32>, Diagnostic> {
+    let tokens = match input {
+        InferInput::Prompt(text) => codec.encode(text)?,
+        InferInput::Messages(messages) if messages.is_empty() => Vec::new(),
+        InferInput::Messages(messages) => codec.encode_chat(messages)?,
+        InferInput::Tokens(tokens) => {
+            check_ids(tokens, vocab_size, "input")?;
+            tokens.clone()
+        }
+    };
+    if tokens.is_empty() {
+        return Err(invalid("input", "the input is empty")
+            .hint("give at least one message, character or token"));
+    }
+    Ok(tokens)
+}
+
+/// How long the answer may become. Without `max_tokens` the prompt and one token must fit.
+fn fit(prompt: &[u32], max_tokens: Option<u32>, context_length: u32) -> Result<u32, Diagnostic> {
+    let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+    let wanted = max_tokens.unwrap_or(1);
+    if prompt_tokens.saturating_add(wanted) <= context_length {
+        return Ok(max_tokens.unwrap_or(context_length - prompt_tokens));
+    }
+    let message = match max_tokens {
+        Some(max) => format!(
+            "the prompt of {prompt_tokens} tokens and max_tokens {max} are {} tokens, the context has {context_length}",
+            u64::from(prompt_tokens) + u64::from(max)
+        ),
+        None => format!(
+            "the prompt of {prompt_tokens} tokens leaves no room for an answer, the context has {context_length}"
+        ),
+    };
+    Err(Diagnostic::new(Code::ContextLengthExceeded, message)
+        .hint("shorten the prompt, lower max_tokens, or load the model with a longer context")
+        .param(if prompt_tokens < context_length {
+            "max_tokens"
+        } else {
+            "input"
+        })
+        .detail("prompt_tokens", prompt_tokens)
+        .detail("max_tokens", wanted)
+        .detail("context_length", context_length))
+}
+
+fn check_sampling(sampling: &Sampling, vocab_size: u32) -> Result<(), Diagnostic> {
+    for (name, value, least, most) in [
+        ("temperature", sampling.temperature, 0.0, 100.0),
+        ("top_p", sampling.top_p, 0.0, 1.0),
+        ("min_p", sampling.min_p, 0.0, 1.0),
+        (
+            "repetition_penalty",
+            sampling.repetition_penalty,
+            0.01,
+            100.0,
+        ),
+        ("frequency_penalty", sampling.frequency_penalty, -2.0, 2.0),
+        ("presence_penalty", sampling.presence_penalty, -2.0, 2.0),
+    ] {
+        // A value that is not a number is in no range.
+        if !(least..=most).contains(&value) {
+            let message = format!("{name} must be from {least} to {most}, is {value}");
+            return Err(invalid(&format!("sampling.{name}"), message));
+        }
+    }
+    for (id, bias) in &sampling.logit_bias {
+        if *id >= vocab_size {
+            let message = format!("logit_bias names token {id}, the model has {vocab_size}");
+            return Err(invalid("sampling.logit_bias", message));
+        }
+        if !(-100.0..=100.0).contains(bias) {
+            let message = format!("logit_bias must be from -100 to 100, is {bias}");
+            return Err(invalid("sampling.logit_bias", message));
+        }
+    }
+    Ok(())
+}
+
+fn check_stops(stops: &[String]) -> Result<(), Diagnostic> {
+    if stops.len() > MAX_STOPS {
+        let message = format!(
+            "at most {MAX_STOPS} stop texts are possible, there are {}",
+            stops.len()
+        );
+        return Err(invalid("stop", message));
+    }
+    for stop in stops {
+        if stop.is_empty() || stop.len() > MAX_STOP_BYTES {
+            let message = format!(
+                "a stop text must have 1 to {MAX_STOP_BYTES} bytes, \"{}\" has {}",
+                excerpt(stop, 40),
+                stop.len()
+            );
+            return Err(invalid("stop", message));
+        }
+    }
+    Ok(())
+}
+
+fn check_ids(tokens: &[u32], vocab_size: u32, param: &str) -> Result<(), Diagnostic> {
+    match tokens.iter().find(|id| **id >= vocab_size) {
+        Some(id) => Err(invalid(
+            param,
+            format!("{param} has token {id}, the model's are below {vocab_size}"),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn invalid(param: &str, message: impl Into<String>) -> Diagnostic {
+    Diagnostic::new(Code::InvalidRequest, message).param(param)
+}
+
+#[cfg(test)]
+mod tests {
+    use worker_contract::{Message, Role};
+
+    use super::*;
+
+    fn request(change: impl FnOnce(&mut InferRequest)) -> InferRequest {
+        let mut request = InferRequest {
+            request_id: "r".parse().unwrap(),
+            input: InferInput::Prompt("hello".into()),
+            max_tokens: Some(4),
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            logprobs: None,
+            continue_from: Vec::new(),
+            deadline: None,
+            stream: true,
+        };
+        change(&mut request);
+        request
+    }
+
+    fn try_admit(change: impl FnOnce(&mut InferRequest)) -> Result<Admitted, Diagnostic> {
+        let limits = Limits {
+            context_length: 16,
+            vocab_size: 257,
+        };
+        admit(&request(change), &Codec::byte_level(), limits)
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        type Change = fn(&mut InferRequest);
+        let cases: [(Change, &str); 19] = [
+            (|r| r.max_tokens = Some(0), "max_tokens"),
+            (|r| r.logprobs = Some(21), "logprobs"),
+            (|r| r.input = InferInput::Prompt(String::new()), "input"),
+            (|r| r.input = InferInput::Messages(vec![]), "input"),
+            (|r| r.input = InferInput::Tokens(vec![]), "input"),
+            (|r| r.input = InferInput::Tokens(vec![257]), "input"),
+            (|r| r.continue_from = vec![257], "continue_from"),
+            (|r| r.stop = vec![String::new()], "stop"),
+            (|r| r.stop = vec!["x".repeat(513)], "stop"),
+            (|r| r.stop = vec!["x".into(); 17], "stop"),
+            (|r| r.sampling.temperature = -0.1, "sampling.temperature"),
+            (
+                |r| r.sampling.temperature = f32::NAN,
+                "sampling.temperature",
+            ),
+            (
+                |r| r.sampling.temperature = f32::INFINITY,
+                "sampling.temperature",
+            ),
+            (|r| r.sampling.top_p = 1.1, "sampling.top_p"),
+            (|r| r.sampling.min_p = -0.1, "sampling.min_p"),
+            (
+                |r| r.sampling.repetition_penalty = 0.0,
+                "sampling.repetition_penalty",
+            ),
+            (
+                |r| r.sampling.presence_penalty = 2.1,
+                "sampling.presence_penalty",
+            ),
+            (
+                |r| r.sampling.logit_bias = vec![(257, 1.0)],
+                "sampling.logit_bias",
+            ),
+            (
+                |r| r.sampling.logit_bias = vec![(1, f32::NAN)],
+                "sampling.logit_bias",
+            ),
+        ];
+        for (index, (change, param)) in cases.into_iter().enumerate() {
+            let error = try_admit(change).unwrap_err();
+            assert_eq!(error.code, Code::InvalidRequest, "case {index}: {error}");
+            assert_eq!(error.param.as_deref(), Some(param), "case {index}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_with_both_numbers() {
+        let error = try_admit(|r| r.max_tokens = Some(12)).unwrap_err();
+        assert_eq!(error.code, Code::ContextLengthExceeded);
+        assert!(
+            error.message.contains("17") && error.message.contains("16"),
+            "{error}"
+        );
+        assert_eq!(
+            try_admit(|r| r.max_tokens = Some(11)).unwrap().max_tokens,
+            11
+        );
+        assert_eq!(try_admit(|r| r.max_tokens = None).unwrap().max_tokens, 11);
+        let sixteen = |r: &mut InferRequest| {
+            r.max_tokens = None;
+            r.input = InferInput::Prompt("0123456789abcdef".into());
+        };
+        assert_eq!(
+            try_admit(sixteen).unwrap_err().code,
+            Code::ContextLengthExceeded
+        );
+        assert!(try_admit(|r| r.max_tokens = Some(u32::MAX)).is_err());
+    }
+
+    #[test]
+    fn a_conversation_goes_through_the_template() {
+        let chat = |r: &mut InferRequest| {
+            r.max_tokens = None;
+            r.input = InferInput::Messages(vec![Message {
+                role: Role::User,
+                content: String::new(),
+            }]);
+        };
+        // Longer than the context by the template's own text.
+        assert_eq!(
+            try_admit(chat).unwrap_err().code,
+            Code::ContextLengthExceeded
+        );
+    }
+}

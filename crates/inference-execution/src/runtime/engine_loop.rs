@@ -1,0 +1,197 @@
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::Ordering::SeqCst,
+        mpsc::{Receiver, TryRecvError},
+    },
+    thread,
+};
+
+use diagnostics::{Code, Diagnostic};
+
+use super::{
+    active::{Active, Submission},
+    shared::Shared,
+};
+use crate::{Batch, Effect, Engine, EngineError, Event, Logits, Scheduler, SequenceId};
+
+/// What the engine's thread owns. It waits only in [`thread::park`]; whoever has news for
+/// it (a request, a cancel, a reader that made room or went away) unparks it.
+pub(super) struct EngineLoop {
+    pub engine: Box<dyn Engine>,
+    pub scheduler: Scheduler,
+    pub submissions: Receiver<Submission>,
+    pub shared: Arc<Shared>,
+    pub active: BTreeMap<SequenceId, Active>,
+    pub next: u64,
+    pub block_tokens: u64,
+}
+
+impl EngineLoop {
+    /// Runs until no handle is left and nothing runs; an error means that the engine is
+    /// lost.
+    pub fn run(&mut self) -> Result<(), Diagnostic> {
+        loop {
+            self.receive();
+            self.sweep();
+            let (batch, effects) = self.scheduler.schedule(self.shared.now());
+            for effect in effects {
+                self.apply(effect);
+            }
+            self.show();
+            if batch.chunks.is_empty() {
+                if self.active.is_empty() && self.shared.closing.load(SeqCst) {
+                    return Ok(());
+                }
+                self.park();
+                continue;
+            }
+            match self.engine.step(&batch) {
+                Ok(logits) => self.sample(&batch, &logits),
+                Err(error @ EngineError::Step(_)) => {
+                    for chunk in &batch.chunks {
+                        self.fail(chunk.sequence, error.clone().into());
+                    }
+                }
+                Err(error @ EngineError::Device(_)) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The engine is lost: nothing is left to run anything, so everything ends with `error`.
+    pub fn end_all(&mut self, error: &Diagnostic) {
+        self.receive();
+        for active in std::mem::take(&mut self.active).into_values() {
+            active.fail(error.clone());
+        }
+    }
+
+    fn receive(&mut self) {
+        loop {
+            match self.submissions.try_recv() {
+                Ok(submission) => self.take(submission),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn take(&mut self, submission: Submission) {
+        let Submission {
+            tokens,
+            deadline,
+            complete,
+            mut active,
+        } = submission;
+        if let Some(reason) = complete {
+            active.start();
+            active.finish(reason);
+            return;
+        }
+        let id = SequenceId(self.next);
+        self.next += 1;
+        self.scheduler
+            .handle(id, Event::Arrived { tokens, deadline });
+        self.active.insert(id, active);
+    }
+
+    /// Looks at every request for what its reader or a canceller did.
+    fn sweep(&mut self) {
+        let mut over = Vec::new();
+        let ending = self.shared.ending.get();
+        for (id, active) in &mut self.active {
+            if active.ticket.is_cancelled() || active.events.is_abandoned() {
+                let error = Diagnostic::new(Code::Cancelled, "the request was cancelled");
+                over.push((*id, error));
+            } else if let Some(error) = ending {
+                over.push((*id, error.clone()));
+            } else if active.paused && active.events.ready() {
+                active.paused = false;
+                self.scheduler.handle(*id, Event::Resumed);
+            }
+        }
+        for (id, error) in over {
+            self.fail(id, error);
+        }
+    }
+
+    fn apply(&mut self, effect: Effect) {
+        match effect {
+            Effect::Started(id) => {
+                if let Some(active) = self.active.get_mut(&id) {
+                    active.start();
+                }
+            }
+            Effect::Expired(id) => self.fail(
+                id,
+                Diagnostic::new(Code::DeadlineExceeded, "the request's deadline passed")
+                    .hint("allow more time, or ask for fewer tokens"),
+            ),
+            Effect::Overlong(id) => self.fail(
+                id,
+                Diagnostic::new(
+                    Code::ContextLengthExceeded,
+                    "the request does not fit the KV cache",
+                )
+                .hint("start the worker with a larger `--kv-cache-bytes`"),
+            ),
+        }
+    }
+
+    fn sample(&mut self, batch: &Batch, logits: &Logits) {
+        let wanted = batch.chunks.iter().filter(|c| c.wants_logits);
+        let mut rows = logits.rows();
+        for chunk in wanted {
+            let id = chunk.sequence;
+            let Some(active) = self.active.get_mut(&id) else {
+                continue;
+            };
+            let Some(generated) = rows.next().and_then(|row| active.generation.next(row)) else {
+                let error = Diagnostic::internal("the model gave no usable logits");
+                self.fail(id, error);
+                continue;
+            };
+            let token = generated.event.id;
+            active.token(generated.event, &self.shared);
+            if let Some(reason) = generated.finish {
+                if let Some(active) = self.end(id) {
+                    active.finish(reason);
+                }
+                continue;
+            }
+            self.scheduler.handle(id, Event::Sampled(token));
+            if !active.events.ready() {
+                active.paused = true;
+                self.scheduler.handle(id, Event::Paused);
+            }
+        }
+    }
+
+    fn fail(&mut self, id: SequenceId, error: Diagnostic) {
+        if let Some(active) = self.end(id) {
+            active.fail(error);
+        }
+    }
+
+    /// Takes a request out. Its blocks are shown as free before anyone learns of the end.
+    fn end(&mut self, id: SequenceId) -> Option<Active> {
+        self.scheduler.handle(id, Event::Finished);
+        self.show();
+        self.active.remove(&id)
+    }
+
+    fn show(&self) {
+        let pool = self.scheduler.pool();
+        let used = u64::from(pool.total() - pool.free()) * self.block_tokens;
+        self.shared.show(self.scheduler.waiting(), used);
+    }
+
+    fn park(&self) {
+        match self.scheduler.next_deadline() {
+            Some(deadline) => {
+                thread::park_timeout(deadline.saturating_sub(self.shared.now()));
+            }
+            None => thread::park(),
+        }
+    }
+}

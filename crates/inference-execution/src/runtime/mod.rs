@@ -1,0 +1,298 @@
+//! The thread that owns the engine, and the handle that requests reach it by.
+
+mod active;
+mod engine_loop;
+mod shared;
+mod stream;
+
+pub use shared::{RuntimeCounts, RuntimeStatus};
+pub use stream::RequestStream;
+
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::Ordering::SeqCst,
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use active::{Active, RequestClock, Submission};
+use diagnostics::{Code, Diagnostic, escape};
+use engine_loop::EngineLoop;
+use input_validation::{ModelRef, RequestId};
+use jiff::Timestamp;
+use shared::Shared;
+use text_codec::Codec;
+use tokio::sync::watch;
+use worker_contract::{InferRequest, StartedEvent};
+
+use crate::{
+    Engine, Generation, ModelDescription, Scheduler, SchedulerConfig,
+    admission::{Limits, admit},
+};
+
+/// How a runtime works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeConfig {
+    /// The model as clients name it.
+    pub model: ModelRef,
+    /// Requests that run at once; at least 1.
+    pub slots: u32,
+    /// Requests that are accepted beyond the slots and wait.
+    pub queue: u32,
+    /// Tokens computed in one step: the smaller, the less a long prompt holds others up.
+    pub token_budget: u32,
+}
+
+impl RuntimeConfig {
+    /// A configuration for `model` with `slots` slots, no queue, and 256 tokens in a step.
+    pub fn new(model: ModelRef, slots: u32) -> Self {
+        Self {
+            model,
+            slots,
+            queue: 0,
+            token_budget: 256,
+        }
+    }
+}
+
+/// A running engine. Clones are handles of the same one; when the last is dropped, running
+/// requests finish and the thread ends.
+#[derive(Clone)]
+pub struct Runtime(Arc<Handle>);
+
+struct Handle {
+    submissions: SyncSender<Submission>,
+    shared: Arc<Shared>,
+    codec: Arc<Codec>,
+    description: ModelDescription,
+    limits: Limits,
+    model: ModelRef,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, SeqCst);
+        self.shared.wake();
+    }
+}
+
+impl Runtime {
+    /// Starts the thread that owns `engine`.
+    pub fn start(
+        mut engine: Box<dyn Engine>,
+        codec: Arc<Codec>,
+        config: RuntimeConfig,
+    ) -> Result<Self, Diagnostic> {
+        let description = engine.describe().clone();
+        let blocks = engine.kv().blocks();
+        let block_tokens = engine.kv().block_tokens();
+        let kv_tokens = u64::from(blocks) * u64::from(block_tokens);
+        let slots = config.slots.max(1);
+        let shared = Arc::new(Shared::new(slots, config.queue, kv_tokens));
+        // Every accepted request has a place here, so that sending never waits.
+        let (submissions, receiver) = sync_channel((slots + config.queue) as usize);
+        let engine_loop = EngineLoop {
+            engine,
+            scheduler: Scheduler::new(SchedulerConfig {
+                slots,
+                token_budget: config.token_budget,
+                blocks,
+                block_tokens,
+            }),
+            submissions: receiver,
+            shared: shared.clone(),
+            active: BTreeMap::new(),
+            next: 0,
+            block_tokens: u64::from(block_tokens),
+        };
+        let thread = thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || run(engine_loop))
+            .map_err(|e| Diagnostic::internal(format!("cannot start the engine's thread: {e}")))?;
+        // Set once, here.
+        let _ = shared.thread.set(thread.thread().clone());
+        let limits = Limits {
+            context_length: u32::try_from(kv_tokens)
+                .unwrap_or(u32::MAX)
+                .min(description.context_length),
+            vocab_size: description.vocab_size,
+        };
+        Ok(Self(Arc::new(Handle {
+            submissions,
+            shared,
+            codec,
+            description,
+            limits,
+            model: config.model,
+        })))
+    }
+
+    /// Takes a request: checks it, encodes its input, and gives it a slot. The encoding of a
+    /// long prompt takes its time; call it where blocking is allowed.
+    ///
+    /// Errors: `INVALID_REQUEST` with the field, `CONTEXT_LENGTH_EXCEEDED`,
+    /// `DEADLINE_EXCEEDED`, `ALL_SLOTS_BUSY`, `DRAINING`, `DUPLICATE_REQUEST`.
+    pub fn submit(&self, request: InferRequest) -> Result<RequestStream, Diagnostic> {
+        let id = request.request_id.clone();
+        self.submit_inner(request)
+            .map_err(|error| error.correlated(id.as_str()))
+    }
+
+    fn submit_inner(&self, request: InferRequest) -> Result<RequestStream, Diagnostic> {
+        let clock = RequestClock::new();
+        let handle = &*self.0;
+        let shared = &handle.shared;
+        let deadline = request.deadline.map(|at| self.on_clock(at)).transpose()?;
+        // A slot is asked for first: a worker that is busy says so without encoding.
+        let ticket = shared.accept(&request.request_id)?;
+        let admitted = admit(&request, &handle.codec, handle.limits)?;
+        let seed = match request.sampling.seed {
+            Some(seed) => seed,
+            None => draw_seed()?,
+        };
+        let mut generation = Generation::new(&request, &admitted, seed, handle.codec.clone());
+        let complete = generation.replay(&request.continue_from);
+        let (events, stream) = stream::channel(shared.clone(), seed);
+        let prompt_tokens = admitted.prompt.len() as u32;
+        shared
+            .prompt_tokens
+            .fetch_add(u64::from(prompt_tokens), SeqCst);
+        let mut tokens = admitted.prompt;
+        tokens.extend(request.continue_from);
+        let submission = Submission {
+            tokens,
+            deadline,
+            complete,
+            active: Active {
+                ticket,
+                events,
+                generation,
+                started_event: StartedEvent {
+                    request_id: request.request_id,
+                    model: handle.model.clone(),
+                    seed,
+                    prompt_tokens,
+                    cached_tokens: 0,
+                },
+                paused: false,
+                clock,
+            },
+        };
+        if handle.submissions.try_send(submission).is_err() {
+            let lost = || Diagnostic::internal("the engine has ended");
+            return Err(shared.failure.get().cloned().unwrap_or_else(lost));
+        }
+        shared.wake();
+        Ok(stream)
+    }
+
+    fn on_clock(&self, at: Timestamp) -> Result<Duration, Diagnostic> {
+        let left = at.duration_since(Timestamp::now());
+        match Duration::try_from(left) {
+            Ok(left) if !left.is_zero() => Ok(self.0.shared.now().saturating_add(left)),
+            _ => Err(Diagnostic::new(
+                Code::DeadlineExceeded,
+                format!("the request's deadline {at} has passed"),
+            )
+            .hint("allow more time")
+            .param("deadline")),
+        }
+    }
+
+    /// Cancels a request; its stream ends with `CANCELLED`. `false` when none of this name
+    /// runs.
+    pub fn cancel(&self, id: &RequestId) -> bool {
+        self.0.shared.cancel(id)
+    }
+
+    /// From now on nothing new is taken; what runs goes on.
+    pub fn drain(&self) {
+        self.0.shared.drain();
+    }
+
+    /// Resolves when nothing runs.
+    pub async fn idle(&self) {
+        let mut changes = self.changes();
+        // The sender lives as long as this handle.
+        let _ = changes.wait_for(|_| self.0.shared.is_idle()).await;
+    }
+
+    /// Ends everything that runs with `error`, and takes nothing new.
+    pub fn abort(&self, error: Diagnostic) {
+        self.drain();
+        // The first reason stands.
+        let _ = self.0.shared.ending.set(error);
+        self.0.shared.wake();
+    }
+
+    /// Slots, queue and KV cache now.
+    pub fn status(&self) -> RuntimeStatus {
+        self.0.shared.status()
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> RuntimeCounts {
+        self.0.shared.counts()
+    }
+
+    /// Changes whenever the runtime becomes busy, ready, idle, draining or lost.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.shared.changes()
+    }
+
+    /// Why the engine is lost; the process must then end.
+    pub fn failure(&self) -> Option<&Diagnostic> {
+        self.0.shared.failure.get()
+    }
+
+    /// The model.
+    pub fn description(&self) -> &ModelDescription {
+        &self.0.description
+    }
+
+    /// What a request may use.
+    pub fn limits(&self) -> Limits {
+        self.0.limits
+    }
+
+    /// The model's tokenizer.
+    pub fn codec(&self) -> &Arc<Codec> {
+        &self.0.codec
+    }
+}
+
+/// The engine's thread. A panic of the engine counts as the loss of its device: what it left
+/// behind cannot be trusted.
+fn run(mut engine_loop: EngineLoop) {
+    let error = match catch_unwind(AssertUnwindSafe(|| engine_loop.run())) {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error,
+        Err(panic) => Diagnostic::internal(format!("the engine panicked: {}", text_of(&*panic))),
+    };
+    tracing::error!(%error, "the engine is lost");
+    let shared = engine_loop.shared.clone();
+    let _ = shared.failure.set(error.clone());
+    engine_loop.end_all(&error);
+    shared.changed();
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    escape(text.unwrap_or("no message"))
+}
+
+/// A seed that every JSON reader can hold.
+fn draw_seed() -> Result<u64, Diagnostic> {
+    getrandom::u64()
+        .map(|bits| bits >> 11)
+        .map_err(|e| Diagnostic::internal(format!("no random bytes for a seed: {e}")))
+}

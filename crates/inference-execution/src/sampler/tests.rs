@@ -1,0 +1,195 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn greedy() -> Sampling {
+    Sampling {
+        temperature: 0.0,
+        ..Sampling::default()
+    }
+}
+
+fn drawn(settings: &Sampling, logits: &[f32]) -> BTreeMap<u32, u32> {
+    let sampler = Sampler::new(settings.clone(), 11, &[]);
+    let mut counts = BTreeMap::new();
+    for position in 0..4000 {
+        *counts
+            .entry(sampler.choose(logits, position).unwrap())
+            .or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn greedy_takes_the_first_of_the_largest() {
+    let sampler = Sampler::new(greedy(), 0, &[]);
+    assert_eq!(sampler.choose(&[1.0, 5.0, 5.0, f32::NAN], 0), Some(1));
+    assert_eq!(
+        sampler.choose(&[f32::NAN, f32::NEG_INFINITY, -3.0], 9),
+        Some(2)
+    );
+    assert_eq!(sampler.choose(&[f32::NAN, f32::NEG_INFINITY], 0), None);
+    assert_eq!(sampler.choose(&[], 0), None);
+}
+
+#[test]
+fn frequencies_follow_the_distribution() {
+    // Weights 1 : 2 : 4 : 1 (of 8).
+    let logits = [0.0, 2.0_f32.ln(), 4.0_f32.ln(), 0.0];
+    let counts = drawn(&Sampling::default(), &logits);
+    for (id, expected) in [(0, 500), (1, 1000), (2, 2000), (3, 500)] {
+        assert!(counts[&id].abs_diff(expected) < 120, "{counts:?}");
+    }
+    // At temperature 0.5 the weights are squared: 1 : 4 : 16 : 1 (of 22).
+    let cold = drawn(
+        &Sampling {
+            temperature: 0.5,
+            ..Sampling::default()
+        },
+        &logits,
+    );
+    assert!(cold[&2].abs_diff(4000 * 16 / 22) < 120, "{cold:?}");
+}
+
+#[test]
+fn filters_keep_what_they_say() {
+    let logits = [0.0, 2.0_f32.ln(), 4.0_f32.ln(), 0.0];
+    let base = Sampling::default;
+    for (settings, expected) in [
+        (Sampling { top_k: 1, ..base() }, vec![2]),
+        (Sampling { top_k: 3, ..base() }, vec![0, 1, 2]),
+        (Sampling { top_k: 9, ..base() }, vec![0, 1, 2, 3]),
+        (
+            Sampling {
+                top_p: 0.0,
+                ..base()
+            },
+            vec![2],
+        ),
+        (
+            Sampling {
+                top_p: 0.49,
+                ..base()
+            },
+            vec![2],
+        ),
+        (
+            Sampling {
+                top_p: 0.51,
+                ..base()
+            },
+            vec![1, 2],
+        ),
+        (
+            Sampling {
+                min_p: 0.49,
+                ..base()
+            },
+            vec![1, 2],
+        ),
+        (
+            Sampling {
+                min_p: 0.51,
+                ..base()
+            },
+            vec![2],
+        ),
+        (
+            Sampling {
+                min_p: 1.0,
+                ..base()
+            },
+            vec![2],
+        ),
+        (
+            Sampling {
+                temperature: 1e-9,
+                ..base()
+            },
+            vec![2],
+        ),
+        (
+            Sampling {
+                logit_bias: vec![(0, 100.0), (99, 1.0)],
+                ..base()
+            },
+            vec![0],
+        ),
+    ] {
+        let seen: Vec<u32> = drawn(&settings, &logits).into_keys().collect();
+        assert_eq!(seen, expected, "{settings:?}");
+    }
+}
+
+#[test]
+fn penalties_turn_away_from_what_was_there() {
+    let repeat = Sampling {
+        repetition_penalty: 2.0,
+        ..greedy()
+    };
+    // Of the prompt as well; a negative logit is multiplied.
+    assert_eq!(
+        Sampler::new(repeat.clone(), 0, &[1]).choose(&[1.0, 1.5], 0),
+        Some(0)
+    );
+    assert_eq!(
+        Sampler::new(repeat, 0, &[1]).choose(&[-1.5, -1.0], 0),
+        Some(0)
+    );
+
+    let frequency = Sampling {
+        frequency_penalty: 0.4,
+        ..greedy()
+    };
+    let mut sampler = Sampler::new(frequency, 0, &[1]);
+    assert_eq!(
+        sampler.choose(&[1.0, 1.5], 0),
+        Some(1),
+        "the prompt does not count"
+    );
+    sampler.note(1);
+    assert_eq!(sampler.choose(&[1.0, 1.5], 1), Some(1));
+    sampler.note(1);
+    assert_eq!(sampler.choose(&[1.0, 1.5], 2), Some(0));
+
+    let presence = Sampling {
+        presence_penalty: 0.6,
+        ..greedy()
+    };
+    let mut sampler = Sampler::new(presence, 0, &[]);
+    sampler.note(1);
+    assert_eq!(sampler.choose(&[1.0, 1.5], 1), Some(0));
+}
+
+proptest! {
+    #[test]
+    fn the_choice_is_a_function_of_seed_and_position(
+        logits in prop::collection::vec(-20.0..20.0_f32, 1..50),
+        seed: u64,
+        position: u32,
+        temperature in 0.0..3.0_f32,
+        top_k in 0..60_u32,
+        top_p in 0.0..=1.0_f32,
+        min_p in 0.0..=1.0_f32,
+    ) {
+        let settings = Sampling { temperature, top_k, top_p, min_p, ..Sampling::default() };
+        let sampler = Sampler::new(settings, seed, &[]);
+        let first = sampler.choose(&logits, position).unwrap();
+        prop_assert!((first as usize) < logits.len());
+        // What was chosen at other positions in between has no influence.
+        sampler.choose(&logits, position.wrapping_add(1));
+        prop_assert_eq!(sampler.choose(&logits, position), Some(first));
+    }
+
+    #[test]
+    fn no_logits_break_it(bits in prop::collection::vec(any::<u32>(), 0..40), top_p in 0.0..=1.0_f32) {
+        let logits: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
+        let settings = Sampling { top_p, repetition_penalty: 1.3, ..Sampling::default() };
+        let chosen = Sampler::new(settings, 1, &[0, 3]).choose(&logits, 0);
+        let usable = logits.iter().any(|l| *l > f32::NEG_INFINITY);
+        if let Some(id) = chosen {
+            prop_assert!(usable && (id as usize) < logits.len());
+        }
+        logprob(&logits, 0, 5);
+    }
+}

@@ -1,0 +1,48 @@
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+
+/// The worker's OpenAPI document.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "rbee worker",
+        description = "The interface that every worker of rbee implements, whoever wrote it."
+    ),
+    paths(
+        crate::lifecycle::health,
+        crate::lifecycle::ready,
+        crate::lifecycle::info,
+        crate::lifecycle::drain,
+        crate::lifecycle::shutdown,
+        crate::metrics::metrics,
+        crate::infer::infer,
+        crate::infer::cancel,
+        crate::tokenize::tokenize,
+        crate::tokenize::detokenize,
+    ),
+    components(schemas(worker_contract::WorkerHeartbeat, worker_contract::FatalLine)),
+    security(("token" = [])),
+    modifiers(&Token)
+)]
+struct Document;
+
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("The node's token"))
+            .build();
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}

@@ -1,0 +1,489 @@
+//! The worker's HTTP interface, in process over real sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+mod support;
+
+use diagnostics::Code;
+use futures_util::StreamExt as _;
+use http::{HeaderMap, Method};
+use rest_client::CallError;
+use serde_json::{Value, json};
+use support::{HANG, config, runtime, serve, serving};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use worker_contract::{InferInput, InferRequest, Sampling, StreamEvent, WorkerStatus};
+use worker_service::Worker;
+
+fn request(id: &str) -> InferRequest {
+    InferRequest {
+        request_id: id.parse().unwrap(),
+        input: InferInput::Prompt("hello".into()),
+        max_tokens: None,
+        sampling: Sampling::default(),
+        stop: Vec::new(),
+        logprobs: None,
+        continue_from: Vec::new(),
+        deadline: None,
+        stream: true,
+    }
+}
+
+fn code(answer: &Value) -> &str {
+    answer["error"]["code"].as_str().unwrap_or("none")
+}
+
+#[tokio::test]
+async fn a_stream_has_the_contracts_events_and_equals_the_document() {
+    let worker = serving("length=40").await;
+    let stream = worker
+        .client
+        .infer_stream(&request("a"), HeaderMap::new())
+        .await
+        .unwrap();
+    let events: Vec<StreamEvent> = stream.map(Result::unwrap).collect().await;
+    let names: Vec<&str> = events.iter().map(StreamEvent::name).collect();
+    assert_eq!(
+        (names[0], &names[names.len() - 2..]),
+        ("started", &["metrics", "end"][..])
+    );
+    assert!(
+        names[1..names.len() - 2]
+            .iter()
+            .all(|name| *name == "token")
+    );
+    let text: String = events
+        .iter()
+        .filter_map(|event| match event {
+            StreamEvent::Token(token) => Some(token.t.as_str()),
+            _ => None,
+        })
+        .collect();
+
+    let whole = InferRequest {
+        stream: false,
+        ..request("a")
+    };
+    let document = worker.client.infer(&whole).await.unwrap();
+    assert_eq!((document.text.len(), document.tokens.len()), (40, 41));
+    assert_eq!(document.text, text);
+    assert_eq!(document.usage.completion_tokens, 41);
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_answered_in_the_one_shape() {
+    let worker = serving("context=128").await;
+    let good = json!({"request_id": "a", "input": {"prompt": "x"}});
+    let with = |name: &str, value: Value| {
+        let mut body = good.clone();
+        body[name] = value;
+        body.to_string().into_bytes()
+    };
+    let mut no_input = good.clone();
+    no_input.as_object_mut().unwrap().remove("input");
+    let cases: Vec<(Vec<u8>, u16, &str)> = vec![
+        (b"{\"request_id\": ".to_vec(), 400, "INVALID_REQUEST"),
+        (b"[]".to_vec(), 400, "INVALID_REQUEST"),
+        (b"\xff\xfe".to_vec(), 400, "INVALID_REQUEST"),
+        (no_input.to_string().into_bytes(), 400, "INVALID_REQUEST"),
+        (with("request_id", json!("a b")), 400, "INVALID_REQUEST"),
+        (with("input", json!({"prompt": 5})), 400, "INVALID_REQUEST"),
+        (with("input", json!({"prompt": ""})), 400, "INVALID_REQUEST"),
+        (with("max_tokens", json!(0)), 400, "INVALID_REQUEST"),
+        (with("max_tokens", json!(-1)), 400, "INVALID_REQUEST"),
+        (with("max_tokens", json!("many")), 400, "INVALID_REQUEST"),
+        (
+            with("max_tokens", json!(128)),
+            400,
+            "CONTEXT_LENGTH_EXCEEDED",
+        ),
+        (
+            with("sampling", json!({"temperature": -1})),
+            400,
+            "INVALID_REQUEST",
+        ),
+        (with("stop", json!([""])), 400, "INVALID_REQUEST"),
+        (with("logprobs", json!(21)), 400, "INVALID_REQUEST"),
+        (
+            with("deadline", json!("2020-01-01T00:00:00Z")),
+            408,
+            "DEADLINE_EXCEEDED",
+        ),
+        (with("deadline", json!("soon")), 400, "INVALID_REQUEST"),
+        (vec![b' '; 10 << 20], 413, "BODY_TOO_LARGE"),
+    ];
+    for (body, status, expected) in cases {
+        let shown = String::from_utf8_lossy(&body[..body.len().min(120)]).into_owned();
+        let (found, answer) = worker.post("/v1/infer", body).await;
+        assert_eq!(
+            (found, code(&answer)),
+            (status, expected),
+            "{shown}: {answer}"
+        );
+    }
+    let plain = worker
+        .call(Method::POST, "/v1/infer")
+        .body("{}")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(plain.status(), 415);
+    assert_eq!(
+        worker
+            .call(Method::GET, "/v1/infer")
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        405
+    );
+    assert_eq!(
+        worker
+            .call(Method::GET, "/v1/none")
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        404
+    );
+    let bad_name = worker
+        .call(Method::DELETE, "/v1/infer/a%20b")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(bad_name.status(), 400);
+    // After all of it the worker serves.
+    let (status, _) = worker.post("/v1/infer", with("stream", json!(false))).await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn every_documented_route_exists_and_only_health_is_public() {
+    let worker = serving("").await;
+    let document = serde_json::to_value(worker_service::openapi()).unwrap();
+    let mut routes = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys() {
+            routes += 1;
+            let method: Method = method.to_uppercase().parse().unwrap();
+            let url = format!("{}{}", worker.base, path.replace("{request_id}", "a"));
+            let nothing = worker.http.request(method.clone(), &url).send();
+            let wrong = worker
+                .http
+                .request(method.clone(), &url)
+                .bearer_auth("wrong");
+            let expected = if path == "/health" { 200 } else { 401 };
+            assert_eq!(nothing.await.unwrap().status(), expected, "{method} {path}");
+            assert_eq!(
+                wrong.send().await.unwrap().status(),
+                expected,
+                "{method} {path}"
+            );
+        }
+    }
+    assert_eq!(routes, 10);
+    assert!(!worker.worker.shutdown().is_cancelled());
+}
+
+#[tokio::test]
+async fn while_it_loads_it_listens_and_takes_nothing() {
+    let worker = serve(Worker::loading(config())).await;
+    worker.worker.progress(3, 10);
+    assert_eq!(worker.client.health().await.unwrap().generation.0, 3);
+    let ready = worker.call(Method::GET, "/ready").send().await.unwrap();
+    assert_eq!(ready.status(), 503);
+    let ready: Value = serde_json::from_str(&ready.text().await.unwrap()).unwrap();
+    assert_eq!(
+        ready,
+        json!({
+            "ready": false, "status": "starting", "loading": {"done": 3, "total": 10}
+        })
+    );
+    let Err(CallError::Answer(503, error)) = worker.client.infer(&request("a")).await else {
+        panic!("it took a request");
+    };
+    assert_eq!(error.code, Code::NotReady);
+    assert_eq!(worker.client.info().await.unwrap().context_length, 0);
+
+    worker.worker.loaded(runtime("slots=2,context=64"));
+    assert_eq!(
+        worker
+            .call(Method::GET, "/ready")
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
+    let info = worker.client.info().await.unwrap();
+    assert_eq!(
+        (info.status, info.context_length, info.slots_free),
+        (WorkerStatus::Ready, 64, 2)
+    );
+    assert_eq!(info.pid, std::process::id());
+    assert!(info.memory_bytes > 0);
+}
+
+#[tokio::test]
+async fn a_worker_asked_past_its_slots_says_so() {
+    let worker = serving("slots=1,tokens_per_second=50,length=4000").await;
+    let held = worker
+        .client
+        .infer_stream(&request("held"), HeaderMap::new())
+        .await
+        .unwrap();
+    let mut held = Box::pin(held);
+    held.next().await.unwrap().unwrap();
+    assert_eq!(
+        worker.client.info().await.unwrap().status,
+        WorkerStatus::Busy
+    );
+    let whole = InferRequest {
+        stream: false,
+        ..request("b")
+    };
+    let Err(CallError::Answer(503, error)) = worker.client.infer(&whole).await else {
+        panic!("it took a request");
+    };
+    assert_eq!(error.code, Code::AllSlotsBusy);
+    let same = worker
+        .post("/v1/infer", serde_json::to_vec(&request("held")).unwrap())
+        .await;
+    assert_eq!(same.0, 503, "busy comes before the name");
+    // Closing the stream frees the slot: the next request has it.
+    drop(held);
+    worker.idle().await;
+    let short = InferRequest {
+        max_tokens: Some(2),
+        ..whole
+    };
+    worker.client.infer(&short).await.unwrap();
+}
+
+#[tokio::test]
+async fn cancelling_is_idempotent_and_ends_the_stream() {
+    let worker = serving("slots=2,tokens_per_second=50,length=4000").await;
+    let id = "a".parse().unwrap();
+    let stream = worker
+        .client
+        .infer_stream(&request("a"), HeaderMap::new())
+        .await
+        .unwrap();
+    let mut stream = Box::pin(stream);
+    stream.next().await.unwrap().unwrap();
+    let same = worker
+        .post("/v1/infer", serde_json::to_vec(&request("a")).unwrap())
+        .await;
+    assert_eq!((same.0, code(&same.1)), (409, "DUPLICATE_REQUEST"));
+    worker.client.cancel(&id).await.unwrap();
+    worker.client.cancel(&id).await.unwrap();
+    let last = stream
+        .map(Result::unwrap)
+        .collect::<Vec<_>>()
+        .await
+        .pop()
+        .unwrap();
+    assert!(matches!(last, StreamEvent::Error(e) if e.code == Code::Cancelled));
+    worker.idle().await;
+}
+
+#[tokio::test]
+async fn a_document_that_is_cancelled_is_answered_499() {
+    let worker = serving("slots=1,tokens_per_second=50,length=4000").await;
+    let whole = InferRequest {
+        stream: false,
+        ..request("a")
+    };
+    let mut changes = worker.worker.runtime().unwrap().changes();
+    let (answer, ()) = tokio::join!(worker.client.infer(&whole), async {
+        let runtime = worker.worker.runtime().unwrap();
+        changes
+            .wait_for(|_| runtime.status().slots_free == 0)
+            .await
+            .unwrap();
+        // The slot is taken an instant before the name is known.
+        while !runtime.cancel(&whole.request_id) {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(matches!(answer, Err(CallError::Answer(499, e)) if e.code == Code::Cancelled));
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_before_a_document_frees_the_slot() {
+    let worker = serving("slots=1,tokens_per_second=50,length=4000").await;
+    let mut changes = worker.worker.runtime().unwrap().changes();
+    let body = serde_json::to_string(&InferRequest {
+        stream: false,
+        ..request("a")
+    })
+    .unwrap();
+    let mut socket = TcpStream::connect(worker.base.trim_start_matches("http://"))
+        .await
+        .unwrap();
+    let head = format!(
+        "POST /v1/infer HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        worker.token.expose(),
+        body.len()
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let runtime = worker.worker.runtime().unwrap();
+    let taken = changes.wait_for(|_| runtime.status().slots_free == 0);
+    tokio::time::timeout(HANG, taken).await.unwrap().unwrap();
+    drop(socket);
+    worker.idle().await;
+    assert_eq!(runtime.counts().cancelled, 1);
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_reading_loses_nothing() {
+    let worker = serving("slots=2,length=3900,context=4096").await;
+    // Small windows: the worker must wait for the reader long before the end.
+    let stream = worker
+        .client
+        .infer_stream(&request("slow"), HeaderMap::new())
+        .await
+        .unwrap();
+    let whole = InferRequest {
+        stream: false,
+        ..request("quick")
+    };
+    let quick = worker.client.infer(&whole).await.unwrap();
+    let events: Vec<StreamEvent> = stream.map(Result::unwrap).collect().await;
+    let text: String = events
+        .iter()
+        .filter_map(|event| match event {
+            StreamEvent::Token(token) => Some(token.t.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(text, quick.text);
+    assert!(matches!(events.last(), Some(StreamEvent::End(_))));
+}
+
+#[tokio::test]
+async fn draining_refuses_new_work_and_finishes_the_old() {
+    let worker = serving("slots=2,tokens_per_second=200,length=30").await;
+    let stream = worker
+        .client
+        .infer_stream(&request("a"), HeaderMap::new())
+        .await
+        .unwrap();
+    worker.client.drain().await.unwrap();
+    worker.client.drain().await.unwrap();
+    assert_eq!(
+        worker.client.info().await.unwrap().status,
+        WorkerStatus::Draining
+    );
+    assert_eq!(
+        worker
+            .call(Method::GET, "/ready")
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        503
+    );
+    let Err(CallError::Answer(503, error)) = worker.client.infer(&request("b")).await else {
+        panic!("it took a request");
+    };
+    assert_eq!(error.code, Code::Draining);
+    let last = stream
+        .map(Result::unwrap)
+        .collect::<Vec<_>>()
+        .await
+        .pop()
+        .unwrap();
+    assert!(matches!(last, StreamEvent::End(_)));
+}
+
+#[tokio::test]
+async fn text_and_tokens_convert_both_ways() {
+    let worker = serving("").await;
+    let body = json!({"input": {"prompt": "bé"}}).to_string();
+    let (status, answer) = worker.post("/v1/tokenize", body).await;
+    assert_eq!(
+        (status, answer),
+        (200, json!({"tokens": [98, 195, 169], "count": 3}))
+    );
+    let (status, answer) = worker
+        .post("/v1/detokenize", r#"{"tokens": [98, 195, 169, 256]}"#)
+        .await;
+    assert_eq!((status, answer), (200, json!({"text": "bé"})));
+    let (status, _) = worker
+        .post("/v1/tokenize", r#"{"input": {"tokens": [999]}}"#)
+        .await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test]
+async fn the_metrics_count_what_was_streamed() {
+    let worker = serving("slots=2,length=20").await;
+    let document = worker
+        .client
+        .infer(&InferRequest {
+            stream: false,
+            ..request("a")
+        })
+        .await;
+    assert_eq!(document.unwrap().tokens.len(), 21);
+    let text = worker.client.metrics().await.unwrap();
+    for line in [
+        "rbee_worker_tokens_generated_total 21",
+        "rbee_worker_prompt_tokens_total 5",
+        "rbee_worker_requests_total{outcome=\"completed\"} 1",
+        "rbee_worker_requests_total{outcome=\"cancelled\"} 0",
+        "rbee_worker_slots 2",
+        "rbee_worker_slots_free 2",
+        "rbee_worker_kv_cache_used_tokens 0",
+        "rbee_worker_first_token_seconds_count 1",
+    ] {
+        assert!(
+            text.lines().any(|l| l == line),
+            "{line} is missing in\n{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn many_clients_some_of_whom_cancel() {
+    // More slots than clients: a closed stream is noticed only after its client goes on.
+    let worker = std::sync::Arc::new(serving("slots=80,length=50,context=128").await);
+    let mut tasks = tokio::task::JoinSet::new();
+    for client in 0..20 {
+        let worker = worker.clone();
+        tasks.spawn(async move {
+            let mut ended = 0;
+            for round in 0..10 {
+                let stream = worker
+                    .client
+                    .infer_stream(&request(&format!("c{client}-{round}")), HeaderMap::new())
+                    .await
+                    .unwrap();
+                let mut stream = Box::pin(stream);
+                if (client + round) % 4 == 0 {
+                    stream.next().await.unwrap().unwrap();
+                    drop(stream);
+                    continue;
+                }
+                let events: Vec<StreamEvent> = stream.map(Result::unwrap).collect().await;
+                assert_eq!(events.iter().filter(|e| e.is_terminal()).count(), 1);
+                assert!(matches!(events.last(), Some(StreamEvent::End(_))));
+                ended += 1;
+            }
+            ended
+        });
+    }
+    let ended: u64 = tasks.join_all().await.into_iter().sum();
+    worker.idle().await;
+    let counts = worker.worker.runtime().unwrap().counts();
+    assert_eq!(ended, 150);
+    assert_eq!(counts.completed + counts.cancelled, 200, "{counts:?}");
+    assert!(counts.completed >= 150 && counts.failed == 0, "{counts:?}");
+}

@@ -1,0 +1,274 @@
+Feature: Inference execution
+  A request goes in, tokens come out as they are made, and every request ends exactly once.
+
+  Rule: A stream is told in events
+
+    @real
+    Scenario: Started, tokens, metrics, end
+      Given a running queen
+      When I infer
+        """
+        {"model": "builtin:haiku", "request_id": "r-1", "max_tokens": 30,
+         "input": {"messages": [{"role": "user", "content": "hello"}]}}
+        """
+      Then the worker's events are started, tokens, metrics, end
+      And exactly one event is terminal, and it is the last
+      And the event `started` has a seed
+      And the event `end` counts the tokens that were streamed
+      And the event `metrics` tells the time to the first token
+
+    @real
+    Scenario: The whole answer in one document is the text of the stream
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "builtin:haiku", "temperature": 0, "messages": [{"role": "user",
+         "content": "Write a haiku about GPU computing that includes the word \"forty-two\" (nonce: 7Kq9xZ2b)"}]}
+        """
+      Then the answer is 200
+      And the answer's `/choices/0/message/content` is the golden text of case 0
+      And the answer's `/choices/0/finish_reason` is `stop`
+      And the answer's `/usage/prompt_tokens` is `38`
+      And the answer's `/usage/completion_tokens` is `26`
+
+    @real
+    Scenario Outline: Greedy answers equal the golden ones, from <model>
+      Given a running queen
+      When I ask `<model>` every golden question greedily
+      Then every answer is the golden text
+
+      Examples:
+        | model                     |
+        | builtin:haiku             |
+        | builtin:haiku@safetensors |
+
+    @real
+    Scenario: Characters are never split
+      Given a running queen
+      When I infer
+        """
+        {"model": "mock:length=40", "request_id": "r-1",
+         "input": {"prompt": "héllo wörld 🐝🐝 日本語"}}
+        """
+      Then every piece of text is valid UTF-8 without replacement characters
+
+  Rule: An answer ends where it is told to
+
+    @real
+    Scenario: max_tokens
+      Given a running queen
+      When I infer
+        """
+        {"model": "builtin:haiku", "request_id": "r-1", "max_tokens": 5, "sampling": {"temperature": 0},
+         "input": {"messages": [{"role": "user", "content": "Write a haiku about rain"}]}}
+        """
+      Then 5 tokens were streamed
+      And the reason is length
+
+    @real
+    Scenario: A stop text ends the answer and is not part of it
+      Given a running queen
+      When I infer
+        """
+        {"model": "builtin:haiku", "request_id": "r-1", "stop": ["multiplies"], "sampling": {"temperature": 0},
+         "input": {"messages": [{"role": "user",
+          "content": "Write a haiku about GPU computing that includes the word \"forty-two\" (nonce: 7Kq9xZ2b)"}]}}
+        """
+      Then the text is
+        """
+        forty-two warm cores
+        the warm chip 
+        """
+      And the reason is stop
+
+    @real
+    Scenario: An end token ends the answer
+      Given a running queen
+      When I infer
+        """
+        {"model": "builtin:haiku", "request_id": "r-1", "sampling": {"temperature": 0},
+         "input": {"messages": [{"role": "user", "content": "hello"}]}}
+        """
+      Then the reason is stop
+      And the last token is 2
+
+  Rule: Sampling is decided by the seed
+
+    @real
+    Scenario: The same seed gives the same text, another seed another
+      Given a running queen
+      When I sample `builtin:haiku` with seed 7 and note the text as first
+      And I sample `builtin:haiku` with seed 7 and note the text as second
+      And I sample `builtin:haiku` with seed 8 and note the text as third
+      Then the texts first and second are equal
+      And the texts first and third differ
+
+    @real
+    Scenario: A request without a seed reports the seed it was given
+      Given a running queen
+      When I infer
+        """
+        {"model": "builtin:haiku", "request_id": "r-1",
+         "input": {"messages": [{"role": "user", "content": "Write a haiku about rain"}]}}
+        """
+      And I infer the same again with the reported seed
+      Then both texts are equal
+
+    @real
+    Scenario: Continuing from tokens made elsewhere is exact
+      Given a running queen
+      When I infer
+        """
+        {"model": "builtin:haiku", "request_id": "r-1", "sampling": {"seed": 11, "temperature": 0.9},
+         "input": {"messages": [{"role": "user", "content": "Write a haiku about rain"}]}}
+        """
+      And I infer the same again, continuing after 4 tokens
+      Then the tokens of both together are those of the undisturbed answer
+
+  Rule: A request can be cancelled, and its slot is free afterwards
+
+    @real
+    Scenario: DELETE ends it, and may be sent again
+      Given a running queen
+      And a worker that serves `mock:slots=1,tokens_per_second=20,length=100000,context=1000000`
+      When I start a request r-1 to `mock:slots=1,tokens_per_second=20,length=100000,context=1000000`
+      And the request r-1 has streamed 3 tokens
+      And I cancel the request r-1
+      Then the request r-1 ends with the error CANCELLED
+      When I cancel the request r-1
+      Then the answer is 204
+      And the queen knows 1 ready worker
+      And no request is running or waiting at the queen
+
+    @real
+    Scenario Outline: A client that goes away ends its request, <kind>
+      Given a running queen
+      And a worker that serves `mock:slots=1,tokens_per_second=20,length=100000,context=1000000`
+      When a client asks `mock:slots=1,tokens_per_second=20,length=100000,context=1000000` <kind> and goes away
+      Then the queen knows 1 ready worker
+      And no request is running or waiting at the queen
+
+      Examples:
+        | kind              |
+        | with a stream     |
+        | without a stream  |
+
+    @real
+    Scenario: Ctrl+C cancels and exits with 130
+      Given a running queen
+      And a worker that serves `mock:slots=1,tokens_per_second=20,length=100000,context=1000000`
+      And I started `rbee-keeper infer hello --model mock:slots=1,tokens_per_second=20,length=100000,context=1000000` as client
+      When client has printed something to stdout
+      And client gets SIGINT
+      Then client ends within 2 s
+      And the exit code is 130
+      And the queen knows 1 ready worker
+
+  Rule: A busy worker refuses, the queen waits
+
+    @real @EH-018a
+    Scenario: A worker asked past its slots answers 503, and exactly one wins the last slot
+      Given a running queen
+      And a worker that serves `mock:slots=1,tokens_per_second=50,length=20`
+      When 4 requests reach the worker itself at once
+      Then 1 of them is answered and 3 are refused with ALL_SLOTS_BUSY
+
+    @real
+    Scenario: The queen queues what does not fit
+      Given a running queen
+      And a worker that serves `mock:slots=1,tokens_per_second=100,length=10`
+      When 4 requests for `mock:slots=1,tokens_per_second=100,length=10` reach the queen at once
+      Then all of them are answered
+
+  Rule: A worker that fails is hidden as far as possible
+
+    @real @EH-013a
+    Scenario: Crash before the first token: tried again, unseen by the client
+      Given a running queen
+      And a worker that serves `builtin:haiku`
+      When every `llm-cpu-worker-rbee` process is killed
+      And I ask `builtin:haiku` the golden question 0 greedily
+      Then the answer is the golden text of case 0
+
+    @real @EH-013a
+    Scenario: Crash in the middle: the rest comes from another worker
+      Given a running queen
+      When I start a request r-1 to `mock:tokens_per_second=40,length=60`
+      And the request r-1 has streamed 5 tokens
+      And every `mock-worker-rbee` process is killed
+      Then the request r-1 ends well
+      And its text is that of an undisturbed run
+
+  Rule: What cannot be done is refused with its reason
+
+    @real
+    Scenario: A prompt that does not fit
+      Given a running queen
+      When I ask `builtin:haiku` for a chat of 600 words
+      Then the answer is 400
+      And the answer's error code is CONTEXT_LENGTH_EXCEEDED
+      And the answer's error message contains `512`
+
+    @real
+    Scenario Outline: Wrong requests: <what>
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        <body>
+        """
+      Then the answer is <status>
+      And the answer's error code is <code>
+      And the queen still answers a good request
+
+      Examples:
+        | what               | body                                                                                                   | status | code                  |
+        | malformed JSON     | {"model": "builtin:haiku", "messages": [                                                               | 400    | INVALID_REQUEST       |
+        | a missing field    | {"model": "builtin:haiku"}                                                                             | 400    | INVALID_REQUEST       |
+        | a wrong type       | {"model": "builtin:haiku", "messages": "hello"}                                                        | 400    | INVALID_REQUEST       |
+        | no messages        | {"model": "builtin:haiku", "messages": []}                                                             | 400    | INVALID_REQUEST       |
+        | an unknown model   | {"model": "builtin:nothing", "messages": [{"role": "user", "content": "x"}]}                           | 404    | MODEL_NOT_FOUND       |
+        | zero tokens        | {"model": "builtin:haiku", "max_tokens": 0, "messages": [{"role": "user", "content": "x"}]}            | 400    | INVALID_REQUEST       |
+        | negative tokens    | {"model": "builtin:haiku", "max_tokens": -1, "messages": [{"role": "user", "content": "x"}]}           | 400    | INVALID_REQUEST       |
+        | a hot temperature  | {"model": "builtin:haiku", "temperature": 99, "messages": [{"role": "user", "content": "x"}]}          | 400    | INVALID_REQUEST       |
+        | what is not there  | {"model": "builtin:haiku", "n": 3, "messages": [{"role": "user", "content": "x"}]}                     | 400    | UNSUPPORTED_PARAMETER |
+
+    @real
+    Scenario: Bytes that are no text, and too many of them
+      Given a running queen
+      When I POST the bytes `7b 22 ff fe 22 7d` to `/v1/chat/completions` of the queen
+      Then the answer is 400
+      And the answer's error code is INVALID_REQUEST
+      When I POST 10000000 bytes to `/v1/chat/completions` of the queen
+      Then the answer is 413
+      And the answer's error code is BODY_TOO_LARGE
+      And the queen still answers a good request
+
+    @real
+    Scenario: A model file that is damaged
+      Given a running queen
+      And a copy of the embedded model cut to 3000 bytes as `cut.gguf`
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "file:{dir}/cut.gguf", "messages": [{"role": "user", "content": "x"}]}
+        """
+      Then the answer is 400
+      And the answer's error code is INVALID_MODEL_FILE
+      And the queen still answers a good request
+
+  Rule: Batching and the haiku
+
+    @real
+    Scenario: Answers in a batch are those alone
+      Given a running queen
+      When I ask `builtin:haiku` every golden question greedily, all at once
+      Then every answer is the golden text
+
+    @real @slow
+    Scenario: The haiku acceptance test passes on the embedded model
+      When the haiku acceptance test runs on `builtin:haiku`
+      Then it passes
+
+    @real
+    Scenario: The haiku acceptance test fails on a mock
+      When the haiku acceptance test runs on `mock:length=30`
+      Then it fails because of the text
