@@ -1,0 +1,123 @@
+//! What the two inference edges share: deadlines in, headers and streams out.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{body::Bytes, response::Response};
+use diagnostics::{Code, Diagnostic, excerpt};
+use futures_util::{Stream, stream};
+use http::{HeaderMap, HeaderValue};
+use input_validation::RequestId;
+use jiff::Timestamp;
+use queen_contract::{HEADER_DEADLINE, HEADER_REQUEST_ID, InferEvent};
+use scheduler::Want;
+use tokio::{sync::mpsc, time::Instant};
+use worker_contract::InferRequest;
+
+use crate::{
+    app::App,
+    clock::Clock,
+    relay::{self, Job},
+};
+
+/// A request without a deadline of its own has this long, and longer for a large model.
+const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE_SECONDS_PER_GIB: u64 = 60;
+/// Most events that are encoded into one piece of the answer.
+const BATCH: usize = 32;
+
+/// Starts carrying a request; its deadline is the earlier of its own and the header's.
+pub fn carry(
+    app: &Arc<App>,
+    want: Want,
+    mut request: InferRequest,
+    headers: &HeaderMap,
+) -> Result<mpsc::Receiver<InferEvent>, Diagnostic> {
+    let header = deadline(headers)?;
+    request.deadline = match (request.deadline, header) {
+        (Some(own), Some(header)) => Some(own.min(header)),
+        (own, header) => own.or(header),
+    };
+    let deadline = request
+        .deadline
+        .map_or_else(|| patience(app, &want), Clock::when);
+    let mut passed_on = HeaderMap::new();
+    if let Some(trace) = headers.get("traceparent") {
+        passed_on.insert("traceparent", trace.clone());
+    }
+    let job = Job {
+        want,
+        request,
+        deadline,
+        headers: passed_on,
+    };
+    Ok(relay::start(Arc::clone(app), job))
+}
+
+/// The deadline of a request that has none.
+fn patience(app: &App, want: &Want) -> Instant {
+    let bytes = app.models.known(&want.model).map_or(0, |m| m.size_bytes);
+    let extra = (bytes >> 30) * PATIENCE_SECONDS_PER_GIB;
+    Instant::now() + PATIENCE + Duration::from_secs(extra)
+}
+
+fn deadline(headers: &HeaderMap) -> Result<Option<Timestamp>, Diagnostic> {
+    let Some(value) = headers.get(HEADER_DEADLINE) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or("?");
+    text.parse().map(Some).map_err(|_| {
+        Diagnostic::new(
+            Code::InvalidRequest,
+            format!("{HEADER_DEADLINE} is no time: \"{}\"", excerpt(text, 60)),
+        )
+        .param(HEADER_DEADLINE)
+        .hint("a time is RFC 3339, as `2026-11-21T10:00:00Z`")
+    })
+}
+
+/// A new request's name: unique, and sortable by time.
+pub fn new_request_id() -> Result<RequestId, Diagnostic> {
+    uuid::Uuid::now_v7().simple().to_string().parse()
+}
+
+/// Puts a value into the answer's headers.
+pub fn set_header(response: &mut Response, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+/// Puts the request's name into the answer's headers.
+pub fn named(mut response: Response, id: &RequestId) -> Response {
+    set_header(&mut response, HEADER_REQUEST_ID, id.as_str());
+    response
+}
+
+/// Events encoded by `write`, those that are there at once in one piece.
+pub fn encoded<W>(
+    events: mpsc::Receiver<InferEvent>,
+    write: W,
+) -> impl Stream<Item = Bytes> + Send + 'static
+where
+    W: FnMut(InferEvent, &mut Vec<u8>) + Send + 'static,
+{
+    let batch = Vec::with_capacity(BATCH);
+    stream::unfold(
+        (events, write, batch),
+        |(mut events, mut write, mut batch)| async move {
+            loop {
+                if events.recv_many(&mut batch, BATCH).await == 0 {
+                    return None;
+                }
+                let mut bytes = Vec::with_capacity(256 * batch.len());
+                for event in batch.drain(..) {
+                    write(event, &mut bytes);
+                }
+                // A token whose text waits for more gives no bytes.
+                if !bytes.is_empty() {
+                    return Some((Bytes::from(bytes), (events, write, batch)));
+                }
+            }
+        },
+    )
+}

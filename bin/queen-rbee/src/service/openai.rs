@@ -1,0 +1,241 @@
+use std::{collections::BTreeSet, str::FromStr, sync::Arc};
+
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use daemon_shell::{Answer, JsonBody, PathArg, event_stream};
+use diagnostics::{Diagnostic, ErrorBody};
+use futures_util::{StreamExt as _, stream};
+use http::{HeaderMap, HeaderValue, header};
+use jiff::Timestamp;
+use openai_gateway::{
+    Call, ChatAnswer, ChatRequest, ChunkWriter, CompletionAnswer, CompletionRequest, Edge,
+    Envelope, Model, ModelList,
+};
+use queen_contract::{
+    Assigned, HEADER_NODE, HEADER_QUEUE_MS, HEADER_SEED, HEADER_WORKER, InferEvent,
+};
+use scheduler::Want;
+use serde_json::Value;
+use tokio::{sync::mpsc, time::Instant};
+use worker_contract::{StartedEvent, StreamEvent};
+use worker_registry::Filter;
+
+use super::answers::{carry, encoded, named, new_request_id, set_header};
+use crate::{app::App, models};
+
+/// Chat, as OpenAI's clients ask for it
+#[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", request_body = ChatRequest,
+    responses((status = 200, body = ChatAnswer, description = "with `stream: true`, chunks as `text/event-stream`"),
+        (status = "default", body = ErrorBody)))]
+pub async fn chat(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<Value>,
+) -> Result<Response, Answer> {
+    serve(&app, Edge::Chat, &headers, &body).await
+}
+
+/// Text completion, as OpenAI's clients ask for it
+#[utoipa::path(post, path = "/v1/completions", tag = "openai", request_body = CompletionRequest,
+    responses((status = 200, body = CompletionAnswer, description = "with `stream: true`, chunks as `text/event-stream`"),
+        (status = "default", body = ErrorBody)))]
+pub async fn completion(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<Value>,
+) -> Result<Response, Answer> {
+    serve(&app, Edge::Completion, &headers, &body).await
+}
+
+async fn serve(
+    app: &Arc<App>,
+    edge: Edge,
+    headers: &HeaderMap,
+    body: &Value,
+) -> Result<Response, Answer> {
+    let call = Call::parse(edge, body)?;
+    let model = models::parse(&call.model)?;
+    app.models.check(&model).await?;
+    let id = new_request_id()?;
+    let envelope = Envelope {
+        request_id: id.clone(),
+        model: call.model.clone(),
+        created: Timestamp::now().as_second(),
+        system_fingerprint: concat!("rbee-", env!("CARGO_PKG_VERSION")).to_owned(),
+    };
+    let style = Style {
+        edge,
+        stream: call.stream,
+        include_usage: call.include_usage,
+        logprobs: call.logprobs.is_some(),
+    };
+    let want = Want {
+        model,
+        backend: None,
+        node: None,
+    };
+    let request = call.into_request(id.clone(), None);
+    let events = carry(app, want, request, headers)?;
+    let response = match answer(events, &envelope, style).await {
+        Ok(response) => response,
+        Err(error) => Answer(error.correlated(id.as_str())).into_response(),
+    };
+    Ok(named(response, &id))
+}
+
+/// How the client wants its answer.
+#[derive(Clone, Copy)]
+struct Style {
+    edge: Edge,
+    stream: bool,
+    include_usage: bool,
+    logprobs: bool,
+}
+
+/// The answer from its first event on: until then an error is an HTTP error.
+async fn answer(
+    mut events: mpsc::Receiver<InferEvent>,
+    envelope: &Envelope,
+    style: Style,
+) -> Result<Response, Diagnostic> {
+    let (start, started) = started(&mut events).await?;
+    let mut response = if style.stream {
+        chunks(events, envelope, style)
+    } else {
+        whole(events, envelope, style).await?
+    };
+    set_header(&mut response, HEADER_SEED, &started.seed.to_string());
+    set_header(&mut response, HEADER_QUEUE_MS, &start.queue_ms.to_string());
+    if let Some(assigned) = start.assigned {
+        set_header(&mut response, HEADER_WORKER, assigned.worker.as_str());
+        set_header(&mut response, HEADER_NODE, assigned.node.as_str());
+    }
+    Ok(response)
+}
+
+#[derive(Default)]
+struct Start {
+    assigned: Option<Assigned>,
+    queue_ms: u128,
+}
+
+async fn started(
+    events: &mut mpsc::Receiver<InferEvent>,
+) -> Result<(Start, StartedEvent), Diagnostic> {
+    let arrived = Instant::now();
+    let mut start = Start::default();
+    while let Some(event) = events.recv().await {
+        match event {
+            InferEvent::Assigned(assigned) => {
+                start.assigned = Some(assigned);
+                start.queue_ms = arrived.elapsed().as_millis();
+            }
+            InferEvent::Worker(StreamEvent::Started(started)) => return Ok((start, started)),
+            InferEvent::Worker(StreamEvent::Error(error)) => return Err(error),
+            _ => {}
+        }
+    }
+    Err(broken_off())
+}
+
+fn chunks(events: mpsc::Receiver<InferEvent>, envelope: &Envelope, style: Style) -> Response {
+    let mut writer = ChunkWriter::new(style.edge, envelope, style.include_usage, style.logprobs);
+    let mut first = Vec::new();
+    writer.start(&mut first);
+    let rest = encoded(
+        events,
+        move |event: InferEvent, out: &mut Vec<u8>| match event {
+            InferEvent::Worker(StreamEvent::Token(token)) => writer.token(&token, out),
+            InferEvent::Worker(StreamEvent::End(end)) => writer.end(&end, out),
+            InferEvent::Worker(StreamEvent::Error(error)) => writer.error(error, out),
+            _ => {}
+        },
+    );
+    let first = stream::iter((!first.is_empty()).then(|| Bytes::from(first)));
+    event_stream(first.chain(rest))
+}
+
+async fn whole(
+    mut events: mpsc::Receiver<InferEvent>,
+    envelope: &Envelope,
+    style: Style,
+) -> Result<Response, Diagnostic> {
+    let mut answer = openai_gateway::Answer::new(style.logprobs);
+    while let Some(event) = events.recv().await {
+        match event {
+            InferEvent::Worker(StreamEvent::Token(token)) => answer.token(&token),
+            InferEvent::Worker(StreamEvent::End(end)) => {
+                let body = answer
+                    .finish(style.edge, envelope, &end)
+                    .map_err(Diagnostic::internal)?;
+                let mut response = Response::new(Body::from(body));
+                response.headers_mut().insert(
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/json"),
+                );
+                return Ok(response);
+            }
+            InferEvent::Worker(StreamEvent::Error(error)) => {
+                return Err(error.detail("partial_text", answer.text()));
+            }
+            _ => {}
+        }
+    }
+    Err(broken_off())
+}
+
+fn broken_off() -> Diagnostic {
+    Diagnostic::internal("the answer broke off without an end")
+}
+
+/// Models that can be asked for
+#[utoipa::path(get, path = "/v1/models", tag = "openai",
+    responses((status = 200, body = ModelList), (status = "default", body = ErrorBody)))]
+pub async fn models(State(app): State<Arc<App>>) -> Result<Json<ModelList>, Answer> {
+    Ok(Json(ModelList::new(listed(&app).await?)))
+}
+
+/// What a client calls a model; anything may be asked for.
+pub struct Name(String);
+
+impl FromStr for Name {
+    type Err = Diagnostic;
+    fn from_str(text: &str) -> Result<Self, Diagnostic> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// One model
+#[utoipa::path(get, path = "/v1/models/{id}", tag = "openai",
+    params(("id" = String, Path, description = "the model's name")),
+    responses((status = 200, body = Model), (status = "default", body = ErrorBody)))]
+pub async fn model(
+    State(app): State<Arc<App>>,
+    PathArg(Name(id)): PathArg<Name>,
+) -> Result<Json<Model>, Answer> {
+    let found = listed(&app).await?.into_iter().find(|m| m.id == id);
+    found.map(Json).ok_or_else(|| models::not_found(&id).into())
+}
+
+/// The models of the nodes, those that are deployed, and those that workers serve.
+async fn listed(app: &App) -> Result<Vec<Model>, Diagnostic> {
+    let has = app.models.list().await;
+    let deployed = app.store.call(|store| store.deployments()).await?;
+    let workers = app.dispatcher.snapshot(Filter::default()).await?.workers;
+    let names: BTreeSet<String> = has
+        .into_iter()
+        .map(|entry| entry.model)
+        .chain(deployed.into_iter().map(|row| row.place.model))
+        .chain(workers.into_iter().map(|worker| worker.info.model_id))
+        .map(|model| model.to_string())
+        .collect();
+    let created = app.started_at.as_second();
+    Ok(names
+        .into_iter()
+        .map(|name| Model::new(name, created))
+        .collect())
+}

@@ -1,0 +1,162 @@
+//! The lifecycle of the local hive against small programs that stand in for it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+
+use axum::{Json, Router, routing::get};
+use daemon_shell::{DaemonRecord, Home, ProcessIdentity};
+use diagnostics::Code;
+use hive_contract::API_VERSION;
+use hive_lifecycle::{HiveState, LocalHive, Supervisor};
+use serde_json::json;
+use tokio::{net::TcpListener, process::Command, time::timeout};
+
+fn hive(dir: &Path, program: &Path) -> LocalHive {
+    LocalHive {
+        program: program.to_owned(),
+        home: Home::open(Some(dir.to_owned())).unwrap(),
+        port: 0,
+        worker_ports: None,
+        log: "info".into(),
+    }
+}
+
+fn script(dir: &Path, text: &str) -> std::path::PathBuf {
+    let path = dir.join("hive.sh");
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    path
+}
+
+/// Answers `/v1/health` as a hive of this interface would.
+async fn health_server(api_version: u32) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let app = Router::new().route(
+        "/v1/health",
+        get(move || async move {
+            Json(
+                json!({"status": "ok", "hive_id": "local", "version": "9.9.9",
+                "api_version": api_version, "pid": 1}),
+            )
+        }),
+    );
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    url
+}
+
+fn record(home: &Home, url: &str, process: ProcessIdentity) {
+    DaemonRecord {
+        process,
+        url: url.to_owned(),
+        version: "9.9.9".into(),
+        api_version: API_VERSION,
+        started_at: jiff::Timestamp::now(),
+    }
+    .write(&home.run().join("hive.json"))
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_hive_that_ends_at_start_is_noticed_at_once_with_its_last_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = script(dir.path(), "echo 'port 9200 is taken' >&2; exit 3");
+    let hive = hive(dir.path(), &program);
+    let error = timeout(Duration::from_secs(5), hive.ensure())
+        .await
+        .expect("noticed before the limit for health")
+        .unwrap_err();
+    assert_eq!(error.code, Code::HiveStartFailed);
+    assert!(error.message.contains("port 9200 is taken"), "{error}");
+    assert!(error.message.contains("exit status: 3"), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_program_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = hive(dir.path(), Path::new("/nowhere/rbee-hive"))
+        .ensure()
+        .await
+        .unwrap_err();
+    assert_eq!(error.code, Code::HiveNotInstalled);
+    assert!(error.message.contains("/nowhere/rbee-hive"));
+}
+
+#[tokio::test]
+async fn a_running_hive_is_used_and_one_of_another_interface_is_refused_with_both_versions() {
+    let dir = tempfile::tempdir().unwrap();
+    let hive = hive(dir.path(), Path::new("/nowhere/rbee-hive"));
+    record(
+        &hive.home,
+        &health_server(API_VERSION).await,
+        ProcessIdentity::own(),
+    );
+    assert_eq!(hive.ensure().await.unwrap().health.version, "9.9.9");
+    record(&hive.home, &health_server(77).await, ProcessIdentity::own());
+    let error = hive.ensure().await.unwrap_err();
+    assert_eq!(error.code, Code::VersionIncompatible);
+    assert!(
+        error.message.contains("77") && error.message.contains("9.9.9"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn the_record_of_a_dead_hive_does_not_stand_in_the_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = script(dir.path(), "exit 4");
+    let hive = hive(dir.path(), &program);
+    let stranger = ProcessIdentity {
+        start_time: 1,
+        ..ProcessIdentity::own()
+    };
+    record(&hive.home, "http://127.0.0.1:1", stranger);
+    let error = hive.ensure().await.unwrap_err();
+    assert_eq!(
+        error.code,
+        Code::HiveStartFailed,
+        "it was started, not called"
+    );
+}
+
+#[tokio::test]
+async fn a_hive_that_dies_is_started_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = health_server(API_VERSION).await;
+    let mut first = Command::new("sleep")
+        .arg("600")
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let process = ProcessIdentity::of(first.id().unwrap()).unwrap();
+    let program = script(dir.path(), "exit 5");
+    let hive = hive(dir.path(), &program);
+    record(&hive.home, &url, process);
+    let supervisor = Supervisor::start(hive.clone());
+    let mut state = supervisor.state();
+    let limit = Duration::from_secs(10);
+    timeout(limit, state.wait_for(|s| matches!(s, HiveState::Up(_))))
+        .await
+        .unwrap()
+        .unwrap();
+    first.kill().await.unwrap();
+    timeout(limit, state.wait_for(|s| matches!(s, HiveState::Down(_))))
+        .await
+        .unwrap()
+        .unwrap();
+    record(&hive.home, &url, ProcessIdentity::own());
+    timeout(
+        limit,
+        state.wait_for(|s| matches!(s, HiveState::Up(h) if h.process == ProcessIdentity::own())),
+    )
+    .await
+    .unwrap()
+    .unwrap();
+}

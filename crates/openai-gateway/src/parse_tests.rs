@@ -1,0 +1,268 @@
+use diagnostics::Code;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use worker_contract::{InferInput, Message, Role};
+
+use super::*;
+
+fn with(mut body: Value, field: &str, value: Value) -> Value {
+    body[field] = value;
+    body
+}
+
+fn chat() -> Value {
+    json!({"model": "builtin:haiku", "messages": [{"role": "user", "content": "hi"}]})
+}
+
+fn text() -> Value {
+    json!({"model": "builtin:haiku", "prompt": "hi"})
+}
+
+fn refused(edge: Edge, body: &Value) -> (Code, String) {
+    let error = Call::parse(edge, body).unwrap_err();
+    (error.code, error.param.unwrap_or_default().to_string())
+}
+
+#[test]
+fn a_full_chat_request_becomes_an_infer_request() {
+    let call = Call::parse(
+        Edge::Chat,
+        &json!({
+            "model": "builtin:haiku", "stream": true, "stream_options": {"include_usage": true},
+            "messages": [
+                {"role": "developer", "content": "be brief"},
+                {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+                {"role": "assistant", "content": "c", "refusal": null, "tool_calls": []},
+            ],
+            "max_completion_tokens": 9, "temperature": 0, "top_p": 0.9, "seed": -1, "stop": "x",
+            "logprobs": true, "top_logprobs": 3, "logit_bias": {"5": -100},
+            "frequency_penalty": 0.5, "presence_penalty": -2, "top_k": 4, "min_p": 0.1,
+            "repetition_penalty": 1.1, "n": 1, "tools": null, "user": "u", "made_up": {"x": 1},
+            "response_format": {"type": "text"},
+        }),
+    )
+    .unwrap();
+    assert!(call.stream && call.include_usage);
+    assert_eq!(call.logprobs, Some(3));
+    let request = call.into_request("r".parse().unwrap(), None);
+    let message = |role, content: &str| Message {
+        role,
+        content: content.into(),
+    };
+    assert_eq!(
+        request.input,
+        InferInput::Messages(vec![
+            message(Role::System, "be brief"),
+            message(Role::User, "ab"),
+            message(Role::Assistant, "c"),
+        ])
+    );
+    assert_eq!(request.max_tokens, Some(9));
+    assert_eq!(request.stop, ["x"]);
+    assert_eq!(
+        request.sampling,
+        Sampling {
+            temperature: 0.0,
+            top_p: 0.9,
+            top_k: 4,
+            min_p: 0.1,
+            repetition_penalty: 1.1,
+            frequency_penalty: 0.5,
+            presence_penalty: -2.0,
+            logit_bias: vec![(5, -100.0)],
+            seed: Some(u64::MAX),
+        }
+    );
+}
+
+#[test]
+fn the_forms_of_a_prompt() {
+    let parse = |prompt| {
+        Call::parse(Edge::Completion, &with(text(), "prompt", prompt)).map(|call| call.input)
+    };
+    assert_eq!(parse(json!("a")).unwrap(), InferInput::Prompt("a".into()));
+    assert_eq!(parse(json!(["a"])).unwrap(), InferInput::Prompt("a".into()));
+    assert_eq!(
+        parse(json!([1, 2])).unwrap(),
+        InferInput::Tokens(vec![1, 2])
+    );
+    assert_eq!(parse(json!([[1]])).unwrap(), InferInput::Tokens(vec![1]));
+    assert_eq!(
+        parse(json!(["a", "b"])).unwrap_err().code,
+        Code::UnsupportedParameter
+    );
+    for wrong in [
+        json!(7),
+        json!([]),
+        json!([-1]),
+        json!([1.5]),
+        json!({}),
+        Value::Null,
+    ] {
+        assert_eq!(
+            parse(wrong.clone()).unwrap_err().code,
+            Code::InvalidRequest,
+            "{wrong}"
+        );
+    }
+    assert_eq!(
+        Call::parse(Edge::Completion, &text()).unwrap().max_tokens,
+        Some(16)
+    );
+}
+
+#[test]
+fn what_is_known_and_not_supported_is_never_ignored() {
+    for (field, value) in [
+        ("tools", json!([{"type": "function"}])),
+        ("tool_choice", json!("required")),
+        ("functions", json!([{}])),
+        ("response_format", json!({"type": "json_object"})),
+        ("n", json!(2)),
+        ("audio", json!({"voice": "x"})),
+        ("modalities", json!(["text", "audio"])),
+        ("store", json!(true)),
+    ] {
+        assert_eq!(
+            refused(Edge::Chat, &with(chat(), field, value)),
+            (Code::UnsupportedParameter, field.to_owned())
+        );
+    }
+    for (field, value) in [
+        ("best_of", json!(2)),
+        ("echo", json!(true)),
+        ("suffix", json!("x")),
+        ("n", json!(3)),
+    ] {
+        assert_eq!(
+            refused(Edge::Completion, &with(text(), field, value)),
+            (Code::UnsupportedParameter, field.to_owned())
+        );
+    }
+    for (message, param) in [
+        (json!({"role": "tool", "content": "x"}), "messages[0].role"),
+        (
+            json!({"role": "user", "content": "x", "name": "bob"}),
+            "messages[0].name",
+        ),
+        (
+            json!({"role": "assistant", "content": "x", "tool_calls": [{}]}),
+            "messages[0].tool_calls",
+        ),
+        (
+            json!({"role": "user", "content": [{"type": "image_url"}]}),
+            "messages[0].content[0]",
+        ),
+    ] {
+        assert_eq!(
+            refused(Edge::Chat, &with(chat(), "messages", json!([message]))),
+            (Code::UnsupportedParameter, param.to_owned())
+        );
+    }
+}
+
+#[test]
+fn wrong_values_are_refused_by_name() {
+    for (field, value) in [
+        ("max_tokens", json!(0)),
+        ("max_tokens", json!(-1)),
+        ("max_tokens", json!("many")),
+        ("temperature", json!(2.1)),
+        ("temperature", json!(-0.1)),
+        ("top_p", json!(1.5)),
+        ("top_k", json!(-2)),
+        ("min_p", json!(2)),
+        ("repetition_penalty", json!(0)),
+        ("stop", json!([""])),
+        ("stop", json!(5)),
+        ("stop", json!(vec!["a"; 17])),
+        ("logit_bias", json!({"a": 1})),
+        ("logit_bias", json!({"1": 101})),
+        ("stream", json!("yes")),
+        ("stream_options", json!({"include_usage": true})),
+        ("seed", json!(1.5)),
+        ("model", json!(7)),
+    ] {
+        for (edge, body) in [(Edge::Chat, chat()), (Edge::Completion, text())] {
+            assert_eq!(
+                refused(edge, &with(body, field, value.clone())),
+                (Code::InvalidRequest, field.to_owned()),
+                "{value}"
+            );
+        }
+    }
+    for (field, value) in [
+        ("messages", json!([])),
+        ("top_logprobs", json!(2)),
+        ("max_completion_tokens", json!(0)),
+    ] {
+        assert_eq!(
+            refused(Edge::Chat, &with(chat(), field, value)),
+            (Code::InvalidRequest, field.to_owned())
+        );
+    }
+    for (body, param) in [
+        (json!({"messages": []}), "model"),
+        (json!({"model": "m"}), "messages"),
+        (
+            json!({"model": "m", "messages": [{"role": "user"}]}),
+            "messages[0].content",
+        ),
+        (
+            json!({"model": "m", "messages": [{"role": "king", "content": ""}]}),
+            "messages[0].role",
+        ),
+        (
+            json!({"model": "m", "messages": [{"role": 1}]}),
+            "messages[0].role",
+        ),
+        (json!([]), ""),
+    ] {
+        assert_eq!(
+            refused(Edge::Chat, &body),
+            (Code::InvalidRequest, param.to_owned())
+        );
+    }
+    let both = with(
+        with(chat(), "max_tokens", json!(1)),
+        "max_completion_tokens",
+        json!(2),
+    );
+    assert_eq!(refused(Edge::Chat, &both).1, "max_tokens");
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::hash_map(".{0,6}", inner, 0..4)
+                .prop_map(|map| map.into_iter().collect()),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_value_in_any_field_is_understood_or_refused_as_the_clients_fault(
+        field in prop::sample::select(vec![
+            "model", "messages", "prompt", "stream", "stream_options", "max_tokens", "stop", "seed",
+            "temperature", "logit_bias", "logprobs", "top_logprobs", "n", "tools", "suffix",
+        ]),
+        value in any_json(),
+    ) {
+        for (edge, body) in [(Edge::Chat, chat()), (Edge::Completion, text())] {
+            if let Err(error) = Call::parse(edge, &with(body, field, value.clone())) {
+                prop_assert!(matches!(error.code, Code::InvalidRequest | Code::UnsupportedParameter));
+                let escaped = !error.message.chars().any(char::is_control);
+                prop_assert!(escaped);
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+use diagnostics::{Code, Diagnostic};
+use serde_json::{Value, json};
+
+use crate::Edge;
+
+/// Fields that OpenAI has and rbee does not, each with the values that ask for nothing.
+fn known(edge: Edge) -> Vec<(&'static str, Vec<Value>)> {
+    let both = vec![("n", vec![json!(1)])];
+    let own = match edge {
+        Edge::Chat => vec![
+            ("tools", vec![json!([])]),
+            ("tool_choice", vec![json!("none"), json!("auto")]),
+            ("functions", vec![json!([])]),
+            ("function_call", vec![json!("none"), json!("auto")]),
+            ("response_format", vec![json!({"type": "text"})]),
+            ("modalities", vec![json!(["text"])]),
+            ("audio", vec![]),
+            ("prediction", vec![]),
+            ("web_search_options", vec![]),
+            ("reasoning_effort", vec![json!("none")]),
+            ("verbosity", vec![json!("medium")]),
+            ("store", vec![json!(false)]),
+            ("service_tier", vec![json!("auto"), json!("default")]),
+        ],
+        Edge::Completion => vec![
+            ("best_of", vec![json!(1)]),
+            ("echo", vec![json!(false)]),
+            ("suffix", vec![json!("")]),
+        ],
+    };
+    [both, own].concat()
+}
+
+/// Refuses a body that asks for something that rbee cannot do.
+pub(crate) fn refuse(edge: Edge, body: &Value) -> Result<(), Diagnostic> {
+    for (name, harmless) in known(edge) {
+        match body.get(name) {
+            None | Some(Value::Null) => {}
+            Some(value) if harmless.contains(value) => {}
+            Some(_) => return Err(unsupported(name)),
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn unsupported(param: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::UnsupportedParameter,
+        format!("`{param}` is not supported with this value"),
+    )
+    .param(param)
+    .hint(format!("leave `{param}` out"))
+}

@@ -1,0 +1,128 @@
+use diagnostics::Diagnostic;
+use hive_contract::Device;
+use input_validation::NodeName;
+use jiff::Timestamp;
+use queen_contract::NodeStatus;
+use rusqlite::Row;
+use rusqlite_migration::M;
+
+use crate::{Store, database::parsed};
+
+pub(crate) const MIGRATIONS: &[M<'_>] = &[M::up(
+    "CREATE TABLE nodes (
+        name TEXT PRIMARY KEY,
+        hive_url TEXT,
+        devices TEXT NOT NULL,
+        status TEXT NOT NULL CHECK (status IN ('unknown', 'reachable', 'unreachable')),
+        last_connected TEXT,
+        last_error TEXT
+    ) STRICT;",
+)];
+
+/// A machine that the queen knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRow {
+    /// Its name.
+    pub name: NodeName,
+    /// Where its hive was reached last.
+    pub hive_url: Option<String>,
+    /// What computes there, as last seen.
+    pub devices: Vec<Device>,
+    /// Whether it answered last.
+    pub status: NodeStatus,
+    /// When it answered last.
+    pub last_connected: Option<Timestamp>,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+}
+
+impl Store {
+    /// All machines, by name.
+    pub fn nodes(&self) -> Result<Vec<NodeRow>, Diagnostic> {
+        self.nodes.read(|connection| {
+            connection
+                .prepare(
+                    "SELECT name, hive_url, devices, status, last_connected, last_error
+                     FROM nodes ORDER BY name",
+                )?
+                .query_map([], node)?
+                .collect()
+        })
+    }
+
+    /// Writes a machine over what was known of it.
+    pub fn save_node(&mut self, node: &NodeRow) -> Result<(), Diagnostic> {
+        let devices = serde_json::to_string(&node.devices).map_err(Diagnostic::internal)?;
+        let status = match node.status {
+            NodeStatus::Unknown => "unknown",
+            NodeStatus::Reachable => "reachable",
+            NodeStatus::Unreachable => "unreachable",
+        };
+        self.nodes.write(|transaction| {
+            transaction.execute(
+                "INSERT OR REPLACE INTO nodes
+                 (name, hive_url, devices, status, last_connected, last_error)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                (
+                    node.name.as_str(),
+                    &node.hive_url,
+                    devices,
+                    status,
+                    node.last_connected.map(|time| time.to_string()),
+                    &node.last_error,
+                ),
+            )?;
+            Ok(())
+        })
+    }
+}
+
+fn node(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
+    let last_connected: Option<String> = row.get(4)?;
+    Ok(NodeRow {
+        name: parsed(row, 0)?,
+        hive_url: row.get(1)?,
+        // Devices are looked up again whenever the hive answers; an old form is no loss.
+        devices: serde_json::from_str(&row.get::<_, String>(2)?).unwrap_or_default(),
+        status: match row.get::<_, String>(3)?.as_str() {
+            "reachable" => NodeStatus::Reachable,
+            "unreachable" => NodeStatus::Unreachable,
+            _ => NodeStatus::Unknown,
+        },
+        last_connected: last_connected.and_then(|time| time.parse().ok()),
+        last_error: row.get(5)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_remembered_over_restarts() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut node = NodeRow {
+            name: "local".parse().unwrap(),
+            hive_url: Some("http://127.0.0.1:9200".into()),
+            devices: vec![Device {
+                id: "CPU-0".parse().unwrap(),
+                backend: input_validation::Backend::Cpu,
+                name: "cpu".into(),
+                memory_total_bytes: 2,
+                memory_free_bytes: 1,
+                driver: None,
+                compute_capability: None,
+            }],
+            status: NodeStatus::Reachable,
+            last_connected: Some("2026-01-02T03:04:05Z".parse().unwrap()),
+            last_error: None,
+        };
+        Store::open(dir.path()).unwrap().save_node(&node).unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.nodes().unwrap(), [node.clone()]);
+        node.status = NodeStatus::Unreachable;
+        node.last_error = Some("gone".into());
+        store.save_node(&node).unwrap();
+        assert_eq!(store.nodes().unwrap(), [node]);
+    }
+}
