@@ -63,6 +63,7 @@ pub fn run() -> Result<()> {
     sources(&mut faults)?;
     programs(&mut faults)?;
     documents(&mut faults)?;
+    invariants(&mut faults)?;
     if faults.is_empty() {
         println!("tidy: {} members, no fault", members.len());
         return Ok(());
@@ -268,6 +269,35 @@ fn documents(faults: &mut Vec<String>) -> Result<()> {
     for entry in fs::read_dir(root().join("bin"))?.flatten() {
         if documents(&entry.path())? > 1 {
             faults.push(format!("{}: more than one document", show(&entry.path())));
+        }
+    }
+    Ok(())
+}
+
+/// Every test that ARCHITECTURE.md names exists: `a_test_function`, or "A scenario".
+fn invariants(faults: &mut Vec<String>) -> Result<()> {
+    let document = fs::read_to_string(root().join("ARCHITECTURE.md"))?;
+    let (_, section) = document.split_once("## Invariants").unwrap_or_default();
+    let section = section.replace("\n  ", " ");
+    let mut code = String::new();
+    for folder in ["crates", "bin", "test-harness", "xtask"] {
+        for file in rust_files(&root().join(folder))? {
+            code.push_str(&fs::read_to_string(file)?);
+        }
+    }
+    let mut scenarios = String::new();
+    for entry in fs::read_dir(root().join("features"))? {
+        scenarios.push_str(&fs::read_to_string(entry?.path())?);
+    }
+    for name in section.split('`').skip(1).step_by(2) {
+        let is_function = name.contains('_') && !name.contains(['/', '.', ' ']);
+        if is_function && !code.contains(&format!("fn {name}(")) {
+            faults.push(format!("ARCHITECTURE.md: no test `{name}`"));
+        }
+    }
+    for name in section.split('"').skip(1).step_by(2) {
+        if !scenarios.contains(&format!(": {name}")) {
+            faults.push(format!("ARCHITECTURE.md: no scenario \"{name}\""));
         }
     }
     Ok(())

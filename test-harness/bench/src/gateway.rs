@@ -1,0 +1,165 @@
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::{machine, servers::Servers};
+
+/// Requests are sent in rounds, a target after the other, so that a slow moment of the
+/// machine falls on all alike.
+const ROUNDS: u32 = 5;
+
+/// Where requests go.
+struct Target {
+    name: &'static str,
+    url: String,
+    token: Option<String>,
+    body: Value,
+}
+
+/// Measures the whole answer of 16 tokens: directly, through nginx, through the queen's
+/// native edge and through its OpenAI edge.
+pub async fn run(bin_dir: &Path, count: u32) -> Result<()> {
+    let servers = Servers::start(bin_dir)?;
+    let native = json!({"input": {"prompt": "hello"}, "sampling": {"seed": 1}});
+    let mut at_queen = native.clone();
+    at_queen["model"] = servers.model.into();
+    let target = |name, url: String, token: Option<&String>, body: &Value| Target {
+        name,
+        url,
+        token: token.cloned(),
+        body: body.clone(),
+    };
+    let targets = [
+        target(
+            "worker",
+            format!("{}/v1/infer", servers.worker),
+            Some(&servers.token),
+            &native,
+        ),
+        target(
+            "nginx",
+            format!("{}/v1/infer", servers.proxy),
+            Some(&servers.token),
+            &native,
+        ),
+        target(
+            "queen",
+            format!("{}/v1/infer", servers.queen),
+            None,
+            &at_queen,
+        ),
+        target(
+            "queen, OpenAI",
+            format!("{}/v1/chat/completions", servers.queen),
+            None,
+            &json!({"model": servers.model, "stream": true, "seed": 1,
+                "messages": [{"role": "user", "content": "hello"}]}),
+        ),
+    ];
+    println!(
+        "gateway: {}; mock engine, 16 tokens a stream, whole answer",
+        machine::describe()
+    );
+    println!(
+        "| clients | target | p50 ms | p99 ms | added p50 ms | added p99 ms | p50 of nginx's | p99 of nginx's |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    for clients in [1, 16, 64] {
+        let mut times: Vec<Vec<Duration>> = targets.iter().map(|_| Vec::new()).collect();
+        for round in 0..=ROUNDS {
+            for (target, times) in targets.iter().zip(&mut times) {
+                let measured = round_of(target, clients, (count / ROUNDS).max(clients)).await?;
+                // The first round warms connections and caches.
+                if round > 0 {
+                    times.extend(measured);
+                }
+            }
+        }
+        print_rows(clients, &targets, &mut times);
+    }
+    servers.stop()
+}
+
+fn print_rows(clients: u32, targets: &[Target], times: &mut [Vec<Duration>]) {
+    let figures: Vec<(f64, f64)> = times
+        .iter_mut()
+        .map(|times| {
+            times.sort_unstable();
+            (percentile(times, 50), percentile(times, 99))
+        })
+        .collect();
+    let direct = figures[0];
+    for (target, (p50, p99)) in targets.iter().zip(&figures) {
+        print!("| {clients} | {} | {p50:.2} | {p99:.2} |", target.name);
+        if target.name == "worker" {
+            println!(" | | | |");
+            continue;
+        }
+        let ratio = |value: f64, nginx: f64| format!("{:.2}", value / nginx);
+        println!(
+            " {:.2} | {:.2} | {} | {} |",
+            p50 - direct.0,
+            p99 - direct.1,
+            ratio(*p50, figures[1].0),
+            ratio(*p99, figures[1].1),
+        );
+    }
+}
+
+fn percentile(sorted: &[Duration], percent: usize) -> f64 {
+    let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+    sorted.get(at).map_or(0.0, |d| d.as_secs_f64() * 1000.0)
+}
+
+/// `count` requests by `clients` at once; the time of each.
+async fn round_of(target: &Target, clients: u32, count: u32) -> Result<Vec<Duration>> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let left = Arc::new(AtomicU32::new(count));
+    let mut tasks = JoinSet::new();
+    for _ in 0..clients {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .tcp_nodelay(true)
+            .build()?;
+        let (left, url, token) = (left.clone(), target.url.clone(), target.token.clone());
+        let mut body = target.body.clone();
+        tasks.spawn(async move {
+            let mut times = Vec::new();
+            while left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+                .is_ok()
+            {
+                let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+                body["request_id"] = format!("bench-{number}").into();
+                let mut request = http.post(&url).json(&body);
+                if let Some(token) = &token {
+                    request = request.bearer_auth(token);
+                }
+                let begun = Instant::now();
+                let response = request.send().await?;
+                let status = response.status();
+                let text = response.text().await?;
+                times.push(begun.elapsed());
+                ensure!(
+                    status == 200 && !text.contains("\"error\""),
+                    "{status}: {text}"
+                );
+            }
+            Ok(times)
+        });
+    }
+    let mut all = Vec::new();
+    for times in tasks.join_all().await {
+        all.extend(times?);
+    }
+    Ok(all)
+}

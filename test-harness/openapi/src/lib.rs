@@ -1,0 +1,18 @@
+//! The OpenAPI documents, written from the code.
+
+use utoipa::openapi::OpenApi;
+
+/// Every document: file name and text.
+pub fn documents() -> Result<Vec<(&'static str, String)>, String> {
+    let apis: [(&str, OpenApi); 3] = [
+        ("worker-api.yaml", worker_service::openapi()),
+        ("hive-api.yaml", rbee_hive::openapi()),
+        ("queen-api.yaml", queen_rbee::openapi()),
+    ];
+    apis.into_iter()
+        .map(|(name, api)| {
+            let text = api.to_yaml().map_err(|e| format!("{name}: {e}"))?;
+            Ok((name, text))
+        })
+        .collect()
+}
