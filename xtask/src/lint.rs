@@ -1,6 +1,6 @@
 use anyhow::{Result, ensure};
 
-use crate::{cargo::cargo, tally::Tally, tidy};
+use crate::{cargo::cargo, setup, tally::Tally, tidy};
 
 /// Runs all lints, each to its end.
 pub fn run() -> Result<()> {
@@ -12,6 +12,8 @@ pub fn run() -> Result<()> {
 /// The lints as tests.
 pub fn lints() -> Result<Tally> {
     let mut tally = Tally::default();
+    setup::need_cargo_component("fmt", "rustfmt")?;
+    setup::need_cargo_component("clippy", "clippy")?;
     let commands: [(&str, &[&str]); 3] = [
         ("formatting", &["fmt", "--check"]),
         (

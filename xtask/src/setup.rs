@@ -6,7 +6,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::cargo::{root, succeed};
+use crate::cargo::{cargo, root, succeed};
 
 /// The official OpenAI client that the tests use.
 const OPENAI_CLIENT: &str = "openai==3.52.0";
@@ -21,6 +21,20 @@ pub fn need_program(program: &str, package: &str) -> Result<()> {
     ensure!(
         on_path(program),
         "{package} is installed and `{program}` is still missing"
+    );
+    Ok(())
+}
+
+/// Makes sure that `cargo NAME` is there, which is a component of the toolchain.
+pub fn need_cargo_component(name: &str, component: &str) -> Result<()> {
+    if quiet(cargo().args([name, "--version"])) {
+        return Ok(());
+    }
+    println!("installing the toolchain's component {component}");
+    let install = ["component", "add", component];
+    ensure!(
+        quiet(Command::new("rustup").args(install).current_dir(root())),
+        "`cargo {name}` is missing: run `rustup component add {component}`"
     );
     Ok(())
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use diagnostics::{Code, Diagnostic};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::Stream;
 use http::{HeaderMap, Method};
 use input_validation::{JobId, WorkerId};
 use rest_client::{CallError, Peer, RestClient};
@@ -125,20 +125,8 @@ impl HiveClient {
         path: &str,
         body: Option<&SpawnRequest>,
     ) -> Result<impl Stream<Item = Result<JobEvent, CallError>> + Send + use<>, CallError> {
-        let (_, events) = self.0.events(method, path, body, HeaderMap::new()).await?;
-        Ok(events.filter_map(|event| {
-            let parsed = match event {
-                Ok(event) => JobEvent::read_sse(&event.event, &event.data)
-                    .map_err(|e| {
-                        CallError::Link(Diagnostic::new(
-                            Code::HiveBadResponse,
-                            format!("the hive sent an event that cannot be read: {e}"),
-                        ))
-                    })
-                    .transpose(),
-                Err(error) => Some(Err(error)),
-            };
-            std::future::ready(parsed)
-        }))
+        self.0
+            .events(method, path, body, HeaderMap::new(), JobEvent::read_sse)
+            .await
     }
 }

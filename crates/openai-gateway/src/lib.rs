@@ -1,4 +1,4 @@
-//! Between OpenAI's API and rbee's own [`InferRequest`](worker_contract::InferRequest):
+//! Between OpenAI's API and rbee's own [`InferRequest`]:
 //! bodies in, chunks and documents out. Pure: no HTTP, no clock.
 //!
 //! A field that OpenAI defines and rbee does not have is refused with

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use diagnostics::{Code, Diagnostic};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::Stream;
 use http::{HeaderMap, Method};
 use input_validation::{RequestId, WorkerId};
 use rest_client::{CallError, Peer, RestClient};
@@ -96,24 +96,10 @@ impl QueenClient {
         &self,
         call: &InferCall,
     ) -> Result<impl Stream<Item = Result<InferEvent, CallError>> + Send + use<>, CallError> {
-        let (_, events) = self
-            .0
-            .events(Method::POST, "/v1/infer", Some(call), HeaderMap::new())
-            .await?;
-        Ok(events.filter_map(|event| {
-            let parsed = match event {
-                Ok(event) => InferEvent::read_sse(&event.event, &event.data)
-                    .map_err(|e| {
-                        CallError::Link(Diagnostic::new(
-                            Code::QueenUnreachable,
-                            format!("the queen sent an event that cannot be read: {e}"),
-                        ))
-                    })
-                    .transpose(),
-                Err(error) => Some(Err(error)),
-            };
-            std::future::ready(parsed)
-        }))
+        let (headers, read) = (HeaderMap::new(), InferEvent::read_sse);
+        self.0
+            .events(Method::POST, "/v1/infer", Some(call), headers, read)
+            .await
     }
 
     /// `DELETE /v1/infer/{id}`: idempotent.

@@ -4,7 +4,7 @@
 use std::{fmt, time::Duration};
 
 use diagnostics::{Code, Diagnostic, ErrorBody, excerpt};
-use eventsource_stream::{Event, Eventsource as _};
+use eventsource_stream::Eventsource as _;
 use futures_util::{Stream, StreamExt as _};
 use http::{HeaderMap, Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
@@ -154,21 +154,17 @@ impl RestClient {
             .map(drop)
     }
 
-    /// Opens an event stream with `method` on `path`; returns the answer's headers and its
-    /// events. An error in the stream is always [`CallError::Link`].
-    pub async fn events<B: Serialize + Sync>(
+    /// Opens an event stream with `method` on `path`. `read` makes an event of its name and
+    /// data; what it reads as `None` is passed over. An error in the stream, one that `read`
+    /// finds as well, is always [`CallError::Link`].
+    pub async fn events<B: Serialize + Sync, T: Send>(
         &self,
         method: Method,
         path: &str,
         body: Option<&B>,
         headers: HeaderMap,
-    ) -> Result<
-        (
-            HeaderMap,
-            impl Stream<Item = Result<Event, CallError>> + Send + use<B>,
-        ),
-        CallError,
-    > {
+        read: fn(&str, &str) -> serde_json::Result<Option<T>>,
+    ) -> Result<impl Stream<Item = Result<T, CallError>> + Send + use<B, T>, CallError> {
         let mut request = self
             .request(method, path)
             .header(http::header::ACCEPT, "text/event-stream")
@@ -177,13 +173,15 @@ impl RestClient {
             request = request.json(body);
         }
         let response = self.send(request).await?;
-        let headers = response.headers().clone();
         let this = self.clone();
-        let events = response
-            .bytes_stream()
-            .eventsource()
-            .map(move |event| event.map_err(|e| this.broken(&e)));
-        Ok((headers, events))
+        let events = response.bytes_stream().eventsource();
+        Ok(events.filter_map(move |event| {
+            let read = match event {
+                Ok(event) => read(&event.event, &event.data).map_err(|e| this.broken(&e)),
+                Err(error) => Err(this.broken(&error)),
+            };
+            std::future::ready(read.transpose())
+        }))
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

@@ -1,5 +1,5 @@
 use diagnostics::{Code, Diagnostic};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::Stream;
 use http::{HeaderMap, Method};
 use input_validation::RequestId;
 use rest_client::{CallError, Peer, RestClient};
@@ -49,24 +49,10 @@ impl WorkerClient {
         request: &InferRequest,
         headers: HeaderMap,
     ) -> Result<impl Stream<Item = Result<StreamEvent, CallError>> + Send + use<>, CallError> {
-        let (_, events) = self
-            .0
-            .events(Method::POST, "/v1/infer", Some(request), headers)
-            .await?;
-        Ok(events.filter_map(|event| {
-            let parsed = match event {
-                Ok(event) => StreamEvent::read_sse(&event.event, &event.data)
-                    .map_err(|e| {
-                        CallError::Link(Diagnostic::new(
-                            Code::WorkerLinkLost,
-                            format!("the worker sent an event that cannot be read: {e}"),
-                        ))
-                    })
-                    .transpose(),
-                Err(error) => Some(Err(error)),
-            };
-            std::future::ready(parsed)
-        }))
+        let read = StreamEvent::read_sse;
+        self.0
+            .events(Method::POST, "/v1/infer", Some(request), headers, read)
+            .await
     }
 
     /// `POST /v1/infer` as one document; the request's `stream` must be false.
