@@ -1,4 +1,6 @@
-use std::{collections::BTreeSet, future::Future, path::PathBuf, process::Stdio, sync::Arc};
+use std::{
+    collections::BTreeSet, future::Future, path::PathBuf, process::Stdio, sync::Arc, time::Duration,
+};
 
 use daemon_shell::ProcessIdentity;
 use diagnostics::{Code, Diagnostic};
@@ -121,7 +123,9 @@ impl Workers {
                 ),
             );
             let cause = format!("superseded by generation {generation}");
-            self.stop_process(record, process, None, &cause, report)
+            // Nobody waits for what it still runs: its requests have gone to others, or will.
+            let drain = Some(Duration::ZERO);
+            self.stop_process(record, process, drain, &cause, report)
                 .await?;
         }
         if existing.is_some() {
