@@ -1,5 +1,7 @@
+use std::ops::Range;
+
 use candle_core::{
-    CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail, quantized::GgmlType,
+    CpuStorage, CustomOp3, D, Device, Layout, Result, Shape, Tensor, bail, quantized::GgmlType,
 };
 
 use crate::{kv::LayerKv, plan::Span, threads::Threads};
@@ -23,36 +25,36 @@ impl Heads {
     }
 }
 
-/// Causal attention of the rows of each span over everything its sequence has in the cache.
-/// `queries` is `[rows, heads * width]`, and so is the result.
-pub(crate) fn attend(
-    queries: &Tensor,
-    kv: &LayerKv,
-    spans: &[Span],
-    heads: Heads,
-    threads: &Threads,
-) -> Result<Tensor> {
-    if queries.device().is_cpu() {
-        let op = PagedAttention {
-            spans,
-            heads,
-            threads,
-        };
-        queries.apply_op3_no_bwd(&kv.keys, &kv.values, &op)
-    } else {
-        attend_by_tensors(queries, kv, spans, heads)
+/// Causal attention of the rows of each span over what its sequence has in the cache.
+///
+/// On the CPU keys and values are read where they lie. Each row and key head is computed
+/// by itself, position by position, so neither its company nor the threads change a bit.
+pub(crate) struct Attention<'a> {
+    pub(crate) spans: &'a [Span],
+    pub(crate) heads: Heads,
+    /// Tokens that a token sees, itself included; absent, all.
+    pub(crate) window: Option<usize>,
+    pub(crate) threads: &'a Threads,
+}
+
+impl Attention<'_> {
+    /// `queries` is `[rows, heads * width]`, and so is the result.
+    pub(crate) fn apply(&self, queries: &Tensor, kv: &LayerKv) -> Result<Tensor> {
+        if queries.device().is_cpu() {
+            queries.apply_op3_no_bwd(&kv.keys, &kv.values, self)
+        } else {
+            self.by_tensors(queries, kv)
+        }
+    }
+
+    /// The first position that a position sees.
+    fn first_seen(&self, position: usize) -> usize {
+        self.window
+            .map_or(0, |window| (position + 1).saturating_sub(window))
     }
 }
 
-/// Attention that reads keys and values where they lie. Each row and key head is computed
-/// by itself, position by position, so neither its company nor the threads change a bit.
-struct PagedAttention<'a> {
-    spans: &'a [Span],
-    heads: Heads,
-    threads: &'a Threads,
-}
-
-impl CustomOp3 for PagedAttention<'_> {
+impl CustomOp3 for Attention<'_> {
     fn name(&self) -> &'static str {
         "paged-attention"
     }
@@ -77,7 +79,7 @@ impl CustomOp3 for PagedAttention<'_> {
             .collect();
 
         let mut out = vec![0_f32; queries.len()];
-        let positions: usize = rows.iter().map(|(_, position)| position + 1).sum();
+        let positions: usize = rows.iter().map(|&(_, p)| p + 1 - self.first_seen(p)).sum();
         let work = 2 * positions * self.heads.queries * self.heads.width;
         self.threads.fill(work, &mut out, part, |index, out| {
             let (span, position) = rows[index / self.heads.keys];
@@ -89,7 +91,7 @@ impl CustomOp3 for PagedAttention<'_> {
     }
 }
 
-impl PagedAttention<'_> {
+impl Attention<'_> {
     /// The query heads of one row that share the key head `head`.
     fn attend_row(
         &self,
@@ -101,11 +103,12 @@ impl PagedAttention<'_> {
     ) {
         let width = self.heads.width;
         let at = |slot: usize| (slot * self.heads.keys + head) * width;
-        let slots = || (0..=position).map(|p| at(span.slot(p)));
+        let first = self.first_seen(position);
+        let slots = || (first..=position).map(|p| at(span.slot(p)));
         let dot = |query: &[f32], at: usize| {
             f32::vec_dot(width, query, &keys[at..at + width]) * self.heads.scale()
         };
-        let mut scores = Vec::with_capacity(position + 1);
+        let mut scores = Vec::with_capacity(position + 1 - first);
         for (query, out) in queries.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
             scores.clear();
             scores.extend(slots().map(|at| dot(query, at)));
@@ -139,18 +142,22 @@ fn soften(scores: &mut [f32]) {
     }
 }
 
-/// The same by candle's tensor operations, for devices without a kernel of our own.
-fn attend_by_tensors(
-    queries: &Tensor,
-    kv: &LayerKv,
-    spans: &[Span],
-    heads: Heads,
-) -> Result<Tensor> {
-    let device = queries.device();
-    let mut parts = Vec::with_capacity(spans.len());
-    for span in spans {
-        let length = span.position + span.rows;
-        let slots: Vec<u32> = (0..length).map(|p| span.slot(p) as u32).collect();
+impl Attention<'_> {
+    /// The same by candle's tensor operations, for devices without a kernel of our own.
+    fn by_tensors(&self, queries: &Tensor, kv: &LayerKv) -> Result<Tensor> {
+        let parts = self
+            .spans
+            .iter()
+            .map(|span| self.span_by_tensors(span, queries, kv))
+            .collect::<Result<Vec<_>>>()?;
+        Tensor::cat(&parts, 0)
+    }
+
+    fn span_by_tensors(&self, span: &Span, queries: &Tensor, kv: &LayerKv) -> Result<Tensor> {
+        let (heads, device) = (self.heads, queries.device());
+        let seen = self.first_seen(span.position)..span.position + span.rows;
+        let length = seen.len();
+        let slots: Vec<u32> = seen.clone().map(|p| span.slot(p) as u32).collect();
         let slots = Tensor::new(slots, device)?;
         // [key heads, length, width]
         let gather = |pool: &Tensor| -> Result<Tensor> {
@@ -170,38 +177,41 @@ fn attend_by_tensors(
             .reshape(folded)?;
         let scores = (q.matmul(&keys.t()?)? * f64::from(heads.scale()))?;
         let scores = scores.reshape((heads.queries, span.rows, length))?;
-        let scores = scores.broadcast_add(&mask(span, length, device)?)?;
+        let scores = scores.broadcast_add(&self.mask(span, seen, device)?)?;
         let scores = scores
             .broadcast_sub(&scores.max_keepdim(D::Minus1)?)?
             .exp()?;
         let weights = scores.broadcast_div(&scores.sum_keepdim(D::Minus1)?)?;
         let weights = weights.reshape((heads.keys, heads.group() * span.rows, length))?;
-        let out = weights
+        weights
             .matmul(&values)?
             .reshape((heads.queries, span.rows, heads.width))?
             .transpose(0, 1)?
             .contiguous()?
-            .reshape((span.rows, heads.queries * heads.width))?;
-        parts.push(out);
+            .reshape((span.rows, heads.queries * heads.width))
     }
-    Tensor::cat(&parts, 0)
-}
 
-/// Minus infinity where a row would look ahead, `[rows, length]`.
-fn mask(span: &Span, length: usize, device: &candle_core::Device) -> Result<Tensor> {
-    let values: Vec<f32> = (0..span.rows)
-        .flat_map(|row| {
-            let last = span.position + row;
-            (0..length).map(move |p| if p > last { f32::NEG_INFINITY } else { 0.0 })
-        })
-        .collect();
-    Tensor::from_vec(values, (span.rows, length), device)
+    /// Minus infinity where a row would look ahead or too far back, `[rows, seen]`.
+    fn mask(&self, span: &Span, seen: Range<usize>, device: &Device) -> Result<Tensor> {
+        let shape = (span.rows, seen.len());
+        let mut values = Vec::with_capacity(shape.0 * shape.1);
+        for position in span.position..span.position + span.rows {
+            let visible = self.first_seen(position)..=position;
+            let of = |p: usize| {
+                if visible.contains(&p) {
+                    0.0
+                } else {
+                    f32::NEG_INFINITY
+                }
+            };
+            values.extend(seen.clone().map(of));
+        }
+        Tensor::from_vec(values, shape, device)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
     use crate::self_test::Numbers;
 
@@ -234,16 +244,24 @@ mod tests {
         ];
         let queries = tensor(23, 120);
         let threads = Threads::new(1).unwrap();
-        let ours = attend(&queries, &kv, &spans, heads, &threads).unwrap();
-        let theirs = attend_by_tensors(&queries, &kv, &spans, heads).unwrap();
-        assert_eq!(ours.dims(), theirs.dims());
-        let difference = (ours - theirs)
-            .unwrap()
-            .abs()
-            .unwrap()
-            .flatten_all()
-            .unwrap();
-        let largest: f32 = difference.max(0).unwrap().to_scalar().unwrap();
-        assert!(largest < 1e-5, "{largest}");
+        for window in [None, Some(1), Some(7), Some(33), Some(1000)] {
+            let attention = Attention {
+                spans: &spans,
+                heads,
+                window,
+                threads: &threads,
+            };
+            let ours = attention.apply(&queries, &kv).unwrap();
+            let theirs = attention.by_tensors(&queries, &kv).unwrap();
+            assert_eq!(ours.dims(), theirs.dims());
+            let difference = (ours - theirs)
+                .unwrap()
+                .abs()
+                .unwrap()
+                .flatten_all()
+                .unwrap();
+            let largest: f32 = difference.max(0).unwrap().to_scalar().unwrap();
+            assert!(largest < 1e-5, "{largest}");
+        }
     }
 }

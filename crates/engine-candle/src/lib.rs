@@ -9,6 +9,7 @@ mod attention;
 mod blocks;
 mod engine;
 mod kv;
+mod linear;
 mod load;
 mod mapping;
 mod matrix;

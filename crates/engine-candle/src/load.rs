@@ -91,7 +91,7 @@ fn load_gguf(path: &Path, options: &mut LoadOptions) -> Result<Loaded, Diagnosti
     let mapping = Mapping::open(path)?;
     let gguf = Gguf::parse(mapping.bytes())?;
     let header = ModelHeader::from_gguf(&gguf)?;
-    Architecture::named(&header.architecture)?;
+    Architecture::named(&header.architecture, header.format)?;
     let experts = gguf.u32(&format!("{}.expert_count", header.architecture))?;
     if experts.is_some_and(|count| count > 0) {
         return Err(unsupported("mixtures of experts"));
@@ -119,7 +119,7 @@ fn load_folder(folder: &Path, options: &mut LoadOptions) -> Result<Loaded, Diagn
         tensors.extend(safetensors_tensors(header, mapping.bytes()));
     }
     let header = header_from_config(&config, &infos).map_err(|e| about_file(e, &config_path))?;
-    Architecture::named(&header.architecture)?;
+    Architecture::named(&header.architecture, header.format)?;
     let codec = Codec::from_dir(folder)?;
     codec.check_fits(header.vocab_size as usize)?;
     let engine = build(&header, tensors, options)?;

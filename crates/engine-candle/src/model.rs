@@ -1,19 +1,21 @@
 use candle_core::{D, Result, Tensor};
-use diagnostics::{Code, Diagnostic};
-use model_format::{ModelFormat, ModelHeader};
+use diagnostics::{Code, Diagnostic, excerpt};
+use model_format::{ModelHeader, WindowedLayers};
 
 use crate::{
     architecture::{Architecture, LayerPart, Part, unsupported},
-    attention::{Heads, attend},
+    attention::{Attention, Heads},
     kv::PagedKv,
+    linear::Linear,
     matrix::Matrix,
     plan::Plan,
-    rope::{Angles, Rope, frequencies},
+    rope::{Angles, Rope, Rotation},
     threads::Threads,
     weights::Weights,
 };
 
-/// A Llama: pre-normalised blocks of rotary attention and a gated feed-forward part.
+/// A model of the Llama family: pre-normalised blocks of rotary attention and a gated
+/// feed-forward part.
 pub(crate) struct Llama {
     embedding: Matrix,
     layers: Vec<Layer>,
@@ -26,14 +28,18 @@ pub(crate) struct Llama {
 
 struct Layer {
     attention_norm: Norm,
-    query: Matrix,
-    key: Matrix,
-    value: Matrix,
-    attention_output: Matrix,
+    query: Linear,
+    query_norm: Option<Norm>,
+    key: Linear,
+    key_norm: Option<Norm>,
+    value: Linear,
+    /// Tokens that a token sees, itself included; absent, all.
+    window: Option<usize>,
+    attention_output: Linear,
     feed_forward_norm: Norm,
-    gate: Matrix,
-    up: Matrix,
-    down: Matrix,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
 }
 
 struct Norm {
@@ -56,9 +62,10 @@ impl Llama {
         context_length: u32,
         mut weights: Weights<'_, '_>,
     ) -> std::result::Result<Self, Diagnostic> {
-        let architecture = Architecture::named(&header.architecture)?;
-        let in_pairs = architecture.gguf_rotary_pairs && weights.format() == ModelFormat::Gguf;
-        check_sizes(header)?;
+        let architecture = Architecture::named(&header.architecture, header.format)?;
+        let order = architecture.rows(header.format);
+        let biases = architecture.biases(header.biases);
+        check_header(header)?;
         let epsilon = f64::from(header.rms_epsilon.ok_or_else(|| {
             Diagnostic::new(
                 Code::InvalidModelFile,
@@ -67,12 +74,19 @@ impl Llama {
             .hint("convert the model again with a current converter")
         })?);
         let factors = weights.rope_factors()?;
-        let frequencies = frequencies(header, factors.as_deref())?;
+        let rotation = Rotation::new(header, factors.as_deref())?;
 
         let hidden = header.embedding_length;
-        let norm = |weights: &mut Weights<'_, '_>, part| {
-            let weight = weights.vector(part, hidden)?;
+        let norm = |weights: &mut Weights<'_, '_>, part, width| {
+            let weight = weights.vector(part, width)?;
             Ok::<_, Diagnostic>(Norm { weight, epsilon })
+        };
+        let head_norm = |weights: &mut Weights<'_, '_>, part| {
+            if architecture.head_norms {
+                norm(weights, part, header.head_dim).map(Some)
+            } else {
+                Ok(None)
+            }
         };
         let embedding = weights.matrix(Part::Embedding, header.vocab_size, hidden)?;
         let mut layers = Vec::new();
@@ -83,19 +97,28 @@ impl Llama {
             let keys = (header.kv_heads, header.head_dim);
             let (query_rows, key_rows) = (queries.0 * queries.1, keys.0 * keys.1);
             let inner = header.feed_forward_length;
+            let bias = biases.query_key_value;
             layers.push(Layer {
-                attention_norm: norm(w, part(LayerPart::AttentionNorm))?,
-                query: w.rotary_matrix(part(LayerPart::Query), queries, hidden, in_pairs)?,
-                key: w.rotary_matrix(part(LayerPart::Key), keys, hidden, in_pairs)?,
-                value: w.matrix(part(LayerPart::Value), key_rows, hidden)?,
-                attention_output: w.matrix(part(LayerPart::AttentionOutput), hidden, query_rows)?,
-                feed_forward_norm: norm(w, part(LayerPart::FeedForwardNorm))?,
-                gate: w.matrix(part(LayerPart::Gate), inner, hidden)?,
-                up: w.matrix(part(LayerPart::Up), inner, hidden)?,
-                down: w.matrix(part(LayerPart::Down), hidden, inner)?,
+                attention_norm: norm(w, part(LayerPart::AttentionNorm), hidden)?,
+                query: w.rotary_linear(part(LayerPart::Query), queries, hidden, order, bias)?,
+                query_norm: head_norm(w, part(LayerPart::QueryNorm))?,
+                key: w.rotary_linear(part(LayerPart::Key), keys, hidden, order, bias)?,
+                key_norm: head_norm(w, part(LayerPart::KeyNorm))?,
+                value: w.linear(part(LayerPart::Value), key_rows, hidden, bias)?,
+                window: window(header, index)?,
+                attention_output: w.linear(
+                    part(LayerPart::AttentionOutput),
+                    hidden,
+                    query_rows,
+                    biases.attention_output,
+                )?,
+                feed_forward_norm: norm(w, part(LayerPart::FeedForwardNorm), hidden)?,
+                gate: w.linear(part(LayerPart::Gate), inner, hidden, biases.feed_forward)?,
+                up: w.linear(part(LayerPart::Up), inner, hidden, biases.feed_forward)?,
+                down: w.linear(part(LayerPart::Down), hidden, inner, biases.feed_forward)?,
             });
         }
-        let norm = norm(&mut weights, Part::FinalNorm)?;
+        let norm = norm(&mut weights, Part::FinalNorm, hidden)?;
         let output = if header.tied_embeddings {
             weights.skip(Part::Output);
             embedding.clone()
@@ -103,8 +126,8 @@ impl Llama {
             weights.matrix(Part::Output, header.vocab_size, hidden)?
         };
         // The table's size follows the header, so it waits until the shapes were checked.
-        let rope = Rope::new(&frequencies, context_length, weights.device())
-            .map_err(Diagnostic::internal)?;
+        let rope =
+            Rope::new(&rotation, context_length, weights.device()).map_err(Diagnostic::internal)?;
         let threads = weights.threads().clone();
         weights.finish()?;
         Ok(Self {
@@ -159,14 +182,24 @@ impl Llama {
         } = self.heads;
         let rows = plan.tokens.len();
         let x = layer.attention_norm.apply(x)?;
-        let query = layer.query.apply(&x)?.reshape((rows, queries, width))?;
-        let key = layer.key.apply(&x)?.reshape((rows, keys, width))?;
+        let mut query = layer.query.apply(&x)?.reshape((rows, queries, width))?;
+        let mut key = layer.key.apply(&x)?.reshape((rows, keys, width))?;
         let value = layer.value.apply(&x)?;
+        if let (Some(query_norm), Some(key_norm)) = (&layer.query_norm, &layer.key_norm) {
+            query = query_norm.apply(&query)?;
+            key = key_norm.apply(&key)?;
+        }
         let query = angles.rotate(&query)?.reshape((rows, queries * width))?;
         let key = angles.rotate(&key)?.reshape((rows, keys * width))?;
         let kv = kv.layer(index);
         kv.write(&key, &value, &plan.runs)?;
-        let attended = attend(&query, kv, &plan.spans, self.heads, &self.threads)?;
+        let attention = Attention {
+            spans: &plan.spans,
+            heads: self.heads,
+            window: layer.window,
+            threads: &self.threads,
+        };
+        let attended = attention.apply(&query, kv)?;
         layer.attention_output.apply(&attended)
     }
 }
@@ -179,7 +212,25 @@ impl Layer {
     }
 }
 
-fn check_sizes(header: &ModelHeader) -> std::result::Result<(), Diagnostic> {
+/// Tokens that a token of a layer sees.
+fn window(header: &ModelHeader, layer: u32) -> std::result::Result<Option<usize>, Diagnostic> {
+    let Some(window) = &header.sliding_window else {
+        return Ok(None);
+    };
+    let windowed = match &window.layers {
+        WindowedLayers::From(first) => layer >= *first,
+        WindowedLayers::Listed(list) => list.get(layer as usize).copied().unwrap_or(false),
+        WindowedLayers::Other(rule) => {
+            return Err(unsupported(format!(
+                "a sliding window by {}",
+                excerpt(rule, 80)
+            )));
+        }
+    };
+    Ok(windowed.then_some(window.tokens as usize))
+}
+
+fn check_header(header: &ModelHeader) -> std::result::Result<(), Diagnostic> {
     if header.kv_heads == 0 || !header.heads.is_multiple_of(header.kv_heads) {
         return Err(unsupported(format!(
             "{} attention heads over {} key-value heads",
@@ -192,5 +243,11 @@ fn check_sizes(header: &ModelHeader) -> std::result::Result<(), Diagnostic> {
             header.head_dim
         )));
     }
-    Ok(())
+    match header.activation.as_deref() {
+        None | Some("silu" | "swish") => Ok(()),
+        Some(other) => Err(unsupported(format!(
+            "the activation `{}`",
+            excerpt(other, 40)
+        ))),
+    }
 }

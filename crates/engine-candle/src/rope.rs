@@ -14,13 +14,14 @@ pub(crate) struct Rope {
 
 impl Rope {
     /// Tables for the first `positions` positions.
-    pub(crate) fn new(frequencies: &[f32], positions: u32, device: &Device) -> Result<Self> {
+    pub(crate) fn new(rotation: &Rotation, positions: u32, device: &Device) -> Result<Self> {
+        let frequencies = &rotation.frequencies;
         let angles: Vec<f32> = (0..positions)
             .flat_map(|position| frequencies.iter().map(move |f| position as f32 * f))
             .collect();
         let shape = (positions as usize, frequencies.len());
         let table = |f: fn(f32) -> f32| {
-            let values = angles.iter().copied().map(f).collect();
+            let values = angles.iter().map(|&a| f(a) * rotation.scale).collect();
             Tensor::from_vec(values, shape, device)
         };
         Ok(Self {
@@ -56,60 +57,111 @@ impl Angles {
     }
 }
 
-/// The angle between neighbouring positions, for each pair of numbers of a head.
-/// `divisors` are those that the file itself carries.
-pub(crate) fn frequencies(
-    header: &ModelHeader,
-    divisors: Option<&[f32]>,
-) -> std::result::Result<Vec<f32>, Diagnostic> {
-    if header.rope_dimensions != header.head_dim {
-        return Err(unsupported(format!(
-            "rotation of {} of {} numbers of a head",
-            header.rope_dimensions, header.head_dim
-        )));
+/// How the heads of a model turn with the position.
+#[derive(Debug)]
+pub(crate) struct Rotation {
+    /// The angle between neighbouring positions, for each pair of numbers of a head.
+    pub(crate) frequencies: Vec<f32>,
+    /// What rotated numbers are multiplied with.
+    pub(crate) scale: f32,
+}
+
+impl Rotation {
+    /// What the header says; `divisors` are those that the file itself carries.
+    pub(crate) fn new(
+        header: &ModelHeader,
+        divisors: Option<&[f32]>,
+    ) -> std::result::Result<Self, Diagnostic> {
+        if header.rope_dimensions != header.head_dim {
+            return Err(unsupported(format!(
+                "rotation of {} of {} numbers of a head",
+                header.rope_dimensions, header.head_dim
+            )));
+        }
+        let pairs = header.head_dim / 2;
+        let mut frequencies: Vec<f32> = (0..pairs)
+            .map(|pair| header.rope_theta.powf(-(pair as f32) / pairs as f32))
+            .collect();
+        let scale = stretch(&mut frequencies, header)?;
+        if let Some(divisors) = divisors {
+            if divisors.len() != frequencies.len() {
+                return Err(damaged(format!(
+                    "{} rotary factors for {pairs} pairs",
+                    divisors.len()
+                )));
+            }
+            let pairs = frequencies.iter_mut().zip(divisors);
+            pairs.for_each(|(f, d)| *f /= d);
+        }
+        if frequencies.iter().any(|f| !f.is_finite()) || !scale.is_finite() {
+            return Err(damaged("its rotary frequencies are not finite"));
+        }
+        Ok(Self { frequencies, scale })
     }
-    let pairs = header.head_dim / 2;
-    let mut out: Vec<f32> = (0..pairs)
-        .map(|pair| header.rope_theta.powf(-(pair as f32) / pairs as f32))
-        .collect();
+}
+
+/// Changes the frequencies as the header's scaling says; returns the scale of the rotation.
+fn stretch(frequencies: &mut [f32], header: &ModelHeader) -> std::result::Result<f32, Diagnostic> {
     match &header.rope_scaling {
-        RopeScaling::None => {}
-        RopeScaling::Linear { factor } => out.iter_mut().for_each(|f| *f /= factor),
+        RopeScaling::None => Ok(1.0),
+        RopeScaling::Linear { factor } => {
+            for f in frequencies {
+                *f /= factor;
+            }
+            Ok(1.0)
+        }
         RopeScaling::Llama3 {
             factor,
-            low_frequency_factor,
-            high_frequency_factor,
+            low_frequency_factor: low,
+            high_frequency_factor: high,
             original_context_length,
         } => {
             let trained = *original_context_length as f32;
-            for f in &mut out {
-                let turns = trained * *f / TAU;
-                let kept =
-                    (turns - low_frequency_factor) / (high_frequency_factor - low_frequency_factor);
-                let kept = kept.clamp(0.0, 1.0);
-                *f = *f / factor * (1.0 - kept) + *f * kept;
+            for f in frequencies {
+                let kept = (trained * *f / TAU - low) / (high - low);
+                *f = slowed(*f, *factor, kept);
             }
+            Ok(1.0)
         }
-        RopeScaling::Other(name) => {
-            return Err(unsupported(format!(
-                "rotary scaling `{}`",
-                diagnostics::excerpt(name, 40)
-            )));
+        RopeScaling::Yarn {
+            factor,
+            original_context_length,
+            beta_fast,
+            beta_slow,
+            whole_bounds,
+            attention_factor,
+        } => {
+            let pairs = frequencies.len() as f32;
+            let trained = *original_context_length as f32;
+            // The pair that turns so often over the context of the training.
+            let pair = |turns: f32| pairs * (trained / (turns * TAU)).ln() / header.rope_theta.ln();
+            let (mut first, mut last) = (pair(*beta_fast), pair(*beta_slow));
+            if *whole_bounds {
+                (first, last) = (first.floor(), last.ceil());
+            }
+            if !(first.is_finite() && last.is_finite() && *factor > 0.0) {
+                return Err(damaged(format!(
+                    "its YaRN scaling by {factor} from {trained} tokens means nothing"
+                )));
+            }
+            let (first, last) = (first.max(0.0), last.min(2.0 * pairs - 1.0));
+            let width = if first == last { 0.001 } else { last - first };
+            for (index, f) in frequencies.iter_mut().enumerate() {
+                *f = slowed(*f, *factor, 1.0 - (index as f32 - first) / width);
+            }
+            Ok(*attention_factor)
         }
+        RopeScaling::Other(name) => Err(unsupported(format!(
+            "rotary scaling `{}`",
+            diagnostics::excerpt(name, 40)
+        ))),
     }
-    if let Some(divisors) = divisors {
-        if divisors.len() != out.len() {
-            return Err(damaged(format!(
-                "{} rotary factors for {pairs} pairs",
-                divisors.len()
-            )));
-        }
-        out.iter_mut().zip(divisors).for_each(|(f, d)| *f /= d);
-    }
-    if out.iter().any(|f| !f.is_finite()) {
-        return Err(damaged("its rotary frequencies are not finite"));
-    }
-    Ok(out)
+}
+
+/// A frequency of which a part is `kept` and the rest divided.
+fn slowed(frequency: f32, factor: f32, kept: f32) -> f32 {
+    let kept = kept.clamp(0.0, 1.0);
+    frequency / factor * (1.0 - kept) + frequency * kept
 }
 
 fn damaged(message: impl std::fmt::Display) -> Diagnostic {
@@ -134,19 +186,19 @@ mod tests {
         }
     }
 
+    fn frequencies(scaling: RopeScaling) -> Vec<f32> {
+        Rotation::new(&header(scaling), None).unwrap().frequencies
+    }
+
     #[test]
     fn llama3_slows_only_low_frequencies() {
-        let plain = frequencies(&header(RopeScaling::None), None).unwrap();
-        let scaled = frequencies(
-            &header(RopeScaling::Llama3 {
-                factor: 8.0,
-                low_frequency_factor: 1.0,
-                high_frequency_factor: 4.0,
-                original_context_length: 8192,
-            }),
-            None,
-        )
-        .unwrap();
+        let plain = frequencies(RopeScaling::None);
+        let scaled = frequencies(RopeScaling::Llama3 {
+            factor: 8.0,
+            low_frequency_factor: 1.0,
+            high_frequency_factor: 4.0,
+            original_context_length: 8192,
+        });
         // Wavelengths are 6.3, 167, 4443 and 118 000 positions.
         assert_eq!(scaled[..2], plain[..2]);
         // Between the bounds: 8192 / 4443 turns are 0.28 of the way from 1 to 4.
@@ -157,28 +209,70 @@ mod tests {
         assert!((scaled[3] * 8.0 / plain[3] - 1.0).abs() < 1e-6);
         // The same as the factors in a GGUF file.
         let divisors: Vec<f32> = plain.iter().zip(&scaled).map(|(p, s)| p / s).collect();
-        let divided = frequencies(&header(RopeScaling::None), Some(&divisors)).unwrap();
-        for (a, b) in divided.iter().zip(&scaled) {
+        let divided = Rotation::new(&header(RopeScaling::None), Some(&divisors)).unwrap();
+        for (a, b) in divided.frequencies.iter().zip(&scaled) {
             assert!((a / b - 1.0).abs() < 1e-5);
         }
     }
 
     #[test]
+    fn yarn_mixes_between_its_bounds() {
+        let yarn = |whole_bounds| ModelHeader {
+            head_dim: 16,
+            rope_dimensions: 16,
+            rope_theta: 10_000.0,
+            ..header(RopeScaling::Yarn {
+                factor: 4.0,
+                original_context_length: 2048,
+                beta_fast: 32.0,
+                beta_slow: 1.0,
+                whole_bounds,
+                attention_factor: 1.25,
+            })
+        };
+        // Pair 2.016 turns 32 times over 2048 positions, pair 5.0263 once.
+        for (whole_bounds, ratios) in [
+            (true, [1.0, 1.0, 1.0, 0.8125, 0.625, 0.4375, 0.25, 0.25]),
+            (
+                false,
+                [1.0, 1.0, 1.0, 0.754_842, 0.505_697, 0.256_553, 0.25, 0.25],
+            ),
+        ] {
+            let rotation = Rotation::new(&yarn(whole_bounds), None).unwrap();
+            assert_eq!(rotation.scale, 1.25);
+            for (index, (f, ratio)) in (0..).zip(rotation.frequencies.iter().zip(ratios)) {
+                let plain = 10_000_f32.powf(-(index as f32) / 8.0);
+                assert!(
+                    (f / plain / ratio - 1.0).abs() < 1e-4,
+                    "{index}: {}",
+                    f / plain
+                );
+            }
+        }
+        let senseless = ModelHeader {
+            rope_theta: 1.0,
+            ..yarn(true)
+        };
+        let error = Rotation::new(&senseless, None).unwrap_err();
+        assert_eq!(error.code, Code::InvalidModelFile);
+    }
+
+    #[test]
     fn what_would_be_computed_wrongly_is_refused() {
-        let other = header(RopeScaling::Other("yarn".into()));
-        let error = frequencies(&other, None).unwrap_err();
+        let other = header(RopeScaling::Other("longrope".into()));
+        let error = Rotation::new(&other, None).unwrap_err();
         assert_eq!(error.code, Code::UnsupportedModel);
-        assert!(error.message.contains("yarn"), "{error}");
+        assert!(error.message.contains("longrope"), "{error}");
         let partial = ModelHeader {
             rope_dimensions: 4,
             ..header(RopeScaling::None)
         };
         assert_eq!(
-            frequencies(&partial, None).unwrap_err().code,
+            Rotation::new(&partial, None).unwrap_err().code,
             Code::UnsupportedModel
         );
         let zero = Some([1.0, 0.0, 1.0, 1.0].as_slice());
-        let error = frequencies(&header(RopeScaling::None), zero).unwrap_err();
+        let error = Rotation::new(&header(RopeScaling::None), zero).unwrap_err();
         assert_eq!(error.code, Code::InvalidModelFile);
     }
 }

@@ -1,6 +1,6 @@
 use diagnostics::Diagnostic;
 use inference_execution::{Batch, BlockId, Chunk, Engine as _, SequenceId};
-use model_format::{ModelFormat, ModelHeader, RopeScaling, TensorType};
+use model_format::{Biases, ModelFormat, ModelHeader, RopeScaling, TensorType};
 
 use crate::{
     architecture::{LayerPart, Part},
@@ -108,6 +108,9 @@ pub(crate) fn tiny_header() -> ModelHeader {
         rope_theta: 10_000.0,
         rope_dimensions: 16,
         rope_scaling: RopeScaling::None,
+        sliding_window: None,
+        biases: Biases::default(),
+        activation: None,
         rms_epsilon: Some(1e-5),
         tied_embeddings: false,
         quantization: String::new(),

@@ -1,11 +1,12 @@
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use candle_core::{Device, Tensor};
 use diagnostics::{Code, Diagnostic, escape};
 use model_format::{ElementType, Gguf, ModelFormat, Safetensors, TensorType};
 
 use crate::{
-    architecture::{Part, unsupported},
+    architecture::{Part, RotaryRows, unsupported},
+    linear::Linear,
     matrix::{Matrix, to_floats},
     threads::Threads,
 };
@@ -105,10 +106,6 @@ impl<'a, 'p> Weights<'a, 'p> {
         &self.threads
     }
 
-    pub(crate) fn format(&self) -> ModelFormat {
-        self.format
-    }
-
     /// A matrix of `rows` by `columns`.
     pub(crate) fn matrix(
         &mut self,
@@ -116,26 +113,55 @@ impl<'a, 'p> Weights<'a, 'p> {
         rows: u32,
         columns: u32,
     ) -> Result<Matrix, Diagnostic> {
-        let (name, raw) = self.take(part, &[rows, columns])?;
+        let (name, raw) = self.take(part.tensor_name(self.format), &[rows, columns])?;
         self.make_matrix(&name, &raw, raw.data)
     }
 
-    /// A matrix whose rows belong to `heads` heads that are rotated; comes back with the
+    /// A matrix of `rows` by `columns`, with a bias when it `has_bias`.
+    pub(crate) fn linear(
+        &mut self,
+        part: Part,
+        rows: u32,
+        columns: u32,
+        has_bias: bool,
+    ) -> Result<Linear, Diagnostic> {
+        self.ordered_linear(part, [rows, columns], has_bias, Cow::Borrowed)
+    }
+
+    /// The same where rows belong to `heads` heads that are rotated; comes back with the
     /// halves of each head apart, whatever the order in the file.
-    pub(crate) fn rotary_matrix(
+    pub(crate) fn rotary_linear(
         &mut self,
         part: Part,
         (heads, head_dim): (u32, u32),
         columns: u32,
-        in_pairs: bool,
-    ) -> Result<Matrix, Diagnostic> {
-        let (name, raw) = self.take(part, &[heads.saturating_mul(head_dim), columns])?;
-        if in_pairs {
-            let data = halves_apart(raw.data, heads as usize, head_dim as usize);
-            self.make_matrix(&name, &raw, &data)
-        } else {
-            self.make_matrix(&name, &raw, raw.data)
+        order: RotaryRows,
+        has_bias: bool,
+    ) -> Result<Linear, Diagnostic> {
+        let shape = [heads.saturating_mul(head_dim), columns];
+        self.ordered_linear(part, shape, has_bias, |data| match order {
+            RotaryRows::Halves => Cow::Borrowed(data),
+            RotaryRows::Pairs => Cow::Owned(halves_apart(data, heads as usize, head_dim as usize)),
+        })
+    }
+
+    /// `ordered` puts the rows of the matrix, and of the bias, in another order.
+    fn ordered_linear(
+        &mut self,
+        part: Part,
+        shape: [u32; 2],
+        has_bias: bool,
+        ordered: impl Fn(&'a [u8]) -> Cow<'a, [u8]>,
+    ) -> Result<Linear, Diagnostic> {
+        let (name, raw) = self.take(part.tensor_name(self.format), &shape)?;
+        let matrix = self.make_matrix(&name, &raw, &ordered(raw.data))?;
+        let mut bias = None;
+        if has_bias {
+            let (name, raw) = self.take(part.bias_name(self.format), &shape[..1])?;
+            let values = floats(&name, raw.kind, &ordered(raw.data))?;
+            bias = Some(Tensor::new(values, &self.device).map_err(Diagnostic::internal)?);
         }
+        Ok(Linear { matrix, bias })
     }
 
     fn make_matrix(
@@ -151,8 +177,8 @@ impl<'a, 'p> Weights<'a, 'p> {
 
     /// A vector of `length` floats.
     pub(crate) fn vector(&mut self, part: Part, length: u32) -> Result<Tensor, Diagnostic> {
-        let (name, raw) = self.take(part, &[length])?;
-        let values = floats(&name, &raw)?;
+        let (name, raw) = self.take(part.tensor_name(self.format), &[length])?;
+        let values = floats(&name, raw.kind, raw.data)?;
         Tensor::new(values, &self.device).map_err(Diagnostic::internal)
     }
 
@@ -160,7 +186,7 @@ impl<'a, 'p> Weights<'a, 'p> {
     pub(crate) fn rope_factors(&mut self) -> Result<Option<Vec<f32>>, Diagnostic> {
         match self.tensors.remove(ROPE_FACTORS) {
             None => Ok(None),
-            Some(raw) => floats(ROPE_FACTORS, &raw).map(Some),
+            Some(raw) => floats(ROPE_FACTORS, raw.kind, raw.data).map(Some),
         }
     }
 
@@ -185,8 +211,7 @@ impl<'a, 'p> Weights<'a, 'p> {
         Ok(())
     }
 
-    fn take(&mut self, part: Part, shape: &[u32]) -> Result<(String, RawTensor<'a>), Diagnostic> {
-        let name = part.tensor_name(self.format);
+    fn take(&mut self, name: String, shape: &[u32]) -> Result<(String, RawTensor<'a>), Diagnostic> {
         let raw = self.tensors.remove(&name).ok_or_else(|| {
             Diagnostic::new(
                 Code::InvalidModelFile,
@@ -215,14 +240,14 @@ impl<'a, 'p> Weights<'a, 'p> {
     }
 }
 
-fn floats(name: &str, raw: &RawTensor<'_>) -> Result<Vec<f32>, Diagnostic> {
-    to_floats(raw.kind, raw.data).ok_or_else(|| {
+fn floats(name: &str, kind: TensorType, data: &[u8]) -> Result<Vec<f32>, Diagnostic> {
+    to_floats(kind, data).ok_or_else(|| {
         Diagnostic::new(
             Code::UnsupportedQuantization,
             format!(
                 "tensor `{}` is of type {}, expected F32, F16 or BF16",
                 escape(name),
-                raw.kind.name()
+                kind.name()
             ),
         )
         .hint("quantise the model again with a current converter")

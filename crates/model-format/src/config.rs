@@ -4,9 +4,16 @@ use diagnostics::{Code, Diagnostic};
 use serde::Deserialize;
 
 use crate::{
-    header::{ModelFormat, ModelHeader, RopeScaling, most},
+    header::{Biases, ModelFormat, ModelHeader, most},
+    rope_scaling::{RopeConfig, RopeScaling},
     safetensors::SafetensorsTensor,
+    sliding_window::{SlidingWindow, WindowedLayers, window},
 };
+
+/// Tokens of a sliding window whose length is not given.
+const DEFAULT_WINDOW: u32 = 4096;
+/// Layers of Qwen that see everything when their number is not given.
+const FULL_LAYERS: u32 = 28;
 
 /// The keys of a Hugging Face `config.json` that a decoder is described by.
 #[derive(Deserialize)]
@@ -22,22 +29,25 @@ struct Config {
     max_position_embeddings: u32,
     rms_norm_eps: Option<f32>,
     rope_theta: Option<f32>,
-    rope_scaling: Option<Rope>,
+    rope_scaling: Option<RopeConfig>,
     /// Newer files keep theta and scaling together.
-    rope_parameters: Option<Rope>,
+    rope_parameters: Option<RopeConfig>,
+    partial_rotary_factor: Option<f32>,
     tie_word_embeddings: Option<bool>,
+    hidden_act: Option<String>,
+    attention_bias: Option<bool>,
+    mlp_bias: Option<bool>,
+    #[serde(default = "default_window")]
+    sliding_window: Option<u32>,
+    use_sliding_window: Option<bool>,
+    max_window_layers: Option<u32>,
+    layer_types: Option<Vec<String>>,
 }
 
-#[derive(Deserialize)]
-struct Rope {
-    #[serde(rename = "rope_type", alias = "type")]
-    kind: Option<String>,
-    #[serde(rename = "rope_theta")]
-    theta: Option<f32>,
-    factor: Option<f32>,
-    low_freq_factor: Option<f32>,
-    high_freq_factor: Option<f32>,
-    original_max_position_embeddings: Option<u32>,
+/// A key that is absent is not one that is null.
+#[allow(clippy::unnecessary_wraps)]
+fn default_window() -> Option<u32> {
+    Some(DEFAULT_WINDOW)
 }
 
 /// What a model is, from its `config.json` and the tensors of its safetensors files.
@@ -69,9 +79,17 @@ pub fn header_from_config(
         .as_ref()
         .or(config.rope_scaling.as_ref());
     let rope_theta = rope.and_then(|r| r.theta).or(config.rope_theta);
+    let rotated = rope
+        .and_then(|r| r.partial_rotary_factor)
+        .or(config.partial_rotary_factor)
+        .map_or(head_dim, |part| (head_dim as f32 * part) as u32);
+    let trained = config.max_position_embeddings;
+    let rope_scaling = rope.map_or(RopeScaling::None, |rope| rope.scaling(trained));
+    let attention_bias = config.attention_bias.unwrap_or(false);
     ModelHeader {
         format: ModelFormat::Safetensors,
         name: None,
+        sliding_window: config.sliding_window(),
         architecture: config.model_type,
         layers: config.num_hidden_layers,
         heads,
@@ -80,10 +98,16 @@ pub fn header_from_config(
         embedding_length: config.hidden_size,
         feed_forward_length: config.intermediate_size,
         vocab_size: config.vocab_size,
-        context_length: config.max_position_embeddings,
+        context_length: rope_scaling.context_length(trained),
         rope_theta: rope_theta.unwrap_or(10_000.0),
-        rope_dimensions: head_dim,
-        rope_scaling: rope.map_or(RopeScaling::None, scaling),
+        rope_dimensions: rotated,
+        rope_scaling,
+        biases: Biases {
+            query_key_value: attention_bias,
+            attention_output: attention_bias,
+            feed_forward: config.mlp_bias.unwrap_or(false),
+        },
+        activation: config.hidden_act,
         rms_epsilon: config.rms_norm_eps,
         tied_embeddings: config.tie_word_embeddings.unwrap_or(false),
         quantization: most(&weights_by_type),
@@ -93,17 +117,19 @@ pub fn header_from_config(
     .checked()
 }
 
-fn scaling(rope: &Rope) -> RopeScaling {
-    let kind = rope.kind.as_deref().unwrap_or("default");
-    match (kind, rope.factor) {
-        ("default", _) => RopeScaling::None,
-        ("linear", Some(factor)) => RopeScaling::Linear { factor },
-        ("llama3", Some(factor)) => RopeScaling::Llama3 {
-            factor,
-            low_frequency_factor: rope.low_freq_factor.unwrap_or(1.0),
-            high_frequency_factor: rope.high_freq_factor.unwrap_or(4.0),
-            original_context_length: rope.original_max_position_embeddings.unwrap_or(8192),
-        },
-        _ => RopeScaling::Other(kind.to_owned()),
+impl Config {
+    /// The window of attention, with the defaults of each family's own implementation.
+    fn sliding_window(&self) -> Option<SlidingWindow> {
+        let used = match self.model_type.as_str() {
+            "mistral" => true,
+            "qwen2" | "qwen3" => self.use_sliding_window.unwrap_or(false),
+            _ => false,
+        };
+        let layers = match (&self.layer_types, self.model_type.as_str()) {
+            (Some(types), _) => SlidingWindow::listed(types, self.num_hidden_layers),
+            (None, "mistral") => WindowedLayers::From(0),
+            (None, _) => WindowedLayers::From(self.max_window_layers.unwrap_or(FULL_LAYERS)),
+        };
+        window(self.sliding_window.filter(|_| used), layers)
     }
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use diagnostics::{Code, Diagnostic, escape};
 
-use crate::gguf::Gguf;
+use crate::{gguf::Gguf, rope_scaling::RopeScaling, sliding_window::SlidingWindow};
 
 /// In what a model's weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,29 +13,15 @@ pub enum ModelFormat {
     Safetensors,
 }
 
-/// How rotary positions are stretched beyond the trained context.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RopeScaling {
-    /// Not at all.
-    None,
-    /// Positions are divided by the factor.
-    Linear {
-        /// The divisor.
-        factor: f32,
-    },
-    /// Llama 3.1: low frequencies are divided by the factor, high ones kept.
-    Llama3 {
-        /// The divisor.
-        factor: f32,
-        /// Wavelengths longer than the original context over this are divided.
-        low_frequency_factor: f32,
-        /// Wavelengths shorter than the original context over this are kept.
-        high_frequency_factor: f32,
-        /// Context that the model was trained with.
-        original_context_length: u32,
-    },
-    /// A kind that this program has no name for.
-    Other(String),
+/// Parts that have a bias beside their matrix.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Biases {
+    /// Queries, keys and values.
+    pub query_key_value: bool,
+    /// The result of attention.
+    pub attention_output: bool,
+    /// The feed-forward part.
+    pub feed_forward: bool,
 }
 
 /// What a model is, from its header alone.
@@ -45,7 +31,7 @@ pub struct ModelHeader {
     pub format: ModelFormat,
     /// The model's own name, foreign text.
     pub name: Option<String>,
-    /// Family: `llama`.
+    /// Family: `llama`, `qwen2`.
     pub architecture: String,
     /// Transformer blocks.
     pub layers: u32,
@@ -69,6 +55,12 @@ pub struct ModelHeader {
     pub rope_dimensions: u32,
     /// How positions are stretched.
     pub rope_scaling: RopeScaling,
+    /// How far attention looks back, when not over everything.
+    pub sliding_window: Option<SlidingWindow>,
+    /// What has a bias. Some families have one whatever their files say.
+    pub biases: Biases,
+    /// The feed-forward part's activation, when the file names it: `silu`.
+    pub activation: Option<String>,
     /// Epsilon of the RMS norm, when the family has one.
     pub rms_epsilon: Option<f32>,
     /// The output matrix is the embedding.
@@ -94,6 +86,8 @@ impl ModelHeader {
         };
         let float = |name: &str| gguf.f32(&format!("{architecture}.{name}"));
 
+        let has = |name: &str| gguf.tensors().contains_key(name);
+
         let heads = required("attention.head_count")?;
         let embedding_length = required("embedding_length")?;
         let head_dim = match number("attention.key_length")? {
@@ -110,6 +104,8 @@ impl ModelHeader {
                 .array("tokenizer.ggml.tokens")?
                 .map_or(0, |tokens| tokens.len() as u32),
         };
+        let context_length = required("context_length")?;
+        let rope_scaling = RopeScaling::from_gguf(gguf, architecture, context_length)?;
         let mut weights_by_type = BTreeMap::<&str, u64>::new();
         let (mut parameters, mut weight_bytes) = (0_u64, 0_u64);
         for tensor in gguf.tensors().values() {
@@ -132,12 +128,19 @@ impl ModelHeader {
             embedding_length,
             feed_forward_length: required("feed_forward_length")?,
             vocab_size,
-            context_length: required("context_length")?,
+            context_length: rope_scaling.context_length(context_length),
             rope_theta: float("rope.freq_base")?.unwrap_or(10_000.0),
             rope_dimensions: number("rope.dimension_count")?.unwrap_or(head_dim),
-            rope_scaling: gguf_rope_scaling(gguf, architecture)?,
+            rope_scaling,
+            sliding_window: SlidingWindow::from_gguf(gguf, architecture)?,
+            biases: Biases {
+                query_key_value: has("blk.0.attn_q.bias"),
+                attention_output: has("blk.0.attn_output.bias"),
+                feed_forward: has("blk.0.ffn_gate.bias"),
+            },
+            activation: None,
             rms_epsilon: float("attention.layer_norm_rms_epsilon")?,
-            tied_embeddings: !gguf.tensors().contains_key("output.weight"),
+            tied_embeddings: !has("output.weight"),
             quantization,
             parameters,
             weight_bytes,
@@ -171,18 +174,6 @@ impl ModelHeader {
         }
         Ok(self)
     }
-}
-
-fn gguf_rope_scaling(gguf: &Gguf<'_>, architecture: &str) -> Result<RopeScaling, Diagnostic> {
-    let kind = gguf.string(&format!("{architecture}.rope.scaling.type"))?;
-    let factor = gguf.f32(&format!("{architecture}.rope.scaling.factor"))?;
-    Ok(match (kind, factor) {
-        (None | Some("none"), _) => RopeScaling::None,
-        (Some("linear"), factor) => RopeScaling::Linear {
-            factor: factor.unwrap_or(1.0),
-        },
-        (Some(other), _) => RopeScaling::Other(other.to_owned()),
-    })
 }
 
 /// The type that takes the most bytes.

@@ -10,15 +10,19 @@ mod cursor;
 mod gguf;
 mod header;
 mod inspect;
+mod rope_scaling;
 mod safetensors;
+mod sliding_window;
 mod tensor_type;
 mod value;
 
 pub use config::header_from_config;
 pub use gguf::{Gguf, TensorInfo};
-pub use header::{ModelFormat, ModelHeader, RopeScaling};
+pub use header::{Biases, ModelFormat, ModelHeader};
 pub use inspect::{inspect, read_limited, shard_files};
+pub use rope_scaling::RopeScaling;
 pub use safetensors::{ElementType, Safetensors, SafetensorsTensor};
+pub use sliding_window::{SlidingWindow, WindowedLayers};
 pub use tensor_type::TensorType;
 pub use value::{Array, Value};
 

@@ -11,7 +11,7 @@
 use std::path::PathBuf;
 
 use diagnostics::{Code, Diagnostic};
-use model_format::{Gguf, ModelFormat, ModelHeader, RopeScaling, TensorType, inspect};
+use model_format::{Biases, Gguf, ModelFormat, ModelHeader, RopeScaling, TensorType, inspect};
 use proptest::prelude::*;
 
 fn model(name: &str) -> PathBuf {
@@ -126,6 +126,9 @@ fn the_embedded_model_is_described() {
                 rope_theta: 10_000.0,
                 rope_dimensions: 32,
                 rope_scaling: RopeScaling::None,
+                sliding_window: None,
+                biases: Biases::default(),
+                activation: None,
                 rms_epsilon: Some(1e-5),
                 tied_embeddings: true,
                 quantization: quantization.into(),

@@ -12,7 +12,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use diagnostics::{Code, Diagnostic};
 use model_format::{
-    ElementType, ModelFormat, RopeScaling, Safetensors, header_from_config, inspect, shard_files,
+    ElementType, ModelFormat, RopeScaling, Safetensors, WindowedLayers, header_from_config,
+    inspect, shard_files,
 };
 use proptest::prelude::*;
 
@@ -164,9 +165,50 @@ fn rope_scaling_is_read_in_both_spellings() {
         assert_eq!(header.rope_scaling, expected);
         assert_eq!(header.head_dim, 4);
     }
-    let yarn = config(r#""rope_scaling":{"type":"yarn","factor":2.0}"#);
+    let yarn = config(r#""rope_scaling":{"type":"yarn","factor":2.0,"attention_factor":1.5}"#);
     let header = header_from_config(yarn.as_bytes(), &BTreeMap::new()).unwrap();
-    assert_eq!(header.rope_scaling, RopeScaling::Other("yarn".into()));
+    let expected = RopeScaling::Yarn {
+        factor: 2.0,
+        original_context_length: 10,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        whole_bounds: true,
+        attention_factor: 1.5,
+    };
+    assert_eq!(header.rope_scaling, expected);
+    // The context in such a file is often still that of the training.
+    assert_eq!(header.context_length, 20);
+    let other = config(r#""rope_scaling":{"type":"dynamic","factor":2.0}"#);
+    let header = header_from_config(other.as_bytes(), &BTreeMap::new()).unwrap();
+    assert_eq!(header.rope_scaling, RopeScaling::Other("dynamic".into()));
+}
+
+#[test]
+fn windows_follow_the_family() {
+    let window = |family: &str, keys: &str| {
+        let json = format!(
+            r#"{{"model_type":"{family}","num_hidden_layers":2,"num_attention_heads":2,"hidden_size":8,
+            "intermediate_size":8,"vocab_size":9,"max_position_embeddings":10{keys}}}"#
+        );
+        let header = header_from_config(json.as_bytes(), &BTreeMap::new()).unwrap();
+        header.sliding_window.map(|w| (w.tokens, w.layers))
+    };
+    let everywhere = WindowedLayers::From(0);
+    assert_eq!(window("llama", r#","sliding_window":5"#), None);
+    assert_eq!(window("mistral", r#","sliding_window":null"#), None);
+    // The family's own implementation has this window when a file says nothing.
+    assert_eq!(window("mistral", ""), Some((4096, everywhere.clone())));
+    assert_eq!(
+        window("mistral", r#","sliding_window":5"#),
+        Some((5, everywhere))
+    );
+    assert_eq!(window("qwen2", r#","sliding_window":5"#), None);
+    let used = r#","sliding_window":5,"use_sliding_window":true"#;
+    let keys = format!(r#"{used},"max_window_layers":1"#);
+    assert_eq!(window("qwen3", &keys), Some((5, WindowedLayers::From(1))));
+    let keys = format!(r#"{used},"layer_types":["full_attention","sliding_attention"]"#);
+    let listed = WindowedLayers::Listed(vec![false, true]);
+    assert_eq!(window("qwen3", &keys), Some((5, listed)));
 }
 
 proptest! {

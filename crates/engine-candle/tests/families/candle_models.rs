@@ -1,0 +1,69 @@
+//! candle-transformers' own models.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use candle_transformers::models::{llama, mistral, qwen2, qwen3};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::tiny_model::TinyModel;
+
+fn weights(model: &TinyModel) -> VarBuilder<'static> {
+    let mut tensors: HashMap<String, Tensor> = model
+        .tensors
+        .iter()
+        .map(|(name, values)| {
+            let numbers = values.numbers.clone();
+            let tensor = Tensor::from_vec(numbers, values.shape.as_slice(), &Device::Cpu);
+            (name.clone(), tensor.unwrap())
+        })
+        .collect();
+    // Its Mistral knows no tied embeddings.
+    let embedding = tensors["model.embed_tokens.weight"].clone();
+    tensors.entry("lm_head.weight".into()).or_insert(embedding);
+    VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)
+}
+
+/// Its window counts the tokens before the one that looks; Qwen2 has one in every layer.
+fn config<T: DeserializeOwned>(model: &TinyModel, window: Option<usize>) -> T {
+    let mut config = model.config.clone();
+    config["sliding_window"] = match (window, model.family()) {
+        (Some(window), _) => json!(window - 1),
+        (None, "qwen2") => json!(1 << 20),
+        (None, _) => json!(null),
+    };
+    serde_json::from_value(config).unwrap()
+}
+
+/// The logits after the last of the tokens, computed at once: with a cache its windows
+/// are not kept.
+pub fn logits(model: &TinyModel, window: Option<usize>, tokens: &[u32]) -> Vec<f32> {
+    let input = Tensor::new(tokens, &Device::Cpu).unwrap();
+    let input = input.unsqueeze(0).unwrap();
+    let weights = weights(model);
+    let logits = match model.family() {
+        "llama" => {
+            let config: llama::LlamaConfig = config(model, window);
+            let config = config.into_config(false);
+            let mut cache = llama::Cache::new(false, DType::F32, &config, &Device::Cpu).unwrap();
+            let model = llama::Llama::load(weights, &config).unwrap();
+            model.forward(&input, 0, &mut cache)
+        }
+        "mistral" => {
+            let mut model = mistral::Model::new(&config(model, window), weights).unwrap();
+            model.forward(&input, 0)
+        }
+        "qwen2" => {
+            let mut model = qwen2::ModelForCausalLM::new(&config(model, window), weights).unwrap();
+            model.forward(&input, 0)
+        }
+        "qwen3" => {
+            let mut model = qwen3::ModelForCausalLM::new(&config(model, window), weights).unwrap();
+            model.forward(&input, 0)
+        }
+        other => panic!("{other}"),
+    };
+    logits.unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}

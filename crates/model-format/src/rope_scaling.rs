@@ -1,0 +1,184 @@
+use diagnostics::Diagnostic;
+use serde::Deserialize;
+
+use crate::gguf::Gguf;
+
+/// Turns over the original context from which on YaRN keeps a frequency.
+const YARN_BETA_FAST: f32 = 32.0;
+/// Turns over the original context up to which YaRN divides a frequency.
+const YARN_BETA_SLOW: f32 = 1.0;
+
+/// How rotary positions are stretched beyond the trained context.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RopeScaling {
+    /// Not at all.
+    None,
+    /// Positions are divided by the factor.
+    Linear {
+        /// The divisor.
+        factor: f32,
+    },
+    /// Llama 3.1: low frequencies are divided by the factor, high ones kept.
+    Llama3 {
+        /// The divisor.
+        factor: f32,
+        /// Wavelengths longer than the original context over this are divided.
+        low_frequency_factor: f32,
+        /// Wavelengths shorter than the original context over this are kept.
+        high_frequency_factor: f32,
+        /// Context that the model was trained with.
+        original_context_length: u32,
+    },
+    /// YaRN: low frequencies are divided by the factor, high ones kept, those between mixed
+    /// along the dimensions of a head; attention is sharpened.
+    Yarn {
+        /// The divisor.
+        factor: f32,
+        /// Context that the model was trained with.
+        original_context_length: u32,
+        /// Frequencies that turn this often over the original context are kept.
+        beta_fast: f32,
+        /// Frequencies that turn this often over the original context are divided.
+        beta_slow: f32,
+        /// The bounds between the frequencies lie on whole dimensions.
+        whole_bounds: bool,
+        /// What rotated queries and keys are multiplied with.
+        attention_factor: f32,
+    },
+    /// A kind that this program has no name for.
+    Other(String),
+}
+
+impl RopeScaling {
+    /// Longest sequence for a model whose header says `stated`: who adds YaRN to a
+    /// configuration often leaves the context of the training in it.
+    pub(crate) fn context_length(&self, stated: u32) -> u32 {
+        match self {
+            Self::Yarn {
+                factor,
+                original_context_length,
+                ..
+            } => stated.max((*original_context_length as f32 * factor) as u32),
+            _ => stated,
+        }
+    }
+
+    pub(crate) fn from_gguf(
+        gguf: &Gguf<'_>,
+        architecture: &str,
+        context_length: u32,
+    ) -> Result<Self, Diagnostic> {
+        let key = |name: &str| format!("{architecture}.rope.scaling.{name}");
+        let float = |name: &str| gguf.f32(&key(name));
+        let old_factor = gguf.f32(&format!("{architecture}.rope.scale_linear"))?;
+        let factor = float("factor")?.or(old_factor).filter(|f| *f != 0.0);
+        // A factor without a type is linear.
+        let kind = gguf.string(&key("type"))?.unwrap_or("linear");
+        Ok(match (kind, factor) {
+            ("none", _) | ("linear", None) => Self::None,
+            ("linear", Some(factor)) => Self::Linear { factor },
+            ("yarn", factor) => {
+                // Each would change the result in a way of its own.
+                for (name, neutral) in [
+                    ("yarn_log_multiplier", 0.0),
+                    ("yarn_ext_factor", 1.0),
+                    ("yarn_attn_factor", 1.0),
+                ] {
+                    if float(name)?.is_some_and(|value| value != neutral) {
+                        return Ok(Self::Other(format!("yarn with {name}")));
+                    }
+                }
+                let factor = factor.unwrap_or(1.0);
+                let trained = gguf.u32(&key("original_context_length"))?;
+                Self::Yarn {
+                    factor,
+                    original_context_length: trained.unwrap_or(context_length),
+                    beta_fast: float("yarn_beta_fast")?.unwrap_or(YARN_BETA_FAST),
+                    beta_slow: float("yarn_beta_slow")?.unwrap_or(YARN_BETA_SLOW),
+                    whole_bounds: true,
+                    // GGUF's factor comes on top of YaRN's own, Hugging Face's instead of it.
+                    attention_factor: sharpening(factor, 1.0)
+                        * float("attn_factor")?.unwrap_or(1.0),
+                }
+            }
+            (other, _) => Self::Other(other.to_owned()),
+        })
+    }
+}
+
+/// How much YaRN sharpens attention.
+fn sharpening(factor: f32, weight: f32) -> f32 {
+    if factor <= 1.0 {
+        1.0
+    } else {
+        0.1 * weight * factor.ln() + 1.0
+    }
+}
+
+/// `rope_scaling` or `rope_parameters` of a `config.json`.
+#[derive(Deserialize)]
+pub(crate) struct RopeConfig {
+    // Files that an older program also reads have both spellings.
+    rope_type: Option<String>,
+    #[serde(rename = "type")]
+    old_type: Option<String>,
+    #[serde(rename = "rope_theta")]
+    pub(crate) theta: Option<f32>,
+    pub(crate) partial_rotary_factor: Option<f32>,
+    factor: Option<f32>,
+    low_freq_factor: Option<f32>,
+    high_freq_factor: Option<f32>,
+    original_max_position_embeddings: Option<u32>,
+    beta_fast: Option<f32>,
+    beta_slow: Option<f32>,
+    attention_factor: Option<f32>,
+    mscale: Option<f32>,
+    mscale_all_dim: Option<f32>,
+    truncate: Option<bool>,
+}
+
+impl RopeConfig {
+    pub(crate) fn scaling(&self, context_length: u32) -> RopeScaling {
+        let kind = self.rope_type.as_deref().or(self.old_type.as_deref());
+        let kind = kind.unwrap_or("default");
+        let trained = self.original_max_position_embeddings;
+        match (kind, self.factor) {
+            ("default", _) => RopeScaling::None,
+            ("linear", Some(factor)) => RopeScaling::Linear { factor },
+            ("llama3", Some(factor)) => RopeScaling::Llama3 {
+                factor,
+                low_frequency_factor: self.low_freq_factor.unwrap_or(1.0),
+                high_frequency_factor: self.high_freq_factor.unwrap_or(4.0),
+                original_context_length: trained.unwrap_or(8192),
+            },
+            ("yarn", factor) => {
+                let trained = trained.unwrap_or(context_length);
+                let factor = factor.unwrap_or(context_length as f32 / trained as f32);
+                RopeScaling::Yarn {
+                    factor,
+                    original_context_length: trained,
+                    beta_fast: self.beta_fast.unwrap_or(YARN_BETA_FAST),
+                    beta_slow: self.beta_slow.unwrap_or(YARN_BETA_SLOW),
+                    whole_bounds: self.truncate.unwrap_or(true),
+                    attention_factor: self.yarn_attention_factor(factor),
+                }
+            }
+            _ => RopeScaling::Other(kind.to_owned()),
+        }
+    }
+
+    fn yarn_attention_factor(&self, factor: f32) -> f32 {
+        let given = |value: Option<f32>| value.filter(|v| *v != 0.0);
+        match (
+            self.attention_factor,
+            given(self.mscale),
+            given(self.mscale_all_dim),
+        ) {
+            (Some(factor), _, _) => factor,
+            (None, Some(weight), Some(of_all)) => {
+                sharpening(factor, weight) / sharpening(factor, of_all)
+            }
+            _ => sharpening(factor, 1.0),
+        }
+    }
+}
