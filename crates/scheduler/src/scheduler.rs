@@ -6,7 +6,7 @@ use std::{
 use diagnostics::{Code, Diagnostic};
 use input_validation::{Backend, DeviceId, ModelRef, RequestId};
 use queen_contract::RequestCounts;
-use worker_contract::WorkerHeartbeat;
+use worker_contract::{WorkerHeartbeat, WorkerInfo};
 use worker_registry::{Filter, Heard, Lease, Prospect, Registry};
 
 use crate::{
@@ -243,6 +243,12 @@ impl Scheduler {
             let took = now.saturating_sub(running.since);
             let average = self.service.entry(model.clone()).or_insert(took);
             *average = (*average * 7 + took) / 8;
+            let worker = self.registry.get(&running.lease.worker);
+            if let Some(target) = worker.map(|info| target_served_by(info, request.want.backend))
+                && let Some(state) = self.targets.get_mut(&target)
+            {
+                state.served();
+            }
         }
         if let Some(running) = request.running {
             self.registry.release(&running.lease);
@@ -270,11 +276,7 @@ impl Scheduler {
                     .registry
                     .get(&lease.worker)
                     .filter(|info| info.generation == lease.generation)
-                    .map(|info| Target {
-                        model: info.model_id.clone(),
-                        node: info.hive_id.clone(),
-                        backend: backend_of(info.device, request.want.backend),
-                    });
+                    .map(|info| target_served_by(info, request.want.backend));
                 if self.registry.link_failed(&lease)
                     && let Some(target) = crashed
                 {
@@ -543,6 +545,15 @@ fn filter(want: &Want) -> Filter {
         node: want.node.clone(),
         backend: want.backend,
         status: None,
+    }
+}
+
+/// The target that a worker is at, for a request that asked for this backend.
+fn target_served_by(info: &WorkerInfo, asked: Option<Backend>) -> Target {
+    Target {
+        model: info.model_id.clone(),
+        node: info.hive_id.clone(),
+        backend: backend_of(info.device, asked),
     }
 }
 

@@ -212,6 +212,50 @@ fn five_failures_refuse_at_once_with_the_time_of_the_next_attempt() {
     );
 }
 
+/// Crashes the worker under a request `times` times; tells whether a request is refused after it.
+fn crash(s: &mut Scheduler, times: u64, generation: &mut u64, now: &mut Duration) -> bool {
+    for _ in 0..times {
+        *generation += 1;
+        let name = format!("crash-{generation}");
+        s.handle(beat(worker("a", *generation, 1), 0), *now);
+        assert_eq!(assigned(&s.handle(submit(&name), *now)), pair(&name, "a"));
+        let effects = s.handle(Event::Lost(id(&name), broke()), *now);
+        if spawns(&effects) == 1 {
+            let next = lease("a", *generation + 1);
+            s.handle(Event::Spawned(target(), next), *now);
+        }
+        s.handle(Event::Ended(id(&name), Outcome::Cancelled), *now);
+        *now += secs(10);
+    }
+    let name = format!("probe-{generation}");
+    let effects = s.handle(submit(&name), *now);
+    let refused = !failures(&effects).is_empty();
+    if spawns(&effects) == 1 {
+        let next = lease("a", *generation + 1);
+        s.handle(Event::Spawned(target(), next), *now);
+    }
+    s.handle(Event::Ended(id(&name), Outcome::Cancelled), *now);
+    refused
+}
+
+#[test]
+fn an_answered_request_clears_the_crashes_before_it() {
+    let (mut generation, mut now) = (0, T0);
+    assert!(
+        crash(&mut scheduler(), 5, &mut generation, &mut now),
+        "five crashes without an answer refuse"
+    );
+
+    let (mut generation, mut now) = (0, T0);
+    let mut s = scheduler();
+    assert!(!crash(&mut s, 4, &mut generation, &mut now));
+    generation += 1;
+    s.handle(beat(worker("a", generation, 1), 0), now);
+    assert_eq!(assigned(&s.handle(submit("good"), now)), pair("good", "a"));
+    s.handle(Event::Ended(id("good"), Outcome::Completed), now);
+    assert!(!crash(&mut s, 4, &mut generation, &mut now));
+}
+
 #[test]
 fn a_lost_request_goes_to_another_worker_first_in_line_and_only_three_times() {
     let mut s = scheduler();

@@ -129,6 +129,12 @@ impl TargetState {
         }
     }
 
+    /// A request was answered: the target works, whatever failed before.
+    pub(crate) fn served(&mut self) {
+        self.failures.clear();
+        self.not_before = Duration::ZERO;
+    }
+
     fn count(&mut self, now: Duration) -> usize {
         while self
             .failures
