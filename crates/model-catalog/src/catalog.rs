@@ -133,7 +133,7 @@ fn local(path: &Path) -> Result<ResolvedModel, Diagnostic> {
     let metadata = fs::metadata(path).map_err(|e| not_found(e.to_string()))?;
     let size_bytes = if metadata.is_dir() {
         for name in ["config.json", "tokenizer.json"] {
-            fs::File::open(path.join(name)).map_err(|e| not_found(format!("{name}: {e}")))?;
+            readable_size(&path.join(name)).map_err(|e| not_found(format!("{name}: {e}")))?;
         }
         let mut total = 0;
         for entry in fs::read_dir(path).map_err(|e| not_found(e.to_string()))? {
@@ -158,8 +158,12 @@ fn local(path: &Path) -> Result<ResolvedModel, Diagnostic> {
     })
 }
 
-/// Size of a file that this user can open.
+/// Size of a file that this user can open. Only a regular file is opened: a pipe would be
+/// waited for without end.
 fn readable_size(path: &Path) -> std::io::Result<u64> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
     Ok(fs::File::open(path)?.metadata()?.len())
 }
 
@@ -238,12 +242,16 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         let text = dir.path().join("notes.txt");
         fs::write(&text, "x").unwrap();
+        let pipe = dir.path().join("pipe.gguf");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
         for (reference, names) in [
             ("builtin:nothing".to_owned(), "builtin:nothing"),
             ("builtin:haiku@q2".to_owned(), "builtin:haiku@q2"),
             ("file:/nowhere/a.gguf".to_owned(), "/nowhere/a.gguf"),
             (format!("file:{}", folder.display()), "config.json"),
             (format!("file:{}", text.display()), "notes.txt"),
+            (format!("file:{}", pipe.display()), "not a regular file"),
         ] {
             let error = catalog.resolve(&model(&reference)).unwrap_err();
             assert_eq!(error.code, Code::ModelNotFound, "{reference}");
