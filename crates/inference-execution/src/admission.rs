@@ -45,9 +45,40 @@ pub fn admit(
         let message = format!("logprobs must be at most {MAX_LOGPROBS}, is {n}");
         return Err(invalid("logprobs", message));
     }
+    refuse_far_too_long(&request.input, codec, limits.context_length)?;
     let prompt = encode(&request.input, codec, limits.vocab_size)?;
     let max_tokens = fit(&prompt, request.max_tokens, limits.context_length)?;
     Ok(Admitted { prompt, max_tokens })
+}
+
+/// How many times over the context a text is refused without being encoded.
+const FAR: usize = 4;
+
+/// Encoding takes time and memory, and no token stands for more bytes than the longest: a
+/// text that is far too long for that reason alone is refused before. Not one that is merely
+/// too long, since a chat template may leave out part of it.
+fn refuse_far_too_long(
+    input: &InferInput,
+    codec: &Codec,
+    context_length: u32,
+) -> Result<(), Diagnostic> {
+    let bytes: usize = match input {
+        InferInput::Prompt(text) => text.len(),
+        InferInput::Messages(messages) => messages.iter().map(|m| m.content.len() + 1).sum(),
+        InferInput::Tokens(_) => return Ok(()),
+    };
+    let least = bytes / codec.longest_token_bytes().max(1);
+    if least / FAR <= context_length as usize {
+        return Ok(());
+    }
+    Err(Diagnostic::new(
+        Code::ContextLengthExceeded,
+        format!("the prompt has at least {least} tokens, the context has {context_length}"),
+    )
+    .hint("shorten the prompt, or load the model with a longer context")
+    .param("input")
+    .detail("prompt_tokens", least)
+    .detail("context_length", context_length))
 }
 
 /// The tokens of an input; an input without tokens is refused.
@@ -241,6 +272,15 @@ mod tests {
             assert_eq!(error.code, Code::InvalidRequest, "case {index}: {error}");
             assert_eq!(error.param.as_deref(), Some(param), "case {index}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_far_too_long_is_refused_without_being_encoded() {
+        // No token has more than 7 bytes, so these are at least 143.
+        let error = try_admit(|r| r.input = InferInput::Prompt("x".repeat(1001))).unwrap_err();
+        assert_eq!(error.code, Code::ContextLengthExceeded);
+        assert!(error.message.contains("at least 143"), "{error}");
+        assert!(error.message.contains("16"), "{error}");
     }
 
     #[test]

@@ -60,11 +60,16 @@ impl FromStr for ModelRef {
                 _ => None,
             });
         parsed.ok_or_else(|| {
+            let hint = if text.starts_with("file:") {
+                "`file:` takes an absolute path without `..`, such as `file:/models/model.gguf`"
+            } else {
+                "use `builtin:haiku` or `file:/absolute/path/model.gguf`"
+            };
             Diagnostic::new(
                 Code::InvalidModelRef,
                 format!("not a model reference: \"{}\"", excerpt(text, 120)),
             )
-            .hint("use `builtin:haiku` or `file:/absolute/path/model.gguf`")
+            .hint(hint)
         })
     }
 }

@@ -36,6 +36,7 @@ pub struct Codec {
     begin: Option<u32>,
     /// The vocabulary puts a space before the text, which is taken away again.
     adds_space: bool,
+    longest_token_bytes: usize,
     pieces: PieceTable,
     end_tokens: Vec<u32>,
     template: Option<Result<ChatTemplate, Diagnostic>>,
@@ -71,6 +72,7 @@ impl Codec {
             encoder,
             begin: None,
             adds_space: false,
+            longest_token_bytes: pieces.longest(),
             pieces,
             end_tokens,
             template,
@@ -175,6 +177,11 @@ impl Codec {
     /// does an id beyond the vocabulary.
     pub fn token_bytes(&self, id: u32) -> &[u8] {
         self.pieces.bytes(id)
+    }
+
+    /// Most bytes that one token stands for, special tokens by their names included.
+    pub fn longest_token_bytes(&self) -> usize {
+        self.longest_token_bytes
     }
 
     /// A token's text for a person: special tokens by name, other bytes as UTF-8 with

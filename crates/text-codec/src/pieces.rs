@@ -60,6 +60,15 @@ impl PieceTable {
         self.ends.len()
     }
 
+    /// Bytes of the longest token, or of the longest name of a special one.
+    pub(crate) fn longest(&self) -> usize {
+        let pieces = (0..self.ends.len()).map(|id| self.bytes(id as u32).len());
+        pieces
+            .chain(self.special.values().map(String::len))
+            .max()
+            .unwrap_or(0)
+    }
+
     /// The bytes of a token; nothing for a special one and for an id beyond the vocabulary.
     pub(crate) fn bytes(&self, id: u32) -> &[u8] {
         let index = id as usize;
