@@ -79,14 +79,14 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     let serving = tokio::spawn(daemon_shell::serve(listener, service, app.stop.clone()));
     tokio::spawn(end_on_signal(Arc::clone(&app)));
     app.stop.run_until_cancelled(wait_for_hive(&app)).await;
-    DaemonRecord {
+    let record = DaemonRecord {
         process: ProcessIdentity::own(),
         url: url.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         api_version: queen_contract::API_VERSION,
         started_at: app.started_at,
-    }
-    .write(&record_file)?;
+    };
+    record.write(&record_file)?;
     tracing::info!(
         url,
         control = keys.control.fingerprint(),
@@ -96,6 +96,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     let served = tokio::select! {
         served = serving => served.unwrap_or_else(|e| Err(Diagnostic::internal(e))),
         () = async { app.stop.cancelled().await; sleep(FAREWELL).await } => Ok(()),
+        () = record.keep(&record_file) => Ok(()),
         // A queen without it could only refuse; whoever watches over the process starts another.
         () = app.dispatcher.gone() => Err(Diagnostic::internal("the dispatcher broke")),
     };

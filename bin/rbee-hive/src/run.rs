@@ -81,14 +81,14 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         .local_addr()
         .map_err(|e| Diagnostic::internal(format!("own address: {e}")))?;
     let url = format!("http://{}", reachable(addr));
-    DaemonRecord {
+    let record = DaemonRecord {
         process: ProcessIdentity::own(),
         url: url.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         api_version: hive_contract::API_VERSION,
         started_at: Timestamp::now(),
-    }
-    .write(&record_file)?;
+    };
+    record.write(&record_file)?;
     tracing::info!(url, token = token.fingerprint(), "the hive serves");
 
     tokio::spawn({
@@ -102,6 +102,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     let served = tokio::select! {
         served = daemon_shell::serve(listener, router(hive, token), stop.clone()) => served,
         () = async { stop.cancelled().await; tokio::time::sleep(FAREWELL).await } => Ok(()),
+        () = record.keep(&record_file) => Ok(()),
     };
     DaemonRecord::remove_own(&record_file);
     served

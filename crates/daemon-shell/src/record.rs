@@ -1,10 +1,14 @@
-use std::{fs, io::ErrorKind, path::Path};
+use std::{fs, io::ErrorKind, path::Path, time::Duration};
 
 use diagnostics::{Code, Diagnostic};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::time::interval;
 
 use crate::{ProcessIdentity, write_atomically};
+
+/// How often a daemon looks whether its record is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Where a running daemon is: written when it serves, removed when it ends well.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +50,19 @@ impl DaemonRecord {
         Ok(Self::read(path)?.filter(|record| record.process.is_alive()))
     }
 
+    /// Looks after the record for as long as the daemon serves: one that was damaged or
+    /// removed is written again. Never returns.
+    pub async fn keep(&self, path: &Path) {
+        let mut tick = interval(LOOK_EVERY);
+        loop {
+            tick.tick().await;
+            let kept = Self::read(path).is_ok_and(|read| read.as_ref() == Some(self));
+            if !kept && let Err(error) = self.write(path) {
+                tracing::debug!(%error, "the daemon's record cannot be written");
+            }
+        }
+    }
+
     /// Removes the record, if it is this process's own.
     pub fn remove_own(path: &Path) {
         if let Ok(Some(record)) = Self::read(path)
@@ -53,5 +70,34 @@ impl DaemonRecord {
         {
             let _ = fs::remove_file(path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_damaged_record_is_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queen.json");
+        let record = DaemonRecord {
+            process: ProcessIdentity::own(),
+            url: "http://127.0.0.1:1".into(),
+            version: "1".into(),
+            api_version: 1,
+            started_at: Timestamp::UNIX_EPOCH,
+        };
+        for damage in [Some("garbage"), None] {
+            match damage {
+                Some(text) => fs::write(&path, text).unwrap(),
+                None => fs::remove_file(&path).unwrap(),
+            }
+            let kept = tokio::time::timeout(LOOK_EVERY * 2, record.keep(&path));
+            assert!(kept.await.is_err(), "it goes on");
+            assert_eq!(DaemonRecord::read(&path), Ok(Some(record.clone())));
+        }
+        DaemonRecord::remove_own(&path);
+        assert!(!path.exists());
     }
 }
