@@ -12,6 +12,8 @@ use hive_lifecycle::{HiveState, RunningHive};
 use queen_contract::{ShutdownRequest, ShutdownResponse};
 use scheduler::Event;
 use tokio::time::timeout;
+use worker_contract::WorkerClient;
+use worker_registry::Filter;
 
 use crate::app::{App, LocalNode};
 
@@ -63,6 +65,11 @@ async fn cascade(
     let Some(node) = &app.hive else {
         return Ok(());
     };
+    let heard = app.dispatcher.snapshot(Filter::default()).await?.workers;
+    if heard.is_empty() && node.state.borrow().cannot_start().is_some() {
+        node.supervisor.stop();
+        return Ok(());
+    }
     let listed = timeout(HIVE_WITHIN, answering(node)).await;
     // From here on a hive that ends is meant to.
     node.supervisor.stop();
@@ -79,9 +86,25 @@ async fn cascade(
         drain_seconds,
     })
     .await?;
-    for worker in workers {
+    for worker in &workers {
         if worker.state == WorkerState::Running {
             stopped.push(format!("worker {} ({})", worker.worker_id, worker.model));
+        }
+    }
+    for worker in heard {
+        let info = worker.info;
+        if workers.iter().any(|known| known.worker_id == info.id) {
+            continue;
+        }
+        // Its record is lost, so the hive does not know it; it listens to the queen itself.
+        let base = format!("http://127.0.0.1:{}", info.port);
+        let token = Some(app.node_token.expose().to_owned());
+        match WorkerClient::with_http(&base, token, app.http.clone())
+            .shutdown()
+            .await
+        {
+            Ok(()) => stopped.push(format!("worker {} ({})", info.id, info.model_id)),
+            Err(error) => tracing::warn!(worker = %info.id, %error, "it was not stopped"),
         }
     }
     stopped.push(format!("hive {}", app.home_node));

@@ -222,8 +222,9 @@ impl Spawner {
     /// The hive, waited for when it is being started.
     async fn hive(&self) -> Result<RunningHive, Diagnostic> {
         let mut state = self.hive.clone().ok_or_else(no_hive)?;
-        let up = state.wait_for(|state| matches!(state, HiveState::Up(_)));
-        let _ = timeout(HIVE_WITHIN, up).await;
+        let settled = state
+            .wait_for(|state| matches!(state, HiveState::Up(_)) || state.cannot_start().is_some());
+        let _ = timeout(HIVE_WITHIN, settled).await;
         match &*state.borrow() {
             HiveState::Up(hive) => Ok(hive.clone()),
             HiveState::Down(error) => Err(error.clone()),

@@ -106,16 +106,7 @@ impl LocalHive {
         log_start: u64,
     ) -> Result<RunningHive, Diagnostic> {
         let deadline = Instant::now() + HEALTHY_WITHIN;
-        let failed = |what: String| {
-            let lines = log::last_lines(&self.log_path(), log_start, 5);
-            let told = if lines.is_empty() {
-                String::new()
-            } else {
-                format!("; its last words: {}", lines.join(" | "))
-            };
-            Diagnostic::new(Code::HiveStartFailed, format!("the hive {what}{told}"))
-                .hint(format!("see {}", self.log_path().display()))
-        };
+        let failed = |what: String| self.start_failed(&what, log_start);
         loop {
             if let Some(hive) = self.find().await? {
                 return Ok(hive);
@@ -134,6 +125,32 @@ impl LocalHive {
                 )));
             }
         }
+    }
+
+    /// Why a hive did not start: in its own last words, if it said them.
+    fn start_failed(&self, what: &str, log_start: u64) -> Diagnostic {
+        if let Some(fatal) = log::fatal(&self.log_path(), log_start) {
+            let hint = match fatal.code {
+                Code::PortInUse => {
+                    "stop what listens there, or choose another port: `rbee-keeper --hive-port PORT queen start`"
+                        .to_owned()
+                }
+                _ => fatal.hint.unwrap_or_else(|| format!("see {}", self.log_path().display())),
+            };
+            return Diagnostic::new(
+                Code::HiveStartFailed,
+                format!("the hive cannot start: {}", fatal.message),
+            )
+            .hint(hint);
+        }
+        let lines = log::last_lines(&self.log_path(), log_start, 5);
+        let told = if lines.is_empty() {
+            String::new()
+        } else {
+            format!("; its last words: {}", lines.join(" | "))
+        };
+        Diagnostic::new(Code::HiveStartFailed, format!("the hive {what}{told}"))
+            .hint(format!("see {}", self.log_path().display()))
     }
 
     async fn connect(&self, record: DaemonRecord) -> Result<RunningHive, Diagnostic> {

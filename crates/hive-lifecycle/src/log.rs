@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use diagnostics::escape;
+use diagnostics::{Diagnostic, FatalLine, escape};
 
 /// A log beyond this size is set aside when the hive starts.
 const LARGEST: u64 = 8 << 20;
@@ -26,8 +26,13 @@ pub(crate) fn open(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, length))
 }
 
-/// The last `lines` lines that were written after `from`, harmless to show.
-pub(crate) fn last_lines(path: &Path, from: u64, lines: usize) -> Vec<String> {
+/// Why the program gave up, if that is the last line that was written after `from`.
+pub(crate) fn fatal(path: &Path, from: u64) -> Option<Diagnostic> {
+    let line: FatalLine = serde_json::from_str(tail(path, from).lines().last()?).ok()?;
+    Some(line.fatal)
+}
+
+fn tail(path: &Path, from: u64) -> String {
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
         let end = file.metadata()?.len();
@@ -36,8 +41,12 @@ pub(crate) fn last_lines(path: &Path, from: u64, lines: usize) -> Vec<String> {
         file.take(TAIL).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    let bytes = read().unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
+    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+}
+
+/// The last `lines` lines that were written after `from`, harmless to show.
+pub(crate) fn last_lines(path: &Path, from: u64, lines: usize) -> Vec<String> {
+    let text = tail(path, from);
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..]
         .iter()

@@ -25,6 +25,23 @@ pub enum HiveState {
     Down(Diagnostic),
 }
 
+impl HiveState {
+    /// Why no hive can be had at all, as far as is known: waiting a little does not help.
+    pub fn cannot_start(&self) -> Option<&Diagnostic> {
+        match self {
+            Self::Down(error)
+                if matches!(
+                    error.code,
+                    Code::HiveStartFailed | Code::HiveNotInstalled | Code::VersionIncompatible
+                ) =>
+            {
+                Some(error)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Keeps the local hive running: one that dies is started again, with pauses of 1 s doubling
 /// to 60 s. Ends, and leaves the hive as it is, when dropped.
 #[derive(Debug)]
