@@ -249,3 +249,14 @@ Feature: The life of the queen
     Then the exit code is 1
     And the error is `{dir}/no-such-queen`
     And the error hints `--queen-binary`
+
+  @real
+  Scenario: What a killed queen left behind can be stopped
+    Given a running queen
+    And a worker that serves `mock:length=5`
+    When the queen is killed
+    And I run `rbee-keeper queen stop`
+    Then the exit code is 0
+    And stdout contains `stopped worker mock-0 (mock:length=5)`
+    And stdout contains `stopped hive local`
+    And nothing is left running

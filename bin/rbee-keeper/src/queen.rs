@@ -12,12 +12,21 @@ pub async fn run(command: Queen, target: &Target, screen: &mut Screen) -> Result
             keep_workers,
             drain,
         } => {
-            let stopped = target.own()?.stop(!keep_workers, drain).await?;
+            let lifecycle = target.own()?;
+            let stopped = lifecycle.stop(!keep_workers, drain).await?;
+            let left_behind = match &stopped {
+                None if !keep_workers => lifecycle.stop_left_behind(drain).await?,
+                _ => Vec::new(),
+            };
             if let Some(stopped) = &stopped {
                 cascaded(stopped, !keep_workers)?;
             }
+            let answer = json!({ "queen": stopped, "left_behind": left_behind });
             screen
-                .document(&json!({ "queen": stopped }), || told(stopped.as_ref()))
+                .document(&answer, || {
+                    let lines = left_behind.iter().map(|what| line(what));
+                    lines.collect::<String>() + &told(stopped.as_ref())
+                })
                 .await
         }
         Queen::Status => {
@@ -111,6 +120,10 @@ pub fn steps(stopped: &Stopped) -> impl Iterator<Item = String> {
         .stopped
         .iter()
         .map(|what| format!("stopped {}", diagnostics::escape(what)))
+}
+
+fn line(what: &str) -> String {
+    format!("stopped {}\n", diagnostics::escape(what))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! number of keepers at once share one queen.
 
 mod launch;
+mod left_behind;
 mod log;
 mod start;
 mod stop;
