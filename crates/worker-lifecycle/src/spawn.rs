@@ -163,7 +163,7 @@ impl Workers {
                     0 => String::new(),
                     n => format!(" and {n} more"),
                 };
-                warn(
+                narrate(
                     report,
                     "port",
                     format!("port {first}{others} in use, {} is next", lease.port),

@@ -1,7 +1,7 @@
 //! What every feature file's test target is made of: the [`World`], the runner, and the
 //! shared step vocabulary. A crate that owns a feature has a test target named `bdd`:
 //!
-//! ```ignore
+//! ```text
 //! #[tokio::main]
 //! async fn main() -> std::process::ExitCode {
 //!     bdd::run(&["030-queen-worker-registry"]).await
