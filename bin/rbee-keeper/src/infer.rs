@@ -156,15 +156,17 @@ async fn end(lifecycle: &QueenLifecycle, screen: &mut Screen) -> Result<(), Fail
 /// The request that the command line describes.
 fn request(args: &Infer, prompt: String, now: Timestamp) -> Result<InferCall, Diagnostic> {
     let request_id: RequestId = format!("keeper-{}", Uuid::now_v7().simple()).parse()?;
-    let message = |role, content| Message { role, content };
     let input = if args.raw {
         InferInput::Prompt(prompt)
     } else {
-        let system = args.system.clone().map(|text| message(Role::System, text));
+        let system = args
+            .system
+            .clone()
+            .map(|text| Message::new(Role::System, text));
         InferInput::Messages(
             system
                 .into_iter()
-                .chain([message(Role::User, prompt)])
+                .chain([Message::new(Role::User, prompt)])
                 .collect(),
         )
     };
@@ -179,8 +181,6 @@ fn request(args: &Infer, prompt: String, now: Timestamp) -> Result<InferCall, Di
         backend: args.backend,
         node: args.node.clone(),
         request: InferRequest {
-            request_id,
-            input,
             max_tokens: args.max_tokens,
             sampling: Sampling {
                 temperature: args.temperature.unwrap_or(default.temperature),
@@ -190,10 +190,8 @@ fn request(args: &Infer, prompt: String, now: Timestamp) -> Result<InferCall, Di
                 ..default
             },
             stop: args.stop.clone(),
-            logprobs: None,
-            continue_from: Vec::new(),
             deadline,
-            stream: true,
+            ..InferRequest::new(request_id, input)
         },
     })
 }

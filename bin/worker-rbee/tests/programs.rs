@@ -118,15 +118,8 @@ impl Process {
 
 fn request(id: &str) -> InferRequest {
     InferRequest {
-        request_id: id.parse().unwrap(),
-        input: InferInput::Prompt("hello".into()),
-        max_tokens: None,
-        sampling: Sampling::default(),
-        stop: Vec::new(),
-        logprobs: None,
-        continue_from: Vec::new(),
-        deadline: None,
         stream: false,
+        ..InferRequest::new(id.parse().unwrap(), InferInput::Prompt("hello".into()))
     }
 }
 

@@ -35,6 +35,7 @@ pub fn admit(
     codec: &Codec,
     limits: Limits,
 ) -> Result<Admitted, Diagnostic> {
+    refuse_unsupported(request)?;
     check_sampling(&request.sampling, limits.vocab_size)?;
     check_stops(&request.stop)?;
     check_ids(&request.continue_from, limits.vocab_size, "continue_from")?;
@@ -49,6 +50,25 @@ pub fn admit(
     let prompt = encode(&request.input, codec, limits.vocab_size)?;
     let max_tokens = fit(&prompt, request.max_tokens, limits.context_length)?;
     Ok(Admitted { prompt, max_tokens })
+}
+
+/// What the contract has and this engine cannot do is refused, never ignored.
+fn refuse_unsupported(request: &InferRequest) -> Result<(), Diagnostic> {
+    let refuse = |param: &str| {
+        Diagnostic::new(
+            Code::UnsupportedParameter,
+            format!("`{param}` is not supported by this worker"),
+        )
+        .param(param)
+        .hint(format!("leave `{param}` out"))
+    };
+    if request.constraint.is_some() {
+        return Err(refuse("constraint"));
+    }
+    if !request.tools.is_empty() {
+        return Err(refuse("tools"));
+    }
+    Ok(())
 }
 
 /// How many times over the context a text is refused without being encoded.
@@ -203,15 +223,8 @@ mod tests {
 
     fn request(change: impl FnOnce(&mut InferRequest)) -> InferRequest {
         let mut request = InferRequest {
-            request_id: "r".parse().unwrap(),
-            input: InferInput::Prompt("hello".into()),
             max_tokens: Some(4),
-            sampling: Sampling::default(),
-            stop: Vec::new(),
-            logprobs: None,
-            continue_from: Vec::new(),
-            deadline: None,
-            stream: true,
+            ..InferRequest::new("r".parse().unwrap(), InferInput::Prompt("hello".into()))
         };
         change(&mut request);
         request
@@ -311,10 +324,7 @@ mod tests {
     fn a_conversation_goes_through_the_template() {
         let chat = |r: &mut InferRequest| {
             r.max_tokens = None;
-            r.input = InferInput::Messages(vec![Message {
-                role: Role::User,
-                content: String::new(),
-            }]);
+            r.input = InferInput::Messages(vec![Message::new(Role::User, "")]);
         };
         // Longer than the context by the template's own text.
         assert_eq!(

@@ -60,7 +60,13 @@ impl Generation {
         let logprob = self.logprobs.map(|top| self.logprob(logits, id, top));
         let (t, finish) = self.accept(id);
         Some(Generated {
-            event: TokenEvent { i, t, id, logprob },
+            event: TokenEvent {
+                i,
+                t,
+                id,
+                calls: Vec::new(),
+                logprob,
+            },
             finish,
         })
     }
@@ -125,15 +131,9 @@ mod tests {
 
     fn request(stop: &[&str], sampling: Sampling) -> InferRequest {
         InferRequest {
-            request_id: "r".parse().unwrap(),
-            input: InferInput::Prompt("p".into()),
-            max_tokens: None,
             sampling,
             stop: stop.iter().map(|s| (*s).to_owned()).collect(),
-            logprobs: None,
-            continue_from: Vec::new(),
-            deadline: None,
-            stream: true,
+            ..InferRequest::new("r".parse().unwrap(), InferInput::Prompt("p".into()))
         }
     }
 

@@ -18,7 +18,7 @@ use inference_execution::{
 use jiff::Timestamp;
 use proptest::prelude::*;
 use text_codec::Codec;
-use worker_contract::{FinishReason, InferInput, InferRequest, Sampling, StreamEvent};
+use worker_contract::{FinishReason, InferInput, InferRequest, StreamEvent};
 
 /// Far longer than anything here takes: reached only by a hang.
 const HANG: Duration = Duration::from_secs(30);
@@ -32,17 +32,7 @@ fn runtime(settings: &str, change: impl FnOnce(&mut RuntimeConfig)) -> Runtime {
 }
 
 fn request(id: &str, prompt: &str) -> InferRequest {
-    InferRequest {
-        request_id: id.parse().unwrap(),
-        input: InferInput::Prompt(prompt.into()),
-        max_tokens: None,
-        sampling: Sampling::default(),
-        stop: Vec::new(),
-        logprobs: None,
-        continue_from: Vec::new(),
-        deadline: None,
-        stream: true,
-    }
+    InferRequest::new(id.parse().unwrap(), InferInput::Prompt(prompt.into()))
 }
 
 /// Everything of a stream, checked for its shape: started first, indices without gaps,

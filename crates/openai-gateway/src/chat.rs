@@ -129,10 +129,7 @@ fn convert(nth: usize, message: &ChatMessage) -> Result<Message, Diagnostic> {
             .hint("a role is `system`, `developer`, `user` or `assistant`"));
         }
     };
-    Ok(Message {
-        role,
-        content: content(nth, message.content.as_ref())?,
-    })
+    Ok(Message::new(role, content(nth, message.content.as_ref())?))
 }
 
 fn content(nth: usize, content: Option<&Value>) -> Result<String, Diagnostic> {

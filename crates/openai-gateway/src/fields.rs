@@ -95,6 +95,7 @@ impl CommonFields {
                 .unwrap_or(0.0),
             logit_bias: self.logit_bias()?,
             seed: self.seed.map(i64::cast_unsigned),
+            choice: 0,
         })
     }
 

@@ -73,15 +73,12 @@ impl Call {
     /// The request for a worker.
     pub fn into_request(self, request_id: RequestId, deadline: Option<Timestamp>) -> InferRequest {
         InferRequest {
-            request_id,
-            input: self.input,
             max_tokens: self.max_tokens,
             sampling: self.sampling,
             stop: self.stop,
             logprobs: self.logprobs,
-            continue_from: Vec::new(),
             deadline,
-            stream: true,
+            ..InferRequest::new(request_id, self.input)
         }
     }
 }
@@ -146,6 +143,7 @@ fn finish_reason(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::Stop => "stop",
         FinishReason::Length => "length",
+        FinishReason::ToolCalls => "tool_calls",
     }
 }
 

@@ -45,10 +45,7 @@ fn a_full_chat_request_becomes_an_infer_request() {
     assert!(call.stream && call.include_usage);
     assert_eq!(call.logprobs, Some(3));
     let request = call.into_request("r".parse().unwrap(), None);
-    let message = |role, content: &str| Message {
-        role,
-        content: content.into(),
-    };
+    let message = |role, content: &str| Message::new(role, content);
     assert_eq!(
         request.input,
         InferInput::Messages(vec![
@@ -71,6 +68,7 @@ fn a_full_chat_request_becomes_an_infer_request() {
             presence_penalty: -2.0,
             logit_bias: vec![(5, -100.0)],
             seed: Some(u64::MAX),
+            choice: 0,
         }
     );
 }

@@ -21,6 +21,7 @@ pub fn token(t: &str) -> TokenEvent {
         i: 0,
         t: t.into(),
         id: 1,
+        calls: Vec::new(),
         logprob: None,
     }
 }

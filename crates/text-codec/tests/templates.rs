@@ -26,10 +26,7 @@ fn render(template: &str, messages: &[(Role, &str)]) -> Result<String, Diagnosti
     let codec = Codec::from_tokenizer_json(tokenizer.as_bytes(), settings).unwrap();
     let messages: Vec<Message> = messages
         .iter()
-        .map(|(role, content)| Message {
-            role: *role,
-            content: (*content).to_owned(),
-        })
+        .map(|(role, content)| Message::new(*role, *content))
         .collect();
     codec.render_chat(&messages)
 }

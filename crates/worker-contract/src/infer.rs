@@ -27,6 +27,81 @@ pub struct Message {
     pub role: Role,
     /// What is said.
     pub content: String,
+    /// Of an assistant: the tools it called.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    /// Of a tool: the call that this is the result of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+    /// Of a tool: its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl Message {
+    /// A message without tools.
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self {
+            role,
+            content: content.into(),
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+            name: None,
+        }
+    }
+}
+
+/// A function that the model may ask to have called.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ToolDefinition {
+    /// Its name.
+    pub name: String,
+    /// What it does, for the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// JSON schema of its arguments; absent, it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<serde_json::Value>,
+}
+
+/// A function that the model asks to have called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ToolCall {
+    /// Names the call, so that its result can.
+    pub id: String,
+    /// The function.
+    pub name: String,
+    /// Its arguments, as the text of a JSON object.
+    pub arguments: String,
+}
+
+/// Whether tools are called.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolChoice {
+    /// The model decides.
+    #[default]
+    Auto,
+    /// None is, and the model is not told of them.
+    None,
+    /// At least one is.
+    Required,
+    /// This one is.
+    Named(String),
+}
+
+/// What the answer must match, whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Constraint {
+    /// Any JSON object.
+    JsonObject,
+    /// A document of this JSON schema.
+    JsonSchema(serde_json::Value),
+    /// This regular expression.
+    Regex(String),
+    /// This grammar, in Lark's notation.
+    Grammar(String),
 }
 
 /// What the model is given.
@@ -66,6 +141,10 @@ pub struct Sampling {
     /// Same seed, same text. Drawn and reported when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// Which of several answers to one prompt this is: each draws numbers of its own from
+    /// one seed.
+    #[serde(skip_serializing_if = "is_first")]
+    pub choice: u32,
 }
 
 impl Default for Sampling {
@@ -80,6 +159,7 @@ impl Default for Sampling {
             presence_penalty: 0.0,
             logit_bias: Vec::new(),
             seed: None,
+            choice: 0,
         }
     }
 }
@@ -97,6 +177,15 @@ pub struct InferRequest {
     /// How tokens are chosen.
     #[serde(default)]
     pub sampling: Sampling,
+    /// What the answer must match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<Constraint>,
+    /// Functions that the model may ask to have called; only with messages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<ToolDefinition>,
+    /// Whether it does.
+    #[serde(default, skip_serializing_if = "is_auto")]
+    pub tool_choice: ToolChoice,
     /// Texts that end the answer and are not part of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
@@ -120,6 +209,35 @@ fn yes() -> bool {
     true
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_first(choice: &u32) -> bool {
+    *choice == 0
+}
+
+fn is_auto(choice: &ToolChoice) -> bool {
+    *choice == ToolChoice::Auto
+}
+
+impl InferRequest {
+    /// A request for events, with nothing asked beyond the input.
+    pub fn new(request_id: RequestId, input: InferInput) -> Self {
+        Self {
+            request_id,
+            input,
+            max_tokens: None,
+            sampling: Sampling::default(),
+            constraint: None,
+            tools: Vec::new(),
+            tool_choice: ToolChoice::Auto,
+            stop: Vec::new(),
+            logprobs: None,
+            continue_from: Vec::new(),
+            deadline: None,
+            stream: true,
+        }
+    }
+}
+
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -128,6 +246,8 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` or the end of the context.
     Length,
+    /// Tools are to be called.
+    ToolCalls,
 }
 
 /// Tokens counted.
@@ -167,9 +287,12 @@ pub struct InferResponse {
     pub text: String,
     /// The tokens, the end token included.
     pub tokens: Vec<u32>,
-    /// Their log probabilities, when asked for.
+    /// The tokens' log probabilities, when asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logprobs: Vec<TokenLogprob>,
+    /// Tools that are to be called.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
     /// Why it ended.
     pub reason: FinishReason,
     /// Tokens counted.

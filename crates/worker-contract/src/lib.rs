@@ -17,13 +17,15 @@ mod tokenize;
 #[cfg(feature = "client")]
 pub use client::WorkerClient;
 pub use infer::{
-    FinishReason, InferInput, InferRequest, InferResponse, Message, Role, Sampling, Timings, Usage,
+    Constraint, FinishReason, InferInput, InferRequest, InferResponse, Message, Role, Sampling,
+    Timings, ToolCall, ToolChoice, ToolDefinition, Usage,
 };
 pub use status::{
     Capability, Health, KvCacheUse, LoadProgress, Ready, WorkerHeartbeat, WorkerInfo, WorkerStatus,
 };
 pub use stream::{
-    EndEvent, MetricsEvent, StartedEvent, StreamEvent, TokenEvent, TokenLogprob, TopLogprob,
+    EndEvent, MetricsEvent, StartedEvent, StreamEvent, TokenEvent, TokenLogprob, ToolCallPiece,
+    TopLogprob,
 };
 pub use tokenize::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
 

@@ -33,6 +33,10 @@ pub enum Capability {
     Tokenize,
     /// `/v1/embed`.
     Embed,
+    /// Calls tools.
+    Tools,
+    /// Keeps answers to a schema, an expression or a grammar.
+    Constraints,
     /// A capability that this version does not know.
     #[serde(other)]
     Unrecognized,

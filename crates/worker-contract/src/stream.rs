@@ -3,7 +3,7 @@ use input_validation::{ModelRef, RequestId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{FinishReason, Timings, Usage};
+use crate::{FinishReason, Timings, ToolCall, Usage};
 
 /// First event: the request has a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -51,9 +51,44 @@ pub struct TokenEvent {
     pub t: String,
     /// Token id; the end token is sent too.
     pub id: u32,
+    /// Pieces of calls of tools that became final with this token.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<ToolCallPiece>,
     /// Its probability, when asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logprob: Option<TokenLogprob>,
+}
+
+/// A piece of a call of a tool. The first piece of a call has its id and name; the pieces'
+/// arguments, put together, are the text of a JSON object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ToolCallPiece {
+    /// Which call of this answer, from 0.
+    pub index: u32,
+    /// Names the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The function.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// More of its arguments.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub arguments: String,
+}
+
+impl ToolCallPiece {
+    /// Puts the piece to the calls that came before it.
+    pub fn add_to(self, calls: &mut Vec<ToolCall>) {
+        if let Some(call) = calls.get_mut(self.index as usize) {
+            call.arguments.push_str(&self.arguments);
+        } else {
+            calls.push(ToolCall {
+                id: self.id.unwrap_or_default(),
+                name: self.name.unwrap_or_default(),
+                arguments: self.arguments,
+            });
+        }
+    }
 }
 
 /// Sent once before `end`.
@@ -150,6 +185,7 @@ mod tests {
             i: 3,
             t: "line\nnext \"quoted\"".into(),
             id: 7,
+            calls: Vec::new(),
             logprob: None,
         });
         let mut out = Vec::new();

@@ -118,11 +118,15 @@ fn encoded(events: Observed) -> impl Stream<Item = Bytes> + Send {
 async fn collect(mut events: Observed) -> Result<InferResponse, Diagnostic> {
     let mut started = None;
     let (mut text, mut tokens, mut logprobs) = (String::new(), Vec::new(), Vec::new());
+    let mut tool_calls = Vec::new();
     while let Some(event) = events.recv().await {
         match event {
             StreamEvent::Started(event) => started = Some(event),
             StreamEvent::Token(token) => {
                 text.push_str(&token.t);
+                for piece in token.calls {
+                    piece.add_to(&mut tool_calls);
+                }
                 tokens.push(token.id);
                 logprobs.extend(token.logprob);
             }
@@ -137,6 +141,7 @@ async fn collect(mut events: Observed) -> Result<InferResponse, Diagnostic> {
                     text,
                     tokens,
                     logprobs,
+                    tool_calls,
                     reason: end.reason,
                     usage: end.usage,
                     timings: end.timings,

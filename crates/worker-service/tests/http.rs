@@ -17,21 +17,11 @@ use rest_client::CallError;
 use serde_json::{Value, json};
 use support::{HANG, config, runtime, serve, serving};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
-use worker_contract::{InferInput, InferRequest, Sampling, StreamEvent, WorkerStatus};
+use worker_contract::{InferInput, InferRequest, StreamEvent, WorkerStatus};
 use worker_service::Worker;
 
 fn request(id: &str) -> InferRequest {
-    InferRequest {
-        request_id: id.parse().unwrap(),
-        input: InferInput::Prompt("hello".into()),
-        max_tokens: None,
-        sampling: Sampling::default(),
-        stop: Vec::new(),
-        logprobs: None,
-        continue_from: Vec::new(),
-        deadline: None,
-        stream: true,
-    }
+    InferRequest::new(id.parse().unwrap(), InferInput::Prompt("hello".into()))
 }
 
 fn code(answer: &Value) -> &str {

@@ -25,8 +25,7 @@ use support::{HANG, config};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use worker_contract::{
-    InferInput, InferRequest, Sampling, StreamEvent, WorkerClient, WorkerHeartbeat, WorkerInfo,
-    WorkerStatus,
+    InferInput, InferRequest, StreamEvent, WorkerClient, WorkerHeartbeat, WorkerInfo, WorkerStatus,
 };
 use worker_service::{Loaded, ServiceConfig, run};
 
@@ -125,17 +124,7 @@ fn client(info: &WorkerInfo, secret: &str) -> WorkerClient {
 }
 
 fn request(id: &str) -> InferRequest {
-    InferRequest {
-        request_id: id.parse().unwrap(),
-        input: InferInput::Prompt("hello".into()),
-        max_tokens: None,
-        sampling: Sampling::default(),
-        stop: Vec::new(),
-        logprobs: None,
-        continue_from: Vec::new(),
-        deadline: None,
-        stream: true,
-    }
+    InferRequest::new(id.parse().unwrap(), InferInput::Prompt("hello".into()))
 }
 
 #[tokio::test]

@@ -267,6 +267,7 @@ impl Answering {
             i: id,
             t: text,
             id,
+            calls: Vec::new(),
             logprob: None,
         })))
     }

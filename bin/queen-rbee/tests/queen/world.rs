@@ -13,7 +13,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::sleep};
-use worker_contract::{InferInput, InferRequest, Sampling, StreamEvent};
+use worker_contract::{InferInput, InferRequest, StreamEvent};
 
 pub const LIMIT: Duration = Duration::from_secs(20);
 pub const MODEL: &str = "mock:a=1";
@@ -131,17 +131,10 @@ pub fn call(id: &str) -> InferCall {
         model: MODEL.parse().unwrap(),
         backend: None,
         node: None,
-        request: InferRequest {
-            request_id: id.parse::<RequestId>().unwrap(),
-            input: InferInput::Prompt("hi".into()),
-            max_tokens: None,
-            sampling: Sampling::default(),
-            stop: Vec::new(),
-            logprobs: None,
-            continue_from: Vec::new(),
-            deadline: None,
-            stream: true,
-        },
+        request: InferRequest::new(
+            id.parse::<RequestId>().unwrap(),
+            InferInput::Prompt("hi".into()),
+        ),
     }
 }
 

@@ -255,6 +255,7 @@ pub fn token(text: &str) -> InferEvent {
         i: 0,
         t: text.to_owned(),
         id: 1,
+        calls: Vec::new(),
         logprob: None,
     }))
 }

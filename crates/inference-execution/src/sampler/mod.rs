@@ -75,7 +75,13 @@ impl Sampler {
             return Some(likeliest);
         }
         let candidates = self.candidates(logits, likeliest);
-        Some(draw(&candidates, random::uniform(self.seed, 0, position)).unwrap_or(likeliest))
+        Some(
+            draw(
+                &candidates,
+                random::uniform(self.seed, self.settings.choice, position),
+            )
+            .unwrap_or(likeliest),
+        )
     }
 
     /// The logits after bias and penalties, when there are any.
