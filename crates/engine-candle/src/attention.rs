@@ -4,7 +4,9 @@ use candle_core::{
     CpuStorage, CustomOp3, D, Device, Layout, Result, Shape, Tensor, bail, quantized::GgmlType,
 };
 
-use crate::{kv::LayerKv, plan::Span, threads::Threads};
+use cpu_kernels::Threads;
+
+use crate::{kv::LayerKv, plan::Span};
 
 /// Sizes of attention.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use candle_core::Device;
+use cpu_kernels::Threads;
 use diagnostics::{Code, Diagnostic};
 use inference_execution::ModelDescription;
 use model_format::{
@@ -14,7 +15,6 @@ use crate::{
     kv::{BLOCK_TOKENS, PagedKv, block_bytes},
     mapping::Mapping,
     model::Llama,
-    threads::Threads,
     weights::{RawTensors, Weights, gguf_tensors, safetensors_tensors},
 };
 

@@ -4,13 +4,11 @@ use candle_core::{
     CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail,
     quantized::{GgmlDType, GgmlType, QMatMul, QStorage, QTensor, k_quants},
 };
+use cpu_kernels::Threads;
 use half::{bf16, f16};
 use model_format::TensorType;
 
-use crate::{
-    blocks::{AlignedBytes, Blocks},
-    threads::Threads,
-};
+use crate::blocks::{AlignedBytes, Blocks};
 
 /// Weight rows that one thread multiplies with all activations before it goes on: they
 /// stay in the first cache meanwhile.

@@ -1,4 +1,5 @@
 use candle_core::{D, Result, Tensor};
+use cpu_kernels::Threads;
 use diagnostics::{Code, Diagnostic, excerpt};
 use model_format::{ModelHeader, WindowedLayers};
 
@@ -10,7 +11,6 @@ use crate::{
     matrix::Matrix,
     plan::Plan,
     rope::{Angles, Rope, Rotation},
-    threads::Threads,
     weights::Weights,
 };
 

@@ -1,6 +1,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use candle_core::{Device, Tensor};
+use cpu_kernels::Threads;
 use diagnostics::{Code, Diagnostic, escape};
 use model_format::{ElementType, Gguf, ModelFormat, Safetensors, TensorType};
 
@@ -8,7 +9,6 @@ use crate::{
     architecture::{Part, RotaryRows, unsupported},
     linear::Linear,
     matrix::{Matrix, to_floats},
-    threads::Threads,
 };
 
 /// The factors by which GGUF files of Llama 3.1 slow rotary frequencies down.

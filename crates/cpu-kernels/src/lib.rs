@@ -1,0 +1,11 @@
+//! The arithmetic of a transformer on processors. Plain slices in, plain slices out.
+//!
+//! Every result is computed in one order that is the same alone and in a batch, for any
+//! number of threads and for every [`Isa`]: sums run over lanes that belong to one result
+//! each, products are fused where the order says so, and integer sums are exact.
+
+mod isa;
+mod threads;
+
+pub use isa::Isa;
+pub use threads::Threads;
