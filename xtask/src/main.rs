@@ -9,6 +9,7 @@ mod bench;
 mod cargo;
 mod haiku_test;
 mod lint;
+mod make_model;
 mod openapi;
 mod setup;
 mod tally;
@@ -50,6 +51,9 @@ enum Command {
     },
     /// Measures, as ratios within one run.
     Bench(bench::BenchArgs),
+    /// Writes a model with random weights, for tests and benches.
+    #[command(disable_help_flag = true)]
+    MakeModel(make_model::MakeModelArgs),
     /// Runs `test`, and checks that it leaves the checkout as it was.
     Ci,
 }
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Command::Tidy => done(tidy::run()),
         Command::Openapi { check } => done(openapi::run(check)),
         Command::Bench(args) => done(bench::run(&args)),
+        Command::MakeModel(args) => done(make_model::run(&args)),
         Command::Ci => test::run_ci().map(Some),
     };
     match result {

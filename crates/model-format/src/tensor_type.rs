@@ -91,6 +91,11 @@ impl TensorType {
         }
     }
 
+    /// GGUF's number for it.
+    pub const fn number(self) -> u32 {
+        self.facts().0
+    }
+
     /// Its usual name: `Q4_K`.
     pub const fn name(self) -> &'static str {
         self.facts().1
@@ -109,7 +114,7 @@ impl TensorType {
     /// The type with GGUF's number; otherwise an `UNSUPPORTED_QUANTIZATION` that names the
     /// type and the tensor.
     pub(crate) fn from_number(number: u32, tensor: &str) -> Result<Self, Diagnostic> {
-        if let Some(known) = Self::ALL.iter().find(|t| t.facts().0 == number) {
+        if let Some(known) = Self::ALL.iter().find(|t| t.number() == number) {
             return Ok(*known);
         }
         let name = OTHER_NAMES

@@ -1,0 +1,201 @@
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    Architecture, Recipe, Vocabulary,
+    encode::{encoded_bytes, write_weight},
+    tokenizer::{BEGIN, END, PADDING, SPECIAL, TEMPLATE},
+    weights::{Place, weights},
+};
+
+const ALIGNMENT: u64 = 32;
+/// Kinds of token in `tokenizer.ggml.token_type`.
+const NORMAL: i32 = 1;
+const CONTROL: i32 = 3;
+
+/// The metadata of a file, written value by value.
+#[derive(Default)]
+struct Metadata {
+    count: u64,
+    bytes: Vec<u8>,
+}
+
+fn string(text: &str) -> Vec<u8> {
+    [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
+}
+
+impl Metadata {
+    fn value(&mut self, key: &str, kind: u32, payload: &[u8]) {
+        self.count += 1;
+        self.bytes.extend(string(key));
+        self.bytes.extend(kind.to_le_bytes());
+        self.bytes.extend(payload);
+    }
+
+    fn number(&mut self, key: &str, number: usize) {
+        self.value(key, 4, &(number as u32).to_le_bytes());
+    }
+
+    fn float(&mut self, key: &str, float: f32) {
+        self.value(key, 6, &float.to_le_bytes());
+    }
+
+    fn bool(&mut self, key: &str, value: bool) {
+        self.value(key, 7, &[u8::from(value)]);
+    }
+
+    fn text(&mut self, key: &str, text: &str) {
+        self.value(key, 8, &string(text));
+    }
+
+    fn array(&mut self, key: &str, kind: u32, items: impl ExactSizeIterator<Item = Vec<u8>>) {
+        let mut payload = kind.to_le_bytes().to_vec();
+        payload.extend((items.len() as u64).to_le_bytes());
+        items.for_each(|item| payload.extend(item));
+        self.value(key, 9, &payload);
+    }
+}
+
+impl Recipe {
+    /// Writes the model as one GGUF file, under another name until it is complete.
+    pub fn write_gguf(&self, path: &Path) -> Result<()> {
+        self.sizes.check(self.architecture)?;
+        let partial = path.with_extension("partial");
+        self.write_gguf_to(&partial)
+            .with_context(|| format!("cannot write {}", partial.display()))?;
+        std::fs::rename(&partial, path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(())
+    }
+
+    fn write_gguf_to(&self, path: &Path) -> Result<()> {
+        let weights = weights(self.architecture, &self.sizes);
+        let mut infos = Vec::new();
+        let mut offset = 0_u64;
+        for weight in &weights {
+            let kind = self.quantization.of(weight, &self.sizes);
+            let shape = weight.gguf_shape();
+            infos.extend(string(&weight.gguf));
+            infos.extend((shape.len() as u32).to_le_bytes());
+            for size in shape.iter().rev() {
+                infos.extend((*size as u64).to_le_bytes());
+            }
+            infos.extend(kind.number().to_le_bytes());
+            infos.extend(offset.to_le_bytes());
+            offset += encoded_bytes(weight, Place::Gguf, kind).next_multiple_of(ALIGNMENT);
+        }
+        let metadata = self.gguf_metadata();
+
+        let mut out = BufWriter::new(File::create(path)?);
+        let mut head = b"GGUF".to_vec();
+        head.extend(3_u32.to_le_bytes());
+        head.extend((weights.len() as u64).to_le_bytes());
+        head.extend(metadata.count.to_le_bytes());
+        head.extend(metadata.bytes);
+        head.extend(infos);
+        head.resize(head.len().next_multiple_of(ALIGNMENT as usize), 0);
+        out.write_all(&head)?;
+        for weight in &weights {
+            let kind = self.quantization.of(weight, &self.sizes);
+            write_weight(weight, self.seed, Place::Gguf, kind, &mut out)?;
+            let bytes = encoded_bytes(weight, Place::Gguf, kind);
+            let padding = bytes.next_multiple_of(ALIGNMENT) - bytes;
+            out.write_all(&vec![0; padding as usize])?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+
+    fn gguf_metadata(&self) -> Metadata {
+        let (sizes, name) = (&self.sizes, self.architecture.gguf_name());
+        let mut metadata = Metadata::default();
+        metadata.text("general.architecture", name);
+        metadata.text("general.type", "model");
+        // No family in the name: llama.cpp expects certain tokens of a model that is named so.
+        metadata.text("general.name", "random weights");
+        if let Some(number) = self.quantization.file_type() {
+            metadata.number("general.file_type", number as usize);
+            metadata.number("general.quantization_version", 2);
+        }
+        for (key, number) in [
+            ("block_count", sizes.layers),
+            ("context_length", sizes.context),
+            ("embedding_length", sizes.hidden),
+            ("attention.head_count", sizes.heads),
+            ("attention.head_count_kv", sizes.kv_heads),
+            ("attention.key_length", sizes.head_dim),
+            ("attention.value_length", sizes.head_dim),
+            ("rope.dimension_count", sizes.head_dim),
+            ("vocab_size", sizes.vocabulary),
+        ] {
+            metadata.number(&format!("{name}.{key}"), number);
+        }
+        metadata.float(
+            &format!("{name}.attention.layer_norm_rms_epsilon"),
+            sizes.epsilon,
+        );
+        metadata.float(&format!("{name}.rope.freq_base"), sizes.rope_theta);
+        self.gguf_family(&mut metadata, name);
+        tokenizer_metadata(&mut metadata, &Vocabulary::new(sizes.vocabulary));
+        metadata
+    }
+
+    /// What only some families have.
+    fn gguf_family(&self, metadata: &mut Metadata, name: &str) {
+        let (sizes, experts) = (&self.sizes, self.sizes.experts);
+        if self.architecture != Architecture::Mixtral {
+            metadata.number(&format!("{name}.feed_forward_length"), sizes.inner);
+        }
+        if self.architecture.has_experts() {
+            metadata.number(&format!("{name}.expert_count"), experts.count);
+            metadata.number(&format!("{name}.expert_used_count"), experts.used);
+            // GGUF's Llama has one width for all feed-forward parts.
+            let key = match self.architecture {
+                Architecture::Mixtral => "feed_forward_length",
+                _ => "expert_feed_forward_length",
+            };
+            metadata.number(&format!("{name}.{key}"), experts.inner);
+        }
+        match self.architecture {
+            Architecture::Gemma3 => {
+                metadata.number(&format!("{name}.attention.sliding_window"), sizes.window);
+            }
+            Architecture::Phi3 => {
+                metadata.number(&format!("{name}.attention.sliding_window"), 0);
+                metadata.number(
+                    &format!("{name}.rope.scaling.original_context_length"),
+                    sizes.context,
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+fn tokenizer_metadata(metadata: &mut Metadata, vocabulary: &Vocabulary) {
+    let tokens = &vocabulary.tokens;
+    metadata.text("tokenizer.ggml.model", "gpt2");
+    metadata.text("tokenizer.ggml.pre", "gpt-2");
+    metadata.array("tokenizer.ggml.tokens", 8, tokens.iter().map(|t| string(t)));
+    let kinds = (0..tokens.len()).map(|id| {
+        let kind = if id < SPECIAL.len() { CONTROL } else { NORMAL };
+        kind.to_le_bytes().to_vec()
+    });
+    metadata.array("tokenizer.ggml.token_type", 5, kinds);
+    let merges = vocabulary.merges.iter();
+    metadata.array(
+        "tokenizer.ggml.merges",
+        8,
+        merges.map(|(left, right)| string(&format!("{left} {right}"))),
+    );
+    for (key, id) in [("bos", BEGIN), ("eos", END), ("padding", PADDING)] {
+        metadata.number(&format!("tokenizer.ggml.{key}_token_id"), id as usize);
+    }
+    metadata.bool("tokenizer.ggml.add_bos_token", false);
+    metadata.text("tokenizer.chat_template", TEMPLATE);
+}
