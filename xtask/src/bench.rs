@@ -6,32 +6,23 @@ use crate::{
     setup,
 };
 
-/// Options of `cargo xtask bench`.
+/// Options of `cargo xtask bench`: those of the bench, which `--help` shows.
 #[derive(Args)]
 pub struct BenchArgs {
-    /// What to measure: `gateway` (what the queen adds, against nginx) or `engine` (tokens
-    /// per second of the embedded model).
-    #[arg(value_parser = ["gateway", "engine"])]
-    pub what: String,
-    /// Requests for each row, or repetitions; the default takes about a minute.
-    #[arg(long)]
-    pub count: Option<u32>,
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
 }
 
 /// Builds optimised programs and measures them.
 pub fn run(args: &BenchArgs) -> Result<()> {
-    if args.what == "gateway" {
-        setup::need_program("nginx", "nginx-light")?;
-    }
-    let bin_dir = build_programs(true)?;
     let mut command = cargo();
     command
         .args(["run", "--quiet", "--release", "--package", "bench", "--"])
-        .arg(&args.what)
-        .arg("--bin-dir")
-        .arg(bin_dir);
-    if let Some(count) = args.count {
-        command.arg("--count").arg(count.to_string());
+        .args(&args.rest);
+    let asks_for_help = args.rest.iter().any(|a| a == "--help" || a == "-h");
+    if args.rest.first().is_some_and(|what| what == "gateway") && !asks_for_help {
+        setup::need_program("nginx", "nginx-light")?;
+        command.arg("--bin-dir").arg(build_programs(true)?);
     }
     succeed(&mut command)
 }

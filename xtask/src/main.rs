@@ -50,6 +50,7 @@ enum Command {
         check: bool,
     },
     /// Measures, as ratios within one run.
+    #[command(disable_help_flag = true)]
     Bench(bench::BenchArgs),
     /// Writes a model with random weights, for tests and benches.
     #[command(disable_help_flag = true)]

@@ -1,6 +1,7 @@
 //! Measures, as ratios within one run: `cargo xtask bench gateway|engine`.
 #![allow(
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "a command line program of the project's own"
 )]
 
@@ -13,7 +14,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+/// Measures, as ratios within one run.
 #[derive(Parser)]
+#[command(bin_name = "cargo xtask bench")]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -23,22 +26,20 @@ struct Args {
 enum Command {
     /// What the queen adds to a call of the worker, against nginx.
     Gateway {
-        /// Folder of the programs.
+        /// Folder of the programs; the xtask fills it in.
         #[arg(long)]
         bin_dir: PathBuf,
         /// Requests for each target and number of clients.
         #[arg(long, default_value_t = 2000)]
         count: u32,
     },
-    /// Tokens per second of the embedded model.
-    Engine {
-        /// Folder of the programs; not used.
-        #[arg(long)]
-        bin_dir: PathBuf,
-        /// Repetitions of each row; the median counts.
-        #[arg(long, default_value_t = 5)]
-        count: u32,
-    },
+    /// Tokens per second, memory and load time of the engine, against llama.cpp when there
+    /// is one.
+    #[command(after_long_help = engine::LLAMA_CPP_HELP)]
+    Engine(engine::EngineArgs),
+    /// Measures one model in this process, for `engine`.
+    #[command(hide = true)]
+    EngineOnce(engine::OnceArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -46,6 +47,7 @@ fn main() -> anyhow::Result<()> {
         Command::Gateway { bin_dir, count } => {
             tokio::runtime::Runtime::new()?.block_on(gateway::run(&bin_dir, count))
         }
-        Command::Engine { count, .. } => engine::run(count),
+        Command::Engine(args) => engine::run(&args),
+        Command::EngineOnce(args) => engine::run_once(&args),
     }
 }

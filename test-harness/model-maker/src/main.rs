@@ -12,7 +12,7 @@ use model_maker::{Architecture, Quantization, Recipe, Shape};
 
 /// Writes a model with random weights and a valid tokenizer.
 #[derive(Parser)]
-#[command(name = "cargo xtask make-model")]
+#[command(bin_name = "cargo xtask make-model")]
 struct Args {
     /// The family.
     #[arg(long, default_value = "llama")]

@@ -1,0 +1,188 @@
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::{
+    figures::{DECODED_TOKENS, Figure, Measured, PROMPT_TOKENS, Test},
+    process::{cpu_seconds, memory},
+};
+
+/// The measuring programs of a built llama.cpp.
+pub struct LlamaCpp {
+    bench: PathBuf,
+    batched_bench: PathBuf,
+}
+
+/// A line that a program wrote, and how the process stood when it was read.
+struct Line {
+    text: String,
+    wall: f64,
+    cpu: f64,
+    memory: (u64, u64),
+}
+
+impl Line {
+    /// The line's document; programs write other lines as well.
+    fn json(&self) -> Option<Value> {
+        serde_json::from_str(&self.text)
+            .ok()
+            .filter(Value::is_object)
+    }
+}
+
+impl LlamaCpp {
+    /// The programs in that folder.
+    pub fn new(folder: &Path) -> Result<Self> {
+        let program = |name: &str| -> Result<PathBuf> {
+            let path = folder.join(name);
+            ensure!(path.is_file(), "there is no {}", path.display());
+            Ok(path)
+        };
+        Ok(Self {
+            bench: program("llama-bench")?,
+            batched_bench: program("llama-batched-bench")?,
+        })
+    }
+
+    /// Measures every test once.
+    pub fn measure(&self, model: &Path, threads: usize, tests: &[Test]) -> Result<Measured> {
+        let mut measured = Measured::default();
+        self.measure_alone(model, threads, tests, &mut measured)?;
+        let batches: Vec<u32> = tests
+            .iter()
+            .filter_map(|test| match test {
+                Test::Decode(sequences) if *sequences > 1 => Some(*sequences),
+                _ => None,
+            })
+            .collect();
+        if !batches.is_empty() {
+            self.measure_batches(model, threads, &batches, &mut measured)?;
+        }
+        Ok(measured)
+    }
+
+    fn measure_alone(
+        &self,
+        model: &Path,
+        threads: usize,
+        tests: &[Test],
+        measured: &mut Measured,
+    ) -> Result<()> {
+        let count = |test: Test, tokens: u32| if tests.contains(&test) { tokens } else { 0 };
+        let prompt = count(Test::Prefill, PROMPT_TOKENS);
+        // One test at least, for load time and memory.
+        let decoded = match count(Test::Decode(1), DECODED_TOKENS) {
+            0 if prompt == 0 => 1,
+            tokens => tokens,
+        };
+        let mut command = Command::new(&self.bench);
+        command
+            .arg("-m")
+            .arg(model)
+            .args(["-p", &prompt.to_string(), "-n", &decoded.to_string()])
+            .args(["-t", &threads.to_string(), "-r", "1"])
+            .args(["-o", "jsonl", "--progress"]);
+        let lines = lines(command)?;
+        let loaded = lines.iter().find(|line| line.text.contains("warmup"));
+        measured.load = loaded.context("llama-bench did not warm up")?.wall;
+        for pair in lines.windows(2) {
+            let [begin, end] = pair else { continue };
+            let Some(result) = end.json() else { continue };
+            let wall = result["samples_ns"][0].as_f64().context("no samples_ns")? / 1e9;
+            let cpu = end.cpu - begin.cpu;
+            let test = match result["n_prompt"].as_u64() {
+                Some(0) => Test::Decode(1),
+                _ => Test::Prefill,
+            };
+            if tests.contains(&test) {
+                measured.figures.insert(test, Figure { wall, cpu });
+            }
+            (measured.resident, measured.peak) = end.memory;
+        }
+        Ok(())
+    }
+
+    fn measure_batches(
+        &self,
+        model: &Path,
+        threads: usize,
+        batches: &[u32],
+        measured: &mut Measured,
+    ) -> Result<()> {
+        // The first line tells where the second test begins, so one sequence comes first.
+        let list: Vec<String> = std::iter::once(&1)
+            .chain(batches)
+            .map(u32::to_string)
+            .collect();
+        let most = batches.iter().max().copied().unwrap_or(1);
+        let context = (most * (DECODED_TOKENS + 1)).next_multiple_of(256 * most);
+        let mut command = Command::new(&self.batched_bench);
+        command
+            .arg("-m")
+            .arg(model)
+            .args(["-npp", "1", "-ntg", &DECODED_TOKENS.to_string()])
+            .args(["-npl", &list.join(","), "-c", &context.to_string()])
+            .args(["-t", &threads.to_string()])
+            .args(["--output-format", "jsonl"]);
+        let lines = lines(command)?;
+        let results: Vec<(&Line, Value)> = lines
+            .iter()
+            .filter_map(|line| Some((line, line.json()?)))
+            .collect();
+        for pair in results.windows(2) {
+            let [(begin, _), (end, result)] = pair else {
+                continue;
+            };
+            let number = |key: &str| result[key].as_f64().with_context(|| format!("no {key}"));
+            let (wall, whole) = (number("t_tg")?, number("t")?);
+            // A prompt of one token comes before: a hundredth of the whole.
+            let cpu = (end.cpu - begin.cpu) * wall / whole;
+            let test = Test::Decode(number("pl")? as u32);
+            measured.figures.insert(test, Figure { wall, cpu });
+        }
+        ensure!(
+            results.len() > batches.len(),
+            "llama-batched-bench printed {} results",
+            results.len()
+        );
+        Ok(())
+    }
+}
+
+/// Runs a program to its end; every line that it writes, on either stream.
+fn lines(mut command: Command) -> Result<Vec<Line>> {
+    let (reader, writer) = std::io::pipe()?;
+    let begun = Instant::now();
+    let mut process = command
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .spawn()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    // The command holds the writing end, which would keep the pipe open.
+    let shown = format!("{command:?}");
+    drop(command);
+    let mut lines = Vec::new();
+    for text in BufReader::new(reader).lines() {
+        let text = text?;
+        // The process may be gone when its last line is read.
+        let cpu = cpu_seconds(process.id()).unwrap_or(0.0);
+        let memory = memory(process.id()).unwrap_or_default();
+        lines.push(Line {
+            text,
+            wall: begun.elapsed().as_secs_f64(),
+            cpu,
+            memory,
+        });
+    }
+    let status = process.wait()?;
+    let last = lines.last().map_or("", |line| &line.text);
+    ensure!(status.success(), "{shown} ended with {status}: {last}");
+    Ok(lines)
+}
