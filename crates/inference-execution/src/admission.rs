@@ -1,8 +1,9 @@
 //! Which requests are taken: everything that can be checked before a slot is used.
 
 use diagnostics::{Code, Diagnostic, excerpt};
+use input_validation::ModelRef;
 use text_codec::Codec;
-use worker_contract::{InferInput, InferRequest, Sampling};
+use worker_contract::{InferInput, InferRequest, Sampling, ToolChoice, ToolDefinition};
 
 /// Most stop texts of a request.
 pub const MAX_STOPS: usize = 16;
@@ -29,13 +30,15 @@ pub struct Admitted {
     pub max_tokens: u32,
 }
 
-/// Checks a request and encodes its input.
+/// Checks a request to `model` and encodes its input.
 pub fn admit(
     request: &InferRequest,
+    model: &ModelRef,
     codec: &Codec,
     limits: Limits,
 ) -> Result<Admitted, Diagnostic> {
     refuse_unsupported(request)?;
+    check_tools(request, model, codec)?;
     check_sampling(&request.sampling, limits.vocab_size)?;
     check_stops(&request.stop)?;
     check_ids(&request.continue_from, limits.vocab_size, "continue_from")?;
@@ -47,7 +50,11 @@ pub fn admit(
         return Err(invalid("logprobs", message));
     }
     refuse_far_too_long(&request.input, codec, limits.context_length)?;
-    let prompt = encode(&request.input, codec, limits.vocab_size)?;
+    let shown = match request.tool_choice {
+        ToolChoice::None => &[],
+        _ => request.tools.as_slice(),
+    };
+    let prompt = encode(&request.input, shown, codec, limits.vocab_size)?;
     let max_tokens = fit(&prompt, request.max_tokens, limits.context_length)?;
     Ok(Admitted { prompt, max_tokens })
 }
@@ -65,8 +72,33 @@ fn refuse_unsupported(request: &InferRequest) -> Result<(), Diagnostic> {
     if request.constraint.is_some() {
         return Err(refuse("constraint"));
     }
-    if !request.tools.is_empty() {
-        return Err(refuse("tools"));
+    if matches!(
+        request.tool_choice,
+        ToolChoice::Required | ToolChoice::Named(_)
+    ) {
+        return Err(refuse("tool_choice"));
+    }
+    Ok(())
+}
+
+/// Tools are only shown to a model whose calls can be read.
+fn check_tools(request: &InferRequest, model: &ModelRef, codec: &Codec) -> Result<(), Diagnostic> {
+    if request.tools.is_empty() || request.tool_choice == ToolChoice::None {
+        return Ok(());
+    }
+    if !matches!(request.input, InferInput::Messages(_)) {
+        return Err(invalid(
+            "tools",
+            "tools go with messages, not with a prompt",
+        ));
+    }
+    if codec.tool_style().is_none() {
+        return Err(Diagnostic::new(
+            Code::UnsupportedParameter,
+            format!("the model {model} does not call tools in a way that is known here"),
+        )
+        .param("tools")
+        .hint("leave `tools` out, or use a model that was trained with tools: Llama 3.1 and later, Qwen 2.5 and 3, Hermes, Mistral"));
     }
     Ok(())
 }
@@ -101,12 +133,17 @@ fn refuse_far_too_long(
     .detail("context_length", context_length))
 }
 
-/// The tokens of an input; an input without tokens is refused.
-pub fn encode(input: &InferInput, codec: &Codec, vocab_size: u32) -> Result<Vec<u32>, Diagnostic> {
+/// The tokens of an input with the tools that are shown; an input without tokens is refused.
+pub fn encode(
+    input: &InferInput,
+    tools: &[ToolDefinition],
+    codec: &Codec,
+    vocab_size: u32,
+) -> Result<Vec<u32>, Diagnostic> {
     let tokens = match input {
         InferInput::Prompt(text) => codec.encode(text)?,
         InferInput::Messages(messages) if messages.is_empty() => Vec::new(),
-        InferInput::Messages(messages) => codec.encode_chat(messages)?,
+        InferInput::Messages(messages) => codec.encode_chat(messages, tools)?,
         InferInput::Tokens(tokens) => {
             check_ids(tokens, vocab_size, "input")?;
             tokens.clone()
@@ -235,7 +272,8 @@ mod tests {
             context_length: 16,
             vocab_size: 257,
         };
-        admit(&request(change), &Codec::byte_level(), limits)
+        let model = "mock:a".parse().unwrap();
+        admit(&request(change), &model, &Codec::byte_level(), limits)
     }
 
     #[test]

@@ -3,9 +3,16 @@
 use std::sync::Arc;
 
 use text_codec::{Codec, Utf8Stream};
-use worker_contract::{FinishReason, InferRequest, TokenEvent, TokenLogprob, TopLogprob};
+use worker_contract::{
+    FinishReason, InferRequest, TokenEvent, TokenLogprob, ToolCallPiece, ToolChoice, TopLogprob,
+};
 
-use crate::{Sampler, StopMatcher, admission::Admitted, sampler::logprob};
+use crate::{
+    Sampler, StopMatcher,
+    admission::Admitted,
+    sampler::logprob,
+    tool_calls::{CallIds, Part, ToolCallParser},
+};
 
 /// The state of an answer between two tokens.
 pub struct Generation {
@@ -13,10 +20,29 @@ pub struct Generation {
     sampler: Sampler,
     utf8: Utf8Stream,
     stops: StopMatcher,
+    tools: Option<Tools>,
     max_tokens: u32,
     logprobs: Option<u8>,
     /// Tokens of the answer so far.
     count: u32,
+}
+
+/// What becomes of calls of tools; absent, the answer cannot call any.
+struct Tools {
+    parser: ToolCallParser,
+    ids: CallIds,
+    /// Calls so far.
+    calls: u32,
+    /// The answer goes on after its first call.
+    parallel: bool,
+}
+
+/// What became final with a token.
+#[derive(Debug, Default)]
+struct Final {
+    text: String,
+    calls: Vec<ToolCallPiece>,
+    finish: Option<FinishReason>,
 }
 
 /// A token and whether it was the last.
@@ -32,6 +58,7 @@ impl Generation {
     /// The beginning of the answer to `request`.
     pub fn new(request: &InferRequest, admitted: &Admitted, seed: u64, codec: Arc<Codec>) -> Self {
         Self {
+            tools: Tools::of(request, admitted, seed, &codec),
             codec,
             sampler: Sampler::new(request.sampling.clone(), seed, &admitted.prompt),
             utf8: Utf8Stream::default(),
@@ -50,7 +77,7 @@ impl Generation {
     /// Takes tokens that were generated elsewhere as if they had been chosen here, without
     /// events. A reason means that the answer was complete already.
     pub fn replay(&mut self, tokens: &[u32]) -> Option<FinishReason> {
-        tokens.iter().find_map(|token| self.accept(*token).1)
+        tokens.iter().find_map(|token| self.accept(*token).finish)
     }
 
     /// Chooses the next token; `None` when the logits allow none.
@@ -58,49 +85,99 @@ impl Generation {
         let i = self.count;
         let id = self.sampler.choose(logits, i)?;
         let logprob = self.logprobs.map(|top| self.logprob(logits, id, top));
-        let (t, finish) = self.accept(id);
+        let done = self.accept(id);
         Some(Generated {
             event: TokenEvent {
                 i,
-                t,
+                t: done.text,
                 id,
-                calls: Vec::new(),
+                calls: done.calls,
                 logprob,
             },
-            finish,
+            finish: done.finish,
         })
     }
 
-    /// Counts a token in; its final text, and the reason if it ends the answer.
-    fn accept(&mut self, id: u32) -> (String, Option<FinishReason>) {
+    /// Counts a token in; what is final with it, and the reason if it ends the answer.
+    fn accept(&mut self, id: u32) -> Final {
         self.count += 1;
         self.sampler.note(id);
+        let mut done = Final::default();
         let is_end = self.codec.end_tokens().contains(&id);
         let piece = if is_end {
             String::new()
         } else {
-            self.utf8.push(self.codec.token_bytes(id))
+            // Markers of calls, which are special tokens in some vocabularies, count as text
+            // where they are looked for.
+            let marker = self.tools.as_ref().and_then(|_| self.codec.marker(id));
+            let bytes = marker.map_or_else(|| self.codec.token_bytes(id), str::as_bytes);
+            self.utf8.push(bytes)
         };
-        let pushed = self.stops.push(&piece);
-        let mut text = pushed.text;
-        if pushed.stopped {
-            return (text, Some(FinishReason::Stop));
+        done.finish = self.say(&piece, &mut done);
+        if done.finish.is_none() && (is_end || self.count >= self.max_tokens) {
+            // Nothing follows, so what was held back is final now.
+            let rest = self.utf8.flush();
+            let stopped = self.say(&rest, &mut done).or_else(|| self.close(&mut done));
+            let cut = (!is_end).then_some(FinishReason::Length);
+            done.finish = stopped.or(cut).or_else(|| Some(self.stopped()));
         }
-        let finish = if is_end {
-            FinishReason::Stop
-        } else if self.count >= self.max_tokens {
-            FinishReason::Length
-        } else {
-            return (text, None);
-        };
-        // Nothing follows, so what was held back is final now.
-        let rest = self.stops.push(&self.utf8.flush());
-        text.push_str(&rest.text);
-        if rest.stopped {
-            return (text, Some(FinishReason::Stop));
+        done
+    }
+
+    /// Takes text; a reason when the answer ends with it.
+    fn say(&mut self, text: &str, done: &mut Final) -> Option<FinishReason> {
+        match &mut self.tools {
+            None => self.say_text(text, done),
+            Some(tools) => {
+                let parts = tools.parser.push(text);
+                self.say_parts(parts, done)
+            }
         }
-        text.push_str(&self.stops.flush());
-        (text, Some(finish))
+    }
+
+    /// What was held back comes out; a reason when it holds a stop text.
+    fn close(&mut self, done: &mut Final) -> Option<FinishReason> {
+        if let Some(tools) = &mut self.tools {
+            let parts = tools.parser.finish();
+            let reason = self.say_parts(parts, done);
+            if reason.is_some() {
+                return reason;
+            }
+        }
+        done.text.push_str(&self.stops.flush());
+        None
+    }
+
+    fn say_text(&mut self, text: &str, done: &mut Final) -> Option<FinishReason> {
+        let pushed = self.stops.push(text);
+        done.text.push_str(&pushed.text);
+        pushed.stopped.then(|| self.stopped())
+    }
+
+    fn say_parts(&mut self, parts: Vec<Part>, done: &mut Final) -> Option<FinishReason> {
+        for part in parts {
+            if let Part::Text(text) = &part {
+                let reason = self.say_text(text, done);
+                if reason.is_some() {
+                    return reason;
+                }
+            } else if let Some(tools) = &mut self.tools {
+                // No stop text reaches over a call.
+                done.text.push_str(&self.stops.flush());
+                if tools.take(part, &mut done.calls) {
+                    return Some(FinishReason::ToolCalls);
+                }
+            }
+        }
+        None
+    }
+
+    /// Why an answer ended that was not cut off.
+    fn stopped(&self) -> FinishReason {
+        match &self.tools {
+            Some(tools) if tools.calls > 0 => FinishReason::ToolCalls,
+            _ => FinishReason::Stop,
+        }
     }
 
     fn logprob(&self, logits: &[f32], id: u32, top: u8) -> TokenLogprob {
@@ -120,10 +197,55 @@ impl Generation {
     }
 }
 
+impl Tools {
+    fn of(request: &InferRequest, admitted: &Admitted, seed: u64, codec: &Codec) -> Option<Self> {
+        if request.tools.is_empty() || request.tool_choice == ToolChoice::None {
+            return None;
+        }
+        let functions = request.tools.iter().map(|tool| tool.name.clone()).collect();
+        Some(Self {
+            parser: ToolCallParser::new(codec.tool_style()?, functions),
+            ids: CallIds::new(&admitted.prompt, seed, request.sampling.choice),
+            calls: 0,
+            parallel: request.parallel_tool_calls,
+        })
+    }
+
+    /// Puts a part of a call to the pieces; `true` when the answer ends with it.
+    fn take(&mut self, part: Part, pieces: &mut Vec<ToolCallPiece>) -> bool {
+        match part {
+            Part::Begin(name) => {
+                pieces.push(ToolCallPiece {
+                    index: self.calls,
+                    id: Some(self.ids.id(self.calls)),
+                    name: Some(name),
+                    arguments: String::new(),
+                });
+                self.calls += 1;
+            }
+            Part::Arguments(arguments) => {
+                let index = self.calls.saturating_sub(1);
+                match pieces.last_mut() {
+                    Some(last) if last.index == index => last.arguments.push_str(&arguments),
+                    _ => pieces.push(ToolCallPiece {
+                        index,
+                        id: None,
+                        name: None,
+                        arguments,
+                    }),
+                }
+            }
+            Part::End => return !self.parallel,
+            Part::Text(_) => {}
+        }
+        false
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use worker_contract::{InferInput, Sampling};
+    use worker_contract::{InferInput, Sampling, ToolCall, ToolDefinition};
 
     use super::*;
 
@@ -239,6 +361,119 @@ mod tests {
             .map(|t| (t.id, t.token.as_str()))
             .collect();
         assert_eq!(top, [(97, "a"), (256, "<|end|>")]);
+    }
+
+    /// A request that may call `f` and `g`.
+    fn with_tools(stop: &[&str]) -> InferRequest {
+        let mut request = request(stop, Sampling::default());
+        request.tools = ["f", "g"]
+            .map(|name| ToolDefinition {
+                name: name.into(),
+                description: None,
+                parameters: None,
+            })
+            .to_vec();
+        request
+    }
+
+    /// Text, calls and end of an answer that says `text`.
+    fn answer(request: &InferRequest, text: &str) -> (String, Vec<ToolCall>, FinishReason) {
+        let mut g = generation(request, 1000, 1);
+        let (mut said, mut calls) = (String::new(), Vec::new());
+        for token in bytes(text).into_iter().chain([END]) {
+            let generated = g.next(&only(token)).unwrap();
+            said.push_str(&generated.event.t);
+            for piece in generated.event.calls {
+                piece.add_to(&mut calls);
+            }
+            if let Some(reason) = generated.finish {
+                return (said, calls, reason);
+            }
+        }
+        panic!("no end");
+    }
+
+    const TWO_CALLS: &str = "So: <tool_call>{\"name\": \"f\", \"arguments\": {\"x\": \"é STOP\"}}</tool_call>\n<tool_call>{\"name\": \"g\"}</tool_call>";
+
+    #[test]
+    fn calls_are_pieces_of_tokens_and_the_reason_of_the_end() {
+        let (text, calls, reason) = answer(&with_tools(&["STOP"]), TWO_CALLS);
+        assert_eq!((text.as_str(), reason), ("So: ", FinishReason::ToolCalls));
+        let seen: Vec<_> = calls
+            .iter()
+            .map(|c| (c.name.as_str(), c.arguments.as_str()))
+            .collect();
+        assert_eq!(seen, [("f", "{\"x\": \"é STOP\"}"), ("g", "{}")]);
+        assert!(calls[0].id.len() == 9 && calls[0].id != calls[1].id);
+
+        let mut one = with_tools(&[]);
+        one.parallel_tool_calls = false;
+        let (_, first, reason) = answer(&one, TWO_CALLS);
+        assert_eq!((&first[..], reason), (&calls[..1], FinishReason::ToolCalls));
+
+        for without in [
+            request(&[], Sampling::default()),
+            InferRequest {
+                tool_choice: ToolChoice::None,
+                ..with_tools(&[])
+            },
+        ] {
+            let (text, calls, reason) = answer(&without, TWO_CALLS);
+            assert_eq!((text.as_str(), reason), (TWO_CALLS, FinishReason::Stop));
+            assert!(calls.is_empty());
+        }
+    }
+
+    #[test]
+    fn stop_texts_stop_outside_of_calls_only() {
+        let stops = with_tools(&["x<", "STOP", "\n\n"]);
+        let (text, calls, reason) = answer(&stops, &format!("{TWO_CALLS} a STOP b"));
+        assert_eq!(
+            (text.as_str(), reason),
+            ("So:  a ", FinishReason::ToolCalls)
+        );
+        assert_eq!(calls.len(), 2);
+        let (text, calls, reason) = answer(&stops, "wait STOP <tool_call>{\"name\": \"f\"}");
+        assert_eq!((text.as_str(), reason), ("wait ", FinishReason::Stop));
+        assert!(calls.is_empty());
+        // Nothing of a call is the rest of a stop text that began before it.
+        let (text, _, _) = answer(&stops, "x<tool_call>{\"name\": \"f\"}</tool_call>");
+        assert_eq!(text, "x");
+        // What looked like a call and is none may stop.
+        let (text, _, reason) = answer(&stops, "<tool_call>x<");
+        assert_eq!((text.as_str(), reason), ("<tool_call>", FinishReason::Stop));
+    }
+
+    #[test]
+    fn a_call_that_is_cut_off_keeps_what_it_has() {
+        let mut g = generation(&with_tools(&[]), 45, 1);
+        let (texts, reason) = say(&mut g, &bytes(&TWO_CALLS[4..]));
+        assert_eq!(
+            (texts.concat().as_str(), reason),
+            ("", Some(FinishReason::Length))
+        );
+        // Cut off before it was certain, it is text.
+        let mut g = generation(&with_tools(&[]), 20, 1);
+        let (texts, reason) = say(&mut g, &bytes(&TWO_CALLS[4..]));
+        assert_eq!(
+            (texts.concat().as_str(), reason),
+            (&TWO_CALLS[4..24], Some(FinishReason::Length))
+        );
+    }
+
+    #[test]
+    fn an_answer_with_calls_goes_on_elsewhere_with_the_same_pieces() {
+        let request = with_tools(&["STOP"]);
+        let tokens: Vec<u32> = bytes(TWO_CALLS).into_iter().chain([END]).collect();
+        let run = |g: &mut Generation, tokens: &[u32]| -> Vec<Generated> {
+            tokens.iter().map(|t| g.next(&only(*t)).unwrap()).collect()
+        };
+        let whole = run(&mut generation(&request, 1000, 1), &tokens);
+        for cut in 0..tokens.len() {
+            let mut continued = generation(&request, 1000, 1);
+            assert_eq!(continued.replay(&tokens[..cut]), None);
+            assert_eq!(run(&mut continued, &tokens[cut..]), whole[cut..]);
+        }
     }
 
     proptest! {

@@ -15,6 +15,7 @@ mod runtime;
 mod sampler;
 mod scheduler;
 mod stop;
+mod tool_calls;
 
 pub use blocks::BlockPool;
 pub use engine::{

@@ -2,11 +2,12 @@ use diagnostics::{Code, Diagnostic, excerpt};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-use worker_contract::{InferInput, Message, Role};
+use worker_contract::{InferInput, Message, Role, ToolCall};
 
 use crate::{
     Call, Edge,
     fields::{CommonFields, invalid, limit, read},
+    tools::{self, ChatTool, ChatToolCall},
     unsupported::{refuse, unsupported},
 };
 
@@ -32,19 +33,27 @@ pub struct ChatFields {
     pub logprobs: Option<bool>,
     /// And of this many alternatives, 0 to 20; only with `logprobs`.
     pub top_logprobs: Option<i64>,
+    /// Functions that the model may ask to have called, up to 128.
+    pub tools: Option<Vec<ChatTool>>,
+    /// `none`, `auto`, `required` or `{"type": "function", "function": {"name": …}}`.
+    pub tool_choice: Option<Value>,
+    /// Whether one answer may call several times; absent, it may.
+    pub parallel_tool_calls: Option<bool>,
 }
 
 /// One message of the conversation.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct ChatMessage {
-    /// `system`, `developer`, `user` or `assistant`.
+    /// `system`, `developer`, `user`, `assistant` or `tool`.
     pub role: String,
-    /// A text, or parts of type `text`.
+    /// A text, or parts of type `text`; of an assistant that called tools, also null.
     pub content: Option<Value>,
-    /// Not supported.
-    pub name: Option<Value>,
-    /// Not supported.
-    pub tool_calls: Option<Value>,
+    /// Of a tool, its name; not supported otherwise.
+    pub name: Option<String>,
+    /// Of an assistant, the tools it called.
+    pub tool_calls: Option<Vec<ChatToolCall>>,
+    /// Of a tool, the call that this is the result of.
+    pub tool_call_id: Option<String>,
     /// Not supported.
     pub function_call: Option<Value>,
     /// Not supported.
@@ -58,12 +67,12 @@ pub(crate) fn parse(body: &Value) -> Result<Call, Diagnostic> {
     if chat.messages.is_empty() {
         return Err(invalid("messages", "must not be empty"));
     }
-    let messages = chat
-        .messages
-        .iter()
-        .enumerate()
-        .map(|(nth, message)| convert(nth, message))
-        .collect::<Result<_, _>>()?;
+    let mut messages: Vec<Message> = Vec::with_capacity(chat.messages.len());
+    for (nth, message) in chat.messages.iter().enumerate() {
+        let message = convert(nth, message, &messages)?;
+        messages.push(message);
+    }
+    let tools = tools::definitions(chat.tools.as_deref().unwrap_or_default())?;
     let max_tokens = limit("max_tokens", common.max_tokens)?;
     let max_completion_tokens = limit("max_completion_tokens", chat.max_completion_tokens)?;
     if let (Some(old), Some(new)) = (max_tokens, max_completion_tokens)
@@ -83,6 +92,10 @@ pub(crate) fn parse(body: &Value) -> Result<Call, Diagnostic> {
         sampling: common.sampling()?,
         stop: common.stop()?,
         logprobs: logprobs(&chat)?,
+        tool_choice: tools::choice(chat.tool_choice.as_ref(), &tools)?,
+        tools,
+        parallel_tool_calls: chat.parallel_tool_calls.unwrap_or(true),
+        choices: common.choices()?,
         model: common.model,
     })
 }
@@ -100,36 +113,61 @@ fn logprobs(chat: &ChatFields) -> Result<Option<u8>, Diagnostic> {
     }
 }
 
-fn convert(nth: usize, message: &ChatMessage) -> Result<Message, Diagnostic> {
-    for (name, value) in [
-        ("name", &message.name),
-        ("tool_calls", &message.tool_calls),
+/// A message; those `before` it tell which tool a result is of.
+fn convert(nth: usize, message: &ChatMessage, before: &[Message]) -> Result<Message, Diagnostic> {
+    let param = |field: &str| format!("messages[{nth}].{field}");
+    for (field, value) in [
         ("function_call", &message.function_call),
         ("audio", &message.audio),
     ] {
-        let asks = match value {
-            None | Some(Value::Null) => false,
-            Some(Value::Array(items)) => !items.is_empty(),
-            Some(_) => true,
-        };
-        if asks {
-            return Err(unsupported(&format!("messages[{nth}].{name}")));
+        if value.as_ref().is_some_and(|value| !value.is_null()) {
+            return Err(unsupported(&param(field)));
         }
     }
     let role = match message.role.as_str() {
         "system" | "developer" => Role::System,
         "user" => Role::User,
         "assistant" => Role::Assistant,
-        "tool" | "function" => return Err(unsupported(&format!("messages[{nth}].role"))),
+        "tool" => Role::Tool,
+        "function" => return Err(unsupported(&param("role"))),
         other => {
             return Err(invalid(
-                &format!("messages[{nth}].role"),
+                &param("role"),
                 &format!("is \"{}\", which is no role", excerpt(other, 40)),
             )
-            .hint("a role is `system`, `developer`, `user` or `assistant`"));
+            .hint("a role is `system`, `developer`, `user`, `assistant` or `tool`"));
         }
     };
-    Ok(Message::new(role, content(nth, message.content.as_ref())?))
+    let calls = message.tool_calls.as_deref().unwrap_or_default();
+    if role != Role::Assistant && !calls.is_empty() {
+        return Err(invalid(&param("tool_calls"), "is only for the assistant"));
+    }
+    let content = match &message.content {
+        None | Some(Value::Null) if !calls.is_empty() => String::new(),
+        given => content(nth, given.as_ref())?,
+    };
+    let mut converted = Message::new(role, content);
+    converted.tool_calls = tools::calls(&param("tool_calls"), calls)?;
+    match (role, &message.tool_call_id, &message.name) {
+        (Role::Tool, Some(id), name) => {
+            converted.tool_call_id = Some(id.clone());
+            converted.name = name
+                .clone()
+                .or_else(|| called(before, id).map(|call| call.name.clone()));
+        }
+        (Role::Tool, None, _) => {
+            return Err(invalid(&param("tool_call_id"), "is missing"));
+        }
+        (_, _, Some(_)) => return Err(unsupported(&param("name"))),
+        _ => {}
+    }
+    Ok(converted)
+}
+
+/// The call that a result names.
+fn called<'a>(before: &'a [Message], id: &str) -> Option<&'a ToolCall> {
+    let calls = before.iter().rev().flat_map(|message| &message.tool_calls);
+    calls.into_iter().find(|call| call.id == id)
 }
 
 fn content(nth: usize, content: Option<&Value>) -> Result<String, Diagnostic> {

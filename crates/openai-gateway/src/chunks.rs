@@ -1,21 +1,23 @@
 use diagnostics::{Diagnostic, ErrorBody};
 use serde::Serialize;
-use worker_contract::{EndEvent, TokenEvent};
+use worker_contract::{EndEvent, TokenEvent, ToolCallPiece};
 
-use crate::{CompletionUsage, Edge, Envelope, finish_reason, logprobs::Pending};
+use crate::{CompletionUsage, Edge, Envelope, UsageSum, finish_reason, logprobs::Pending};
 
-/// Writes the chunks of one streamed answer as server-sent events.
+/// Writes the chunks of one streamed answer, of all its choices, as server-sent events.
 ///
 /// What is the same in every chunk is encoded once; a token costs the encoding of its text.
-/// Order: [`start`](Self::start), [`token`](Self::token) …, then [`end`](Self::end) or
-/// [`error`](Self::error).
+/// Order: [`start`](Self::start), [`token`](Self::token) …, then [`end`](Self::end), for
+/// each choice; or [`error`](Self::error).
 #[derive(Debug, Clone)]
 pub struct ChunkWriter {
     edge: Edge,
     /// Up to the list of choices.
     head: Vec<u8>,
     include_usage: bool,
-    logprobs: Option<Pending>,
+    /// Of each choice.
+    logprobs: Option<Vec<Pending>>,
+    usage: UsageSum,
 }
 
 #[derive(Serialize)]
@@ -27,9 +29,47 @@ struct Head<'a> {
     system_fingerprint: &'a str,
 }
 
+#[derive(Serialize)]
+struct CallDelta<'a> {
+    index: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#type: Option<&'a str>,
+    function: FunctionDelta<'a>,
+}
+
+#[derive(Serialize)]
+struct FunctionDelta<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    arguments: &'a str,
+}
+
+impl<'a> CallDelta<'a> {
+    fn of(piece: &'a ToolCallPiece) -> Self {
+        Self {
+            index: piece.index,
+            id: piece.id.as_deref(),
+            r#type: piece.id.is_some().then_some("function"),
+            function: FunctionDelta {
+                name: piece.name.as_deref(),
+                arguments: &piece.arguments,
+            },
+        }
+    }
+}
+
 impl ChunkWriter {
-    /// A writer of the answer to one request; `logprobs` when probabilities were asked for.
-    pub fn new(edge: Edge, envelope: &Envelope, include_usage: bool, logprobs: bool) -> Self {
+    /// A writer of the `choices` answers to one request; `logprobs` when probabilities were
+    /// asked for.
+    pub fn new(
+        edge: Edge,
+        envelope: &Envelope,
+        include_usage: bool,
+        logprobs: bool,
+        choices: u32,
+    ) -> Self {
         let head = Head {
             id: &envelope.id(edge),
             object: match edge {
@@ -48,52 +88,64 @@ impl ChunkWriter {
             edge,
             head: bytes,
             include_usage,
-            logprobs: logprobs.then(Pending::default),
+            logprobs: logprobs.then(|| (0..choices).map(|_| Pending::default()).collect()),
+            usage: UsageSum::of(choices),
         }
     }
 
-    /// The first chunk, which has the role; completions have none.
-    pub fn start(&self, out: &mut Vec<u8>) {
+    /// The first chunk of a choice, which has the role; completions have none.
+    pub fn start(&self, choice: u32, out: &mut Vec<u8>) {
         if self.edge == Edge::Chat {
-            out.extend_from_slice(&self.head);
+            self.begin(choice, out);
             out.extend_from_slice(
-                br#"{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}]"#,
+                br#""delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}]"#,
             );
             self.close(out, b"null");
         }
     }
 
-    /// A token's text. Writes nothing when no text became final with it.
-    pub fn token(&mut self, event: &TokenEvent, out: &mut Vec<u8>) {
-        if let Some(pending) = &mut self.logprobs {
+    /// A token's text and calls. Writes nothing when nothing became final with it.
+    pub fn token(&mut self, choice: u32, event: &TokenEvent, out: &mut Vec<u8>) {
+        if let Some(pending) = self.pending(choice) {
             pending.push(event);
         }
         if !event.t.is_empty() {
-            self.text(&event.t, out);
+            self.text(choice, &event.t, out);
+        }
+        if self.edge == Edge::Chat && !event.calls.is_empty() {
+            self.begin(choice, out);
+            out.extend_from_slice(br#""delta":{"tool_calls":"#);
+            let calls: Vec<_> = event.calls.iter().map(CallDelta::of).collect();
+            write_json(out, &calls);
+            out.extend_from_slice(br#"},"logprobs":null,"finish_reason":null}]"#);
+            self.close(out, b"null");
         }
     }
 
-    /// The chunk with the reason of the end, the one with the tokens counted when asked for,
-    /// and OpenAI's end mark.
-    pub fn end(&mut self, event: &EndEvent, out: &mut Vec<u8>) {
-        if let Some(pending) = &mut self.logprobs {
+    /// The chunk with the reason of a choice's end. The last choice brings the chunk with the
+    /// tokens counted, when asked for, and OpenAI's end mark.
+    pub fn end(&mut self, choice: u32, event: &EndEvent, out: &mut Vec<u8>) {
+        if let Some(pending) = self.pending(choice) {
             pending.finish(event.reason);
             if !pending.is_empty() {
-                self.text("", out);
+                self.text(choice, "", out);
             }
         }
-        out.extend_from_slice(&self.head);
+        self.begin(choice, out);
         out.extend_from_slice(match self.edge {
-            Edge::Chat => br#"{"index":0,"delta":{},"logprobs":null,"finish_reason":""#,
-            Edge::Completion => br#"{"index":0,"text":"","logprobs":null,"finish_reason":""#,
+            Edge::Chat => br#""delta":{},"logprobs":null,"finish_reason":""#.as_slice(),
+            Edge::Completion => br#""text":"","logprobs":null,"finish_reason":""#.as_slice(),
         });
         out.extend_from_slice(finish_reason(event.reason).as_bytes());
         out.extend_from_slice(b"\"}]");
         self.close(out, b"null");
+        if !self.usage.add(choice, event.usage) {
+            return;
+        }
         if self.include_usage {
             out.extend_from_slice(&self.head);
             out.extend_from_slice(b"],\"usage\":");
-            write_json(out, &CompletionUsage::from(event.usage));
+            write_json(out, &CompletionUsage::from(self.usage.total()));
             out.extend_from_slice(b"}\n\n");
         }
         out.extend_from_slice(b"data: [DONE]\n\n");
@@ -106,24 +158,37 @@ impl ChunkWriter {
         out.extend_from_slice(b"\n\n");
     }
 
-    fn text(&mut self, text: &str, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.head);
+    fn pending(&mut self, choice: u32) -> Option<&mut Pending> {
+        self.logprobs.as_mut()?.get_mut(choice as usize)
+    }
+
+    fn text(&mut self, choice: u32, text: &str, out: &mut Vec<u8>) {
+        self.begin(choice, out);
         out.extend_from_slice(match self.edge {
-            Edge::Chat => br#"{"index":0,"delta":{"content":"#.as_slice(),
-            Edge::Completion => br#"{"index":0,"text":"#.as_slice(),
+            Edge::Chat => br#""delta":{"content":"#.as_slice(),
+            Edge::Completion => br#""text":"#.as_slice(),
         });
         write_json(out, text);
         if self.edge == Edge::Chat {
             out.push(b'}');
         }
         out.extend_from_slice(b",\"logprobs\":");
-        match (&mut self.logprobs, self.edge) {
+        let edge = self.edge;
+        match (self.pending(choice), edge) {
             (Some(pending), Edge::Chat) => write_json(out, &pending.take_chat()),
             (Some(pending), Edge::Completion) => write_json(out, &pending.take_completion()),
             (None, _) => out.extend_from_slice(b"null"),
         }
         out.extend_from_slice(b",\"finish_reason\":null}]");
         self.close(out, b"null");
+    }
+
+    /// The beginning of a chunk of one choice.
+    fn begin(&self, choice: u32, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(b"{\"index\":");
+        write_json(out, &choice);
+        out.push(b',');
     }
 
     fn close(&self, out: &mut Vec<u8>, usage: &[u8]) {

@@ -3,10 +3,10 @@ use serde_json::{Value, json};
 use worker_contract::FinishReason;
 
 use super::*;
-use crate::testing::{end, envelope, events, scored, token};
+use crate::testing::{call, end, envelope, events, more, scored, token};
 
 fn writer(edge: Edge, include_usage: bool, logprobs: bool) -> ChunkWriter {
-    ChunkWriter::new(edge, &envelope(), include_usage, logprobs)
+    ChunkWriter::new(edge, &envelope(), include_usage, logprobs, 1)
 }
 
 fn chunk(choice: &Value) -> Value {
@@ -20,10 +20,10 @@ fn chunk(choice: &Value) -> Value {
 fn a_chat_stream_is_what_openai_sends() {
     let mut writer = writer(Edge::Chat, false, false);
     let mut out = Vec::new();
-    writer.start(&mut out);
-    writer.token(&token("a \"b\"\n"), &mut out);
-    writer.token(&token(""), &mut out);
-    writer.end(&end(FinishReason::Stop), &mut out);
+    writer.start(0, &mut out);
+    writer.token(0, &token("a \"b\"\n"), &mut out);
+    writer.token(0, &token(""), &mut out);
+    writer.end(0, &end(FinishReason::Stop), &mut out);
     assert_eq!(
         events(&out),
         [
@@ -43,9 +43,9 @@ fn a_chat_stream_is_what_openai_sends() {
 fn usage_comes_in_a_last_chunk_without_choices() {
     let mut writer = writer(Edge::Completion, true, false);
     let mut out = Vec::new();
-    writer.start(&mut out);
-    writer.token(&token("x"), &mut out);
-    writer.end(&end(FinishReason::Length), &mut out);
+    writer.start(0, &mut out);
+    writer.token(0, &token("x"), &mut out);
+    writer.end(0, &end(FinishReason::Length), &mut out);
     let events = events(&out);
     let head = |choices: Value, usage: Value| {
         json!({
@@ -78,10 +78,10 @@ fn usage_comes_in_a_last_chunk_without_choices() {
 fn held_back_tokens_bring_their_probabilities_along_and_the_end_token_none() {
     let mut writer = writer(Edge::Chat, false, true);
     let mut out = Vec::new();
-    writer.token(&scored("", "h"), &mut out);
-    writer.token(&scored("hi", "i"), &mut out);
-    writer.token(&scored("", "</s>"), &mut out);
-    writer.end(&end(FinishReason::Stop), &mut out);
+    writer.token(0, &scored("", "h"), &mut out);
+    writer.token(0, &scored("hi", "i"), &mut out);
+    writer.token(0, &scored("", "</s>"), &mut out);
+    writer.end(0, &end(FinishReason::Stop), &mut out);
     let events = events(&out);
     assert_eq!(events.len(), 3, "{events:?}");
     let one = |text: &str| {
@@ -99,10 +99,10 @@ fn held_back_tokens_bring_their_probabilities_along_and_the_end_token_none() {
 fn completion_probabilities_are_parallel_lists_with_offsets() {
     let mut writer = writer(Edge::Completion, false, true);
     let mut out = Vec::new();
-    writer.token(&scored("hé", "hé"), &mut out);
-    writer.token(&scored("y", "y"), &mut out);
-    writer.token(&scored("", "z"), &mut out);
-    writer.end(&end(FinishReason::Length), &mut out);
+    writer.token(0, &scored("hé", "hé"), &mut out);
+    writer.token(0, &scored("y", "y"), &mut out);
+    writer.token(0, &scored("", "z"), &mut out);
+    writer.end(0, &end(FinishReason::Length), &mut out);
     let events = events(&out);
     assert_eq!(
         events[1]["choices"][0]["logprobs"]["text_offset"],
@@ -127,4 +127,72 @@ fn an_error_in_a_stream_has_the_one_shape() {
             "message": "worker haiku-0 on local ended"}})
         ]
     );
+}
+
+#[test]
+fn calls_are_deltas_as_openai_sends_them() {
+    let mut writer = writer(Edge::Chat, false, false);
+    let mut out = Vec::new();
+    writer.token(0, &call("So: ", 0, "f", ""), &mut out);
+    writer.token(0, &more(0, "{\"a\":"), &mut out);
+    writer.token(0, &call("", 1, "g", "{}"), &mut out);
+    writer.end(0, &end(FinishReason::ToolCalls), &mut out);
+    let delta = |delta: &Value| {
+        chunk(&json!({"index": 0, "delta": delta, "logprobs": null, "finish_reason": null}))
+    };
+    assert_eq!(
+        events(&out),
+        [
+            delta(&json!({"content": "So: "})),
+            delta(
+                &json!({"tool_calls": [{"index": 0, "id": "id0", "type": "function",
+                "function": {"name": "f", "arguments": ""}}]})
+            ),
+            delta(&json!({"tool_calls": [{"index": 0, "function": {"arguments": "{\"a\":"}}]})),
+            delta(
+                &json!({"tool_calls": [{"index": 1, "id": "id1", "type": "function",
+                "function": {"name": "g", "arguments": "{}"}}]})
+            ),
+            chunk(
+                &json!({"index": 0, "delta": {}, "logprobs": null, "finish_reason": "tool_calls"})
+            ),
+            Value::Null,
+        ]
+    );
+}
+
+#[test]
+fn choices_are_told_apart_and_the_last_one_ends_the_stream() {
+    let mut writer = ChunkWriter::new(Edge::Completion, &envelope(), true, true, 2);
+    let mut out = Vec::new();
+    writer.token(1, &scored("", "h"), &mut out);
+    writer.token(0, &scored("a", "a"), &mut out);
+    writer.end(0, &end(FinishReason::Stop), &mut out);
+    writer.token(1, &scored("hi", "i"), &mut out);
+    writer.end(1, &end(FinishReason::Length), &mut out);
+    let events = events(&out);
+    let seen: Vec<(&Value, &Value, &Value)> = events
+        .iter()
+        .filter(|event| !event["choices"][0].is_null())
+        .map(|event| &event["choices"][0])
+        .map(|c| (&c["index"], &c["text"], &c["finish_reason"]))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (&json!(0), &json!("a"), &Value::Null),
+            (&json!(0), &json!(""), &json!("stop")),
+            (&json!(1), &json!("hi"), &Value::Null),
+            (&json!(1), &json!(""), &json!("length")),
+        ]
+    );
+    assert_eq!(
+        events[2]["choices"][0]["logprobs"]["tokens"],
+        json!(["h", "i"])
+    );
+    assert_eq!(
+        (&events[4]["usage"]["completion_tokens"], events.len()),
+        (&json!(4), 6)
+    );
+    assert_eq!(events[5], Value::Null);
 }

@@ -2,7 +2,7 @@ use diagnostics::Diagnostic;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-use worker_contract::InferInput;
+use worker_contract::{InferInput, ToolChoice};
 
 use crate::{
     Call, Edge,
@@ -50,6 +50,10 @@ pub(crate) fn parse(body: &Value) -> Result<Call, Diagnostic> {
             Some(n @ 0..=5) => Some(n as u8),
             Some(n) => return Err(invalid("logprobs", &format!("must be 0 to 5, not {n}"))),
         },
+        tools: Vec::new(),
+        tool_choice: ToolChoice::Auto,
+        parallel_tool_calls: true,
+        choices: common.choices()?,
         model: common.model,
     })
 }

@@ -6,6 +6,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use worker_contract::Sampling;
 
+use crate::MOST_CHOICES;
+
 /// Most texts that may end an answer.
 const MOST_STOPS: usize = 16;
 /// Longest text that may end an answer, in bytes.
@@ -38,7 +40,7 @@ pub struct CommonFields {
     pub logit_bias: Option<BTreeMap<String, f64>>,
     /// The end user; not used.
     pub user: Option<String>,
-    /// Only 1.
+    /// How many answers are wanted, 1 to 16.
     pub n: Option<i64>,
     /// Extension: the k likeliest tokens; 0 keeps all.
     pub top_k: Option<i64>,
@@ -114,6 +116,16 @@ impl CommonFields {
                 Ok((id, bias.unwrap_or(0.0)))
             })
             .collect()
+    }
+
+    pub(crate) fn choices(&self) -> Result<u32, Diagnostic> {
+        match self.n {
+            None => Ok(1),
+            Some(n) => u32::try_from(n)
+                .ok()
+                .filter(|n| (1..=MOST_CHOICES).contains(n))
+                .ok_or_else(|| invalid("n", &format!("must be 1 to {MOST_CHOICES}, not {n}"))),
+        }
     }
 
     pub(crate) fn stop(&self) -> Result<Vec<String>, Diagnostic> {

@@ -13,21 +13,27 @@ mod completion;
 mod fields;
 mod logprobs;
 mod models;
+mod tools;
 mod unsupported;
+mod usage;
 
 pub use answer::{Answer, ChatAnswer, CompletionAnswer};
 pub use chat::{ChatMessage, ChatRequest};
 pub use chunks::ChunkWriter;
 pub use completion::CompletionRequest;
 pub use models::{Model, ModelList};
+pub use tools::{CalledFunction, ChatFunction, ChatTool, ChatToolCall};
+pub use usage::{CompletionUsage, PromptTokensDetails};
+
+pub(crate) use usage::UsageSum;
 
 use diagnostics::Diagnostic;
 use input_validation::RequestId;
 use jiff::Timestamp;
-use serde::Serialize;
 use serde_json::Value;
-use utoipa::ToSchema;
-use worker_contract::{FinishReason, InferInput, InferRequest, Sampling, Usage};
+use worker_contract::{
+    FinishReason, InferInput, InferRequest, Sampling, ToolChoice, ToolDefinition,
+};
 
 /// Which of the two endpoints speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +65,18 @@ pub struct Call {
     pub stop: Vec<String>,
     /// Alternatives to report at each position; `None` reports no probabilities.
     pub logprobs: Option<u8>,
+    /// Functions that the model may ask to have called.
+    pub tools: Vec<ToolDefinition>,
+    /// Whether it does.
+    pub tool_choice: ToolChoice,
+    /// Whether one answer may call several times.
+    pub parallel_tool_calls: bool,
+    /// How many answers are wanted, 1 to [`MOST_CHOICES`].
+    pub choices: u32,
 }
+
+/// Most answers to one request.
+pub const MOST_CHOICES: u32 = 16;
 
 impl Call {
     /// Reads the JSON body of an endpoint.
@@ -70,13 +87,16 @@ impl Call {
         }
     }
 
-    /// The request for a worker.
+    /// The request for a worker, for the first of its answers.
     pub fn into_request(self, request_id: RequestId, deadline: Option<Timestamp>) -> InferRequest {
         InferRequest {
             max_tokens: self.max_tokens,
             sampling: self.sampling,
             stop: self.stop,
             logprobs: self.logprobs,
+            tools: self.tools,
+            tool_choice: self.tool_choice,
+            parallel_tool_calls: self.parallel_tool_calls,
             deadline,
             ..InferRequest::new(request_id, self.input)
         }
@@ -103,39 +123,6 @@ impl Envelope {
             Edge::Completion => "cmpl",
         };
         format!("{prefix}-{}", self.request_id)
-    }
-}
-
-/// OpenAI's count of tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-pub struct CompletionUsage {
-    /// Of the prompt.
-    pub prompt_tokens: u32,
-    /// Generated.
-    pub completion_tokens: u32,
-    /// Both.
-    pub total_tokens: u32,
-    /// More about the prompt's.
-    pub prompt_tokens_details: PromptTokensDetails,
-}
-
-/// More about the tokens of the prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-pub struct PromptTokensDetails {
-    /// Not computed because a cache had them.
-    pub cached_tokens: u32,
-}
-
-impl From<Usage> for CompletionUsage {
-    fn from(usage: Usage) -> Self {
-        Self {
-            prompt_tokens: usage.prompt_tokens,
-            completion_tokens: usage.completion_tokens,
-            total_tokens: usage.prompt_tokens.saturating_add(usage.completion_tokens),
-            prompt_tokens_details: PromptTokensDetails {
-                cached_tokens: usage.cached_tokens,
-            },
-        }
     }
 }
 

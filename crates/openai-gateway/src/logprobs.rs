@@ -86,7 +86,7 @@ impl Pending {
 
     /// The answer is complete: one that stopped ended before the tokens that gave no text.
     pub(crate) fn finish(&mut self, reason: FinishReason) {
-        if reason == FinishReason::Stop {
+        if reason != FinishReason::Length {
             let with_text = self.tokens.iter().rposition(|token| token.gave_text);
             self.tokens.truncate(with_text.map_or(0, |last| last + 1));
         }

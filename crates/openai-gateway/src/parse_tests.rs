@@ -1,7 +1,7 @@
 use diagnostics::Code;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use worker_contract::{InferInput, Message, Role};
+use worker_contract::{InferInput, Message, Role, ToolCall, ToolChoice, ToolDefinition};
 
 use super::*;
 
@@ -37,13 +37,13 @@ fn a_full_chat_request_becomes_an_infer_request() {
             "max_completion_tokens": 9, "temperature": 0, "top_p": 0.9, "seed": -1, "stop": "x",
             "logprobs": true, "top_logprobs": 3, "logit_bias": {"5": -100},
             "frequency_penalty": 0.5, "presence_penalty": -2, "top_k": 4, "min_p": 0.1,
-            "repetition_penalty": 1.1, "n": 1, "tools": null, "user": "u", "made_up": {"x": 1},
+            "repetition_penalty": 1.1, "n": 3, "tools": null, "user": "u", "made_up": {"x": 1},
             "response_format": {"type": "text"},
         }),
     )
     .unwrap();
     assert!(call.stream && call.include_usage);
-    assert_eq!(call.logprobs, Some(3));
+    assert_eq!((call.logprobs, call.choices), (Some(3), 3));
     let request = call.into_request("r".parse().unwrap(), None);
     let message = |role, content: &str| Message::new(role, content);
     assert_eq!(
@@ -71,6 +71,171 @@ fn a_full_chat_request_becomes_an_infer_request() {
             choice: 0,
         }
     );
+}
+
+fn with_tools(tools: Value) -> Value {
+    with(chat(), "tools", tools)
+}
+
+#[test]
+fn tools_calls_and_results_become_those_of_an_infer_request() {
+    let body = json!({
+        "model": "m", "parallel_tool_calls": false,
+        "tools": [
+            {"type": "function", "function": {"name": "f", "description": "d", "strict": false,
+                "parameters": {"type": "object"}}},
+            {"type": "function", "function": {"name": "g"}},
+        ],
+        "tool_choice": {"type": "function", "function": {"name": "g"}},
+        "messages": [
+            {"role": "user", "content": "?"},
+            {"role": "assistant", "content": null, "tool_calls": [
+                {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+                {"id": "b", "type": "function", "function": {"name": "g", "arguments": "{\"x\":1}"}},
+            ]},
+            {"role": "tool", "tool_call_id": "b", "content": [{"type": "text", "text": "21"}]},
+            {"role": "tool", "tool_call_id": "z", "content": "", "name": "h"},
+        ],
+    });
+    let call = Call::parse(Edge::Chat, &body).unwrap();
+    let request = call.into_request("r".parse().unwrap(), None);
+    assert_eq!(
+        request.tools,
+        [
+            ToolDefinition {
+                name: "f".into(),
+                description: Some("d".into()),
+                parameters: Some(json!({"type": "object"})),
+            },
+            ToolDefinition {
+                name: "g".into(),
+                description: None,
+                parameters: None,
+            },
+        ]
+    );
+    assert_eq!(request.tool_choice, ToolChoice::Named("g".into()));
+    assert!(!request.parallel_tool_calls);
+    let called = |id: &str, name: &str, arguments: &str| ToolCall {
+        id: id.into(),
+        name: name.into(),
+        arguments: arguments.into(),
+    };
+    let result = |id: &str, name: &str, content: &str| Message {
+        tool_call_id: Some(id.into()),
+        name: Some(name.into()),
+        ..Message::new(Role::Tool, content)
+    };
+    assert_eq!(
+        request.input,
+        InferInput::Messages(vec![
+            Message::new(Role::User, "?"),
+            Message {
+                tool_calls: vec![called("a", "f", "{}"), called("b", "g", "{\"x\":1}")],
+                ..Message::new(Role::Assistant, "")
+            },
+            // Named by the call that it is the result of.
+            result("b", "g", "21"),
+            result("z", "h", ""),
+        ])
+    );
+    for (choice, expected) in [
+        (json!("none"), ToolChoice::None),
+        (json!("auto"), ToolChoice::Auto),
+        (json!("required"), ToolChoice::Required),
+        (Value::Null, ToolChoice::Auto),
+    ] {
+        let call = Call::parse(Edge::Chat, &with(body.clone(), "tool_choice", choice)).unwrap();
+        assert_eq!(call.tool_choice, expected);
+    }
+}
+
+#[test]
+fn wrong_tools_are_refused_by_name() {
+    let named = |name: &str| json!({"type": "function", "function": {"name": name}});
+    for (tools, code, param) in [
+        (json!({}), Code::InvalidRequest, "tools"),
+        (json!([{}]), Code::InvalidRequest, "tools[0]"),
+        (
+            json!([{"type": "function"}]),
+            Code::InvalidRequest,
+            "tools[0].function",
+        ),
+        (
+            json!([named("f"), named("")]),
+            Code::InvalidRequest,
+            "tools[1].function.name",
+        ),
+        (
+            json!([named("a b")]),
+            Code::InvalidRequest,
+            "tools[0].function.name",
+        ),
+        (
+            json!([named("f"), named("f")]),
+            Code::InvalidRequest,
+            "tools[1].function.name",
+        ),
+        (json!(vec![named("f"); 129]), Code::InvalidRequest, "tools"),
+        (
+            json!([{"type": "function", "function": {"name": "f", "parameters": 1}}]),
+            Code::InvalidRequest,
+            "tools[0].function.parameters",
+        ),
+        (
+            json!([{"type": "function", "function": {"name": "f", "strict": true}}]),
+            Code::UnsupportedParameter,
+            "tools[0].function.strict",
+        ),
+        (
+            json!([{"type": "custom"}]),
+            Code::UnsupportedParameter,
+            "tools[0].type",
+        ),
+    ] {
+        assert_eq!(
+            refused(Edge::Chat, &with_tools(tools.clone())),
+            (code, param.to_owned()),
+            "{tools}"
+        );
+    }
+    for choice in [json!("required"), json!("any"), json!(5), named("f")] {
+        let (code, param) = refused(Edge::Chat, &with(chat(), "tool_choice", choice.clone()));
+        assert_eq!(
+            (code, param.as_str()),
+            (Code::InvalidRequest, "tool_choice"),
+            "{choice}"
+        );
+    }
+    for (message, param) in [
+        (
+            json!({"role": "tool", "content": "x"}),
+            "messages[0].tool_call_id",
+        ),
+        (
+            json!({"role": "tool", "tool_call_id": "a"}),
+            "messages[0].content",
+        ),
+        (
+            json!({"role": "user", "content": "x", "tool_calls": [
+                {"id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}]}),
+            "messages[0].tool_calls",
+        ),
+        (
+            json!({"role": "assistant", "tool_calls": [
+                {"id": "a", "type": "function", "function": {"name": "f", "arguments": {}}}]}),
+            "messages[0].tool_calls[0].function.arguments",
+        ),
+        (
+            json!({"role": "assistant", "content": null}),
+            "messages[0].content",
+        ),
+    ] {
+        assert_eq!(
+            refused(Edge::Chat, &with(chat(), "messages", json!([message]))),
+            (Code::InvalidRequest, param.to_owned())
+        );
+    }
 }
 
 #[test]
@@ -112,11 +277,10 @@ fn the_forms_of_a_prompt() {
 #[test]
 fn what_is_known_and_not_supported_is_never_ignored() {
     for (field, value) in [
-        ("tools", json!([{"type": "function"}])),
-        ("tool_choice", json!("required")),
+        ("tool_choice", json!({"type": "allowed_tools"})),
         ("functions", json!([{}])),
         ("response_format", json!({"type": "json_object"})),
-        ("n", json!(2)),
+        ("function_call", json!({"name": "f"})),
         ("audio", json!({"voice": "x"})),
         ("modalities", json!(["text", "audio"])),
         ("store", json!(true)),
@@ -130,7 +294,6 @@ fn what_is_known_and_not_supported_is_never_ignored() {
         ("best_of", json!(2)),
         ("echo", json!(true)),
         ("suffix", json!("x")),
-        ("n", json!(3)),
     ] {
         assert_eq!(
             refused(Edge::Completion, &with(text(), field, value)),
@@ -138,14 +301,21 @@ fn what_is_known_and_not_supported_is_never_ignored() {
         );
     }
     for (message, param) in [
-        (json!({"role": "tool", "content": "x"}), "messages[0].role"),
+        (
+            json!({"role": "function", "content": "x"}),
+            "messages[0].role",
+        ),
         (
             json!({"role": "user", "content": "x", "name": "bob"}),
             "messages[0].name",
         ),
         (
-            json!({"role": "assistant", "content": "x", "tool_calls": [{}]}),
-            "messages[0].tool_calls",
+            json!({"role": "assistant", "content": "x", "function_call": {}}),
+            "messages[0].function_call",
+        ),
+        (
+            json!({"role": "assistant", "tool_calls": [{"id": "a", "type": "custom"}]}),
+            "messages[0].tool_calls[0].type",
         ),
         (
             json!({"role": "user", "content": [{"type": "image_url"}]}),
@@ -174,6 +344,9 @@ fn wrong_values_are_refused_by_name() {
         ("stop", json!([""])),
         ("stop", json!(5)),
         ("stop", json!(vec!["a"; 17])),
+        ("n", json!(0)),
+        ("n", json!(17)),
+        ("n", json!("2")),
         ("logit_bias", json!({"a": 1})),
         ("logit_bias", json!({"1": 101})),
         ("stream", json!("yes")),
@@ -251,7 +424,8 @@ proptest! {
     fn any_value_in_any_field_is_understood_or_refused_as_the_clients_fault(
         field in prop::sample::select(vec![
             "model", "messages", "prompt", "stream", "stream_options", "max_tokens", "stop", "seed",
-            "temperature", "logit_bias", "logprobs", "top_logprobs", "n", "tools", "suffix",
+            "temperature", "logit_bias", "logprobs", "top_logprobs", "n", "tools", "tool_choice",
+            "parallel_tool_calls", "suffix",
         ]),
         value in any_json(),
     ) {

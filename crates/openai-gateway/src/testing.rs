@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use worker_contract::{
-    EndEvent, FinishReason, Timings, TokenEvent, TokenLogprob, TopLogprob, Usage,
+    EndEvent, FinishReason, Timings, TokenEvent, TokenLogprob, ToolCallPiece, TopLogprob, Usage,
 };
 
 use crate::Envelope;
@@ -37,6 +37,32 @@ pub fn scored(t: &str, own: &str) -> TokenEvent {
             }],
         }),
         ..token(t)
+    }
+}
+
+/// A token with the beginning of a call.
+pub fn call(t: &str, index: u32, name: &str, arguments: &str) -> TokenEvent {
+    TokenEvent {
+        calls: vec![ToolCallPiece {
+            index,
+            id: Some(format!("id{index}")),
+            name: Some(name.into()),
+            arguments: arguments.into(),
+        }],
+        ..token(t)
+    }
+}
+
+/// A token with more arguments of a call.
+pub fn more(index: u32, arguments: &str) -> TokenEvent {
+    TokenEvent {
+        calls: vec![ToolCallPiece {
+            index,
+            id: None,
+            name: None,
+            arguments: arguments.into(),
+        }],
+        ..token("")
     }
 }
 

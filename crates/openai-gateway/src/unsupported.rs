@@ -5,11 +5,8 @@ use crate::Edge;
 
 /// Fields that OpenAI has and rbee does not, each with the values that ask for nothing.
 fn known(edge: Edge) -> Vec<(&'static str, Vec<Value>)> {
-    let both = vec![("n", vec![json!(1)])];
-    let own = match edge {
+    match edge {
         Edge::Chat => vec![
-            ("tools", vec![json!([])]),
-            ("tool_choice", vec![json!("none"), json!("auto")]),
             ("functions", vec![json!([])]),
             ("function_call", vec![json!("none"), json!("auto")]),
             ("response_format", vec![json!({"type": "text"})]),
@@ -27,8 +24,7 @@ fn known(edge: Edge) -> Vec<(&'static str, Vec<Value>)> {
             ("echo", vec![json!(false)]),
             ("suffix", vec![json!("")]),
         ],
-    };
-    [both, own].concat()
+    }
 }
 
 /// Refuses a body that asks for something that rbee cannot do.

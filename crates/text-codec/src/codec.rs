@@ -2,20 +2,27 @@ use std::collections::HashMap;
 
 use diagnostics::{Code, Diagnostic};
 use tokenizers::Tokenizer;
-use worker_contract::Message;
+use worker_contract::{Message, Role, ToolDefinition};
 
-use crate::{damaged, pieces::PieceTable, template::ChatTemplate};
+use crate::{ToolStyle, damaged, pieces::PieceTable, template::ChatTemplate};
 
 const BYTE_LEVEL_END: u32 = 256;
 const BYTE_LEVEL_END_TEXT: &str = "<|end|>";
-const BYTE_LEVEL_TEMPLATE: &str =
-    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: ";
+/// Calls are written in the style of Hermes.
+const BYTE_LEVEL_TEMPLATE: &str = "\
+{% if tools %}tools: {{ tools | tojson }}\n{% endif %}\
+{% for m in messages %}{{ m.role }}: {{ m.content }}\
+{% for call in m.tool_calls or [] %}<tool_call>\
+{\"name\": {{ call.function.name | tojson }}, \"arguments\": {{ call.function.arguments | tojson }}}\
+</tool_call>{% endfor %}\n{% endfor %}assistant: ";
 
 /// What surrounds a vocabulary.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Jinja source of the chat template.
     pub chat_template: Option<String>,
+    /// Jinja source of a template of its own for conversations with tools.
+    pub tool_template: Option<String>,
     /// Text of the begin token, for the template.
     pub begin_token: Option<String>,
     /// Text of the end token, for the template; it is an end token too.
@@ -40,6 +47,10 @@ pub struct Codec {
     pieces: PieceTable,
     end_tokens: Vec<u32>,
     template: Option<Result<ChatTemplate, Diagnostic>>,
+    tool_template: Option<Result<ChatTemplate, Diagnostic>>,
+    tool_style: Option<ToolStyle>,
+    /// Special tokens that mark calls of tools in that style.
+    markers: Vec<(u32, &'static str)>,
 }
 
 impl Codec {
@@ -60,14 +71,23 @@ impl Codec {
         end_tokens.extend(named.and_then(|name| pieces.special_id(name)));
         end_tokens.sort_unstable();
         end_tokens.dedup();
+        let tool_style = settings
+            .tool_template
+            .as_deref()
+            .or(settings.chat_template.as_deref())
+            .and_then(ToolStyle::of_template);
+        let markers = tool_style
+            .map_or(&[][..], ToolStyle::markers)
+            .iter()
+            .filter_map(|marker| Some((pieces.special_id(marker)?, *marker)))
+            .collect();
+        let begin_token = settings.begin_token.unwrap_or_default();
+        let end_token = settings.end_token.unwrap_or_default();
         // A model whose template does not compile still serves plain prompts.
-        let template = settings.chat_template.map(|source| {
-            ChatTemplate::new(
-                &source,
-                settings.begin_token.unwrap_or_default(),
-                settings.end_token.unwrap_or_default(),
-            )
-        });
+        let compile =
+            |source: String| ChatTemplate::new(&source, begin_token.clone(), end_token.clone());
+        let template = settings.chat_template.map(compile);
+        let tool_template = settings.tool_template.map(compile);
         Self {
             encoder,
             begin: None,
@@ -76,6 +96,9 @@ impl Codec {
             pieces,
             end_tokens,
             template,
+            tool_template,
+            tool_style,
+            markers,
         }
     }
 
@@ -111,13 +134,41 @@ impl Codec {
         Ok(ids)
     }
 
+    /// How the model writes calls of tools; `None` when it has no place for tools or writes
+    /// calls in a way that is not known here.
+    pub fn tool_style(&self) -> Option<ToolStyle> {
+        let template = self.tool_template.as_ref().or(self.template.as_ref());
+        let shows = matches!(template, Some(Ok(template)) if template.shows_tools());
+        self.tool_style.filter(|_| shows)
+    }
+
+    /// The text of a special token that marks calls of tools, which otherwise contributes
+    /// nothing.
+    pub fn marker(&self, id: u32) -> Option<&'static str> {
+        let marker = self.markers.iter().find(|(token, _)| *token == id);
+        marker.map(|(_, text)| *text)
+    }
+
     /// The conversation as the text that the model is prompted with.
     ///
     /// Errors: `INVALID_REQUEST` when the template refuses the messages or there is none,
+    /// `UNSUPPORTED_PARAMETER` when it would leave out tools, their calls or their results,
     /// `INVALID_MODEL_FILE` when the template is faulty or does not end.
-    pub fn render_chat(&self, messages: &[Message]) -> Result<String, Diagnostic> {
-        match &self.template {
-            Some(Ok(template)) => template.render(messages),
+    pub fn render_chat(
+        &self,
+        messages: &[Message],
+        tools: &[ToolDefinition],
+    ) -> Result<String, Diagnostic> {
+        let with_tools = !tools.is_empty() || messages.iter().any(is_about_tools);
+        let own = self.tool_template.as_ref().filter(|_| with_tools);
+        match own.or(self.template.as_ref()) {
+            Some(Ok(template)) if with_tools && !template.shows_tools() => Err(Diagnostic::new(
+                Code::UnsupportedParameter,
+                "the model's chat template has no place for tools",
+            )
+            .hint("leave the tools and their messages out, or use a model that was trained with tools")
+            .param(if tools.is_empty() { "messages" } else { "tools" })),
+            Some(Ok(template)) => template.render(messages, tools),
             Some(Err(error)) => Err(error.clone()),
             None => Err(Diagnostic::new(
                 Code::InvalidRequest,
@@ -129,8 +180,12 @@ impl Codec {
     }
 
     /// The tokens of a conversation; the template itself writes begin tokens.
-    pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>, Diagnostic> {
-        self.encode_with(&self.render_chat(messages)?, false)
+    pub fn encode_chat(
+        &self,
+        messages: &[Message],
+        tools: &[ToolDefinition],
+    ) -> Result<Vec<u32>, Diagnostic> {
+        self.encode_with(&self.render_chat(messages, tools)?, false)
     }
 
     fn encode_with(&self, text: &str, surround: bool) -> Result<Vec<u32>, Diagnostic> {
@@ -219,4 +274,9 @@ impl Codec {
         }
         Ok(())
     }
+}
+
+/// Whether a message is a call of a tool or its result.
+fn is_about_tools(message: &Message) -> bool {
+    message.role == Role::Tool || !message.tool_calls.is_empty()
 }

@@ -78,6 +78,9 @@ impl Codec {
         let text = |id: Option<u32>| id.and_then(|id| vocabulary.text(id));
         let settings = Settings {
             chat_template: gguf.string("tokenizer.chat_template")?.map(str::to_owned),
+            tool_template: gguf
+                .string("tokenizer.chat_template.tool_use")?
+                .map(str::to_owned),
             begin_token: text(begin_id),
             end_token: text(gguf.u32("tokenizer.ggml.eos_token_id")?),
             end_tokens,

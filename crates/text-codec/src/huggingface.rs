@@ -67,13 +67,13 @@ impl TokenField {
 }
 
 impl TemplateField {
-    fn default_one(self) -> Option<String> {
+    fn named(&self, name: &str) -> Option<String> {
         match self {
-            Self::One(source) => Some(source),
+            Self::One(source) => (name == "default").then(|| source.clone()),
             Self::Several(templates) => templates
-                .into_iter()
-                .find(|t| t.name == "default")
-                .map(|t| t.template),
+                .iter()
+                .find(|t| t.name == name)
+                .map(|t| t.template.clone()),
         }
     }
 }
@@ -87,20 +87,22 @@ impl Codec {
         let json = read_limited(&path)?;
         let config: TokenizerConfig = optional_json(&folder.join("tokenizer_config.json"))?;
         let template_path = folder.join("chat_template.jinja");
-        let chat_template = if template_path.exists() {
+        let templates = if template_path.exists() {
             let source = String::from_utf8(read_limited(&template_path)?)
                 .map_err(|_| about_file(damaged("it is not UTF-8"), &template_path))?;
-            Some(source)
+            Some(TemplateField::One(source))
         } else {
-            config.chat_template.and_then(TemplateField::default_one)
+            config.chat_template
         };
+        let template = |name| templates.as_ref().and_then(|t| t.named(name));
         let generation: EndConfig = optional_json(&folder.join("generation_config.json"))?;
         let ends = match generation.eos_token_id {
             Some(ids) => Some(ids),
             None => optional_json::<EndConfig>(&folder.join("config.json"))?.eos_token_id,
         };
         let settings = Settings {
-            chat_template,
+            chat_template: template("default"),
+            tool_template: template("tool_use"),
             begin_token: config.bos_token.map(TokenField::text),
             end_token: config.eos_token.map(TokenField::text),
             end_tokens: match ends {

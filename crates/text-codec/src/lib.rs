@@ -9,9 +9,11 @@ mod pieces;
 mod pre_tokenizer;
 mod python_json;
 mod template;
+mod tools;
 mod utf8_stream;
 
 pub use codec::{Codec, Settings};
+pub use tools::ToolStyle;
 pub use utf8_stream::Utf8Stream;
 
 use diagnostics::{Code, Diagnostic, excerpt};

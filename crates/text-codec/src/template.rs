@@ -1,6 +1,9 @@
 use diagnostics::{Code, Diagnostic, excerpt};
-use minijinja::{Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig};
-use worker_contract::{Message, Role};
+use minijinja::{
+    Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig, value::Serde,
+};
+use serde::Serialize;
+use worker_contract::{Message, Role, ToolCall, ToolDefinition};
 
 use crate::python_json::tojson;
 
@@ -15,6 +18,7 @@ pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
     begin_token: String,
     end_token: String,
+    shows_tools: bool,
 }
 
 impl ChatTemplate {
@@ -40,19 +44,35 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, source.to_owned())
             .map_err(|e| broken(&e))?;
+        let template = environment.get_template(NAME).map_err(|e| broken(&e))?;
+        let shows_tools = template.undeclared_variables(false).contains("tools");
         Ok(Self {
             environment,
             begin_token,
             end_token,
+            shows_tools,
         })
     }
 
+    /// Whether the template has a place for tools.
+    pub(crate) fn shows_tools(&self) -> bool {
+        self.shows_tools
+    }
+
     /// The conversation as the prompt of the assistant's next message.
-    pub(crate) fn render(&self, messages: &[Message]) -> Result<String, Diagnostic> {
+    pub(crate) fn render(
+        &self,
+        messages: &[Message],
+        tools: &[ToolDefinition],
+    ) -> Result<String, Diagnostic> {
         let messages: Vec<Value> = messages
             .iter()
-            .map(|m| context! { role => role_name(m.role), content => m.content.as_str() })
+            .map(|message| Value::from(Serde(TemplateMessage::of(message))))
             .collect();
+        let tools: Option<Vec<Value>> = (!tools.is_empty()).then(|| {
+            let tools = tools.iter().map(TemplateTool::of);
+            tools.map(|tool| Value::from(Serde(tool))).collect()
+        });
         let template = self
             .environment
             .get_template(NAME)
@@ -63,10 +83,83 @@ impl ChatTemplate {
                 add_generation_prompt => true,
                 bos_token => self.begin_token.as_str(),
                 eos_token => self.end_token.as_str(),
-                tools => Value::from(()),
+                tools,
                 documents => Value::from(()),
             })
             .map_err(|e| broken(&e))
+    }
+}
+
+/// A message in the form that Hugging Face's `apply_chat_template` documents. What a message
+/// does not have is absent, because templates ask whether it is there.
+#[derive(Serialize)]
+struct TemplateMessage<'a> {
+    role: &'static str,
+    content: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<TemplateCall<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_call_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct TemplateCall<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    function: TemplateFunction<'a>,
+}
+
+#[derive(Serialize)]
+struct TemplateFunction<'a> {
+    name: &'a str,
+    /// An object, which templates write with `tojson`; a text only where the arguments are
+    /// no JSON.
+    arguments: Value,
+}
+
+#[derive(Serialize)]
+struct TemplateTool<'a> {
+    r#type: &'static str,
+    function: &'a ToolDefinition,
+}
+
+impl<'a> TemplateMessage<'a> {
+    fn of(message: &'a Message) -> Self {
+        Self {
+            role: role_name(message.role),
+            content: &message.content,
+            tool_calls: message.tool_calls.iter().map(TemplateCall::of).collect(),
+            tool_call_id: message.tool_call_id.as_deref(),
+            name: message.name.as_deref(),
+        }
+    }
+}
+
+impl<'a> TemplateCall<'a> {
+    fn of(call: &'a ToolCall) -> Self {
+        let text = match call.arguments.trim() {
+            "" => "{}",
+            text => text,
+        };
+        Self {
+            id: &call.id,
+            r#type: "function",
+            function: TemplateFunction {
+                name: &call.name,
+                arguments: serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
+            },
+        }
+    }
+}
+
+impl<'a> TemplateTool<'a> {
+    fn of(function: &'a ToolDefinition) -> Self {
+        Self {
+            r#type: "function",
+            function,
+        }
     }
 }
 

@@ -66,9 +66,15 @@ fn golden() -> Vec<Case> {
 fn golden_prompts_become_the_golden_ids() {
     for codec in [from_gguf(), from_dir()] {
         for case in golden() {
-            assert_eq!(codec.render_chat(&case.messages).unwrap(), case.prompt_text);
+            assert_eq!(
+                codec.render_chat(&case.messages, &[]).unwrap(),
+                case.prompt_text
+            );
             assert_eq!(codec.encode(&case.prompt_text).unwrap(), case.prompt_ids);
-            assert_eq!(codec.encode_chat(&case.messages).unwrap(), case.prompt_ids);
+            assert_eq!(
+                codec.encode_chat(&case.messages, &[]).unwrap(),
+                case.prompt_ids
+            );
         }
     }
 }

@@ -18,6 +18,7 @@ fn render(template: &str, messages: &[(Role, &str)]) -> Result<String, Diagnosti
         begin_token: Some("<s>".into()),
         end_token: Some("</s>".into()),
         end_tokens: vec![],
+        tool_template: None,
     };
     let tokenizer = r#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],
         "normalizer":null,"pre_tokenizer":null,"post_processor":null,
@@ -28,13 +29,13 @@ fn render(template: &str, messages: &[(Role, &str)]) -> Result<String, Diagnosti
         .iter()
         .map(|(role, content)| Message::new(*role, *content))
         .collect();
-    codec.render_chat(&messages)
+    codec.render_chat(&messages, &[])
 }
 
 #[test]
 fn blocks_are_trimmed_as_transformers_does() {
     let template = "{{ bos_token }}\n{% for m in messages %}\n    {% if m.role == 'user' %}\n[{{ m['content'].strip() }}]\n    {% endif %}\n{% endfor %}\n{% if add_generation_prompt %}A:{% endif %}\n";
-    let text = render(template, &[(Role::User, " hi "), (Role::Tool, "x")]).unwrap();
+    let text = render(template, &[(Role::User, " hi "), (Role::Assistant, "x")]).unwrap();
     assert_eq!(text, "<s>\n[hi]\nA:");
 }
 
@@ -119,7 +120,7 @@ fn a_model_without_a_template_says_so() {
     )
     .unwrap();
     let codec = Codec::from_tokenizer_json(&tokenizer, Settings::default()).unwrap();
-    let error = codec.render_chat(&[]).unwrap_err();
+    let error = codec.render_chat(&[], &[]).unwrap_err();
     assert_eq!(error.code, Code::InvalidRequest);
     assert!(error.hint.unwrap().contains("/v1/completions"));
 }

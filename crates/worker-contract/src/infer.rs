@@ -186,6 +186,9 @@ pub struct InferRequest {
     /// Whether it does.
     #[serde(default, skip_serializing_if = "is_auto")]
     pub tool_choice: ToolChoice,
+    /// Whether one answer may call several times; otherwise it ends with its first call.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub parallel_tool_calls: bool,
     /// Texts that end the answer and are not part of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
@@ -210,6 +213,11 @@ fn yes() -> bool {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_yes(flag: &bool) -> bool {
+    *flag
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_first(choice: &u32) -> bool {
     *choice == 0
 }
@@ -229,6 +237,7 @@ impl InferRequest {
             constraint: None,
             tools: Vec::new(),
             tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: true,
             stop: Vec::new(),
             logprobs: None,
             continue_from: Vec::new(),

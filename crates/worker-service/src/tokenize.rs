@@ -20,7 +20,7 @@ pub async fn tokenize(
     let runtime = worker.runtime()?.clone();
     let tokens = blocking(move || {
         let vocab_size = runtime.limits().vocab_size;
-        encode(&request.input, runtime.codec(), vocab_size)
+        encode(&request.input, &[], runtime.codec(), vocab_size)
     })
     .await??;
     Ok(Json(TokenizeResponse {

@@ -149,12 +149,7 @@ impl Worker {
             status: self.status(),
             implementation: config.implementation.clone(),
             version: config.version.clone(),
-            capabilities: vec![
-                Capability::Stream,
-                Capability::Continue,
-                Capability::Logprobs,
-                Capability::Tokenize,
-            ],
+            capabilities: self.capabilities(),
             slots_total: status.map_or(config.slots, |s| s.slots_total),
             slots_free: status.map_or(0, |s| if s.draining { 0 } else { s.slots_free }),
             queue_depth: status.map_or(0, |s| s.queue_depth),
@@ -163,6 +158,21 @@ impl Worker {
             kv_cache: status.map_or(KvCacheUse::default(), |s| s.kv_cache),
             prefix_digest: None,
         }
+    }
+
+    /// What it can do; what depends on the model is known once that is loaded.
+    fn capabilities(&self) -> Vec<Capability> {
+        let mut capabilities = vec![
+            Capability::Stream,
+            Capability::Continue,
+            Capability::Logprobs,
+            Capability::Tokenize,
+        ];
+        let runtime = self.0.runtime.get();
+        if runtime.is_some_and(|r| r.codec().tool_style().is_some()) {
+            capabilities.push(Capability::Tools);
+        }
+        capabilities
     }
 
     /// Takes nothing new from now on. A worker that still loads is asked to shut down

@@ -93,13 +93,33 @@ pub fn named(mut response: Response, id: &RequestId) -> Response {
     response
 }
 
+/// Where the events of an answer come from.
+pub trait Source: Send {
+    /// What comes.
+    type Event: Send;
+
+    /// Appends what is there, up to `limit` events, and waits for the first of them; 0 when
+    /// nothing comes any more.
+    fn recv_many(
+        &mut self,
+        events: &mut Vec<Self::Event>,
+        limit: usize,
+    ) -> impl Future<Output = usize> + Send;
+}
+
+impl Source for mpsc::Receiver<InferEvent> {
+    type Event = InferEvent;
+
+    async fn recv_many(&mut self, events: &mut Vec<InferEvent>, limit: usize) -> usize {
+        Self::recv_many(self, events, limit).await
+    }
+}
+
 /// Events encoded by `write`, those that are there at once in one piece.
-pub fn encoded<W>(
-    events: mpsc::Receiver<InferEvent>,
-    write: W,
-) -> impl Stream<Item = Bytes> + Send + 'static
+pub fn encoded<S, W>(events: S, write: W) -> impl Stream<Item = Bytes> + Send + 'static
 where
-    W: FnMut(InferEvent, &mut Vec<u8>) + Send + 'static,
+    S: Source + 'static,
+    W: FnMut(S::Event, &mut Vec<u8>) + Send + 'static,
 {
     let batch = Vec::with_capacity(BATCH);
     stream::unfold(

@@ -1,4 +1,5 @@
 mod answers;
+mod choices;
 mod control;
 mod native;
 mod openai;

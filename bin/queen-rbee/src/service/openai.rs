@@ -24,8 +24,14 @@ use tokio::{sync::mpsc, time::Instant};
 use worker_contract::{StartedEvent, StreamEvent};
 use worker_registry::Filter;
 
-use super::answers::{carry, encoded, named, new_request_id, set_header};
+use super::{
+    answers::{Source as _, carry, encoded, named, new_request_id, set_header},
+    choices::{self, ChoiceEvent, Choices, Others},
+};
 use crate::{app::App, models};
+
+/// Most events that are put to a whole answer at once.
+const AT_ONCE: usize = 32;
 
 /// Chat, as OpenAI's clients ask for it
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", request_body = ChatRequest,
@@ -72,15 +78,22 @@ async fn serve(
         stream: call.stream,
         include_usage: call.include_usage,
         logprobs: call.logprobs.is_some(),
+        choices: call.choices,
     };
     let want = Want {
         model,
         backend: None,
         node: None,
     };
-    let request = call.into_request(id.clone(), None);
-    let events = carry(app, want, request, headers)?;
-    let response = match answer(events, &envelope, style).await {
+    let mut request = call.into_request(id.clone(), None);
+    let others = Others {
+        requests: choices::requests(&mut request, style.choices)?,
+        app: Arc::clone(app),
+        want: want.clone(),
+        headers: headers.clone(),
+    };
+    let first = carry(app, want, request, headers)?;
+    let response = match answer(first, others, &envelope, style).await {
         Ok(response) => response,
         Err(error) => Answer(error.correlated(id.as_str())).into_response(),
     };
@@ -94,19 +107,22 @@ struct Style {
     stream: bool,
     include_usage: bool,
     logprobs: bool,
+    choices: u32,
 }
 
 /// The answer from its first event on: until then an error is an HTTP error.
 async fn answer(
-    mut events: mpsc::Receiver<InferEvent>,
+    mut first: mpsc::Receiver<InferEvent>,
+    others: Others,
     envelope: &Envelope,
     style: Style,
 ) -> Result<Response, Diagnostic> {
-    let (start, started) = started(&mut events).await?;
+    let (start, started) = started(&mut first).await?;
+    let choices = Choices::new(first, others);
     let mut response = if style.stream {
-        chunks(events, envelope, style)
+        chunks(choices, envelope, style)
     } else {
-        whole(events, envelope, style).await?
+        whole(choices, envelope, style).await?
     };
     set_header(&mut response, HEADER_SEED, &started.seed.to_string());
     set_header(&mut response, HEADER_QUEUE_MS, &start.queue_ms.to_string());
@@ -142,15 +158,23 @@ async fn started(
     Err(broken_off())
 }
 
-fn chunks(events: mpsc::Receiver<InferEvent>, envelope: &Envelope, style: Style) -> Response {
-    let mut writer = ChunkWriter::new(style.edge, envelope, style.include_usage, style.logprobs);
+fn chunks(choices: Choices, envelope: &Envelope, style: Style) -> Response {
+    let mut writer = ChunkWriter::new(
+        style.edge,
+        envelope,
+        style.include_usage,
+        style.logprobs,
+        style.choices,
+    );
     let mut first = Vec::new();
-    writer.start(&mut first);
+    for choice in 0..style.choices {
+        writer.start(choice, &mut first);
+    }
     let rest = encoded(
-        events,
-        move |event: InferEvent, out: &mut Vec<u8>| match event {
-            InferEvent::Worker(StreamEvent::Token(token)) => writer.token(&token, out),
-            InferEvent::Worker(StreamEvent::End(end)) => writer.end(&end, out),
+        choices,
+        move |(choice, event): ChoiceEvent, out: &mut Vec<u8>| match event {
+            InferEvent::Worker(StreamEvent::Token(token)) => writer.token(choice, &token, out),
+            InferEvent::Worker(StreamEvent::End(end)) => writer.end(choice, &end, out),
             InferEvent::Worker(StreamEvent::Error(error)) => writer.error(error, out),
             _ => {}
         },
@@ -160,32 +184,37 @@ fn chunks(events: mpsc::Receiver<InferEvent>, envelope: &Envelope, style: Style)
 }
 
 async fn whole(
-    mut events: mpsc::Receiver<InferEvent>,
+    mut choices: Choices,
     envelope: &Envelope,
     style: Style,
 ) -> Result<Response, Diagnostic> {
-    let mut answer = openai_gateway::Answer::new(style.logprobs);
-    while let Some(event) = events.recv().await {
-        match event {
-            InferEvent::Worker(StreamEvent::Token(token)) => answer.token(&token),
-            InferEvent::Worker(StreamEvent::End(end)) => {
-                let body = answer
-                    .finish(style.edge, envelope, &end)
-                    .map_err(Diagnostic::internal)?;
-                let mut response = Response::new(Body::from(body));
-                response.headers_mut().insert(
-                    header::CONTENT_TYPE,
-                    HeaderValue::from_static("application/json"),
-                );
-                return Ok(response);
+    let mut answer = openai_gateway::Answer::new(style.logprobs, style.choices);
+    let mut events = Vec::new();
+    let mut complete = false;
+    while !complete {
+        if choices.recv_many(&mut events, AT_ONCE).await == 0 {
+            return Err(broken_off());
+        }
+        for (choice, event) in events.drain(..) {
+            match event {
+                InferEvent::Worker(StreamEvent::Token(token)) => answer.token(choice, &token),
+                InferEvent::Worker(StreamEvent::End(end)) => complete = answer.end(choice, &end),
+                InferEvent::Worker(StreamEvent::Error(error)) => {
+                    return Err(error.detail("partial_text", answer.text()));
+                }
+                _ => {}
             }
-            InferEvent::Worker(StreamEvent::Error(error)) => {
-                return Err(error.detail("partial_text", answer.text()));
-            }
-            _ => {}
         }
     }
-    Err(broken_off())
+    let body = answer
+        .finish(style.edge, envelope)
+        .map_err(Diagnostic::internal)?;
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    Ok(response)
 }
 
 fn broken_off() -> Diagnostic {

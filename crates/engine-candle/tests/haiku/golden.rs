@@ -11,7 +11,7 @@ const Q8_0: f32 = 0.15;
 fn assert_golden(path: &std::path::Path) {
     let mut loaded = open(path);
     for case in golden() {
-        let prompt = loaded.codec.encode_chat(&case.messages).unwrap();
+        let prompt = loaded.codec.encode_chat(&case.messages, &[]).unwrap();
         assert_eq!(prompt, case.prompt_ids);
         let run = decode_alone(&mut loaded.engine, &prompt);
         assert_eq!(run.output(), case.output_ids);

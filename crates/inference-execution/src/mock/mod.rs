@@ -2,10 +2,11 @@
 //! It keeps the tokens in its KV blocks and answers from what it reads there, so a wrong
 //! block gives a wrong text. Speed, size and faults are settings.
 
+mod echo;
 mod settings;
 mod words;
 
-pub use settings::{Fault, MockSettings};
+pub use settings::{Fault, Manner, MockSettings};
 
 use std::{
     sync::{Condvar, Mutex, PoisonError},
@@ -123,7 +124,10 @@ impl Engine for MockEngine {
             self.cache.write(chunk)?;
             if chunk.wants_logits {
                 let tokens = self.cache.read(chunk)?;
-                let next = words::next(&tokens, self.settings.length as usize);
+                let next = match self.settings.answer {
+                    Manner::Words => words::next(&tokens, self.settings.length as usize),
+                    Manner::Echo => echo::next(&tokens),
+                };
                 let row = values.len();
                 values.resize(row + vocab_size, OTHERS);
                 values[row + next as usize] = 0.0;

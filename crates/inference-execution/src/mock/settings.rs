@@ -15,6 +15,15 @@ pub enum Fault {
     Panic,
 }
 
+/// What it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// Words chosen by the prompt.
+    Words,
+    /// The last message.
+    Echo,
+}
+
 /// How the mock engine behaves, written as `key=value,…`; nothing written costs no time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MockSettings {
@@ -30,6 +39,8 @@ pub struct MockSettings {
     pub kv_tokens: Option<u32>,
     /// `length`: tokens of an answer before its end token.
     pub length: u32,
+    /// `answer`: `words` or `echo`.
+    pub answer: Manner,
     /// `memory_mb`: memory held.
     pub memory_mb: u32,
     /// `crash_after`: tokens after which the process aborts.
@@ -49,6 +60,7 @@ impl Default for MockSettings {
             context: 4096,
             kv_tokens: None,
             length: 64,
+            answer: Manner::Words,
             memory_mb: 0,
             crash_after: None,
             stall_after: None,
@@ -57,7 +69,7 @@ impl Default for MockSettings {
     }
 }
 
-const KEYS: &str = "tokens_per_second, load_ms, slots, context, kv, length, memory_mb, \
+const KEYS: &str = "tokens_per_second, load_ms, slots, context, kv, length, answer, memory_mb, \
                     crash_after, stall_after, fail";
 
 impl FromStr for MockSettings {
@@ -108,6 +120,13 @@ impl MockSettings {
             "context" => self.context = positive(value)?,
             "kv" => self.kv_tokens = Some(positive(value)?),
             "length" => self.length = positive(value)?,
+            "answer" => {
+                self.answer = match value {
+                    "words" => Manner::Words,
+                    "echo" => Manner::Echo,
+                    _ => return None,
+                };
+            }
             "memory_mb" => self.memory_mb = number(value)?,
             "crash_after" => self.crash_after = Some(number(value)?),
             "stall_after" => self.stall_after = Some(number(value)?),
@@ -132,14 +151,23 @@ mod tests {
 
     #[test]
     fn settings_are_read_or_refused_by_name() {
-        let settings: MockSettings = "tokens_per_second=50,load_ms=100,slots=2,fail=load,a"
-            .parse()
-            .unwrap();
+        let settings: MockSettings =
+            "tokens_per_second=50,load_ms=100,slots=2,answer=echo,fail=load,a"
+                .parse()
+                .unwrap();
         assert_eq!(settings.step, Duration::from_millis(20));
         assert_eq!(settings.load, Duration::from_millis(100));
         assert_eq!((settings.slots, settings.fail), (2, Some(Fault::Load)));
+        assert_eq!(settings.answer, Manner::Echo);
         assert_eq!("".parse::<MockSettings>(), Ok(MockSettings::default()));
-        for bad in ["slots=0", "slots=x", "speed=1", "fail=maybe", "load_ms=-1"] {
+        for bad in [
+            "answer=x",
+            "slots=0",
+            "slots=x",
+            "speed=1",
+            "fail=maybe",
+            "load_ms=-1",
+        ] {
             let error = bad.parse::<MockSettings>().unwrap_err();
             assert!(error.message.contains(bad), "{error}");
         }

@@ -2,7 +2,7 @@
 
 /// The byte-level codec's tokens: 256 bytes and the end token.
 pub(super) const VOCAB_SIZE: u32 = 257;
-const END: u32 = 256;
+pub(super) const END: u32 = 256;
 /// Begins every answer. By it an answer in progress is told from its prompt, so that the
 /// next token is a function of the tokens alone.
 const SIGN: u32 = b'~' as u32;

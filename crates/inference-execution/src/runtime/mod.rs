@@ -151,7 +151,7 @@ impl Runtime {
         let deadline = request.deadline.map(|at| self.on_clock(at)).transpose()?;
         // A slot is asked for first: a worker that is busy says so without encoding.
         let ticket = shared.accept(&request.request_id)?;
-        let admitted = admit(&request, &handle.codec, handle.limits)?;
+        let admitted = admit(&request, &handle.model, &handle.codec, handle.limits)?;
         let seed = match request.sampling.seed {
             Some(seed) => seed,
             None => draw_seed()?,

@@ -5,6 +5,7 @@ mod logprob;
 mod random;
 
 pub use logprob::{Logprob, logprob};
+pub(crate) use random::uniform;
 
 use std::{
     cmp::Ordering,
@@ -78,7 +79,7 @@ impl Sampler {
         Some(
             draw(
                 &candidates,
-                random::uniform(self.seed, self.settings.choice, position),
+                uniform(self.seed, self.settings.choice, position),
             )
             .unwrap_or(likeliest),
         )

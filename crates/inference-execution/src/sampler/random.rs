@@ -26,7 +26,7 @@ fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 }
 
 /// A number in `[0, 1)` for the token at `position` of the answer with index `choice`.
-pub(super) fn uniform(seed: u64, choice: u32, position: u32) -> f64 {
+pub(crate) fn uniform(seed: u64, choice: u32, position: u32) -> f64 {
     let words = philox([position, choice, 0, 0], [seed as u32, (seed >> 32) as u32]);
     let bits = (u64::from(words[1]) << 32 | u64::from(words[0])) >> 11;
     bits as f64 / (1_u64 << 53) as f64

@@ -1,0 +1,287 @@
+//! Tools in chat templates. The templates are ours, with what is characteristic of a family:
+//! how it asks for tools, what it does with earlier calls, and where it puts results.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+use diagnostics::Code;
+use serde_json::json;
+use text_codec::{Codec, Settings, ToolStyle};
+use worker_contract::{Message, Role, ToolCall, ToolDefinition};
+
+const TOKENIZER: &str = r#"{"version":"1.0","truncation":null,"padding":null,
+    "added_tokens":[
+        {"id":1,"content":"[TOOL_CALLS]","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true},
+        {"id":2,"content":"<tool_call>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":false}],
+    "normalizer":null,"pre_tokenizer":null,"post_processor":null,
+    "decoder":{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true},
+    "model":{"type":"BPE","vocab":{"a":0,"[TOOL_CALLS]":1,"<tool_call>":2},"merges":[]}}"#;
+
+fn codec(template: &str, tool_template: Option<&str>) -> Codec {
+    let settings = Settings {
+        chat_template: Some(template.to_owned()),
+        tool_template: tool_template.map(str::to_owned),
+        ..Settings::default()
+    };
+    Codec::from_tokenizer_json(TOKENIZER.as_bytes(), settings).unwrap()
+}
+
+/// A question, two calls, their results.
+fn conversation() -> Vec<Message> {
+    let call = |id: &str, arguments: &str| ToolCall {
+        id: id.into(),
+        name: "weather".into(),
+        arguments: arguments.into(),
+    };
+    let result = |id: &str, content: &str| Message {
+        tool_call_id: Some(id.into()),
+        name: Some("weather".into()),
+        ..Message::new(Role::Tool, content)
+    };
+    vec![
+        Message::new(Role::User, "Zürich and Bern?"),
+        Message {
+            tool_calls: vec![
+                call("aaaaaaaa1", r#"{"city": "Zürich", "at": 9}"#),
+                call("aaaaaaaa2", "{\"city\":\"Bern\"}"),
+            ],
+            ..Message::new(Role::Assistant, "")
+        },
+        result("aaaaaaaa1", "21"),
+        result("aaaaaaaa2", "20"),
+    ]
+}
+
+fn tools() -> Vec<ToolDefinition> {
+    vec![
+        ToolDefinition {
+            name: "weather".into(),
+            description: Some("<how> it is".into()),
+            parameters: Some(json!({"type": "object"})),
+        },
+        ToolDefinition {
+            name: "time".into(),
+            description: None,
+            parameters: None,
+        },
+    ]
+}
+
+const QWEN: &str = r#"{%- if tools %}
+    {{- '<|im_start|>system\n<tools>' }}
+    {%- for tool in tools %}{{- '\n' }}{{- tool | tojson }}{%- endfor %}
+    {{- '\n</tools><|im_end|>\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message.role == 'user' or (message.role == 'assistant' and not message.tool_calls) %}
+        {{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}
+    {%- elif message.role == 'assistant' %}
+        {{- '<|im_start|>assistant' }}
+        {%- if message.content %}{{- '\n' + message.content }}{%- endif %}
+        {%- for tool_call in message.tool_calls %}
+            {%- if tool_call.function is defined %}{%- set tool_call = tool_call.function %}{%- endif %}
+            {{- '\n<tool_call>\n{"name": "' }}{{- tool_call.name }}{{- '", "arguments": ' }}
+            {{- tool_call.arguments | tojson }}{{- '}\n</tool_call>' }}
+        {%- endfor %}
+        {{- '<|im_end|>\n' }}
+    {%- elif message.role == 'tool' %}
+        {%- if loop.index0 == 0 or messages[loop.index0 - 1].role != 'tool' %}{{- '<|im_start|>user' }}{%- endif %}
+        {{- '\n<tool_response>\n' + message.content + '\n</tool_response>' }}
+        {%- if loop.last or messages[loop.index0 + 1].role != 'tool' %}{{- '<|im_end|>\n' }}{%- endif %}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"#;
+
+const LLAMA: &str = r#"{%- if custom_tools is defined %}{%- set tools = custom_tools %}{%- endif %}
+{%- if not tools is defined %}{%- set tools = none %}{%- endif %}
+{%- if tools is not none %}
+    {{- '<|start_header_id|>user<|end_header_id|>\n\n{"name": function name, "parameters": dictionary}\n' }}
+    {%- for t in tools %}{{- t | tojson(indent=4) }}{{- '\n' }}{%- endfor %}
+{%- endif %}
+{%- for message in messages %}
+    {%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}
+        {{- '<|start_header_id|>' + message.role + '<|end_header_id|>\n\n' + message.content | trim + '<|eot_id|>' }}
+    {%- elif 'tool_calls' in message %}
+        {%- if not message.tool_calls | length == 1 %}
+            {{- raise_exception('only one tool call at once') }}
+        {%- endif %}
+        {%- set tool_call = message.tool_calls[0].function %}
+        {{- '<|start_header_id|>assistant<|end_header_id|>\n\n' -}}
+        {{- '{"name": "' + tool_call.name + '", "parameters": ' }}{{- tool_call.arguments | tojson }}{{- '}<|eot_id|>' }}
+    {%- else %}
+        {{- '<|start_header_id|>ipython<|end_header_id|>\n\n' }}
+        {%- if message.content is mapping or message.content is iterable %}{{- message.content | tojson }}
+        {%- else %}{{- message.content }}{%- endif %}
+        {{- '<|eot_id|>' }}
+    {%- endif %}
+{%- endfor %}"#;
+
+const MISTRAL: &str = r#"{%- if not tools is defined %}{%- set tools = none %}{%- endif %}
+{%- for message in messages %}
+    {%- if message['role'] == 'user' %}
+        {%- if tools is not none and loop.first %}
+            {{- '[AVAILABLE_TOOLS] [' }}
+            {%- for tool in tools %}
+                {%- set tool = tool.function %}
+                {{- '{"type": "function", "function": {' }}
+                {%- for key, val in tool.items() if key != 'return' %}
+                    {%- if val is string %}{{- '"' + key + '": "' + val + '"' }}
+                    {%- else %}{{- '"' + key + '": ' + val | tojson }}{%- endif %}
+                    {%- if not loop.last %}{{- ', ' }}{%- endif %}
+                {%- endfor %}
+                {{- '}}' }}{%- if not loop.last %}{{- ', ' }}{%- else %}{{- ']' }}{%- endif %}
+            {%- endfor %}
+            {{- '[/AVAILABLE_TOOLS]' }}
+        {%- endif %}
+        {{- '[INST] ' + message['content'] + '[/INST]' }}
+    {%- elif message.tool_calls is defined and message.tool_calls is not none %}
+        {{- '[TOOL_CALLS] [' }}
+        {%- for tool_call in message.tool_calls %}
+            {%- set out = tool_call.function | tojson %}{{- out[:-1] }}
+            {%- if not tool_call.id is defined or tool_call.id | length != 9 %}
+                {{- raise_exception('Tool call IDs should be alphanumeric strings with length 9!') }}
+            {%- endif %}
+            {{- ', "id": "' + tool_call.id + '"}' }}
+            {%- if not loop.last %}{{- ', ' }}{%- else %}{{- ']' }}{%- endif %}
+        {%- endfor %}
+    {%- elif message['role'] == 'assistant' %}{{- ' ' + message['content'] }}
+    {%- elif message['role'] == 'tool' %}
+        {{- '[TOOL_RESULTS] {"content": ' + message.content | string + ', "call_id": "' + message.tool_call_id + '"}' }}
+    {%- endif %}
+{%- endfor %}"#;
+
+#[test]
+fn qwens_template_gets_what_it_asks_for() {
+    let codec = codec(QWEN, None);
+    assert_eq!(codec.tool_style(), Some(ToolStyle::Hermes));
+    assert_eq!(
+        codec.render_chat(&conversation(), &tools()).unwrap(),
+        "<|im_start|>system\n<tools>\n\
+         {\"type\": \"function\", \"function\": {\"name\": \"weather\", \"description\": \"<how> it is\", \"parameters\": {\"type\": \"object\"}}}\n\
+         {\"type\": \"function\", \"function\": {\"name\": \"time\"}}\n</tools><|im_end|>\n\
+         <|im_start|>user\nZürich and Bern?<|im_end|>\n\
+         <|im_start|>assistant\n\
+         <tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Zürich\", \"at\": 9}}\n</tool_call>\n\
+         <tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Bern\"}}\n</tool_call><|im_end|>\n\
+         <|im_start|>user\n<tool_response>\n21\n</tool_response>\n<tool_response>\n20\n</tool_response><|im_end|>\n\
+         <|im_start|>assistant\n"
+    );
+    let plain = [Message::new(Role::User, "hi")];
+    assert_eq!(
+        codec.render_chat(&plain, &[]).unwrap(),
+        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    );
+}
+
+#[test]
+fn llamas_template_gets_what_it_asks_for() {
+    let codec = codec(LLAMA, None);
+    assert_eq!(codec.tool_style(), Some(ToolStyle::Llama));
+    let mut conversation = conversation();
+    let error = codec.render_chat(&conversation, &tools()).unwrap_err();
+    assert!(error.message.contains("only one tool call"), "{error}");
+    conversation[1].tool_calls.pop();
+    conversation.pop();
+    assert_eq!(
+        codec.render_chat(&conversation, &tools()[1..]).unwrap(),
+        "<|start_header_id|>user<|end_header_id|>\n\n{\"name\": function name, \"parameters\": dictionary}\n\
+         {\n    \"type\": \"function\",\n    \"function\": {\n        \"name\": \"time\"\n    }\n}\n\
+         <|start_header_id|>user<|end_header_id|>\n\nZürich and Bern?<|eot_id|>\
+         <|start_header_id|>assistant<|end_header_id|>\n\n\
+         {\"name\": \"weather\", \"parameters\": {\"city\": \"Zürich\", \"at\": 9}}<|eot_id|>\
+         <|start_header_id|>ipython<|end_header_id|>\n\n\"21\"<|eot_id|>"
+    );
+    let plain = [
+        Message::new(Role::User, "hi"),
+        Message::new(Role::Assistant, "ho"),
+    ];
+    assert_eq!(
+        codec.render_chat(&plain, &[]).unwrap(),
+        "<|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nho<|eot_id|>"
+    );
+}
+
+#[test]
+fn mistrals_template_gets_what_it_asks_for() {
+    let codec = codec(MISTRAL, None);
+    assert_eq!(codec.tool_style(), Some(ToolStyle::Mistral));
+    assert_eq!(
+        codec.render_chat(&conversation(), &tools()).unwrap(),
+        "[AVAILABLE_TOOLS] [{\"type\": \"function\", \"function\": {\"name\": \"weather\", \"description\": \"<how> it is\", \"parameters\": {\"type\": \"object\"}}}, \
+         {\"type\": \"function\", \"function\": {\"name\": \"time\"}}][/AVAILABLE_TOOLS]\
+         [INST] Zürich and Bern?[/INST]\
+         [TOOL_CALLS] [{\"name\": \"weather\", \"arguments\": {\"city\": \"Zürich\", \"at\": 9}, \"id\": \"aaaaaaaa1\"}, \
+         {\"name\": \"weather\", \"arguments\": {\"city\": \"Bern\"}, \"id\": \"aaaaaaaa2\"}]\
+         [TOOL_RESULTS] {\"content\": 21, \"call_id\": \"aaaaaaaa1\"}[TOOL_RESULTS] {\"content\": 20, \"call_id\": \"aaaaaaaa2\"}"
+    );
+}
+
+#[test]
+fn arguments_that_are_no_json_stay_a_text() {
+    let codec = codec(
+        "{{ tools }}{{ messages[0].tool_calls[0].function.arguments | tojson }}",
+        None,
+    );
+    for (arguments, expected) in [
+        ("{oops", "\"{oops\""),
+        ("", "{}"),
+        ("{\"b\":1,\"a\":2}", "{\"b\": 1, \"a\": 2}"),
+    ] {
+        let mut message = conversation().swap_remove(1);
+        message.tool_calls[0].arguments = arguments.into();
+        let text = codec.render_chat(&[message], &[]).unwrap();
+        assert_eq!(text, format!("None{expected}"));
+    }
+}
+
+#[test]
+fn a_template_without_a_place_for_tools_never_drops_them() {
+    let template = "{# tools #}{% for m in messages %}{{ m.content }}{% endfor %}";
+    let codec = codec(template, None);
+    assert_eq!(codec.tool_style(), None);
+    let plain = [Message::new(Role::User, "hi")];
+    assert_eq!(codec.render_chat(&plain, &[]).unwrap(), "hi");
+    for (messages, tools, param) in [
+        (plain.to_vec(), tools(), "tools"),
+        (conversation(), vec![], "messages"),
+        (vec![Message::new(Role::Tool, "21")], vec![], "messages"),
+    ] {
+        let error = codec.render_chat(&messages, &tools).unwrap_err();
+        assert_eq!(error.code, Code::UnsupportedParameter);
+        assert_eq!(error.param.as_deref(), Some(param));
+    }
+}
+
+#[test]
+fn a_template_for_tools_is_taken_for_tools_only() {
+    let codec = codec(
+        "plain",
+        Some("{% if tools %}{{ tools | length }} tools{% endif %} <tool_call>"),
+    );
+    assert_eq!(codec.tool_style(), Some(ToolStyle::Hermes));
+    let plain = [Message::new(Role::User, "hi")];
+    assert_eq!(codec.render_chat(&plain, &[]).unwrap(), "plain");
+    assert_eq!(
+        codec.render_chat(&plain, &tools()).unwrap(),
+        "2 tools <tool_call>"
+    );
+}
+
+#[test]
+fn special_tokens_that_mark_calls_have_their_text() {
+    let mistral = codec(MISTRAL, None);
+    assert_eq!(mistral.marker(1), Some("[TOOL_CALLS]"));
+    assert_eq!(mistral.token_bytes(1), b"");
+    // Not special: it has its text anyway. And no mark of this model's style.
+    let qwen = codec(QWEN, None);
+    assert_eq!(
+        (qwen.marker(2), qwen.token_bytes(2)),
+        (None, &b"<tool_call>"[..])
+    );
+    assert_eq!(qwen.marker(1), None);
+}
