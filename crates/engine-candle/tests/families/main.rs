@@ -10,8 +10,13 @@
 )]
 
 mod candle_models;
+mod compare;
+mod experts;
+mod gemma;
 mod gguf_file;
+mod invariance;
 mod logits;
+mod phi;
 mod plain;
 mod refusals;
 mod tiny_model;
