@@ -214,7 +214,7 @@ impl Architecture {
                 header.heads, header.kv_heads
             )));
         }
-        if !header.rope_dimensions.is_multiple_of(2) {
+        if header.rope_dimensions == 0 || !header.rope_dimensions.is_multiple_of(2) {
             return Err(unsupported(format!(
                 "rotation of {} numbers of a head",
                 header.rope_dimensions

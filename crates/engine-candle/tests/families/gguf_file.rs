@@ -81,9 +81,24 @@ impl GgufFile {
 
     /// Sets a number that is there already.
     pub fn replace_number(&mut self, key: &str, number: usize) {
-        let key_bytes = string(key);
-        self.values.retain(|value| !value.starts_with(&key_bytes));
+        self.remove_value(key);
         self.number(key, number);
+    }
+
+    pub fn remove_value(&mut self, key: &str) {
+        let key = string(key);
+        self.values.retain(|value| !value.starts_with(&key));
+    }
+
+    /// The keys of all whole numbers.
+    pub fn number_keys(&self) -> Vec<String> {
+        let key = |value: &Vec<u8>| {
+            let length = u64::from_le_bytes(value[..8].try_into().unwrap()) as usize;
+            let (key, rest) = value[8..].split_at(length);
+            let is_number = rest[..4] == 4_u32.to_le_bytes();
+            is_number.then(|| String::from_utf8(key.to_vec()).unwrap())
+        };
+        self.values.iter().filter_map(key).collect()
     }
 
     pub fn remove_tensor(&mut self, name: &str) {

@@ -11,6 +11,7 @@
 
 mod candle_models;
 mod compare;
+mod damage;
 mod experts;
 mod gemma;
 mod gguf_file;
