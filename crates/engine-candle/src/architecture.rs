@@ -1,17 +1,43 @@
 use diagnostics::{Code, Diagnostic, excerpt};
-use model_format::{Biases, ModelFormat};
+use model_format::{Biases, ModelFormat, ModelHeader};
+
+use crate::tensor_names::TensorNames;
 
 /// What tells one family of models from another, beyond what a header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Architecture {
-    /// Its `model_type` in `config.json`, and `general.architecture` in GGUF.
+    /// Its `model_type` in `config.json`.
     pub(crate) name: &'static str,
-    /// How GGUF files have the rows of queries and keys; none where GGUF has no such family.
-    pub(crate) gguf_rows: Option<RotaryRows>,
+    /// Its files in GGUF; none where such files say that they are of another family.
+    pub(crate) gguf: Option<GgufFiles>,
+    /// The names of its tensors in safetensors files.
+    pub(crate) names: TensorNames,
     /// What has a bias.
     pub(crate) biases: BiasRule,
     /// Each head of queries and keys is normalised before it is rotated.
     pub(crate) head_norms: bool,
+    /// What comes out of attention and out of the feed-forward part is normalised as well.
+    pub(crate) post_norms: bool,
+    /// Safetensors files hold what the weights of norms exceed one by.
+    pub(crate) norms_above_one: bool,
+    /// Embeddings are multiplied with the square root of their width.
+    pub(crate) scaled_embedding: bool,
+    /// Queries, keys and values are one matrix in files, gate and up another.
+    pub(crate) fused: bool,
+    /// Headers may say that only the first numbers of a head are rotated.
+    pub(crate) partly_rotated: bool,
+    pub(crate) activation: Activation,
+    /// Where there may be experts.
+    pub(crate) experts: ExpertRule,
+}
+
+/// GGUF files of a family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GgufFiles {
+    /// Their `general.architecture`.
+    pub(crate) name: &'static str,
+    /// How they have the rows of queries and keys.
+    pub(crate) rows: RotaryRows,
 }
 
 /// Order of the rows of a head that is rotated.
@@ -34,58 +60,195 @@ pub(crate) enum BiasRule {
     QueryKeyValue,
 }
 
-const SUPPORTED: &[Architecture] = &[
-    Architecture {
+/// What the gate of a feed-forward part goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    /// `x * sigmoid(x)`
+    Silu,
+    /// The Gaussian error linear unit in its approximation by a hyperbolic tangent.
+    GeluTanh,
+}
+
+/// Whether a family has experts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExpertRule {
+    Never,
+    /// Where the header says so.
+    Header,
+}
+
+const LLAMA: Architecture = Architecture {
+    name: "llama",
+    gguf: Some(GgufFiles {
         name: "llama",
-        gguf_rows: Some(RotaryRows::Pairs),
-        biases: BiasRule::Header,
-        head_norms: false,
-    },
+        rows: RotaryRows::Pairs,
+    }),
+    names: TensorNames::HuggingFace,
+    biases: BiasRule::Header,
+    head_norms: false,
+    post_norms: false,
+    norms_above_one: false,
+    scaled_embedding: false,
+    fused: false,
+    partly_rotated: false,
+    activation: Activation::Silu,
+    // GGUF files of Mixtral say that they are Llama.
+    experts: ExpertRule::Header,
+};
+
+const QWEN3: Architecture = Architecture {
+    name: "qwen3",
+    gguf: Some(GgufFiles::in_halves("qwen3")),
+    head_norms: true,
+    experts: ExpertRule::Never,
+    ..LLAMA
+};
+
+const GEMMA: Architecture = Architecture {
+    name: "gemma",
+    gguf: Some(GgufFiles::in_halves("gemma")),
+    norms_above_one: true,
+    scaled_embedding: true,
+    activation: Activation::GeluTanh,
+    experts: ExpertRule::Never,
+    ..LLAMA
+};
+
+const GEMMA2: Architecture = Architecture {
+    name: "gemma2",
+    gguf: Some(GgufFiles::in_halves("gemma2")),
+    names: TensorNames::PostNorms,
+    post_norms: true,
+    ..GEMMA
+};
+
+const SUPPORTED: &[Architecture] = &[
+    LLAMA,
     // GGUF files of this family say that they are Llama.
     Architecture {
         name: "mistral",
-        gguf_rows: None,
+        gguf: None,
         biases: BiasRule::Never,
-        head_norms: false,
+        experts: ExpertRule::Never,
+        ..LLAMA
+    },
+    Architecture {
+        name: "mixtral",
+        gguf: None,
+        names: TensorNames::Mixtral,
+        biases: BiasRule::Never,
+        ..LLAMA
     },
     Architecture {
         name: "qwen2",
-        gguf_rows: Some(RotaryRows::Halves),
+        gguf: Some(GgufFiles::in_halves("qwen2")),
         biases: BiasRule::QueryKeyValue,
-        head_norms: false,
+        experts: ExpertRule::Never,
+        ..LLAMA
+    },
+    QWEN3,
+    Architecture {
+        name: "qwen3_moe",
+        gguf: Some(GgufFiles::in_halves("qwen3moe")),
+        experts: ExpertRule::Header,
+        ..QWEN3
+    },
+    GEMMA,
+    GEMMA2,
+    Architecture {
+        name: "gemma3_text",
+        gguf: Some(GgufFiles::in_halves("gemma3")),
+        head_norms: true,
+        ..GEMMA2
     },
     Architecture {
-        name: "qwen3",
-        gguf_rows: Some(RotaryRows::Halves),
-        biases: BiasRule::Header,
-        head_norms: true,
+        name: "phi3",
+        gguf: Some(GgufFiles::in_halves("phi3")),
+        biases: BiasRule::Never,
+        fused: true,
+        partly_rotated: true,
+        experts: ExpertRule::Never,
+        ..LLAMA
     },
 ];
+
+impl GgufFiles {
+    const fn in_halves(name: &'static str) -> Self {
+        Self {
+            name,
+            rows: RotaryRows::Halves,
+        }
+    }
+}
 
 impl Architecture {
     /// The family of that name in files of that format, or an `UNSUPPORTED_MODEL` that says
     /// what is supported.
     pub(crate) fn named(name: &str, format: ModelFormat) -> Result<Self, Diagnostic> {
-        let known = |a: &&Self| format == ModelFormat::Safetensors || a.gguf_rows.is_some();
-        let mut found = SUPPORTED.iter().filter(known);
-        found.find(|a| a.name == name).copied().ok_or_else(|| {
-            unsupported(format!("architecture `{}`", excerpt(name, 40))).hint(format!(
-                "supported architectures: {}",
-                SUPPORTED
-                    .iter()
-                    .filter(known)
-                    .map(|a| a.name)
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ))
+        let named = |a: &Architecture| match format {
+            ModelFormat::Gguf => a.gguf.map(|files| files.name),
+            ModelFormat::Safetensors => Some(a.name),
+        };
+        let found = SUPPORTED.iter().find(|a| named(a) == Some(name));
+        found.copied().ok_or_else(|| {
+            let supported: Vec<_> = SUPPORTED.iter().filter_map(named).collect();
+            unsupported(format!("architecture `{}`", excerpt(name, 40)))
+                .hint(format!("supported architectures: {}", supported.join(", ")))
         })
+    }
+
+    /// Refuses a model of the family that the engine would compute wrongly.
+    pub(crate) fn check(self, header: &ModelHeader) -> Result<(), Diagnostic> {
+        if !header.causal {
+            return Err(unsupported("attention to tokens that come later"));
+        }
+        if header.experts.is_some() && self.experts == ExpertRule::Never {
+            return Err(unsupported(format!(
+                "mixtures of experts of the architecture `{}`",
+                self.name
+            )));
+        }
+        if header.kv_heads == 0 || !header.heads.is_multiple_of(header.kv_heads) {
+            return Err(unsupported(format!(
+                "{} attention heads over {} key-value heads",
+                header.heads, header.kv_heads
+            )));
+        }
+        if header.rope_dimensions == 0 || !header.rope_dimensions.is_multiple_of(2) {
+            return Err(unsupported(format!(
+                "rotation of {} numbers of a head",
+                header.rope_dimensions
+            )));
+        }
+        let partly = header.rope_dimensions < header.head_dim && self.partly_rotated;
+        if header.rope_dimensions != header.head_dim && !partly {
+            return Err(unsupported(format!(
+                "rotation of {} of {} numbers of a head",
+                header.rope_dimensions, header.head_dim
+            )));
+        }
+        match header.activation.as_deref() {
+            Some(name) if !self.activation.is_named(name) => Err(unsupported(format!(
+                "the activation `{}`",
+                excerpt(name, 40)
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// How files of that format have the rows of queries and keys.
     pub(crate) fn rows(self, format: ModelFormat) -> RotaryRows {
+        match (format, self.gguf) {
+            (ModelFormat::Gguf, Some(files)) => files.rows,
+            _ => RotaryRows::Halves,
+        }
+    }
+
+    /// The names of the tensors in files of that format.
+    pub(crate) fn tensor_names(self, format: ModelFormat) -> TensorNames {
         match format {
-            ModelFormat::Gguf => self.gguf_rows.unwrap_or(RotaryRows::Halves),
-            ModelFormat::Safetensors => RotaryRows::Halves,
+            ModelFormat::Gguf => TensorNames::Gguf,
+            ModelFormat::Safetensors => self.names,
         }
     }
 
@@ -100,6 +263,25 @@ impl Architecture {
             },
         }
     }
+
+    /// What is added to the weights of norms in files of that format.
+    pub(crate) fn norm_offset(self, format: ModelFormat) -> f64 {
+        if self.norms_above_one && format == ModelFormat::Safetensors {
+            1.0
+        } else {
+            0.0
+        }
+    }
+}
+
+impl Activation {
+    /// Whether a configuration means this one by that name.
+    pub(crate) fn is_named(self, name: &str) -> bool {
+        match self {
+            Self::Silu => ["silu", "swish"].contains(&name),
+            Self::GeluTanh => ["gelu_pytorch_tanh", "gelu_new"].contains(&name),
+        }
+    }
 }
 
 /// A model that this engine would compute wrongly.
@@ -108,94 +290,5 @@ pub(crate) fn unsupported(what: impl std::fmt::Display) -> Diagnostic {
         Code::UnsupportedModel,
         format!("the engine does not support {what}"),
     )
-    .hint("use a plain text model of the Llama, Mistral, Qwen2 or Qwen3 family")
-}
-
-/// A weight by its role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
-    Embedding,
-    FinalNorm,
-    Output,
-    Layer(u32, LayerPart),
-}
-
-/// A weight of a transformer block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LayerPart {
-    AttentionNorm,
-    Query,
-    QueryNorm,
-    Key,
-    KeyNorm,
-    Value,
-    AttentionOutput,
-    FeedForwardNorm,
-    Gate,
-    Up,
-    Down,
-}
-
-impl Part {
-    /// The name of its tensor in a file.
-    pub(crate) fn tensor_name(self, format: ModelFormat) -> String {
-        format!("{}.weight", self.stem(format))
-    }
-
-    /// The name of the bias beside it.
-    pub(crate) fn bias_name(self, format: ModelFormat) -> String {
-        format!("{}.bias", self.stem(format))
-    }
-
-    fn stem(self, format: ModelFormat) -> String {
-        let name = match (self, format) {
-            (Self::Embedding, ModelFormat::Gguf) => "token_embd",
-            (Self::FinalNorm, ModelFormat::Gguf) => "output_norm",
-            (Self::Output, ModelFormat::Gguf) => "output",
-            (Self::Embedding, ModelFormat::Safetensors) => "model.embed_tokens",
-            (Self::FinalNorm, ModelFormat::Safetensors) => "model.norm",
-            (Self::Output, ModelFormat::Safetensors) => "lm_head",
-            (Self::Layer(layer, part), ModelFormat::Gguf) => {
-                return format!("blk.{layer}.{}", part.gguf_name());
-            }
-            (Self::Layer(layer, part), ModelFormat::Safetensors) => {
-                return format!("model.layers.{layer}.{}", part.safetensors_name());
-            }
-        };
-        name.to_owned()
-    }
-}
-
-impl LayerPart {
-    fn gguf_name(self) -> &'static str {
-        match self {
-            Self::AttentionNorm => "attn_norm",
-            Self::Query => "attn_q",
-            Self::QueryNorm => "attn_q_norm",
-            Self::Key => "attn_k",
-            Self::KeyNorm => "attn_k_norm",
-            Self::Value => "attn_v",
-            Self::AttentionOutput => "attn_output",
-            Self::FeedForwardNorm => "ffn_norm",
-            Self::Gate => "ffn_gate",
-            Self::Up => "ffn_up",
-            Self::Down => "ffn_down",
-        }
-    }
-
-    fn safetensors_name(self) -> &'static str {
-        match self {
-            Self::AttentionNorm => "input_layernorm",
-            Self::Query => "self_attn.q_proj",
-            Self::QueryNorm => "self_attn.q_norm",
-            Self::Key => "self_attn.k_proj",
-            Self::KeyNorm => "self_attn.k_norm",
-            Self::Value => "self_attn.v_proj",
-            Self::AttentionOutput => "self_attn.o_proj",
-            Self::FeedForwardNorm => "post_attention_layernorm",
-            Self::Gate => "mlp.gate_proj",
-            Self::Up => "mlp.up_proj",
-            Self::Down => "mlp.down_proj",
-        }
-    }
+    .hint("use a plain text model of the Llama, Mistral, Mixtral, Qwen, Gemma or Phi family")
 }

@@ -14,6 +14,10 @@ pub(crate) struct Heads {
     pub(crate) queries: usize,
     pub(crate) keys: usize,
     pub(crate) width: usize,
+    /// What scores are multiplied with.
+    pub(crate) scale: f32,
+    /// Bound `c` that scores `s` are kept within: `c * tanh(s / c)`.
+    pub(crate) softcap: Option<f32>,
 }
 
 impl Heads {
@@ -22,8 +26,13 @@ impl Heads {
         self.queries / self.keys
     }
 
-    fn scale(self) -> f32 {
-        1.0 / (self.width as f32).sqrt()
+    /// The score of a query and a key with this product.
+    fn score(self, product: f32) -> f32 {
+        let score = product * self.scale;
+        match self.softcap {
+            Some(cap) => (score / cap).tanh() * cap,
+            None => score,
+        }
     }
 }
 
@@ -108,7 +117,8 @@ impl Attention<'_> {
         let first = self.first_seen(position);
         let slots = || (first..=position).map(|p| at(span.slot(p)));
         let dot = |query: &[f32], at: usize| {
-            f32::vec_dot(width, query, &keys[at..at + width]) * self.heads.scale()
+            self.heads
+                .score(f32::vec_dot(width, query, &keys[at..at + width]))
         };
         let mut scores = Vec::with_capacity(position + 1 - first);
         for (query, out) in queries.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
@@ -177,7 +187,11 @@ impl Attention<'_> {
             .transpose(0, 1)?
             .contiguous()?
             .reshape(folded)?;
-        let scores = (q.matmul(&keys.t()?)? * f64::from(heads.scale()))?;
+        let scores = (q.matmul(&keys.t()?)? * f64::from(heads.scale))?;
+        let scores = match heads.softcap.map(f64::from) {
+            Some(cap) => ((scores / cap)?.tanh()? * cap)?,
+            None => scores,
+        };
         let scores = scores.reshape((heads.queries, span.rows, length))?;
         let scores = scores.broadcast_add(&self.mask(span, seen, device)?)?;
         let scores = scores
@@ -219,10 +233,12 @@ mod tests {
 
     #[test]
     fn the_kernel_and_the_tensor_operations_agree() {
-        let heads = Heads {
+        let heads = |softcap| Heads {
             queries: 6,
             keys: 2,
             width: 20,
+            scale: 0.3,
+            softcap,
         };
         let mut numbers = Numbers::new(3);
         let mut tensor = |rows: usize, columns: usize| {
@@ -246,10 +262,16 @@ mod tests {
         ];
         let queries = tensor(23, 120);
         let threads = Threads::new(1).unwrap();
-        for window in [None, Some(1), Some(7), Some(33), Some(1000)] {
+        for (window, softcap) in [
+            (None, None),
+            (Some(1), None),
+            (Some(7), Some(0.5)),
+            (Some(33), None),
+            (Some(1000), Some(3.0)),
+        ] {
             let attention = Attention {
                 spans: &spans,
-                heads,
+                heads: heads(softcap),
                 window,
                 threads: &threads,
             };

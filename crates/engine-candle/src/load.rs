@@ -6,13 +6,15 @@ use diagnostics::{Code, Diagnostic};
 use inference_execution::ModelDescription;
 use model_format::{
     Gguf, ModelHeader, Safetensors, about_file, header_from_config, read_limited, shard_files,
+    text_tensor_name,
 };
 use text_codec::Codec;
 
 use crate::{
-    architecture::{Architecture, unsupported},
+    architecture::Architecture,
     engine::CandleEngine,
     kv::{BLOCK_TOKENS, PagedKv, block_bytes},
+    layout::one_matrix_each,
     mapping::Mapping,
     model::Llama,
     weights::{RawTensors, Weights, gguf_tensors, safetensors_tensors},
@@ -92,10 +94,6 @@ fn load_gguf(path: &Path, options: &mut LoadOptions) -> Result<Loaded, Diagnosti
     let gguf = Gguf::parse(mapping.bytes())?;
     let header = ModelHeader::from_gguf(&gguf)?;
     Architecture::named(&header.architecture, header.format)?;
-    let experts = gguf.u32(&format!("{}.expert_count", header.architecture))?;
-    if experts.is_some_and(|count| count > 0) {
-        return Err(unsupported("mixtures of experts"));
-    }
     let codec = Codec::from_gguf(&gguf)?;
     codec.check_fits(header.vocab_size as usize)?;
     let engine = build(&header, gguf_tensors(&gguf)?, options)?;
@@ -115,8 +113,11 @@ fn load_folder(folder: &Path, options: &mut LoadOptions) -> Result<Loaded, Diagn
     let mut infos = BTreeMap::new();
     let mut tensors = RawTensors::new();
     for (header, mapping) in &shards {
-        infos.extend(header.tensors().clone());
-        tensors.extend(safetensors_tensors(header, mapping.bytes()));
+        for (name, info) in header.tensors() {
+            infos.extend(text_tensor_name(name).map(|name| (name, info.clone())));
+        }
+        let raw = safetensors_tensors(header, mapping.bytes()).into_iter();
+        tensors.extend(raw.filter_map(|(name, raw)| Some((text_tensor_name(&name)?, raw))));
     }
     let header = header_from_config(&config, &infos).map_err(|e| about_file(e, &config_path))?;
     Architecture::named(&header.architecture, header.format)?;
@@ -141,7 +142,11 @@ pub(crate) fn build(
     };
     let threads = options.threads.unwrap_or_else(available_threads);
     let threads = Threads::new(threads)?;
-    let weights = Weights::new(tensors, header.format, device.clone(), threads, progress);
+    let architecture = Architecture::named(&header.architecture, header.format)?;
+    architecture.check(header)?;
+    let names = architecture.tensor_names(header.format);
+    let tensors = one_matrix_each(tensors, header, architecture)?;
+    let weights = Weights::new(tensors, names, device.clone(), threads, progress);
     let model = Llama::new(header, context_length, weights)?;
     let width = header.kv_heads * header.head_dim;
     let kv = PagedKv::new(header.layers, width, blocks, &device).map_err(Diagnostic::internal)?;

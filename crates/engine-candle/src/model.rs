@@ -1,16 +1,18 @@
 use candle_core::{D, Result, Tensor};
 use cpu_kernels::Threads;
 use diagnostics::{Code, Diagnostic, excerpt};
-use model_format::{ModelHeader, WindowedLayers};
+use model_format::ModelHeader;
 
 use crate::{
-    architecture::{Architecture, LayerPart, Part, unsupported},
+    architecture::{Architecture, unsupported},
     attention::{Attention, Heads},
+    feed_forward::FeedForward,
     kv::PagedKv,
     linear::Linear,
     matrix::Matrix,
     plan::Plan,
     rope::{Angles, Rope, Rotation},
+    tensor_names::{LayerPart, Part},
     weights::Weights,
 };
 
@@ -18,10 +20,16 @@ use crate::{
 /// feed-forward part.
 pub(crate) struct Llama {
     embedding: Matrix,
+    /// What embeddings are multiplied with.
+    embedding_scale: Option<f64>,
     layers: Vec<Layer>,
     norm: Norm,
     output: Matrix,
+    /// Bound that logits are kept within.
+    logit_softcap: Option<f64>,
     rope: Rope,
+    /// Of the layers with a window where theirs is another.
+    local_rope: Option<Rope>,
     heads: Heads,
     threads: Threads,
 }
@@ -36,10 +44,10 @@ struct Layer {
     /// Tokens that a token sees, itself included; absent, all.
     window: Option<usize>,
     attention_output: Linear,
+    attention_post_norm: Option<Norm>,
     feed_forward_norm: Norm,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
+    feed_forward: FeedForward,
+    feed_forward_post_norm: Option<Norm>,
 }
 
 struct Norm {
@@ -65,7 +73,6 @@ impl Llama {
         let architecture = Architecture::named(&header.architecture, header.format)?;
         let order = architecture.rows(header.format);
         let biases = architecture.biases(header.biases);
-        check_header(header)?;
         let epsilon = f64::from(header.rms_epsilon.ok_or_else(|| {
             Diagnostic::new(
                 Code::InvalidModelFile,
@@ -73,20 +80,23 @@ impl Llama {
             )
             .hint("convert the model again with a current converter")
         })?);
-        let factors = weights.rope_factors()?;
-        let rotation = Rotation::new(header, factors.as_deref())?;
+        let rotation = Rotation::new(header, &weights.rope_factors()?, context_length)?;
 
         let hidden = header.embedding_length;
+        let offset = architecture.norm_offset(header.format);
         let norm = |weights: &mut Weights<'_, '_>, part, width| {
             let weight = weights.vector(part, width)?;
+            let weight = (weight + offset).map_err(Diagnostic::internal)?;
             Ok::<_, Diagnostic>(Norm { weight, epsilon })
         };
+        let norm_if = |has: bool, weights: &mut Weights<'_, '_>, part, width| {
+            has.then(|| norm(weights, part, width)).transpose()
+        };
+        let post_norm = |weights: &mut Weights<'_, '_>, part| {
+            norm_if(architecture.post_norms, weights, part, hidden)
+        };
         let head_norm = |weights: &mut Weights<'_, '_>, part| {
-            if architecture.head_norms {
-                norm(weights, part, header.head_dim).map(Some)
-            } else {
-                Ok(None)
-            }
+            norm_if(architecture.head_norms, weights, part, header.head_dim)
         };
         let embedding = weights.matrix(Part::Embedding, header.vocab_size, hidden)?;
         let mut layers = Vec::new();
@@ -96,7 +106,6 @@ impl Llama {
             let queries = (header.heads, header.head_dim);
             let keys = (header.kv_heads, header.head_dim);
             let (query_rows, key_rows) = (queries.0 * queries.1, keys.0 * keys.1);
-            let inner = header.feed_forward_length;
             let bias = biases.query_key_value;
             layers.push(Layer {
                 attention_norm: norm(w, part(LayerPart::AttentionNorm), hidden)?,
@@ -112,10 +121,10 @@ impl Llama {
                     query_rows,
                     biases.attention_output,
                 )?,
+                attention_post_norm: post_norm(w, part(LayerPart::AttentionPostNorm))?,
                 feed_forward_norm: norm(w, part(LayerPart::FeedForwardNorm), hidden)?,
-                gate: w.linear(part(LayerPart::Gate), inner, hidden, biases.feed_forward)?,
-                up: w.linear(part(LayerPart::Up), inner, hidden, biases.feed_forward)?,
-                down: w.linear(part(LayerPart::Down), hidden, inner, biases.feed_forward)?,
+                feed_forward: FeedForward::load(w, header, architecture, index)?,
+                feed_forward_post_norm: post_norm(w, part(LayerPart::FeedForwardPostNorm))?,
             });
         }
         let norm = norm(&mut weights, Part::FinalNorm, hidden)?;
@@ -126,20 +135,32 @@ impl Llama {
             weights.matrix(Part::Output, header.vocab_size, hidden)?
         };
         // The table's size follows the header, so it waits until the shapes were checked.
-        let rope =
-            Rope::new(&rotation, context_length, weights.device()).map_err(Diagnostic::internal)?;
+        let rope = |rotation: &Rotation| {
+            Rope::new(rotation, context_length, weights.device()).map_err(Diagnostic::internal)
+        };
+        let local = Rotation::local(header)?;
+        let (rope, local_rope) = (rope(&rotation)?, local.as_ref().map(rope).transpose()?);
         let threads = weights.threads().clone();
         weights.finish()?;
         Ok(Self {
             embedding,
+            embedding_scale: architecture
+                .scaled_embedding
+                .then(|| f64::from(hidden).sqrt()),
             layers,
             norm,
             output,
+            logit_softcap: header.logit_softcap.map(f64::from),
             rope,
+            local_rope,
             heads: Heads {
                 queries: header.heads as usize,
                 keys: header.kv_heads as usize,
                 width: header.head_dim as usize,
+                scale: header
+                    .attention_scale
+                    .unwrap_or_else(|| 1.0 / (header.head_dim as f32).sqrt()),
+                softcap: header.attention_softcap,
             },
             threads,
         })
@@ -152,9 +173,18 @@ impl Llama {
         let tokens = Tensor::new(plan.tokens.as_slice(), device)?;
         let positions = Tensor::new(plan.positions.as_slice(), device)?;
         let angles = self.rope.at(&positions)?;
+        let local_angles = self.local_rope.as_ref().map(|rope| rope.at(&positions));
+        let local_angles = local_angles.transpose()?;
         let mut x = self.embedding.rows(&tokens)?;
+        if let Some(scale) = self.embedding_scale {
+            x = (x * scale)?;
+        }
         for (index, layer) in self.layers.iter().enumerate() {
-            let attended = self.attention(index, layer, &x, &angles, plan, kv)?;
+            let angles = match &local_angles {
+                Some(local) if layer.window.is_some() => local,
+                _ => &angles,
+            };
+            let attended = self.attention(index, layer, &x, angles, plan, kv)?;
             x = (x + attended)?;
             x = (&x + layer.feed_forward(&x)?)?;
         }
@@ -163,7 +193,11 @@ impl Llama {
         }
         let rows = Tensor::new(plan.logit_rows.as_slice(), device)?;
         let last = self.norm.apply(&x.index_select(&rows, 0)?)?;
-        self.output.apply(&last).map(Some)
+        let logits = self.output.apply(&last)?;
+        match self.logit_softcap {
+            Some(cap) => ((logits / cap)?.tanh()? * cap).map(Some),
+            None => Ok(Some(logits)),
+        }
     }
 
     fn attention(
@@ -179,6 +213,7 @@ impl Llama {
             queries,
             keys,
             width,
+            ..
         } = self.heads;
         let rows = plan.tokens.len();
         let x = layer.attention_norm.apply(x)?;
@@ -200,15 +235,22 @@ impl Llama {
             threads: &self.threads,
         };
         let attended = attention.apply(&query, kv)?;
-        layer.attention_output.apply(&attended)
+        let out = layer.attention_output.apply(&attended)?;
+        normalized(layer.attention_post_norm.as_ref(), out)
     }
 }
 
 impl Layer {
     fn feed_forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = self.feed_forward_norm.apply(x)?;
-        let gated = (self.gate.apply(&x)?.silu()? * self.up.apply(&x)?)?;
-        self.down.apply(&gated)
+        let out = self.feed_forward.apply(&self.feed_forward_norm.apply(x)?)?;
+        normalized(self.feed_forward_post_norm.as_ref(), out)
+    }
+}
+
+fn normalized(norm: Option<&Norm>, x: Tensor) -> Result<Tensor> {
+    match norm {
+        Some(norm) => norm.apply(&x),
+        None => Ok(x),
     }
 }
 
@@ -217,37 +259,8 @@ fn window(header: &ModelHeader, layer: u32) -> std::result::Result<Option<usize>
     let Some(window) = &header.sliding_window else {
         return Ok(None);
     };
-    let windowed = match &window.layers {
-        WindowedLayers::From(first) => layer >= *first,
-        WindowedLayers::Listed(list) => list.get(layer as usize).copied().unwrap_or(false),
-        WindowedLayers::Other(rule) => {
-            return Err(unsupported(format!(
-                "a sliding window by {}",
-                excerpt(rule, 80)
-            )));
-        }
-    };
+    let windowed = window
+        .is_in(layer)
+        .map_err(|rule| unsupported(format!("a sliding window by {}", excerpt(rule, 80))))?;
     Ok(windowed.then_some(window.tokens as usize))
-}
-
-fn check_header(header: &ModelHeader) -> std::result::Result<(), Diagnostic> {
-    if header.kv_heads == 0 || !header.heads.is_multiple_of(header.kv_heads) {
-        return Err(unsupported(format!(
-            "{} attention heads over {} key-value heads",
-            header.heads, header.kv_heads
-        )));
-    }
-    if !header.head_dim.is_multiple_of(2) {
-        return Err(unsupported(format!(
-            "heads of {} numbers, which cannot be rotated",
-            header.head_dim
-        )));
-    }
-    match header.activation.as_deref() {
-        None | Some("silu" | "swish") => Ok(()),
-        Some(other) => Err(unsupported(format!(
-            "the activation `{}`",
-            excerpt(other, 40)
-        ))),
-    }
 }

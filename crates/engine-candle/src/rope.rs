@@ -6,7 +6,7 @@ use model_format::{ModelHeader, RopeScaling};
 
 use crate::architecture::unsupported;
 
-/// Cosine and sine of every angle, `[positions, head_dim / 2]` each.
+/// Cosine and sine of every angle, `[positions, rotated numbers / 2]` each.
 pub(crate) struct Rope {
     cos: Tensor,
     sin: Tensor,
@@ -39,21 +39,26 @@ impl Rope {
     }
 }
 
-/// Cosine and sine of the rows of a step, `[rows, 1, head_dim / 2]` each.
+/// Cosine and sine of the rows of a step, `[rows, 1, rotated numbers / 2]` each.
 pub(crate) struct Angles {
     cos: Tensor,
     sin: Tensor,
 }
 
 impl Angles {
-    /// Rotates each head of `x` of `[rows, heads, head_dim]`, first half against second.
+    /// Rotates each head of `x` of `[rows, heads, head_dim]`, first half against second;
+    /// numbers behind the rotated ones stay.
     pub(crate) fn rotate(&self, x: &Tensor) -> Result<Tensor> {
-        let half = x.dim(2)? / 2;
+        let (width, half) = (x.dim(2)?, self.cos.dim(2)?);
         let first = x.narrow(2, 0, half)?;
         let second = x.narrow(2, half, half)?;
         let turned_first = (first.broadcast_mul(&self.cos)? - second.broadcast_mul(&self.sin)?)?;
         let turned_second = (second.broadcast_mul(&self.cos)? + first.broadcast_mul(&self.sin)?)?;
-        Tensor::cat(&[turned_first, turned_second], 2)
+        let mut parts = vec![turned_first, turned_second];
+        if 2 * half < width {
+            parts.push(x.narrow(2, 2 * half, width - 2 * half)?);
+        }
+        Tensor::cat(&parts, 2)
     }
 }
 
@@ -66,38 +71,86 @@ pub(crate) struct Rotation {
     pub(crate) scale: f32,
 }
 
+/// Divisors of the rotary frequencies that a file holds as tensors.
+#[derive(Debug, Default)]
+pub(crate) struct RopeFactors {
+    /// For all contexts.
+    pub(crate) any: Option<Vec<f32>>,
+    /// For contexts up to the trained one.
+    pub(crate) short: Option<Vec<f32>>,
+    /// For longer contexts.
+    pub(crate) long: Option<Vec<f32>>,
+}
+
 impl Rotation {
-    /// What the header says; `divisors` are those that the file itself carries.
+    /// What the header says for contexts of that length; `factors` are those that the file
+    /// itself carries.
     pub(crate) fn new(
         header: &ModelHeader,
-        divisors: Option<&[f32]>,
+        factors: &RopeFactors,
+        context_length: u32,
     ) -> std::result::Result<Self, Diagnostic> {
-        if header.rope_dimensions != header.head_dim {
-            return Err(unsupported(format!(
-                "rotation of {} of {} numbers of a head",
-                header.rope_dimensions, header.head_dim
-            )));
-        }
-        let pairs = header.head_dim / 2;
-        let mut frequencies: Vec<f32> = (0..pairs)
-            .map(|pair| header.rope_theta.powf(-(pair as f32) / pairs as f32))
-            .collect();
+        let mut frequencies = frequencies(header, header.rope_theta);
         let scale = stretch(&mut frequencies, header)?;
-        if let Some(divisors) = divisors {
-            if divisors.len() != frequencies.len() {
-                return Err(damaged(format!(
-                    "{} rotary factors for {pairs} pairs",
-                    divisors.len()
-                )));
-            }
-            let pairs = frequencies.iter_mut().zip(divisors);
-            pairs.for_each(|(f, d)| *f /= d);
+        if let RopeScaling::LongRope {
+            original_context_length,
+            factors: stated,
+            ..
+        } = &header.rope_scaling
+        {
+            // Keys of all positions must turn alike, so the length that sequences may reach
+            // decides, not the one that each has.
+            let long = context_length > *original_context_length;
+            let divisors = match (stated, long) {
+                (Some(stated), false) => Some(&stated.short),
+                (Some(stated), true) => Some(&stated.long),
+                (None, false) => factors.short.as_ref(),
+                (None, true) => factors.long.as_ref(),
+            };
+            let divisors = divisors.ok_or_else(|| damaged("it has no rotary factors"))?;
+            divide(&mut frequencies, divisors)?;
         }
-        if frequencies.iter().any(|f| !f.is_finite()) || !scale.is_finite() {
+        if let Some(divisors) = &factors.any {
+            divide(&mut frequencies, divisors)?;
+        }
+        Self { frequencies, scale }.checked()
+    }
+
+    /// The rotation of the layers with a window, where it is another one.
+    pub(crate) fn local(header: &ModelHeader) -> std::result::Result<Option<Self>, Diagnostic> {
+        let local = header.rope_local_theta.map(|theta| Self {
+            frequencies: frequencies(header, theta),
+            scale: 1.0,
+        });
+        local.map(Self::checked).transpose()
+    }
+
+    fn checked(self) -> std::result::Result<Self, Diagnostic> {
+        if self.frequencies.iter().any(|f| !f.is_finite()) || !self.scale.is_finite() {
             return Err(damaged("its rotary frequencies are not finite"));
         }
-        Ok(Self { frequencies, scale })
+        Ok(self)
     }
+}
+
+fn frequencies(header: &ModelHeader, theta: f32) -> Vec<f32> {
+    let pairs = header.rope_dimensions / 2;
+    (0..pairs)
+        .map(|pair| theta.powf(-(pair as f32) / pairs as f32))
+        .collect()
+}
+
+fn divide(frequencies: &mut [f32], divisors: &[f32]) -> std::result::Result<(), Diagnostic> {
+    if divisors.len() != frequencies.len() {
+        return Err(damaged(format!(
+            "{} rotary factors for {} pairs",
+            divisors.len(),
+            frequencies.len()
+        )));
+    }
+    let pairs = frequencies.iter_mut().zip(divisors);
+    pairs.for_each(|(f, d)| *f /= d);
+    Ok(())
 }
 
 /// Changes the frequencies as the header's scaling says; returns the scale of the rotation.
@@ -151,6 +204,9 @@ fn stretch(frequencies: &mut [f32], header: &ModelHeader) -> std::result::Result
             }
             Ok(*attention_factor)
         }
+        RopeScaling::LongRope {
+            attention_factor, ..
+        } => Ok(*attention_factor),
         RopeScaling::Other(name) => Err(unsupported(format!(
             "rotary scaling `{}`",
             diagnostics::excerpt(name, 40)
@@ -174,6 +230,8 @@ fn damaged(message: impl std::fmt::Display) -> Diagnostic {
 
 #[cfg(test)]
 mod tests {
+    use model_format::LongRopeFactors;
+
     use super::*;
 
     fn header(scaling: RopeScaling) -> ModelHeader {
@@ -186,8 +244,19 @@ mod tests {
         }
     }
 
+    fn rotation(
+        header: &ModelHeader,
+        divisors: Option<&[f32]>,
+    ) -> std::result::Result<Rotation, Diagnostic> {
+        let factors = RopeFactors {
+            any: divisors.map(<[f32]>::to_vec),
+            ..RopeFactors::default()
+        };
+        Rotation::new(header, &factors, header.context_length)
+    }
+
     fn frequencies(scaling: RopeScaling) -> Vec<f32> {
-        Rotation::new(&header(scaling), None).unwrap().frequencies
+        rotation(&header(scaling), None).unwrap().frequencies
     }
 
     #[test]
@@ -209,7 +278,7 @@ mod tests {
         assert!((scaled[3] * 8.0 / plain[3] - 1.0).abs() < 1e-6);
         // The same as the factors in a GGUF file.
         let divisors: Vec<f32> = plain.iter().zip(&scaled).map(|(p, s)| p / s).collect();
-        let divided = Rotation::new(&header(RopeScaling::None), Some(&divisors)).unwrap();
+        let divided = rotation(&header(RopeScaling::None), Some(&divisors)).unwrap();
         for (a, b) in divided.frequencies.iter().zip(&scaled) {
             assert!((a / b - 1.0).abs() < 1e-5);
         }
@@ -238,7 +307,7 @@ mod tests {
                 [1.0, 1.0, 1.0, 0.754_842, 0.505_697, 0.256_553, 0.25, 0.25],
             ),
         ] {
-            let rotation = Rotation::new(&yarn(whole_bounds), None).unwrap();
+            let rotation = rotation(&yarn(whole_bounds), None).unwrap();
             assert_eq!(rotation.scale, 1.25);
             for (index, (f, ratio)) in (0..).zip(rotation.frequencies.iter().zip(ratios)) {
                 let plain = 10_000_f32.powf(-(index as f32) / 8.0);
@@ -253,26 +322,57 @@ mod tests {
             rope_theta: 1.0,
             ..yarn(true)
         };
-        let error = Rotation::new(&senseless, None).unwrap_err();
+        let error = rotation(&senseless, None).unwrap_err();
         assert_eq!(error.code, Code::InvalidModelFile);
     }
 
     #[test]
     fn what_would_be_computed_wrongly_is_refused() {
-        let other = header(RopeScaling::Other("longrope".into()));
-        let error = Rotation::new(&other, None).unwrap_err();
+        let other = header(RopeScaling::Other("dynamic".into()));
+        let error = rotation(&other, None).unwrap_err();
         assert_eq!(error.code, Code::UnsupportedModel);
-        assert!(error.message.contains("longrope"), "{error}");
-        let partial = ModelHeader {
-            rope_dimensions: 4,
-            ..header(RopeScaling::None)
-        };
-        assert_eq!(
-            Rotation::new(&partial, None).unwrap_err().code,
-            Code::UnsupportedModel
-        );
+        assert!(error.message.contains("dynamic"), "{error}");
         let zero = Some([1.0, 0.0, 1.0, 1.0].as_slice());
-        let error = Rotation::new(&header(RopeScaling::None), zero).unwrap_err();
+        let error = rotation(&header(RopeScaling::None), zero).unwrap_err();
         assert_eq!(error.code, Code::InvalidModelFile);
+    }
+
+    #[test]
+    fn the_context_decides_between_short_and_long_factors() {
+        let (short, long) = (vec![1.0, 2.0, 4.0, 8.0], vec![10.0, 20.0, 40.0, 80.0]);
+        let model = |factors| {
+            header(RopeScaling::LongRope {
+                original_context_length: 32,
+                attention_factor: 1.5,
+                factors,
+            })
+        };
+        let of_config = model(Some(LongRopeFactors {
+            short: short.clone(),
+            long: long.clone(),
+        }));
+        let none = RopeFactors::default();
+        let of_file = RopeFactors {
+            short: Some(short.clone()),
+            long: Some(long.clone()),
+            any: None,
+        };
+        let plain = frequencies(RopeScaling::None);
+        for (context, divisors) in [(32, &short), (33, &long)] {
+            let expected: Vec<f32> = plain.iter().zip(divisors).map(|(f, d)| f / d).collect();
+            for (header, factors) in [(&of_config, &none), (&model(None), &of_file)] {
+                let rotation = Rotation::new(header, factors, context).unwrap();
+                assert_eq!(rotation.frequencies, expected);
+                assert_eq!(rotation.scale, 1.5);
+            }
+        }
+        let without = Rotation::new(&model(None), &none, 32).unwrap_err();
+        assert_eq!(without.code, Code::InvalidModelFile);
+        let few = RopeFactors {
+            short: Some(vec![1.0]),
+            ..of_file
+        };
+        let error = Rotation::new(&model(None), &few, 32).unwrap_err();
+        assert!(error.message.contains("1 rotary factors for 4"), "{error}");
     }
 }

@@ -3,9 +3,9 @@ use inference_execution::{Batch, BlockId, Chunk, Engine as _, SequenceId};
 use model_format::{Biases, ModelFormat, ModelHeader, RopeScaling, TensorType};
 
 use crate::{
-    architecture::{LayerPart, Part},
     engine::CandleEngine,
     load::{LoadOptions, build},
+    tensor_names::{LayerPart, Part, TensorNames},
     weights::RawTensor,
 };
 
@@ -106,9 +106,15 @@ pub(crate) fn tiny_header() -> ModelHeader {
         vocab_size: 64,
         context_length: 64,
         rope_theta: 10_000.0,
+        rope_local_theta: None,
         rope_dimensions: 16,
         rope_scaling: RopeScaling::None,
         sliding_window: None,
+        causal: true,
+        attention_scale: None,
+        attention_softcap: None,
+        logit_softcap: None,
+        experts: None,
         biases: Biases::default(),
         activation: None,
         rms_epsilon: Some(1e-5),
@@ -129,7 +135,7 @@ fn tiny_engine(kind: TensorType) -> Result<CandleEngine, Diagnostic> {
                 kind: t.kind,
                 data: &t.data,
             };
-            (t.part.tensor_name(ModelFormat::Safetensors), tensor)
+            (t.part.tensor_name(TensorNames::HuggingFace), tensor)
         })
         .collect();
     build(&tiny_header(), raw, &mut LoadOptions::default())

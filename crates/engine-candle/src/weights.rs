@@ -3,16 +3,21 @@ use std::{borrow::Cow, collections::BTreeMap};
 use candle_core::{Device, Tensor};
 use cpu_kernels::Threads;
 use diagnostics::{Code, Diagnostic, escape};
-use model_format::{ElementType, Gguf, ModelFormat, Safetensors, TensorType};
+use model_format::{ElementType, Gguf, Safetensors, TensorType};
 
 use crate::{
-    architecture::{Part, RotaryRows, unsupported},
+    architecture::{RotaryRows, unsupported},
     linear::Linear,
     matrix::{Matrix, to_floats},
+    rope::RopeFactors,
+    tensor_names::{Part, TensorNames},
 };
 
 /// The factors by which GGUF files of Llama 3.1 slow rotary frequencies down.
 const ROPE_FACTORS: &str = "rope_freqs.weight";
+/// Those of Phi-3 for contexts up to the trained one, and for longer ones.
+const SHORT_ROPE_FACTORS: &str = "rope_factors_short.weight";
+const LONG_ROPE_FACTORS: &str = "rope_factors_long.weight";
 /// Computed values that old safetensors files carry along.
 const IGNORED_SUFFIX: &str = ".rotary_emb.inv_freq";
 
@@ -68,7 +73,7 @@ pub(crate) fn safetensors_tensors<'a>(header: &Safetensors, file: &'a [u8]) -> R
 /// far loading is.
 pub(crate) struct Weights<'a, 'p> {
     tensors: RawTensors<'a>,
-    format: ModelFormat,
+    names: TensorNames,
     device: Device,
     threads: Threads,
     progress: &'p mut dyn FnMut(u64, u64),
@@ -80,7 +85,7 @@ impl<'a, 'p> Weights<'a, 'p> {
     /// `progress` is told the bytes done and their total.
     pub(crate) fn new(
         tensors: RawTensors<'a>,
-        format: ModelFormat,
+        names: TensorNames,
         device: Device,
         threads: Threads,
         progress: &'p mut dyn FnMut(u64, u64),
@@ -89,7 +94,7 @@ impl<'a, 'p> Weights<'a, 'p> {
         progress(0, total);
         Self {
             tensors,
-            format,
+            names,
             device,
             threads,
             progress,
@@ -113,7 +118,7 @@ impl<'a, 'p> Weights<'a, 'p> {
         rows: u32,
         columns: u32,
     ) -> Result<Matrix, Diagnostic> {
-        let (name, raw) = self.take(part.tensor_name(self.format), &[rows, columns])?;
+        let (name, raw) = self.take(part.tensor_name(self.names), &[rows, columns])?;
         self.make_matrix(&name, &raw, raw.data)
     }
 
@@ -153,11 +158,11 @@ impl<'a, 'p> Weights<'a, 'p> {
         has_bias: bool,
         ordered: impl Fn(&'a [u8]) -> Cow<'a, [u8]>,
     ) -> Result<Linear, Diagnostic> {
-        let (name, raw) = self.take(part.tensor_name(self.format), &shape)?;
+        let (name, raw) = self.take(part.tensor_name(self.names), &shape)?;
         let matrix = self.make_matrix(&name, &raw, &ordered(raw.data))?;
         let mut bias = None;
         if has_bias {
-            let (name, raw) = self.take(part.bias_name(self.format), &shape[..1])?;
+            let (name, raw) = self.take(part.bias_name(self.names), &shape[..1])?;
             let values = floats(&name, raw.kind, &ordered(raw.data))?;
             bias = Some(Tensor::new(values, &self.device).map_err(Diagnostic::internal)?);
         }
@@ -177,22 +182,27 @@ impl<'a, 'p> Weights<'a, 'p> {
 
     /// A vector of `length` floats.
     pub(crate) fn vector(&mut self, part: Part, length: u32) -> Result<Tensor, Diagnostic> {
-        let (name, raw) = self.take(part.tensor_name(self.format), &[length])?;
+        let (name, raw) = self.take(part.tensor_name(self.names), &[length])?;
         let values = floats(&name, raw.kind, raw.data)?;
         Tensor::new(values, &self.device).map_err(Diagnostic::internal)
     }
 
     /// The factors of the rotary frequencies, where the file has some.
-    pub(crate) fn rope_factors(&mut self) -> Result<Option<Vec<f32>>, Diagnostic> {
-        match self.tensors.remove(ROPE_FACTORS) {
-            None => Ok(None),
-            Some(raw) => floats(ROPE_FACTORS, raw.kind, raw.data).map(Some),
-        }
+    pub(crate) fn rope_factors(&mut self) -> Result<RopeFactors, Diagnostic> {
+        let mut taken = |name| {
+            let raw = self.tensors.remove(name);
+            raw.map(|raw| floats(name, raw.kind, raw.data)).transpose()
+        };
+        Ok(RopeFactors {
+            any: taken(ROPE_FACTORS)?,
+            short: taken(SHORT_ROPE_FACTORS)?,
+            long: taken(LONG_ROPE_FACTORS)?,
+        })
     }
 
     /// Passes over a part that this model has and does not use.
     pub(crate) fn skip(&mut self, part: Part) {
-        self.tensors.remove(&part.tensor_name(self.format));
+        self.tensors.remove(&part.tensor_name(self.names));
     }
 
     /// Refuses tensors that nobody took: leaving a weight out gives wrong answers.
@@ -212,32 +222,31 @@ impl<'a, 'p> Weights<'a, 'p> {
     }
 
     fn take(&mut self, name: String, shape: &[u32]) -> Result<(String, RawTensor<'a>), Diagnostic> {
-        let raw = self.tensors.remove(&name).ok_or_else(|| {
-            Diagnostic::new(
-                Code::InvalidModelFile,
-                format!("the model has no tensor `{name}`"),
-            )
-            .hint("the file is incomplete, or not of the architecture that it says")
-        })?;
-        if !raw
-            .shape
-            .iter()
-            .copied()
-            .eq(shape.iter().map(|&n| u64::from(n)))
-        {
-            return Err(Diagnostic::new(
-                Code::InvalidModelFile,
-                format!(
-                    "tensor `{name}` has the shape {:?}, expected {shape:?}",
-                    raw.shape
-                ),
-            )
-            .hint("the sizes in the header do not belong to these weights"));
+        let raw = self.tensors.remove(&name).ok_or_else(|| missing(&name))?;
+        let shape: Vec<u64> = shape.iter().copied().map(u64::from).collect();
+        if raw.shape != shape {
+            return Err(wrong_shape(&name, &raw.shape, &shape));
         }
         self.done += raw.data.len() as u64;
         (self.progress)(self.done, self.total);
         Ok((name, raw))
     }
+}
+
+pub(crate) fn missing(name: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidModelFile,
+        format!("the model has no tensor `{name}`"),
+    )
+    .hint("the file is incomplete, or not of the architecture that it says")
+}
+
+pub(crate) fn wrong_shape(name: &str, found: &[u64], expected: &[u64]) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidModelFile,
+        format!("tensor `{name}` has the shape {found:?}, expected {expected:?}"),
+    )
+    .hint("the sizes in the header do not belong to these weights")
 }
 
 fn floats(name: &str, kind: TensorType, data: &[u8]) -> Result<Vec<f32>, Diagnostic> {

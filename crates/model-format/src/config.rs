@@ -2,18 +2,16 @@ use std::collections::BTreeMap;
 
 use diagnostics::{Code, Diagnostic};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::{
+    experts::Experts,
+    family::text_config,
     header::{Biases, ModelFormat, ModelHeader, most},
     rope_scaling::{RopeConfig, RopeScaling},
     safetensors::SafetensorsTensor,
     sliding_window::{SlidingWindow, WindowedLayers, window},
 };
-
-/// Tokens of a sliding window whose length is not given.
-const DEFAULT_WINDOW: u32 = 4096;
-/// Layers of Qwen that see everything when their number is not given.
-const FULL_LAYERS: u32 = 28;
 
 /// The keys of a Hugging Face `config.json` that a decoder is described by.
 #[derive(Deserialize)]
@@ -29,25 +27,41 @@ struct Config {
     max_position_embeddings: u32,
     rms_norm_eps: Option<f32>,
     rope_theta: Option<f32>,
+    rope_local_base_freq: Option<f32>,
     rope_scaling: Option<RopeConfig>,
     /// Newer files keep theta and scaling together.
     rope_parameters: Option<RopeConfig>,
+    original_max_position_embeddings: Option<u32>,
     partial_rotary_factor: Option<f32>,
     tie_word_embeddings: Option<bool>,
     hidden_act: Option<String>,
+    hidden_activation: Option<String>,
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
-    #[serde(default = "default_window")]
+    use_bidirectional_attention: Option<bool>,
+    query_pre_attn_scalar: Option<f32>,
+    attn_logit_softcapping: Option<f32>,
+    final_logit_softcapping: Option<f32>,
     sliding_window: Option<u32>,
+    sliding_window_pattern: Option<u32>,
     use_sliding_window: Option<bool>,
     max_window_layers: Option<u32>,
     layer_types: Option<Vec<String>>,
+    num_local_experts: Option<u32>,
+    num_experts_per_tok: Option<u32>,
+    moe_intermediate_size: Option<u32>,
+    norm_topk_prob: Option<bool>,
+    decoder_sparse_step: Option<u32>,
+    mlp_only_layers: Option<Vec<u32>>,
 }
 
-/// A key that is absent is not one that is null.
-#[allow(clippy::unnecessary_wraps)]
-fn default_window() -> Option<u32> {
-    Some(DEFAULT_WINDOW)
+fn parse(json: &[u8]) -> serde_json::Result<Config> {
+    let mut document: Map<String, Value> = serde_json::from_slice(json)?;
+    // Both spellings of one key would be one too many beside the family's default.
+    if let Some(count) = document.remove("num_experts") {
+        document.insert("num_local_experts".to_owned(), count);
+    }
+    serde_json::from_value(text_config(document).into())
 }
 
 /// What a model is, from its `config.json` and the tensors of its safetensors files.
@@ -55,7 +69,7 @@ pub fn header_from_config(
     json: &[u8],
     tensors: &BTreeMap<String, SafetensorsTensor>,
 ) -> Result<ModelHeader, Diagnostic> {
-    let config: Config = serde_json::from_slice(json).map_err(|e| {
+    let config = parse(json).map_err(|e| {
         Diagnostic::new(
             Code::InvalidModelFile,
             format!("`config.json` does not describe a model as expected: {e}"),
@@ -74,22 +88,26 @@ pub fn header_from_config(
         weight_bytes = weight_bytes.saturating_add(tensor.bytes);
         *weights_by_type.entry(tensor.kind.name()).or_default() += tensor.bytes;
     }
-    let rope = config
-        .rope_parameters
-        .as_ref()
-        .or(config.rope_scaling.as_ref());
+    let ropes = config.rope_parameters.as_ref();
+    let rope = ropes
+        .or(config.rope_scaling.as_ref())
+        .map(RopeConfig::of_full_layers);
+    let local_theta = ropes.and_then(RopeConfig::theta_of_windowed_layers);
     let rope_theta = rope.and_then(|r| r.theta).or(config.rope_theta);
     let rotated = rope
         .and_then(|r| r.partial_rotary_factor)
         .or(config.partial_rotary_factor)
         .map_or(head_dim, |part| (head_dim as f32 * part) as u32);
-    let trained = config.max_position_embeddings;
-    let rope_scaling = rope.map_or(RopeScaling::None, |rope| rope.scaling(trained));
+    let stated = config.max_position_embeddings;
+    let trained = config.original_max_position_embeddings;
+    let rope_scaling = rope.map_or(RopeScaling::None, |rope| rope.scaling(stated, trained));
     let attention_bias = config.attention_bias.unwrap_or(false);
     ModelHeader {
         format: ModelFormat::Safetensors,
         name: None,
         sliding_window: config.sliding_window(),
+        experts: config.experts(),
+        activation: config.activation(),
         architecture: config.model_type,
         layers: config.num_hidden_layers,
         heads,
@@ -98,16 +116,20 @@ pub fn header_from_config(
         embedding_length: config.hidden_size,
         feed_forward_length: config.intermediate_size,
         vocab_size: config.vocab_size,
-        context_length: rope_scaling.context_length(trained),
+        context_length: rope_scaling.context_length(stated),
         rope_theta: rope_theta.unwrap_or(10_000.0),
+        rope_local_theta: local_theta.or(config.rope_local_base_freq),
         rope_dimensions: rotated,
         rope_scaling,
+        causal: !config.use_bidirectional_attention.unwrap_or(false),
+        attention_scale: config.query_pre_attn_scalar.map(|s| 1.0 / s.sqrt()),
+        attention_softcap: config.attn_logit_softcapping,
+        logit_softcap: config.final_logit_softcapping,
         biases: Biases {
             query_key_value: attention_bias,
             attention_output: attention_bias,
             feed_forward: config.mlp_bias.unwrap_or(false),
         },
-        activation: config.hidden_act,
         rms_epsilon: config.rms_norm_eps,
         tied_embeddings: config.tie_word_embeddings.unwrap_or(false),
         quantization: most(&weights_by_type),
@@ -118,18 +140,48 @@ pub fn header_from_config(
 }
 
 impl Config {
-    /// The window of attention, with the defaults of each family's own implementation.
+    /// The window of attention.
     fn sliding_window(&self) -> Option<SlidingWindow> {
-        let used = match self.model_type.as_str() {
-            "mistral" => true,
-            "qwen2" | "qwen3" => self.use_sliding_window.unwrap_or(false),
-            _ => false,
+        let (used, layers) = match self.model_type.as_str() {
+            "mistral" | "mixtral" | "phi3" => (true, WindowedLayers::From(0)),
+            "qwen2" | "qwen3" | "qwen3_moe" => (
+                self.use_sliding_window.unwrap_or(false),
+                WindowedLayers::From(self.max_window_layers.unwrap_or(0)),
+            ),
+            "gemma2" | "gemma3_text" => (
+                true,
+                WindowedLayers::AllButEvery(self.sliding_window_pattern.unwrap_or(0)),
+            ),
+            _ => (false, WindowedLayers::From(0)),
         };
-        let layers = match (&self.layer_types, self.model_type.as_str()) {
-            (Some(types), _) => SlidingWindow::listed(types, self.num_hidden_layers),
-            (None, "mistral") => WindowedLayers::From(0),
-            (None, _) => WindowedLayers::From(self.max_window_layers.unwrap_or(FULL_LAYERS)),
+        let layers = match &self.layer_types {
+            Some(types) => SlidingWindow::listed(types, self.num_hidden_layers),
+            None => layers,
         };
         window(self.sliding_window.filter(|_| used), layers)
+    }
+
+    /// Old files of Gemma name an activation under `hidden_act` that they do not mean.
+    fn activation(&self) -> Option<String> {
+        match self.model_type.as_str() {
+            "gemma" | "gemma2" | "gemma3_text" => self.hidden_activation.clone(),
+            _ => self.hidden_act.clone(),
+        }
+    }
+
+    fn experts(&self) -> Option<Experts> {
+        let own_length = match self.model_type.as_str() {
+            "mixtral" => None,
+            "qwen3_moe" => self.moe_intermediate_size,
+            _ => return None,
+        };
+        Some(Experts {
+            count: self.num_local_experts.unwrap_or(0),
+            used: self.num_experts_per_tok.unwrap_or(0),
+            feed_forward_length: own_length.unwrap_or(self.intermediate_size),
+            normalized: self.norm_topk_prob.unwrap_or(false),
+            every: self.decoder_sparse_step.unwrap_or(1),
+            dense_layers: self.mlp_only_layers.clone().unwrap_or_default(),
+        })
     }
 }

@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 
 use diagnostics::{Code, Diagnostic, escape};
 
-use crate::{gguf::Gguf, rope_scaling::RopeScaling, sliding_window::SlidingWindow};
+use crate::{
+    experts::Experts, gguf::Gguf, rope_scaling::RopeScaling, sliding_window::SlidingWindow,
+};
 
 /// In what a model's weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,12 +53,25 @@ pub struct ModelHeader {
     pub context_length: u32,
     /// Base of the rotary frequencies.
     pub rope_theta: f32,
+    /// Base in the layers with a sliding window where it is another one; their positions are
+    /// not stretched then.
+    pub rope_local_theta: Option<f32>,
     /// Numbers of a head that are rotated.
     pub rope_dimensions: u32,
     /// How positions are stretched.
     pub rope_scaling: RopeScaling,
     /// How far attention looks back, when not over everything.
     pub sliding_window: Option<SlidingWindow>,
+    /// A token sees none that come after it.
+    pub causal: bool,
+    /// What scores of attention are multiplied with, when not 1 / sqrt(`head_dim`).
+    pub attention_scale: Option<f32>,
+    /// Bound `c` that scores `s` of attention are kept within: `c * tanh(s / c)`.
+    pub attention_softcap: Option<f32>,
+    /// The same for the logits.
+    pub logit_softcap: Option<f32>,
+    /// Experts in place of the feed-forward part.
+    pub experts: Option<Experts>,
     /// What has a bias. Some families have one whatever their files say.
     pub biases: Biases,
     /// The feed-forward part's activation, when the file names it: `silu`.
@@ -104,6 +119,12 @@ impl ModelHeader {
                 .array("tokenizer.ggml.tokens")?
                 .map_or(0, |tokens| tokens.len() as u32),
         };
+        let (layers, feed_forward_length) =
+            (required("block_count")?, required("feed_forward_length")?);
+        let gemma = Gemma::named(architecture);
+        let softcap = |name: &str, otherwise: Option<f32>| {
+            Ok::<_, Diagnostic>(float(name)?.or(otherwise).filter(|cap| *cap != 0.0))
+        };
         let context_length = required("context_length")?;
         let rope_scaling = RopeScaling::from_gguf(gguf, architecture, context_length)?;
         let mut weights_by_type = BTreeMap::<&str, u64>::new();
@@ -121,18 +142,37 @@ impl ModelHeader {
             format: ModelFormat::Gguf,
             name: gguf.string("general.name")?.map(str::to_owned),
             architecture: architecture.to_owned(),
-            layers: required("block_count")?,
+            layers,
             heads,
             kv_heads: number("attention.head_count_kv")?.unwrap_or(heads),
             head_dim,
             embedding_length,
-            feed_forward_length: required("feed_forward_length")?,
+            feed_forward_length,
             vocab_size,
             context_length: rope_scaling.context_length(context_length),
             rope_theta: float("rope.freq_base")?.unwrap_or(10_000.0),
+            rope_local_theta: match gemma {
+                Some(Gemma::Three) => Some(float("rope.freq_base_swa")?.unwrap_or(10_000.0)),
+                _ => None,
+            },
             rope_dimensions: number("rope.dimension_count")?.unwrap_or(head_dim),
             rope_scaling,
-            sliding_window: SlidingWindow::from_gguf(gguf, architecture)?,
+            sliding_window: SlidingWindow::from_gguf(gguf, architecture, layers)?,
+            causal: gguf
+                .bool(&format!("{architecture}.attention.causal"))?
+                .unwrap_or(true),
+            attention_scale: gemma
+                .filter(|gemma| gemma.scales_by_hidden(layers))
+                .map(|_| 1.0 / (embedding_length as f32 / heads as f32).sqrt()),
+            attention_softcap: softcap(
+                "attn_logit_softcapping",
+                gemma.and_then(Gemma::attention_softcap),
+            )?,
+            logit_softcap: softcap(
+                "final_logit_softcapping",
+                gemma.and_then(Gemma::logit_softcap),
+            )?,
+            experts: Experts::from_gguf(gguf, architecture, feed_forward_length)?,
             biases: Biases {
                 query_key_value: has("blk.0.attn_q.bias"),
                 attention_output: has("blk.0.attn_output.bias"),
@@ -162,17 +202,68 @@ impl ModelHeader {
         ];
         for (what, found, limit) in limits {
             if found == 0 || found > limit {
-                return Err(Diagnostic::new(
-                    Code::InvalidModelFile,
-                    format!(
-                        "the header of this {} model says {what}: {found}, expected 1 to {limit}",
-                        escape(&self.architecture)
-                    ),
-                )
-                .hint("the file is damaged or was made by a faulty converter"));
+                return Err(self.faulty(&format!("{what}: {found}, expected 1 to {limit}")));
             }
         }
-        Ok(self)
+        let positive = [
+            ("scale of attention", self.attention_scale),
+            ("soft cap of attention", self.attention_softcap),
+            ("soft cap of the logits", self.logit_softcap),
+        ];
+        for (what, value) in positive {
+            if let Some(value) = value.filter(|v| !(v.is_finite() && *v > 0.0)) {
+                return Err(self.faulty(&format!("{what}: {value}, expected more than 0")));
+            }
+        }
+        match self.experts.as_ref().and_then(Experts::fault) {
+            Some(fault) => Err(self.faulty(&fault)),
+            None => Ok(self),
+        }
+    }
+
+    fn faulty(&self, fault: &str) -> Diagnostic {
+        Diagnostic::new(
+            Code::InvalidModelFile,
+            format!(
+                "the header of this {} model says {fault}",
+                escape(&self.architecture)
+            ),
+        )
+        .hint("the file is damaged or was made by a faulty converter")
+    }
+}
+
+/// What GGUF files of Gemma do not say about themselves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gemma {
+    Two,
+    Three,
+}
+
+impl Gemma {
+    fn named(architecture: &str) -> Option<Self> {
+        match architecture {
+            "gemma2" => Some(Self::Two),
+            "gemma3" => Some(Self::Three),
+            _ => None,
+        }
+    }
+
+    /// The largest of each generation, which only its number of layers tells, scales its
+    /// scores by the hidden width that a head has a share in, all others by the head's own.
+    fn scales_by_hidden(self, layers: u32) -> bool {
+        match self {
+            Self::Two => layers == 46,
+            Self::Three => layers == 62,
+        }
+    }
+
+    fn attention_softcap(self) -> Option<f32> {
+        (self == Self::Two).then_some(50.0)
+    }
+
+    fn logit_softcap(self) -> Option<f32> {
+        (self == Self::Two).then_some(30.0)
     }
 }
 

@@ -9,8 +9,8 @@ use diagnostics::{Code, Diagnostic, escape};
 use serde::Deserialize;
 
 use crate::{
-    about_file, config::header_from_config, gguf::Gguf, header::ModelHeader,
-    safetensors::Safetensors,
+    about_file, config::header_from_config, family::text_tensor_name, gguf::Gguf,
+    header::ModelHeader, safetensors::Safetensors,
 };
 
 /// Largest JSON file of a model folder that is read.
@@ -60,7 +60,9 @@ fn inspect_folder(folder: &Path) -> Result<ModelHeader, Diagnostic> {
     let mut tensors = BTreeMap::new();
     for path in shard_files(folder)? {
         let header = read_safetensors_header(&path)?;
-        tensors.extend(header.tensors().clone());
+        for (name, info) in header.tensors() {
+            tensors.extend(text_tensor_name(name).map(|name| (name, info.clone())));
+        }
     }
     header_from_config(&config, &tensors).map_err(|e| about_file(e, &config_path))
 }

@@ -7,6 +7,8 @@
 
 mod config;
 mod cursor;
+mod experts;
+mod family;
 mod gguf;
 mod header;
 mod inspect;
@@ -17,10 +19,12 @@ mod tensor_type;
 mod value;
 
 pub use config::header_from_config;
+pub use experts::Experts;
+pub use family::text_tensor_name;
 pub use gguf::{Gguf, TensorInfo};
 pub use header::{Biases, ModelFormat, ModelHeader};
 pub use inspect::{inspect, read_limited, shard_files};
-pub use rope_scaling::RopeScaling;
+pub use rope_scaling::{LongRopeFactors, RopeScaling};
 pub use safetensors::{ElementType, Safetensors, SafetensorsTensor};
 pub use sliding_window::{SlidingWindow, WindowedLayers};
 pub use tensor_type::TensorType;

@@ -45,9 +45,31 @@ pub enum RopeScaling {
         /// What rotated queries and keys are multiplied with.
         attention_factor: f32,
     },
+    /// LongRoPE: each frequency is divided by a factor of its own, from one list for short
+    /// contexts and another for long ones.
+    LongRope {
+        /// Longest context that the short factors are for.
+        original_context_length: u32,
+        /// What rotated queries and keys are multiplied with.
+        attention_factor: f32,
+        /// The factors; none where the file has them as tensors.
+        factors: Option<LongRopeFactors>,
+    },
     /// A kind that this program has no name for.
     Other(String),
 }
+
+/// The divisors of `RopeScaling::LongRope`, one for each frequency.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LongRopeFactors {
+    /// For contexts up to the original one.
+    pub short: Vec<f32>,
+    /// For longer contexts.
+    pub long: Vec<f32>,
+}
+
+/// Names of the tensors that hold these divisors in GGUF files: short, long.
+const FACTOR_TENSORS: [&str; 2] = ["rope_factors_short.weight", "rope_factors_long.weight"];
 
 impl RopeScaling {
     /// Longest sequence for a model whose header says `stated`: who adds YaRN to a
@@ -72,6 +94,17 @@ impl RopeScaling {
         let float = |name: &str| gguf.f32(&key(name));
         let old_factor = gguf.f32(&format!("{architecture}.rope.scale_linear"))?;
         let factor = float("factor")?.or(old_factor).filter(|f| *f != 0.0);
+        if FACTOR_TENSORS
+            .iter()
+            .all(|name| gguf.tensors().contains_key(name))
+        {
+            let original = gguf.u32(&key("original_context_length"))?;
+            return Ok(Self::LongRope {
+                original_context_length: original.unwrap_or(context_length),
+                attention_factor: float("attn_factor")?.unwrap_or(1.0),
+                factors: None,
+            });
+        }
         // A factor without a type is linear.
         let kind = gguf.string(&key("type"))?.unwrap_or("linear");
         Ok(match (kind, factor) {
@@ -135,13 +168,33 @@ pub(crate) struct RopeConfig {
     mscale: Option<f32>,
     mscale_all_dim: Option<f32>,
     truncate: Option<bool>,
+    short_factor: Option<Vec<f32>>,
+    long_factor: Option<Vec<f32>>,
+    /// Files of families that rotate the layers with a window differently.
+    full_attention: Option<Box<RopeConfig>>,
+    sliding_attention: Option<Box<RopeConfig>>,
 }
 
 impl RopeConfig {
-    pub(crate) fn scaling(&self, context_length: u32) -> RopeScaling {
+    /// What holds for the layers that see everything.
+    pub(crate) fn of_full_layers(&self) -> &Self {
+        self.full_attention.as_deref().unwrap_or(self)
+    }
+
+    pub(crate) fn theta_of_windowed_layers(&self) -> Option<f32> {
+        self.sliding_attention.as_ref().and_then(|rope| rope.theta)
+    }
+
+    /// `trained` is the context of the training where the file has it beside this.
+    pub(crate) fn scaling(&self, context_length: u32, trained: Option<u32>) -> RopeScaling {
         let kind = self.rope_type.as_deref().or(self.old_type.as_deref());
         let kind = kind.unwrap_or("default");
-        let trained = self.original_max_position_embeddings;
+        let trained = self.original_max_position_embeddings.or(trained);
+        if let (Some(short), Some(long)) = (&self.short_factor, &self.long_factor)
+            && ["longrope", "su", "yarn"].contains(&kind)
+        {
+            return self.long_rope(short, long, context_length, trained);
+        }
         match (kind, self.factor) {
             ("default", _) => RopeScaling::None,
             ("linear", Some(factor)) => RopeScaling::Linear { factor },
@@ -164,6 +217,31 @@ impl RopeConfig {
                 }
             }
             _ => RopeScaling::Other(kind.to_owned()),
+        }
+    }
+
+    fn long_rope(
+        &self,
+        short: &[f32],
+        long: &[f32],
+        context_length: u32,
+        trained: Option<u32>,
+    ) -> RopeScaling {
+        let stretched = trained.map(|trained| context_length as f32 / trained as f32);
+        let original = trained.unwrap_or(context_length);
+        let factor = stretched.or(self.factor).unwrap_or(1.0);
+        let by_length = || (1.0 + factor.ln() / (original as f32).ln()).sqrt();
+        RopeScaling::LongRope {
+            original_context_length: original,
+            attention_factor: match self.attention_factor {
+                Some(given) => given,
+                None if factor <= 1.0 => 1.0,
+                None => by_length(),
+            },
+            factors: Some(LongRopeFactors {
+                short: short.to_vec(),
+                long: long.to_vec(),
+            }),
         }
     }
 

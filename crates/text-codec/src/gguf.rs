@@ -31,6 +31,10 @@ const TURN_ENDS: &[&str] = &[
     "<end_of_turn>",
 ];
 
+/// Special tokens of Phi-3 that leave the white space behind them alone; all others take it
+/// along, which files of its family do not say.
+const PHI3_KEEPS_SPACE: &[&str] = &["<unk>", "<s>", "<|endoftext|>"];
+
 /// The vocabulary as the file has it.
 struct Vocabulary<'a> {
     tokens: Vec<&'a str>,
@@ -64,7 +68,10 @@ impl Codec {
             }
             other => return Err(unsupported("tokenizer", other, &["gpt2", "llama"])),
         };
-        tokenizer.add_tokens(vocabulary.added()).map_err(damaged)?;
+        let architecture = gguf.string("general.architecture")?;
+        let strips = architecture == Some("phi3") && model == "llama";
+        let added = vocabulary.added(strips);
+        tokenizer.add_tokens(added).map_err(damaged)?;
         let pieces = piece_table(&tokenizer, spelling)?;
 
         let begin_id = gguf.u32("tokenizer.ggml.bos_token_id")?;
@@ -123,11 +130,16 @@ impl<'a> Vocabulary<'a> {
             .collect()
     }
 
-    /// Tokens that are found in a text before it is split any further.
-    fn added(&self) -> Vec<AddedToken> {
+    /// Tokens that are found in a text before it is split any further; `strips` when those
+    /// of Phi-3 take white space along.
+    fn added(&self, strips: bool) -> Vec<AddedToken> {
         self.with_kinds()
             .filter(|(_, kind)| [UNKNOWN, CONTROL, USER_DEFINED].contains(kind))
-            .map(|(token, kind)| AddedToken::from(token, kind != USER_DEFINED).normalized(false))
+            .map(|(token, kind)| {
+                AddedToken::from(token, kind != USER_DEFINED)
+                    .normalized(false)
+                    .rstrip(strips && !PHI3_KEEPS_SPACE.contains(&token))
+            })
             .collect()
     }
 

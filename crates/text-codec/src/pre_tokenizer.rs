@@ -19,11 +19,16 @@ pub(crate) struct PreTokenizer {
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 /// What Llama 3 and Qwen 2 have in common; DIGITS is how many digits go together.
 const CONTRACTIONS_THEN_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// The vocabulary of GPT-4o (o200k): words end where a capital follows a small letter, and
+/// keep the contraction behind them.
+const O200K: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Names of `tokenizer.ggml.pre` that are understood.
 const NAMES: &[&str] = &[
+    "dbrx",
     "default",
     "gpt-2",
+    "gpt-4o",
     "llama-bpe",
     "llama3",
     "qwen2",
@@ -52,6 +57,9 @@ pub(crate) fn named(name: &str) -> Result<PreTokenizer, Diagnostic> {
             adds_begin: true,
             ..PreTokenizer::of(vec![split(&words(r"\p{N}{1,3}"))])
         },
+        // What files of Phi-4 name, and of Phi-4-mini.
+        "dbrx" => PreTokenizer::of(vec![split(&words(r"\p{N}{1,3}"))]),
+        "gpt-4o" => PreTokenizer::of(vec![split(O200K)]),
         "qwen2" => PreTokenizer {
             normalizer: Some(json!({"type": "NFC"})),
             ..PreTokenizer::of(vec![split(&words(r"\p{N}"))])

@@ -39,6 +39,38 @@ fn blocks_are_trimmed_as_transformers_does() {
     assert_eq!(text, "<s>\n[hi]\nA:");
 }
 
+/// A system message goes in front of the first turn, as Gemma's templates do it.
+#[test]
+fn turns_are_built_as_gemma_does() {
+    let template = "{{ bos_token }}{%- if messages[0]['role'] == 'system' -%}
+        {%- if messages[0]['content'] is string -%}
+            {%- set prefix = messages[0]['content'] + '; ' -%}
+        {%- endif -%}
+        {%- set turns = messages[1:] -%}
+    {%- else -%}{%- set prefix = '' -%}{%- set turns = messages -%}{%- endif -%}
+    {%- for m in turns -%}
+        {%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) -%}
+            {{ raise_exception('roles must alternate') }}
+        {%- endif -%}
+        {%- set role = 'model' if m['role'] == 'assistant' else m['role'] -%}
+        {{ '<t>' + role + ':' + (prefix if loop.first else '') }}
+        {%- if m['content'] is iterable and m['content'] is not string -%}parts
+        {%- else -%}{{ m['content'] | trim }}{%- endif -%}
+        {{ '</t>' }}
+    {%- endfor -%}
+    {%- if add_generation_prompt -%}{{ '<t>model:' }}{%- endif -%}";
+    let (system, user, model) = (Role::System, Role::User, Role::Assistant);
+    let text = render(
+        template,
+        &[(system, "s"), (user, " a "), (model, "b"), (user, "c")],
+    );
+    let expected = "<s><t>user:s; a</t><t>model:b</t><t>user:c</t><t>model:";
+    assert_eq!(text.unwrap(), expected);
+    let error = render(template, &[(user, "a"), (user, "b")]).unwrap_err();
+    assert_eq!(error.code, Code::InvalidRequest);
+    assert!(error.message.contains("roles must alternate"), "{error}");
+}
+
 #[test]
 fn python_is_understood() {
     let cases = [

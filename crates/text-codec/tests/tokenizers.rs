@@ -77,10 +77,24 @@ fn digits_group_as_the_pre_tokenizer_says() {
         ("qwen2", vec![0, 1, 2, 0, 1, 2]),
         ("smollm", vec![0, 1, 2, 0, 1, 2]),
         ("default", vec![5, 5]),
+        ("dbrx", vec![5, 5]),
+        ("gpt-4o", vec![5, 5]),
     ] {
         let codec = byte_level(pre, &tokens, &merges).codec().unwrap();
         assert_eq!(codec.encode("123123").unwrap(), expected, "{pre}");
     }
+}
+
+#[test]
+fn words_of_gpt_4o_end_before_a_capital() {
+    let tokens = ["a", "B", "c", "'", "s", "aB", "Bc", "c'", "c's", "'s"];
+    let merges = ["a B", "B c", "c '", "c' s", "' s"];
+    let ids = |pre| {
+        let codec = byte_level(pre, &tokens, &merges).codec().unwrap();
+        codec.encode("aBc's").unwrap()
+    };
+    assert_eq!(ids("gpt-4o"), [0, 6, 9]);
+    assert_eq!(ids("dbrx"), [5, 2, 9]);
 }
 
 #[test]
@@ -167,16 +181,24 @@ fn contradictory_tokenizers_are_refused() {
 
 /// A vocabulary like sentencepiece's: unknown, begin, end, 256 bytes, then pieces by rank.
 fn sentencepiece(pieces: &[&str]) -> Codec {
+    sentencepiece_file(pieces, &[]).codec().unwrap()
+}
+
+/// The same with special tokens behind the pieces, and those that the user defined.
+fn sentencepiece_file(pieces: &[&str], added: &[(&str, i32)]) -> File {
     let bytes: Vec<String> = (0..256).map(|b| format!("<0x{b:02X}>")).collect();
     let mut tokens = vec!["<unk>", "<s>", "</s>"];
     tokens.extend(bytes.iter().map(String::as_str));
     tokens.extend(pieces);
+    tokens.extend(added.iter().map(|(token, _)| token));
     let le = |n: i32| n.to_le_bytes().to_vec();
     let kind = |i: usize| match i {
         0 => 2,
         1 | 2 => 3,
         3..259 => 6,
-        _ => 1,
+        _ => added
+            .get(i.wrapping_sub(259 + pieces.len()))
+            .map_or(1, |(_, kind)| *kind),
     };
     let kinds: Vec<_> = (0..tokens.len()).map(|i| le(kind(i))).collect();
     let scores: Vec<_> = (0..tokens.len())
@@ -193,8 +215,6 @@ fn sentencepiece(pieces: &[&str]) -> Codec {
         .array("tokenizer.ggml.scores", 6, &scores)
         .number("tokenizer.ggml.bos_token_id", 1)
         .number("tokenizer.ggml.eos_token_id", 2)
-        .codec()
-        .unwrap()
 }
 
 /// Sentencepiece's own definition: join the pair with the best score, leftmost first.
@@ -233,6 +253,122 @@ fn sentencepiece_joins_by_score_and_falls_back_to_bytes() {
     assert_eq!(codec.decode(&bee), "🐝");
     assert_eq!(codec.end_tokens(), [2]);
     assert_eq!(codec.token_bytes(259), b" a");
+}
+
+#[test]
+fn special_tokens_of_phi3_take_the_space_behind_them_along() {
+    let added = [("<|user|>", 3), ("<|end|>", 3), ("<|endoftext|>", 3)];
+    let file = || sentencepiece_file(&["▁a", "a", "▁"], &added);
+    let [user, end, text_end] = [262, 263, 264];
+    let codec = file().text("general.architecture", "phi3").codec().unwrap();
+    let text = "<|user|>\na<|end|> \n<|endoftext|>\n";
+    let ids = [1, user, 259, end, text_end, 261, 3 + 10];
+    assert_eq!(codec.encode(text).unwrap(), ids);
+    assert_eq!(codec.end_tokens(), [2, 263, 264]);
+    let codec = file()
+        .text("general.architecture", "llama")
+        .codec()
+        .unwrap();
+    let ids = [
+        1,
+        user,
+        261,
+        3 + 10,
+        260,
+        end,
+        261,
+        261,
+        3 + 10,
+        text_end,
+        261,
+        3 + 10,
+    ];
+    assert_eq!(codec.encode(text).unwrap(), ids);
+}
+
+#[test]
+fn gemma_puts_no_space_before_a_text() {
+    let added = [
+        ("<start_of_turn>", 3),
+        ("<end_of_turn>", 3),
+        ("\n\n", 4),
+        ("  ", 4),
+    ];
+    let file = sentencepiece_file(&["▁a", "a", "▁"], &added)
+        .text("general.architecture", "gemma3")
+        .put("tokenizer.ggml.add_space_prefix", 7, &[0]);
+    let codec = file.codec().unwrap();
+    let [start, end, lines, spaces] = [262, 263, 264, 265];
+    let text = "<start_of_turn>a a\n\na  <end_of_turn>\n";
+    let ids = [1, start, 260, 259, lines, 260, spaces, end, 3 + 10];
+    assert_eq!(codec.encode(text).unwrap(), ids);
+    assert_eq!(codec.decode(&ids), "a a\n\na  \n");
+    assert_eq!(codec.end_tokens(), [2, 263]);
+}
+
+/// The parts of a `tokenizer.json` as Gemma has them.
+#[test]
+fn the_tokenizer_json_of_gemma_is_read() {
+    let mut vocabulary: serde_json::Map<String, serde_json::Value> = (0..256)
+        .map(|b| (format!("<0x{b:02X}>"), (b + 4).into()))
+        .collect();
+    for (token, id) in [
+        ("<pad>", 0),
+        ("<eos>", 1),
+        ("<bos>", 2),
+        ("<unk>", 3),
+        ("a", 260),
+        ("▁", 261),
+        ("▁a", 262),
+        ("<end_of_turn>", 263),
+    ] {
+        vocabulary.insert(token.into(), id.into());
+    }
+    let special = |id: u32, content: &str| {
+        json!({
+            "id": id, "content": content, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": true
+        })
+    };
+    let document = json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": [
+            special(0, "<pad>"), special(1, "<eos>"), special(2, "<bos>"),
+            special(3, "<unk>"), special(263, "<end_of_turn>")
+        ],
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+        "pre_tokenizer": {
+            "type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious",
+            "invert": false
+        },
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [
+                {"SpecialToken": {"id": "<bos>", "type_id": 0}},
+                {"Sequence": {"id": "A", "type_id": 0}}
+            ],
+            "pair": [],
+            "special_tokens": {"<bos>": {"id": "<bos>", "ids": [2], "tokens": ["<bos>"]}}
+        },
+        "decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+            {"type": "ByteFallback"}, {"type": "Fuse"}
+        ]},
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": "<unk>", "fuse_unk": true,
+            "byte_fallback": true, "ignore_merges": false, "vocab": vocabulary,
+            "merges": [["▁", "a"]]
+        }
+    });
+    let settings = Settings {
+        end_tokens: vec![1, 263],
+        ..Settings::default()
+    };
+    let codec = Codec::from_tokenizer_json(document.to_string().as_bytes(), settings).unwrap();
+    let ids = [2, 260, 262, 263, 4 + 10];
+    assert_eq!(codec.encode("a a<end_of_turn>\n").unwrap(), ids);
+    assert_eq!(codec.decode(&ids), "a a\n");
+    assert_eq!(codec.end_tokens(), [1, 263]);
 }
 
 proptest! {

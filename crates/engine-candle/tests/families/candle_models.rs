@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use candle_transformers::models::{llama, mistral, qwen2, qwen3};
+use candle_transformers::models::{
+    gemma, gemma2, gemma3, llama, mistral, mixtral, phi3, qwen2, qwen3, qwen3_moe,
+};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -31,9 +33,13 @@ fn config<T: DeserializeOwned>(model: &TinyModel, window: Option<usize>) -> T {
     let mut config = model.config.clone();
     config["sliding_window"] = match (window, model.family()) {
         (Some(window), _) => json!(window - 1),
-        (None, "qwen2") => json!(1 << 20),
+        (None, "qwen2" | "mixtral" | "gemma3_text") => json!(1 << 20),
         (None, _) => json!(null),
     };
+    config["use_flash_attn"] = json!(false);
+    if model.is_gemma() {
+        config.as_object_mut().unwrap().remove("hidden_act");
+    }
     serde_json::from_value(config).unwrap()
 }
 
@@ -61,6 +67,31 @@ pub fn logits(model: &TinyModel, window: Option<usize>, tokens: &[u32]) -> Vec<f
         }
         "qwen3" => {
             let mut model = qwen3::ModelForCausalLM::new(&config(model, window), weights).unwrap();
+            model.forward(&input, 0)
+        }
+        "mixtral" => {
+            let mut model = mixtral::Model::new(&config(model, window), weights).unwrap();
+            model.forward(&input, 0)
+        }
+        "qwen3_moe" => {
+            let config = config(model, window);
+            let mut model = qwen3_moe::ModelForCausalLM::new(&config, weights).unwrap();
+            model.forward(&input, 0)
+        }
+        "gemma" => {
+            let mut model = gemma::Model::new(false, &config(model, window), weights).unwrap();
+            model.forward(&input, 0)
+        }
+        "gemma2" => {
+            let mut model = gemma2::Model::new(false, &config(model, window), weights).unwrap();
+            model.forward(&input, 0)
+        }
+        "gemma3_text" => {
+            let mut model = gemma3::Model::new(false, &config(model, window), weights).unwrap();
+            model.forward(&input, 0)
+        }
+        "phi3" => {
+            let mut model = phi3::Model::new(&config(model, window), weights).unwrap();
             model.forward(&input, 0)
         }
         other => panic!("{other}"),

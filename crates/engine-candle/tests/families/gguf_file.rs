@@ -19,7 +19,46 @@ const LAYER_PARTS: &[(&str, &str)] = &[
     ("mlp.gate_proj", "ffn_gate"),
     ("mlp.up_proj", "ffn_up"),
     ("mlp.down_proj", "ffn_down"),
+    ("self_attn.qkv_proj", "attn_qkv"),
+    ("mlp.gate_up_proj", "ffn_up"),
+    ("mlp.gate", "ffn_gate_inp"),
+    ("block_sparse_moe.gate", "ffn_gate_inp"),
 ];
+
+/// The same where attention and feed-forward part have a norm behind them as well.
+const POST_NORMS: &[(&str, &str)] = &[
+    ("post_attention_layernorm", "post_attention_norm"),
+    ("pre_feedforward_layernorm", "ffn_norm"),
+    ("post_feedforward_layernorm", "post_ffw_norm"),
+];
+
+/// Matrices of experts: in safetensors, in GGUF.
+const EXPERT_PARTS: &[(&str, &str)] = &[
+    ("w1", "ffn_gate"),
+    ("w3", "ffn_up"),
+    ("w2", "ffn_down"),
+    ("gate_proj", "ffn_gate"),
+    ("up_proj", "ffn_up"),
+    ("down_proj", "ffn_down"),
+];
+
+/// How a file has the experts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ExpertLayout {
+    Stacked,
+    /// As the first files had them.
+    OneByOne,
+}
+
+/// `general.architecture`.
+fn gguf_family(model: &TinyModel) -> &str {
+    match model.family() {
+        "mistral" | "mixtral" => "llama",
+        "qwen3_moe" => "qwen3moe",
+        "gemma3_text" => "gemma3",
+        other => other,
+    }
+}
 
 /// A GGUF file, piece by piece.
 #[derive(Default)]
@@ -38,6 +77,33 @@ impl GgufFile {
         let kind = kind.to_le_bytes();
         self.values
             .push([string(key).as_slice(), &kind, payload].concat());
+    }
+
+    /// Sets a number that is there already.
+    pub fn replace_number(&mut self, key: &str, number: usize) {
+        self.remove_value(key);
+        self.number(key, number);
+    }
+
+    pub fn remove_value(&mut self, key: &str) {
+        let key = string(key);
+        self.values.retain(|value| !value.starts_with(&key));
+    }
+
+    /// The keys of all whole numbers.
+    pub fn number_keys(&self) -> Vec<String> {
+        let key = |value: &Vec<u8>| {
+            let length = u64::from_le_bytes(value[..8].try_into().unwrap()) as usize;
+            let (key, rest) = value[8..].split_at(length);
+            let is_number = rest[..4] == 4_u32.to_le_bytes();
+            is_number.then(|| String::from_utf8(key.to_vec()).unwrap())
+        };
+        self.values.iter().filter_map(key).collect()
+    }
+
+    pub fn remove_tensor(&mut self, name: &str) {
+        let name = string(name);
+        self.infos.retain(|info| !info.starts_with(&name));
     }
 
     pub fn number(&mut self, key: &str, number: usize) {
@@ -62,17 +128,52 @@ impl GgufFile {
         );
     }
 
-    fn tensor(&mut self, name: &str, values: &Values) {
+    pub fn flags(&mut self, key: &str, flags: &[bool]) {
+        let count = (flags.len() as u64).to_le_bytes();
+        let flags: Vec<u8> = flags.iter().copied().map(u8::from).collect();
+        self.value(
+            key,
+            9,
+            &[&7_u32.to_le_bytes(), count.as_slice(), &flags].concat(),
+        );
+    }
+
+    pub fn tensor(&mut self, name: &str, values: &Values) {
+        let bytes: Vec<u8> = values
+            .numbers
+            .iter()
+            .flat_map(|n| n.to_le_bytes())
+            .collect();
+        self.raw_tensor(name, &values.shape, 0, &bytes);
+    }
+
+    /// In Q8_0: for 32 numbers a scale as a 16-bit float, then signed bytes.
+    fn tensor_q8_0(&mut self, name: &str, values: &Values) {
+        let block = |block: &[f32]| {
+            let largest = block.iter().fold(0.0_f32, |l, v| l.max(v.abs()));
+            let scale = half::f16::from_f32(largest / 127.0);
+            let quantized = |v: &f32| (v / scale.to_f32()).round() as i8;
+            let numbers = block.iter().map(|v| quantized(v).to_le_bytes()[0]);
+            scale
+                .to_le_bytes()
+                .into_iter()
+                .chain(numbers)
+                .collect::<Vec<_>>()
+        };
+        let bytes: Vec<u8> = values.numbers.chunks_exact(32).flat_map(block).collect();
+        self.raw_tensor(name, &values.shape, 8, &bytes);
+    }
+
+    fn raw_tensor(&mut self, name: &str, shape: &[usize], kind: u32, bytes: &[u8]) {
         let mut info = string(name);
-        info.extend((values.shape.len() as u32).to_le_bytes());
-        for size in values.shape.iter().rev() {
+        info.extend((shape.len() as u32).to_le_bytes());
+        for size in shape.iter().rev() {
             info.extend((*size as u64).to_le_bytes());
         }
-        info.extend(0_u32.to_le_bytes());
+        info.extend(kind.to_le_bytes());
         info.extend((self.data.len() as u64).to_le_bytes());
         self.infos.push(info);
-        self.data
-            .extend(values.numbers.iter().flat_map(|n| n.to_le_bytes()));
+        self.data.extend(bytes);
         self.data.resize(self.data.len().next_multiple_of(32), 0);
     }
 
@@ -90,11 +191,13 @@ impl GgufFile {
 
     /// What a converter makes of the model. Scaling and window are the caller's to add.
     pub fn of(model: &TinyModel) -> Self {
+        Self::with_experts(model, ExpertLayout::Stacked, false)
+    }
+
+    /// The same with the experts in that layout, in Q8_0 when `quantized`.
+    pub fn with_experts(model: &TinyModel, layout: ExpertLayout, quantized: bool) -> Self {
         let mut file = Self::default();
-        let name = match model.family() {
-            "mistral" => "llama",
-            other => other,
-        };
+        let name = gguf_family(model);
         file.text("general.architecture", name);
         for (key, size) in [
             ("block_count", "num_hidden_layers"),
@@ -106,12 +209,32 @@ impl GgufFile {
         ] {
             file.number(&format!("{name}.{key}"), model.size(size));
         }
-        for key in [
-            "attention.key_length",
-            "attention.value_length",
-            "rope.dimension_count",
+        let width = model.head_dim();
+        let rotated = model.config["partial_rotary_factor"].as_f64();
+        let rotated = rotated.map_or(width, |part| (width as f64 * part) as usize);
+        for (key, width) in [
+            ("attention.key_length", width),
+            ("attention.value_length", width),
+            ("rope.dimension_count", rotated),
         ] {
-            file.number(&format!("{name}.{key}"), model.head_dim());
+            file.number(&format!("{name}.{key}"), width);
+        }
+        for (key, float) in [
+            ("attn_logit_softcapping", "attn_logit_softcapping"),
+            ("final_logit_softcapping", "final_logit_softcapping"),
+        ] {
+            if let Some(float) = model.config[float].as_f64() {
+                file.float(&format!("{name}.{key}"), float);
+            }
+        }
+        if let Some((count, used, inner)) = model.experts(0) {
+            for (key, number) in [
+                ("expert_count", count),
+                ("expert_used_count", used),
+                ("expert_feed_forward_length", inner),
+            ] {
+                file.number(&format!("{name}.{key}"), number);
+            }
         }
         for (key, float) in [
             ("attention.layer_norm_rms_epsilon", "rms_norm_eps"),
@@ -127,7 +250,10 @@ impl GgufFile {
         file.texts("tokenizer.ggml.tokens", &tokens());
         file.texts("tokenizer.ggml.merges", &[]);
         for (tensor, values) in &model.tensors {
-            let gguf_name = gguf_name(tensor);
+            if tensor.contains(".experts.") {
+                continue;
+            }
+            let gguf_name = gguf_name(tensor, model);
             let rotated = match gguf_name.split('.').nth(2) {
                 Some("attn_q") => Some(model.heads()),
                 Some("attn_k") => Some(model.kv_heads()),
@@ -137,7 +263,17 @@ impl GgufFile {
                 Some(heads) if name == "llama" => {
                     file.tensor(&gguf_name, &in_pairs(values, heads));
                 }
+                _ if model.is_gemma() && tensor.contains("norm") => {
+                    file.tensor(&gguf_name, &above_one(values));
+                }
                 _ => file.tensor(&gguf_name, values),
+            }
+        }
+        for (name, values) in experts(model, layout) {
+            if quantized {
+                file.tensor_q8_0(&name, &values);
+            } else {
+                file.tensor(&name, &values);
             }
         }
         file
@@ -145,10 +281,7 @@ impl GgufFile {
 
     /// The keys of the configuration's `rope_scaling`, and the window of all layers.
     pub fn with_scaling_and_window(mut self, model: &TinyModel, window: Option<usize>) -> Self {
-        let name = match model.family() {
-            "mistral" => "llama",
-            other => other,
-        };
+        let name = gguf_family(model);
         if let Some(window) = window {
             self.number(&format!("{name}.attention.sliding_window"), window);
         }
@@ -157,6 +290,23 @@ impl GgufFile {
         };
         let kind = scaling["rope_type"].as_str().unwrap();
         let key = |part: &str| format!("{name}.rope.scaling.{part}");
+        if kind == "longrope" {
+            let trained = model.size("original_max_position_embeddings");
+            let factor = model.size("max_position_embeddings") as f64 / trained as f64;
+            let scale = (1.0 + factor.ln() / (trained as f64).ln()).sqrt();
+            self.float(&key("attn_factor"), scale);
+            self.number(&key("original_context_length"), trained);
+            for length in ["short", "long"] {
+                let factors = scaling[&format!("{length}_factor")].as_array().unwrap();
+                let numbers = factors.iter().map(|f| f.as_f64().unwrap() as f32);
+                let values = Values {
+                    shape: vec![factors.len()],
+                    numbers: numbers.collect(),
+                };
+                self.tensor(&format!("rope_factors_{length}.weight"), &values);
+            }
+            return self;
+        }
         self.text(&key("type"), kind);
         self.float(&key("factor"), scaling["factor"].as_f64().unwrap());
         if kind == "yarn" {
@@ -167,7 +317,47 @@ impl GgufFile {
     }
 }
 
-fn gguf_name(tensor: &str) -> String {
+/// The experts of all layers.
+fn experts(model: &TinyModel, layout: ExpertLayout) -> Vec<(String, Values)> {
+    let mut out: Vec<(String, Values)> = Vec::new();
+    for layer in 0..model.size("num_hidden_layers") {
+        for index in 0..model.experts(layer).map_or(0, |(count, ..)| count) {
+            for (part, gguf_part) in EXPERT_PARTS {
+                let end = format!(".experts.{index}.{part}.weight");
+                let start = format!("model.layers.{layer}.");
+                let found = model.tensors.iter();
+                let mut found = found.filter(|(n, _)| n.starts_with(&start) && n.ends_with(&end));
+                let Some((_, values)) = found.next() else {
+                    continue;
+                };
+                if layout == ExpertLayout::OneByOne {
+                    let name = format!("blk.{layer}.{gguf_part}.{index}.weight");
+                    out.push((name, values.clone()));
+                    continue;
+                }
+                let name = format!("blk.{layer}.{gguf_part}_exps.weight");
+                let shape = [vec![0], values.shape.clone()].concat();
+                if out.iter().all(|(n, _)| *n != name) {
+                    let numbers = Vec::new();
+                    out.push((name.clone(), Values { shape, numbers }));
+                }
+                let (_, stacked) = out.iter_mut().find(|(n, _)| *n == name).unwrap();
+                stacked.shape[0] += 1;
+                stacked.numbers.extend(&values.numbers);
+            }
+        }
+    }
+    out
+}
+
+fn above_one(values: &Values) -> Values {
+    Values {
+        shape: values.shape.clone(),
+        numbers: values.numbers.iter().map(|n| n + 1.0).collect(),
+    }
+}
+
+fn gguf_name(tensor: &str, model: &TinyModel) -> String {
     match tensor {
         "model.embed_tokens.weight" => "token_embd.weight".into(),
         "model.norm.weight" => "output_norm.weight".into(),
@@ -176,7 +366,15 @@ fn gguf_name(tensor: &str) -> String {
             let rest = tensor.strip_prefix("model.layers.").unwrap();
             let (layer, rest) = rest.split_once('.').unwrap();
             let (part, kind) = rest.rsplit_once('.').unwrap();
-            let (_, name) = LAYER_PARTS.iter().find(|(p, _)| *p == part).unwrap();
+            let parts = match model.family() {
+                "gemma2" | "gemma3_text" => [POST_NORMS, LAYER_PARTS],
+                _ => [LAYER_PARTS, &[]],
+            };
+            let (_, name) = parts
+                .concat()
+                .into_iter()
+                .find(|(p, _)| *p == part)
+                .unwrap();
             format!("blk.{layer}.{name}.{kind}")
         }
     }

@@ -10,8 +10,14 @@
 )]
 
 mod candle_models;
+mod compare;
+mod damage;
+mod experts;
+mod gemma;
 mod gguf_file;
+mod invariance;
 mod logits;
+mod phi;
 mod plain;
 mod refusals;
 mod tiny_model;

@@ -1,7 +1,7 @@
 //! The whole family written as its definition reads, in 64-bit floats, one token after
 //! another.
 
-use std::f64::consts::TAU;
+use std::f64::consts::{PI, TAU};
 
 use crate::tiny_model::TinyModel;
 
@@ -12,14 +12,22 @@ pub struct Plain<'a> {
     pub windows: Vec<Option<usize>>,
     /// For each pair of a head.
     pub frequencies: Vec<f64>,
+    /// In the layers with a window, where they are others.
+    pub local_frequencies: Option<Vec<f64>>,
     /// Of the rotation.
     pub scale: f64,
 }
 
 /// The frequencies without scaling.
 pub fn frequencies(model: &TinyModel) -> Vec<f64> {
-    let pairs = model.head_dim() / 2;
-    let theta = model.config["rope_theta"].as_f64().unwrap();
+    let part = model.config["partial_rotary_factor"]
+        .as_f64()
+        .unwrap_or(1.0);
+    let pairs = (model.head_dim() as f64 * part) as usize / 2;
+    frequencies_of(model.config["rope_theta"].as_f64().unwrap(), pairs)
+}
+
+pub fn frequencies_of(theta: f64, pairs: usize) -> Vec<f64> {
     (0..pairs)
         .map(|pair| 1.0 / theta.powf(pair as f64 / pairs as f64))
         .collect()
@@ -62,87 +70,191 @@ impl Plain<'_> {
     }
 
     fn norm(&self, name: &str, x: &[f64]) -> Vec<f64> {
-        let epsilon = self.model.config["rms_norm_eps"].as_f64().unwrap();
+        let epsilon = self.number("rms_norm_eps").unwrap();
+        let above = if self.model.is_gemma() { 1.0 } else { 0.0 };
         let mean = x.iter().map(|v| v * v).sum::<f64>() / x.len() as f64;
         let weight = self.weight(&format!("{name}.weight"));
         let scaled = x.iter().map(|v| v / (mean + epsilon).sqrt());
-        scaled.zip(weight).map(|(v, w)| v * w).collect()
+        scaled.zip(weight).map(|(v, w)| v * (w + above)).collect()
     }
 
-    /// Heads one after the other, each normalised where the family does so, and rotated.
+    fn number(&self, key: &str) -> Option<f64> {
+        self.model.config[key].as_f64()
+    }
+
+    /// Heads one after the other, each normalised where the model has a norm for them, and
+    /// rotated.
     fn rotated(&self, layer: usize, part: &str, x: &[f64], position: usize) -> Vec<f64> {
         let width = self.model.head_dim();
         let norm = format!("model.layers.{layer}.self_attn.{part}_norm");
+        let frequencies = match &self.local_frequencies {
+            Some(local) if self.windows[layer].is_some() => local,
+            _ => &self.frequencies,
+        };
+        let half = frequencies.len();
         let mut out = Vec::new();
         for head in x.chunks_exact(width) {
-            let head = match self.model.family() {
-                "qwen3" => self.norm(&norm, head),
-                _ => head.to_vec(),
+            let has_norm = self.model.tensors.contains_key(&format!("{norm}.weight"));
+            let head = if has_norm {
+                self.norm(&norm, head)
+            } else {
+                head.to_vec()
             };
-            let mut turned = vec![0.0; width];
-            for (pair, frequency) in self.frequencies.iter().enumerate() {
+            let mut turned = head.clone();
+            for (pair, frequency) in frequencies.iter().enumerate() {
                 let (sin, cos) = (position as f64 * frequency).sin_cos();
-                let (a, b) = (head[pair], head[pair + width / 2]);
+                let (a, b) = (head[pair], head[pair + half]);
                 turned[pair] = (a * cos - b * sin) * self.scale;
-                turned[pair + width / 2] = (b * cos + a * sin) * self.scale;
+                turned[pair + half] = (b * cos + a * sin) * self.scale;
             }
             out.extend(turned);
         }
         out
     }
 
+    /// Queries, keys and values of a layer.
+    fn projected(&self, layer: usize, x: &[f64]) -> [Vec<f64>; 3] {
+        let name = |part: &str| format!("model.layers.{layer}.self_attn.{part}_proj");
+        if self.model.family() != "phi3" {
+            return ["q", "k", "v"].map(|part| self.linear(&name(part), x));
+        }
+        let all = self.linear(&name("qkv"), x);
+        let queries = self.model.heads() * self.model.head_dim();
+        let keys = self.model.kv_heads() * self.model.head_dim();
+        let (queries, rest) = all.split_at(queries);
+        let (keys, values) = rest.split_at(keys);
+        [queries, keys, values].map(<[f64]>::to_vec)
+    }
+
+    /// What a token of a layer gets from those that it sees, of keys and values.
+    fn attended(&self, query: &[f64], seen: &[(Vec<f64>, Vec<f64>)]) -> Vec<f64> {
+        let width = self.model.head_dim();
+        let group = self.model.heads() / self.model.kv_heads();
+        let scalar = self.number("query_pre_attn_scalar").unwrap_or(width as f64);
+        let capped = |score: f64| match self.number("attn_logit_softcapping") {
+            Some(cap) => (score / cap).tanh() * cap,
+            None => score,
+        };
+        let mut out = Vec::new();
+        for (head, q) in query.chunks_exact(width).enumerate() {
+            let of = head / group * width..(head / group + 1) * width;
+            let dot = |k: &[f64]| q.iter().zip(k).map(|(a, b)| a * b).sum::<f64>();
+            let weights: Vec<f64> = seen
+                .iter()
+                .map(|(k, _)| capped(dot(&k[of.clone()]) / scalar.sqrt()).exp())
+                .collect();
+            let sum: f64 = weights.iter().sum();
+            out.extend(of.map(|d| {
+                let values = seen.iter().zip(&weights);
+                values.map(|((_, v), w)| v[d] * w / sum).sum::<f64>()
+            }));
+        }
+        out
+    }
+
+    /// The gate through the activation, times the other.
+    fn gated(&self, gate: &[f64], up: &[f64]) -> Vec<f64> {
+        let active = |x: f64| {
+            if self.model.is_gemma() {
+                let inner = (2.0 / PI).sqrt() * (x + 0.044_715 * x.powi(3));
+                0.5 * x * (1.0 + inner.tanh())
+            } else {
+                x / (1.0 + (-x).exp())
+            }
+        };
+        gate.iter().zip(up).map(|(g, u)| active(*g) * u).collect()
+    }
+
+    fn feed_forward(&self, layer: usize, x: &[f64]) -> Vec<f64> {
+        let name = |part: &str| format!("model.layers.{layer}.{part}");
+        let through = |[gate, up, down]: [String; 3]| {
+            let gated = self.gated(&self.linear(&gate, x), &self.linear(&up, x));
+            self.linear(&down, &gated)
+        };
+        let Some((_, used, _)) = self.model.experts(layer) else {
+            if self.model.family() == "phi3" {
+                let both = self.linear(&name("mlp.gate_up_proj"), x);
+                let (gate, up) = both.split_at(both.len() / 2);
+                return self.linear(&name("mlp.down_proj"), &self.gated(gate, up));
+            }
+            return through(["gate", "up", "down"].map(|p| name(&format!("mlp.{p}_proj"))));
+        };
+        let (block, parts) = match self.model.family() {
+            "mixtral" => ("block_sparse_moe", ["w1", "w3", "w2"]),
+            _ => ("mlp", ["gate_proj", "up_proj", "down_proj"]),
+        };
+        let scores = self.linear(&name(&format!("{block}.gate")), x);
+        let all: f64 = scores.iter().map(|s| s.exp()).sum();
+        let mut picked: Vec<_> = scores.iter().map(|s| s.exp() / all).enumerate().collect();
+        picked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        picked.truncate(used);
+        let normalized = self.model.family() == "mixtral" || self.model.is("norm_topk_prob");
+        let of: f64 = picked.iter().map(|(_, weight)| weight).sum();
+        let mut out = vec![0.0; x.len()];
+        for (expert, weight) in picked {
+            let weight = if normalized { weight / of } else { weight };
+            let parts = parts.map(|p| name(&format!("{block}.experts.{expert}.{p}")));
+            let mut more = through(parts);
+            for value in &mut more {
+                *value *= weight;
+            }
+            add(&mut out, &more);
+        }
+        out
+    }
+
     /// The logits after every token.
-    #[allow(clippy::many_single_char_names)]
     pub fn logits(&self, tokens: &[u32]) -> Vec<Vec<f64>> {
-        let (model, width) = (self.model, self.model.head_dim());
+        let model = self.model;
         let hidden = model.size("hidden_size");
-        let group = model.heads() / model.kv_heads();
+        let post_norms = ["gemma2", "gemma3_text"].contains(&model.family());
         let embedding = self.weight("model.embed_tokens.weight");
         let mut caches = vec![Vec::<(Vec<f64>, Vec<f64>)>::new(); self.windows.len()];
         let mut out = Vec::new();
         for (position, token) in tokens.iter().enumerate() {
             let mut x = embedding[*token as usize * hidden..][..hidden].to_vec();
+            if model.is_gemma() {
+                for value in &mut x {
+                    *value *= (hidden as f64).sqrt();
+                }
+            }
             for (layer, cache) in caches.iter_mut().enumerate() {
                 let name = |part: &str| format!("model.layers.{layer}.{part}");
                 let h = self.norm(&name("input_layernorm"), &x);
-                let q = self.linear(&name("self_attn.q_proj"), &h);
-                let k = self.linear(&name("self_attn.k_proj"), &h);
-                let v = self.linear(&name("self_attn.v_proj"), &h);
-                let q = self.rotated(layer, "q", &q, position);
-                cache.push((self.rotated(layer, "k", &k, position), v));
+                let [query, key, value] = self.projected(layer, &h);
+                let query = self.rotated(layer, "q", &query, position);
+                cache.push((self.rotated(layer, "k", &key, position), value));
                 let window = self.windows[layer].unwrap_or(usize::MAX);
                 let seen = &cache[cache.len() - window.min(cache.len())..];
-                let mut attended = Vec::new();
-                for (head, q) in q.chunks_exact(width).enumerate() {
-                    let of = head / group * width..(head / group + 1) * width;
-                    let dot = |k: &[f64]| q.iter().zip(k).map(|(a, b)| a * b).sum::<f64>();
-                    let weights: Vec<f64> = seen
-                        .iter()
-                        .map(|(k, _)| (dot(&k[of.clone()]) / (width as f64).sqrt()).exp())
-                        .collect();
-                    let sum: f64 = weights.iter().sum();
-                    attended.extend(of.map(|d| {
-                        let values = seen.iter().zip(&weights);
-                        values.map(|((_, v), w)| v[d] * w / sum).sum::<f64>()
-                    }));
+                let attended = self.attended(&query, seen);
+                let mut attended = self.linear(&name("self_attn.o_proj"), &attended);
+                if post_norms {
+                    attended = self.norm(&name("post_attention_layernorm"), &attended);
                 }
-                add(&mut x, &self.linear(&name("self_attn.o_proj"), &attended));
-                let h = self.norm(&name("post_attention_layernorm"), &x);
-                let gate = self.linear(&name("mlp.gate_proj"), &h);
-                let up = self.linear(&name("mlp.up_proj"), &h);
-                let gated: Vec<f64> = gate
-                    .iter()
-                    .zip(up)
-                    .map(|(g, u)| g / (1.0 + (-g).exp()) * u)
-                    .collect();
-                add(&mut x, &self.linear(&name("mlp.down_proj"), &gated));
+                add(&mut x, &attended);
+                let norm = if post_norms {
+                    "pre_feedforward_layernorm"
+                } else {
+                    "post_attention_layernorm"
+                };
+                let mut more = self.feed_forward(layer, &self.norm(&name(norm), &x));
+                if post_norms {
+                    more = self.norm(&name("post_feedforward_layernorm"), &more);
+                }
+                add(&mut x, &more);
             }
             let head = if model.is("tie_word_embeddings") {
                 "model.embed_tokens"
             } else {
                 "lm_head"
             };
-            out.push(self.linear(head, &self.norm("model.norm", &x)));
+            let mut logits = self.linear(head, &self.norm("model.norm", &x));
+            if let Some(cap) = self.number("final_logit_softcapping") {
+                for logit in &mut logits {
+                    *logit = (*logit / cap).tanh() * cap;
+                }
+            }
+            out.push(logits);
         }
         out
     }

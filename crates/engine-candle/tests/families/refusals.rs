@@ -29,7 +29,19 @@ fn gguf_error(file: &GgufFile) -> Diagnostic {
 fn variants_without_an_implementation_are_named() {
     let listed = |kind: &str, count: usize| json!({"use_sliding_window": true, "layer_types": vec![kind; count], "sliding_window": 8});
     for (family, changes, expected) in [
-        ("gemma3_text", json!({}), "`gemma3_text`"),
+        ("gemma3n_text", json!({}), "`gemma3n_text`"),
+        ("gemma2", json!({"hidden_activation": "silu"}), "`silu`"),
+        (
+            "gemma3_text",
+            json!({"use_bidirectional_attention": true}),
+            "come later",
+        ),
+        ("phi3", json!({"partial_rotary_factor": 1.5}), "24 of 16"),
+        (
+            "phi3",
+            json!({"partial_rotary_factor": 0.2}),
+            "rotation of 3",
+        ),
         ("llama", json!({"hidden_act": "gelu"}), "activation `gelu`"),
         ("llama", json!({"partial_rotary_factor": 0.5}), "8 of 16"),
         (
@@ -56,10 +68,63 @@ fn variants_without_an_implementation_are_named() {
 }
 
 #[test]
+fn impossible_experts_are_refused() {
+    for (family, changes, expected) in [
+        ("mixtral", json!({"num_local_experts": 0}), "experts: 0"),
+        (
+            "mixtral",
+            json!({"num_experts_per_tok": 5}),
+            "experts for a token: 5, expected 1 to 4",
+        ),
+        (
+            "mixtral",
+            json!({"num_experts_per_tok": 0}),
+            "experts for a token: 0",
+        ),
+        (
+            "qwen3_moe",
+            json!({"num_experts_per_tok": 7}),
+            "expected 1 to 6",
+        ),
+        (
+            "qwen3_moe",
+            json!({"decoder_sparse_step": 0}),
+            "layers from one with experts",
+        ),
+        (
+            "qwen3_moe",
+            json!({"moe_intermediate_size": 0}),
+            "length of an expert: 0",
+        ),
+    ] {
+        // The weights are those of a model that could be.
+        let mut model = TinyModel::new(family, &json!({}));
+        let keys = changes.as_object().unwrap().clone();
+        model.config.as_object_mut().unwrap().extend(keys);
+        let error = error_of(&model);
+        assert_eq!(error.code, Code::InvalidModelFile, "{error}");
+        assert!(error.message.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn weights_that_the_family_needs_are_missed_by_name() {
     for (family, name) in [
         ("qwen2", "model.layers.1.self_attn.k_proj.bias"),
         ("qwen3", "model.layers.2.self_attn.q_norm.weight"),
+        ("gemma2", "model.layers.1.post_feedforward_layernorm.weight"),
+        (
+            "gemma3_text",
+            "model.layers.0.pre_feedforward_layernorm.weight",
+        ),
+        ("phi3", "model.layers.1.self_attn.qkv_proj.weight"),
+        ("phi3", "model.layers.2.mlp.gate_up_proj.weight"),
+        ("mixtral", "model.layers.1.block_sparse_moe.gate.weight"),
+        (
+            "mixtral",
+            "model.layers.1.block_sparse_moe.experts.3.w2.weight",
+        ),
+        ("qwen3_moe", "model.layers.2.mlp.experts.5.up_proj.weight"),
     ] {
         let mut model = TinyModel::new(family, &json!({}));
         model.tensors.remove(name).unwrap();
@@ -67,6 +132,16 @@ fn weights_that_the_family_needs_are_missed_by_name() {
         assert_eq!(error.code, Code::InvalidModelFile, "{error}");
         assert!(error.message.contains(name), "{error}");
     }
+    // Matrices that are fused are cut only where they have the shape that is expected.
+    let mut model = TinyModel::new("phi3", &json!({}));
+    model.config["num_key_value_heads"] = json!(4);
+    let error = error_of(&model);
+    assert_eq!(error.code, Code::InvalidModelFile, "{error}");
+    assert!(error.message.contains("qkv_proj.weight"), "{error}");
+    assert!(
+        error.message.contains("[128, 64], expected [192, 64]"),
+        "{error}"
+    );
     // A bias that the configuration knows nothing of.
     let mut model = TinyModel::new("llama", &json!({"attention_bias": true}));
     model.config["attention_bias"] = json!(false);
@@ -85,7 +160,11 @@ fn gguf_variants_without_an_implementation_are_named() {
     let mut pattern = GgufFile::of(&model);
     pattern.number("qwen2.attention.sliding_window", 8);
     pattern.number("qwen2.attention.sliding_window_pattern", 4);
+    let mut experts = GgufFile::of(&model);
+    experts.number("qwen2.expert_count", 4);
+    experts.number("qwen2.expert_used_count", 2);
     for (file, expected) in [
+        (experts, "mixtures of experts"),
         (yarn, "yarn with yarn_log_multiplier"),
         (pattern, "qwen2.attention.sliding_window_pattern"),
     ] {
@@ -93,4 +172,42 @@ fn gguf_variants_without_an_implementation_are_named() {
         assert_eq!(error.code, Code::UnsupportedModel, "{error}");
         assert!(error.message.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn stacked_experts_have_the_shape_that_the_header_says() {
+    let model = TinyModel::new("qwen3_moe", &json!({}));
+    let with = |key: &str, value: usize| {
+        let mut config = model.config.clone();
+        config[key] = json!(value);
+        let tensors = model.tensors.clone();
+        GgufFile::of(&TinyModel { config, tensors })
+    };
+    // The header says more experts than were stacked.
+    let mut file = GgufFile::of(&model);
+    file.replace_number("qwen3moe.expert_count", 7);
+    let error = gguf_error(&file);
+    assert_eq!(error.code, Code::InvalidModelFile, "{error}");
+    let name = "blk.0.ffn_gate_exps.weight";
+    assert!(error.message.contains(name), "{error}");
+    assert!(
+        error.message.contains("[6, 32, 64], expected [7, 32, 64]"),
+        "{error}"
+    );
+    for (key, value, expected) in [
+        ("num_experts_per_tok", 0, "experts for a token: 0"),
+        ("num_experts_per_tok", 7, "experts for a token: 7"),
+    ] {
+        let error = gguf_error(&with(key, value));
+        assert_eq!(error.code, Code::InvalidModelFile, "{error}");
+        assert!(error.message.contains(expected), "{error}");
+    }
+    let mut without = GgufFile::of(&model);
+    without.remove_tensor(name);
+    let error = gguf_error(&without);
+    assert_eq!(error.code, Code::InvalidModelFile, "{error}");
+    assert!(
+        error.message.contains(&format!("no tensor `{name}`")),
+        "{error}"
+    );
 }

@@ -6,12 +6,27 @@ use serde_json::{Map, Value, json};
 
 pub const VOCABULARY: usize = 96;
 
+/// Every `model_type` that is supported.
+pub const FAMILIES: [&str; 10] = [
+    "llama",
+    "mistral",
+    "mixtral",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "phi3",
+];
+
 /// A model as Hugging Face's folders have it.
 pub struct TinyModel {
     pub config: Value,
     pub tensors: BTreeMap<String, Values>,
 }
 
+#[derive(Clone)]
 pub struct Values {
     pub shape: Vec<usize>,
     pub numbers: Vec<f32>,
@@ -26,17 +41,7 @@ impl TinyModel {
             "vocab_size": VOCABULARY, "max_position_embeddings": 128, "rms_norm_eps": 1e-5,
             "rope_theta": 10_000.0, "hidden_act": "silu", "tie_word_embeddings": false,
         });
-        let of_family = match family {
-            "mistral" => json!({"sliding_window": null}),
-            "qwen2" => json!({
-                "use_sliding_window": false, "sliding_window": 8, "max_window_layers": 2
-            }),
-            "qwen3" => json!({
-                "use_sliding_window": false, "sliding_window": null, "max_window_layers": 2,
-                "head_dim": 32, "attention_bias": false
-            }),
-            _ => json!({"attention_bias": false, "mlp_bias": false}),
-        };
+        let of_family = of_family(family);
         for keys in [&of_family, changes] {
             let keys = keys.as_object().unwrap().clone();
             config.as_object_mut().unwrap().extend(keys);
@@ -45,7 +50,7 @@ impl TinyModel {
             config,
             tensors: BTreeMap::new(),
         };
-        model.fill(family);
+        model.fill();
         model
     }
 
@@ -61,6 +66,10 @@ impl TinyModel {
         self.config["model_type"].as_str().unwrap()
     }
 
+    pub fn is_gemma(&self) -> bool {
+        self.family().starts_with("gemma")
+    }
+
     pub fn head_dim(&self) -> usize {
         let given = self.config["head_dim"].as_u64();
         given.map_or(self.size("hidden_size") / self.heads(), |w| w as usize)
@@ -74,16 +83,91 @@ impl TinyModel {
         self.size("num_key_value_heads")
     }
 
-    fn fill(&mut self, family: &str) {
+    /// The experts of a layer, those that compute a token, and their inner width.
+    pub fn experts(&self, layer: usize) -> Option<(usize, usize, usize)> {
+        let used = || self.size("num_experts_per_tok");
+        match self.family() {
+            "mixtral" => Some((
+                self.size("num_local_experts"),
+                used(),
+                self.size("intermediate_size"),
+            )),
+            "qwen3_moe" => {
+                let dense = self.config["mlp_only_layers"].as_array().unwrap();
+                let sparse = (layer + 1).is_multiple_of(self.size("decoder_sparse_step"))
+                    && !dense.contains(&json!(layer));
+                let inner = self.size("moe_intermediate_size");
+                sparse.then(|| (self.size("num_experts"), used(), inner))
+            }
+            _ => None,
+        }
+    }
+
+    /// The matrices of a layer but those of experts, with their sizes and whether they have
+    /// a bias.
+    fn matrices(&self, layer: usize) -> Vec<(&'static str, usize, usize, bool)> {
         let (hidden, inner) = (self.size("hidden_size"), self.size("intermediate_size"));
         let queries = self.heads() * self.head_dim();
         let keys = self.kv_heads() * self.head_dim();
         let attention_bias = self.is("attention_bias");
-        let qkv_bias = attention_bias || family == "qwen2";
+        let qkv_bias = attention_bias || self.family() == "qwen2";
         let mlp_bias = self.is("mlp_bias");
-        let layers = self.size("num_hidden_layers");
+        let mut out = if self.family() == "phi3" {
+            vec![("self_attn.qkv_proj", queries + 2 * keys, hidden, false)]
+        } else {
+            vec![
+                ("self_attn.q_proj", queries, hidden, qkv_bias),
+                ("self_attn.k_proj", keys, hidden, qkv_bias),
+                ("self_attn.v_proj", keys, hidden, qkv_bias),
+            ]
+        };
+        out.push(("self_attn.o_proj", hidden, queries, attention_bias));
+        match (self.family(), self.experts(layer)) {
+            ("mixtral", Some((count, ..))) => {
+                out.push(("block_sparse_moe.gate", count, hidden, false));
+            }
+            (_, Some((count, ..))) => out.push(("mlp.gate", count, hidden, false)),
+            ("phi3", None) => out.extend([
+                ("mlp.gate_up_proj", 2 * inner, hidden, false),
+                ("mlp.down_proj", hidden, inner, false),
+            ]),
+            _ => out.extend([
+                ("mlp.gate_proj", inner, hidden, mlp_bias),
+                ("mlp.up_proj", inner, hidden, mlp_bias),
+                ("mlp.down_proj", hidden, inner, mlp_bias),
+            ]),
+        }
+        out
+    }
+
+    fn norms(&self) -> Vec<(&'static str, usize)> {
+        let (hidden, width) = (self.size("hidden_size"), self.head_dim());
+        let mut out = vec![
+            ("input_layernorm", hidden),
+            ("post_attention_layernorm", hidden),
+        ];
+        if ["gemma2", "gemma3_text"].contains(&self.family()) {
+            out.extend([
+                ("pre_feedforward_layernorm", hidden),
+                ("post_feedforward_layernorm", hidden),
+            ]);
+        }
+        if ["qwen3", "qwen3_moe", "gemma3_text"].contains(&self.family()) {
+            out.extend([("self_attn.q_norm", width), ("self_attn.k_norm", width)]);
+        }
+        out
+    }
+
+    fn fill(&mut self) {
+        let hidden = self.size("hidden_size");
         let tied = self.is("tie_word_embeddings");
-        let width = self.head_dim();
+        // Files of Gemma hold what is above one.
+        let norm_about = if self.is_gemma() { 0.0 } else { 1.0 };
+        let norms = self.norms();
+        let layers: Vec<_> = (0..self.size("num_hidden_layers"))
+            .map(|layer| (self.matrices(layer), self.experts(layer)))
+            .collect();
+        let mixtral = self.family() == "mixtral";
 
         let mut numbers = Numbers(0x5eed);
         let mut add = |name: String, shape: &[usize], about: f32, spread: f32| {
@@ -100,34 +184,33 @@ impl TinyModel {
             0.0,
             2.0,
         );
-        for layer in 0..layers {
-            for (part, rows, columns, has_bias) in [
-                ("self_attn.q_proj", queries, hidden, qkv_bias),
-                ("self_attn.k_proj", keys, hidden, qkv_bias),
-                ("self_attn.v_proj", keys, hidden, qkv_bias),
-                ("self_attn.o_proj", hidden, queries, attention_bias),
-                ("mlp.gate_proj", inner, hidden, mlp_bias),
-                ("mlp.up_proj", inner, hidden, mlp_bias),
-                ("mlp.down_proj", hidden, inner, mlp_bias),
-            ] {
-                let name = format!("model.layers.{layer}.{part}");
+        for (layer, (matrices, experts)) in layers.into_iter().enumerate() {
+            let name = |part: &str| format!("model.layers.{layer}.{part}");
+            for (part, rows, columns, has_bias) in matrices {
+                let name = name(part);
                 add(format!("{name}.weight"), &[rows, columns], 0.0, 0.5);
                 if has_bias {
                     add(format!("{name}.bias"), &[rows], 0.0, 0.5);
                 }
             }
-            let mut norm = |part: &str, width: usize| {
-                let name = format!("model.layers.{layer}.{part}.weight");
-                add(name, &[width], 1.0, 0.5);
-            };
-            norm("input_layernorm", hidden);
-            norm("post_attention_layernorm", hidden);
-            if family == "qwen3" {
-                norm("self_attn.q_norm", width);
-                norm("self_attn.k_norm", width);
+            let (count, inner) = experts.map_or((0, 0), |(count, _, inner)| (count, inner));
+            for index in 0..count {
+                let (prefix, parts) = if mixtral {
+                    ("block_sparse_moe", ["w1", "w3", "w2"])
+                } else {
+                    ("mlp", ["gate_proj", "up_proj", "down_proj"])
+                };
+                let sizes = [[inner, hidden], [inner, hidden], [hidden, inner]];
+                for (part, size) in parts.iter().zip(sizes) {
+                    let part = name(&format!("{prefix}.experts.{index}.{part}.weight"));
+                    add(part, &size, 0.0, 0.5);
+                }
+            }
+            for (part, width) in &norms {
+                add(name(&format!("{part}.weight")), &[*width], norm_about, 0.5);
             }
         }
-        add("model.norm.weight".into(), &[hidden], 1.0, 0.5);
+        add("model.norm.weight".into(), &[hidden], norm_about, 0.5);
         if !tied {
             add("lm_head.weight".into(), &[VOCABULARY, hidden], 0.0, 0.5);
         }
@@ -153,6 +236,48 @@ impl TinyModel {
             "model.safetensors",
             &[&length, header.as_bytes(), &data].concat(),
         );
+    }
+}
+
+/// The keys that a family adds to a configuration.
+fn of_family(family: &str) -> Value {
+    let gemma = |more: Value| {
+        let mut keys = json!({
+            "head_dim": 32, "hidden_act": "gelu_pytorch_tanh", "tie_word_embeddings": true,
+            "hidden_activation": "gelu_pytorch_tanh", "attention_bias": false,
+        });
+        let more = more.as_object().unwrap().clone();
+        keys.as_object_mut().unwrap().extend(more);
+        keys
+    };
+    match family {
+        "mistral" | "phi3" => json!({"sliding_window": null}),
+        "mixtral" => json!({
+            "sliding_window": null, "num_local_experts": 4, "num_experts_per_tok": 2
+        }),
+        "qwen2" => json!({
+            "use_sliding_window": false, "sliding_window": 8, "max_window_layers": 2
+        }),
+        "qwen3" => json!({
+            "use_sliding_window": false, "sliding_window": null, "max_window_layers": 2,
+            "head_dim": 32, "attention_bias": false
+        }),
+        "qwen3_moe" => json!({
+            "use_sliding_window": false, "sliding_window": null, "max_window_layers": 2,
+            "head_dim": 32, "attention_bias": false, "num_experts": 6,
+            "num_experts_per_tok": 3, "moe_intermediate_size": 32, "norm_topk_prob": true,
+            "decoder_sparse_step": 1, "mlp_only_layers": []
+        }),
+        "gemma" => gemma(json!({})),
+        "gemma2" => gemma(json!({
+            "sliding_window": 128, "query_pre_attn_scalar": 32,
+            "attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0
+        })),
+        "gemma3_text" => gemma(json!({
+            "sliding_window": 128, "sliding_window_pattern": 2, "query_pre_attn_scalar": 32,
+            "rope_theta": 500_000.0, "rope_local_base_freq": 10_000.0
+        })),
+        _ => json!({"attention_bias": false, "mlp_bias": false}),
     }
 }
 

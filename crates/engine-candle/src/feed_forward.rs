@@ -1,0 +1,84 @@
+use candle_core::{Result, Tensor};
+use diagnostics::Diagnostic;
+use model_format::ModelHeader;
+
+use crate::{
+    architecture::{Activation, Architecture},
+    linear::Linear,
+    mixture::Mixture,
+    tensor_names::{ExpertPart, LayerPart, Part},
+    weights::Weights,
+};
+
+/// The part of a transformer block behind attention.
+pub(crate) enum FeedForward {
+    Gated(Gated),
+    Mixture(Mixture),
+}
+
+impl FeedForward {
+    /// Takes the weights of a layer.
+    pub(crate) fn load(
+        weights: &mut Weights<'_, '_>,
+        header: &ModelHeader,
+        architecture: Architecture,
+        layer: u32,
+    ) -> std::result::Result<Self, Diagnostic> {
+        let hidden = header.embedding_length;
+        let bias = architecture.biases(header.biases).feed_forward;
+        let mut gated = |names: [LayerPart; 3], inner, bias| {
+            let [gate, up, down] = names.map(|part| Part::Layer(layer, part));
+            Ok::<_, Diagnostic>(Gated {
+                gate: weights.linear(gate, inner, hidden, bias)?,
+                up: weights.linear(up, inner, hidden, bias)?,
+                down: weights.linear(down, hidden, inner, bias)?,
+                activation: architecture.activation,
+            })
+        };
+        let Some(experts) = header.experts.as_ref().filter(|e| e.are_in(layer)) else {
+            let names = [LayerPart::Gate, LayerPart::Up, LayerPart::Down];
+            return gated(names, header.feed_forward_length, bias).map(Self::Gated);
+        };
+        let inner = experts.feed_forward_length;
+        let all = (0..experts.count)
+            .map(|index| {
+                let names = ExpertPart::ALL.map(|part| LayerPart::Expert(index, part));
+                gated(names, inner, false)
+            })
+            .collect::<std::result::Result<_, _>>()?;
+        let router = Part::Layer(layer, LayerPart::Router);
+        Ok(Self::Mixture(Mixture {
+            router: weights.matrix(router, experts.count, hidden)?,
+            experts: all,
+            used: experts.used as usize,
+            normalized: experts.normalized,
+        }))
+    }
+
+    /// `x` is `[rows, hidden]`, and so is the result.
+    pub(crate) fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Gated(gated) => gated.apply(x),
+            Self::Mixture(mixture) => mixture.apply(x),
+        }
+    }
+}
+
+/// Two projections of which one, through the activation, scales the other.
+pub(crate) struct Gated {
+    pub(crate) gate: Linear,
+    pub(crate) up: Linear,
+    pub(crate) down: Linear,
+    pub(crate) activation: Activation,
+}
+
+impl Gated {
+    pub(crate) fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        let gate = self.gate.apply(x)?;
+        let gate = match self.activation {
+            Activation::Silu => gate.silu()?,
+            Activation::GeluTanh => gate.gelu()?,
+        };
+        self.down.apply(&(gate * self.up.apply(x)?)?)
+    }
+}

@@ -1,0 +1,149 @@
+//! Models of every family with a wrong number somewhere: refused by name or computed, never
+//! a panic.
+
+use diagnostics::Code;
+use engine_candle::{LoadOptions, load};
+use inference_execution::{Batch, BlockId, Chunk, Engine as _, SequenceId};
+use serde_json::{Value, json};
+
+use crate::{
+    gguf_file::GgufFile,
+    tiny_model::{FAMILIES, Numbers, TinyModel},
+};
+
+/// Loads what is at `path` and, if it loads, computes some tokens.
+fn load_and_run(path: &std::path::Path, what: &str) -> bool {
+    let options = LoadOptions {
+        threads: Some(1),
+        kv_cache_bytes: Some(1 << 20),
+        ..LoadOptions::default()
+    };
+    match load(path, options) {
+        Ok(mut loaded) => {
+            let description = loaded.engine.describe();
+            let vocabulary = description.vocab_size as usize;
+            let count = description.context_length.min(5);
+            let batch = Batch {
+                chunks: vec![Chunk {
+                    sequence: SequenceId(0),
+                    tokens: (0..count).collect(),
+                    position: 0,
+                    blocks: vec![BlockId(0)],
+                    wants_logits: true,
+                }],
+            };
+            let computed = loaded.engine.step(&batch);
+            assert_eq!(computed.unwrap().values.len(), vocabulary, "{what}");
+            true
+        }
+        Err(error) => {
+            assert_ne!(error.code, Code::Internal, "{what}: {error}");
+            assert!(error.hint.is_some(), "{what}: {error}");
+            false
+        }
+    }
+}
+
+/// A number near those that a configuration has, or far from them.
+fn damaged(numbers: &mut Numbers, old: &Value) -> Value {
+    let pick = ((numbers.next() + 0.5) * 9.0) as usize;
+    match (pick, old.as_f64()) {
+        (0, _) => json!(0),
+        (1, _) => json!(1),
+        (2, _) => json!(3),
+        (3, _) => json!(-1),
+        (4, _) => json!(u32::MAX),
+        (5, Some(old)) => json!(old * 2.0),
+        (6, Some(old)) => json!((old + 1.0) as u64),
+        (7, _) => json!(0.3),
+        _ => Value::Null,
+    }
+}
+
+#[test]
+fn a_wrong_number_in_a_configuration_is_no_panic() {
+    let mut numbers = Numbers(99);
+    let (mut loaded, mut refused) = (0, 0);
+    for family in FAMILIES {
+        let model = TinyModel::new(family, &json!({}));
+        let folder = tempfile::tempdir().unwrap();
+        model.write_folder(folder.path());
+        for key in model.config.as_object().unwrap().keys() {
+            for _ in 0..4 {
+                let mut config = model.config.clone();
+                config[key] = damaged(&mut numbers, &model.config[key]);
+                let what = format!("{family}, {key}: {}", config[key]);
+                std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+                if load_and_run(folder.path(), &what) {
+                    loaded += 1;
+                } else {
+                    refused += 1;
+                }
+            }
+        }
+    }
+    println!("{loaded} loaded, {refused} refused");
+    assert!(loaded > 100 && refused > 100);
+}
+
+#[test]
+fn a_wrong_number_in_a_gguf_file_is_no_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    for family in FAMILIES {
+        let model = TinyModel::new(family, &json!({}));
+        for key in GgufFile::of(&model).number_keys() {
+            for number in [0, 1, 3, 7, u32::MAX as usize] {
+                let mut file = GgufFile::of(&model);
+                file.replace_number(&key, number);
+                file.write(&path);
+                load_and_run(&path, &format!("{key}: {number}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tensor_of_another_shape_is_named() {
+    for family in FAMILIES {
+        let model = TinyModel::new(family, &json!({}));
+        for name in model.tensors.keys() {
+            let mut tensors = model.tensors.clone();
+            let values = tensors.get_mut(name).unwrap();
+            // One row or number less.
+            let row = values.numbers.len() / values.shape[0];
+            values.shape[0] -= 1;
+            values.numbers.truncate(row * values.shape[0]);
+            let config = model.config.clone();
+            let folder = tempfile::tempdir().unwrap();
+            TinyModel { config, tensors }.write_folder(folder.path());
+            let error = load(folder.path(), LoadOptions::default()).err().unwrap();
+            assert_eq!(error.code, Code::InvalidModelFile, "{error}");
+            assert!(error.message.contains(name), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_vocabulary_larger_than_the_embedding_is_refused() {
+    let mut model = TinyModel::new("gemma3_text", &json!({}));
+    model.config["vocab_size"] = json!(90);
+    let embedding = model.tensors.get_mut("model.embed_tokens.weight").unwrap();
+    embedding.shape[0] = 90;
+    embedding.numbers.truncate(90 * 64);
+    let folder = tempfile::tempdir().unwrap();
+    model.write_folder(folder.path());
+    let gguf = folder.path().join("tiny.gguf");
+    GgufFile::of(&model).write(&gguf);
+    for path in [folder.path(), &gguf] {
+        let error = load(path, LoadOptions::default()).err().unwrap();
+        assert_eq!(error.code, Code::InvalidModelFile, "{error}");
+        assert!(error.message.contains("96 tokens, the model 90"), "{error}");
+    }
+    let mut without = GgufFile::of(&model);
+    without.remove_value("tokenizer.ggml.model");
+    without.write(&gguf);
+    let error = load(&gguf, LoadOptions::default()).err().unwrap();
+    assert_eq!(error.code, Code::InvalidModelFile, "{error}");
+    assert!(error.message.contains("tokenizer.ggml.model"), "{error}");
+}
