@@ -35,8 +35,10 @@ const IMPURE_WORDS: [&str; 8] = [
     "SystemTime::now",
     "Timestamp::now",
 ];
-/// Modules that may hold `unsafe`: a mapped file, and the typed view of its bytes.
-const UNSAFE_MODULES: [&str; 2] = [
+/// Modules that may hold `unsafe`: processor instructions, a mapped file, and the typed view
+/// of its bytes.
+const UNSAFE_MODULES: [&str; 3] = [
+    "crates/cpu-kernels/src/lanes.rs",
     "crates/engine-candle/src/blocks.rs",
     "crates/engine-candle/src/mapping.rs",
 ];

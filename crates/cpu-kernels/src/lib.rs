@@ -4,8 +4,29 @@
 //! number of threads and for every [`Isa`]: sums run over lanes that belong to one result
 //! each, products are fused where the order says so, and integer sums are exact.
 
+// A kernel is compiled for an instruction set by being inlined into a function that has it.
+#![allow(clippy::inline_always)]
+
+mod aligned;
+mod attend;
+mod attention;
+mod exp;
+mod gated;
 mod isa;
+mod kv_blocks;
+mod lanes;
+mod norm;
+mod rope;
+mod softcap;
+#[cfg(test)]
+mod test_numbers;
 mod threads;
 
+pub use attention::{AttentionShape, AttentionSpan, attention};
+pub use gated::{Activation, gated};
 pub use isa::Isa;
+pub use kv_blocks::{BLOCK_TOKENS, KvBlocks};
+pub use norm::{add, rms_norm, rms_norm_heads};
+pub use rope::rotate;
+pub use softcap::softcap;
 pub use threads::Threads;

@@ -26,15 +26,16 @@ impl Threads {
         Ok(Self(Some(Arc::new(pool))))
     }
 
-    /// Lets `task` fill each piece of `out`, `size` numbers long (the last may be shorter),
+    /// Lets `task` fill each piece of `out`, `size` long (the last may be shorter),
     /// given its index. `work` is the cost of all together in multiply-adds.
-    pub fn fill(
+    pub fn fill<T: Send>(
         &self,
         work: usize,
-        out: &mut [f32],
+        out: &mut [T],
         size: usize,
-        task: impl Fn(usize, &mut [f32]) + Sync,
+        task: impl Fn(usize, &mut [T]) + Sync,
     ) {
+        let size = size.max(1);
         match &self.0 {
             Some(pool) if work >= PARALLEL_FROM => pool.install(|| {
                 out.par_chunks_mut(size)
