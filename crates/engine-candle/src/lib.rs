@@ -1,5 +1,9 @@
 //! The engine on candle; the only crate that names candle or CUDA.
 //!
+//! One implementation computes Llama, Mistral, Mixtral, Qwen2, Qwen3 and its mixtures of
+//! experts, Gemma 1 to 3, Phi-3 and Phi-4; what tells them apart is a row of the table in
+//! `architecture.rs`.
+//!
 //! [`load`] turns a model on disk into a [`CandleEngine`] and its codec. On the CPU every
 //! row of a step is computed in the same order whatever else is in the step: results of a
 //! batch equal those alone bit for bit, for any split into chunks and any number of threads.

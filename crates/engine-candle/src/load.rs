@@ -45,7 +45,8 @@ impl ComputeDevice {
 #[derive(Default)]
 pub struct LoadOptions {
     /// Longest sequence in tokens; absent, what the model was made for and the KV cache
-    /// holds.
+    /// holds. Models with rotary factors for short and for long contexts (Phi-3) take those
+    /// for this length, whatever the length of a sequence.
     pub context_length: Option<u32>,
     /// Bytes of the KV cache; absent, room for 8 sequences of full length, at most 1 GiB.
     pub kv_cache_bytes: Option<u64>,

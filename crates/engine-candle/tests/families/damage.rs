@@ -69,7 +69,7 @@ fn a_wrong_number_in_a_configuration_is_no_panic() {
         let folder = tempfile::tempdir().unwrap();
         model.write_folder(folder.path());
         for key in model.config.as_object().unwrap().keys() {
-            for _ in 0..4 {
+            for _ in 0..3 {
                 let mut config = model.config.clone();
                 config[key] = damaged(&mut numbers, &model.config[key]);
                 let what = format!("{family}, {key}: {}", config[key]);
@@ -93,7 +93,7 @@ fn a_wrong_number_in_a_gguf_file_is_no_panic() {
     for family in FAMILIES {
         let model = TinyModel::new(family, &json!({}));
         for key in GgufFile::of(&model).number_keys() {
-            for number in [0, 1, 3, 7, u32::MAX as usize] {
+            for number in [0, 3, u32::MAX as usize] {
                 let mut file = GgufFile::of(&model);
                 file.replace_number(&key, number);
                 file.write(&path);
