@@ -1,4 +1,4 @@
-//! What the two inference edges share: deadlines in, headers and streams out.
+//! What the inference edges share: deadlines in, headers and streams out.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,10 +8,13 @@ use futures_util::{Stream, stream};
 use http::{HeaderMap, HeaderValue};
 use input_validation::RequestId;
 use jiff::Timestamp;
-use queen_contract::{HEADER_DEADLINE, HEADER_REQUEST_ID, InferEvent};
+use queen_contract::{
+    Assigned, HEADER_DEADLINE, HEADER_NODE, HEADER_QUEUE_MS, HEADER_REQUEST_ID, HEADER_SEED,
+    HEADER_WORKER, InferEvent,
+};
 use scheduler::Want;
 use tokio::{sync::mpsc, time::Instant};
-use worker_contract::InferRequest;
+use worker_contract::{InferRequest, StartedEvent, StreamEvent};
 
 use crate::{
     app::App,
@@ -78,6 +81,63 @@ fn deadline(headers: &HeaderMap) -> Result<Option<Timestamp>, Diagnostic> {
 /// A new request's name: unique, and sortable by time.
 pub fn new_request_id() -> Result<RequestId, Diagnostic> {
     uuid::Uuid::now_v7().simple().to_string().parse()
+}
+
+/// The first events of an answer, which its headers tell of.
+pub struct Opening {
+    /// Where it runs.
+    pub assigned: Option<Assigned>,
+    /// How long it waited for that, loading included.
+    pub waited: Duration,
+    /// The request has a slot.
+    pub started: StartedEvent,
+}
+
+/// Awaits the first events of an answer; until then an error is an HTTP error.
+pub async fn opening(events: &mut mpsc::Receiver<InferEvent>) -> Result<Opening, Diagnostic> {
+    let arrived = Instant::now();
+    let mut assigned = None;
+    let mut waited = Duration::ZERO;
+    while let Some(event) = events.recv().await {
+        match event {
+            InferEvent::Assigned(worker) => {
+                assigned = Some(worker);
+                waited = arrived.elapsed();
+            }
+            InferEvent::Worker(StreamEvent::Started(started)) => {
+                return Ok(Opening {
+                    assigned,
+                    waited,
+                    started,
+                });
+            }
+            InferEvent::Worker(StreamEvent::Error(error)) => return Err(error),
+            _ => {}
+        }
+    }
+    Err(broken_off())
+}
+
+impl Opening {
+    /// Tells in the headers where and how the answer is made.
+    pub fn mark(&self, response: &mut Response) {
+        set_header(response, HEADER_SEED, &self.started.seed.to_string());
+        mark(response, self.assigned.as_ref(), self.waited);
+    }
+}
+
+/// Tells in the headers which worker answered, and how long it was waited for.
+pub fn mark(response: &mut Response, worker: Option<&Assigned>, waited: Duration) {
+    set_header(response, HEADER_QUEUE_MS, &waited.as_millis().to_string());
+    if let Some(assigned) = worker {
+        set_header(response, HEADER_WORKER, assigned.worker.as_str());
+        set_header(response, HEADER_NODE, assigned.node.as_str());
+    }
+}
+
+/// An answer that ended without an end: a defect.
+pub fn broken_off() -> Diagnostic {
+    Diagnostic::internal("the answer broke off without an end")
 }
 
 /// Puts a value into the answer's headers.

@@ -9,6 +9,7 @@
 )]
 
 mod control;
+mod dialects;
 mod fake_hive;
 mod fake_worker;
 mod openai;
