@@ -2,22 +2,28 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{body::Bytes, response::Response};
+use axum::{
+    Json,
+    body::Bytes,
+    response::{IntoResponse as _, Response},
+};
 use diagnostics::{Code, Diagnostic, excerpt};
 use futures_util::{Stream, stream};
 use http::{HeaderMap, HeaderValue};
-use input_validation::RequestId;
+use input_validation::{ModelRef, RequestId};
 use jiff::Timestamp;
 use queen_contract::{
     Assigned, HEADER_DEADLINE, HEADER_NODE, HEADER_QUEUE_MS, HEADER_REQUEST_ID, HEADER_SEED,
     HEADER_WORKER, InferEvent,
 };
 use scheduler::Want;
+use serde::Serialize;
 use tokio::{sync::mpsc, time::Instant};
 use worker_contract::{InferRequest, StartedEvent, StreamEvent};
 
 use crate::{
     app::App,
+    ask::{Answered, Question},
     clock::Clock,
     relay::{self, Job},
 };
@@ -35,14 +41,8 @@ pub fn carry(
     mut request: InferRequest,
     headers: &HeaderMap,
 ) -> Result<mpsc::Receiver<InferEvent>, Diagnostic> {
-    let header = deadline(headers)?;
-    request.deadline = match (request.deadline, header) {
-        (Some(own), Some(header)) => Some(own.min(header)),
-        (own, header) => own.or(header),
-    };
-    let deadline = request
-        .deadline
-        .map_or_else(|| patience(app, &want), Clock::when);
+    request.deadline = earlier(request.deadline, deadline(headers)?);
+    let deadline = until(app, &want, request.deadline);
     let mut passed_on = HeaderMap::new();
     if let Some(trace) = headers.get("traceparent") {
         passed_on.insert("traceparent", trace.clone());
@@ -54,6 +54,45 @@ pub fn carry(
         headers: passed_on,
     };
     Ok(relay::start(Arc::clone(app), job))
+}
+
+fn earlier(own: Option<Timestamp>, header: Option<Timestamp>) -> Option<Timestamp> {
+    match (own, header) {
+        (Some(own), Some(header)) => Some(own.min(header)),
+        (own, header) => own.or(header),
+    }
+}
+
+fn until(app: &App, want: &Want, deadline: Option<Timestamp>) -> Instant {
+    deadline.map_or_else(|| patience(app, want), Clock::when)
+}
+
+/// A question about a model, with the deadline of its header.
+pub async fn question(
+    app: &App,
+    model: ModelRef,
+    headers: &HeaderMap,
+) -> Result<(Question, Option<Timestamp>), Diagnostic> {
+    app.models.check(&model).await?;
+    let want = Want {
+        model,
+        backend: None,
+        node: None,
+    };
+    let deadline = deadline(headers)?;
+    let question = Question {
+        id: new_request_id()?,
+        deadline: until(app, &want, deadline),
+        want,
+    };
+    Ok((question, deadline))
+}
+
+/// A document about a question, with the headers that tell who answered it.
+pub fn document<A>(id: &RequestId, answered: &Answered<A>, body: impl Serialize) -> Response {
+    let mut response = Json(body).into_response();
+    mark(&mut response, Some(&answered.worker), answered.waited);
+    named(response, id)
 }
 
 /// The deadline of a request that has none.

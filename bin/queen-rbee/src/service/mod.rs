@@ -7,6 +7,7 @@ mod edges;
 mod native;
 mod ollama;
 mod openai;
+mod tokens;
 mod workers;
 
 pub use dialects::speak;
@@ -46,7 +47,10 @@ pub fn router(app: &Arc<App>, keys: &Keys) -> Router {
         .route("/v1/models/{*id}", get(openai::model))
         .route("/v1/chat/completions", post(openai::chat))
         .route("/v1/completions", post(openai::completion))
+        .route("/v1/tokenize", post(tokens::tokenize))
+        .route("/v1/detokenize", post(tokens::detokenize))
         .route("/v1/messages", post(anthropic::messages))
+        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
         .route("/api/chat", post(ollama::chat))
         .route("/api/generate", post(ollama::generate))
         .route("/api/tags", get(ollama::tags))
@@ -94,7 +98,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     info(title = "rbee queen", description = "Inference on the machines that the queen knows, and their control."),
     paths(
         openai::models, openai::model, openai::chat, openai::completion,
-        anthropic::messages,
+        anthropic::messages, anthropic::count_tokens, tokens::tokenize, tokens::detokenize,
         ollama::chat, ollama::generate, ollama::tags, ollama::show, ollama::processes, ollama::version,
         native::infer, native::cancel,
         control::health, control::status, control::nodes, control::deployments,

@@ -8,6 +8,7 @@
     missing_docs
 )]
 
+mod ask;
 mod control;
 mod dialects;
 mod fake_hive;
