@@ -31,11 +31,11 @@ pub struct Question {
     pub deadline: Instant,
 }
 
-/// An answer and where it came from.
+/// Where an answer came from.
 #[derive(Debug)]
-pub struct Answered<T> {
-    /// The answer.
-    pub value: T,
+pub struct Source {
+    /// The question's name.
+    pub id: RequestId,
     /// Who gave it.
     pub worker: Assigned,
     /// How long the worker was waited for, loading included.
@@ -48,7 +48,7 @@ pub async fn ask<T, F>(
     app: &Arc<App>,
     question: Question,
     call: impl Fn(WorkerClient) -> F,
-) -> Result<Answered<T>, Diagnostic>
+) -> Result<(T, Source), Diagnostic>
 where
     F: Future<Output = Result<T, CallError>>,
 {
@@ -99,7 +99,7 @@ async fn attempts<T, F>(
     deadline: Instant,
     mut directives: mpsc::Receiver<Directive>,
     call: impl Fn(WorkerClient) -> F,
-) -> Result<Answered<T>, Diagnostic>
+) -> Result<(T, Source), Diagnostic>
 where
     F: Future<Output = Result<T, CallError>>,
 {
@@ -120,11 +120,8 @@ where
         };
         let error = match answer {
             Ok(value) => {
-                return Ok(Answered {
-                    value,
-                    worker,
-                    waited,
-                });
+                let id = id.clone();
+                return Ok((value, Source { id, worker, waited }));
             }
             Err(error) => error,
         };

@@ -23,7 +23,7 @@ use worker_contract::{InferRequest, StartedEvent, StreamEvent};
 
 use crate::{
     app::App,
-    ask::{Answered, Question},
+    ask::{Question, Source},
     clock::Clock,
     relay::{self, Job},
 };
@@ -89,10 +89,10 @@ pub async fn question(
 }
 
 /// A document about a question, with the headers that tell who answered it.
-pub fn document<A>(id: &RequestId, answered: &Answered<A>, body: impl Serialize) -> Response {
+pub fn document(source: &Source, body: impl Serialize) -> Response {
     let mut response = Json(body).into_response();
-    mark(&mut response, Some(&answered.worker), answered.waited);
-    named(response, id)
+    mark(&mut response, Some(&source.worker), source.waited);
+    named(response, &source.id)
 }
 
 /// The deadline of a request that has none.

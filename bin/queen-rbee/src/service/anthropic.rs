@@ -41,14 +41,13 @@ pub async fn count_tokens(
 ) -> Result<Response, Answer> {
     let (model, input) = parse_count(&body)?;
     let (question, _) = question(&app, models::parse(&model)?, &headers).await?;
-    let id = question.id.clone();
     let request = &TokenizeRequest { input };
-    let answered = ask(&app, question, |worker: WorkerClient| async move {
+    let (answer, source) = ask(&app, question, |worker: WorkerClient| async move {
         worker.tokenize(request).await
     })
     .await?;
     let count = AnthropicTokenCount {
-        input_tokens: answered.value.count,
+        input_tokens: answer.count,
     };
-    Ok(document(&id, &answered, count))
+    Ok(document(&source, count))
 }

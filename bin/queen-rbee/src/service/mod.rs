@@ -4,6 +4,7 @@ mod choices;
 mod control;
 mod dialects;
 mod edges;
+mod embeddings;
 mod native;
 mod ollama;
 mod openai;
@@ -57,6 +58,9 @@ pub fn router(app: &Arc<App>, keys: &Keys) -> Router {
         .route("/api/show", post(ollama::show))
         .route("/api/ps", get(ollama::processes))
         .route("/api/version", get(ollama::version))
+        .route("/v1/embeddings", post(embeddings::openai))
+        .route("/api/embed", post(embeddings::ollama))
+        .route("/api/embeddings", post(embeddings::ollama_older))
         .route("/v1/infer", post(native::infer))
         .route("/v1/infer/{id}", delete(native::cancel))
         .route("/metrics", get(control::metrics))
@@ -98,6 +102,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     info(title = "rbee queen", description = "Inference on the machines that the queen knows, and their control."),
     paths(
         openai::models, openai::model, openai::chat, openai::completion,
+        embeddings::openai, embeddings::ollama, embeddings::ollama_older,
         anthropic::messages, anthropic::count_tokens, tokens::tokenize, tokens::detokenize,
         ollama::chat, ollama::generate, ollama::tags, ollama::show, ollama::processes, ollama::version,
         native::infer, native::cancel,

@@ -19,13 +19,12 @@ pub async fn tokenize(
     JsonBody(call): JsonBody<TokenizeCall>,
 ) -> Result<Response, Answer> {
     let (question, _) = question(&app, call.model, &headers).await?;
-    let id = question.id.clone();
     let request = &call.request;
-    let answered = ask(&app, question, |worker: WorkerClient| async move {
+    let (answer, source) = ask(&app, question, |worker: WorkerClient| async move {
         worker.tokenize(request).await
     })
     .await?;
-    Ok(document(&id, &answered, &answered.value))
+    Ok(document(&source, answer))
 }
 
 /// The text of tokens
@@ -37,11 +36,10 @@ pub async fn detokenize(
     JsonBody(call): JsonBody<DetokenizeCall>,
 ) -> Result<Response, Answer> {
     let (question, _) = question(&app, call.model, &headers).await?;
-    let id = question.id.clone();
     let request = &call.request;
-    let answered = ask(&app, question, |worker: WorkerClient| async move {
+    let (answer, source) = ask(&app, question, |worker: WorkerClient| async move {
         worker.detokenize(request).await
     })
     .await?;
-    Ok(document(&id, &answered, &answered.value))
+    Ok(document(&source, answer))
 }

@@ -86,3 +86,31 @@ async fn a_question_ends_with_its_deadline_and_with_its_asker() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn vectors_in_every_edges_shape() {
+    let queen = Queen::alone().await;
+    let worker = FakeWorker::start("w-0", 1, 1).await;
+    worker.beat(&queen).await;
+    let two = json!({"model": MODEL, "input": ["a", "b"]});
+    let (status, body) = queen.post("/v1/embeddings", &two).await;
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(body["data"][1]["embedding"], json!([1.0, 1.0]));
+    assert_eq!(
+        body["usage"],
+        json!({"prompt_tokens": 6, "total_tokens": 6})
+    );
+    let (_, body) = queen.post("/api/embed", &two).await;
+    assert_eq!(body["embeddings"], json!([[0.0, 1.0], [1.0, 1.0]]));
+    assert_eq!(body["prompt_eval_count"], 6);
+    let older = json!({"model": MODEL, "prompt": "a"});
+    let (_, body) = queen.post("/api/embeddings", &older).await;
+    assert_eq!(body, json!({"embedding": [0.0, 1.0]}));
+    let many = json!({"model": MODEL, "input": "a", "dimensions": 3});
+    let (status, error) = queen.post("/v1/embeddings", &many).await;
+    assert_eq!(
+        (status, &error["error"]["param"]),
+        (400, &json!("dimensions"))
+    );
+    queen.idle().await;
+}

@@ -20,9 +20,9 @@ use jiff::Timestamp;
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::sync::CancellationToken;
 use worker_contract::{
-    EndEvent, FinishReason, InferRequest, KvCacheUse, StartedEvent, StreamEvent, Timings,
-    TokenEvent, TokenizeRequest, TokenizeResponse, Usage, WorkerHeartbeat, WorkerInfo,
-    WorkerStatus,
+    EmbedRequest, EmbedResponse, EndEvent, FinishReason, InferRequest, KvCacheUse, StartedEvent,
+    StreamEvent, Timings, TokenEvent, TokenizeRequest, TokenizeResponse, Usage, WorkerHeartbeat,
+    WorkerInfo, WorkerStatus,
 };
 
 use crate::world::{MODEL, Queen};
@@ -82,6 +82,7 @@ impl FakeWorker {
             .route("/v1/infer", post(infer))
             .route("/v1/infer/{id}", delete(cancel))
             .route("/v1/tokenize", post(tokenize))
+            .route("/v1/embed", post(embed))
             .with_state(Arc::clone(&worker));
         let stop = worker.stop.clone();
         tokio::spawn(async move {
@@ -206,6 +207,18 @@ async fn infer(
         .header("content-type", "text/event-stream")
         .body(Body::from_stream(body))
         .unwrap()
+}
+
+/// A vector for each input: its index on the one axis, 1 on the other.
+async fn embed(Json(request): Json<EmbedRequest>) -> Response {
+    let vectors = (0..request.inputs.len()).map(|i| vec![i as f32, 1.0]);
+    Json(EmbedResponse {
+        vectors: vectors.collect(),
+        request_id: request.request_id,
+        model: MODEL.parse().unwrap(),
+        prompt_tokens: 6,
+    })
+    .into_response()
 }
 
 /// Three tokens, whatever the input; what is to break or hang does so before it answers.

@@ -2,11 +2,16 @@
 //! nanoseconds.
 
 mod answer;
+mod embed;
 mod models;
 mod options;
 mod request;
 
 pub use answer::{OllamaAnswer, OllamaMessage, OllamaWriter};
+pub use embed::{
+    OllamaEmbedAnswer, OllamaEmbedCall, OllamaEmbedRequest, OllamaEmbeddingsAnswer,
+    OllamaEmbeddingsRequest,
+};
 pub use models::{
     Facts, OllamaModel, OllamaModels, OllamaProcesses, OllamaRunning, OllamaShown, resolve,
 };
