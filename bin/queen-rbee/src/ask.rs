@@ -33,7 +33,7 @@ pub struct Question {
 
 /// Where an answer came from.
 #[derive(Debug)]
-pub struct Source {
+pub struct Origin {
     /// The question's name.
     pub id: RequestId,
     /// Who gave it.
@@ -48,7 +48,7 @@ pub async fn ask<T, F>(
     app: &Arc<App>,
     question: Question,
     call: impl Fn(WorkerClient) -> F,
-) -> Result<(T, Source), Diagnostic>
+) -> Result<(T, Origin), Diagnostic>
 where
     F: Future<Output = Result<T, CallError>>,
 {
@@ -99,7 +99,7 @@ async fn attempts<T, F>(
     deadline: Instant,
     mut directives: mpsc::Receiver<Directive>,
     call: impl Fn(WorkerClient) -> F,
-) -> Result<(T, Source), Diagnostic>
+) -> Result<(T, Origin), Diagnostic>
 where
     F: Future<Output = Result<T, CallError>>,
 {
@@ -121,7 +121,7 @@ where
         let error = match answer {
             Ok(value) => {
                 let id = id.clone();
-                return Ok((value, Source { id, worker, waited }));
+                return Ok((value, Origin { id, worker, waited }));
             }
             Err(error) => error,
         };

@@ -53,6 +53,7 @@ pub struct EmbeddingsAnswer {
 }
 
 /// The vector of one input.
+#[expect(clippy::struct_field_names, reason = "OpenAI's name")]
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Embedding {
     /// Always `embedding`.
@@ -188,7 +189,9 @@ pub(crate) fn shortened(
         let square: f64 = vector.iter().map(|n| f64::from(*n).powi(2)).sum();
         if square > 0.0 {
             let length = square.sqrt() as f32;
-            vector.iter_mut().for_each(|n| *n /= length);
+            for number in vector {
+                *number /= length;
+            }
         }
     }
     Ok(vectors)

@@ -23,7 +23,7 @@ use worker_contract::{InferRequest, StartedEvent, StreamEvent};
 
 use crate::{
     app::App,
-    ask::{Question, Source},
+    ask::{Origin, Question},
     clock::Clock,
     relay::{self, Job},
 };
@@ -89,10 +89,10 @@ pub async fn question(
 }
 
 /// A document about a question, with the headers that tell who answered it.
-pub fn document(source: &Source, body: impl Serialize) -> Response {
+pub fn document(origin: &Origin, body: impl Serialize) -> Response {
     let mut response = Json(body).into_response();
-    mark(&mut response, Some(&source.worker), source.waited);
-    named(response, &source.id)
+    mark(&mut response, Some(&origin.worker), origin.waited);
+    named(response, &origin.id)
 }
 
 /// The deadline of a request that has none.

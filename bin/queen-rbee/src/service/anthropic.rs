@@ -42,12 +42,12 @@ pub async fn count_tokens(
     let (model, input) = parse_count(&body)?;
     let (question, _) = question(&app, models::parse(&model)?, &headers).await?;
     let request = &TokenizeRequest { input };
-    let (answer, source) = ask(&app, question, |worker: WorkerClient| async move {
+    let (answer, origin) = ask(&app, question, |worker: WorkerClient| async move {
         worker.tokenize(request).await
     })
     .await?;
     let count = AnthropicTokenCount {
         input_tokens: answer.count,
     };
-    Ok(document(&source, count))
+    Ok(document(&origin, count))
 }

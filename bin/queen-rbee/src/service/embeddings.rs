@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     app::App,
-    ask::{Source, ask},
+    ask::{Origin, ask},
     models,
 };
 
@@ -37,8 +37,8 @@ pub async fn openai(
     let mut call = EmbeddingsCall::parse(&body)?;
     let model = models::parse(&call.model)?;
     let inputs = std::mem::take(&mut call.inputs);
-    let (vectors, source) = embed(&app, model, inputs, &headers).await?;
-    Ok(document(&source, call.answer(vectors)?))
+    let (vectors, origin) = embed(&app, model, inputs, &headers).await?;
+    Ok(document(&origin, call.answer(vectors)?))
 }
 
 /// Vectors of texts, as Ollama's clients ask for them
@@ -53,9 +53,9 @@ pub async fn ollama(
     let mut call = OllamaEmbedCall::parse(&body)?;
     let model = meant(&app, &call.model).await?;
     let inputs = std::mem::take(&mut call.inputs);
-    let (vectors, source) = embed(&app, model, inputs, &headers).await?;
-    let answer = call.answer(vectors, arrived.elapsed(), source.waited)?;
-    Ok(document(&source, answer))
+    let (vectors, origin) = embed(&app, model, inputs, &headers).await?;
+    let answer = call.answer(vectors, arrived.elapsed(), origin.waited)?;
+    Ok(document(&origin, answer))
 }
 
 /// The vector of a text, as Ollama's older clients ask for it
@@ -68,8 +68,8 @@ pub async fn ollama_older(
 ) -> Result<Response, Answer> {
     let call = OllamaEmbedCall::parse_older(&body)?;
     let model = meant(&app, &call.model).await?;
-    let (vectors, source) = embed(&app, model, call.inputs, &headers).await?;
-    Ok(document(&source, OllamaEmbeddingsAnswer::new(vectors)))
+    let (vectors, origin) = embed(&app, model, call.inputs, &headers).await?;
+    Ok(document(&origin, OllamaEmbeddingsAnswer::new(vectors)))
 }
 
 async fn embed(
@@ -77,7 +77,7 @@ async fn embed(
     model: ModelRef,
     inputs: Vec<InferInput>,
     headers: &HeaderMap,
-) -> Result<(EmbedResponse, Source), Diagnostic> {
+) -> Result<(EmbedResponse, Origin), Diagnostic> {
     let (question, deadline) = question(app, model, headers).await?;
     let request = EmbedRequest {
         request_id: question.id.clone(),

@@ -20,11 +20,11 @@ pub async fn tokenize(
 ) -> Result<Response, Answer> {
     let (question, _) = question(&app, call.model, &headers).await?;
     let request = &call.request;
-    let (answer, source) = ask(&app, question, |worker: WorkerClient| async move {
+    let (answer, origin) = ask(&app, question, |worker: WorkerClient| async move {
         worker.tokenize(request).await
     })
     .await?;
-    Ok(document(&source, answer))
+    Ok(document(&origin, answer))
 }
 
 /// The text of tokens
@@ -37,9 +37,9 @@ pub async fn detokenize(
 ) -> Result<Response, Answer> {
     let (question, _) = question(&app, call.model, &headers).await?;
     let request = &call.request;
-    let (answer, source) = ask(&app, question, |worker: WorkerClient| async move {
+    let (answer, origin) = ask(&app, question, |worker: WorkerClient| async move {
         worker.detokenize(request).await
     })
     .await?;
-    Ok(document(&source, answer))
+    Ok(document(&origin, answer))
 }

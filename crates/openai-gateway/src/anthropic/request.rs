@@ -65,7 +65,7 @@ pub struct AnthropicToolChoice {
     pub kind: String,
     /// With `tool`: which.
     pub name: Option<String>,
-    /// Only false.
+    /// Whether one answer may call only once.
     pub disable_parallel_tool_use: Option<bool>,
 }
 
@@ -119,7 +119,9 @@ pub fn parse(body: &Value, request_id: RequestId) -> Result<Asked, Diagnostic> {
         top_p: number("top_p", fields.top_p, 0.0, 1.0)?.unwrap_or(default.top_p),
         ..default
     };
+    let once = |choice: &AnthropicToolChoice| choice.disable_parallel_tool_use == Some(true);
     let request = InferRequest {
+        parallel_tool_calls: !fields.tool_choice.as_ref().is_some_and(once),
         max_tokens: Some(max_tokens),
         sampling,
         stop: stops("stop_sequences", fields.stop_sequences.as_ref())?,
@@ -171,9 +173,6 @@ fn tool_choice(choice: Option<AnthropicToolChoice>) -> Result<ToolChoice, Diagno
     let Some(choice) = choice else {
         return Ok(ToolChoice::Auto);
     };
-    if choice.disable_parallel_tool_use == Some(true) && choice.kind != "none" {
-        return Err(unsupported("tool_choice.disable_parallel_tool_use"));
-    }
     match (choice.kind.as_str(), choice.name) {
         ("auto", _) => Ok(ToolChoice::Auto),
         ("any", _) => Ok(ToolChoice::Required),

@@ -99,7 +99,7 @@ fn a_full_request_becomes_an_infer_request() {
             {"type": "text", "text": "b"}],
         "messages": [{"role": "user", "content": "hi"}],
         "tools": [{"name": "f", "description": "d", "input_schema": {"type": "object"}}],
-        "tool_choice": {"type": "tool", "name": "f"},
+        "tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": true},
         "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}},
     }))
     .unwrap();
@@ -116,6 +116,7 @@ fn a_full_request_becomes_an_infer_request() {
     assert_eq!(request.stop, ["x"]);
     assert_eq!(request.tools[0].name, "f");
     assert_eq!(request.tool_choice, ToolChoice::Named("f".into()));
+    assert!(!request.parallel_tool_calls);
     assert_eq!(
         request.constraint,
         Some(Constraint::JsonSchema(json!({"type": "object"})))
@@ -207,11 +208,6 @@ fn what_cannot_be_done_is_refused_by_name() {
             "output_config.effort",
         ),
         (
-            "tool_choice",
-            json!({"type": "auto", "disable_parallel_tool_use": true}),
-            "tool_choice.disable_parallel_tool_use",
-        ),
-        (
             "messages",
             json!([{"role": "user", "content": [{"type": "image", "source": {}}]}]),
             "messages[0].content[0]",
@@ -262,12 +258,7 @@ fn what_cannot_be_done_is_refused_by_name() {
 
 #[test]
 fn a_stream_is_what_anthropic_sends() {
-    let tokens = vec![
-        token("a"),
-        token(""),
-        token("b"),
-        call("", 0, "f", "{}"),
-    ];
+    let tokens = vec![token("a"), token(""), token("b"), call("", 0, "f", "{}")];
     let events = events(&written(writer(true), tokens, FinishReason::ToolCalls));
     let names: Vec<_> = events.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
