@@ -8,9 +8,12 @@ use axum::{
 };
 use daemon_shell::{Answer, Token};
 use diagnostics::{Code, Diagnostic};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-/// Asks for one of several bearer tokens on every route of `router`.
+/// Where Anthropic's clients send their key.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Asks for one of several keys on every route of `router`.
 pub fn require_any(router: Router, tokens: Vec<Arc<Token>>) -> Router {
     let tokens = Arc::new(tokens);
     router.route_layer(middleware::from_fn(move |request: Request, next: Next| {
@@ -25,12 +28,14 @@ pub fn require_any(router: Router, tokens: Vec<Arc<Token>>) -> Router {
 }
 
 fn check(headers: &HeaderMap, tokens: &[Arc<Token>]) -> Result<(), Diagnostic> {
-    let presented = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = text(header::AUTHORIZATION)
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim())
+        .map(|(_, token)| token);
+    let presented = bearer
+        .or_else(|| text(API_KEY))
+        .map(str::trim)
         .filter(|token| !token.is_empty());
     match presented {
         None => Err(Diagnostic::new(
@@ -85,7 +90,10 @@ fn allow(response: &mut Response, origin: HeaderValue) {
     );
     headers.insert(
         header::ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("authorization, content-type, x-request-deadline, traceparent"),
+        HeaderValue::from_static(
+            "authorization, x-api-key, anthropic-version, anthropic-beta, content-type, \
+             x-request-deadline, traceparent",
+        ),
     );
     headers.insert(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,

@@ -4,6 +4,7 @@
 
 mod app;
 mod args;
+mod ask;
 mod clock;
 mod dispatcher;
 mod ending;

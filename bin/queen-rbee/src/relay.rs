@@ -20,7 +20,7 @@ use worker_contract::{InferRequest, StreamEvent, WorkerClient};
 use crate::{
     app::App,
     dispatcher::Directive,
-    upstream::{Verdict, judge_answer, judge_call, post_mortem, stalled},
+    upstream::{Verdict, judge_answer, judge_call, post_mortem, stalled, worker_client},
 };
 
 /// Events that a slow client may leave untaken; then the worker is not read either.
@@ -245,11 +245,7 @@ impl Relay {
 
     /// Runs the request on one worker. When it is halted there, the worker is told.
     async fn run_on(&mut self, assignment: &Assignment) -> Result<Attempt, Halt> {
-        let worker = WorkerClient::with_http(
-            &format!("http://127.0.0.1:{}", assignment.worker.port),
-            Some(self.app.node_token.expose().to_owned()),
-            self.app.http.clone(),
-        );
+        let worker = worker_client(&self.app, assignment);
         let request = self.upstream_request();
         let ran = self.stream_from(&worker, &request, assignment).await;
         if ran.is_err() {

@@ -28,7 +28,7 @@ use crate::{
     metrics::Metrics,
     models::Models,
     nodes,
-    service::{Keys, router},
+    service::{Keys, router, speak},
     spawner::Spawner,
     store::StoreHandle,
 };
@@ -76,6 +76,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     if args.bind.is_loopback() {
         service = daemon_shell::loopback_only(service, extra_hosts);
     }
+    let service = speak(service);
     let serving = tokio::spawn(daemon_shell::serve(listener, service, app.stop.clone()));
     tokio::spawn(end_on_signal(Arc::clone(&app)));
     app.stop.run_until_cancelled(wait_for_hive(&app)).await;

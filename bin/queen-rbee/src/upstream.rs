@@ -8,6 +8,7 @@ use queen_contract::Assigned;
 use rest_client::CallError;
 use scheduler::{Assignment, Lost};
 use tokio::time::timeout;
+use worker_contract::WorkerClient;
 use worker_registry::Lease;
 
 use crate::app::App;
@@ -22,6 +23,15 @@ pub enum Verdict {
     Move(Lost),
     /// The request itself is at fault.
     Refuse(Diagnostic),
+}
+
+/// A client of the worker that a request was given to.
+pub fn worker_client(app: &App, assignment: &Assignment) -> WorkerClient {
+    WorkerClient::with_http(
+        &format!("http://127.0.0.1:{}", assignment.worker.port),
+        Some(app.node_token.expose().to_owned()),
+        app.http.clone(),
+    )
 }
 
 /// Judges a call that failed.

@@ -34,7 +34,9 @@ impl IntoResponse for Answer {
             .as_ref()
             .and_then(|d| d.get("retry_after_seconds"))
             .and_then(serde_json::Value::as_u64);
-        let mut response = (status, Json(ErrorBody::from(self.0))).into_response();
+        let mut response = (status, Json(ErrorBody::from(self.0.clone()))).into_response();
+        // For layers that tell it in another shape.
+        response.extensions_mut().insert(self.0);
         if let Some(seconds) = retry_after {
             response
                 .headers_mut()

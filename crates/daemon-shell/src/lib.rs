@@ -22,5 +22,5 @@ pub use log::init_logging;
 pub use process::{ProcessIdentity, Signal};
 pub use record::DaemonRecord;
 pub use serve::{bind, serve, termination};
-pub use sse::event_stream;
+pub use sse::{event_stream, line_stream};
 pub use token::Token;

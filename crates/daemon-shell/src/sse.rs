@@ -5,6 +5,7 @@ use std::{
 };
 
 use axum::{
+    BoxError,
     body::{Body, Bytes},
     response::Response,
 };
@@ -24,12 +25,22 @@ where
         events: Box::pin(events),
         silence: Box::pin(sleep(KEEP_ALIVE)),
     });
+    streaming("text/event-stream", body)
+}
+
+/// An answer of type `application/x-ndjson` made of already encoded lines.
+pub fn line_stream<S, E>(lines: S) -> Response
+where
+    S: Stream<Item = Result<Bytes, E>> + Send + 'static,
+    E: Into<BoxError>,
+{
+    streaming("application/x-ndjson", Body::from_stream(lines))
+}
+
+fn streaming(content_type: &'static str, body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // nginx would otherwise collect the tokens.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));

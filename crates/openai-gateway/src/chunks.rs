@@ -201,7 +201,7 @@ impl ChunkWriter {
     }
 }
 
-fn write_json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+pub(crate) fn write_json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     // Plain data into memory: neither can fail.
     let _ = serde_json::to_writer(out, value);
 }

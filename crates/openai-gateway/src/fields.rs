@@ -129,36 +129,41 @@ impl CommonFields {
     }
 
     pub(crate) fn stop(&self) -> Result<Vec<String>, Diagnostic> {
-        let stops = match &self.stop {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::String(text)) => vec![text.clone()],
-            Some(Value::Array(texts)) => texts
-                .iter()
-                .map(|text| text.as_str().map(str::to_owned))
-                .collect::<Option<_>>()
-                .ok_or_else(|| invalid("stop", "must hold texts only"))?,
-            Some(_) => return Err(invalid("stop", "must be a text or a list of texts")),
-        };
-        if stops.len() > MOST_STOPS {
-            return Err(invalid(
-                "stop",
-                &format!("has {} texts; {MOST_STOPS} are possible", stops.len()),
-            ));
-        }
-        if let Some(stop) = stops
-            .iter()
-            .find(|s| s.is_empty() || s.len() > LONGEST_STOP)
-        {
-            return Err(invalid(
-                "stop",
-                &format!(
-                    "has a text of {} bytes; 1 to {LONGEST_STOP} are possible",
-                    stop.len()
-                ),
-            ));
-        }
-        Ok(stops)
+        stops("stop", self.stop.as_ref())
     }
+}
+
+/// Texts that end the answer: one, or a list of them.
+pub(crate) fn stops(param: &str, value: Option<&Value>) -> Result<Vec<String>, Diagnostic> {
+    let stops = match value {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::String(text)) => vec![text.clone()],
+        Some(Value::Array(texts)) => texts
+            .iter()
+            .map(|text| text.as_str().map(str::to_owned))
+            .collect::<Option<_>>()
+            .ok_or_else(|| invalid(param, "must hold texts only"))?,
+        Some(_) => return Err(invalid(param, "must be a text or a list of texts")),
+    };
+    if stops.len() > MOST_STOPS {
+        return Err(invalid(
+            param,
+            &format!("has {} texts; {MOST_STOPS} are possible", stops.len()),
+        ));
+    }
+    if let Some(stop) = stops
+        .iter()
+        .find(|s| s.is_empty() || s.len() > LONGEST_STOP)
+    {
+        return Err(invalid(
+            param,
+            &format!(
+                "has a text of {} bytes; 1 to {LONGEST_STOP} are possible",
+                stop.len()
+            ),
+        ));
+    }
+    Ok(stops)
 }
 
 /// A count of tokens to generate: at least 1.

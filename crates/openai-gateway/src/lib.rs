@@ -1,29 +1,36 @@
-//! Between OpenAI's API and rbee's own [`InferRequest`]:
-//! bodies in, chunks and documents out. Pure: no HTTP, no clock.
+//! Between the APIs that clients speak and rbee's own [`InferRequest`]:
+//! bodies in, chunks and documents out. Pure: no HTTP, no clock. OpenAI's is here, the others
+//! are in [`ollama`] and [`anthropic`].
 //!
-//! A field that OpenAI defines and rbee does not have is refused with
+//! A field that an API defines and rbee does not have is refused with
 //! [`UNSUPPORTED_PARAMETER`](diagnostics::Code::UnsupportedParameter) whenever it would
-//! change the answer; it is never ignored. A field that neither knows is ignored, as OpenAI's
+//! change the answer; it is never ignored. A field that neither knows is ignored, as
 //! clients expect.
 
 mod answer;
+pub mod anthropic;
 mod chat;
 mod chunks;
 mod completion;
+mod embeddings;
 mod fields;
 mod logprobs;
 mod models;
+pub mod ollama;
 mod tools;
 mod unsupported;
 mod usage;
+mod writer;
 
 pub use answer::{Answer, ChatAnswer, CompletionAnswer};
 pub use chat::{ChatMessage, ChatRequest};
 pub use chunks::ChunkWriter;
 pub use completion::CompletionRequest;
+pub use embeddings::{EmbeddingsAnswer, EmbeddingsCall, EmbeddingsRequest};
 pub use models::{Model, ModelList};
 pub use tools::{CalledFunction, ChatFunction, ChatTool, ChatToolCall};
 pub use usage::{CompletionUsage, PromptTokensDetails};
+pub use writer::{AnswerWriter, Asked};
 
 pub(crate) use usage::UsageSum;
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use worker_contract::{InferInput, Message, Role, ToolCall, ToolChoice, ToolDefinition};
 
 use super::*;
+use crate::testing::any_json;
 
 fn with(mut body: Value, field: &str, value: Value) -> Value {
     body[field] = value;
@@ -400,23 +401,6 @@ fn wrong_values_are_refused_by_name() {
         json!(2),
     );
     assert_eq!(refused(Edge::Chat, &both).1, "max_tokens");
-}
-
-fn any_json() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        ".{0,8}".prop_map(Value::from),
-    ];
-    leaf.prop_recursive(3, 24, 4, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::hash_map(".{0,6}", inner, 0..4)
-                .prop_map(|map| map.into_iter().collect()),
-        ]
-    })
 }
 
 proptest! {

@@ -1,11 +1,13 @@
 //! Shared by the tests of this crate.
 
+use proptest::prelude::*;
 use serde_json::Value;
 use worker_contract::{
-    EndEvent, FinishReason, Timings, TokenEvent, TokenLogprob, ToolCallPiece, TopLogprob, Usage,
+    EndEvent, FinishReason, StartedEvent, Timings, TokenEvent, TokenLogprob, ToolCallPiece,
+    TopLogprob, Usage,
 };
 
-use crate::Envelope;
+use crate::{AnswerWriter, Envelope};
 
 pub fn envelope() -> Envelope {
     Envelope {
@@ -88,4 +90,65 @@ pub fn events(bytes: &[u8]) -> Vec<Value> {
             json => serde_json::from_str(json).unwrap(),
         })
         .collect()
+}
+
+/// Any JSON of modest size.
+pub fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::hash_map(".{0,6}", inner, 0..4)
+                .prop_map(|map| map.into_iter().collect()),
+        ]
+    })
+}
+
+pub fn started() -> StartedEvent {
+    StartedEvent {
+        request_id: "r1".parse().unwrap(),
+        model: "builtin:haiku".parse().unwrap(),
+        seed: 7,
+        prompt_tokens: 3,
+        cached_tokens: 1,
+    }
+}
+
+/// Tokens of an answer: texts, then calls whose arguments come in pieces.
+pub fn any_tokens() -> impl Strategy<Value = Vec<TokenEvent>> {
+    let texts = prop::collection::vec("[a-z \"\n\u{e9}]{0,3}", 0..6);
+    let arguments = prop::collection::vec("[a-z\\\\\"]{0,4}", 0..3);
+    (texts, prop::collection::vec(arguments, 0..3)).prop_map(|(texts, calls)| {
+        let mut tokens: Vec<_> = texts.iter().map(|text| token(text)).collect();
+        for (index, texts) in (0..).zip(&calls) {
+            let arguments = serde_json::json!({"a": texts.concat()}).to_string();
+            let half = arguments.len() / 2;
+            let half = (half..arguments.len()).find(|i| arguments.is_char_boundary(*i)).unwrap();
+            tokens.push(call("", index, "f", ""));
+            tokens.push(more(index, &arguments[..half]));
+            tokens.push(more(index, &arguments[half..]));
+        }
+        tokens
+    })
+}
+
+/// Everything that a writer makes of an answer.
+pub fn written(
+    mut writer: impl AnswerWriter,
+    tokens: Vec<TokenEvent>,
+    reason: FinishReason,
+) -> Vec<u8> {
+    let mut out = Vec::new();
+    writer.start(&started(), &mut out);
+    for token in tokens {
+        writer.token(token, &mut out);
+    }
+    writer.end(&end(reason), &mut out);
+    out
 }

@@ -2,7 +2,7 @@ use diagnostics::Narration;
 use input_validation::{Backend, DeviceId, ModelRef, NodeName, WorkerId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use worker_contract::{InferRequest, StreamEvent};
+use worker_contract::{DetokenizeRequest, InferRequest, StreamEvent, TokenizeRequest};
 
 /// Body of `POST /v1/infer` on the queen: an [`InferRequest`] and where it may run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -18,6 +18,26 @@ pub struct InferCall {
     /// The request; always answered as events.
     #[serde(flatten)]
     pub request: InferRequest,
+}
+
+/// Body of `POST /v1/tokenize` on the queen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenizeCall {
+    /// The model; loaded when no worker has it.
+    pub model: ModelRef,
+    /// The request.
+    #[serde(flatten)]
+    pub request: TokenizeRequest,
+}
+
+/// Body of `POST /v1/detokenize` on the queen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DetokenizeCall {
+    /// The model; loaded when no worker has it.
+    pub model: ModelRef,
+    /// The request.
+    #[serde(flatten)]
+    pub request: DetokenizeRequest,
 }
 
 /// The request got a worker. Sent again when it moves to another.

@@ -9,7 +9,7 @@ mod types;
 
 #[cfg(feature = "client")]
 pub use client::QueenClient;
-pub use infer::{Assigned, InferCall, InferEvent};
+pub use infer::{Assigned, DetokenizeCall, InferCall, InferEvent, TokenizeCall};
 pub use types::{
     Availability, Deployment, DeploymentList, DeploymentState, Health, ModelEntry, ModelList,
     NodeEntry, NodeList, NodeStatus, RequestCounts, ShutdownRequest, ShutdownResponse, Status,

@@ -4,7 +4,10 @@ use http::{HeaderMap, Method};
 use input_validation::RequestId;
 use rest_client::{CallError, Peer, RestClient};
 
-use crate::{Health, InferRequest, InferResponse, Ready, StreamEvent, WorkerInfo};
+use crate::{
+    DetokenizeRequest, DetokenizeResponse, EmbedRequest, EmbedResponse, Health, InferRequest,
+    InferResponse, Ready, StreamEvent, TokenizeRequest, TokenizeResponse, WorkerInfo,
+};
 
 const PEER: Peer = Peer {
     name: "worker",
@@ -58,6 +61,24 @@ impl WorkerClient {
     /// `POST /v1/infer` as one document; the request's `stream` must be false.
     pub async fn infer(&self, request: &InferRequest) -> Result<InferResponse, CallError> {
         self.0.post("/v1/infer", request, None).await
+    }
+
+    /// `POST /v1/tokenize`.
+    pub async fn tokenize(&self, request: &TokenizeRequest) -> Result<TokenizeResponse, CallError> {
+        self.0.post("/v1/tokenize", request, None).await
+    }
+
+    /// `POST /v1/detokenize`.
+    pub async fn detokenize(
+        &self,
+        request: &DetokenizeRequest,
+    ) -> Result<DetokenizeResponse, CallError> {
+        self.0.post("/v1/detokenize", request, None).await
+    }
+
+    /// `POST /v1/embed`. Dropping the call cancels the request.
+    pub async fn embed(&self, request: &EmbedRequest) -> Result<EmbedResponse, CallError> {
+        self.0.post("/v1/embed", request, None).await
     }
 
     /// `DELETE /v1/infer/{id}`: idempotent.

@@ -9,6 +9,7 @@
 
 #[cfg(feature = "client")]
 mod client;
+mod embed;
 mod infer;
 mod status;
 mod stream;
@@ -16,6 +17,7 @@ mod tokenize;
 
 #[cfg(feature = "client")]
 pub use client::WorkerClient;
+pub use embed::{EmbedRequest, EmbedResponse};
 pub use infer::{
     Constraint, FinishReason, InferInput, InferRequest, InferResponse, Message, Role, Sampling,
     Timings, ToolCall, ToolChoice, ToolDefinition, Usage,

@@ -1,20 +1,29 @@
-//! What the two inference edges share: deadlines in, headers and streams out.
+//! What the inference edges share: deadlines in, headers and streams out.
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{body::Bytes, response::Response};
+use axum::{
+    Json,
+    body::Bytes,
+    response::{IntoResponse as _, Response},
+};
 use diagnostics::{Code, Diagnostic, excerpt};
 use futures_util::{Stream, stream};
 use http::{HeaderMap, HeaderValue};
-use input_validation::RequestId;
+use input_validation::{ModelRef, RequestId};
 use jiff::Timestamp;
-use queen_contract::{HEADER_DEADLINE, HEADER_REQUEST_ID, InferEvent};
+use queen_contract::{
+    Assigned, HEADER_DEADLINE, HEADER_NODE, HEADER_QUEUE_MS, HEADER_REQUEST_ID, HEADER_SEED,
+    HEADER_WORKER, InferEvent,
+};
 use scheduler::Want;
+use serde::Serialize;
 use tokio::{sync::mpsc, time::Instant};
-use worker_contract::InferRequest;
+use worker_contract::{InferRequest, StartedEvent, StreamEvent};
 
 use crate::{
     app::App,
+    ask::{Origin, Question},
     clock::Clock,
     relay::{self, Job},
 };
@@ -32,14 +41,8 @@ pub fn carry(
     mut request: InferRequest,
     headers: &HeaderMap,
 ) -> Result<mpsc::Receiver<InferEvent>, Diagnostic> {
-    let header = deadline(headers)?;
-    request.deadline = match (request.deadline, header) {
-        (Some(own), Some(header)) => Some(own.min(header)),
-        (own, header) => own.or(header),
-    };
-    let deadline = request
-        .deadline
-        .map_or_else(|| patience(app, &want), Clock::when);
+    request.deadline = earlier(request.deadline, deadline(headers)?);
+    let deadline = until(app, &want, request.deadline);
     let mut passed_on = HeaderMap::new();
     if let Some(trace) = headers.get("traceparent") {
         passed_on.insert("traceparent", trace.clone());
@@ -51,6 +54,45 @@ pub fn carry(
         headers: passed_on,
     };
     Ok(relay::start(Arc::clone(app), job))
+}
+
+fn earlier(own: Option<Timestamp>, header: Option<Timestamp>) -> Option<Timestamp> {
+    match (own, header) {
+        (Some(own), Some(header)) => Some(own.min(header)),
+        (own, header) => own.or(header),
+    }
+}
+
+fn until(app: &App, want: &Want, deadline: Option<Timestamp>) -> Instant {
+    deadline.map_or_else(|| patience(app, want), Clock::when)
+}
+
+/// A question about a model, with the deadline of its header.
+pub async fn question(
+    app: &App,
+    model: ModelRef,
+    headers: &HeaderMap,
+) -> Result<(Question, Option<Timestamp>), Diagnostic> {
+    app.models.check(&model).await?;
+    let want = Want {
+        model,
+        backend: None,
+        node: None,
+    };
+    let deadline = deadline(headers)?;
+    let question = Question {
+        id: new_request_id()?,
+        deadline: until(app, &want, deadline),
+        want,
+    };
+    Ok((question, deadline))
+}
+
+/// A document about a question, with the headers that tell who answered it.
+pub fn document(origin: &Origin, body: impl Serialize) -> Response {
+    let mut response = Json(body).into_response();
+    mark(&mut response, Some(&origin.worker), origin.waited);
+    named(response, &origin.id)
 }
 
 /// The deadline of a request that has none.
@@ -78,6 +120,63 @@ fn deadline(headers: &HeaderMap) -> Result<Option<Timestamp>, Diagnostic> {
 /// A new request's name: unique, and sortable by time.
 pub fn new_request_id() -> Result<RequestId, Diagnostic> {
     uuid::Uuid::now_v7().simple().to_string().parse()
+}
+
+/// The first events of an answer, which its headers tell of.
+pub struct Opening {
+    /// Where it runs.
+    pub assigned: Option<Assigned>,
+    /// How long it waited for that, loading included.
+    pub waited: Duration,
+    /// The request has a slot.
+    pub started: StartedEvent,
+}
+
+/// Awaits the first events of an answer; until then an error is an HTTP error.
+pub async fn opening(events: &mut mpsc::Receiver<InferEvent>) -> Result<Opening, Diagnostic> {
+    let arrived = Instant::now();
+    let mut assigned = None;
+    let mut waited = Duration::ZERO;
+    while let Some(event) = events.recv().await {
+        match event {
+            InferEvent::Assigned(worker) => {
+                assigned = Some(worker);
+                waited = arrived.elapsed();
+            }
+            InferEvent::Worker(StreamEvent::Started(started)) => {
+                return Ok(Opening {
+                    assigned,
+                    waited,
+                    started,
+                });
+            }
+            InferEvent::Worker(StreamEvent::Error(error)) => return Err(error),
+            _ => {}
+        }
+    }
+    Err(broken_off())
+}
+
+impl Opening {
+    /// Tells in the headers where and how the answer is made.
+    pub fn mark(&self, response: &mut Response) {
+        set_header(response, HEADER_SEED, &self.started.seed.to_string());
+        mark(response, self.assigned.as_ref(), self.waited);
+    }
+}
+
+/// Tells in the headers which worker answered, and how long it was waited for.
+pub fn mark(response: &mut Response, worker: Option<&Assigned>, waited: Duration) {
+    set_header(response, HEADER_QUEUE_MS, &waited.as_millis().to_string());
+    if let Some(assigned) = worker {
+        set_header(response, HEADER_WORKER, assigned.worker.as_str());
+        set_header(response, HEADER_NODE, assigned.node.as_str());
+    }
+}
+
+/// An answer that ended without an end: a defect.
+pub fn broken_off() -> Diagnostic {
+    Diagnostic::internal("the answer broke off without an end")
 }
 
 /// Puts a value into the answer's headers.

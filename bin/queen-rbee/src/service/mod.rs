@@ -1,9 +1,17 @@
 mod answers;
+mod anthropic;
 mod choices;
 mod control;
+mod dialects;
+mod edges;
+mod embeddings;
 mod native;
+mod ollama;
 mod openai;
+mod tokens;
 mod workers;
+
+pub use dialects::speak;
 
 use std::sync::Arc;
 
@@ -40,6 +48,19 @@ pub fn router(app: &Arc<App>, keys: &Keys) -> Router {
         .route("/v1/models/{*id}", get(openai::model))
         .route("/v1/chat/completions", post(openai::chat))
         .route("/v1/completions", post(openai::completion))
+        .route("/v1/tokenize", post(tokens::tokenize))
+        .route("/v1/detokenize", post(tokens::detokenize))
+        .route("/v1/messages", post(anthropic::messages))
+        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
+        .route("/api/chat", post(ollama::chat))
+        .route("/api/generate", post(ollama::generate))
+        .route("/api/tags", get(ollama::tags))
+        .route("/api/show", post(ollama::show))
+        .route("/api/ps", get(ollama::processes))
+        .route("/api/version", get(ollama::version))
+        .route("/v1/embeddings", post(embeddings::openai))
+        .route("/api/embed", post(embeddings::ollama))
+        .route("/api/embeddings", post(embeddings::ollama_older))
         .route("/v1/infer", post(native::infer))
         .route("/v1/infer/{id}", delete(native::cancel))
         .route("/metrics", get(control::metrics))
@@ -64,6 +85,7 @@ pub fn router(app: &Arc<App>, keys: &Keys) -> Router {
         .with_state(Arc::clone(app));
     let router = Router::new()
         .route("/health", get(control::health))
+        .route("/", get(ollama::alive))
         .merge(inference)
         .merge(require_token(control, Arc::clone(&keys.control)))
         .merge(require_token(heartbeats, Arc::clone(&keys.node)));
@@ -80,6 +102,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     info(title = "rbee queen", description = "Inference on the machines that the queen knows, and their control."),
     paths(
         openai::models, openai::model, openai::chat, openai::completion,
+        embeddings::openai, embeddings::ollama, embeddings::ollama_older,
+        anthropic::messages, anthropic::count_tokens, tokens::tokenize, tokens::detokenize,
+        ollama::chat, ollama::generate, ollama::tags, ollama::show, ollama::processes, ollama::version,
         native::infer, native::cancel,
         control::health, control::status, control::nodes, control::deployments,
         control::catalog, control::shutdown, control::metrics,

@@ -15,17 +15,15 @@ use openai_gateway::{
     Call, ChatAnswer, ChatRequest, ChunkWriter, CompletionAnswer, CompletionRequest, Edge,
     Envelope, Model, ModelList,
 };
-use queen_contract::{
-    Assigned, HEADER_NODE, HEADER_QUEUE_MS, HEADER_SEED, HEADER_WORKER, InferEvent,
-};
+use queen_contract::InferEvent;
 use scheduler::Want;
 use serde_json::Value;
-use tokio::{sync::mpsc, time::Instant};
-use worker_contract::{StartedEvent, StreamEvent};
+use tokio::sync::mpsc;
+use worker_contract::StreamEvent;
 use worker_registry::Filter;
 
 use super::{
-    answers::{Source as _, carry, encoded, named, new_request_id, set_header},
+    answers::{Source as _, broken_off, carry, encoded, named, new_request_id, opening},
     choices::{self, ChoiceEvent, Choices, Others},
 };
 use crate::{app::App, models};
@@ -117,45 +115,15 @@ async fn answer(
     envelope: &Envelope,
     style: Style,
 ) -> Result<Response, Diagnostic> {
-    let (start, started) = started(&mut first).await?;
+    let opening = opening(&mut first).await?;
     let choices = Choices::new(first, others);
     let mut response = if style.stream {
         chunks(choices, envelope, style)
     } else {
         whole(choices, envelope, style).await?
     };
-    set_header(&mut response, HEADER_SEED, &started.seed.to_string());
-    set_header(&mut response, HEADER_QUEUE_MS, &start.queue_ms.to_string());
-    if let Some(assigned) = start.assigned {
-        set_header(&mut response, HEADER_WORKER, assigned.worker.as_str());
-        set_header(&mut response, HEADER_NODE, assigned.node.as_str());
-    }
+    opening.mark(&mut response);
     Ok(response)
-}
-
-#[derive(Default)]
-struct Start {
-    assigned: Option<Assigned>,
-    queue_ms: u128,
-}
-
-async fn started(
-    events: &mut mpsc::Receiver<InferEvent>,
-) -> Result<(Start, StartedEvent), Diagnostic> {
-    let arrived = Instant::now();
-    let mut start = Start::default();
-    while let Some(event) = events.recv().await {
-        match event {
-            InferEvent::Assigned(assigned) => {
-                start.assigned = Some(assigned);
-                start.queue_ms = arrived.elapsed().as_millis();
-            }
-            InferEvent::Worker(StreamEvent::Started(started)) => return Ok((start, started)),
-            InferEvent::Worker(StreamEvent::Error(error)) => return Err(error),
-            _ => {}
-        }
-    }
-    Err(broken_off())
 }
 
 fn chunks(choices: Choices, envelope: &Envelope, style: Style) -> Response {
@@ -217,10 +185,6 @@ async fn whole(
     Ok(response)
 }
 
-fn broken_off() -> Diagnostic {
-    Diagnostic::internal("the answer broke off without an end")
-}
-
 /// Models that can be asked for
 #[utoipa::path(get, path = "/v1/models", tag = "openai",
     responses((status = 200, body = ModelList), (status = "default", body = ErrorBody)))]
@@ -250,21 +214,22 @@ pub async fn model(
     found.map(Json).ok_or_else(|| models::not_found(&id).into())
 }
 
-/// The models of the nodes, those that are deployed, and those that workers serve.
 async fn listed(app: &App) -> Result<Vec<Model>, Diagnostic> {
+    let created = app.started_at.as_second();
+    let names = names(app).await?.into_iter();
+    Ok(names.map(|name| Model::new(name, created)).collect())
+}
+
+/// The models of the nodes, those that are deployed, and those that workers serve.
+pub async fn names(app: &App) -> Result<BTreeSet<String>, Diagnostic> {
     let has = app.models.list().await;
     let deployed = app.store.call(|store| store.deployments()).await?;
     let workers = app.dispatcher.snapshot(Filter::default()).await?.workers;
-    let names: BTreeSet<String> = has
+    Ok(has
         .into_iter()
         .map(|entry| entry.model)
         .chain(deployed.into_iter().map(|row| row.place.model))
         .chain(workers.into_iter().map(|worker| worker.info.model_id))
         .map(|model| model.to_string())
-        .collect();
-    let created = app.started_at.as_second();
-    Ok(names
-        .into_iter()
-        .map(|name| Model::new(name, created))
         .collect())
 }

@@ -20,8 +20,9 @@ use jiff::Timestamp;
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::sync::CancellationToken;
 use worker_contract::{
-    EndEvent, FinishReason, InferRequest, KvCacheUse, StartedEvent, StreamEvent, Timings,
-    TokenEvent, Usage, WorkerHeartbeat, WorkerInfo, WorkerStatus,
+    EmbedRequest, EmbedResponse, EndEvent, FinishReason, InferRequest, KvCacheUse, StartedEvent,
+    StreamEvent, Timings, TokenEvent, TokenizeRequest, TokenizeResponse, Usage, WorkerHeartbeat,
+    WorkerInfo, WorkerStatus,
 };
 
 use crate::world::{MODEL, Queen};
@@ -80,6 +81,8 @@ impl FakeWorker {
         let app = Router::new()
             .route("/v1/infer", post(infer))
             .route("/v1/infer/{id}", delete(cancel))
+            .route("/v1/tokenize", post(tokenize))
+            .route("/v1/embed", post(embed))
             .with_state(Arc::clone(&worker));
         let stop = worker.stop.clone();
         tokio::spawn(async move {
@@ -204,6 +207,38 @@ async fn infer(
         .header("content-type", "text/event-stream")
         .body(Body::from_stream(body))
         .unwrap()
+}
+
+/// A vector for each input: its index on the one axis, 1 on the other.
+async fn embed(Json(request): Json<EmbedRequest>) -> Response {
+    let vectors = (0..request.inputs.len()).map(|i| vec![i as f32, 1.0]);
+    Json(EmbedResponse {
+        vectors: vectors.collect(),
+        request_id: request.request_id,
+        model: MODEL.parse().unwrap(),
+        prompt_tokens: 6,
+    })
+    .into_response()
+}
+
+/// Three tokens, whatever the input; what is to break or hang does so before it answers.
+async fn tokenize(
+    State(worker): State<Arc<FakeWorker>>,
+    Json(_): Json<TokenizeRequest>,
+) -> Response {
+    worker.active.fetch_add(1, Ordering::SeqCst);
+    let _open = Open(Arc::clone(&worker));
+    worker.sent.fetch_add(1, Ordering::SeqCst);
+    let behaviour = worker.behaviour.lock().unwrap().clone();
+    match behaviour {
+        Behaviour::Refuse(error) => refusal(error),
+        Behaviour::Hang { .. } => std::future::pending().await,
+        _ => Json(TokenizeResponse {
+            tokens: vec![1, 2, 3],
+            count: 3,
+        })
+        .into_response(),
+    }
 }
 
 fn refusal(error: Diagnostic) -> Response {

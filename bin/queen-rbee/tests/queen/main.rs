@@ -8,7 +8,9 @@
     missing_docs
 )]
 
+mod ask;
 mod control;
+mod dialects;
 mod fake_hive;
 mod fake_worker;
 mod openai;

@@ -1,0 +1,212 @@
+use std::{collections::BTreeSet, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{FromRequest, Request, State},
+    response::Response,
+};
+use daemon_shell::{Answer, JsonBody};
+use diagnostics::Diagnostic;
+use hive_contract::ModelFormat;
+use http::{HeaderMap, HeaderValue, header};
+use input_validation::{DeviceId, ModelRef};
+use jiff::Timestamp;
+use openai_gateway::ollama::{
+    Facts, OllamaAnswer, OllamaChatRequest, OllamaEdge, OllamaError, OllamaGenerateRequest,
+    OllamaModel, OllamaModels, OllamaProcesses, OllamaRunning, OllamaShowRequest, OllamaShown,
+    OllamaWriter, parse, resolve,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use utoipa::ToSchema;
+use worker_contract::{Capability, WorkerInfo};
+use worker_registry::Filter;
+
+use super::{
+    answers::new_request_id,
+    edges::{Streaming, serve},
+    openai,
+};
+use crate::{app::App, models};
+
+/// JSON whatever it is called: Ollama's own examples send it with `curl -d`, as a form.
+pub struct AnyJson<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for AnyJson<T> {
+    type Rejection = Answer;
+
+    async fn from_request(mut request: Request, state: &S) -> Result<Self, Answer> {
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(header::CONTENT_TYPE, json);
+        let JsonBody(body) = JsonBody::from_request(request, state).await?;
+        Ok(Self(body))
+    }
+}
+
+/// Chat, as Ollama's clients ask for it
+#[utoipa::path(post, path = "/api/chat", tag = "ollama", request_body = OllamaChatRequest,
+    responses((status = 200, body = OllamaAnswer, description = "unless `stream` is false, lines as `application/x-ndjson`"),
+        (status = "default", body = OllamaError)))]
+pub async fn chat(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    AnyJson(body): AnyJson<Value>,
+) -> Result<Response, Answer> {
+    infer(&app, OllamaEdge::Chat, &headers, &body).await
+}
+
+/// Text completion, as Ollama's clients ask for it
+#[utoipa::path(post, path = "/api/generate", tag = "ollama", request_body = OllamaGenerateRequest,
+    responses((status = 200, body = OllamaAnswer, description = "unless `stream` is false, lines as `application/x-ndjson`"),
+        (status = "default", body = OllamaError)))]
+pub async fn generate(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    AnyJson(body): AnyJson<Value>,
+) -> Result<Response, Answer> {
+    infer(&app, OllamaEdge::Generate, &headers, &body).await
+}
+
+async fn infer(
+    app: &Arc<App>,
+    edge: OllamaEdge,
+    headers: &HeaderMap,
+    body: &Value,
+) -> Result<Response, Answer> {
+    let (asked, only_load) = parse(edge, body, new_request_id()?)?;
+    let model = meant(app, &asked.model).await?;
+    let writer = OllamaWriter::new(edge, &asked.model, Timestamp::now())
+        .streamed(asked.stream)
+        .only_load(only_load)
+        .with_logprobs(asked.request.logprobs.is_some());
+    serve(app, headers, model, asked, Streaming::Lines, writer).await
+}
+
+/// The model that a client names, also by its short name.
+pub async fn meant(app: &App, name: &str) -> Result<ModelRef, Diagnostic> {
+    if let Ok(model) = name.parse() {
+        return Ok(model);
+    }
+    let listed: BTreeSet<String> = openai::names(app).await?;
+    let found = resolve(name, listed.iter().map(String::as_str));
+    models::parse(found.unwrap_or(name))
+}
+
+/// Models that can be asked for, as Ollama's clients list them
+#[utoipa::path(get, path = "/api/tags", tag = "ollama",
+    responses((status = 200, body = OllamaModels), (status = "default", body = OllamaError)))]
+pub async fn tags(State(app): State<Arc<App>>) -> Result<Json<OllamaModels>, Answer> {
+    let names = openai::names(&app).await?;
+    let workers = workers(&app).await?;
+    let models = names.into_iter().map(|name| {
+        let facts = facts(&app, &name, &workers);
+        OllamaModel::new(name, &facts, app.started_at)
+    });
+    Ok(Json(OllamaModels {
+        models: models.collect(),
+    }))
+}
+
+/// What is known of a model
+#[utoipa::path(post, path = "/api/show", tag = "ollama", request_body = OllamaShowRequest,
+    responses((status = 200, body = OllamaShown), (status = "default", body = OllamaError)))]
+pub async fn show(
+    State(app): State<Arc<App>>,
+    AnyJson(body): AnyJson<OllamaShowRequest>,
+) -> Result<Json<OllamaShown>, Answer> {
+    let model = meant(&app, &body.model).await?.to_string();
+    if !openai::names(&app).await?.contains(&model) {
+        return Err(models::not_found(&body.model).into());
+    }
+    let workers = workers(&app).await?;
+    let can = |capability| {
+        let mut serving = workers.iter().filter(|w| w.model_id.to_string() == model);
+        serving.any(|worker| worker.capabilities.contains(&capability))
+    };
+    let mut capabilities = vec!["completion".to_owned()];
+    for (capability, name) in [
+        (Capability::Tools, "tools"),
+        (Capability::Embed, "embedding"),
+    ] {
+        if can(capability) {
+            capabilities.push(name.to_owned());
+        }
+    }
+    let facts = facts(&app, &model, &workers);
+    Ok(Json(OllamaShown::new(&facts, capabilities, app.started_at)))
+}
+
+/// Models that workers serve now
+#[utoipa::path(get, path = "/api/ps", tag = "ollama",
+    responses((status = 200, body = OllamaProcesses), (status = "default", body = OllamaError)))]
+pub async fn processes(State(app): State<Arc<App>>) -> Result<Json<OllamaProcesses>, Answer> {
+    let workers = workers(&app).await?;
+    let running = workers.iter().map(|worker| {
+        let name = worker.model_id.to_string();
+        let facts = facts(&app, &name, &workers);
+        let mut model = OllamaModel::new(name, &facts, app.started_at);
+        model.size = worker.memory_bytes;
+        OllamaRunning {
+            model,
+            size_vram: match worker.device {
+                DeviceId::Cpu(_) => 0,
+                DeviceId::Gpu(_) => worker.memory_bytes,
+            },
+            context_length: worker.context_length,
+            expires_at: Timestamp::MAX,
+        }
+    });
+    Ok(Json(OllamaProcesses {
+        models: running.collect(),
+    }))
+}
+
+/// Answer of `GET /api/version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct OllamaVersion {
+    /// Of this queen.
+    pub version: &'static str,
+}
+
+/// The queen's version
+#[utoipa::path(get, path = "/api/version", tag = "ollama",
+    responses((status = 200, body = OllamaVersion), (status = "default", body = OllamaError)))]
+pub async fn version() -> Json<OllamaVersion> {
+    Json(OllamaVersion {
+        version: env!("CARGO_PKG_VERSION"),
+    })
+}
+
+/// What Ollama's command line looks at first
+pub async fn alive() -> &'static str {
+    "rbee is running"
+}
+
+async fn workers(app: &App) -> Result<Vec<WorkerInfo>, Diagnostic> {
+    let workers = app.dispatcher.snapshot(Filter::default()).await?.workers;
+    Ok(workers.into_iter().map(|worker| worker.info).collect())
+}
+
+/// What the hive tells of the model; of one that it does not list, what its worker tells.
+fn facts(app: &App, name: &str, workers: &[WorkerInfo]) -> Facts {
+    let known = name.parse().ok().and_then(|model| app.models.known(&model));
+    if let Some(entry) = known {
+        return Facts {
+            format: match entry.format {
+                ModelFormat::Gguf => "gguf".to_owned(),
+                ModelFormat::Safetensors => "safetensors".to_owned(),
+                ModelFormat::Mock => String::new(),
+            },
+            architecture: entry.architecture,
+            quantization: entry.quantization,
+            size_bytes: entry.size_bytes,
+            parameters: entry.parameters,
+            context_length: entry.context_length,
+        };
+    }
+    let mut serving = workers.iter().filter(|w| w.model_id.to_string() == name);
+    Facts {
+        context_length: serving.next().map_or(0, |worker| worker.context_length),
+        ..Facts::default()
+    }
+}

@@ -1,0 +1,205 @@
+use diagnostics::Diagnostic;
+use input_validation::RequestId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use worker_contract::{Constraint, InferInput, InferRequest, Sampling, ToolChoice, ToolDefinition};
+
+use super::messages::{AnthropicContent, AnthropicInputMessage, conversation};
+use crate::{
+    Asked,
+    fields::{invalid, limit, number, read, stops},
+    unsupported::unsupported,
+};
+
+/// Body of `POST /v1/messages`.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+pub struct AnthropicRequest {
+    /// A model that `/v1/models` lists.
+    pub model: String,
+    /// The conversation, oldest first; the last is the user's.
+    pub messages: Vec<AnthropicInputMessage>,
+    /// Instructions: a text, or blocks of type `text`.
+    pub system: Option<AnthropicContent>,
+    /// Most tokens to generate; required, at least 1.
+    pub max_tokens: Option<i64>,
+    /// Texts that end the answer and are not part of it.
+    pub stop_sequences: Option<Value>,
+    /// Events (true) or one document.
+    pub stream: Option<bool>,
+    /// 0 to 1; 0 is greedy; absent, 1.
+    pub temperature: Option<f64>,
+    /// The k likeliest tokens; absent, all.
+    pub top_k: Option<u32>,
+    /// 0 to 1.
+    pub top_p: Option<f64>,
+    /// Functions that the model may ask to have called.
+    pub tools: Option<Vec<AnthropicTool>>,
+    /// Whether it does.
+    pub tool_choice: Option<AnthropicToolChoice>,
+    /// What the answer must look like.
+    pub output_config: Option<AnthropicOutputConfig>,
+}
+
+/// A function that the model may ask to have called.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+pub struct AnthropicTool {
+    /// Only `custom`, the default.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// What it does, for the model.
+    pub description: Option<String>,
+    /// JSON schema of its arguments.
+    pub input_schema: Option<Value>,
+    /// Only false.
+    pub strict: Option<bool>,
+}
+
+/// Whether tools are called.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+pub struct AnthropicToolChoice {
+    /// `auto`, `any`, `tool` or `none`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// With `tool`: which.
+    pub name: Option<String>,
+    /// Whether one answer may call only once.
+    pub disable_parallel_tool_use: Option<bool>,
+}
+
+/// What the answer must look like.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+pub struct AnthropicOutputConfig {
+    /// A JSON schema that it must match.
+    pub format: Option<AnthropicFormat>,
+    /// Not supported.
+    pub effort: Option<Value>,
+}
+
+/// A form of the answer.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+pub struct AnthropicFormat {
+    /// Only `json_schema`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The schema.
+    pub schema: Value,
+}
+
+/// Fields that Anthropic has and rbee does not, each with the values that ask for nothing.
+fn refuse(body: &Value) -> Result<(), Diagnostic> {
+    for (name, harmless) in [
+        ("thinking", json!({"type": "disabled"})),
+        ("container", Value::Null),
+        ("context_management", Value::Null),
+        ("mcp_servers", json!([])),
+    ] {
+        match body.get(name) {
+            None | Some(Value::Null) => {}
+            Some(value) if *value == harmless => {}
+            Some(_) => return Err(unsupported(name)),
+        }
+    }
+    Ok(())
+}
+
+/// Reads the JSON body of `POST /v1/messages`.
+pub fn parse(body: &Value, request_id: RequestId) -> Result<Asked, Diagnostic> {
+    let fields = read_fields(body)?;
+    let Some(max_tokens) = limit("max_tokens", fields.max_tokens)? else {
+        return Err(invalid("max_tokens", "is missing"));
+    };
+    let default = Sampling::default();
+    let sampling = Sampling {
+        temperature: number("temperature", fields.temperature, 0.0, 1.0)?
+            .unwrap_or(default.temperature),
+        top_k: fields.top_k.unwrap_or(default.top_k),
+        top_p: number("top_p", fields.top_p, 0.0, 1.0)?.unwrap_or(default.top_p),
+        ..default
+    };
+    let once = |choice: &AnthropicToolChoice| choice.disable_parallel_tool_use == Some(true);
+    let request = InferRequest {
+        parallel_tool_calls: !fields.tool_choice.as_ref().is_some_and(once),
+        max_tokens: Some(max_tokens),
+        sampling,
+        stop: stops("stop_sequences", fields.stop_sequences.as_ref())?,
+        constraint: constraint(fields.output_config)?,
+        tool_choice: tool_choice(fields.tool_choice)?,
+        tools: tools(fields.tools.unwrap_or_default())?,
+        ..InferRequest::new(request_id, conversation(fields.system, fields.messages)?)
+    };
+    Ok(Asked {
+        model: fields.model,
+        stream: fields.stream.unwrap_or(false),
+        request,
+    })
+}
+
+/// Reads the JSON body of `POST /v1/messages/count_tokens`: the model, and what is counted.
+pub fn parse_count(body: &Value) -> Result<(String, InferInput), Diagnostic> {
+    let fields = read_fields(body)?;
+    if fields.tools.is_some_and(|tools| !tools.is_empty()) {
+        return Err(unsupported("tools"));
+    }
+    let input = conversation(fields.system, fields.messages)?;
+    Ok((fields.model, input))
+}
+
+fn read_fields(body: &Value) -> Result<AnthropicRequest, Diagnostic> {
+    let fields = read(body)?;
+    refuse(body)?;
+    Ok(fields)
+}
+
+fn constraint(config: Option<AnthropicOutputConfig>) -> Result<Option<Constraint>, Diagnostic> {
+    let Some(config) = config else {
+        return Ok(None);
+    };
+    if config.effort.is_some_and(|effort| !effort.is_null()) {
+        return Err(unsupported("output_config.effort"));
+    }
+    match config.format {
+        None => Ok(None),
+        Some(format) if format.kind == "json_schema" => {
+            Ok(Some(Constraint::JsonSchema(format.schema)))
+        }
+        Some(_) => Err(unsupported("output_config.format.type")),
+    }
+}
+
+fn tool_choice(choice: Option<AnthropicToolChoice>) -> Result<ToolChoice, Diagnostic> {
+    let Some(choice) = choice else {
+        return Ok(ToolChoice::Auto);
+    };
+    match (choice.kind.as_str(), choice.name) {
+        ("auto", _) => Ok(ToolChoice::Auto),
+        ("any", _) => Ok(ToolChoice::Required),
+        ("none", _) => Ok(ToolChoice::None),
+        ("tool", Some(name)) => Ok(ToolChoice::Named(name)),
+        ("tool", None) => Err(invalid("tool_choice.name", "is missing")),
+        _ => Err(invalid(
+            "tool_choice.type",
+            "must be `auto`, `any`, `tool` or `none`",
+        )),
+    }
+}
+
+fn tools(tools: Vec<AnthropicTool>) -> Result<Vec<ToolDefinition>, Diagnostic> {
+    let convert = |(nth, tool): (usize, AnthropicTool)| {
+        if tool.kind.is_some_and(|kind| kind != "custom") {
+            return Err(unsupported(&format!("tools[{nth}].type"))
+                .hint("rbee runs no tools itself; define them as `custom` ones"));
+        }
+        if tool.strict == Some(true) {
+            return Err(unsupported(&format!("tools[{nth}].strict")));
+        }
+        Ok(ToolDefinition {
+            name: tool.name,
+            description: tool.description,
+            parameters: tool.input_schema,
+        })
+    };
+    tools.into_iter().enumerate().map(convert).collect()
+}

@@ -1,0 +1,377 @@
+use diagnostics::{Code, Diagnostic};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use worker_contract::{Constraint, FinishReason, InferInput, Message, Role, Sampling, ToolChoice};
+
+use super::*;
+use crate::{
+    AnswerWriter as _, Asked,
+    testing::{any_json, any_tokens, call, more, token, written},
+};
+
+fn body() -> Value {
+    json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]})
+}
+
+fn with(field: &str, value: Value) -> Value {
+    let mut body = body();
+    body[field] = value;
+    body
+}
+
+fn read(body: &Value) -> Result<Asked, Diagnostic> {
+    parse(body, "r1".parse().unwrap())
+}
+
+fn refused(body: &Value) -> (Code, String) {
+    let error = read(body).unwrap_err();
+    (error.code, error.param.unwrap_or_default().to_string())
+}
+
+fn messages(body: &Value) -> Vec<Message> {
+    match read(body).unwrap().request.input {
+        InferInput::Messages(messages) => messages,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn writer(stream: bool) -> AnthropicWriter {
+    AnthropicWriter::new(&"r1".parse().unwrap(), "m", stream)
+}
+
+/// Name and data of each event.
+fn events(bytes: &[u8]) -> Vec<(String, Value)> {
+    std::str::from_utf8(bytes)
+        .unwrap()
+        .split_terminator("\n\n")
+        .map(|event| {
+            let (name, data) = event.split_once("\ndata: ").unwrap();
+            let data: Value = serde_json::from_str(data).unwrap();
+            let name = name.strip_prefix("event: ").unwrap().to_owned();
+            assert_eq!(data["type"], name.as_str());
+            (name, data)
+        })
+        .collect()
+}
+
+/// What Anthropic's clients make of a stream.
+fn accumulated(events: &[(String, Value)]) -> Value {
+    let mut message = Value::Null;
+    let mut arguments = String::new();
+    for (name, data) in events {
+        let index = data["index"].as_u64().unwrap_or(0) as usize;
+        match name.as_str() {
+            "message_start" => message = data["message"].clone(),
+            "content_block_start" => {
+                let content = message["content"].as_array_mut().unwrap();
+                assert_eq!(content.len(), index);
+                content.push(data["content_block"].clone());
+                arguments.clear();
+            }
+            "content_block_delta" => {
+                let block = &mut message["content"][index];
+                if let Some(more) = data["delta"]["text"].as_str() {
+                    let text = block["text"].as_str().unwrap().to_owned();
+                    block["text"] = json!(text + more);
+                } else {
+                    arguments += data["delta"]["partial_json"].as_str().unwrap();
+                }
+            }
+            "content_block_stop" if !arguments.is_empty() => {
+                message["content"][index]["input"] = serde_json::from_str(&arguments).unwrap();
+            }
+            "message_delta" => {
+                message["stop_reason"] = data["delta"]["stop_reason"].clone();
+                message["usage"] = data["usage"].clone();
+            }
+            _ => {}
+        }
+    }
+    message
+}
+
+#[test]
+fn a_full_request_becomes_an_infer_request() {
+    let asked = read(&json!({
+        "model": "m", "max_tokens": 9, "stream": true, "temperature": 0, "top_k": 4, "top_p": 0.5,
+        "stop_sequences": ["x"], "metadata": {"user_id": "u"}, "thinking": {"type": "disabled"},
+        "system": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}},
+            {"type": "text", "text": "b"}],
+        "messages": [{"role": "user", "content": "hi"}],
+        "tools": [{"name": "f", "description": "d", "input_schema": {"type": "object"}}],
+        "tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": true},
+        "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}},
+    }))
+    .unwrap();
+    assert!(asked.stream);
+    let request = asked.request;
+    assert_eq!(
+        request.input,
+        InferInput::Messages(vec![
+            Message::new(Role::System, "a\nb"),
+            Message::new(Role::User, "hi"),
+        ])
+    );
+    assert_eq!(request.max_tokens, Some(9));
+    assert_eq!(request.stop, ["x"]);
+    assert_eq!(request.tools[0].name, "f");
+    assert_eq!(request.tool_choice, ToolChoice::Named("f".into()));
+    assert!(!request.parallel_tool_calls);
+    assert_eq!(
+        request.constraint,
+        Some(Constraint::JsonSchema(json!({"type": "object"})))
+    );
+    assert_eq!(
+        request.sampling,
+        Sampling {
+            temperature: 0.0,
+            top_p: 0.5,
+            top_k: 4,
+            ..Sampling::default()
+        }
+    );
+}
+
+#[test]
+fn calls_and_their_results_become_messages_of_their_own() {
+    let body = with(
+        "messages",
+        json!([
+            {"role": "user", "content": "sum"},
+            {"role": "assistant", "content": [
+                {"type": "text", "text": "well"},
+                {"type": "tool_use", "id": "t1", "name": "add", "input": {"a": 1}}]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "2"}]},
+                {"type": "text", "text": "and?"}]},
+        ]),
+    );
+    let messages = messages(&body);
+    assert_eq!(messages.len(), 4);
+    assert_eq!(messages[1].content, "well");
+    assert_eq!(messages[1].tool_calls[0].arguments, r#"{"a":1}"#);
+    assert_eq!(messages[2].role, Role::Tool);
+    assert_eq!(messages[2].name.as_deref(), Some("add"));
+    assert_eq!(messages[2].tool_call_id.as_deref(), Some("t1"));
+    assert_eq!(messages[2].content, "2");
+    assert_eq!(messages[3], Message::new(Role::User, "and?"));
+}
+
+#[test]
+fn turns_of_one_role_are_one() {
+    let body = with(
+        "messages",
+        json!([
+            {"role": "user", "content": "a"}, {"role": "user", "content": [{"type": "text", "text": "b"}]},
+            {"role": "assistant", "content": "c"}, {"role": "assistant", "content": ""},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t"}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "u"}]},
+        ]),
+    );
+    let roles: Vec<_> = messages(&body)
+        .into_iter()
+        .map(|m| (m.role, m.content))
+        .collect();
+    assert_eq!(
+        roles,
+        [
+            (Role::User, "a\nb".to_owned()),
+            (Role::Assistant, "c".to_owned()),
+            (Role::Tool, String::new()),
+            (Role::Tool, String::new()),
+        ]
+    );
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_by_name() {
+    for (field, value, param) in [
+        (
+            "thinking",
+            json!({"type": "enabled", "budget_tokens": 1024}),
+            "thinking",
+        ),
+        ("mcp_servers", json!([{}]), "mcp_servers"),
+        (
+            "tools",
+            json!([{"type": "web_search_20250305", "name": "w"}]),
+            "tools[0].type",
+        ),
+        (
+            "tools",
+            json!([{"name": "w", "strict": true}]),
+            "tools[0].strict",
+        ),
+        (
+            "output_config",
+            json!({"effort": "low"}),
+            "output_config.effort",
+        ),
+        (
+            "messages",
+            json!([{"role": "user", "content": [{"type": "image", "source": {}}]}]),
+            "messages[0].content[0]",
+        ),
+        (
+            "messages",
+            json!([{"role": "user", "content": "x"}, {"role": "assistant", "content": "The answer is"}]),
+            "messages",
+        ),
+    ] {
+        assert_eq!(
+            refused(&with(field, value)),
+            (Code::UnsupportedParameter, param.to_owned())
+        );
+    }
+    for (field, value, param) in [
+        ("max_tokens", Value::Null, "max_tokens"),
+        ("max_tokens", json!(0), "max_tokens"),
+        ("temperature", json!(1.5), "temperature"),
+        ("top_k", json!(-1), "top_k"),
+        ("stop_sequences", json!([""]), "stop_sequences"),
+        ("messages", json!([]), "messages"),
+        (
+            "messages",
+            json!([{"role": "king", "content": "x"}]),
+            "messages[0].role",
+        ),
+        (
+            "messages",
+            json!([{"role": "user", "content": [{}]}]),
+            "messages[0].content[0].type",
+        ),
+        ("tool_choice", json!({"type": "tool"}), "tool_choice.name"),
+        ("tool_choice", json!({"type": "x"}), "tool_choice.type"),
+        (
+            "messages",
+            json!([{"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "b", "input": "c"}]}]),
+            "messages[0].content[0].input",
+        ),
+    ] {
+        assert_eq!(
+            refused(&with(field, value)),
+            (Code::InvalidRequest, param.to_owned())
+        );
+    }
+    assert_eq!(refused(&json!({"max_tokens": 1})).1, "model");
+}
+
+#[test]
+fn a_stream_is_what_anthropic_sends() {
+    let tokens = vec![token("a"), token(""), token("b"), call("", 0, "f", "{}")];
+    let events = events(&written(writer(true), tokens, FinishReason::ToolCalls));
+    let names: Vec<_> = events.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "message_start",
+            "ping",
+            "content_block_start",
+            "content_block_delta",
+            "content_block_delta",
+            "content_block_stop",
+            "content_block_start",
+            "content_block_delta",
+            "content_block_stop",
+            "message_delta",
+            "message_stop",
+        ]
+    );
+    assert_eq!(
+        events[0].1["message"],
+        json!({"id": "msg_r1", "type": "message", "role": "assistant", "model": "m", "content": [],
+            "stop_reason": null, "stop_sequence": null, "usage": {"input_tokens": 2,
+            "cache_creation_input_tokens": 0, "cache_read_input_tokens": 1, "output_tokens": 0}})
+    );
+    assert_eq!(
+        events[3].1,
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}})
+    );
+    assert_eq!(
+        events[6].1["content_block"],
+        json!({"type": "tool_use", "id": "id0", "name": "f", "input": {}})
+    );
+    assert_eq!(
+        events[7].1["delta"],
+        json!({"type": "input_json_delta", "partial_json": "{}"})
+    );
+    assert_eq!(events[9].1["delta"]["stop_reason"], "tool_use");
+    assert_eq!(events[9].1["usage"]["output_tokens"], 2);
+}
+
+#[test]
+fn a_document_is_what_anthropic_sends() {
+    let tokens = vec![
+        token("a"),
+        token("b"),
+        call("", 0, "f", "{\"x\""),
+        more(0, ":1}"),
+        call("", 1, "g", "{\"cut"),
+    ];
+    let out = written(writer(false), tokens, FinishReason::Length);
+    assert_eq!(
+        serde_json::from_slice::<Value>(&out).unwrap(),
+        json!({"id": "msg_r1", "type": "message", "role": "assistant", "model": "m",
+            "content": [
+                {"type": "text", "text": "ab"},
+                {"type": "tool_use", "id": "id0", "name": "f", "input": {"x": 1}},
+                {"type": "tool_use", "id": "id1", "name": "g", "input": "{\"cut"},
+            ],
+            "stop_reason": "max_tokens", "stop_sequence": null,
+            "usage": {"input_tokens": 2, "cache_creation_input_tokens": 0,
+                "cache_read_input_tokens": 1, "output_tokens": 2}})
+    );
+}
+
+#[test]
+fn errors_have_anthropics_types() {
+    for (code, kind) in [
+        (Code::InvalidRequest, "invalid_request_error"),
+        (Code::InvalidApiKey, "authentication_error"),
+        (Code::OriginForbidden, "permission_error"),
+        (Code::ModelNotFound, "not_found_error"),
+        (Code::BodyTooLarge, "request_too_large"),
+        (Code::QueueFull, "rate_limit_error"),
+        (Code::AllSlotsBusy, "overloaded_error"),
+        (Code::WorkerStalled, "timeout_error"),
+        (Code::Internal, "api_error"),
+    ] {
+        let mut out = Vec::new();
+        let error = Diagnostic::new(code, "m").correlated("r1");
+        writer(true).error(error, &mut out);
+        let (name, data) = events(&out).remove(0);
+        assert_eq!(name, "error");
+        assert_eq!(data["error"]["type"], kind);
+        assert_eq!(data["error"]["message"], "m");
+        assert_eq!(data["request_id"], "r1");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_value_in_any_field_is_understood_or_refused_as_the_clients_fault(
+        field in prop::sample::select(vec![
+            "model", "messages", "system", "stream", "max_tokens", "stop_sequences", "tools", "top_k",
+            "tool_choice", "thinking", "output_config", "temperature",
+        ]),
+        value in any_json(),
+        block in any_json(),
+    ) {
+        let block = json!([{"role": "user", "content": [block]}]);
+        for body in [with(field, value.clone()), with("messages", block), value] {
+            for error in [read(&body).err(), parse_count(&body).err()].into_iter().flatten() {
+                prop_assert!(matches!(error.code, Code::InvalidRequest | Code::UnsupportedParameter));
+                prop_assert!(!error.message.chars().any(char::is_control));
+            }
+        }
+    }
+
+    /// The events, put together, are the document.
+    #[test]
+    fn events_add_up_to_the_document(tokens in any_tokens()) {
+        let streamed = written(writer(true), tokens.clone(), FinishReason::Stop);
+        let whole = written(writer(false), tokens, FinishReason::Stop);
+        let whole: Value = serde_json::from_slice(&whole).unwrap();
+        prop_assert_eq!(accumulated(&events(&streamed)), whole);
+    }
+}

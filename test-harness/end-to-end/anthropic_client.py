@@ -1,0 +1,124 @@
+"""The official Anthropic client, unchanged, against the real programs.
+
+    RBEE_BIN_DIR=target/debug python anthropic_client.py
+"""
+
+import tempfile
+
+import anthropic
+
+from rbee import CASES, MODEL, SLOW, Rbee, eventually, idle, main, raised
+
+
+def client(rbee, **overrides):
+    settings = {"base_url": rbee.url, "api_key": rbee.key or "unused", "max_retries": 0, "timeout": 60}
+    return anthropic.Anthropic(**(settings | overrides))
+
+
+# The API has it, this version of the client does not name it.
+GREEDY = {"temperature": 0}
+
+
+def check_a_message_is_golden(rbee):
+    for case in CASES[:3]:
+        answer = client(rbee).messages.create(model=MODEL, messages=case["messages"], max_tokens=96, extra_body=GREEDY)
+        assert [block.type for block in answer.content] == ["text"]
+        assert answer.content[0].text == case["output_text"]
+        assert (answer.role, answer.type, answer.model) == ("assistant", "message", MODEL)
+        assert answer.stop_reason == "end_turn"
+        assert answer.usage.input_tokens + answer.usage.cache_read_input_tokens == len(case["prompt_ids"])
+        assert answer.usage.output_tokens == len(case["output_ids"])
+        assert answer._request_id
+
+
+def check_a_stream_is_golden_and_counts(rbee):
+    case = CASES[0]
+    with client(rbee).messages.stream(model=MODEL, messages=case["messages"], max_tokens=96, extra_body=GREEDY) as stream:
+        assert "".join(stream.text_stream) == case["output_text"]
+        message = stream.get_final_message()
+    assert message.content[0].text == case["output_text"]
+    assert message.stop_reason == "end_turn"
+    assert message.usage.output_tokens == len(case["output_ids"])
+    assert message.usage.input_tokens + message.usage.cache_read_input_tokens == len(case["prompt_ids"])
+    events = client(rbee).messages.create(
+        model=MODEL, messages=case["messages"], max_tokens=96, extra_body=GREEDY, stream=True
+    )
+    kinds = [event.type for event in events]
+    assert kinds[:2] == ["message_start", "content_block_start"], kinds
+    assert kinds[-3:] == ["content_block_stop", "message_delta", "message_stop"], kinds
+
+
+def check_blocks_and_instructions(rbee):
+    case = CASES[0]
+    blocks = [{"role": m["role"], "content": [{"type": "text", "text": m["content"]}]} for m in case["messages"]]
+    answer = client(rbee).messages.create(model=MODEL, messages=blocks, max_tokens=96, extra_body=GREEDY)
+    assert answer.content[0].text == case["output_text"]
+    told = client(rbee).messages.create(
+        model=MODEL, system="Write about rain.", messages=blocks, max_tokens=96
+    )
+    assert told.usage.input_tokens + told.usage.cache_read_input_tokens > len(case["prompt_ids"])
+
+
+def check_ends(rbee):
+    case = CASES[0]
+    answer = client(rbee).messages.create(model=MODEL, messages=case["messages"], max_tokens=3)
+    assert answer.stop_reason == "max_tokens" and answer.usage.output_tokens == 3
+    answer = client(rbee).messages.create(
+        model=MODEL, messages=case["messages"], max_tokens=96, extra_body=GREEDY, stop_sequences=["nowhere", "multiplies"]
+    )
+    assert answer.content[0].text == case["output_text"].split("multiplies")[0]
+    assert (answer.stop_reason, answer.stop_sequence) == ("stop_sequence", "multiplies")
+
+
+def check_tokens_are_counted(rbee):
+    case = CASES[0]
+    count = client(rbee).messages.count_tokens(model=MODEL, messages=case["messages"])
+    assert count.input_tokens == len(case["prompt_ids"])
+
+
+def check_errors_have_types(rbee):
+    speaker = client(rbee)
+    messages = [{"role": "user", "content": "x"}]
+    for wrong in (
+        {"max_tokens": 0},
+        {"extra_body": {"temperature": 1.5}},
+        {"messages": []},
+        {"messages": [{"role": "user", "content": "rain " * 600}]},
+        {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "http://x"}}]}]},
+        {"thinking": {"type": "enabled", "budget_tokens": 1024}},
+    ):
+        good = {"model": MODEL, "messages": messages, "max_tokens": 9}
+        error = raised(anthropic.BadRequestError, lambda: speaker.messages.create(**(good | wrong)))
+        assert error.type == "invalid_request_error", error.body
+    for stream in (False, True):
+        error = raised(
+            anthropic.NotFoundError,
+            lambda: speaker.messages.create(model="claude", messages=messages, max_tokens=9, stream=stream),
+        )
+        assert error.type == "not_found_error" and error.body["error"]["code"] == "MODEL_NOT_FOUND"
+
+
+def check_closing_a_stream_frees_the_slot(rbee):
+    for _ in range(2):
+        messages = [{"role": "user", "content": "x"}]
+        stream = client(rbee).messages.create(model=SLOW, messages=messages, max_tokens=9999, stream=True)
+        for i, _event in enumerate(stream):
+            if i == 4:
+                break
+        stream.close()
+        eventually(lambda: idle(rbee))
+
+
+def check_keys(_):
+    with tempfile.TemporaryDirectory(prefix="rbee-client-") as home:
+        with Rbee(home, key="sk-a-key-of-this-test-only") as rbee:
+            ask = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "max_tokens": 1}
+            assert client(rbee).messages.create(**ask).usage.output_tokens == 1
+            bearer = client(rbee, api_key=None, auth_token=rbee.key)
+            assert bearer.messages.create(**ask).usage.output_tokens == 1
+            wrong = raised(anthropic.AuthenticationError, lambda: client(rbee, api_key="sk-wrong").messages.create(**ask))
+            assert wrong.type == "authentication_error" and wrong.body["error"]["code"] == "INVALID_API_KEY"
+
+
+if __name__ == "__main__":
+    main(globals())

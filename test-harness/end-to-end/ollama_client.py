@@ -1,0 +1,116 @@
+"""The official Ollama client, unchanged, against the real programs.
+
+    RBEE_BIN_DIR=target/debug python ollama_client.py
+"""
+
+import ollama
+
+from rbee import CASES, MODEL, SLOW, eventually, idle, main, raised
+
+GREEDY = {"temperature": 0, "num_predict": 96}
+
+
+def client(rbee):
+    return ollama.Client(host=rbee.url, timeout=60)
+
+
+def check_models_are_listed_and_shown(rbee):
+    listed = {m.model: m for m in client(rbee).list().models}
+    assert MODEL in listed, listed
+    assert listed[MODEL].size > 1 << 20 and len(listed[MODEL].digest) == 64
+    assert listed[MODEL].details.family == "llama"
+    for name in (MODEL, "haiku", "haiku:latest", "haiku:q8_0"):
+        shown = client(rbee).show(name)
+        assert "completion" in shown.capabilities and shown.modelinfo["llama.context_length"] == 512, shown
+
+
+def check_chat_is_golden(rbee):
+    for case in CASES[:3]:
+        answer = client(rbee).chat(model="haiku", messages=case["messages"], options=GREEDY)
+        assert answer.message.content == case["output_text"]
+        assert (answer.message.role, answer.done, answer.done_reason) == ("assistant", True, "stop")
+        assert answer.prompt_eval_count == len(case["prompt_ids"])
+        assert answer.eval_count == len(case["output_ids"])
+        assert answer.total_duration >= answer.eval_duration > 0
+    assert MODEL in [m.model for m in client(rbee).ps().models]
+
+
+def check_a_stream_is_golden_and_counts(rbee):
+    case = CASES[0]
+    parts = list(client(rbee).chat(model=MODEL, messages=case["messages"], options=GREEDY, stream=True))
+    assert "".join(p.message.content for p in parts) == case["output_text"]
+    assert [p.done for p in parts] == [False] * (len(parts) - 1) + [True]
+    assert parts[-1].eval_count == len(case["output_ids"])
+
+
+def check_generate(rbee):
+    case = CASES[0]
+    (message,) = case["messages"]
+    answer = client(rbee).generate(model=MODEL, prompt=message["content"], options=GREEDY)
+    assert answer.response == case["output_text"]
+    raw = client(rbee).generate(model=MODEL, prompt=case["prompt_text"], raw=True, options=GREEDY, stream=True)
+    assert "".join(p.response for p in raw) == case["output_text"]
+    loaded = client(rbee).generate(model=MODEL)
+    assert (loaded.response, loaded.done_reason) == ("", "load")
+
+
+def check_ends_and_seeds(rbee):
+    case = CASES[0]
+    answer = client(rbee).chat(model=MODEL, messages=case["messages"], options={"num_predict": 3})
+    assert (answer.done_reason, answer.eval_count) == ("length", 3)
+    answer = client(rbee).chat(model=MODEL, messages=case["messages"], options=GREEDY | {"stop": ["multiplies"]})
+    assert answer.message.content == case["output_text"].split("multiplies")[0]
+
+    def text(seed):
+        options = {"temperature": 1.0, "num_predict": 40, "seed": seed}
+        return client(rbee).generate(model=MODEL, prompt="Write a haiku about rain", options=options).response
+
+    assert text(7) == text(7)
+    assert len({text(seed) for seed in range(5)}) > 1
+
+
+def check_probabilities(rbee):
+    case = CASES[0]
+    answer = client(rbee).chat(
+        model=MODEL, messages=case["messages"], options={"temperature": 0, "num_predict": 3}, logprobs=True, top_logprobs=5
+    )
+    for position, expected in zip(answer.logprobs, case["top5_first3"], strict=True):
+        assert abs(position.logprob - expected[0]["logprob"]) < 1e-3
+        assert [t.token for t in position.top_logprobs] == [t["token"] for t in expected]
+
+
+def check_embeddings(rbee):
+    texts = ["rain on the roof", "the cloud and the rain"]
+    vectors = client(rbee).embed(model=MODEL, input=texts).embeddings
+    assert len(vectors) == 2 and all(abs(sum(n * n for n in v) - 1) < 1e-3 for v in vectors)
+    older = client(rbee).embeddings(model=MODEL, prompt=texts[1]).embedding
+    assert all(abs(a - b) < 1e-6 for a, b in zip(older, vectors[1], strict=True))
+    assert len(client(rbee).embed(model=MODEL, input="x", dimensions=8).embeddings[0]) == 8
+
+
+def check_errors_are_told(rbee):
+    messages = [{"role": "user", "content": "x"}]
+    for stream in (False, True):
+        error = raised(
+            ollama.ResponseError, lambda: list(client(rbee).chat(model="nothing", messages=messages, stream=stream))
+        )
+        assert error.status_code == 404 and "nothing" in error.error, error
+    for wrong in ({"options": {"temperature": -1}}, {"options": {"mirostat": 2}}, {"think": True}):
+        error = raised(ollama.ResponseError, lambda: client(rbee).chat(model=MODEL, messages=messages, **wrong))
+        assert error.status_code == 400, error
+    long = [{"role": "user", "content": "rain " * 600}]
+    error = raised(ollama.ResponseError, lambda: client(rbee).chat(model=MODEL, messages=long))
+    assert error.status_code == 400 and "512" in error.error, error
+
+
+def check_leaving_a_stream_frees_the_slot(rbee):
+    for _ in range(2):
+        parts = client(rbee).chat(model=SLOW, messages=[{"role": "user", "content": "x"}], stream=True)
+        for _ in range(3):
+            next(parts)
+        parts.close()
+        eventually(lambda: idle(rbee))
+
+
+if __name__ == "__main__":
+    main(globals())

@@ -1,0 +1,97 @@
+"""What the tests of official clients share: real programs in a temporary home on free ports."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+BIN = Path(os.environ["RBEE_BIN_DIR"])
+GOLDEN = Path(__file__).resolve().parents[2] / "models/haiku/golden.json"
+CASES = json.loads(GOLDEN.read_text())["cases"]
+MODEL = "builtin:haiku"
+SLOW = "mock:slots=1,tokens_per_second=20,length=100000,context=1000000"
+
+
+class Rbee:
+    """A queen with its hive in a home of its own."""
+
+    def __init__(self, home, key=None):
+        self.home = Path(home)
+        self.key = key
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("RBEE_")}
+        self.environment |= {
+            "RBEE_HOME": str(home),
+            "RBEE_QUEEN_PORT": "0",
+            "RBEE_HIVE_PORT": "0",
+            "RBEE_WORKER_PORTS": "0",
+        }
+        if key:
+            path = self.home / "api.key"
+            path.write_text(key)
+            path.chmod(0o600)
+            self.environment["RBEE_API_KEY_FILE"] = str(path)
+
+    def keeper(self, *args):
+        return subprocess.run(
+            [BIN / "rbee-keeper", *args], env=self.environment, capture_output=True, text=True, timeout=120, check=True
+        ).stdout
+
+    def __enter__(self):
+        self.keeper("queen", "start")
+        self.url = json.loads((self.home / "run/queen.json").read_text())["url"]
+        return self
+
+    def __exit__(self, *_):
+        self.keeper("queen", "stop")
+
+    def status(self):
+        return json.loads(self.keeper("--json", "status"))
+
+
+def eventually(condition, seconds=15):
+    """Waits for a condition; fails with what it said last."""
+    end = time.monotonic() + seconds
+    while True:
+        good, seen = condition()
+        if good:
+            return
+        assert time.monotonic() < end, seen
+        time.sleep(0.05)
+
+
+def raised(kind, call):
+    try:
+        call()
+    except kind as error:
+        return error
+    raise AssertionError(f"no {kind.__name__}")
+
+
+def idle(rbee):
+    requests = rbee.status()["requests"]
+    return requests["running"] == 0 and requests["waiting"] == 0, requests
+
+
+def main(namespace):
+    """Runs every `check_*` of the script and exits; prints `client: N passed, N failed`."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    passed = failed = 0
+    with tempfile.TemporaryDirectory(prefix="rbee-client-") as home, Rbee(home) as rbee:
+        for name, check in list(namespace.items()):
+            if not name.startswith("check_"):
+                continue
+            try:
+                check(rbee)
+                passed += 1
+                print(f"client {name} ... ok", flush=True)
+            except Exception:
+                failed += 1
+                traceback.print_exc(file=sys.stdout)
+                print(f"client {name} ... FAILED", flush=True)
+    print(f"client: {passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
