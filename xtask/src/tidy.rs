@@ -36,8 +36,12 @@ const IMPURE_WORDS: [&str; 8] = [
     "Timestamp::now",
 ];
 /// Modules that may hold `unsafe`: a mapped file, and the typed view of its bytes.
-const UNSAFE_MODULES: [&str; 2] = [
-    "crates/engine-candle/src/blocks.rs",
+const UNSAFE_MODULES: [&str; 7] = [
+    "crates/cpu-kernels/src/pool.rs",
+    "crates/cpu-kernels/src/product.rs",
+    "crates/cpu-kernels/src/simd/avx2.rs",
+    "crates/cpu-kernels/src/simd/avx512.rs",
+    "crates/cpu-kernels/src/threads.rs",
     "crates/engine-candle/src/mapping.rs",
 ];
 
