@@ -35,11 +35,15 @@ const IMPURE_WORDS: [&str; 8] = [
     "SystemTime::now",
     "Timestamp::now",
 ];
-/// Modules that may hold `unsafe`: processor instructions, a mapped file, and the typed view
-/// of its bytes.
-const UNSAFE_MODULES: [&str; 3] = [
+/// Modules that may hold `unsafe`: processor instructions, threads that share a slice, and a
+/// mapped file.
+const UNSAFE_MODULES: [&str; 7] = [
     "crates/cpu-kernels/src/lanes.rs",
-    "crates/engine-candle/src/blocks.rs",
+    "crates/cpu-kernels/src/pool.rs",
+    "crates/cpu-kernels/src/product.rs",
+    "crates/cpu-kernels/src/simd/avx2.rs",
+    "crates/cpu-kernels/src/simd/avx512.rs",
+    "crates/cpu-kernels/src/threads.rs",
     "crates/engine-candle/src/mapping.rs",
 ];
 

@@ -7,6 +7,7 @@
 // A kernel is compiled for an instruction set by being inlined into a function that has it.
 #![allow(clippy::inline_always)]
 
+mod activations;
 mod aligned;
 mod attend;
 mod attention;
@@ -15,18 +16,26 @@ mod gated;
 mod isa;
 mod kv_blocks;
 mod lanes;
+mod layout;
 mod norm;
+mod packed;
+mod pool;
+mod product;
 mod rope;
+mod simd;
 mod softcap;
 #[cfg(test)]
 mod test_numbers;
 mod threads;
+mod unpack;
 
 pub use attention::{AttentionShape, AttentionSpan, attention};
 pub use gated::{Activation, gated};
 pub use isa::Isa;
 pub use kv_blocks::{BLOCK_TOKENS, KvBlocks};
 pub use norm::{add, rms_norm, rms_norm_heads};
+pub use packed::PackedMatrix;
+pub use product::{Product, multiply};
 pub use rope::rotate;
 pub use softcap::softcap;
 pub use threads::Threads;

@@ -8,9 +8,9 @@
 //! row of a step is computed in the same order whatever else is in the step: results of a
 //! batch equal those alone bit for bit, for any split into chunks and any number of threads.
 
+mod aligned;
 mod architecture;
 mod attention;
-mod blocks;
 mod engine;
 mod feed_forward;
 mod kv;

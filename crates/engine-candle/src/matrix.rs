@@ -2,17 +2,13 @@ use std::{borrow::Cow, sync::Arc};
 
 use candle_core::{
     CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail,
-    quantized::{GgmlDType, GgmlType, QMatMul, QStorage, QTensor, k_quants},
+    quantized::{GgmlDType, QMatMul, QStorage, QTensor},
 };
-use cpu_kernels::Threads;
+use cpu_kernels::{Isa, PackedMatrix, Product, Threads, multiply};
 use half::{bf16, f16};
 use model_format::TensorType;
 
-use crate::blocks::{AlignedBytes, Blocks};
-
-/// Weight rows that one thread multiplies with all activations before it goes on: they
-/// stay in the first cache meanwhile.
-const TILE_ROWS: usize = 16;
+use crate::aligned::AlignedBytes;
 
 /// A weight matrix `[rows, columns]` that stays in its stored type.
 ///
@@ -26,14 +22,13 @@ pub(crate) enum Matrix {
 }
 
 pub(crate) struct CpuMatrix {
-    weights: Blocks,
-    rows: usize,
-    columns: usize,
+    weights: PackedMatrix,
     threads: Threads,
 }
 
 impl Matrix {
-    /// A matrix from the bytes of a file; 16-bit floats become 32-bit ones.
+    /// A matrix from the bytes of a file; on other devices than the CPU, 16-bit floats become
+    /// 32-bit ones.
     pub(crate) fn new(
         kind: TensorType,
         (rows, columns): (usize, usize),
@@ -41,6 +36,14 @@ impl Matrix {
         device: &Device,
         threads: &Threads,
     ) -> Result<Self> {
+        if device.is_cpu() {
+            let weights = PackedMatrix::new(kind, (rows, columns), data, threads)
+                .map_err(candle_core::Error::wrap)?;
+            return Ok(Self::Cpu(Arc::new(CpuMatrix {
+                weights,
+                threads: threads.clone(),
+            })));
+        }
         let values = rows.saturating_mul(columns) as u64;
         let whole_rows = (columns as u64).is_multiple_of(kind.block_size());
         if !whole_rows || values / kind.block_size() * kind.block_bytes() != data.len() as u64 {
@@ -51,25 +54,16 @@ impl Matrix {
             );
         }
         let (dtype, bytes) = storable(kind, data);
-        Ok(if device.is_cpu() {
-            Self::Cpu(Arc::new(CpuMatrix {
-                weights: Blocks::new(dtype, &bytes),
-                rows,
-                columns,
-                threads: threads.clone(),
-            }))
-        } else {
-            let aligned = AlignedBytes::copy(&bytes);
-            let storage = QStorage::from_data(Cow::Borrowed(aligned.as_slice()), device, dtype)?;
-            let tensor = QTensor::new(storage, (rows, columns))?;
-            Self::Device(QMatMul::from_qtensor(tensor)?)
-        })
+        let aligned = AlignedBytes::copy(&bytes);
+        let storage = QStorage::from_data(Cow::Borrowed(aligned.as_slice()), device, dtype)?;
+        let tensor = QTensor::new(storage, (rows, columns))?;
+        Ok(Self::Device(QMatMul::from_qtensor(tensor)?))
     }
 
     /// `x` of `[n, columns]` times the transposed matrix: `[n, rows]`.
     pub(crate) fn apply(&self, x: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Cpu(matrix) => x.apply_op1_no_bwd(&Product(matrix)),
+            Self::Cpu(matrix) => x.apply_op1_no_bwd(&MatrixProduct(matrix)),
             Self::Device(matrix) => candle_core::Module::forward(matrix, x),
         }
     }
@@ -83,76 +77,9 @@ impl Matrix {
     }
 }
 
-impl CpuMatrix {
-    fn product(&self, n: usize, x: &[f32]) -> Result<Vec<f32>> {
-        Ok(match self.weights.kind() {
-            GgmlDType::F32 => self.product_of::<f32>(n, x),
-            GgmlDType::Q4_0 => self.product_of::<k_quants::BlockQ4_0>(n, x),
-            GgmlDType::Q4_1 => self.product_of::<k_quants::BlockQ4_1>(n, x),
-            GgmlDType::Q5_0 => self.product_of::<k_quants::BlockQ5_0>(n, x),
-            GgmlDType::Q5_1 => self.product_of::<k_quants::BlockQ5_1>(n, x),
-            GgmlDType::Q8_0 => self.product_of::<k_quants::BlockQ8_0>(n, x),
-            GgmlDType::Q2K => self.product_of::<k_quants::BlockQ2K>(n, x),
-            GgmlDType::Q3K => self.product_of::<k_quants::BlockQ3K>(n, x),
-            GgmlDType::Q4K => self.product_of::<k_quants::BlockQ4K>(n, x),
-            GgmlDType::Q5K => self.product_of::<k_quants::BlockQ5K>(n, x),
-            GgmlDType::Q6K => self.product_of::<k_quants::BlockQ6K>(n, x),
-            other => bail!("no matrix product for {other:?}"),
-        })
-    }
+struct MatrixProduct<'a>(&'a CpuMatrix);
 
-    /// Every number of the result is one dot product, computed the same way whatever else
-    /// is computed with it.
-    fn product_of<T: GgmlType>(&self, n: usize, x: &[f32]) -> Vec<f32> {
-        let weights = self.weights.typed::<T>();
-        let row_blocks = self.columns / T::BLCK_SIZE;
-        let x = as_operands::<T>(x, self.columns, n * row_blocks);
-        let mut by_rows = vec![0_f32; self.rows * n];
-        let work = self.rows * self.columns * n;
-        self.threads
-            .fill(work, &mut by_rows, TILE_ROWS * n, |tile, out| {
-                let tile = &weights[tile * TILE_ROWS * row_blocks..];
-                for (index, x) in x.chunks_exact(row_blocks).enumerate() {
-                    let results = out[index..].iter_mut().step_by(n);
-                    for (result, row) in results.zip(tile.chunks_exact(row_blocks)) {
-                        *result = T::vec_dot(self.columns, row, x);
-                    }
-                }
-            });
-        transposed(by_rows, n)
-    }
-}
-
-/// The activations in the type that weights of the type `T` are multiplied with.
-fn as_operands<T: GgmlType>(x: &[f32], columns: usize, blocks: usize) -> Vec<T::VecDotType> {
-    let mut out = vec![T::VecDotType::zeros(); blocks];
-    if T::DIRECT_COPY {
-        T::VecDotType::direct_copy(x, &mut out);
-    } else {
-        let row_blocks = columns / T::BLCK_SIZE;
-        for (x, out) in x
-            .chunks_exact(columns)
-            .zip(out.chunks_exact_mut(row_blocks))
-        {
-            T::VecDotType::from_float(x, out);
-        }
-    }
-    out
-}
-
-/// `[rows, n]` as `[n, rows]`.
-fn transposed(values: Vec<f32>, n: usize) -> Vec<f32> {
-    if n == 1 {
-        return values;
-    }
-    (0..n)
-        .flat_map(|column| values[column..].iter().step_by(n).copied())
-        .collect()
-}
-
-struct Product<'a>(&'a CpuMatrix);
-
-impl CustomOp1 for Product<'_> {
+impl CustomOp1 for MatrixProduct<'_> {
     fn name(&self) -> &'static str {
         "matrix-product"
     }
@@ -162,12 +89,18 @@ impl CustomOp1 for Product<'_> {
         let Some((begin, end)) = layout.contiguous_offsets() else {
             bail!("the operand of a matrix product is not contiguous");
         };
-        if columns != self.0.columns || n == 0 {
-            bail!("[{n}, {columns}] times {} columns", self.0.columns);
+        let CpuMatrix { weights, threads } = self.0;
+        if columns != weights.columns() || n == 0 {
+            bail!("[{n}, {columns}] times {} columns", weights.columns());
         }
         let x = &storage.as_slice::<f32>()?[begin..end];
-        let out = self.0.product(n, x)?;
-        Ok((CpuStorage::F32(out), (n, self.0.rows).into()))
+        let mut out = vec![0.0; n * weights.rows()];
+        let product = Product {
+            matrix: weights,
+            out: &mut out,
+        };
+        multiply(Isa::best(), threads, x, &mut [product]).map_err(candle_core::Error::wrap)?;
+        Ok((CpuStorage::F32(out), (n, weights.rows()).into()))
     }
 }
 
@@ -183,9 +116,17 @@ impl CustomOp1 for Lookup<'_> {
             bail!("row numbers are not contiguous");
         };
         let numbers = &storage.as_slice::<u32>()?[begin..end];
-        let weights = self.0.weights.stored();
-        let out = weights.embedding(numbers, self.0.rows, self.0.columns)?;
-        Ok((out, (numbers.len(), self.0.columns).into()))
+        let weights = &self.0.weights;
+        let mut out = vec![0.0; numbers.len() * weights.columns()];
+        for (number, out) in numbers.iter().zip(out.chunks_exact_mut(weights.columns())) {
+            if !weights.row(*number as usize, out) {
+                bail!("row {number} of a matrix of {}", weights.rows());
+            }
+        }
+        Ok((
+            CpuStorage::F32(out),
+            (numbers.len(), weights.columns()).into(),
+        ))
     }
 }
 
@@ -284,6 +225,12 @@ mod tests {
 
             let every = Tensor::arange(0, ROWS as u32, &device).unwrap();
             let dequantised = one.rows(&every).unwrap();
+            let theirs = stored.dequantize(&device).unwrap();
+            let difference = (&theirs - &dequantised).unwrap().abs().unwrap();
+            let largest: f32 = difference.max_all().unwrap().to_scalar().unwrap();
+            // 16-bit floats are 32-bit ones there.
+            let tolerance = if dtype == GgmlDType::F32 { 4e-3 } else { 1e-6 };
+            assert!(largest < tolerance, "{kind:?}: {largest}");
             let expected = x.matmul(&dequantised.t().unwrap()).unwrap();
             let found = Tensor::new(together, &device).unwrap();
             let difference = (found - expected).unwrap().abs().unwrap();

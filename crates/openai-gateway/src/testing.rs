@@ -129,7 +129,9 @@ pub fn any_tokens() -> impl Strategy<Value = Vec<TokenEvent>> {
         for (index, texts) in (0..).zip(&calls) {
             let arguments = serde_json::json!({"a": texts.concat()}).to_string();
             let half = arguments.len() / 2;
-            let half = (half..arguments.len()).find(|i| arguments.is_char_boundary(*i)).unwrap();
+            let half = (half..arguments.len())
+                .find(|i| arguments.is_char_boundary(*i))
+                .unwrap();
             tokens.push(call("", index, "f", ""));
             tokens.push(more(index, &arguments[..half]));
             tokens.push(more(index, &arguments[half..]));

@@ -1,0 +1,97 @@
+use std::array::from_fn;
+
+use super::{Kernel, Slab, Target, float};
+use crate::{
+    layout::{CHUNK, planes},
+    simd::Simd,
+};
+
+/// Blocks of 32 integers of `BITS` bits, stored `ZERO` too large, with a scale and, where
+/// `MINIMUM`, something that is added to each.
+///
+/// Sums of products are exact inside a block; blocks are added in order, each with one
+/// rounding of `integer sum * (scale * scale) + sum`.
+pub(super) struct Blocks<const BITS: usize, const ZERO: i32, const MINIMUM: bool>;
+
+impl<const BITS: usize, const ZERO: i32, const MINIMUM: bool> Kernel
+    for Blocks<BITS, ZERO, MINIMUM>
+{
+    #[inline(always)]
+    fn run<S: Simd, const N: usize>(s: S, weights: Slab<'_>, x: &[[i32; N]], to: Target<'_>) {
+        let (words, rest) = x.split_at(weights.columns / 4);
+        let (x_scales, x_sums) = rest.split_at(weights.columns / CHUNK);
+        let words = words.as_chunks::<8>().0;
+        for (index, (numbers, scales)) in weights.tiles().enumerate() {
+            let numbers = numbers.as_chunks::<64>().0.chunks_exact(BITS);
+            let scales = scales
+                .as_chunks::<32>()
+                .0
+                .chunks_exact(1 + usize::from(MINIMUM));
+            let x = words.iter().zip(x_scales).zip(x_sums);
+            let mut sums = [s.floats(0.0); N];
+            for ((chunk, scales), ((words, x_scales), x_sums)) in numbers.zip(scales).zip(x) {
+                let mut dots = from_fn(|j| start::<S, BITS, ZERO>(s, x_sums[j]));
+                for (group, words) in words.iter().enumerate() {
+                    add_group::<S, BITS, N>(s, &mut dots, chunk, group, words);
+                }
+                let scale = s.halves(&scales[0]);
+                for j in 0..N {
+                    let scale = s.mul(scale, s.floats(float(x_scales[j])));
+                    sums[j] = s.fma(s.to_floats(dots[j]), scale, sums[j]);
+                }
+                if MINIMUM {
+                    let minimum = s.halves(&scales[1]);
+                    for j in 0..N {
+                        let x_sum = float(x_scales[j]) * x_sums[j] as f32;
+                        sums[j] = s.fma(minimum, s.floats(x_sum), sums[j]);
+                    }
+                }
+            }
+            for (j, sums) in sums.into_iter().enumerate() {
+                to.put(s, index, j, sums);
+            }
+        }
+    }
+}
+
+/// The sum that makes up for weights that are stored `ZERO` too large.
+#[inline(always)]
+pub(super) fn start<S: Simd, const BITS: usize, const ZERO: i32>(s: S, x_sum: i32) -> S::Ints {
+    if BITS == 8 {
+        s.start_offset(x_sum)
+    } else {
+        s.ints(x_sum.wrapping_mul(-ZERO))
+    }
+}
+
+/// Adds the products of the four columns of a group of a chunk with each row of `x`.
+#[inline(always)]
+pub(super) fn add_group<S: Simd, const BITS: usize, const N: usize>(
+    s: S,
+    dots: &mut [S::Ints; N],
+    chunk: &[[u8; 64]],
+    group: usize,
+    x: &[i32; N],
+) {
+    if BITS == 8 {
+        let weights = s.bytes(&chunk[group]);
+        for j in 0..N {
+            dots[j] = s.dot_offset(dots[j], weights, x[j]);
+        }
+        return;
+    }
+    let read = |plane: crate::layout::Plane| {
+        let mask = (((1_u32 << plane.width) - 1) << plane.from) as u8;
+        let up = plane.from.saturating_sub(plane.at);
+        let down = plane.at.saturating_sub(plane.from);
+        s.bits(s.bytes(&chunk[plane.vector]), up, down, mask)
+    };
+    let (low, high) = planes(BITS, group);
+    let mut weights = read(low);
+    if let Some(high) = high {
+        weights = s.or(weights, read(high));
+    }
+    for j in 0..N {
+        dots[j] = s.dot(dots[j], weights, x[j]);
+    }
+}

@@ -1,0 +1,141 @@
+use std::array::from_fn;
+
+use half::{bf16, f16};
+
+use super::{Op, Simd};
+
+/// What every processor computes; the reference for the others.
+#[derive(Clone, Copy)]
+pub(crate) struct Plain;
+
+impl Simd for Plain {
+    type Bytes = [u8; 64];
+    type Ints = [i32; 16];
+    type Floats = [f32; 16];
+
+    const MOST_ROWS: usize = 4;
+
+    #[inline(always)]
+    fn run<O: Op>(self, op: O) -> O::Output {
+        op.run(self)
+    }
+
+    #[inline(always)]
+    fn bytes(self, from: &[u8; 64]) -> [u8; 64] {
+        *from
+    }
+
+    #[inline(always)]
+    fn bits(self, v: [u8; 64], up: u32, down: u32, mask: u8) -> [u8; 64] {
+        v.map(|byte| (byte << up >> down) & mask)
+    }
+
+    #[inline(always)]
+    fn or(self, a: [u8; 64], b: [u8; 64]) -> [u8; 64] {
+        from_fn(|i| a[i] | b[i])
+    }
+
+    #[inline(always)]
+    fn pairs(self, from: &[u8; 32]) -> [u8; 64] {
+        from_fn(|i| if i % 2 == 0 { from[i / 2] } else { 0 })
+    }
+
+    #[inline(always)]
+    fn ints(self, value: i32) -> [i32; 16] {
+        [value; 16]
+    }
+
+    #[inline(always)]
+    fn signed(self, from: &[u8; 16]) -> [i32; 16] {
+        from.map(|byte| i32::from(byte.cast_signed()))
+    }
+
+    #[inline(always)]
+    fn unsigned(self, from: &[u8; 16]) -> [i32; 16] {
+        from.map(i32::from)
+    }
+
+    #[inline(always)]
+    fn dot(self, sum: [i32; 16], weights: [u8; 64], x: i32) -> [i32; 16] {
+        let x = x.to_le_bytes().map(|byte| i32::from(byte.cast_signed()));
+        from_fn(|lane| {
+            (0..4).fold(sum[lane], |sum, i| {
+                sum.wrapping_add(i32::from(weights[4 * lane + i]).wrapping_mul(x[i]))
+            })
+        })
+    }
+
+    #[inline(always)]
+    fn start_offset(self, x_sum: i32) -> [i32; 16] {
+        [x_sum.wrapping_mul(-128); 16]
+    }
+
+    #[inline(always)]
+    fn dot_offset(self, sum: [i32; 16], weights: [u8; 64], x: i32) -> [i32; 16] {
+        self.dot(sum, weights, x)
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, sum: [i32; 16], pairs: [u8; 64], x: i32) -> [i32; 16] {
+        let low = i32::from(x as i16);
+        let high = x >> 16;
+        from_fn(|lane| {
+            let pair = |i| i32::from(i16::from_le_bytes([pairs[i], pairs[i + 1]]));
+            let products = pair(4 * lane)
+                .wrapping_mul(low)
+                .wrapping_add(pair(4 * lane + 2).wrapping_mul(high));
+            sum[lane].wrapping_add(products)
+        })
+    }
+
+    #[inline(always)]
+    fn add_product(self, sum: [i32; 16], a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+        from_fn(|i| sum[i].wrapping_add(a[i].wrapping_mul(b[i])))
+    }
+
+    #[inline(always)]
+    fn floats(self, value: f32) -> [f32; 16] {
+        [value; 16]
+    }
+
+    #[inline(always)]
+    fn to_floats(self, v: [i32; 16]) -> [f32; 16] {
+        v.map(|v| v as f32)
+    }
+
+    #[inline(always)]
+    fn halves(self, from: &[u8; 32]) -> [f32; 16] {
+        from_fn(|i| f16::from_le_bytes([from[2 * i], from[2 * i + 1]]).to_f32())
+    }
+
+    #[inline(always)]
+    fn upper_halves(self, from: &[u8; 32]) -> [f32; 16] {
+        from_fn(|i| bf16::from_le_bytes([from[2 * i], from[2 * i + 1]]).to_f32())
+    }
+
+    #[inline(always)]
+    fn singles(self, from: &[u8; 64]) -> [f32; 16] {
+        let (floats, _) = from.as_chunks::<4>();
+        from_fn(|i| f32::from_le_bytes(floats[i]))
+    }
+
+    #[inline(always)]
+    fn add(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        from_fn(|i| a[i] + b[i])
+    }
+
+    #[inline(always)]
+    fn mul(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        from_fn(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
+    fn fma(self, a: [f32; 16], b: [f32; 16], sum: [f32; 16]) -> [f32; 16] {
+        from_fn(|i| a[i].mul_add(b[i], sum[i]))
+    }
+
+    #[inline(always)]
+    fn array(self, v: [f32; 16]) -> [f32; 16] {
+        v
+    }
+}
