@@ -39,6 +39,10 @@ pub(crate) struct WorkerArguments {
     /// Threads that compute; absent, as many as this process may use.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Compute every prompt from its first token, for measuring: what requests have in common
+    /// is not shared.
+    #[arg(long)]
+    pub no_prefix_cache: bool,
     /// The model as clients name it; absent, made from `--model`.
     #[arg(long, value_name = "REF")]
     pub alias: Option<ModelRef>,

@@ -34,7 +34,10 @@ pub(crate) fn serve(
         queen_url: arguments.queen_url,
         worker_token: Arc::new(token(WORKER_TOKEN_FILE_ENV)?),
         queen_token: token(QUEEN_TOKEN_FILE_ENV)?,
-        runtime: RuntimeConfig::new(kind.model.clone(), kind.slots),
+        runtime: RuntimeConfig {
+            prefix_cache: !arguments.no_prefix_cache,
+            ..RuntimeConfig::new(kind.model.clone(), kind.slots)
+        },
     };
     let config = WorkerConfig {
         id: arguments.worker_id,

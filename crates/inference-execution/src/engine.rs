@@ -20,7 +20,7 @@ pub struct ModelDescription {
 }
 
 /// A sequence as the engine knows it; never reused in one process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SequenceId(pub u64);
 
 /// A block of the KV cache.
@@ -28,7 +28,7 @@ pub struct SequenceId(pub u64);
 pub struct BlockId(pub u32);
 
 /// Consecutive tokens of one sequence: a piece of a prefill, or the one token of a decode.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chunk {
     /// Whose tokens.
     pub sequence: SequenceId,

@@ -47,7 +47,8 @@ pub enum Capability {
 pub struct KvCacheUse {
     /// Tokens that fit.
     pub total: u64,
-    /// Tokens that are held.
+    /// Tokens that requests hold. What is only kept in case that a request begins alike is
+    /// not counted: it makes room whenever it must.
     pub used: u64,
 }
 

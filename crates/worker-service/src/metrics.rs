@@ -61,6 +61,11 @@ fn registry(worker: &Worker) -> Registry {
             "Tokens of accepted prompts",
             counts.prompt_tokens,
         ),
+        (
+            "prefix_cached_tokens",
+            "Tokens of prompts that were not computed because the KV cache had them",
+            counts.cached_tokens,
+        ),
     ] {
         let counter = <Counter>::default();
         counter.inc_by(count);
@@ -90,7 +95,7 @@ fn registry(worker: &Worker) -> Registry {
         ),
         (
             "kv_cache_used_tokens",
-            "Tokens held in the KV cache",
+            "Tokens that requests hold in the KV cache",
             info.kv_cache.used,
         ),
         (

@@ -98,11 +98,15 @@ fn ms(from: Option<Instant>, to: Option<Instant>) -> f64 {
 }
 
 impl Active {
-    /// The prefill begins.
-    pub fn start(&mut self) {
+    /// The prefill begins after `cached` tokens that need not be computed; how many of the
+    /// prompt's those are.
+    pub fn start(&mut self, cached: u32) -> u32 {
         self.clock.started = Some(Instant::now());
+        let cached = cached.min(self.started_event.prompt_tokens);
+        self.started_event.cached_tokens = cached;
         self.events
             .send(StreamEvent::Started(self.started_event.clone()));
+        cached
     }
 
     pub fn token(&mut self, event: TokenEvent, shared: &Shared) {

@@ -32,12 +32,14 @@ impl EngineLoop {
     /// Runs until no handle is left and nothing runs; an error means that the engine is
     /// lost.
     pub fn run(&mut self) -> Result<(), Diagnostic> {
+        let (mut batch, mut effects) = (Batch::default(), Vec::new());
         loop {
             self.receive();
             self.sweep();
-            let (batch, effects) = self.scheduler.schedule(self.shared.now());
-            for effect in effects {
-                self.apply(effect);
+            self.scheduler
+                .schedule(self.shared.now(), &mut batch, &mut effects);
+            for effect in effects.drain(..) {
+                self.apply(effect)?;
             }
             self.show();
             if batch.chunks.is_empty() {
@@ -48,7 +50,10 @@ impl EngineLoop {
                 continue;
             }
             match self.engine.step(&batch) {
-                Ok(logits) => self.sample(&batch, &logits),
+                Ok(logits) => {
+                    self.scheduler.computed(&batch);
+                    self.sample(&batch, &logits);
+                }
                 Err(error @ EngineError::Step(_)) => {
                     for chunk in &batch.chunks {
                         self.fail(chunk.sequence, error.clone().into());
@@ -84,7 +89,7 @@ impl EngineLoop {
             mut active,
         } = submission;
         if let Some(reason) = complete {
-            active.start();
+            active.start(0);
             active.finish(reason);
             return;
         }
@@ -115,13 +120,25 @@ impl EngineLoop {
         }
     }
 
-    fn apply(&mut self, effect: Effect) {
+    /// Does what the scheduler decided; an error means that the engine is lost.
+    fn apply(&mut self, effect: Effect) -> Result<(), Diagnostic> {
         match effect {
-            Effect::Started(id) => {
-                if let Some(active) = self.active.get_mut(&id) {
-                    active.start();
+            Effect::Started {
+                sequence,
+                cached_tokens,
+            } => {
+                if let Some(active) = self.active.get_mut(&sequence) {
+                    let cached = active.start(cached_tokens);
+                    self.shared
+                        .cached_tokens
+                        .fetch_add(u64::from(cached), SeqCst);
                 }
             }
+            Effect::Copy { sequence, from, to } => match self.engine.kv().copy(from, to) {
+                Ok(()) => {}
+                Err(error @ EngineError::Step(_)) => self.fail(sequence, error.into()),
+                Err(error @ EngineError::Device(_)) => return Err(error.into()),
+            },
             Effect::Expired(id) => self.fail(
                 id,
                 Diagnostic::new(Code::DeadlineExceeded, "the request's deadline passed")
@@ -136,6 +153,7 @@ impl EngineLoop {
                 .hint("start the worker with a larger `--kv-cache-bytes`"),
             ),
         }
+        Ok(())
     }
 
     fn sample(&mut self, batch: &Batch, logits: &Logits) {
@@ -143,10 +161,11 @@ impl EngineLoop {
         let mut rows = logits.rows();
         for chunk in wanted {
             let id = chunk.sequence;
+            let row = rows.next();
             let Some(active) = self.active.get_mut(&id) else {
                 continue;
             };
-            let Some(generated) = rows.next().and_then(|row| active.generation.next(row)) else {
+            let Some(generated) = row.and_then(|row| active.generation.next(row)) else {
                 let error = Diagnostic::internal("the model gave no usable logits");
                 self.fail(id, error);
                 continue;
@@ -182,7 +201,7 @@ impl EngineLoop {
 
     fn show(&self) {
         let pool = self.scheduler.pool();
-        let used = u64::from(pool.total() - pool.free()) * self.block_tokens;
+        let used = u64::from(pool.held()) * self.block_tokens;
         self.shared.show(self.scheduler.waiting(), used);
     }
 

@@ -47,16 +47,20 @@ pub struct RuntimeConfig {
     pub queue: u32,
     /// Tokens computed in one step: the smaller, the less a long prompt holds others up.
     pub token_budget: u32,
+    /// Requests that begin alike share what is computed of it.
+    pub prefix_cache: bool,
 }
 
 impl RuntimeConfig {
-    /// A configuration for `model` with `slots` slots, no queue, and 256 tokens in a step.
+    /// A configuration for `model` with `slots` slots, no queue, 256 tokens in a step, and
+    /// shared prefixes.
     pub fn new(model: ModelRef, slots: u32) -> Self {
         Self {
             model,
             slots,
             queue: 0,
             token_budget: 256,
+            prefix_cache: true,
         }
     }
 }
@@ -104,6 +108,7 @@ impl Runtime {
                 token_budget: config.token_budget,
                 blocks,
                 block_tokens,
+                prefix_cache: config.prefix_cache,
             }),
             submissions: receiver,
             shared: shared.clone(),

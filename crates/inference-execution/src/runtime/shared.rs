@@ -22,7 +22,8 @@ pub struct RuntimeStatus {
     pub slots_free: u32,
     /// Requests that were accepted and wait for a slot or for room in the KV cache.
     pub queue_depth: u32,
-    /// The KV cache, in tokens.
+    /// The KV cache, in tokens. What a request holds is used; what is only kept for requests
+    /// that begin alike is not, since it makes room for any other.
     pub kv_cache: KvCacheUse,
     /// Nothing new is taken.
     pub draining: bool,
@@ -43,6 +44,8 @@ pub struct RuntimeCounts {
     pub generated_tokens: u64,
     /// Tokens of prompts.
     pub prompt_tokens: u64,
+    /// Of them, those that a cache had.
+    pub cached_tokens: u64,
 }
 
 /// How a request ended, for the counters.
@@ -94,6 +97,7 @@ pub(super) struct Shared {
     failed: AtomicU64,
     pub generated_tokens: AtomicU64,
     pub prompt_tokens: AtomicU64,
+    pub cached_tokens: AtomicU64,
 }
 
 impl Shared {
@@ -119,6 +123,7 @@ impl Shared {
             failed: AtomicU64::new(0),
             generated_tokens: AtomicU64::new(0),
             prompt_tokens: AtomicU64::new(0),
+            cached_tokens: AtomicU64::new(0),
         }
     }
 
@@ -162,6 +167,7 @@ impl Shared {
             failed: self.failed.load(SeqCst),
             generated_tokens: self.generated_tokens.load(SeqCst),
             prompt_tokens: self.prompt_tokens.load(SeqCst),
+            cached_tokens: self.cached_tokens.load(SeqCst),
         }
     }
 

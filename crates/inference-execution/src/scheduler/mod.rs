@@ -1,27 +1,32 @@
 //! Continuous batching: which tokens of which sequences the engine computes next. Pure: the
 //! time is given, nothing is computed here.
 //!
-//! - At most `slots` sequences hold blocks of the KV cache; the others wait in the order of
-//!   their arrival. A sequence leaves the queue when all its known tokens have blocks.
-//! - Each step gives one row to every sequence that decodes and what is left of the token
-//!   budget to prefills, oldest first.
-//! - A sequence that needs a block when none is free takes those of a paused one, else of
-//!   the youngest. Who loses its blocks waits again at its old place, keeps its tokens and
-//!   computes them anew.
+//! - At most `slots` sequences run; the others wait in the order of their arrival. A
+//!   sequence leaves the queue when there is room in the KV cache for all its known tokens.
+//! - Blocks that are full and computed can be found by their tokens. A sequence holds those
+//!   that it finds instead of computing them, and copies one that is right in part. When
+//!   another one is just computing the block that it needs, it waits for that.
+//! - Each step gives one row to every sequence that decodes, and what is left of the token
+//!   budget to prefills ([`prefill`] says how).
+//! - A sequence that needs a block when none is available takes those of a paused one, else
+//!   of the youngest. Who loses its blocks waits again at its old place, keeps its tokens
+//!   and computes anew what the cache has lost by then.
 //! - A paused sequence (its reader is slow) is never computed and never holds others up.
 
+mod prefill;
 mod sequence;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use prefill::{Prefill, share_out};
 use sequence::Sequence;
 
-use crate::{Batch, BlockPool, SequenceId};
+use crate::{Batch, BlockId, BlockPool, Chunk, SequenceId};
 
 /// Limits of the scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SchedulerConfig {
-    /// Sequences that hold blocks at once; at least 1.
+    /// Sequences that run at once; at least 1.
     pub slots: u32,
     /// Tokens computed in one step; raised to `slots`, so that all can decode.
     pub token_budget: u32,
@@ -29,6 +34,8 @@ pub struct SchedulerConfig {
     pub blocks: u32,
     /// Tokens in a block; at least 1.
     pub block_tokens: u32,
+    /// Sequences share the blocks of what they have in common.
+    pub prefix_cache: bool,
 }
 
 /// What happened to a sequence. Events of a sequence that is not known are passed over.
@@ -51,11 +58,25 @@ pub enum Event {
     Finished,
 }
 
-/// What the shell is to do besides computing the batch.
+/// What the shell is to do before the batch is computed, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// The sequence got its first blocks: its prefill begins.
-    Started(SequenceId),
+    /// The sequence is computed for the first time in this step.
+    Started {
+        /// Which.
+        sequence: SequenceId,
+        /// How many of its tokens need not be computed, since a cache has them.
+        cached_tokens: u32,
+    },
+    /// A block's content is to be copied to one that the sequence will write into.
+    Copy {
+        /// For whom.
+        sequence: SequenceId,
+        /// The block to copy.
+        from: BlockId,
+        /// Where to.
+        to: BlockId,
+    },
     /// The sequence is over because its deadline passed.
     Expired(SequenceId),
     /// The sequence is over because it is longer than the whole KV cache.
@@ -71,6 +92,10 @@ pub struct Scheduler {
     waiting: Vec<Sequence>,
     /// By arrival.
     running: Vec<Sequence>,
+    /// Long prefills stood back in the last step.
+    stood_back: bool,
+    /// Chunks of former batches, for their memory.
+    spare: Vec<Chunk>,
 }
 
 impl Scheduler {
@@ -84,6 +109,8 @@ impl Scheduler {
             pool: BlockPool::new(config.blocks),
             waiting: Vec::new(),
             running: Vec::new(),
+            stood_back: false,
+            spare: Vec::new(),
         }
     }
 
@@ -92,12 +119,12 @@ impl Scheduler {
         &self.pool
     }
 
-    /// Sequences without blocks.
+    /// Sequences that do not run.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Sequences with blocks.
+    /// Sequences that run.
     pub fn running(&self) -> usize {
         self.running.len()
     }
@@ -115,12 +142,13 @@ impl Scheduler {
     pub fn handle(&mut self, id: SequenceId, event: Event) {
         match event {
             Event::Arrived { tokens, deadline } => {
-                self.wait(Sequence::new(id, tokens, deadline));
+                insert(&mut self.waiting, Sequence::new(id, tokens, deadline));
             }
             Event::Finished => {
-                self.waiting.retain(|s| s.id != id);
-                if let Some(index) = self.running.iter().position(|s| s.id == id) {
-                    self.running.remove(index).release(&mut self.pool);
+                if let Some(place) = find(&self.running, id) {
+                    self.running.remove(place).release(&mut self.pool);
+                } else if let Some(place) = find(&self.waiting, id) {
+                    self.waiting.remove(place);
                 }
             }
             Event::Sampled(token) => self.change(id, |s| s.tokens.push(token)),
@@ -130,24 +158,38 @@ impl Scheduler {
     }
 
     fn change(&mut self, id: SequenceId, change: impl FnOnce(&mut Sequence)) {
-        let mut all = self.running.iter_mut().chain(&mut self.waiting);
-        if let Some(sequence) = all.find(|s| s.id == id) {
-            change(sequence);
+        if let Some(place) = find(&self.running, id) {
+            change(&mut self.running[place]);
+        } else if let Some(place) = find(&self.waiting, id) {
+            change(&mut self.waiting[place]);
         }
     }
 
-    fn wait(&mut self, sequence: Sequence) {
-        let place = self.waiting.partition_point(|s| s.id < sequence.id);
-        self.waiting.insert(place, sequence);
+    /// Makes the next step: replaces what is in `batch`, and adds to `effects`. Its tokens
+    /// count as computed; a sequence whose chunk wants logits is in no further batch until
+    /// [`Event::Sampled`].
+    pub fn schedule(&mut self, now: Duration, batch: &mut Batch, effects: &mut Vec<Effect>) {
+        self.spare.append(&mut batch.chunks);
+        self.expire(now, effects);
+        self.admit(effects);
+        if self.compose(batch, effects) && batch.chunks.is_empty() {
+            // Blocks were given back and used by nobody: who waits has room now.
+            self.admit(effects);
+            self.compose(batch, effects);
+        }
     }
 
-    /// The next step. Its tokens count as computed; a sequence whose chunk wants logits is
-    /// in no further batch until [`Event::Sampled`].
-    pub fn schedule(&mut self, now: Duration) -> (Batch, Vec<Effect>) {
-        let mut effects = Vec::new();
-        self.expire(now, &mut effects);
-        self.admit(&mut effects);
-        (self.batch(), effects)
+    /// The engine has computed `batch`: from now on others can share its full blocks. A
+    /// batch that failed is not told, and its sequences must finish.
+    pub fn computed(&mut self, batch: &Batch) {
+        if !self.config.prefix_cache {
+            return;
+        }
+        for chunk in &batch.chunks {
+            if let Some(place) = find(&self.running, chunk.sequence) {
+                self.running[place].publish(&mut self.pool, self.config.block_tokens as usize);
+            }
+        }
     }
 
     fn expire(&mut self, now: Duration, effects: &mut Vec<Effect>) {
@@ -165,11 +207,11 @@ impl Scheduler {
     /// Moves waiting sequences into slots, oldest first. One that must wait for blocks
     /// makes the younger ones wait as well: otherwise a long one would never get its turn.
     fn admit(&mut self, effects: &mut Vec<Effect>) {
+        let mut promised = self.promised();
         let mut index = 0;
         while index < self.waiting.len() {
             let candidate = &self.waiting[index];
-            let needed = self.blocks_for(candidate.tokens.len());
-            if needed > self.pool.total() {
+            if self.blocks_for(candidate.tokens.len() as u32) > self.pool.total() {
                 let overlong = self.waiting.remove(index);
                 effects.push(Effect::Overlong(overlong.id));
                 continue;
@@ -178,78 +220,188 @@ impl Scheduler {
                 index += 1;
                 continue;
             }
-            let slot_taken = self.running.len() >= self.config.slots as usize;
-            if (slot_taken || self.pool.free() < needed) && self.suspend_paused() {
-                // Suspending put a sequence into the queue, perhaps before this one.
+            let slot_free = self.running.len() < self.config.slots as usize;
+            if slot_free && let Some(missing) = self.room_for(index, promised) {
+                promised += missing;
+                let sequence = self.waiting.remove(index);
+                insert(&mut self.running, sequence);
+            } else if self.suspend_paused() {
+                // That put a sequence into the queue, perhaps before this one.
+                promised = self.promised();
                 index = 0;
-                continue;
-            }
-            if slot_taken {
+            } else {
                 break;
             }
-            let Some(blocks) = self.pool.allocate(needed) else {
-                break;
-            };
-            let mut sequence = self.waiting.remove(index);
-            sequence.blocks = blocks;
-            if !std::mem::replace(&mut sequence.started, true) {
-                effects.push(Effect::Started(sequence.id));
-            }
-            let place = self.running.partition_point(|s| s.id < sequence.id);
-            self.running.insert(place, sequence);
         }
     }
 
-    fn batch(&mut self) -> Batch {
-        let decoding = self.running.iter().filter(|s| s.is_decoding()).count() as u32;
-        let mut budget = self.config.token_budget;
-        // Decoding sequences come first; a prefill gets what they leave.
-        let mut reserved = decoding.min(budget);
-        let mut batch = Batch::default();
+    /// Blocks that the running sequences still need for the tokens they have.
+    fn promised(&self) -> u32 {
+        self.running.iter().map(|s| self.missing(s)).sum()
+    }
+
+    /// How many blocks a waiting sequence needs, when they are there besides the promised
+    /// ones. It then holds what it shares with others.
+    fn room_for(&mut self, index: usize, promised: u32) -> Option<u32> {
+        if self.config.prefix_cache {
+            let size = self.config.block_tokens as usize;
+            self.waiting[index].take_cached(&mut self.pool, size);
+        }
+        let missing = self.missing(&self.waiting[index]);
+        if promised + missing <= self.pool.available() {
+            return Some(missing);
+        }
+        self.waiting[index].release(&mut self.pool);
+        None
+    }
+
+    /// Blocks that a sequence still needs for the tokens it has.
+    fn missing(&self, sequence: &Sequence) -> u32 {
+        let needed = self.blocks_for(sequence.tokens.len() as u32);
+        needed.saturating_sub(sequence.blocks.len() as u32)
+    }
+
+    /// Fills the batch; whether a sequence lost its blocks.
+    fn compose(&mut self, batch: &mut Batch, effects: &mut Vec<Effect>) -> bool {
+        self.share_out();
+        let before = self.running.len();
         let mut index = 0;
-        while index < self.running.len() {
-            let sequence = &self.running[index];
+        while let Some(sequence) = self.running.get(index) {
             let id = sequence.id;
-            let most = if sequence.is_decoding() {
-                reserved = reserved.saturating_sub(1);
-                budget.min(1)
-            } else {
-                budget.saturating_sub(reserved)
-            };
-            let count = (sequence.pending() as u32).min(most);
-            if sequence.paused || count == 0 {
+            if sequence.share == 0 {
                 index += 1;
                 continue;
             }
-            if !self.grow(id) {
-                // It lost its own blocks; the sequence now at this place is the next.
-                continue;
+            self.copy_closest(index, effects);
+            // Making room removes others, but only younger or paused ones, or the sequence
+            // itself.
+            self.make_room(id);
+            index = self.running.partition_point(|s| s.id < id);
+            if let Some(sequence) = self.running.get_mut(index).filter(|s| s.id == id) {
+                if !std::mem::replace(&mut sequence.started, true) {
+                    effects.push(Effect::Started {
+                        sequence: id,
+                        cached_tokens: sequence.computed(),
+                    });
+                }
+                let mut chunk = self.spare.pop().unwrap_or_default();
+                sequence.fill(&mut chunk);
+                batch.chunks.push(chunk);
+                index += 1;
             }
-            // Growing may have removed others, but only younger or paused ones.
-            let Some(place) = self.running.iter().position(|s| s.id == id) else {
-                continue;
-            };
-            batch.chunks.push(self.running[place].take_chunk(count));
-            budget -= count;
-            index = place + 1;
         }
-        batch
+        self.running.len() < before
     }
 
-    /// Gives a running sequence blocks for all its tokens, if need be those of others.
-    /// `false` when it had to give up its own.
-    fn grow(&mut self, id: SequenceId) -> bool {
-        loop {
-            let Some(place) = self.running.iter().position(|s| s.id == id) else {
-                return false;
+    /// Decides how many tokens of each running sequence this step computes.
+    fn share_out(&mut self) {
+        let size = self.config.block_tokens as usize;
+        let mut left = self.config.token_budget;
+        let mut prefills = Vec::new();
+        for (place, sequence) in self.running.iter_mut().enumerate() {
+            sequence.share = 0;
+            if sequence.paused || sequence.pending() == 0 {
+                continue;
+            }
+            if self.config.prefix_cache && !sequence.is_decoding() {
+                sequence.take_cached(&mut self.pool, size);
+            }
+            if sequence.is_decoding() {
+                sequence.share = 1;
+                left = left.saturating_sub(1);
+            } else {
+                prefills.push(Prefill {
+                    place,
+                    pending: sequence.pending(),
+                    fresh: !sequence.started,
+                    leader: prefills.len(),
+                    share: 0,
+                });
+            }
+        }
+        if prefills.is_empty() {
+            self.stood_back = false;
+            return;
+        }
+        if self.config.prefix_cache {
+            self.find_leaders(&mut prefills);
+            for (index, prefill) in prefills.iter_mut().enumerate() {
+                if prefill.leader == index {
+                    let closest = self.running[prefill.place].closest(&self.pool, size);
+                    prefill.pending -= closest.map_or(0, |(_, tokens)| tokens as u32);
+                }
+            }
+        }
+        self.stood_back = share_out(&mut prefills, left, self.stood_back);
+        for prefill in &prefills {
+            self.running[prefill.place].share = prefill.share;
+        }
+    }
+
+    /// Finds out who computes a block that others need: the one that has come furthest in
+    /// it, of several alike the oldest. Who has begun a block goes on with it.
+    fn find_leaders(&self, prefills: &mut [Prefill]) {
+        if prefills.len() < 2 {
+            return;
+        }
+        let size = self.config.block_tokens as usize;
+        let mut leaders = BTreeMap::new();
+        for (index, prefill) in prefills.iter().enumerate() {
+            let sequence = &self.running[prefill.place];
+            let Some(block) = sequence.next_block(size) else {
+                continue;
             };
-            let has = self.running[place].blocks.len() as u32;
-            let missing = self
-                .blocks_for(self.running[place].tokens.len())
-                .saturating_sub(has);
-            if let Some(blocks) = self.pool.allocate(missing) {
+            let leader = leaders.entry(block).or_insert(index);
+            if sequence.computed() > self.running[prefills[*leader].place].computed() {
+                *leader = index;
+            }
+        }
+        for prefill in prefills {
+            let sequence = &self.running[prefill.place];
+            if sequence.computed().is_multiple_of(self.config.block_tokens)
+                && let Some(block) = sequence.next_block(size)
+                && let Some(leader) = leaders.get(&block)
+            {
+                prefill.leader = *leader;
+            }
+        }
+    }
+
+    /// Lets a sequence begin its next block with a copy of one that begins alike.
+    fn copy_closest(&mut self, place: usize, effects: &mut Vec<Effect>) {
+        let sequence = &mut self.running[place];
+        if !self.config.prefix_cache || sequence.is_decoding() {
+            return;
+        }
+        let size = self.config.block_tokens as usize;
+        let Some((from, tokens)) = sequence.closest(&self.pool, size) else {
+            return;
+        };
+        // Held meanwhile, so that it is not its own copy.
+        self.pool.hold(from);
+        if let Some(to) = self.pool.allocate() {
+            sequence.take_copy(to, tokens);
+            effects.push(Effect::Copy {
+                sequence: sequence.id,
+                from,
+                to,
+            });
+        }
+        self.pool.release(from);
+    }
+
+    /// Gives a running sequence blocks for its share, if need be those of others, or takes
+    /// its own.
+    fn make_room(&mut self, id: SequenceId) {
+        while let Some(place) = find(&self.running, id) {
+            let sequence = &self.running[place];
+            let end = sequence.computed() + sequence.share.min(sequence.pending());
+            let needed = self.blocks_for(end) as usize;
+            let missing = needed.saturating_sub(sequence.blocks.len());
+            if missing <= self.pool.available() as usize {
+                let blocks = std::iter::from_fn(|| self.pool.allocate()).take(missing);
                 self.running[place].blocks.extend(blocks);
-                return true;
+                return;
             }
             if !self.suspend_paused() {
                 let youngest = self.running.len() - 1;
@@ -270,12 +422,22 @@ impl Scheduler {
     fn suspend(&mut self, place: usize) {
         let mut sequence = self.running.remove(place);
         sequence.release(&mut self.pool);
-        self.wait(sequence);
+        insert(&mut self.waiting, sequence);
     }
 
-    fn blocks_for(&self, tokens: usize) -> u32 {
-        (tokens as u32).div_ceil(self.config.block_tokens)
+    fn blocks_for(&self, tokens: u32) -> u32 {
+        tokens.div_ceil(self.config.block_tokens)
     }
+}
+
+/// The place of a sequence among others in the order of their arrival.
+fn find(sequences: &[Sequence], id: SequenceId) -> Option<usize> {
+    sequences.binary_search_by_key(&id, |s| s.id).ok()
+}
+
+fn insert(sequences: &mut Vec<Sequence>, sequence: Sequence) {
+    let place = sequences.partition_point(|s| s.id < sequence.id);
+    sequences.insert(place, sequence);
 }
 
 #[cfg(test)]
