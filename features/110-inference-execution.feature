@@ -125,6 +125,29 @@ Feature: Inference execution
       And I infer the same again, continuing after 4 tokens
       Then the tokens of both together are those of the undisturbed answer
 
+  Rule: What requests have in common is computed once
+
+    @real
+    Scenario: A shared system prompt is computed once
+      Given a running queen
+      And a worker that serves `mock:slots=20,length=5,context=2000`
+      When 20 requests for `mock:slots=20,length=5,context=2000` with the same system prompt of 1000 tokens reach the queen at once
+      Then all of them are answered
+      And the tokens that were not cached are those of 1 system prompt and 20 questions
+
+    @real
+    Scenario: A prompt that was computed before is cached, and the answer is the same
+      Given a running queen
+      When I infer
+        """
+        {"model": "builtin:haiku", "request_id": "r-1", "sampling": {"temperature": 0.8},
+         "input": {"messages": [{"role": "user", "content": "Write a haiku about rain on a warm roof in the middle of the night"}]}}
+        """
+      Then 0 tokens of the prompt were cached
+      When I infer the same again with the reported seed
+      Then both texts are equal
+      And all but the last block of the prompt was cached
+
   Rule: A request can be cancelled, and its slot is free afterwards
 
     @real

@@ -47,8 +47,7 @@ pub enum Capability {
 pub struct KvCacheUse {
     /// Tokens that fit.
     pub total: u64,
-    /// Tokens that requests hold. What is only kept in case that a request begins alike is
-    /// not counted: it makes room whenever it must.
+    /// Tokens that requests hold; what is only kept for later ones that begin alike is free.
     pub used: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Measures, as ratios within one run: `cargo xtask bench gateway|engine`.
+//! Measures, as ratios within one run: `cargo xtask bench gateway|engine|overhead`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -8,6 +8,7 @@
 mod engine;
 mod gateway;
 mod machine;
+mod overhead;
 mod servers;
 
 use std::path::PathBuf;
@@ -33,6 +34,15 @@ enum Command {
         #[arg(long, default_value_t = 2000)]
         count: u32,
     },
+    /// Tokens per second that a worker's loop and streams carry, with an engine at no cost.
+    Overhead {
+        /// Folder of the programs.
+        #[arg(long)]
+        bin_dir: PathBuf,
+        /// Repetitions of each row; the median counts.
+        #[arg(long, default_value_t = 5)]
+        count: u32,
+    },
     /// Tokens per second, memory and load time of the engine, against llama.cpp when there
     /// is one.
     #[command(after_long_help = engine::LLAMA_CPP_HELP)]
@@ -46,6 +56,9 @@ fn main() -> anyhow::Result<()> {
     match Args::parse().command {
         Command::Gateway { bin_dir, count } => {
             tokio::runtime::Runtime::new()?.block_on(gateway::run(&bin_dir, count))
+        }
+        Command::Overhead { bin_dir, count } => {
+            tokio::runtime::Runtime::new()?.block_on(overhead::run(&bin_dir, count))
         }
         Command::Engine(args) => engine::run(&args),
         Command::EngineOnce(args) => engine::run_once(&args),

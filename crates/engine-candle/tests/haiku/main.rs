@@ -12,3 +12,4 @@ mod batching;
 mod common;
 mod golden;
 mod loading;
+mod prefix;

@@ -30,6 +30,8 @@ pub struct MockEngine {
     settings: MockSettings,
     description: ModelDescription,
     cache: TokenCache,
+    /// Tokens of the sequence that is just looked at.
+    tokens: Vec<u32>,
     generated: u64,
     /// Held only to be held.
     #[expect(dead_code, reason = "memory that is taken is its whole purpose")]
@@ -61,6 +63,7 @@ impl MockEngine {
                 tokens: vec![0; (blocks * BLOCK_TOKENS) as usize],
                 blocks,
             },
+            tokens: Vec::new(),
             generated: 0,
             memory,
             settings,
@@ -123,10 +126,11 @@ impl Engine for MockEngine {
         for chunk in &batch.chunks {
             self.cache.write(chunk)?;
             if chunk.wants_logits {
-                let tokens = self.cache.read(chunk)?;
+                self.cache.read(chunk, &mut self.tokens)?;
+                let tokens = &self.tokens;
                 let next = match self.settings.answer {
-                    Manner::Words => words::next(&tokens, self.settings.length as usize),
-                    Manner::Echo => echo::next(&tokens),
+                    Manner::Words => words::next(tokens, self.settings.length as usize),
+                    Manner::Echo => echo::next(tokens),
                 };
                 let row = values.len();
                 values.resize(row + vocab_size, OTHERS);
@@ -165,11 +169,17 @@ impl TokenCache {
         Ok(())
     }
 
-    /// All tokens of a sequence up to the chunk's last.
-    fn read(&self, chunk: &Chunk) -> Result<Vec<u32>, EngineError> {
-        (0..chunk.position + chunk.tokens.len() as u32)
-            .map(|position| self.place(chunk, position).map(|place| self.tokens[place]))
-            .collect()
+    /// All tokens of a sequence up to the chunk's last, into `tokens`.
+    fn read(&self, chunk: &Chunk, tokens: &mut Vec<u32>) -> Result<(), EngineError> {
+        tokens.clear();
+        let end = chunk.position + chunk.tokens.len() as u32;
+        for start in (0..end).step_by(BLOCK_TOKENS as usize) {
+            let place = self.place(chunk, start)?;
+            let count = (end - start).min(BLOCK_TOKENS) as usize;
+            // A block that has its first place has all of them.
+            tokens.extend_from_slice(&self.tokens[place..place + count]);
+        }
+        Ok(())
     }
 }
 

@@ -466,6 +466,58 @@ async fn at_the_queen(world: &mut World, count: usize, model: String) {
     world.get::<Inference>().answers = join_all(calls).await;
 }
 
+#[when(
+    regex = r"^(\d+) requests for `(.*)` with the same system prompt of (\d+) tokens reach the queen at once$"
+)]
+async fn shared_prompt(world: &mut World, count: usize, model: String, tokens: usize) {
+    let url = url(world, "/v1/chat/completions");
+    // A token of the mock engine is a byte.
+    let system = &"Answer as a sailor would. ".repeat(tokens)[..tokens];
+    let calls = (0..count).map(|i| {
+        let body = json!({"model": model, "messages": [
+            {"role": "system", "content": system},
+            {"role": "user", "content": format!("question {i:02}")}]});
+        post(url.clone(), body)
+    });
+    world.get::<Inference>().answers = join_all(calls).await;
+}
+
+#[then(
+    regex = r"^the tokens that were not cached are those of 1 system prompt and (\d+) questions$"
+)]
+fn computed_once(world: &mut World, count: u64) {
+    let answers = &world.get::<Inference>().answers;
+    let (mut prompts, mut computed) = (0, 0);
+    for answer in answers {
+        let usage = answer.json()["usage"].clone();
+        let prompt = usage["prompt_tokens"].as_u64().unwrap();
+        let cached = usage["prompt_tokens_details"]["cached_tokens"].as_u64();
+        prompts += prompt;
+        computed += prompt - cached.unwrap();
+    }
+    // Whatever the template adds, it is less than 60 tokens; and up to a block of what is
+    // common may be computed by each.
+    let most = 1000 + count * (60 + 16);
+    assert!(prompts > count * 1000, "{prompts} tokens");
+    assert!(computed <= most, "{computed} tokens were computed");
+}
+
+#[then(regex = r"^(\d+) tokens of the prompt were cached$")]
+fn cached(world: &mut World, count: u64) {
+    let events = &world.get::<Inference>().events;
+    assert_eq!(event(events, "started").json()["cached_tokens"], count);
+    assert_eq!(event(events, "end").json()["usage"]["cached_tokens"], count);
+}
+
+#[then("all but the last block of the prompt was cached")]
+fn nearly_all_cached(world: &mut World) {
+    let started = event(&world.get::<Inference>().events, "started").json();
+    let prompt = started["prompt_tokens"].as_u64().unwrap();
+    let count = started["cached_tokens"].as_u64().unwrap();
+    assert!(count > 0 && count + 16 >= prompt, "{count} of {prompt}");
+    cached(world, count);
+}
+
 #[then("all of them are answered")]
 fn all_answered(world: &mut World) {
     let answers = &world.get::<Inference>().answers;

@@ -1,0 +1,245 @@
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::machine;
+
+/// Tokens of an answer, the end token included.
+const ANSWER_TOKENS: u64 = 513;
+/// The mock engine at no cost, with a slot for every client.
+const MODEL: &str = "slots=64,length=512,context=1024";
+/// The clock of `/proc/*/stat` on Linux.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Measures how many tokens per second one worker's loop and its event streams carry when
+/// the engine costs nothing. Clients and worker share the machine.
+pub async fn run(bin_dir: &Path, count: u32) -> Result<()> {
+    println!(
+        "overhead: {}; mock engine, greedy, {ANSWER_TOKENS} tokens a stream, clients on the same cores, median of {count}",
+        machine::describe()
+    );
+    println!(
+        "| clients | tokens/s | tokens per CPU second of the worker | tokens a write | first token p50 ms | p99 ms |"
+    );
+    println!("|---|---|---|---|---|---|");
+    let worker = Worker::start(bin_dir).await?;
+    for clients in [1, 16, 64] {
+        let mut rounds = Vec::new();
+        // The first round warms connections and caches.
+        for round in 0..=count {
+            let measured = round_of(&worker, clients).await?;
+            if round > 0 {
+                rounds.push(measured);
+            }
+        }
+        rounds.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
+        let median = rounds.get(rounds.len() / 2).context("no round")?;
+        println!(
+            "| {clients} | {:.0} | {:.0} | {:.1} | {:.2} | {:.2} |",
+            median.per_second(),
+            median.tokens as f64 / median.worker_seconds.max(1.0 / TICKS_PER_SECOND),
+            median.tokens as f64 / median.pieces as f64,
+            median.first_token(50),
+            median.first_token(99),
+        );
+    }
+    Ok(())
+}
+
+/// What one round led to.
+struct Round {
+    tokens: u64,
+    /// Pieces of body that the clients read; a write of the worker is at least one.
+    pieces: u64,
+    took: Duration,
+    worker_seconds: f64,
+    /// Sorted.
+    first_tokens: Vec<Duration>,
+}
+
+impl Round {
+    fn per_second(&self) -> f64 {
+        self.tokens as f64 / self.took.as_secs_f64()
+    }
+
+    fn first_token(&self, percent: usize) -> f64 {
+        let last = self.first_tokens.len().saturating_sub(1);
+        let at = (self.first_tokens.len() * percent / 100).min(last);
+        self.first_tokens
+            .get(at)
+            .map_or(0.0, |d| d.as_secs_f64() * 1000.0)
+    }
+}
+
+/// One client's stream.
+struct Streamed {
+    tokens: u64,
+    pieces: u64,
+    first_token: Duration,
+}
+
+/// Each client asks eight times, one after the other.
+async fn round_of(worker: &Worker, clients: u32) -> Result<Round> {
+    const REQUESTS: u32 = 8;
+    let cpu = worker.cpu_seconds()?;
+    let begun = Instant::now();
+    let mut tasks = JoinSet::new();
+    for client in 0..clients {
+        let http = worker.http.clone();
+        let (url, token) = (worker.url.clone(), worker.token.clone());
+        tasks.spawn(async move {
+            let mut all = Vec::new();
+            for request in 0..REQUESTS {
+                let name = format!("bench-{client}-{request}");
+                all.push(stream(&http, &url, &token, &name).await?);
+            }
+            anyhow::Ok(all)
+        });
+    }
+    let mut streams = Vec::new();
+    for result in tasks.join_all().await {
+        streams.extend(result?);
+    }
+    let took = begun.elapsed();
+    let worker_seconds = worker.cpu_seconds()? - cpu;
+    let mut first_tokens: Vec<_> = streams.iter().map(|s| s.first_token).collect();
+    first_tokens.sort_unstable();
+    Ok(Round {
+        tokens: streams.iter().map(|s| s.tokens).sum(),
+        pieces: streams.iter().map(|s| s.pieces).sum(),
+        took,
+        worker_seconds,
+        first_tokens,
+    })
+}
+
+async fn stream(http: &reqwest::Client, url: &str, token: &str, name: &str) -> Result<Streamed> {
+    let body =
+        json!({"request_id": name, "input": {"prompt": name}, "sampling": {"temperature": 0}});
+    let begun = Instant::now();
+    let request = http.post(url).bearer_auth(token).json(&body);
+    let mut response = request.send().await?.error_for_status()?;
+    let mut streamed = Streamed {
+        tokens: 0,
+        pieces: 0,
+        first_token: Duration::ZERO,
+    };
+    while let Some(piece) = response.chunk().await? {
+        let tokens = tokens_in(&piece);
+        if streamed.tokens == 0 && tokens > 0 {
+            streamed.first_token = begun.elapsed();
+        }
+        streamed.tokens += tokens;
+        streamed.pieces += 1;
+    }
+    ensure!(
+        streamed.tokens == ANSWER_TOKENS,
+        "{name}: {} tokens",
+        streamed.tokens
+    );
+    Ok(streamed)
+}
+
+/// Counted cheaply, since the clients take their time from the worker. Pieces end where
+/// events do.
+fn tokens_in(piece: &[u8]) -> u64 {
+    let event = b"event: token\n";
+    let begins = piece.split_inclusive(|byte| *byte == b'\n');
+    begins.filter(|line| line == event).count() as u64
+}
+
+/// A mock worker without a queen.
+struct Worker {
+    process: Child,
+    _home: TempDir,
+    http: reqwest::Client,
+    url: String,
+    token: String,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Worker {
+    async fn start(bin_dir: &Path) -> Result<Self> {
+        let home = tempfile::Builder::new().prefix("rbee-bench-").tempdir()?;
+        let token = "ab".repeat(32);
+        let token_file = home.path().join("token");
+        fs::write(&token_file, &token)?;
+        fs::set_permissions(
+            &token_file,
+            std::os::unix::fs::PermissionsExt::from_mode(0o600),
+        )?;
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let process = Command::new(bin_dir.join("mock-worker-rbee"))
+            .args(["--worker-id", "bench", "--model", MODEL])
+            .args([
+                "--device",
+                "CPU-0",
+                "--hive-id",
+                "bench",
+                "--generation",
+                "1",
+            ])
+            // Nobody listens there: heartbeats are refused at once.
+            .args(["--queen-url", "http://127.0.0.1:9", "--log", "error"])
+            .args(["--port", &port.to_string()])
+            .env("RBEE_WORKER_TOKEN_FILE", &token_file)
+            .env("RBEE_QUEEN_TOKEN_FILE", &token_file)
+            .stdin(Stdio::null())
+            .spawn()
+            .context("cannot start the mock worker")?;
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .tcp_nodelay(true)
+            .build()?;
+        let base = format!("http://127.0.0.1:{port}");
+        let mut worker = Self {
+            process,
+            _home: home,
+            http,
+            url: format!("{base}/v1/infer"),
+            token,
+        };
+        worker.ready(&format!("{base}/ready")).await?;
+        Ok(worker)
+    }
+
+    async fn ready(&mut self, url: &str) -> Result<()> {
+        loop {
+            let asked = self.http.get(url).bearer_auth(&self.token).send().await;
+            if asked.is_ok_and(|answer| answer.status() == 200) {
+                return Ok(());
+            }
+            let ended = self.process.try_wait()?;
+            ensure!(ended.is_none(), "the mock worker ended: {ended:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Time on the processor so far, in the program and in the system for it.
+    fn cpu_seconds(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        // After the name, which is in brackets, come the state and the fields from 4 on.
+        let (_, rest) = stat.rsplit_once(')').context("a process's statistics")?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let ticks = |field: usize| -> Result<f64> {
+            let text = fields.get(field - 3).context("a process's times")?;
+            Ok(text.parse::<f64>()?)
+        };
+        Ok((ticks(14)? + ticks(15)?) / TICKS_PER_SECOND)
+    }
+}
