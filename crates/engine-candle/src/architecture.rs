@@ -265,7 +265,7 @@ impl Architecture {
     }
 
     /// What is added to the weights of norms in files of that format.
-    pub(crate) fn norm_offset(self, format: ModelFormat) -> f64 {
+    pub(crate) fn norm_offset(self, format: ModelFormat) -> f32 {
         if self.norms_above_one && format == ModelFormat::Safetensors {
             1.0
         } else {

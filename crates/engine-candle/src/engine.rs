@@ -1,24 +1,32 @@
 use inference_execution::{Batch, Engine, EngineError, KvCache, Logits, ModelDescription};
 
 use crate::{
-    kv::PagedKv,
+    backend::Backend,
+    cpu::Cpu,
     model::Llama,
     plan::{Limits, Plan},
+    tensors::Tensors,
 };
 
-/// A model on a device, computing through candle.
+/// A model on a device.
 pub struct CandleEngine {
     description: ModelDescription,
     model: Llama,
-    kv: PagedKv,
+    pub(crate) computing: Computing,
+}
+
+/// Where a model computes.
+pub(crate) enum Computing {
+    Cpu(Cpu),
+    Device(Tensors),
 }
 
 impl CandleEngine {
-    pub(crate) fn new(description: ModelDescription, model: Llama, kv: PagedKv) -> Self {
+    pub(crate) fn new(description: ModelDescription, model: Llama, computing: Computing) -> Self {
         Self {
             description,
             model,
-            kv,
+            computing,
         }
     }
 }
@@ -32,7 +40,7 @@ impl Engine for CandleEngine {
         let limits = Limits {
             vocab_size: self.description.vocab_size,
             context_length: self.description.context_length,
-            blocks: self.kv.blocks(),
+            blocks: self.kv().blocks(),
         };
         let plan = Plan::new(batch, limits)?;
         let mut logits = Logits {
@@ -42,13 +50,13 @@ impl Engine for CandleEngine {
         if plan.tokens.is_empty() {
             return Ok(logits);
         }
-        let computed = self
-            .model
-            .forward(&plan, &self.kv)
-            .and_then(|tensor| tensor.map(|t| t.flatten_all()?.to_vec1()).transpose());
+        let computed = match &mut self.computing {
+            Computing::Cpu(cpu) => self.model.forward(cpu, &plan),
+            Computing::Device(tensors) => self.model.forward(tensors, &plan),
+        };
         match computed {
             Ok(values) => {
-                logits.values = values.unwrap_or_default();
+                logits.values = values;
                 Ok(logits)
             }
             Err(error) => Err(engine_error(&error)),
@@ -56,7 +64,10 @@ impl Engine for CandleEngine {
     }
 
     fn kv(&mut self) -> &mut dyn KvCache {
-        &mut self.kv
+        match &mut self.computing {
+            Computing::Cpu(cpu) => cpu.kv(),
+            Computing::Device(tensors) => tensors.kv(),
+        }
     }
 }
 

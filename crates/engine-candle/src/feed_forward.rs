@@ -1,9 +1,10 @@
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 use diagnostics::Diagnostic;
 use model_format::ModelHeader;
 
 use crate::{
     architecture::{Activation, Architecture},
+    backend::Backend,
     linear::Linear,
     mixture::Mixture,
     tensor_names::{ExpertPart, LayerPart, Part},
@@ -48,7 +49,7 @@ impl FeedForward {
             .collect::<std::result::Result<_, _>>()?;
         let router = Part::Layer(layer, LayerPart::Router);
         Ok(Self::Mixture(Mixture {
-            router: weights.matrix(router, experts.count, hidden)?,
+            router: weights.linear(router, experts.count, hidden, false)?,
             experts: all,
             used: experts.used as usize,
             normalized: experts.normalized,
@@ -56,10 +57,15 @@ impl FeedForward {
     }
 
     /// `x` is `[rows, hidden]`, and so is the result.
-    pub(crate) fn apply(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn apply<B: Backend>(
+        &self,
+        backend: &mut B,
+        x: &B::Rows,
+        rows: usize,
+    ) -> Result<B::Rows> {
         match self {
-            Self::Gated(gated) => gated.apply(x),
-            Self::Mixture(mixture) => mixture.apply(x),
+            Self::Gated(gated) => gated.apply(backend, x),
+            Self::Mixture(mixture) => mixture.apply(backend, x, rows),
         }
     }
 }
@@ -73,12 +79,11 @@ pub(crate) struct Gated {
 }
 
 impl Gated {
-    pub(crate) fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        let gate = self.gate.apply(x)?;
-        let gate = match self.activation {
-            Activation::Silu => gate.silu()?,
-            Activation::GeluTanh => gate.gelu()?,
-        };
-        self.down.apply(&(gate * self.up.apply(x)?)?)
+    pub(crate) fn apply<B: Backend>(&self, backend: &mut B, x: &B::Rows) -> Result<B::Rows> {
+        let [gate, up] = backend.linear(x, [&self.gate, &self.up])?;
+        let gated = backend.gated(self.activation, gate, up)?;
+        let [out] = backend.linear(&gated, [&self.down])?;
+        backend.release(gated);
+        Ok(out)
     }
 }

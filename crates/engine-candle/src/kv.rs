@@ -1,14 +1,20 @@
 use candle_core::{DType, Device, Result, Tensor};
+use cpu_kernels::KvBlocks;
 use inference_execution::{BlockId, EngineError, KvCache};
 
-use crate::plan::SlotRun;
+use crate::plan::{Plan, SlotRun, Span};
 
 /// Tokens in a block.
-pub(crate) const BLOCK_TOKENS: u32 = 16;
+pub(crate) const BLOCK_TOKENS: u32 = cpu_kernels::BLOCK_TOKENS as u32;
 
-/// Keys and values of every layer in blocks; slot `block * BLOCK_TOKENS + offset` holds one
-/// token.
-pub struct PagedKv {
+/// Keys and values of every layer in blocks, where the processor reads them.
+pub(crate) struct CpuKv {
+    layers: Vec<KvBlocks>,
+    blocks: u32,
+}
+
+/// The same in tensors; slot `block * BLOCK_TOKENS + offset` holds one token.
+pub(crate) struct TensorKv {
     layers: Vec<LayerKv>,
     blocks: u32,
 }
@@ -19,21 +25,61 @@ pub(crate) struct LayerKv {
     pub(crate) values: Tensor,
 }
 
-/// Bytes that a block takes in all layers together.
-pub(crate) fn block_bytes(layers: u32, width: u32) -> u64 {
-    let floats = 2 * u64::from(layers) * u64::from(width) * u64::from(BLOCK_TOKENS);
-    floats * size_of::<f32>() as u64
+/// Sizes of keys and values.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KvShape {
+    pub(crate) layers: u32,
+    pub(crate) heads: u32,
+    /// Numbers of a head.
+    pub(crate) width: u32,
 }
 
-impl PagedKv {
-    /// Room for `blocks` blocks of tokens with `width` numbers for a key.
-    pub(crate) fn new(layers: u32, width: u32, blocks: u32, device: &Device) -> Result<Self> {
-        let shape = (blocks as usize * BLOCK_TOKENS as usize, width as usize);
-        let layers = (0..layers)
+impl KvShape {
+    /// Bytes that a block takes in all layers together.
+    pub(crate) fn block_bytes(self) -> u64 {
+        let layer = KvBlocks::block_bytes(self.heads as usize, self.width as usize);
+        u64::from(self.layers) * layer as u64
+    }
+}
+
+impl CpuKv {
+    /// Room for `blocks` blocks of tokens.
+    pub(crate) fn new(shape: KvShape, blocks: u32) -> Self {
+        let [count, heads, width] = [blocks, shape.heads, shape.width].map(|n| n as usize);
+        let layers = (0..shape.layers).map(|_| KvBlocks::new(count, heads, width));
+        Self {
+            layers: layers.collect(),
+            blocks,
+        }
+    }
+
+    pub(crate) fn layer(&self, index: usize) -> &KvBlocks {
+        &self.layers[index]
+    }
+
+    /// Writes the keys and the values of every row, `[rows, heads * width]` each.
+    pub(crate) fn write(&mut self, layer: usize, plan: &Plan, keys: &[f32], values: &[f32]) {
+        let width = keys.len() / plan.tokens.len().max(1);
+        let rows = keys.chunks_exact(width).zip(values.chunks_exact(width));
+        let slots = plan.spans.iter().flat_map(Span::slots);
+        for ((block, offset), (keys, values)) in slots.zip(rows) {
+            self.layers[layer].write(block, offset, keys, values);
+        }
+    }
+}
+
+impl TensorKv {
+    /// Room for `blocks` blocks of tokens.
+    pub(crate) fn new(shape: KvShape, blocks: u32, device: &Device) -> Result<Self> {
+        let size = (
+            blocks as usize * BLOCK_TOKENS as usize,
+            shape.heads as usize * shape.width as usize,
+        );
+        let layers = (0..shape.layers)
             .map(|_| {
                 Ok(LayerKv {
-                    keys: Tensor::zeros(shape, DType::F32, device)?,
-                    values: Tensor::zeros(shape, DType::F32, device)?,
+                    keys: Tensor::zeros(size, DType::F32, device)?,
+                    values: Tensor::zeros(size, DType::F32, device)?,
                 })
             })
             .collect::<Result<_>>()?;
@@ -57,7 +103,7 @@ impl LayerKv {
     }
 }
 
-impl KvCache for PagedKv {
+impl KvCache for CpuKv {
     fn block_tokens(&self) -> u32 {
         BLOCK_TOKENS
     }
@@ -67,12 +113,25 @@ impl KvCache for PagedKv {
     }
 
     fn copy(&mut self, from: BlockId, to: BlockId) -> std::result::Result<(), EngineError> {
-        if from.0 >= self.blocks || to.0 >= self.blocks {
-            return Err(EngineError::Step(format!(
-                "copy of block {} to {}, there are {}",
-                from.0, to.0, self.blocks
-            )));
+        check(self.blocks, from, to)?;
+        for layer in &mut self.layers {
+            layer.copy(from.0 as usize, to.0 as usize);
         }
+        Ok(())
+    }
+}
+
+impl KvCache for TensorKv {
+    fn block_tokens(&self) -> u32 {
+        BLOCK_TOKENS
+    }
+
+    fn blocks(&self) -> u32 {
+        self.blocks
+    }
+
+    fn copy(&mut self, from: BlockId, to: BlockId) -> std::result::Result<(), EngineError> {
+        check(self.blocks, from, to)?;
         let length = BLOCK_TOKENS as usize;
         let copy = |pool: &Tensor| {
             let content = pool.narrow(0, from.0 as usize * length, length)?.copy()?;
@@ -85,4 +144,14 @@ impl KvCache for PagedKv {
         }
         Ok(())
     }
+}
+
+fn check(blocks: u32, from: BlockId, to: BlockId) -> std::result::Result<(), EngineError> {
+    if from.0 < blocks && to.0 < blocks {
+        return Ok(());
+    }
+    Err(EngineError::Step(format!(
+        "copy of block {} to {}, there are {blocks}",
+        from.0, to.0
+    )))
 }

@@ -11,6 +11,8 @@
 mod aligned;
 mod architecture;
 mod attention;
+mod backend;
+mod cpu;
 mod engine;
 mod feed_forward;
 mod kv;
@@ -21,10 +23,12 @@ mod mapping;
 mod matrix;
 mod mixture;
 mod model;
+mod norm;
 mod plan;
 mod rope;
 mod self_test;
 mod tensor_names;
+mod tensors;
 mod threads;
 mod weights;
 

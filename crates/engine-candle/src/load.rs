@@ -12,11 +12,13 @@ use text_codec::Codec;
 
 use crate::{
     architecture::Architecture,
-    engine::CandleEngine,
-    kv::{BLOCK_TOKENS, PagedKv, block_bytes},
+    cpu::Cpu,
+    engine::{CandleEngine, Computing},
+    kv::{BLOCK_TOKENS, CpuKv, KvShape, TensorKv},
     layout::one_matrix_each,
     mapping::Mapping,
     model::Llama,
+    tensors::Tensors,
     weights::{RawTensors, Weights, gguf_tensors, safetensors_tensors},
 };
 
@@ -147,10 +149,15 @@ pub(crate) fn build(
     architecture.check(header)?;
     let names = architecture.tensor_names(header.format);
     let tensors = one_matrix_each(tensors, header, architecture)?;
-    let weights = Weights::new(tensors, names, device.clone(), threads, progress);
+    let weights = Weights::new(tensors, names, device.clone(), threads.clone(), progress);
     let model = Llama::new(header, context_length, weights)?;
-    let width = header.kv_heads * header.head_dim;
-    let kv = PagedKv::new(header.layers, width, blocks, &device).map_err(Diagnostic::internal)?;
+    let kv = kv_shape(header);
+    let computing = if device.is_cpu() {
+        Computing::Cpu(Cpu::new(threads, CpuKv::new(kv, blocks)))
+    } else {
+        let kv = TensorKv::new(kv, blocks, &device).map_err(Diagnostic::internal)?;
+        Computing::Device(Tensors::new(device, kv))
+    };
     let description = ModelDescription {
         architecture: header.architecture.clone(),
         layers: header.layers,
@@ -160,7 +167,16 @@ pub(crate) fn build(
         weight_bytes: header.weight_bytes,
         parameters: header.parameters,
     };
-    Ok(CandleEngine::new(description, model, kv))
+    Ok(CandleEngine::new(description, model, computing))
+}
+
+/// Sizes of the KV cache.
+pub(crate) fn kv_shape(header: &ModelHeader) -> KvShape {
+    KvShape {
+        layers: header.layers,
+        heads: header.kv_heads,
+        width: header.head_dim,
+    }
 }
 
 /// What affinity and the quota of the control group leave to this process.
@@ -179,7 +195,7 @@ fn plan_memory(header: &ModelHeader, options: &LoadOptions) -> Result<(u32, u32)
         )
         .hint(format!("ask for a context of 1 to {trained} tokens")));
     }
-    let block = block_bytes(header.layers, header.kv_heads * header.head_dim);
+    let block = kv_shape(header).block_bytes();
     let sequence_blocks = u64::from(wanted.div_ceil(BLOCK_TOKENS));
     let default_bytes = (sequence_blocks * DEFAULT_SEQUENCES)
         .saturating_mul(block)

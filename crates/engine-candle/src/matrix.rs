@@ -60,6 +60,14 @@ impl Matrix {
         Ok(Self::Device(QMatMul::from_qtensor(tensor)?))
     }
 
+    /// The weights where the processor reads them.
+    pub(crate) fn on_cpu(&self) -> Result<&PackedMatrix> {
+        match self {
+            Self::Cpu(matrix) => Ok(&matrix.weights),
+            Self::Device(_) => bail!("the weights are on another device"),
+        }
+    }
+
     /// `x` of `[n, columns]` times the transposed matrix: `[n, rows]`.
     pub(crate) fn apply(&self, x: &Tensor) -> Result<Tensor> {
         match self {
@@ -118,16 +126,22 @@ impl CustomOp1 for Lookup<'_> {
         let numbers = &storage.as_slice::<u32>()?[begin..end];
         let weights = &self.0.weights;
         let mut out = vec![0.0; numbers.len() * weights.columns()];
-        for (number, out) in numbers.iter().zip(out.chunks_exact_mut(weights.columns())) {
-            if !weights.row(*number as usize, out) {
-                bail!("row {number} of a matrix of {}", weights.rows());
-            }
-        }
+        look_up(weights, numbers, &mut out)?;
         Ok((
             CpuStorage::F32(out),
             (numbers.len(), weights.columns()).into(),
         ))
     }
+}
+
+/// Writes the rows with the given numbers to `out`, `[numbers, columns]`.
+pub(crate) fn look_up(weights: &PackedMatrix, numbers: &[u32], out: &mut [f32]) -> Result<()> {
+    for (number, out) in numbers.iter().zip(out.chunks_exact_mut(weights.columns())) {
+        if !weights.row(*number as usize, out) {
+            bail!("row {number} of a matrix of {}", weights.rows());
+        }
+    }
+    Ok(())
 }
 
 /// The numbers of a tensor of floats, in 32-bit floats.

@@ -1,6 +1,6 @@
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 
-use crate::{feed_forward::Gated, matrix::Matrix};
+use crate::{backend::Backend, feed_forward::Gated, linear::Linear};
 
 /// Experts of which a router picks some for each token.
 ///
@@ -8,7 +8,7 @@ use crate::{feed_forward::Gated, matrix::Matrix};
 /// by itself, so it does not depend on the rows beside it.
 pub(crate) struct Mixture {
     /// Scores of the experts, `[experts, hidden]`.
-    pub(crate) router: Matrix,
+    pub(crate) router: Linear,
     pub(crate) experts: Vec<Gated>,
     /// Experts that compute a token.
     pub(crate) used: usize,
@@ -18,31 +18,31 @@ pub(crate) struct Mixture {
 
 impl Mixture {
     /// `x` is `[rows, hidden]`, and so is the result.
-    pub(crate) fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        let (rows, hidden) = x.dims2()?;
+    pub(crate) fn apply<B: Backend>(
+        &self,
+        backend: &mut B,
+        x: &B::Rows,
+        rows: usize,
+    ) -> Result<B::Rows> {
+        let [scores] = backend.linear(x, [&self.router])?;
+        let scores = backend.numbers(scores)?;
         let mut work = vec![Vec::new(); self.experts.len()];
-        for (row, scores) in (0_u32..).zip(self.router.apply(x)?.to_vec2()?) {
-            for (expert, weight) in self.picked(&scores) {
+        for (row, scores) in (0_u32..).zip(scores.chunks_exact(self.experts.len().max(1))) {
+            for (expert, weight) in self.picked(scores) {
                 work[expert].push((row, weight));
             }
         }
-        let mut out = vec![0_f32; rows * hidden];
+        let mut parts = Vec::new();
         for (expert, work) in self.experts.iter().zip(work) {
             if work.is_empty() {
                 continue;
             }
-            let rows: Vec<u32> = work.iter().map(|(row, _)| *row).collect();
-            let rows = Tensor::new(rows, x.device())?;
-            let computed = expert.apply(&x.index_select(&rows, 0)?)?;
-            let computed: Vec<f32> = computed.flatten_all()?.to_vec1()?;
-            for ((row, weight), computed) in work.iter().zip(computed.chunks_exact(hidden)) {
-                let out = &mut out[*row as usize * hidden..][..hidden];
-                for (sum, value) in out.iter_mut().zip(computed) {
-                    *sum += weight * value;
-                }
-            }
+            let of_expert: Vec<u32> = work.iter().map(|(row, _)| *row).collect();
+            let of_expert = backend.select(x, &of_expert)?;
+            parts.push((expert.apply(backend, &of_expert)?, work));
+            backend.release(of_expert);
         }
-        Tensor::from_vec(out, (rows, hidden), x.device())
+        backend.combine(rows, parts)
     }
 
     /// The experts with the highest scores and their weights; of equal ones the first.

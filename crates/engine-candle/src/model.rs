@@ -1,17 +1,17 @@
-use candle_core::{D, Result, Tensor};
-use cpu_kernels::Threads;
+use candle_core::Result;
 use diagnostics::{Code, Diagnostic, excerpt};
 use model_format::ModelHeader;
 
 use crate::{
     architecture::{Architecture, unsupported},
     attention::{Attention, Heads},
+    backend::Backend,
     feed_forward::FeedForward,
-    kv::PagedKv,
     linear::Linear,
     matrix::Matrix,
+    norm::Norm,
     plan::Plan,
-    rope::{Angles, Rope, Rotation},
+    rope::Rotation,
     tensor_names::{LayerPart, Part},
     weights::Weights,
 };
@@ -21,17 +21,16 @@ use crate::{
 pub(crate) struct Llama {
     embedding: Matrix,
     /// What embeddings are multiplied with.
-    embedding_scale: Option<f64>,
+    embedding_scale: Option<f32>,
     layers: Vec<Layer>,
     norm: Norm,
-    output: Matrix,
+    output: Linear,
     /// Bound that logits are kept within.
-    logit_softcap: Option<f64>,
-    rope: Rope,
+    logit_softcap: Option<f32>,
+    rotation: Rotation,
     /// Of the layers with a window where theirs is another.
-    local_rope: Option<Rope>,
+    local_rotation: Option<Rotation>,
     heads: Heads,
-    threads: Threads,
 }
 
 struct Layer {
@@ -50,19 +49,6 @@ struct Layer {
     feed_forward_post_norm: Option<Norm>,
 }
 
-struct Norm {
-    weight: Tensor,
-    epsilon: f64,
-}
-
-impl Norm {
-    fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
-        x.broadcast_div(&(mean_square + self.epsilon)?.sqrt()?)?
-            .broadcast_mul(&self.weight)
-    }
-}
-
 impl Llama {
     /// Takes the weights that the header describes; `context_length` positions can be used.
     pub(crate) fn new(
@@ -73,20 +59,19 @@ impl Llama {
         let architecture = Architecture::named(&header.architecture, header.format)?;
         let order = architecture.rows(header.format);
         let biases = architecture.biases(header.biases);
-        let epsilon = f64::from(header.rms_epsilon.ok_or_else(|| {
+        let epsilon = header.rms_epsilon.ok_or_else(|| {
             Diagnostic::new(
                 Code::InvalidModelFile,
                 "the header lacks the epsilon of the norms",
             )
             .hint("convert the model again with a current converter")
-        })?);
+        })?;
         let rotation = Rotation::new(header, &weights.rope_factors()?, context_length)?;
 
         let hidden = header.embedding_length;
         let offset = architecture.norm_offset(header.format);
         let norm = |weights: &mut Weights<'_, '_>, part, width| {
-            let weight = weights.vector(part, width)?;
-            let weight = (weight + offset).map_err(Diagnostic::internal)?;
+            let weight = weights.vector(part, width, offset)?;
             Ok::<_, Diagnostic>(Norm { weight, epsilon })
         };
         let norm_if = |has: bool, weights: &mut Weights<'_, '_>, part, width| {
@@ -130,29 +115,25 @@ impl Llama {
         let norm = norm(&mut weights, Part::FinalNorm, hidden)?;
         let output = if header.tied_embeddings {
             weights.skip(Part::Output);
-            embedding.clone()
+            Linear {
+                matrix: embedding.clone(),
+                bias: None,
+            }
         } else {
-            weights.matrix(Part::Output, header.vocab_size, hidden)?
+            weights.linear(Part::Output, header.vocab_size, hidden, false)?
         };
-        // The table's size follows the header, so it waits until the shapes were checked.
-        let rope = |rotation: &Rotation| {
-            Rope::new(rotation, context_length, weights.device()).map_err(Diagnostic::internal)
-        };
-        let local = Rotation::local(header)?;
-        let (rope, local_rope) = (rope(&rotation)?, local.as_ref().map(rope).transpose()?);
-        let threads = weights.threads().clone();
         weights.finish()?;
         Ok(Self {
             embedding,
             embedding_scale: architecture
                 .scaled_embedding
-                .then(|| f64::from(hidden).sqrt()),
+                .then(|| (hidden as f32).sqrt()),
             layers,
             norm,
             output,
-            logit_softcap: header.logit_softcap.map(f64::from),
-            rope,
-            local_rope,
+            logit_softcap: header.logit_softcap,
+            rotation,
+            local_rotation: Rotation::local(header)?,
             heads: Heads {
                 queries: header.heads as usize,
                 keys: header.kv_heads as usize,
@@ -162,94 +143,102 @@ impl Llama {
                     .unwrap_or_else(|| 1.0 / (header.head_dim as f32).sqrt()),
                 softcap: header.attention_softcap,
             },
-            threads,
         })
     }
 
     /// Computes all rows of a step and writes their keys and values; returns the logits of
-    /// the rows that want them, `[rows, vocabulary]`.
-    pub(crate) fn forward(&self, plan: &Plan, kv: &PagedKv) -> Result<Option<Tensor>> {
-        let device = self.norm.weight.device();
-        let tokens = Tensor::new(plan.tokens.as_slice(), device)?;
-        let positions = Tensor::new(plan.positions.as_slice(), device)?;
-        let angles = self.rope.at(&positions)?;
-        let local_angles = self.local_rope.as_ref().map(|rope| rope.at(&positions));
-        let local_angles = local_angles.transpose()?;
-        let mut x = self.embedding.rows(&tokens)?;
+    /// the rows that want them, one row after the other.
+    pub(crate) fn forward<B: Backend>(&self, backend: &mut B, plan: &Plan) -> Result<Vec<f32>> {
+        let angles = backend.angles(&self.rotation, &plan.positions)?;
+        let local_angles = match &self.local_rotation {
+            Some(local) => Some(backend.angles(local, &plan.positions)?),
+            None => None,
+        };
+        let mut x = backend.lookup(&self.embedding, &plan.tokens)?;
         if let Some(scale) = self.embedding_scale {
-            x = (x * scale)?;
+            x = backend.scale(x, scale)?;
         }
         for (index, layer) in self.layers.iter().enumerate() {
             let angles = match &local_angles {
                 Some(local) if layer.window.is_some() => local,
                 _ => &angles,
             };
-            let attended = self.attention(index, layer, &x, angles, plan, kv)?;
-            x = (x + attended)?;
-            x = (&x + layer.feed_forward(&x)?)?;
+            let attended = self.attention(backend, index, &x, angles, plan)?;
+            x = backend.add(x, attended)?;
+            let fed = layer.feed_forward(backend, &x, plan.tokens.len())?;
+            x = backend.add(x, fed)?;
         }
-        if plan.logit_rows.is_empty() {
-            return Ok(None);
+        let logits = if plan.logit_rows.is_empty() {
+            Vec::new()
+        } else {
+            self.logits(backend, &x, &plan.logit_rows)?
+        };
+        backend.release(x);
+        for angles in std::iter::once(angles).chain(local_angles) {
+            angles.into_iter().for_each(|x| backend.release(x));
         }
-        let rows = Tensor::new(plan.logit_rows.as_slice(), device)?;
-        let last = self.norm.apply(&x.index_select(&rows, 0)?)?;
-        let logits = self.output.apply(&last)?;
-        match self.logit_softcap {
-            Some(cap) => ((logits / cap)?.tanh()? * cap).map(Some),
-            None => Ok(Some(logits)),
-        }
+        Ok(logits)
     }
 
-    fn attention(
-        &self,
-        index: usize,
-        layer: &Layer,
-        x: &Tensor,
-        angles: &Angles,
-        plan: &Plan,
-        kv: &PagedKv,
-    ) -> Result<Tensor> {
-        let Heads {
-            queries,
-            keys,
-            width,
-            ..
-        } = self.heads;
-        let rows = plan.tokens.len();
-        let x = layer.attention_norm.apply(x)?;
-        let mut query = layer.query.apply(&x)?.reshape((rows, queries, width))?;
-        let mut key = layer.key.apply(&x)?.reshape((rows, keys, width))?;
-        let value = layer.value.apply(&x)?;
-        if let (Some(query_norm), Some(key_norm)) = (&layer.query_norm, &layer.key_norm) {
-            query = query_norm.apply(&query)?;
-            key = key_norm.apply(&key)?;
+    fn logits<B: Backend>(&self, backend: &mut B, x: &B::Rows, rows: &[u32]) -> Result<Vec<f32>> {
+        let last = backend.select(x, rows)?;
+        let normed = backend.norm(&last, &self.norm)?;
+        let [mut logits] = backend.linear(&normed, [&self.output])?;
+        backend.release(last);
+        backend.release(normed);
+        if let Some(cap) = self.logit_softcap {
+            logits = backend.softcap(logits, cap)?;
         }
-        let query = angles.rotate(&query)?.reshape((rows, queries * width))?;
-        let key = angles.rotate(&key)?.reshape((rows, keys * width))?;
-        let kv = kv.layer(index);
-        kv.write(&key, &value, &plan.runs)?;
+        backend.numbers(logits)
+    }
+
+    fn attention<B: Backend>(
+        &self,
+        backend: &mut B,
+        index: usize,
+        x: &B::Rows,
+        angles: &[B::Rows; 2],
+        plan: &Plan,
+    ) -> Result<B::Rows> {
+        let (layer, width) = (&self.layers[index], self.heads.width);
+        let normed = backend.norm(x, &layer.attention_norm)?;
+        let [mut query, mut key, value] =
+            backend.linear(&normed, [&layer.query, &layer.key, &layer.value])?;
+        backend.release(normed);
+        if let (Some(query_norm), Some(key_norm)) = (&layer.query_norm, &layer.key_norm) {
+            query = backend.norm_heads(query, query_norm)?;
+            key = backend.norm_heads(key, key_norm)?;
+        }
+        let query = backend.rotate(query, width, angles)?;
+        let key = backend.rotate(key, width, angles)?;
         let attention = Attention {
-            spans: &plan.spans,
             heads: self.heads,
             window: layer.window,
-            threads: &self.threads,
         };
-        let attended = attention.apply(&query, kv)?;
-        let out = layer.attention_output.apply(&attended)?;
-        normalized(layer.attention_post_norm.as_ref(), out)
+        let attended = backend.attend(index, attention, [query, key, value], plan)?;
+        let [out] = backend.linear(&attended, [&layer.attention_output])?;
+        backend.release(attended);
+        normalized(backend, layer.attention_post_norm.as_ref(), out)
     }
 }
 
 impl Layer {
-    fn feed_forward(&self, x: &Tensor) -> Result<Tensor> {
-        let out = self.feed_forward.apply(&self.feed_forward_norm.apply(x)?)?;
-        normalized(self.feed_forward_post_norm.as_ref(), out)
+    fn feed_forward<B: Backend>(
+        &self,
+        backend: &mut B,
+        x: &B::Rows,
+        rows: usize,
+    ) -> Result<B::Rows> {
+        let normed = backend.norm(x, &self.feed_forward_norm)?;
+        let out = self.feed_forward.apply(backend, &normed, rows)?;
+        backend.release(normed);
+        normalized(backend, self.feed_forward_post_norm.as_ref(), out)
     }
 }
 
-fn normalized(norm: Option<&Norm>, x: Tensor) -> Result<Tensor> {
+fn normalized<B: Backend>(backend: &mut B, norm: Option<&Norm>, x: B::Rows) -> Result<B::Rows> {
     match norm {
-        Some(norm) => norm.apply(&x),
+        Some(norm) => backend.norm_heads(x, norm),
         None => Ok(x),
     }
 }

@@ -31,6 +31,13 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// Where its rows go: the block, and the place in it.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (usize, usize)> {
+        let size = BLOCK_TOKENS as usize;
+        (self.position..self.position + self.rows)
+            .map(move |position| (self.blocks[position / size] as usize, position % size))
+    }
+
     /// Where the token of a position lies in the KV cache.
     pub(crate) fn slot(&self, position: usize) -> usize {
         let size = BLOCK_TOKENS as usize;

@@ -1,66 +1,9 @@
 use std::f32::consts::TAU;
 
-use candle_core::{Device, Result, Tensor};
 use diagnostics::{Code, Diagnostic};
 use model_format::{ModelHeader, RopeScaling};
 
 use crate::architecture::unsupported;
-
-/// Cosine and sine of every angle, `[positions, rotated numbers / 2]` each.
-pub(crate) struct Rope {
-    cos: Tensor,
-    sin: Tensor,
-}
-
-impl Rope {
-    /// Tables for the first `positions` positions.
-    pub(crate) fn new(rotation: &Rotation, positions: u32, device: &Device) -> Result<Self> {
-        let frequencies = &rotation.frequencies;
-        let angles: Vec<f32> = (0..positions)
-            .flat_map(|position| frequencies.iter().map(move |f| position as f32 * f))
-            .collect();
-        let shape = (positions as usize, frequencies.len());
-        let table = |f: fn(f32) -> f32| {
-            let values = angles.iter().map(|&a| f(a) * rotation.scale).collect();
-            Tensor::from_vec(values, shape, device)
-        };
-        Ok(Self {
-            cos: table(f32::cos)?,
-            sin: table(f32::sin)?,
-        })
-    }
-
-    /// The angles of rows at these positions.
-    pub(crate) fn at(&self, positions: &Tensor) -> Result<Angles> {
-        Ok(Angles {
-            cos: self.cos.index_select(positions, 0)?.unsqueeze(1)?,
-            sin: self.sin.index_select(positions, 0)?.unsqueeze(1)?,
-        })
-    }
-}
-
-/// Cosine and sine of the rows of a step, `[rows, 1, rotated numbers / 2]` each.
-pub(crate) struct Angles {
-    cos: Tensor,
-    sin: Tensor,
-}
-
-impl Angles {
-    /// Rotates each head of `x` of `[rows, heads, head_dim]`, first half against second;
-    /// numbers behind the rotated ones stay.
-    pub(crate) fn rotate(&self, x: &Tensor) -> Result<Tensor> {
-        let (width, half) = (x.dim(2)?, self.cos.dim(2)?);
-        let first = x.narrow(2, 0, half)?;
-        let second = x.narrow(2, half, half)?;
-        let turned_first = (first.broadcast_mul(&self.cos)? - second.broadcast_mul(&self.sin)?)?;
-        let turned_second = (second.broadcast_mul(&self.cos)? + first.broadcast_mul(&self.sin)?)?;
-        let mut parts = vec![turned_first, turned_second];
-        if 2 * half < width {
-            parts.push(x.narrow(2, 2 * half, width - 2 * half)?);
-        }
-        Tensor::cat(&parts, 2)
-    }
-}
 
 /// How the heads of a model turn with the position.
 #[derive(Debug)]
@@ -89,7 +32,7 @@ impl Rotation {
         header: &ModelHeader,
         factors: &RopeFactors,
         context_length: u32,
-    ) -> std::result::Result<Self, Diagnostic> {
+    ) -> Result<Self, Diagnostic> {
         let mut frequencies = frequencies(header, header.rope_theta);
         let scale = stretch(&mut frequencies, header)?;
         if let RopeScaling::LongRope {
@@ -117,7 +60,7 @@ impl Rotation {
     }
 
     /// The rotation of the layers with a window, where it is another one.
-    pub(crate) fn local(header: &ModelHeader) -> std::result::Result<Option<Self>, Diagnostic> {
+    pub(crate) fn local(header: &ModelHeader) -> Result<Option<Self>, Diagnostic> {
         let local = header.rope_local_theta.map(|theta| Self {
             frequencies: frequencies(header, theta),
             scale: 1.0,
@@ -125,7 +68,18 @@ impl Rotation {
         local.map(Self::checked).transpose()
     }
 
-    fn checked(self) -> std::result::Result<Self, Diagnostic> {
+    /// Writes cosine and sine of every angle at the positions, `[positions, frequencies]` each.
+    pub(crate) fn angles(&self, positions: &[u32], cos: &mut [f32], sin: &mut [f32]) {
+        let angles = positions
+            .iter()
+            .flat_map(|position| self.frequencies.iter().map(|f| *position as f32 * f));
+        for (angle, (cos, sin)) in angles.zip(cos.iter_mut().zip(sin)) {
+            *cos = angle.cos() * self.scale;
+            *sin = angle.sin() * self.scale;
+        }
+    }
+
+    fn checked(self) -> Result<Self, Diagnostic> {
         if self.frequencies.iter().any(|f| !f.is_finite()) || !self.scale.is_finite() {
             return Err(damaged("its rotary frequencies are not finite"));
         }
@@ -140,7 +94,7 @@ fn frequencies(header: &ModelHeader, theta: f32) -> Vec<f32> {
         .collect()
 }
 
-fn divide(frequencies: &mut [f32], divisors: &[f32]) -> std::result::Result<(), Diagnostic> {
+fn divide(frequencies: &mut [f32], divisors: &[f32]) -> Result<(), Diagnostic> {
     if divisors.len() != frequencies.len() {
         return Err(damaged(format!(
             "{} rotary factors for {} pairs",
@@ -154,7 +108,7 @@ fn divide(frequencies: &mut [f32], divisors: &[f32]) -> std::result::Result<(), 
 }
 
 /// Changes the frequencies as the header's scaling says; returns the scale of the rotation.
-fn stretch(frequencies: &mut [f32], header: &ModelHeader) -> std::result::Result<f32, Diagnostic> {
+fn stretch(frequencies: &mut [f32], header: &ModelHeader) -> Result<f32, Diagnostic> {
     match &header.rope_scaling {
         RopeScaling::None => Ok(1.0),
         RopeScaling::Linear { factor } => {
@@ -244,10 +198,7 @@ mod tests {
         }
     }
 
-    fn rotation(
-        header: &ModelHeader,
-        divisors: Option<&[f32]>,
-    ) -> std::result::Result<Rotation, Diagnostic> {
+    fn rotation(header: &ModelHeader, divisors: Option<&[f32]>) -> Result<Rotation, Diagnostic> {
         let factors = RopeFactors {
             any: divisors.map(<[f32]>::to_vec),
             ..RopeFactors::default()

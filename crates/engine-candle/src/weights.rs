@@ -1,6 +1,6 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use cpu_kernels::Threads;
 use diagnostics::{Code, Diagnostic, escape};
 use model_format::{ElementType, Gguf, Safetensors, TensorType};
@@ -9,6 +9,7 @@ use crate::{
     architecture::{RotaryRows, unsupported},
     linear::Linear,
     matrix::{Matrix, to_floats},
+    norm::Vector,
     rope::RopeFactors,
     tensor_names::{Part, TensorNames},
 };
@@ -103,14 +104,6 @@ impl<'a, 'p> Weights<'a, 'p> {
         }
     }
 
-    pub(crate) fn device(&self) -> &Device {
-        &self.device
-    }
-
-    pub(crate) fn threads(&self) -> &Threads {
-        &self.threads
-    }
-
     /// A matrix of `rows` by `columns`.
     pub(crate) fn matrix(
         &mut self,
@@ -164,7 +157,7 @@ impl<'a, 'p> Weights<'a, 'p> {
         if has_bias {
             let (name, raw) = self.take(part.bias_name(self.names), &shape[..1])?;
             let values = floats(&name, raw.kind, &ordered(raw.data))?;
-            bias = Some(Tensor::new(values, &self.device).map_err(Diagnostic::internal)?);
+            bias = Some(self.make_vector(values)?);
         }
         Ok(Linear { matrix, bias })
     }
@@ -180,11 +173,21 @@ impl<'a, 'p> Weights<'a, 'p> {
             .map_err(|e| Diagnostic::internal(format!("tensor `{}`: {e}", escape(name))))
     }
 
-    /// A vector of `length` floats.
-    pub(crate) fn vector(&mut self, part: Part, length: u32) -> Result<Tensor, Diagnostic> {
+    /// A vector of `length` floats, each with `added`.
+    pub(crate) fn vector(
+        &mut self,
+        part: Part,
+        length: u32,
+        added: f32,
+    ) -> Result<Vector, Diagnostic> {
         let (name, raw) = self.take(part.tensor_name(self.names), &[length])?;
-        let values = floats(&name, raw.kind, raw.data)?;
-        Tensor::new(values, &self.device).map_err(Diagnostic::internal)
+        let mut values = floats(&name, raw.kind, raw.data)?;
+        values.iter_mut().for_each(|value| *value += added);
+        self.make_vector(values)
+    }
+
+    fn make_vector(&self, values: Vec<f32>) -> Result<Vector, Diagnostic> {
+        Vector::new(values, &self.device).map_err(Diagnostic::internal)
     }
 
     /// The factors of the rotary frequencies, where the file has some.

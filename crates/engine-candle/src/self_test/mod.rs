@@ -191,7 +191,10 @@ fn tiny_engine(header: &ModelHeader, kind: TensorType) -> Result<CandleEngine, D
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::{reference::Reference, *};
+    use crate::{engine::Computing, kv::TensorKv, load::kv_shape, tensors::Tensors};
 
     #[test]
     fn the_known_logits_are_the_references() {
@@ -223,6 +226,23 @@ mod tests {
                 difference < f64::from(case.tolerance),
                 "{family}: {difference}"
             );
+        }
+    }
+
+    #[test]
+    fn the_tensor_operations_compute_the_same_models() {
+        for case in CASES {
+            let header = (case.header)();
+            let mut engine = tiny_engine(&header, case.kind).unwrap();
+            let ours = logits(&mut engine, &[1, 15, 5]).unwrap();
+            let blocks = engine.kv().blocks();
+            let kv = TensorKv::new(kv_shape(&header), blocks, &Device::Cpu).unwrap();
+            engine.computing = Computing::Device(Tensors::new(Device::Cpu, kv));
+            let theirs = logits(&mut engine, &[1, 15, 5]).unwrap();
+            for (ours, theirs) in ours.iter().zip(&theirs) {
+                let difference = (ours - theirs).abs();
+                assert!(difference < case.tolerance, "{}", header.architecture);
+            }
         }
     }
 

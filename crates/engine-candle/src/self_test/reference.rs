@@ -82,7 +82,7 @@ impl Reference {
     }
 
     fn norm(&self, part: Part, x: &[f64]) -> Vec<f64> {
-        let above = self.architecture.norm_offset(self.header.format);
+        let above = f64::from(self.architecture.norm_offset(self.header.format));
         let mean = x.iter().map(|v| v * v).sum::<f64>() / x.len() as f64;
         let weight = self.weight(part);
         x.iter()
