@@ -6,6 +6,7 @@ Starts a queen of its own in a temporary home on free ports, runs every `check_*
 stops everything, and prints `client: N passed, N failed`.
 """
 
+import json
 import tempfile
 
 import openai
