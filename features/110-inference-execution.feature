@@ -148,6 +148,100 @@ Feature: Inference execution
       Then both texts are equal
       And all but the last block of the prompt was cached
 
+  Rule: A model may ask to have tools called
+
+    @real
+    Scenario: Calls come apart from the text
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "mock:answer=echo", "tools": [{"type": "function", "function": {"name": "weather"}}],
+         "messages": [{"role": "user", "content":
+          "I look.<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Zürich\"}}\n</tool_call>\n<tool_call>{\"name\": \"weather\"}</tool_call>"}]}
+        """
+      Then the answer is 200
+      And the answer's `/choices/0/message/content` is `I look.`
+      And the answer's `/choices/0/message/tool_calls/0/id` is not empty
+      And the answer's `/choices/0/message/tool_calls/0/type` is `function`
+      And the answer's `/choices/0/message/tool_calls/0/function/name` is `weather`
+      And the answer's `/choices/0/message/tool_calls/0/function/arguments` is `{"city": "Zürich"}`
+      And the answer's `/choices/0/message/tool_calls/1/function/arguments` is `{}`
+      And the answer's `/choices/0/finish_reason` is `tool_calls`
+
+    @real
+    Scenario: Calls are streamed as deltas
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "mock:answer=echo", "stream": true, "stop": ["Paris"],
+         "tools": [{"type": "function", "function": {"name": "weather"}}],
+         "messages": [{"role": "user", "content":
+          "<tool_call>{\"name\": \"weather\", \"arguments\": {\"city\": \"Paris\"}}</tool_call>"}]}
+        """
+      Then the answer is 200
+      And the answer contains `"type":"function","function":{"name":"weather","arguments":"{"}}]}`
+      And the answer contains `"delta":{"tool_calls":[{"index":0,"function":{"arguments":"\"}"}}]}`
+      And the answer contains `"finish_reason":"tool_calls"`
+
+    @real
+    Scenario: The results of tools come before the model
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "mock:answer=echo", "messages": [
+         {"role": "user", "content": "How is it?"},
+         {"role": "assistant", "content": null, "tool_calls": [
+          {"id": "a1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}]},
+         {"role": "tool", "tool_call_id": "a1", "content": "21 degrees"}]}
+        """
+      Then the answer is 200
+      And the answer's `/choices/0/message/content` is `21 degrees`
+      And the answer's `/choices/0/finish_reason` is `stop`
+
+    @real
+    Scenario: A model that knows no tools says so
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "builtin:haiku", "messages": [{"role": "user", "content": "x"}],
+         "tools": [{"type": "function", "function": {"name": "weather"}}]}
+        """
+      Then the answer is 400
+      And the answer's error code is UNSUPPORTED_PARAMETER
+      And the answer's error message contains `builtin:haiku`
+
+  Rule: One request may have several answers
+
+    @real
+    Scenario: They share the prompt, which counts once
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "builtin:haiku", "temperature": 0, "n": 3, "messages": [{"role": "user",
+         "content": "Write a haiku about GPU computing that includes the word \"forty-two\" (nonce: 7Kq9xZ2b)"}]}
+        """
+      Then the answer is 200
+      And the answer's `/choices/0/message/content` is the golden text of case 0
+      And the answer's `/choices/1/message/content` is the golden text of case 0
+      And the answer's `/choices/2/message/content` is the golden text of case 0
+      And the answer's `/choices/2/index` is `2`
+      And the answer's `/choices/2/finish_reason` is `stop`
+      And the answer's `/usage/prompt_tokens` is `38`
+      And the answer's `/usage/completion_tokens` is `78`
+
+    @real
+    Scenario: More answers than slots wait for one another
+      Given a running queen
+      And a worker that serves `mock:slots=1,length=12`
+      When I POST to `/v1/completions` of the queen
+        """
+        {"model": "mock:slots=1,length=12", "prompt": "x", "n": 5, "stream": true, "stream_options": {"include_usage": true}}
+        """
+      Then the answer is 200
+      And the answer contains `{"index":4,"text":"","logprobs":null,"finish_reason":"stop"}`
+      And the answer contains `"usage":{"prompt_tokens":1,"completion_tokens":65,`
+      And no request is running or waiting at the queen
+
   Rule: A request can be cancelled, and its slot is free afterwards
 
     @real
@@ -253,7 +347,8 @@ Feature: Inference execution
         | zero tokens        | {"model": "builtin:haiku", "max_tokens": 0, "messages": [{"role": "user", "content": "x"}]}            | 400    | INVALID_REQUEST       |
         | negative tokens    | {"model": "builtin:haiku", "max_tokens": -1, "messages": [{"role": "user", "content": "x"}]}           | 400    | INVALID_REQUEST       |
         | a hot temperature  | {"model": "builtin:haiku", "temperature": 99, "messages": [{"role": "user", "content": "x"}]}          | 400    | INVALID_REQUEST       |
-        | what is not there  | {"model": "builtin:haiku", "n": 3, "messages": [{"role": "user", "content": "x"}]}                     | 400    | UNSUPPORTED_PARAMETER |
+        | too many answers   | {"model": "builtin:haiku", "n": 17, "messages": [{"role": "user", "content": "x"}]}                    | 400    | INVALID_REQUEST       |
+        | what is not there  | {"model": "builtin:haiku", "functions": [{}], "messages": [{"role": "user", "content": "x"}]}          | 400    | UNSUPPORTED_PARAMETER |
 
     @real
     Scenario: Bytes that are no text, and too many of them

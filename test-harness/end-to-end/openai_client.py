@@ -6,11 +6,14 @@ Starts a queen of its own in a temporary home on free ports, runs every `check_*
 stops everything, and prints `client: N passed, N failed`.
 """
 
+import json
 import tempfile
 
 import openai
 
 from rbee import CASES, MODEL, SLOW, Rbee, eventually, idle, main, raised
+
+ECHO = "mock:answer=echo"
 
 
 def client(rbee, **overrides):
@@ -142,6 +145,115 @@ def check_errors_have_types(rbee):
         lambda: speaker.chat.completions.create(model="builtin:nothing", messages=messages, stream=True),
     )
     raised(openai.NotFoundError, lambda: speaker.models.retrieve("builtin:nothing"))
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "How the weather is",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+def call_text(city):
+    return "<tool_call>\n" + json.dumps({"name": "weather", "arguments": {"city": city}}) + "\n</tool_call>"
+
+
+def check_tools_are_called_and_their_results_answered(rbee):
+    speaker = client(rbee)
+    messages = [{"role": "user", "content": call_text("Zürich") + "\n" + call_text("Bern")}]
+    answer = speaker.chat.completions.create(model=ECHO, messages=messages, tools=[WEATHER])
+    choice = answer.choices[0]
+    assert choice.finish_reason == "tool_calls" and choice.message.content is None, choice
+    calls = choice.message.tool_calls
+    assert [json.loads(c.function.arguments)["city"] for c in calls] == ["Zürich", "Bern"]
+    assert all(c.type == "function" and c.function.name == "weather" for c in calls)
+    assert calls[0].id != calls[1].id
+    messages.append(choice.message)
+    for call, degrees in zip(calls, ("21", "19 degrees")):
+        messages.append({"role": "tool", "tool_call_id": call.id, "content": degrees})
+    answer = speaker.chat.completions.create(model=ECHO, messages=messages, tools=[WEATHER])
+    assert answer.choices[0].message.content == "19 degrees"
+    assert answer.choices[0].finish_reason == "stop" and not answer.choices[0].message.tool_calls
+
+
+def check_tools_are_streamed(rbee):
+    stream = client(rbee).chat.completions.create(
+        model=ECHO,
+        messages=[{"role": "user", "content": "I look.\n" + call_text("Paris") + call_text("Bern")}],
+        tools=[WEATHER],
+        stream=True,
+    )
+    text, calls, deltas = "", {}, 0
+    for chunk in stream:
+        delta = chunk.choices[0].delta
+        text += delta.content or ""
+        for piece in delta.tool_calls or []:
+            deltas += 1
+            call = calls.setdefault(piece.index, {"id": piece.id, "name": piece.function.name, "arguments": ""})
+            call["arguments"] += piece.function.arguments or ""
+        reason = chunk.choices[0].finish_reason
+    assert text == "I look.\n" and reason == "tool_calls", (text, reason)
+    assert [json.loads(calls[i]["arguments"])["city"] for i in range(2)] == ["Paris", "Bern"]
+    assert all(c["id"] and c["name"] == "weather" for c in calls.values())
+    assert deltas > 10, "the arguments come in pieces"
+
+
+def check_tools_are_left_out_when_told(rbee):
+    def create(**fields):
+        return client(rbee).chat.completions.create(
+            model=ECHO,
+            messages=[{"role": "user", "content": call_text("Paris") + call_text("Bern")}],
+            tools=[WEATHER],
+            **fields,
+        )
+
+    choice = create(tool_choice="none").choices[0]
+    assert not choice.message.tool_calls and choice.message.content.startswith("<tool_call>")
+    assert len(create(tool_choice="auto").choices[0].message.tool_calls) == 2
+    assert len(create(parallel_tool_calls=False).choices[0].message.tool_calls) == 1
+
+
+def check_several_answers(rbee):
+    speaker = client(rbee)
+    question = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "Write a haiku about rain"}],
+        "temperature": 1.0,
+        "max_tokens": 40,
+        "seed": 7,
+    }
+    one = speaker.chat.completions.create(**question)
+    three = speaker.chat.completions.create(**question, n=3)
+    texts = [c.message.content for c in three.choices]
+    assert [c.index for c in three.choices] == [0, 1, 2]
+    assert texts[0] == one.choices[0].message.content and len(set(texts)) == 3, texts
+    assert three.usage.prompt_tokens == one.usage.prompt_tokens
+    assert three.usage.completion_tokens > one.usage.completion_tokens
+    streamed, reasons = ["", "", ""], {}
+    for chunk in speaker.chat.completions.create(**question, n=3, stream=True, stream_options={"include_usage": True}):
+        if chunk.usage:
+            assert chunk.usage == three.usage
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.delta.content or ""
+            if choice.finish_reason:
+                reasons[choice.index] = choice.finish_reason
+    assert streamed == texts and set(reasons) == {0, 1, 2}, (streamed, texts, reasons)
+    prompts = speaker.completions.create(model=MODEL, prompt="a", n=2, max_tokens=3, temperature=0)
+    assert len(prompts.choices) == 2 and prompts.usage.completion_tokens == 6
+
+
+def check_closing_a_stream_of_several_answers_frees_all_slots(rbee):
+    stream = client(rbee).chat.completions.create(
+        model=SLOW, messages=[{"role": "user", "content": "x"}], stream=True, n=3
+    )
+    for i, _chunk in enumerate(stream):
+        if i == 6:
+            break
+    stream.close()
+    eventually(lambda: idle(rbee))
 
 
 def check_closing_a_stream_frees_the_slot(rbee):

@@ -14,7 +14,7 @@ const BYTE_LEVEL_TEMPLATE: &str = "\
 {% for m in messages %}{{ m.role }}: {{ m.content }}\
 {% for call in m.tool_calls or [] %}<tool_call>\
 {\"name\": {{ call.function.name | tojson }}, \"arguments\": {{ call.function.arguments | tojson }}}\
-</tool_call>{% endfor %}\n{% endfor %}assistant: ";
+</tool_call>{% endfor %}{{ '\n' }}{% endfor %}assistant: ";
 
 /// What surrounds a vocabulary.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

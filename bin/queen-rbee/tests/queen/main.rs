@@ -9,6 +9,7 @@
 )]
 
 mod ask;
+mod choices;
 mod control;
 mod dialects;
 mod fake_hive;

@@ -155,9 +155,12 @@ async fn bad_requests_have_their_status_and_the_queen_goes_on() {
         assert_eq!(send(kind, body).await, (status, code.to_owned()));
     }
     let mut tools = chat(false);
-    tools["tools"] = json!([{"type": "function"}]);
+    tools["functions"] = json!([{"name": "f"}]);
     let (status, body) = queen.post("/v1/chat/completions", &tools).await;
-    assert_eq!((status, &body["error"]["param"]), (400, &json!("tools")));
+    assert_eq!(
+        (status, &body["error"]["param"]),
+        (400, &json!("functions"))
+    );
     assert_eq!(
         queen.post("/v1/chat/completions", &chat(false)).await.0,
         200

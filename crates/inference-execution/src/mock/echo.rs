@@ -13,13 +13,17 @@ pub(super) fn next(tokens: &[u32]) -> u32 {
         .iter()
         .map(|token| u8::try_from(*token).unwrap_or(0))
         .collect();
-    let mut end = bytes.len();
-    while let Some(at) = rfind(&bytes[..end], ASSISTANT) {
+    let starts = bytes
+        .windows(ASSISTANT.len())
+        .enumerate()
+        .filter(|(_, window)| *window == ASSISTANT)
+        .map(|(at, _)| at);
+    for at in starts {
+        // Where the answer begins, what was said so far is how it begins.
         let said = &bytes[at + ASSISTANT.len()..];
         if let Some(rest) = last_message(&bytes[..at]).strip_prefix(said) {
             return rest.first().map_or(END, |byte| u32::from(*byte));
         }
-        end = at + ASSISTANT.len() - 1;
     }
     END
 }
