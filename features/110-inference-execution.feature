@@ -180,7 +180,7 @@ Feature: Inference execution
         """
       Then the answer is 200
       And the answer contains `"type":"function","function":{"name":"weather","arguments":"{"}}]}`
-      And the answer contains `"delta":{"tool_calls":[{"index":0,"function":{"arguments":"\"}"}}]}`
+      And the answer contains `"delta":{"tool_calls":[{"index":0,"function":{"arguments":"P"}}]}`
       And the answer contains `"finish_reason":"tool_calls"`
 
     @real
