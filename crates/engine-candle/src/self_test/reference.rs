@@ -20,8 +20,7 @@ fn rounded(x: &[f64]) -> Vec<f64> {
     let block = |block: &[f64]| {
         let largest = block.iter().fold(0.0, |l: f64, v| l.max(v.abs()));
         let step = largest as f32 / 127.0;
-        let scale = half::f16::from_f32(step).to_f64();
-        let round = |v: &f64| f64::from((*v as f32 / step).round()) * scale;
+        let round = |v: &f64| f64::from((*v as f32 / step).round_ties_even()) * f64::from(step);
         block.iter().map(round).collect::<Vec<_>>()
     };
     x.chunks_exact(32).flat_map(block).collect()
