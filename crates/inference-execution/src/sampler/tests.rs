@@ -10,11 +10,11 @@ fn greedy() -> Sampling {
 }
 
 fn drawn(settings: &Sampling, logits: &[f32]) -> BTreeMap<u32, u32> {
-    let sampler = Sampler::new(settings.clone(), 11, &[]);
+    let mut sampler = Sampler::new(settings.clone(), 11, &[]);
     let mut counts = BTreeMap::new();
     for position in 0..4000 {
         *counts
-            .entry(sampler.choose(logits, position).unwrap())
+            .entry(sampler.choose(logits, position, None).unwrap())
             .or_default() += 1;
     }
     counts
@@ -22,14 +22,17 @@ fn drawn(settings: &Sampling, logits: &[f32]) -> BTreeMap<u32, u32> {
 
 #[test]
 fn greedy_takes_the_first_of_the_largest() {
-    let sampler = Sampler::new(greedy(), 0, &[]);
-    assert_eq!(sampler.choose(&[1.0, 5.0, 5.0, f32::NAN], 0), Some(1));
+    let mut sampler = Sampler::new(greedy(), 0, &[]);
+    assert_eq!(sampler.choose(&[1.0, 5.0, 5.0, f32::NAN], 0, None), Some(1));
     assert_eq!(
-        sampler.choose(&[f32::NAN, f32::NEG_INFINITY, -3.0], 9),
+        sampler.choose(&[f32::NAN, f32::NEG_INFINITY, -3.0], 9, None),
         Some(2)
     );
-    assert_eq!(sampler.choose(&[f32::NAN, f32::NEG_INFINITY], 0), None);
-    assert_eq!(sampler.choose(&[], 0), None);
+    assert_eq!(
+        sampler.choose(&[f32::NAN, f32::NEG_INFINITY], 0, None),
+        None
+    );
+    assert_eq!(sampler.choose(&[], 0, None), None);
 }
 
 #[test]
@@ -129,11 +132,11 @@ fn penalties_turn_away_from_what_was_there() {
     };
     // Of the prompt as well; a negative logit is multiplied.
     assert_eq!(
-        Sampler::new(repeat.clone(), 0, &[1]).choose(&[1.0, 1.5], 0),
+        Sampler::new(repeat.clone(), 0, &[1]).choose(&[1.0, 1.5], 0, None),
         Some(0)
     );
     assert_eq!(
-        Sampler::new(repeat, 0, &[1]).choose(&[-1.5, -1.0], 0),
+        Sampler::new(repeat, 0, &[1]).choose(&[-1.5, -1.0], 0, None),
         Some(0)
     );
 
@@ -143,14 +146,14 @@ fn penalties_turn_away_from_what_was_there() {
     };
     let mut sampler = Sampler::new(frequency, 0, &[1]);
     assert_eq!(
-        sampler.choose(&[1.0, 1.5], 0),
+        sampler.choose(&[1.0, 1.5], 0, None),
         Some(1),
         "the prompt does not count"
     );
     sampler.note(1);
-    assert_eq!(sampler.choose(&[1.0, 1.5], 1), Some(1));
+    assert_eq!(sampler.choose(&[1.0, 1.5], 1, None), Some(1));
     sampler.note(1);
-    assert_eq!(sampler.choose(&[1.0, 1.5], 2), Some(0));
+    assert_eq!(sampler.choose(&[1.0, 1.5], 2, None), Some(0));
 
     let presence = Sampling {
         presence_penalty: 0.6,
@@ -158,7 +161,7 @@ fn penalties_turn_away_from_what_was_there() {
     };
     let mut sampler = Sampler::new(presence, 0, &[]);
     sampler.note(1);
-    assert_eq!(sampler.choose(&[1.0, 1.5], 1), Some(0));
+    assert_eq!(sampler.choose(&[1.0, 1.5], 1, None), Some(0));
 }
 
 proptest! {
@@ -173,19 +176,19 @@ proptest! {
         min_p in 0.0..=1.0_f32,
     ) {
         let settings = Sampling { temperature, top_k, top_p, min_p, ..Sampling::default() };
-        let sampler = Sampler::new(settings, seed, &[]);
-        let first = sampler.choose(&logits, position).unwrap();
+        let mut sampler = Sampler::new(settings, seed, &[]);
+        let first = sampler.choose(&logits, position, None).unwrap();
         prop_assert!((first as usize) < logits.len());
         // What was chosen at other positions in between has no influence.
-        sampler.choose(&logits, position.wrapping_add(1));
-        prop_assert_eq!(sampler.choose(&logits, position), Some(first));
+        sampler.choose(&logits, position.wrapping_add(1), None);
+        prop_assert_eq!(sampler.choose(&logits, position, None), Some(first));
     }
 
     #[test]
     fn no_logits_break_it(bits in prop::collection::vec(any::<u32>(), 0..40), top_p in 0.0..=1.0_f32) {
         let logits: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
         let settings = Sampling { top_p, repetition_penalty: 1.3, ..Sampling::default() };
-        let chosen = Sampler::new(settings, 1, &[0, 3]).choose(&logits, 0);
+        let chosen = Sampler::new(settings, 1, &[0, 3]).choose(&logits, 0, None);
         let usable = logits.iter().any(|l| *l > f32::NEG_INFINITY);
         if let Some(id) = chosen {
             prop_assert!(usable && (id as usize) < logits.len());
