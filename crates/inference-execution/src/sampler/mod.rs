@@ -17,8 +17,8 @@ use worker_contract::Sampling;
 
 /// Chooses tokens by settings that have been checked (`crate::admission`).
 ///
-/// The order is: logit bias, repetition penalty, frequency and presence penalty, the
-/// constraint's mask, then greedy choice at temperature 0, else temperature, top-k, top-p,
+/// The order is: the constraint's mask, logit bias, repetition penalty, frequency and presence
+/// penalty, then greedy choice at temperature 0, else temperature, top-k, top-p,
 /// min-p and the draw.
 #[derive(Debug, Clone)]
 pub struct Sampler {
@@ -88,7 +88,7 @@ impl Sampler {
         Some(drawn.unwrap_or(likeliest))
     }
 
-    /// Puts the logits after bias, penalties and mask into `self.adjusted`; `false` when they
+    /// Puts the logits after mask, bias and penalties into `self.adjusted`; `false` when they
     /// are what they were.
     fn adjust(&mut self, logits: &[f32], allowed: Option<&TokenMask>) -> bool {
         let as_they_are = self.settings.logit_bias.is_empty()
@@ -98,8 +98,7 @@ impl Sampler {
         if as_they_are {
             return false;
         }
-        self.adjusted.clear();
-        self.adjusted.extend_from_slice(logits);
+        copy(logits, allowed, &mut self.adjusted);
         let logits = &mut self.adjusted;
         for (id, bias) in &self.settings.logit_bias {
             if let Some(logit) = logits.get_mut(*id as usize) {
@@ -121,30 +120,44 @@ impl Sampler {
                     + self.settings.presence_penalty;
             }
         }
-        if let Some(allowed) = allowed {
-            mask(logits, allowed);
-        }
         true
     }
 }
 
-/// Takes away every logit whose token is not allowed.
-fn mask(logits: &mut [f32], allowed: &TokenMask) {
+/// Copies the logits, those of tokens that are not allowed as negative infinity. No bias and
+/// no penalty brings these back.
+fn copy(logits: &[f32], allowed: Option<&TokenMask>, copied: &mut Vec<f32>) {
+    copied.clear();
+    let Some(allowed) = allowed else {
+        copied.extend_from_slice(logits);
+        return;
+    };
     let words = allowed.words().iter().copied();
-    for (group, word) in logits.chunks_mut(32).zip(words.chain(std::iter::repeat(0))) {
+    for (group, word) in logits.chunks(32).zip(words.chain(std::iter::repeat(0))) {
         match word {
-            0 => group.fill(f32::NEG_INFINITY),
-            u32::MAX => {}
-            _ => {
-                for (bit, logit) in group.iter_mut().enumerate() {
-                    if word >> bit & 1 == 0 {
-                        *logit = f32::NEG_INFINITY;
-                    }
+            0 => copied.resize(copied.len() + group.len(), f32::NEG_INFINITY),
+            u32::MAX => copied.extend_from_slice(group),
+            _ => copied.extend(group.iter().zip(BITS).map(|(logit, bit)| {
+                if word & bit == 0 {
+                    f32::NEG_INFINITY
+                } else {
+                    *logit
                 }
-            }
+            })),
         }
     }
 }
+
+/// The bits of a word.
+const BITS: [u32; 32] = {
+    let mut bits = [0; 32];
+    let mut place = 0;
+    while place < 32 {
+        bits[place] = 1 << place;
+        place += 1;
+    }
+    bits
+};
 
 #[cfg(test)]
 mod tests;

@@ -164,7 +164,100 @@ fn penalties_turn_away_from_what_was_there() {
     assert_eq!(sampler.choose(&[1.0, 1.5], 1, None), Some(0));
 }
 
+/// What the filters and the draw mean, with everything sorted and in the plainest order.
+fn plainly(logits: &[f32], settings: &Sampling, at: f64) -> Option<u32> {
+    let number = |l: &f32| *l > f32::NEG_INFINITY;
+    let max = logits.iter().copied().filter(number).reduce(f32::max)?;
+    let scale = weight::Scale {
+        max,
+        temperature: settings.temperature,
+    };
+    let mut left: Vec<(u32, f32, f64)> = (0..)
+        .zip(logits)
+        .map(|(id, logit)| (id, *logit, scale.weight(*logit)))
+        .filter(|(_, _, weight)| *weight > 0.0)
+        .collect();
+    let mass = |left: &[(u32, f32, f64)]| left.iter().map(|c| c.2).sum::<f64>();
+    if settings.top_k > 0 || settings.top_p < 1.0 {
+        left.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap().then(a.0.cmp(&b.0)));
+    }
+    if settings.top_k > 0 {
+        left.truncate(settings.top_k as usize);
+    }
+    if settings.top_p < 1.0 {
+        let least = f64::from(settings.top_p) * mass(&left);
+        let mut sum = 0.0;
+        let below = left.iter().take_while(|c| {
+            sum += c.2;
+            sum < least
+        });
+        let kept = below.count() + 1;
+        left.truncate(kept);
+    }
+    left.retain(|c| c.2 >= f64::from(settings.min_p));
+    let target = at * mass(&left);
+    let mut sum = 0.0;
+    let drawn = left.iter().find(|c| {
+        sum += c.2;
+        sum > target
+    });
+    drawn.or(left.last()).map(|c| c.0)
+}
+
+/// Logits of a few different shapes: alike, spread, with equals, with nothing.
+fn any_logits() -> impl Strategy<Value = Vec<f32>> {
+    let logit = prop_oneof![
+        4 => -4.0..4.0_f32,
+        4 => -40.0..40.0_f32,
+        4 => (-6..6_i8).prop_map(f32::from),
+        1 => Just(f32::NEG_INFINITY),
+        1 => Just(f32::NAN),
+        1 => Just(-0.0_f32),
+    ];
+    prop::collection::vec(logit, 1..700)
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn the_quick_way_chooses_what_the_plain_way_does(
+        logits in any_logits(),
+        seed: u64,
+        temperature in prop_oneof![0.05..3.0_f32, Just(1.0_f32), Just(1e-9_f32), Just(90.0_f32)],
+        top_k in prop_oneof![Just(0_u32), 1..800_u32, 1..12_u32],
+        top_p in prop_oneof![Just(1.0_f32), 0.0..=1.0_f32, 0.9..=1.0_f32],
+        min_p in prop_oneof![Just(0.0_f32), 0.0..=1.0_f32, 0.0..0.1_f32],
+    ) {
+        let settings = Sampling { temperature, top_k, top_p, min_p, ..Sampling::default() };
+        let mut sampler = Sampler::new(settings.clone(), seed, &[]);
+        for position in 0..12 {
+            let at = random::uniform(seed, 0, position);
+            let expected = plainly(&logits, &settings, at);
+            prop_assert_eq!(sampler.choose(&logits, position, None), expected);
+        }
+    }
+
+    #[test]
+    fn a_mask_leaves_what_it_allows(
+        logits in any_logits(),
+        seed: u64,
+        allowed in prop::collection::btree_set(0..760_u32, 1..200),
+        temperature in prop_oneof![Just(0.0_f32), Just(1.0_f32)],
+    ) {
+        let settings = Sampling { temperature, top_p: 0.9, ..Sampling::default() };
+        let allowed: Vec<u32> = allowed.into_iter().collect();
+        let only: Vec<f32> = (0..)
+            .zip(&logits)
+            .map(|(id, l)| if allowed.contains(&id) { *l } else { f32::NEG_INFINITY })
+            .collect();
+        let mut sampler = Sampler::new(settings, seed, &[]);
+        let expected = sampler.choose(&only, 3, None);
+        let mask = TokenMask::of(&allowed);
+        prop_assert_eq!(sampler.choose(&logits, 3, Some(&mask)), expected);
+        prop_assert!(expected.is_none_or(|id| mask.contains(id)));
+    }
+
     #[test]
     fn the_choice_is_a_function_of_seed_and_position(
         logits in prop::collection::vec(-20.0..20.0_f32, 1..50),

@@ -11,25 +11,14 @@
 pub(super) const BLOCK: usize = 64;
 /// The exponential of this is less than half the least weight.
 const LEAST: f32 = -30.0;
-/// Adding and taking away this number rounds an `f32` to a whole number.
-const TO_WHOLE: f32 = 12_582_912.0;
+/// Adding and taking away this number rounds an `f32` to a whole number; after adding it, the
+/// low bits are that number.
+pub(super) const TO_WHOLE: f32 = 12_582_912.0;
 /// Adding and taking away this number rounds an `f64` below 2^16 to a multiple of 2^-35.
 const TO_WEIGHT: f64 = 196_608.0;
 /// The natural logarithm of 2 in two parts, the first with few bits, so that its multiples
 /// are exact.
 const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
-/// Coefficients of the exponential's Taylor series from the seventh power down.
-const SERIES: [f32; 8] = [
-    1.0 / 5040.0,
-    1.0 / 720.0,
-    1.0 / 120.0,
-    1.0 / 24.0,
-    1.0 / 6.0,
-    0.5,
-    1.0,
-    1.0,
-];
-
 /// `exp(x)` for `x <= 0` to within 2 units in the last place; next to nothing for what is
 /// no number or far below 0.
 #[inline]
@@ -38,7 +27,14 @@ pub(super) fn exponential(x: f32) -> f32 {
     let shifted = x * std::f32::consts::LOG2_E + TO_WHOLE;
     let whole = shifted - TO_WHOLE;
     let rest = x - whole * LN_2[0] - whole * LN_2[1];
-    let series = SERIES.iter().fold(0.0, |sum, c| sum * rest + c);
+    // Taylor's series, up to the seventh power.
+    let mut series = rest * (1.0 / 5040.0) + 1.0 / 720.0;
+    series = series * rest + 1.0 / 120.0;
+    series = series * rest + 1.0 / 24.0;
+    series = series * rest + 1.0 / 6.0;
+    series = series * rest + 0.5;
+    series = series * rest + 1.0;
+    series = series * rest + 1.0;
     // The low bits of `shifted` are the whole number, which is added to the exponent.
     let exponent = shifted.to_bits().wrapping_sub(TO_WHOLE.to_bits()) << 23;
     f32::from_bits(series.to_bits().wrapping_add(exponent))
@@ -70,28 +66,44 @@ impl Scale {
         exponential((logit - self.max) / self.temperature)
     }
 
-    /// The sum of the weights of a block.
+    /// The sum of the weights of at most [`BLOCK`] logits.
     pub fn sum(self, block: &[f32]) -> f64 {
         self.sum_of(block, rounded)
     }
 
-    /// The sum of the exponentials of a block, not rounded to weights.
+    /// The sum of the exponentials of at most [`BLOCK`] logits, not rounded to weights.
     pub fn sum_unrounded(self, block: &[f32]) -> f64 {
         self.sum_of(block, f64::from)
     }
 
+    /// The weights of at most [`BLOCK`] logits.
+    #[inline]
+    pub fn weights(self, block: &[f32], weights: &mut [f64; BLOCK]) {
+        for (weight, e) in weights.iter_mut().zip(self.exponentials(block)) {
+            *weight = rounded(e);
+        }
+    }
+
+    /// The exponentials of at most [`BLOCK`] logits, and 0 for what is missing.
+    #[inline]
+    fn exponentials(self, block: &[f32]) -> [f32; BLOCK] {
+        let mut exponentials = [0.0_f32; BLOCK];
+        for (e, logit) in exponentials.iter_mut().zip(block) {
+            *e = self.exponential(*logit);
+        }
+        exponentials
+    }
+
+    #[inline]
     fn sum_of(self, block: &[f32], term: impl Fn(f32) -> f64) -> f64 {
         const LANES: usize = 8;
         let mut sums = [0.0_f64; LANES];
-        let (groups, rest) = block.as_chunks::<LANES>();
-        for group in groups {
-            let exponentials = group.map(|logit| self.exponential(logit));
-            for (sum, e) in sums.iter_mut().zip(exponentials) {
-                *sum += term(e);
+        for group in self.exponentials(block).as_chunks::<LANES>().0 {
+            for (sum, e) in sums.iter_mut().zip(group) {
+                *sum += term(*e);
             }
         }
-        let rest: f64 = rest.iter().map(|l| term(self.exponential(*l))).sum();
-        sums.iter().sum::<f64>() + rest
+        sums.iter().sum()
     }
 
     /// A logit below which no weight reaches `weight`, or a little less.
@@ -158,10 +170,11 @@ mod tests {
         let mut logits: Vec<f32> = (0..200_000)
             .map(|i| -((i * 7919 % 2600) as f32) / 100.0)
             .collect();
-        let sum = scale.sum(&logits);
+        let blocks = |logits: &[f32]| -> f64 { logits.chunks(BLOCK).map(|b| scale.sum(b)).sum() };
+        let sum = blocks(&logits);
         logits.reverse();
         let (left, right) = logits.split_at(77_777);
-        assert_eq!(scale.sum(right) + scale.sum(left), sum);
+        assert_eq!(blocks(right) + blocks(left), sum);
         assert_eq!(logits.iter().map(|l| scale.weight(*l)).sum::<f64>(), sum);
     }
 
