@@ -422,7 +422,7 @@ mod tests {
         let mut g = generation(request, 1000, 1);
         let (mut said, mut calls) = (String::new(), Vec::new());
         for token in bytes(text).into_iter().chain([END]) {
-            let generated = g.next(&only(token)).unwrap();
+            let generated = g.next(&only(token)).unwrap().unwrap();
             said.push_str(&generated.event.t);
             for piece in generated.event.calls {
                 piece.add_to(&mut calls);
@@ -507,7 +507,10 @@ mod tests {
         let request = with_tools(&["STOP"]);
         let tokens: Vec<u32> = bytes(TWO_CALLS).into_iter().chain([END]).collect();
         let run = |g: &mut Generation, tokens: &[u32]| -> Vec<Generated> {
-            tokens.iter().map(|t| g.next(&only(*t)).unwrap()).collect()
+            tokens
+                .iter()
+                .map(|t| g.next(&only(*t)).unwrap().unwrap())
+                .collect()
         };
         let whole = run(&mut generation(&request, 1000, 1), &tokens);
         for cut in 0..tokens.len() {
