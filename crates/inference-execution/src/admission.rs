@@ -69,8 +69,10 @@ fn refuse_unsupported(request: &InferRequest) -> Result<(), Diagnostic> {
         .param(param)
         .hint(format!("leave `{param}` out"))
     };
-    if request.constraint.is_some() {
-        return Err(refuse("constraint"));
+    let may_call = !request.tools.is_empty() && request.tool_choice != ToolChoice::None;
+    if may_call && request.constraint.is_some() {
+        // A call is not what the constraint says.
+        return Err(refuse("constraint").hint("leave `constraint` or `tools` out"));
     }
     if matches!(
         request.tool_choice,

@@ -31,6 +31,8 @@ pub(super) struct Active {
     pub events: EventSender,
     pub generation: Generation,
     pub started_event: StartedEvent,
+    /// Logits whose token cannot be chosen before its mask is known.
+    pub held: Option<Vec<f32>>,
     /// Its sequence is paused until the reader makes room.
     pub paused: bool,
     pub clock: RequestClock,

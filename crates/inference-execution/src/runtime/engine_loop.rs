@@ -6,6 +6,7 @@ use std::{
         mpsc::{Receiver, TryRecvError},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use diagnostics::{Code, Diagnostic};
@@ -16,8 +17,12 @@ use super::{
 };
 use crate::{Batch, Effect, Engine, EngineError, Event, Logits, Scheduler, SequenceId};
 
+/// How long a step's end waits for masks that are nearly known. Without them their sequences
+/// miss the next step; with all the time in the world one of them would hold the others up.
+const MASK_PATIENCE: Duration = Duration::from_millis(1);
+
 /// What the engine's thread owns. It waits only in [`thread::park`]; whoever has news for
-/// it (a request, a cancel, a reader that made room or went away) unparks it.
+/// it (a request, a cancel, a mask, a reader that made room or went away) unparks it.
 pub(super) struct EngineLoop {
     pub engine: Box<dyn Engine>,
     pub scheduler: Scheduler,
@@ -118,6 +123,31 @@ impl EngineLoop {
         for (id, error) in over {
             self.fail(id, error);
         }
+        self.choose_held();
+    }
+
+    /// Chooses tokens from logits that waited for their masks.
+    fn choose_held(&mut self) {
+        let held: Vec<SequenceId> = self
+            .active
+            .iter()
+            .filter(|(_, active)| active.held.is_some())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in held {
+            let row = self.active.get_mut(&id).and_then(|a| a.held.take());
+            if let Some(row) = row
+                && !self.choose(id, &row)
+            {
+                self.hold(id, row);
+            }
+        }
+    }
+
+    fn hold(&mut self, id: SequenceId, row: Vec<f32>) {
+        if let Some(active) = self.active.get_mut(&id) {
+            active.held = Some(row);
+        }
     }
 
     /// Does what the scheduler decided; an error means that the engine is lost.
@@ -159,31 +189,58 @@ impl EngineLoop {
     fn sample(&mut self, batch: &Batch, logits: &Logits) {
         let wanted = batch.chunks.iter().filter(|c| c.wants_logits);
         let mut rows = logits.rows();
+        let mut late = Vec::new();
         for chunk in wanted {
             let id = chunk.sequence;
-            let row = rows.next();
-            let Some(active) = self.active.get_mut(&id) else {
+            let Some(row) = rows.next() else {
+                self.fail(id, Diagnostic::internal("the model gave no logits"));
                 continue;
             };
-            let Some(generated) = row.and_then(|row| active.generation.next(row)) else {
-                let error = Diagnostic::internal("the model gave no usable logits");
-                self.fail(id, error);
-                continue;
-            };
-            let token = generated.event.id;
-            active.token(generated.event, &self.shared);
-            if let Some(reason) = generated.finish {
-                if let Some(active) = self.end(id) {
-                    active.finish(reason);
-                }
-                continue;
-            }
-            self.scheduler.handle(id, Event::Sampled(token));
-            if !active.events.ready() {
-                active.paused = true;
-                self.scheduler.handle(id, Event::Paused);
+            if !self.choose(id, row) {
+                late.push((id, row));
             }
         }
+        let end = Instant::now() + MASK_PATIENCE;
+        for (id, row) in late {
+            if let Some(active) = self.active.get_mut(&id) {
+                active.generation.wait(end);
+            }
+            if !self.choose(id, row) {
+                self.hold(id, row.to_vec());
+            }
+        }
+    }
+
+    /// Chooses a sequence's next token and sends it; `false` when the mask for it is not
+    /// known yet.
+    fn choose(&mut self, id: SequenceId, row: &[f32]) -> bool {
+        let Some(active) = self.active.get_mut(&id) else {
+            return true;
+        };
+        // The same logits may come again after the sequence lost its blocks.
+        active.held = None;
+        let generated = match active.generation.next(row) {
+            Ok(Some(generated)) => generated,
+            Ok(None) => return false,
+            Err(error) => {
+                self.fail(id, error);
+                return true;
+            }
+        };
+        let token = generated.event.id;
+        active.token(generated.event, &self.shared);
+        if let Some(reason) = generated.finish {
+            if let Some(active) = self.end(id) {
+                active.finish(reason);
+            }
+            return true;
+        }
+        self.scheduler.handle(id, Event::Sampled(token));
+        if !active.events.ready() {
+            active.paused = true;
+            self.scheduler.handle(id, Event::Paused);
+        }
+        true
     }
 
     fn fail(&mut self, id: SequenceId, error: Diagnostic) {

@@ -1,6 +1,7 @@
 //! The thread that owns the engine, and the handle that requests reach it by.
 
 mod active;
+mod constraints;
 mod engine_loop;
 mod shared;
 mod stream;
@@ -22,6 +23,7 @@ use std::{
 };
 
 use active::{Active, RequestClock, Submission};
+use constraints::Constraints;
 use diagnostics::{Code, Diagnostic, escape};
 use engine_loop::EngineLoop;
 use input_validation::{ModelRef, RequestId};
@@ -74,6 +76,7 @@ struct Handle {
     submissions: SyncSender<Submission>,
     shared: Arc<Shared>,
     codec: Arc<Codec>,
+    constraints: Constraints,
     description: ModelDescription,
     limits: Limits,
     model: ModelRef,
@@ -130,6 +133,7 @@ impl Runtime {
         };
         Ok(Self(Arc::new(Handle {
             submissions,
+            constraints: Constraints::new(codec.clone(), description.vocab_size, &shared),
             shared,
             codec,
             description,
@@ -138,8 +142,9 @@ impl Runtime {
         })))
     }
 
-    /// Takes a request: checks it, encodes its input, and gives it a slot. The encoding of a
-    /// long prompt takes its time; call it where blocking is allowed.
+    /// Takes a request: checks it, encodes its input, compiles its constraint, and gives it a
+    /// slot. A long prompt or a large constraint takes its time; call it where blocking is
+    /// allowed.
     ///
     /// Errors: `INVALID_REQUEST` with the field, `CONTEXT_LENGTH_EXCEEDED`,
     /// `DEADLINE_EXCEEDED`, `ALL_SLOTS_BUSY`, `DRAINING`, `DUPLICATE_REQUEST`.
@@ -163,6 +168,12 @@ impl Runtime {
         };
         let mut generation = Generation::new(&request, &admitted, seed, handle.codec.clone());
         let complete = generation.replay(&request.continue_from);
+        if let Some(constraint) = &request.constraint
+            && complete.is_none()
+        {
+            let guide = handle.constraints.guide(constraint, &request.continue_from);
+            generation.keep_to(guide?);
+        }
         let (events, stream) = stream::channel(shared.clone(), seed);
         let prompt_tokens = admitted.prompt.len() as u32;
         shared
@@ -185,6 +196,7 @@ impl Runtime {
                     prompt_tokens,
                     cached_tokens: 0,
                 },
+                held: None,
                 paused: false,
                 clock,
             },
