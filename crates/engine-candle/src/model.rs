@@ -175,7 +175,9 @@ impl Llama {
         };
         backend.release(x);
         for angles in std::iter::once(angles).chain(local_angles) {
-            angles.into_iter().for_each(|x| backend.release(x));
+            for x in angles {
+                backend.release(x);
+            }
         }
         Ok(logits)
     }
