@@ -153,12 +153,13 @@ impl Engine for MockEngine {
     fn embed(&mut self, batch: &Batch) -> Result<States, EngineError> {
         self.fault()?;
         wait(self.settings.step);
-        let mut values = Vec::new();
+        let (mut values, mut tokens) = (Vec::new(), Vec::new());
         for chunk in &batch.chunks {
             self.cache.write(chunk)?;
             let mut row = [0.0_f32; VECTOR_WIDTH];
-            for (position, token) in self.cache.read(chunk)?.into_iter().enumerate() {
-                row[(token as usize + position) % VECTOR_WIDTH] += 1.0;
+            self.cache.read(chunk, &mut tokens)?;
+            for (position, token) in tokens.iter().enumerate() {
+                row[(*token as usize + position) % VECTOR_WIDTH] += 1.0;
             }
             values.extend_from_slice(&row);
         }
