@@ -513,6 +513,63 @@ Feature: Inference execution
       And the answer's error code is INVALID_MODEL_FILE
       And the queen still answers a good request
 
+  Rule: Clients of other APIs are served alike
+
+    @real
+    Scenario Outline: A golden answer in one document, by <path>
+      Given a running queen
+      When I POST to `<path>` of the queen
+        """
+        <body>
+        """
+      Then the answer is 200
+      And the answer's `<text>` is the golden text of case 0
+      And the answer's `<reason>` is `<said>`
+
+      Examples:
+        | path          | text             | reason       | said     | body |
+        | /api/chat     | /message/content | /done_reason | stop     | {"model": "haiku", "stream": false, "options": {"temperature": 0}, "messages": [{"role": "user", "content": "Write a haiku about GPU computing that includes the word \\"forty-two\\" (nonce: 7Kq9xZ2b)"}]} |
+        | /api/generate | /response        | /done_reason | stop     | {"model": "builtin:haiku", "stream": false, "options": {"temperature": 0}, "prompt": "Write a haiku about GPU computing that includes the word \\"forty-two\\" (nonce: 7Kq9xZ2b)"} |
+        | /v1/messages  | /content/0/text  | /stop_reason | end_turn | {"model": "builtin:haiku", "max_tokens": 96, "temperature": 0, "messages": [{"role": "user", "content": "Write a haiku about GPU computing that includes the word \\"forty-two\\" (nonce: 7Kq9xZ2b)"}]} |
+
+    @real
+    Scenario: Tokens of a text, counted at the queen
+      Given a running queen
+      When I POST to `/v1/tokenize` of the queen
+        """
+        {"model": "builtin:haiku", "input": {"messages": [{"role": "user",
+         "content": "Write a haiku about GPU computing that includes the word \"forty-two\" (nonce: 7Kq9xZ2b)"}]}}
+        """
+      Then the answer is 200
+      And the answer's `/count` is `38`
+
+    @real
+    Scenario: A text that is too long has no vector
+      Given a running queen
+      When I POST to `/v1/embeddings` of the queen
+        """
+        {"model": "mock:context=16", "input": ["short", "a text of more than sixteen bytes"]}
+        """
+      Then the answer is 400
+      And the answer's error code is CONTEXT_LENGTH_EXCEEDED
+      And the queen still answers a good request
+
+    @real
+    Scenario Outline: Errors have the shape of the API, by <path>
+      Given a running queen
+      When I POST to `<path>` of the queen
+        """
+        {"model": "nothing", "max_tokens": 9, "prompt": "x", "messages": [{"role": "user", "content": "x"}]}
+        """
+      Then the answer is 404
+      And the answer's `<field>` is `<value>`
+
+      Examples:
+        | path          | field       | value           |
+        | /api/chat     | /code       | MODEL_NOT_FOUND |
+        | /api/generate | /code       | MODEL_NOT_FOUND |
+        | /v1/messages  | /error/type | not_found_error |
+
   Rule: Batching and the haiku
 
     @real

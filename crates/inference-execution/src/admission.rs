@@ -158,6 +158,35 @@ pub fn encode(
     Ok(tokens)
 }
 
+/// The tokens of inputs that become vectors, each of which must fit the context.
+pub fn admit_texts(
+    inputs: &[InferInput],
+    codec: &Codec,
+    limits: Limits,
+) -> Result<Vec<Vec<u32>>, Diagnostic> {
+    if inputs.is_empty() {
+        return Err(invalid("inputs", "there is nothing to embed"));
+    }
+    let context = limits.context_length;
+    let admit = |input: &InferInput| {
+        refuse_far_too_long(input, codec, context)?;
+        let tokens = encode(input, &[], codec, limits.vocab_size)?;
+        if tokens.len() > context as usize {
+            let message = format!(
+                "an input has {} tokens, the context {context}",
+                tokens.len()
+            );
+            return Err(Diagnostic::new(Code::ContextLengthExceeded, message)
+                .hint("cut the text into pieces, or load the model with a longer context")
+                .param("input")
+                .detail("prompt_tokens", tokens.len())
+                .detail("context_length", context));
+        }
+        Ok(tokens)
+    };
+    inputs.iter().map(admit).collect()
+}
+
 /// How long the answer may become. Without `max_tokens` the prompt and one token must fit.
 fn fit(prompt: &[u32], max_tokens: Option<u32>, context_length: u32) -> Result<u32, Diagnostic> {
     let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);

@@ -83,6 +83,11 @@ impl Generation {
         self.guide = Some(guide);
     }
 
+    /// The stop text that ended the answer, by its place in the request.
+    pub fn stopped_by(&self) -> Option<u32> {
+        self.stops.found().map(|which| which as u32)
+    }
+
     /// Takes tokens that were generated elsewhere as if they had been chosen here, without
     /// events. A reason means that the answer was complete already.
     pub fn replay(&mut self, tokens: &[u32]) -> Option<FinishReason> {

@@ -21,11 +21,14 @@ mod tool_calls;
 
 pub use blocks::BlockPool;
 pub use engine::{
-    Batch, BlockId, Chunk, Engine, EngineError, KvCache, Logits, ModelDescription, SequenceId,
+    Batch, BlockId, Chunk, Engine, EngineError, KvCache, Logits, ModelDescription, Pooling,
+    SequenceId, States,
 };
 pub use generation::{Generated, Generation};
 pub use guide::{Guide, MaskThread};
-pub use runtime::{RequestStream, Runtime, RuntimeConfig, RuntimeCounts, RuntimeStatus};
+pub use runtime::{
+    EmbeddingReply, RequestStream, Runtime, RuntimeConfig, RuntimeCounts, RuntimeStatus,
+};
 pub use sampler::{Logprob, Sampler, logprob};
 pub use scheduler::{Effect, Event, Scheduler, SchedulerConfig};
 pub use stop::{Pushed, StopMatcher};

@@ -176,6 +176,9 @@ impl Worker {
         if runtime.is_some_and(|r| !r.codec().end_tokens().is_empty()) {
             capabilities.push(Capability::Constraints);
         }
+        if runtime.is_some_and(Runtime::makes_vectors) {
+            capabilities.push(Capability::Embed);
+        }
         capabilities
     }
 

@@ -124,6 +124,7 @@ impl Active {
         self.events.send(StreamEvent::Metrics(self.clock.metrics()));
         self.events.send(StreamEvent::End(EndEvent {
             reason,
+            stop: self.generation.stopped_by(),
             usage: Usage {
                 prompt_tokens: self.started_event.prompt_tokens,
                 completion_tokens: self.generation.count(),

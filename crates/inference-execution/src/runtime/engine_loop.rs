@@ -13,9 +13,10 @@ use diagnostics::{Code, Diagnostic};
 
 use super::{
     active::{Active, Submission},
+    embedding::{Embeddings, Job},
     shared::Shared,
 };
-use crate::{Batch, Effect, Engine, EngineError, Event, Logits, Scheduler, SequenceId};
+use crate::{Batch, Effect, Engine, EngineError, Event, Logits, Pooling, Scheduler, SequenceId};
 
 /// How long a step's end waits for masks that are nearly known. Without them their sequences
 /// miss the next step; with all the time in the world one of them would hold the others up.
@@ -29,6 +30,9 @@ pub(super) struct EngineLoop {
     pub submissions: Receiver<Submission>,
     pub shared: Arc<Shared>,
     pub active: BTreeMap<SequenceId, Active>,
+    pub jobs: Receiver<Job>,
+    pub embeddings: Embeddings,
+    pub slots: usize,
     pub next: u64,
     pub block_tokens: u64,
 }
@@ -48,10 +52,20 @@ impl EngineLoop {
             }
             self.show();
             if batch.chunks.is_empty() {
-                if self.active.is_empty() && self.shared.closing.load(SeqCst) {
+                if self.active.is_empty()
+                    && self.embeddings.is_empty()
+                    && self.shared.closing.load(SeqCst)
+                {
                     return Ok(());
                 }
                 self.park();
+                continue;
+            }
+            let texts = self.embeddings.take_out(&mut batch);
+            if !texts.chunks.is_empty() {
+                self.embed(&texts)?;
+            }
+            if batch.chunks.is_empty() {
                 continue;
             }
             match self.engine.step(&batch) {
@@ -75,9 +89,13 @@ impl EngineLoop {
         for active in std::mem::take(&mut self.active).into_values() {
             active.fail(error.clone());
         }
+        self.embeddings.end_all(error);
     }
 
     fn receive(&mut self) {
+        while let Ok(job) = self.jobs.try_recv() {
+            self.embeddings.add(job);
+        }
         loop {
             match self.submissions.try_recv() {
                 Ok(submission) => self.take(submission),
@@ -120,10 +138,13 @@ impl EngineLoop {
                 self.scheduler.handle(*id, Event::Resumed);
             }
         }
+        let texts = self.embeddings.sweep(self.shared.now(), ending);
         for (id, error) in over {
             self.fail(id, error);
         }
         self.choose_held();
+        self.finish(&texts);
+        self.feed();
     }
 
     /// Chooses tokens from logits that waited for their masks.
@@ -147,6 +168,60 @@ impl EngineLoop {
     fn hold(&mut self, id: SequenceId, row: Vec<f32>) {
         if let Some(active) = self.active.get_mut(&id) {
             active.held = Some(row);
+        }
+    }
+
+    /// Begins inputs of requests for vectors.
+    fn feed(&mut self) {
+        loop {
+            let room = self.scheduler.running() + self.scheduler.waiting() < self.slots;
+            let Some(mut input) = self.embeddings.next_input(room) else {
+                return;
+            };
+            let id = SequenceId(self.next);
+            self.next += 1;
+            let tokens = std::mem::take(&mut input.tokens);
+            self.embeddings.begin(id, &input, tokens.len() as u32);
+            let deadline = input.deadline;
+            self.scheduler
+                .handle(id, Event::Arrived { tokens, deadline });
+        }
+    }
+
+    /// Computes texts that become vectors; an error means that the engine is lost.
+    fn embed(&mut self, texts: &Batch) -> Result<(), Diagnostic> {
+        let computed = self.engine.embed(texts);
+        let pooling = self.engine.pooling().unwrap_or(Pooling::Last);
+        let states = match computed {
+            Ok(states) => states,
+            Err(error @ EngineError::Step(_)) => {
+                for chunk in &texts.chunks {
+                    self.fail(chunk.sequence, error.clone().into());
+                }
+                return Ok(());
+            }
+            Err(error @ EngineError::Device(_)) => return Err(error.into()),
+        };
+        self.scheduler.computed(texts);
+        for (chunk, row) in texts.chunks.iter().zip(states.rows()) {
+            let id = chunk.sequence;
+            if self.embeddings.computed(chunk, row, pooling) {
+                self.finish(&[id]);
+                if let Err(error) = self.embeddings.complete(id) {
+                    self.fail(id, error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the blocks of sequences back.
+    fn finish(&mut self, over: &[SequenceId]) {
+        for id in over {
+            self.scheduler.handle(*id, Event::Finished);
+        }
+        if !over.is_empty() {
+            self.show();
         }
     }
 
@@ -246,6 +321,9 @@ impl EngineLoop {
     fn fail(&mut self, id: SequenceId, error: Diagnostic) {
         if let Some(active) = self.end(id) {
             active.fail(error);
+        } else {
+            let over = self.embeddings.fail(id, error);
+            self.finish(&over);
         }
     }
 
