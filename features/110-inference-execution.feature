@@ -180,7 +180,7 @@ Feature: Inference execution
         """
       Then the answer is 200
       And the answer contains `"type":"function","function":{"name":"weather","arguments":"{"}}]}`
-      And the answer contains `"delta":{"tool_calls":[{"index":0,"function":{"arguments":"\"}"}}]}`
+      And the answer contains `"delta":{"tool_calls":[{"index":0,"function":{"arguments":"P"}}]}`
       And the answer contains `"finish_reason":"tool_calls"`
 
     @real
@@ -241,6 +241,146 @@ Feature: Inference execution
       And the answer contains `{"index":4,"text":"","logprobs":null,"finish_reason":"stop"}`
       And the answer contains `"usage":{"prompt_tokens":1,"completion_tokens":65,`
       And no request is running or waiting at the queen
+
+  Rule: An answer keeps to its constraint
+
+    @real
+    Scenario Outline: A JSON schema, from <model>
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "<model>", "temperature": <temperature>, "seed": 3, "max_tokens": 200,
+         "messages": [{"role": "user", "content": "Which town, and how warm is it?"}],
+         "response_format": {"type": "json_schema", "json_schema": {"name": "weather", "strict": true, "schema": {
+           "type": "object", "additionalProperties": false, "required": ["town", "degrees", "sky"],
+           "properties": {
+             "town": {"type": "string", "maxLength": 12},
+             "degrees": {"type": "integer", "minimum": -40, "maximum": 50},
+             "sky": {"enum": ["clear", "grey", "rain"]}}}}}}
+        """
+      Then the answer is 200
+      And the answer's text is JSON with exactly
+        | town    | text of 12        |
+        | degrees | -40 to 50         |
+        | sky     | clear, grey, rain |
+      And the answer's `/choices/0/finish_reason` is `stop`
+
+      Examples:
+        | model           | temperature |
+        | builtin:haiku   | 0           |
+        | builtin:haiku   | 1           |
+        | mock:length=10  | 1           |
+
+    @real
+    Scenario: A regular expression, a choice and a grammar
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "builtin:haiku", "messages": [{"role": "user", "content": "What time is it?"}],
+         "guided_regex": "([01][0-9]|2[0-3]):[0-5][0-9]"}
+        """
+      Then the answer's text has the form `99:99`
+      And the answer's `/choices/0/finish_reason` is `stop`
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "builtin:haiku", "messages": [{"role": "user", "content": "Is it raining?"}],
+         "guided_choice": ["yes", "no", "it is \"pouring\""]}
+        """
+      Then the answer's text is one of yes, no, it is "pouring"
+      When I POST to `/v1/completions` of the queen
+        """
+        {"model": "builtin:haiku", "prompt": "Roses are", "max_tokens": 100,
+         "guided_grammar": "start: COLOUR (\" and \" COLOUR)? \"!\"\nCOLOUR: \"red\" | \"blue\""}
+        """
+      Then the answer's text is one of red!, blue!, red and red!, red and blue!, blue and red!, blue and blue!
+
+    @real
+    Scenario: What is cut off by max_tokens ends with length
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "builtin:haiku", "max_tokens": 3, "messages": [{"role": "user", "content": "hello"}],
+         "guided_regex": "[a-z]{90}"}
+        """
+      Then the answer's `/choices/0/finish_reason` is `length`
+      And the answer's `/usage/completion_tokens` is `3`
+
+    @real
+    Scenario: Continuing a constrained answer is exact
+      Given a running queen
+      When I infer
+        """
+        {"model": "builtin:haiku", "request_id": "r-1", "sampling": {"seed": 11, "temperature": 0.9},
+         "constraint": {"json_schema": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9},
+                                        "minItems": 5, "maxItems": 5}},
+         "input": {"messages": [{"role": "user", "content": "Count"}]}}
+        """
+      And I infer the same again, continuing after 4 tokens
+      Then the tokens of both together are those of the undisturbed answer
+      And the reason is stop
+
+    @real
+    Scenario: A schema in a file, from the command line
+      Given a running queen
+      And the file `{dir}/coin.json` holds
+        """
+        {"enum": ["heads", "tails"]}
+        """
+      When I run `rbee-keeper infer "Throw a coin" --quiet --json-schema {dir}/coin.json --seed 1`
+      Then the exit code is 0
+      And stdout contains `"`
+      When I run `rbee-keeper infer "Throw a coin" --json-schema {dir}/none.json`
+      Then the exit code is 2
+      And stderr contains `none.json`
+
+    @real
+    Scenario Outline: A constraint that cannot be kept to: <what>
+      Given a running queen
+      And a worker that serves `mock:length=3`
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "mock:length=3", "max_tokens": 50, "temperature": 2, "seed": 1,
+         "messages": [{"role": "user", "content": "x"}], <asks>}
+        """
+      Then the answer is 400
+      And the answer's error code is <code>
+      And the answer's `/error/param` is `<param>`
+      And the answer's error message contains `<told>`
+      And the queen still answers a good request
+      And 1 `mock-worker-rbee` process runs
+
+      Examples:
+        | what                   | asks                                                                                                                                     | code                  | param                | told              |
+        | no number fits         | "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "integer", "minimum": 5, "maximum": 3}}}      | INVALID_REQUEST       | response_format      | minimum (5)       |
+        | no text fits           | "guided_regex": "[a&&b]"                                                                                                                 | INVALID_REQUEST       | guided_regex         | no text satisfies |
+        | an unsupported keyword | "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object", "properties": {"a": {"not": {}}}}}} | UNSUPPORTED_PARAMETER | response_format      | /properties/a     |
+        | an unknown type        | "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "objec"}}}                                    | INVALID_REQUEST       | response_format      | objec             |
+        | an unknown format      | "response_format": {"type": "yaml"}                                                                                                      | INVALID_REQUEST       | response_format.type | yaml              |
+        | a wrong expression     | "guided_regex": "ab(c"                                                                                                                   | INVALID_REQUEST       | guided_regex         | byte 2            |
+        | a wrong grammar        | "guided_grammar": "start: thing"                                                                                                         | INVALID_REQUEST       | guided_grammar       | line 1, column 8  |
+        | a huge multiple        | "guided_json": {"type": "integer", "multipleOf": 99999989}                                                                               | INVALID_REQUEST       | guided_json          | multipleOf        |
+
+    @real
+    Scenario: A grammar bomb ends its own request only
+      Given a running queen
+      And a worker that serves `mock:length=3`
+      When I POST to `/v1/completions` of the queen
+        """
+        {"model": "mock:length=3", "prompt": "x",
+         "guided_grammar": "start: A\nA: B B B B\nB: C C C C\nC: D D D D\nD: E E E E\nE: F F F F\nF: G G G G\nG: H H H H\nH: I I I I\nI: J J J J\nJ: K K K K\nK: L L L L\nL: M M M M\nM: N N N N\nN: O O O O\nO: P P P P\nP: Q Q Q Q\nQ: R R R R\nR: S S S S\nS: T T T T\nT: U U U U\nU: \"x\""}
+        """
+      Then the answer is 400
+      And the answer's error code is INVALID_REQUEST
+      And the answer's error message contains `too complex`
+      When I POST to `/v1/completions` of the queen
+        """
+        {"model": "mock:length=3", "prompt": "x",
+         "guided_grammar": "start: sum\nsum: sum \"+\" sum"}
+        """
+      Then the answer is 400
+      And the answer's error message contains `no text satisfies`
+      And the queen still answers a good request
+      And 1 `mock-worker-rbee` process runs
 
   Rule: A request can be cancelled, and its slot is free afterwards
 
@@ -372,6 +512,63 @@ Feature: Inference execution
       Then the answer is 400
       And the answer's error code is INVALID_MODEL_FILE
       And the queen still answers a good request
+
+  Rule: Clients of other APIs are served alike
+
+    @real
+    Scenario Outline: A golden answer in one document, by <path>
+      Given a running queen
+      When I POST to `<path>` of the queen
+        """
+        <body>
+        """
+      Then the answer is 200
+      And the answer's `<text>` is the golden text of case 0
+      And the answer's `<reason>` is `<said>`
+
+      Examples:
+        | path          | text             | reason       | said     | body |
+        | /api/chat     | /message/content | /done_reason | stop     | {"model": "haiku", "stream": false, "options": {"temperature": 0}, "messages": [{"role": "user", "content": "Write a haiku about GPU computing that includes the word \\"forty-two\\" (nonce: 7Kq9xZ2b)"}]} |
+        | /api/generate | /response        | /done_reason | stop     | {"model": "builtin:haiku", "stream": false, "options": {"temperature": 0}, "prompt": "Write a haiku about GPU computing that includes the word \\"forty-two\\" (nonce: 7Kq9xZ2b)"} |
+        | /v1/messages  | /content/0/text  | /stop_reason | end_turn | {"model": "builtin:haiku", "max_tokens": 96, "temperature": 0, "messages": [{"role": "user", "content": "Write a haiku about GPU computing that includes the word \\"forty-two\\" (nonce: 7Kq9xZ2b)"}]} |
+
+    @real
+    Scenario: Tokens of a text, counted at the queen
+      Given a running queen
+      When I POST to `/v1/tokenize` of the queen
+        """
+        {"model": "builtin:haiku", "input": {"messages": [{"role": "user",
+         "content": "Write a haiku about GPU computing that includes the word \"forty-two\" (nonce: 7Kq9xZ2b)"}]}}
+        """
+      Then the answer is 200
+      And the answer's `/count` is `38`
+
+    @real
+    Scenario: A text that is too long has no vector
+      Given a running queen
+      When I POST to `/v1/embeddings` of the queen
+        """
+        {"model": "mock:context=16", "input": ["short", "a text of more than sixteen bytes"]}
+        """
+      Then the answer is 400
+      And the answer's error code is CONTEXT_LENGTH_EXCEEDED
+      And the queen still answers a good request
+
+    @real
+    Scenario Outline: Errors have the shape of the API, by <path>
+      Given a running queen
+      When I POST to `<path>` of the queen
+        """
+        {"model": "nothing", "max_tokens": 9, "prompt": "x", "messages": [{"role": "user", "content": "x"}]}
+        """
+      Then the answer is 404
+      And the answer's `<field>` is `<value>`
+
+      Examples:
+        | path          | field       | value           |
+        | /api/chat     | /code       | MODEL_NOT_FOUND |
+        | /api/generate | /code       | MODEL_NOT_FOUND |
+        | /v1/messages  | /error/type | not_found_error |
 
   Rule: Batching and the haiku
 

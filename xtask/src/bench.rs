@@ -20,8 +20,13 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         .args(["run", "--quiet", "--release", "--package", "bench", "--"])
         .args(&args.rest);
     let asks_for_help = args.rest.iter().any(|a| a == "--help" || a == "-h");
-    if args.rest.first().is_some_and(|what| what == "gateway") && !asks_for_help {
-        setup::need_program("nginx", "nginx-light")?;
+    let what = args.rest.first().map(String::as_str);
+    if let Some("gateway" | "overhead") = what
+        && !asks_for_help
+    {
+        if what == Some("gateway") {
+            setup::need_program("nginx", "nginx-light")?;
+        }
         command.arg("--bin-dir").arg(build_programs(true)?);
     }
     succeed(&mut command)

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::cargo::{cargo, root, succeed};
 
-/// The official OpenAI client that the tests use.
-const OPENAI_CLIENT: &str = "openai==3.52.0";
+/// The official clients that the tests use.
+const CLIENTS: [&str; 3] = ["openai==3.52.0", "anthropic==2.11.0", "ollama==0.6.3"];
 
 /// Makes sure that a program of a Debian package is there: installs it when that is
 /// permitted, else names the command that does.
@@ -39,12 +39,12 @@ pub fn need_cargo_component(name: &str, component: &str) -> Result<()> {
     Ok(())
 }
 
-/// A Python that has the official OpenAI client, in `target/python`.
-pub fn python_with_openai() -> Result<PathBuf> {
+/// A Python that has the official clients, in `target/python`.
+pub fn python_with_clients() -> Result<PathBuf> {
     need_program("python3", "python3")?;
     let venv = root().join("target/python");
     let python = venv.join("bin/python");
-    if quiet(Command::new(&python).args(["-c", "import openai"])) {
+    if quiet(Command::new(&python).args(["-c", "import openai, anthropic, ollama"])) {
         return Ok(python);
     }
     let create = || {
@@ -59,15 +59,15 @@ pub fn python_with_openai() -> Result<PathBuf> {
         install("python3-venv").context("python3 cannot make a virtual environment")?;
         ensure!(create(), "`python3 -m venv {}` fails", venv.display());
     }
-    println!("installing {OPENAI_CLIENT} into target/python");
-    succeed(Command::new(&python).args([
+    println!("installing {} into target/python", CLIENTS.join(", "));
+    let pip = [
         "-m",
         "pip",
         "install",
         "--quiet",
         "--disable-pip-version-check",
-        OPENAI_CLIENT,
-    ]))?;
+    ];
+    succeed(Command::new(&python).args(pip).args(CLIENTS))?;
     Ok(python)
 }
 

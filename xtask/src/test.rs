@@ -38,13 +38,17 @@ pub fn run_all() -> Result<Tally> {
         .args(["test", "--workspace", "--no-fail-fast"])
         .env("RBEE_BIN_DIR", &bin_dir);
     total += Tally::of(&mut tests)?;
-    println!("== the official OpenAI client");
-    let python = setup::python_with_openai()?;
-    total += Tally::of(
-        Command::new(python)
-            .arg(root().join("test-harness/end-to-end/openai_client.py"))
-            .env("RBEE_BIN_DIR", &bin_dir),
-    )?;
+    println!("== the official OpenAI, Anthropic and Ollama clients");
+    let python = setup::python_with_clients()?;
+    for client in ["openai", "anthropic", "ollama"] {
+        let script = format!("test-harness/end-to-end/{client}_client.py");
+        total += Tally::of(
+            Command::new(&python)
+                .arg(root().join(script))
+                .env("RBEE_BIN_DIR", &bin_dir)
+                .env("PYTHONDONTWRITEBYTECODE", "1"),
+        )?;
+    }
     println!("== the haiku acceptance test");
     total += haiku(&bin_dir)?;
     println!("all suites took {} s", begun.elapsed().as_secs());

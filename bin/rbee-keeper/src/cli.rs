@@ -118,6 +118,9 @@ pub struct Infer {
     /// Instructions for the whole answer
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     pub system: Option<String>,
+    /// Answer with JSON that matches the schema in this file
+    #[arg(long, value_name = "FILE")]
+    pub json_schema: Option<PathBuf>,
     /// Give the model the prompt as it is, without its chat template
     #[arg(long)]
     pub raw: bool,

@@ -8,7 +8,7 @@ use queen_contract::{InferCall, InferEvent, QueenClient};
 use queen_lifecycle::QueenLifecycle;
 use tokio::time::timeout;
 use uuid::Uuid;
-use worker_contract::{InferInput, InferRequest, Message, Role, Sampling, StreamEvent};
+use worker_contract::{Constraint, InferInput, InferRequest, Message, Role, Sampling, StreamEvent};
 
 use crate::{
     cli::Infer,
@@ -35,7 +35,10 @@ pub async fn run(
     let prompt = interrupts
         .or(prompt::read(args.prompt.clone(), args.raw))
         .await?;
-    let call = request(&args, prompt, Timestamp::now())?;
+    let mut call = request(&args, prompt, Timestamp::now())?;
+    if let Some(path) = &args.json_schema {
+        call.request.constraint = Some(Constraint::JsonSchema(prompt::schema(path).await?));
+    }
     // An interrupt does not give a start up half-way: what is started here is used, left
     // running, or ended in order below, and it takes a moment only.
     let (queen, started) = target.ensured().await?;

@@ -1,4 +1,7 @@
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, path::Path};
+
+use diagnostics::excerpt;
+use serde_json::Value;
 
 use tokio::io::AsyncReadExt as _;
 
@@ -31,6 +34,28 @@ pub async fn read(argument: Option<String>, raw: bool) -> Result<String, Failure
             check(bytes, raw)
         }
     }
+}
+
+/// The JSON schema in a file.
+pub async fn schema(path: &Path) -> Result<Value, Failure> {
+    let shown = excerpt(&path.display().to_string(), 200);
+    let unusable = |what: String| {
+        Failure::usage(
+            format!("`--json-schema {shown}`: {what}"),
+            "give a file with a JSON schema, such as `{\"type\": \"object\"}`",
+        )
+    };
+    let file = tokio::fs::File::open(path).await;
+    let mut bytes = Vec::new();
+    file.map_err(|e| unusable(e.to_string()))?
+        .take(LIMIT_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .await
+        .map_err(|e| unusable(e.to_string()))?;
+    if bytes.len() > LIMIT_BYTES {
+        return Err(unusable(format!("it is longer than {LIMIT_BYTES} bytes")));
+    }
+    serde_json::from_slice(&bytes).map_err(|e| unusable(format!("it is no JSON: {e}")))
 }
 
 /// `exact` keeps the line break that ends most piped texts.

@@ -6,6 +6,9 @@ use crate::{
     plan::Plan, rope::Rotation,
 };
 
+/// The rows that the rows of a part are added to, and what each is multiplied with.
+pub(crate) type Targets = Vec<(u32, f32)>;
+
 /// What a forward pass is made of. It is written once, over these operations, and computed
 /// on plain memory by kernels of our own ([`crate::cpu::Cpu`]) or, on other devices, by
 /// candle's tensor operations ([`crate::tensors::Tensors`]).
@@ -72,11 +75,7 @@ pub(crate) trait Backend {
 
     /// The sum over `parts`, of which there is one at least, as `rows` rows: each gives its
     /// rows, times their weights, to the rows with these numbers, one part after the other.
-    fn combine(
-        &mut self,
-        rows: usize,
-        parts: Vec<(Self::Rows, Vec<(u32, f32)>)>,
-    ) -> Result<Self::Rows>;
+    fn combine(&mut self, rows: usize, parts: Vec<(Self::Rows, Targets)>) -> Result<Self::Rows>;
 
     /// The numbers where the processor can read them.
     fn numbers(&mut self, x: Self::Rows) -> Result<Vec<f32>>;

@@ -5,7 +5,7 @@ use inference_execution::KvCache;
 use crate::{
     architecture::Activation,
     attention::Attention,
-    backend::Backend,
+    backend::{Backend, Targets},
     kv::CpuKv,
     linear::Linear,
     matrix::{Matrix, look_up},
@@ -196,9 +196,9 @@ impl Backend for Cpu {
             self.kv.layer(layer),
             out.values_mut(),
         );
-        [query, key, value]
-            .into_iter()
-            .for_each(|x| self.release(x));
+        for x in [query, key, value] {
+            self.release(x);
+        }
         Ok(out)
     }
 
@@ -247,7 +247,7 @@ impl Backend for Cpu {
         Ok(out)
     }
 
-    fn combine(&mut self, rows: usize, parts: Vec<(CpuRows, Vec<(u32, f32)>)>) -> Result<CpuRows> {
+    fn combine(&mut self, rows: usize, parts: Vec<(CpuRows, Targets)>) -> Result<CpuRows> {
         let columns = parts.first().map_or(0, |(part, _)| part.columns);
         let mut out = self.take(rows, columns);
         out.values_mut().fill(0.0);

@@ -1,4 +1,6 @@
-use inference_execution::{Batch, Engine, EngineError, KvCache, Logits, ModelDescription};
+use inference_execution::{
+    Batch, Engine, EngineError, KvCache, Logits, ModelDescription, Pooling, States,
+};
 
 use crate::{
     backend::Backend,
@@ -13,6 +15,7 @@ pub struct CandleEngine {
     description: ModelDescription,
     model: Llama,
     pub(crate) computing: Computing,
+    pooling: Option<Pooling>,
 }
 
 /// Where a model computes.
@@ -27,7 +30,23 @@ impl CandleEngine {
             description,
             model,
             computing,
+            pooling: Some(Pooling::Last),
         }
+    }
+
+    /// How it makes vectors of texts; `None` when it does not. Unless told, by the last token.
+    pub(crate) fn pooled(mut self, pooling: Option<Pooling>) -> Self {
+        self.pooling = pooling;
+        self
+    }
+
+    fn plan(&mut self, batch: &Batch) -> Result<Plan, EngineError> {
+        let limits = Limits {
+            vocab_size: self.description.vocab_size,
+            context_length: self.description.context_length,
+            blocks: self.kv().blocks(),
+        };
+        Plan::new(batch, limits)
     }
 }
 
@@ -37,12 +56,7 @@ impl Engine for CandleEngine {
     }
 
     fn step(&mut self, batch: &Batch) -> Result<Logits, EngineError> {
-        let limits = Limits {
-            vocab_size: self.description.vocab_size,
-            context_length: self.description.context_length,
-            blocks: self.kv().blocks(),
-        };
-        let plan = Plan::new(batch, limits)?;
+        let plan = self.plan(batch)?;
         let mut logits = Logits {
             vocab_size: self.description.vocab_size as usize,
             values: Vec::new(),
@@ -61,6 +75,30 @@ impl Engine for CandleEngine {
             }
             Err(error) => Err(engine_error(&error)),
         }
+    }
+
+    fn pooling(&self) -> Option<Pooling> {
+        self.pooling
+    }
+
+    fn embed(&mut self, batch: &Batch) -> Result<States, EngineError> {
+        let plan = self.plan(batch)?;
+        if plan.tokens.is_empty() {
+            return Ok(States {
+                width: 0,
+                values: Vec::new(),
+            });
+        }
+        let pooling = self.pooling.unwrap_or(Pooling::Last);
+        let computed = match &mut self.computing {
+            Computing::Cpu(cpu) => self.model.embed(cpu, &plan, pooling),
+            Computing::Device(tensors) => self.model.embed(tensors, &plan, pooling),
+        };
+        let values = computed.map_err(|error| engine_error(&error))?;
+        Ok(States {
+            width: values.len() / plan.spans.len(),
+            values,
+        })
     }
 
     fn kv(&mut self) -> &mut dyn KvCache {

@@ -1,5 +1,6 @@
 use candle_core::Result;
 use diagnostics::{Code, Diagnostic, excerpt};
+use inference_execution::Pooling;
 use model_format::ModelHeader;
 
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
     linear::Linear,
     matrix::Matrix,
     norm::Norm,
-    plan::Plan,
+    plan::{Plan, Span},
     rope::Rotation,
     tensor_names::{LayerPart, Part},
     weights::Weights,
@@ -149,6 +150,42 @@ impl Llama {
     /// Computes all rows of a step and writes their keys and values; returns the logits of
     /// the rows that want them, one row after the other.
     pub(crate) fn forward<B: Backend>(&self, backend: &mut B, plan: &Plan) -> Result<Vec<f32>> {
+        let x = self.states(backend, plan)?;
+        let logits = if plan.logit_rows.is_empty() {
+            Vec::new()
+        } else {
+            self.logits(backend, &x, &plan.logit_rows)?
+        };
+        backend.release(x);
+        Ok(logits)
+    }
+
+    /// As [`Self::forward`], but returns the normalised state of each sequence's last row, or
+    /// the sum over its rows, one after the other.
+    pub(crate) fn embed<B: Backend>(
+        &self,
+        backend: &mut B,
+        plan: &Plan,
+        pooling: Pooling,
+    ) -> Result<Vec<f32>> {
+        let x = self.states(backend, plan)?;
+        let rows: Vec<u32> = match pooling {
+            Pooling::Last => plan.spans.iter().map(Span::last_row).collect(),
+            Pooling::Mean => (0..plan.tokens.len() as u32).collect(),
+        };
+        let wanted = backend.select(&x, &rows)?;
+        let normed = backend.norm(&wanted, &self.norm)?;
+        backend.release(x);
+        backend.release(wanted);
+        let states = backend.numbers(normed)?;
+        Ok(match pooling {
+            Pooling::Last => states,
+            Pooling::Mean => plan.sums(&states),
+        })
+    }
+
+    /// The states of all rows after the last layer.
+    fn states<B: Backend>(&self, backend: &mut B, plan: &Plan) -> Result<B::Rows> {
         let angles = backend.angles(&self.rotation, &plan.positions)?;
         let local_angles = match &self.local_rotation {
             Some(local) => Some(backend.angles(local, &plan.positions)?),
@@ -168,16 +205,12 @@ impl Llama {
             let fed = layer.feed_forward(backend, &x, plan.tokens.len())?;
             x = backend.add(x, fed)?;
         }
-        let logits = if plan.logit_rows.is_empty() {
-            Vec::new()
-        } else {
-            self.logits(backend, &x, &plan.logit_rows)?
-        };
-        backend.release(x);
         for angles in std::iter::once(angles).chain(local_angles) {
-            angles.into_iter().for_each(|x| backend.release(x));
+            for x in angles {
+                backend.release(x);
+            }
         }
-        Ok(logits)
+        Ok(x)
     }
 
     fn logits<B: Backend>(&self, backend: &mut B, x: &B::Rows, rows: &[u32]) -> Result<Vec<f32>> {

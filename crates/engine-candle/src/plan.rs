@@ -31,6 +31,10 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    pub(crate) fn last_row(&self) -> u32 {
+        (self.row + self.rows - 1) as u32
+    }
+
     /// Where its rows go: the block, and the place in it.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (usize, usize)> {
         let size = BLOCK_TOKENS as usize;
@@ -67,6 +71,19 @@ impl Plan {
             plan.add(chunk);
         }
         Ok(plan)
+    }
+
+    /// The sum over the rows of each sequence, of numbers for all rows.
+    pub(crate) fn sums(&self, numbers: &[f32]) -> Vec<f32> {
+        let width = numbers.len() / self.tokens.len().max(1);
+        let mut sums = vec![0.0; width * self.spans.len()];
+        for (span, sum) in self.spans.iter().zip(sums.chunks_exact_mut(width.max(1))) {
+            let rows = &numbers[span.row * width..(span.row + span.rows) * width];
+            for row in rows.chunks_exact(width.max(1)) {
+                sum.iter_mut().zip(row).for_each(|(sum, n)| *sum += n);
+            }
+        }
+        sums
     }
 
     fn add(&mut self, chunk: &Chunk) {

@@ -4,7 +4,7 @@ use inference_execution::KvCache;
 use crate::{
     architecture::Activation,
     attention::{Attention, attend},
-    backend::Backend,
+    backend::{Backend, Targets},
     kv::TensorKv,
     linear::Linear,
     matrix::Matrix,
@@ -118,7 +118,7 @@ impl Backend for Tensors {
         x.index_select(&Tensor::new(rows, &self.device)?, 0)
     }
 
-    fn combine(&mut self, rows: usize, parts: Vec<(Tensor, Vec<(u32, f32)>)>) -> Result<Tensor> {
+    fn combine(&mut self, rows: usize, parts: Vec<(Tensor, Targets)>) -> Result<Tensor> {
         let columns = parts.first().map_or(Ok(0), |(part, _)| part.dim(1))?;
         let mut out = Tensor::zeros((rows, columns), DType::F32, &self.device)?;
         for (part, targets) in parts {

@@ -182,7 +182,9 @@ impl<'a, 'p> Weights<'a, 'p> {
     ) -> Result<Vector, Diagnostic> {
         let (name, raw) = self.take(part.tensor_name(self.names), &[length])?;
         let mut values = floats(&name, raw.kind, raw.data)?;
-        values.iter_mut().for_each(|value| *value += added);
+        for value in &mut values {
+            *value += added;
+        }
         self.make_vector(values)
     }
 

@@ -69,8 +69,10 @@ fn refuse_unsupported(request: &InferRequest) -> Result<(), Diagnostic> {
         .param(param)
         .hint(format!("leave `{param}` out"))
     };
-    if request.constraint.is_some() {
-        return Err(refuse("constraint"));
+    let may_call = !request.tools.is_empty() && request.tool_choice != ToolChoice::None;
+    if may_call && request.constraint.is_some() {
+        // A call is not what the constraint says.
+        return Err(refuse("constraint").hint("leave `constraint` or `tools` out"));
     }
     if matches!(
         request.tool_choice,
@@ -154,6 +156,35 @@ pub fn encode(
             .hint("give at least one message, character or token"));
     }
     Ok(tokens)
+}
+
+/// The tokens of inputs that become vectors, each of which must fit the context.
+pub fn admit_texts(
+    inputs: &[InferInput],
+    codec: &Codec,
+    limits: Limits,
+) -> Result<Vec<Vec<u32>>, Diagnostic> {
+    if inputs.is_empty() {
+        return Err(invalid("inputs", "there is nothing to embed"));
+    }
+    let context = limits.context_length;
+    let admit = |input: &InferInput| {
+        refuse_far_too_long(input, codec, context)?;
+        let tokens = encode(input, &[], codec, limits.vocab_size)?;
+        if tokens.len() > context as usize {
+            let message = format!(
+                "an input has {} tokens, the context {context}",
+                tokens.len()
+            );
+            return Err(Diagnostic::new(Code::ContextLengthExceeded, message)
+                .hint("cut the text into pieces, or load the model with a longer context")
+                .param("input")
+                .detail("prompt_tokens", tokens.len())
+                .detail("context_length", context));
+        }
+        Ok(tokens)
+    };
+    inputs.iter().map(admit).collect()
 }
 
 /// How long the answer may become. Without `max_tokens` the prompt and one token must fit.

@@ -65,6 +65,31 @@ impl Logits {
     }
 }
 
+/// How the states of a text become its vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// The state of the last token.
+    Last,
+    /// The mean of all tokens' states.
+    Mean,
+}
+
+/// States after the final norm, one row for each chunk, in the order of the chunks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct States {
+    /// Numbers in a row.
+    pub width: usize,
+    /// Rows one after the other.
+    pub values: Vec<f32>,
+}
+
+impl States {
+    /// The rows.
+    pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
+        self.values.chunks_exact(self.width.max(1))
+    }
+}
+
 /// The engine could not do a step.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum EngineError {
@@ -100,6 +125,15 @@ pub trait Engine: Send {
     /// Computes one step: writes keys and values of every chunk, returns the wanted logits.
     /// The result of a chunk does not depend on what else is in the batch.
     fn step(&mut self, batch: &Batch) -> Result<Logits, EngineError>;
+    /// How the model makes vectors of texts; `None` when it does not.
+    fn pooling(&self) -> Option<Pooling> {
+        None
+    }
+    /// Computes one step of texts that become vectors: as [`Self::step`], but every chunk
+    /// gives a row, of its last token or, by [`Pooling::Mean`], the sum over its tokens.
+    fn embed(&mut self, _batch: &Batch) -> Result<States, EngineError> {
+        Err(EngineError::Step("the model makes no vectors".into()))
+    }
     /// Its KV cache.
     fn kv(&mut self) -> &mut dyn KvCache;
 }

@@ -1,14 +1,15 @@
 //! One answer: from logits to token events, until it ends.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
+use diagnostics::Diagnostic;
 use text_codec::{Codec, Utf8Stream};
 use worker_contract::{
     FinishReason, InferRequest, TokenEvent, TokenLogprob, ToolCallPiece, ToolChoice, TopLogprob,
 };
 
 use crate::{
-    Sampler, StopMatcher,
+    Guide, Sampler, StopMatcher,
     admission::Admitted,
     sampler::logprob,
     tool_calls::{CallIds, Part, ToolCallParser},
@@ -21,6 +22,8 @@ pub struct Generation {
     utf8: Utf8Stream,
     stops: StopMatcher,
     tools: Option<Tools>,
+    /// Keeps the answer to its constraint.
+    guide: Option<Guide>,
     max_tokens: u32,
     logprobs: Option<u8>,
     /// Tokens of the answer so far.
@@ -63,6 +66,7 @@ impl Generation {
             sampler: Sampler::new(request.sampling.clone(), seed, &admitted.prompt),
             utf8: Utf8Stream::default(),
             stops: StopMatcher::new(request.stop.clone()),
+            guide: None,
             max_tokens: admitted.max_tokens,
             logprobs: request.logprobs,
             count: 0,
@@ -74,19 +78,55 @@ impl Generation {
         self.count
     }
 
+    /// From here on the answer keeps to what the guide allows; it knows the tokens so far.
+    pub fn keep_to(&mut self, guide: Guide) {
+        self.guide = Some(guide);
+    }
+
+    /// The stop text that ended the answer, by its place in the request.
+    pub fn stopped_by(&self) -> Option<u32> {
+        self.stops.found().map(|which| which as u32)
+    }
+
     /// Takes tokens that were generated elsewhere as if they had been chosen here, without
     /// events. A reason means that the answer was complete already.
     pub fn replay(&mut self, tokens: &[u32]) -> Option<FinishReason> {
         tokens.iter().find_map(|token| self.accept(*token).finish)
     }
 
-    /// Chooses the next token; `None` when the logits allow none.
-    pub fn next(&mut self, logits: &[f32]) -> Option<Generated> {
+    /// Waits, until `end` at the latest, for the guide to know which tokens are allowed.
+    pub fn wait(&mut self, end: Instant) {
+        if let Some(guide) = &mut self.guide {
+            guide.wait(end);
+        }
+    }
+
+    /// Chooses the next token; `None` when it is not known yet which are allowed: the same
+    /// logits are then to be given again.
+    ///
+    /// Errors: `INTERNAL` when the logits allow none, `INVALID_REQUEST` when the constraint
+    /// cannot be followed any further.
+    pub fn next(&mut self, logits: &[f32]) -> Result<Option<Generated>, Diagnostic> {
         let i = self.count;
-        let id = self.sampler.choose(logits, i)?;
+        let allowed = match &mut self.guide {
+            None => None,
+            Some(guide) => match guide.allowed()? {
+                None => return Ok(None),
+                allowed => allowed,
+            },
+        };
+        let id = self
+            .sampler
+            .choose(logits, i, allowed)
+            .ok_or_else(|| Diagnostic::internal("the model gave no usable logits"))?;
         let logprob = self.logprobs.map(|top| self.logprob(logits, id, top));
         let done = self.accept(id);
-        Some(Generated {
+        if let Some(guide) = &mut self.guide
+            && done.finish.is_none()
+        {
+            guide.accept(id);
+        }
+        Ok(Some(Generated {
             event: TokenEvent {
                 i,
                 t: done.text,
@@ -95,7 +135,7 @@ impl Generation {
                 logprob,
             },
             finish: done.finish,
-        })
+        }))
     }
 
     /// Counts a token in; what is final with it, and the reason if it ends the answer.
@@ -277,7 +317,7 @@ mod tests {
     fn say(generation: &mut Generation, tokens: &[u32]) -> (Vec<String>, Option<FinishReason>) {
         let mut texts = Vec::new();
         for token in tokens {
-            let generated = generation.next(&only(*token)).unwrap();
+            let generated = generation.next(&only(*token)).unwrap().unwrap();
             assert_eq!(generated.event.id, *token);
             assert_eq!(generated.event.i as usize + 1, generation.count() as usize);
             texts.push(generated.event.t);
@@ -335,7 +375,9 @@ mod tests {
         for (token, logit) in [(97, 1.0), (98, 0.9), (99, 0.2)] {
             logits[token] = logit;
         }
-        let said: Vec<u32> = (0..2).map(|_| g.next(&logits).unwrap().event.id).collect();
+        let said: Vec<u32> = (0..2)
+            .map(|_| g.next(&logits).unwrap().unwrap().event.id)
+            .collect();
         assert_eq!(said, [98, 99]);
     }
 
@@ -352,7 +394,11 @@ mod tests {
         let mut logits = vec![f32::NEG_INFINITY; 257];
         logits[97] = 3.0_f32.ln();
         logits[256] = 0.0;
-        let event = generation(&wanted, 9, 1).next(&logits).unwrap().event;
+        let event = generation(&wanted, 9, 1)
+            .next(&logits)
+            .unwrap()
+            .unwrap()
+            .event;
         let logprob = event.logprob.unwrap();
         assert!((logprob.logprob - 0.75_f32.ln()).abs() < 1e-6);
         let top: Vec<_> = logprob
@@ -381,7 +427,7 @@ mod tests {
         let mut g = generation(request, 1000, 1);
         let (mut said, mut calls) = (String::new(), Vec::new());
         for token in bytes(text).into_iter().chain([END]) {
-            let generated = g.next(&only(token)).unwrap();
+            let generated = g.next(&only(token)).unwrap().unwrap();
             said.push_str(&generated.event.t);
             for piece in generated.event.calls {
                 piece.add_to(&mut calls);
@@ -466,7 +512,10 @@ mod tests {
         let request = with_tools(&["STOP"]);
         let tokens: Vec<u32> = bytes(TWO_CALLS).into_iter().chain([END]).collect();
         let run = |g: &mut Generation, tokens: &[u32]| -> Vec<Generated> {
-            tokens.iter().map(|t| g.next(&only(*t)).unwrap()).collect()
+            tokens
+                .iter()
+                .map(|t| g.next(&only(*t)).unwrap().unwrap())
+                .collect()
         };
         let whole = run(&mut generation(&request, 1000, 1), &tokens);
         for cut in 0..tokens.len() {
@@ -503,7 +552,7 @@ mod tests {
             let run = |g: &mut Generation| {
                 let mut all = Vec::new();
                 loop {
-                    let generated = g.next(&logits(g.count())).unwrap();
+                    let generated = g.next(&logits(g.count())).unwrap().unwrap();
                     let finish = generated.finish;
                     all.push(generated);
                     if finish.is_some() {

@@ -5,6 +5,7 @@
 pub struct StopMatcher {
     stops: Vec<String>,
     held: String,
+    found: Option<usize>,
 }
 
 /// What a piece of text led to.
@@ -22,7 +23,13 @@ impl StopMatcher {
         Self {
             stops: stops.into_iter().filter(|s| !s.is_empty()).collect(),
             held: String::new(),
+            found: None,
         }
+    }
+
+    /// Which stop text was complete, by its place among those that are not empty.
+    pub fn found(&self) -> Option<usize> {
+        self.found
     }
 
     /// Takes the next piece.
@@ -34,7 +41,8 @@ impl StopMatcher {
             };
         }
         self.held.push_str(piece);
-        if let Some(start) = self.first_completed() {
+        if let Some((start, which)) = self.first_completed() {
+            self.found = Some(which);
             let mut text = std::mem::take(&mut self.held);
             text.truncate(start);
             return Pushed {
@@ -55,18 +63,19 @@ impl StopMatcher {
         std::mem::take(&mut self.held)
     }
 
-    /// Where the stop text starts that is complete first; of several that end together the
-    /// longest counts.
-    fn first_completed(&self) -> Option<usize> {
+    /// Where the stop text starts that is complete first, and which it is; of several that
+    /// end together the longest counts.
+    fn first_completed(&self) -> Option<(usize, usize)> {
         self.stops
             .iter()
-            .filter_map(|stop| {
+            .enumerate()
+            .filter_map(|(which, stop)| {
                 self.held
                     .find(stop)
-                    .map(|start| (start + stop.len(), start))
+                    .map(|start| (start + stop.len(), start, which))
             })
             .min()
-            .map(|(_, start)| start)
+            .map(|(_, start, which)| (start, which))
     }
 
     /// Where the longest end of the text starts that begins a stop text.
@@ -122,6 +131,15 @@ mod tests {
             "only the new beginning is held"
         );
         assert_eq!(matcher.flush(), "EN");
+    }
+
+    #[test]
+    fn the_stop_text_that_was_complete_is_told() {
+        let mut matcher = StopMatcher::new(vec!["zz".into(), "ab".into(), "b".into()]);
+        assert!(!matcher.push("a").stopped);
+        assert_eq!(matcher.found(), None);
+        assert!(matcher.push("bzz").stopped);
+        assert_eq!(matcher.found(), Some(1));
     }
 
     #[test]

@@ -20,6 +20,8 @@ const FIRST_PIECE_BYTES: u64 = 1 << 20;
 /// Largest GGUF header that is read.
 const MAX_GGUF_HEADER_BYTES: u64 = 512 << 20;
 
+const INDEX_HINT: &str = "the index is damaged or was made by a faulty converter: fetch it again";
+
 /// What the model at `path` is: a `.gguf` file, or a folder with `config.json` and
 /// safetensors. Reads headers only, whatever the size of the weights.
 ///
@@ -119,7 +121,8 @@ pub fn shard_files(folder: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
         let error = Diagnostic::new(
             Code::InvalidModelFile,
             format!("the index is not the JSON expected: {e}"),
-        );
+        )
+        .hint(INDEX_HINT);
         about_file(error, &index_path)
     })?;
     let names: BTreeSet<&String> = index.weight_map.values().collect();
@@ -134,7 +137,8 @@ pub fn shard_files(folder: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
                 "the index names `{}`, which is not a file of the folder",
                 escape(bad)
             ),
-        );
+        )
+        .hint(INDEX_HINT);
         return Err(about_file(error, &index_path));
     }
     Ok(names.into_iter().map(|name| folder.join(name)).collect())

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 use worker_contract::{InferInput, Message, Role, ToolCall};
 
 use crate::{
-    Call, Edge,
+    Call, Edge, constraint,
     fields::{CommonFields, invalid, limit, read},
     tools::{self, ChatTool, ChatToolCall},
     unsupported::{refuse, unsupported},
@@ -90,6 +90,7 @@ pub(crate) fn parse(body: &Value) -> Result<Call, Diagnostic> {
         input: InferInput::Messages(messages),
         max_tokens: max_completion_tokens.or(max_tokens),
         sampling: common.sampling()?,
+        constraint: constraint::parse(body)?,
         stop: common.stop()?,
         logprobs: logprobs(&chat)?,
         tool_choice: tools::choice(chat.tool_choice.as_ref(), &tools)?,

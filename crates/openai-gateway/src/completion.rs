@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 use worker_contract::{InferInput, ToolChoice};
 
 use crate::{
-    Call, Edge,
+    Call, Edge, constraint,
     fields::{CommonFields, invalid, limit, read},
     unsupported::{refuse, unsupported},
 };
@@ -44,6 +44,7 @@ pub(crate) fn parse(body: &Value) -> Result<Call, Diagnostic> {
         input: prompt(&completion.prompt)?,
         max_tokens: limit("max_tokens", common.max_tokens)?.or(Some(DEFAULT_MAX_TOKENS)),
         sampling: common.sampling()?,
+        constraint: constraint::parse(body)?,
         stop: common.stop()?,
         logprobs: match completion.logprobs {
             None => None,

@@ -38,6 +38,17 @@ pub struct CommonFields {
     pub presence_penalty: Option<f64>,
     /// -100 to 100, by token id.
     pub logit_bias: Option<BTreeMap<String, f64>>,
+    /// What the answer must match: `{"type": "text"}`, `{"type": "json_object"}`, or
+    /// `{"type": "json_schema", "json_schema": {"schema": …}}`.
+    pub response_format: Option<Value>,
+    /// Extension: a JSON schema that the answer must match.
+    pub guided_json: Option<Value>,
+    /// Extension: a regular expression that the whole answer must match.
+    pub guided_regex: Option<Value>,
+    /// Extension: a grammar in Lark's notation that the answer must match.
+    pub guided_grammar: Option<Value>,
+    /// Extension: texts of which the answer must be one.
+    pub guided_choice: Option<Value>,
     /// The end user; not used.
     pub user: Option<String>,
     /// How many answers are wanted, 1 to 16.

@@ -12,6 +12,7 @@ pub mod anthropic;
 mod chat;
 mod chunks;
 mod completion;
+mod constraint;
 mod embeddings;
 mod fields;
 mod logprobs;
@@ -26,6 +27,7 @@ pub use answer::{Answer, ChatAnswer, CompletionAnswer};
 pub use chat::{ChatMessage, ChatRequest};
 pub use chunks::ChunkWriter;
 pub use completion::CompletionRequest;
+pub use constraint::in_clients_words;
 pub use embeddings::{EmbeddingsAnswer, EmbeddingsCall, EmbeddingsRequest};
 pub use models::{Model, ModelList};
 pub use tools::{CalledFunction, ChatFunction, ChatTool, ChatToolCall};
@@ -39,7 +41,7 @@ use input_validation::RequestId;
 use jiff::Timestamp;
 use serde_json::Value;
 use worker_contract::{
-    FinishReason, InferInput, InferRequest, Sampling, ToolChoice, ToolDefinition,
+    Constraint, FinishReason, InferInput, InferRequest, Sampling, ToolChoice, ToolDefinition,
 };
 
 /// Which of the two endpoints speaks.
@@ -68,6 +70,8 @@ pub struct Call {
     pub max_tokens: Option<u32>,
     /// How tokens are chosen.
     pub sampling: Sampling,
+    /// What the answer must match.
+    pub constraint: Option<Constraint>,
     /// Texts that end the answer.
     pub stop: Vec<String>,
     /// Alternatives to report at each position; `None` reports no probabilities.
@@ -99,6 +103,7 @@ impl Call {
         InferRequest {
             max_tokens: self.max_tokens,
             sampling: self.sampling,
+            constraint: self.constraint,
             stop: self.stop,
             logprobs: self.logprobs,
             tools: self.tools,

@@ -280,7 +280,6 @@ fn what_is_known_and_not_supported_is_never_ignored() {
     for (field, value) in [
         ("tool_choice", json!({"type": "allowed_tools"})),
         ("functions", json!([{}])),
-        ("response_format", json!({"type": "json_object"})),
         ("function_call", json!({"name": "f"})),
         ("audio", json!({"voice": "x"})),
         ("modalities", json!(["text", "audio"])),
@@ -409,7 +408,8 @@ proptest! {
         field in prop::sample::select(vec![
             "model", "messages", "prompt", "stream", "stream_options", "max_tokens", "stop", "seed",
             "temperature", "logit_bias", "logprobs", "top_logprobs", "n", "tools", "tool_choice",
-            "parallel_tool_calls", "suffix",
+            "parallel_tool_calls", "suffix", "response_format",
+            "guided_json", "guided_choice",
         ]),
         value in any_json(),
     ) {

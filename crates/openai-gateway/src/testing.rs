@@ -70,6 +70,7 @@ pub fn more(index: u32, arguments: &str) -> TokenEvent {
 
 pub fn end(reason: FinishReason) -> EndEvent {
     EndEvent {
+        stop: None,
         reason,
         usage: Usage {
             prompt_tokens: 3,

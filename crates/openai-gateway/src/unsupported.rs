@@ -9,7 +9,6 @@ fn known(edge: Edge) -> Vec<(&'static str, Vec<Value>)> {
         Edge::Chat => vec![
             ("functions", vec![json!([])]),
             ("function_call", vec![json!("none"), json!("auto")]),
-            ("response_format", vec![json!({"type": "text"})]),
             ("modalities", vec![json!(["text"])]),
             ("audio", vec![]),
             ("prediction", vec![]),

@@ -1,13 +1,18 @@
 //! One JSON and SSE client for all daemons: bearer token, limits, and every failure as a
 //! [`Diagnostic`] whose code says which peer it was.
 
+mod event_reader;
+#[cfg(test)]
+mod fuzz_tests;
+
 use std::{fmt, time::Duration};
 
 use diagnostics::{Code, Diagnostic, ErrorBody, excerpt};
-use eventsource_stream::Eventsource as _;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use http::{HeaderMap, Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
+
+use event_reader::EventReader;
 
 /// Limit for a connection to be accepted.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -173,15 +178,34 @@ impl RestClient {
             request = request.json(body);
         }
         let response = self.send(request).await?;
-        let this = self.clone();
-        let events = response.bytes_stream().eventsource();
-        Ok(events.filter_map(move |event| {
-            let read = match event {
-                Ok(event) => read(&event.event, &event.data).map_err(|e| this.broken(&e)),
-                Err(error) => Err(this.broken(&error)),
+        Ok(self.clone().read_events(response.bytes_stream(), read))
+    }
+
+    /// The events in the bytes of an answer, whatever pieces they come in.
+    fn read_events<T, B, E>(
+        self,
+        bytes: impl Stream<Item = Result<B, E>> + Send,
+        read: fn(&str, &str) -> serde_json::Result<Option<T>>,
+    ) -> impl Stream<Item = Result<T, CallError>> + Send
+    where
+        T: Send,
+        B: AsRef<[u8]> + Send,
+        E: std::error::Error + Send + Sync,
+    {
+        let mut reader = EventReader::default();
+        bytes.flat_map(move |piece| {
+            let found = match piece {
+                Ok(piece) => reader.feed(piece.as_ref()),
+                Err(error) => return stream::iter(vec![Err(self.broken(&error))]),
             };
-            std::future::ready(read.transpose())
-        }))
+            let read = found.into_iter().filter_map(|event| {
+                let event = event.map_err(|e| self.broken(&e));
+                let read = event
+                    .and_then(|event| read(&event.name, &event.data).map_err(|e| self.broken(&e)));
+                read.transpose()
+            });
+            stream::iter(read.collect::<Vec<_>>())
+        })
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

@@ -75,6 +75,14 @@ impl Codec {
         let pieces = piece_table(&tokenizer, spelling)?;
 
         let begin_id = gguf.u32("tokenizer.ggml.bos_token_id")?;
+        if let Some(id) = begin_id
+            && vocabulary.text(id).is_none()
+        {
+            return Err(damaged(format!(
+                "its begin token is {id}, it has {} tokens",
+                vocabulary.tokens.len()
+            )));
+        }
         let adds_begin = gguf
             .bool("tokenizer.ggml.add_bos_token")?
             .unwrap_or(adds_begin);

@@ -1,3 +1,5 @@
+use std::io;
+
 use diagnostics::{Code, Diagnostic, excerpt};
 use minijinja::{
     Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig, value::Serde,
@@ -9,6 +11,8 @@ use crate::python_json::tojson;
 
 /// Instructions that rendering one conversation may take; a loop that does not end is cut.
 const FUEL: u64 = 5_000_000;
+/// Longest prompt that a template may make: more than any context holds.
+const MOST_BYTES: usize = 32 << 20;
 const NAME: &str = "chat";
 /// Marks an error that a template raised on purpose.
 const RAISED: &str = "raised by the template: ";
@@ -77,16 +81,37 @@ impl ChatTemplate {
             .environment
             .get_template(NAME)
             .map_err(|e| broken(&e))?;
+        let context = context! {
+            messages,
+            add_generation_prompt => true,
+            bos_token => self.begin_token.as_str(),
+            eos_token => self.end_token.as_str(),
+            tools,
+            documents => Value::from(()),
+        };
+        let mut prompt = Prompt::default();
         template
-            .render(context! {
-                messages,
-                add_generation_prompt => true,
-                bos_token => self.begin_token.as_str(),
-                eos_token => self.end_token.as_str(),
-                tools,
-                documents => Value::from(()),
-            })
-            .map_err(|e| broken(&e))
+            .render_captured_to(context, &mut prompt)
+            .map_err(|e| broken(&e))?;
+        String::from_utf8(prompt.0).map_err(Diagnostic::internal)
+    }
+}
+
+/// What a template has written so far.
+#[derive(Default)]
+struct Prompt(Vec<u8>);
+
+impl io::Write for Prompt {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        if self.0.len() + piece.len() > MOST_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(piece);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -199,6 +224,7 @@ fn broken(error: &Error) -> Diagnostic {
     }
     let why = match error.kind() {
         ErrorKind::OutOfFuel => "it does not come to an end".to_owned(),
+        ErrorKind::WriteFailure => format!("it writes more than {MOST_BYTES} bytes"),
         _ => excerpt(&error.to_string(), 300),
     };
     Diagnostic::new(

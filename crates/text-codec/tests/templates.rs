@@ -140,6 +140,12 @@ fn a_faulty_template_is_an_error_and_not_the_end() {
         let error = render(template, &[(Role::User, "x")]).unwrap_err();
         assert_eq!(error.code, Code::InvalidModelFile, "{template}: {error}");
     }
+    let endless_text = "{% for a in range(9999) %}{{ 'x' * 9999999 }}{% endfor %}";
+    let error = render(endless_text, &[]).unwrap_err();
+    assert!(
+        error.message.contains("more than 33554432 bytes"),
+        "{error}"
+    );
     let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}";
     let error = render(endless, &[]).unwrap_err();
     assert!(error.message.contains("does not come to an end"), "{error}");

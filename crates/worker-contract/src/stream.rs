@@ -105,6 +105,9 @@ pub struct MetricsEvent {
 pub struct EndEvent {
     /// Why it ended.
     pub reason: FinishReason,
+    /// The stop text that ended it, by its place in the request's list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<u32>,
     /// Tokens counted.
     pub usage: Usage,
     /// Where the time went.

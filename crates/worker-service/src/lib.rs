@@ -3,6 +3,7 @@
 //! [`run`] is a whole worker process around an engine that is still to be loaded;
 //! [`router`] is its HTTP interface alone, around a [`Worker`].
 
+mod embed;
 mod heartbeat;
 mod infer;
 mod lifecycle;
@@ -35,6 +36,7 @@ pub fn router(worker: Worker, token: Arc<Token>) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/v1/infer", post(infer::infer))
         .route("/v1/infer/{request_id}", delete(infer::cancel))
+        .route("/v1/embed", post(embed::embed))
         .route("/v1/tokenize", post(tokenize::tokenize))
         .route("/v1/detokenize", post(tokenize::detokenize))
         .route("/v1/drain", post(lifecycle::drain))

@@ -23,6 +23,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         crate::metrics::metrics,
         crate::infer::infer,
         crate::infer::cancel,
+        crate::embed::embed,
         crate::tokenize::tokenize,
         crate::tokenize::detokenize,
     ),

@@ -172,6 +172,13 @@ impl Worker {
         if runtime.is_some_and(|r| r.codec().tool_style().is_some()) {
             capabilities.push(Capability::Tools);
         }
+        // Without an end token a constrained answer could not end.
+        if runtime.is_some_and(|r| !r.codec().end_tokens().is_empty()) {
+            capabilities.push(Capability::Constraints);
+        }
+        if runtime.is_some_and(Runtime::makes_vectors) {
+            capabilities.push(Capability::Embed);
+        }
         capabilities
     }
 

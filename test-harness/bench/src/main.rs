@@ -36,7 +36,7 @@ enum Command {
     },
     /// Tokens per second that a worker's loop and streams carry, with an engine at no cost.
     Overhead {
-        /// Folder of the programs.
+        /// Folder of the programs; the xtask fills it in.
         #[arg(long)]
         bin_dir: PathBuf,
         /// Repetitions of each row; the median counts.

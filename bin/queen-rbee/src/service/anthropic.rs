@@ -27,7 +27,7 @@ pub async fn messages(
 ) -> Result<Response, Answer> {
     let asked = parse(&body, new_request_id()?)?;
     let model = models::parse(&asked.model)?;
-    let writer = AnthropicWriter::new(&asked.request.request_id, &asked.model, asked.stream);
+    let writer = AnthropicWriter::new(&asked);
     serve(&app, &headers, model, asked, Streaming::Events, writer).await
 }
 

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use openai_gateway::{
     Call, ChatAnswer, ChatRequest, ChunkWriter, CompletionAnswer, CompletionRequest, Edge,
-    Envelope, Model, ModelList,
+    Envelope, Model, ModelList, in_clients_words,
 };
 use queen_contract::InferEvent;
 use scheduler::Want;
@@ -93,7 +93,10 @@ async fn serve(
     let first = carry(app, want, request, headers)?;
     let response = match answer(first, others, &envelope, style).await {
         Ok(response) => response,
-        Err(error) => Answer(error.correlated(id.as_str())).into_response(),
+        Err(error) => {
+            let error = in_clients_words(error, body);
+            Answer(error.correlated(id.as_str())).into_response()
+        }
     };
     Ok(named(response, &id))
 }

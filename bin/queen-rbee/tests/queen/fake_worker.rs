@@ -309,6 +309,7 @@ impl Answering {
 
     fn end(&self) -> StreamEvent {
         StreamEvent::End(EndEvent {
+            stop: None,
             reason: FinishReason::Stop,
             usage: Usage {
                 prompt_tokens: 3,

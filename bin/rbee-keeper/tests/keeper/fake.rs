@@ -262,6 +262,7 @@ pub fn token(text: &str) -> InferEvent {
 
 pub fn end() -> InferEvent {
     let mut end = EndEvent {
+        stop: None,
         reason: FinishReason::Stop,
         usage: worker_contract::Usage::default(),
         timings: worker_contract::Timings::default(),

@@ -192,6 +192,7 @@ fn tiny_engine(header: &ModelHeader, kind: TensorType) -> Result<CandleEngine, D
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
+    use inference_execution::Pooling;
 
     use super::{reference::Reference, *};
     use crate::{engine::Computing, kv::TensorKv, load::kv_shape, tensors::Tensors};
@@ -226,6 +227,66 @@ mod tests {
                 difference < f64::from(case.tolerance),
                 "{family}: {difference}"
             );
+        }
+    }
+
+    /// The row for each chunk of the prompt, in chunks of these sizes beside another sequence.
+    fn states(engine: &mut CandleEngine, sizes: &[usize]) -> Vec<Vec<f32>> {
+        let chunk = |sequence, tokens: &[u32], position: usize, blocks: &[u32]| Chunk {
+            sequence: SequenceId(sequence),
+            tokens: tokens.to_vec(),
+            position: position as u32,
+            blocks: blocks.iter().map(|&b| BlockId(b)).collect(),
+            wants_logits: false,
+        };
+        let mut position = 0;
+        let rows = sizes.iter().map(|&size| {
+            let own = chunk(2, &PROMPT[position..position + size], position, &[3, 0]);
+            let chunks = vec![chunk(1, &PROMPT[..sizes.len()], 0, &[2]), own];
+            position += size;
+            let states = engine.embed(&Batch { chunks }).unwrap();
+            states.rows().nth(1).unwrap().to_vec()
+        });
+        rows.collect()
+    }
+
+    #[test]
+    fn the_states_of_texts_are_the_references() {
+        for case in CASES {
+            let header = (case.header)();
+            let family = header.architecture.clone();
+            let engine = |pooling| {
+                tiny_engine(&header, case.kind)
+                    .unwrap()
+                    .pooled(Some(pooling))
+            };
+            let reference = Reference::new(header.clone(), case.kind).states(&PROMPT);
+            let sum = |from: usize, to: usize| {
+                let mut sum = vec![0.0; reference[0].len()];
+                for state in &reference[from..to] {
+                    sum.iter_mut().zip(state).for_each(|(a, b)| *a += b);
+                }
+                sum
+            };
+            let close = |found: &[f32], expected: &[f64]| {
+                assert_eq!(found.len(), expected.len());
+                let pairs = found.iter().zip(expected);
+                let difference = pairs
+                    .map(|(a, b)| (f64::from(*a) - b).abs())
+                    .fold(0.0, f64::max);
+                // A sum of states is larger than a logit of these models.
+                assert!(
+                    difference < 20.0 * f64::from(case.tolerance),
+                    "{family}: {difference}"
+                );
+            };
+            let last = states(&mut engine(Pooling::Last), &[15, 6]);
+            close(&last[1], &reference[20]);
+            let whole = states(&mut engine(Pooling::Last), &[21]);
+            assert_eq!(whole[0], last[1], "{family}: in pieces as whole");
+            let sums = states(&mut engine(Pooling::Mean), &[15, 6]);
+            close(&sums[0], &sum(0, 15));
+            close(&sums[1], &sum(15, 21));
         }
     }
 

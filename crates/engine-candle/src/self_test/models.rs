@@ -119,7 +119,7 @@ pub(super) fn tiny_tensors(
     kind: TensorType,
 ) -> Vec<TinyTensor> {
     // Norms scale by something near one, as trained ones do.
-    let norms_about = 1.0 - architecture.norm_offset(header.format) as f32;
+    let norms_about = 1.0 - architecture.norm_offset(header.format);
     let mut numbers = Numbers::new(42);
     let mut tensor = |(part, shape): (Part, Vec<u32>)| {
         let count: u64 = shape.iter().copied().map(u64::from).product();

@@ -210,8 +210,22 @@ impl Reference {
     }
 
     pub(super) fn logits(&self, prompt: &[u32]) -> Vec<f64> {
+        let output = if self.header.tied_embeddings {
+            Part::Embedding
+        } else {
+            Part::Output
+        };
+        let states = self.states(prompt);
+        let last = states.last().map_or(&[][..], Vec::as_slice);
+        let cap = self.header.logit_softcap;
+        let logits = self.product(output, last).into_iter();
+        logits.map(|l| capped(l, cap)).collect()
+    }
+
+    /// The state of every token after the final norm.
+    pub(super) fn states(&self, prompt: &[u32]) -> Vec<Vec<f64>> {
         let mut cache = [const { Vec::<(Vec<f64>, Vec<f64>)>::new() }; 2];
-        let mut logits = Vec::new();
+        let mut states = Vec::new();
         for (position, token) in prompt.iter().enumerate() {
             let row = *token as usize * 64;
             let mut x = self.weight(Part::Embedding)[row..row + 64].to_vec();
@@ -248,14 +262,8 @@ impl Reference {
                     1.0,
                 );
             }
-            let output = if self.header.tied_embeddings {
-                Part::Embedding
-            } else {
-                Part::Output
-            };
-            logits = self.product(output, &self.norm(Part::FinalNorm, &x));
+            states.push(self.norm(Part::FinalNorm, &x));
         }
-        let cap = self.header.logit_softcap;
-        logits.into_iter().map(|l| capped(l, cap)).collect()
+        states
     }
 }

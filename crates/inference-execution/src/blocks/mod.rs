@@ -64,13 +64,12 @@ impl BlockPool {
 
     /// Takes a block to write into; a cached one loses its content when no other is left.
     pub fn allocate(&mut self) -> Option<BlockId> {
-        let block = match self.free.pop() {
-            Some(block) => block,
-            None => {
-                let (_, oldest) = self.cached.pop_first()?;
-                self.tree.remove(oldest);
-                oldest
-            }
+        let block = if let Some(block) = self.free.pop() {
+            block
+        } else {
+            let (_, oldest) = self.cached.pop_first()?;
+            self.tree.remove(oldest);
+            oldest
         };
         self.references[block.0 as usize] = 1;
         Some(block)

@@ -34,13 +34,13 @@ proptest! {
         let mut held: Vec<BlockId> = Vec::new();
         for action in actions {
             match action {
-                Action::Allocate => match pool.allocate() {
-                    Some(block) => {
-                        prop_assert!(!held.contains(&block), "{block:?} is held already");
-                        held.push(block);
-                    }
-                    None => prop_assert_eq!(pool.available(), 0),
-                },
+                Action::Allocate => {
+                    let available = pool.available();
+                    let block = pool.allocate();
+                    prop_assert_eq!(block.is_some(), available > 0);
+                    prop_assert!(block.is_none_or(|b| !held.contains(&b)), "held already");
+                    held.extend(block);
+                }
                 Action::Hold(i) if !held.is_empty() => {
                     let block = held[i % held.len()];
                     prop_assert!(pool.hold(block));

@@ -16,9 +16,13 @@ use std::{
 use diagnostics::{Code, Diagnostic};
 use text_codec::Codec;
 
-use crate::{Batch, BlockId, Chunk, Engine, EngineError, KvCache, Logits, ModelDescription};
+use crate::{
+    Batch, BlockId, Chunk, Engine, EngineError, KvCache, Logits, ModelDescription, Pooling, States,
+};
 
 const BLOCK_TOKENS: u32 = 16;
+/// Numbers in a vector.
+const VECTOR_WIDTH: usize = 16;
 /// How far the other tokens are below the chosen one: at temperature 1 they never come, at
 /// high temperatures they do.
 const OTHERS: f32 = -20.0;
@@ -139,6 +143,30 @@ impl Engine for MockEngine {
             }
         }
         Ok(Logits { vocab_size, values })
+    }
+
+    fn pooling(&self) -> Option<Pooling> {
+        Some(Pooling::Last)
+    }
+
+    /// How often each byte comes, folded, and where.
+    fn embed(&mut self, batch: &Batch) -> Result<States, EngineError> {
+        self.fault()?;
+        wait(self.settings.step);
+        let (mut values, mut tokens) = (Vec::new(), Vec::new());
+        for chunk in &batch.chunks {
+            self.cache.write(chunk)?;
+            let mut row = [0.0_f32; VECTOR_WIDTH];
+            self.cache.read(chunk, &mut tokens)?;
+            for (position, token) in tokens.iter().enumerate() {
+                row[(*token as usize + position) % VECTOR_WIDTH] += 1.0;
+            }
+            values.extend_from_slice(&row);
+        }
+        Ok(States {
+            width: VECTOR_WIDTH,
+            values,
+        })
     }
 
     fn kv(&mut self) -> &mut dyn KvCache {

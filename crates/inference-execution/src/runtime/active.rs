@@ -31,6 +31,8 @@ pub(super) struct Active {
     pub events: EventSender,
     pub generation: Generation,
     pub started_event: StartedEvent,
+    /// Logits whose token cannot be chosen before its mask is known.
+    pub held: Option<Vec<f32>>,
     /// Its sequence is paused until the reader makes room.
     pub paused: bool,
     pub clock: RequestClock,
@@ -122,6 +124,7 @@ impl Active {
         self.events.send(StreamEvent::Metrics(self.clock.metrics()));
         self.events.send(StreamEvent::End(EndEvent {
             reason,
+            stop: self.generation.stopped_by(),
             usage: Usage {
                 prompt_tokens: self.started_event.prompt_tokens,
                 completion_tokens: self.generation.count(),

@@ -1,10 +1,13 @@
 //! The thread that owns the engine, and the handle that requests reach it by.
 
 mod active;
+mod constraints;
+mod embedding;
 mod engine_loop;
 mod shared;
 mod stream;
 
+pub use embedding::EmbeddingReply;
 pub use shared::{RuntimeCounts, RuntimeStatus};
 pub use stream::RequestStream;
 
@@ -22,18 +25,20 @@ use std::{
 };
 
 use active::{Active, RequestClock, Submission};
+use constraints::Constraints;
 use diagnostics::{Code, Diagnostic, escape};
+use embedding::{Embeddings, Job};
 use engine_loop::EngineLoop;
 use input_validation::{ModelRef, RequestId};
 use jiff::Timestamp;
 use shared::Shared;
 use text_codec::Codec;
-use tokio::sync::watch;
-use worker_contract::{InferRequest, StartedEvent};
+use tokio::sync::{oneshot, watch};
+use worker_contract::{EmbedRequest, InferRequest, StartedEvent};
 
 use crate::{
-    Engine, Generation, ModelDescription, Scheduler, SchedulerConfig,
-    admission::{Limits, admit},
+    Engine, Generation, ModelDescription, Pooling, Scheduler, SchedulerConfig,
+    admission::{Limits, admit, admit_texts},
 };
 
 /// How a runtime works.
@@ -72,8 +77,11 @@ pub struct Runtime(Arc<Handle>);
 
 struct Handle {
     submissions: SyncSender<Submission>,
+    jobs: SyncSender<Job>,
+    makes_vectors: bool,
     shared: Arc<Shared>,
     codec: Arc<Codec>,
+    constraints: Constraints,
     description: ModelDescription,
     limits: Limits,
     model: ModelRef,
@@ -101,14 +109,21 @@ impl Runtime {
         let shared = Arc::new(Shared::new(slots, config.queue, kv_tokens));
         // Every accepted request has a place here, so that sending never waits.
         let (submissions, receiver) = sync_channel((slots + config.queue) as usize);
+        let (jobs, job_receiver) = sync_channel((slots + config.queue) as usize);
+        let pooling = engine.pooling();
+        let makes_vectors = pooling.is_some();
         let engine_loop = EngineLoop {
+            jobs: job_receiver,
+            embeddings: Embeddings::default(),
+            slots: slots as usize,
             engine,
             scheduler: Scheduler::new(SchedulerConfig {
                 slots,
                 token_budget: config.token_budget,
                 blocks,
                 block_tokens,
-                prefix_cache: config.prefix_cache,
+                // A mean is taken over all states, so all are computed.
+                prefix_cache: config.prefix_cache && pooling != Some(Pooling::Mean),
             }),
             submissions: receiver,
             shared: shared.clone(),
@@ -130,6 +145,9 @@ impl Runtime {
         };
         Ok(Self(Arc::new(Handle {
             submissions,
+            constraints: Constraints::new(codec.clone(), description.vocab_size, &shared),
+            jobs,
+            makes_vectors,
             shared,
             codec,
             description,
@@ -138,8 +156,9 @@ impl Runtime {
         })))
     }
 
-    /// Takes a request: checks it, encodes its input, and gives it a slot. The encoding of a
-    /// long prompt takes its time; call it where blocking is allowed.
+    /// Takes a request: checks it, encodes its input, compiles its constraint, and gives it a
+    /// slot. A long prompt or a large constraint takes its time; call it where blocking is
+    /// allowed.
     ///
     /// Errors: `INVALID_REQUEST` with the field, `CONTEXT_LENGTH_EXCEEDED`,
     /// `DEADLINE_EXCEEDED`, `ALL_SLOTS_BUSY`, `DRAINING`, `DUPLICATE_REQUEST`.
@@ -163,6 +182,12 @@ impl Runtime {
         };
         let mut generation = Generation::new(&request, &admitted, seed, handle.codec.clone());
         let complete = generation.replay(&request.continue_from);
+        if let Some(constraint) = &request.constraint
+            && complete.is_none()
+        {
+            let guide = handle.constraints.guide(constraint, &request.continue_from);
+            generation.keep_to(guide?);
+        }
         let (events, stream) = stream::channel(shared.clone(), seed);
         let prompt_tokens = admitted.prompt.len() as u32;
         shared
@@ -185,6 +210,7 @@ impl Runtime {
                     prompt_tokens,
                     cached_tokens: 0,
                 },
+                held: None,
                 paused: false,
                 clock,
             },
@@ -195,6 +221,55 @@ impl Runtime {
         }
         shared.wake();
         Ok(stream)
+    }
+
+    /// Takes a request for vectors: checks it, encodes its inputs, and gives it a slot. The
+    /// encoding takes its time; call it where blocking is allowed.
+    ///
+    /// Errors: those of [`Self::submit`], and `UNSUPPORTED_MODEL` when the model makes no
+    /// vectors.
+    pub fn embed(&self, request: &EmbedRequest) -> Result<EmbeddingReply, Diagnostic> {
+        self.embed_inner(request)
+            .map_err(|error| error.correlated(request.request_id.as_str()))
+    }
+
+    fn embed_inner(&self, request: &EmbedRequest) -> Result<EmbeddingReply, Diagnostic> {
+        let handle = &*self.0;
+        let shared = &handle.shared;
+        if !handle.makes_vectors {
+            let message = format!("{} makes no vectors of texts", handle.model);
+            return Err(Diagnostic::new(Code::UnsupportedModel, message).param("model"));
+        }
+        let deadline = request.deadline.map(|at| self.on_clock(at)).transpose()?;
+        let ticket = shared.accept(&request.request_id)?;
+        let texts = admit_texts(&request.inputs, &handle.codec, handle.limits)?;
+        let prompt_tokens = texts.iter().map(|tokens| tokens.len() as u32).sum();
+        shared
+            .prompt_tokens
+            .fetch_add(u64::from(prompt_tokens), SeqCst);
+        let (sender, reply) = oneshot::channel();
+        let job = Job {
+            ticket,
+            deadline,
+            vectors: vec![Vec::new(); texts.len()],
+            inputs: texts.into_iter().enumerate().collect(),
+            reply: sender,
+        };
+        if handle.jobs.try_send(job).is_err() {
+            let lost = || Diagnostic::internal("the engine has ended");
+            return Err(shared.failure.get().cloned().unwrap_or_else(lost));
+        }
+        shared.wake();
+        Ok(EmbeddingReply {
+            reply,
+            shared: shared.clone(),
+            prompt_tokens,
+        })
+    }
+
+    /// Whether the model makes vectors of texts.
+    pub fn makes_vectors(&self) -> bool {
+        self.0.makes_vectors
     }
 
     fn on_clock(&self, at: Timestamp) -> Result<Duration, Diagnostic> {

@@ -127,6 +127,11 @@ impl Shared {
         }
     }
 
+    /// Requests accepted at once.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
     /// The scheduler's clock.
     pub fn now(&self) -> Duration {
         self.started.elapsed()

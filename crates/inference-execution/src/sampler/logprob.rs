@@ -1,3 +1,5 @@
+use super::weight::{BLOCK, Scale, largest};
+
 /// The log probability of one token and the likeliest others, of the raw logits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Logprob {
@@ -9,34 +11,60 @@ pub struct Logprob {
 
 /// Log-softmax of `logits` at `chosen`, and at the `top` likeliest tokens.
 pub fn logprob(logits: &[f32], chosen: u32, top: usize) -> Logprob {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let max = largest(logits);
+    let scale = Scale {
+        max,
+        temperature: 1.0,
+    };
     let sum: f64 = logits
-        .iter()
-        .filter(|l| !l.is_nan())
-        .map(|l| f64::from(l - max).exp())
+        .chunks(BLOCK)
+        .map(|block| scale.sum_unrounded(block))
         .sum();
     let log_sum = f64::from(max) + sum.ln();
     let of = |logit: f32| (f64::from(logit) - log_sum) as f32;
-
-    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
-    let likelier_first = |a: &u32, b: &u32| {
-        super::descending(logits[*a as usize], logits[*b as usize]).then(a.cmp(b))
-    };
-    let top = top.min(ids.len());
-    if top > 0 && top < ids.len() {
-        ids.select_nth_unstable_by(top - 1, likelier_first);
-    }
-    ids.truncate(top);
-    ids.sort_unstable_by(likelier_first);
     Logprob {
         chosen: logits
             .get(chosen as usize)
             .map_or(f32::NEG_INFINITY, |l| of(*l)),
-        top: ids
+        top: likeliest(logits, top)
             .into_iter()
-            .map(|id| (id, of(logits[id as usize])))
+            .map(|(id, logit)| (id, of(logit)))
             .collect(),
     }
+}
+
+/// The `count` largest logits with their ids, largest first, the lower id first among equals;
+/// what is not a number counts as negative infinity.
+fn likeliest(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
+    let count = count.min(logits.len());
+    let mut top: Vec<(u32, f32)> = Vec::with_capacity(count + 1);
+    if count == 0 {
+        return top;
+    }
+    for (nth, block) in logits.chunks(BLOCK).enumerate() {
+        let full = top.len() == count;
+        if full
+            && top
+                .last()
+                .is_some_and(|(_, least)| largest(block) <= *least)
+        {
+            continue;
+        }
+        for (place, logit) in block.iter().enumerate() {
+            let logit = if logit.is_nan() {
+                f32::NEG_INFINITY
+            } else {
+                *logit
+            };
+            // Ids rise, so an equal that came before stays before.
+            let rank = top.partition_point(|(_, larger)| *larger >= logit);
+            if rank < count {
+                top.insert(rank, ((nth * BLOCK + place) as u32, logit));
+                top.truncate(count);
+            }
+        }
+    }
+    top
 }
 
 #[cfg(test)]

@@ -10,11 +10,11 @@ fn greedy() -> Sampling {
 }
 
 fn drawn(settings: &Sampling, logits: &[f32]) -> BTreeMap<u32, u32> {
-    let sampler = Sampler::new(settings.clone(), 11, &[]);
+    let mut sampler = Sampler::new(settings.clone(), 11, &[]);
     let mut counts = BTreeMap::new();
     for position in 0..4000 {
         *counts
-            .entry(sampler.choose(logits, position).unwrap())
+            .entry(sampler.choose(logits, position, None).unwrap())
             .or_default() += 1;
     }
     counts
@@ -22,14 +22,17 @@ fn drawn(settings: &Sampling, logits: &[f32]) -> BTreeMap<u32, u32> {
 
 #[test]
 fn greedy_takes_the_first_of_the_largest() {
-    let sampler = Sampler::new(greedy(), 0, &[]);
-    assert_eq!(sampler.choose(&[1.0, 5.0, 5.0, f32::NAN], 0), Some(1));
+    let mut sampler = Sampler::new(greedy(), 0, &[]);
+    assert_eq!(sampler.choose(&[1.0, 5.0, 5.0, f32::NAN], 0, None), Some(1));
     assert_eq!(
-        sampler.choose(&[f32::NAN, f32::NEG_INFINITY, -3.0], 9),
+        sampler.choose(&[f32::NAN, f32::NEG_INFINITY, -3.0], 9, None),
         Some(2)
     );
-    assert_eq!(sampler.choose(&[f32::NAN, f32::NEG_INFINITY], 0), None);
-    assert_eq!(sampler.choose(&[], 0), None);
+    assert_eq!(
+        sampler.choose(&[f32::NAN, f32::NEG_INFINITY], 0, None),
+        None
+    );
+    assert_eq!(sampler.choose(&[], 0, None), None);
 }
 
 #[test]
@@ -129,11 +132,11 @@ fn penalties_turn_away_from_what_was_there() {
     };
     // Of the prompt as well; a negative logit is multiplied.
     assert_eq!(
-        Sampler::new(repeat.clone(), 0, &[1]).choose(&[1.0, 1.5], 0),
+        Sampler::new(repeat.clone(), 0, &[1]).choose(&[1.0, 1.5], 0, None),
         Some(0)
     );
     assert_eq!(
-        Sampler::new(repeat, 0, &[1]).choose(&[-1.5, -1.0], 0),
+        Sampler::new(repeat, 0, &[1]).choose(&[-1.5, -1.0], 0, None),
         Some(0)
     );
 
@@ -143,14 +146,14 @@ fn penalties_turn_away_from_what_was_there() {
     };
     let mut sampler = Sampler::new(frequency, 0, &[1]);
     assert_eq!(
-        sampler.choose(&[1.0, 1.5], 0),
+        sampler.choose(&[1.0, 1.5], 0, None),
         Some(1),
         "the prompt does not count"
     );
     sampler.note(1);
-    assert_eq!(sampler.choose(&[1.0, 1.5], 1), Some(1));
+    assert_eq!(sampler.choose(&[1.0, 1.5], 1, None), Some(1));
     sampler.note(1);
-    assert_eq!(sampler.choose(&[1.0, 1.5], 2), Some(0));
+    assert_eq!(sampler.choose(&[1.0, 1.5], 2, None), Some(0));
 
     let presence = Sampling {
         presence_penalty: 0.6,
@@ -158,10 +161,103 @@ fn penalties_turn_away_from_what_was_there() {
     };
     let mut sampler = Sampler::new(presence, 0, &[]);
     sampler.note(1);
-    assert_eq!(sampler.choose(&[1.0, 1.5], 1), Some(0));
+    assert_eq!(sampler.choose(&[1.0, 1.5], 1, None), Some(0));
+}
+
+/// What the filters and the draw mean, with everything sorted and in the plainest order.
+fn plainly(logits: &[f32], settings: &Sampling, at: f64) -> Option<u32> {
+    let number = |l: &f32| *l > f32::NEG_INFINITY;
+    let max = logits.iter().copied().filter(number).reduce(f32::max)?;
+    let scale = weight::Scale {
+        max,
+        temperature: settings.temperature,
+    };
+    let mut left: Vec<(u32, f32, f64)> = (0..)
+        .zip(logits)
+        .map(|(id, logit)| (id, *logit, scale.weight(*logit)))
+        .filter(|(_, _, weight)| *weight > 0.0)
+        .collect();
+    let mass = |left: &[(u32, f32, f64)]| left.iter().map(|c| c.2).sum::<f64>();
+    if settings.top_k > 0 || settings.top_p < 1.0 {
+        left.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap().then(a.0.cmp(&b.0)));
+    }
+    if settings.top_k > 0 {
+        left.truncate(settings.top_k as usize);
+    }
+    if settings.top_p < 1.0 {
+        let least = f64::from(settings.top_p) * mass(&left);
+        let mut sum = 0.0;
+        let below = left.iter().take_while(|c| {
+            sum += c.2;
+            sum < least
+        });
+        let kept = below.count() + 1;
+        left.truncate(kept);
+    }
+    left.retain(|c| c.2 >= f64::from(settings.min_p));
+    let target = at * mass(&left);
+    let mut sum = 0.0;
+    let drawn = left.iter().find(|c| {
+        sum += c.2;
+        sum > target
+    });
+    drawn.or(left.last()).map(|c| c.0)
+}
+
+/// Logits of a few different shapes: alike, spread, with equals, with nothing.
+fn any_logits() -> impl Strategy<Value = Vec<f32>> {
+    let logit = prop_oneof![
+        4 => -4.0..4.0_f32,
+        4 => -40.0..40.0_f32,
+        4 => (-6..6_i8).prop_map(f32::from),
+        1 => Just(f32::NEG_INFINITY),
+        1 => Just(f32::NAN),
+        1 => Just(-0.0_f32),
+    ];
+    prop::collection::vec(logit, 1..700)
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn the_quick_way_chooses_what_the_plain_way_does(
+        logits in any_logits(),
+        seed: u64,
+        temperature in prop_oneof![0.05..3.0_f32, Just(1.0_f32), Just(1e-9_f32), Just(90.0_f32)],
+        top_k in prop_oneof![Just(0_u32), 1..800_u32, 1..12_u32],
+        top_p in prop_oneof![Just(1.0_f32), 0.0..=1.0_f32, 0.9..=1.0_f32],
+        min_p in prop_oneof![Just(0.0_f32), 0.0..=1.0_f32, 0.0..0.1_f32],
+    ) {
+        let settings = Sampling { temperature, top_k, top_p, min_p, ..Sampling::default() };
+        let mut sampler = Sampler::new(settings.clone(), seed, &[]);
+        for position in 0..12 {
+            let at = random::uniform(seed, 0, position);
+            let expected = plainly(&logits, &settings, at);
+            prop_assert_eq!(sampler.choose(&logits, position, None), expected);
+        }
+    }
+
+    #[test]
+    fn a_mask_leaves_what_it_allows(
+        logits in any_logits(),
+        seed: u64,
+        allowed in prop::collection::btree_set(0..760_u32, 1..200),
+        temperature in prop_oneof![Just(0.0_f32), Just(1.0_f32)],
+    ) {
+        let settings = Sampling { temperature, top_p: 0.9, ..Sampling::default() };
+        let allowed: Vec<u32> = allowed.into_iter().collect();
+        let only: Vec<f32> = (0..)
+            .zip(&logits)
+            .map(|(id, l)| if allowed.contains(&id) { *l } else { f32::NEG_INFINITY })
+            .collect();
+        let mut sampler = Sampler::new(settings, seed, &[]);
+        let expected = sampler.choose(&only, 3, None);
+        let mask = TokenMask::of(&allowed);
+        prop_assert_eq!(sampler.choose(&logits, 3, Some(&mask)), expected);
+        prop_assert!(expected.is_none_or(|id| mask.contains(id)));
+    }
+
     #[test]
     fn the_choice_is_a_function_of_seed_and_position(
         logits in prop::collection::vec(-20.0..20.0_f32, 1..50),
@@ -173,19 +269,19 @@ proptest! {
         min_p in 0.0..=1.0_f32,
     ) {
         let settings = Sampling { temperature, top_k, top_p, min_p, ..Sampling::default() };
-        let sampler = Sampler::new(settings, seed, &[]);
-        let first = sampler.choose(&logits, position).unwrap();
+        let mut sampler = Sampler::new(settings, seed, &[]);
+        let first = sampler.choose(&logits, position, None).unwrap();
         prop_assert!((first as usize) < logits.len());
         // What was chosen at other positions in between has no influence.
-        sampler.choose(&logits, position.wrapping_add(1));
-        prop_assert_eq!(sampler.choose(&logits, position), Some(first));
+        sampler.choose(&logits, position.wrapping_add(1), None);
+        prop_assert_eq!(sampler.choose(&logits, position, None), Some(first));
     }
 
     #[test]
     fn no_logits_break_it(bits in prop::collection::vec(any::<u32>(), 0..40), top_p in 0.0..=1.0_f32) {
         let logits: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
         let settings = Sampling { top_p, repetition_penalty: 1.3, ..Sampling::default() };
-        let chosen = Sampler::new(settings, 1, &[0, 3]).choose(&logits, 0);
+        let chosen = Sampler::new(settings, 1, &[0, 3]).choose(&logits, 0, None);
         let usable = logits.iter().any(|l| *l > f32::NEG_INFINITY);
         if let Some(id) = chosen {
             prop_assert!(usable && (id as usize) < logits.len());

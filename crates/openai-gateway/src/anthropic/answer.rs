@@ -1,12 +1,11 @@
 use diagnostics::Diagnostic;
-use input_validation::RequestId;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use worker_contract::{EndEvent, FinishReason, StartedEvent, TokenEvent, ToolCallPiece, Usage};
 
 use super::AnthropicErrorBody;
-use crate::{AnswerWriter, chunks::write_json};
+use crate::{AnswerWriter, Asked, chunks::write_json};
 
 /// Answer of `POST /v1/messages`.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -22,9 +21,9 @@ pub struct AnthropicMessage {
     pub model: String,
     /// What was said, in order.
     pub content: Vec<AnthropicBlock>,
-    /// `end_turn` (also for a stop sequence), `max_tokens` or `tool_use`.
+    /// `end_turn`, `stop_sequence`, `max_tokens` or `tool_use`.
     pub stop_reason: Option<&'static str>,
-    /// Always null.
+    /// The one that ended the answer.
     pub stop_sequence: Option<String>,
     /// Tokens counted.
     pub usage: AnthropicUsage,
@@ -81,8 +80,9 @@ pub struct AnthropicTokenCount {
     pub input_tokens: u32,
 }
 
-fn stop_reason(reason: FinishReason) -> &'static str {
+fn stop_reason(reason: FinishReason, stopped: bool) -> &'static str {
     match reason {
+        FinishReason::Stop if stopped => "stop_sequence",
         FinishReason::Stop => "end_turn",
         FinishReason::Length => "max_tokens",
         FinishReason::ToolCalls => "tool_use",
@@ -102,6 +102,7 @@ enum Open {
 pub struct AnthropicWriter {
     stream: bool,
     message: AnthropicMessage,
+    stops: Vec<String>,
     open: Option<Open>,
     /// Blocks begun so far.
     begun: usize,
@@ -109,14 +110,20 @@ pub struct AnthropicWriter {
 
 impl AnthropicWriter {
     /// A writer of the answer to one request.
-    pub fn new(request_id: &RequestId, model: &str, stream: bool) -> Self {
-        Self {
+    pub fn new(asked: &Asked) -> Self {
+        let Asked {
+            model,
             stream,
+            request,
+        } = asked;
+        Self {
+            stream: *stream,
+            stops: request.stop.clone(),
             message: AnthropicMessage {
-                id: format!("msg_{request_id}"),
+                id: format!("msg_{}", request.request_id),
                 kind: "message",
                 role: "assistant",
-                model: model.to_owned(),
+                model: model.clone(),
                 content: Vec::new(),
                 stop_reason: None,
                 stop_sequence: None,
@@ -250,13 +257,15 @@ impl AnswerWriter for AnthropicWriter {
     fn end(&mut self, end: &EndEvent, out: &mut Vec<u8>) {
         self.finish_block(out);
         let usage = AnthropicUsage::from(end.usage);
-        let stop_reason = stop_reason(end.reason);
+        let place = end.stop.map(|place| place as usize);
+        let stop_sequence = place.and_then(|place| self.stops.get(place).cloned());
+        let stop_reason = stop_reason(end.reason, stop_sequence.is_some());
         if self.stream {
             event(
                 "message_delta",
                 &json!({
                     "type": "message_delta",
-                    "delta": {"stop_reason": stop_reason, "stop_sequence": null},
+                    "delta": {"stop_reason": stop_reason, "stop_sequence": stop_sequence},
                     "usage": usage,
                 }),
                 out,
@@ -265,6 +274,7 @@ impl AnswerWriter for AnthropicWriter {
         } else {
             self.message.usage = usage;
             self.message.stop_reason = Some(stop_reason);
+            self.message.stop_sequence = stop_sequence;
             write_json(out, &self.message);
         }
     }

@@ -1,12 +1,14 @@
 use diagnostics::{Code, Diagnostic};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use worker_contract::{Constraint, FinishReason, InferInput, Message, Role, Sampling, ToolChoice};
+use worker_contract::{
+    Constraint, EndEvent, FinishReason, InferInput, Message, Role, Sampling, ToolChoice,
+};
 
 use super::*;
 use crate::{
     AnswerWriter as _, Asked,
-    testing::{any_json, any_tokens, call, more, token, written},
+    testing::{any_json, any_tokens, call, end, more, token, written},
 };
 
 fn body() -> Value {
@@ -36,7 +38,9 @@ fn messages(body: &Value) -> Vec<Message> {
 }
 
 fn writer(stream: bool) -> AnthropicWriter {
-    AnthropicWriter::new(&"r1".parse().unwrap(), "m", stream)
+    let mut body = with("stop_sequences", json!(["x", "y"]));
+    body["stream"] = json!(stream);
+    AnthropicWriter::new(&read(&body).unwrap())
 }
 
 /// Name and data of each event.
@@ -321,6 +325,28 @@ fn a_document_is_what_anthropic_sends() {
             "usage": {"input_tokens": 2, "cache_creation_input_tokens": 0,
                 "cache_read_input_tokens": 1, "output_tokens": 2}})
     );
+}
+
+#[test]
+fn a_stop_sequence_is_named() {
+    for stream in [true, false] {
+        let mut writer = writer(stream);
+        let mut out = Vec::new();
+        let stopped = EndEvent {
+            stop: Some(1),
+            ..end(FinishReason::Stop)
+        };
+        writer.end(&stopped, &mut out);
+        let message: Value = if stream {
+            events(&out).remove(0).1["delta"].clone()
+        } else {
+            serde_json::from_slice(&out).unwrap()
+        };
+        assert_eq!(
+            (&message["stop_reason"], &message["stop_sequence"]),
+            (&json!("stop_sequence"), &json!("y"))
+        );
+    }
 }
 
 #[test]

@@ -53,6 +53,7 @@ fn narration_says_who_and_how_bad() {
 fn the_footer_names_figures_and_place() {
     let mut told = Footer {
         end: EndEvent {
+            stop: None,
             reason: FinishReason::Stop,
             usage: Usage {
                 completion_tokens: 25,

@@ -12,21 +12,21 @@ fn driver(token_budget: u32, blocks: u32) -> Driver {
     })
 }
 
-fn tokens(ranges: &[std::ops::Range<u32>]) -> Vec<u32> {
-    ranges.iter().cloned().flatten().collect()
+fn tokens(all: impl Iterator<Item = u32>) -> Vec<u32> {
+    all.collect()
 }
 
 #[test]
 fn a_second_request_finds_what_the_first_has_left() {
     let mut d = driver(64, 20);
-    d.arrive(tokens(&[0..10]), 1);
+    d.arrive(tokens(0..10), 1);
     assert_eq!(d.step(), [(SequenceId(0), 10)]);
     assert_eq!(
         (d.scheduler.pool().held(), d.scheduler.pool().cached()),
         (0, 2)
     );
     // Two full blocks are found; what the third had was not kept.
-    d.arrive(tokens(&[0..10, 50..53]), 1);
+    d.arrive(tokens((0..10).chain(50..53)), 1);
     assert_eq!(d.step(), [(SequenceId(1), 5)]);
     assert_eq!(d.started[1], (SequenceId(1), 8));
 }
@@ -34,7 +34,7 @@ fn a_second_request_finds_what_the_first_has_left() {
 #[test]
 fn the_next_turn_of_a_chat_finds_the_answer_as_well() {
     let mut d = driver(64, 20);
-    let id = d.arrive(tokens(&[0..6]), 8);
+    let id = d.arrive(tokens(0..6), 8);
     let mut chat = Vec::new();
     while let Some(expected) = d.alive.get(&id) {
         chat.clone_from(&expected.tokens);
@@ -50,10 +50,10 @@ fn the_next_turn_of_a_chat_finds_the_answer_as_well() {
 #[test]
 fn one_token_is_always_computed() {
     let mut d = driver(64, 20);
-    d.arrive(tokens(&[0..8]), 1);
+    d.arrive(tokens(0..8), 1);
     d.step();
     // The second block is copied for its first three tokens.
-    d.arrive(tokens(&[0..8]), 1);
+    d.arrive(tokens(0..8), 1);
     assert_eq!(d.step(), [(SequenceId(1), 1)]);
     assert_eq!(d.started[1].1, 7);
 }
@@ -61,9 +61,9 @@ fn one_token_is_always_computed() {
 #[test]
 fn a_block_that_is_right_in_part_is_copied() {
     let mut d = driver(64, 20);
-    d.arrive(tokens(&[0..8]), 1);
+    d.arrive(tokens(0..8), 1);
     d.step();
-    d.arrive(tokens(&[0..6, 50..60]), 1);
+    d.arrive(tokens((0..6).chain(50..60)), 1);
     assert_eq!(d.step(), [(SequenceId(1), 10)]);
     assert_eq!(d.started[1].1, 6);
 }
@@ -72,7 +72,7 @@ fn a_block_that_is_right_in_part_is_copied() {
 fn those_that_come_together_wait_for_the_one_that_computes() {
     let mut d = driver(8, 40);
     let ids: Vec<_> = (0..3)
-        .map(|i| d.arrive(tokens(&[0..20, 50 + i..51 + i]), 1))
+        .map(|i| d.arrive(tokens((0..20).chain(50 + i..51 + i)), 1))
         .collect();
     assert_eq!(d.step(), [(ids[0], 8)]);
     assert_eq!(d.step(), [(ids[0], 8)]);
@@ -85,7 +85,7 @@ fn those_that_come_together_wait_for_the_one_that_computes() {
 #[test]
 fn who_is_waited_for_may_go_away() {
     let mut d = driver(6, 40);
-    let ids: Vec<_> = (0..3).map(|_| d.arrive(tokens(&[0..20]), 1)).collect();
+    let ids: Vec<_> = (0..3).map(|_| d.arrive(tokens(0..20), 1)).collect();
     assert_eq!(d.step(), [(ids[0], 6)]);
     d.pause(ids[0], true);
     // One full block was done.
@@ -101,30 +101,30 @@ fn who_is_waited_for_may_go_away() {
 #[test]
 fn a_failed_step_leaves_nothing_behind() {
     let mut d = driver(64, 20);
-    d.arrive(tokens(&[0..8]), 1);
+    d.arrive(tokens(0..8), 1);
     d.failing_step();
     assert_eq!(d.scheduler.pool().cached(), 0);
-    d.arrive(tokens(&[0..8]), 1);
+    d.arrive(tokens(0..8), 1);
     assert_eq!(d.step(), [(SequenceId(1), 8)]);
 }
 
 #[test]
 fn cached_blocks_make_room_for_the_living() {
     let mut d = driver(64, 4);
-    d.arrive(tokens(&[0..8]), 1);
+    d.arrive(tokens(0..8), 1);
     d.step();
-    d.arrive(tokens(&[50..66]), 1);
+    d.arrive(tokens(50..66), 1);
     assert_eq!(d.step(), [(SequenceId(1), 16)]);
     // Three blocks of the second are still there, and nothing of the first.
-    d.arrive(tokens(&[0..8]), 1);
+    d.arrive(tokens(0..8), 1);
     assert_eq!(d.step(), [(SequenceId(2), 8)]);
 }
 
 #[test]
 fn the_preempted_finds_its_blocks_again() {
     let mut d = driver(64, 5);
-    let old = d.arrive(tokens(&[0..8]), 10);
-    let young = d.arrive(tokens(&[50..58]), 2);
+    let old = d.arrive(tokens(0..8), 10);
+    let young = d.arrive(tokens(50..58), 2);
     assert_eq!(d.step(), [(old, 8), (young, 8)]);
     // The ninth token of both needs a block; there is one.
     assert_eq!(d.step(), [(old, 1)]);

@@ -1,0 +1,156 @@
+//! Vectors of texts, by the mock engine over the real runtime.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+use std::{sync::Arc, time::Duration};
+
+use diagnostics::Code;
+use inference_execution::{
+    Runtime, RuntimeConfig,
+    mock::{MockEngine, MockSettings},
+};
+use input_validation::ModelRef;
+use jiff::{Timestamp, ToSpan as _};
+use text_codec::Codec;
+use tokio::time::timeout;
+use worker_contract::{EmbedRequest, InferInput, InferRequest, StreamEvent};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn runtime(settings: &str, slots: u32) -> Runtime {
+    let model: ModelRef = format!("mock:{settings}").parse().unwrap();
+    let ModelRef::Mock(text) = &model else {
+        panic!("{model}")
+    };
+    let settings: MockSettings = text.parse().unwrap();
+    let config = RuntimeConfig {
+        token_budget: 8,
+        ..RuntimeConfig::new(model, slots)
+    };
+    let engine = Box::new(MockEngine::new(settings));
+    Runtime::start(engine, Arc::new(Codec::byte_level()), config).unwrap()
+}
+
+fn texts(id: &str, texts: &[&str]) -> EmbedRequest {
+    EmbedRequest {
+        request_id: id.parse().unwrap(),
+        inputs: texts
+            .iter()
+            .map(|t| InferInput::Prompt((*t).into()))
+            .collect(),
+        deadline: None,
+    }
+}
+
+async fn vectors(runtime: &Runtime, request: &EmbedRequest) -> Vec<Vec<f32>> {
+    let mut reply = runtime.embed(request).unwrap();
+    timeout(LIMIT, reply.vectors()).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_text_has_the_same_vector_alone_and_in_company_whatever_the_room() {
+    let long = "a text of many more tokens than fit into one step, so that it comes in chunks";
+    let all = ["one", "two", long, "x", "seven and more"];
+    let mut alone = Vec::new();
+    for text in all {
+        alone.extend(vectors(&runtime("slots=4", 4), &texts("r", &[text])).await);
+    }
+    for vector in &alone {
+        let length: f32 = vector.iter().map(|n| n * n).sum();
+        assert!((length - 1.0).abs() < 1e-5, "{vector:?}");
+    }
+    assert_ne!(alone[0], alone[1]);
+    // 112 tokens of KV cache are seven blocks: the long text alone takes five of them.
+    for settings in ["slots=1", "slots=4", "slots=4,kv=112"] {
+        let runtime = runtime(settings, 4);
+        assert_eq!(
+            vectors(&runtime, &texts("r", &all)).await,
+            alone,
+            "{settings}"
+        );
+        let status = runtime.status();
+        assert_eq!(
+            (status.slots_free, status.kv_cache.used),
+            (4, 0),
+            "{settings}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn many_texts_hold_up_nobody_and_take_one_slot() {
+    let runtime = runtime("slots=2,length=5", 2);
+    let many = vec!["some text"; 200];
+    let mut reply = runtime.embed(&texts("many", &many)).unwrap();
+    assert_eq!(runtime.status().slots_free, 1);
+    let request = InferRequest::new("r".parse().unwrap(), InferInput::Prompt("hello".into()));
+    let mut answer = runtime.submit(request).unwrap();
+    loop {
+        let event = timeout(LIMIT, answer.recv()).await.unwrap().unwrap();
+        if let StreamEvent::End(_) = event {
+            break;
+        }
+        assert!(!event.is_terminal(), "{event:?}");
+    }
+    let vectors = timeout(LIMIT, reply.vectors()).await.unwrap().unwrap();
+    assert_eq!(vectors.len(), 200);
+    assert_eq!(reply.prompt_tokens(), 200 * 9);
+    assert_eq!(runtime.counts().completed, 2);
+}
+
+#[tokio::test]
+async fn a_request_ends_by_cancel_deadline_drop_and_fault_and_leaves_nothing() {
+    let slow = "slots=1,tokens_per_second=20";
+    let many = vec!["some text"; 2000];
+    let runtime_ = runtime(slow, 1);
+    let mut reply = runtime_.embed(&texts("a", &many)).unwrap();
+    assert!(runtime_.cancel(&"a".parse().unwrap()));
+    let error = timeout(LIMIT, reply.vectors()).await.unwrap().unwrap_err();
+    assert_eq!(error.code, Code::Cancelled);
+
+    let mut soon = texts("b", &many);
+    soon.deadline = Some(Timestamp::now() + 150.milliseconds());
+    let mut reply = runtime_.embed(&soon).unwrap();
+    let error = timeout(LIMIT, reply.vectors()).await.unwrap().unwrap_err();
+    assert_eq!(error.code, Code::DeadlineExceeded);
+
+    drop(runtime_.embed(&texts("c", &many)).unwrap());
+    timeout(LIMIT, runtime_.idle()).await.unwrap();
+    let status = runtime_.status();
+    assert_eq!((status.slots_free, status.kv_cache.used), (1, 0));
+
+    let mut reply = runtime("slots=1,fail=step", 1)
+        .embed(&texts("d", &many))
+        .unwrap();
+    let error = timeout(LIMIT, reply.vectors()).await.unwrap().unwrap_err();
+    assert_eq!(error.code, Code::Internal);
+    let mut reply = runtime("slots=1,fail=panic", 1)
+        .embed(&texts("e", &many))
+        .unwrap();
+    let error = timeout(LIMIT, reply.vectors()).await.unwrap().unwrap_err();
+    assert!(error.message.contains("panicked"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_embedded_is_refused() {
+    let runtime = runtime("slots=1,context=64", 1);
+    for (request, code) in [
+        (texts("a", &[]), Code::InvalidRequest),
+        (texts("b", &["x", ""]), Code::InvalidRequest),
+        (
+            texts("c", &["x", &"y".repeat(65)]),
+            Code::ContextLengthExceeded,
+        ),
+    ] {
+        let error = runtime.embed(&request).unwrap_err();
+        assert_eq!(error.code, code, "{error}");
+        assert!(error.correlation_id.is_some());
+    }
+    assert!(runtime.embed(&texts("d", &[&"y".repeat(64)])).is_ok());
+}
