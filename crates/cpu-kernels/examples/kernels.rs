@@ -7,7 +7,7 @@
     missing_docs
 )]
 //! Speed of the matrix products: `cargo run --release -p cpu-kernels --example kernels --
-//! [type or all] [threads] [rows] [columns]`.
+//! [type or all] [threads] [rows] [columns] [MB of weights]`.
 
 use std::time::Instant;
 
@@ -46,7 +46,7 @@ fn main() {
         drop(packed.unwrap());
         let begin = Instant::now();
         // Several copies, so that no cache holds what decoding reads.
-        let copies = (256 << 20) / bytes + 1;
+        let copies = (argument(4, "256").parse::<usize>().unwrap() << 20) / bytes + 1;
         let matrices: Vec<PackedMatrix> = (0..copies)
             .map(|_| PackedMatrix::new(kind, (rows, columns), &data, &threads).unwrap())
             .collect();

@@ -6,6 +6,9 @@ use crate::{
     simd::Simd,
 };
 
+/// Bytes between what is multiplied and what is fetched meanwhile.
+pub(super) const AHEAD: usize = 4096;
+
 /// Blocks of 32 integers of `BITS` bits, stored `ZERO` too large, with a scale and, where
 /// `MINIMUM`, something that is added to each.
 ///
@@ -30,6 +33,9 @@ impl<const BITS: usize, const ZERO: i32, const MINIMUM: bool> Kernel
             let x = words.iter().zip(x_scales).zip(x_sums);
             let mut sums = [s.floats(0.0); N];
             for ((chunk, scales), ((words, x_scales), x_sums)) in numbers.zip(scales).zip(x) {
+                for line in chunk {
+                    s.prefetch(line, AHEAD);
+                }
                 let mut dots = from_fn(|j| start::<S, BITS, ZERO>(s, x_sums[j]));
                 for (group, words) in words.iter().enumerate() {
                     add_group::<S, BITS, N>(s, &mut dots, chunk, group, words);

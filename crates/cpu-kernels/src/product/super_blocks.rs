@@ -2,7 +2,7 @@ use std::array::from_fn;
 
 use super::{
     Kernel, Slab, Target,
-    blocks::{add_group, start},
+    blocks::{AHEAD, add_group, start},
     float,
 };
 use crate::{
@@ -56,6 +56,9 @@ impl<const BITS: usize, const ZERO: i32, const SUB: usize, const MINIMUM: bool> 
                 let small = small.as_chunks::<16>().0;
                 let mut dots = [s.ints(0); N];
                 for (index, chunk) in numbers.chunks_exact(BITS).enumerate() {
+                    for line in chunk {
+                        s.prefetch(line, AHEAD);
+                    }
                     for part in 0..CHUNK / SUB {
                         let number = index * (CHUNK / SUB) + part;
                         let mut part_dots = from_fn(|j| {

@@ -2,12 +2,12 @@
 
 use std::{
     arch::x86_64::{
-        __m256, __m256i, _mm_cvtsi32_si128, _mm_loadl_epi64, _mm_loadu_si128, _mm256_abs_epi8,
-        _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_castsi256_ps,
-        _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_cvtepu8_epi32,
-        _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps,
-        _mm256_mullo_epi32, _mm256_or_si256, _mm256_set1_epi8, _mm256_set1_epi16,
+        __m256, __m256i, _MM_HINT_T1, _mm_cvtsi32_si128, _mm_loadl_epi64, _mm_loadu_si128,
+        _mm_prefetch, _mm256_abs_epi8, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
+        _mm256_castsi256_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16,
+        _mm256_cvtepu8_epi32, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_fmadd_ps,
+        _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
+        _mm256_mul_ps, _mm256_mullo_epi32, _mm256_or_si256, _mm256_set1_epi8, _mm256_set1_epi16,
         _mm256_set1_epi32, _mm256_set1_ps, _mm256_sign_epi8, _mm256_sll_epi16, _mm256_slli_epi32,
         _mm256_srl_epi16, _mm256_storeu_ps, _mm256_xor_si256,
     },
@@ -64,6 +64,14 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn run<O: Op>(self, op: O) -> O::Output {
         op!(run(self, op))
+    }
+
+    #[inline(always)]
+    fn prefetch(self, from: &[u8; 64], ahead: usize) {
+        // Nothing is read; an address outside of what is allocated does no harm.
+        op!(_mm_prefetch::<_MM_HINT_T1>(
+            from.as_ptr().wrapping_add(ahead).cast()
+        ));
     }
 
     #[inline(always)]

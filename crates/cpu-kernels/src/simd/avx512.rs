@@ -1,12 +1,13 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m512, __m512i, _mm_cvtsi32_si128, _mm_loadu_si128, _mm256_loadu_si256, _mm512_add_epi32,
-    _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps,
-    _mm512_cvtepu8_epi16, _mm512_cvtepu8_epi32, _mm512_cvtepu16_epi32, _mm512_cvtph_ps,
-    _mm512_dpbusd_epi32, _mm512_dpwssd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_mul_ps, _mm512_mullo_epi32, _mm512_or_si512, _mm512_set1_epi8, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_sll_epi16, _mm512_slli_epi32, _mm512_srl_epi16, _mm512_storeu_ps,
+    __m512, __m512i, _MM_HINT_T1, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_prefetch,
+    _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps,
+    _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi16, _mm512_cvtepu8_epi32,
+    _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_dpwssd_epi32,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_mullo_epi32,
+    _mm512_or_si512, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_sll_epi16,
+    _mm512_slli_epi32, _mm512_srl_epi16, _mm512_storeu_ps,
 };
 
 use super::{Op, Simd};
@@ -51,6 +52,14 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn run<O: Op>(self, op: O) -> O::Output {
         op!(run(self, op))
+    }
+
+    #[inline(always)]
+    fn prefetch(self, from: &[u8; 64], ahead: usize) {
+        // Nothing is read; an address outside of what is allocated does no harm.
+        op!(_mm_prefetch::<_MM_HINT_T1>(
+            from.as_ptr().wrapping_add(ahead).cast()
+        ));
     }
 
     #[inline(always)]
