@@ -76,34 +76,33 @@ impl LlamaCpp {
     ) -> Result<()> {
         let count = |test: Test, tokens: u32| if tests.contains(&test) { tokens } else { 0 };
         let prompt = count(Test::Prefill, PROMPT_TOKENS);
-        // One test at least, for load time and memory.
-        let decoded = match count(Test::Decode(1), DECODED_TOKENS) {
-            0 if prompt == 0 => 1,
-            tokens => tokens,
-        };
+        let decoded = count(Test::Decode(1), DECODED_TOKENS);
         let mut command = Command::new(&self.bench);
         command
             .arg("-m")
             .arg(model)
-            .args(["-p", &prompt.to_string(), "-n", &decoded.to_string()])
+            // One token more at the end: while it is computed, the process still stands as
+            // it stood when the last result was written.
+            .args(["-p", &prompt.to_string(), "-n", &format!("{decoded},1")])
             .args(["-t", &threads.to_string(), "-r", "1"])
             .args(["-o", "jsonl", "--progress"]);
         let lines = lines(command)?;
         let loaded = lines.iter().find(|line| line.text.contains("warmup"));
         measured.load = loaded.context("llama-bench did not warm up")?.wall;
+        let memory = |of: fn(&Line) -> u64| lines.iter().map(of).max().unwrap_or(0);
+        measured.resident = memory(|line| line.memory.0);
+        measured.peak = memory(|line| line.memory.1);
         for pair in lines.windows(2) {
             let [begin, end] = pair else { continue };
             let Some(result) = end.json() else { continue };
             let wall = result["samples_ns"][0].as_f64().context("no samples_ns")? / 1e9;
             let cpu = end.cpu - begin.cpu;
-            let test = match result["n_prompt"].as_u64() {
-                Some(0) => Test::Decode(1),
-                _ => Test::Prefill,
+            let test = match (result["n_prompt"].as_u64(), result["n_gen"].as_u64()) {
+                (Some(tokens), _) if tokens > 0 => Test::Prefill,
+                (_, Some(tokens)) if tokens == u64::from(DECODED_TOKENS) => Test::Decode(1),
+                _ => continue,
             };
-            if tests.contains(&test) {
-                measured.figures.insert(test, Figure { wall, cpu });
-            }
-            (measured.resident, measured.peak) = end.memory;
+            measured.figures.insert(test, Figure { wall, cpu });
         }
         Ok(())
     }
@@ -115,18 +114,16 @@ impl LlamaCpp {
         batches: &[u32],
         measured: &mut Measured,
     ) -> Result<()> {
-        // The first line tells where the second test begins, so one sequence comes first.
-        let list: Vec<String> = std::iter::once(&1)
-            .chain(batches)
-            .map(u32::to_string)
-            .collect();
+        let list: Vec<String> = batches.iter().map(u32::to_string).collect();
         let most = batches.iter().max().copied().unwrap_or(1);
         let context = (most * (DECODED_TOKENS + 1)).next_multiple_of(256 * most);
         let mut command = Command::new(&self.batched_bench);
         command
             .arg("-m")
             .arg(model)
-            .args(["-npp", "1", "-ntg", &DECODED_TOKENS.to_string()])
+            // One token before tells where the first test begins, one token behind leaves
+            // the process standing after the last.
+            .args(["-npp", "1", "-ntg", &format!("1,{DECODED_TOKENS},1")])
             .args(["-npl", &list.join(","), "-c", &context.to_string()])
             .args(["-t", &threads.to_string()])
             .args(["--output-format", "jsonl"]);
@@ -140,6 +137,9 @@ impl LlamaCpp {
                 continue;
             };
             let number = |key: &str| result[key].as_f64().with_context(|| format!("no {key}"));
+            if number("tg")? as u32 != DECODED_TOKENS {
+                continue;
+            }
             let (wall, whole) = (number("t_tg")?, number("t")?);
             // A prompt of one token comes before: a hundredth of the whole.
             let cpu = (end.cpu - begin.cpu) * wall / whole;
@@ -147,9 +147,10 @@ impl LlamaCpp {
             measured.figures.insert(test, Figure { wall, cpu });
         }
         ensure!(
-            results.len() > batches.len(),
-            "llama-batched-bench printed {} results",
-            results.len()
+            results.len() == 3 * batches.len(),
+            "llama-batched-bench printed {} results for {} tests",
+            results.len(),
+            3 * batches.len()
         );
         Ok(())
     }
@@ -171,8 +172,8 @@ fn lines(mut command: Command) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     for text in BufReader::new(reader).lines() {
         let text = text?;
-        // The process may be gone when its last line is read.
-        let cpu = cpu_seconds(process.id()).unwrap_or(0.0);
+        let cpu = cpu_seconds(process.id())?;
+        // A process that has ended has none.
         let memory = memory(process.id()).unwrap_or_default();
         lines.push(Line {
             text,

@@ -2,18 +2,16 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
-/// Seconds of processor time that the living threads of a process have used.
+/// Seconds of processor time that all threads of a process have used, those that ended
+/// included, in steps of a hundredth. It can be read until the process is waited for.
 pub fn cpu_seconds(pid: u32) -> Result<f64> {
-    let mut nanoseconds = 0_u64;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread that ends meanwhile is not counted.
-        let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else {
-            continue;
-        };
-        let used = text.split_whitespace().next().context("no time")?;
-        nanoseconds += used.parse::<u64>()?;
-    }
-    Ok(nanoseconds as f64 / 1e9)
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is the program's name in parentheses, which may hold spaces.
+    let (_, fields) = stat.rsplit_once(") ").context("no name")?;
+    let mut times = fields.split_whitespace().skip(11);
+    let mut time = || -> Result<u64> { Ok(times.next().context("no time")?.parse()?) };
+    let ticks = time()? + time()?;
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// Bytes of a process that are in memory, and the most that were.
