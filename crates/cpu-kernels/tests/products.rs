@@ -105,9 +105,9 @@ fn expected(kind: TensorType, w: &[f32], x: &[f32]) -> (f64, f64) {
         sum += w * v;
         // Sums of floats, and of scales and minima that cancel out.
         error += 2e-5 * (w * v).abs();
-        if block > 0 {
+        if let Some(index) = k.checked_div(block) {
             // Activations are rounded to a 127th of the largest of their block.
-            let x = &x[k / block * block..][..block];
+            let x = &x[index * block..][..block];
             let largest = x.iter().fold(0.0, |m: f32, x| m.max(x.abs()));
             error += w.abs() * f64::from(largest) / 127.0 * 0.501 + 1e-5 * f64::from(largest);
         }

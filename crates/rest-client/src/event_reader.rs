@@ -123,6 +123,7 @@ mod tests {
         events.map(|e| e.map(|e| (e.name, e.data))).collect()
     }
 
+    #[allow(clippy::unnecessary_wraps)]
     fn event(name: &str, data: &str) -> Result<(String, String), Unreadable> {
         Ok((name.into(), data.into()))
     }

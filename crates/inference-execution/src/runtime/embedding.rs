@@ -129,14 +129,13 @@ impl Embeddings {
         let Some(job) = self.jobs.get_mut(&running.job) else {
             return Ok(());
         };
-        match normalised(running.state) {
-            Some(vector) => job.vectors[running.place] = vector,
-            None => {
-                // Back, so that failing it finds its request.
-                let state = Vec::new();
-                self.sequences.insert(id, Running { state, ..running });
-                return Err(Diagnostic::internal("the model gave no usable vector"));
-            }
+        if let Some(vector) = normalised(running.state) {
+            job.vectors[running.place] = vector;
+        } else {
+            // Back, so that failing it finds its request.
+            let state = Vec::new();
+            self.sequences.insert(id, Running { state, ..running });
+            return Err(Diagnostic::internal("the model gave no usable vector"));
         }
         let last = !self.sequences.values().any(|s| s.job == running.job);
         if last
