@@ -109,7 +109,7 @@ impl PackedMatrix {
     }
 
     /// The bytes of the tile with this number, and of those after it.
-    pub(crate) fn from_tile(&self, index: usize) -> &[u8] {
+    pub(crate) fn tiles_from(&self, index: usize) -> &[u8] {
         let begin = index * self.layout.tile_bytes(self.columns);
         self.memory.get(begin..).unwrap_or_default()
     }
@@ -120,7 +120,7 @@ impl PackedMatrix {
         if index >= self.rows || out.len() != self.columns {
             return false;
         }
-        let tile = self.from_tile(index / TILE_ROWS);
+        let tile = self.tiles_from(index / TILE_ROWS);
         let lane = index % TILE_ROWS;
         match self.layout {
             Layout::Floats { .. } => {

@@ -177,7 +177,7 @@ impl Job<'_> {
         let first_tile = task * self.task_tiles;
         let tiles = self.task_tiles.min(self.matrix.tiles() - first_tile);
         let weights = Slab {
-            bytes: self.matrix.from_tile(first_tile),
+            bytes: self.matrix.tiles_from(first_tile),
             tile_bytes: self.matrix.layout().tile_bytes(self.panels.columns()),
             number_bytes: self.matrix.layout().number_bytes(self.panels.columns()),
             columns: self.panels.columns(),
