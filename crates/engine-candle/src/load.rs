@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use candle_core::Device;
 use cpu_kernels::Threads;
@@ -26,6 +26,9 @@ use crate::{
 const DEFAULT_SEQUENCES: u64 = 8;
 /// Most bytes of KV cache when nothing else is asked.
 const DEFAULT_KV_BYTES: u64 = 1 << 30;
+
+/// Bytes of weights after which the memory of what was read of the files is given back.
+const RELEASE_EVERY: u64 = 64 << 20;
 
 /// Where to compute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -93,7 +96,8 @@ fn name_file(error: Diagnostic, path: &Path) -> Diagnostic {
 }
 
 fn load_gguf(path: &Path, options: &mut LoadOptions) -> Result<Loaded, Diagnostic> {
-    let mapping = Mapping::open(path)?;
+    let mapping = Arc::new(Mapping::open(path)?);
+    release_while_loading(options, vec![Arc::clone(&mapping)]);
     let gguf = Gguf::parse(mapping.bytes())?;
     let header = ModelHeader::from_gguf(&gguf)?;
     Architecture::named(&header.architecture, header.format)?;
@@ -123,11 +127,13 @@ fn load_folder(folder: &Path, options: &mut LoadOptions) -> Result<Loaded, Diagn
     let config = read_limited(&config_path)?;
     let mut shards = Vec::new();
     for path in shard_files(folder)? {
-        let mapping = Mapping::open(&path)?;
+        let mapping = Arc::new(Mapping::open(&path)?);
         let header = Safetensors::parse_header(mapping.bytes(), mapping.bytes().len() as u64)
             .map_err(|e| about_file(e, &path))?;
         shards.push((header, mapping));
     }
+    let mappings = shards.iter().map(|(_, mapping)| Arc::clone(mapping));
+    release_while_loading(options, mappings.collect());
     let mut infos = BTreeMap::new();
     let mut tensors = RawTensors::new();
     for (header, mapping) in &shards {
@@ -143,6 +149,24 @@ fn load_folder(folder: &Path, options: &mut LoadOptions) -> Result<Loaded, Diagn
     codec.check_fits(header.vocab_size as usize)?;
     let engine = build(&header, tensors, options)?;
     Ok(Loaded { engine, codec })
+}
+
+/// Makes what is told of the progress also give back the memory of what was read of the files:
+/// the weights are packed in memory of their own.
+fn release_while_loading(options: &mut LoadOptions, files: Vec<Arc<Mapping>>) {
+    let mut tell = options.progress.take();
+    let mut released = 0;
+    options.progress = Some(Box::new(move |done, total| {
+        if done >= released + RELEASE_EVERY || done == total {
+            released = done;
+            for file in &files {
+                file.release();
+            }
+        }
+        if let Some(tell) = &mut tell {
+            tell(done, total);
+        }
+    }));
 }
 
 /// An engine from a header and the tensors that belong to it.

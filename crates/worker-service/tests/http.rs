@@ -176,7 +176,7 @@ async fn every_documented_route_exists_and_only_health_is_public() {
             );
         }
     }
-    assert_eq!(routes, 10);
+    assert_eq!(routes, 11);
     assert!(!worker.worker.shutdown().is_cancelled());
 }
 
