@@ -6,15 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::{Matcher, Shape, TokenMask, fault, source, thread_builder};
 use diagnostics::{Code, Diagnostic};
 use llguidance::{
-    ParserFactory,
-    api::ParserLimits,
+    ParserFactory, TokenParser,
+    api::{ParserLimits, TopLevelGrammar},
     toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie},
 };
-use worker_contract::Constraint;
-
-use crate::{Matcher, TokenMask, fault, source, thread_builder};
 
 /// Constraints that are compiled at once; more wait.
 const MOST_AT_ONCE: usize = 2;
@@ -83,21 +81,29 @@ impl Compiler {
         }))
     }
 
-    /// Compiles a constraint and takes the tokens of an answer so far, none of them an end
-    /// token. Blocks for as long as that takes, 10 s at the most.
+    /// Compiles what an answer must be and takes the tokens of the answer so far, none of
+    /// them an end token. Blocks for as long as that takes, 10 s at the most.
     ///
-    /// Errors: `INVALID_REQUEST` and `UNSUPPORTED_PARAMETER` with the field `constraint`, or
-    /// with `continue_from` for tokens that the constraint does not allow.
-    pub fn begin(&self, constraint: &Constraint, so_far: &[u32]) -> Result<Begun, Diagnostic> {
+    /// Errors: `INVALID_REQUEST` and `UNSUPPORTED_PARAMETER` with the field `constraint`,
+    /// or `tools` for calls, or `continue_from` for tokens that are not allowed.
+    pub fn begin(&self, shape: impl Into<Shape>, so_far: &[u32]) -> Result<Begun, Diagnostic> {
+        let shape = shape.into();
+        let field = shape.field();
+        let begun = self.begin_aside(shape, so_far.to_vec());
+        begun.map_err(|error| error.renamed(fault::PARAM, field))
+    }
+
+    /// Does it on a thread with a stack that is large enough.
+    fn begin_aside(&self, shape: Shape, so_far: Vec<u32>) -> Result<Begun, Diagnostic> {
         let end = Instant::now() + TIME_LIMIT;
         let place = self.place(end)?;
-        let (compiler, constraint, so_far) = (self.clone(), constraint.clone(), so_far.to_vec());
+        let compiler = self.clone();
         let (sender, receiver) = sync_channel(1);
         thread_builder("grammar")
             .spawn(move || {
                 let _place = place;
                 // Nobody waits any more for what took too long.
-                let _ = sender.send(compiler.0.begin(&constraint, &so_far));
+                let _ = sender.send(compiler.0.begin(&shape, &so_far));
             })
             .map_err(|e| Diagnostic::internal(format!("cannot start a thread: {e}")))?;
         match receiver.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -146,19 +152,25 @@ impl Drop for Place {
 }
 
 impl Inner {
-    fn begin(&self, constraint: &Constraint, so_far: &[u32]) -> Result<Begun, Diagnostic> {
-        let grammar = source::grammar(constraint)?;
+    fn begin(&self, shape: &Shape, so_far: &[u32]) -> Result<Begun, Diagnostic> {
+        let grammar = source::grammar(shape)?;
         let prepared = self
             .prepared
             .get_or_init(|| Prepared::new((self.vocabulary)()))
             .as_ref()
             .map_err(Clone::clone)?;
-        let parser = prepared
-            .factory
-            .create_parser(grammar)
-            .map_err(|error| fault::while_compiled(&format!("{error:#}")))?;
+        let parser = prepared.parser(grammar).map_err(|error| {
+            // Of what is put together, the part that is wrong alone is named.
+            let mut functions = source::functions(shape);
+            let wrong = functions.find_map(|(name, grammar)| {
+                let error = prepared.parser(grammar.ok()?).err()?;
+                Some(fault::of_function(error, name))
+            });
+            wrong.unwrap_or(error)
+        })?;
         let inner = llguidance::Matcher::new(Ok(parser));
-        let mut matcher = Matcher::new(inner, prepared.tokens, prepared.end_tokens.clone());
+        let end_tokens = prepared.end_tokens.clone();
+        let mut matcher = Matcher::new(inner, prepared.tokens, end_tokens, shape.field());
         for token in so_far {
             matcher.accept(*token).map_err(|_| {
                 let message = format!(
@@ -173,6 +185,12 @@ impl Inner {
 }
 
 impl Prepared {
+    fn parser(&self, grammar: TopLevelGrammar) -> Result<TokenParser, Diagnostic> {
+        self.factory
+            .create_parser(grammar)
+            .map_err(|error| fault::while_compiled(&format!("{error:#}")))
+    }
+
     fn new(vocabulary: Vocabulary) -> Result<Self, Diagnostic> {
         let Vocabulary {
             mut tokens,

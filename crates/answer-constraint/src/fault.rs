@@ -3,7 +3,11 @@
 use diagnostics::{Code, Diagnostic, excerpt};
 
 /// The field that constraints come in.
-const PARAM: &str = "constraint";
+pub(crate) const PARAM: &str = "constraint";
+/// The field that functions come in.
+const TOOLS: &str = "tools";
+/// Most that is told of a function's name.
+const MOST_NAME_CHARS: usize = 64;
 /// Most that is told of what llguidance says.
 const MOST_CHARS: usize = 240;
 /// The name of the stop that llguidance reports when no token fits.
@@ -22,6 +26,14 @@ pub(crate) fn invalid(what: impl AsRef<str>) -> Diagnostic {
 pub(crate) fn too_complex(what: &str) -> Diagnostic {
     invalid(format!("it is too complex: {what}"))
         .hint("use fewer alternatives, shorter repetitions and less nesting")
+}
+
+/// What is wrong about the arguments of a function.
+pub(crate) fn of_function(mut error: Diagnostic, name: &str) -> Diagnostic {
+    let what = error.message.trim_start_matches(&format!("`{PARAM}`: "));
+    let name = excerpt(name, MOST_NAME_CHARS);
+    error.message = format!("`{TOOLS}`: the parameters of \"{name}\": {what}");
+    error.param(TOOLS)
 }
 
 /// A constraint that llguidance refuses.

@@ -1,6 +1,7 @@
-//! Which tokens keep an answer within a JSON schema, a regular expression or a grammar.
+//! Which tokens keep an answer within a JSON schema, a regular expression or a grammar, or
+//! make it a call of a function.
 //!
-//! A [`Compiler`] is made once for a model. It turns a [`Constraint`] into a [`Matcher`],
+//! A [`Compiler`] is made once for a model. It turns a [`Shape`] into a [`Matcher`],
 //! which follows one answer: told each token, it tells which may come next, as a
 //! [`TokenMask`]. A matcher uses much of the stack, so it is used on threads made by
 //! [`thread_builder`]. The grammars themselves are llguidance's business
@@ -15,11 +16,13 @@ mod fault;
 mod mask;
 mod matcher;
 mod schema;
+mod shape;
 mod source;
 
 pub use compiler::{Begun, Compiler, Vocabulary};
 pub use mask::TokenMask;
 pub use matcher::Matcher;
+pub use shape::{Calls, Function, Piece, Shape};
 pub use worker_contract::Constraint;
 
 use std::thread;

@@ -9,14 +9,22 @@ pub struct Matcher {
     inner: llguidance::Matcher,
     tokens: usize,
     end_tokens: TokenMask,
+    /// What errors name.
+    field: &'static str,
 }
 
 impl Matcher {
-    pub(crate) fn new(inner: llguidance::Matcher, tokens: usize, end_tokens: TokenMask) -> Self {
+    pub(crate) fn new(
+        inner: llguidance::Matcher,
+        tokens: usize,
+        end_tokens: TokenMask,
+        field: &'static str,
+    ) -> Self {
         Self {
             inner,
             tokens,
             end_tokens,
+            field,
         }
     }
 
@@ -27,7 +35,7 @@ impl Matcher {
     pub fn accept(&mut self, token: u32) -> Result<(), Diagnostic> {
         self.inner
             .consume_token(token)
-            .map_err(|error| fault::while_followed(&error))
+            .map_err(|error| self.fault(&error))
     }
 
     /// The tokens that may come next: end tokens among them when the answer may end here,
@@ -42,7 +50,11 @@ impl Matcher {
         }
         match self.inner.compute_mask() {
             Ok(mask) => Ok(TokenMask::from_words(mask.into(), self.tokens)),
-            Err(error) => Err(fault::while_followed(&error)),
+            Err(error) => Err(self.fault(&error)),
         }
+    }
+
+    fn fault(&self, error: &impl ToString) -> Diagnostic {
+        fault::while_followed(error).renamed(fault::PARAM, self.field)
     }
 }

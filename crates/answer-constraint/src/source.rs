@@ -1,12 +1,13 @@
-//! A constraint as llguidance reads it, checked as far as that is cheap.
+//! What an answer must be as llguidance reads it, checked as far as that is cheap.
 
 use diagnostics::{Diagnostic, excerpt};
-use llguidance::api::TopLevelGrammar;
+use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use serde_json::{Value, json};
 use worker_contract::Constraint;
 
 use crate::{
-    fault::{invalid, too_complex},
+    Function, Piece, Shape,
+    fault::{self, invalid, too_complex},
     schema,
 };
 
@@ -17,8 +18,84 @@ const MOST_TEXT_BYTES: usize = 64 << 10;
 /// How a grammar begins a JSON schema of its own.
 const EMBEDDED_SCHEMA: &str = "%json";
 
-/// Reads a constraint.
-pub(crate) fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar, Diagnostic> {
+/// Reads what an answer must be.
+pub(crate) fn grammar(shape: &Shape) -> Result<TopLevelGrammar, Diagnostic> {
+    let (text, calls) = match shape {
+        Shape::Text(constraint) => return text(constraint).map(TopLevelGrammar::from_grammar),
+        Shape::Calls(calls) => (None, calls),
+        Shape::Either(constraint, calls) => (Some(text(constraint)?), calls),
+    };
+    let schemas = calls.functions.iter().map(|f| f.arguments.to_string());
+    bounded(schemas.map(|schema| schema.len()).sum(), MOST_SCHEMA_BYTES)?;
+    let [open, close] = [&calls.open, &calls.close].map(|pieces| written(pieces));
+    let divider = calls.divider.as_deref().map(written);
+    let more = divider.map_or_else(String::new, |divider| format!("({divider} call)*"));
+    let start = if text.is_some() {
+        "start: @text | calls"
+    } else {
+        "start: calls"
+    };
+    let mut rules = vec![
+        start.to_owned(),
+        format!("calls: {open} call {more} {close}"),
+    ];
+    let mut names = Vec::with_capacity(calls.functions.len());
+    let mut grammars = Vec::with_capacity(calls.functions.len() + 2);
+    grammars.extend(text.map(|text| named("text".to_owned(), text)));
+    for (nth, function) in calls.functions.iter().enumerate() {
+        let [begin, end] = [&function.begin, &function.end].map(|pieces| written(pieces));
+        rules.push(format!("call{nth}: {begin} @arguments{nth} {end}"));
+        names.push(format!("call{nth}"));
+        grammars.push(named(format!("arguments{nth}"), arguments(function)?));
+    }
+    rules.push(format!("call: {}", names.join(" | ")));
+    // Answers begin with the first grammar.
+    grammars.insert(0, GrammarWithLexer::from_lark(rules.join("\n")));
+    Ok(TopLevelGrammar {
+        grammars,
+        max_tokens: None,
+    })
+}
+
+/// The functions that may be called, each with the grammar of its arguments alone.
+pub(crate) fn functions(
+    shape: &Shape,
+) -> impl Iterator<Item = (&str, Result<TopLevelGrammar, Diagnostic>)> {
+    let calls = match shape {
+        Shape::Text(_) => None,
+        Shape::Calls(calls) | Shape::Either(_, calls) => Some(calls),
+    };
+    calls
+        .into_iter()
+        .flat_map(|calls| &calls.functions)
+        .map(|function| {
+            let grammar = arguments(function).map(TopLevelGrammar::from_grammar);
+            (function.name.as_str(), grammar)
+        })
+}
+
+fn arguments(function: &Function) -> Result<GrammarWithLexer, Diagnostic> {
+    from_schema(&function.arguments).map_err(|error| fault::of_function(error, &function.name))
+}
+
+fn named(name: String, grammar: GrammarWithLexer) -> GrammarWithLexer {
+    GrammarWithLexer {
+        name: Some(name),
+        ..grammar
+    }
+}
+
+/// Pieces in Lark's notation.
+fn written(pieces: &[Piece]) -> String {
+    let written = pieces.iter().map(|piece| match piece {
+        // Texts are written as in JSON.
+        Piece::Text(text) => Value::from(text.as_str()).to_string(),
+        Piece::Token(id) => format!("<[{id}]>"),
+    });
+    written.collect::<Vec<_>>().join(" ")
+}
+
+fn text(constraint: &Constraint) -> Result<GrammarWithLexer, Diagnostic> {
     match constraint {
         Constraint::JsonObject => from_schema(&json!({"type": "object"})),
         Constraint::JsonSchema(schema) => {
@@ -28,18 +105,18 @@ pub(crate) fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar, Diagno
         Constraint::Regex(expression) => {
             bounded(expression.len(), MOST_TEXT_BYTES)?;
             check_expression(expression)?;
-            Ok(TopLevelGrammar::from_regex(expression))
+            Ok(GrammarWithLexer::from_regex(expression))
         }
         Constraint::Grammar(text) => {
             bounded(text.len(), MOST_TEXT_BYTES)?;
             check_embedded(text)?;
-            Ok(TopLevelGrammar::from_lark(text.clone()))
+            Ok(GrammarWithLexer::from_lark(text.clone()))
         }
     }
 }
 
-fn from_schema(schema: &Value) -> Result<TopLevelGrammar, Diagnostic> {
-    schema::prepared(schema).map(TopLevelGrammar::from_json_schema)
+fn from_schema(schema: &Value) -> Result<GrammarWithLexer, Diagnostic> {
+    schema::prepared(schema).map(GrammarWithLexer::from_json_schema)
 }
 
 fn bounded(bytes: usize, most: usize) -> Result<(), Diagnostic> {
@@ -85,7 +162,7 @@ mod tests {
     use super::*;
 
     fn fault(constraint: &Constraint) -> String {
-        grammar(constraint).unwrap_err().message
+        grammar(&constraint.into()).unwrap_err().message
     }
 
     #[test]

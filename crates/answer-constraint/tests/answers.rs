@@ -8,12 +8,16 @@
     missing_docs
 )]
 
-use answer_constraint::{Begun, Compiler, Constraint, Vocabulary, thread_builder};
+use answer_constraint::{
+    Begun, Calls, Compiler, Constraint, Function, Piece, Shape, Vocabulary, thread_builder,
+};
 use diagnostics::{Code, Diagnostic};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 const END: u32 = 256;
+/// A token without text.
+const NAMELESS: u32 = 269;
 /// Tokens of more than one byte, such as real vocabularies have, with what is hard about
 /// them: halves of characters, quotes with what follows them, text that is no UTF-8.
 const PIECES: [&[u8]; 12] = [
@@ -384,4 +388,133 @@ fn a_model_without_an_end_token_cannot_be_constrained() {
         .err()
         .unwrap();
     assert_eq!(error.code, Code::UnsupportedParameter);
+}
+
+/// Calls of `weather` and `now` as models write them in this shape.
+fn calls(divider: Option<&str>) -> Calls {
+    let text = |text: &str| vec![Piece::Text(text.to_owned())];
+    let function = |name: &str, arguments: Value| Function {
+        name: name.to_owned(),
+        begin: text(&format!("{{\"name\": \"{name}\", \"arguments\": ")),
+        arguments,
+        end: text("}"),
+    };
+    Calls {
+        open: vec![Piece::Token(NAMELESS), Piece::Text("[".to_owned())],
+        divider: divider.map(text),
+        close: text("]"),
+        functions: vec![
+            function(
+                "weather",
+                json!({
+                    "type": "object", "required": ["city"], "additionalProperties": false,
+                    "properties": {"city": {"$ref": "#/$defs/city"}},
+                    "$defs": {"city": {"enum": ["Bern", "Zürich"]}}
+                }),
+            ),
+            function(
+                "now",
+                json!({"type": "object", "additionalProperties": false}),
+            ),
+        ],
+    }
+}
+
+/// The functions that an answer calls, after the token that stands for no text.
+fn called(answer: &Answer) -> Vec<String> {
+    assert_eq!((answer.tokens[0], answer.ended), (NAMELESS, true));
+    let list: Vec<Value> = serde_json::from_slice(&answer.text).unwrap();
+    let name = |call: &Value| {
+        let name = call["name"].as_str().unwrap();
+        if name == "weather" {
+            let city = call["arguments"]["city"].as_str().unwrap();
+            assert!(["Bern", "Zürich"].contains(&city));
+        } else {
+            assert_eq!((name, &call["arguments"]), ("now", &json!({})));
+        }
+        name.to_owned()
+    };
+    list.iter().map(name).collect()
+}
+
+#[test]
+fn an_answer_may_have_to_be_calls() {
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..60 {
+        let one = compiler().begin(Shape::Calls(calls(None)), &[]).unwrap();
+        assert_eq!(called(&say(one, seed, 2000).unwrap()).len(), 1);
+        let more = Shape::Calls(calls(Some(", ")));
+        let more = compiler().begin(more, &[]).unwrap();
+        let names = called(&say(more, seed, 5000).unwrap());
+        seen.insert(names.len().min(3));
+        seen.extend(names.iter().map(|name| 10 + name.len()));
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [1, 2, 3, 13, 17]);
+}
+
+#[test]
+fn an_answer_may_have_to_be_text_or_calls() {
+    for constraint in [
+        Constraint::JsonSchema(person()),
+        Constraint::Regex("[a-z]{2}!".into()),
+        Constraint::Grammar("start: \"yes\" | \"no\"".into()),
+    ] {
+        let mut kinds = [0, 0];
+        for seed in 0..40 {
+            let shape = Shape::Either(constraint.clone(), calls(Some(", ")));
+            let begun = compiler().begin(shape, &[]).unwrap();
+            let answer = say(begun, seed, 5000).unwrap();
+            if answer.tokens[0] == NAMELESS {
+                called(&answer);
+                kinds[1] += 1;
+            } else {
+                assert!(answer.ended);
+                let tokens = &answer.tokens[..answer.tokens.len() - 1];
+                let again = compiler().begin(&constraint, tokens).unwrap();
+                assert!(again.allowed.contains(END));
+                kinds[0] += 1;
+            }
+        }
+        assert!(kinds.iter().all(|n| *n > 0), "{kinds:?}");
+    }
+}
+
+#[test]
+fn faults_of_functions_name_them() {
+    for (arguments, code, says) in [
+        (
+            json!({"properties": {"a": {"not": {}}}}),
+            Code::UnsupportedParameter,
+            "the parameters of \"f\": `not` at `/properties/a` is not supported",
+        ),
+        (json!({"type": "objec"}), Code::InvalidRequest, "objec"),
+        (
+            json!({"type": "object", "required": ["a"], "properties": {"a": false}}),
+            Code::InvalidRequest,
+            "the parameters of \"f\": ",
+        ),
+        (json!(7), Code::InvalidRequest, "the parameters of \"f\": "),
+    ] {
+        let mut calls = calls(None);
+        calls.functions[1].arguments = arguments;
+        calls.functions[1].name = "f".into();
+        for shape in [
+            Shape::Calls(calls.clone()),
+            Shape::Either(Constraint::JsonObject, calls.clone()),
+        ] {
+            let error = compiler().begin(shape, &[]).err().unwrap();
+            assert_eq!((error.code, error.param.as_deref()), (code, Some("tools")));
+            assert!(error.message.starts_with("`tools`: "), "{error}");
+            assert!(error.message.contains(says), "{error}");
+        }
+    }
+    let wrong = Constraint::Regex("(".into());
+    let error = compiler().begin(Shape::Either(wrong, calls(None)), &[]);
+    assert_eq!(error.err().unwrap().param.as_deref(), Some("constraint"));
+    let endless = || Vocabulary {
+        end_tokens: Vec::new(),
+        ..vocabulary()
+    };
+    let error = Compiler::new(endless).begin(Shape::Calls(calls(None)), &[]);
+    assert_eq!(error.err().unwrap().param.as_deref(), Some("tools"));
 }

@@ -97,6 +97,17 @@ impl Diagnostic {
         self
     }
 
+    /// Tells of the field `from` by the name `to`, when it is the one at fault.
+    #[must_use]
+    pub fn renamed(mut self, from: &str, to: &str) -> Self {
+        if self.param.as_deref() != Some(from) {
+            return self;
+        }
+        let written = format!("`{from}`");
+        self.message = self.message.replacen(&written, &format!("`{to}`"), 1);
+        self.param(to)
+    }
+
     /// Adds one value by name.
     #[must_use]
     pub fn detail(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
@@ -182,6 +193,17 @@ mod tests {
             }})
         );
         assert_eq!(serde_json::from_value::<ErrorBody>(json).unwrap(), body);
+    }
+
+    #[test]
+    fn a_field_is_told_by_another_name_where_it_is_at_fault() {
+        let wrong = || Diagnostic::new(Code::InvalidRequest, "`a` is not `a`").param("a");
+        let told = wrong().renamed("a", "b");
+        assert_eq!(
+            (told.message.as_str(), told.param.as_deref()),
+            ("`b` is not `a`", Some("b"))
+        );
+        assert_eq!(wrong().renamed("c", "b"), wrong());
     }
 
     #[test]

@@ -37,7 +37,6 @@ pub fn admit(
     codec: &Codec,
     limits: Limits,
 ) -> Result<Admitted, Diagnostic> {
-    refuse_unsupported(request)?;
     check_tools(request, model, codec)?;
     check_sampling(&request.sampling, limits.vocab_size)?;
     check_stops(&request.stop)?;
@@ -50,42 +49,32 @@ pub fn admit(
         return Err(invalid("logprobs", message));
     }
     refuse_far_too_long(&request.input, codec, limits.context_length)?;
-    let shown = match request.tool_choice {
-        ToolChoice::None => &[],
-        _ => request.tools.as_slice(),
-    };
-    let prompt = encode(&request.input, shown, codec, limits.vocab_size)?;
+    let tools = shown(request, codec);
+    let prompt = encode(&request.input, tools, codec, limits.vocab_size)?;
     let max_tokens = fit(&prompt, request.max_tokens, limits.context_length)?;
     Ok(Admitted { prompt, max_tokens })
 }
 
-/// What the contract has and this engine cannot do is refused, never ignored.
-fn refuse_unsupported(request: &InferRequest) -> Result<(), Diagnostic> {
-    let refuse = |param: &str| {
-        Diagnostic::new(
-            Code::UnsupportedParameter,
-            format!("`{param}` is not supported by this worker"),
-        )
-        .param(param)
-        .hint(format!("leave `{param}` out"))
-    };
-    let may_call = !request.tools.is_empty() && request.tool_choice != ToolChoice::None;
-    if may_call && request.constraint.is_some() {
-        // A call is not what the constraint says.
-        return Err(refuse("constraint").hint("leave `constraint` or `tools` out"));
-    }
-    if matches!(
-        request.tool_choice,
-        ToolChoice::Required | ToolChoice::Named(_)
-    ) {
-        return Err(refuse("tool_choice"));
-    }
-    Ok(())
-}
-
-/// Tools are only shown to a model whose calls can be read.
+/// Tools are only shown to a model whose calls can be read. A call that is forced can be read
+/// from any model.
 fn check_tools(request: &InferRequest, model: &ModelRef, codec: &Codec) -> Result<(), Diagnostic> {
-    if request.tools.is_empty() || request.tool_choice == ToolChoice::None {
+    match &request.tool_choice {
+        ToolChoice::Required if request.tools.is_empty() => {
+            return Err(invalid(
+                "tool_choice",
+                "tool_choice asks for a call, and there are no tools",
+            ));
+        }
+        ToolChoice::Named(name) if !request.tools.iter().any(|tool| tool.name == *name) => {
+            let message = format!(
+                "tool_choice names \"{}\", which is none of the tools",
+                excerpt(name, 80)
+            );
+            return Err(invalid("tool_choice", message));
+        }
+        _ => {}
+    }
+    if !request.may_call() {
         return Ok(());
     }
     if !matches!(request.input, InferInput::Messages(_)) {
@@ -94,7 +83,7 @@ fn check_tools(request: &InferRequest, model: &ModelRef, codec: &Codec) -> Resul
             "tools go with messages, not with a prompt",
         ));
     }
-    if codec.tool_style().is_none() {
+    if codec.tool_style().is_none() && !request.tool_choice.must_call() {
         return Err(Diagnostic::new(
             Code::UnsupportedParameter,
             format!("the model {model} does not call tools in a way that is known here"),
@@ -103,6 +92,17 @@ fn check_tools(request: &InferRequest, model: &ModelRef, codec: &Codec) -> Resul
         .hint("leave `tools` out, or use a model that was trained with tools: Llama 3.1 and later, Qwen 2.5 and 3, Hermes, Mistral"));
     }
     Ok(())
+}
+
+/// The tools that the model is told of. One without a place for them can still be made to
+/// call one.
+fn shown<'a>(request: &'a InferRequest, codec: &Codec) -> &'a [ToolDefinition] {
+    let hidden = request.tool_choice.must_call() && !codec.shows_tools();
+    if request.may_call() && !hidden {
+        &request.tools
+    } else {
+        &[]
+    }
 }
 
 /// How many times over the context a text is refused without being encoded.
@@ -310,7 +310,12 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         type Change = fn(&mut InferRequest);
-        let cases: [(Change, &str); 19] = [
+        let cases: [(Change, &str); 21] = [
+            (|r| r.tool_choice = ToolChoice::Required, "tool_choice"),
+            (
+                |r| r.tool_choice = ToolChoice::Named("f".into()),
+                "tool_choice",
+            ),
             (|r| r.max_tokens = Some(0), "max_tokens"),
             (|r| r.logprobs = Some(21), "logprobs"),
             (|r| r.input = InferInput::Prompt(String::new()), "input"),

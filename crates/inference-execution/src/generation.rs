@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Instant};
 use diagnostics::Diagnostic;
 use text_codec::{Codec, Utf8Stream};
 use worker_contract::{
-    FinishReason, InferRequest, TokenEvent, TokenLogprob, ToolCallPiece, ToolChoice, TopLogprob,
+    FinishReason, InferRequest, TokenEvent, TokenLogprob, ToolCallPiece, TopLogprob,
 };
 
 use crate::{
     Guide, Sampler, StopMatcher,
     admission::Admitted,
     sampler::logprob,
-    tool_calls::{CallIds, Part, ToolCallParser},
+    tool_calls::{CallIds, FORCED, Part, ToolCallParser},
 };
 
 /// The state of an answer between two tokens.
@@ -239,15 +239,17 @@ impl Generation {
 
 impl Tools {
     fn of(request: &InferRequest, admitted: &Admitted, seed: u64, codec: &Codec) -> Option<Self> {
-        if request.tools.is_empty() || request.tool_choice == ToolChoice::None {
+        if !request.may_call() {
             return None;
         }
+        let forced = request.tool_choice.must_call();
+        let style = if forced { FORCED } else { codec.tool_style()? };
         let functions = request.tools.iter().map(|tool| tool.name.clone()).collect();
         Some(Self {
-            parser: ToolCallParser::new(codec.tool_style()?, functions),
+            parser: ToolCallParser::new(style, functions),
             ids: CallIds::new(&admitted.prompt, seed, request.sampling.choice),
             calls: 0,
-            parallel: request.parallel_tool_calls,
+            parallel: request.parallel_tool_calls && !forced,
         })
     }
 
@@ -285,7 +287,7 @@ impl Tools {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use worker_contract::{InferInput, Sampling, ToolCall, ToolDefinition};
+    use worker_contract::{InferInput, Sampling, ToolCall, ToolChoice, ToolDefinition};
 
     use super::*;
 
@@ -467,6 +469,23 @@ mod tests {
             let (text, calls, reason) = answer(&without, TWO_CALLS);
             assert_eq!((text.as_str(), reason), (TWO_CALLS, FinishReason::Stop));
             assert!(calls.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_answer_that_must_be_a_call_ends_with_it() {
+        for choice in [ToolChoice::Required, ToolChoice::Named("f".into())] {
+            let mut request = with_tools(&["x"]);
+            request.tool_choice = choice;
+            let said = "{\"name\": \"f\", \"arguments\": {\"x\": 1}}";
+            let mut g = generation(&request, 1000, 1);
+            let (texts, reason) = say(&mut g, &bytes(said));
+            assert_eq!(
+                (texts.concat().as_str(), reason),
+                ("", Some(FinishReason::ToolCalls))
+            );
+            // What closes the object around the arguments is not waited for.
+            assert_eq!(g.count() as usize, said.len() - 1);
         }
     }
 

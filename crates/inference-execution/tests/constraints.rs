@@ -19,7 +19,10 @@ use inference_execution::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use text_codec::Codec;
-use worker_contract::{Constraint, FinishReason, InferInput, InferRequest, StreamEvent};
+use worker_contract::{
+    Constraint, FinishReason, InferInput, InferRequest, Message, Role, StreamEvent, ToolCall,
+    ToolChoice, ToolDefinition,
+};
 
 /// Far longer than anything here takes: reached only by a hang.
 const HANG: Duration = Duration::from_secs(60);
@@ -63,28 +66,32 @@ fn is_point(text: &str) -> bool {
 struct Answer {
     tokens: Vec<u32>,
     text: String,
+    calls: Vec<ToolCall>,
     end: Result<FinishReason, Diagnostic>,
 }
 
 async fn collect(mut stream: RequestStream) -> Answer {
-    let (mut tokens, mut text) = (Vec::new(), String::new());
-    loop {
+    let (mut tokens, mut text, mut calls) = (Vec::new(), String::new(), Vec::new());
+    let end = loop {
         match tokio::time::timeout(HANG, stream.recv()).await.unwrap() {
             Some(StreamEvent::Token(token)) => {
                 tokens.push(token.id);
                 text.push_str(&token.t);
+                for piece in token.calls {
+                    piece.add_to(&mut calls);
+                }
             }
-            Some(StreamEvent::End(end)) => {
-                let end = Ok(end.reason);
-                return Answer { tokens, text, end };
-            }
-            Some(StreamEvent::Error(error)) => {
-                let end = Err(error);
-                return Answer { tokens, text, end };
-            }
+            Some(StreamEvent::End(end)) => break Ok(end.reason),
+            Some(StreamEvent::Error(error)) => break Err(error),
             Some(StreamEvent::Started(_) | StreamEvent::Metrics(_)) => {}
             None => panic!("no terminal event"),
         }
+    };
+    Answer {
+        tokens,
+        text,
+        calls,
+        end,
     }
 }
 
@@ -168,6 +175,121 @@ async fn a_constraint_that_cannot_be_used_is_refused_and_holds_no_slot() {
     assert!(is_point(
         &answer_to(&runtime, request("a", point(), 1)).await.text
     ));
+}
+
+/// A request that may call `weather` with a town, or `now`.
+fn with_tools(id: &str, choice: ToolChoice, seed: u64) -> InferRequest {
+    let town = json!({
+        "type": "object", "required": ["town"], "additionalProperties": false,
+        "properties": {"town": {"$ref": "#/$defs/town"}},
+        "$defs": {"town": {"enum": ["Bern", "Zürich"]}}
+    });
+    let tool = |name: &str, parameters: Option<Value>| ToolDefinition {
+        name: name.into(),
+        description: None,
+        parameters,
+    };
+    let mut request = request(id, Constraint::JsonObject, seed);
+    request.constraint = None;
+    request.input = InferInput::Messages(vec![Message::new(Role::User, "How is it?")]);
+    request.tools = vec![tool("weather", Some(town)), tool("now", None)];
+    request.tool_choice = choice;
+    request
+}
+
+fn is_call(call: &ToolCall) -> bool {
+    let arguments: Value = serde_json::from_str(&call.arguments).unwrap();
+    match call.name.as_str() {
+        "weather" => {
+            let town = arguments["town"].as_str().unwrap();
+            ["Bern", "Zürich"].contains(&town) && call.id.len() == 9
+        }
+        "now" => arguments == json!({}),
+        _ => false,
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_asked_for_is_the_whole_answer() {
+    let runtime = runtime("slots=1");
+    let mut names = std::collections::BTreeSet::new();
+    for seed in 0..12 {
+        let answer = answer_to(&runtime, with_tools("a", ToolChoice::Required, seed)).await;
+        assert_eq!(answer.end, Ok(FinishReason::ToolCalls));
+        assert_eq!((answer.text.as_str(), answer.calls.len()), ("", 1));
+        assert!(is_call(&answer.calls[0]), "{:?}", answer.calls);
+        names.insert(answer.calls[0].name.clone());
+        let named = with_tools("a", ToolChoice::Named("now".into()), seed);
+        let answer = answer_to(&runtime, named).await;
+        assert_eq!(answer.end, Ok(FinishReason::ToolCalls));
+        assert!(answer.calls.len() == 1 && answer.calls[0].name == "now");
+    }
+    assert_eq!(names.len(), 2, "any of them may be called: {names:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_is_continued_is_the_undisturbed_one() {
+    let runtime = runtime("slots=1");
+    let request = || with_tools("a", ToolChoice::Named("weather".into()), 5);
+    let whole = answer_to(&runtime, request()).await;
+    for cut in 0..=whole.tokens.len() {
+        let mut rest = request();
+        rest.continue_from = whole.tokens[..cut].to_vec();
+        let continued = answer_to(&runtime, rest).await;
+        assert_eq!(continued.tokens, whole.tokens[cut..]);
+        assert_eq!(continued.end, whole.end);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_with_a_constraint_may_still_call() {
+    let runtime = runtime("slots=1");
+    let (mut texts, mut calls) = (0, 0);
+    for seed in 0..40 {
+        let mut request = with_tools("a", ToolChoice::Auto, seed);
+        request.constraint = Some(point());
+        request.max_tokens = Some(2000);
+        let answer = answer_to(&runtime, request).await;
+        if answer.calls.is_empty() {
+            assert!(is_point(&answer.text), "{}", answer.text);
+            assert_eq!(answer.end, Ok(FinishReason::Stop));
+            texts += 1;
+        } else {
+            assert_eq!(
+                (answer.text.as_str(), answer.end),
+                ("", Ok(FinishReason::ToolCalls))
+            );
+            assert!(answer.calls.iter().all(is_call), "{:?}", answer.calls);
+            calls += 1;
+        }
+    }
+    assert!(texts > 0 && calls > 0, "{texts} texts, {calls} calls");
+}
+
+#[tokio::test]
+async fn parameters_that_cannot_be_kept_to_are_refused_by_name() {
+    let runtime = runtime("slots=1");
+    for (schema, code) in [
+        (json!({"not": {}}), Code::UnsupportedParameter),
+        (
+            json!({"type": "object", "properties": 7}),
+            Code::InvalidRequest,
+        ),
+    ] {
+        for constraint in [None, Some(point())] {
+            let choice = match constraint {
+                None => ToolChoice::Required,
+                Some(_) => ToolChoice::Auto,
+            };
+            let mut request = with_tools("a", choice, 1);
+            request.tools[1].parameters = Some(schema.clone());
+            request.constraint = constraint;
+            let error = runtime.submit(request).unwrap_err();
+            assert_eq!((error.code, error.param.as_deref()), (code, Some("tools")));
+            assert!(error.message.contains("\"now\""), "{error}");
+        }
+    }
+    assert_eq!(runtime.status().slots_free, 1);
 }
 
 /// A grammar whose every mask takes much work fails alone; who shares the engine gets its

@@ -137,9 +137,18 @@ impl Codec {
     /// How the model writes calls of tools; `None` when it has no place for tools or writes
     /// calls in a way that is not known here.
     pub fn tool_style(&self) -> Option<ToolStyle> {
+        self.tool_style.filter(|_| self.shows_tools())
+    }
+
+    /// Whether the model is told of tools.
+    pub fn shows_tools(&self) -> bool {
         let template = self.tool_template.as_ref().or(self.template.as_ref());
-        let shows = matches!(template, Some(Ok(template)) if template.shows_tools());
-        self.tool_style.filter(|_| shows)
+        matches!(template, Some(Ok(template)) if template.shows_tools())
+    }
+
+    /// Special tokens that mark calls of tools in the model's style, with their texts.
+    pub fn markers(&self) -> &[(u32, &'static str)] {
+        &self.markers
     }
 
     /// The text of a special token that marks calls of tools, which otherwise contributes

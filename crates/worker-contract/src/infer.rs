@@ -84,10 +84,17 @@ pub enum ToolChoice {
     Auto,
     /// None is, and the model is not told of them.
     None,
-    /// At least one is.
+    /// One is: the answer is a call, and nothing else.
     Required,
-    /// This one is.
+    /// This one is, likewise.
     Named(String),
+}
+
+impl ToolChoice {
+    /// Whether the answer must be a call.
+    pub const fn must_call(&self) -> bool {
+        matches!(self, Self::Required | Self::Named(_))
+    }
 }
 
 /// What the answer must match, whole.
@@ -177,7 +184,7 @@ pub struct InferRequest {
     /// How tokens are chosen.
     #[serde(default)]
     pub sampling: Sampling,
-    /// What the answer must match.
+    /// What the answer must match, unless it calls tools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub constraint: Option<Constraint>,
     /// Functions that the model may ask to have called; only with messages.
@@ -227,6 +234,11 @@ fn is_auto(choice: &ToolChoice) -> bool {
 }
 
 impl InferRequest {
+    /// Whether the answer may be a call.
+    pub fn may_call(&self) -> bool {
+        !self.tools.is_empty() && self.tool_choice != ToolChoice::None
+    }
+
     /// A request for events, with nothing asked beyond the input.
     pub fn new(request_id: RequestId, input: InferInput) -> Self {
         Self {

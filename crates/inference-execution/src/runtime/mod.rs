@@ -39,6 +39,7 @@ use worker_contract::{EmbedRequest, InferRequest, StartedEvent};
 use crate::{
     Engine, Generation, ModelDescription, Pooling, Scheduler, SchedulerConfig,
     admission::{Limits, admit, admit_texts},
+    tool_calls::shape,
 };
 
 /// How a runtime works.
@@ -182,10 +183,10 @@ impl Runtime {
         };
         let mut generation = Generation::new(&request, &admitted, seed, handle.codec.clone());
         let complete = generation.replay(&request.continue_from);
-        if let Some(constraint) = &request.constraint
-            && complete.is_none()
+        if complete.is_none()
+            && let Some(shape) = shape(&request, &handle.codec)
         {
-            let guide = handle.constraints.guide(constraint, &request.continue_from);
+            let guide = handle.constraints.guide(shape, &request.continue_from);
             generation.keep_to(guide?);
         }
         let (events, stream) = stream::channel(shared.clone(), seed);

@@ -13,11 +13,13 @@ mod llama;
 mod mistral;
 mod object;
 mod outside;
+mod shape;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use id::CallIds;
+pub(crate) use shape::{FORCED, shape};
 
 use std::sync::Arc;
 
