@@ -35,7 +35,8 @@ pub struct ChatFields {
     pub top_logprobs: Option<i64>,
     /// Functions that the model may ask to have called, up to 128.
     pub tools: Option<Vec<ChatTool>>,
-    /// `none`, `auto`, `required` or `{"type": "function", "function": {"name": …}}`.
+    /// `none`, `auto`, `required` (the answer is one call of any of them) or
+    /// `{"type": "function", "function": {"name": …}}` (it is one call of this one).
     pub tool_choice: Option<Value>,
     /// Whether one answer may call several times; absent, it may.
     pub parallel_tool_calls: Option<bool>,
@@ -73,6 +74,13 @@ pub(crate) fn parse(body: &Value) -> Result<Call, Diagnostic> {
         messages.push(message);
     }
     let tools = tools::definitions(chat.tools.as_deref().unwrap_or_default())?;
+    let tool_choice = tools::choice(chat.tool_choice.as_ref(), &tools)?;
+    let asked = constraint::parse(body)?;
+    tools::refuse_strict(
+        chat.tools.as_deref().unwrap_or_default(),
+        &tool_choice,
+        asked.constraint.is_some(),
+    )?;
     let max_tokens = limit("max_tokens", common.max_tokens)?;
     let max_completion_tokens = limit("max_completion_tokens", chat.max_completion_tokens)?;
     if let (Some(old), Some(new)) = (max_tokens, max_completion_tokens)
@@ -90,10 +98,11 @@ pub(crate) fn parse(body: &Value) -> Result<Call, Diagnostic> {
         input: InferInput::Messages(messages),
         max_tokens: max_completion_tokens.or(max_tokens),
         sampling: common.sampling()?,
-        constraint: constraint::parse(body)?,
+        constraint: asked.constraint,
+        constraint_field: asked.field,
         stop: common.stop()?,
         logprobs: logprobs(&chat)?,
-        tool_choice: tools::choice(chat.tool_choice.as_ref(), &tools)?,
+        tool_choice,
         tools,
         parallel_tool_calls: chat.parallel_tool_calls.unwrap_or(true),
         choices: common.choices()?,

@@ -37,6 +37,7 @@ pub(crate) fn parse(body: &Value) -> Result<Call, Diagnostic> {
     let common: CommonFields = read(body)?;
     let completion: CompletionFields = read(body)?;
     refuse(Edge::Completion, body)?;
+    let asked = constraint::parse(body)?;
     Ok(Call {
         edge: Edge::Completion,
         stream: common.stream(),
@@ -44,7 +45,8 @@ pub(crate) fn parse(body: &Value) -> Result<Call, Diagnostic> {
         input: prompt(&completion.prompt)?,
         max_tokens: limit("max_tokens", common.max_tokens)?.or(Some(DEFAULT_MAX_TOKENS)),
         sampling: common.sampling()?,
-        constraint: constraint::parse(body)?,
+        constraint: asked.constraint,
+        constraint_field: asked.field,
         stop: common.stop()?,
         logprobs: match completion.logprobs {
             None => None,

@@ -4,8 +4,6 @@ use worker_contract::Constraint;
 
 use crate::fields::invalid;
 
-/// What a worker calls the constraint when it refuses it.
-const WORKERS_NAME: &str = "constraint";
 /// OpenAI's field.
 const FORMAT: &str = "response_format";
 /// Extensions, as vLLM has them.
@@ -18,8 +16,16 @@ const GUIDED: [&str; 4] = [
 /// Most texts to choose from.
 const MOST_CHOICES: usize = 1000;
 
+/// What the answer must match.
+#[derive(Debug, PartialEq)]
+pub(crate) struct AskedForm {
+    pub constraint: Option<Constraint>,
+    /// The field that asks for it.
+    pub field: &'static str,
+}
+
 /// What the answer must match, by whichever field asks for it.
-pub(crate) fn parse(body: &Value) -> Result<Option<Constraint>, Diagnostic> {
+pub(crate) fn parse(body: &Value) -> Result<AskedForm, Diagnostic> {
     let mut asked = Vec::new();
     if let Some(constraint) = given(body, FORMAT).map(format).transpose()?.flatten() {
         asked.push((FORMAT, constraint));
@@ -35,19 +41,16 @@ pub(crate) fn parse(body: &Value) -> Result<Option<Constraint>, Diagnostic> {
             &format!("and `{first}` cannot go together; send one"),
         ));
     }
-    Ok(asked.pop().map(|(_, constraint)| constraint))
+    let (field, constraint) = match asked.pop() {
+        Some((field, constraint)) => (field, Some(constraint)),
+        None => (FORMAT, None),
+    };
+    Ok(AskedForm { constraint, field })
 }
 
-/// A worker's error about the constraint, with the field that the client knows it by.
-pub fn in_clients_words(mut error: Diagnostic, body: &Value) -> Diagnostic {
-    if error.param.as_deref() != Some(WORKERS_NAME) {
-        return error;
-    }
-    let asked = GUIDED.into_iter().find(|name| given(body, name).is_some());
-    let field = asked.unwrap_or(FORMAT);
-    let worker = format!("`{WORKERS_NAME}`");
-    error.message = error.message.replacen(&worker, &format!("`{field}`"), 1);
-    error.param(field)
+/// A worker's error about the constraint, with the `field` that the client knows it by.
+pub fn in_clients_words(error: Diagnostic, field: &str) -> Diagnostic {
+    error.renamed("constraint", field)
 }
 
 fn given<'a>(body: &'a Value, name: &str) -> Option<&'a Value> {
@@ -174,7 +177,7 @@ mod tests {
                 Some(Constraint::Grammar("start: \"a\\\"b\" | \"é\\n\"".into())),
             ),
         ] {
-            assert_eq!(parse(&body).unwrap(), expected, "{body}");
+            assert_eq!(parse(&body).unwrap().constraint, expected, "{body}");
         }
     }
 
@@ -220,16 +223,19 @@ mod tests {
 
     #[test]
     fn a_workers_refusal_names_the_clients_field() {
-        let refusal = || invalid(WORKERS_NAME, "is impossible");
-        let of_format = in_clients_words(
-            refusal(),
-            &json!({"response_format": {"type": "json_object"}}),
-        );
-        assert_eq!(of_format.param.as_deref(), Some("response_format"));
-        assert_eq!(of_format.message, "`response_format` is impossible");
-        let of_regex = in_clients_words(refusal(), &json!({"guided_regex": "a"}));
-        assert_eq!(of_regex.param.as_deref(), Some("guided_regex"));
-        let other = in_clients_words(invalid("input", "is long"), &json!({}));
+        let refusal = || invalid("constraint", "is impossible");
+        for (body, field) in [
+            (
+                json!({"response_format": {"type": "json_object"}}),
+                "response_format",
+            ),
+            (json!({"guided_regex": "a"}), "guided_regex"),
+        ] {
+            let told = in_clients_words(refusal(), parse(&body).unwrap().field);
+            assert_eq!(told.param.as_deref(), Some(field));
+            assert_eq!(told.message, format!("`{field}` is impossible"));
+        }
+        let other = in_clients_words(invalid("input", "is long"), FORMAT);
         assert_eq!(other.param.as_deref(), Some("input"));
     }
 }

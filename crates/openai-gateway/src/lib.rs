@@ -70,8 +70,10 @@ pub struct Call {
     pub max_tokens: Option<u32>,
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// What the answer must match.
+    /// What the answer must match, unless it calls tools.
     pub constraint: Option<Constraint>,
+    /// The field that asks for that.
+    pub constraint_field: &'static str,
     /// Texts that end the answer.
     pub stop: Vec<String>,
     /// Alternatives to report at each position; `None` reports no probabilities.
@@ -135,6 +137,15 @@ impl Envelope {
             Edge::Completion => "cmpl",
         };
         format!("{prefix}-{}", self.request_id)
+    }
+}
+
+/// Why an answer ended, as OpenAI has it: that a function is called which the client named
+/// is nothing that the model decided, so such an answer ends with `stop`.
+pub fn told_reason(choice: &ToolChoice, reason: FinishReason) -> FinishReason {
+    match (choice, reason) {
+        (ToolChoice::Named(_), FinishReason::ToolCalls) => FinishReason::Stop,
+        _ => reason,
     }
 }
 

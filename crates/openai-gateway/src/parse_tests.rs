@@ -1,7 +1,9 @@
 use diagnostics::Code;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use worker_contract::{InferInput, Message, Role, ToolCall, ToolChoice, ToolDefinition};
+use worker_contract::{
+    FinishReason, InferInput, Message, Role, ToolCall, ToolChoice, ToolDefinition,
+};
 
 use super::*;
 use crate::testing::any_json;
@@ -148,6 +150,45 @@ fn tools_calls_and_results_become_those_of_an_infer_request() {
     ] {
         let call = Call::parse(Edge::Chat, &with(body.clone(), "tool_choice", choice)).unwrap();
         assert_eq!(call.tool_choice, expected);
+    }
+}
+
+#[test]
+fn arguments_may_be_strict_where_they_are_kept_to_their_schema() {
+    let tools = json!([{"type": "function", "function": {"name": "f", "strict": true}}]);
+    let strict = with_tools(tools);
+    assert!(Call::parse(Edge::Chat, &strict).is_err());
+    for (field, value) in [
+        ("tool_choice", json!("required")),
+        ("tool_choice", json!("none")),
+        (
+            "tool_choice",
+            json!({"type": "function", "function": {"name": "f"}}),
+        ),
+        ("response_format", json!({"type": "json_object"})),
+    ] {
+        Call::parse(Edge::Chat, &with(strict.clone(), field, value)).unwrap();
+    }
+}
+
+#[test]
+fn a_function_that_was_named_ends_with_stop() {
+    let named = ToolChoice::Named("f".into());
+    for (choice, reason, told) in [
+        (&named, FinishReason::ToolCalls, FinishReason::Stop),
+        (&named, FinishReason::Length, FinishReason::Length),
+        (
+            &ToolChoice::Required,
+            FinishReason::ToolCalls,
+            FinishReason::ToolCalls,
+        ),
+        (
+            &ToolChoice::Auto,
+            FinishReason::ToolCalls,
+            FinishReason::ToolCalls,
+        ),
+    ] {
+        assert_eq!(told_reason(choice, reason), told);
     }
 }
 

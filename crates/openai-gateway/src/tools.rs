@@ -31,7 +31,8 @@ pub struct ChatFunction {
     pub description: Option<String>,
     /// JSON schema of its arguments.
     pub parameters: Option<Value>,
-    /// Only false.
+    /// Whether arguments keep to `parameters` exactly. They do where a call must come, and
+    /// beside a form of the answer; elsewhere only false.
     pub strict: Option<bool>,
 }
 
@@ -85,9 +86,6 @@ fn definition(param: &str, tool: &ChatTool) -> Result<ToolDefinition, Diagnostic
         );
         return Err(invalid(&format!("{param}.function.name"), &what));
     }
-    if function.strict == Some(true) {
-        return Err(unsupported(&format!("{param}.function.strict")));
-    }
     if function.parameters.as_ref().is_some_and(|p| !p.is_object()) {
         let param = format!("{param}.function.parameters");
         return Err(invalid(&param, "must be a JSON schema, which is an object"));
@@ -97,6 +95,33 @@ fn definition(param: &str, tool: &ChatTool) -> Result<ToolDefinition, Diagnostic
         description: function.description.clone(),
         parameters: function.parameters.clone(),
     })
+}
+
+/// Refuses tools whose arguments must keep to their schemas, where the model is free to write
+/// them as it likes.
+pub(crate) fn refuse_strict(
+    tools: &[ChatTool],
+    choice: &ToolChoice,
+    constrained: bool,
+) -> Result<(), Diagnostic> {
+    if *choice != ToolChoice::Auto || constrained {
+        return Ok(());
+    }
+    let is_strict = |tool: &ChatTool| {
+        let function = tool.function.as_ref();
+        function.is_some_and(|function| function.strict == Some(true))
+    };
+    match tools.iter().position(is_strict) {
+        Some(nth) => Err(free_arguments(&format!("tools[{nth}].function.strict"))),
+        None => Ok(()),
+    }
+}
+
+/// The refusal of arguments that must keep to a schema where nothing keeps them to it.
+pub(crate) fn free_arguments(param: &str) -> Diagnostic {
+    unsupported(param).hint(format!(
+        "leave `{param}` out, or ask for a call by `tool_choice`: then its arguments are kept to the schema"
+    ))
 }
 
 /// What a tool or a call has as its function; other kinds of tools are refused.

@@ -10,6 +10,8 @@ pub struct Asked {
     pub stream: bool,
     /// The request for a worker.
     pub request: InferRequest,
+    /// The field that asks for the request's constraint.
+    pub constraint_field: &'static str,
 }
 
 /// Writes one answer in an edge's own form, from a worker's events.

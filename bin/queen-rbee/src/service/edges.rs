@@ -11,7 +11,7 @@ use diagnostics::Diagnostic;
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, header};
 use input_validation::ModelRef;
-use openai_gateway::{AnswerWriter, Asked};
+use openai_gateway::{AnswerWriter, Asked, in_clients_words};
 use queen_contract::InferEvent;
 use scheduler::Want;
 use tokio::sync::mpsc;
@@ -46,10 +46,14 @@ pub async fn serve(
         node: None,
     };
     let streaming = asked.stream.then_some(streaming);
+    let field = asked.constraint_field;
     let events = carry(app, want, asked.request, headers)?;
-    let response = match answer(events, streaming, writer).await {
+    let response = match answer(events, streaming, writer, field).await {
         Ok(response) => response,
-        Err(error) => Answer(error.correlated(id.as_str())).into_response(),
+        Err(error) => {
+            let error = in_clients_words(error, field);
+            Answer(error.correlated(id.as_str())).into_response()
+        }
     };
     Ok(named(response, &id))
 }
@@ -58,12 +62,13 @@ async fn answer(
     mut events: mpsc::Receiver<InferEvent>,
     streaming: Option<Streaming>,
     mut writer: impl AnswerWriter,
+    field: &'static str,
 ) -> Result<Response, Diagnostic> {
     let opening = opening(&mut events).await?;
     let mut first = Vec::new();
     writer.start(&opening.started, &mut first);
     let mut response = match streaming {
-        Some(streaming) => streamed(first, events, streaming, writer),
+        Some(streaming) => streamed(first, events, streaming, writer, field),
         None => whole(first, events, writer).await?,
     };
     opening.mark(&mut response);
@@ -75,11 +80,14 @@ fn streamed(
     events: mpsc::Receiver<InferEvent>,
     streaming: Streaming,
     mut writer: impl AnswerWriter,
+    field: &'static str,
 ) -> Response {
     let rest = encoded(events, move |event, out| match event {
         InferEvent::Worker(StreamEvent::Token(token)) => writer.token(token, out),
         InferEvent::Worker(StreamEvent::End(end)) => writer.end(&end, out),
-        InferEvent::Worker(StreamEvent::Error(error)) => writer.error(error, out),
+        InferEvent::Worker(StreamEvent::Error(error)) => {
+            writer.error(in_clients_words(error, field), out);
+        }
         _ => {}
     });
     let first = stream::iter((!first.is_empty()).then(|| Bytes::from(first)));

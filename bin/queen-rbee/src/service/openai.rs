@@ -13,13 +13,13 @@ use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use openai_gateway::{
     Call, ChatAnswer, ChatRequest, ChunkWriter, CompletionAnswer, CompletionRequest, Edge,
-    Envelope, Model, ModelList, in_clients_words,
+    Envelope, Model, ModelList, in_clients_words, told_reason,
 };
 use queen_contract::InferEvent;
 use scheduler::Want;
 use serde_json::Value;
 use tokio::sync::mpsc;
-use worker_contract::StreamEvent;
+use worker_contract::{EndEvent, StreamEvent, ToolChoice};
 use worker_registry::Filter;
 
 use super::{
@@ -77,6 +77,8 @@ async fn serve(
         include_usage: call.include_usage,
         logprobs: call.logprobs.is_some(),
         choices: call.choices,
+        constraint_field: call.constraint_field,
+        tool_choice: call.tool_choice.clone(),
     };
     let want = Want {
         model,
@@ -90,11 +92,12 @@ async fn serve(
         want: want.clone(),
         headers: headers.clone(),
     };
+    let field = style.constraint_field;
     let first = carry(app, want, request, headers)?;
     let response = match answer(first, others, &envelope, style).await {
         Ok(response) => response,
         Err(error) => {
-            let error = in_clients_words(error, body);
+            let error = in_clients_words(error, field);
             Answer(error.correlated(id.as_str())).into_response()
         }
     };
@@ -102,13 +105,26 @@ async fn serve(
 }
 
 /// How the client wants its answer.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Style {
     edge: Edge,
     stream: bool,
     include_usage: bool,
     logprobs: bool,
     choices: u32,
+    /// What it calls the constraint.
+    constraint_field: &'static str,
+    tool_choice: ToolChoice,
+}
+
+impl Style {
+    /// The end as the client is told of it.
+    fn told(&self, end: EndEvent) -> EndEvent {
+        EndEvent {
+            reason: told_reason(&self.tool_choice, end.reason),
+            ..end
+        }
+    }
 }
 
 /// The answer from its first event on: until then an error is an HTTP error.
@@ -145,8 +161,12 @@ fn chunks(choices: Choices, envelope: &Envelope, style: Style) -> Response {
         choices,
         move |(choice, event): ChoiceEvent, out: &mut Vec<u8>| match event {
             InferEvent::Worker(StreamEvent::Token(token)) => writer.token(choice, &token, out),
-            InferEvent::Worker(StreamEvent::End(end)) => writer.end(choice, &end, out),
-            InferEvent::Worker(StreamEvent::Error(error)) => writer.error(error, out),
+            InferEvent::Worker(StreamEvent::End(end)) => {
+                writer.end(choice, &style.told(end), out);
+            }
+            InferEvent::Worker(StreamEvent::Error(error)) => {
+                writer.error(in_clients_words(error, style.constraint_field), out);
+            }
             _ => {}
         },
     );
@@ -169,7 +189,9 @@ async fn whole(
         for (choice, event) in events.drain(..) {
             match event {
                 InferEvent::Worker(StreamEvent::Token(token)) => answer.token(choice, &token),
-                InferEvent::Worker(StreamEvent::End(end)) => complete = answer.end(choice, &end),
+                InferEvent::Worker(StreamEvent::End(end)) => {
+                    complete = answer.end(choice, &style.told(end));
+                }
                 InferEvent::Worker(StreamEvent::Error(error)) => {
                     return Err(error.detail("partial_text", answer.text()));
                 }

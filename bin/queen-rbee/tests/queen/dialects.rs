@@ -77,6 +77,57 @@ async fn ollama_reads_json_whatever_it_is_called() {
     assert_eq!(answer.status(), 200);
 }
 
+/// Whoever made a constraint is told of it by the name of their own field, in the middle of a
+/// stream as at its beginning.
+#[tokio::test]
+async fn a_constraint_is_told_of_by_the_clients_own_field() {
+    let (queen, worker) = queen().await;
+    let impossible = || {
+        Diagnostic::new(Code::InvalidRequest, "`constraint`: no text satisfies it")
+            .param("constraint")
+    };
+    let schema = json!({"type": "object"});
+    for (path, name, form, field) in [
+        (
+            "/v1/chat/completions",
+            "response_format",
+            json!({"type": "json_object"}),
+            "response_format",
+        ),
+        (
+            "/v1/chat/completions",
+            "guided_json",
+            schema.clone(),
+            "guided_json",
+        ),
+        ("/api/chat", "format", schema.clone(), "format"),
+        (
+            "/v1/messages",
+            "output_config",
+            json!({"format": {"type": "json_schema", "schema": schema}}),
+            "output_config.format",
+        ),
+    ] {
+        for stream in [false, true] {
+            let mut body = message(stream);
+            body[name] = form.clone();
+            for behaviour in [
+                Behaviour::Refuse(impossible()),
+                Behaviour::ErrorAt {
+                    tokens: 2,
+                    error: impossible(),
+                },
+            ] {
+                worker.behave(behaviour);
+                let text = queen.post_raw(path, &body).await.text().await.unwrap();
+                let told = format!("`{field}`: no text satisfies it");
+                assert!(text.contains(&told), "{path}, {name}: {text}");
+                assert!(!text.contains("constraint"), "{path}, {name}: {text}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn ollama_lists_shows_and_counts_models() {
     let (queen, _worker) = queen().await;

@@ -115,6 +115,7 @@ impl AnthropicWriter {
             model,
             stream,
             request,
+            ..
         } = asked;
         Self {
             stream: *stream,

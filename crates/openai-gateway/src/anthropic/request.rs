@@ -9,6 +9,7 @@ use super::messages::{AnthropicContent, AnthropicInputMessage, conversation};
 use crate::{
     Asked,
     fields::{invalid, limit, number, read, stops},
+    tools::free_arguments,
     unsupported::unsupported,
 };
 
@@ -53,14 +54,16 @@ pub struct AnthropicTool {
     pub description: Option<String>,
     /// JSON schema of its arguments.
     pub input_schema: Option<Value>,
-    /// Only false.
+    /// Whether arguments keep to `input_schema` exactly. They do where a call must come, and
+    /// beside a form of the answer; elsewhere only false.
     pub strict: Option<bool>,
 }
 
 /// Whether tools are called.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct AnthropicToolChoice {
-    /// `auto`, `any`, `tool` or `none`.
+    /// `auto`, `any` (the answer is one call of any of them), `tool` (it is one call of this
+    /// one) or `none`.
     #[serde(rename = "type")]
     pub kind: String,
     /// With `tool`: which.
@@ -119,21 +122,30 @@ pub fn parse(body: &Value, request_id: RequestId) -> Result<Asked, Diagnostic> {
         top_p: number("top_p", fields.top_p, 0.0, 1.0)?.unwrap_or(default.top_p),
         ..default
     };
+    let constraint = constraint(fields.output_config)?;
     let once = |choice: &AnthropicToolChoice| choice.disable_parallel_tool_use == Some(true);
     let request = InferRequest {
         parallel_tool_calls: !fields.tool_choice.as_ref().is_some_and(once),
+        tools: tools(
+            fields.tools.unwrap_or_default(),
+            fields
+                .tool_choice
+                .as_ref()
+                .is_some_and(|c| c.kind != "auto")
+                || constraint.is_some(),
+        )?,
         max_tokens: Some(max_tokens),
         sampling,
         stop: stops("stop_sequences", fields.stop_sequences.as_ref())?,
-        constraint: constraint(fields.output_config)?,
+        constraint,
         tool_choice: tool_choice(fields.tool_choice)?,
-        tools: tools(fields.tools.unwrap_or_default())?,
         ..InferRequest::new(request_id, conversation(fields.system, fields.messages)?)
     };
     Ok(Asked {
         model: fields.model,
         stream: fields.stream.unwrap_or(false),
         request,
+        constraint_field: "output_config.format",
     })
 }
 
@@ -186,14 +198,15 @@ fn tool_choice(choice: Option<AnthropicToolChoice>) -> Result<ToolChoice, Diagno
     }
 }
 
-fn tools(tools: Vec<AnthropicTool>) -> Result<Vec<ToolDefinition>, Diagnostic> {
+/// The tools of a request; `kept` when arguments are kept to their schemas.
+fn tools(tools: Vec<AnthropicTool>, kept: bool) -> Result<Vec<ToolDefinition>, Diagnostic> {
     let convert = |(nth, tool): (usize, AnthropicTool)| {
         if tool.kind.is_some_and(|kind| kind != "custom") {
             return Err(unsupported(&format!("tools[{nth}].type"))
                 .hint("rbee runs no tools itself; define them as `custom` ones"));
         }
-        if tool.strict == Some(true) {
-            return Err(unsupported(&format!("tools[{nth}].strict")));
+        if tool.strict == Some(true) && !kept {
+            return Err(free_arguments(&format!("tools[{nth}].strict")));
         }
         Ok(ToolDefinition {
             name: tool.name,

@@ -137,6 +137,25 @@ fn a_full_request_becomes_an_infer_request() {
 }
 
 #[test]
+fn inputs_may_be_strict_where_they_are_kept_to_their_schema() {
+    for (field, value) in [
+        ("tool_choice", json!({"type": "any"})),
+        (
+            "output_config",
+            json!({"format": {"type": "json_schema", "schema": {}}}),
+        ),
+    ] {
+        let mut body = json!({
+            "model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}],
+            "tools": [{"name": "f", "strict": true}],
+        });
+        assert!(parse(&body, "r".parse().unwrap()).is_err());
+        body[field] = value;
+        parse(&body, "r".parse().unwrap()).unwrap();
+    }
+}
+
+#[test]
 fn calls_and_their_results_become_messages_of_their_own() {
     let body = with(
         "messages",

@@ -180,6 +180,7 @@ pub fn parse(
         model: common.model,
         stream: common.stream.unwrap_or(true),
         request,
+        constraint_field: "format",
     };
     Ok((asked, only_load))
 }
