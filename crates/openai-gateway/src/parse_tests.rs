@@ -171,6 +171,20 @@ fn arguments_may_be_strict_where_they_are_kept_to_their_schema() {
     }
 }
 
+/// A model reads them as their author wrote them, and writes arguments in this order.
+#[test]
+fn parameters_keep_the_order_of_their_keys() {
+    let written = r#"{"properties":{"street":{},"number":{},"city":{}},"type":"object"}"#;
+    let body = format!(
+        r#"{{"model": "m", "messages": [{{"role": "user", "content": "x"}}],
+            "tools": [{{"type": "function", "function": {{"name": "f", "parameters": {written}}}}}]}}"#
+    );
+    let call = Call::parse(Edge::Chat, &serde_json::from_str(&body).unwrap()).unwrap();
+    let request = call.into_request("r".parse().unwrap(), None);
+    let sent = serde_json::to_string(&request).unwrap();
+    assert!(sent.contains(written), "{sent}");
+}
+
 #[test]
 fn a_function_that_was_named_ends_with_stop() {
     let named = ToolChoice::Named("f".into());
