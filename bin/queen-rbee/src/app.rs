@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::Clock, dispatcher::Dispatcher, metrics::Metrics, models::Models, store::StoreHandle,
+    clock::Clock, dispatcher::Dispatcher, groups::Groups, metrics::Metrics, models::Models,
+    store::StoreHandle,
 };
 
 /// What the parts of the queen share.
@@ -24,6 +25,8 @@ pub struct App {
     pub started_at: Timestamp,
     /// Requests and workers.
     pub dispatcher: Dispatcher,
+    /// Requests with several answers.
+    pub groups: Groups,
     /// Nodes and deployments.
     pub store: StoreHandle,
     /// What can be served.

@@ -8,6 +8,7 @@ mod ask;
 mod clock;
 mod dispatcher;
 mod ending;
+mod groups;
 mod guard;
 mod metrics;
 mod models;

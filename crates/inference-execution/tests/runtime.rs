@@ -178,6 +178,30 @@ async fn cancelling_ends_the_stream_and_is_harmless_for_the_unknown() {
 }
 
 #[tokio::test]
+async fn cancelling_ends_what_is_left_of_the_answers() {
+    let runtime = runtime("slots=4,tokens_per_second=50,length=4000", |_| {});
+    let first = request("a", "x");
+    // Of the first, nothing runs any more.
+    let others = [1, 2].map(|choice| first.another(choice).unwrap());
+    let mut streams: Vec<_> = others
+        .into_iter()
+        .map(|request| runtime.submit(request).unwrap())
+        .collect();
+    let mut foreign = runtime.submit(request("a_3", "x")).unwrap();
+    assert!(runtime.cancel(&first.request_id));
+    for stream in &mut streams {
+        let mut last = None;
+        while let Some(event) = stream.recv().await {
+            last = Some(event);
+        }
+        assert!(matches!(last, Some(StreamEvent::Error(e)) if e.code == Code::Cancelled));
+    }
+    while !matches!(foreign.recv().await, Some(StreamEvent::Token(_))) {}
+    assert!(!runtime.cancel(&first.request_id));
+    assert_eq!(runtime.counts().cancelled, 2);
+}
+
+#[tokio::test]
 async fn a_reader_that_goes_away_frees_the_slot() {
     let runtime = runtime("slots=1,tokens_per_second=50,length=4000", |_| {});
     let mut stream = runtime.submit(request("a", "x")).unwrap();

@@ -1,3 +1,4 @@
+use diagnostics::Diagnostic;
 use input_validation::{ModelRef, RequestId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -239,6 +240,25 @@ impl InferRequest {
         !self.tools.is_empty() && self.tool_choice != ToolChoice::None
     }
 
+    /// The request for another answer to the same, the `choice`th from 0, under a name of
+    /// its own: `r` becomes `r_2`.
+    ///
+    /// Errors: `INVALID_REQUEST` when that name is too long.
+    pub fn another(&self, choice: u32) -> Result<Self, Diagnostic> {
+        let mut another = self.clone();
+        another.request_id = format!("{}_{choice}", self.request_id).parse()?;
+        another.sampling.choice = choice;
+        Ok(another)
+    }
+
+    /// The name of the request that this asks for [another](Self::another) answer to.
+    pub fn first(&self) -> Option<&str> {
+        let choice = self.sampling.choice;
+        let name = self.request_id.as_str();
+        let first = name.strip_suffix(&choice.to_string())?.strip_suffix('_')?;
+        (choice > 0).then_some(first)
+    }
+
     /// A request for events, with nothing asked beyond the input.
     pub fn new(request_id: RequestId, input: InferInput) -> Self {
         Self {
@@ -320,4 +340,25 @@ pub struct InferResponse {
     pub usage: Usage,
     /// Where the time went.
     pub timings: Timings,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_answer_knows_the_request_that_it_belongs_to() {
+        let request =
+            |name: &str| InferRequest::new(name.parse().unwrap(), InferInput::Prompt("x".into()));
+        let third = request("a_1").another(2).unwrap();
+        assert_eq!(
+            (third.request_id.as_str(), third.sampling.choice),
+            ("a_1_2", 2)
+        );
+        assert_eq!(third.first(), Some("a_1"));
+        // A name that only looks like it is a name.
+        assert_eq!(request("a_1").first(), None);
+        assert_eq!(request("a_0").first(), None);
+        assert!(request(&"a".repeat(127)).another(1).is_err());
+    }
 }

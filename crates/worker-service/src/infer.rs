@@ -58,7 +58,7 @@ pub async fn infer(
     Ok(Json(document).into_response())
 }
 
-/// Cancels a request; done already or never there is fine too.
+/// Cancels a request and other answers to it; done already or never there is fine too.
 #[utoipa::path(delete, path = "/v1/infer/{request_id}", tag = "inference",
     params(("request_id" = String, Path, description = "The request's name")), responses(
     (status = 204, description = "It does not run any more"),

@@ -3,14 +3,16 @@
 use std::{collections::VecDeque, future::poll_fn, sync::Arc, task::Poll};
 
 use diagnostics::Diagnostic;
+use futures_util::future::OptionFuture;
 use http::HeaderMap;
+use input_validation::RequestId;
 use queen_contract::InferEvent;
 use scheduler::Want;
 use tokio::sync::mpsc;
 use worker_contract::{InferRequest, StreamEvent};
 
 use super::answers::{Source, carry};
-use crate::app::App;
+use crate::{app::App, groups::Group};
 
 /// An event and the choice that it is of.
 pub type ChoiceEvent = (u32, InferEvent);
@@ -22,6 +24,8 @@ pub struct Choices {
     others: Option<Others>,
     /// Events of one choice, on their way out.
     taken: Vec<InferEvent>,
+    /// What cancels all; absent when nothing is left to cancel, or there is only one.
+    group: Option<Group>,
 }
 
 /// The choices after the first, as long as they wait.
@@ -38,14 +42,7 @@ pub fn requests(request: &mut InferRequest, choices: u32) -> Result<Vec<InferReq
     if choices > 1 && request.sampling.seed.is_none() {
         request.sampling.seed = Some(draw_seed()?);
     }
-    (1..choices)
-        .map(|choice| {
-            let mut other = request.clone();
-            other.request_id = format!("{}_{choice}", request.request_id).parse()?;
-            other.sampling.choice = choice;
-            Ok(other)
-        })
-        .collect()
+    (1..choices).map(|choice| request.another(choice)).collect()
 }
 
 /// A seed that every JSON reader can hold.
@@ -58,16 +55,18 @@ fn draw_seed() -> Result<u64, Diagnostic> {
 impl Choices {
     /// The first choice, which runs, and the others. They start with its first token: by then
     /// its worker has computed the prompt, which the others then find in the cache.
-    pub fn new(first: mpsc::Receiver<InferEvent>, others: Others) -> Self {
+    pub fn new(id: &RequestId, first: mpsc::Receiver<InferEvent>, others: Others) -> Self {
+        let several = !others.requests.is_empty();
         Self {
+            group: several.then(|| others.app.groups.enter(id.clone())),
             running: VecDeque::from([(0, first)]),
-            others: (!others.requests.is_empty()).then_some(others),
+            others: several.then_some(others),
             taken: Vec::new(),
         }
     }
 
-    /// Takes events of whichever choice has some; 0 when all have ended.
-    async fn take(&mut self, events: &mut Vec<ChoiceEvent>, limit: usize) -> usize {
+    /// Takes events of whichever choice has some; none when all have ended.
+    async fn take(&mut self, events: &mut Vec<ChoiceEvent>, limit: usize) {
         let (running, taken) = (&mut self.running, &mut self.taken);
         let choice = poll_fn(|cx| {
             for _ in 0..running.len() {
@@ -91,19 +90,29 @@ impl Choices {
         })
         .await;
         let Some(choice) = choice else {
-            return 0;
+            return;
         };
-        let before = events.len();
         for event in self.taken.drain(..) {
-            let failed = matches!(event, InferEvent::Worker(StreamEvent::Error(_)));
+            let (ended, failed) = match &event {
+                InferEvent::Worker(StreamEvent::End(_)) => (true, false),
+                InferEvent::Worker(StreamEvent::Error(_)) => (true, true),
+                _ => (false, false),
+            };
             events.push((choice, event));
-            if failed {
-                self.running.clear();
-                self.others = None;
+            if ended {
+                self.running
+                    .retain(|(running, _)| !failed && *running != choice);
+                self.others = self.others.take().filter(|_| !failed);
                 break;
             }
         }
-        events.len() - before
+    }
+
+    /// Ends what is left with an error.
+    fn fail(&mut self, choice: u32, error: Diagnostic, events: &mut Vec<ChoiceEvent>) {
+        self.running.clear();
+        self.others = None;
+        events.push((choice, InferEvent::Worker(StreamEvent::Error(error))));
     }
 
     /// Starts the choices that wait.
@@ -114,11 +123,7 @@ impl Choices {
         for (choice, request) in (1..).zip(others.requests) {
             match carry(&others.app, others.want.clone(), request, &others.headers) {
                 Ok(receiver) => self.running.push_back((choice, receiver)),
-                Err(error) => {
-                    self.running.clear();
-                    events.push((choice, InferEvent::Worker(StreamEvent::Error(error))));
-                    return;
-                }
+                Err(error) => return self.fail(choice, error, events),
             }
         }
     }
@@ -128,7 +133,14 @@ impl Source for Choices {
     type Event = ChoiceEvent;
 
     async fn recv_many(&mut self, events: &mut Vec<ChoiceEvent>, limit: usize) -> usize {
-        let count = self.take(events, limit).await;
+        let before = events.len();
+        let told = self.group.as_ref().map(Group::cancelled);
+        let told = OptionFuture::from(told);
+        tokio::select! {
+            biased;
+            Some(error) = told => self.fail(0, error, events),
+            () = self.take(events, limit) => {}
+        }
         let has_token = |(_, event): &ChoiceEvent| {
             matches!(
                 event,
@@ -138,6 +150,9 @@ impl Source for Choices {
         if self.others.is_some() && events.iter().any(has_token) {
             self.start_others(events);
         }
-        count
+        if self.running.is_empty() && self.others.is_none() {
+            self.group = None;
+        }
+        events.len() - before
     }
 }

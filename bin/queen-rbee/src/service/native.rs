@@ -49,12 +49,13 @@ pub async fn infer(
     Ok(named(event_stream(written), &id))
 }
 
-/// Cancel a request; idempotent
+/// Cancel a request, with all its answers; idempotent
 #[utoipa::path(delete, path = "/v1/infer/{id}", tag = "inference",
     params(("id" = String, Path, description = "the request's name")),
     responses((status = 204, description = "it ends, or had ended"),
         (status = "default", body = ErrorBody)))]
 pub async fn cancel(State(app): State<Arc<App>>, PathArg(id): PathArg<RequestId>) -> StatusCode {
+    app.groups.cancel(&id);
     let error = Diagnostic::new(Code::Cancelled, "the request was cancelled");
     app.dispatcher.tell(Event::Cancel(id, error)).await;
     StatusCode::NO_CONTENT

@@ -135,7 +135,7 @@ async fn answer(
     style: Style,
 ) -> Result<Response, Diagnostic> {
     let opening = opening(&mut first).await?;
-    let choices = Choices::new(first, others);
+    let choices = Choices::new(&envelope.request_id, first, others);
     let mut response = if style.stream {
         chunks(choices, envelope, style)
     } else {

@@ -78,6 +78,31 @@ async fn the_others_start_when_the_first_has_a_token() {
 }
 
 #[tokio::test]
+async fn a_request_is_cancelled_whole_though_its_first_answer_has_ended() {
+    let (queen, worker) = queen(3).await;
+    for stream in [true, false] {
+        worker.behave(Behaviour::Answer { tokens: 5 });
+        worker.behave_after_first(Behaviour::Hang { tokens: 1 });
+        let before = worker.seen().len();
+        let body = three(stream);
+        let (answer, ()) = tokio::join!(queen.post_raw("/v1/chat/completions", &body), async {
+            let left =
+                async || (worker.seen().len() == before + 3 && worker.active() == 2).then_some(());
+            eventually("two requests at the worker", left).await;
+            let first = worker.seen()[before].request_id.clone();
+            let url = format!("{}/v1/infer/{first}", queen.url);
+            assert_eq!(queen.http.delete(url).send().await.unwrap().status(), 204);
+        });
+        let text = answer.text().await.unwrap();
+        assert_eq!(text.matches("\"code\":\"CANCELLED\"").count(), 1, "{text}");
+        assert!(!text.contains("[DONE]"), "{text}");
+        let none = async || (worker.active() == 0).then_some(());
+        eventually("no request at the worker", none).await;
+        queen.idle().await;
+    }
+}
+
+#[tokio::test]
 async fn an_error_of_one_ends_all() {
     let (queen, worker) = queen(3).await;
     worker.behave(Behaviour::Hang { tokens: 1 });

@@ -50,6 +50,8 @@ pub enum Behaviour {
 pub struct FakeWorker {
     pub info: Mutex<WorkerInfo>,
     pub behaviour: Mutex<Behaviour>,
+    /// What happens to answers after the first of a request, when that is something else.
+    pub behaviour_of_others: Mutex<Option<Behaviour>>,
     pub requests: Mutex<Vec<InferRequest>>,
     pub active: AtomicU32,
     pub most_active: AtomicU32,
@@ -70,6 +72,7 @@ impl FakeWorker {
                 listener.local_addr().unwrap().port(),
             )),
             behaviour: Mutex::new(Behaviour::Answer { tokens: 5 }),
+            behaviour_of_others: Mutex::default(),
             requests: Mutex::default(),
             active: AtomicU32::new(0),
             most_active: AtomicU32::new(0),
@@ -96,6 +99,10 @@ impl FakeWorker {
 
     pub fn behave(&self, behaviour: Behaviour) {
         *self.behaviour.lock().unwrap() = behaviour;
+    }
+
+    pub fn behave_after_first(&self, behaviour: Behaviour) {
+        *self.behaviour_of_others.lock().unwrap() = Some(behaviour);
     }
 
     pub fn heartbeat(&self) -> WorkerHeartbeat {
@@ -167,7 +174,10 @@ async fn infer(
     Json(request): Json<InferRequest>,
 ) -> Response {
     worker.requests.lock().unwrap().push(request.clone());
-    let behaviour = worker.behaviour.lock().unwrap().clone();
+    let others = worker.behaviour_of_others.lock().unwrap().clone();
+    let behaviour = others
+        .filter(|_| request.sampling.choice > 0)
+        .unwrap_or_else(|| worker.behaviour.lock().unwrap().clone());
     if let Behaviour::Refuse(error) = behaviour {
         return refusal(error);
     }

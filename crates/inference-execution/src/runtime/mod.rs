@@ -175,7 +175,7 @@ impl Runtime {
         let shared = &handle.shared;
         let deadline = request.deadline.map(|at| self.on_clock(at)).transpose()?;
         // A slot is asked for first: a worker that is busy says so without encoding.
-        let ticket = shared.accept(&request.request_id)?;
+        let ticket = shared.accept(&request.request_id, request.first())?;
         let admitted = admit(&request, &handle.model, &handle.codec, handle.limits)?;
         let seed = match request.sampling.seed {
             Some(seed) => seed,
@@ -242,7 +242,7 @@ impl Runtime {
             return Err(Diagnostic::new(Code::UnsupportedModel, message).param("model"));
         }
         let deadline = request.deadline.map(|at| self.on_clock(at)).transpose()?;
-        let ticket = shared.accept(&request.request_id)?;
+        let ticket = shared.accept(&request.request_id, None)?;
         let texts = admit_texts(&request.inputs, &handle.codec, handle.limits)?;
         let prompt_tokens = texts.iter().map(|tokens| tokens.len() as u32).sum();
         shared
@@ -286,8 +286,8 @@ impl Runtime {
         }
     }
 
-    /// Cancels a request; its stream ends with `CANCELLED`. `false` when none of this name
-    /// runs.
+    /// Cancels a request and other answers to it; their streams end with `CANCELLED`. `false`
+    /// when none of them runs.
     pub fn cancel(&self, id: &RequestId) -> bool {
         self.0.shared.cancel(id)
     }

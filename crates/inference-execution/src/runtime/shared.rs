@@ -191,8 +191,13 @@ impl Shared {
         }
     }
 
-    /// Takes one of the places for requests under the name `id`.
-    pub fn accept(self: &Arc<Self>, id: &RequestId) -> Result<Arc<Ticket>, Diagnostic> {
+    /// Takes one of the places for requests under the name `id`. Another answer to a request
+    /// names that as its `first`.
+    pub fn accept(
+        self: &Arc<Self>,
+        id: &RequestId,
+        first: Option<&str>,
+    ) -> Result<Arc<Ticket>, Diagnostic> {
         if let Some(failure) = self.failure.get() {
             return Err(failure.clone());
         }
@@ -211,6 +216,7 @@ impl Shared {
         // From here on the ticket gives the place back when it is dropped.
         let ticket = Arc::new(Ticket {
             shared: self.clone(),
+            first: first.map(str::to_owned),
             cancelled: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         });
@@ -246,17 +252,24 @@ impl Shared {
         Ok(ticket)
     }
 
-    /// Cancels a request; `false` when there is none of this name.
+    /// Cancels a request with all its answers; `false` when none of them runs.
     pub fn cancel(&self, id: &RequestId) -> bool {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let ticket = requests.get(id).and_then(Weak::upgrade);
+        let mut found = false;
+        for (name, ticket) in requests.iter() {
+            let Some(ticket) = ticket.upgrade().filter(|t| !t.has_ended()) else {
+                continue;
+            };
+            if name == id || ticket.first.as_deref() == Some(id.as_str()) {
+                ticket.cancelled.store(true, SeqCst);
+                found = true;
+            }
+        }
         drop(requests);
-        let running = ticket.filter(|t| !t.has_ended());
-        if let Some(ticket) = &running {
-            ticket.cancelled.store(true, SeqCst);
+        if found {
             self.wake();
         }
-        running.is_some()
+        found
     }
 
     fn release(&self) {
@@ -271,6 +284,7 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct Ticket {
     shared: Arc<Shared>,
+    first: Option<String>,
     cancelled: AtomicBool,
     ended: AtomicBool,
 }
