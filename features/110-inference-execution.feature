@@ -210,6 +210,96 @@ Feature: Inference execution
       And the answer's error code is UNSUPPORTED_PARAMETER
       And the answer's error message contains `builtin:haiku`
 
+    @real
+    Scenario Outline: A call that is asked for is the whole answer, from <model>
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "<model>", "seed": 5, "tool_choice": "required",
+         "messages": [{"role": "user", "content": "How is the weather in Bern?"}],
+         "tools": [{"type": "function", "function": {"name": "weather", "strict": true, "parameters": {
+           "type": "object", "additionalProperties": false, "required": ["town", "days"],
+           "properties": {"town": {"$ref": "#/$defs/town"}, "days": {"type": "integer", "minimum": 1, "maximum": 7}},
+           "$defs": {"town": {"enum": ["Bern", "Basel"]}}}}}]}
+        """
+      Then the answer is 200
+      And the answer's `/choices/0/message/content` is `null`
+      And the answer's `/choices/0/message/tool_calls/0/id` is not empty
+      And the answer's `/choices/0/message/tool_calls/0/function/name` is `weather`
+      And the arguments of the answer's call are JSON with exactly
+        | town | Bern, Basel |
+        | days | 1 to 7      |
+      And the answer's `/choices/0/finish_reason` is `tool_calls`
+      When I POST to `/v1/messages` of the queen
+        """
+        {"model": "<model>", "max_tokens": 200, "tool_choice": {"type": "tool", "name": "now"},
+         "messages": [{"role": "user", "content": "How is the weather in Bern?"}],
+         "tools": [{"name": "weather"}, {"name": "now"}]}
+        """
+      Then the answer is 200
+      And the answer's `/content/0/type` is `tool_use`
+      And the answer's `/content/0/name` is `now`
+      And the answer's `/stop_reason` is `tool_use`
+
+      Examples:
+        | model            |
+        | builtin:haiku    |
+        | mock:answer=echo |
+
+    @real
+    Scenario: A function that is named is called, and the answer ends as OpenAI's does
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "builtin:haiku", "stream": true,
+         "tool_choice": {"type": "function", "function": {"name": "now"}},
+         "messages": [{"role": "user", "content": "How is the weather in Bern?"}],
+         "tools": [{"type": "function", "function": {"name": "weather"}}, {"type": "function", "function": {"name": "now"}}]}
+        """
+      Then the answer is 200
+      And the answer contains `"type":"function","function":{"name":"now","arguments":"{`
+      And the answer contains `"finish_reason":"stop"`
+
+    @real
+    Scenario: An answer with a form may call instead
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "mock:answer=echo", "tools": [{"type": "function", "function": {"name": "now"}}],
+         "guided_choice": ["clear", "grey"], "messages": [{"role": "user", "content":
+          "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>"}]}
+        """
+      Then the answer is 200
+      And the answer's `/choices/0/message/tool_calls/0/function/name` is `now`
+      And the answer's `/choices/0/finish_reason` is `tool_calls`
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "mock:answer=echo", "tools": [{"type": "function", "function": {"name": "now"}}],
+         "guided_choice": ["clear", "grey"], "messages": [{"role": "user", "content": "grey and more"}]}
+        """
+      Then the answer's text is one of grey
+      And the answer's `/choices/0/finish_reason` is `stop`
+
+    @real
+    Scenario Outline: Parameters that a call cannot keep to: <what>
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "mock:length=3", "tool_choice": "required", "messages": [{"role": "user", "content": "x"}],
+         "tools": [{"type": "function", "function": {"name": "now"}},
+                   {"type": "function", "function": {"name": "weather", "parameters": <parameters>}}]}
+        """
+      Then the answer is 400
+      And the answer's error code is <code>
+      And the answer's `/error/param` is `tools`
+      And the answer's error message contains `"weather"`
+      And the answer's error message contains `<told>`
+
+      Examples:
+        | what                   | parameters                                                                               | code                  | told          |
+        | an unsupported keyword | {"properties": {"a": {"not": {}}}}                                                       | UNSUPPORTED_PARAMETER | /properties/a |
+        | no number fits         | {"required": ["a"], "properties": {"a": {"type": "integer", "minimum": 5, "maximum": 3}}} | INVALID_REQUEST       | minimum (5)   |
+
   Rule: One request may have several answers
 
     @real

@@ -76,6 +76,38 @@ def check_tokens_are_counted(rbee):
     assert count.input_tokens == len(case["prompt_ids"])
 
 
+def check_a_tool_can_be_asked_for(rbee):
+    town = {
+        "type": "object",
+        "properties": {"town": {"enum": ["Bern", "Basel"]}},
+        "required": ["town"],
+        "additionalProperties": False,
+    }
+    question = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "How is the weather in Bern?"}],
+        "max_tokens": 200,
+        "tools": [{"name": "weather", "input_schema": town}, {"name": "now", "input_schema": {"type": "object", "additionalProperties": False}}],
+    }
+    for choice, names in (
+        ({"type": "any"}, {"weather", "now"}),
+        ({"type": "tool", "name": "weather"}, {"weather"}),
+    ):
+        answer = client(rbee).messages.create(**question, tool_choice=choice)
+        assert answer.stop_reason == "tool_use", answer
+        (block,) = answer.content
+        assert block.type == "tool_use" and block.name in names, block
+        assert block.name == "now" or block.input["town"] in ("Bern", "Basel"), block
+        with client(rbee).messages.stream(**question, tool_choice=choice) as stream:
+            message = stream.get_final_message()
+        assert message.stop_reason == "tool_use" and message.content[0].name in names, message
+    error = raised(
+        anthropic.BadRequestError,
+        lambda: client(rbee).messages.create(**question, tool_choice={"type": "tool", "name": "other"}),
+    )
+    assert error.body["error"]["param"] == "tool_choice", error.body
+
+
 def check_errors_have_types(rbee):
     speaker = client(rbee)
     messages = [{"role": "user", "content": "x"}]

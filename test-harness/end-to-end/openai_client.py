@@ -8,8 +8,10 @@ stops everything, and prints `client: N passed, N failed`.
 
 import json
 import tempfile
+import typing
 
 import openai
+import pydantic
 
 from rbee import CASES, MODEL, SLOW, Rbee, eventually, idle, main, raised
 
@@ -214,6 +216,99 @@ def check_tools_are_left_out_when_told(rbee):
     assert not choice.message.tool_calls and choice.message.content.startswith("<tool_call>")
     assert len(create(tool_choice="auto").choices[0].message.tool_calls) == 2
     assert len(create(parallel_tool_calls=False).choices[0].message.tool_calls) == 1
+
+
+NOW = {"type": "function", "function": {"name": "now"}}
+TOWN = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "strict": True,
+        "parameters": {
+            "type": "object",
+            "properties": {"town": {"enum": ["Bern", "Basel"]}},
+            "required": ["town"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def check_a_call_can_be_required(rbee):
+    # The first is never told of tools, the second would say something else.
+    for model in (MODEL, ECHO):
+        called = set()
+        for seed in range(4):
+            question = {
+                "model": model,
+                "messages": [{"role": "user", "content": "How is the weather in Bern?"}],
+                "tools": [TOWN, NOW],
+                "tool_choice": "required",
+                "seed": seed,
+            }
+            choice = client(rbee).chat.completions.create(**question).choices[0]
+            assert choice.finish_reason == "tool_calls" and choice.message.content is None, choice
+            (call,) = choice.message.tool_calls
+            arguments = json.loads(call.function.arguments)
+            good = {"weather": [{"town": "Bern"}, {"town": "Basel"}], "now": [{}]}
+            assert arguments in good[call.function.name], call
+            called.add(call.function.name)
+            pieces, reasons = [], []
+            for chunk in client(rbee).chat.completions.create(**question, stream=True):
+                pieces += chunk.choices[0].delta.tool_calls or []
+                reasons += [chunk.choices[0].finish_reason]
+            assert "".join(p.function.arguments or "" for p in pieces) == call.function.arguments
+            assert (pieces[0].id, pieces[0].function.name) == (call.id, call.function.name)
+            assert reasons[-1] == "tool_calls" and set(reasons[:-1]) == {None}
+        assert called
+
+
+def check_a_function_can_be_named(rbee):
+    class Place(pydantic.BaseModel):
+        town: typing.Literal["Bern", "Basel"]
+        days: typing.Literal[1, 2, 3]
+
+    named = {"type": "function", "function": {"name": "Place"}}
+    question = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "Where is it?"}],
+        "tools": [TOWN, openai.pydantic_function_tool(Place)],
+        "tool_choice": named,
+        "parallel_tool_calls": False,
+    }
+    choice = client(rbee).chat.completions.parse(**question).choices[0]
+    assert choice.finish_reason == "stop", choice
+    (call,) = choice.message.tool_calls
+    assert isinstance(call.function.parsed_arguments, Place), call
+    with client(rbee).chat.completions.stream(**question) as stream:
+        choice = stream.get_final_completion().choices[0]
+    assert choice.finish_reason == "stop"
+    assert isinstance(choice.message.tool_calls[0].function.parsed_arguments, Place), choice
+    error = raised(
+        openai.BadRequestError,
+        lambda: client(rbee).chat.completions.create(**question | {"tools": [TOWN]}),
+    )
+    assert error.param == "tool_choice", error.body
+
+
+def check_tools_and_a_form_go_together(rbee):
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"enum": ["clear", "grey"]}}}
+    for said, calls, text in (
+        (call_text("Bern"), ["Bern"], None),
+        (call_text("Bern") + "\n" + call_text("Basel"), ["Bern", "Basel"], None),
+        ('"grey"', [], '"grey"'),
+        ('"grey" it is', [], '"grey"'),
+    ):
+        message = (
+            client(rbee)
+            .chat.completions.create(
+                model=ECHO, messages=[{"role": "user", "content": said}], tools=[WEATHER], response_format=form
+            )
+            .choices[0]
+            .message
+        )
+        got = [json.loads(c.function.arguments)["city"] for c in message.tool_calls or []]
+        assert (got, message.content) == (calls, text), message
 
 
 def check_several_answers(rbee):

@@ -21,8 +21,22 @@ fn text(world: &mut World) -> String {
 /// `a, b, c`, one of these texts; `text of n`, at most n characters.
 #[then("the answer's text is JSON with exactly")]
 fn json_with(world: &mut World, step: &Step) {
-    let text = text(world);
-    let json: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    check_json(&text(world), step);
+}
+
+#[then("the arguments of the answer's call are JSON with exactly")]
+fn arguments_with(world: &mut World, step: &Step) {
+    let answer = world.last_answer().json();
+    let call = &answer["choices"][0]["message"]["tool_calls"][0];
+    let arguments = call["function"]["arguments"].as_str();
+    check_json(
+        arguments.unwrap_or_else(|| panic!("no call in {answer}")),
+        step,
+    );
+}
+
+fn check_json(text: &str, step: &Step) {
+    let json: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"));
     let rows = &step.table.as_ref().expect("a table").rows;
     for row in rows {
         let (field, expected) = (&row[0], &row[1]);
