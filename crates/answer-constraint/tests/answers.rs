@@ -479,6 +479,49 @@ fn an_answer_may_have_to_be_text_or_calls() {
     }
 }
 
+/// The most that an edge takes, each with parameters such as a program's interface has.
+#[test]
+fn a_hundred_functions_are_not_too_many() {
+    let many = |functions: usize| {
+        let mut calls = calls(Some("; "));
+        calls.functions = (0..functions)
+            .map(|nth| {
+                let fields: serde_json::Map<String, Value> = (0..10)
+                    .map(|i| {
+                        (
+                            format!("field_{nth}_{i}"),
+                            json!({"type": "string", "maxLength": 9}),
+                        )
+                    })
+                    .chain([(
+                        "list".to_owned(),
+                        json!({"type": "array", "items": {"type": "number"}}),
+                    )])
+                    .collect();
+                Function {
+                    name: format!("f{nth}"),
+                    begin: vec![Piece::Text(format!(
+                        "{{\"name\": \"f{nth}\", \"arguments\": "
+                    ))],
+                    arguments: json!({
+                        "type": "object", "properties": fields,
+                        "required": ["list"], "additionalProperties": false
+                    }),
+                    end: vec![Piece::Text("}".to_owned())],
+                }
+            })
+            .collect();
+        calls
+    };
+    for shape in [
+        Shape::Calls(many(128)),
+        Shape::Either(Constraint::JsonSchema(person()), many(128)),
+    ] {
+        let begun = compiler().begin(shape, &[]).unwrap();
+        assert!(!say(begun, 3, 2000).unwrap().tokens.is_empty());
+    }
+}
+
 #[test]
 fn faults_of_functions_name_them() {
     for (arguments, code, says) in [
