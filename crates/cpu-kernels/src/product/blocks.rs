@@ -6,8 +6,9 @@ use crate::{
     simd::Simd,
 };
 
-/// Bytes between what is multiplied and what is fetched meanwhile.
-pub(super) const AHEAD: usize = 4096;
+/// Bytes between what is multiplied and what is fetched meanwhile: memory that answers after
+/// 100 ns and gives 30 GB/s has some thousand bytes on the way, and pages add to the delay.
+pub(super) const AHEAD: usize = 32 << 10;
 
 /// Blocks of 32 integers of `BITS` bits, stored `ZERO` too large, with a scale and, where
 /// `MINIMUM`, something that is added to each.
