@@ -95,13 +95,23 @@ fn tiles<S: Simd, R: Read<B>, const B: usize, const N: usize, const M: usize>(
         });
         let mut sums = [[s.floats(0.0); N]; M];
         for (index, x) in x.chunks(RUN).enumerate() {
-            let runs = tiles.map(|tile| tile.get(index * RUN..).unwrap_or_default());
+            // Slices of one length, so that it is checked once.
+            let mut runs = tiles;
+            for run in &mut runs {
+                let begin = index * RUN;
+                *run = run.get(begin..begin + x.len()).unwrap_or_default();
+                if run.len() != x.len() {
+                    return weights.tiles;
+                }
+            }
             let mut run_sums = [[s.floats(0.0); N]; M];
-            let columns = runs.iter().map(|run| run.len()).min().unwrap_or_default();
-            for (k, x) in x.iter().take(columns).enumerate() {
-                let weights = runs.map(|run| R::read(s, &run[k]));
+            for k in 0..x.len() {
+                let mut weights = [s.floats(0.0); M];
+                for m in 0..M {
+                    weights[m] = R::read(s, &runs[m][k]);
+                }
                 for j in 0..N {
-                    let x = s.floats(float(x[j]));
+                    let x = s.floats(float(x[k][j]));
                     for m in 0..M {
                         run_sums[m][j] = s.fma(weights[m], x, run_sums[m][j]);
                     }
