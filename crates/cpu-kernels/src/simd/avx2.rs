@@ -1,17 +1,14 @@
 #![allow(unsafe_code)]
 
-use std::{
-    arch::x86_64::{
-        __m256, __m256i, _MM_HINT_T1, _mm_cvtsi32_si128, _mm_loadl_epi64, _mm_loadu_si128,
-        _mm_prefetch, _mm256_abs_epi8, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
-        _mm256_castsi256_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16,
-        _mm256_cvtepu8_epi32, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_fmadd_ps,
-        _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
-        _mm256_mul_ps, _mm256_mullo_epi32, _mm256_or_si256, _mm256_set1_epi8, _mm256_set1_epi16,
-        _mm256_set1_epi32, _mm256_set1_ps, _mm256_sign_epi8, _mm256_sll_epi16, _mm256_slli_epi32,
-        _mm256_srl_epi16, _mm256_storeu_ps, _mm256_xor_si256,
-    },
-    array::from_fn,
+use std::arch::x86_64::{
+    __m256, __m256i, _MM_HINT_T1, _mm_cvtsi32_si128, _mm_loadl_epi64, _mm_loadu_si128,
+    _mm_prefetch, _mm256_abs_epi8, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
+    _mm256_castsi256_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16,
+    _mm256_cvtepu8_epi32, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_mullo_epi32,
+    _mm256_or_si256, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_sign_epi8, _mm256_sll_epi16, _mm256_slli_epi32, _mm256_srl_epi16, _mm256_storeu_ps,
+    _mm256_xor_si256,
 };
 
 use super::{Op, Simd};
@@ -47,6 +44,23 @@ fn run<O: Op>(simd: Avx2, op: O) -> O::Output {
     op.run(simd)
 }
 
+/// The same for both halves. Closures would not do: one that is not inlined is not compiled for
+/// the instructions.
+macro_rules! both {
+    ($half:ident => $call:expr) => {
+        [
+            {
+                let $half = 0;
+                $call
+            },
+            {
+                let $half = 1;
+                $call
+            },
+        ]
+    };
+}
+
 /// The half with the given number of an array of bytes.
 macro_rules! half {
     ($from:expr, $half:expr) => {
@@ -76,12 +90,12 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn bytes(self, from: &[u8; 64]) -> [__m256i; 2] {
-        from_fn(|h| op!(_mm256_loadu_si256(half!(from, h).cast())))
+        both!(h => op!(_mm256_loadu_si256(half!(from, h).cast())))
     }
 
     #[inline(always)]
     fn bits(self, v: [__m256i; 2], up: u32, down: u32, mask: u8) -> [__m256i; 2] {
-        from_fn(|h| {
+        both!(h => {
             op!({
                 let up = _mm256_sll_epi16(v[h], _mm_cvtsi32_si128(up.cast_signed()));
                 let down = _mm256_srl_epi16(up, _mm_cvtsi32_si128(down.cast_signed()));
@@ -92,12 +106,12 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn or(self, a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
-        from_fn(|h| op!(_mm256_or_si256(a[h], b[h])))
+        both!(h => op!(_mm256_or_si256(a[h], b[h])))
     }
 
     #[inline(always)]
     fn pairs(self, from: &[u8; 32]) -> [__m256i; 2] {
-        from_fn(|h| op!(_mm256_cvtepu8_epi16(_mm_loadu_si128(half!(from, h).cast()))))
+        both!(h => op!(_mm256_cvtepu8_epi16(_mm_loadu_si128(half!(from, h).cast()))))
     }
 
     #[inline(always)]
@@ -107,17 +121,17 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn signed(self, from: &[u8; 16]) -> [__m256i; 2] {
-        from_fn(|h| op!(_mm256_cvtepi8_epi32(_mm_loadl_epi64(half!(from, h).cast()))))
+        both!(h => op!(_mm256_cvtepi8_epi32(_mm_loadl_epi64(half!(from, h).cast()))))
     }
 
     #[inline(always)]
     fn unsigned(self, from: &[u8; 16]) -> [__m256i; 2] {
-        from_fn(|h| op!(_mm256_cvtepu8_epi32(_mm_loadl_epi64(half!(from, h).cast()))))
+        both!(h => op!(_mm256_cvtepu8_epi32(_mm_loadl_epi64(half!(from, h).cast()))))
     }
 
     #[inline(always)]
     fn dot(self, sum: [__m256i; 2], weights: [__m256i; 2], x: i32) -> [__m256i; 2] {
-        from_fn(|h| {
+        both!(h => {
             op!({
                 // Two products are at most 2 * 127 * 127, which 16 bits hold.
                 let products = _mm256_maddubs_epi16(weights[h], _mm256_set1_epi32(x));
@@ -134,7 +148,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn dot_offset(self, sum: [__m256i; 2], weights: [__m256i; 2], x: i32) -> [__m256i; 2] {
-        from_fn(|h| {
+        both!(h => {
             op!({
                 // The signs go over to the activations: two products are at most
                 // 2 * 128 * 127, which 16 bits hold.
@@ -149,7 +163,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn dot_pairs(self, sum: [__m256i; 2], pairs: [__m256i; 2], x: i32) -> [__m256i; 2] {
-        from_fn(|h| {
+        both!(h => {
             op!({
                 let products = _mm256_madd_epi16(pairs[h], _mm256_set1_epi32(x));
                 _mm256_add_epi32(sum[h], products)
@@ -159,7 +173,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn add_product(self, sum: [__m256i; 2], a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
-        from_fn(|h| op!(_mm256_add_epi32(sum[h], _mm256_mullo_epi32(a[h], b[h]))))
+        both!(h => op!(_mm256_add_epi32(sum[h], _mm256_mullo_epi32(a[h], b[h]))))
     }
 
     #[inline(always)]
@@ -169,17 +183,17 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn to_floats(self, v: [__m256i; 2]) -> [__m256; 2] {
-        from_fn(|h| op!(_mm256_cvtepi32_ps(v[h])))
+        both!(h => op!(_mm256_cvtepi32_ps(v[h])))
     }
 
     #[inline(always)]
     fn halves(self, from: &[u8; 32]) -> [__m256; 2] {
-        from_fn(|h| op!(_mm256_cvtph_ps(_mm_loadu_si128(half!(from, h).cast()))))
+        both!(h => op!(_mm256_cvtph_ps(_mm_loadu_si128(half!(from, h).cast()))))
     }
 
     #[inline(always)]
     fn upper_halves(self, from: &[u8; 32]) -> [__m256; 2] {
-        from_fn(|h| {
+        both!(h => {
             op!({
                 let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(half!(from, h).cast()));
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
@@ -189,22 +203,22 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn singles(self, from: &[u8; 64]) -> [__m256; 2] {
-        from_fn(|h| op!(_mm256_loadu_ps(half!(from, h).cast())))
+        both!(h => op!(_mm256_loadu_ps(half!(from, h).cast())))
     }
 
     #[inline(always)]
     fn add(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
-        from_fn(|h| op!(_mm256_add_ps(a[h], b[h])))
+        both!(h => op!(_mm256_add_ps(a[h], b[h])))
     }
 
     #[inline(always)]
     fn mul(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
-        from_fn(|h| op!(_mm256_mul_ps(a[h], b[h])))
+        both!(h => op!(_mm256_mul_ps(a[h], b[h])))
     }
 
     #[inline(always)]
     fn fma(self, a: [__m256; 2], b: [__m256; 2], sum: [__m256; 2]) -> [__m256; 2] {
-        from_fn(|h| op!(_mm256_fmadd_ps(a[h], b[h], sum[h])))
+        both!(h => op!(_mm256_fmadd_ps(a[h], b[h], sum[h])))
     }
 
     #[inline(always)]
