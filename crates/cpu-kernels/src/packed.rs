@@ -60,15 +60,13 @@ impl PackedMatrix {
         }
         let work = rows * columns;
         threads.fill(work, &mut memory, tile_bytes, |index, tile| {
-            let rows = data[index * TILE_ROWS * row_bytes..]
-                .chunks_exact(row_bytes)
-                .take(TILE_ROWS);
-            for (lane, row) in rows.enumerate() {
-                match layout {
-                    Layout::Floats { bytes: 2 } => pack_floats::<2>(tile, lane, row),
-                    Layout::Floats { .. } => pack_floats::<4>(tile, lane, row),
-                    _ => pack_blocks(kind, tile, lane, row),
-                }
+            let begin = index * TILE_ROWS * row_bytes;
+            let end = data.len().min(begin + TILE_ROWS * row_bytes);
+            let rows = &data[begin..end];
+            match layout {
+                Layout::Floats { bytes: 2 } => pack_floats::<2>(tile, rows, row_bytes),
+                Layout::Floats { .. } => pack_floats::<4>(tile, rows, row_bytes),
+                _ => pack_blocks(kind, tile, rows, row_bytes),
             }
         });
         Ok(Self {
@@ -234,44 +232,60 @@ const fn bytes_of(width: u32) -> u32 {
     ((1 << width) - 1) * 0x0101_0101
 }
 
-/// Writes a row of floats of `N` bytes into its lane of a tile.
-fn pack_floats<const N: usize>(tile: &mut [u8], lane: usize, row: &[u8]) {
-    let columns = tile.chunks_exact_mut(N * TILE_ROWS);
-    for (column, number) in columns.zip(row.as_chunks::<N>().0) {
-        column.as_chunks_mut::<N>().0[lane] = *number;
-    }
-}
+/// Columns of floats that are packed together: what is read and written stays in the first
+/// cache meanwhile.
+const PACKED_COLUMNS: usize = 64;
 
-/// Writes a row of blocks into its lane of a tile.
-fn pack_blocks(kind: TensorType, tile: &mut [u8], lane: usize, row: &[u8]) {
-    let layout = Layout::of(kind);
-    let blocks = row.len() / kind.block_bytes() as usize;
-    let (numbers, scales) = tile.split_at_mut(layout.number_bytes(blocks * layout.block()));
-    let chunk_bytes = 64 * layout.bits();
-    let mut unpacked = Unpacked::new();
-    for ((block, numbers), scales) in row
-        .chunks_exact(kind.block_bytes() as usize)
-        .zip(numbers.chunks_exact_mut(layout.block() / CHUNK * chunk_bytes))
-        .zip(scales.chunks_exact_mut(layout.scale_bytes()))
-    {
-        unpacked.read(kind, block);
-        let chunks = numbers.chunks_exact_mut(chunk_bytes);
-        for (chunk, numbers) in chunks.zip(unpacked.numbers.as_chunks::<CHUNK>().0) {
-            pack_chunk(layout.bits(), chunk, lane, numbers);
+/// Writes rows of floats of `N` bytes into a tile.
+fn pack_floats<const N: usize>(tile: &mut [u8], rows: &[u8], row_bytes: usize) {
+    let parts = tile.chunks_mut(PACKED_COLUMNS * N * TILE_ROWS);
+    for (part, columns) in parts.enumerate() {
+        for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
+            let numbers = row.as_chunks::<N>().0.get(part * PACKED_COLUMNS..);
+            let columns = columns.chunks_exact_mut(N * TILE_ROWS);
+            for (column, number) in columns.zip(numbers.unwrap_or_default()) {
+                column.as_chunks_mut::<N>().0[lane] = *number;
+            }
         }
-        pack_scales(layout, scales, lane, &unpacked);
     }
 }
 
-fn pack_chunk(bits: usize, chunk: &mut [u8], lane: usize, numbers: &[u8; CHUNK]) {
+/// Writes rows of blocks into a tile.
+fn pack_blocks(kind: TensorType, tile: &mut [u8], rows: &[u8], row_bytes: usize) {
+    let layout = Layout::of(kind);
+    let block_bytes = kind.block_bytes() as usize;
+    let columns = row_bytes / block_bytes * layout.block();
+    let (numbers, scales) = tile.split_at_mut(layout.number_bytes(columns));
+    let chunk_bytes = 64 * layout.bits();
+    let mut unpacked = [const { Unpacked::new() }; TILE_ROWS];
+    let numbers = numbers.chunks_exact_mut(layout.block() / CHUNK * chunk_bytes);
+    let scales = scales.chunks_exact_mut(layout.scale_bytes());
+    for (index, (numbers, scales)) in numbers.zip(scales).enumerate() {
+        for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
+            let block = &row[index * block_bytes..][..block_bytes];
+            unpacked[lane].read(kind, block);
+            pack_scales(layout, scales, lane, &unpacked[lane]);
+        }
+        for (index, chunk) in numbers.chunks_exact_mut(chunk_bytes).enumerate() {
+            pack_chunk(layout.bits(), chunk, &unpacked, index * CHUNK);
+        }
+    }
+}
+
+/// Writes the integers of a chunk, those from `begin` on of each row.
+fn pack_chunk(bits: usize, chunk: &mut [u8], rows: &[Unpacked; TILE_ROWS], begin: usize) {
     let vectors = chunk.as_chunks_mut::<64>().0;
-    for (group, numbers) in numbers.as_chunks::<4>().0.iter().enumerate() {
-        let word = u32::from_le_bytes(*numbers);
+    for group in 0..CHUNK / 4 {
+        let at = begin + 4 * group;
+        let words: [u32; TILE_ROWS] =
+            std::array::from_fn(|lane| u32::from_le_bytes(part(&rows[lane].numbers, at)));
         let (low, high) = planes(bits, group);
         for plane in std::iter::once(low).chain(high) {
-            let word = (word >> plane.from & bytes_of(plane.width)) << plane.at;
-            let to = &mut vectors[plane.vector].as_chunks_mut::<4>().0[lane];
-            *to = (u32::from_le_bytes(*to) | word).to_le_bytes();
+            let to = vectors[plane.vector].as_chunks_mut::<4>().0;
+            for (to, word) in to.iter_mut().zip(words) {
+                let word = (word >> plane.from & bytes_of(plane.width)) << plane.at;
+                *to = (u32::from_le_bytes(*to) | word).to_le_bytes();
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Unpacked {
 }
 
 impl Unpacked {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             numbers: [0; SUPER],
             scale: [0; 2],
