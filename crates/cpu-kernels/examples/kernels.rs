@@ -11,7 +11,7 @@
 
 use std::time::Instant;
 
-use cpu_kernels::{Isa, PackedMatrix, Product, Threads, multiply};
+use cpu_kernels::{Isa, PackedMatrix, Product, Threads, WeightMemory, multiply};
 use model_format::TensorType;
 
 /// Seconds of one call, the best of many: others may use the machine as well.
@@ -42,13 +42,14 @@ fn main() {
         }
         let bytes = rows * columns / kind.block_size() as usize * kind.block_bytes() as usize;
         let data = vec![0x11; bytes];
-        let packed = PackedMatrix::new(kind, (rows, columns), &data, &threads);
+        let memory = WeightMemory::default();
+        let packed = PackedMatrix::new(kind, (rows, columns), &data, &memory, &threads);
         drop(packed.unwrap());
         let begin = Instant::now();
         // Several copies, so that no cache holds what decoding reads.
         let copies = (argument(4, "256").parse::<usize>().unwrap() << 20) / bytes + 1;
         let matrices: Vec<PackedMatrix> = (0..copies)
-            .map(|_| PackedMatrix::new(kind, (rows, columns), &data, &threads).unwrap())
+            .map(|_| PackedMatrix::new(kind, (rows, columns), &data, &memory, &threads).unwrap())
             .collect();
         let pack = (bytes * copies) as f64 / begin.elapsed().as_secs_f64();
         println!("{}: packed {:.2} GB/s", kind.name(), pack / 1e9);

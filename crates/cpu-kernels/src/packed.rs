@@ -1,16 +1,13 @@
 use diagnostics::Diagnostic;
 use half::{bf16, f16};
-use memmap2::{Advice, MmapMut};
 use model_format::TensorType;
 
 use crate::{
-    Threads,
+    Threads, WeightMemory,
     layout::{CHUNK, Layout, Plane, SUPER, TILE_ROWS, planes},
+    memory::Piece,
     unpack::{Unpacked, part},
 };
-
-/// Size from which large pages help.
-const LARGE: usize = 4 << 20;
 
 /// A weight matrix `[rows, columns]` in its stored type, its rows interleaved so that 16 of
 /// them are multiplied at once. It takes the place of the file's bytes.
@@ -19,7 +16,7 @@ pub struct PackedMatrix {
     layout: Layout,
     rows: usize,
     columns: usize,
-    memory: MmapMut,
+    memory: Piece,
 }
 
 impl PackedMatrix {
@@ -30,6 +27,7 @@ impl PackedMatrix {
         kind: TensorType,
         (rows, columns): (usize, usize),
         data: &[u8],
+        memory: &WeightMemory,
         threads: &Threads,
     ) -> Result<Self, Diagnostic> {
         let refused = || {
@@ -50,14 +48,7 @@ impl PackedMatrix {
         let layout = Layout::of(kind);
         let tile_bytes = layout.tile_bytes(columns);
         let size = rows.div_ceil(TILE_ROWS) * tile_bytes;
-        let mut memory = MmapMut::map_anon(size).map_err(|e| {
-            Diagnostic::internal(format!("{size} bytes of memory for weights: {e}"))
-                .hint("free memory, or take a smaller model")
-        })?;
-        if size >= LARGE {
-            // Where the system has no large pages, small ones do.
-            let _ = memory.advise(Advice::HugePage);
-        }
+        let mut memory = memory.take(size)?;
         let work = rows * columns;
         threads.fill(work, &mut memory, tile_bytes, |index, tile| {
             let begin = index * TILE_ROWS * row_bytes;

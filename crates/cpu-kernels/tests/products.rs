@@ -8,7 +8,7 @@
 )]
 //! Products of every type, against plain ones and against their definition.
 
-use cpu_kernels::{Isa, PackedMatrix, Product, Threads, multiply};
+use cpu_kernels::{Isa, PackedMatrix, Product, Threads, WeightMemory, multiply};
 use half::{bf16, f16};
 use model_format::TensorType;
 use proptest::prelude::*;
@@ -132,7 +132,7 @@ proptest! {
             + if kind.block_size() == 1 { more * 17 } else { 0 };
         let one = Threads::new(1).unwrap();
         let data = weights(kind, rows, columns, seed, Numbers::float);
-        let matrix = PackedMatrix::new(kind, (rows, columns), &data, &one).unwrap();
+        let matrix = PackedMatrix::new(kind, (rows, columns), &data, &WeightMemory::default(), &one).unwrap();
         let mut numbers = Numbers(seed ^ 0x5555 | 1);
         let x: Vec<f32> = (0..n * columns).map(|_| numbers.float()).collect();
 
@@ -169,7 +169,7 @@ proptest! {
         let data = weights(kind, rows, columns, seed, |numbers| {
             if numbers.next().is_multiple_of(40) { odd } else { numbers.float() }
         });
-        let matrix = PackedMatrix::new(kind, (rows, columns), &data, &one).unwrap();
+        let matrix = PackedMatrix::new(kind, (rows, columns), &data, &WeightMemory::default(), &one).unwrap();
         let mut numbers = Numbers(seed | 1);
         let x: Vec<f32> = (0..n * columns)
             .map(|_| if numbers.next().is_multiple_of(300) { odd } else { numbers.float() })
@@ -195,7 +195,9 @@ fn extremes_are_exact() {
                     block[at..at + 2].copy_from_slice(&f16::ONE.to_le_bytes());
                 }
             }
-            let matrix = PackedMatrix::new(kind, (20, columns), &data, &one).unwrap();
+            let matrix =
+                PackedMatrix::new(kind, (20, columns), &data, &WeightMemory::default(), &one)
+                    .unwrap();
             for sign in [1.0, -1.0] {
                 let x: Vec<f32> = (0..columns)
                     .map(|k| if k % 3 == 0 { -127.0 } else { 127.0 } * sign)
@@ -237,7 +239,14 @@ fn company_threads_and_other_matrices_change_no_bit() {
         .iter()
         .map(|&kind| {
             let data = weights(kind, rows, columns, 7, Numbers::float);
-            PackedMatrix::new(kind, (rows, columns), &data, &three).unwrap()
+            PackedMatrix::new(
+                kind,
+                (rows, columns),
+                &data,
+                &WeightMemory::default(),
+                &three,
+            )
+            .unwrap()
         })
         .collect();
     for isa in Isa::available() {
@@ -270,9 +279,18 @@ fn sizes_that_do_not_fit_are_refused() {
         (TensorType::Q4K, (1, 128), 72),
         (TensorType::F16, (usize::MAX, usize::MAX), 4),
     ] {
-        assert!(PackedMatrix::new(kind, size, &vec![0; bytes], &one).is_err());
+        assert!(
+            PackedMatrix::new(kind, size, &vec![0; bytes], &WeightMemory::default(), &one).is_err()
+        );
     }
-    let matrix = PackedMatrix::new(TensorType::F32, (3, 2), &[0; 24], &one).unwrap();
+    let matrix = PackedMatrix::new(
+        TensorType::F32,
+        (3, 2),
+        &[0; 24],
+        &WeightMemory::default(),
+        &one,
+    )
+    .unwrap();
     assert!(!matrix.row(3, &mut [0.0; 2]));
     assert!(!matrix.row(0, &mut [0.0; 3]));
     for (x, out) in [(3, 3), (2, 2), (4, 3)] {

@@ -4,7 +4,7 @@ use candle_core::{
     CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail,
     quantized::{GgmlDType, QMatMul, QStorage, QTensor},
 };
-use cpu_kernels::{Isa, PackedMatrix, Product, Threads, multiply};
+use cpu_kernels::{Isa, PackedMatrix, Product, Threads, WeightMemory, multiply};
 use half::{bf16, f16};
 use model_format::TensorType;
 
@@ -34,10 +34,11 @@ impl Matrix {
         (rows, columns): (usize, usize),
         data: &[u8],
         device: &Device,
+        memory: &WeightMemory,
         threads: &Threads,
     ) -> Result<Self> {
         if device.is_cpu() {
-            let weights = PackedMatrix::new(kind, (rows, columns), data, threads)
+            let weights = PackedMatrix::new(kind, (rows, columns), data, memory, threads)
                 .map_err(candle_core::Error::wrap)?;
             return Ok(Self::Cpu(Arc::new(CpuMatrix {
                 weights,
@@ -223,7 +224,15 @@ mod tests {
             };
             let matrix = |threads| {
                 let threads = Threads::new(threads).unwrap();
-                Matrix::new(*kind, (ROWS, COLUMNS), &data, &device, &threads).unwrap()
+                Matrix::new(
+                    *kind,
+                    (ROWS, COLUMNS),
+                    &data,
+                    &device,
+                    &WeightMemory::default(),
+                    &threads,
+                )
+                .unwrap()
             };
             let one = matrix(1);
             let together = one.apply(&x).unwrap().to_vec2::<f32>().unwrap();
@@ -273,7 +282,17 @@ mod tests {
             (TensorType::Q8_0, (2, 16), 34),
         ] {
             let data = vec![0; bytes];
-            assert!(Matrix::new(kind, size, &data, &Device::Cpu, &threads).is_err());
+            assert!(
+                Matrix::new(
+                    kind,
+                    size,
+                    &data,
+                    &Device::Cpu,
+                    &WeightMemory::default(),
+                    &threads
+                )
+                .is_err()
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use candle_core::Device;
-use cpu_kernels::Threads;
+use cpu_kernels::{Threads, WeightMemory};
 use diagnostics::{Code, Diagnostic, escape};
 use model_format::{ElementType, Gguf, Safetensors, TensorType};
 
@@ -77,6 +77,7 @@ pub(crate) struct Weights<'a, 'p> {
     names: TensorNames,
     device: Device,
     threads: Threads,
+    memory: WeightMemory,
     progress: &'p mut dyn FnMut(u64, u64),
     done: u64,
     total: u64,
@@ -98,6 +99,7 @@ impl<'a, 'p> Weights<'a, 'p> {
             names,
             device,
             threads,
+            memory: WeightMemory::default(),
             progress,
             done: 0,
             total,
@@ -169,8 +171,15 @@ impl<'a, 'p> Weights<'a, 'p> {
         data: &[u8],
     ) -> Result<Matrix, Diagnostic> {
         let size = (raw.shape[0] as usize, raw.shape[1] as usize);
-        Matrix::new(raw.kind, size, data, &self.device, &self.threads)
-            .map_err(|e| Diagnostic::internal(format!("tensor `{}`: {e}", escape(name))))
+        Matrix::new(
+            raw.kind,
+            size,
+            data,
+            &self.device,
+            &self.memory,
+            &self.threads,
+        )
+        .map_err(|e| Diagnostic::internal(format!("tensor `{}`: {e}", escape(name))))
     }
 
     /// A vector of `length` floats, each with `added`.
