@@ -17,6 +17,8 @@ use crate::machine;
 const ANSWER_TOKENS: u64 = 513;
 /// The mock engine at no cost, with a slot for every client.
 const MODEL: &str = "slots=64,length=512,context=1024";
+/// The line that begins the event of a token.
+const TOKEN_EVENT: &[u8] = b"event: token\n";
 /// The clock of `/proc/*/stat` on Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -128,13 +130,14 @@ async fn stream(http: &reqwest::Client, url: &str, token: &str, name: &str) -> R
     let begun = Instant::now();
     let request = http.post(url).bearer_auth(token).json(&body);
     let mut response = request.send().await?.error_for_status()?;
+    let mut events = TokenEvents::default();
     let mut streamed = Streamed {
         tokens: 0,
         pieces: 0,
         first_token: Duration::ZERO,
     };
     while let Some(piece) = response.chunk().await? {
-        let tokens = tokens_in(&piece);
+        let tokens = events.count(&piece);
         if streamed.tokens == 0 && tokens > 0 {
             streamed.first_token = begun.elapsed();
         }
@@ -149,12 +152,30 @@ async fn stream(http: &reqwest::Client, url: &str, token: &str, name: &str) -> R
     Ok(streamed)
 }
 
-/// Counted cheaply, since the clients take their time from the worker. Pieces end where
-/// events do.
-fn tokens_in(piece: &[u8]) -> u64 {
-    let event = b"event: token\n";
-    let begins = piece.split_inclusive(|byte| *byte == b'\n');
-    begins.filter(|line| line == event).count() as u64
+/// Events of tokens. Counted cheaply, since the clients take their time from the worker.
+#[derive(Default)]
+struct TokenEvents {
+    /// A line whose end is in the next piece.
+    line: Vec<u8>,
+}
+
+impl TokenEvents {
+    fn count(&mut self, piece: &[u8]) -> u64 {
+        let mut count = 0;
+        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+            let ends = part.ends_with(b"\n");
+            if ends && self.line.is_empty() {
+                count += u64::from(part == TOKEN_EVENT);
+                continue;
+            }
+            self.line.extend_from_slice(part);
+            if ends {
+                count += u64::from(self.line == TOKEN_EVENT);
+                self.line.clear();
+            }
+        }
+        count
+    }
 }
 
 /// A mock worker without a queen.
@@ -241,5 +262,21 @@ impl Worker {
             Ok(text.parse::<f64>()?)
         };
         Ok((ticks(14)? + ticks(15)?) / TICKS_PER_SECOND)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_count_wherever_pieces_end() {
+        let stream =
+            b"event: token\ndata: {\"text\":\"event: token\"}\n\nevent: token\n\nevent: end\n";
+        for middle in 0..stream.len() {
+            let (first, second) = stream.split_at(middle);
+            let mut events = TokenEvents::default();
+            assert_eq!(events.count(first) + events.count(second), 2, "at {middle}");
+        }
     }
 }
