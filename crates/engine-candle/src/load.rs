@@ -28,7 +28,7 @@ const DEFAULT_SEQUENCES: u64 = 8;
 const DEFAULT_KV_BYTES: u64 = 1 << 30;
 
 /// Bytes of weights after which the memory of what was read of the files is given back.
-const RELEASE_EVERY: u64 = 64 << 20;
+const RELEASE_EVERY: u64 = 16 << 20;
 
 /// Where to compute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

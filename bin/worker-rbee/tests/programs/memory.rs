@@ -1,0 +1,79 @@
+//! How much memory a loaded model takes.
+#![cfg(target_os = "linux")]
+
+use std::{fs, path::Path};
+
+use model_maker::{Architecture, Quantization, Recipe, Shape, Sizes};
+use worker_contract::InferRequest;
+
+use crate::support::{CANDLE, CPU_0, infer, request, start};
+
+/// What loading may hold of the file beside the weights that it made: what it reads between
+/// two times that it gives memory back, and its largest tensor.
+const READ_AHEAD: u64 = 24 << 20;
+
+/// Bytes of memory of a worker that loaded a model and answered once.
+#[derive(Debug, Clone, Copy)]
+struct Memory {
+    peak: u64,
+    resident: u64,
+}
+
+async fn memory_with(model: &Path) -> Memory {
+    let mut process = start(CANDLE, model.to_str().unwrap(), &CPU_0);
+    let client = process.client();
+    let one_token = InferRequest {
+        max_tokens: Some(1),
+        ..request("one")
+    };
+    infer(&client, &one_token).await;
+    let status = fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
+    let bytes = |name: &str| -> u64 {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        let kilobytes = line.split_whitespace().nth(1).unwrap();
+        kilobytes.parse::<u64>().unwrap() << 10
+    };
+    Memory {
+        peak: bytes("VmHWM:"),
+        resident: bytes("VmRSS:"),
+    }
+}
+
+/// A model with 3.8 million weights in a layer, in matrices of 1 million at most.
+fn make(layers: usize, quantization: Quantization, path: &Path) {
+    let recipe = Recipe::new(Architecture::Llama, Shape::Tiny, quantization);
+    let sizes = Sizes {
+        layers,
+        hidden: 512,
+        inner: 2048,
+        heads: 8,
+        vocabulary: 2048,
+        ..recipe.sizes
+    };
+    Recipe { sizes, ..recipe }.write_gguf(path).unwrap();
+}
+
+#[tokio::test]
+async fn a_model_takes_little_more_memory_than_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    for quantization in [Quantization::Q8_0, Quantization::Q4_K_M, Quantization::F16] {
+        let mut measured = Vec::new();
+        // What the program takes whatever the model is seen by one with a single layer.
+        for layers in [1, 17] {
+            make(layers, quantization, &path);
+            let file = fs::metadata(&path).unwrap().len();
+            measured.push((file, memory_with(&path).await));
+        }
+        let [(small_file, small), (file, large)] = measured[..] else {
+            unreachable!()
+        };
+        let bytes = file - small_file;
+        let resident = large.resident - small.resident;
+        let peak = large.peak - small.peak;
+        let found = format!("{quantization:?}: {resident}, at most {peak}, for {bytes} of weights");
+        println!("{found}");
+        assert!(resident * 100 <= bytes * 115, "{found}");
+        assert!(peak * 100 <= bytes * 115 + READ_AHEAD * 100, "{found}");
+    }
+}
