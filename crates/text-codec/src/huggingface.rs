@@ -119,11 +119,7 @@ impl Codec {
     /// Errors: `INVALID_MODEL_FILE`, and `UNSUPPORTED_MODEL` for a way of spelling tokens
     /// that this program does not know.
     pub fn from_tokenizer_json(json: &[u8], settings: Settings) -> Result<Self, Diagnostic> {
-        let document: Value =
-            serde_json::from_slice(json).map_err(|e| damaged(format!("not JSON: {e}")))?;
-        check_merges(&document)?;
-        let spelling = spelling_of(&document["decoder"])?;
-        let adds_space = adds_space(&document);
+        let (spelling, adds_space) = look_over(json)?;
         let mut tokenizer = Tokenizer::from_bytes(json).map_err(damaged)?;
         // A prompt that is too long is an error elsewhere, never cut here.
         tokenizer.with_truncation(None).map_err(damaged)?;
@@ -131,6 +127,16 @@ impl Codec {
         let pieces = piece_table(&tokenizer, spelling)?;
         Ok(Self::new(tokenizer, pieces, None, adds_space, settings))
     }
+}
+
+/// How a `tokenizer.json` spells tokens and whether it puts a space before the text; refuses
+/// what cannot be used. The document takes many times its size, so it is gone before the
+/// tokenizer is made.
+fn look_over(json: &[u8]) -> Result<(Spelling, bool), Diagnostic> {
+    let document: Value =
+        serde_json::from_slice(json).map_err(|e| damaged(format!("not JSON: {e}")))?;
+    check_merges(&document)?;
+    Ok((spelling_of(&document["decoder"])?, adds_space(&document)))
 }
 
 /// The bytes of every token that the tokenizer knows.
