@@ -25,6 +25,7 @@ mod mixture;
 mod model;
 mod norm;
 mod plan;
+mod pooling;
 mod rope;
 mod self_test;
 mod tensor_names;

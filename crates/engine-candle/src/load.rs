@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use candle_core::Device;
 use cpu_kernels::Threads;
 use diagnostics::{Code, Diagnostic};
-use inference_execution::{ModelDescription, Pooling};
+use inference_execution::ModelDescription;
 use model_format::{
     Gguf, ModelHeader, Safetensors, about_file, header_from_config, read_limited, shard_files,
     text_tensor_name,
@@ -18,6 +18,7 @@ use crate::{
     layout::one_matrix_each,
     mapping::Mapping,
     model::Llama,
+    pooling,
     tensors::Tensors,
     weights::{RawTensors, Weights, gguf_tensors, safetensors_tensors},
 };
@@ -103,23 +104,9 @@ fn load_gguf(path: &Path, options: &mut LoadOptions) -> Result<Loaded, Diagnosti
     Architecture::named(&header.architecture, header.format)?;
     let codec = Codec::from_gguf(&gguf)?;
     codec.check_fits(header.vocab_size as usize)?;
-    let pooling = pooling(&gguf, &header.architecture)?;
+    let pooling = pooling::of_gguf(&gguf, &header.architecture)?;
     let engine = build(&header, gguf_tensors(&gguf)?, options)?.pooled(pooling);
     Ok(Loaded { engine, codec })
-}
-
-/// How the model makes vectors of texts, by the numbers of GGUF. What is made for it by other
-/// means than these two, or sees what comes after a token, cannot be computed here.
-fn pooling(gguf: &Gguf<'_>, architecture: &str) -> Result<Option<Pooling>, Diagnostic> {
-    let causal = gguf.bool(&format!("{architecture}.attention.causal"))?;
-    if causal == Some(false) {
-        return Ok(None);
-    }
-    Ok(match gguf.u32(&format!("{architecture}.pooling_type"))? {
-        None | Some(0 | 3) => Some(Pooling::Last),
-        Some(1) => Some(Pooling::Mean),
-        Some(_) => None,
-    })
 }
 
 fn load_folder(folder: &Path, options: &mut LoadOptions) -> Result<Loaded, Diagnostic> {
@@ -147,7 +134,8 @@ fn load_folder(folder: &Path, options: &mut LoadOptions) -> Result<Loaded, Diagn
     Architecture::named(&header.architecture, header.format)?;
     let codec = Codec::from_dir(folder)?;
     codec.check_fits(header.vocab_size as usize)?;
-    let engine = build(&header, tensors, options)?;
+    let pooling = pooling::of_folder(folder)?;
+    let engine = build(&header, tensors, options)?.pooled(pooling);
     Ok(Loaded { engine, codec })
 }
 

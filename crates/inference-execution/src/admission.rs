@@ -170,7 +170,10 @@ pub fn admit_texts(
     let context = limits.context_length;
     let admit = |input: &InferInput| {
         refuse_far_too_long(input, codec, context)?;
-        let tokens = encode(input, &[], codec, limits.vocab_size)?;
+        let mut tokens = encode(input, &[], codec, limits.vocab_size)?;
+        if let InferInput::Prompt(_) = input {
+            codec.close(&mut tokens);
+        }
         if tokens.len() > context as usize {
             let message = format!(
                 "an input has {} tokens, the context {context}",

@@ -17,13 +17,18 @@ use inference_execution::{
 };
 use input_validation::ModelRef;
 use jiff::{Timestamp, ToSpan as _};
-use text_codec::Codec;
+use serde_json::json;
+use text_codec::{Codec, Settings};
 use tokio::time::timeout;
 use worker_contract::{EmbedRequest, InferInput, InferRequest, StreamEvent};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn runtime(settings: &str, slots: u32) -> Runtime {
+    runtime_with(Codec::byte_level(), settings, slots)
+}
+
+fn runtime_with(codec: Codec, settings: &str, slots: u32) -> Runtime {
     let model: ModelRef = format!("mock:{settings}").parse().unwrap();
     let ModelRef::Mock(text) = &model else {
         panic!("{model}")
@@ -34,7 +39,7 @@ fn runtime(settings: &str, slots: u32) -> Runtime {
         ..RuntimeConfig::new(model, slots)
     };
     let engine = Box::new(MockEngine::new(settings));
-    Runtime::start(engine, Arc::new(Codec::byte_level()), config).unwrap()
+    Runtime::start(engine, Arc::new(codec), config).unwrap()
 }
 
 fn texts(id: &str, texts: &[&str]) -> EmbedRequest {
@@ -153,4 +158,33 @@ fn what_cannot_be_embedded_is_refused() {
         assert!(error.correlation_id.is_some());
     }
     assert!(runtime.embed(&texts("d", &[&"y".repeat(64)])).is_ok());
+}
+
+/// A codec of one letter and an end that it puts behind texts that become vectors.
+fn ending_codec() -> Codec {
+    let end = json!({"id": 1, "content": "</s>", "special": true, "single_word": false,
+        "lstrip": false, "rstrip": false, "normalized": false});
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true});
+    let tokenizer = json!({
+        "added_tokens": [end], "pre_tokenizer": byte_level, "decoder": byte_level,
+        "model": {"type": "BPE", "vocab": {"a": 0, "</s>": 1}, "merges": []},
+    });
+    let settings = Settings {
+        end_token: Some("</s>".into()),
+        adds_end: true,
+        ..Settings::default()
+    };
+    Codec::from_tokenizer_json(tokenizer.to_string().as_bytes(), settings).unwrap()
+}
+
+#[test]
+fn texts_end_as_the_model_was_trained_and_tokens_are_as_they_are() {
+    let runtime = runtime_with(ending_codec(), "slots=2", 2);
+    let text = texts("a", &["aa"]);
+    assert_eq!(runtime.embed(&text).unwrap().prompt_tokens(), 3);
+    let tokens = EmbedRequest {
+        inputs: vec![InferInput::Tokens(vec![0, 0])],
+        ..texts("b", &[])
+    };
+    assert_eq!(runtime.embed(&tokens).unwrap().prompt_tokens(), 2);
 }

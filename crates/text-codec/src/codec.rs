@@ -29,6 +29,23 @@ pub struct Settings {
     pub end_token: Option<String>,
     /// Ids that end an answer.
     pub end_tokens: Vec<u32>,
+    /// Whether the begin token comes before a plain prompt; absent, as `tokenizer.json` says.
+    pub adds_begin: Option<bool>,
+    /// Whether the end token comes behind a text that becomes a vector.
+    pub adds_end: bool,
+}
+
+/// What a codec puts around a text that is no conversation.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Around {
+    /// Comes before a plain prompt, where `tokenizer.json` does not put it already.
+    pub begin: Option<u32>,
+    /// Is taken away again where `tokenizer.json` puts it before a plain prompt.
+    pub never_begin: Option<u32>,
+    /// Comes behind a text that becomes a vector.
+    pub end: Option<u32>,
+    /// The vocabulary puts a space before the text, which is taken away again.
+    pub space: bool,
 }
 
 enum Encoder {
@@ -39,10 +56,7 @@ enum Encoder {
 /// Text to tokens and back for one model.
 pub struct Codec {
     encoder: Encoder,
-    /// Comes before a plain prompt; `tokenizer.json` brings its own rule instead.
-    begin: Option<u32>,
-    /// The vocabulary puts a space before the text, which is taken away again.
-    adds_space: bool,
+    around: Around,
     longest_token_bytes: usize,
     pieces: PieceTable,
     end_tokens: Vec<u32>,
@@ -57,12 +71,14 @@ impl Codec {
     pub(crate) fn new(
         tokenizer: Tokenizer,
         pieces: PieceTable,
-        begin: Option<u32>,
-        adds_space: bool,
+        around: Around,
         settings: Settings,
     ) -> Self {
-        Self::with(Encoder::Tokenizer(Box::new(tokenizer)), pieces, settings)
-            .adding(begin, adds_space)
+        let encoder = Encoder::Tokenizer(Box::new(tokenizer));
+        Self {
+            around,
+            ..Self::with(encoder, pieces, settings)
+        }
     }
 
     fn with(encoder: Encoder, pieces: PieceTable, settings: Settings) -> Self {
@@ -90,8 +106,7 @@ impl Codec {
         let tool_template = settings.tool_template.map(compile);
         Self {
             encoder,
-            begin: None,
-            adds_space: false,
+            around: Around::default(),
             longest_token_bytes: pieces.longest(),
             pieces,
             end_tokens,
@@ -100,12 +115,6 @@ impl Codec {
             tool_style,
             markers,
         }
-    }
-
-    fn adding(mut self, begin: Option<u32>, adds_space: bool) -> Self {
-        self.begin = begin;
-        self.adds_space = adds_space;
-        self
     }
 
     /// A codec without a model: token ids 0 to 255 are bytes, 256 (`<|end|>` in a text) ends.
@@ -126,12 +135,27 @@ impl Codec {
     /// there. Special tokens that the text spells out are recognised.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Diagnostic> {
         let mut ids = self.encode_with(text, true)?;
-        if let Some(begin) = self.begin
+        let Around {
+            begin, never_begin, ..
+        } = self.around;
+        if let Some(begin) = begin
             && ids.first() != Some(&begin)
         {
             ids.insert(0, begin);
         }
+        if let Some(never) = never_begin
+            && ids.first() == Some(&never)
+            && !text.starts_with(&self.token_text(never))
+        {
+            ids.remove(0);
+        }
         Ok(ids)
+    }
+
+    /// Puts the end token behind the tokens of a text that becomes a vector, when the model
+    /// has one there.
+    pub fn close(&self, ids: &mut Vec<u32>) {
+        ids.extend(self.around.end.filter(|end| ids.last() != Some(end)));
     }
 
     /// How the model writes calls of tools; `None` when it has no place for tools or writes
@@ -232,7 +256,7 @@ impl Codec {
             .collect();
         let text = String::from_utf8_lossy(&bytes);
         match text.strip_prefix(' ') {
-            Some(rest) if self.adds_space => rest.to_owned(),
+            Some(rest) if self.around.space => rest.to_owned(),
             _ => text.into_owned(),
         }
     }

@@ -10,8 +10,8 @@ use tokenizers::{
 };
 
 use crate::{
-    Codec, Settings, damaged, huggingface::piece_table, pieces::Spelling, pre_tokenizer,
-    unsupported,
+    Codec, Settings, codec::Around, damaged, huggingface::piece_table, pieces::Spelling,
+    pre_tokenizer, unsupported,
 };
 
 /// Kinds of token in `tokenizer.ggml.token_type`.
@@ -86,6 +86,8 @@ impl Codec {
         let adds_begin = gguf
             .bool("tokenizer.ggml.add_bos_token")?
             .unwrap_or(adds_begin);
+        let adds_end = gguf.bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
+        let end_id = gguf.u32("tokenizer.ggml.eos_token_id")?;
         let mut end_tokens = vocabulary.turn_ends();
         for key in ["eos", "eot", "eom"] {
             end_tokens.extend(gguf.u32(&format!("tokenizer.ggml.{key}_token_id"))?);
@@ -97,11 +99,18 @@ impl Codec {
                 .string("tokenizer.chat_template.tool_use")?
                 .map(str::to_owned),
             begin_token: text(begin_id),
-            end_token: text(gguf.u32("tokenizer.ggml.eos_token_id")?),
+            end_token: text(end_id),
             end_tokens,
+            adds_begin: Some(adds_begin),
+            adds_end,
         };
-        let begin = begin_id.filter(|_| adds_begin);
-        Ok(Self::new(tokenizer, pieces, begin, adds_space, settings))
+        let around = Around {
+            begin: begin_id.filter(|_| adds_begin),
+            end: end_id.filter(|_| adds_end),
+            space: adds_space,
+            ..Around::default()
+        };
+        Ok(Self::new(tokenizer, pieces, around, settings))
     }
 }
 

@@ -7,7 +7,9 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use crate::{
-    Codec, Settings, damaged,
+    Codec, Settings,
+    codec::Around,
+    damaged,
     pieces::{PieceTable, Spelling, spelled_bytes},
     unsupported,
 };
@@ -22,6 +24,8 @@ struct TokenizerConfig {
     chat_template: Option<TemplateField>,
     bos_token: Option<TokenField>,
     eos_token: Option<TokenField>,
+    add_bos_token: Option<bool>,
+    add_eos_token: Option<bool>,
 }
 
 /// `generation_config.json` and `config.json`, as far as they matter here.
@@ -110,6 +114,8 @@ impl Codec {
                 Some(Ids::One(id)) => vec![id],
                 Some(Ids::Several(ids)) => ids,
             },
+            adds_begin: config.add_bos_token,
+            adds_end: config.add_eos_token == Some(true),
         };
         Self::from_tokenizer_json(&json, settings).map_err(|e| about_file(e, &path))
     }
@@ -125,7 +131,15 @@ impl Codec {
         tokenizer.with_truncation(None).map_err(damaged)?;
         tokenizer.with_padding(None);
         let pieces = piece_table(&tokenizer, spelling)?;
-        Ok(Self::new(tokenizer, pieces, None, adds_space, settings))
+        let special = |name: &Option<String>| pieces.special_id(name.as_deref()?);
+        let begin = special(&settings.begin_token);
+        let around = Around {
+            begin: begin.filter(|_| settings.adds_begin == Some(true)),
+            never_begin: begin.filter(|_| settings.adds_begin == Some(false)),
+            end: special(&settings.end_token).filter(|_| settings.adds_end),
+            space: adds_space,
+        };
+        Ok(Self::new(tokenizer, pieces, around, settings))
     }
 }
 

@@ -19,6 +19,7 @@ fn render(template: &str, messages: &[(Role, &str)]) -> Result<String, Diagnosti
         end_token: Some("</s>".into()),
         end_tokens: vec![],
         tool_template: None,
+        ..Settings::default()
     };
     let tokenizer = r#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],
         "normalizer":null,"pre_tokenizer":null,"post_processor":null,

@@ -144,6 +144,90 @@ fn begin_and_end_tokens_are_taken_from_the_file() {
     assert_eq!(codec.encode("<s>a").unwrap(), [1, 0], "not twice");
 }
 
+fn closed(codec: &Codec, text: &str) -> Vec<u32> {
+    let mut tokens = codec.encode(text).unwrap();
+    codec.close(&mut tokens);
+    tokens
+}
+
+#[test]
+fn a_text_that_becomes_a_vector_ends_as_the_model_was_trained() {
+    let file = || {
+        let ids: Vec<_> = [1_i32, 3, 3]
+            .iter()
+            .map(|n| n.to_le_bytes().to_vec())
+            .collect();
+        byte_level("gpt-2", &["a", "<s>", "</s>"], &[])
+            .array("tokenizer.ggml.token_type", 5, &ids)
+            .number("tokenizer.ggml.bos_token_id", 1)
+            .number("tokenizer.ggml.eos_token_id", 2)
+            .put("tokenizer.ggml.add_bos_token", 7, &[1])
+    };
+    let codec = file().codec().unwrap();
+    assert_eq!(closed(&codec, "a"), [1, 0]);
+    let codec = file()
+        .put("tokenizer.ggml.add_eos_token", 7, &[1])
+        .codec()
+        .unwrap();
+    assert_eq!(closed(&codec, "a"), [1, 0, 2]);
+    assert_eq!(closed(&codec, "a</s>"), [1, 0, 2]);
+    assert_eq!(codec.encode("a").unwrap(), [1, 0], "a prompt does not end");
+}
+
+#[test]
+fn the_tokenizer_config_says_what_is_put_around_a_text() {
+    let special = |id, content| {
+        json!({"id": id, "content": content, "special": true, "single_word": false,
+               "lstrip": false, "rstrip": false, "normalized": false})
+    };
+    let begin = json!({"SpecialToken": {"id": "<s>", "type_id": 0}});
+    let text = json!({"Sequence": {"id": "A", "type_id": 0}});
+    let tokenizer = json!({
+        "added_tokens": [special(1, "<s>"), special(2, "</s>")],
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true},
+        "post_processor": {
+            "type": "TemplateProcessing", "single": [begin, text], "pair": [text, text],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
+        },
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true},
+        "model": {"type": "BPE", "vocab": {"a": 0, "<s>": 1, "</s>": 2}, "merges": []},
+    });
+    let mut without = tokenizer.clone();
+    without["post_processor"] = json!(null);
+    let tokens = |tokenizer: &serde_json::Value, config: serde_json::Value, text: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut whole = json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}});
+        whole
+            .as_object_mut()
+            .unwrap()
+            .extend(config.as_object().unwrap().clone());
+        std::fs::write(dir.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+        std::fs::write(dir.path().join("tokenizer_config.json"), whole.to_string()).unwrap();
+        closed(&Codec::from_dir(dir.path()).unwrap(), text)
+    };
+    for (tokenizer, config, text, expected) in [
+        (&tokenizer, json!({}), "a", vec![1, 0]),
+        (&without, json!({}), "a", vec![0]),
+        (&tokenizer, json!({"add_bos_token": true}), "a", vec![1, 0]),
+        (&without, json!({"add_bos_token": true}), "a", vec![1, 0]),
+        (&tokenizer, json!({"add_bos_token": false}), "a", vec![0]),
+        (
+            &without,
+            json!({"add_bos_token": false}),
+            "<s>a",
+            vec![1, 0],
+        ),
+        (&without, json!({"add_eos_token": true}), "a", vec![0, 2]),
+        (&without, json!({"add_eos_token": false}), "a", vec![0]),
+    ] {
+        assert_eq!(
+            tokens(tokenizer, config.clone(), text),
+            expected,
+            "{config}"
+        );
+    }
+}
+
 #[test]
 fn what_is_not_supported_is_named() {
     let error = byte_level("tekken", &["a"], &[]).codec().err().unwrap();

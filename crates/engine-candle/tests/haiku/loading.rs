@@ -8,8 +8,9 @@ use std::{
 use crate::common::{f16_file, golden, haiku, q8_file};
 use diagnostics::{Code, Diagnostic};
 use engine_candle::{LoadOptions, load};
-use inference_execution::{Batch, BlockId, Chunk, Engine as _, SequenceId};
+use inference_execution::{Batch, BlockId, Chunk, Engine as _, Pooling, SequenceId};
 use model_format::{Gguf, Safetensors};
+use tempfile::TempDir;
 
 fn error(path: &Path) -> Diagnostic {
     let error = load(path, LoadOptions::default())
@@ -106,8 +107,8 @@ fn what_is_wrong_is_named() {
     );
 }
 
-/// A copy of the embedded folder, changed by `change`.
-fn changed_folder(change: impl FnOnce(&Path)) -> Diagnostic {
+/// A copy of the embedded folder.
+fn copied_folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in [
         "config.json",
@@ -117,9 +118,30 @@ fn changed_folder(change: impl FnOnce(&Path)) -> Diagnostic {
     ] {
         std::fs::copy(haiku().join(name), folder.path().join(name)).unwrap();
     }
+    folder
+}
+
+/// The error of a copy of the embedded folder, changed by `change`.
+fn changed_folder(change: impl FnOnce(&Path)) -> Diagnostic {
+    let folder = copied_folder();
     assert!(load(folder.path(), LoadOptions::default()).is_ok());
     change(folder.path());
     error(folder.path())
+}
+
+#[test]
+fn the_folder_says_how_vectors_are_made() {
+    let folder = copied_folder();
+    let pooling = || {
+        let loaded = load(folder.path(), LoadOptions::default()).unwrap();
+        loaded.engine.pooling()
+    };
+    assert_eq!(pooling(), Some(Pooling::Last));
+    let pooling_folder = folder.path().join("1_Pooling");
+    std::fs::create_dir(&pooling_folder).unwrap();
+    let config = r#"{"pooling_mode_mean_tokens": true}"#;
+    std::fs::write(pooling_folder.join("config.json"), config).unwrap();
+    assert_eq!(pooling(), Some(Pooling::Mean));
 }
 
 #[test]
