@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use diagnostics::{Code, Diagnostic};
+use diagnostics::{Code, Diagnostic, excerpt};
 use tokenizers::Tokenizer;
 use worker_contract::{Message, Role, ToolDefinition};
 
@@ -229,7 +229,10 @@ impl Codec {
                 .map_err(|e| {
                     Diagnostic::new(
                         Code::InvalidRequest,
-                        format!("the text cannot be split into tokens: {e}"),
+                        format!(
+                            "the text cannot be split into tokens: {}",
+                            excerpt(&e.to_string(), 300)
+                        ),
                     )
                     .hint("shorten the text, above all long runs of spaces")
                 }),

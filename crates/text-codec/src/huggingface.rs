@@ -1,6 +1,6 @@
 use std::{collections::HashMap, path::Path};
 
-use diagnostics::{Code, Diagnostic};
+use diagnostics::{Code, Diagnostic, excerpt};
 use model_format::{about_file, read_limited};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -131,6 +131,7 @@ impl Codec {
         tokenizer.with_truncation(None).map_err(damaged)?;
         tokenizer.with_padding(None);
         let pieces = piece_table(&tokenizer, spelling)?;
+        check_post_processor(&tokenizer, pieces.len())?;
         let special = |name: &Option<String>| pieces.special_id(name.as_deref()?);
         let begin = special(&settings.begin_token);
         let around = Around {
@@ -193,6 +194,53 @@ fn check_merges(document: &Value) -> Result<(), Diagnostic> {
             return Err(damaged(format!(
                 "a merge makes {length} bytes, the longest token has {longest}"
             )));
+        }
+    }
+    Ok(())
+}
+
+/// The `tokenizers` crate panics on a template that names what there is not. Whatever is put
+/// around a text must be a token.
+fn check_post_processor(tokenizer: &Tokenizer, vocab_size: usize) -> Result<(), Diagnostic> {
+    let Some(processor) = tokenizer.get_post_processor() else {
+        return Ok(());
+    };
+    // As the crate understood it, in the form that it writes itself.
+    check_template(&serde_json::to_value(processor).map_err(Diagnostic::internal)?)?;
+    let around = tokenizer.encode_fast("", true).map_err(damaged)?;
+    match around
+        .get_ids()
+        .iter()
+        .find(|&&id| id as usize >= vocab_size)
+    {
+        Some(id) => Err(damaged(format!(
+            "it puts token {id} around a text, it has {vocab_size} tokens"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn check_template(processor: &Value) -> Result<(), Diagnostic> {
+    for inner in processor["processors"].as_array().into_iter().flatten() {
+        check_template(inner)?;
+    }
+    let tokens = &processor["special_tokens"];
+    for piece in processor["single"].as_array().into_iter().flatten() {
+        if piece["Sequence"]["id"] == "B" {
+            return Err(damaged("what it puts around one text needs two"));
+        }
+        let named = piece["SpecialToken"]["id"].as_str();
+        if let Some(name) = named.filter(|name| tokens.get(name).is_none()) {
+            return Err(damaged(format!(
+                "the token `{}` that it puts around a text is not there",
+                excerpt(name, 80)
+            )));
+        }
+    }
+    for token in tokens.as_object().into_iter().flat_map(|t| t.values()) {
+        let length = |name: &str| token[name].as_array().map(Vec::len);
+        if length("ids") != length("tokens") {
+            return Err(damaged("a token that it puts around a text has no name"));
         }
     }
     Ok(())

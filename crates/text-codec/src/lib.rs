@@ -22,7 +22,10 @@ use diagnostics::{Code, Diagnostic, excerpt};
 fn damaged(message: impl std::fmt::Display) -> Diagnostic {
     Diagnostic::new(
         Code::InvalidModelFile,
-        format!("the model's tokenizer cannot be used: {message}"),
+        format!(
+            "the model's tokenizer cannot be used: {}",
+            excerpt(&message.to_string(), 300)
+        ),
     )
     .hint("fetch the model again; if that does not help, its tokenizer is faulty")
 }

@@ -508,6 +508,30 @@ fn a_faulty_tokenizer_json_is_refused_not_panicked_over() {
         let error = tokenizer(merges, byte_level.clone()).err().unwrap();
         assert_eq!(error.code, Code::InvalidModelFile, "{error}");
     }
+    let around = |piece: serde_json::Value, ids: serde_json::Value| {
+        let document = json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+            "normalizer": null, "pre_tokenizer": null, "decoder": byte_level,
+            "post_processor": {"type": "Sequence", "processors": [{
+                "type": "TemplateProcessing", "single": [piece], "pair": [],
+                "special_tokens": {"b": {"id": "b", "ids": ids, "tokens": ["b"]}},
+            }]},
+            "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []},
+        });
+        Codec::from_tokenizer_json(document.to_string().as_bytes(), Settings::default())
+    };
+    let special = |name: &str| json!({"SpecialToken": {"id": name, "type_id": 0}});
+    assert!(around(special("b"), json!([1])).is_ok());
+    for (piece, ids) in [
+        (special("c"), json!([1])),
+        (json!({"SpecialToken": ["c", 0]}), json!([1])),
+        (json!({"Sequence": {"id": "B", "type_id": 0}}), json!([1])),
+        (special("b"), json!([2])),
+        (special("b"), json!([1, 1])),
+    ] {
+        let error = around(piece, ids).err().unwrap();
+        assert_eq!(error.code, Code::InvalidModelFile, "{error}");
+    }
     let word_piece = json!({"type": "WordPiece", "prefix": "##", "cleanup": true});
     let error = tokenizer(json!([]), word_piece).err().unwrap();
     assert_eq!(error.code, Code::UnsupportedModel);
