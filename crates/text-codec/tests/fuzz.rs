@@ -10,12 +10,13 @@
 
 use std::path::Path;
 
-use diagnostics::{Code, Diagnostic};
+use diagnostics::{Code, Diagnostic, escape};
 use fuzzing::Corpus;
 use model_format::Gguf;
-use proptest::prelude::*;
+use proptest::{prelude::*, sample::select};
+use serde_json::{Value, json};
 use text_codec::{Codec, Settings};
-use worker_contract::{Message, Role};
+use worker_contract::{Message, Role, ToolCall, ToolDefinition};
 
 fn corpus(name: &str, words: &[&'static str]) -> Corpus {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
@@ -127,8 +128,7 @@ fn assert_clear(error: &Diagnostic) {
     ];
     assert!(known.contains(&error.code), "{error:?}");
     assert!(error.hint.is_some(), "{error:?}");
-    let printable = |c: char| c == '\n' || !c.is_control();
-    assert!(error.message.chars().all(printable), "{error:?}");
+    assert_eq!(error.message, escape(&error.message), "{error:?}");
 }
 
 /// Everything that a worker asks of a codec.
@@ -164,7 +164,7 @@ fn use_codec(codec: Result<Codec, Diagnostic>) {
     }
 }
 
-fn render(template: &str, messages: &[Message]) -> Result<String, Diagnostic> {
+fn codec(template: &str) -> Result<Codec, Diagnostic> {
     let settings = Settings {
         chat_template: Some(template.to_owned()),
         begin_token: Some("<s>".into()),
@@ -172,7 +172,17 @@ fn render(template: &str, messages: &[Message]) -> Result<String, Diagnostic> {
         ..Settings::default()
     };
     let tokenizer = &corpus("tokenizer", &[]).files()[0].clone();
-    Codec::from_tokenizer_json(tokenizer, settings)?.render_chat(messages, &[])
+    Codec::from_tokenizer_json(tokenizer, settings)
+}
+
+/// Texts that clients send, and some that look like a template or like JSON.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => "[ -~é]{0,12}",
+        1 => Just("{{ 7 * 7 }}{% for".to_owned()),
+        1 => Just("{\"a\": [1, null, {\"b\": \"\\u001b\"}]}".to_owned()),
+        1 => Just("\0\u{1b}[2J\n\u{202e}".to_owned()),
+    ]
 }
 
 fn messages() -> impl Strategy<Value = Vec<Message>> {
@@ -182,8 +192,38 @@ fn messages() -> impl Strategy<Value = Vec<Message>> {
         Just(Role::Assistant),
         Just(Role::Tool)
     ];
-    let content = prop_oneof!["[ -~é]{0,12}", Just("{{ 7 * 7 }}{% for".to_owned())];
-    prop::collection::vec((role, content).prop_map(|(r, c)| Message::new(r, c)), 0..5)
+    let call = [text(), text(), text()].prop_map(|[id, name, arguments]| ToolCall {
+        id,
+        name,
+        arguments,
+    });
+    let calls = prop::collection::vec(call, 0..3);
+    let name = prop::option::of(text());
+    let message = (role, text(), calls, name).prop_map(|(role, content, calls, name)| Message {
+        tool_calls: calls,
+        tool_call_id: name.clone(),
+        name,
+        ..Message::new(role, content)
+    });
+    prop::collection::vec(message, 0..5)
+}
+
+fn tools() -> impl Strategy<Value = Vec<ToolDefinition>> {
+    let schema = |name: &str| json!({"type": "object", "properties": {name: {"type": "number"}}});
+    let parameters = prop_oneof![
+        Just(None),
+        Just(Some(json!({}))),
+        Just(Some(Value::Null)),
+        Just(Some(json!([[[[u64::MAX, -1, 1e300]]]]))),
+        text().prop_map(move |name| Some(schema(&name))),
+    ];
+    let tool = (text(), prop::option::of(text()), parameters);
+    let tool = tool.prop_map(|(name, description, parameters)| ToolDefinition {
+        name,
+        description,
+        parameters,
+    });
+    prop::collection::vec(tool, 0..3)
 }
 
 #[test]
@@ -203,7 +243,8 @@ fn the_corpora_are_valid() {
         Message::new(Role::Assistant, "ho"),
     ];
     for file in corpus("template", &[]).files() {
-        let text = render(std::str::from_utf8(file).unwrap(), &talk).unwrap();
+        let codec = codec(std::str::from_utf8(file).unwrap()).unwrap();
+        let text = codec.render_chat(&talk, &[]).unwrap();
         assert!(text.contains("hi"), "{text}");
     }
 }
@@ -225,13 +266,36 @@ proptest! {
         use_codec(Codec::from_tokenizer_json(&file, Settings::default()));
     }
 
+    #[test]
+    fn changed_tokenizers_are_refused_or_work(
+        document in corpus("tokenizer", &[]).changed_json(),
+    ) {
+        let file = document.to_string();
+        use_codec(Codec::from_tokenizer_json(file.as_bytes(), Settings::default()));
+    }
+
     /// A template that does not end runs out of fuel: this test ends.
     #[test]
     fn damaged_templates_are_refused_or_work(
         template in corpus("template", TEMPLATE_WORDS).damaged_text(),
         messages in messages(),
+        tools in tools(),
     ) {
-        if let Err(error) = render(&template, &messages) {
+        let rendered = codec(&template).and_then(|codec| codec.render_chat(&messages, &tools));
+        if let Err(error) = rendered {
+            assert_clear(&error);
+        }
+    }
+
+    /// Whatever a client says and defines, a whole template writes it or refuses it.
+    #[test]
+    fn any_conversation_is_written_or_refused(
+        template in select(corpus("template", &[]).files().to_vec()),
+        messages in messages(),
+        tools in tools(),
+    ) {
+        let codec = codec(std::str::from_utf8(&template).unwrap()).unwrap();
+        if let Err(error) = codec.render_chat(&messages, &tools) {
             assert_clear(&error);
         }
     }

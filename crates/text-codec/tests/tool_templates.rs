@@ -72,88 +72,11 @@ fn tools() -> Vec<ToolDefinition> {
     ]
 }
 
-const QWEN: &str = r#"{%- if tools %}
-    {{- '<|im_start|>system\n<tools>' }}
-    {%- for tool in tools %}{{- '\n' }}{{- tool | tojson }}{%- endfor %}
-    {{- '\n</tools><|im_end|>\n' }}
-{%- endif %}
-{%- for message in messages %}
-    {%- if message.role == 'user' or (message.role == 'assistant' and not message.tool_calls) %}
-        {{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}
-    {%- elif message.role == 'assistant' %}
-        {{- '<|im_start|>assistant' }}
-        {%- if message.content %}{{- '\n' + message.content }}{%- endif %}
-        {%- for tool_call in message.tool_calls %}
-            {%- if tool_call.function is defined %}{%- set tool_call = tool_call.function %}{%- endif %}
-            {{- '\n<tool_call>\n{"name": "' }}{{- tool_call.name }}{{- '", "arguments": ' }}
-            {{- tool_call.arguments | tojson }}{{- '}\n</tool_call>' }}
-        {%- endfor %}
-        {{- '<|im_end|>\n' }}
-    {%- elif message.role == 'tool' %}
-        {%- if loop.index0 == 0 or messages[loop.index0 - 1].role != 'tool' %}{{- '<|im_start|>user' }}{%- endif %}
-        {{- '\n<tool_response>\n' + message.content + '\n</tool_response>' }}
-        {%- if loop.last or messages[loop.index0 + 1].role != 'tool' %}{{- '<|im_end|>\n' }}{%- endif %}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"#;
+const QWEN: &str = include_str!("corpus/template/qwen.jinja");
 
-const LLAMA: &str = r#"{%- if custom_tools is defined %}{%- set tools = custom_tools %}{%- endif %}
-{%- if not tools is defined %}{%- set tools = none %}{%- endif %}
-{%- if tools is not none %}
-    {{- '<|start_header_id|>user<|end_header_id|>\n\n{"name": function name, "parameters": dictionary}\n' }}
-    {%- for t in tools %}{{- t | tojson(indent=4) }}{{- '\n' }}{%- endfor %}
-{%- endif %}
-{%- for message in messages %}
-    {%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}
-        {{- '<|start_header_id|>' + message.role + '<|end_header_id|>\n\n' + message.content | trim + '<|eot_id|>' }}
-    {%- elif 'tool_calls' in message %}
-        {%- if not message.tool_calls | length == 1 %}
-            {{- raise_exception('only one tool call at once') }}
-        {%- endif %}
-        {%- set tool_call = message.tool_calls[0].function %}
-        {{- '<|start_header_id|>assistant<|end_header_id|>\n\n' -}}
-        {{- '{"name": "' + tool_call.name + '", "parameters": ' }}{{- tool_call.arguments | tojson }}{{- '}<|eot_id|>' }}
-    {%- else %}
-        {{- '<|start_header_id|>ipython<|end_header_id|>\n\n' }}
-        {%- if message.content is mapping or message.content is iterable %}{{- message.content | tojson }}
-        {%- else %}{{- message.content }}{%- endif %}
-        {{- '<|eot_id|>' }}
-    {%- endif %}
-{%- endfor %}"#;
+const LLAMA: &str = include_str!("corpus/template/llama.jinja");
 
-const MISTRAL: &str = r#"{%- if not tools is defined %}{%- set tools = none %}{%- endif %}
-{%- for message in messages %}
-    {%- if message['role'] == 'user' %}
-        {%- if tools is not none and loop.first %}
-            {{- '[AVAILABLE_TOOLS] [' }}
-            {%- for tool in tools %}
-                {%- set tool = tool.function %}
-                {{- '{"type": "function", "function": {' }}
-                {%- for key, val in tool.items() if key != 'return' %}
-                    {%- if val is string %}{{- '"' + key + '": "' + val + '"' }}
-                    {%- else %}{{- '"' + key + '": ' + val | tojson }}{%- endif %}
-                    {%- if not loop.last %}{{- ', ' }}{%- endif %}
-                {%- endfor %}
-                {{- '}}' }}{%- if not loop.last %}{{- ', ' }}{%- else %}{{- ']' }}{%- endif %}
-            {%- endfor %}
-            {{- '[/AVAILABLE_TOOLS]' }}
-        {%- endif %}
-        {{- '[INST] ' + message['content'] + '[/INST]' }}
-    {%- elif message.tool_calls is defined and message.tool_calls is not none %}
-        {{- '[TOOL_CALLS] [' }}
-        {%- for tool_call in message.tool_calls %}
-            {%- set out = tool_call.function | tojson %}{{- out[:-1] }}
-            {%- if not tool_call.id is defined or tool_call.id | length != 9 %}
-                {{- raise_exception('Tool call IDs should be alphanumeric strings with length 9!') }}
-            {%- endif %}
-            {{- ', "id": "' + tool_call.id + '"}' }}
-            {%- if not loop.last %}{{- ', ' }}{%- else %}{{- ']' }}{%- endif %}
-        {%- endfor %}
-    {%- elif message['role'] == 'assistant' %}{{- ' ' + message['content'] }}
-    {%- elif message['role'] == 'tool' %}
-        {{- '[TOOL_RESULTS] {"content": ' + message.content | string + ', "call_id": "' + message.tool_call_id + '"}' }}
-    {%- endif %}
-{%- endfor %}"#;
+const MISTRAL: &str = include_str!("corpus/template/mistral.jinja");
 
 #[test]
 fn qwens_template_gets_what_it_asks_for() {

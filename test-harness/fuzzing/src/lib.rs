@@ -2,9 +2,12 @@
 //!
 //! A [`Corpus`] holds small valid files; [`Corpus::damaged`] makes of them what a broken
 //! disk, a faulty converter or an attacker might: flipped bits, impossible numbers, pieces
-//! cut, doubled, exchanged, or taken from another file. The parsers' tests run some seconds
+//! cut, doubled, exchanged, or taken from another file; [`Corpus::changed_json`] changes the
+//! values in a document that stays one. The parsers' tests run some seconds
 //! each with every `cargo test`; `PROPTEST_CASES=1000000 cargo test -p CRATE --test fuzz`
 //! runs one of them for long.
+
+mod json;
 
 use std::{fs, io, ops::Range, path::Path};
 
