@@ -123,7 +123,13 @@ impl WithSimd for Multiply<'_, '_> {
         });
         let total_bytes: usize = products.iter().map(|p| p.matrix.bytes()).sum();
         let even = total_bytes / (threads.count() * TASKS_EACH);
-        let task_bytes = even.min(TASK_BYTES);
+        // One panel reads the weights once.
+        let panels_are_many = n > S::MOST_ROWS;
+        let task_bytes = if panels_are_many {
+            even.min(TASK_BYTES)
+        } else {
+            even
+        };
         let mut tasks = 0;
         let mut work = 0;
         let mut jobs = Vec::with_capacity(products.len());
