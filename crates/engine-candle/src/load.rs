@@ -5,8 +5,8 @@ use cpu_kernels::Threads;
 use diagnostics::{Code, Diagnostic};
 use inference_execution::ModelDescription;
 use model_format::{
-    Gguf, ModelHeader, Safetensors, about_file, header_from_config, read_limited, shard_files,
-    text_tensor_name,
+    Gguf, ModelFormat, ModelHeader, Safetensors, about_file, family_of_config, header_from_config,
+    read_limited, shard_files, text_tensor_name,
 };
 use text_codec::Codec;
 
@@ -100,8 +100,9 @@ fn load_gguf(path: &Path, options: &mut LoadOptions) -> Result<Loaded, Diagnosti
     let mapping = Arc::new(Mapping::open(path)?);
     release_while_loading(options, vec![Arc::clone(&mapping)]);
     let gguf = Gguf::parse(mapping.bytes())?;
+    // Files of other families lack keys and tensors that these have.
+    Architecture::named(gguf.architecture()?, ModelFormat::Gguf)?;
     let header = ModelHeader::from_gguf(&gguf)?;
-    Architecture::named(&header.architecture, header.format)?;
     let codec = Codec::from_gguf(&gguf)?;
     codec.check_fits(header.vocab_size as usize)?;
     let pooling = pooling::of_gguf(&gguf, &header.architecture)?;
@@ -112,6 +113,9 @@ fn load_gguf(path: &Path, options: &mut LoadOptions) -> Result<Loaded, Diagnosti
 fn load_folder(folder: &Path, options: &mut LoadOptions) -> Result<Loaded, Diagnostic> {
     let config_path = folder.join("config.json");
     let config = read_limited(&config_path)?;
+    if let Some(family) = family_of_config(&config) {
+        Architecture::named(&family, ModelFormat::Safetensors)?;
+    }
     let mut shards = Vec::new();
     for path in shard_files(folder)? {
         let mapping = Arc::new(Mapping::open(&path)?);
@@ -131,7 +135,6 @@ fn load_folder(folder: &Path, options: &mut LoadOptions) -> Result<Loaded, Diagn
         tensors.extend(raw.filter_map(|(name, raw)| Some((text_tensor_name(&name)?, raw))));
     }
     let header = header_from_config(&config, &infos).map_err(|e| about_file(e, &config_path))?;
-    Architecture::named(&header.architecture, header.format)?;
     let codec = Codec::from_dir(folder)?;
     codec.check_fits(header.vocab_size as usize)?;
     let pooling = pooling::of_folder(folder)?;

@@ -55,6 +55,13 @@ struct Config {
     mlp_only_layers: Option<Vec<u32>>,
 }
 
+/// The family that a `config.json` names, whatever else it says: each family has keys of its
+/// own, so it is asked for before them. None where the file is none.
+pub fn family_of_config(json: &[u8]) -> Option<String> {
+    let document = text_config(serde_json::from_slice(json).ok()?);
+    document.get("model_type")?.as_str().map(str::to_owned)
+}
+
 fn parse(json: &[u8]) -> serde_json::Result<Config> {
     let mut document: Map<String, Value> = serde_json::from_slice(json)?;
     // Both spellings of one key would be one too many beside the family's default.

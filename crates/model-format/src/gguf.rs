@@ -185,6 +185,12 @@ impl<'a> Gguf<'a> {
         }
     }
 
+    /// The family of the model: `llama`, `qwen2`.
+    pub fn architecture(&self) -> Result<&'a str, Diagnostic> {
+        let key = "general.architecture";
+        self.required(key, self.string(key)?)
+    }
+
     /// A number that fits `u32`.
     pub fn u32(&self, key: &str) -> Result<Option<u32>, Diagnostic> {
         match self.metadata.get(key) {

@@ -91,8 +91,7 @@ pub struct ModelHeader {
 impl ModelHeader {
     /// What a GGUF file says about itself.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Self, Diagnostic> {
-        let key = "general.architecture";
-        let architecture = gguf.required(key, gguf.string(key)?)?;
+        let architecture = gguf.architecture()?;
         let number = |name: &str| -> Result<Option<u32>, Diagnostic> {
             gguf.u32(&format!("{architecture}.{name}"))
         };

@@ -18,7 +18,7 @@ mod sliding_window;
 mod tensor_type;
 mod value;
 
-pub use config::header_from_config;
+pub use config::{family_of_config, header_from_config};
 pub use experts::Experts;
 pub use family::text_tensor_name;
 pub use gguf::{Gguf, TensorInfo};

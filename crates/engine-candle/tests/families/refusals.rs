@@ -67,6 +67,25 @@ fn variants_without_an_implementation_are_named() {
     }
 }
 
+/// Files of other families have neither the keys nor the tensors of ours.
+#[test]
+fn another_family_is_named_before_its_keys_are_missed() {
+    let mut file = GgufFile::default();
+    file.text("general.architecture", "mamba");
+    file.number("mamba.ssm.state_size", 16);
+    let error = gguf_error(&file);
+    assert_eq!(error.code, Code::UnsupportedModel, "{error}");
+    assert!(error.message.contains("`mamba`"), "{error}");
+    assert!(error.hint.unwrap().contains("qwen3moe"));
+
+    let mut model = TinyModel::new("llama", &json!({}));
+    model.config = json!({"model_type": "gpt2", "n_embd": 64, "n_layer": 3});
+    let error = error_of(&model);
+    assert_eq!(error.code, Code::UnsupportedModel, "{error}");
+    assert!(error.message.contains("`gpt2`"), "{error}");
+    assert!(error.hint.unwrap().contains("qwen3_moe"));
+}
+
 #[test]
 fn impossible_experts_are_refused() {
     for (family, changes, expected) in [
