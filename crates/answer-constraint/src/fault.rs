@@ -10,6 +10,10 @@ const TOOLS: &str = "tools";
 const MOST_NAME_CHARS: usize = 64;
 /// Most that is told of what llguidance says.
 const MOST_CHARS: usize = 240;
+/// How llguidance begins what it tells of a schema that no text fits.
+const UNSATISFIABLE: &str = "Unsatisfiable schema";
+/// How it begins to refuse alternatives of which exactly one may fit.
+const ONE_OF: &str = "oneOf constraints are not supported";
 /// The name of the stop that llguidance reports when no token fits.
 const NOTHING_FITS: &str = "NoExtensionBias";
 
@@ -47,7 +51,20 @@ pub(crate) fn while_compiled(error: &str) -> Diagnostic {
     {
         return too_complex(&excerpt(told, MOST_CHARS));
     }
-    invalid(excerpt(&with_position(told), MOST_CHARS))
+    if told.starts_with(ONE_OF) {
+        return Diagnostic::new(
+            Code::UnsupportedParameter,
+            format!("`{PARAM}`: `oneOf` is not supported where alternatives can overlap"),
+        )
+        .param(PARAM)
+        .hint("use `anyOf`");
+    }
+    let fault = invalid(excerpt(&with_position(told), MOST_CHARS));
+    if told.starts_with(UNSATISFIABLE) {
+        fault.hint("change what contradicts itself, so that some text fits")
+    } else {
+        fault
+    }
 }
 
 /// A constraint that llguidance cannot follow any further.
@@ -102,6 +119,19 @@ mod tests {
             "`constraint`: line 1, column 8: unknown name: \"foo\""
         );
         assert_eq!(told.param.as_deref(), Some("constraint"));
+    }
+
+    #[test]
+    fn what_to_do_is_told_in_terms_of_the_schema() {
+        let told = while_compiled("Unsatisfiable schema: minimum (5) is greater than maximum (3)");
+        assert_eq!(told.code, Code::InvalidRequest);
+        assert!(told.hint.unwrap().contains("contradicts itself"));
+        let told = while_compiled(
+            "oneOf constraints are not supported. Enable 'coerce_one_of' option to approximate oneOf with anyOf",
+        );
+        assert_eq!(told.code, Code::UnsupportedParameter);
+        assert!(!told.message.contains("coerce_one_of"), "{told}");
+        assert_eq!(told.hint.as_deref(), Some("use `anyOf`"));
     }
 
     #[test]
