@@ -158,6 +158,12 @@ pub fn encode(
     Ok(tokens)
 }
 
+/// The text of tokens; one that the model does not have is refused.
+pub fn decode(tokens: &[u32], codec: &Codec, vocab_size: u32) -> Result<String, Diagnostic> {
+    check_ids(tokens, vocab_size, "tokens")?;
+    Ok(codec.decode(tokens))
+}
+
 /// The tokens of inputs that become vectors, each of which must fit the context.
 pub fn admit_texts(
     inputs: &[InferInput],

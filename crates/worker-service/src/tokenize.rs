@@ -1,7 +1,7 @@
 use axum::{Json, extract::State};
 use daemon_shell::{Answer, JsonBody};
 use diagnostics::{Diagnostic, ErrorBody};
-use inference_execution::admission::encode;
+use inference_execution::admission::{decode, encode};
 use worker_contract::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
 
 use crate::Worker;
@@ -32,7 +32,7 @@ pub async fn tokenize(
 /// The text of tokens.
 #[utoipa::path(post, path = "/v1/detokenize", tag = "tokens", request_body = DetokenizeRequest, responses(
     (status = 200, description = "Their text", body = DetokenizeResponse),
-    (status = 400, description = "The body is wrong", body = ErrorBody),
+    (status = 400, description = "The body is wrong, or the model has no such token", body = ErrorBody),
     (status = 401, description = "No key, or a wrong one", body = ErrorBody),
     (status = 503, description = "It loads", body = ErrorBody),
 ))]
@@ -41,7 +41,11 @@ pub async fn detokenize(
     JsonBody(request): JsonBody<DetokenizeRequest>,
 ) -> Result<Json<DetokenizeResponse>, Answer> {
     let runtime = worker.runtime()?.clone();
-    let text = blocking(move || runtime.codec().decode(&request.tokens)).await?;
+    let text = blocking(move || {
+        let vocab_size = runtime.limits().vocab_size;
+        decode(&request.tokens, runtime.codec(), vocab_size)
+    })
+    .await??;
     Ok(Json(DetokenizeResponse { text }))
 }
 

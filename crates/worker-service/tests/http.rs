@@ -410,6 +410,10 @@ async fn text_and_tokens_convert_both_ways() {
         .post("/v1/tokenize", r#"{"input": {"tokens": [999]}}"#)
         .await;
     assert_eq!(status, 400);
+    let (status, answer) = worker
+        .post("/v1/detokenize", r#"{"tokens": [98, 999]}"#)
+        .await;
+    assert_eq!((status, &answer["error"]["param"]), (400, &json!("tokens")));
 }
 
 #[tokio::test]
