@@ -446,6 +446,7 @@ Feature: Inference execution
         | an unsupported keyword | "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object", "properties": {"a": {"not": {}}}}}} | UNSUPPORTED_PARAMETER | response_format      | /properties/a     |
         | an unknown type        | "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "objec"}}}                                    | INVALID_REQUEST       | response_format      | objec             |
         | an unknown format      | "response_format": {"type": "yaml"}                                                                                                      | INVALID_REQUEST       | response_format.type | yaml              |
+        | alternatives           | "guided_json": {"oneOf": [{"type": "integer"}, {"type": "number"}]}                                                                      | UNSUPPORTED_PARAMETER | guided_json          | oneOf             |
         | a wrong expression     | "guided_regex": "ab(c"                                                                                                                   | INVALID_REQUEST       | guided_regex         | byte 2            |
         | a wrong grammar        | "guided_grammar": "start: thing"                                                                                                         | INVALID_REQUEST       | guided_grammar       | line 1, column 8  |
         | a huge multiple        | "guided_json": {"type": "integer", "multipleOf": 99999989}                                                                               | INVALID_REQUEST       | guided_json          | multipleOf        |
@@ -554,6 +555,7 @@ Feature: Inference execution
       When I ask `builtin:haiku` for a chat of 600 words
       Then the answer is 400
       And the answer's error code is CONTEXT_LENGTH_EXCEEDED
+      And the answer's `/error/param` is `messages`
       And the answer's error message contains `512`
 
     @real

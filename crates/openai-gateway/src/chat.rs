@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 use worker_contract::{InferInput, Message, Role, ToolCall};
 
 use crate::{
-    Call, Edge, constraint,
+    Call, ClientFields, Edge, constraint,
     fields::{CommonFields, invalid, limit, read},
     tools::{self, ChatTool, ChatToolCall},
     unsupported::{refuse, unsupported},
@@ -99,7 +99,10 @@ pub(crate) fn parse(body: &Value) -> Result<Call, Diagnostic> {
         max_tokens: max_completion_tokens.or(max_tokens),
         sampling: common.sampling()?,
         constraint: asked.constraint,
-        constraint_field: asked.field,
+        fields: ClientFields {
+            input: "messages",
+            constraint: asked.field,
+        },
         stop: common.stop()?,
         logprobs: logprobs(&chat)?,
         tool_choice,

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 use worker_contract::{InferInput, ToolChoice};
 
 use crate::{
-    Call, Edge, constraint,
+    Call, ClientFields, Edge, constraint,
     fields::{CommonFields, invalid, limit, read},
     unsupported::{refuse, unsupported},
 };
@@ -46,7 +46,10 @@ pub(crate) fn parse(body: &Value) -> Result<Call, Diagnostic> {
         max_tokens: limit("max_tokens", common.max_tokens)?.or(Some(DEFAULT_MAX_TOKENS)),
         sampling: common.sampling()?,
         constraint: asked.constraint,
-        constraint_field: asked.field,
+        fields: ClientFields {
+            input: "prompt",
+            constraint: asked.field,
+        },
         stop: common.stop()?,
         logprobs: match completion.logprobs {
             None => None,

@@ -48,9 +48,29 @@ pub(crate) fn parse(body: &Value) -> Result<AskedForm, Diagnostic> {
     Ok(AskedForm { constraint, field })
 }
 
-/// A worker's error about the constraint, with the `field` that the client knows it by.
-pub fn in_clients_words(error: Diagnostic, field: &str) -> Diagnostic {
-    error.renamed("constraint", field)
+/// What a client calls the fields of a worker's request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientFields {
+    /// What the model is given.
+    pub input: &'static str,
+    /// What the answer must match.
+    pub constraint: &'static str,
+}
+
+/// A worker's error, with the names that the client knows its fields by.
+pub fn in_clients_words(error: Diagnostic, fields: ClientFields) -> Diagnostic {
+    let mut error = error
+        .renamed("constraint", fields.constraint)
+        .renamed("input", fields.input);
+    // Every edge has these beside the others.
+    if let Some(name) = error
+        .param
+        .as_deref()
+        .and_then(|p| p.strip_prefix("sampling."))
+    {
+        error.param = Some(name.into());
+    }
+    error
 }
 
 fn given<'a>(body: &'a Value, name: &str) -> Option<&'a Value> {
@@ -231,11 +251,20 @@ mod tests {
             ),
             (json!({"guided_regex": "a"}), "guided_regex"),
         ] {
-            let told = in_clients_words(refusal(), parse(&body).unwrap().field);
+            let fields = ClientFields {
+                input: "messages",
+                constraint: parse(&body).unwrap().field,
+            };
+            let told = in_clients_words(refusal(), fields);
             assert_eq!(told.param.as_deref(), Some(field));
             assert_eq!(told.message, format!("`{field}` is impossible"));
+            let told = in_clients_words(invalid("input", "is long"), fields);
+            assert_eq!(told.param.as_deref(), Some("messages"));
+            assert_eq!(told.message, "`messages` is long");
+            let told = in_clients_words(invalid("sampling.logit_bias", "is odd"), fields);
+            assert_eq!(told.param.as_deref(), Some("logit_bias"));
+            let told = in_clients_words(invalid("max_tokens", "is large"), fields);
+            assert_eq!(told.param.as_deref(), Some("max_tokens"));
         }
-        let other = in_clients_words(invalid("input", "is long"), FORMAT);
-        assert_eq!(other.param.as_deref(), Some("input"));
     }
 }

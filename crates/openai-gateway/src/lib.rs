@@ -27,7 +27,7 @@ pub use answer::{Answer, ChatAnswer, CompletionAnswer};
 pub use chat::{ChatMessage, ChatRequest};
 pub use chunks::ChunkWriter;
 pub use completion::CompletionRequest;
-pub use constraint::in_clients_words;
+pub use constraint::{ClientFields, in_clients_words};
 pub use embeddings::{EmbeddingsAnswer, EmbeddingsCall, EmbeddingsRequest};
 pub use models::{Model, ModelList};
 pub use tools::{CalledFunction, ChatFunction, ChatTool, ChatToolCall};
@@ -72,8 +72,8 @@ pub struct Call {
     pub sampling: Sampling,
     /// What the answer must match, unless it calls tools.
     pub constraint: Option<Constraint>,
-    /// The field that asks for that.
-    pub constraint_field: &'static str,
+    /// What the client calls what a worker may refuse.
+    pub fields: ClientFields,
     /// Texts that end the answer.
     pub stop: Vec<String>,
     /// Alternatives to report at each position; `None` reports no probabilities.

@@ -1,6 +1,8 @@
 use diagnostics::Diagnostic;
 use worker_contract::{EndEvent, InferRequest, StartedEvent, TokenEvent};
 
+use crate::ClientFields;
+
 /// A request, understood.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Asked {
@@ -10,8 +12,8 @@ pub struct Asked {
     pub stream: bool,
     /// The request for a worker.
     pub request: InferRequest,
-    /// The field that asks for the request's constraint.
-    pub constraint_field: &'static str,
+    /// What the client calls what a worker may refuse.
+    pub fields: ClientFields,
 }
 
 /// Writes one answer in an edge's own form, from a worker's events.

@@ -11,7 +11,7 @@ use diagnostics::Diagnostic;
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, header};
 use input_validation::ModelRef;
-use openai_gateway::{AnswerWriter, Asked, in_clients_words};
+use openai_gateway::{AnswerWriter, Asked, ClientFields, in_clients_words};
 use queen_contract::InferEvent;
 use scheduler::Want;
 use tokio::sync::mpsc;
@@ -46,12 +46,12 @@ pub async fn serve(
         node: None,
     };
     let streaming = asked.stream.then_some(streaming);
-    let field = asked.constraint_field;
+    let fields = asked.fields;
     let events = carry(app, want, asked.request, headers)?;
-    let response = match answer(events, streaming, writer, field).await {
+    let response = match answer(events, streaming, writer, fields).await {
         Ok(response) => response,
         Err(error) => {
-            let error = in_clients_words(error, field);
+            let error = in_clients_words(error, fields);
             Answer(error.correlated(id.as_str())).into_response()
         }
     };
@@ -62,13 +62,13 @@ async fn answer(
     mut events: mpsc::Receiver<InferEvent>,
     streaming: Option<Streaming>,
     mut writer: impl AnswerWriter,
-    field: &'static str,
+    fields: ClientFields,
 ) -> Result<Response, Diagnostic> {
     let opening = opening(&mut events).await?;
     let mut first = Vec::new();
     writer.start(&opening.started, &mut first);
     let mut response = match streaming {
-        Some(streaming) => streamed(first, events, streaming, writer, field),
+        Some(streaming) => streamed(first, events, streaming, writer, fields),
         None => whole(first, events, writer).await?,
     };
     opening.mark(&mut response);
@@ -80,13 +80,13 @@ fn streamed(
     events: mpsc::Receiver<InferEvent>,
     streaming: Streaming,
     mut writer: impl AnswerWriter,
-    field: &'static str,
+    fields: ClientFields,
 ) -> Response {
     let rest = encoded(events, move |event, out| match event {
         InferEvent::Worker(StreamEvent::Token(token)) => writer.token(token, out),
         InferEvent::Worker(StreamEvent::End(end)) => writer.end(&end, out),
         InferEvent::Worker(StreamEvent::Error(error)) => {
-            writer.error(in_clients_words(error, field), out);
+            writer.error(in_clients_words(error, fields), out);
         }
         _ => {}
     });

@@ -12,8 +12,8 @@ use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use openai_gateway::{
-    Call, ChatAnswer, ChatRequest, ChunkWriter, CompletionAnswer, CompletionRequest, Edge,
-    Envelope, Model, ModelList, in_clients_words, told_reason,
+    Call, ChatAnswer, ChatRequest, ChunkWriter, ClientFields, CompletionAnswer, CompletionRequest,
+    Edge, Envelope, Model, ModelList, in_clients_words, told_reason,
 };
 use queen_contract::InferEvent;
 use scheduler::Want;
@@ -77,7 +77,7 @@ async fn serve(
         include_usage: call.include_usage,
         logprobs: call.logprobs.is_some(),
         choices: call.choices,
-        constraint_field: call.constraint_field,
+        fields: call.fields,
         tool_choice: call.tool_choice.clone(),
     };
     let want = Want {
@@ -92,12 +92,12 @@ async fn serve(
         want: want.clone(),
         headers: headers.clone(),
     };
-    let field = style.constraint_field;
+    let fields = style.fields;
     let first = carry(app, want, request, headers)?;
     let response = match answer(first, others, &envelope, style).await {
         Ok(response) => response,
         Err(error) => {
-            let error = in_clients_words(error, field);
+            let error = in_clients_words(error, fields);
             Answer(error.correlated(id.as_str())).into_response()
         }
     };
@@ -112,8 +112,8 @@ struct Style {
     include_usage: bool,
     logprobs: bool,
     choices: u32,
-    /// What it calls the constraint.
-    constraint_field: &'static str,
+    /// What it calls what a worker may refuse.
+    fields: ClientFields,
     tool_choice: ToolChoice,
 }
 
@@ -165,7 +165,7 @@ fn chunks(choices: Choices, envelope: &Envelope, style: Style) -> Response {
                 writer.end(choice, &style.told(end), out);
             }
             InferEvent::Worker(StreamEvent::Error(error)) => {
-                writer.error(in_clients_words(error, style.constraint_field), out);
+                writer.error(in_clients_words(error, style.fields), out);
             }
             _ => {}
         },

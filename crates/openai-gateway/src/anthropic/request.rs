@@ -7,7 +7,7 @@ use worker_contract::{Constraint, InferInput, InferRequest, Sampling, ToolChoice
 
 use super::messages::{AnthropicContent, AnthropicInputMessage, conversation};
 use crate::{
-    Asked,
+    Asked, ClientFields,
     fields::{invalid, limit, number, read, stops},
     tools::free_arguments,
     unsupported::unsupported,
@@ -145,7 +145,10 @@ pub fn parse(body: &Value, request_id: RequestId) -> Result<Asked, Diagnostic> {
         model: fields.model,
         stream: fields.stream.unwrap_or(false),
         request,
-        constraint_field: "output_config.format",
+        fields: ClientFields {
+            input: "messages",
+            constraint: "output_config.format",
+        },
     })
 }
 

@@ -9,7 +9,7 @@ use worker_contract::{
 
 use super::{OllamaEdge, OllamaOptions};
 use crate::{
-    Asked,
+    Asked, ClientFields,
     fields::{invalid, read},
     unsupported::unsupported,
 };
@@ -180,7 +180,13 @@ pub fn parse(
         model: common.model,
         stream: common.stream.unwrap_or(true),
         request,
-        constraint_field: "format",
+        fields: ClientFields {
+            input: match edge {
+                OllamaEdge::Chat => "messages",
+                OllamaEdge::Generate => "prompt",
+            },
+            constraint: "format",
+        },
     };
     Ok((asked, only_load))
 }
