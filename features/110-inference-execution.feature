@@ -514,6 +514,13 @@ Feature: Inference execution
 
   Rule: A busy worker refuses, the queen waits
 
+    @real
+    Scenario: A worker computes sixteen requests at once unless told otherwise
+      Given a running queen
+      And a worker that serves `builtin:haiku`
+      When I run `rbee-keeper status`
+      Then stdout contains `16/16`
+
     @real @EH-018a
     Scenario: A worker asked past its slots answers 503, and exactly one wins the last slot
       Given a running queen

@@ -19,8 +19,10 @@ use crate::{
     process::{Kind, exit, serve},
 };
 
-/// Requests that run at once unless told otherwise.
-const DEFAULT_SLOTS: u32 = 8;
+/// Requests that run at once unless told otherwise: a short prompt then still has a slot beside
+/// a usual batch of eight and a long prompt. They take memory of the KV cache only as they
+/// grow, and wait for one another when it is full.
+const DEFAULT_SLOTS: u32 = 16;
 
 /// A worker of rbee that computes on the processor: one model, one process.
 #[derive(Debug, Parser)]
