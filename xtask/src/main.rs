@@ -11,6 +11,7 @@ mod haiku_test;
 mod lint;
 mod make_model;
 mod openapi;
+mod sanitize;
 mod setup;
 mod tally;
 mod test;
@@ -34,11 +35,13 @@ enum Command {
     /// Runs the haiku acceptance test: builds the programs, starts them on the embedded
     /// model, streams a haiku with the word of the minute, checks it, stops everything.
     Haiku(haiku_test::HaikuArgs),
-    /// Runs everything that can run here: lints, unit tests, features, the OpenAI client,
-    /// the haiku.
+    /// Runs everything that can run here: lints, unit tests, the sanitizer, features, the
+    /// OpenAI client, the haiku.
     Test,
     /// Runs feature files, all or those with these numbers.
     Bdd(test::BddArgs),
+    /// Runs the tests of the kernels under the address sanitizer.
+    Sanitize,
     /// Runs formatting, clippy, documentation and tidy.
     Lint,
     /// Checks the rules of the layout.
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Haiku(args) => done(haiku_test::run(&args)),
         Command::Test => test::run_all().map(Some),
         Command::Bdd(args) => test::run_bdd(&args).map(Some),
+        Command::Sanitize => sanitize::run().map(Some),
         Command::Lint => done(lint::run()),
         Command::Tidy => done(tidy::run()),
         Command::Openapi { check } => done(openapi::run(check)),

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     cargo::{build_programs, cargo, metadata, root},
     haiku_test::{self, HaikuArgs},
-    lint, setup,
+    lint, sanitize, setup,
     tally::Tally,
 };
 
@@ -38,6 +38,8 @@ pub fn run_all() -> Result<Tally> {
         .args(["test", "--workspace", "--no-fail-fast"])
         .env("RBEE_BIN_DIR", &bin_dir);
     total += Tally::of(&mut tests)?;
+    println!("== kernels under the address sanitizer");
+    total += sanitize::run()?;
     println!("== the official OpenAI, Anthropic and Ollama clients");
     let python = setup::python_with_clients()?;
     for client in ["openai", "anthropic", "ollama"] {
