@@ -68,9 +68,10 @@ impl EngineLoop {
             if batch.chunks.is_empty() {
                 continue;
             }
+            let begun = Instant::now();
             match self.engine.step(&batch) {
                 Ok(logits) => {
-                    self.scheduler.computed(&batch);
+                    self.scheduler.computed(&batch, begun.elapsed());
                     self.sample(&batch, &logits);
                 }
                 Err(error @ EngineError::Step(_)) => {
@@ -190,7 +191,9 @@ impl EngineLoop {
 
     /// Computes texts that become vectors; an error means that the engine is lost.
     fn embed(&mut self, texts: &Batch) -> Result<(), Diagnostic> {
+        let begun = Instant::now();
         let computed = self.engine.embed(texts);
+        let took = begun.elapsed();
         let pooling = self.engine.pooling().unwrap_or(Pooling::Last);
         let states = match computed {
             Ok(states) => states,
@@ -202,7 +205,7 @@ impl EngineLoop {
             }
             Err(error @ EngineError::Device(_)) => return Err(error.into()),
         };
-        self.scheduler.computed(texts);
+        self.scheduler.computed(texts, took);
         for (chunk, row) in texts.chunks.iter().zip(states.rows()) {
             let id = chunk.sequence;
             if self.embeddings.computed(chunk, row, pooling) {

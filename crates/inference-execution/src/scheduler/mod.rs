@@ -7,17 +7,20 @@
 //!   that it finds instead of computing them, and copies one that is right in part. When
 //!   another one is just computing the block that it needs, it waits for that.
 //! - Each step gives one row to every sequence that decodes, and what is left of the token
-//!   budget to prefills ([`prefill`] says how).
+//!   budget to prefills ([`prefill`] says how). While somebody decodes, prefills get no more
+//!   than a machine of this pace computes in a quarter of a second ([`pace`]).
 //! - A sequence that needs a block when none is available takes those of a paused one, else
 //!   of the youngest. Who loses its blocks waits again at its old place, keeps its tokens
 //!   and computes anew what the cache has lost by then.
 //! - A paused sequence (its reader is slow) is never computed and never holds others up.
 
+mod pace;
 mod prefill;
 mod sequence;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use pace::Pace;
 use prefill::{Prefill, share_out};
 use sequence::Sequence;
 
@@ -94,6 +97,7 @@ pub struct Scheduler {
     running: Vec<Sequence>,
     /// Long prefills stood back in the last step.
     stood_back: bool,
+    pace: Pace,
     /// Chunks of former batches, for their memory.
     spare: Vec<Chunk>,
 }
@@ -110,6 +114,7 @@ impl Scheduler {
             waiting: Vec::new(),
             running: Vec::new(),
             stood_back: false,
+            pace: Pace::default(),
             spare: Vec::new(),
         }
     }
@@ -179,9 +184,10 @@ impl Scheduler {
         }
     }
 
-    /// The engine has computed `batch`: from now on others can share its full blocks. A
-    /// batch that failed is not told, and its sequences must finish.
-    pub fn computed(&mut self, batch: &Batch) {
+    /// The engine has computed `batch`, which took so long: from now on others can share its
+    /// full blocks. A batch that failed is not told, and its sequences must finish.
+    pub fn computed(&mut self, batch: &Batch, took: Duration) {
+        self.pace.observe(batch, took);
         if !self.config.prefix_cache {
             return;
         }
@@ -297,6 +303,7 @@ impl Scheduler {
     fn share_out(&mut self) {
         let size = self.config.block_tokens as usize;
         let mut left = self.config.token_budget;
+        let mut decode = false;
         let mut prefills = Vec::new();
         for (place, sequence) in self.running.iter_mut().enumerate() {
             sequence.share = 0;
@@ -309,6 +316,7 @@ impl Scheduler {
             if sequence.is_decoding() {
                 sequence.share = 1;
                 left = left.saturating_sub(1);
+                decode = true;
             } else {
                 prefills.push(Prefill {
                     place,
@@ -331,6 +339,9 @@ impl Scheduler {
                     prefill.pending -= closest.map_or(0, |(_, tokens)| tokens as u32);
                 }
             }
+        }
+        if decode {
+            left = self.pace.prefill_tokens(left);
         }
         self.stood_back = share_out(&mut prefills, left, self.stood_back);
         for prefill in &prefills {

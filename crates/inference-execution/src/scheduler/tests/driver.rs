@@ -94,7 +94,7 @@ impl Driver {
         for chunk in &batch.chunks {
             self.compute(chunk);
         }
-        self.scheduler.computed(&batch);
+        self.scheduler.computed(&batch, Duration::ZERO);
         for chunk in batch.chunks.iter().filter(|c| c.wants_logits) {
             self.sample(chunk.sequence);
         }

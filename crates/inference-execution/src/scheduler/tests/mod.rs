@@ -42,12 +42,45 @@ fn started(id: u64) -> Effect {
 /// Schedules a step and samples for all that want it: (sequence, tokens, logits wanted).
 fn step(scheduler: &mut Scheduler) -> Vec<(u64, usize, bool)> {
     let (batch, _) = schedule(scheduler, Duration::ZERO);
-    scheduler.computed(&batch);
+    scheduler.computed(&batch, Duration::ZERO);
     for chunk in batch.chunks.iter().filter(|c| c.wants_logits) {
         scheduler.handle(chunk.sequence, Event::Sampled(7));
     }
     let summary = |c: &crate::Chunk| (c.sequence.0, c.tokens.len(), c.wants_logits);
     batch.chunks.iter().map(summary).collect()
+}
+
+/// Schedules a step that takes so long, and samples; the tokens of each sequence in it.
+fn slow_step(scheduler: &mut Scheduler, took: Duration) -> Vec<(u64, usize)> {
+    let (batch, _) = schedule(scheduler, Duration::ZERO);
+    scheduler.computed(&batch, took);
+    for chunk in batch.chunks.iter().filter(|c| c.wants_logits) {
+        scheduler.handle(chunk.sequence, Event::Sampled(7));
+    }
+    let tokens = |c: &crate::Chunk| (c.sequence.0, c.tokens.len());
+    batch.chunks.iter().map(tokens).collect()
+}
+
+#[test]
+fn a_slow_machine_computes_less_of_a_prompt_between_two_tokens_of_others() {
+    let second = Duration::from_secs(1);
+    let mut s = scheduler(3, 200, 1000);
+    arrive(&mut s, 1, 1000);
+    // Nobody else waits for anything.
+    assert_eq!(slow_step(&mut s, 2 * second), [(1, 200)]);
+    assert_eq!(slow_step(&mut s, 2 * second), [(1, 200)]);
+    arrive(&mut s, 2, 1);
+    assert_eq!(slow_step(&mut s, 9 * second), [(2, 1)]);
+    // A step without a piece of a prompt tells nothing; before it a token took ten
+    // milliseconds, and 25 of those are a quarter of a second.
+    assert_eq!(slow_step(&mut s, 6 * second), [(1, 25), (2, 1)]);
+    // So slow that reading the weights alone takes longer.
+    assert_eq!(slow_step(&mut s, second / 100), [(1, 16), (2, 1)]);
+    assert_eq!(slow_step(&mut s, second / 100), [(1, 199), (2, 1)]);
+    s.handle(SequenceId(1), Event::Finished);
+    assert_eq!(slow_step(&mut s, 9 * second), [(2, 1)]);
+    arrive(&mut s, 3, 50);
+    assert_eq!(slow_step(&mut s, second), [(2, 1), (3, 50)]);
 }
 
 #[test]
