@@ -260,3 +260,27 @@ Feature: The life of the queen
     And stdout contains `stopped worker mock-0 (mock:length=5)`
     And stdout contains `stopped hive local`
     And nothing is left running
+
+  @real
+  Scenario: Workers without queen and hive can be stopped
+    Given a running queen
+    And a worker that serves `mock:length=5`
+    When the queen is killed
+    And the hive is killed
+    And I run `rbee-keeper queen stop`
+    Then the exit code is 0
+    And stdout contains `stopped worker mock-0 (mock:length=5)`
+    And nothing is left running
+
+  @real
+  Scenario: Workers that no hive can stop are told
+    Given a running queen
+    And a worker that serves `mock:length=5`
+    And a port that something else listens on
+    When the queen is killed
+    And the hive is killed
+    And I run `rbee-keeper queen stop --hive-port {port}`
+    Then the exit code is 1
+    And the error is `no hive could stop the workers mock-0`
+    And the error hints `hive.log`
+    And 1 `mock-worker-rbee` process runs

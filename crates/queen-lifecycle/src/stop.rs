@@ -55,6 +55,15 @@ impl QueenLifecycle {
         drain_seconds: Option<u64>,
     ) -> Result<Option<Stopped>, Diagnostic> {
         let _lock = self.lock().await?;
+        self.stop_locked(cascade, drain_seconds).await
+    }
+
+    /// As [`stop`](Self::stop); the caller holds the lock.
+    pub(crate) async fn stop_locked(
+        &self,
+        cascade: bool,
+        drain_seconds: Option<u64>,
+    ) -> Result<Option<Stopped>, Diagnostic> {
         let path = self.record_path();
         let Some(record) = DaemonRecord::read_alive(&path)? else {
             remove(&path)?;
