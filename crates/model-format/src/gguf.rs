@@ -9,6 +9,9 @@ use crate::{
     value::{Array, Value, read_value},
 };
 
+const MAGIC: &[u8] = b"GGUF";
+/// How much of a file that is something else is told.
+const START_BYTES: usize = 32;
 const MAX_KEY_BYTES: usize = 65_535;
 const MAX_TENSOR_NAME_BYTES: usize = 1024;
 const MAX_DIMENSIONS: u32 = 4;
@@ -52,13 +55,11 @@ impl<'a> Gguf<'a> {
     /// Reads the header from the first bytes of a file of `file_length` bytes.
     pub fn parse_header(head: &'a [u8], file_length: u64) -> Result<Self, Diagnostic> {
         let mut cursor = Cursor::new(head);
-        let magic = cursor.take(4, "the magic `GGUF`")?;
-        if magic != b"GGUF" {
-            return Err(invalid(
-                0,
-                format!("expected the magic `GGUF`, found {magic:02x?}"),
-            ));
+        let start = &head[..head.len().min(MAGIC.len())];
+        if !MAGIC.starts_with(start) {
+            return Err(not_gguf(head));
         }
+        cursor.take(MAGIC.len() as u64, "the magic `GGUF`")?;
         let version = cursor.u32("the version")?;
         if version.swap_bytes() == 2 || version.swap_bytes() == 3 {
             return Err(invalid(4, "the file is big-endian, expected little-endian"));
@@ -283,6 +284,21 @@ impl<'a> Gguf<'a> {
             .hint("convert the model again with a current converter")
         })
     }
+}
+
+fn not_gguf(head: &[u8]) -> Diagnostic {
+    let start = String::from_utf8_lossy(&head[..head.len().min(START_BYTES)]);
+    Diagnostic::new(
+        Code::InvalidModelFile,
+        format!(
+            "this is not a GGUF file: it begins with `{}`",
+            escape(&start)
+        ),
+    )
+    .hint(
+        "name a model in the GGUF format; where one was expected, a web page or a Git LFS \
+         pointer may have been downloaded in its place",
+    )
 }
 
 fn read_metadata<'a>(

@@ -193,6 +193,25 @@ fn a_file_cut_at_any_byte_is_refused() {
 }
 
 #[test]
+fn another_kind_of_file_is_told_by_its_start() {
+    for (file, start) in [
+        (&b"%PDF-1.7\n\x1b[31m"[..], "`%PDF-1.7\\n\\u{1b}[31m`"),
+        (b"GG!", "`GG!`"),
+        (&[b'x'; 4096], "`xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx`"),
+    ] {
+        let error = Gguf::parse(file).unwrap_err();
+        assert_clear(&error);
+        let message = format!("this is not a GGUF file: it begins with {start}");
+        assert_eq!(error.message, message);
+    }
+    // Nothing tells that these were another kind of file.
+    for cut in ["", "GGU"] {
+        let error = Gguf::parse(cut.as_bytes()).unwrap_err();
+        assert!(error.message.starts_with("damaged model file"), "{error}");
+    }
+}
+
+#[test]
 fn a_cut_file_names_its_place() {
     let error = Gguf::parse(&q8_file()[..30]).unwrap_err();
     assert_eq!(error.code, Code::InvalidModelFile);
