@@ -146,7 +146,10 @@ fn local(path: &Path) -> Result<ResolvedModel, Diagnostic> {
             return Err(not_found("the folder holds no *.safetensors".to_owned()));
         }
         total
-    } else if path.extension().is_some_and(|e| e == "gguf") {
+    } else if path
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("gguf"))
+    {
         readable_size(path).map_err(|e| not_found(e.to_string()))?
     } else {
         return Err(not_found("it is not a .gguf file".to_owned()));
@@ -258,6 +261,18 @@ mod tests {
             assert!(error.message.contains(names), "{}", error.message);
             assert!(error.hint.is_some());
         }
+    }
+
+    #[test]
+    fn a_file_may_be_named_in_capitals() {
+        let (dir, catalog) = catalog();
+        let path = dir.path().join("MODEL.GGUF");
+        fs::write(&path, "x").unwrap();
+        let resolved = catalog
+            .resolve(&model(&format!("file:{}", path.display())))
+            .unwrap();
+        assert_eq!(resolved.format, ModelFormat::Gguf);
+        assert_eq!(Path::new(&resolved.argument), path);
     }
 
     #[test]
