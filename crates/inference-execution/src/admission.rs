@@ -129,7 +129,7 @@ fn refuse_far_too_long(
         Code::ContextLengthExceeded,
         format!("the prompt has at least {least} tokens, the context has {context_length}"),
     )
-    .hint("shorten the prompt, or load the model with a longer context")
+    .hint("shorten the prompt")
     .param("input")
     .detail("prompt_tokens", least)
     .detail("context_length", context_length))
@@ -186,7 +186,7 @@ pub fn admit_texts(
                 tokens.len()
             );
             return Err(Diagnostic::new(Code::ContextLengthExceeded, message)
-                .hint("cut the text into pieces, or load the model with a longer context")
+                .hint("cut the text into shorter pieces")
                 .param("input")
                 .detail("prompt_tokens", tokens.len())
                 .detail("context_length", context));
@@ -212,13 +212,14 @@ fn fit(prompt: &[u32], max_tokens: Option<u32>, context_length: u32) -> Result<u
             "the prompt of {prompt_tokens} tokens leaves no room for an answer, the context has {context_length}"
         ),
     };
+    let (param, hint) = if prompt_tokens < context_length {
+        ("max_tokens", "shorten the prompt, or ask for fewer tokens")
+    } else {
+        ("input", "shorten the prompt")
+    };
     Err(Diagnostic::new(Code::ContextLengthExceeded, message)
-        .hint("shorten the prompt, lower max_tokens, or load the model with a longer context")
-        .param(if prompt_tokens < context_length {
-            "max_tokens"
-        } else {
-            "input"
-        })
+        .hint(hint)
+        .param(param)
         .detail("prompt_tokens", prompt_tokens)
         .detail("max_tokens", wanted)
         .detail("context_length", context_length))
@@ -388,6 +389,10 @@ mod tests {
             "{error}"
         );
         assert_eq!(
+            error.hint.as_deref(),
+            Some("shorten the prompt, or ask for fewer tokens")
+        );
+        assert_eq!(
             try_admit(|r| r.max_tokens = Some(11)).unwrap().max_tokens,
             11
         );
@@ -396,10 +401,9 @@ mod tests {
             r.max_tokens = None;
             r.input = InferInput::Prompt("0123456789abcdef".into());
         };
-        assert_eq!(
-            try_admit(sixteen).unwrap_err().code,
-            Code::ContextLengthExceeded
-        );
+        let error = try_admit(sixteen).unwrap_err();
+        assert_eq!(error.code, Code::ContextLengthExceeded);
+        assert_eq!(error.hint.as_deref(), Some("shorten the prompt"));
         assert!(try_admit(|r| r.max_tokens = Some(u32::MAX)).is_err());
     }
 

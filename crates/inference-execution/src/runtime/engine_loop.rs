@@ -258,7 +258,7 @@ impl EngineLoop {
                     Code::ContextLengthExceeded,
                     "the request does not fit the KV cache",
                 )
-                .hint("start the worker with a larger `--kv-cache-bytes`"),
+                .hint("shorten the prompt, or ask for fewer tokens"),
             ),
         }
         Ok(())
