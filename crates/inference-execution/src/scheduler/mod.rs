@@ -8,7 +8,7 @@
 //!   another one is just computing the block that it needs, it waits for that.
 //! - Each step gives one row to every sequence that decodes, and what is left of the token
 //!   budget to prefills ([`prefill`] says how). While somebody decodes, prefills get no more
-//!   than a machine of this pace computes in a quarter of a second ([`pace`]).
+//!   than a machine of this pace computes in a tenth of a second ([`pace`]).
 //! - A sequence that needs a block when none is available takes those of a paused one, else
 //!   of the youngest. Who loses its blocks waits again at its old place, keeps its tokens
 //!   and computes anew what the cache has lost by then.

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::Batch;
 
 /// About what those who decode wait for their next token while prompts are computed.
-const STEP: Duration = Duration::from_millis(250);
+const STEP: Duration = Duration::from_millis(100);
 /// Tokens of prompts that a step computes even so: for fewer it hardly pays to read the
 /// weights.
 const LEAST: u32 = 16;

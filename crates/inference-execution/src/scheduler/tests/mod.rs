@@ -68,15 +68,15 @@ fn a_slow_machine_computes_less_of_a_prompt_between_two_tokens_of_others() {
     arrive(&mut s, 1, 1000);
     // Nobody else waits for anything.
     assert_eq!(slow_step(&mut s, 2 * second), [(1, 200)]);
-    assert_eq!(slow_step(&mut s, 2 * second), [(1, 200)]);
+    assert_eq!(slow_step(&mut s, second * 2 / 5), [(1, 200)]);
     arrive(&mut s, 2, 1);
     assert_eq!(slow_step(&mut s, 9 * second), [(2, 1)]);
-    // A step without a piece of a prompt tells nothing; before it a token took ten
-    // milliseconds, and 25 of those are a quarter of a second.
-    assert_eq!(slow_step(&mut s, 6 * second), [(1, 25), (2, 1)]);
+    // A step without a piece of a prompt tells nothing; before it a token took two
+    // milliseconds, and 50 of those are a tenth of a second.
+    assert_eq!(slow_step(&mut s, 6 * second), [(1, 50), (2, 1)]);
     // So slow that reading the weights alone takes longer.
     assert_eq!(slow_step(&mut s, second / 100), [(1, 16), (2, 1)]);
-    assert_eq!(slow_step(&mut s, second / 100), [(1, 199), (2, 1)]);
+    assert_eq!(slow_step(&mut s, second / 100), [(1, 170), (2, 1)]);
     s.handle(SequenceId(1), Event::Finished);
     assert_eq!(slow_step(&mut s, 9 * second), [(2, 1)]);
     arrive(&mut s, 3, 50);
