@@ -51,7 +51,7 @@ pub fn admit(
     refuse_far_too_long(&request.input, codec, limits.context_length)?;
     let tools = shown(request, codec);
     let prompt = encode(&request.input, tools, codec, limits.vocab_size)?;
-    let max_tokens = fit(&prompt, request.max_tokens, limits.context_length)?;
+    let max_tokens = fit(&prompt, request, limits.context_length)?;
     Ok(Admitted { prompt, max_tokens })
 }
 
@@ -196,12 +196,17 @@ pub fn admit_texts(
     inputs.iter().map(admit).collect()
 }
 
-/// How long the answer may become. Without `max_tokens` the prompt and one token must fit.
-fn fit(prompt: &[u32], max_tokens: Option<u32>, context_length: u32) -> Result<u32, Diagnostic> {
+/// How long the answer may become. Without `max_tokens`, or where it is a bound only, the
+/// prompt and one token must fit.
+fn fit(prompt: &[u32], request: &InferRequest, context_length: u32) -> Result<u32, Diagnostic> {
     let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+    let room = context_length.saturating_sub(prompt_tokens);
+    let max_tokens = request
+        .max_tokens
+        .filter(|max| !request.end_with_context || *max <= room);
     let wanted = max_tokens.unwrap_or(1);
-    if prompt_tokens.saturating_add(wanted) <= context_length {
-        return Ok(max_tokens.unwrap_or(context_length - prompt_tokens));
+    if wanted <= room {
+        return Ok(max_tokens.unwrap_or(room));
     }
     let message = match max_tokens {
         Some(max) => format!(
@@ -405,6 +410,27 @@ mod tests {
         assert_eq!(error.code, Code::ContextLengthExceeded);
         assert_eq!(error.hint.as_deref(), Some("shorten the prompt"));
         assert!(try_admit(|r| r.max_tokens = Some(u32::MAX)).is_err());
+    }
+
+    #[test]
+    fn a_bound_above_the_room_is_the_room() {
+        let bound = |max: u32, prompt: &str| {
+            try_admit(|r| {
+                r.max_tokens = Some(max);
+                r.end_with_context = true;
+                r.input = InferInput::Prompt(prompt.into());
+            })
+        };
+        for (max, admitted) in [(10, 10), (11, 11), (12, 11), (u32::MAX, 11)] {
+            assert_eq!(bound(max, "hello").unwrap().max_tokens, admitted);
+        }
+        assert_eq!(bound(4096, "0123456789abcde").unwrap().max_tokens, 1);
+        for prompt in ["0123456789abcdef", "0123456789abcdefg"] {
+            let error = bound(4096, prompt).unwrap_err();
+            assert_eq!(error.code, Code::ContextLengthExceeded);
+            assert_eq!(error.param.as_deref(), Some("input"));
+        }
+        assert_eq!(bound(0, "hello").unwrap_err().code, Code::InvalidRequest);
     }
 
     #[test]

@@ -345,6 +345,21 @@ async fn a_continued_request_goes_on_as_if_nothing_had_happened() {
 }
 
 #[tokio::test]
+async fn an_answer_with_a_bound_above_the_room_ends_where_the_context_does() {
+    let runtime = runtime("slots=1,length=100,context=16", |_| {});
+    let mut long = request("a", "hello");
+    long.max_tokens = Some(32_000);
+    assert_eq!(
+        code(runtime.submit(long.clone())),
+        Code::ContextLengthExceeded
+    );
+    long.end_with_context = true;
+    let answer = answer_to(&runtime, long).await;
+    assert_eq!(answer.tokens.len(), 11);
+    assert_eq!(answer.end, Ok(FinishReason::Length));
+}
+
+#[tokio::test]
 async fn a_queue_takes_what_the_slots_cannot() {
     let runtime = runtime("slots=1,length=30", |config| config.queue = 2);
     let mut streams: Vec<_> = (0..3)

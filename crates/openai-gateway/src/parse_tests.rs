@@ -58,6 +58,7 @@ fn a_full_chat_request_becomes_an_infer_request() {
         ])
     );
     assert_eq!(request.max_tokens, Some(9));
+    assert!(!request.end_with_context);
     assert_eq!(request.stop, ["x"]);
     assert_eq!(
         request.sampling,

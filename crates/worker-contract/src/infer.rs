@@ -182,6 +182,10 @@ pub struct InferRequest {
     /// Most tokens to generate; absent, what the context leaves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
+    /// Whether `max_tokens` may be more than the context leaves: then the answer ends where
+    /// the context does. Otherwise such a request is refused.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub end_with_context: bool,
     /// How tokens are chosen.
     #[serde(default)]
     pub sampling: Sampling,
@@ -226,6 +230,11 @@ fn is_yes(flag: &bool) -> bool {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_no(flag: &bool) -> bool {
+    !*flag
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_first(choice: &u32) -> bool {
     *choice == 0
 }
@@ -265,6 +274,7 @@ impl InferRequest {
             request_id,
             input,
             max_tokens: None,
+            end_with_context: false,
             sampling: Sampling::default(),
             constraint: None,
             tools: Vec::new(),

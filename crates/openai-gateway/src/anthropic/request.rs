@@ -22,7 +22,8 @@ pub struct AnthropicRequest {
     pub messages: Vec<AnthropicInputMessage>,
     /// Instructions: a text, or blocks of type `text`.
     pub system: Option<AnthropicContent>,
-    /// Most tokens to generate; required, at least 1.
+    /// Most tokens to generate; required, at least 1. May be more than the context leaves:
+    /// then the answer ends where the context does.
     pub max_tokens: Option<i64>,
     /// Texts that end the answer and are not part of it.
     pub stop_sequences: Option<Value>,
@@ -135,6 +136,8 @@ pub fn parse(body: &Value, request_id: RequestId) -> Result<Asked, Diagnostic> {
                 || constraint.is_some(),
         )?,
         max_tokens: Some(max_tokens),
+        // Its clients must send one, and send what their largest model can do.
+        end_with_context: true,
         sampling,
         stop: stops("stop_sequences", fields.stop_sequences.as_ref())?,
         constraint,

@@ -117,6 +117,7 @@ fn a_full_request_becomes_an_infer_request() {
         ])
     );
     assert_eq!(request.max_tokens, Some(9));
+    assert!(request.end_with_context);
     assert_eq!(request.stop, ["x"]);
     assert_eq!(request.tools[0].name, "f");
     assert_eq!(request.tool_choice, ToolChoice::Named("f".into()));

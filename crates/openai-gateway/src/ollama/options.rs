@@ -28,7 +28,7 @@ pub struct OllamaOptions {
     pub min_p: Option<f64>,
     /// Same seed, same text; absent or -1, drawn.
     pub seed: Option<i64>,
-    /// Most tokens to generate; 0 and below, what the context leaves.
+    /// Most tokens to generate, as far as the context leaves room; 0 and below, all of it.
     pub num_predict: Option<i64>,
     /// One text or a list of them that end the answer and are not part of it.
     pub stop: Option<Value>,

@@ -155,6 +155,7 @@ pub fn parse(
     let options = common.options.clone().unwrap_or_default();
     let mut request = InferRequest {
         max_tokens: options.max_tokens(),
+        end_with_context: true,
         sampling: options.sampling()?,
         stop: options.stop()?,
         constraint: constraint(common.format.as_ref())?,

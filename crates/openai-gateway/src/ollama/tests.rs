@@ -82,6 +82,7 @@ fn a_full_chat_request_becomes_an_infer_request() {
     assert_eq!(request.tools[0].parameters, Some(json!({"type": "object"})));
     assert_eq!(request.constraint, Some(Constraint::JsonObject));
     assert_eq!(request.max_tokens, Some(9));
+    assert!(request.end_with_context);
     assert_eq!(request.stop, ["x"]);
     assert_eq!(request.logprobs, Some(2));
     assert_eq!(
