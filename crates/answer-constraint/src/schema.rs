@@ -45,9 +45,10 @@ const DIRECT: [&str; 7] = [
 const MOST_DEPTH: usize = 128;
 /// Largest common multiple of every `multipleOf`: an expression for it has as many states.
 const MOST_MULTIPLE: u64 = 100_000;
-/// Blanks between the parts of a document. Bounded, since a model that does not know what to
-/// say would go on with blanks for ever.
-const BLANKS: &str = r"[\x20\x0A\x0D\x09]{1,40}";
+/// What divides entries, and a name from its value: models write one blank there or none.
+/// There are no others, since a small model that does not know what to say goes on with blanks
+/// and line ends until its answer is full.
+const DIVIDERS: [&str; 2] = [r",\x20?", r":\x20?"];
 
 /// The schema in the form that is compiled.
 pub(crate) fn prepared(schema: &Value) -> Result<Value, Diagnostic> {
@@ -59,7 +60,11 @@ pub(crate) fn prepared(schema: &Value) -> Result<Value, Diagnostic> {
     check(&mut schema, "", 0, &mut multiple)?;
     match &mut schema {
         Value::Object(root) => {
-            root.insert("x-guidance".into(), json!({ "whitespace_pattern": BLANKS }));
+            let [item, key] = DIVIDERS;
+            let form = json!({
+                "whitespace_flexible": false, "item_separator": item, "key_separator": key
+            });
+            root.insert("x-guidance".into(), form);
             Ok(schema)
         }
         Value::Bool(_) => Err(invalid("no text satisfies the schema `false`")),

@@ -202,6 +202,42 @@ fn the_end_comes_when_and_only_when_it_may() {
 }
 
 #[test]
+fn a_document_has_one_blank_after_a_divider_or_none() {
+    let compiler = compiler();
+    let allowed = |constraint: &Constraint, text: &str| {
+        let tokens: Vec<u32> = text.bytes().map(u32::from).collect();
+        compiler.begin(constraint, &tokens).unwrap().allowed
+    };
+    let schema = Constraint::JsonSchema(person());
+    for (constraint, text, blank) in [
+        (&schema, "", false),
+        (&schema, "{", false),
+        (&schema, "{\"name\"", false),
+        (&schema, "{\"name\":", true),
+        (&schema, "{\"name\": ", false),
+        (&schema, "{\"name\": \"x\"", false),
+        (&schema, "{\"name\": \"x\",", true),
+        (&schema, "{\"name\": \"x\", ", false),
+        (&schema, "{\"name\":\"x\",\"age\":1", false),
+        (&schema, "{\"name\":\"x\",\"age\":1,\"tags\":[\"a\",", true),
+        (&schema, "{\"name\":\"x\",\"age\":1,\"tags\":[\"a\"", false),
+        (&schema, "{\"name\":\"x\",\"age\":1}", false),
+        (&Constraint::JsonObject, "{", false),
+        (&Constraint::JsonObject, "{\"a\": [1,", true),
+        (&Constraint::JsonObject, "{\"a\": [1, ", false),
+        (&Constraint::JsonObject, "{\"a\": [1, true", false),
+        (&Constraint::JsonObject, "{\"a\": [1, true]", false),
+        (&Constraint::JsonObject, "{\"a\": {}}", false),
+    ] {
+        let allowed = allowed(constraint, text);
+        assert_eq!(allowed.contains(u32::from(b' ')), blank, "{text}");
+        for other in *b"\n\r\t" {
+            assert!(!allowed.contains(u32::from(other)), "{text}");
+        }
+    }
+}
+
+#[test]
 fn tokens_that_the_constraint_does_not_allow_cannot_be_continued() {
     let error = compiler()
         .begin(&Constraint::Regex("ab".into()), &[97, 97])
