@@ -160,6 +160,7 @@ impl Inner {
             .as_ref()
             .map_err(Clone::clone)?;
         let parser = prepared.parser(grammar).map_err(|error| {
+            let error = source::in_lark(error, shape);
             // Of what is put together, the part that is wrong alone is named.
             let mut functions = source::functions(shape);
             let wrong = functions.find_map(|(name, grammar)| {

@@ -115,6 +115,19 @@ fn text(constraint: &Constraint) -> Result<GrammarWithLexer, Diagnostic> {
     }
 }
 
+/// Tells those who wrote a grammar in another notation which one is read: `::=` is what GBNF
+/// and other kinds of BNF have where Lark has a colon.
+pub(crate) fn in_lark(error: Diagnostic, shape: &Shape) -> Diagnostic {
+    match shape {
+        Shape::Text(Constraint::Grammar(text)) | Shape::Either(Constraint::Grammar(text), _)
+            if text.contains("::=") =>
+        {
+            error.hint("GBNF is not understood: write the grammar in Lark's notation, `start: \"a\" | b` for `root ::= \"a\" | b`")
+        }
+        _ => error,
+    }
+}
+
 fn from_schema(schema: &Value) -> Result<GrammarWithLexer, Diagnostic> {
     schema::prepared(schema).map(GrammarWithLexer::from_json_schema)
 }

@@ -317,6 +317,25 @@ fn faults_name_what_is_wrong() {
     }
 }
 
+#[test]
+fn whoever_writes_gbnf_is_told_of_lark() {
+    let refused = |text: &str| {
+        let wrong = Constraint::Grammar(text.into());
+        begin(&wrong).err().unwrap()
+    };
+    for text in [
+        "root ::= \"yes\" | \"no\"",
+        "root ::= [a-z]+ (\",\" [a-z]+)*\n",
+        "start: x\nx ::= \"a\"",
+    ] {
+        let error = refused(text);
+        assert_eq!(error.code, Code::InvalidRequest);
+        let hint = error.hint.unwrap();
+        assert!(hint.contains("GBNF") && hint.contains("Lark"), "{hint}");
+    }
+    assert_eq!(refused("start: foo").hint, None);
+}
+
 fn grammar(rules: impl Iterator<Item = String>) -> Constraint {
     Constraint::Grammar(rules.collect::<Vec<_>>().join("\n"))
 }
