@@ -164,9 +164,11 @@ pub fn decode(tokens: &[u32], codec: &Codec, vocab_size: u32) -> Result<String, 
     Ok(codec.decode(tokens))
 }
 
-/// The tokens of inputs that become vectors, each of which must fit the context.
+/// The tokens of inputs that become vectors, each of which must fit the context or is cut to
+/// its beginning.
 pub fn admit_texts(
     inputs: &[InferInput],
+    truncate: bool,
     codec: &Codec,
     limits: Limits,
 ) -> Result<Vec<Vec<u32>>, Diagnostic> {
@@ -175,11 +177,12 @@ pub fn admit_texts(
     }
     let context = limits.context_length;
     let admit = |input: &InferInput| {
-        refuse_far_too_long(input, codec, context)?;
-        let mut tokens = encode(input, &[], codec, limits.vocab_size)?;
-        if let InferInput::Prompt(_) = input {
-            codec.close(&mut tokens);
-        }
+        let tokens = if truncate {
+            beginning(input, codec, limits)?
+        } else {
+            refuse_far_too_long(input, codec, context)?;
+            whole(input, codec, limits.vocab_size)?
+        };
         if tokens.len() > context as usize {
             let message = format!(
                 "an input has {} tokens, the context {context}",
@@ -194,6 +197,40 @@ pub fn admit_texts(
         Ok(tokens)
     };
     inputs.iter().map(admit).collect()
+}
+
+/// All tokens of an input that becomes a vector.
+fn whole(input: &InferInput, codec: &Codec, vocab_size: u32) -> Result<Vec<u32>, Diagnostic> {
+    let mut tokens = encode(input, &[], codec, vocab_size)?;
+    if let InferInput::Prompt(_) = input {
+        codec.close(&mut tokens);
+    }
+    Ok(tokens)
+}
+
+/// As many of them as fit the context. The model's end token stays behind those of a text,
+/// and of one that is far too long only so much is encoded as could fit.
+fn beginning(input: &InferInput, codec: &Codec, limits: Limits) -> Result<Vec<u32>, Diagnostic> {
+    let context = limits.context_length as usize;
+    let InferInput::Prompt(text) = input else {
+        let mut tokens = whole(input, codec, limits.vocab_size)?;
+        tokens.truncate(context);
+        return Ok(tokens);
+    };
+    let most = codec
+        .longest_token_bytes()
+        .max(1)
+        .saturating_mul(FAR)
+        .saturating_mul(context);
+    let enough = InferInput::Prompt(text[..text.floor_char_boundary(most)].to_owned());
+    let mut tokens = whole(&enough, codec, limits.vocab_size)?;
+    if tokens.len() > context {
+        let mut end = Vec::new();
+        codec.close(&mut end);
+        tokens.truncate(context.saturating_sub(end.len()));
+        codec.close(&mut tokens);
+    }
+    Ok(tokens)
 }
 
 /// How long the answer may become. Without `max_tokens`, or where it is a bound only, the

@@ -49,6 +49,7 @@ fn texts(id: &str, texts: &[&str]) -> EmbedRequest {
             .iter()
             .map(|t| InferInput::Prompt((*t).into()))
             .collect(),
+        truncate: false,
         deadline: None,
     }
 }
@@ -158,6 +159,55 @@ fn what_cannot_be_embedded_is_refused() {
         assert!(error.correlation_id.is_some());
     }
     assert!(runtime.embed(&texts("d", &[&"y".repeat(64)])).is_ok());
+}
+
+/// What is cut has the vector of its beginning, however long it is.
+#[tokio::test]
+async fn a_text_that_may_be_cut_is() {
+    let runtime = runtime("slots=1,context=64", 1);
+    let cut = |id: &str, inputs: Vec<InferInput>| EmbedRequest {
+        inputs,
+        truncate: true,
+        ..texts(id, &[])
+    };
+    let fits = "y".repeat(63) + "z";
+    let of_what_fits = vectors(&runtime, &texts("a", &[&fits])).await;
+    for more in ["", "x", &"x".repeat(100_000)] {
+        let text = InferInput::Prompt(fits.clone() + more);
+        assert_eq!(vectors(&runtime, &cut("b", vec![text])).await, of_what_fits);
+    }
+    let ids = (fits.clone() + "xx").bytes().map(u32::from).collect();
+    let tokens = cut("c", vec![InferInput::Tokens(ids)]);
+    assert_eq!(vectors(&runtime, &tokens).await, of_what_fits);
+    // A character is not cut in two before it is encoded.
+    let wide = InferInput::Prompt("€".repeat(100_000));
+    assert_eq!(
+        runtime
+            .embed(&cut("d", vec![wide]))
+            .unwrap()
+            .prompt_tokens(),
+        64
+    );
+    let nothing = cut("e", vec![InferInput::Prompt(String::new())]);
+    let error = runtime.embed(&nothing).unwrap_err();
+    assert_eq!(error.code, Code::InvalidRequest);
+}
+
+#[tokio::test]
+async fn what_is_cut_ends_as_the_model_was_trained() {
+    let runtime = runtime_with(ending_codec(), "slots=1,context=4", 1);
+    let long = EmbedRequest {
+        truncate: true,
+        ..texts("a", &["aaaaaaaa"])
+    };
+    let tokens = EmbedRequest {
+        inputs: vec![InferInput::Tokens(vec![0, 0, 0, 1])],
+        ..texts("b", &[])
+    };
+    assert_eq!(
+        vectors(&runtime, &long).await,
+        vectors(&runtime, &tokens).await
+    );
 }
 
 /// A codec of one letter and an end that it puts behind texts that become vectors.

@@ -143,6 +143,7 @@ fn check(endpoint: Endpoint, body: &Value) {
                 let request = EmbedRequest {
                     request_id: "r".parse().unwrap(),
                     inputs,
+                    truncate: false,
                     deadline: None,
                 };
                 let sent = serde_json::to_string(&request).unwrap();

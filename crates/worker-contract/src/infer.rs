@@ -230,7 +230,7 @@ fn is_yes(flag: &bool) -> bool {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_no(flag: &bool) -> bool {
+pub(crate) fn is_no(flag: &bool) -> bool {
     !*flag
 }
 

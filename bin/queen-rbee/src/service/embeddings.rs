@@ -37,7 +37,7 @@ pub async fn openai(
     let mut call = EmbeddingsCall::parse(&body)?;
     let model = models::parse(&call.model)?;
     let inputs = std::mem::take(&mut call.inputs);
-    let (vectors, origin) = embed(&app, model, inputs, &headers).await?;
+    let (vectors, origin) = embed(&app, model, inputs, false, &headers).await?;
     Ok(document(&origin, call.answer(vectors)?))
 }
 
@@ -53,7 +53,7 @@ pub async fn ollama(
     let mut call = OllamaEmbedCall::parse(&body)?;
     let model = meant(&app, &call.model).await?;
     let inputs = std::mem::take(&mut call.inputs);
-    let (vectors, origin) = embed(&app, model, inputs, &headers).await?;
+    let (vectors, origin) = embed(&app, model, inputs, call.truncate, &headers).await?;
     let answer = call.answer(vectors, arrived.elapsed(), origin.waited)?;
     Ok(document(&origin, answer))
 }
@@ -68,7 +68,7 @@ pub async fn ollama_older(
 ) -> Result<Response, Answer> {
     let call = OllamaEmbedCall::parse_older(&body)?;
     let model = meant(&app, &call.model).await?;
-    let (vectors, origin) = embed(&app, model, call.inputs, &headers).await?;
+    let (vectors, origin) = embed(&app, model, call.inputs, call.truncate, &headers).await?;
     Ok(document(&origin, OllamaEmbeddingsAnswer::new(vectors)))
 }
 
@@ -76,12 +76,14 @@ async fn embed(
     app: &Arc<App>,
     model: ModelRef,
     inputs: Vec<InferInput>,
+    truncate: bool,
     headers: &HeaderMap,
 ) -> Result<(EmbedResponse, Origin), Diagnostic> {
     let (question, deadline) = question(app, model, headers).await?;
     let request = EmbedRequest {
         request_id: question.id.clone(),
         inputs,
+        truncate,
         deadline,
     };
     let request = &request;

@@ -243,7 +243,12 @@ impl Runtime {
         }
         let deadline = request.deadline.map(|at| self.on_clock(at)).transpose()?;
         let ticket = shared.accept(&request.request_id, None)?;
-        let texts = admit_texts(&request.inputs, &handle.codec, handle.limits)?;
+        let texts = admit_texts(
+            &request.inputs,
+            request.truncate,
+            &handle.codec,
+            handle.limits,
+        )?;
         let prompt_tokens = texts.iter().map(|tokens| tokens.len() as u32).sum();
         shared
             .prompt_tokens

@@ -11,7 +11,7 @@ use crate::{
     fields::read,
 };
 
-/// Body of `POST /api/embed`. An input that is too long is refused, never cut.
+/// Body of `POST /api/embed`.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct OllamaEmbedRequest {
     /// As `/api/tags` lists it, or by its short name.
@@ -20,6 +20,9 @@ pub struct OllamaEmbedRequest {
     pub input: Value,
     /// The first so many numbers of each vector, brought to length 1 again.
     pub dimensions: Option<i64>,
+    /// Whether only the beginning of an input that is too long is embedded (true, the
+    /// default), or it is refused.
+    pub truncate: Option<bool>,
 }
 
 /// Body of `POST /api/embeddings`, the older form.
@@ -38,6 +41,8 @@ pub struct OllamaEmbedCall {
     pub model: String,
     /// What is embedded.
     pub inputs: Vec<InferInput>,
+    /// Whether only the beginning of an input that is too long is embedded.
+    pub truncate: bool,
     dimensions: Option<usize>,
 }
 
@@ -69,6 +74,7 @@ impl OllamaEmbedCall {
         let fields: OllamaEmbedRequest = read(body)?;
         Ok(Self {
             inputs: inputs(&fields.input)?,
+            truncate: fields.truncate.unwrap_or(true),
             dimensions: dimensions(fields.dimensions)?,
             model: fields.model,
         })
@@ -79,6 +85,7 @@ impl OllamaEmbedCall {
         let fields: OllamaEmbeddingsRequest = read(body)?;
         Ok(Self {
             inputs: vec![InferInput::Prompt(fields.prompt)],
+            truncate: true,
             dimensions: None,
             model: fields.model,
         })

@@ -225,6 +225,22 @@ fn what_cannot_be_done_is_refused_by_name() {
 }
 
 #[test]
+fn texts_to_embed_are_cut_unless_told_otherwise() {
+    let body = json!({"model": "haiku", "input": ["a", "b"]});
+    for (truncate, cut) in [
+        (Value::Null, true),
+        (json!(true), true),
+        (json!(false), false),
+    ] {
+        let body = with(body.clone(), "truncate", truncate);
+        assert_eq!(OllamaEmbedCall::parse(&body).unwrap().truncate, cut);
+    }
+    assert!(OllamaEmbedCall::parse(&body).unwrap().truncate);
+    assert!(OllamaEmbedCall::parse(&with(body, "truncate", json!("no"))).is_err());
+    assert!(OllamaEmbedCall::parse_older(&text()).unwrap().truncate);
+}
+
+#[test]
 fn a_penalty_that_looks_back_nowhere_is_none() {
     let body = with(
         chat(),
