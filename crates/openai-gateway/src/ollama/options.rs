@@ -105,7 +105,11 @@ impl OllamaOptions {
             ("mirostat", self.mirostat.is_some_and(|kind| kind != 0)),
         ] {
             if asked {
-                return Err(unsupported(&format!("options.{name}")));
+                let error = unsupported(&format!("options.{name}"));
+                return Err(match name {
+                    "repeat_last_n" => error.hint("with a penalty, send -1: it sees all tokens"),
+                    _ => error,
+                });
             }
         }
         Ok(())

@@ -194,6 +194,9 @@ fn what_cannot_be_done_is_refused_by_name() {
             (Code::UnsupportedParameter, format!("options.{param}"))
         );
     }
+    // Without a penalty it cannot matter.
+    let window = with(chat(), "options", json!({"repeat_last_n": 64}));
+    assert!(read(OllamaEdge::Chat, &window).is_ok());
     let image = json!([{"role": "user", "content": "x", "images": ["aGk="]}]);
     assert_eq!(
         refused(OllamaEdge::Chat, &with(chat(), "messages", image)).1,
