@@ -22,6 +22,9 @@ struct Memory {
 async fn memory_with(model: &Path) -> Memory {
     let mut process = start(CANDLE, model.to_str().unwrap(), &CPU_0);
     let client = process.client();
+    // A full pipe would stop it: every question before it is ready is told in its log.
+    let mut log = process.stderr.take().unwrap();
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
     let one_token = InferRequest {
         max_tokens: Some(1),
         ..request("one")
