@@ -203,6 +203,20 @@ pub(crate) fn invalid(param: &str, what: &str) -> Diagnostic {
     Diagnostic::new(Code::InvalidRequest, format!("`{param}` {what}")).param(param)
 }
 
+/// Levels of lists and objects in a body. A worker is sent what is in it inside of others, and
+/// reads 128.
+const MOST_LEVELS: usize = 100;
+
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => levels == 0 || items.iter().any(|item| is_deeper(item, levels - 1)),
+        Value::Object(fields) => {
+            levels == 0 || fields.values().any(|value| is_deeper(value, levels - 1))
+        }
+        _ => false,
+    }
+}
+
 /// Reads the fields of `T`; a wrong one is named.
 pub(crate) fn read<T: DeserializeOwned>(body: &Value) -> Result<T, Diagnostic> {
     if !body.is_object() {
@@ -210,6 +224,13 @@ pub(crate) fn read<T: DeserializeOwned>(body: &Value) -> Result<T, Diagnostic> {
             Code::InvalidRequest,
             "the body must be a JSON object",
         ));
+    }
+    if is_deeper(body, MOST_LEVELS) {
+        return Err(Diagnostic::new(
+            Code::InvalidRequest,
+            format!("the body is nested more than {MOST_LEVELS} levels deep"),
+        )
+        .hint("flatten what is nested so deep, such as a schema"));
     }
     serde_path_to_error::deserialize(body).map_err(|error| {
         let path = error.path().to_string();

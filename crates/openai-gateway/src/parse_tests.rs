@@ -458,6 +458,17 @@ fn wrong_values_are_refused_by_name() {
     assert_eq!(refused(Edge::Chat, &both).1, "max_tokens");
 }
 
+#[test]
+fn what_a_worker_could_not_read_is_refused() {
+    let nested = |levels| (0..levels).fold(json!("x"), |inner, _| json!([inner]));
+    // The body and the schema are levels as well.
+    let body = |levels| with(chat(), "guided_json", json!({"enum": nested(levels)}));
+    assert!(Call::parse(Edge::Chat, &body(98)).is_ok());
+    let error = Call::parse(Edge::Chat, &body(99)).unwrap_err();
+    assert_eq!(error.code, Code::InvalidRequest);
+    assert!(error.message.contains("100 levels"), "{error}");
+}
+
 proptest! {
     #[test]
     fn any_value_in_any_field_is_understood_or_refused_as_the_clients_fault(
