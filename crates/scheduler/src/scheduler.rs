@@ -323,7 +323,10 @@ impl Scheduler {
         out: &mut Vec<Effect>,
     ) {
         let state = self.targets.entry(target.clone()).or_default();
-        state.failed(error.clone(), now);
+        if !state.failed(error.clone(), now) {
+            self.serve(&target.model, now, out);
+            return;
+        }
         let without_hope: Vec<RequestId> = self
             .waiting_for(target)
             .filter(|id| {

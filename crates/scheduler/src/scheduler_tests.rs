@@ -295,6 +295,24 @@ fn a_request_that_lost_its_worker_tells_so_when_no_other_can_be_had() {
 }
 
 #[test]
+fn a_worker_that_dies_before_its_spawn_is_told_is_replaced() {
+    let mut s = scheduler();
+    s.handle(submit("r1"), T0);
+    let served = s.handle(beat(worker("w", 1, 1), 0), secs(1));
+    assert_eq!(assigned(&served), pair("r1", "w"));
+    assert_eq!(
+        spawns(&s.handle(Event::Lost(id("r1"), broke()), secs(1))),
+        0
+    );
+    let ended = Diagnostic::new(Code::WorkerStartFailed, "signal 9");
+    let effects = s.handle(Event::SpawnFailed(target(), ended.clone()), secs(1));
+    assert_eq!((failures(&effects), spawns(&effects)), (vec![], 1));
+    // The next one never came so far.
+    let effects = s.handle(Event::SpawnFailed(target(), ended), secs(1));
+    assert_eq!(failures(&effects).len(), 1);
+}
+
+#[test]
 fn a_fault_prefers_another_worker_but_the_faulty_one_keeps_its_other_work() {
     let mut s = scheduler();
     s.handle(beat(worker("a", 1, 2), 0), T0);

@@ -16,12 +16,12 @@ const HEARD_WITHIN: Duration = Duration::from_secs(15);
 enum Phase {
     #[default]
     Idle,
-    Spawning,
-    /// Spawned; its heartbeat is due.
-    Expected {
-        lease: Lease,
-        until: Duration,
+    Spawning {
+        /// The new worker was heard, given a request and lost, before its spawn was told.
+        lost: bool,
     },
+    /// Spawned; its heartbeat is due.
+    Expected { lease: Lease, until: Duration },
 }
 
 /// What is known of the attempts to have a worker at one target.
@@ -81,7 +81,7 @@ impl TargetState {
     }
 
     pub(crate) fn begin(&mut self) {
-        self.phase = Phase::Spawning;
+        self.phase = Phase::Spawning { lost: false };
     }
 
     pub(crate) fn spawned(&mut self, lease: Lease, now: Duration) {
@@ -110,19 +110,29 @@ impl TargetState {
         }
     }
 
-    /// The attempt is over without a worker. A fault of the input (a model that cannot be
-    /// loaded, a device that is not there) is told and does not delay the next attempt.
-    pub(crate) fn failed(&mut self, error: Diagnostic, now: Duration) {
+    /// The attempt is over without a worker; tells whether that is news, as it is not where
+    /// the new worker has served and its loss is known. A fault of the input (a model that
+    /// cannot be loaded, a device that is not there) is told and does not delay the next
+    /// attempt.
+    pub(crate) fn failed(&mut self, error: Diagnostic, now: Duration) -> bool {
+        let known = matches!(self.phase, Phase::Spawning { lost: true });
         self.phase = Phase::Idle;
+        if known {
+            return false;
+        }
         if !is_refusal(error.code) {
             let failures = self.count(now) as u32;
             self.not_before = now + pause_after(failures);
         }
         self.last_error = Some(error);
+        true
     }
 
     /// A worker that served was lost. The first such loss delays nothing.
     pub(crate) fn crashed(&mut self, now: Duration) {
+        if let Phase::Spawning { lost } = &mut self.phase {
+            *lost = true;
+        }
         let failures = self.count(now) as u32;
         if failures > 1 {
             self.not_before = now + pause_after(failures - 1);
