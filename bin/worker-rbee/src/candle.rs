@@ -9,6 +9,7 @@ use std::{
 };
 
 use clap::Parser;
+use daemon_shell::Memory;
 use diagnostics::{Code, Diagnostic, escape};
 use engine_candle::{ComputeDevice, LoadOptions};
 use input_validation::{DeviceId, ModelRef};
@@ -91,6 +92,7 @@ fn run(arguments: WorkerArguments) -> Result<(), Diagnostic> {
         let options = LoadOptions {
             context_length,
             kv_cache_bytes,
+            memory_bytes: Some(Memory::now()?.available_bytes),
             device: ComputeDevice::Cpu,
             threads,
             progress: Some(Box::new(move |done, total| progress(done, total))),

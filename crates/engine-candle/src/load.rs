@@ -25,7 +25,7 @@ use crate::{
 
 /// Sequences of full length that the KV cache has room for when nothing else is asked.
 const DEFAULT_SEQUENCES: u64 = 8;
-/// Most bytes of KV cache when nothing else is asked.
+/// Most bytes of KV cache when nothing else is asked and nothing is known of the memory.
 const DEFAULT_KV_BYTES: u64 = 1 << 30;
 
 /// Bytes of weights after which the memory of what was read of the files is given back.
@@ -54,8 +54,13 @@ pub struct LoadOptions {
     /// holds. Models with rotary factors for short and for long contexts (Phi-3) take those
     /// for this length, whatever the length of a sequence.
     pub context_length: Option<u32>,
-    /// Bytes of the KV cache; absent, room for 8 sequences of full length, at most 1 GiB.
+    /// Bytes of the KV cache; absent, room for 8 sequences of full length, or less as
+    /// `memory_bytes` says. They are taken from the system only when they are used.
     pub kv_cache_bytes: Option<u64>,
+    /// Bytes of memory that can be had. Weights and a KV cache that need more are refused;
+    /// by default the cache takes a quarter of what the weights leave, or 1 GiB where that is
+    /// not more than half. Absent, nothing is known of it and the cache takes 1 GiB at most.
+    pub memory_bytes: Option<u64>,
     /// Where to compute.
     pub device: ComputeDevice,
     /// Threads that compute; absent, as many as this process may use at once.
@@ -227,12 +232,35 @@ fn plan_memory(header: &ModelHeader, options: &LoadOptions) -> Result<(u32, u32)
     }
     let block = kv_shape(header).block_bytes();
     let sequence_blocks = u64::from(wanted.div_ceil(BLOCK_TOKENS));
+    let left = options
+        .memory_bytes
+        .map(|bytes| bytes.saturating_sub(header.weight_bytes));
+    let most = match left {
+        Some(left) => (left / 4).max(DEFAULT_KV_BYTES.min(left / 2)),
+        None => DEFAULT_KV_BYTES,
+    };
     let default_bytes = (sequence_blocks * DEFAULT_SEQUENCES)
         .saturating_mul(block)
-        .min(DEFAULT_KV_BYTES);
+        .min(most);
     let bytes = options.kv_cache_bytes.unwrap_or(default_bytes);
     let blocks = u32::try_from(bytes / block).unwrap_or(u32::MAX / BLOCK_TOKENS);
     let held = u64::from(blocks) * u64::from(BLOCK_TOKENS);
+    if let (Some(memory), Some(left)) = (options.memory_bytes, left)
+        && left < bytes.max(block)
+    {
+        let need = header.weight_bytes.saturating_add(bytes.max(block));
+        return Err(Diagnostic::new(
+            Code::InsufficientRam,
+            format!(
+                "the model takes {need} bytes of memory, {} for its weights and the rest for \
+                 its KV cache, and {memory} can be had",
+                header.weight_bytes
+            ),
+        )
+        .hint("free memory, or choose a smaller quantisation or context")
+        .detail("need_bytes", need)
+        .detail("available_bytes", memory));
+    }
     let enough = match options.context_length {
         Some(asked) => held >= u64::from(asked),
         None => blocks > 0,
@@ -268,6 +296,31 @@ mod tests {
             ..LoadOptions::default()
         };
         plan_memory(&tiny_header(), &options)
+    }
+
+    #[test]
+    fn the_default_cache_depends_on_the_memory() {
+        let header = ModelHeader {
+            context_length: 1 << 20,
+            weight_bytes: 1 << 30,
+            ..tiny_header()
+        };
+        let blocks = |memory: u64| {
+            let options = LoadOptions {
+                memory_bytes: Some(memory),
+                ..LoadOptions::default()
+            };
+            plan_memory(&header, &options).map(|(_, blocks)| u64::from(blocks) * 8192)
+        };
+        // All eight sequences, a quarter of what is left, 1 GiB, half of what is left.
+        assert_eq!(blocks(64 << 30).unwrap(), 4 << 30);
+        assert_eq!(blocks(13 << 30).unwrap(), 3 << 30);
+        assert_eq!(blocks(4 << 30).unwrap(), 1 << 30);
+        assert_eq!(blocks(2 << 30).unwrap(), 512 << 20);
+        let error = blocks(1 << 30).unwrap_err();
+        assert_eq!(error.code, Code::InsufficientRam);
+        assert!(error.message.contains("1073741824 can be had"), "{error}");
+        assert!(error.message.contains("1073750016 bytes"), "{error}");
     }
 
     #[test]

@@ -3,13 +3,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use daemon_shell::Memory;
 use diagnostics::{Code, Diagnostic};
 use hive_contract::{Cpu, Device, Disk, Ram};
 use input_validation::{Backend, DeviceId};
 use serde::{Deserialize, Serialize};
-use sysinfo::{MemoryRefreshKind, RefreshKind, System};
-
-use crate::cgroup::MemoryGroup;
+use sysinfo::{CpuRefreshKind, RefreshKind, System};
 
 /// A machine and what computes in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,13 +74,14 @@ impl SystemProbe {
 
 impl Probe for SystemProbe {
     fn machine(&self) -> Result<Machine, Diagnostic> {
-        let system = System::new_with_specifics(
-            RefreshKind::nothing()
-                .with_memory(MemoryRefreshKind::nothing().with_ram())
-                .with_cpu(sysinfo::CpuRefreshKind::nothing()),
-        )
-        .map_err(|e| Diagnostic::internal(format!("cannot look at the machine: {e}")))?;
-        let ram = ram(&system);
+        let system =
+            System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()))
+                .map_err(|e| Diagnostic::internal(format!("cannot look at the machine: {e}")))?;
+        let memory = Memory::now()?;
+        let ram = Ram {
+            total_bytes: memory.total_bytes,
+            available_bytes: memory.available_bytes,
+        };
         let name = system
             .cpus()
             .first()
@@ -109,15 +109,6 @@ impl Probe for SystemProbe {
             disk: disk(&self.models).map_err(|e| crate::run_dir::unusable(&self.models, &e))?,
         })
     }
-}
-
-/// The machine's memory, or the control group's where that is less.
-fn ram(system: &System) -> Ram {
-    let whole = Ram {
-        total_bytes: system.total_memory(),
-        available_bytes: system.available_memory(),
-    };
-    MemoryGroup::own().map_or(whole, |group| group.limit(whole))
 }
 
 fn disk(path: &Path) -> io::Result<Disk> {

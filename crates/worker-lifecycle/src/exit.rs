@@ -1,8 +1,7 @@
 use std::{fmt, os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
+use daemon_shell::oom_kills;
 use serde::{Deserialize, Serialize};
-
-use crate::cgroup::MemoryGroup;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,12 +44,6 @@ impl fmt::Display for Exit {
 
 fn risen(before: Option<u64>, after: Option<u64>) -> bool {
     matches!((before, after), (Some(before), Some(after)) if after > before)
-}
-
-/// How many processes the kernel has killed for memory in the group of this hive and its
-/// workers; `None` where it does not tell.
-pub(crate) fn oom_kills() -> Option<u64> {
-    MemoryGroup::own()?.oom_kills()
 }
 
 #[cfg(test)]

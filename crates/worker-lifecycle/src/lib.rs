@@ -6,7 +6,6 @@
 
 mod admission;
 mod binaries;
-mod cgroup;
 mod devices;
 mod exit;
 mod launch;

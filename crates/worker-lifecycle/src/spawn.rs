@@ -2,7 +2,7 @@ use std::{
     collections::BTreeSet, future::Future, path::PathBuf, process::Stdio, sync::Arc, time::Duration,
 };
 
-use daemon_shell::ProcessIdentity;
+use daemon_shell::{ProcessIdentity, oom_kills};
 use diagnostics::{Code, Diagnostic};
 use hive_contract::{SpawnRequest, SpawnResponse};
 use input_validation::{Generation, WorkerId};
@@ -13,9 +13,7 @@ use tokio_util::sync::CancellationToken;
 use worker_contract::{QUEEN_TOKEN_FILE_ENV, WORKER_TOKEN_FILE_ENV};
 
 use crate::{
-    Admission, Existing, Exit, Report, SpawnRecord, Workers, admit,
-    exit::oom_kills,
-    require_device,
+    Admission, Existing, Exit, Report, SpawnRecord, Workers, admit, require_device,
     run_dir::unusable,
     starting::{Reached, Starting},
     workers::{blocking, narrate, warn},

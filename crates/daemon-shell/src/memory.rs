@@ -3,11 +3,42 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hive_contract::Ram;
+use diagnostics::Diagnostic;
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+/// Main memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// All of it.
+    pub total_bytes: u64,
+    /// What can be had without swapping.
+    pub available_bytes: u64,
+}
+
+impl Memory {
+    /// The machine's memory as it is now, or that of this process's control group where it
+    /// has less.
+    pub fn now() -> Result<Self, Diagnostic> {
+        let memory = MemoryRefreshKind::nothing().with_ram();
+        let system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory))
+            .map_err(|e| Diagnostic::internal(format!("cannot look at the memory: {e}")))?;
+        let machine = Self {
+            total_bytes: system.total_memory(),
+            available_bytes: system.available_memory(),
+        };
+        Ok(MemoryGroup::own().map_or(machine, |group| group.limit(machine)))
+    }
+}
+
+/// How many processes the kernel has killed for memory in the control group of this process;
+/// `None` where it does not tell.
+pub fn oom_kills() -> Option<u64> {
+    MemoryGroup::own()?.oom_kills()
+}
 
 /// The memory controller of this process's control group: a worker is in the group of the
 /// hive that spawned it.
-pub(crate) struct MemoryGroup {
+struct MemoryGroup {
     /// The group and those it lies in, up to the root: each may have a limit.
     folders: Vec<PathBuf>,
     names: &'static Names,
@@ -33,7 +64,7 @@ const V1: Names = Names {
 
 impl MemoryGroup {
     /// The group of this process; `None` where the kernel does not tell.
-    pub fn own() -> Option<Self> {
+    fn own() -> Option<Self> {
         let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
         groups.lines().find_map(|line| {
             let mut fields = line.splitn(3, ':').skip(1);
@@ -56,13 +87,13 @@ impl MemoryGroup {
     }
 
     /// How many of its processes the kernel has killed for memory.
-    pub fn oom_kills(&self) -> Option<u64> {
+    fn oom_kills(&self) -> Option<u64> {
         let events = self.folders.first()?.join(self.names.events);
         counter(&fs::read_to_string(events).ok()?, "oom_kill")
     }
 
     /// The machine's memory, or what the tightest group leaves of it.
-    pub fn limit(&self, mut ram: Ram) -> Ram {
+    fn limit(&self, mut memory: Memory) -> Memory {
         for folder in &self.folders {
             let number = |name: &str| -> Option<u64> {
                 let text = fs::read_to_string(folder.join(name)).ok()?;
@@ -78,10 +109,10 @@ impl MemoryGroup {
                 .and_then(|stat| counter(&stat, "inactive_file"))
                 .unwrap_or(0);
             let free = limit.saturating_sub(usage.saturating_sub(cached));
-            ram.total_bytes = ram.total_bytes.min(limit);
-            ram.available_bytes = ram.available_bytes.min(free);
+            memory.total_bytes = memory.total_bytes.min(limit);
+            memory.available_bytes = memory.available_bytes.min(free);
         }
-        ram
+        memory
     }
 }
 
@@ -96,6 +127,13 @@ fn counter(text: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_real_machine_has_memory() {
+        let memory = Memory::now().unwrap();
+        assert!(memory.available_bytes > 0);
+        assert!(memory.total_bytes >= memory.available_bytes);
+    }
 
     #[test]
     fn the_counter_is_read_in_both_forms_of_control_groups() {
@@ -126,17 +164,17 @@ mod tests {
             folders: vec![inner.clone(), dir.path().to_owned()],
             names: &V2,
         };
-        let machine = Ram {
+        let machine = Memory {
             total_bytes: 5000,
             available_bytes: 4000,
         };
-        let ram = |total_bytes, available_bytes| Ram {
+        let memory = |total_bytes, available_bytes| Memory {
             total_bytes,
             available_bytes,
         };
-        assert_eq!(group.limit(machine), ram(1000, 500));
+        assert_eq!(group.limit(machine), memory(1000, 500));
         write(&inner, "400\n", "300\n");
-        assert_eq!(group.limit(machine), ram(400, 100));
-        assert_eq!(group.limit(ram(50, 20)), ram(50, 20));
+        assert_eq!(group.limit(machine), memory(400, 100));
+        assert_eq!(group.limit(memory(50, 20)), memory(50, 20));
     }
 }
