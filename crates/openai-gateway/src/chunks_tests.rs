@@ -96,6 +96,24 @@ fn held_back_tokens_bring_their_probabilities_along_and_the_end_token_none() {
 }
 
 #[test]
+fn a_part_of_a_character_brings_its_bytes_along() {
+    let mut writer = writer(Edge::Chat, false, true);
+    let mut out = Vec::new();
+    let part = |t: &str, bytes: &[u8]| {
+        let mut event = scored(t, "\u{fffd}");
+        if let Some(logprob) = &mut event.logprob {
+            logprob.bytes = bytes.to_vec();
+        }
+        event
+    };
+    writer.token(0, &part("", &[0xc3]), &mut out);
+    writer.token(0, &part("é", &[0xa9]), &mut out);
+    let content = events(&out)[0]["choices"][0]["logprobs"]["content"].clone();
+    assert_eq!(content[0]["bytes"], json!([0xc3]));
+    assert_eq!(content[1]["bytes"], json!([0xa9]));
+}
+
+#[test]
 fn completion_probabilities_are_parallel_lists_with_offsets() {
     let mut writer = writer(Edge::Completion, false, true);
     let mut out = Vec::new();

@@ -10,7 +10,8 @@ pub struct ChatToken {
     pub token: String,
     /// Natural logarithm of its probability.
     pub logprob: f32,
-    /// Its text's bytes.
+    /// The bytes of its text: those of consecutive tokens together make the answer's
+    /// characters.
     pub bytes: Vec<u8>,
     /// Alternatives, likeliest first.
     pub top_logprobs: Vec<ChatAlternative>,
@@ -61,7 +62,6 @@ pub(crate) struct Pending {
 
 #[derive(Debug, Clone)]
 struct Token {
-    text: String,
     logprob: TokenLogprob,
     /// Text became final with it.
     gave_text: bool,
@@ -70,14 +70,7 @@ struct Token {
 impl Pending {
     pub(crate) fn push(&mut self, event: &TokenEvent) {
         if let Some(logprob) = &event.logprob {
-            // The event's own text is what became final with the token, not the token's.
-            let text = logprob
-                .top
-                .iter()
-                .find(|alternative| alternative.id == event.id)
-                .map_or_else(|| event.t.clone(), |alternative| alternative.token.clone());
             self.tokens.push(Token {
-                text,
                 logprob: logprob.clone(),
                 gave_text: !event.t.is_empty(),
             });
@@ -100,16 +93,15 @@ impl Pending {
         let content = self
             .tokens
             .drain(..)
-            .map(|token| ChatToken {
-                bytes: token.text.as_bytes().to_vec(),
-                token: token.text,
-                logprob: token.logprob.logprob,
+            .map(|Token { logprob: token, .. }| ChatToken {
+                token: token.token,
+                bytes: token.bytes,
+                logprob: token.logprob,
                 top_logprobs: token
-                    .logprob
                     .top
                     .into_iter()
                     .map(|alternative| ChatAlternative {
-                        bytes: alternative.token.as_bytes().to_vec(),
+                        bytes: alternative.bytes,
                         token: alternative.token,
                         logprob: alternative.logprob,
                     })
@@ -124,14 +116,13 @@ impl Pending {
 
     pub(crate) fn take_completion(&mut self) -> CompletionLogprobs {
         let mut out = CompletionLogprobs::default();
-        for token in self.tokens.drain(..) {
+        for Token { logprob: token, .. } in self.tokens.drain(..) {
             out.text_offset.push(self.offset);
-            self.offset += token.text.chars().count();
-            out.tokens.push(token.text);
-            out.token_logprobs.push(token.logprob.logprob);
+            self.offset += token.token.chars().count();
+            out.tokens.push(token.token);
+            out.token_logprobs.push(token.logprob);
             out.top_logprobs.push(
                 token
-                    .logprob
                     .top
                     .into_iter()
                     .map(|alternative| (alternative.token, alternative.logprob.into()))

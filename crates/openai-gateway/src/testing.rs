@@ -31,10 +31,13 @@ pub fn token(t: &str) -> TokenEvent {
 pub fn scored(t: &str, own: &str) -> TokenEvent {
     TokenEvent {
         logprob: Some(TokenLogprob {
+            token: own.into(),
+            bytes: own.into(),
             logprob: -0.5,
             top: vec![TopLogprob {
                 id: 1,
                 token: own.into(),
+                bytes: own.into(),
                 logprob: -0.5,
             }],
         }),

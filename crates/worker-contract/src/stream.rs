@@ -27,6 +27,8 @@ pub struct TopLogprob {
     pub id: u32,
     /// Its text; bytes that are no UTF-8 alone show as U+FFFD.
     pub token: String,
+    /// The bytes of its text, which may be a part of a character; none for a special token.
+    pub bytes: Vec<u8>,
     /// Natural logarithm of its probability, before temperature and filters.
     pub logprob: f32,
 }
@@ -34,6 +36,10 @@ pub struct TopLogprob {
 /// The probability of a generated token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TokenLogprob {
+    /// The token's own text, which is not what became final with it; as [`TopLogprob::token`].
+    pub token: String,
+    /// As [`TopLogprob::bytes`].
+    pub bytes: Vec<u8>,
     /// Natural logarithm of its probability, before temperature and filters.
     pub logprob: f32,
     /// The likeliest tokens, likeliest first.
