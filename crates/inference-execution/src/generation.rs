@@ -36,6 +36,8 @@ struct Tools {
     ids: CallIds,
     /// Calls so far.
     calls: u32,
+    /// The answer is nothing but a call.
+    forced: bool,
     /// The answer goes on after its first call.
     parallel: bool,
 }
@@ -178,7 +180,11 @@ impl Generation {
     /// What was held back comes out; a reason when it holds a stop text.
     fn close(&mut self, done: &mut Final) -> Option<FinishReason> {
         if let Some(tools) = &mut self.tools {
-            let parts = tools.parser.finish();
+            let mut parts = tools.parser.finish();
+            if tools.forced {
+                // The beginning of a call that was cut off is no text for the reader.
+                parts.retain(|part| !matches!(part, Part::Text(_)));
+            }
             let reason = self.say_parts(parts, done);
             if reason.is_some() {
                 return reason;
@@ -222,7 +228,10 @@ impl Generation {
 
     fn logprob(&self, logits: &[f32], id: u32, top: u8) -> TokenLogprob {
         let of = logprob(logits, id, usize::from(top));
+        let bytes = |id| self.codec.token_bytes(id).to_vec();
         TokenLogprob {
+            token: self.codec.token_text(id),
+            bytes: bytes(id),
             logprob: of.chosen,
             top: of
                 .top
@@ -230,6 +239,7 @@ impl Generation {
                 .map(|(id, logprob)| TopLogprob {
                     id,
                     token: self.codec.token_text(id),
+                    bytes: bytes(id),
                     logprob,
                 })
                 .collect(),
@@ -249,6 +259,7 @@ impl Tools {
             parser: ToolCallParser::new(style, functions),
             ids: CallIds::new(&admitted.prompt, seed, request.sampling.choice),
             calls: 0,
+            forced,
             parallel: request.parallel_tool_calls && !forced,
         })
     }
@@ -486,6 +497,13 @@ mod tests {
             );
             // What closes the object around the arguments is not waited for.
             assert_eq!(g.count() as usize, said.len() - 1);
+            // Cut off before it was certain, it is nothing.
+            let mut g = generation(&request, 10, 1);
+            let (texts, reason) = say(&mut g, &bytes(said));
+            assert_eq!(
+                (texts.concat().as_str(), reason),
+                ("", Some(FinishReason::Length))
+            );
         }
     }
 
