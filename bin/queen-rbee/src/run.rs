@@ -97,7 +97,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     );
 
     let served = tokio::select! {
-        served = serving => served.unwrap_or_else(|e| Err(Diagnostic::internal(e))),
+        served = serving => served.map_err(Diagnostic::internal),
         () = async { app.stop.cancelled().await; sleep(FAREWELL).await } => Ok(()),
         () = record.keep(&record_file) => Ok(()),
         // A queen without it could only refuse; whoever watches over the process starts another.

@@ -99,13 +99,13 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
             stop.cancel();
         }
     });
-    let served = tokio::select! {
-        served = daemon_shell::serve(listener, router(hive, token), stop.clone()) => served,
-        () = async { stop.cancelled().await; tokio::time::sleep(FAREWELL).await } => Ok(()),
-        () = record.keep(&record_file) => Ok(()),
-    };
+    tokio::select! {
+        () = daemon_shell::serve(listener, router(hive, token), stop.clone()) => {}
+        () = async { stop.cancelled().await; tokio::time::sleep(FAREWELL).await } => {}
+        () = record.keep(&record_file) => {}
+    }
     DaemonRecord::remove_own(&record_file);
-    served
+    Ok(())
 }
 
 fn already_runs(home: &Home, record_file: &Path) -> Diagnostic {

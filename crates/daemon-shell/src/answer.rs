@@ -1,4 +1,4 @@
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use axum::{
     Json,
@@ -10,6 +10,7 @@ use diagnostics::{Code, Diagnostic, ErrorBody, excerpt};
 use futures_util::StreamExt as _;
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 /// An error as the HTTP answer it becomes: the code's status and the one error body.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,11 +90,22 @@ const DEFAULT_BODY_LIMIT: usize = 1 << 20;
 /// cut off while it sends would see a broken connection instead of the answer.
 const DISCARD_LIMIT: usize = 64 << 20;
 
+/// Longest that the next piece of a body is waited for.
+const PIECE_WITHIN: Duration = Duration::from_secs(30);
+
 async fn read(body: Body, limit: usize) -> Result<Vec<u8>, Diagnostic> {
     let mut pieces = body.into_data_stream();
     let mut bytes = Vec::new();
     let mut length = 0;
-    while let Some(piece) = pieces.next().await {
+    let silent = |_| {
+        let seconds = PIECE_WITHIN.as_secs();
+        Diagnostic::new(
+            Code::DeadlineExceeded,
+            format!("the body's next byte did not come within {seconds} s"),
+        )
+        .hint("send the whole body at once")
+    };
+    while let Some(piece) = timeout(PIECE_WITHIN, pieces.next()).await.map_err(silent)? {
         let piece =
             piece.map_err(|_| Diagnostic::new(Code::InvalidRequest, "the body broke off"))?;
         length += piece.len();
@@ -112,6 +124,7 @@ async fn read(body: Body, limit: usize) -> Result<Vec<u8>, Diagnostic> {
         Code::BodyTooLarge,
         format!("the body is larger than {limit} bytes"),
     )
+    .hint("send less, for instance fewer messages")
     .detail("limit_bytes", limit))
 }
 

@@ -191,11 +191,10 @@ async fn abort(worker: &Worker, error: &Diagnostic) {
     }
 }
 
-async fn close(server: JoinHandle<Result<(), Diagnostic>>, stop: &CancellationToken) {
+async fn close(server: JoinHandle<()>, stop: &CancellationToken) {
     stop.cancel();
     match timeout(CLOSE_LIMIT, server).await {
-        Ok(Ok(Ok(()))) => {}
-        Ok(Ok(Err(error))) => tracing::warn!(%error, "while closing"),
+        Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "while closing"),
         Err(_) => tracing::warn!("connections were cut"),
     }
