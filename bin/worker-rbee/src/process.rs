@@ -22,6 +22,13 @@ pub(crate) struct Kind {
     pub slots: u32,
 }
 
+/// When the kernel must kill for memory (oom_score_adj in proc(5)), it takes a worker, which is
+/// started again, before the queen, the hive and what else runs on this machine.
+fn be_first_when_memory_ends() {
+    // Only Linux has the file; a worker without it serves as well.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+}
+
 /// Runs the worker until it ends.
 pub(crate) fn serve(
     arguments: WorkerArguments,
@@ -29,6 +36,7 @@ pub(crate) fn serve(
     load: impl FnOnce(Progress) -> Result<Loaded, Diagnostic> + Send + 'static,
 ) -> Result<(), Diagnostic> {
     init_logging(&arguments.log);
+    be_first_when_memory_ends();
     let service = ServiceConfig {
         bind: SocketAddr::new(arguments.bind, arguments.port),
         queen_url: arguments.queen_url,

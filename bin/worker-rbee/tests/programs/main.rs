@@ -11,13 +11,15 @@
 mod memory;
 mod support;
 
-use std::{path::PathBuf, process::Command};
+use std::{path::PathBuf, pin::Pin, process::Command};
 
 use diagnostics::Code;
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use http::HeaderMap;
+use rest_client::CallError;
 use worker_contract::{
     FatalLine, InferInput, InferRequest, Message, Sampling, StreamEvent, WORKER_TOKEN_FILE_ENV,
+    WorkerClient,
 };
 
 use support::{CANDLE, CPU_0, HANG, MOCK, infer, request, start};
@@ -99,28 +101,30 @@ fn without_tokens_it_does_not_start() {
     assert!(line.fatal.message.contains(WORKER_TOKEN_FILE_ENV), "{text}");
 }
 
-#[tokio::test]
-async fn sigterm_lets_requests_finish_and_a_second_one_does_not() {
-    let mut process = start(MOCK, "tokens_per_second=50,length=20", &CPU_0);
-    let client = process.client();
-    infer(
-        &client,
-        &InferRequest {
-            max_tokens: Some(1),
-            ..request("warm")
-        },
-    )
-    .await;
+/// The stream of a request that has its first event.
+async fn begun(
+    client: &WorkerClient,
+) -> Pin<Box<impl Stream<Item = Result<StreamEvent, CallError>> + use<>>> {
+    let warm = InferRequest {
+        max_tokens: Some(1),
+        ..request("warm")
+    };
+    infer(client, &warm).await;
     let streamed = InferRequest {
         stream: true,
         ..request("a")
     };
-    let stream = client
-        .infer_stream(&streamed, HeaderMap::new())
-        .await
-        .unwrap();
-    let mut stream = Box::pin(stream);
+    let stream = client.infer_stream(&streamed, HeaderMap::new()).await;
+    let mut stream = Box::pin(stream.unwrap());
     stream.next().await.unwrap().unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn sigterm_lets_requests_finish_and_a_second_one_does_not() {
+    let mut process = start(MOCK, "tokens_per_second=50,length=20", &CPU_0);
+    let client = process.client();
+    let stream = begun(&client).await;
     process.terminate();
     let events: Vec<_> = stream.collect().await;
     assert!(
@@ -131,24 +135,7 @@ async fn sigterm_lets_requests_finish_and_a_second_one_does_not() {
 
     let mut process = start(MOCK, "tokens_per_second=20,length=4000", &CPU_0);
     let client = process.client();
-    infer(
-        &client,
-        &InferRequest {
-            max_tokens: Some(1),
-            ..request("warm")
-        },
-    )
-    .await;
-    let streamed = InferRequest {
-        stream: true,
-        ..request("a")
-    };
-    let stream = client
-        .infer_stream(&streamed, HeaderMap::new())
-        .await
-        .unwrap();
-    let mut stream = Box::pin(stream);
-    stream.next().await.unwrap().unwrap();
+    let stream = begun(&client).await;
     process.terminate();
     // The first is seen once it drains; only then is the second a second one.
     let drains = async {

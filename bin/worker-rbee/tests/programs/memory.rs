@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use model_maker::{Architecture, Quantization, Recipe, Shape, Sizes};
 use worker_contract::InferRequest;
 
-use crate::support::{CANDLE, CPU_0, infer, request, start};
+use crate::support::{CANDLE, CPU_0, MOCK, infer, request, start};
 
 /// What loading may hold of the file beside the weights that it made: what it reads between
 /// two times that it gives memory back, and its largest tensor.
@@ -22,9 +22,8 @@ struct Memory {
 async fn memory_with(model: &Path) -> Memory {
     let mut process = start(CANDLE, model.to_str().unwrap(), &CPU_0);
     let client = process.client();
-    // A full pipe would stop it: every question before it is ready is told in its log.
-    let mut log = process.stderr.take().unwrap();
-    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    // Every question before it is ready is told in its log; a full pipe would stop it.
+    process.stderr = None;
     let one_token = InferRequest {
         max_tokens: Some(1),
         ..request("one")
@@ -54,6 +53,14 @@ fn make(layers: usize, quantization: Quantization, path: &Path) {
         ..recipe.sizes
     };
     Recipe { sizes, ..recipe }.write_gguf(path).unwrap();
+}
+
+#[tokio::test]
+async fn the_kernel_takes_a_worker_before_what_else_runs() {
+    let mut process = start(MOCK, "length=1", &CPU_0);
+    infer(&process.client(), &request("a")).await;
+    let score = format!("/proc/{}/oom_score_adj", process.child.id());
+    assert_eq!(fs::read_to_string(score).unwrap(), "500\n");
 }
 
 #[tokio::test]
