@@ -234,7 +234,7 @@ pub(crate) fn read<T: DeserializeOwned>(body: &Value) -> Result<T, Diagnostic> {
     }
     serde_path_to_error::deserialize(body).map_err(|error| {
         let path = error.path().to_string();
-        let cause = excerpt(&error.inner().to_string(), 200);
+        let cause = excerpt(&in_words(&error.inner().to_string()), 200);
         if path == "." {
             // Only a field that is not there has no path; serde names it in the message.
             let name = cause.split('`').nth(1).unwrap_or_default().to_owned();
@@ -244,4 +244,54 @@ pub(crate) fn read<T: DeserializeOwned>(body: &Value) -> Result<T, Diagnostic> {
             Diagnostic::new(Code::InvalidRequest, format!("`{path}`: {cause}")).param(path)
         }
     })
+}
+
+/// What serde says, without the names of Rust's types.
+fn in_words(cause: &str) -> String {
+    if cause.contains("untagged enum") {
+        return "has none of the forms that are possible here".to_owned();
+    }
+    let Some((found, expected)) = cause.rsplit_once(", expected ") else {
+        return cause.to_owned();
+    };
+    let expected = match expected {
+        "f32" | "f64" => "a number",
+        "i8" | "i16" | "i32" | "i64" => "a whole number",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative",
+        "struct" | "a map" => "an object",
+        "a sequence" => "a list",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
+    };
+    format!("{found}, expected {expected}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_told_in_words() {
+        for (cause, words) in [
+            (
+                "invalid type: string \"hot\", expected f64",
+                "invalid type: string \"hot\", expected a number",
+            ),
+            (
+                "invalid value: integer `-1`, expected u32",
+                "invalid value: integer `-1`, expected a whole number that is not negative",
+            ),
+            (
+                "invalid type: integer `1`, expected struct Options",
+                "invalid type: integer `1`, expected an object",
+            ),
+            (
+                "data did not match any variant of untagged enum Content",
+                "has none of the forms that are possible here",
+            ),
+            ("missing field `model`", "missing field `model`"),
+        ] {
+            assert_eq!(in_words(cause), words);
+        }
+    }
 }
