@@ -113,7 +113,7 @@ pub struct Infer {
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// End before this text; may be given several times
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub stop: Vec<String>,
     /// Instructions for the whole answer
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
@@ -301,6 +301,7 @@ mod tests {
         assert!(refusal(&["infer", "--top-p", "1.5", "Hi"]).contains("1.5 is not in 0 to 1"));
         refusal(&["infer", "--max-tokens", "0", "Hi"]);
         refusal(&["infer", "--deadline", "0", "Hi"]);
+        refusal(&["infer", "--stop", "", "Hi"]);
         refusal(&["infer", "--raw", "--system", "x", "Hi"]);
         refusal(&["worker", "show", "../x"]);
         refusal(&["--queen", "https://x", "status"]);
