@@ -1,10 +1,11 @@
 //! `cargo xtask make-model`: writes a model with random weights.
 #![allow(
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "a command line program of the project's own"
 )]
 
-use std::{path::PathBuf, time::Instant};
+use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -41,8 +42,17 @@ enum Format {
     Safetensors,
 }
 
-fn main() -> Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match make(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn make(args: &Args) -> Result<()> {
     let begun = Instant::now();
     let recipe = Recipe {
         seed: args.seed,
