@@ -7,6 +7,7 @@
 
 mod bench;
 mod cargo;
+mod fuzz;
 mod haiku_test;
 mod lint;
 mod make_model;
@@ -35,13 +36,16 @@ enum Command {
     /// Runs the haiku acceptance test: builds the programs, starts them on the embedded
     /// model, streams a haiku with the word of the minute, checks it, stops everything.
     Haiku(haiku_test::HaikuArgs),
-    /// Runs everything that can run here: lints, unit tests, the sanitizer, features, the
-    /// OpenAI client, the haiku.
+    /// Runs everything that can run here: lints, unit tests, features, the sanitizer,
+    /// the fuzzer, the official clients, the haiku.
     Test,
     /// Runs feature files, all or those with these numbers.
     Bdd(test::BddArgs),
     /// Runs the tests of the kernels under the address sanitizer.
     Sanitize,
+    /// Runs the parsers of foreign bytes under libFuzzer.
+    #[command(disable_help_flag = true)]
+    Fuzz(fuzz::FuzzArgs),
     /// Runs formatting, clippy, documentation and tidy.
     Lint,
     /// Checks the rules of the layout.
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
         Command::Test => test::run_all().map(Some),
         Command::Bdd(args) => test::run_bdd(&args).map(Some),
         Command::Sanitize => sanitize::run().map(Some),
+        Command::Fuzz(args) => fuzz::run(&args).map(Some),
         Command::Lint => done(lint::run()),
         Command::Tidy => done(tidy::run()),
         Command::Openapi { check } => done(openapi::run(check)),

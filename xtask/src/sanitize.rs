@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// What the sanitizer can be built for.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The tests of the kernels under the address sanitizer, which sees every access out of bounds,
 /// behind a free and to memory that is never freed, in all instructions that this processor has.
@@ -14,17 +14,8 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The flag belongs to nightly toolchains; `RUSTC_BOOTSTRAP` lets the pinned one take it, for
 /// these crates only, in a folder of their own.
 pub fn run() -> Result<Tally> {
-    let here = cfg!(all(
-        target_arch = "x86_64",
-        target_os = "linux",
-        target_env = "gnu"
-    ));
-    if !here {
-        println!("the address sanitizer is only used on {TARGET}");
-        return Ok(Tally {
-            skipped: 1,
-            ..Tally::default()
-        });
+    if !possible() {
+        return Ok(not_here());
     }
     let mut tests = cargo();
     tests
@@ -35,4 +26,22 @@ pub fn run() -> Result<Tally> {
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTFLAGS", "-Zsanitizer=address");
     Tally::of(&mut tests)
+}
+
+/// Whether programs that the sanitizer is built into run here.
+pub fn possible() -> bool {
+    cfg!(all(
+        target_arch = "x86_64",
+        target_os = "linux",
+        target_env = "gnu"
+    ))
+}
+
+/// The result where they do not.
+pub fn not_here() -> Tally {
+    println!("the address sanitizer is only used on {TARGET}");
+    Tally {
+        skipped: 1,
+        ..Tally::default()
+    }
 }

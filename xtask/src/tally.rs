@@ -76,7 +76,7 @@ fn closing_line(line: &str) -> Option<Tally> {
         Some(rest) => rest.split_once(". ")?.1,
         None => {
             line.split_once(": ")
-                .filter(|(name, _)| ["bdd", "client"].contains(name))?
+                .filter(|(name, _)| ["bdd", "client", "fuzz"].contains(name))?
                 .1
         }
     };

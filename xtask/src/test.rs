@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     cargo::{build_programs, cargo, metadata, root},
+    fuzz::{self, FuzzArgs},
     haiku_test::{self, HaikuArgs},
     lint, sanitize, setup,
     tally::Tally,
@@ -40,6 +41,8 @@ pub fn run_all() -> Result<Tally> {
     total += Tally::of(&mut tests)?;
     println!("== kernels under the address sanitizer");
     total += sanitize::run()?;
+    println!("== the parsers of foreign bytes under libFuzzer");
+    total += fuzz::run(&FuzzArgs { rest: Vec::new() })?;
     println!("== the official OpenAI, Anthropic and Ollama clients");
     let python = setup::python_with_clients()?;
     for client in ["openai", "anthropic", "ollama"] {

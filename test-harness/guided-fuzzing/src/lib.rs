@@ -1,0 +1,167 @@
+//! The checks of every parser of foreign bytes, by name, with their corpora and words.
+//!
+//! The checks are those of the crates' own fuzz tests, which damage the corpora at random;
+//! under libFuzzer the same checks see inputs that are kept because they reached new code.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "checks that fail by panicking"
+)]
+
+#[path = "../../../crates/openai-gateway/tests/checks/mod.rs"]
+mod bodies;
+#[path = "../../../crates/answer-constraint/tests/checks/mod.rs"]
+mod constraints;
+#[path = "../../../crates/model-format/tests/checks/mod.rs"]
+mod files;
+#[path = "../../../crates/text-codec/tests/checks/mod.rs"]
+mod texts;
+
+use serde_json::json;
+use worker_contract::{Message, Role, ToolCall, ToolDefinition};
+
+/// What is fuzzed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// GGUF files: header, tensors, vocabulary.
+    Gguf,
+    /// Headers of safetensors files.
+    Safetensors,
+    /// `config.json`.
+    Config,
+    /// `tokenizer.json`.
+    Tokenizer,
+    /// Chat templates.
+    Template,
+    /// Constraints of answers: JSON schemas, regular expressions, grammars.
+    Constraint,
+    /// Bodies of requests, at every endpoint.
+    Body,
+}
+
+impl Target {
+    /// All.
+    pub const ALL: [Self; 7] = [
+        Self::Gguf,
+        Self::Safetensors,
+        Self::Config,
+        Self::Tokenizer,
+        Self::Template,
+        Self::Constraint,
+        Self::Body,
+    ];
+
+    /// As `RBEE_FUZZ_TARGET` and the command line name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gguf => "gguf",
+            Self::Safetensors => "safetensors",
+            Self::Config => "config",
+            Self::Tokenizer => "tokenizer",
+            Self::Template => "template",
+            Self::Constraint => "constraint",
+            Self::Body => "body",
+        }
+    }
+
+    /// Folders of valid inputs, from the workspace's.
+    pub fn corpora(self) -> Vec<String> {
+        let of = |owner: &str, name: &str| format!("crates/{owner}/tests/corpus/{name}");
+        match self {
+            Self::Gguf => vec![of("model-format", "gguf"), of("text-codec", "gguf")],
+            Self::Safetensors | Self::Config => vec![of("model-format", self.name())],
+            Self::Tokenizer | Self::Template => vec![of("text-codec", self.name())],
+            Self::Constraint => vec![of("answer-constraint", "")],
+            Self::Body => bodies::Endpoint::ALL
+                .map(|endpoint| of("openai-gateway", endpoint.name()))
+                .to_vec(),
+        }
+    }
+
+    /// Pieces of the inputs' language.
+    pub fn words(self) -> Vec<&'static str> {
+        match self {
+            Self::Gguf => [files::GGUF_WORDS, texts::GGUF_WORDS].concat(),
+            Self::Safetensors | Self::Config => files::JSON_WORDS.to_vec(),
+            Self::Tokenizer => texts::TOKENIZER_WORDS.to_vec(),
+            Self::Template => texts::TEMPLATE_WORDS.to_vec(),
+            Self::Constraint => constraints::WORDS.to_vec(),
+            Self::Body => bodies::WORDS.to_vec(),
+        }
+    }
+
+    /// Panics where the product does not hold what it promises for such an input.
+    pub fn check(self, bytes: &[u8]) {
+        match self {
+            Self::Gguf => {
+                files::gguf(bytes);
+                texts::vocabulary(bytes);
+            }
+            Self::Safetensors => files::safetensors(bytes),
+            Self::Config => files::config(bytes, &[]),
+            Self::Tokenizer => texts::tokenizer(bytes),
+            Self::Template => template(bytes),
+            Self::Constraint => constraints::constraint(bytes),
+            Self::Body => body(bytes),
+        }
+    }
+}
+
+fn template(bytes: &[u8]) {
+    let Ok(template) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let call = ToolCall {
+        id: "call_1".into(),
+        name: "weather".into(),
+        arguments: "{\"city\": \"Ghent\"}".into(),
+    };
+    let messages = [
+        Message::new(Role::System, "Be kind."),
+        Message::new(Role::User, "{{ 7 * 7 }} é"),
+        Message {
+            tool_calls: vec![call],
+            ..Message::new(Role::Assistant, "")
+        },
+        Message {
+            tool_call_id: Some("call_1".into()),
+            ..Message::new(Role::Tool, "12 °C")
+        },
+    ];
+    let tools = [ToolDefinition {
+        name: "weather".into(),
+        description: Some("Tells it.".into()),
+        parameters: Some(json!({"type": "object", "properties": {"city": {"type": "string"}}})),
+    }];
+    texts::template(template, &messages, &tools);
+}
+
+fn body(bytes: &[u8]) {
+    if let Ok(body) = serde_json::from_slice(bytes) {
+        for endpoint in bodies::Endpoint::ALL {
+            bodies::check(endpoint, &body);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_has_a_corpus_that_passes() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        for target in Target::ALL {
+            let mut files = 0;
+            for folder in target.corpora() {
+                for file in std::fs::read_dir(format!("{root}/{folder}")).unwrap() {
+                    target.check(&std::fs::read(file.unwrap().path()).unwrap());
+                    files += 1;
+                }
+            }
+            assert!(files > 1, "{target:?}");
+            assert!(!target.words().is_empty());
+        }
+    }
+}
