@@ -28,7 +28,7 @@ pub(crate) trait Simd: Copy + Sync {
 
     /// Asks for the line that lies `ahead` bytes after `from`, which need not exist. A processor
     /// that reads weights once, in order, does not look far enough ahead by itself.
-    fn prefetch(self, from: &[u8; 64], ahead: usize);
+    fn prefetch(self, from: &[u8], ahead: usize);
     /// Reads 64 bytes.
     fn bytes(self, from: &[u8; 64]) -> Self::Bytes;
     /// The bits of every byte moved up by `up` and down by `down`, then those of `mask`; bits

@@ -6,9 +6,13 @@ use crate::{
     simd::Simd,
 };
 
-/// Bytes between what is multiplied and what is fetched meanwhile: memory that answers after
-/// 100 ns and gives 30 GB/s has some thousand bytes on the way, and pages add to the delay.
+/// Bytes between what is multiplied and what is fetched meanwhile. Memory that answers after
+/// 100 ns and gives 30 GB/s has some thousand bytes on the way, and what is done with numbers
+/// adds to the delay. Long rows of 8 bits that are read for one row of activations are as fast
+/// as the processor looks ahead by itself, which far fetches disturb.
 pub(super) const AHEAD: usize = 32 << 10;
+const AHEAD_IN_LONG_ROWS: usize = 4 << 10;
+const LONG_ROW: usize = 2048;
 
 /// Blocks of 32 integers of `BITS` bits, stored `ZERO` too large, with a scale and, where
 /// `MINIMUM`, something that is added to each.
@@ -25,6 +29,11 @@ impl<const BITS: usize, const ZERO: i32, const MINIMUM: bool> Kernel
         let (words, rest) = x.split_at(weights.columns / 4);
         let (x_scales, x_sums) = rest.split_at(weights.columns / CHUNK);
         let words = words.as_chunks::<8>().0;
+        let ahead = if BITS == 8 && N == 1 && weights.columns >= LONG_ROW {
+            AHEAD_IN_LONG_ROWS
+        } else {
+            AHEAD
+        };
         for (index, (numbers, scales)) in weights.tiles().enumerate() {
             let numbers = numbers.as_chunks::<64>().0.chunks_exact(BITS);
             let scales = scales
@@ -35,8 +44,9 @@ impl<const BITS: usize, const ZERO: i32, const MINIMUM: bool> Kernel
             let mut sums = [s.floats(0.0); N];
             for ((chunk, scales), ((words, x_scales), x_sums)) in numbers.zip(scales).zip(x) {
                 for line in chunk {
-                    s.prefetch(line, AHEAD);
+                    s.prefetch(line, ahead);
                 }
+                s.prefetch(&scales[0], ahead);
                 let mut dots = from_fn(|j| start::<S, BITS, ZERO>(s, x_sums[j]));
                 for (group, words) in words.iter().enumerate() {
                     add_group::<S, BITS, N>(s, &mut dots, chunk, group, words);

@@ -46,6 +46,9 @@ impl<const BITS: usize, const ZERO: i32, const SUB: usize, const MINIMUM: bool> 
             for ((numbers, scales), (((words, x_scales), x_sums), pairs)) in
                 numbers.zip(scales).zip(x)
             {
+                for line in scales.chunks(64) {
+                    s.prefetch(line, AHEAD);
+                }
                 let (scale, rest) = split::<32>(scales);
                 let (minimum, small) = if MINIMUM {
                     split::<32>(rest)

@@ -81,7 +81,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch(self, from: &[u8; 64], ahead: usize) {
+    fn prefetch(self, from: &[u8], ahead: usize) {
         // Nothing is read; an address outside of what is allocated does no harm.
         op!(_mm_prefetch::<_MM_HINT_T1>(
             from.as_ptr().wrapping_add(ahead).cast()

@@ -21,7 +21,7 @@ impl Simd for Plain {
     }
 
     #[inline(always)]
-    fn prefetch(self, _: &[u8; 64], _: usize) {}
+    fn prefetch(self, _: &[u8], _: usize) {}
 
     #[inline(always)]
     fn bytes(self, from: &[u8; 64]) -> [u8; 64] {
