@@ -36,7 +36,7 @@ pub struct Settings {
 }
 
 /// What a codec puts around a text that is no conversation.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Around {
     /// Comes before a plain prompt, where `tokenizer.json` does not put it already.
     pub begin: Option<u32>,
@@ -44,6 +44,8 @@ pub(crate) struct Around {
     pub never_begin: Option<u32>,
     /// Comes behind a text that becomes a vector.
     pub end: Option<u32>,
+    /// What `tokenizer.json` itself puts behind a text.
+    pub behind: Vec<u32>,
     /// The vocabulary puts a space before the text, which is taken away again.
     pub space: bool,
 }
@@ -156,6 +158,19 @@ impl Codec {
     /// has one there.
     pub fn close(&self, ids: &mut Vec<u32>) {
         ids.extend(self.around.end.filter(|end| ids.last() != Some(end)));
+    }
+
+    /// Cuts the tokens of a text that becomes a vector, so that at most `most` are left and
+    /// what belongs behind a text still is.
+    pub fn cut(&self, ids: &mut Vec<u32>, most: usize) {
+        if ids.len() <= most {
+            return;
+        }
+        let mut behind = self.around.behind.clone();
+        self.close(&mut behind);
+        ids.truncate(most.saturating_sub(behind.len()));
+        ids.extend(behind);
+        ids.truncate(most);
     }
 
     /// How the model writes calls of tools; `None` when it has no place for tools or writes

@@ -138,10 +138,23 @@ impl Codec {
             begin: begin.filter(|_| settings.adds_begin == Some(true)),
             never_begin: begin.filter(|_| settings.adds_begin == Some(false)),
             end: special(&settings.end_token).filter(|_| settings.adds_end),
+            behind: put_behind(&tokenizer)?,
             space: adds_space,
         };
         Ok(Self::new(tokenizer, pieces, around, settings))
     }
+}
+
+/// The tokens that the post-processor puts behind a text.
+fn put_behind(tokenizer: &Tokenizer) -> Result<Vec<u32>, Diagnostic> {
+    let encode = |surround| -> Result<Vec<u32>, Diagnostic> {
+        let encoding = tokenizer.encode_fast("a", surround).map_err(damaged)?;
+        Ok(encoding.get_ids().to_vec())
+    };
+    let (text, whole) = (encode(false)?, encode(true)?);
+    let mut places = whole.windows(text.len().max(1));
+    let begin = places.position(|place| place == text);
+    Ok(begin.map_or_else(Vec::new, |begin| whole[begin + text.len()..].to_vec()))
 }
 
 /// How a `tokenizer.json` spells tokens and whether it puts a space before the text; refuses
@@ -165,12 +178,17 @@ pub(crate) fn piece_table(
         .map(|(token, id)| (id, spelled_bytes(&token, spelling)))
         .collect();
     let mut special = HashMap::new();
-    // Added tokens stand in the text as they are, not in the vocabulary's spelling.
+    // Added tokens stand in the text as they are, but for spaces, which decoders make of `▁`
+    // wherever it is: Gemma's runs of spaces are added tokens.
     for (id, token) in tokenizer.get_added_tokens_decoder() {
         if token.special {
             special.insert(id, token.content);
         } else {
-            pieces.insert(id, token.content.into_bytes());
+            let text = match spelling {
+                Spelling::SentencePiece => token.content.replace('▁', " "),
+                Spelling::ByteLevel => token.content,
+            };
+            pieces.insert(id, text.into_bytes());
         }
     }
     PieceTable::new(&pieces, special)

@@ -405,6 +405,7 @@ fn the_tokenizer_json_of_gemma_is_read() {
         ("▁", 261),
         ("▁a", 262),
         ("<end_of_turn>", 263),
+        ("▁▁", 264),
     ] {
         vocabulary.insert(token.into(), id.into());
     }
@@ -414,11 +415,14 @@ fn the_tokenizer_json_of_gemma_is_read() {
             "rstrip": false, "normalized": false, "special": true
         })
     };
+    // Runs of spaces are tokens by themselves, which code is indented with.
+    let mut spaces = special(264, "▁▁");
+    spaces["special"] = false.into();
     let document = json!({
         "version": "1.0", "truncation": null, "padding": null,
         "added_tokens": [
             special(0, "<pad>"), special(1, "<eos>"), special(2, "<bos>"),
-            special(3, "<unk>"), special(263, "<end_of_turn>")
+            special(3, "<unk>"), special(263, "<end_of_turn>"), spaces
         ],
         "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
         "pre_tokenizer": {
@@ -452,6 +456,7 @@ fn the_tokenizer_json_of_gemma_is_read() {
     let ids = [2, 260, 262, 263, 4 + 10];
     assert_eq!(codec.encode("a a<end_of_turn>\n").unwrap(), ids);
     assert_eq!(codec.decode(&ids), "a a\n");
+    assert_eq!(codec.decode(&[264, 260]), "  a");
     assert_eq!(codec.end_tokens(), [1, 263]);
 }
 
