@@ -224,12 +224,7 @@ fn beginning(input: &InferInput, codec: &Codec, limits: Limits) -> Result<Vec<u3
         .saturating_mul(context);
     let enough = InferInput::Prompt(text[..text.floor_char_boundary(most)].to_owned());
     let mut tokens = whole(&enough, codec, limits.vocab_size)?;
-    if tokens.len() > context {
-        let mut end = Vec::new();
-        codec.close(&mut end);
-        tokens.truncate(context.saturating_sub(end.len()));
-        codec.close(&mut tokens);
-    }
+    codec.cut(&mut tokens, context);
     Ok(tokens)
 }
 

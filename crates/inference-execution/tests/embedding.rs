@@ -17,7 +17,7 @@ use inference_execution::{
 };
 use input_validation::ModelRef;
 use jiff::{Timestamp, ToSpan as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use text_codec::{Codec, Settings};
 use tokio::time::timeout;
 use worker_contract::{EmbedRequest, InferInput, InferRequest, StreamEvent};
@@ -195,33 +195,49 @@ async fn a_text_that_may_be_cut_is() {
 
 #[tokio::test]
 async fn what_is_cut_ends_as_the_model_was_trained() {
-    let runtime = runtime_with(ending_codec(), "slots=1,context=4", 1);
-    let long = EmbedRequest {
-        truncate: true,
-        ..texts("a", &["aaaaaaaa"])
-    };
-    let tokens = EmbedRequest {
-        inputs: vec![InferInput::Tokens(vec![0, 0, 0, 1])],
-        ..texts("b", &[])
-    };
-    assert_eq!(
-        vectors(&runtime, &long).await,
-        vectors(&runtime, &tokens).await
-    );
+    for codec in [ending_codec(), codec_with(&surrounding(), false)] {
+        let runtime = runtime_with(codec, "slots=1,context=4", 1);
+        let long = EmbedRequest {
+            truncate: true,
+            ..texts("a", &["aaaaaaaa"])
+        };
+        let tokens = EmbedRequest {
+            inputs: vec![InferInput::Tokens(vec![0, 0, 0, 1])],
+            ..texts("b", &[])
+        };
+        assert_eq!(
+            vectors(&runtime, &long).await,
+            vectors(&runtime, &tokens).await
+        );
+    }
 }
 
 /// A codec of one letter and an end that it puts behind texts that become vectors.
 fn ending_codec() -> Codec {
+    codec_with(&Value::Null, true)
+}
+
+/// A post-processor that puts the end there by itself.
+fn surrounding() -> Value {
+    json!({
+        "type": "TemplateProcessing", "pair": [],
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+        "special_tokens": {"</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}},
+    })
+}
+
+fn codec_with(post_processor: &Value, adds_end: bool) -> Codec {
     let end = json!({"id": 1, "content": "</s>", "special": true, "single_word": false,
         "lstrip": false, "rstrip": false, "normalized": false});
     let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true});
     let tokenizer = json!({
         "added_tokens": [end], "pre_tokenizer": byte_level, "decoder": byte_level,
+        "post_processor": post_processor,
         "model": {"type": "BPE", "vocab": {"a": 0, "</s>": 1}, "merges": []},
     });
     let settings = Settings {
         end_token: Some("</s>".into()),
-        adds_end: true,
+        adds_end,
         ..Settings::default()
     };
     Codec::from_tokenizer_json(tokenizer.to_string().as_bytes(), settings).unwrap()
