@@ -82,14 +82,24 @@ struct Observed {
 
 impl Observed {
     async fn recv(&mut self) -> Option<StreamEvent> {
-        let event = self.events.recv().await?;
-        if matches!(event, StreamEvent::Token(_))
+        let event = self.events.recv().await;
+        self.seen(event)
+    }
+
+    /// What is there already.
+    fn try_recv(&mut self) -> Option<StreamEvent> {
+        let event = self.events.try_recv();
+        self.seen(event)
+    }
+
+    fn seen(&mut self, event: Option<StreamEvent>) -> Option<StreamEvent> {
+        if matches!(event, Some(StreamEvent::Token(_)))
             && let Some(since) = self.waiting_since.take()
         {
             let seconds = since.elapsed().as_secs_f64();
             self.worker.first_token_seconds().observe(seconds);
         }
-        Some(event)
+        event
     }
 }
 
@@ -105,7 +115,7 @@ fn encoded(events: Observed) -> impl Stream<Item = Bytes> + Send {
             if out.len() >= CHUNK_BYTES {
                 break;
             }
-            match events.events.try_recv() {
+            match events.try_recv() {
                 Some(next) => event = next,
                 None => break,
             }

@@ -446,6 +446,19 @@ async fn the_metrics_count_what_was_streamed() {
 }
 
 #[tokio::test]
+async fn every_first_token_is_timed_also_one_that_is_there_already() {
+    let worker = serving("slots=2,length=1").await;
+    for n in 0..20 {
+        let streamed = request(&format!("r{n}"));
+        let stream = worker.client.infer_stream(&streamed, HeaderMap::new());
+        stream.await.unwrap().for_each(|_| async {}).await;
+    }
+    let text = worker.client.metrics().await.unwrap();
+    let count = "rbee_worker_first_token_seconds_count 20";
+    assert!(text.lines().any(|line| line == count), "{text}");
+}
+
+#[tokio::test]
 async fn many_clients_some_of_whom_cancel() {
     // More slots than clients: a closed stream is noticed only after its client goes on.
     let worker = std::sync::Arc::new(serving("slots=80,length=50,context=128").await);
