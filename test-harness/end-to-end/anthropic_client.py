@@ -117,7 +117,7 @@ def check_errors_have_types(rbee):
         {"messages": []},
         {"messages": [{"role": "user", "content": "rain " * 600}]},
         {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "http://x"}}]}]},
-        {"thinking": {"type": "enabled", "budget_tokens": 1024}},
+        {"extra_body": {"mcp_servers": [{"type": "url", "url": "http://x", "name": "x"}]}},
     ):
         good = {"model": MODEL, "messages": messages, "max_tokens": 9}
         error = raised(anthropic.BadRequestError, lambda: speaker.messages.create(**(good | wrong)))

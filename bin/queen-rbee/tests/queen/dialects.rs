@@ -2,6 +2,7 @@
 
 use diagnostics::{Code, Diagnostic};
 use serde_json::{Value, json};
+use worker_contract::InferInput;
 
 use crate::{
     fake_worker::{Behaviour, FakeWorker},
@@ -172,6 +173,49 @@ async fn anthropic_whole_and_streamed() {
         .collect();
     assert_eq!(names[..3], ["message_start", "ping", "content_block_start"]);
     assert_eq!(names[names.len() - 2..], ["message_delta", "message_stop"]);
+}
+
+#[tokio::test]
+async fn claude_code_is_answered() {
+    let (queen, worker) = queen().await;
+    let cache = json!({"type": "ephemeral"});
+    let body = json!({
+        "model": MODEL, "max_tokens": 32000, "stream": true, "temperature": 1,
+        "system": [{"type": "text", "text": "You are an agent.", "cache_control": cache}],
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "list", "cache_control": cache}]},
+            {"role": "assistant", "content": [
+                {"type": "thinking", "thinking": "", "signature": "s"},
+                {"type": "tool_use", "id": "t1", "name": "Bash", "input": {"command": "ls"}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1",
+                "is_error": false, "cache_control": cache,
+                "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]},
+        ],
+        "tools": [{"name": "Bash", "description": "d", "input_schema": {"type": "object"},
+            "cache_control": cache, "eager_input_streaming": true}],
+        "thinking": {"type": "adaptive"}, "output_config": {"effort": "high"},
+        "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+        "metadata": {"user_id": "u"}, "service_tier": "auto",
+    });
+    let answer = queen
+        .http
+        .post(format!("{}/v1/messages?beta=true", queen.url))
+        .header("anthropic-version", "2023-06-01")
+        .header(
+            "anthropic-beta",
+            "claude-code-20250219,interleaved-thinking-2025-05-14",
+        )
+        .json(&body)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.text().await.unwrap().contains("message_stop"));
+    let InferInput::Messages(messages) = worker.seen()[0].input.clone() else {
+        panic!("no messages")
+    };
+    let said: Vec<_> = messages.iter().map(|m| m.content.as_str()).collect();
+    assert_eq!(said, ["You are an agent.", "list", "", "a\nb"]);
 }
 
 #[tokio::test]

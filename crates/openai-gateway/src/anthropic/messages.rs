@@ -20,7 +20,8 @@ pub struct AnthropicInputMessage {
     pub content: AnthropicContent,
 }
 
-/// A text, or blocks: `text`, of an assistant `tool_use`, of a user `tool_result`.
+/// A text, or blocks: `text`, of an assistant `tool_use` and `thinking` (which no model is
+/// shown), of a user `tool_result`.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum AnthropicContent {
@@ -146,6 +147,8 @@ impl Conversation {
                         arguments: input,
                     });
                 }
+                // Another model's thoughts, often encrypted.
+                Some("thinking" | "redacted_thinking") => {}
                 _ => said.push(text_block(&param, &block)?),
             }
         }
@@ -186,7 +189,8 @@ fn blocks(param: &str, content: AnthropicContent) -> Vec<(String, Value)> {
     }
 }
 
-fn kind(block: &Value) -> Option<&str> {
+/// What kind of block or edit it is.
+pub(super) fn kind(block: &Value) -> Option<&str> {
     block.get("type").and_then(Value::as_str)
 }
 

@@ -1,11 +1,11 @@
 use diagnostics::Diagnostic;
 use input_validation::RequestId;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use worker_contract::{Constraint, InferInput, InferRequest, Sampling, ToolChoice, ToolDefinition};
 
-use super::messages::{AnthropicContent, AnthropicInputMessage, conversation};
+use super::messages::{AnthropicContent, AnthropicInputMessage, conversation, kind};
 use crate::{
     Asked, ClientFields,
     fields::{invalid, limit, number, read, stops},
@@ -41,6 +41,11 @@ pub struct AnthropicRequest {
     pub tool_choice: Option<AnthropicToolChoice>,
     /// What the answer must look like.
     pub output_config: Option<AnthropicOutputConfig>,
+    /// Advice to models that think; not used.
+    #[schema(value_type = Option<std::collections::HashMap<String, Value>>)]
+    pub thinking: Option<Map<String, Value>>,
+    /// Only edits that clear what the context has no room for; nothing is cleared.
+    pub context_management: Option<Value>,
 }
 
 /// A function that the model may ask to have called.
@@ -78,7 +83,7 @@ pub struct AnthropicToolChoice {
 pub struct AnthropicOutputConfig {
     /// A JSON schema that it must match.
     pub format: Option<AnthropicFormat>,
-    /// Not supported.
+    /// Advice to models that think; not used.
     pub effort: Option<Value>,
 }
 
@@ -92,21 +97,29 @@ pub struct AnthropicFormat {
     pub schema: Value,
 }
 
-/// Fields that Anthropic has and rbee does not, each with the values that ask for nothing.
+/// Refuses what Anthropic has and rbee does not, unless it asks for nothing.
 fn refuse(body: &Value) -> Result<(), Diagnostic> {
-    for (name, harmless) in [
-        ("thinking", json!({"type": "disabled"})),
-        ("container", Value::Null),
-        ("context_management", Value::Null),
-        ("mcp_servers", json!([])),
-    ] {
+    for name in ["container", "context_management", "mcp_servers"] {
         match body.get(name) {
             None | Some(Value::Null) => {}
-            Some(value) if *value == harmless => {}
+            Some(value) if name == "mcp_servers" && *value == json!([]) => {}
+            Some(value) if name == "context_management" && only_clears(value) => {}
             Some(_) => return Err(unsupported(name)),
         }
     }
     Ok(())
+}
+
+/// Whether what is cleared may as well stay: an answer that read more of the conversation is
+/// no worse. A summary that the client asks for is not there to be left out.
+fn only_clears(management: &Value) -> bool {
+    let clears = |edit| kind(edit).is_some_and(|kind| kind.starts_with("clear_"));
+    match management.get("edits") {
+        None => management.is_object(),
+        Some(edits) => edits
+            .as_array()
+            .is_some_and(|edits| edits.iter().all(clears)),
+    }
 }
 
 /// Reads the JSON body of `POST /v1/messages`.
@@ -175,9 +188,6 @@ fn constraint(config: Option<AnthropicOutputConfig>) -> Result<Option<Constraint
     let Some(config) = config else {
         return Ok(None);
     };
-    if config.effort.is_some_and(|effort| !effort.is_null()) {
-        return Err(unsupported("output_config.effort"));
-    }
     match config.format {
         None => Ok(None),
         Some(format) if format.kind == "json_schema" => {

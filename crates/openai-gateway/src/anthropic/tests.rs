@@ -181,6 +181,63 @@ fn calls_and_their_results_become_messages_of_their_own() {
     assert_eq!(messages[3], Message::new(Role::User, "and?"));
 }
 
+/// As Claude Code asks, whatever model it talks to.
+#[test]
+fn advice_and_bookkeeping_change_nothing() {
+    let plain = read(&body()).unwrap();
+    for (field, value) in [
+        ("thinking", json!({"type": "adaptive"})),
+        (
+            "thinking",
+            json!({"type": "enabled", "budget_tokens": 31999}),
+        ),
+        ("output_config", json!({"effort": "high"})),
+        (
+            "context_management",
+            json!({"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}),
+        ),
+        ("context_management", json!({})),
+        ("mcp_servers", json!([])),
+        ("metadata", json!({"user_id": "u"})),
+        ("service_tier", json!("auto")),
+    ] {
+        assert_eq!(read(&with(field, value)).unwrap(), plain, "{field}");
+    }
+    let mut cached = body();
+    let cache = json!({"type": "ephemeral", "ttl": "1h"});
+    cached["messages"][0]["content"] =
+        json!([{"type": "text", "text": "hi", "cache_control": cache}]);
+    assert_eq!(read(&cached).unwrap(), plain);
+    let tool = json!({"name": "f", "input_schema": {"type": "object"}});
+    let mut cached = tool.clone();
+    cached["cache_control"] = cache;
+    assert_eq!(
+        read(&with("tools", json!([cached]))).unwrap(),
+        read(&with("tools", json!([tool]))).unwrap()
+    );
+}
+
+#[test]
+fn thoughts_of_earlier_answers_are_left_out() {
+    let body = with(
+        "messages",
+        json!([
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "s"},
+                {"type": "redacted_thinking", "data": "x"},
+                {"type": "text", "text": "b"}]},
+            {"role": "user", "content": "c"},
+        ]),
+    );
+    assert_eq!(messages(&body)[1], Message::new(Role::Assistant, "b"));
+    let of_user = json!([{"role": "user", "content": [{"type": "thinking", "thinking": "hm"}]}]);
+    assert_eq!(
+        refused(&with("messages", of_user)).1,
+        "messages[0].content[0]"
+    );
+}
+
 #[test]
 fn turns_of_one_role_are_one() {
     let body = with(
@@ -210,12 +267,18 @@ fn turns_of_one_role_are_one() {
 #[test]
 fn what_cannot_be_done_is_refused_by_name() {
     for (field, value, param) in [
-        (
-            "thinking",
-            json!({"type": "enabled", "budget_tokens": 1024}),
-            "thinking",
-        ),
         ("mcp_servers", json!([{}]), "mcp_servers"),
+        ("container", json!("c"), "container"),
+        (
+            "context_management",
+            json!({"edits": [{"type": "clear_tool_uses_20250919"}, {"type": "compact_20260112"}]}),
+            "context_management",
+        ),
+        (
+            "context_management",
+            json!({"edits": "clear_"}),
+            "context_management",
+        ),
         (
             "tools",
             json!([{"type": "web_search_20250305", "name": "w"}]),
@@ -225,11 +288,6 @@ fn what_cannot_be_done_is_refused_by_name() {
             "tools",
             json!([{"name": "w", "strict": true}]),
             "tools[0].strict",
-        ),
-        (
-            "output_config",
-            json!({"effort": "low"}),
-            "output_config.effort",
         ),
         (
             "messages",
@@ -249,6 +307,7 @@ fn what_cannot_be_done_is_refused_by_name() {
     }
     for (field, value, param) in [
         ("max_tokens", Value::Null, "max_tokens"),
+        ("thinking", json!("high"), "thinking"),
         ("max_tokens", json!(0), "max_tokens"),
         ("temperature", json!(1.5), "temperature"),
         ("top_k", json!(-1), "top_k"),
@@ -398,7 +457,7 @@ proptest! {
     fn any_value_in_any_field_is_understood_or_refused_as_the_clients_fault(
         field in prop::sample::select(vec![
             "model", "messages", "system", "stream", "max_tokens", "stop_sequences", "tools", "top_k",
-            "tool_choice", "thinking", "output_config", "temperature",
+            "tool_choice", "thinking", "output_config", "temperature", "context_management",
         ]),
         value in any_json(),
         block in any_json(),
