@@ -76,11 +76,6 @@ pub(crate) fn parse(body: &Value) -> Result<Call, Diagnostic> {
     let tools = tools::definitions(chat.tools.as_deref().unwrap_or_default())?;
     let tool_choice = tools::choice(chat.tool_choice.as_ref(), &tools)?;
     let asked = constraint::parse(body)?;
-    tools::refuse_strict(
-        chat.tools.as_deref().unwrap_or_default(),
-        &tool_choice,
-        asked.constraint.is_some(),
-    )?;
     let max_tokens = limit("max_tokens", common.max_tokens)?;
     let max_completion_tokens = limit("max_completion_tokens", chat.max_completion_tokens)?;
     if let (Some(old), Some(new)) = (max_tokens, max_completion_tokens)

@@ -31,8 +31,8 @@ pub struct ChatFunction {
     pub description: Option<String>,
     /// JSON schema of its arguments.
     pub parameters: Option<Value>,
-    /// Whether arguments keep to `parameters` exactly. They do where a call must come, and
-    /// beside a form of the answer; elsewhere only false.
+    /// Whether arguments keep to `parameters` exactly. They do, asked or not, where a call must
+    /// come and beside a form of the answer; elsewhere as well as the model can.
     pub strict: Option<bool>,
 }
 
@@ -95,33 +95,6 @@ fn definition(param: &str, tool: &ChatTool) -> Result<ToolDefinition, Diagnostic
         description: function.description.clone(),
         parameters: function.parameters.clone(),
     })
-}
-
-/// Refuses tools whose arguments must keep to their schemas, where the model is free to write
-/// them as it likes.
-pub(crate) fn refuse_strict(
-    tools: &[ChatTool],
-    choice: &ToolChoice,
-    constrained: bool,
-) -> Result<(), Diagnostic> {
-    if *choice != ToolChoice::Auto || constrained {
-        return Ok(());
-    }
-    let is_strict = |tool: &ChatTool| {
-        let function = tool.function.as_ref();
-        function.is_some_and(|function| function.strict == Some(true))
-    };
-    match tools.iter().position(is_strict) {
-        Some(nth) => Err(free_arguments(&format!("tools[{nth}].function.strict"))),
-        None => Ok(()),
-    }
-}
-
-/// The refusal of arguments that must keep to a schema where nothing keeps them to it.
-pub(crate) fn free_arguments(param: &str) -> Diagnostic {
-    unsupported(param).hint(format!(
-        "leave `{param}` out, or ask for a call by `tool_choice`: then its arguments are kept to the schema"
-    ))
 }
 
 /// What a tool or a call has as its function; other kinds of tools are refused.

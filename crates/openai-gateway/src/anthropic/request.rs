@@ -9,7 +9,6 @@ use super::messages::{AnthropicContent, AnthropicInputMessage, conversation, kin
 use crate::{
     Asked, ClientFields,
     fields::{invalid, limit, number, read, stops},
-    tools::free_arguments,
     unsupported::unsupported,
 };
 
@@ -60,8 +59,8 @@ pub struct AnthropicTool {
     pub description: Option<String>,
     /// JSON schema of its arguments.
     pub input_schema: Option<Value>,
-    /// Whether arguments keep to `input_schema` exactly. They do where a call must come, and
-    /// beside a form of the answer; elsewhere only false.
+    /// Whether arguments keep to `input_schema` exactly. They do, asked or not, where a call must
+    /// come and beside a form of the answer; elsewhere as well as the model can.
     pub strict: Option<bool>,
 }
 
@@ -140,14 +139,7 @@ pub fn parse(body: &Value, request_id: RequestId) -> Result<Asked, Diagnostic> {
     let once = |choice: &AnthropicToolChoice| choice.disable_parallel_tool_use == Some(true);
     let request = InferRequest {
         parallel_tool_calls: !fields.tool_choice.as_ref().is_some_and(once),
-        tools: tools(
-            fields.tools.unwrap_or_default(),
-            fields
-                .tool_choice
-                .as_ref()
-                .is_some_and(|c| c.kind != "auto")
-                || constraint.is_some(),
-        )?,
+        tools: tools(fields.tools.unwrap_or_default())?,
         max_tokens: Some(max_tokens),
         // Its clients must send one, and send what their largest model can do.
         end_with_context: true,
@@ -214,15 +206,11 @@ fn tool_choice(choice: Option<AnthropicToolChoice>) -> Result<ToolChoice, Diagno
     }
 }
 
-/// The tools of a request; `kept` when arguments are kept to their schemas.
-fn tools(tools: Vec<AnthropicTool>, kept: bool) -> Result<Vec<ToolDefinition>, Diagnostic> {
+fn tools(tools: Vec<AnthropicTool>) -> Result<Vec<ToolDefinition>, Diagnostic> {
     let convert = |(nth, tool): (usize, AnthropicTool)| {
         if tool.kind.is_some_and(|kind| kind != "custom") {
             return Err(unsupported(&format!("tools[{nth}].type"))
                 .hint("rbee runs no tools itself; define them as `custom` ones"));
-        }
-        if tool.strict == Some(true) && !kept {
-            return Err(free_arguments(&format!("tools[{nth}].strict")));
         }
         Ok(ToolDefinition {
             name: tool.name,
