@@ -114,9 +114,10 @@ pub async fn show(
     State(app): State<Arc<App>>,
     AnyJson(body): AnyJson<OllamaShowRequest>,
 ) -> Result<Json<OllamaShown>, Answer> {
-    let model = meant(&app, &body.model).await?.to_string();
+    let name = body.model()?;
+    let model = meant(&app, name).await?.to_string();
     if !openai::names(&app).await?.contains(&model) {
-        return Err(models::not_found(&body.model).into());
+        return Err(models::not_found(name).into());
     }
     let workers = workers(&app).await?;
     let can = |capability| {

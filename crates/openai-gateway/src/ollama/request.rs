@@ -133,8 +133,21 @@ pub struct OllamaGenerateFields {
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct OllamaShowRequest {
     /// As `/api/tags` lists it, or by its short name.
-    #[serde(alias = "name")]
-    pub model: String,
+    pub model: Option<String>,
+    /// The older word for it.
+    pub name: Option<String>,
+}
+
+impl OllamaShowRequest {
+    /// The model. Ollama's own client sends both words, one of them empty.
+    pub fn model(&self) -> Result<&str, Diagnostic> {
+        [&self.model, &self.name]
+            .into_iter()
+            .flatten()
+            .find(|name| !name.is_empty())
+            .map(String::as_str)
+            .ok_or_else(|| invalid("model", "is missing"))
+    }
 }
 
 /// Reads the JSON body of an endpoint. The second value says that the model is only to be

@@ -167,6 +167,27 @@ fn nothing_to_say_only_loads() {
 }
 
 #[test]
+fn a_model_is_shown_by_either_word() {
+    for body in [
+        json!({"model": "haiku"}),
+        json!({"name": "haiku"}),
+        json!({"model": "", "name": "haiku"}),
+        json!({"model": "haiku", "name": ""}),
+    ] {
+        let asked: OllamaShowRequest = serde_json::from_value(body).unwrap();
+        assert_eq!(asked.model().unwrap(), "haiku");
+    }
+    for body in [json!({}), json!({"model": "", "name": ""})] {
+        let asked: OllamaShowRequest = serde_json::from_value(body).unwrap();
+        let error = asked.model().unwrap_err();
+        assert_eq!(
+            (error.code, error.param.as_deref()),
+            (Code::InvalidRequest, Some("model"))
+        );
+    }
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_by_name() {
     for (edge, body, field, value) in [
         (OllamaEdge::Chat, chat(), "think", json!("high")),
