@@ -12,9 +12,9 @@ use http::{HeaderMap, HeaderValue, header};
 use input_validation::{DeviceId, ModelRef};
 use jiff::Timestamp;
 use openai_gateway::ollama::{
-    Facts, OllamaAnswer, OllamaChatRequest, OllamaEdge, OllamaError, OllamaGenerateRequest,
-    OllamaModel, OllamaModels, OllamaProcesses, OllamaRunning, OllamaShowRequest, OllamaShown,
-    OllamaWriter, parse, resolve,
+    API_VERSION, Facts, OllamaAnswer, OllamaChatRequest, OllamaEdge, OllamaError,
+    OllamaGenerateRequest, OllamaModel, OllamaModels, OllamaProcesses, OllamaRunning,
+    OllamaShowRequest, OllamaShown, OllamaWriter, parse, resolve,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -165,16 +165,16 @@ pub async fn processes(State(app): State<Arc<App>>) -> Result<Json<OllamaProcess
 /// Answer of `GET /api/version`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct OllamaVersion {
-    /// Of this queen.
+    /// Of the Ollama whose API is served, not of this queen.
     pub version: &'static str,
 }
 
-/// The queen's version
+/// The version of Ollama whose API is served
 #[utoipa::path(get, path = "/api/version", tag = "ollama",
     responses((status = 200, body = OllamaVersion), (status = "default", body = OllamaError)))]
 pub async fn version() -> Json<OllamaVersion> {
     Json(OllamaVersion {
-        version: env!("CARGO_PKG_VERSION"),
+        version: API_VERSION,
     })
 }
 

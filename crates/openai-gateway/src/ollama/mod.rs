@@ -22,6 +22,9 @@ use diagnostics::Diagnostic;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+/// The version of Ollama whose API this is; clients ask for no more, and some for no less.
+pub const API_VERSION: &str = "0.13.0";
+
 /// Which endpoint speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OllamaEdge {
