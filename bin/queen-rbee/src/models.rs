@@ -5,6 +5,10 @@ use hive_contract::ModelEntry;
 use hive_lifecycle::HiveState;
 use input_validation::ModelRef;
 use tokio::sync::watch;
+use worker_contract::{Capability, WorkerInfo};
+
+/// Models whose capabilities are remembered.
+const MOST_REMEMBERED: usize = 128;
 
 /// What can be served, as the hive tells it.
 #[derive(Debug)]
@@ -12,6 +16,8 @@ pub struct Models {
     hive: Option<watch::Receiver<HiveState>>,
     /// As last told.
     known: Mutex<Vec<ModelEntry>>,
+    /// What workers last told that they can do with a model, the newest at the end.
+    capabilities: Mutex<Vec<(ModelRef, Vec<Capability>)>>,
 }
 
 impl Models {
@@ -20,6 +26,7 @@ impl Models {
         Self {
             hive,
             known: Mutex::new(Vec::new()),
+            capabilities: Mutex::new(Vec::new()),
         }
     }
 
@@ -47,6 +54,27 @@ impl Models {
     pub fn known(&self, model: &ModelRef) -> Option<ModelEntry> {
         let known = self.known.lock().ok()?;
         known.iter().find(|entry| entry.model == *model).cloned()
+    }
+
+    /// Remembers what a worker can do with its model, for when no worker has it.
+    pub fn heard(&self, worker: &WorkerInfo) {
+        let Ok(mut heard) = self.capabilities.lock() else {
+            return;
+        };
+        heard.retain(|(model, _)| *model != worker.model_id);
+        if heard.len() == MOST_REMEMBERED {
+            heard.remove(0);
+        }
+        heard.push((worker.model_id.clone(), worker.capabilities.clone()));
+    }
+
+    /// What a worker can do with the model, or could when there was one.
+    pub fn capabilities(&self, model: &ModelRef) -> Vec<Capability> {
+        let Ok(heard) = self.capabilities.lock() else {
+            return Vec::new();
+        };
+        let mut of_it = heard.iter().filter(|(known, _)| known == model);
+        of_it.next().map_or_else(Vec::new, |(_, can)| can.clone())
     }
 
     /// Checks that the model can be asked for: files and mocks are looked at by the hive,
@@ -78,4 +106,37 @@ pub fn not_found(name: &str) -> Diagnostic {
     )
     .hint("`rbee-keeper model list` and `GET /v1/models` tell what there is, for instance `builtin:haiku`")
     .param("model")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn worker(model: &str, capabilities: &[&str]) -> WorkerInfo {
+        serde_json::from_value(json!({
+            "id": "w-0", "generation": 1, "hive_id": "local", "model_id": model, "device": "CPU-0",
+            "port": 1, "pid": 1, "status": "ready", "implementation": "mock", "version": "1",
+            "capabilities": capabilities, "slots_total": 1, "slots_free": 1, "queue_depth": 0,
+            "context_length": 1, "memory_bytes": 1, "kv_cache": {"total": 0, "used": 0},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_last_capabilities_of_each_model_are_remembered() {
+        let models = Models::new(None);
+        let can = |model: &str| models.capabilities(&model.parse().unwrap());
+        models.heard(&worker("mock:a=1", &["embed"]));
+        models.heard(&worker("mock:a=1", &["tools"]));
+        assert_eq!(can("mock:a=1"), [Capability::Tools]);
+        assert_eq!(can("mock:a=2"), []);
+        for n in 2..=MOST_REMEMBERED {
+            models.heard(&worker(&format!("mock:a={n}"), &[]));
+        }
+        assert_eq!(can("mock:a=1"), [Capability::Tools]);
+        models.heard(&worker("mock:b=1", &[]));
+        assert_eq!(can("mock:a=1"), [], "the longest unheard makes room");
+    }
 }

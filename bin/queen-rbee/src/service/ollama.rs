@@ -115,25 +115,22 @@ pub async fn show(
     AnyJson(body): AnyJson<OllamaShowRequest>,
 ) -> Result<Json<OllamaShown>, Answer> {
     let name = body.model()?;
-    let model = meant(&app, name).await?.to_string();
-    if !openai::names(&app).await?.contains(&model) {
+    let model = meant(&app, name).await?;
+    if !openai::names(&app).await?.contains(&model.to_string()) {
         return Err(models::not_found(name).into());
     }
-    let workers = workers(&app).await?;
-    let can = |capability| {
-        let mut serving = workers.iter().filter(|w| w.model_id.to_string() == model);
-        serving.any(|worker| worker.capabilities.contains(&capability))
-    };
+    let can = app.models.capabilities(&model);
+    let model = model.to_string();
     let mut capabilities = vec!["completion".to_owned()];
     for (capability, name) in [
         (Capability::Tools, "tools"),
         (Capability::Embed, "embedding"),
     ] {
-        if can(capability) {
+        if can.contains(&capability) {
             capabilities.push(name.to_owned());
         }
     }
-    let facts = facts(&app, &model, &workers);
+    let facts = facts(&app, &model, &workers(&app).await?);
     Ok(Json(OllamaShown::new(&facts, capabilities, app.started_at)))
 }
 

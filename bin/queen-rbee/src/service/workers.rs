@@ -11,7 +11,7 @@ use rest_client::CallError;
 use scheduler::Event;
 use serde::Deserialize;
 use utoipa::IntoParams;
-use worker_contract::WorkerHeartbeat;
+use worker_contract::{WorkerHeartbeat, WorkerStatus};
 use worker_registry::Filter;
 
 use crate::app::App;
@@ -128,6 +128,11 @@ pub async fn heartbeat(
     State(app): State<Arc<App>>,
     JsonBody(heartbeat): JsonBody<WorkerHeartbeat>,
 ) -> Result<StatusCode, Answer> {
+    let worker = heartbeat.worker.clone();
     app.dispatcher.heartbeat(heartbeat).await?;
+    // What depends on the model is known once that is loaded.
+    if matches!(worker.status, WorkerStatus::Ready | WorkerStatus::Busy) {
+        app.models.heard(&worker);
+    }
     Ok(StatusCode::NO_CONTENT)
 }

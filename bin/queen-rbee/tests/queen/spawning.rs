@@ -5,8 +5,9 @@ use futures_util::{StreamExt as _, future::join_all};
 use input_validation::Backend;
 use queen_contract::{DeploymentState, InferEvent, NodeStatus};
 use rest_client::CallError;
+use serde_json::json;
 use tokio::time::timeout;
-use worker_contract::StreamEvent;
+use worker_contract::{Capability, StreamEvent, WorkerStatus};
 
 use crate::{
     fake_hive::FakeHive,
@@ -150,6 +151,34 @@ async fn what_cannot_be_had_is_refused_before_anything_is_spawned() {
     assert_eq!(error.code, Code::BackendUnavailable);
     assert!(error.message.contains("cpu"), "{error}");
     assert_eq!(hive.spawned(), 0);
+}
+
+#[tokio::test]
+async fn what_a_model_can_do_is_told_when_its_worker_is_gone() {
+    let (queen, hive) = queen_and_hive().await;
+    let mut haiku = call("r1");
+    haiku.model = "builtin:haiku".parse().unwrap();
+    queen.infer(&haiku).await;
+    let capabilities = async || {
+        let (_, shown) = queen.post("/api/show", &json!({"model": "haiku"})).await;
+        shown["capabilities"].clone()
+    };
+    assert_eq!(capabilities().await, json!(["completion"]));
+    let worker = hive.last_worker();
+    worker.info.lock().unwrap().capabilities = vec![Capability::Tools, Capability::Embed];
+    worker.beat(&queen).await;
+    let all = json!(["completion", "tools", "embedding"]);
+    assert_eq!(capabilities().await, all);
+    // The next worker knows nothing while it loads.
+    let mut loading = worker.heartbeat();
+    loading.worker.status = WorkerStatus::Starting;
+    loading.worker.capabilities = Vec::new();
+    queen.node.heartbeat(&loading).await.unwrap();
+    assert_eq!(capabilities().await, all);
+    let id = "haiku-0".parse().unwrap();
+    queen.control.stop_worker(&id, Some(0)).await.unwrap();
+    assert_eq!(queen.control.workers().await.unwrap().workers, []);
+    assert_eq!(capabilities().await, all);
 }
 
 #[tokio::test]
