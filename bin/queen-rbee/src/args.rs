@@ -28,7 +28,8 @@ pub struct Args {
     /// Start and use no hive on this machine
     #[arg(long)]
     pub no_local_hive: bool,
-    /// A web page's origin that may call the inference API (`https://app.example`); repeatable
+    /// Origin that may call the inference API, of a web page (`https://app.example`) or an
+    /// app (`app://obsidian.md`); repeatable
     #[arg(long, value_name = "ORIGIN")]
     pub cors_origin: Vec<String>,
     /// What to log: a level, or a filter such as `info,queen_rbee=debug`

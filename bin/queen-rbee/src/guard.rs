@@ -6,7 +6,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
-use daemon_shell::{Answer, Token};
+use daemon_shell::{Admitted, Answer, Token};
 use diagnostics::{Code, Diagnostic};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
@@ -69,18 +69,24 @@ pub fn cors(router: Router, origins: Vec<String>) -> Router {
             let Some(origin) = origin else {
                 return next.run(request).await;
             };
+            let asked = request
+                .headers()
+                .get(header::ACCESS_CONTROL_REQUEST_HEADERS)
+                .cloned();
             let mut response = if request.method() == Method::OPTIONS {
                 StatusCode::NO_CONTENT.into_response()
             } else {
                 next.run(request).await
             };
-            allow(&mut response, origin);
+            allow(&mut response, origin, asked);
             response
         }
     }))
 }
 
-fn allow(response: &mut Response, origin: HeaderValue) {
+/// Tells the browser that the page may read the answer. The headers that a page asks for are
+/// allowed whatever they are: clients send ever new ones, and none of them opens anything.
+fn allow(response: &mut Response, origin: HeaderValue, asked: Option<HeaderValue>) {
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(header::VARY, HeaderValue::from_static("origin"));
@@ -90,36 +96,90 @@ fn allow(response: &mut Response, origin: HeaderValue) {
     );
     headers.insert(
         header::ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static(
-            "authorization, x-api-key, anthropic-version, anthropic-beta, content-type, \
-             x-request-deadline, traceparent",
-        ),
+        asked.unwrap_or_else(|| HeaderValue::from_static("authorization, content-type")),
     );
     headers.insert(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static(
-            "x-rbee-worker, x-rbee-node, x-rbee-request-id, x-rbee-seed, x-rbee-queue-ms",
+            "x-rbee-worker, x-rbee-node, x-rbee-request-id, x-rbee-seed, x-rbee-queue-ms, \
+             request-id, retry-after",
         ),
     );
 }
 
-/// The host names in origins: requests of these pages are let through on loopback.
-pub fn hosts(origins: &[String]) -> Result<Vec<String>, Diagnostic> {
-    origins
-        .iter()
-        .map(|origin| {
-            let host = origin
-                .strip_prefix("http://")
-                .or_else(|| origin.strip_prefix("https://"))
-                .filter(|rest| !rest.is_empty() && !rest.contains('/'))
-                .and_then(|rest| rest.split(':').next());
-            host.map(str::to_owned).ok_or_else(|| {
-                Diagnostic::new(
+/// What origins let in on loopback: those of web pages their hosts, others only themselves.
+pub fn admitted(origins: &[String]) -> Result<Admitted, Diagnostic> {
+    let mut admitted = Admitted::default();
+    for origin in origins {
+        match parts(origin) {
+            Some(("http" | "https", host)) => admitted.hosts.push(host.to_owned()),
+            Some(_) => admitted.origins.push(origin.clone()),
+            None => {
+                return Err(Diagnostic::new(
                     Code::ConfigInvalid,
                     format!("not an origin: \"{}\"", diagnostics::excerpt(origin, 80)),
                 )
-                .hint("an origin is `https://app.example` or `http://app.example:3000`")
-            })
-        })
-        .collect()
+                .hint(
+                    "an origin is `https://app.example`, `http://app.example:3000` or `app://name`",
+                ));
+            }
+        }
+    }
+    Ok(admitted)
+}
+
+/// Scheme and host of an origin.
+fn parts(origin: &str) -> Option<(&str, &str)> {
+    let (scheme, authority) = origin.split_once("://")?;
+    let of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let of_authority = |c: char| c.is_ascii_graphic() && !"/?#@,*".contains(c);
+    let host = authority.split(':').next()?;
+    let whole = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(of_scheme)
+        && authority.chars().all(of_authority)
+        && !host.is_empty();
+    whole.then_some((scheme, host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_web_pages_have_hosts() {
+        let origins = [
+            "https://app.example",
+            "http://page.example:3000",
+            "app://obsidian.md",
+            "chrome-extension://abcdef",
+            "vscode-webview://1f-2e",
+            "tauri://localhost",
+        ];
+        let admitted = admitted(&origins.map(str::to_owned)).unwrap();
+        assert_eq!(admitted.hosts, ["app.example", "page.example"]);
+        assert_eq!(admitted.origins, origins[2..]);
+    }
+
+    #[test]
+    fn what_is_no_origin_is_refused() {
+        for wrong in [
+            "",
+            "null",
+            "*",
+            "app.example",
+            "https://",
+            "https://:80",
+            "https://*",
+            "file:///home",
+            "app://a/b",
+            "app://a b",
+            "1x://a",
+            "a b://c",
+            "://a",
+            "https://me@app.example",
+        ] {
+            let error = admitted(&[wrong.to_owned()]).unwrap_err();
+            assert_eq!(error.code, Code::ConfigInvalid, "{wrong}");
+        }
+    }
 }

@@ -53,7 +53,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         )
         .hint("name a file with a key: `--api-key-file FILE`, or stay on 127.0.0.1"));
     }
-    let extra_hosts = guard::hosts(&args.cors_origin)?;
+    let admitted = guard::admitted(&args.cors_origin)?;
     let home = Home::open(args.home.clone())?;
     let record_file = home.run().join("queen.json");
     let Some(_lock) = FileLock::try_acquire(&home.run().join("queen.lock"))? else {
@@ -76,7 +76,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
 
     let mut service = guard::cors(router(&app, &keys), args.cors_origin.clone());
     if args.bind.is_loopback() {
-        service = daemon_shell::loopback_only(service, extra_hosts);
+        service = daemon_shell::loopback_only(service, admitted);
     }
     let service = speak(service);
     let serving = tokio::spawn(daemon_shell::serve(listener, service, app.stop.clone()));

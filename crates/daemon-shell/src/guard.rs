@@ -45,14 +45,23 @@ fn check_bearer(headers: &HeaderMap, token: &Token) -> Result<(), Diagnostic> {
     }
 }
 
-/// Lets only programs of this machine in: a `Host` that is not a loopback name (or one of
-/// `extra_hosts`), as after DNS rebinding, and an `Origin` of a foreign page, are refused.
-pub fn loopback_only(router: Router, extra_hosts: Vec<String>) -> Router {
-    let extra_hosts = Arc::new(extra_hosts);
+/// Whom [`loopback_only`] lets in beside programs of this machine.
+#[derive(Debug, Clone, Default)]
+pub struct Admitted {
+    /// Names of hosts, as requests are sent to and as pages come from.
+    pub hosts: Vec<String>,
+    /// Origins of what is no web page, whole. Their names are no hosts: a page may own them.
+    pub origins: Vec<String>,
+}
+
+/// Lets only programs of this machine in: a `Host` that is not a loopback name (or
+/// `admitted`), as after DNS rebinding, and an `Origin` of a foreign page, are refused.
+pub fn loopback_only(router: Router, admitted: Admitted) -> Router {
+    let admitted = Arc::new(admitted);
     router.layer(middleware::from_fn(move |request: Request, next: Next| {
-        let extra_hosts = extra_hosts.clone();
+        let admitted = admitted.clone();
         async move {
-            match check_local(request.headers(), request.uri(), &extra_hosts) {
+            match check_local(request.headers(), request.uri(), &admitted) {
                 Ok(()) => next.run(request).await,
                 Err(diagnostic) => Answer(diagnostic).into_response(),
             }
@@ -60,7 +69,7 @@ pub fn loopback_only(router: Router, extra_hosts: Vec<String>) -> Router {
     }))
 }
 
-fn check_local(headers: &HeaderMap, uri: &Uri, extra: &[String]) -> Result<(), Diagnostic> {
+fn check_local(headers: &HeaderMap, uri: &Uri, admitted: &Admitted) -> Result<(), Diagnostic> {
     let refuse = |what: &str, value: &str| {
         Diagnostic::new(
             Code::OriginForbidden,
@@ -77,13 +86,14 @@ fn check_local(headers: &HeaderMap, uri: &Uri, extra: &[String]) -> Result<(), D
         .map(|v| v.to_str().unwrap_or("?"))
         .or_else(|| uri.authority().map(http::uri::Authority::as_str))
         .unwrap_or("");
-    if !is_local(host, extra) {
+    if !is_local(host, &admitted.hosts) {
         return Err(refuse("the host", host));
     }
     if let Some(origin) = headers.get(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or("?");
         let authority = origin.split_once("://").map_or("", |(_, rest)| rest);
-        if !is_local(authority, extra) {
+        let known = admitted.origins.iter().any(|known| known == origin);
+        if !known && !is_local(authority, &admitted.hosts) {
             return Err(refuse("the origin", origin));
         }
     }
@@ -153,7 +163,11 @@ mod tests {
             "/x",
             post(|JsonBody(v): JsonBody<Vec<u8>>| async move { format!("{}", v.len()) }),
         );
-        finish(loopback_only(routes, vec![]), 64)
+        let admitted = Admitted {
+            hosts: vec!["page.example".into()],
+            origins: vec!["app://notes.example".into()],
+        };
+        finish(loopback_only(routes, admitted), 64)
     }
 
     async fn status(request: HttpRequest<Body>) -> (u16, String) {
@@ -201,6 +215,13 @@ mod tests {
             ("origin", "https://evil.example", 403),
             ("origin", "null", 403),
             ("origin", "http://localhost:3000", 200),
+            ("host", "page.example:8500", 200),
+            ("origin", "https://page.example", 200),
+            ("origin", "app://notes.example", 200),
+            ("origin", "app://notes.example.evil.example", 403),
+            ("origin", "http://notes.example", 403),
+            // As a page of that name could have it after DNS rebinding.
+            ("host", "notes.example:8500", 403),
         ] {
             let mut request = json("[1]");
             request.headers_mut().insert(header, value.parse().unwrap());

@@ -16,7 +16,7 @@ mod token;
 
 pub use answer::{Answer, JsonBody, PathArg, QueryArgs};
 pub use farewell::tell_failure;
-pub use guard::{finish, loopback_only, require_token};
+pub use guard::{Admitted, finish, loopback_only, require_token};
 pub use home::{Home, write_atomically};
 pub use lock::FileLock;
 pub use log::init_logging;

@@ -223,23 +223,52 @@ async fn with_a_key_inference_needs_it() {
 #[tokio::test]
 async fn web_pages_stay_out_unless_their_origin_is_let_in() {
     let home = std::sync::Arc::new(tempfile::tempdir().unwrap());
-    let origin = "https://app.example";
-    let queen = Queen::start(home, &["--no-local-hive", "--cors-origin", origin]).await;
+    let page = "https://app.example";
+    let app = "app://notes.example";
+    let queen = Queen::start(
+        home,
+        &[
+            "--no-local-hive",
+            "--cors-origin",
+            page,
+            "--cors-origin",
+            app,
+        ],
+    )
+    .await;
     let ask = async |origin: &str, method: reqwest::Method| {
         let url = format!("{}/v1/models", queen.url);
         let request = queen.http.request(method, url).header("origin", origin);
         request.send().await.unwrap()
     };
     let get = reqwest::Method::GET;
-    assert_eq!(ask("https://evil.example", get.clone()).await.status(), 403);
-    let answer = ask(origin, get).await;
-    assert_eq!(answer.status(), 200);
-    assert_eq!(answer.headers()["access-control-allow-origin"], origin);
-    let preflight = ask(origin, reqwest::Method::OPTIONS).await;
-    assert_eq!(preflight.status(), 204);
-    assert!(
-        preflight
-            .headers()
-            .contains_key("access-control-allow-headers")
-    );
+    for foreign in ["https://evil.example", "http://notes.example", "null"] {
+        assert_eq!(ask(foreign, get.clone()).await.status(), 403, "{foreign}");
+    }
+    for origin in [page, app] {
+        let answer = ask(origin, get.clone()).await;
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["access-control-allow-origin"], origin);
+        let exposed = answer.headers()["access-control-expose-headers"]
+            .to_str()
+            .unwrap();
+        assert!(exposed.contains("retry-after") && exposed.contains("request-id"));
+        let url = format!("{}/v1/models", queen.url);
+        let preflight = queen.http.request(reqwest::Method::OPTIONS, url);
+        let preflight = preflight
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "x-stainless-os,x-new")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(preflight.status(), 204);
+        assert_eq!(
+            preflight.headers()["access-control-allow-headers"],
+            "x-stainless-os,x-new"
+        );
+    }
+    let rebound = queen.http.get(format!("{}/v1/models", queen.url));
+    let answer = rebound.header("host", "notes.example").send().await;
+    assert_eq!(answer.unwrap().status(), 403);
 }
