@@ -49,7 +49,8 @@ pub struct ChatMessage {
     pub role: String,
     /// A text, or parts of type `text`; of an assistant that called tools, also null.
     pub content: Option<Value>,
-    /// Of a tool, its name; not supported otherwise.
+    /// Of a tool, its name; of others, who speaks: models whose template has no place for it
+    /// are not told.
     pub name: Option<String>,
     /// Of an assistant, the tools it called.
     pub tool_calls: Option<Vec<ChatToolCall>>,
@@ -156,18 +157,15 @@ fn convert(nth: usize, message: &ChatMessage, before: &[Message]) -> Result<Mess
     };
     let mut converted = Message::new(role, content);
     converted.tool_calls = tools::calls(&param("tool_calls"), calls)?;
-    match (role, &message.tool_call_id, &message.name) {
-        (Role::Tool, Some(id), name) => {
-            converted.tool_call_id = Some(id.clone());
-            converted.name = name
-                .clone()
-                .or_else(|| called(before, id).map(|call| call.name.clone()));
-        }
-        (Role::Tool, None, _) => {
+    converted.name.clone_from(&message.name);
+    if role == Role::Tool {
+        let Some(id) = &message.tool_call_id else {
             return Err(invalid(&param("tool_call_id"), "is missing"));
+        };
+        converted.tool_call_id = Some(id.clone());
+        if converted.name.is_none() {
+            converted.name = called(before, id).map(|call| call.name.clone());
         }
-        (_, _, Some(_)) => return Err(unsupported(&param("name"))),
-        _ => {}
     }
     Ok(converted)
 }

@@ -155,6 +155,18 @@ fn tools_calls_and_results_become_those_of_an_infer_request() {
 }
 
 #[test]
+fn whoever_speaks_may_have_a_name() {
+    for role in ["system", "user", "assistant"] {
+        let messages = json!([{"role": role, "content": "x", "name": "bob"}]);
+        let call = Call::parse(Edge::Chat, &with(chat(), "messages", messages)).unwrap();
+        let InferInput::Messages(messages) = call.input else {
+            panic!("{:?}", call.input)
+        };
+        assert_eq!(messages[0].name.as_deref(), Some("bob"), "{role}");
+    }
+}
+
+#[test]
 fn tools_may_be_strict() {
     let tools = json!([{"type": "function", "function": {"name": "f", "strict": true}}]);
     let strict = with_tools(tools);
@@ -356,10 +368,6 @@ fn what_is_known_and_not_supported_is_never_ignored() {
         (
             json!({"role": "function", "content": "x"}),
             "messages[0].role",
-        ),
-        (
-            json!({"role": "user", "content": "x", "name": "bob"}),
-            "messages[0].name",
         ),
         (
             json!({"role": "assistant", "content": "x", "function_call": {}}),

@@ -34,7 +34,7 @@ pub struct Message {
     /// Of a tool: the call that this is the result of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
-    /// Of a tool: its name.
+    /// Of a tool: its name; of others, who speaks, where the template has a place for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
