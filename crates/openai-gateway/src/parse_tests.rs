@@ -340,6 +340,21 @@ fn the_forms_of_a_prompt() {
 }
 
 #[test]
+fn what_cannot_change_the_answer_is_ignored() {
+    let plain = Call::parse(Edge::Chat, &chat()).unwrap();
+    for (field, value) in [
+        ("store", json!(true)),
+        ("service_tier", json!("flex")),
+        ("prediction", json!({"type": "content", "content": "x"})),
+        ("reasoning_effort", json!("high")),
+        ("verbosity", json!("low")),
+    ] {
+        let call = Call::parse(Edge::Chat, &with(chat(), field, value)).unwrap();
+        assert_eq!(call, plain, "{field}");
+    }
+}
+
+#[test]
 fn what_is_known_and_not_supported_is_never_ignored() {
     for (field, value) in [
         ("tool_choice", json!({"type": "allowed_tools"})),
@@ -347,7 +362,7 @@ fn what_is_known_and_not_supported_is_never_ignored() {
         ("function_call", json!({"name": "f"})),
         ("audio", json!({"voice": "x"})),
         ("modalities", json!(["text", "audio"])),
-        ("store", json!(true)),
+        ("web_search_options", json!({})),
     ] {
         assert_eq!(
             refused(Edge::Chat, &with(chat(), field, value)),

@@ -3,7 +3,9 @@ use serde_json::{Value, json};
 
 use crate::Edge;
 
-/// Fields that OpenAI has and rbee does not, each with the values that ask for nothing.
+/// Fields that OpenAI has and rbee does not, each with the values that ask for nothing. Those
+/// that cannot change what a model here answers (`store`, `service_tier`, `prediction`,
+/// `reasoning_effort`, `verbosity`) are not among them.
 fn known(edge: Edge) -> Vec<(&'static str, Vec<Value>)> {
     match edge {
         Edge::Chat => vec![
@@ -11,12 +13,7 @@ fn known(edge: Edge) -> Vec<(&'static str, Vec<Value>)> {
             ("function_call", vec![json!("none"), json!("auto")]),
             ("modalities", vec![json!(["text"])]),
             ("audio", vec![]),
-            ("prediction", vec![]),
             ("web_search_options", vec![]),
-            ("reasoning_effort", vec![json!("none")]),
-            ("verbosity", vec![json!("medium")]),
-            ("store", vec![json!(false)]),
-            ("service_tier", vec![json!("auto"), json!("default")]),
         ],
         Edge::Completion => vec![
             ("best_of", vec![json!(1)]),
