@@ -102,7 +102,7 @@ fn allow(response: &mut Response, origin: HeaderValue, asked: Option<HeaderValue
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static(
             "x-rbee-worker, x-rbee-node, x-rbee-request-id, x-rbee-seed, x-rbee-queue-ms, \
-             request-id, retry-after",
+             request-id, retry-after, x-should-retry",
         ),
     );
 }

@@ -8,7 +8,7 @@ use axum::{
 };
 use diagnostics::{Code, Diagnostic, ErrorBody, excerpt};
 use futures_util::StreamExt as _;
-use http::{HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderName, HeaderValue, StatusCode, header, request::Parts};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -29,6 +29,7 @@ impl IntoResponse for Answer {
         if status.is_server_error() {
             tracing::warn!(code = %self.0.code, message = %self.0.message, "answered an error");
         }
+        let code = self.0.code;
         let retry_after = self
             .0
             .details
@@ -42,9 +43,33 @@ impl IntoResponse for Answer {
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        } else if is_final(code) {
+            response
+                .headers_mut()
+                .insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         response
     }
+}
+
+/// What OpenAI's and Anthropic's clients ask before they repeat a request by its status alone.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Whether the same request gets the same answer until someone changes it or the machine.
+fn is_final(code: Code) -> bool {
+    matches!(
+        code,
+        Code::DeadlineExceeded
+            | Code::InsufficientRam
+            | Code::InsufficientVram
+            | Code::InsufficientDisk
+            | Code::BackendUnavailable
+            | Code::CudaUnavailable
+            | Code::UnsupportedModel
+            | Code::UnsupportedQuantization
+            | Code::UnsupportedParameter
+            | Code::UnsupportedMediaType
+    )
 }
 
 /// A JSON body. Refused: another content type (415), a body over the limit (413), bytes
@@ -186,5 +211,35 @@ impl<T: FromStr<Err = Diagnostic>, S: Send + Sync> FromRequestParts<S> for PathA
                 )
             })?;
         text.parse().map(Self).map_err(Answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_told_when_to_come_back_and_when_not_to() {
+        let answered = |error: Diagnostic| {
+            let headers = Answer(error).into_response().headers().clone();
+            let text = |name: &str| headers.get(name).map(|v| v.to_str().unwrap().to_owned());
+            (text("x-should-retry"), text("retry-after"))
+        };
+        let never = (Some("false".to_owned()), None);
+        for code in [
+            Code::DeadlineExceeded,
+            Code::InsufficientVram,
+            Code::BackendUnavailable,
+            Code::UnsupportedQuantization,
+        ] {
+            assert_eq!(answered(Diagnostic::new(code, "no")), never, "{code}");
+        }
+        for code in [Code::AllSlotsBusy, Code::WorkerLinkLost, Code::Draining] {
+            assert_eq!(answered(Diagnostic::new(code, "later")), (None, None));
+        }
+        for code in [Code::QueueFull, Code::InsufficientRam] {
+            let later = Diagnostic::new(code, "later").detail("retry_after_seconds", 7);
+            assert_eq!(answered(later), (None, Some("7".to_owned())), "{code}");
+        }
     }
 }
