@@ -378,6 +378,8 @@ impl Scheduler {
             self.spawn_failed(&target, &error, now, out);
         }
         self.serve_all(now, out);
+        // Any name may be asked for; those that came to nothing are not kept for ever.
+        self.targets.retain(|_, state| !state.is_as_new(now));
     }
 
     fn serve_all(&mut self, now: Duration, out: &mut Vec<Effect>) {

@@ -189,6 +189,22 @@ fn an_unusable_model_is_told_at_once_every_time() {
 }
 
 #[test]
+fn a_target_is_forgotten_when_its_failures_are() {
+    let mut s = scheduler();
+    s.handle(submit("r1"), T0);
+    for (code, kept) in [(Code::InvalidModelFile, 0), (Code::WorkerStartFailed, 300)] {
+        s.handle(
+            Event::SpawnFailed(target(), Diagnostic::new(code, "no")),
+            T0,
+        );
+        for now in [0, 299, 300] {
+            s.handle(Event::Tick, secs(now));
+            assert_eq!(s.targets().count(), usize::from(now < kept), "{code}");
+        }
+    }
+}
+
+#[test]
 fn five_failures_refuse_at_once_with_the_time_of_the_next_attempt() {
     let mut s = scheduler();
     let mut now = T0;
@@ -669,5 +685,14 @@ proptest! {
         prop_assert_eq!(world.ended.len(), world.submitted.len());
         prop_assert_eq!(s.counts().waiting + s.counts().running, 0);
         prop_assert!(s.requests.is_empty() && s.queues.is_empty());
+        // Nor is anything remembered once the last failure is long past.
+        while let Some(target) = world.spawning.pop() {
+            s.handle(Event::SpawnFailed(target, Diagnostic::new(Code::InvalidModelFile, "x")), now);
+        }
+        for _ in 0..2 {
+            now += secs(400);
+            s.handle(Event::Tick, now);
+        }
+        prop_assert_eq!(s.targets().count(), 0);
     }
 }

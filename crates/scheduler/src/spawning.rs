@@ -52,6 +52,11 @@ impl TargetState {
         !matches!(self.phase, Phase::Idle)
     }
 
+    /// Whether nothing is under way, and nothing that was delays or refuses what comes.
+    pub(crate) fn is_as_new(&self, now: Duration) -> bool {
+        !self.is_starting() && self.not_before <= now && self.recent(now) == 0
+    }
+
     /// Why the last attempt failed; cleared by one that succeeded.
     pub fn last_error(&self) -> Option<&Diagnostic> {
         self.last_error.as_ref()
