@@ -17,7 +17,7 @@ use worker_contract::WorkerClient;
 use crate::{
     app::App,
     dispatcher::Directive,
-    upstream::{Verdict, judge_call, post_mortem, worker_client},
+    upstream::{Progress, Verdict, judge_call, post_mortem, worker_client},
 };
 
 /// Who asks, and until when.
@@ -125,7 +125,7 @@ where
             }
             Err(error) => error,
         };
-        match judge_call(error, &worker, 0) {
+        match judge_call(error, &worker, Progress::default()) {
             Verdict::Refuse(error) => return Err(error),
             Verdict::Move(lost) => {
                 let (lost, gone) = post_mortem(app, &assignment, lost).await;

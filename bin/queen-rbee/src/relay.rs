@@ -20,7 +20,7 @@ use worker_contract::{InferRequest, StreamEvent, WorkerClient};
 use crate::{
     app::App,
     dispatcher::Directive,
-    upstream::{Verdict, judge_answer, judge_call, post_mortem, stalled, worker_client},
+    upstream::{Progress, Verdict, judge_answer, judge_call, post_mortem, stalled, worker_client},
 };
 
 /// Events that a slow client may leave untaken; then the worker is not read either.
@@ -271,6 +271,7 @@ impl Relay {
         self.client
             .send(InferEvent::Assigned(assigned.clone()))
             .await?;
+        let before = self.tokens.len();
         let opening = timeout(
             STALL,
             worker.infer_stream(request, self.job.headers.clone()),
@@ -281,9 +282,8 @@ impl Relay {
         let events = match opened {
             Ok(events) => events,
             Err(error) => {
-                return self
-                    .judged(judge_call(error, &assigned, self.tokens.len()))
-                    .await;
+                let verdict = judge_call(error, &assigned, self.progress(before));
+                return self.judged(verdict).await;
             }
         };
         let mut events = std::pin::pin!(events);
@@ -296,14 +296,23 @@ impl Relay {
                 () = &mut silence => return Ok(self.stalled(&assigned)),
             };
             let verdict = match next {
-                Ok(StreamEvent::Error(error)) => judge_answer(error, &assigned, self.tokens.len()),
+                Ok(StreamEvent::Error(error)) => {
+                    judge_answer(error, &assigned, self.progress(before))
+                }
                 Ok(event) => match self.pass_on(event).await? {
                     Some(outcome) => return Ok(Attempt::Over(outcome)),
                     None => continue,
                 },
-                Err(error) => judge_call(error, &assigned, self.tokens.len()),
+                Err(error) => judge_call(error, &assigned, self.progress(before)),
             };
             return self.judged(verdict).await;
+        }
+    }
+
+    fn progress(&self, before: usize) -> Progress {
+        Progress {
+            tokens: self.tokens.len(),
+            before,
         }
     }
 

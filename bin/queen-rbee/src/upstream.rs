@@ -34,18 +34,31 @@ pub fn worker_client(app: &App, assignment: &Assignment) -> WorkerClient {
     )
 }
 
+/// The tokens of an answer so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Progress {
+    /// Those that the client has.
+    pub tokens: usize,
+    /// Those of them that came from workers before this one.
+    pub before: usize,
+}
+
 /// Judges a call that failed.
-pub fn judge_call(error: CallError, assigned: &Assigned, tokens: usize) -> Verdict {
+pub fn judge_call(error: CallError, assigned: &Assigned, progress: Progress) -> Verdict {
     match error {
-        CallError::Link(error) => Verdict::Move(Lost::Link(lost(&error, assigned, tokens))),
-        CallError::Answer(_, error) => judge_answer(error, assigned, tokens),
+        CallError::Link(error) => {
+            Verdict::Move(Lost::Link(lost(&error, assigned, progress.tokens)))
+        }
+        CallError::Answer(_, error) => judge_answer(error, assigned, progress),
     }
 }
 
 /// Judges an error that the worker itself told, as an answer or as an event.
-pub fn judge_answer(error: Diagnostic, assigned: &Assigned, tokens: usize) -> Verdict {
+pub fn judge_answer(error: Diagnostic, assigned: &Assigned, progress: Progress) -> Verdict {
+    let Progress { tokens, before } = progress;
     match error.code {
-        Code::AllSlotsBusy | Code::NotReady | Code::Draining if tokens == 0 => {
+        // One that gave nothing has not begun, however far others came.
+        Code::AllSlotsBusy | Code::NotReady | Code::Draining if tokens == before => {
             Verdict::Move(Lost::Refused(error))
         }
         // Nobody here cancelled it, and the key is the queen's, not the client's.

@@ -171,6 +171,31 @@ async fn a_worker_without_a_slot_is_asked_again_and_that_is_no_failure() {
 }
 
 #[tokio::test]
+async fn nor_is_it_one_for_an_answer_that_began_elsewhere() {
+    for code in [Code::AllSlotsBusy, Code::Draining] {
+        let (queen, first) = with_worker(1).await;
+        first.behave(Behaviour::BreakAt { tokens: 3 });
+        let second = FakeWorker::start("w-1", 2, 1).await;
+        second.behave(Behaviour::Refuse(Diagnostic::new(code, "not now")));
+        second.beat(&queen).await;
+        let call = call("r1");
+        let (seen, ()) = tokio::join!(queen.infer(&call), async {
+            eventually("it was refused", async || {
+                (!second.seen().is_empty()).then_some(())
+            })
+            .await;
+            second.behave(Behaviour::Answer { tokens: 5 });
+        });
+        assert_whole(&seen, 5);
+        let attempts = seen.iter().filter_map(|event| match event {
+            InferEvent::Assigned(assigned) => Some(assigned.attempt),
+            _ => None,
+        });
+        assert_eq!(attempts.collect::<Vec<_>>(), [1, 2, 2], "{code}");
+    }
+}
+
+#[tokio::test]
 async fn what_the_worker_says_of_the_request_is_passed_on_and_not_retried() {
     let (queen, worker) = with_worker(1).await;
     let error = Diagnostic::new(Code::ContextLengthExceeded, "600 of 512").param("messages");
