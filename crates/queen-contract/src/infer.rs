@@ -21,7 +21,7 @@ pub struct InferCall {
 }
 
 /// Body of `POST /v1/tokenize` on the queen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TokenizeCall {
     /// The model; loaded when no worker has it.
     pub model: ModelRef,

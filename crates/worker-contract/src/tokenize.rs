@@ -1,13 +1,16 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::InferInput;
+use crate::{InferInput, ToolDefinition};
 
 /// Body of `POST /v1/tokenize`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TokenizeRequest {
     /// What is to be encoded, as `/v1/infer` would.
     pub input: InferInput,
+    /// What the model is told that it may call; only with messages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<ToolDefinition>,
 }
 
 /// Answer of `POST /v1/tokenize`.

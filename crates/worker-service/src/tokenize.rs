@@ -1,8 +1,10 @@
 use axum::{Json, extract::State};
 use daemon_shell::{Answer, JsonBody};
-use diagnostics::{Diagnostic, ErrorBody};
+use diagnostics::{Code, Diagnostic, ErrorBody};
 use inference_execution::admission::{decode, encode};
-use worker_contract::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
+use worker_contract::{
+    DetokenizeRequest, DetokenizeResponse, InferInput, TokenizeRequest, TokenizeResponse,
+};
 
 use crate::Worker;
 
@@ -18,9 +20,14 @@ pub async fn tokenize(
     JsonBody(request): JsonBody<TokenizeRequest>,
 ) -> Result<Json<TokenizeResponse>, Answer> {
     let runtime = worker.runtime()?.clone();
+    if !request.tools.is_empty() && !matches!(request.input, InferInput::Messages(_)) {
+        return Err(Answer(
+            Diagnostic::new(Code::InvalidRequest, "tools go with messages only").param("tools"),
+        ));
+    }
     let tokens = blocking(move || {
         let vocab_size = runtime.limits().vocab_size;
-        encode(&request.input, &[], runtime.codec(), vocab_size)
+        encode(&request.input, &request.tools, runtime.codec(), vocab_size)
     })
     .await??;
     Ok(Json(TokenizeResponse {

@@ -406,6 +406,13 @@ async fn text_and_tokens_convert_both_ways() {
         .post("/v1/detokenize", r#"{"tokens": [98, 195, 169, 256]}"#)
         .await;
     assert_eq!((status, answer), (200, json!({"text": "bé"})));
+    let (status, answer) = worker
+        .post(
+            "/v1/tokenize",
+            r#"{"input": {"prompt": "b"}, "tools": [{"name": "f"}]}"#,
+        )
+        .await;
+    assert_eq!((status, &answer["error"]["param"]), (400, &json!("tools")));
     let (status, _) = worker
         .post("/v1/tokenize", r#"{"input": {"tokens": [999]}}"#)
         .await;

@@ -8,7 +8,7 @@ use openai_gateway::anthropic::{
     parse, parse_count,
 };
 use serde_json::Value;
-use worker_contract::{TokenizeRequest, WorkerClient};
+use worker_contract::WorkerClient;
 
 use super::{
     answers::{document, new_request_id, question},
@@ -39,9 +39,9 @@ pub async fn count_tokens(
     headers: HeaderMap,
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Answer> {
-    let (model, input) = parse_count(&body)?;
+    let (model, request) = parse_count(&body)?;
     let (question, _) = question(&app, models::parse(&model)?, &headers).await?;
-    let request = &TokenizeRequest { input };
+    let request = &request;
     let (answer, origin) = ask(&app, question, |worker: WorkerClient| async move {
         worker.tokenize(request).await
     })

@@ -3,7 +3,9 @@ use input_validation::RequestId;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
-use worker_contract::{Constraint, InferInput, InferRequest, Sampling, ToolChoice, ToolDefinition};
+use worker_contract::{
+    Constraint, InferRequest, Sampling, TokenizeRequest, ToolChoice, ToolDefinition,
+};
 
 use super::messages::{AnthropicContent, AnthropicInputMessage, conversation, kind};
 use crate::{
@@ -161,13 +163,13 @@ pub fn parse(body: &Value, request_id: RequestId) -> Result<Asked, Diagnostic> {
 }
 
 /// Reads the JSON body of `POST /v1/messages/count_tokens`: the model, and what is counted.
-pub fn parse_count(body: &Value) -> Result<(String, InferInput), Diagnostic> {
+pub fn parse_count(body: &Value) -> Result<(String, TokenizeRequest), Diagnostic> {
     let fields = read_fields(body)?;
-    if fields.tools.is_some_and(|tools| !tools.is_empty()) {
-        return Err(unsupported("tools"));
-    }
-    let input = conversation(fields.system, fields.messages)?;
-    Ok((fields.model, input))
+    let request = TokenizeRequest {
+        input: conversation(fields.system, fields.messages)?,
+        tools: tools(fields.tools.unwrap_or_default())?,
+    };
+    Ok((fields.model, request))
 }
 
 fn read_fields(body: &Value) -> Result<AnthropicRequest, Diagnostic> {

@@ -447,6 +447,17 @@ fn errors_have_anthropics_types() {
     }
 }
 
+#[test]
+fn what_is_counted_has_its_tools() {
+    let body = with(
+        "tools",
+        json!([{"name": "w", "input_schema": {"type": "object"}}]),
+    );
+    let (_, count) = parse_count(&body).unwrap();
+    assert_eq!(count.tools, read(&body).unwrap().request.tools);
+    assert_eq!(count.tools[0].name, "w");
+}
+
 proptest! {
     #[test]
     fn any_value_in_any_field_is_understood_or_refused_as_the_clients_fault(

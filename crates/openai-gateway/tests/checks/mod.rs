@@ -110,7 +110,7 @@ impl Endpoint {
             ],
             Self::Messages => vec![
                 anthropic::parse(body, id()).map(asked),
-                anthropic::parse_count(body).map(|(_, input)| Understood::Embed(vec![input])),
+                anthropic::parse_count(body).map(|(_, count)| Understood::Embed(vec![count.input])),
             ],
         }
     }
