@@ -1,5 +1,6 @@
 //! libFuzzer with the check that `RBEE_FUZZ_TARGET` names. `cargo xtask fuzz` builds and runs it.
 #![no_main]
+#![allow(clippy::panic, reason = "a command line program of the project's own")]
 
 use std::sync::LazyLock;
 

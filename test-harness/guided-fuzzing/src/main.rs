@@ -23,7 +23,7 @@ struct Args {
     /// constraint, body.
     targets: Vec<String>,
     /// Inputs for each target.
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 5_000)]
     runs: u64,
     /// Run each target for so long instead.
     #[arg(long, conflicts_with = "runs")]
