@@ -1,4 +1,7 @@
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use daemon_shell::Token;
 use diagnostics::{Code, Diagnostic};
@@ -35,6 +38,8 @@ pub struct App {
     pub hive: Option<LocalNode>,
     /// Secret between the queen, its hive and its workers.
     pub node_token: Arc<Token>,
+    /// How long a worker may give nothing and finish no step.
+    pub worker_silence: Duration,
     /// Connections to workers.
     pub http: HttpClient,
     /// Figures.

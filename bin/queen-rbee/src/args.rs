@@ -25,6 +25,9 @@ pub struct Args {
     /// The hive program [default: `rbee-hive` beside this program]
     #[arg(long, value_name = "FILE")]
     pub hive_binary: Option<PathBuf>,
+    /// How long a worker may give nothing and finish no step before it is given up
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    pub worker_silence: u32,
     /// Start and use no hive on this machine
     #[arg(long)]
     pub no_local_hive: bool,

@@ -12,7 +12,7 @@ use rest_client::CallError;
 use scheduler::{Assignment, Event, Lost, Outcome, Submission, Want};
 use tokio::{
     sync::mpsc,
-    time::{Instant, Sleep, sleep_until, timeout},
+    time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
 use tracing::Instrument as _;
 use worker_contract::{InferRequest, StreamEvent, WorkerClient};
@@ -25,8 +25,8 @@ use crate::{
 
 /// Events that a slow client may leave untaken; then the worker is not read either.
 const UNTAKEN: usize = 32;
-/// A worker that gives nothing for this long is given up.
-const STALL: Duration = Duration::from_secs(60);
+/// Longest wait for a silent worker to tell whether it computes.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
 /// The worker ends a request at its deadline itself; this is for one that does not.
 const DEADLINE_GRACE: Duration = Duration::from_secs(1);
 /// Longest wait for the worker to confirm a cancel.
@@ -272,12 +272,18 @@ impl Relay {
             .send(InferEvent::Assigned(assigned.clone()))
             .await?;
         let before = self.tokens.len();
-        let opening = timeout(
-            STALL,
-            worker.infer_stream(request, self.job.headers.clone()),
-        );
-        let Ok(opened) = self.client.unless_halted(opening).await? else {
-            return Ok(self.stalled(&assigned));
+        let patience = self.app.worker_silence;
+        let mut silence = std::pin::pin!(sleep(patience));
+        let mut opening = std::pin::pin!(worker.infer_stream(request, self.job.headers.clone()));
+        let opened = loop {
+            tokio::select! {
+                biased;
+                opened = self.client.unless_halted(opening.as_mut()) => break opened?,
+                () = &mut silence => match still(worker, patience).await {
+                    Some(more) => silence.as_mut().reset(Instant::now() + more),
+                    None => return Ok(self.stalled(&assigned)),
+                },
+            }
         };
         let events = match opened {
             Ok(events) => events,
@@ -287,14 +293,20 @@ impl Relay {
             }
         };
         let mut events = std::pin::pin!(events);
-        let mut silence = std::pin::pin!(sleep_until(Instant::now() + STALL));
+        silence.as_mut().reset(Instant::now() + patience);
         loop {
-            silence.as_mut().reset(Instant::now() + STALL);
             let next = tokio::select! {
                 biased;
                 next = self.client.unless_halted(next_event(&mut events)) => next?,
-                () = &mut silence => return Ok(self.stalled(&assigned)),
+                () = &mut silence => match still(worker, patience).await {
+                    Some(more) => {
+                        silence.as_mut().reset(Instant::now() + more);
+                        continue;
+                    }
+                    None => return Ok(self.stalled(&assigned)),
+                },
             };
+            silence.as_mut().reset(Instant::now() + patience);
             let verdict = match next {
                 Ok(StreamEvent::Error(error)) => {
                     judge_answer(error, &assigned, self.progress(before))
@@ -352,7 +364,8 @@ impl Relay {
     }
 
     fn stalled(&self, assigned: &Assigned) -> Attempt {
-        Attempt::Lost(stalled(assigned, STALL.as_secs(), self.tokens.len()))
+        let seconds = self.app.worker_silence.as_secs();
+        Attempt::Lost(stalled(assigned, seconds, self.tokens.len()))
     }
 
     /// The request for the next worker: the same, from where the last one was lost.
@@ -399,6 +412,14 @@ impl Relay {
     fn correlated(&self, error: Diagnostic) -> Diagnostic {
         error.correlated(self.job.request.request_id.as_str())
     }
+}
+
+/// How much longer a worker that gives nothing is waited for: its engine may compute a long
+/// prompt, of this request or of one before it. `None` when it finished no step for so long.
+async fn still(worker: &WorkerClient, patience: Duration) -> Option<Duration> {
+    let info = timeout(LOOK_LIMIT, worker.info()).await.ok()?.ok()?;
+    let since = Duration::from_millis(info.last_step_ms?);
+    patience.checked_sub(since).filter(|more| !more.is_zero())
 }
 
 async fn next_event<S>(events: &mut Pin<&mut S>) -> Result<StreamEvent, CallError>

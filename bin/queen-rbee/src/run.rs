@@ -173,6 +173,7 @@ async fn assemble(
         models: Models::new(hive_state),
         hive,
         node_token: Arc::clone(&keys.node),
+        worker_silence: Duration::from_secs(args.worker_silence.into()),
         http: rest_client::http_client()?,
         metrics: Metrics::new(),
         ending: AtomicBool::new(false),

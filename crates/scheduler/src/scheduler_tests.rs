@@ -58,6 +58,7 @@ fn worker(name: &str, generation: u64, slots: u32) -> WorkerInfo {
         memory_bytes: 1,
         kv_cache: KvCacheUse::default(),
         prefix_digest: None,
+        last_step_ms: None,
     }
 }
 

@@ -93,6 +93,10 @@ pub struct WorkerInfo {
     /// Summary of the prefixes it holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix_digest: Option<String>,
+    /// Since the engine finished a step; absent before its first. An engine that has work and
+    /// finishes nothing for long is stuck.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_step_ms: Option<u64>,
 }
 
 /// Sent to the queen every 5 s and on every change of status.

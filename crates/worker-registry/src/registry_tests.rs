@@ -28,6 +28,7 @@ fn heartbeat(id: &str, generation: u64, sequence: u64) -> WorkerHeartbeat {
             memory_bytes: 1,
             kv_cache: KvCacheUse::default(),
             prefix_digest: None,
+            last_step_ms: None,
         },
         timestamp: Timestamp::UNIX_EPOCH,
         sequence,

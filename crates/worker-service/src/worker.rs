@@ -157,6 +157,9 @@ impl Worker {
             memory_bytes: process.rss_bytes().unwrap_or(0),
             kv_cache: status.map_or(KvCacheUse::default(), |s| s.kv_cache),
             prefix_digest: None,
+            last_step_ms: runtime
+                .and_then(Runtime::since_last_step)
+                .map(|since| since.as_millis() as u64),
         }
     }
 

@@ -11,7 +11,7 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::{delete, post},
+    routing::{delete, get, post},
 };
 use diagnostics::{Code, Diagnostic, ErrorBody};
 use futures_util::stream;
@@ -56,6 +56,8 @@ pub struct FakeWorker {
     pub active: AtomicU32,
     pub most_active: AtomicU32,
     pub sent: AtomicU64,
+    /// How often it was asked for its state.
+    pub looked_at: AtomicU32,
     sequence: AtomicU64,
     cancelled: Mutex<Vec<(String, Arc<Notify>)>>,
     pub stop: CancellationToken,
@@ -77,6 +79,7 @@ impl FakeWorker {
             active: AtomicU32::new(0),
             most_active: AtomicU32::new(0),
             sent: AtomicU64::new(0),
+            looked_at: AtomicU32::new(0),
             sequence: AtomicU64::new(0),
             cancelled: Mutex::default(),
             stop: CancellationToken::new(),
@@ -84,6 +87,7 @@ impl FakeWorker {
         let app = Router::new()
             .route("/v1/infer", post(infer))
             .route("/v1/infer/{id}", delete(cancel))
+            .route("/info", get(look))
             .route("/v1/tokenize", post(tokenize))
             .route("/v1/embed", post(embed))
             .with_state(Arc::clone(&worker));
@@ -147,6 +151,7 @@ pub fn info(id: &str, generation: u64, slots: u32, port: u16) -> WorkerInfo {
         memory_bytes: 1,
         kv_cache: KvCacheUse::default(),
         prefix_digest: None,
+        last_step_ms: None,
     }
 }
 
@@ -217,6 +222,11 @@ async fn infer(
         .header("content-type", "text/event-stream")
         .body(Body::from_stream(body))
         .unwrap()
+}
+
+async fn look(State(worker): State<Arc<FakeWorker>>) -> Json<WorkerInfo> {
+    worker.looked_at.fetch_add(1, Ordering::SeqCst);
+    Json(worker.info.lock().unwrap().clone())
 }
 
 /// A vector for each input: its index on the one axis, 1 on the other.

@@ -153,6 +153,31 @@ async fn without_another_worker_the_error_names_node_and_worker_and_the_partial_
 }
 
 #[tokio::test]
+async fn a_worker_that_computes_is_waited_for_and_one_that_does_not_is_given_up() {
+    let more = ["--no-local-hive", "--worker-silence", "1"];
+    let queen = Queen::start(std::sync::Arc::new(tempfile::tempdir().unwrap()), &more).await;
+    let busy = FakeWorker::start("w-0", 1, 2).await;
+    busy.behave(Behaviour::Hang { tokens: 0 });
+    busy.info.lock().unwrap().last_step_ms = Some(700);
+    busy.beat(&queen).await;
+    let other = FakeWorker::start("w-1", 1, 1).await;
+    let stop_computing = async {
+        eventually("it is looked at again and again", async || {
+            (busy.looked_at.load(Ordering::SeqCst) >= 3).then_some(())
+        })
+        .await;
+        assert_eq!(busy.active(), 1);
+        other.beat(&queen).await;
+        busy.info.lock().unwrap().last_step_ms = Some(1000);
+    };
+    let call = call("r");
+    let (events, ()) = tokio::join!(queen.infer(&call), stop_computing);
+    assert_whole(&events, 5);
+    assert_eq!((busy.seen().len(), other.seen().len()), (1, 1));
+    queen.idle().await;
+}
+
+#[tokio::test]
 async fn a_worker_without_a_slot_is_asked_again_and_that_is_no_failure() {
     let (queen, worker) = with_worker(1).await;
     worker.behave(Behaviour::Refuse(Diagnostic::new(

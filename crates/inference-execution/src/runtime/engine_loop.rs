@@ -71,6 +71,7 @@ impl EngineLoop {
             let begun = Instant::now();
             match self.engine.step(&batch) {
                 Ok(logits) => {
+                    self.shared.stepped();
                     self.scheduler.computed(&batch, begun.elapsed());
                     self.sample(&batch, &logits);
                 }
@@ -205,6 +206,7 @@ impl EngineLoop {
             }
             Err(error @ EngineError::Device(_)) => return Err(error.into()),
         };
+        self.shared.stepped();
         self.scheduler.computed(texts, took);
         for (chunk, row) in texts.chunks.iter().zip(states.rows()) {
             let id = chunk.sequence;

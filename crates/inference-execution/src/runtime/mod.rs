@@ -322,6 +322,11 @@ impl Runtime {
         self.0.shared.status()
     }
 
+    /// How long ago the engine finished a step; absent before its first.
+    pub fn since_last_step(&self) -> Option<Duration> {
+        self.0.shared.since_last_step()
+    }
+
     /// What was done so far.
     pub fn counts(&self) -> RuntimeCounts {
         self.0.shared.counts()

@@ -79,6 +79,8 @@ pub(super) struct Shared {
     accepted: AtomicU32,
     waiting: AtomicU32,
     kv_used: AtomicU64,
+    /// When the last step was finished, in milliseconds since `started`, and one.
+    stepped: AtomicU64,
     draining: AtomicBool,
     /// No handle is left: the thread ends when nothing runs.
     pub closing: AtomicBool,
@@ -110,6 +112,7 @@ impl Shared {
             accepted: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             kv_used: AtomicU64::new(0),
+            stepped: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             ending: OnceLock::new(),
@@ -130,6 +133,17 @@ impl Shared {
     /// Requests accepted at once.
     pub fn capacity(&self) -> u32 {
         self.capacity
+    }
+
+    /// A step is finished.
+    pub fn stepped(&self) {
+        let now = self.started.elapsed().as_millis() as u64;
+        self.stepped.store(now + 1, SeqCst);
+    }
+
+    pub fn since_last_step(&self) -> Option<Duration> {
+        let at = Duration::from_millis(self.stepped.load(SeqCst).checked_sub(1)?);
+        Some(self.started.elapsed().saturating_sub(at))
     }
 
     /// The scheduler's clock.
