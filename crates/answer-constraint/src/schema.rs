@@ -29,6 +29,20 @@ const UNSUPPORTED: [&str; 19] = [
     "$dynamicAnchor",
     "$recursiveAnchor",
 ];
+/// What texts can be kept to. Any other `format` tells what a text means (JSON Schema 2020-12,
+/// 7.2.1), and nothing of what it looks like.
+const FORMATS: [&str; 10] = [
+    "date",
+    "date-time",
+    "duration",
+    "email",
+    "hostname",
+    "ipv4",
+    "ipv6",
+    "time",
+    "uri",
+    "uuid",
+];
 /// Keywords with a schema under every name.
 const NAMED: [&str; 4] = ["properties", "patternProperties", "$defs", "definitions"];
 /// Keywords with a schema or a list of them.
@@ -127,6 +141,11 @@ fn keywords(fields: &mut Map<String, Value>, path: &str) -> Result<(), Diagnosti
     if fields.get("uniqueItems") == Some(&Value::Bool(false)) {
         fields.remove("uniqueItems");
     }
+    if let Some(Value::String(format)) = fields.get("format")
+        && !FORMATS.contains(&format.as_str())
+    {
+        fields.remove("format");
+    }
     match UNSUPPORTED.iter().find(|name| fields.contains_key(**name)) {
         Some(name) => {
             let message = format!("`{name}` at `{}` is not supported", shown(path));
@@ -184,6 +203,18 @@ mod tests {
         prepared(&json!({"properties": {"not": {"const": {"if": 1}}}, "uniqueItems": false}))
             .unwrap();
         assert!(prepared(&json!({"x-guidance": {}})).is_err());
+    }
+
+    #[test]
+    fn a_format_that_no_text_can_be_kept_to_is_a_remark() {
+        let kept = |format: &str| {
+            let schema = prepared(&json!({"type": "string", "format": format})).unwrap();
+            schema.get("format").is_some()
+        };
+        assert!(FORMATS.iter().all(|format| kept(format)));
+        assert!(!kept("password") && !kept("unknown"));
+        let named = json!({"properties": {"format": {"type": "string"}}});
+        assert_eq!(prepared(&named).unwrap()["properties"], named["properties"]);
     }
 
     #[test]

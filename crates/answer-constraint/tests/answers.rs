@@ -206,10 +206,6 @@ fn faults_name_what_is_wrong() {
             "a(",
         ),
         (
-            Constraint::JsonSchema(json!({"format": "nothing", "type": "string"})),
-            "nothing",
-        ),
-        (
             Constraint::Grammar("start: foo".into()),
             "line 1, column 8: unknown name",
         ),
