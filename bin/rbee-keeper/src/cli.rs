@@ -90,7 +90,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = INFER_EXAMPLES)]
+#[command(after_help = INFER_EXAMPLES, allow_negative_numbers = true)]
 pub struct Infer {
     /// What to answer; `-`, or nothing with a pipe, reads standard input
     pub prompt: Option<String>,
@@ -300,6 +300,7 @@ mod tests {
         assert!(refusal(&["infer", "--temperature", "NaN", "Hi"]).contains("is not in 0 to 100"));
         assert!(refusal(&["infer", "--top-p", "1.5", "Hi"]).contains("1.5 is not in 0 to 1"));
         refusal(&["infer", "--max-tokens", "0", "Hi"]);
+        assert!(refusal(&["infer", "-n", "-5", "Hi"]).contains("-5 is not in 1.."));
         refusal(&["infer", "--deadline", "0", "Hi"]);
         refusal(&["infer", "--stop", "", "Hi"]);
         refusal(&["infer", "--raw", "--system", "x", "Hi"]);

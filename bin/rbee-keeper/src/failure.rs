@@ -40,13 +40,18 @@ impl Failure {
 }
 
 impl From<Diagnostic> for Failure {
-    fn from(diagnostic: Diagnostic) -> Self {
+    fn from(mut diagnostic: Diagnostic) -> Self {
+        if let Code::MissingApiKey | Code::InvalidApiKey = diagnostic.code {
+            // The queen tells what a client has to send; here it is a file.
+            let hint = "give the queen's token by `--token-file`; on its machine that is `keys/queen.token` in rbee's home";
+            diagnostic = diagnostic.hint(hint);
+        }
         Self::Failed(diagnostic)
     }
 }
 
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
-        Self::Failed(error.into())
+        Diagnostic::from(error).into()
     }
 }

@@ -86,7 +86,13 @@ impl Target {
 }
 
 async fn connect(url: &str, token: Option<&Token>) -> Result<QueenClient, Diagnostic> {
-    queen_lifecycle::connect(url, token.map(|t| t.expose().to_owned())).await
+    let connected = queen_lifecycle::connect(url, token.map(|t| t.expose().to_owned())).await;
+    connected.map_err(|error| match error.code {
+        Code::QueenUnreachable if error.hint.is_none() => {
+            error.hint("check the address that `--queen` or `RBEE_QUEEN_URL` names")
+        }
+        _ => error,
+    })
 }
 
 /// Programs of rbee are installed side by side.
