@@ -426,6 +426,8 @@ async fn text_and_tokens_convert_both_ways() {
 #[tokio::test]
 async fn the_metrics_count_what_was_streamed() {
     let worker = serving("slots=2,length=20").await;
+    let last_step = async || worker.client.info().await.unwrap().last_step_ms;
+    assert_eq!(last_step().await, None);
     let document = worker
         .client
         .infer(&InferRequest {
@@ -434,6 +436,7 @@ async fn the_metrics_count_what_was_streamed() {
         })
         .await;
     assert_eq!(document.unwrap().tokens.len(), 21);
+    assert!(last_step().await.is_some());
     let text = worker.client.metrics().await.unwrap();
     for line in [
         "rbee_worker_tokens_generated_total 21",
