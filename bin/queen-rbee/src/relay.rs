@@ -12,7 +12,7 @@ use rest_client::CallError;
 use scheduler::{Assignment, Event, Lost, Outcome, Submission, Want};
 use tokio::{
     sync::mpsc,
-    time::{Instant, Sleep, sleep, sleep_until, timeout},
+    time::{Instant, Sleep, sleep_until, timeout},
 };
 use tracing::Instrument as _;
 use worker_contract::{InferRequest, StreamEvent, WorkerClient};
@@ -272,18 +272,9 @@ impl Relay {
             .send(InferEvent::Assigned(assigned.clone()))
             .await?;
         let before = self.tokens.len();
-        let patience = self.app.worker_silence;
-        let mut silence = std::pin::pin!(sleep(patience));
-        let mut opening = std::pin::pin!(worker.infer_stream(request, self.job.headers.clone()));
-        let opened = loop {
-            tokio::select! {
-                biased;
-                opened = self.client.unless_halted(opening.as_mut()) => break opened?,
-                () = &mut silence => match still(worker, patience).await {
-                    Some(more) => silence.as_mut().reset(Instant::now() + more),
-                    None => return Ok(self.stalled(&assigned)),
-                },
-            }
+        let opening = worker.infer_stream(request, self.job.headers.clone());
+        let Some(opened) = self.of_worker(worker, opening).await? else {
+            return Ok(self.stalled(&assigned));
         };
         let events = match opened {
             Ok(events) => events,
@@ -293,20 +284,11 @@ impl Relay {
             }
         };
         let mut events = std::pin::pin!(events);
-        silence.as_mut().reset(Instant::now() + patience);
         loop {
-            let next = tokio::select! {
-                biased;
-                next = self.client.unless_halted(next_event(&mut events)) => next?,
-                () = &mut silence => match still(worker, patience).await {
-                    Some(more) => {
-                        silence.as_mut().reset(Instant::now() + more);
-                        continue;
-                    }
-                    None => return Ok(self.stalled(&assigned)),
-                },
+            let next = self.of_worker(worker, next_event(&mut events)).await?;
+            let Some(next) = next else {
+                return Ok(self.stalled(&assigned));
             };
-            silence.as_mut().reset(Instant::now() + patience);
             let verdict = match next {
                 Ok(StreamEvent::Error(error)) => {
                     judge_answer(error, &assigned, self.progress(before))
@@ -318,6 +300,27 @@ impl Relay {
                 Err(error) => judge_call(error, &assigned, self.progress(before)),
             };
             return self.judged(verdict).await;
+        }
+    }
+
+    /// Awaits what a worker gives; `None` when it gives nothing and its engine stands still.
+    async fn of_worker<T>(
+        &mut self,
+        worker: &WorkerClient,
+        work: impl Future<Output = T>,
+    ) -> Result<Option<T>, Halt> {
+        let patience = self.app.worker_silence;
+        let mut work = std::pin::pin!(work);
+        let mut more = patience;
+        loop {
+            let given = timeout(more, work.as_mut());
+            if let Ok(given) = self.client.unless_halted(given).await? {
+                return Ok(Some(given));
+            }
+            match self.client.unless_halted(still(worker, patience)).await? {
+                Some(rest) => more = rest,
+                None => return Ok(None),
+            }
         }
     }
 
