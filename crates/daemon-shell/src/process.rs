@@ -38,22 +38,25 @@ pub struct ProcessIdentity {
     pub start_time: u64,
 }
 
-/// State letter and start time of a process.
-fn stat(pid: u32) -> Option<(char, u64)> {
+/// The start time of a process, unless it is gone.
+fn start_time(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses and may itself hold any
     // character, so the fields are counted from the last parenthesis.
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let start_time = fields.nth(18)?.parse().ok()?;
-    Some((state, start_time))
+    let state = fields.next()?;
+    let threads: u32 = fields.nth(16)?.parse().ok()?;
+    let start_time = fields.nth(1)?.parse().ok()?;
+    // A process that is killed shows its first thread as a zombie while the others, which
+    // end a moment later, still hold its files and their locks.
+    let gone = state == "X" || (state == "Z" && threads <= 1);
+    (!gone).then_some(start_time)
 }
 
 impl ProcessIdentity {
     /// The living process that has this pid now.
     pub fn of(pid: u32) -> Option<Self> {
-        let (state, start_time) = stat(pid)?;
-        (!matches!(state, 'Z' | 'X')).then_some(Self { pid, start_time })
+        start_time(pid).map(|start_time| Self { pid, start_time })
     }
 
     /// This process.
@@ -62,7 +65,7 @@ impl ProcessIdentity {
         Self::of(pid).unwrap_or(Self { pid, start_time: 0 })
     }
 
-    /// Whether it still runs. A zombie does not.
+    /// Whether any thread of it still runs. None of a zombie does.
     pub fn is_alive(&self) -> bool {
         Self::of(self.pid) == Some(*self)
     }
@@ -144,7 +147,8 @@ impl ProcessIdentity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
+    use futures_util::FutureExt as _;
+    use std::process::{Command, Stdio};
 
     #[tokio::test]
     async fn a_process_is_known_by_pid_and_start() {
@@ -165,6 +169,30 @@ mod tests {
         assert!(!identity.is_alive());
         child.wait().unwrap();
         assert_eq!(identity.signal(Signal::Term), Ok(false));
+    }
+
+    #[tokio::test]
+    async fn a_process_is_there_until_its_last_thread_has_ended() {
+        // Its first thread ends; the other reads until the pipe is closed.
+        const EXIT_THREAD: &str = "import ctypes, sys, threading
+threading.Thread(target=sys.stdin.read).start()
+ctypes.CDLL(None).syscall(93 if 'aarch64' in sys.argv[1] else 60, 0)";
+        let mut child = Command::new("python3")
+            .args(["-c", EXIT_THREAD, std::env::consts::ARCH])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let identity = ProcessIdentity::of(child.id()).unwrap();
+        let stat = format!("/proc/{}/stat", child.id());
+        while !fs::read_to_string(&stat).unwrap().contains(") Z ") {
+            tokio::task::yield_now().await;
+        }
+        assert!(identity.is_alive());
+        assert_eq!(identity.gone().now_or_never(), None);
+        drop(child.stdin.take());
+        identity.gone().await;
+        assert!(!identity.is_alive());
+        child.wait().unwrap();
     }
 
     #[test]
