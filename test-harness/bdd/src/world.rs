@@ -156,7 +156,9 @@ impl World {
     /// The record of a daemon, once it is there.
     pub async fn await_daemon(&self, name: &str) -> DaemonRecord {
         eventually(Duration::from_secs(20), || async {
-            self.daemon(name).ok_or(format!("no {name} runs here"))
+            let said = || self.running.get(name).map(Running::stderr);
+            let missing = || format!("no {name} runs here: {}", said().unwrap_or_default());
+            self.daemon(name).ok_or_else(missing)
         })
         .await
     }
