@@ -127,6 +127,7 @@ impl Workers {
                 .await?;
         }
         if existing.is_some() {
+            self.reaped(id).await;
             let after = self.read(id).await?;
             plan.restarts = after.as_ref().map_or(0, |record| record.restarts + 1);
             plan.last_exit = after.and_then(|record| record.last_exit);
@@ -262,6 +263,7 @@ impl Workers {
         };
         record.process = child.id().and_then(ProcessIdentity::of);
         let exit = self.reap(child, record.clone(), oom_kills_before);
+        self.keep_exit(&record.worker_id, exit.clone());
         let process = record.process;
         self.update(&record, move |r| r.process = process).await?;
         Ok(Started {

@@ -61,7 +61,10 @@ impl Workers {
                         process.signal_group(signal)?;
                     }
                     StopEffect::WaitUntil(time) => due = origin + time,
-                    StopEffect::Done => return self.note_end(record).await,
+                    StopEffect::Done => {
+                        self.reaped(id).await;
+                        return self.note_end(record).await;
+                    }
                     StopEffect::GiveUp => {
                         return Err(Diagnostic::internal(format!(
                             "worker {id} (process {}) does not end even by SIGKILL: the kernel holds it",
@@ -93,8 +96,7 @@ impl Workers {
         .await
     }
 
-    /// Notes the end of a process whose exit nobody waits for; the reaper of a child knows
-    /// better and is not overruled.
+    /// Notes the end of a process whose exit nobody waits for.
     async fn note_end(&self, record: &SpawnRecord) -> Result<(), Diagnostic> {
         let (runs, record) = (Arc::clone(&self.runs), record.clone());
         blocking(move || {

@@ -12,10 +12,11 @@ use hive_contract::{JobEvent, WorkerEntry};
 use input_validation::{NodeName, WorkerId};
 use jiff::Timestamp;
 use model_catalog::ModelCatalog;
+use tokio::sync::watch;
 use worker_contract::WorkerClient;
 
 use crate::{
-    PortRange, Ports, Probe, RunDir, SpawnRecord, StartLimits, StopLimits, WorkerBinaries,
+    Exit, PortRange, Ports, Probe, RunDir, SpawnRecord, StartLimits, StopLimits, WorkerBinaries,
     run_dir::unusable,
 };
 
@@ -56,6 +57,8 @@ pub struct Workers {
     pub(crate) tell: Report,
     // Only held while a spawn of that name is under way.
     names: Mutex<HashMap<WorkerId, Weak<tokio::sync::Mutex<()>>>>,
+    // How the last process of that name ended, once its reaper has noted it.
+    exits: Mutex<HashMap<WorkerId, watch::Receiver<Option<Exit>>>>,
 }
 
 impl Workers {
@@ -76,6 +79,7 @@ impl Workers {
             probe,
             tell,
             names: Mutex::default(),
+            exits: Mutex::default(),
         }))
     }
 
@@ -145,6 +149,24 @@ impl Workers {
     pub(crate) fn client(&self, port: u16) -> Result<WorkerClient, Diagnostic> {
         let token = self.settings.token.expose().to_owned();
         WorkerClient::new(&format!("http://127.0.0.1:{port}"), Some(token))
+    }
+
+    /// From now on this tells how the process of that name ends.
+    pub(crate) fn keep_exit(&self, id: &WorkerId, exit: watch::Receiver<Option<Exit>>) {
+        let mut exits = self.exits.lock().unwrap_or_else(PoisonError::into_inner);
+        exits.retain(|_, exit| exit.borrow().is_none());
+        exits.insert(id.clone(), exit);
+    }
+
+    /// Waits until the reaper has noted the end of a process that is gone; at once when it
+    /// was no child of this hive.
+    pub(crate) async fn reaped(&self, id: &WorkerId) {
+        let exits = || self.exits.lock().unwrap_or_else(PoisonError::into_inner);
+        let exit = exits().get(id).cloned();
+        if let Some(mut exit) = exit {
+            // A reaper that broke notes nothing more.
+            let _ = exit.wait_for(Option::is_some).await;
+        }
     }
 
     /// The lock under which workers of this name are started, one at a time.
