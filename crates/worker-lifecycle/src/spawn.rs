@@ -155,7 +155,7 @@ impl Workers {
     ) -> Result<Starting, Diagnostic> {
         let id = &plan.request.worker_id;
         let mut tried = BTreeSet::new();
-        while tried.len() < PORT_ATTEMPTS {
+        for _ in 0..PORT_ATTEMPTS {
             let (lease, taken) = self.ports.lease(&tried)?;
             if let [first, ..] = taken[..] {
                 let others = match taken.len() - 1 {
