@@ -3,6 +3,7 @@ use std::{sync::Arc, time::Duration};
 use daemon_shell::Signal;
 use diagnostics::{Code, Diagnostic, excerpt};
 use hive_contract::{JobEvent, Progress};
+use rest_client::CallError;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use worker_contract::{API_VERSION, LoadProgress, WorkerClient};
@@ -132,7 +133,8 @@ impl Starting {
             match client.health().await {
                 Ok(health)
                     if health.worker_id == record.worker_id
-                        && health.generation == record.generation =>
+                        && health.generation == record.generation
+                        && takes_our_token(client).await =>
                 {
                     LaunchEvent::Listening(health.api_version)
                 }
@@ -282,6 +284,11 @@ impl Starting {
         }
         error.hint(log_hint(id)).detail("log", lines)
     }
+}
+
+/// Another rbee on this machine may have a worker of the same name.
+async fn takes_our_token(client: &WorkerClient) -> bool {
+    !matches!(client.info().await, Err(CallError::Answer(401, _)))
 }
 
 fn log_hint(id: &input_validation::WorkerId) -> String {

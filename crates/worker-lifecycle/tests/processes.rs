@@ -10,6 +10,7 @@
 
 use std::{
     fs,
+    net::TcpListener,
     path::PathBuf,
     process::Command,
     sync::{Arc, Mutex},
@@ -21,7 +22,12 @@ use diagnostics::{Code, Diagnostic};
 use hive_contract::{JobEvent, SpawnRequest, SpawnResponse, WorkerState};
 use input_validation::{DeviceId, Generation, WorkerId};
 use model_catalog::ModelCatalog;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use wiremock::{
+    Mock, MockServer, ResponseTemplate,
+    matchers::{any, path},
+};
 use worker_lifecycle::{
     PortRange, Report, Settings, SpawnRecord, StartLimits, StopLimits, SystemProbe, WorkerBinaries,
     Workers,
@@ -208,6 +214,30 @@ async fn silence_ends_the_whole_process_group() {
         last_exit.starts_with("signal 9 (did not answer"),
         "{last_exit}"
     );
+}
+
+#[tokio::test]
+async fn a_worker_of_another_rbee_on_the_port_is_not_taken_for_ours() {
+    let f = fixture(SILENT);
+    let (spawned, foreign) = tokio::join!(f.spawn(1), async {
+        f.pids().await;
+        let listener = TcpListener::bind(("127.0.0.1", f.record().port)).unwrap();
+        let foreign = MockServer::builder().listener(listener).start().await;
+        let health = json!({"status": "ok", "worker_id": "w-1", "generation": 1,
+            "version": "0.1.0", "api_version": worker_contract::API_VERSION});
+        let healthy = ResponseTemplate::new(200).set_body_json(health);
+        let public = Mock::given(path("/health")).respond_with(healthy);
+        public.expect(1..).mount(&foreign).await;
+        let refusal = ResponseTemplate::new(401);
+        Mock::given(any())
+            .respond_with(refusal)
+            .mount(&foreign)
+            .await;
+        foreign
+    });
+    let error = spawned.unwrap_err();
+    assert!(error.message.contains("did not answer on port"), "{error}");
+    foreign.verify().await;
 }
 
 #[tokio::test]
