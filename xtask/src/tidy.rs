@@ -37,11 +37,12 @@ const IMPURE_WORDS: [&str; 8] = [
 ];
 /// Modules that may hold `unsafe`: processor instructions, threads that share a slice, and a
 /// mapped file.
-const UNSAFE_MODULES: [&str; 8] = [
+const UNSAFE_MODULES: [&str; 9] = [
     "crates/cpu-kernels/src/lanes.rs",
     "crates/cpu-kernels/src/memory.rs",
     "crates/cpu-kernels/src/pool.rs",
     "crates/cpu-kernels/src/product.rs",
+    "crates/cpu-kernels/src/simd/amx.rs",
     "crates/cpu-kernels/src/simd/avx2.rs",
     "crates/cpu-kernels/src/simd/avx512.rs",
     "crates/cpu-kernels/src/threads.rs",

@@ -2,7 +2,7 @@
 
 use crate::{
     Threads,
-    layout::{CHUNK, Layout, SUPER},
+    layout::{CHUNK, Layout, SUPER, TILE_ROWS},
     simd::{Op, Simd},
 };
 
@@ -28,6 +28,14 @@ impl Form {
         }
     }
 
+    /// Most rows of a panel; the sums of floats have to stay in registers.
+    fn most_rows<S: Simd>(self) -> usize {
+        match self {
+            Self::Floats => S::MOST_ROWS.min(8),
+            Self::Blocks | Self::SuperBlocks => S::MOST_ROWS,
+        }
+    }
+
     /// Numbers of 32 bits that stand for a row.
     const fn row_words(self, columns: usize) -> usize {
         match self {
@@ -42,7 +50,8 @@ impl Form {
 
 /// Rows of activations in panels of up to [`Simd::MOST_ROWS`] that are multiplied together.
 ///
-/// In a panel the rows lie side by side. A panel of bytes has these sections, each with a
+/// In a panel the rows lie side by side; in one of 16, the bytes of 32 columns of a row lie
+/// together. A panel of bytes has these sections, each with a
 /// number of 32 bits for each row:
 /// - four signed bytes for each four columns,
 /// - for each block its scale, a float,
@@ -66,7 +75,7 @@ impl Panels {
     ) -> Self {
         let n = x.len() / columns;
         let row_words = form.row_words(columns);
-        let most = S::MOST_ROWS;
+        let most = form.most_rows::<S>();
         let mut words = vec![0; n * row_words];
         // Writing a number costs about as much as some multiplications.
         let work = 8 * x.len();
@@ -74,7 +83,7 @@ impl Panels {
             let first = index * most;
             let count = words.len() / row_words;
             for (begin, width) in panels(count, most) {
-                s.run(Write {
+                s.few().run(Write {
                     form,
                     x: &x[(first + begin) * columns..(first + begin + width) * columns],
                     columns,
@@ -160,8 +169,7 @@ fn write_blocks(x: &[f32], out: &mut [i32], row: usize, width: usize) {
         for (part, x) in x.as_chunks::<16>().0.iter().enumerate() {
             let bytes = scale.bytes(x);
             sum += sum_of(&bytes);
-            let begin = (block * 8 + part * 4) * width + row;
-            put(&mut words[begin..], width, &bytes);
+            put(words, block * 8 + part * 4, row, width, &bytes);
         }
         sums[block * width + row] = sum;
     }
@@ -180,8 +188,7 @@ fn write_super_blocks(x: &[f32], out: &mut [i32], row: usize, width: usize) {
         for (part, x) in x.as_chunks::<16>().0.iter().enumerate() {
             let bytes = scale.bytes(x);
             part_sums[part] = sum_of(&bytes);
-            let begin = (block * 64 + part * 4) * width + row;
-            put(&mut words[begin..], width, &bytes);
+            put(words, block * 64 + part * 4, row, width, &bytes);
         }
         for (part, sum) in part_sums.iter().enumerate() {
             sums[(block * 16 + part) * width + row] = *sum;
@@ -206,12 +213,21 @@ fn sum_of(bytes: &[i8; 16]) -> i32 {
     bytes.iter().map(|&b| i32::from(b)).sum()
 }
 
-/// Writes four words, `width` apart.
+/// Writes the four words from `first` on of a row of a panel.
 #[inline(always)]
-fn put(out: &mut [i32], width: usize, bytes: &[i8; 16]) {
-    for (index, b) in bytes.as_chunks::<4>().0.iter().enumerate() {
+fn put(words: &mut [i32], first: usize, row: usize, width: usize, bytes: &[i8; 16]) {
+    let (begin, step) = if width == TILE_ROWS {
+        (first / 8 * 8 * width + row * 8 + first % 8, 1)
+    } else {
+        (first * width + row, width)
+    };
+    for (word, b) in words[begin..]
+        .iter_mut()
+        .step_by(step)
+        .zip(bytes.as_chunks::<4>().0)
+    {
         let [a, b, c, d] = b.map(i8::cast_unsigned);
-        out[index * width] = i32::from_le_bytes([a, b, c, d]);
+        *word = i32::from_le_bytes([a, b, c, d]);
     }
 }
 

@@ -89,16 +89,16 @@ pub(crate) trait Kernel {
 #[inline]
 #[allow(unsafe_code)]
 pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
-    match isa.min(Isa::best()) {
+    match isa.min(Isa::most()) {
         Isa::Plain => kernel.run(Plain),
-        // SAFETY: `Isa::best` has found the instructions on this processor.
+        // SAFETY: `Isa::most` has found the instructions on this processor.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => unsafe { x86::with_avx2(kernel) },
-        // SAFETY: `Isa::best` has found the instructions on this processor.
+        // SAFETY: `Isa::most` has found the instructions on this processor.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni => unsafe { x86::with_avx512(kernel) },
+        Isa::Avx512Vnni | Isa::AmxInt8 => unsafe { x86::with_avx512(kernel) },
         #[cfg(not(target_arch = "x86_64"))]
-        Isa::Avx2 | Isa::Avx512Vnni => kernel.run(Plain),
+        Isa::Avx2 | Isa::Avx512Vnni | Isa::AmxInt8 => kernel.run(Plain),
     }
 }
 

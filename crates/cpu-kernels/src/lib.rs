@@ -28,6 +28,7 @@ mod softcap;
 #[cfg(test)]
 mod test_numbers;
 mod threads;
+mod trial;
 mod unpack;
 
 pub use attention::{AttentionShape, AttentionSpan, attention};

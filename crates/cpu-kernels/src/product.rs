@@ -197,10 +197,11 @@ impl Job<'_> {
                 row,
             };
             match width {
-                8 if S::MOST_ROWS >= 8 => s.run(Panel::<K, 8>::new(weights, x, to)),
-                4 => s.run(Panel::<K, 4>::new(weights, x, to)),
-                2 => s.run(Panel::<K, 2>::new(weights, x, to)),
-                _ => s.run(Panel::<K, 1>::new(weights, x, to)),
+                16 if S::MOST_ROWS >= 16 => s.run(Panel::<K, 16>::new(weights, x, to)),
+                8 if S::MOST_ROWS >= 8 => s.few().run(Panel::<K, 8>::new(weights, x, to)),
+                4 => s.few().run(Panel::<K, 4>::new(weights, x, to)),
+                2 => s.few().run(Panel::<K, 2>::new(weights, x, to)),
+                _ => s.few().run(Panel::<K, 1>::new(weights, x, to)),
             }
         }
     }
@@ -292,4 +293,50 @@ impl<K: Kernel, const N: usize> Op for Panel<'_, K, N> {
 #[inline(always)]
 fn float(bits: i32) -> f32 {
     f32::from_bits(bits.cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{WeightMemory, simd::Plain};
+
+    /// The panels of processors with tiles, whether or not this one has them.
+    #[test]
+    fn sixteen_rows_at_once_are_as_few() {
+        let threads = Threads::new(1).unwrap();
+        let (rows, columns) = (20, 512);
+        for &kind in TensorType::ALL {
+            let size = rows * columns / kind.block_size() as usize * kind.block_bytes() as usize;
+            // No float of 16 or 32 bits that these bytes make is too large or none.
+            let data: Vec<u8> = (0..size).map(|i| (i * i % 59) as u8).collect();
+            let memory = WeightMemory::default();
+            let matrix =
+                PackedMatrix::new(kind, (rows, columns), &data, &memory, &threads).unwrap();
+            for n in [1, 15, 16, 35] {
+                let x: Vec<f32> = (0..n * columns)
+                    .map(|i| (i * i % 251) as f32 - 99.0)
+                    .collect();
+                let mut out = [vec![0.0; n * rows], vec![1.0; n * rows]];
+                for (out, tiles) in out.iter_mut().zip([false, true]) {
+                    let product = Product {
+                        matrix: &matrix,
+                        out,
+                    };
+                    let work = Multiply {
+                        threads: &threads,
+                        x: &x,
+                        n,
+                        columns,
+                        products: &mut [product],
+                    };
+                    if tiles {
+                        work.with(Plain::<true>);
+                    } else {
+                        work.with(Plain::<false>);
+                    }
+                }
+                assert_eq!(out[0], out[1], "{kind:?} {n}");
+            }
+        }
+    }
 }

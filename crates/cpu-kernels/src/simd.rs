@@ -3,11 +3,15 @@
 use crate::Isa;
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod plain;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use amx::allowed as tiles_allowed;
 pub(crate) use plain::Plain;
 
 /// Sixteen lanes side by side, one for each of 16 weight rows. A lane never meets another,
@@ -20,8 +24,14 @@ pub(crate) trait Simd: Copy + Sync {
     /// 16 floats of 32 bits.
     type Floats: Copy;
 
+    /// What multiplies fewer rows of activations.
+    type Few: Simd;
+
     /// Most rows of activations whose sums the registers hold at once.
     const MOST_ROWS: usize;
+
+    /// The same instructions for fewer rows.
+    fn few(self) -> Self::Few;
 
     /// Runs `op` compiled for these instructions.
     fn run<O: Op>(self, op: O) -> O::Output;
@@ -52,6 +62,25 @@ pub(crate) trait Simd: Copy + Sync {
     fn start_offset(self, x_sum: i32) -> Self::Ints;
     /// The same as [`Simd::dot`] with weights that are stored 128 too large.
     fn dot_offset(self, sum: Self::Ints, weights: Self::Bytes, x: i32) -> Self::Ints;
+    /// The sums of `GROUPS` products for each of 16 rows of activations, which are 8 words
+    /// apart in `x`, from the word `part * GROUPS` of each on; the weights may be any bytes.
+    /// Only where [`Simd::MOST_ROWS`] is 16.
+    #[inline(always)]
+    fn dots<const GROUPS: usize>(
+        self,
+        starts: &[i32; 16],
+        weights: [Self::Bytes; GROUPS],
+        x: &[i32; 128],
+        part: usize,
+    ) -> [Self::Ints; 16] {
+        let mut sums = starts.map(|start| self.ints(start));
+        for (row, sum) in sums.iter_mut().enumerate() {
+            for (group, weights) in weights.into_iter().enumerate() {
+                *sum = self.dot(*sum, weights, x[8 * row + part * GROUPS + group]);
+            }
+        }
+        sums
+    }
     /// Adds the product of each lane's two 16-bit integers and those of `x`.
     fn dot_pairs(self, sum: Self::Ints, pairs: Self::Bytes, x: i32) -> Self::Ints;
     /// `sum + a * b`.
@@ -95,8 +124,13 @@ pub(crate) trait WithSimd {
 pub(crate) fn dispatch<W: WithSimd>(isa: Isa, work: W) -> W::Output {
     #[cfg(target_arch = "x86_64")]
     {
+        if isa == Isa::AmxInt8
+            && let Some(simd) = avx512::Avx512::<true>::detect()
+        {
+            return work.with(simd);
+        }
         if isa == Isa::Avx512Vnni
-            && let Some(simd) = avx512::Avx512::detect()
+            && let Some(simd) = avx512::Avx512::<false>::detect()
         {
             return work.with(simd);
         }
@@ -107,5 +141,5 @@ pub(crate) fn dispatch<W: WithSimd>(isa: Isa, work: W) -> W::Output {
         }
     }
     let _ = isa;
-    work.with(Plain)
+    work.with(Plain::<false>)
 }

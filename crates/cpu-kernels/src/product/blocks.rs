@@ -2,7 +2,7 @@ use std::array::from_fn;
 
 use super::{Kernel, Slab, Target, float};
 use crate::{
-    layout::{CHUNK, planes},
+    layout::{CHUNK, Plane, TILE_ROWS, planes},
     simd::Simd,
 };
 
@@ -47,10 +47,7 @@ impl<const BITS: usize, const ZERO: i32, const MINIMUM: bool> Kernel
                     s.prefetch(line, ahead);
                 }
                 s.prefetch(&scales[0], ahead);
-                let mut dots = from_fn(|j| start::<S, BITS, ZERO>(s, x_sums[j]));
-                for (group, words) in words.iter().enumerate() {
-                    add_group::<S, BITS, N>(s, &mut dots, chunk, group, words);
-                }
+                let dots = dots::<S, BITS, ZERO, 8, N>(s, chunk, words, 0, x_sums);
                 let scale = s.halves(&scales[0]);
                 for j in 0..N {
                     let scale = s.mul(scale, s.floats(float(x_scales[j])));
@@ -71,9 +68,48 @@ impl<const BITS: usize, const ZERO: i32, const MINIMUM: bool> Kernel
     }
 }
 
+/// Sums of the products of the columns of `GROUPS` groups of a chunk, from the group
+/// `part * GROUPS` on, with each row of `x`; `x_sums` are those of the activations alone.
+#[inline(always)]
+pub(super) fn dots<
+    S: Simd,
+    const BITS: usize,
+    const ZERO: i32,
+    const GROUPS: usize,
+    const N: usize,
+>(
+    s: S,
+    chunk: &[[u8; 64]],
+    x: &[[i32; N]; 8],
+    part: usize,
+    x_sums: &[i32; N],
+) -> [S::Ints; N] {
+    let first = part * GROUPS;
+    if N == TILE_ROWS
+        && let Ok(x) = x.as_flattened().try_into()
+    {
+        let starts = from_fn(|j| x_sums[j].wrapping_mul(-ZERO));
+        let weights = from_fn(|group| read::<S, BITS>(s, chunk, first + group));
+        let sums = s.dots::<GROUPS>(&starts, weights, x, part);
+        return from_fn(|j| sums[j]);
+    }
+    let mut sums = from_fn(|j| start::<S, BITS, ZERO>(s, x_sums[j]));
+    for (group, x) in x.iter().enumerate().skip(first).take(GROUPS) {
+        let weights = read::<S, BITS>(s, chunk, group);
+        for j in 0..N {
+            sums[j] = if BITS == 8 {
+                s.dot_offset(sums[j], weights, x[j])
+            } else {
+                s.dot(sums[j], weights, x[j])
+            };
+        }
+    }
+    sums
+}
+
 /// The sum that makes up for weights that are stored `ZERO` too large.
 #[inline(always)]
-pub(super) fn start<S: Simd, const BITS: usize, const ZERO: i32>(s: S, x_sum: i32) -> S::Ints {
+fn start<S: Simd, const BITS: usize, const ZERO: i32>(s: S, x_sum: i32) -> S::Ints {
     if BITS == 8 {
         s.start_offset(x_sum)
     } else {
@@ -81,34 +117,22 @@ pub(super) fn start<S: Simd, const BITS: usize, const ZERO: i32>(s: S, x_sum: i3
     }
 }
 
-/// Adds the products of the four columns of a group of a chunk with each row of `x`.
+/// The weights of the four columns of a group of a chunk.
 #[inline(always)]
-pub(super) fn add_group<S: Simd, const BITS: usize, const N: usize>(
-    s: S,
-    dots: &mut [S::Ints; N],
-    chunk: &[[u8; 64]],
-    group: usize,
-    x: &[i32; N],
-) {
+fn read<S: Simd, const BITS: usize>(s: S, chunk: &[[u8; 64]], group: usize) -> S::Bytes {
     if BITS == 8 {
-        let weights = s.bytes(&chunk[group]);
-        for j in 0..N {
-            dots[j] = s.dot_offset(dots[j], weights, x[j]);
-        }
-        return;
+        return s.bytes(&chunk[group]);
     }
-    let read = |plane: crate::layout::Plane| {
+    let read = |plane: Plane| {
         let mask = (((1_u32 << plane.width) - 1) << plane.from) as u8;
         let up = plane.from.saturating_sub(plane.at);
         let down = plane.at.saturating_sub(plane.from);
         s.bits(s.bytes(&chunk[plane.vector]), up, down, mask)
     };
     let (low, high) = planes(BITS, group);
-    let mut weights = read(low);
-    if let Some(high) = high {
-        weights = s.or(weights, read(high));
-    }
-    for j in 0..N {
-        dots[j] = s.dot(dots[j], weights, x[j]);
+    let weights = read(low);
+    match high {
+        Some(high) => s.or(weights, read(high)),
+        None => weights,
     }
 }

@@ -1,8 +1,6 @@
-use std::array::from_fn;
-
 use super::{
     Kernel, Slab, Target,
-    blocks::{AHEAD, add_group, start},
+    blocks::{AHEAD, dots},
     float,
 };
 use crate::{
@@ -33,7 +31,7 @@ impl<const BITS: usize, const ZERO: i32, const SUB: usize, const MINIMUM: bool> 
         let (x_scales, rest) = rest.split_at(blocks);
         let (x_sums, rest) = rest.split_at(blocks * 16);
         let (pairs, wide_pairs) = rest.split_at(blocks * 8);
-        let words = words.as_chunks::<64>().0;
+        let words = words.as_chunks::<8>().0.as_chunks::<8>().0;
         let x_sums = x_sums.as_chunks::<16>().0;
         let pairs = if SUB == 16 { pairs } else { wide_pairs };
         let scale_bytes = (2 + SUPER / SUB) * TILE_ROWS * (1 + usize::from(MINIMUM));
@@ -57,51 +55,47 @@ impl<const BITS: usize, const ZERO: i32, const SUB: usize, const MINIMUM: bool> 
                 };
                 let (small, minima) = small.split_at(SUPER / SUB * TILE_ROWS);
                 let small = small.as_chunks::<16>().0;
-                let mut dots = [s.ints(0); N];
+                let mut products = [s.ints(0); N];
                 for (index, chunk) in numbers.chunks_exact(BITS).enumerate() {
                     for line in chunk {
                         s.prefetch(line, AHEAD);
                     }
                     for part in 0..CHUNK / SUB {
                         let number = index * (CHUNK / SUB) + part;
-                        let mut part_dots = from_fn(|j| {
-                            if ZERO == 0 {
-                                s.ints(0)
-                            } else {
-                                start::<S, BITS, ZERO>(s, x_sums[number][j])
-                            }
-                        });
-                        for group in part * (SUB / 4)..(part + 1) * (SUB / 4) {
-                            let words = &words[8 * index + group];
-                            add_group::<S, BITS, N>(s, &mut part_dots, chunk, group, words);
-                        }
+                        let x_sums = if ZERO == 0 { &[0; N] } else { &x_sums[number] };
+                        let words = &words[index];
+                        let part_dots = if SUB == CHUNK {
+                            dots::<S, BITS, ZERO, 8, N>(s, chunk, words, part, x_sums)
+                        } else {
+                            dots::<S, BITS, ZERO, 4, N>(s, chunk, words, part, x_sums)
+                        };
                         let scale = if MINIMUM {
                             s.unsigned(&small[number])
                         } else {
                             s.signed(&small[number])
                         };
                         for j in 0..N {
-                            dots[j] = s.add_product(dots[j], part_dots[j], scale);
+                            products[j] = s.add_product(products[j], part_dots[j], scale);
                         }
                     }
                 }
                 let scale = s.halves(scale);
                 for j in 0..N {
                     let scale = s.mul(scale, s.floats(float(x_scales[j])));
-                    sums[j] = s.fma(s.to_floats(dots[j]), scale, sums[j]);
+                    sums[j] = s.fma(s.to_floats(products[j]), scale, sums[j]);
                 }
                 if MINIMUM {
-                    let mut dots = [s.ints(0); N];
+                    let mut products = [s.ints(0); N];
                     for (minima, pairs) in minima.as_chunks::<32>().0.iter().zip(pairs) {
                         let minima = s.pairs(minima);
                         for j in 0..N {
-                            dots[j] = s.dot_pairs(dots[j], minima, pairs[j]);
+                            products[j] = s.dot_pairs(products[j], minima, pairs[j]);
                         }
                     }
                     let minimum = s.halves(minimum);
                     for j in 0..N {
                         let scale = s.mul(minimum, s.floats(-float(x_scales[j])));
-                        sums[j] = s.fma(s.to_floats(dots[j]), scale, sums[j]);
+                        sums[j] = s.fma(s.to_floats(products[j]), scale, sums[j]);
                     }
                 }
             }

@@ -21,7 +21,7 @@ pub(crate) struct Avx2(());
 
 impl Avx2 {
     pub(crate) fn detect() -> Option<Self> {
-        (Isa::best() >= Isa::Avx2).then_some(Self(()))
+        (Isa::most() >= Isa::Avx2).then_some(Self(()))
     }
 }
 
@@ -72,8 +72,14 @@ impl Simd for Avx2 {
     type Bytes = [__m256i; 2];
     type Ints = [__m256i; 2];
     type Floats = [__m256; 2];
+    type Few = Self;
 
     const MOST_ROWS: usize = 4;
+
+    #[inline(always)]
+    fn few(self) -> Self {
+        self
+    }
 
     #[inline(always)]
     fn run<O: Op>(self, op: O) -> O::Output {

@@ -7,20 +7,21 @@ use std::arch::x86_64::{
     _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_dpwssd_epi32,
     _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_mullo_epi32,
     _mm512_or_si512, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_sll_epi16,
-    _mm512_slli_epi32, _mm512_srl_epi16, _mm512_storeu_ps,
+    _mm512_slli_epi32, _mm512_srl_epi16, _mm512_storeu_ps, _mm512_storeu_si512,
 };
 
-use super::{Op, Simd};
+use super::{Op, Simd, amx};
 use crate::Isa;
 
-/// AVX-512 with byte, word and dot-product instructions. A value is the proof that the
-/// processor has them.
+/// AVX-512 with byte, word and dot-product instructions, and with those on `TILES` of bytes.
+/// A value is the proof that the processor has them.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<const TILES: bool>(());
 
-impl Avx512 {
+impl<const TILES: bool> Avx512<TILES> {
     pub(crate) fn detect() -> Option<Self> {
-        (Isa::best() >= Isa::Avx512Vnni).then_some(Self(()))
+        let needed = if TILES { Isa::AmxInt8 } else { Isa::Avx512Vnni };
+        (Isa::most() >= needed).then_some(Self(()))
     }
 }
 
@@ -28,7 +29,8 @@ impl Avx512 {
 macro_rules! op {
     ($call:expr) => {{
         // SAFETY: A value of `Avx512` is made in `detect` alone, after the processor was found
-        // to have the instructions. Pointers are made from references to arrays of exactly
+        // to have the instructions, and those on tiles are allowed to this process and used
+        // inside of `Simd::run` alone. Pointers are made from references to arrays of exactly
         // the size that is read or written, by instructions that take any address.
         #[allow(unused_unsafe)]
         unsafe {
@@ -38,20 +40,56 @@ macro_rules! op {
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn run<O: Op>(simd: Avx512, op: O) -> O::Output {
+fn run<const TILES: bool, O: Op>(simd: Avx512<TILES>, op: O) -> O::Output {
     op.run(simd)
 }
 
-impl Simd for Avx512 {
+impl<const TILES: bool> Simd for Avx512<TILES> {
     type Bytes = __m512i;
     type Ints = __m512i;
     type Floats = __m512;
+    type Few = Avx512<false>;
 
-    const MOST_ROWS: usize = 8;
+    const MOST_ROWS: usize = if TILES { 16 } else { 8 };
+
+    #[inline(always)]
+    fn few(self) -> Avx512<false> {
+        Avx512(())
+    }
 
     #[inline(always)]
     fn run<O: Op>(self, op: O) -> O::Output {
-        op!(run(self, op))
+        if !TILES {
+            return op!(run(self, op));
+        }
+        op!(amx::configure());
+        let output = op!(run(self, op));
+        op!(amx::release());
+        output
+    }
+
+    #[inline(always)]
+    fn dots<const GROUPS: usize>(
+        self,
+        starts: &[i32; 16],
+        weights: [__m512i; GROUPS],
+        x: &[i32; 128],
+        part: usize,
+    ) -> [__m512i; 16] {
+        let mut bytes = amx::Lines([[0_u8; 64]; GROUPS]);
+        for (line, weights) in bytes.0.iter_mut().zip(weights) {
+            op!(_mm512_storeu_si512(line.as_mut_ptr().cast(), weights));
+        }
+        // Only a run with tiles has panels of 16 rows.
+        let sums = op!(amx::multiply(&bytes, x, part));
+        let mut out = [self.ints(0); 16];
+        for row in 0..16 {
+            out[row] = op!(_mm512_add_epi32(
+                _mm512_loadu_si512(sums.0[row].as_ptr().cast()),
+                _mm512_set1_epi32(starts[row])
+            ));
+        }
+        out
     }
 
     #[inline(always)]

@@ -4,16 +4,23 @@ use half::{bf16, f16};
 
 use super::{Op, Simd};
 
-/// What every processor computes; the reference for the others.
+/// What every processor computes; the reference for the others, with `TILES` for those that
+/// have them.
 #[derive(Clone, Copy)]
-pub(crate) struct Plain;
+pub(crate) struct Plain<const TILES: bool>;
 
-impl Simd for Plain {
+impl<const TILES: bool> Simd for Plain<TILES> {
     type Bytes = [u8; 64];
     type Ints = [i32; 16];
     type Floats = [f32; 16];
+    type Few = Plain<false>;
 
-    const MOST_ROWS: usize = 4;
+    const MOST_ROWS: usize = if TILES { 16 } else { 4 };
+
+    #[inline(always)]
+    fn few(self) -> Plain<false> {
+        Plain
+    }
 
     #[inline(always)]
     fn run<O: Op>(self, op: O) -> O::Output {
