@@ -73,8 +73,9 @@ pub(crate) trait Simd: Copy + Sync {
         x: &[i32; 128],
         part: usize,
     ) -> [Self::Ints; 16] {
-        let mut sums = starts.map(|start| self.ints(start));
+        let mut sums = [self.ints(0); 16];
         for (row, sum) in sums.iter_mut().enumerate() {
+            *sum = self.ints(starts[row]);
             for (group, weights) in weights.into_iter().enumerate() {
                 *sum = self.dot(*sum, weights, x[8 * row + part * GROUPS + group]);
             }

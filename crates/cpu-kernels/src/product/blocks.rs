@@ -89,11 +89,17 @@ pub(super) fn dots<
         && let Ok(x) = x.as_flattened().try_into()
     {
         let starts = from_fn(|j| x_sums[j].wrapping_mul(-ZERO));
-        let weights = from_fn(|group| read::<S, BITS>(s, chunk, first + group));
+        let mut weights = [read::<S, BITS>(s, chunk, first); GROUPS];
+        for (group, weights) in weights.iter_mut().enumerate().skip(1) {
+            *weights = read::<S, BITS>(s, chunk, first + group);
+        }
         let sums = s.dots::<GROUPS>(&starts, weights, x, part);
         return from_fn(|j| sums[j]);
     }
-    let mut sums = from_fn(|j| start::<S, BITS, ZERO>(s, x_sums[j]));
+    let mut sums = [s.ints(0); N];
+    for j in 0..N {
+        sums[j] = start::<S, BITS, ZERO>(s, x_sums[j]);
+    }
     for (group, x) in x.iter().enumerate().skip(first).take(GROUPS) {
         let weights = read::<S, BITS>(s, chunk, group);
         for j in 0..N {
@@ -123,16 +129,19 @@ fn read<S: Simd, const BITS: usize>(s: S, chunk: &[[u8; 64]], group: usize) -> S
     if BITS == 8 {
         return s.bytes(&chunk[group]);
     }
-    let read = |plane: Plane| {
-        let mask = (((1_u32 << plane.width) - 1) << plane.from) as u8;
-        let up = plane.from.saturating_sub(plane.at);
-        let down = plane.at.saturating_sub(plane.from);
-        s.bits(s.bytes(&chunk[plane.vector]), up, down, mask)
-    };
     let (low, high) = planes(BITS, group);
-    let weights = read(low);
+    let weights = read_plane(s, chunk, low);
     match high {
-        Some(high) => s.or(weights, read(high)),
+        Some(high) => s.or(weights, read_plane(s, chunk, high)),
         None => weights,
     }
+}
+
+// No closure: one that is not inlined is not compiled for the instructions.
+#[inline(always)]
+fn read_plane<S: Simd>(s: S, chunk: &[[u8; 64]], plane: Plane) -> S::Bytes {
+    let mask = (((1_u32 << plane.width) - 1) << plane.from) as u8;
+    let up = plane.from.saturating_sub(plane.at);
+    let down = plane.at.saturating_sub(plane.from);
+    s.bits(s.bytes(&chunk[plane.vector]), up, down, mask)
 }

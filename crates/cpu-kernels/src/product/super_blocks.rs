@@ -64,10 +64,13 @@ impl<const BITS: usize, const ZERO: i32, const SUB: usize, const MINIMUM: bool> 
                         let number = index * (CHUNK / SUB) + part;
                         let x_sums = if ZERO == 0 { &[0; N] } else { &x_sums[number] };
                         let words = &words[index];
+                        // Which bits are read is then known to the compiler.
                         let part_dots = if SUB == CHUNK {
-                            dots::<S, BITS, ZERO, 8, N>(s, chunk, words, part, x_sums)
+                            dots::<S, BITS, ZERO, 8, N>(s, chunk, words, 0, x_sums)
+                        } else if part == 0 {
+                            dots::<S, BITS, ZERO, 4, N>(s, chunk, words, 0, x_sums)
                         } else {
-                            dots::<S, BITS, ZERO, 4, N>(s, chunk, words, part, x_sums)
+                            dots::<S, BITS, ZERO, 4, N>(s, chunk, words, 1, x_sums)
                         };
                         let scale = if MINIMUM {
                             s.unsigned(&small[number])
