@@ -4,7 +4,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 /// The workspace's folder.
@@ -36,6 +36,11 @@ pub fn succeed(command: &mut Command) -> Result<()> {
 
 /// Builds the programs; returns their folder.
 pub fn build_programs(release: bool) -> Result<PathBuf> {
+    succeed(&mut build_command(release))?;
+    Ok(target_dir()?.join(if release { "release" } else { "debug" }))
+}
+
+fn build_command(release: bool) -> Command {
     let mut build = cargo();
     build.args(["build", "--bins"]);
     for program in ["worker-rbee", "rbee-hive", "queen-rbee", "rbee-keeper"] {
@@ -44,8 +49,31 @@ pub fn build_programs(release: bool) -> Result<PathBuf> {
     if release {
         build.arg("--release");
     }
-    succeed(&mut build)?;
-    Ok(target_dir()?.join(if release { "release" } else { "debug" }))
+    build
+}
+
+/// The library of a crate as it is in the programs, which are built.
+pub fn library(name: &str) -> Result<PathBuf> {
+    let output = build_command(false)
+        .args(["--quiet", "--message-format", "json"])
+        .output()
+        .context("cannot run cargo build")?;
+    ensure!(output.status.success(), "the programs do not build");
+    for line in output.stdout.split(|byte| *byte == b'\n') {
+        let Ok(message) = serde_json::from_slice::<Value>(line) else {
+            continue;
+        };
+        let files = message["filenames"].as_array().into_iter().flatten();
+        let library = files
+            .filter_map(|file| file.as_str().map(Path::new))
+            .find(|file| file.extension().is_some_and(|e| e == "rlib"));
+        if message["target"]["name"] == name
+            && let Some(library) = library
+        {
+            return Ok(library.into());
+        }
+    }
+    bail!("the programs have no library {name}")
 }
 
 /// Where cargo puts what it builds.

@@ -9,6 +9,7 @@ mod bench;
 mod cargo;
 mod fuzz;
 mod haiku_test;
+mod inlined;
 mod lint;
 mod make_model;
 mod openapi;

@@ -8,7 +8,7 @@ use crate::{
     cargo::{build_programs, cargo, metadata, root},
     fuzz::{self, FuzzArgs},
     haiku_test::{self, HaikuArgs},
-    lint, sanitize, setup,
+    inlined, lint, sanitize, setup,
     tally::Tally,
 };
 
@@ -33,6 +33,7 @@ pub fn run_all() -> Result<Tally> {
     total += lint::lints()?;
     println!("== programs");
     let bin_dir = build_programs(false)?;
+    total += inlined::run()?;
     println!("== unit tests and features");
     let mut tests = cargo();
     tests
