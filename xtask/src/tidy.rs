@@ -37,7 +37,7 @@ const IMPURE_WORDS: [&str; 8] = [
 ];
 /// Modules that may hold `unsafe`: processor instructions, threads that share a slice, and a
 /// mapped file.
-const UNSAFE_MODULES: [&str; 9] = [
+const UNSAFE_MODULES: [&str; 10] = [
     "crates/cpu-kernels/src/lanes.rs",
     "crates/cpu-kernels/src/memory.rs",
     "crates/cpu-kernels/src/pool.rs",
@@ -45,6 +45,7 @@ const UNSAFE_MODULES: [&str; 9] = [
     "crates/cpu-kernels/src/simd/amx.rs",
     "crates/cpu-kernels/src/simd/avx2.rs",
     "crates/cpu-kernels/src/simd/avx512.rs",
+    "crates/cpu-kernels/src/simd/neon.rs",
     "crates/cpu-kernels/src/threads.rs",
     "crates/engine-candle/src/mapping.rs",
 ];

@@ -90,7 +90,8 @@ pub(crate) trait Kernel {
 #[allow(unsafe_code)]
 pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     match isa.min(Isa::most()) {
-        Isa::Plain => kernel.run(Plain),
+        // What is written over arrays is compiled to NEON where that is.
+        Isa::Plain | Isa::Neon | Isa::NeonDot => kernel.run(Plain),
         // SAFETY: `Isa::most` has found the instructions on this processor.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => unsafe { x86::with_avx2(kernel) },

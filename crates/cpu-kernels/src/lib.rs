@@ -3,6 +3,10 @@
 //! Every result is computed in one order that is the same alone and in a batch, for any
 //! number of threads and for every [`Isa`]: sums run over lanes that belong to one result
 //! each, products are fused where the order says so, and integer sums are exact.
+//!
+//! Products of matrices are written for AVX2, AVX-512 with VNNI, AMX, and NEON with or without
+//! dot products. AMX and NEON are checked against the plain ones under emulation; they never
+//! ran on a real processor, and their speed is not measured.
 
 // A kernel is compiled for an instruction set by being inlined into a function that has it.
 #![allow(clippy::inline_always)]

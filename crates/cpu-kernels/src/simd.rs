@@ -8,6 +8,8 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod plain;
 
 #[cfg(target_arch = "x86_64")]
@@ -141,6 +143,42 @@ pub(crate) fn dispatch<W: WithSimd>(isa: Isa, work: W) -> W::Output {
             return work.with(simd);
         }
     }
+    #[cfg(target_arch = "aarch64")]
+    {
+        if isa == Isa::NeonDot
+            && let Some(simd) = neon::Neon::<true>::detect()
+        {
+            return work.with(simd);
+        }
+        if isa == Isa::Neon
+            && let Some(simd) = neon::Neon::<false>::detect()
+        {
+            return work.with(simd);
+        }
+    }
     let _ = isa;
     work.with(Plain::<false>)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Name;
+
+    impl WithSimd for Name {
+        type Output = &'static str;
+
+        fn with<S: Simd>(self, _: S) -> &'static str {
+            std::any::type_name::<S>()
+        }
+    }
+
+    #[test]
+    fn all_that_is_available_is_used() {
+        let mut names: Vec<_> = Isa::available().map(|isa| dispatch(isa, Name)).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Isa::available().count(), "{names:?}");
+    }
 }
