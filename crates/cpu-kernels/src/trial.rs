@@ -67,9 +67,27 @@ impl Trial {
     }
 }
 
-/// Reproducible numbers, by Knuth's linear congruence.
+/// Reproducible numbers, by a linear congruence (Press et al., Numerical Recipes).
 fn numbers() -> impl Iterator<Item = u32> {
     std::iter::successors(Some(1_u32), |n| {
         Some(n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sums that are no numbers would never be equal, and tiles never used.
+    #[test]
+    fn the_trial_compares_numbers() {
+        let trial = Trial::new().unwrap();
+        let (_, expected) = trial.multiply(Isa::Plain);
+        let expected = expected.unwrap();
+        assert!(expected.iter().all(|sum| sum.is_finite()));
+        assert!(expected.iter().any(|sum| *sum != expected[0]));
+        for isa in Isa::available() {
+            assert_eq!(trial.multiply(isa).1.as_ref(), Some(&expected), "{isa:?}");
+        }
+    }
 }
