@@ -1,6 +1,8 @@
 //! What every daemon does at its edge: state folders, tokens, guards, error answers, event
 //! streams, processes it answers for, and logging. No decision of the product is made here.
 
+#![warn(missing_docs)]
+
 mod answer;
 mod farewell;
 mod guard;

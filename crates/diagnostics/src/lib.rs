@@ -1,6 +1,8 @@
 //! The one error shape that crosses every boundary of rbee, the exit codes, and the
 //! narration event. Plain data: no IO, no clock.
 
+#![warn(missing_docs)]
+
 mod code;
 mod escape;
 mod narration;

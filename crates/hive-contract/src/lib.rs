@@ -1,6 +1,8 @@
 //! The hive's HTTP interface: what a machine can do, which workers run on it, and the
 //! long operations on it as jobs. Plain data; the `client` feature adds the calls.
 
+#![warn(missing_docs)]
+
 #[cfg(feature = "client")]
 mod client;
 mod jobs;

@@ -1,6 +1,8 @@
 //! Parse, don't validate: what a user or a peer may name, as types that can only hold
 //! valid values. Used by command line and HTTP alike.
 
+#![warn(missing_docs)]
+
 /// Documents a type as what it is on the wire: a string.
 macro_rules! string_schema {
     ($name:ident, $example:literal) => {

@@ -5,6 +5,8 @@
 //! [`inspect`] tells what a model is without reading its weights; [`Gguf`] and
 //! [`Safetensors`] give the tensors of a file that the caller holds in memory.
 
+#![warn(missing_docs)]
+
 mod config;
 mod cursor;
 mod experts;

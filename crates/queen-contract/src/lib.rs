@@ -2,6 +2,8 @@
 //! OpenAI-compatible edge lives in `openai-gateway`. Plain data; the `client` feature adds
 //! the calls.
 
+#![warn(missing_docs)]
+
 #[cfg(feature = "client")]
 mod client;
 mod infer;

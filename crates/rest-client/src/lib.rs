@@ -1,6 +1,8 @@
 //! One JSON and SSE client for all daemons: bearer token, limits, and every failure as a
 //! [`Diagnostic`] whose code says which peer it was.
 
+#![warn(missing_docs)]
+
 mod event_reader;
 #[cfg(test)]
 mod fuzz_tests;

@@ -7,6 +7,8 @@
 //! `RBEE_QUEEN_TOKEN_FILE`. A worker that cannot serve prints [`FatalLine`] as the last
 //! line of its standard error and exits 1; it exits 98 when its port is taken.
 
+#![warn(missing_docs)]
+
 #[cfg(feature = "client")]
 mod client;
 mod embed;
