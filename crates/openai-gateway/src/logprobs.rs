@@ -3,85 +3,88 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use worker_contract::{FinishReason, TokenEvent, TokenLogprob};
 
-/// One token of chat's `logprobs.content`.
+/// Log probability of one output token.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct ChatToken {
-    /// Its text.
+pub struct ChatTokenLogprob {
+    /// Text of the token. Bytes that are not valid UTF-8 by themselves appear as U+FFFD.
     pub token: String,
-    /// Natural logarithm of its probability.
+    /// Natural logarithm of the token's probability, before temperature and filters.
     pub logprob: f32,
-    /// The bytes of its text: those of consecutive tokens together make the answer's
-    /// characters.
+    /// Bytes of the token's text. Concatenated over all tokens, they are the UTF-8 text of the
+    /// output.
     pub bytes: Vec<u8>,
-    /// Alternatives, likeliest first.
-    pub top_logprobs: Vec<ChatAlternative>,
+    /// Most likely tokens at this position, in descending order of probability.
+    pub top_logprobs: Vec<ChatTopLogprob>,
 }
 
-/// An alternative at a position.
+/// One of the most likely tokens at a position.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct ChatAlternative {
-    /// Its text.
+pub struct ChatTopLogprob {
+    /// Text of the token. Bytes that are not valid UTF-8 by themselves appear as U+FFFD.
     pub token: String,
-    /// Natural logarithm of its probability.
+    /// Natural logarithm of the token's probability, before temperature and filters.
     pub logprob: f32,
-    /// Its text's bytes.
+    /// Bytes of the token's text.
     pub bytes: Vec<u8>,
 }
 
-/// Chat's `logprobs`.
+/// Log probabilities of a chat completion.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 pub struct ChatLogprobs {
-    /// One for each token.
-    pub content: Vec<ChatToken>,
-    /// Always null: nothing is refused.
+    /// One entry for each output token.
+    pub content: Vec<ChatTokenLogprob>,
+    /// Always null.
     pub refusal: Option<String>,
 }
 
-/// Completion's `logprobs`: lists of the same length.
+/// Log probabilities of a text completion: arrays with one entry for each output token.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 pub struct CompletionLogprobs {
     /// Texts of the tokens.
     pub tokens: Vec<String>,
-    /// Their probabilities.
+    /// Natural logarithms of the tokens' probabilities.
     pub token_logprobs: Vec<f32>,
-    /// Alternatives, by text.
+    /// Log probabilities of the most likely tokens, by text.
     #[schema(value_type = Vec<std::collections::HashMap<String, f32>>)]
     pub top_logprobs: Vec<Map<String, Value>>,
-    /// Where each begins in the answer, in characters.
+    /// Offsets of the tokens in the output, in characters.
     pub text_offset: Vec<usize>,
 }
 
-/// Tokens whose probabilities have not been sent yet. A token without text may be the end
-/// token or part of a stop text, which belong to no answer: it waits until text follows.
+/// Log probabilities of tokens that have not been sent yet.
+///
+/// A token without text may be an end token or the beginning of a stop sequence, which are not
+/// part of the output. It is held back until text follows.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Pending {
-    tokens: Vec<Token>,
+pub(crate) struct PendingLogprobs {
+    tokens: Vec<PendingToken>,
     /// Characters of the tokens taken so far.
     offset: usize,
 }
 
 #[derive(Debug, Clone)]
-struct Token {
+struct PendingToken {
     logprob: TokenLogprob,
-    /// Text became final with it.
-    gave_text: bool,
+    /// Whether text became final with this token.
+    has_text: bool,
 }
 
-impl Pending {
-    pub(crate) fn push(&mut self, event: &TokenEvent) {
-        if let Some(logprob) = &event.logprob {
-            self.tokens.push(Token {
-                logprob: logprob.clone(),
-                gave_text: !event.t.is_empty(),
+impl PendingLogprobs {
+    /// Takes the log probability out of `event`.
+    pub(crate) fn push(&mut self, event: &mut TokenEvent) {
+        if let Some(logprob) = event.logprob.take() {
+            self.tokens.push(PendingToken {
+                logprob,
+                has_text: !event.t.is_empty(),
             });
         }
     }
 
-    /// The answer is complete: one that stopped ended before the tokens that gave no text.
+    /// Drops the tokens that are not part of the output, which is complete.
     pub(crate) fn finish(&mut self, reason: FinishReason) {
         if reason != FinishReason::Length {
-            let with_text = self.tokens.iter().rposition(|token| token.gave_text);
-            self.tokens.truncate(with_text.map_or(0, |last| last + 1));
+            let last = self.tokens.iter().rposition(|token| token.has_text);
+            self.tokens.truncate(last.map_or(0, |last| last + 1));
         }
     }
 
@@ -93,14 +96,14 @@ impl Pending {
         let content = self
             .tokens
             .drain(..)
-            .map(|Token { logprob: token, .. }| ChatToken {
+            .map(|PendingToken { logprob: token, .. }| ChatTokenLogprob {
                 token: token.token,
                 bytes: token.bytes,
                 logprob: token.logprob,
                 top_logprobs: token
                     .top
                     .into_iter()
-                    .map(|alternative| ChatAlternative {
+                    .map(|alternative| ChatTopLogprob {
                         bytes: alternative.bytes,
                         token: alternative.token,
                         logprob: alternative.logprob,
@@ -116,7 +119,7 @@ impl Pending {
 
     pub(crate) fn take_completion(&mut self) -> CompletionLogprobs {
         let mut out = CompletionLogprobs::default();
-        for Token { logprob: token, .. } in self.tokens.drain(..) {
+        for PendingToken { logprob: token, .. } in self.tokens.drain(..) {
             out.text_offset.push(self.offset);
             self.offset += token.token.chars().count();
             out.tokens.push(token.token);

@@ -1,4 +1,4 @@
-//! Shared by the tests of this crate.
+//! Helpers of this crate's tests.
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -7,14 +7,13 @@ use worker_contract::{
     TopLogprob, Usage,
 };
 
-use crate::{AnswerWriter, Envelope};
+use crate::{ParsedRequest, RequestContext, ResponseWriter};
 
-pub fn envelope() -> Envelope {
-    Envelope {
+pub fn context() -> RequestContext {
+    RequestContext {
         request_id: "r1".parse().unwrap(),
-        model: "builtin:haiku".into(),
-        created: 7,
-        system_fingerprint: "fp".into(),
+        received_at: "1970-01-01T00:00:07Z".parse().unwrap(),
+        system_fingerprint: "fp",
     }
 }
 
@@ -28,6 +27,7 @@ pub fn token(t: &str) -> TokenEvent {
     }
 }
 
+/// A token with a log probability, whose own text is `own`.
 pub fn scored(t: &str, own: &str) -> TokenEvent {
     TokenEvent {
         logprob: Some(TokenLogprob {
@@ -45,7 +45,7 @@ pub fn scored(t: &str, own: &str) -> TokenEvent {
     }
 }
 
-/// A token with the beginning of a call.
+/// A token with the first piece of a call.
 pub fn call(t: &str, index: u32, name: &str, arguments: &str) -> TokenEvent {
     TokenEvent {
         calls: vec![ToolCallPiece {
@@ -58,7 +58,7 @@ pub fn call(t: &str, index: u32, name: &str, arguments: &str) -> TokenEvent {
     }
 }
 
-/// A token with more arguments of a call.
+/// A token with a further piece of a call.
 pub fn more(index: u32, arguments: &str) -> TokenEvent {
     TokenEvent {
         calls: vec![ToolCallPiece {
@@ -82,18 +82,6 @@ pub fn end(reason: FinishReason) -> EndEvent {
         },
         timings: Timings::default(),
     }
-}
-
-/// The JSON of each event; the end mark is null.
-pub fn events(bytes: &[u8]) -> Vec<Value> {
-    std::str::from_utf8(bytes)
-        .unwrap()
-        .split_terminator("\n\n")
-        .map(|event| match event.strip_prefix("data: ").unwrap() {
-            "[DONE]" => Value::Null,
-            json => serde_json::from_str(json).unwrap(),
-        })
-        .collect()
 }
 
 /// Any JSON of modest size.
@@ -124,7 +112,7 @@ pub fn started() -> StartedEvent {
     }
 }
 
-/// Tokens of an answer: texts, then calls whose arguments come in pieces.
+/// Tokens of an output: texts, then calls whose arguments come in pieces.
 pub fn any_tokens() -> impl Strategy<Value = Vec<TokenEvent>> {
     let texts = prop::collection::vec("[a-z \"\n\u{e9}]{0,3}", 0..6);
     let arguments = prop::collection::vec("[a-z\\\\\"]{0,4}", 0..3);
@@ -144,17 +132,25 @@ pub fn any_tokens() -> impl Strategy<Value = Vec<TokenEvent>> {
     })
 }
 
-/// Everything that a writer makes of an answer.
+/// Returns the response of one choice with these tokens.
 pub fn written(
-    mut writer: impl AnswerWriter,
+    mut writer: Box<dyn ResponseWriter>,
     tokens: Vec<TokenEvent>,
     reason: FinishReason,
 ) -> Vec<u8> {
     let mut out = Vec::new();
     writer.start(&started(), &mut out);
     for token in tokens {
-        writer.token(token, &mut out);
+        writer.token(0, token, &mut out);
     }
-    writer.end(&end(reason), &mut out);
+    assert!(writer.end(0, &end(reason), &mut out));
     out
+}
+
+/// Asserts that two bodies are parsed to the same request and response.
+#[track_caller]
+pub fn assert_same(a: &ParsedRequest, b: &ParsedRequest) {
+    assert_eq!(a.request, b.request);
+    // The writer has no equality; its fields show in its debug output.
+    assert_eq!(format!("{a:?}"), format!("{b:?}"));
 }

@@ -1,4 +1,4 @@
-//! Whatever a client sends: an error that names the field, or a request for a worker.
+//! Any body a client may send is parsed, or refused with an error that names the field.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,29 +17,34 @@ use fuzzing::Corpus;
 use proptest::{prelude::*, strategy::Union};
 
 fn corpus(endpoint: Endpoint) -> Corpus {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-    Corpus::read(&folder.join(endpoint.name()), WORDS).unwrap()
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    Corpus::read(&directory.join(endpoint.name()), WORDS).unwrap()
 }
 
-/// Bodies for every endpoint, each made from its corpus.
+/// Bodies for every endpoint, each generated from the endpoint's corpus.
 fn bodies<S: Strategy + 'static>(
-    made: impl Fn(Corpus) -> S,
+    generate: impl Fn(Corpus) -> S,
 ) -> impl Strategy<Value = (Endpoint, S::Value)> {
     Union::new(Endpoint::ALL.map(|endpoint| {
-        let made = made(corpus(endpoint));
-        made.prop_map(move |body| (endpoint, body)).boxed()
+        let bodies = generate(corpus(endpoint));
+        bodies.prop_map(move |body| (endpoint, body)).boxed()
     }))
 }
 
 #[test]
-fn the_corpora_are_understood() {
+fn every_corpus_body_is_parsed() {
     for endpoint in Endpoint::ALL {
         for file in corpus(endpoint).files() {
             let body = serde_json::from_slice(file).unwrap();
-            let read = endpoint.read(&body);
-            // A body that asks to unload is refused as it stands.
-            let understood = read.iter().any(Result::is_ok) || body["keep_alive"] == 0;
-            assert!(understood, "{endpoint:?}: {body}");
+            let parsed = endpoint.parse(&body);
+            if body["keep_alive"] == 0 {
+                // A request to unload a model is refused.
+                for error in parsed.into_iter().map(Result::err) {
+                    assert_eq!(error.unwrap().param.as_deref(), Some("keep_alive"));
+                }
+            } else {
+                assert!(parsed.iter().any(Result::is_ok), "{endpoint:?}: {body}");
+            }
         }
     }
 }
@@ -48,7 +53,7 @@ proptest! {
     #![proptest_config(fuzzing::cases(3000))]
 
     #[test]
-    fn damaged_bodies_are_refused_or_understood(
+    fn damaged_bodies_are_refused_or_parsed(
         (endpoint, body) in bodies(|corpus| corpus.damaged()),
     ) {
         if let Ok(body) = serde_json::from_slice(&body) {
@@ -57,7 +62,7 @@ proptest! {
     }
 
     #[test]
-    fn changed_bodies_are_refused_or_understood(
+    fn changed_bodies_are_refused_or_parsed(
         (endpoint, body) in bodies(|corpus| corpus.changed_json()),
     ) {
         check(endpoint, &body);

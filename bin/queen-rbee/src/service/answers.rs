@@ -31,8 +31,8 @@ use crate::{
 /// A request without a deadline of its own has this long, and longer for a large model.
 const PATIENCE: Duration = Duration::from_secs(600);
 const PATIENCE_SECONDS_PER_GIB: u64 = 60;
-/// Most events that are encoded into one piece of the answer.
-const BATCH: usize = 32;
+/// Maximum number of events that are encoded at once.
+pub const BATCH: usize = 32;
 
 /// Starts carrying a request; its deadline is the earlier of its own and the header's.
 pub fn carry(

@@ -4,15 +4,15 @@ use axum::{extract::State, response::Response};
 use daemon_shell::{Answer, JsonBody};
 use http::HeaderMap;
 use openai_gateway::anthropic::{
-    AnthropicErrorBody, AnthropicMessage, AnthropicRequest, AnthropicTokenCount, AnthropicWriter,
-    parse, parse_count,
+    AnthropicErrorBody, AnthropicMessage, AnthropicRequest, AnthropicTokenCount, parse,
+    parse_token_count,
 };
 use serde_json::Value;
 use worker_contract::WorkerClient;
 
 use super::{
-    answers::{document, new_request_id, question},
-    edges::{Streaming, serve},
+    answers::{document, question},
+    respond::{request_context, respond},
 };
 use crate::{app::App, ask::ask, models};
 
@@ -25,10 +25,9 @@ pub async fn messages(
     headers: HeaderMap,
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Answer> {
-    let asked = parse(&body, new_request_id()?)?;
-    let model = models::parse(&asked.model)?;
-    let writer = AnthropicWriter::new(&asked);
-    serve(&app, &headers, model, asked, Streaming::Events, writer).await
+    let parsed = parse(&body, &request_context()?)?;
+    let model = models::parse(&parsed.model)?;
+    respond(&app, &headers, model, parsed).await
 }
 
 /// The tokens of a conversation, counted
@@ -39,7 +38,7 @@ pub async fn count_tokens(
     headers: HeaderMap,
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Answer> {
-    let (model, request) = parse_count(&body)?;
+    let (model, request) = parse_token_count(&body)?;
     let (question, _) = question(&app, models::parse(&model)?, &headers).await?;
     let request = &request;
     let (answer, origin) = ask(&app, question, |worker: WorkerClient| async move {

@@ -10,7 +10,7 @@ use axum::{
 };
 use diagnostics::Diagnostic;
 use http::{HeaderName, HeaderValue, header};
-use openai_gateway::{anthropic::AnthropicErrorBody, ollama::OllamaError};
+use openai_gateway::{anthropic::AnthropicErrorBody, ollama::OllamaErrorBody};
 use queen_contract::HEADER_REQUEST_ID;
 
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +33,7 @@ impl Dialect {
 
     fn error(self, error: Diagnostic) -> serde_json::Result<Vec<u8>> {
         match self {
-            Self::Ollama => serde_json::to_vec(&OllamaError::from(error)),
+            Self::Ollama => serde_json::to_vec(&OllamaErrorBody::from(error)),
             Self::Anthropic => serde_json::to_vec(&AnthropicErrorBody::from(error)),
         }
     }

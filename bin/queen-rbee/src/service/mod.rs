@@ -3,11 +3,11 @@ mod anthropic;
 mod choices;
 mod control;
 mod dialects;
-mod edges;
 mod embeddings;
 mod native;
 mod ollama;
 mod openai;
+mod respond;
 mod tokens;
 mod workers;
 

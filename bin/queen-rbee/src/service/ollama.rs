@@ -12,9 +12,9 @@ use http::{HeaderMap, HeaderValue, header};
 use input_validation::{DeviceId, ModelRef};
 use jiff::Timestamp;
 use openai_gateway::ollama::{
-    API_VERSION, Facts, OllamaAnswer, OllamaChatRequest, OllamaEdge, OllamaError,
-    OllamaGenerateRequest, OllamaModel, OllamaModels, OllamaProcesses, OllamaRunning,
-    OllamaShowRequest, OllamaShown, OllamaWriter, parse, resolve,
+    API_VERSION, ModelFacts, OllamaChatRequest, OllamaEndpoint, OllamaErrorBody,
+    OllamaGenerateRequest, OllamaModel, OllamaModelList, OllamaResponse, OllamaRunningModel,
+    OllamaRunningModelList, OllamaShowRequest, OllamaShowResponse, parse, resolve_model,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -23,9 +23,8 @@ use worker_contract::{Capability, WorkerInfo};
 use worker_registry::Filter;
 
 use super::{
-    answers::new_request_id,
-    edges::{Streaming, serve},
     openai,
+    respond::{request_context, respond},
 };
 use crate::{app::App, models};
 
@@ -45,41 +44,37 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for AnyJson<T> {
 
 /// Chat, as Ollama's clients ask for it
 #[utoipa::path(post, path = "/api/chat", tag = "ollama", request_body = OllamaChatRequest,
-    responses((status = 200, body = OllamaAnswer, description = "unless `stream` is false, lines as `application/x-ndjson`"),
-        (status = "default", body = OllamaError)))]
+    responses((status = 200, body = OllamaResponse, description = "unless `stream` is false, lines as `application/x-ndjson`"),
+        (status = "default", body = OllamaErrorBody)))]
 pub async fn chat(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     AnyJson(body): AnyJson<Value>,
 ) -> Result<Response, Answer> {
-    infer(&app, OllamaEdge::Chat, &headers, &body).await
+    infer(&app, OllamaEndpoint::Chat, &headers, &body).await
 }
 
 /// Text completion, as Ollama's clients ask for it
 #[utoipa::path(post, path = "/api/generate", tag = "ollama", request_body = OllamaGenerateRequest,
-    responses((status = 200, body = OllamaAnswer, description = "unless `stream` is false, lines as `application/x-ndjson`"),
-        (status = "default", body = OllamaError)))]
+    responses((status = 200, body = OllamaResponse, description = "unless `stream` is false, lines as `application/x-ndjson`"),
+        (status = "default", body = OllamaErrorBody)))]
 pub async fn generate(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     AnyJson(body): AnyJson<Value>,
 ) -> Result<Response, Answer> {
-    infer(&app, OllamaEdge::Generate, &headers, &body).await
+    infer(&app, OllamaEndpoint::Generate, &headers, &body).await
 }
 
 async fn infer(
     app: &Arc<App>,
-    edge: OllamaEdge,
+    endpoint: OllamaEndpoint,
     headers: &HeaderMap,
     body: &Value,
 ) -> Result<Response, Answer> {
-    let (asked, only_load) = parse(edge, body, new_request_id()?)?;
-    let model = meant(app, &asked.model).await?;
-    let writer = OllamaWriter::new(edge, &asked.model, Timestamp::now())
-        .streamed(asked.stream)
-        .only_load(only_load)
-        .with_logprobs(asked.request.logprobs.is_some());
-    serve(app, headers, model, asked, Streaming::Lines, writer).await
+    let parsed = parse(endpoint, body, &request_context()?)?;
+    let model = meant(app, &parsed.model).await?;
+    respond(app, headers, model, parsed).await
 }
 
 /// The model that a client names, also by its short name.
@@ -88,32 +83,32 @@ pub async fn meant(app: &App, name: &str) -> Result<ModelRef, Diagnostic> {
         return Ok(model);
     }
     let listed: BTreeSet<String> = openai::names(app).await?;
-    let found = resolve(name, listed.iter().map(String::as_str));
+    let found = resolve_model(name, listed.iter().map(String::as_str));
     models::parse(found.unwrap_or(name))
 }
 
 /// Models that can be asked for, as Ollama's clients list them
 #[utoipa::path(get, path = "/api/tags", tag = "ollama",
-    responses((status = 200, body = OllamaModels), (status = "default", body = OllamaError)))]
-pub async fn tags(State(app): State<Arc<App>>) -> Result<Json<OllamaModels>, Answer> {
+    responses((status = 200, body = OllamaModelList), (status = "default", body = OllamaErrorBody)))]
+pub async fn tags(State(app): State<Arc<App>>) -> Result<Json<OllamaModelList>, Answer> {
     let names = openai::names(&app).await?;
     let workers = workers(&app).await?;
     let models = names.into_iter().map(|name| {
         let facts = facts(&app, &name, &workers);
         OllamaModel::new(name, &facts, app.started_at)
     });
-    Ok(Json(OllamaModels {
+    Ok(Json(OllamaModelList {
         models: models.collect(),
     }))
 }
 
 /// What is known of a model
 #[utoipa::path(post, path = "/api/show", tag = "ollama", request_body = OllamaShowRequest,
-    responses((status = 200, body = OllamaShown), (status = "default", body = OllamaError)))]
+    responses((status = 200, body = OllamaShowResponse), (status = "default", body = OllamaErrorBody)))]
 pub async fn show(
     State(app): State<Arc<App>>,
     AnyJson(body): AnyJson<OllamaShowRequest>,
-) -> Result<Json<OllamaShown>, Answer> {
+) -> Result<Json<OllamaShowResponse>, Answer> {
     let name = body.model()?;
     let model = meant(&app, name).await?;
     if !openai::names(&app).await?.contains(&model.to_string()) {
@@ -131,20 +126,26 @@ pub async fn show(
         }
     }
     let facts = facts(&app, &model, &workers(&app).await?);
-    Ok(Json(OllamaShown::new(&facts, capabilities, app.started_at)))
+    Ok(Json(OllamaShowResponse::new(
+        &facts,
+        capabilities,
+        app.started_at,
+    )))
 }
 
 /// Models that workers serve now
 #[utoipa::path(get, path = "/api/ps", tag = "ollama",
-    responses((status = 200, body = OllamaProcesses), (status = "default", body = OllamaError)))]
-pub async fn processes(State(app): State<Arc<App>>) -> Result<Json<OllamaProcesses>, Answer> {
+    responses((status = 200, body = OllamaRunningModelList), (status = "default", body = OllamaErrorBody)))]
+pub async fn processes(
+    State(app): State<Arc<App>>,
+) -> Result<Json<OllamaRunningModelList>, Answer> {
     let workers = workers(&app).await?;
     let running = workers.iter().map(|worker| {
         let name = worker.model_id.to_string();
         let facts = facts(&app, &name, &workers);
         let mut model = OllamaModel::new(name, &facts, app.started_at);
         model.size = worker.memory_bytes;
-        OllamaRunning {
+        OllamaRunningModel {
             model,
             size_vram: match worker.device {
                 DeviceId::Cpu(_) => 0,
@@ -154,7 +155,7 @@ pub async fn processes(State(app): State<Arc<App>>) -> Result<Json<OllamaProcess
             expires_at: Timestamp::MAX,
         }
     });
-    Ok(Json(OllamaProcesses {
+    Ok(Json(OllamaRunningModelList {
         models: running.collect(),
     }))
 }
@@ -168,7 +169,7 @@ pub struct OllamaVersion {
 
 /// The version of Ollama whose API is served
 #[utoipa::path(get, path = "/api/version", tag = "ollama",
-    responses((status = 200, body = OllamaVersion), (status = "default", body = OllamaError)))]
+    responses((status = 200, body = OllamaVersion), (status = "default", body = OllamaErrorBody)))]
 pub async fn version() -> Json<OllamaVersion> {
     Json(OllamaVersion {
         version: API_VERSION,
@@ -186,10 +187,10 @@ async fn workers(app: &App) -> Result<Vec<WorkerInfo>, Diagnostic> {
 }
 
 /// What the hive tells of the model; of one that it does not list, what its worker tells.
-fn facts(app: &App, name: &str, workers: &[WorkerInfo]) -> Facts {
+fn facts(app: &App, name: &str, workers: &[WorkerInfo]) -> ModelFacts {
     let known = name.parse().ok().and_then(|model| app.models.known(&model));
     if let Some(entry) = known {
-        return Facts {
+        return ModelFacts {
             format: match entry.format {
                 ModelFormat::Gguf => "gguf".to_owned(),
                 ModelFormat::Safetensors => "safetensors".to_owned(),
@@ -203,8 +204,8 @@ fn facts(app: &App, name: &str, workers: &[WorkerInfo]) -> Facts {
         };
     }
     let mut serving = workers.iter().filter(|w| w.model_id.to_string() == name);
-    Facts {
+    ModelFacts {
         context_length: serving.next().map_or(0, |worker| worker.context_length),
-        ..Facts::default()
+        ..ModelFacts::default()
     }
 }

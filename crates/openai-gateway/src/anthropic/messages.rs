@@ -1,60 +1,62 @@
 use std::collections::HashMap;
 
-use diagnostics::{Code, Diagnostic, excerpt};
+use diagnostics::Diagnostic;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 use worker_contract::{InferInput, Message, Role, ToolCall};
 
-use crate::{fields::invalid, unsupported::unsupported};
+use crate::errors::{
+    assistant_prefill, empty, missing, must_be, must_be_object, must_be_string, unknown_role,
+    unsupported_block,
+};
 
-/// What is put between two blocks of text.
-const BETWEEN_BLOCKS: &str = "\n";
+/// Separator of text blocks.
+const SEPARATOR: &str = "\n";
 
-/// One message of the conversation.
+/// Message of a conversation.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct AnthropicInputMessage {
     /// `user`, `assistant` or `system`.
     pub role: String,
-    /// What is said.
+    /// Content of the message.
     pub content: AnthropicContent,
 }
 
-/// A text, or blocks: `text`, of an assistant `tool_use` and `thinking` (which no model is
-/// shown), of a user `tool_result`.
+/// String or blocks. Blocks are of type `text`; in an `assistant` message also `tool_use`,
+/// `thinking` and `redacted_thinking`, the latter two ignored; in a `user` message also
+/// `tool_result`.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum AnthropicContent {
-    /// A text.
+    /// Text of the only block.
     Text(String),
-    /// Blocks.
+    /// Blocks in order.
     Blocks(Vec<Value>),
 }
 
-/// The conversation as the model is given it. Consecutive messages of one role become one,
-/// as Anthropic has it: chat templates want turns.
+/// Converts a conversation. Consecutive messages of one role become one message, as in
+/// Anthropic's API: chat templates expect alternating roles.
 pub(super) fn conversation(
     system: Option<AnthropicContent>,
     messages: Vec<AnthropicInputMessage>,
 ) -> Result<InferInput, Diagnostic> {
     if messages.is_empty() {
-        return Err(invalid("messages", "must not be empty"));
+        return Err(empty("messages"));
     }
     let mut conversation = Conversation::default();
     if let Some(system) = system {
-        let text = only_text("system", system)?;
+        let text = text_only("system", system)?;
         if !text.is_empty() {
-            conversation.say(Message::new(Role::System, text));
+            conversation.push(Message::new(Role::System, text));
         }
     }
-    let mut last = "";
-    for (nth, message) in messages.into_iter().enumerate() {
-        last = conversation.add(nth, message)?;
+    let mut last = Role::User;
+    for (i, message) in messages.into_iter().enumerate() {
+        last = conversation.add(i, message)?;
     }
-    if last == "assistant" {
-        return Err(unsupported("messages").hint(
-            "end the conversation with a message of the user; an answer cannot be begun for the model",
-        ));
+    if last == Role::Assistant {
+        return Err(assistant_prefill());
     }
     Ok(InferInput::Messages(conversation.messages))
 }
@@ -62,109 +64,112 @@ pub(super) fn conversation(
 #[derive(Default)]
 struct Conversation {
     messages: Vec<Message>,
-    /// Names of the tools called so far, by the call's id.
+    /// Names of the functions called so far, by id of the call.
     called: HashMap<String, String>,
 }
 
 impl Conversation {
-    fn add(
-        &mut self,
-        nth: usize,
-        message: AnthropicInputMessage,
-    ) -> Result<&'static str, Diagnostic> {
-        let param = format!("messages[{nth}].content");
+    /// Adds message `i` and returns its role.
+    fn add(&mut self, i: usize, message: AnthropicInputMessage) -> Result<Role, Diagnostic> {
+        let param = format!("messages[{i}].content");
         match message.role.as_str() {
             "user" => {
                 self.user(&param, message.content)?;
-                Ok("user")
+                Ok(Role::User)
             }
             "assistant" => {
                 self.assistant(&param, message.content)?;
-                Ok("assistant")
+                Ok(Role::Assistant)
             }
             "system" => {
-                let text = only_text(&param, message.content)?;
-                self.say(Message::new(Role::System, text));
-                Ok("system")
+                let text = text_only(&param, message.content)?;
+                self.push(Message::new(Role::System, text));
+                Ok(Role::System)
             }
-            other => Err(invalid(
-                &format!("messages[{nth}].role"),
-                &format!("is \"{}\", which is no role", excerpt(other, 40)),
-            )
-            .hint("a role is `user` or `assistant`")),
+            other => {
+                let param = format!("messages[{i}].role");
+                Err(unknown_role(
+                    &param,
+                    other,
+                    "`user`, `assistant` or `system`",
+                ))
+            }
         }
     }
 
-    /// Results of tools come before what the user says to them.
+    /// Adds a message of the user. Results of tools precede its text.
     fn user(&mut self, param: &str, content: AnthropicContent) -> Result<(), Diagnostic> {
-        let mut said = Vec::new();
+        let mut texts = Vec::new();
         for (param, block) in blocks(param, content) {
-            match kind(&block) {
+            match type_of(&block) {
                 Some("tool_result") => {
-                    let id = text_field(&param, &block, "tool_use_id")?;
-                    let content = match block.get("content") {
-                        None | Some(Value::Null) => String::new(),
-                        Some(content) => {
-                            let param = format!("{param}.content");
-                            let content =
-                                serde_json::from_value(content.clone()).map_err(|_| {
-                                    invalid(&param, "must be a text or a list of blocks")
-                                })?;
-                            only_text(&param, content)?
-                        }
-                    };
-                    self.messages.push(Message {
-                        name: self.called.get(&id).cloned(),
-                        tool_call_id: Some(id),
-                        ..Message::new(Role::Tool, content)
-                    });
+                    let result = self.tool_result(&param, &block)?;
+                    self.messages.push(result);
                 }
-                _ => said.push(text_block(&param, &block)?),
+                _ => texts.push(text_block(&param, &block)?),
             }
         }
-        if !said.is_empty() || self.messages.last().is_none_or(|m| m.role != Role::Tool) {
-            self.say(Message::new(Role::User, said.join(BETWEEN_BLOCKS)));
+        if !texts.is_empty() || self.messages.last().is_none_or(|m| m.role != Role::Tool) {
+            self.push(Message::new(Role::User, texts.join(SEPARATOR)));
         }
         Ok(())
     }
 
+    fn tool_result(&self, param: &str, block: &Value) -> Result<Message, Diagnostic> {
+        let id = string_field(param, block, "tool_use_id")?;
+        let content = match block.get("content") {
+            None | Some(Value::Null) => String::new(),
+            Some(content) => {
+                let param = format!("{param}.content");
+                let content = serde_json::from_value(content.clone())
+                    .map_err(|_| must_be(&param, "a string or an array of blocks"))?;
+                text_only(&param, content)?
+            }
+        };
+        Ok(Message {
+            name: self.called.get(&id).cloned(),
+            tool_call_id: Some(id),
+            ..Message::new(Role::Tool, content)
+        })
+    }
+
     fn assistant(&mut self, param: &str, content: AnthropicContent) -> Result<(), Diagnostic> {
-        let mut said = Vec::new();
+        let mut texts = Vec::new();
         let mut tool_calls = Vec::new();
         for (param, block) in blocks(param, content) {
-            match kind(&block) {
+            match type_of(&block) {
                 Some("tool_use") => {
-                    let id = text_field(&param, &block, "id")?;
-                    let name = text_field(&param, &block, "name")?;
-                    let input = match block.get("input") {
+                    let id = string_field(&param, &block, "id")?;
+                    let name = string_field(&param, &block, "name")?;
+                    let arguments = match block.get("input") {
                         Some(input @ Value::Object(_)) => input.to_string(),
-                        _ => return Err(invalid(&format!("{param}.input"), "must be an object")),
+                        _ => return Err(must_be_object(&format!("{param}.input"))),
                     };
                     self.called.insert(id.clone(), name.clone());
                     tool_calls.push(ToolCall {
                         id,
                         name,
-                        arguments: input,
+                        arguments,
                     });
                 }
-                // Another model's thoughts, often encrypted.
+                // Thoughts of another model, often encrypted.
                 Some("thinking" | "redacted_thinking") => {}
-                _ => said.push(text_block(&param, &block)?),
+                _ => texts.push(text_block(&param, &block)?),
             }
         }
-        self.say(Message {
+        self.push(Message {
             tool_calls,
-            ..Message::new(Role::Assistant, said.join(BETWEEN_BLOCKS))
+            ..Message::new(Role::Assistant, texts.join(SEPARATOR))
         });
         Ok(())
     }
 
-    /// Adds a message; to one of the same role before it, what it says.
-    fn say(&mut self, message: Message) {
+    /// Adds a message, or its content to the last message if the roles are the same.
+    fn push(&mut self, message: Message) {
         match self.messages.last_mut() {
             Some(last) if last.role == message.role => {
                 if !last.content.is_empty() && !message.content.is_empty() {
-                    last.content.push_str(BETWEEN_BLOCKS);
+                    last.content.push_str(SEPARATOR);
                 }
                 last.content.push_str(&message.content);
                 last.tool_calls.extend(message.tool_calls);
@@ -174,7 +179,7 @@ impl Conversation {
     }
 }
 
-/// The blocks of a content, each with its name in errors.
+/// Returns the blocks of a content, each with its path for errors.
 fn blocks(param: &str, content: AnthropicContent) -> Vec<(String, Value)> {
     match content {
         AnthropicContent::Text(text) => {
@@ -189,39 +194,31 @@ fn blocks(param: &str, content: AnthropicContent) -> Vec<(String, Value)> {
     }
 }
 
-/// What kind of block or edit it is.
-pub(super) fn kind(block: &Value) -> Option<&str> {
-    block.get("type").and_then(Value::as_str)
+/// Returns the `type` of a block or an edit.
+pub(super) fn type_of(object: &Value) -> Option<&str> {
+    object.get("type").and_then(Value::as_str)
 }
 
-fn only_text(param: &str, content: AnthropicContent) -> Result<String, Diagnostic> {
+fn text_only(param: &str, content: AnthropicContent) -> Result<String, Diagnostic> {
     let texts = blocks(param, content)
         .iter()
         .map(|(param, block)| text_block(param, block))
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(texts.join(BETWEEN_BLOCKS))
+    Ok(texts.join(SEPARATOR))
 }
 
 fn text_block(param: &str, block: &Value) -> Result<String, Diagnostic> {
-    match kind(block) {
-        Some("text") => text_field(param, block, "text"),
-        Some(kind) => Err(Diagnostic::new(
-            Code::UnsupportedParameter,
-            format!(
-                "`{param}` is of type \"{}\", which is not supported here",
-                excerpt(kind, 40)
-            ),
-        )
-        .param(param)
-        .hint("send text, `tool_use` of an assistant, or `tool_result` of a user")),
-        None => Err(invalid(&format!("{param}.type"), "is missing")),
+    match type_of(block) {
+        Some("text") => string_field(param, block, "text"),
+        Some(kind) => Err(unsupported_block(param, kind)),
+        None => Err(missing(&format!("{param}.type"))),
     }
 }
 
-fn text_field(param: &str, block: &Value, name: &str) -> Result<String, Diagnostic> {
+fn string_field(param: &str, block: &Value, name: &str) -> Result<String, Diagnostic> {
     block
         .get(name)
         .and_then(Value::as_str)
         .map(str::to_owned)
-        .ok_or_else(|| invalid(&format!("{param}.{name}"), "must be a text"))
+        .ok_or_else(|| must_be_string(&format!("{param}.{name}")))
 }

@@ -1,5 +1,4 @@
 use diagnostics::Diagnostic;
-use input_validation::RequestId;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -7,99 +6,105 @@ use worker_contract::{
     Constraint, InferRequest, Sampling, TokenizeRequest, ToolChoice, ToolDefinition,
 };
 
-use super::messages::{AnthropicContent, AnthropicInputMessage, conversation, kind};
+use super::{
+    messages::{AnthropicContent, AnthropicInputMessage, conversation, type_of},
+    writer::AnthropicWriter,
+};
 use crate::{
-    Asked, ClientFields,
-    fields::{invalid, limit, number, read, stops},
-    unsupported::unsupported,
+    errors::{missing, must_be, server_tool, unsupported},
+    field_names::FieldNames,
+    fields::{limit, number, read, stops},
+    parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
 };
 
-/// Body of `POST /v1/messages`.
+/// Body of `POST /v1/messages` and `POST /v1/messages/count_tokens`.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct AnthropicRequest {
-    /// A model that `/v1/models` lists.
+    /// Model: an id that `/v1/models` lists.
     pub model: String,
-    /// The conversation, oldest first; the last is the user's.
+    /// Conversation, oldest message first; at least one message. The last one must not be of
+    /// the assistant.
     pub messages: Vec<AnthropicInputMessage>,
-    /// Instructions: a text, or blocks of type `text`.
+    /// System prompt: a string, or blocks of type `text`.
     pub system: Option<AnthropicContent>,
-    /// Most tokens to generate; required, at least 1. May be more than the context leaves:
-    /// then the answer ends where the context does.
+    /// Maximum number of tokens to generate, at least 1; the output also ends where the context
+    /// does. Required, except for counting tokens.
     pub max_tokens: Option<i64>,
-    /// Texts that end the answer and are not part of it.
+    /// Up to 16 stop sequences. The first one to occur ends the output and is not part of it.
     pub stop_sequences: Option<Value>,
-    /// Events (true) or one document.
+    /// Whether to stream the response as server-sent events. Default: false.
     pub stream: Option<bool>,
-    /// 0 to 1; 0 is greedy; absent, 1.
+    /// Sampling temperature, 0 to 1; 0 selects the most likely token (greedy). Default: 1.
     pub temperature: Option<f64>,
-    /// The k likeliest tokens; absent, all.
+    /// Keeps the k most likely tokens; 0 keeps all. Default: 0.
     pub top_k: Option<u32>,
-    /// 0 to 1.
+    /// Keeps the smallest set of tokens whose probabilities reach this sum, 0 to 1. Default: 1
+    /// (all tokens).
     pub top_p: Option<f64>,
-    /// Functions that the model may ask to have called.
+    /// Functions that the model may call.
     pub tools: Option<Vec<AnthropicTool>>,
-    /// Whether it does.
+    /// Whether and which functions the model calls. Default: `auto`.
     pub tool_choice: Option<AnthropicToolChoice>,
-    /// What the answer must look like.
+    /// Format of the output.
     pub output_config: Option<AnthropicOutputConfig>,
-    /// Advice to models that think; not used.
+    /// Ignored.
     #[schema(value_type = Option<std::collections::HashMap<String, Value>>)]
     pub thinking: Option<Map<String, Value>>,
-    /// Only edits that clear what the context has no room for; nothing is cleared.
+    /// Ignored if all its edits are of a `clear_` type; other edits are not supported.
     pub context_management: Option<Value>,
 }
 
-/// A function that the model may ask to have called.
+/// Function that the model may call.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct AnthropicTool {
-    /// Only `custom`, the default.
+    /// Only `custom` (the default) is supported.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// Its name.
+    /// Name of the function.
     pub name: String,
-    /// What it does, for the model.
+    /// Description of the function, which the model reads.
     pub description: Option<String>,
-    /// JSON schema of its arguments.
+    /// JSON schema of the arguments. Absent: no arguments.
     pub input_schema: Option<Value>,
-    /// Whether arguments keep to `input_schema` exactly. They do, asked or not, where a call must
-    /// come and beside a form of the answer; elsewhere as well as the model can.
+    /// Ignored. Arguments always match `input_schema` if the output must be a call, or if the
+    /// request also has an `output_config.format`; in other cases they are not constrained.
     pub strict: Option<bool>,
 }
 
-/// Whether tools are called.
+/// Whether and which functions the model calls.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct AnthropicToolChoice {
-    /// `auto`, `any` (the answer is one call of any of them), `tool` (it is one call of this
-    /// one) or `none`.
+    /// `auto`, `none`, `any` (the output is one call of any of the functions) or `tool` (the
+    /// output is one call of the function `name`).
     #[serde(rename = "type")]
     pub kind: String,
-    /// With `tool`: which.
+    /// Name of the function; required with `tool`.
     pub name: Option<String>,
-    /// Whether one answer may call only once.
+    /// Whether the output may contain at most one tool call. Default: false.
     pub disable_parallel_tool_use: Option<bool>,
 }
 
-/// What the answer must look like.
+/// Format of the output.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct AnthropicOutputConfig {
-    /// A JSON schema that it must match.
-    pub format: Option<AnthropicFormat>,
-    /// Advice to models that think; not used.
+    /// JSON schema that the output must match. Default: any text.
+    pub format: Option<AnthropicOutputFormat>,
+    /// Ignored.
     pub effort: Option<Value>,
 }
 
-/// A form of the answer.
+/// JSON schema that the output must match.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
-pub struct AnthropicFormat {
-    /// Only `json_schema`.
+pub struct AnthropicOutputFormat {
+    /// Only `json_schema` is supported.
     #[serde(rename = "type")]
     pub kind: String,
     /// The schema.
     pub schema: Value,
 }
 
-/// Refuses what Anthropic has and rbee does not, unless it asks for nothing.
-fn refuse(body: &Value) -> Result<(), Diagnostic> {
+/// Refuses fields that would change the output and are not implemented.
+fn refuse_unsupported(body: &Value) -> Result<(), Diagnostic> {
     for name in ["container", "context_management", "mcp_servers"] {
         match body.get(name) {
             None | Some(Value::Null) => {}
@@ -111,10 +116,10 @@ fn refuse(body: &Value) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-/// Whether what is cleared may as well stay: an answer that read more of the conversation is
-/// no worse. A summary that the client asks for is not there to be left out.
+/// Whether the edits only remove parts of the conversation. They are optional: the model may
+/// as well read the parts. A compaction, whose summary the client expects, is not.
 fn only_clears(management: &Value) -> bool {
-    let clears = |edit| kind(edit).is_some_and(|kind| kind.starts_with("clear_"));
+    let clears = |edit| type_of(edit).is_some_and(|kind| kind.starts_with("clear_"));
     match management.get("edits") {
         None => management.is_object(),
         Some(edits) => edits
@@ -123,11 +128,11 @@ fn only_clears(management: &Value) -> bool {
     }
 }
 
-/// Reads the JSON body of `POST /v1/messages`.
-pub fn parse(body: &Value, request_id: RequestId) -> Result<Asked, Diagnostic> {
+/// Parses the JSON body of `POST /v1/messages`.
+pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Diagnostic> {
     let fields = read_fields(body)?;
     let Some(max_tokens) = limit("max_tokens", fields.max_tokens)? else {
-        return Err(invalid("max_tokens", "is missing"));
+        return Err(missing("max_tokens"));
     };
     let default = Sampling::default();
     let sampling = Sampling {
@@ -138,32 +143,50 @@ pub fn parse(body: &Value, request_id: RequestId) -> Result<Asked, Diagnostic> {
         ..default
     };
     let constraint = constraint(fields.output_config)?;
-    let once = |choice: &AnthropicToolChoice| choice.disable_parallel_tool_use == Some(true);
+    let one_call = |choice: &AnthropicToolChoice| choice.disable_parallel_tool_use == Some(true);
     let request = InferRequest {
-        parallel_tool_calls: !fields.tool_choice.as_ref().is_some_and(once),
+        parallel_tool_calls: !fields.tool_choice.as_ref().is_some_and(one_call),
         tools: tools(fields.tools.unwrap_or_default())?,
         max_tokens: Some(max_tokens),
-        // Its clients must send one, and send what their largest model can do.
+        // Anthropic's clients must send a limit and send the one of Anthropic's own models,
+        // which is more than the context of many others.
         end_with_context: true,
         sampling,
         stop: stops("stop_sequences", fields.stop_sequences.as_ref())?,
         constraint,
         tool_choice: tool_choice(fields.tool_choice)?,
-        ..InferRequest::new(request_id, conversation(fields.system, fields.messages)?)
+        ..InferRequest::new(
+            context.request_id.clone(),
+            conversation(fields.system, fields.messages)?,
+        )
     };
-    Ok(Asked {
+    let stream = fields.stream.unwrap_or(false);
+    let writer = AnthropicWriter::new(
+        &request.request_id,
+        fields.model.clone(),
+        request.stop.clone(),
+        stream,
+    );
+    Ok(ParsedRequest {
         model: fields.model,
-        stream: fields.stream.unwrap_or(false),
         request,
-        fields: ClientFields {
+        choices: 1,
+        format: if stream {
+            ResponseFormat::Events
+        } else {
+            ResponseFormat::Document
+        },
+        field_names: FieldNames {
             input: "messages",
             constraint: "output_config.format",
         },
+        writer: Box::new(writer),
     })
 }
 
-/// Reads the JSON body of `POST /v1/messages/count_tokens`: the model, and what is counted.
-pub fn parse_count(body: &Value) -> Result<(String, TokenizeRequest), Diagnostic> {
+/// Parses the JSON body of `POST /v1/messages/count_tokens`. Returns the model as the client
+/// named it and the request for a worker.
+pub fn parse_token_count(body: &Value) -> Result<(String, TokenizeRequest), Diagnostic> {
     let fields = read_fields(body)?;
     let request = TokenizeRequest {
         input: conversation(fields.system, fields.messages)?,
@@ -174,15 +197,12 @@ pub fn parse_count(body: &Value) -> Result<(String, TokenizeRequest), Diagnostic
 
 fn read_fields(body: &Value) -> Result<AnthropicRequest, Diagnostic> {
     let fields = read(body)?;
-    refuse(body)?;
+    refuse_unsupported(body)?;
     Ok(fields)
 }
 
 fn constraint(config: Option<AnthropicOutputConfig>) -> Result<Option<Constraint>, Diagnostic> {
-    let Some(config) = config else {
-        return Ok(None);
-    };
-    match config.format {
+    match config.and_then(|config| config.format) {
         None => Ok(None),
         Some(format) if format.kind == "json_schema" => {
             Ok(Some(Constraint::JsonSchema(format.schema)))
@@ -200,19 +220,18 @@ fn tool_choice(choice: Option<AnthropicToolChoice>) -> Result<ToolChoice, Diagno
         ("any", _) => Ok(ToolChoice::Required),
         ("none", _) => Ok(ToolChoice::None),
         ("tool", Some(name)) => Ok(ToolChoice::Named(name)),
-        ("tool", None) => Err(invalid("tool_choice.name", "is missing")),
-        _ => Err(invalid(
+        ("tool", None) => Err(missing("tool_choice.name")),
+        _ => Err(must_be(
             "tool_choice.type",
-            "must be `auto`, `any`, `tool` or `none`",
+            "`auto`, `any`, `tool` or `none`",
         )),
     }
 }
 
 fn tools(tools: Vec<AnthropicTool>) -> Result<Vec<ToolDefinition>, Diagnostic> {
-    let convert = |(nth, tool): (usize, AnthropicTool)| {
+    let convert = |(i, tool): (usize, AnthropicTool)| {
         if tool.kind.is_some_and(|kind| kind != "custom") {
-            return Err(unsupported(&format!("tools[{nth}].type"))
-                .hint("rbee runs no tools itself; define them as `custom` ones"));
+            return Err(server_tool(&format!("tools[{i}].type")));
         }
         Ok(ToolDefinition {
             name: tool.name,

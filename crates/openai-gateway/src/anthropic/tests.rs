@@ -2,13 +2,16 @@ use diagnostics::{Code, Diagnostic};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use worker_contract::{
-    Constraint, EndEvent, FinishReason, InferInput, Message, Role, Sampling, ToolChoice,
+    Constraint, EndEvent, FinishReason, InferInput, InferRequest, Message, Role, Sampling,
+    ToolCall, ToolChoice, ToolDefinition,
 };
 
 use super::*;
 use crate::{
-    AnswerWriter as _, Asked,
-    testing::{any_json, any_tokens, call, end, more, token, written},
+    ParsedRequest, ResponseFormat, ResponseWriter,
+    testing::{
+        any_json, any_tokens, assert_same, call, context, end, more, started, token, written,
+    },
 };
 
 fn body() -> Value {
@@ -21,8 +24,8 @@ fn with(field: &str, value: Value) -> Value {
     body
 }
 
-fn read(body: &Value) -> Result<Asked, Diagnostic> {
-    parse(body, "r1".parse().unwrap())
+fn read(body: &Value) -> Result<ParsedRequest, Diagnostic> {
+    parse(body, &context())
 }
 
 fn refused(body: &Value) -> (Code, String) {
@@ -37,13 +40,13 @@ fn messages(body: &Value) -> Vec<Message> {
     }
 }
 
-fn writer(stream: bool) -> AnthropicWriter {
+fn writer(stream: bool) -> Box<dyn ResponseWriter> {
     let mut body = with("stop_sequences", json!(["x", "y"]));
     body["stream"] = json!(stream);
-    AnthropicWriter::new(&read(&body).unwrap())
+    read(&body).unwrap().writer
 }
 
-/// Name and data of each event.
+/// Returns name and data of each event.
 fn events(bytes: &[u8]) -> Vec<(String, Value)> {
     std::str::from_utf8(bytes)
         .unwrap()
@@ -58,7 +61,7 @@ fn events(bytes: &[u8]) -> Vec<(String, Value)> {
         .collect()
 }
 
-/// What Anthropic's clients make of a stream.
+/// Assembles the message from a stream, as Anthropic's clients do.
 fn accumulated(events: &[(String, Value)]) -> Value {
     let mut message = Value::Null;
     let mut arguments = String::new();
@@ -96,7 +99,7 @@ fn accumulated(events: &[(String, Value)]) -> Value {
 
 #[test]
 fn a_full_request_becomes_an_infer_request() {
-    let asked = read(&json!({
+    let parsed = read(&json!({
         "model": "m", "max_tokens": 9, "stream": true, "temperature": 0, "top_k": 4, "top_p": 0.5,
         "stop_sequences": ["x"], "metadata": {"user_id": "u"}, "thinking": {"type": "disabled"},
         "system": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}},
@@ -107,32 +110,35 @@ fn a_full_request_becomes_an_infer_request() {
         "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}},
     }))
     .unwrap();
-    assert!(asked.stream);
-    let request = asked.request;
     assert_eq!(
-        request.input,
-        InferInput::Messages(vec![
-            Message::new(Role::System, "a\nb"),
-            Message::new(Role::User, "hi"),
-        ])
+        (parsed.model.as_str(), parsed.choices, parsed.format),
+        ("m", 1, ResponseFormat::Events)
     );
-    assert_eq!(request.max_tokens, Some(9));
-    assert!(request.end_with_context);
-    assert_eq!(request.stop, ["x"]);
-    assert_eq!(request.tools[0].name, "f");
-    assert_eq!(request.tool_choice, ToolChoice::Named("f".into()));
-    assert!(!request.parallel_tool_calls);
+    let input = InferInput::Messages(vec![
+        Message::new(Role::System, "a\nb"),
+        Message::new(Role::User, "hi"),
+    ]);
     assert_eq!(
-        request.constraint,
-        Some(Constraint::JsonSchema(json!({"type": "object"})))
-    );
-    assert_eq!(
-        request.sampling,
-        Sampling {
-            temperature: 0.0,
-            top_p: 0.5,
-            top_k: 4,
-            ..Sampling::default()
+        parsed.request,
+        InferRequest {
+            max_tokens: Some(9),
+            end_with_context: true,
+            stop: vec!["x".into()],
+            tools: vec![ToolDefinition {
+                name: "f".into(),
+                description: Some("d".into()),
+                parameters: Some(json!({"type": "object"})),
+            }],
+            tool_choice: ToolChoice::Named("f".into()),
+            parallel_tool_calls: false,
+            constraint: Some(Constraint::JsonSchema(json!({"type": "object"}))),
+            sampling: Sampling {
+                temperature: 0.0,
+                top_p: 0.5,
+                top_k: 4,
+                ..Sampling::default()
+            },
+            ..InferRequest::new("r1".parse().unwrap(), input)
         }
     );
 }
@@ -152,12 +158,12 @@ fn tools_may_be_strict() {
             "tools": [{"name": "f", "strict": true}],
         });
         body[field] = value;
-        assert_eq!(read(&body).unwrap().request.tools.len(), 1);
+        assert_eq!(read(&body).unwrap().request.tools[0].name, "f");
     }
 }
 
 #[test]
-fn calls_and_their_results_become_messages_of_their_own() {
+fn calls_and_results_become_messages() {
     let body = with(
         "messages",
         json!([
@@ -170,20 +176,31 @@ fn calls_and_their_results_become_messages_of_their_own() {
                 {"type": "text", "text": "and?"}]},
         ]),
     );
-    let messages = messages(&body);
-    assert_eq!(messages.len(), 4);
-    assert_eq!(messages[1].content, "well");
-    assert_eq!(messages[1].tool_calls[0].arguments, r#"{"a":1}"#);
-    assert_eq!(messages[2].role, Role::Tool);
-    assert_eq!(messages[2].name.as_deref(), Some("add"));
-    assert_eq!(messages[2].tool_call_id.as_deref(), Some("t1"));
-    assert_eq!(messages[2].content, "2");
-    assert_eq!(messages[3], Message::new(Role::User, "and?"));
+    assert_eq!(
+        messages(&body),
+        [
+            Message::new(Role::User, "sum"),
+            Message {
+                tool_calls: vec![ToolCall {
+                    id: "t1".into(),
+                    name: "add".into(),
+                    arguments: r#"{"a":1}"#.into(),
+                }],
+                ..Message::new(Role::Assistant, "well")
+            },
+            Message {
+                name: Some("add".into()),
+                tool_call_id: Some("t1".into()),
+                ..Message::new(Role::Tool, "2")
+            },
+            Message::new(Role::User, "and?"),
+        ]
+    );
 }
 
-/// As Claude Code asks, whatever model it talks to.
+/// Claude Code sends these fields to every model.
 #[test]
-fn advice_and_bookkeeping_change_nothing() {
+fn fields_that_never_change_the_output_are_ignored() {
     let plain = read(&body()).unwrap();
     for (field, value) in [
         ("thinking", json!({"type": "adaptive"})),
@@ -201,24 +218,24 @@ fn advice_and_bookkeeping_change_nothing() {
         ("metadata", json!({"user_id": "u"})),
         ("service_tier", json!("auto")),
     ] {
-        assert_eq!(read(&with(field, value)).unwrap(), plain, "{field}");
+        assert_same(&read(&with(field, value)).unwrap(), &plain);
     }
     let mut cached = body();
     let cache = json!({"type": "ephemeral", "ttl": "1h"});
     cached["messages"][0]["content"] =
         json!([{"type": "text", "text": "hi", "cache_control": cache}]);
-    assert_eq!(read(&cached).unwrap(), plain);
+    assert_same(&read(&cached).unwrap(), &plain);
     let tool = json!({"name": "f", "input_schema": {"type": "object"}});
     let mut cached = tool.clone();
     cached["cache_control"] = cache;
-    assert_eq!(
-        read(&with("tools", json!([cached]))).unwrap(),
-        read(&with("tools", json!([tool]))).unwrap()
+    assert_same(
+        &read(&with("tools", json!([cached]))).unwrap(),
+        &read(&with("tools", json!([tool]))).unwrap(),
     );
 }
 
 #[test]
-fn thoughts_of_earlier_answers_are_left_out() {
+fn thinking_blocks_of_the_assistant_are_ignored() {
     let body = with(
         "messages",
         json!([
@@ -233,13 +250,16 @@ fn thoughts_of_earlier_answers_are_left_out() {
     assert_eq!(messages(&body)[1], Message::new(Role::Assistant, "b"));
     let of_user = json!([{"role": "user", "content": [{"type": "thinking", "thinking": "hm"}]}]);
     assert_eq!(
-        refused(&with("messages", of_user)).1,
-        "messages[0].content[0]"
+        refused(&with("messages", of_user)),
+        (
+            Code::UnsupportedParameter,
+            "messages[0].content[0]".to_owned()
+        )
     );
 }
 
 #[test]
-fn turns_of_one_role_are_one() {
+fn consecutive_messages_of_one_role_are_joined() {
     let body = with(
         "messages",
         json!([
@@ -265,7 +285,7 @@ fn turns_of_one_role_are_one() {
 }
 
 #[test]
-fn what_cannot_be_done_is_refused_by_name() {
+fn unsupported_and_invalid_fields_are_refused() {
     for (field, value, param) in [
         ("mcp_servers", json!([{}]), "mcp_servers"),
         ("container", json!("c"), "container"),
@@ -331,54 +351,46 @@ fn what_cannot_be_done_is_refused_by_name() {
             (Code::InvalidRequest, param.to_owned())
         );
     }
-    assert_eq!(refused(&json!({"max_tokens": 1})).1, "model");
+    assert_eq!(
+        refused(&json!({"max_tokens": 1})),
+        (Code::InvalidRequest, "model".to_owned())
+    );
 }
 
 #[test]
-fn a_stream_is_what_anthropic_sends() {
+fn a_stream_has_anthropics_format() {
     let tokens = vec![token("a"), token(""), token("b"), call("", 0, "f", "{}")];
-    let events = events(&written(writer(true), tokens, FinishReason::ToolCalls));
-    let names: Vec<_> = events.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(
-        names,
-        [
-            "message_start",
-            "ping",
-            "content_block_start",
-            "content_block_delta",
-            "content_block_delta",
-            "content_block_stop",
-            "content_block_start",
-            "content_block_delta",
-            "content_block_stop",
-            "message_delta",
-            "message_stop",
-        ]
-    );
-    assert_eq!(
-        events[0].1["message"],
-        json!({"id": "msg_r1", "type": "message", "role": "assistant", "model": "m", "content": [],
-            "stop_reason": null, "stop_sequence": null, "usage": {"input_tokens": 2,
-            "cache_creation_input_tokens": 0, "cache_read_input_tokens": 1, "output_tokens": 0}})
-    );
-    assert_eq!(
-        events[3].1,
-        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}})
-    );
-    assert_eq!(
-        events[6].1["content_block"],
-        json!({"type": "tool_use", "id": "id0", "name": "f", "input": {}})
-    );
-    assert_eq!(
-        events[7].1["delta"],
-        json!({"type": "input_json_delta", "partial_json": "{}"})
-    );
-    assert_eq!(events[9].1["delta"]["stop_reason"], "tool_use");
-    assert_eq!(events[9].1["usage"]["output_tokens"], 2);
+    let out = written(writer(true), tokens, FinishReason::ToolCalls);
+    let expected = [
+        "event: message_start\ndata: ",
+        r#"{"type":"message_start","message":{"id":"msg_r1","type":"message","role":"assistant","model":"m","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":2,"cache_creation_input_tokens":0,"cache_read_input_tokens":1,"output_tokens":0}}}"#,
+        "\n\nevent: ping\ndata: ",
+        r#"{"type":"ping"}"#,
+        "\n\nevent: content_block_start\ndata: ",
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+        "\n\nevent: content_block_delta\ndata: ",
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}"#,
+        "\n\nevent: content_block_delta\ndata: ",
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"b"}}"#,
+        "\n\nevent: content_block_stop\ndata: ",
+        r#"{"type":"content_block_stop","index":0}"#,
+        "\n\nevent: content_block_start\ndata: ",
+        r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"id0","name":"f","input":{}}}"#,
+        "\n\nevent: content_block_delta\ndata: ",
+        r#"{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{}"}}"#,
+        "\n\nevent: content_block_stop\ndata: ",
+        r#"{"type":"content_block_stop","index":1}"#,
+        "\n\nevent: message_delta\ndata: ",
+        r#"{"type":"message_delta","delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{"input_tokens":2,"cache_creation_input_tokens":0,"cache_read_input_tokens":1,"output_tokens":2}}"#,
+        "\n\nevent: message_stop\ndata: ",
+        r#"{"type":"message_stop"}"#,
+        "\n\n",
+    ];
+    assert_eq!(String::from_utf8(out).unwrap(), expected.concat());
 }
 
 #[test]
-fn a_document_is_what_anthropic_sends() {
+fn a_document_has_anthropics_format() {
     let tokens = vec![
         token("a"),
         token("b"),
@@ -402,7 +414,7 @@ fn a_document_is_what_anthropic_sends() {
 }
 
 #[test]
-fn a_stop_sequence_is_named() {
+fn the_stop_sequence_that_ended_the_output_is_reported() {
     for stream in [true, false] {
         let mut writer = writer(stream);
         let mut out = Vec::new();
@@ -410,7 +422,7 @@ fn a_stop_sequence_is_named() {
             stop: Some(1),
             ..end(FinishReason::Stop)
         };
-        writer.end(&stopped, &mut out);
+        assert!(writer.end(0, &stopped, &mut out));
         let message: Value = if stream {
             events(&out).remove(0).1["delta"].clone()
         } else {
@@ -424,8 +436,19 @@ fn a_stop_sequence_is_named() {
 }
 
 #[test]
+fn the_partial_text_joins_all_text_blocks() {
+    let mut writer = writer(false);
+    let mut out = Vec::new();
+    writer.start(&started(), &mut out);
+    for token in [token("a"), call("b", 0, "f", "{}"), token("c")] {
+        writer.token(0, token, &mut out);
+    }
+    assert_eq!((writer.partial_text().as_str(), out), ("abc", Vec::new()));
+}
+
+#[test]
 fn errors_have_anthropics_types() {
-    for (code, kind) in [
+    for (code, error_type) in [
         (Code::InvalidRequest, "invalid_request_error"),
         (Code::InvalidApiKey, "authentication_error"),
         (Code::OriginForbidden, "permission_error"),
@@ -441,26 +464,30 @@ fn errors_have_anthropics_types() {
         writer(true).error(error, &mut out);
         let (name, data) = events(&out).remove(0);
         assert_eq!(name, "error");
-        assert_eq!(data["error"]["type"], kind);
-        assert_eq!(data["error"]["message"], "m");
-        assert_eq!(data["request_id"], "r1");
+        assert_eq!(
+            data,
+            json!({"type": "error", "request_id": "r1", "error": {"type": error_type,
+                "code": code, "message": "m", "correlation_id": "r1"}})
+        );
     }
 }
 
 #[test]
-fn what_is_counted_has_its_tools() {
+fn a_token_count_includes_the_tools() {
     let body = with(
         "tools",
         json!([{"name": "w", "input_schema": {"type": "object"}}]),
     );
-    let (_, count) = parse_count(&body).unwrap();
-    assert_eq!(count.tools, read(&body).unwrap().request.tools);
+    let (model, count) = parse_token_count(&body).unwrap();
+    let request = read(&body).unwrap().request;
+    assert_eq!(model, "m");
+    assert_eq!((count.input, &count.tools), (request.input, &request.tools));
     assert_eq!(count.tools[0].name, "w");
 }
 
 proptest! {
     #[test]
-    fn any_value_in_any_field_is_understood_or_refused_as_the_clients_fault(
+    fn any_value_is_parsed_or_is_an_invalid_request(
         field in prop::sample::select(vec![
             "model", "messages", "system", "stream", "max_tokens", "stop_sequences", "tools", "top_k",
             "tool_choice", "thinking", "output_config", "temperature", "context_management",
@@ -470,19 +497,18 @@ proptest! {
     ) {
         let block = json!([{"role": "user", "content": [block]}]);
         for body in [with(field, value.clone()), with("messages", block), value] {
-            for error in [read(&body).err(), parse_count(&body).err()].into_iter().flatten() {
+            for error in [read(&body).err(), parse_token_count(&body).err()].into_iter().flatten() {
                 prop_assert!(matches!(error.code, Code::InvalidRequest | Code::UnsupportedParameter));
                 prop_assert!(!error.message.chars().any(char::is_control));
             }
         }
     }
 
-    /// The events, put together, are the document.
     #[test]
-    fn events_add_up_to_the_document(tokens in any_tokens()) {
+    fn the_events_of_a_stream_add_up_to_the_document(tokens in any_tokens()) {
         let streamed = written(writer(true), tokens.clone(), FinishReason::Stop);
-        let whole = written(writer(false), tokens, FinishReason::Stop);
-        let whole: Value = serde_json::from_slice(&whole).unwrap();
-        prop_assert_eq!(accumulated(&events(&streamed)), whole);
+        let document = written(writer(false), tokens, FinishReason::Stop);
+        let document: Value = serde_json::from_slice(&document).unwrap();
+        prop_assert_eq!(accumulated(&events(&streamed)), document);
     }
 }

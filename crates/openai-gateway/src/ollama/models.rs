@@ -1,60 +1,62 @@
 use std::fmt::Write as _;
 
+use diagnostics::Diagnostic;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
-/// What is known of a model; zero and empty where it is not.
+use crate::errors::missing;
+
+/// Known properties of a model; unknown ones are zero or empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct ModelFacts {
     /// `gguf` or `safetensors`.
     pub format: String,
-    /// Family: `llama`.
+    /// Architecture, such as `llama`.
     pub architecture: String,
-    /// Weight type: `F16`.
+    /// Type of the weights, such as `F16`.
     pub quantization: String,
-    /// On disk.
+    /// Size of the files, in bytes.
     pub size_bytes: u64,
-    /// Weights, counted.
+    /// Number of weights.
     pub parameters: u64,
-    /// Longest prompt plus answer, in tokens.
+    /// Maximum length of prompt and output together, in tokens.
     pub context_length: u32,
 }
 
-/// A model's kind.
+/// Properties of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct OllamaDetails {
+pub struct OllamaModelDetails {
     /// Always empty.
     pub parent_model: String,
-    /// `gguf` or `safetensors`.
+    /// `gguf`, `safetensors`, or empty if unknown.
     pub format: String,
-    /// Family: `llama`.
+    /// Architecture, such as `llama`; empty if unknown.
     pub family: String,
-    /// The same.
+    /// Array of `family` alone.
     pub families: Vec<String>,
-    /// Weights, counted: `1.2B`.
+    /// Number of weights with its unit, such as `1.2B`.
     pub parameter_size: String,
-    /// Weight type: `F16`.
+    /// Type of the weights, such as `F16`; empty if unknown.
     pub quantization_level: String,
 }
 
-impl From<&Facts> for OllamaDetails {
-    fn from(facts: &Facts) -> Self {
+impl From<&ModelFacts> for OllamaModelDetails {
+    fn from(facts: &ModelFacts) -> Self {
         Self {
             parent_model: String::new(),
             format: facts.format.clone(),
             family: facts.architecture.clone(),
             families: vec![facts.architecture.clone()],
-            parameter_size: counted(facts.parameters),
+            parameter_size: parameter_size(facts.parameters),
             quantization_level: facts.quantization.clone(),
         }
     }
 }
 
-/// A count in the unit that people say it in.
-fn counted(parameters: u64) -> String {
+fn parameter_size(parameters: u64) -> String {
     let parameters = parameters as f64;
     for (unit, name) in [(1e9, "B"), (1e6, "M"), (1e3, "K")] {
         if parameters >= unit {
@@ -64,27 +66,27 @@ fn counted(parameters: u64) -> String {
     format!("{parameters:.0}")
 }
 
-/// A model that can be asked for.
+/// Model that requests can name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OllamaModel {
-    /// What requests name.
+    /// Value for `model` in requests.
     pub name: String,
-    /// The same.
+    /// Same as `name`.
     pub model: String,
-    /// When this queen first knew it.
+    /// Time at which the queen started.
     #[schema(value_type = String, format = DateTime)]
     pub modified_at: Timestamp,
-    /// On disk, in bytes.
+    /// Size in bytes: of the files, or of the memory of a running model.
     pub size: u64,
-    /// Names this entry: SHA-256 of its name and what is known of it, not of its file.
+    /// SHA-256 of the name and the known properties, in hexadecimal; not a digest of the file.
     pub digest: String,
-    /// Its kind.
-    pub details: OllamaDetails,
+    /// Properties of the model.
+    pub details: OllamaModelDetails,
 }
 
 impl OllamaModel {
-    /// The model of this name.
-    pub fn new(name: String, facts: &Facts, modified_at: Timestamp) -> Self {
+    /// Creates the entry of a model.
+    pub fn new(name: String, facts: &ModelFacts, modified_at: Timestamp) -> Self {
         Self {
             digest: digest(&name, facts),
             model: name.clone(),
@@ -96,61 +98,98 @@ impl OllamaModel {
     }
 }
 
-fn digest(name: &str, facts: &Facts) -> String {
-    let hash = Sha256::digest(format!("{name}\n{facts:?}"));
+fn digest(name: &str, facts: &ModelFacts) -> String {
+    let ModelFacts {
+        format,
+        architecture,
+        quantization,
+        size_bytes,
+        parameters,
+        context_length,
+    } = facts;
+    // The text is fixed: clients take another digest for another model.
+    let hash = Sha256::digest(format!(
+        "{name}\nFacts {{ format: {format:?}, architecture: {architecture:?}, \
+         quantization: {quantization:?}, size_bytes: {size_bytes}, parameters: {parameters}, \
+         context_length: {context_length} }}"
+    ));
     hash.iter().fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex
     })
 }
 
-/// Answer of `GET /api/tags`.
+/// Response of `GET /api/tags`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct OllamaModels {
-    /// By name.
+pub struct OllamaModelList {
+    /// Models in order of their names.
     pub models: Vec<OllamaModel>,
 }
 
-/// A model that a worker serves.
+/// Model that a worker serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct OllamaRunning {
-    /// The model.
+pub struct OllamaRunningModel {
+    /// The model; its `size` is the memory that the worker uses.
     #[serde(flatten)]
     pub model: OllamaModel,
-    /// Memory on a GPU, in bytes.
+    /// GPU memory that the worker uses, in bytes.
     pub size_vram: u64,
-    /// Longest prompt plus answer, in tokens.
+    /// Maximum length of prompt and output together, in tokens.
     pub context_length: u32,
-    /// When it is unloaded: never by itself.
+    /// Time at which the model is unloaded: always the latest possible time, as rbee does not
+    /// unload idle models.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
 }
 
-/// Answer of `GET /api/ps`.
+/// Response of `GET /api/ps`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct OllamaProcesses {
-    /// One for each worker.
-    pub models: Vec<OllamaRunning>,
+pub struct OllamaRunningModelList {
+    /// One entry for each worker.
+    pub models: Vec<OllamaRunningModel>,
 }
 
-/// Answer of `POST /api/show`.
+/// Body of `POST /api/show`.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+pub struct OllamaShowRequest {
+    /// Model: a name that `/api/tags` lists, or its short form.
+    pub model: Option<String>,
+    /// Older name of `model`, used if `model` is absent or empty.
+    pub name: Option<String>,
+}
+
+impl OllamaShowRequest {
+    /// Returns the model that the client named. Ollama's own client sends both fields, one of
+    /// them empty.
+    pub fn model(&self) -> Result<&str, Diagnostic> {
+        [&self.model, &self.name]
+            .into_iter()
+            .flatten()
+            .find(|name| !name.is_empty())
+            .map(String::as_str)
+            .ok_or_else(|| missing("model"))
+    }
+}
+
+/// Response of `POST /api/show`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct OllamaShown {
-    /// When this queen first knew it.
+pub struct OllamaShowResponse {
+    /// Time at which the queen started.
     #[schema(value_type = String, format = DateTime)]
     pub modified_at: Timestamp,
-    /// Its kind.
-    pub details: OllamaDetails,
-    /// Its figures, named as in a GGUF file.
+    /// Properties of the model.
+    pub details: OllamaModelDetails,
+    /// Further properties, with the names of GGUF metadata; empty if the model's architecture
+    /// is unknown.
     #[schema(value_type = std::collections::HashMap<String, Value>)]
     pub model_info: Map<String, Value>,
-    /// `completion`, `embedding`, `tools`.
+    /// `completion`, and if the model supports them `tools` and `embedding`.
     pub capabilities: Vec<String>,
 }
 
-impl OllamaShown {
-    /// What there is to show of a model.
-    pub fn new(facts: &Facts, capabilities: Vec<String>, modified_at: Timestamp) -> Self {
+impl OllamaShowResponse {
+    /// Creates the description of a model.
+    pub fn new(facts: &ModelFacts, capabilities: Vec<String>, modified_at: Timestamp) -> Self {
         let mut model_info = Map::new();
         if !facts.architecture.is_empty() {
             let context = format!("{}.context_length", facts.architecture);
@@ -170,10 +209,10 @@ impl OllamaShown {
     }
 }
 
-/// The listed model that an Ollama client means. Beside the listed names there are short
-/// ones, `name:tag`: `haiku` or `haiku:latest` for `builtin:haiku`, `haiku:q8_0` for
-/// `builtin:haiku@q8_0`.
-pub fn resolve<'a>(name: &str, listed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// Returns the listed model that an Ollama client names: by its full name, or for built-in
+/// models by `name:tag`, where the tag is the variant or `latest`. `haiku` and `haiku:latest`
+/// are `builtin:haiku`; `haiku:q8_0` is `builtin:haiku@q8_0`.
+pub fn resolve_model<'a>(name: &str, listed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let (short, tag) = name.split_once(':').unwrap_or((name, "latest"));
     listed.into_iter().find(|model| {
         let builtin = model.strip_prefix("builtin:");

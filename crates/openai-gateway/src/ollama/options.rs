@@ -5,8 +5,8 @@ use utoipa::ToSchema;
 use worker_contract::Sampling;
 
 use crate::{
+    errors::{penalty_window, unsupported},
     fields::{number, stops},
-    unsupported::unsupported,
 };
 
 /// Ollama's own defaults.
@@ -14,38 +14,46 @@ const TEMPERATURE: f32 = 0.8;
 const TOP_K: u32 = 40;
 const TOP_P: f32 = 0.9;
 
-/// Ollama's `options`. What only says how a machine computes (`num_ctx`, `num_gpu`,
-/// `num_thread`, …) is ignored: the queen decides it, and a prompt is never cut.
+/// Options of the model. Those that configure the engine (`num_ctx`, `num_gpu`, `num_thread`,
+/// …) are ignored: the queen decides them. A prompt is never truncated.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, ToSchema)]
 pub struct OllamaOptions {
-    /// 0 is greedy; absent, 0.8.
+    /// Sampling temperature, 0 to 100; 0 selects the most likely token (greedy). Default: 0.8.
     pub temperature: Option<f64>,
-    /// The k likeliest tokens, 0 keeps all; absent, 40.
+    /// Keeps the k most likely tokens; 0 and below keep all. Default: 40.
     pub top_k: Option<i64>,
-    /// 0 to 1; absent, 0.9.
+    /// Keeps the smallest set of tokens whose probabilities reach this sum, 0 to 1.
+    /// Default: 0.9.
     pub top_p: Option<f64>,
-    /// 0 to 1; absent, 0.
+    /// Keeps tokens at least this fraction as likely as the most likely one, 0 to 1.
+    /// Default: 0.
     pub min_p: Option<f64>,
-    /// Same seed, same text; absent or -1, drawn.
+    /// Seed of the sampler: the same request with the same seed produces the same output. Drawn
+    /// at random if absent or -1.
     pub seed: Option<i64>,
-    /// Most tokens to generate, as far as the context leaves room; 0 and below, all of it.
+    /// Maximum number of tokens to generate; the output also ends where the context does.
+    /// Absent, 0 and below: no limit but the context.
     pub num_predict: Option<i64>,
-    /// One text or a list of them that end the answer and are not part of it.
+    /// One stop sequence or an array of up to 16. The first one to occur ends the output and is
+    /// not part of it.
     pub stop: Option<Value>,
-    /// Above 0; absent, 1, which is off: Ollama's own default looks back 64 tokens, rbee's
-    /// penalty sees all of them.
+    /// Divides the positive logits and multiplies the negative logits of tokens that occurred
+    /// before, 0.01 to 100. Default: 1 (off). Ollama itself applies it to the last 64 tokens,
+    /// rbee to all tokens.
     pub repeat_penalty: Option<f64>,
-    /// With a penalty only 0 (no penalty) and -1 (all tokens).
+    /// Number of tokens that penalties apply to. With a penalty, only -1 (all tokens, the
+    /// default) and 0 (none) are supported.
     pub repeat_last_n: Option<i64>,
-    /// -2 to 2.
+    /// Subtracted from a token's logit for each time the token was generated, -2 to 2.
+    /// Default: 0.
     pub frequency_penalty: Option<f64>,
-    /// -2 to 2.
+    /// Subtracted from a token's logit if the token was generated, -2 to 2. Default: 0.
     pub presence_penalty: Option<f64>,
-    /// Only 1, which is off.
+    /// Only 1 (off) is supported.
     pub typical_p: Option<f64>,
-    /// Only 1, which is off.
+    /// Only 1 (off) is supported.
     pub tfs_z: Option<f64>,
-    /// Only 0, which is off.
+    /// Only 0 (off) is supported.
     pub mirostat: Option<i64>,
 }
 
@@ -57,11 +65,7 @@ impl OllamaOptions {
             temperature: number("options.temperature", self.temperature, 0.0, 100.0)?
                 .unwrap_or(TEMPERATURE),
             top_p: number("options.top_p", self.top_p, 0.0, 1.0)?.unwrap_or(TOP_P),
-            top_k: match self.top_k {
-                None => TOP_K,
-                // Whatever is not above 0 keeps all.
-                Some(k) => u32::try_from(k).unwrap_or(0),
-            },
+            top_k: self.top_k.map_or(TOP_K, |k| u32::try_from(k).unwrap_or(0)),
             min_p: number("options.min_p", self.min_p, 0.0, 1.0)?.unwrap_or(0.0),
             repetition_penalty: repetition_penalty.unwrap_or(1.0),
             frequency_penalty: number(
@@ -77,7 +81,7 @@ impl OllamaOptions {
             seed: self.seed.filter(|seed| *seed != -1).map(i64::cast_unsigned),
             choice: 0,
         };
-        self.refuse(&sampling)?;
+        self.refuse_unsupported(&sampling)?;
         if self.repeat_last_n == Some(0) {
             sampling.repetition_penalty = 1.0;
             sampling.frequency_penalty = 0.0;
@@ -86,30 +90,31 @@ impl OllamaOptions {
         Ok(sampling)
     }
 
-    /// What rbee cannot do and would change the answer.
+    /// Refuses options that would change the output and are not implemented.
     #[allow(
         clippy::float_cmp,
-        reason = "the values that switch something off are exact"
+        reason = "the values that turn an option off are exact"
     )]
-    fn refuse(&self, sampling: &Sampling) -> Result<(), Diagnostic> {
-        let penalised = sampling.repetition_penalty != 1.0
+    fn refuse_unsupported(&self, sampling: &Sampling) -> Result<(), Diagnostic> {
+        let penalized = sampling.repetition_penalty != 1.0
             || sampling.frequency_penalty != 0.0
             || sampling.presence_penalty != 0.0;
-        for (name, asked) in [
+        if penalized && self.repeat_last_n.is_some_and(|n| n > 0) {
+            return Err(penalty_window());
+        }
+        for (param, enabled) in [
             (
-                "repeat_last_n",
-                penalised && self.repeat_last_n.is_some_and(|n| n > 0),
+                "options.typical_p",
+                self.typical_p.is_some_and(|p| p != 1.0),
             ),
-            ("typical_p", self.typical_p.is_some_and(|p| p != 1.0)),
-            ("tfs_z", self.tfs_z.is_some_and(|z| z != 1.0)),
-            ("mirostat", self.mirostat.is_some_and(|kind| kind != 0)),
+            ("options.tfs_z", self.tfs_z.is_some_and(|z| z != 1.0)),
+            (
+                "options.mirostat",
+                self.mirostat.is_some_and(|mode| mode != 0),
+            ),
         ] {
-            if asked {
-                let error = unsupported(&format!("options.{name}"));
-                return Err(match name {
-                    "repeat_last_n" => error.hint("with a penalty, send -1: it sees all tokens"),
-                    _ => error,
-                });
+            if enabled {
+                return Err(unsupported(param));
             }
         }
         Ok(())

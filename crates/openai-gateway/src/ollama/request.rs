@@ -1,123 +1,127 @@
-use diagnostics::{Diagnostic, excerpt};
-use input_validation::RequestId;
+use diagnostics::Diagnostic;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use worker_contract::{
     Constraint, InferInput, InferRequest, Message, Role, ToolCall, ToolDefinition,
 };
 
-use super::{OllamaEdge, OllamaOptions};
+use super::{endpoint::OllamaEndpoint, options::OllamaOptions, writer::OllamaWriter};
 use crate::{
-    Asked, ClientFields,
-    fields::{invalid, read},
-    unsupported::unsupported,
+    errors::{must_be, only_assistant_calls, unknown_role, unload, unsupported},
+    field_names::FieldNames,
+    fields::{logprobs, read},
+    parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
 };
 
-/// The fields of both endpoints.
+/// Fields of chat and generate.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
-pub struct OllamaFields {
-    /// As `/api/tags` lists it, or by its short name: `haiku`, `haiku:q8_0`.
+pub struct OllamaCommonFields {
+    /// Model: a name that `/api/tags` lists, or its short form: `haiku`, `haiku:q8_0`.
     pub model: String,
-    /// Lines (true, the default) or one document.
+    /// Whether to stream the response as newline-delimited JSON. Default: true.
     pub stream: Option<bool>,
-    /// `json`, or a JSON schema that the answer must match.
+    /// `json`, or a JSON schema that the output must match.
     pub format: Option<Value>,
-    /// How tokens are chosen.
+    /// Options of the model.
     pub options: Option<OllamaOptions>,
-    /// Not used: the queen decides what is kept.
+    /// Ignored: rbee does not unload idle models. A request that only unloads the model is
+    /// refused.
     pub keep_alive: Option<Value>,
-    /// Only false.
+    /// Only false is supported.
     pub think: Option<Value>,
-    /// Report the log probability of each token.
+    /// Whether to report the log probability of each output token. Default: false.
     pub logprobs: Option<bool>,
-    /// And of this many alternatives, 0 to 20; only with `logprobs`.
+    /// Number of most likely tokens to report at each position, 0 to 20; above 0 requires
+    /// `logprobs: true`. Default: 0.
     pub top_logprobs: Option<i64>,
 }
 
 /// Body of `POST /api/chat`.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct OllamaChatRequest {
-    /// The fields of both endpoints.
+    /// Fields of both endpoints.
     #[serde(flatten)]
-    pub common: OllamaFields,
-    /// The fields of this one.
+    pub common: OllamaCommonFields,
+    /// Fields of chat only.
     #[serde(flatten)]
     pub chat: OllamaChatFields,
 }
 
-/// The fields of chat alone.
+/// Fields of chat only.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct OllamaChatFields {
-    /// The conversation, oldest first; without any the model is only loaded.
+    /// Conversation, oldest message first. Absent or empty: the model is loaded, and nothing is
+    /// generated.
     pub messages: Option<Vec<OllamaChatMessage>>,
-    /// Functions that the model may ask to have called.
+    /// Functions that the model may call.
     pub tools: Option<Vec<OllamaTool>>,
 }
 
-/// One message of the conversation.
+/// Message of a conversation.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct OllamaChatMessage {
     /// `system`, `user`, `assistant` or `tool`.
     pub role: String,
-    /// What is said.
+    /// Text of the message. Default: empty.
     pub content: Option<String>,
     /// Not supported.
     pub images: Option<Vec<Value>>,
-    /// Of an assistant: the tools it called.
+    /// Tool calls of an `assistant` message.
     pub tool_calls: Option<Vec<OllamaToolCall>>,
-    /// Of a tool: its name.
+    /// Of a `tool` message, the name of the function.
     pub tool_name: Option<String>,
-    /// Of a tool: the call that this is the result of.
+    /// Of a `tool` message, the id of the call that produced the result.
     pub tool_call_id: Option<String>,
 }
 
-/// A call of a tool.
+/// Tool call of an earlier `assistant` message.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct OllamaToolCall {
-    /// Names the call.
+    /// Id of the call, to which `tool_call_id` of the result refers. Default: generated.
     pub id: Option<String>,
-    /// What is called.
-    pub function: OllamaCalledFunction,
+    /// Function and arguments of the call.
+    pub function: OllamaFunctionCall,
 }
 
-/// What a call of a tool calls.
+/// Function and arguments of an earlier tool call.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
-pub struct OllamaCalledFunction {
-    /// The function.
+pub struct OllamaFunctionCall {
+    /// Name of the function.
     pub name: String,
-    /// Its arguments.
+    /// Arguments by name. Default: none.
     #[serde(default)]
     #[schema(value_type = std::collections::HashMap<String, Value>)]
-    pub arguments: serde_json::Map<String, Value>,
+    pub arguments: Map<String, Value>,
 }
 
-/// A function that the model may ask to have called.
+/// Tool that the model may call.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct OllamaTool {
-    /// The function.
+    /// Definition of the function.
     pub function: ToolDefinition,
 }
 
 /// Body of `POST /api/generate`.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct OllamaGenerateRequest {
-    /// The fields of both endpoints.
+    /// Fields of both endpoints.
     #[serde(flatten)]
-    pub common: OllamaFields,
-    /// The fields of this one.
+    pub common: OllamaCommonFields,
+    /// Fields of generate only.
     #[serde(flatten)]
     pub generate: OllamaGenerateFields,
 }
 
-/// The fields of generate alone.
+/// Fields of generate only.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct OllamaGenerateFields {
-    /// What is said; without it the model is only loaded.
+    /// Text of the user's message. Absent or empty: the model is loaded, and nothing is
+    /// generated.
     pub prompt: Option<String>,
-    /// Instructions.
+    /// Text of a system message before it; ignored if `raw` is true.
     pub system: Option<String>,
-    /// The prompt as it is, without the chat template.
+    /// Whether the model reads `prompt` without the chat template. Default: false.
     pub raw: Option<bool>,
     /// Not supported.
     pub suffix: Option<String>,
@@ -129,60 +133,42 @@ pub struct OllamaGenerateFields {
     pub images: Option<Vec<Value>>,
 }
 
-/// Body of `POST /api/show`.
-#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
-pub struct OllamaShowRequest {
-    /// As `/api/tags` lists it, or by its short name.
-    pub model: Option<String>,
-    /// The older word for it.
-    pub name: Option<String>,
-}
-
-impl OllamaShowRequest {
-    /// The model. Ollama's own client sends both words, one of them empty.
-    pub fn model(&self) -> Result<&str, Diagnostic> {
-        [&self.model, &self.name]
-            .into_iter()
-            .flatten()
-            .find(|name| !name.is_empty())
-            .map(String::as_str)
-            .ok_or_else(|| invalid("model", "is missing"))
-    }
-}
-
-/// Reads the JSON body of an endpoint. The second value says that the model is only to be
-/// loaded: then the request is the smallest there is, and its answer is thrown away.
+/// Parses the JSON body of `endpoint`.
+///
+/// A request without input only loads the model: a worker generates one token, and the response
+/// contains no text.
 pub fn parse(
-    edge: OllamaEdge,
+    endpoint: OllamaEndpoint,
     body: &Value,
-    request_id: RequestId,
-) -> Result<(Asked, bool), Diagnostic> {
-    let common: OllamaFields = read(body)?;
-    let (input, tools) = match edge {
-        OllamaEdge::Chat => chat(read(body)?)?,
-        OllamaEdge::Generate => (generate(read(body)?)?, Vec::new()),
+    context: &RequestContext,
+) -> Result<ParsedRequest, Diagnostic> {
+    let common: OllamaCommonFields = read(body)?;
+    let (input, tools) = match endpoint {
+        OllamaEndpoint::Chat => chat(read(body)?)?,
+        OllamaEndpoint::Generate => (generate(read(body)?)?, Vec::new()),
     };
     if !matches!(common.think, None | Some(Value::Null | Value::Bool(false))) {
         return Err(unsupported("think"));
     }
-    let options = common.options.clone().unwrap_or_default();
+    let options = common.options.unwrap_or_default();
     let mut request = InferRequest {
         max_tokens: options.max_tokens(),
         end_with_context: true,
         sampling: options.sampling()?,
         stop: options.stop()?,
         constraint: constraint(common.format.as_ref())?,
-        logprobs: logprobs(&common)?,
+        // Unlike OpenAI, Ollama allows 0 alternatives without log probabilities.
+        logprobs: logprobs(common.logprobs, common.top_logprobs.filter(|n| *n != 0))?,
         tools,
-        ..InferRequest::new(request_id, InferInput::Prompt(" ".to_owned()))
+        ..InferRequest::new(
+            context.request_id.clone(),
+            InferInput::Prompt(" ".to_owned()),
+        )
     };
     let only_load = input.is_none();
     match input {
         Some(input) => request.input = input,
-        None if unloads(common.keep_alive.as_ref()) => {
-            return Err(unsupported("keep_alive")
-                .hint("`rbee-keeper worker stop` frees the memory of a model"));
-        }
+        None if unloads(common.keep_alive.as_ref()) => return Err(unload()),
         None => {
             request = InferRequest {
                 max_tokens: Some(1),
@@ -190,22 +176,32 @@ pub fn parse(
             };
         }
     }
-    let asked = Asked {
+    let stream = common.stream.unwrap_or(true);
+    let writer = OllamaWriter::new(endpoint, &common.model, context.received_at)
+        .streamed(stream)
+        .only_load(only_load)
+        .with_logprobs(request.logprobs.is_some());
+    Ok(ParsedRequest {
         model: common.model,
-        stream: common.stream.unwrap_or(true),
         request,
-        fields: ClientFields {
-            input: match edge {
-                OllamaEdge::Chat => "messages",
-                OllamaEdge::Generate => "prompt",
+        choices: 1,
+        format: if stream {
+            ResponseFormat::JsonLines
+        } else {
+            ResponseFormat::Document
+        },
+        field_names: FieldNames {
+            input: match endpoint {
+                OllamaEndpoint::Chat => "messages",
+                OllamaEndpoint::Generate => "prompt",
             },
             constraint: "format",
         },
-    };
-    Ok((asked, only_load))
+        writer: Box::new(writer),
+    })
 }
 
-/// A time of 0, as a number or with a unit, asks that the model is unloaded at once.
+/// A duration of 0, as a number or with a unit, unloads the model at once.
 fn unloads(keep_alive: Option<&Value>) -> bool {
     match keep_alive {
         Some(Value::Number(seconds)) => seconds.as_f64() == Some(0.0),
@@ -222,20 +218,7 @@ fn constraint(format: Option<&Value>) -> Result<Option<Constraint>, Diagnostic> 
         Some(Value::String(text)) if text.is_empty() => Ok(None),
         Some(Value::String(text)) if text == "json" => Ok(Some(Constraint::JsonObject)),
         Some(schema @ Value::Object(_)) => Ok(Some(Constraint::JsonSchema(schema.clone()))),
-        Some(_) => Err(invalid("format", "must be `json` or a JSON schema")),
-    }
-}
-
-fn logprobs(common: &OllamaFields) -> Result<Option<u8>, Diagnostic> {
-    let wanted = common.logprobs.unwrap_or(false);
-    match common.top_logprobs {
-        None | Some(0) => Ok(wanted.then_some(0)),
-        Some(_) if !wanted => Err(invalid("top_logprobs", "only goes with `logprobs: true`")),
-        Some(n @ 1..=20) => Ok(Some(n as u8)),
-        Some(n) => Err(invalid(
-            "top_logprobs",
-            &format!("must be 0 to 20, not {n}"),
-        )),
+        Some(_) => Err(must_be("format", "`json` or a JSON schema")),
     }
 }
 
@@ -249,14 +232,15 @@ fn chat(fields: OllamaChatFields) -> Result<(Option<InferInput>, Vec<ToolDefinit
     let messages = messages
         .into_iter()
         .enumerate()
-        .map(|(nth, message)| convert(nth, message))
+        .map(|(i, message)| convert(i, message))
         .collect::<Result<_, _>>()?;
     Ok((Some(InferInput::Messages(messages)), tools))
 }
 
-fn convert(nth: usize, message: OllamaChatMessage) -> Result<Message, Diagnostic> {
+fn convert(i: usize, message: OllamaChatMessage) -> Result<Message, Diagnostic> {
+    let param = |field: &str| format!("messages[{i}].{field}");
     if message.images.is_some_and(|images| !images.is_empty()) {
-        return Err(unsupported(&format!("messages[{nth}].images")));
+        return Err(unsupported(&param("images")));
     }
     let role = match message.role.as_str() {
         "system" => Role::System,
@@ -264,23 +248,17 @@ fn convert(nth: usize, message: OllamaChatMessage) -> Result<Message, Diagnostic
         "assistant" => Role::Assistant,
         "tool" => Role::Tool,
         other => {
-            return Err(invalid(
-                &format!("messages[{nth}].role"),
-                &format!("is \"{}\", which is no role", excerpt(other, 40)),
-            )
-            .hint("a role is `system`, `user`, `assistant` or `tool`"));
+            let roles = "`system`, `user`, `assistant` or `tool`";
+            return Err(unknown_role(&param("role"), other, roles));
         }
     };
     let calls = message.tool_calls.unwrap_or_default();
     if role != Role::Assistant && !calls.is_empty() {
-        return Err(invalid(
-            &format!("messages[{nth}].tool_calls"),
-            "only an assistant has",
-        ));
+        return Err(only_assistant_calls(&param("tool_calls")));
     }
-    let calls = calls.into_iter().enumerate().map(|(i, call)| ToolCall {
-        // Ollama's older clients name no calls.
-        id: call.id.unwrap_or_else(|| format!("call_{nth}_{i}")),
+    let calls = calls.into_iter().enumerate().map(|(nth, call)| ToolCall {
+        // Older clients of Ollama send no ids.
+        id: call.id.unwrap_or_else(|| format!("call_{i}_{nth}")),
         name: call.function.name,
         arguments: Value::Object(call.function.arguments).to_string(),
     });
@@ -293,13 +271,13 @@ fn convert(nth: usize, message: OllamaChatMessage) -> Result<Message, Diagnostic
 }
 
 fn generate(fields: OllamaGenerateFields) -> Result<Option<InferInput>, Diagnostic> {
-    for (name, asked) in [
+    for (name, used) in [
         ("suffix", fields.suffix.is_some_and(|s| !s.is_empty())),
         ("template", fields.template.is_some_and(|t| !t.is_empty())),
         ("context", fields.context.is_some_and(|c| !c.is_empty())),
         ("images", fields.images.is_some_and(|i| !i.is_empty())),
     ] {
-        if asked {
+        if used {
             return Err(unsupported(name));
         }
     }

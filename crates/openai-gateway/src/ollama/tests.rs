@@ -1,12 +1,15 @@
-use diagnostics::Code;
+use diagnostics::{Code, Diagnostic};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use worker_contract::{Constraint, FinishReason, InferInput, Message, Role, Sampling};
+use worker_contract::{
+    Constraint, FinishReason, InferInput, InferRequest, Message, Role, Sampling, ToolCall,
+    ToolDefinition,
+};
 
 use super::*;
 use crate::{
-    AnswerWriter as _, Asked,
-    testing::{any_json, any_tokens, call, more, scored, token, written},
+    ParsedRequest, ResponseFormat, ResponseWriter,
+    testing::{any_json, any_tokens, call, context, more, scored, token, written},
 };
 
 fn with(mut body: Value, field: &str, value: Value) -> Value {
@@ -22,21 +25,21 @@ fn text() -> Value {
     json!({"model": "haiku", "prompt": "hi"})
 }
 
-fn read(edge: OllamaEdge, body: &Value) -> Result<(Asked, bool), Diagnostic> {
-    parse(edge, body, "r1".parse().unwrap())
+fn read(endpoint: OllamaEndpoint, body: &Value) -> Result<ParsedRequest, Diagnostic> {
+    parse(endpoint, body, &context())
 }
 
-fn asked(edge: OllamaEdge, body: &Value) -> Asked {
-    read(edge, body).unwrap().0
+fn request(endpoint: OllamaEndpoint, body: &Value) -> InferRequest {
+    read(endpoint, body).unwrap().request
 }
 
-fn refused(edge: OllamaEdge, body: &Value) -> (Code, String) {
-    let error = read(edge, body).unwrap_err();
+fn refused(endpoint: OllamaEndpoint, body: &Value) -> (Code, String) {
+    let error = read(endpoint, body).unwrap_err();
     (error.code, error.param.unwrap_or_default().to_string())
 }
 
-fn writer(edge: OllamaEdge) -> OllamaWriter {
-    OllamaWriter::new(edge, "haiku", "2026-01-02T03:04:05Z".parse().unwrap())
+fn writer(endpoint: OllamaEndpoint, body: &Value) -> Box<dyn ResponseWriter> {
+    read(endpoint, body).unwrap().writer
 }
 
 fn lines(bytes: &[u8]) -> Vec<Value> {
@@ -50,8 +53,8 @@ fn lines(bytes: &[u8]) -> Vec<Value> {
 
 #[test]
 fn a_full_chat_request_becomes_an_infer_request() {
-    let (asked, only_load) = read(
-        OllamaEdge::Chat,
+    let parsed = read(
+        OllamaEndpoint::Chat,
         &json!({
             "model": "haiku", "stream": false, "format": "json", "keep_alive": "5m", "think": false,
             "logprobs": true, "top_logprobs": 2, "made_up": 1,
@@ -70,116 +73,148 @@ fn a_full_chat_request_becomes_an_infer_request() {
         }),
     )
     .unwrap();
-    assert!(!asked.stream && !only_load);
-    let request = asked.request;
-    let InferInput::Messages(messages) = &request.input else {
-        panic!("{request:?}")
-    };
-    assert_eq!(messages[0], Message::new(Role::System, "be brief"));
-    assert_eq!(messages[2].tool_calls[0].id, "call_2_0");
-    assert_eq!(messages[2].tool_calls[0].arguments, r#"{"x":1}"#);
-    assert_eq!(messages[3].name.as_deref(), Some("f"));
-    assert_eq!(request.tools[0].parameters, Some(json!({"type": "object"})));
-    assert_eq!(request.constraint, Some(Constraint::JsonObject));
-    assert_eq!(request.max_tokens, Some(9));
-    assert!(request.end_with_context);
-    assert_eq!(request.stop, ["x"]);
-    assert_eq!(request.logprobs, Some(2));
     assert_eq!(
-        request.sampling,
-        Sampling {
-            temperature: 0.0,
-            top_p: 0.5,
-            top_k: 0,
-            min_p: 0.1,
-            repetition_penalty: 1.1,
-            frequency_penalty: 0.5,
-            presence_penalty: 1.0,
-            seed: Some(5),
-            ..Sampling::default()
+        (parsed.model.as_str(), parsed.choices, parsed.format),
+        ("haiku", 1, ResponseFormat::Document)
+    );
+    let input = InferInput::Messages(vec![
+        Message::new(Role::System, "be brief"),
+        Message::new(Role::User, "a"),
+        Message {
+            tool_calls: vec![ToolCall {
+                id: "call_2_0".into(),
+                name: "f".into(),
+                arguments: r#"{"x":1}"#.into(),
+            }],
+            ..Message::new(Role::Assistant, "")
+        },
+        Message {
+            name: Some("f".into()),
+            ..Message::new(Role::Tool, "2")
+        },
+    ]);
+    assert_eq!(
+        parsed.request,
+        InferRequest {
+            max_tokens: Some(9),
+            end_with_context: true,
+            stop: vec!["x".into()],
+            logprobs: Some(2),
+            constraint: Some(Constraint::JsonObject),
+            tools: vec![ToolDefinition {
+                name: "f".into(),
+                description: Some("d".into()),
+                parameters: Some(json!({"type": "object"})),
+            }],
+            sampling: Sampling {
+                temperature: 0.0,
+                top_p: 0.5,
+                top_k: 0,
+                min_p: 0.1,
+                repetition_penalty: 1.1,
+                frequency_penalty: 0.5,
+                presence_penalty: 1.0,
+                seed: Some(5),
+                ..Sampling::default()
+            },
+            ..InferRequest::new("r1".parse().unwrap(), input)
         }
     );
 }
 
 #[test]
-fn what_is_not_said_is_as_ollama_has_it() {
-    let asked = asked(OllamaEdge::Generate, &text());
-    assert!(asked.stream);
-    let sampling = asked.request.sampling;
+fn absent_fields_have_ollamas_defaults() {
+    let parsed = read(OllamaEndpoint::Generate, &text()).unwrap();
+    assert_eq!(parsed.format, ResponseFormat::JsonLines);
+    let input = InferInput::Messages(vec![Message::new(Role::User, "hi")]);
     assert_eq!(
-        (sampling.temperature, sampling.top_k, sampling.top_p),
-        (0.8, 40, 0.9)
-    );
-    assert_eq!((sampling.seed, asked.request.max_tokens), (None, None));
-    assert_eq!(
-        asked.request.input,
-        InferInput::Messages(vec![Message::new(Role::User, "hi")])
+        parsed.request,
+        InferRequest {
+            end_with_context: true,
+            sampling: Sampling {
+                temperature: 0.8,
+                top_k: 40,
+                top_p: 0.9,
+                ..Sampling::default()
+            },
+            ..InferRequest::new("r1".parse().unwrap(), input)
+        }
     );
 }
 
 #[test]
-fn generate_with_instructions_and_raw() {
+fn generate_adds_a_system_message_unless_raw() {
     let body = with(text(), "system", json!("be brief"));
-    let InferInput::Messages(messages) = asked(OllamaEdge::Generate, &body).request.input else {
-        panic!()
-    };
-    assert_eq!(messages[0], Message::new(Role::System, "be brief"));
+    assert_eq!(
+        request(OllamaEndpoint::Generate, &body).input,
+        InferInput::Messages(vec![
+            Message::new(Role::System, "be brief"),
+            Message::new(Role::User, "hi"),
+        ])
+    );
     let raw = with(body, "raw", json!(true));
     assert_eq!(
-        asked(OllamaEdge::Generate, &raw).request.input,
+        request(OllamaEndpoint::Generate, &raw).input,
         InferInput::Prompt("hi".into())
     );
 }
 
 #[test]
-fn nothing_to_say_only_loads() {
-    for (edge, body) in [
-        (OllamaEdge::Chat, json!({"model": "haiku"})),
-        (OllamaEdge::Chat, json!({"model": "haiku", "messages": []})),
+fn a_request_without_input_only_loads_the_model() {
+    for (endpoint, body, output) in [
         (
-            OllamaEdge::Generate,
+            OllamaEndpoint::Chat,
+            json!({"model": "haiku"}),
+            json!({"role": "assistant", "content": ""}),
+        ),
+        (
+            OllamaEndpoint::Chat,
+            json!({"model": "haiku", "messages": []}),
+            json!({"role": "assistant", "content": ""}),
+        ),
+        (
+            OllamaEndpoint::Generate,
             json!({"model": "haiku", "prompt": ""}),
+            json!(""),
         ),
     ] {
-        let (asked, only_load) = read(edge, &body).unwrap();
-        assert!(only_load, "{body}");
-        assert_eq!(asked.request.max_tokens, Some(1));
+        let parsed = read(endpoint, &body).unwrap();
+        assert_eq!(parsed.request.max_tokens, Some(1));
+        let out = written(parsed.writer, vec![token("x")], FinishReason::Length);
+        let lines = lines(&out);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let field = match endpoint {
+            OllamaEndpoint::Chat => "message",
+            OllamaEndpoint::Generate => "response",
+        };
+        assert_eq!(
+            (&lines[0][field], &lines[0]["done_reason"]),
+            (&output, &json!("load"))
+        );
         for zero in [json!(0), json!("0"), json!("0s")] {
             assert_eq!(
-                refused(edge, &with(body.clone(), "keep_alive", zero)),
+                refused(endpoint, &with(body.clone(), "keep_alive", zero)),
                 (Code::UnsupportedParameter, "keep_alive".into())
             );
         }
-        assert!(read(edge, &with(body, "keep_alive", json!("10m"))).is_ok());
+        assert!(read(endpoint, &with(body, "keep_alive", json!("10m"))).is_ok());
     }
-    let answer = written(
-        writer(OllamaEdge::Generate).only_load(true),
-        vec![token("x")],
-        FinishReason::Length,
-    );
-    let [line] = &lines(&answer)[..] else {
-        panic!("{answer:?}")
-    };
-    assert_eq!(
-        (&line["response"], &line["done_reason"]),
-        (&json!(""), &json!("load"))
-    );
 }
 
 #[test]
-fn a_model_is_shown_by_either_word() {
+fn show_accepts_both_names_of_the_model_field() {
     for body in [
         json!({"model": "haiku"}),
         json!({"name": "haiku"}),
         json!({"model": "", "name": "haiku"}),
         json!({"model": "haiku", "name": ""}),
     ] {
-        let asked: OllamaShowRequest = serde_json::from_value(body).unwrap();
-        assert_eq!(asked.model().unwrap(), "haiku");
+        let request: OllamaShowRequest = serde_json::from_value(body).unwrap();
+        assert_eq!(request.model().unwrap(), "haiku");
     }
     for body in [json!({}), json!({"model": "", "name": ""})] {
-        let asked: OllamaShowRequest = serde_json::from_value(body).unwrap();
-        let error = asked.model().unwrap_err();
+        let request: OllamaShowRequest = serde_json::from_value(body).unwrap();
+        let error = request.model().unwrap_err();
         assert_eq!(
             (error.code, error.param.as_deref()),
             (Code::InvalidRequest, Some("model"))
@@ -188,16 +223,16 @@ fn a_model_is_shown_by_either_word() {
 }
 
 #[test]
-fn what_cannot_be_done_is_refused_by_name() {
-    for (edge, body, field, value) in [
-        (OllamaEdge::Chat, chat(), "think", json!("high")),
-        (OllamaEdge::Generate, text(), "suffix", json!("x")),
-        (OllamaEdge::Generate, text(), "template", json!("x")),
-        (OllamaEdge::Generate, text(), "context", json!([1])),
-        (OllamaEdge::Generate, text(), "images", json!(["aGk="])),
+fn unsupported_and_invalid_fields_are_refused() {
+    for (endpoint, body, field, value) in [
+        (OllamaEndpoint::Chat, chat(), "think", json!("high")),
+        (OllamaEndpoint::Generate, text(), "suffix", json!("x")),
+        (OllamaEndpoint::Generate, text(), "template", json!("x")),
+        (OllamaEndpoint::Generate, text(), "context", json!([1])),
+        (OllamaEndpoint::Generate, text(), "images", json!(["aGk="])),
     ] {
         assert_eq!(
-            refused(edge, &with(body, field, value)),
+            refused(endpoint, &with(body, field, value)),
             (Code::UnsupportedParameter, field.to_owned())
         );
     }
@@ -211,17 +246,17 @@ fn what_cannot_be_done_is_refused_by_name() {
         ),
     ] {
         assert_eq!(
-            refused(OllamaEdge::Chat, &with(chat(), "options", options)),
+            refused(OllamaEndpoint::Chat, &with(chat(), "options", options)),
             (Code::UnsupportedParameter, format!("options.{param}"))
         );
     }
-    // Without a penalty it cannot matter.
+    // Without a penalty the window has no effect.
     let window = with(chat(), "options", json!({"repeat_last_n": 64}));
-    assert!(read(OllamaEdge::Chat, &window).is_ok());
+    assert!(read(OllamaEndpoint::Chat, &window).is_ok());
     let image = json!([{"role": "user", "content": "x", "images": ["aGk="]}]);
     assert_eq!(
-        refused(OllamaEdge::Chat, &with(chat(), "messages", image)).1,
-        "messages[0].images"
+        refused(OllamaEndpoint::Chat, &with(chat(), "messages", image)),
+        (Code::UnsupportedParameter, "messages[0].images".to_owned())
     );
     for (options, param) in [
         (json!({"temperature": -1}), "options.temperature"),
@@ -231,7 +266,7 @@ fn what_cannot_be_done_is_refused_by_name() {
         (json!({"seed": "x"}), "options.seed"),
     ] {
         assert_eq!(
-            refused(OllamaEdge::Chat, &with(chat(), "options", options)),
+            refused(OllamaEndpoint::Chat, &with(chat(), "options", options)),
             (Code::InvalidRequest, param.to_owned())
         );
     }
@@ -242,72 +277,88 @@ fn what_cannot_be_done_is_refused_by_name() {
         ("model", json!(1)),
     ] {
         assert_eq!(
-            refused(OllamaEdge::Generate, &with(text(), field, value)),
+            refused(OllamaEndpoint::Generate, &with(text(), field, value)),
             (Code::InvalidRequest, field.to_owned())
         );
     }
 }
 
 #[test]
-fn texts_to_embed_are_cut_unless_told_otherwise() {
+fn inputs_to_embed_are_truncated_by_default() {
     let body = json!({"model": "haiku", "input": ["a", "b"]});
-    for (truncate, cut) in [
+    for (truncate, expected) in [
         (Value::Null, true),
         (json!(true), true),
         (json!(false), false),
     ] {
         let body = with(body.clone(), "truncate", truncate);
-        assert_eq!(OllamaEmbedCall::parse(&body).unwrap().truncate, cut);
+        let parsed = ParsedOllamaEmbedRequest::parse(&body).unwrap();
+        assert_eq!(parsed.truncate, expected);
     }
-    assert!(OllamaEmbedCall::parse(&body).unwrap().truncate);
-    assert!(OllamaEmbedCall::parse(&with(body, "truncate", json!("no"))).is_err());
-    assert!(OllamaEmbedCall::parse_older(&text()).unwrap().truncate);
+    assert!(ParsedOllamaEmbedRequest::parse(&body).unwrap().truncate);
+    let error = ParsedOllamaEmbedRequest::parse(&with(body, "truncate", json!("no"))).unwrap_err();
+    assert_eq!(
+        (error.code, error.param.as_deref()),
+        (Code::InvalidRequest, Some("truncate"))
+    );
+    assert!(
+        ParsedOllamaEmbedRequest::parse_superseded(&text())
+            .unwrap()
+            .truncate
+    );
 }
 
 #[test]
-fn a_penalty_that_looks_back_nowhere_is_none() {
+fn penalties_over_no_tokens_are_off() {
     let body = with(
         chat(),
         "options",
-        json!({"repeat_penalty": 1.5, "presence_penalty": 1, "repeat_last_n": 0}),
+        json!({"repeat_penalty": 1.5, "frequency_penalty": 1, "presence_penalty": 1,
+            "repeat_last_n": 0}),
     );
-    let sampling = asked(OllamaEdge::Chat, &body).request.sampling;
-    assert!((sampling.repetition_penalty - 1.0).abs() < f32::EPSILON);
-    assert!(sampling.presence_penalty.abs() < f32::EPSILON);
+    assert_eq!(
+        request(OllamaEndpoint::Chat, &body).sampling,
+        request(OllamaEndpoint::Chat, &chat()).sampling
+    );
 }
 
 #[test]
-fn lines_are_what_ollama_sends() {
-    let answer = written(
-        writer(OllamaEdge::Chat),
+fn a_stream_has_ollamas_format() {
+    let out = written(
+        writer(OllamaEndpoint::Chat, &chat()),
         vec![token("a \"b\"\n"), token(""), token("c")],
         FinishReason::Length,
     );
-    let line = |content: &str| {
-        json!({"model": "haiku", "created_at": "2026-01-02T03:04:05Z",
-            "message": {"role": "assistant", "content": content}, "done": false})
-    };
-    let mut last = line("");
-    last.as_object_mut().unwrap().extend(
-        json!({"done": true, "done_reason": "length", "total_duration": 0, "load_duration": 0,
-            "prompt_eval_count": 3, "prompt_eval_duration": 0, "eval_count": 2, "eval_duration": 0})
-        .as_object()
-        .unwrap()
-        .clone(),
-    );
-    assert_eq!(lines(&answer), [line("a \"b\"\n"), line("c"), last]);
+    let head = r#"{"model":"haiku","created_at":"1970-01-01T00:00:07Z","message":{"role":"assistant","content":"#;
+    let expected = [
+        head,
+        r#""a \"b\"\n"},"done":false}"#,
+        "\n",
+        head,
+        r#""c"},"done":false}"#,
+        "\n",
+        head,
+        r#"""},"done":true,"done_reason":"length","total_duration":0,"load_duration":0,"#,
+        r#""prompt_eval_count":3,"prompt_eval_duration":0,"eval_count":2,"eval_duration":0}"#,
+        "\n",
+    ];
+    assert_eq!(String::from_utf8(out).unwrap(), expected.concat());
 }
 
 #[test]
-fn a_call_is_sent_when_it_is_whole_and_left_out_when_it_was_cut_off() {
+fn a_call_is_sent_when_it_is_complete_and_omitted_when_it_is_cut_off() {
     let tokens = vec![
         call("", 0, "f", "{\"x\""),
         more(0, ":1}"),
         call("", 1, "g", ""),
         call("", 2, "h", "{\"cut"),
     ];
-    let answer = written(writer(OllamaEdge::Chat), tokens, FinishReason::Length);
-    let calls: Vec<_> = lines(&answer)
+    let out = written(
+        writer(OllamaEndpoint::Chat, &chat()),
+        tokens,
+        FinishReason::Length,
+    );
+    let calls: Vec<_> = lines(&out)
         .iter()
         .map(|line| line["message"]["tool_calls"].clone())
         .collect();
@@ -322,30 +373,29 @@ fn a_call_is_sent_when_it_is_whole_and_left_out_when_it_was_cut_off() {
 }
 
 #[test]
-fn probabilities_come_with_the_text() {
+fn logprobs_come_with_the_text() {
     let tokens = vec![scored("", "h"), scored("hi", "i"), scored("", "</s>")];
-    let answer = written(
-        writer(OllamaEdge::Generate).with_logprobs(true),
+    let body = with(text(), "logprobs", json!(true));
+    let out = written(
+        writer(OllamaEndpoint::Generate, &body),
         tokens,
         FinishReason::Stop,
     );
-    let lines = lines(&answer);
-    assert_eq!(lines.len(), 2);
-    let texts: Vec<_> = lines[0]["logprobs"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|l| l["token"].clone())
-        .collect();
-    assert_eq!(texts, ["h", "i"]);
+    let lines = lines(&out);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let one = |text: &str| {
+        json!({"token": text, "logprob": -0.5, "bytes": text.as_bytes(), "top_logprobs":
+            [{"token": text, "logprob": -0.5, "bytes": text.as_bytes()}]})
+    };
+    assert_eq!(lines[0]["logprobs"], json!([one("h"), one("i")]));
     assert_eq!(lines[1].get("logprobs"), None);
 }
 
 #[test]
-fn an_error_is_one_text_with_ours_beside_it() {
+fn an_error_is_a_text_with_rbees_fields_next_to_it() {
     let error = Diagnostic::new(Code::ModelNotFound, "there is no model x").hint("look");
     let mut out = Vec::new();
-    writer(OllamaEdge::Chat).error(error, &mut out);
+    writer(OllamaEndpoint::Chat, &chat()).error(error, &mut out);
     assert_eq!(
         lines(&out),
         [
@@ -356,7 +406,7 @@ fn an_error_is_one_text_with_ours_beside_it() {
 }
 
 #[test]
-fn short_names_mean_listed_models() {
+fn short_names_resolve_to_listed_models() {
     let listed = ["builtin:haiku", "builtin:haiku@q8_0", "file:/m/a.gguf"];
     for (name, model) in [
         ("builtin:haiku", Some("builtin:haiku")),
@@ -368,44 +418,63 @@ fn short_names_mean_listed_models() {
         ("latest", None),
         ("", None),
     ] {
-        assert_eq!(resolve(name, listed), model, "{name}");
+        assert_eq!(resolve_model(name, listed), model, "{name}");
     }
 }
 
 #[test]
-fn counts_are_said_as_people_say_them() {
-    let said = |parameters| {
-        let facts = Facts {
-            parameters,
-            ..Facts::default()
-        };
-        OllamaModel::new("m".into(), &facts, jiff::Timestamp::UNIX_EPOCH)
-    };
+fn parameter_sizes_have_a_unit() {
     for (parameters, text) in [
         (1_235_814_400, "1.2B"),
         (134_515_008, "134.5M"),
         (2_888_192, "2.9M"),
         (7, "7"),
     ] {
-        assert_eq!(said(parameters).details.parameter_size, text);
+        let facts = ModelFacts {
+            parameters,
+            ..ModelFacts::default()
+        };
+        let model = OllamaModel::new("m".into(), &facts, jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!(model.details.parameter_size, text);
     }
-    assert_eq!(said(1).digest.len(), 64);
-    assert_ne!(said(1).digest, said(2).digest);
+}
+
+#[test]
+fn the_digest_depends_on_name_and_facts_alone() {
+    let facts = |parameters| ModelFacts {
+        format: "gguf".into(),
+        architecture: "llama".into(),
+        quantization: "F16".into(),
+        size_bytes: 5,
+        parameters,
+        context_length: 512,
+    };
+    let digest = |name: &str, parameters, time| {
+        OllamaModel::new(name.into(), &facts(parameters), time).digest
+    };
+    let epoch = jiff::Timestamp::UNIX_EPOCH;
+    assert_eq!(
+        digest("m", 7, epoch),
+        "cd5381b0b70b811e4912bc6fa3c73fd5188eea4bab49dd067eb34974afa6874b"
+    );
+    assert_eq!(digest("m", 7, epoch), digest("m", 7, jiff::Timestamp::MAX));
+    assert_ne!(digest("m", 7, epoch), digest("n", 7, epoch));
+    assert_ne!(digest("m", 7, epoch), digest("m", 8, epoch));
 }
 
 proptest! {
     #[test]
-    fn any_value_in_any_field_is_understood_or_refused_as_the_clients_fault(
+    fn any_value_is_parsed_or_is_an_invalid_request(
         field in prop::sample::select(vec![
             "model", "messages", "prompt", "stream", "options", "format", "tools", "raw", "system",
             "keep_alive", "images", "think", "logprobs", "top_logprobs", "context",
         ]),
         value in any_json(),
     ) {
-        for (edge, body) in [(OllamaEdge::Chat, chat()), (OllamaEdge::Generate, text())] {
+        for (endpoint, body) in [(OllamaEndpoint::Chat, chat()), (OllamaEndpoint::Generate, text())] {
             let in_options = with(body.clone(), "options", json!({field: value.clone()}));
             for body in [with(body, field, value.clone()), in_options, value.clone()] {
-                if let Err(error) = read(edge, &body) {
+                if let Err(error) = read(endpoint, &body) {
                     prop_assert!(matches!(error.code, Code::InvalidRequest | Code::UnsupportedParameter));
                     prop_assert!(!error.message.chars().any(char::is_control));
                 }
@@ -413,29 +482,36 @@ proptest! {
         }
     }
 
-    /// The lines, put together, are the document.
     #[test]
-    fn lines_add_up_to_the_document(tokens in any_tokens()) {
-        let streamed = lines(&written(writer(OllamaEdge::Chat), tokens.clone(), FinishReason::Stop));
-        let whole = written(writer(OllamaEdge::Chat).streamed(false), tokens, FinishReason::Stop);
-        let [whole] = &lines(&whole)[..] else {
-            return Err(TestCaseError::fail("one document"));
+    fn the_lines_of_a_stream_add_up_to_the_document(tokens in any_tokens()) {
+        let document = with(chat(), "stream", json!(false));
+        let streamed = writer(OllamaEndpoint::Chat, &chat());
+        let streamed = lines(&written(streamed, tokens.clone(), FinishReason::Stop));
+        let document = writer(OllamaEndpoint::Chat, &document);
+        let document = written(document, tokens, FinishReason::Stop);
+        let [document] = &lines(&document)[..] else {
+            return Err(TestCaseError::fail("not one document"));
         };
         let text: String = streamed
             .iter()
             .map(|line| line["message"]["content"].as_str().unwrap())
             .collect();
-        prop_assert_eq!(&whole["message"]["content"], &json!(text));
+        prop_assert_eq!(&document["message"]["content"], &json!(text));
         let calls: Vec<_> = streamed
             .iter()
             .filter_map(|line| line["message"]["tool_calls"].as_array())
             .flatten()
             .cloned()
             .collect();
-        let expected = whole["message"]["tool_calls"].as_array().cloned().unwrap_or_default();
+        let expected = document["message"]["tool_calls"].as_array().cloned().unwrap_or_default();
         prop_assert_eq!(calls, expected);
-        let last = streamed.last().unwrap();
-        prop_assert_eq!(&last["eval_count"], &whole["eval_count"]);
-        prop_assert!(streamed.iter().rev().skip(1).all(|line| line["done"] == json!(false)));
+        let (last, others) = streamed.split_last().unwrap();
+        prop_assert!(others.iter().all(|line| line["done"] == json!(false)));
+        let figures = |line: &Value| {
+            let mut line = line.as_object().unwrap().clone();
+            line.remove("message");
+            line
+        };
+        prop_assert_eq!(figures(last), figures(document));
     }
 }

@@ -1,9 +1,10 @@
-//! What holds for whatever a client sends.
+//! Properties of any body that a client may send.
 
 use diagnostics::{Code, Diagnostic, escape};
 use openai_gateway::{
-    Asked, Call, Edge, EmbeddingsCall, anthropic,
-    ollama::{self, OllamaEdge, OllamaEmbedCall},
+    ParsedRequest, RequestContext, anthropic,
+    ollama::{self, OllamaEndpoint, ParsedOllamaEmbedRequest},
+    openai::{self, OpenAiEndpoint, ParsedEmbeddingsRequest},
 };
 use serde_json::Value;
 use worker_contract::{EmbedRequest, InferInput, InferRequest};
@@ -45,7 +46,7 @@ pub const WORDS: &[&str] = &[
     ",",
 ];
 
-/// Where a body comes in; each has a corpus of its name.
+/// Endpoint with a JSON body; each has a corpus of its name.
 #[derive(Debug, Clone, Copy)]
 pub enum Endpoint {
     Chat,
@@ -57,8 +58,8 @@ pub enum Endpoint {
     Messages,
 }
 
-/// What a worker is asked.
-pub enum Understood {
+/// Part of a parsed body that is sent to a worker.
+pub enum Parsed {
     Infer(Box<InferRequest>),
     Embed(Vec<InferInput>),
 }
@@ -74,7 +75,7 @@ impl Endpoint {
         Self::Messages,
     ];
 
-    /// The name of its corpus.
+    /// Returns the name of the endpoint's corpus.
     pub fn name(self) -> &'static str {
         match self {
             Self::Chat => "chat",
@@ -87,46 +88,49 @@ impl Endpoint {
         }
     }
 
-    pub fn read(self, body: &Value) -> Vec<Result<Understood, Diagnostic>> {
-        let id = || "r".parse().unwrap();
-        let call = |call: Call| Understood::Infer(Box::new(call.into_request(id(), None)));
-        let asked = |asked: Asked| Understood::Infer(Box::new(asked.request));
-        let ollama = |edge| {
-            let read = ollama::parse(edge, body, id());
-            vec![read.map(|(read, _)| asked(read))]
+    /// Parses a body with every parser of the endpoint.
+    pub fn parse(self, body: &Value) -> Vec<Result<Parsed, Diagnostic>> {
+        let context = RequestContext {
+            request_id: "r".parse().unwrap(),
+            received_at: "1970-01-01T00:00:00Z".parse().unwrap(),
+            system_fingerprint: "fp",
         };
-        let embed = |call: OllamaEmbedCall| Understood::Embed(call.inputs);
+        let infer = |parsed: ParsedRequest| Parsed::Infer(Box::new(parsed.request));
+        let openai = |endpoint| vec![openai::parse(endpoint, body, &context).map(infer)];
+        let ollama = |endpoint| vec![ollama::parse(endpoint, body, &context).map(infer)];
+        let ollama_embed = |parsed: ParsedOllamaEmbedRequest| Parsed::Embed(parsed.inputs);
         match self {
-            Self::Chat => vec![Call::parse(Edge::Chat, body).map(call)],
-            Self::Completion => vec![Call::parse(Edge::Completion, body).map(call)],
-            Self::Embeddings => {
-                vec![EmbeddingsCall::parse(body).map(|call| Understood::Embed(call.inputs))]
-            }
-            Self::OllamaChat => ollama(OllamaEdge::Chat),
-            Self::OllamaGenerate => ollama(OllamaEdge::Generate),
+            Self::Chat => openai(OpenAiEndpoint::ChatCompletions),
+            Self::Completion => openai(OpenAiEndpoint::Completions),
+            Self::Embeddings => vec![
+                ParsedEmbeddingsRequest::parse(body).map(|parsed| Parsed::Embed(parsed.inputs)),
+            ],
+            Self::OllamaChat => ollama(OllamaEndpoint::Chat),
+            Self::OllamaGenerate => ollama(OllamaEndpoint::Generate),
             Self::OllamaEmbed => vec![
-                OllamaEmbedCall::parse(body).map(embed),
-                OllamaEmbedCall::parse_older(body).map(embed),
+                ParsedOllamaEmbedRequest::parse(body).map(ollama_embed),
+                ParsedOllamaEmbedRequest::parse_superseded(body).map(ollama_embed),
             ],
             Self::Messages => vec![
-                anthropic::parse(body, id()).map(asked),
-                anthropic::parse_count(body).map(|(_, count)| Understood::Embed(vec![count.input])),
+                anthropic::parse(body, &context).map(infer),
+                anthropic::parse_token_count(body)
+                    .map(|(_, request)| Parsed::Embed(vec![request.input])),
             ],
         }
     }
 }
 
-/// A worker reads what the queen understood as the queen meant it; a refusal blames the client
-/// in words that are safe to print.
+/// Asserts that a worker reads the parsed request unchanged, and that a refusal blames the
+/// client with a text that is safe to print.
 pub fn check(endpoint: Endpoint, body: &Value) {
-    for read in endpoint.read(body) {
-        match read {
-            Ok(Understood::Infer(request)) => {
+    for parsed in endpoint.parse(body) {
+        match parsed {
+            Ok(Parsed::Infer(request)) => {
                 let sent = serde_json::to_string(&request).unwrap();
                 let read: InferRequest = serde_json::from_str(&sent).unwrap();
                 assert_eq!(*request, read);
             }
-            Ok(Understood::Embed(inputs)) => {
+            Ok(Parsed::Embed(inputs)) => {
                 let request = EmbedRequest {
                     request_id: "r".parse().unwrap(),
                     inputs,
@@ -138,8 +142,8 @@ pub fn check(endpoint: Endpoint, body: &Value) {
                 assert_eq!(request, read);
             }
             Err(error) => {
-                let of_client = [Code::InvalidRequest, Code::UnsupportedParameter];
-                assert!(of_client.contains(&error.code), "{error:?}");
+                let client_errors = [Code::InvalidRequest, Code::UnsupportedParameter];
+                assert!(client_errors.contains(&error.code), "{error:?}");
                 let hint = error.hint.as_deref().unwrap_or_default();
                 let param = error.param.as_deref().unwrap_or_default();
                 for text in [&*error.message, hint, param] {

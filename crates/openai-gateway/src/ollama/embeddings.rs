@@ -7,69 +7,70 @@ use utoipa::ToSchema;
 use worker_contract::{EmbedResponse, InferInput};
 
 use crate::{
-    embeddings::{dimensions, inputs, shortened},
+    embed::{dimensions, inputs, truncated},
     fields::read,
 };
 
 /// Body of `POST /api/embed`.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct OllamaEmbedRequest {
-    /// As `/api/tags` lists it, or by its short name.
+    /// Model: a name that `/api/tags` lists, or its short form.
     pub model: String,
-    /// A text or a list of texts.
+    /// String or array of strings, up to 2048.
     pub input: Value,
-    /// The first so many numbers of each vector, brought to length 1 again.
+    /// Number of components to keep of each vector, at least 1. The rest is dropped, and the
+    /// vector normalized to length 1 again. Default: all.
     pub dimensions: Option<i64>,
-    /// Whether only the beginning of an input that is too long is embedded (true, the
-    /// default), or it is refused.
+    /// Whether to truncate inputs that are longer than the context of the model (true, the
+    /// default) or to refuse them.
     pub truncate: Option<bool>,
 }
 
-/// Body of `POST /api/embeddings`, the older form.
+/// Body of `POST /api/embeddings`, which `/api/embed` supersedes.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct OllamaEmbeddingsRequest {
-    /// As `/api/tags` lists it, or by its short name.
+    /// Model: a name that `/api/tags` lists, or its short form.
     pub model: String,
-    /// A text.
+    /// Text to embed.
     pub prompt: String,
 }
 
-/// A request for embeddings, understood.
+/// Request for embeddings in Ollama's dialect, translated for a worker.
 #[derive(Debug, Clone, PartialEq)]
-pub struct OllamaEmbedCall {
-    /// The model by the client's name for it.
+pub struct ParsedOllamaEmbedRequest {
+    /// Model as the client named it.
     pub model: String,
-    /// What is embedded.
+    /// Inputs to embed.
     pub inputs: Vec<InferInput>,
-    /// Whether only the beginning of an input that is too long is embedded.
+    /// Whether to truncate inputs that are longer than the context instead of refusing them.
     pub truncate: bool,
     dimensions: Option<usize>,
 }
 
-/// Answer of `POST /api/embed`.
+/// Response of `POST /api/embed`.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct OllamaEmbedAnswer {
-    /// The model by the client's name for it.
+pub struct OllamaEmbedResponse {
+    /// Model as the request named it.
     pub model: String,
-    /// One for each input, in order, each of length 1.
+    /// One vector of length 1 for each input, in the order of the request.
     pub embeddings: Vec<Vec<f32>>,
-    /// All of it, in nanoseconds.
+    /// Time from the arrival of the request to the response, in nanoseconds.
     pub total_duration: u64,
-    /// Waiting for the model, in nanoseconds.
+    /// Time spent waiting for a worker, in nanoseconds.
     pub load_duration: u64,
     /// Tokens of all inputs.
     pub prompt_eval_count: u32,
 }
 
-/// Answer of `POST /api/embeddings`.
+/// Response of `POST /api/embeddings`.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct OllamaEmbeddingsAnswer {
-    /// The vector, of length 1.
+pub struct OllamaEmbeddingsResponse {
+    /// Vector of length 1.
     pub embedding: Vec<f32>,
 }
 
-impl OllamaEmbedCall {
-    /// Reads the JSON body of `POST /api/embed`.
+impl ParsedOllamaEmbedRequest {
+    /// Parses the JSON body of `POST /api/embed`.
     pub fn parse(body: &Value) -> Result<Self, Diagnostic> {
         let fields: OllamaEmbedRequest = read(body)?;
         Ok(Self {
@@ -80,8 +81,8 @@ impl OllamaEmbedCall {
         })
     }
 
-    /// Reads the JSON body of `POST /api/embeddings`.
-    pub fn parse_older(body: &Value) -> Result<Self, Diagnostic> {
+    /// Parses the JSON body of `POST /api/embeddings`.
+    pub fn parse_superseded(body: &Value) -> Result<Self, Diagnostic> {
         let fields: OllamaEmbeddingsRequest = read(body)?;
         Ok(Self {
             inputs: vec![InferInput::Prompt(fields.prompt)],
@@ -91,17 +92,19 @@ impl OllamaEmbedCall {
         })
     }
 
-    /// The document of `POST /api/embed`: an answer that took `total`, `waited` of it for the
-    /// model.
-    pub fn answer(
+    /// Converts a worker's response to that of `POST /api/embed`. `total` is the time since the
+    /// request arrived, `waited` the part of it spent waiting for a worker.
+    ///
+    /// Fails if more dimensions are requested than the vectors have.
+    pub fn into_response(
         self,
         response: EmbedResponse,
         total: Duration,
         waited: Duration,
-    ) -> Result<OllamaEmbedAnswer, Diagnostic> {
-        Ok(OllamaEmbedAnswer {
+    ) -> Result<OllamaEmbedResponse, Diagnostic> {
+        Ok(OllamaEmbedResponse {
             model: self.model,
-            embeddings: shortened(response.vectors, self.dimensions)?,
+            embeddings: truncated(response.vectors, self.dimensions)?,
             total_duration: total.as_nanos() as u64,
             load_duration: waited.as_nanos() as u64,
             prompt_eval_count: response.prompt_tokens,
@@ -109,9 +112,8 @@ impl OllamaEmbedCall {
     }
 }
 
-impl OllamaEmbeddingsAnswer {
-    /// The document of `POST /api/embeddings`.
-    pub fn new(response: EmbedResponse) -> Self {
+impl From<EmbedResponse> for OllamaEmbeddingsResponse {
+    fn from(response: EmbedResponse) -> Self {
         Self {
             embedding: response.vectors.into_iter().next().unwrap_or_default(),
         }

@@ -1,64 +1,66 @@
 use diagnostics::Diagnostic;
+use input_validation::RequestId;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use worker_contract::{EndEvent, FinishReason, StartedEvent, TokenEvent, ToolCallPiece, Usage};
 
-use super::AnthropicErrorBody;
-use crate::{AnswerWriter, Asked, chunks::write_json};
+use super::error_body::AnthropicErrorBody;
+use crate::{json::write_json, response_writer::ResponseWriter};
 
-/// Answer of `POST /v1/messages`.
+/// Response of `POST /v1/messages`.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct AnthropicMessage {
-    /// The answer's name.
+    /// `msg_` and the id of the request.
     pub id: String,
     /// Always `message`.
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// Always `assistant`.
     pub role: &'static str,
-    /// The model by the client's name for it.
+    /// Model as the request named it.
     pub model: String,
-    /// What was said, in order.
-    pub content: Vec<AnthropicBlock>,
-    /// `end_turn`, `stop_sequence`, `max_tokens` or `tool_use`.
+    /// Output of the model, in order.
+    pub content: Vec<AnthropicContentBlock>,
+    /// `end_turn`, `stop_sequence`, `max_tokens` or `tool_use`; null in `message_start`.
     pub stop_reason: Option<&'static str>,
-    /// The one that ended the answer.
+    /// Stop sequence that ended the output; null if none did.
     pub stop_sequence: Option<String>,
-    /// Tokens counted.
+    /// Token counts.
     pub usage: AnthropicUsage,
 }
 
-/// A part of the answer.
+/// Part of the output.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum AnthropicBlock {
+pub enum AnthropicContentBlock {
     /// Text.
     Text {
-        /// The text.
+        /// Generated text.
         text: String,
     },
-    /// A tool that is to be called.
+    /// Tool call for the client to run.
     ToolUse {
-        /// Names the call.
+        /// Id to send back as `tool_use_id` with the result.
         id: String,
-        /// The function.
+        /// Name of the function.
         name: String,
-        /// Its arguments, an object; of a call that was cut off, the text that there is.
+        /// Arguments, an object; a string with the incomplete JSON text if the output was cut
+        /// off in the middle of the call.
         input: Value,
     },
 }
 
-/// Anthropic's count of tokens.
+/// Token counts of a response.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AnthropicUsage {
-    /// Of the prompt, those that were computed.
+    /// Tokens of the prompt that were computed.
     pub input_tokens: u32,
-    /// Always 0: what a cache keeps costs nothing.
+    /// Always 0.
     pub cache_creation_input_tokens: u32,
-    /// Of the prompt, those that a cache had.
+    /// Tokens of the prompt found in the KV cache instead of being computed.
     pub cache_read_input_tokens: u32,
-    /// Generated.
+    /// Generated tokens.
     pub output_tokens: u32,
 }
 
@@ -73,134 +75,136 @@ impl From<Usage> for AnthropicUsage {
     }
 }
 
-/// Answer of `POST /v1/messages/count_tokens`.
+/// Response of `POST /v1/messages/count_tokens`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AnthropicTokenCount {
     /// Tokens of the prompt.
     pub input_tokens: u32,
 }
 
-fn stop_reason(reason: FinishReason, stopped: bool) -> &'static str {
+fn stop_reason(reason: FinishReason, by_stop_sequence: bool) -> &'static str {
     match reason {
-        FinishReason::Stop if stopped => "stop_sequence",
+        FinishReason::Stop if by_stop_sequence => "stop_sequence",
         FinishReason::Stop => "end_turn",
         FinishReason::Length => "max_tokens",
         FinishReason::ToolCalls => "tool_use",
     }
 }
 
-/// The block that text or pieces of a call are added to.
+/// Block that the next text or call piece of the same kind belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Open {
+enum OpenBlock {
     Text,
-    /// The call of this index.
+    /// The call with this index.
     Call(u32),
 }
 
-/// Writes an answer as events, or as one document.
-#[derive(Debug, Clone)]
-pub struct AnthropicWriter {
+/// Writes a response as server-sent events, or as one document.
+#[derive(Debug)]
+pub(super) struct AnthropicWriter {
     stream: bool,
+    /// The document; in a stream, its `content` stays empty.
     message: AnthropicMessage,
-    stops: Vec<String>,
-    open: Option<Open>,
-    /// Blocks begun so far.
-    begun: usize,
+    stop_sequences: Vec<String>,
+    open: Option<OpenBlock>,
+    /// Number of blocks begun so far.
+    blocks: usize,
 }
 
 impl AnthropicWriter {
-    /// A writer of the answer to one request.
-    pub fn new(asked: &Asked) -> Self {
-        let Asked {
-            model,
-            stream,
-            request,
-            ..
-        } = asked;
+    pub(super) fn new(
+        request_id: &RequestId,
+        model: String,
+        stop_sequences: Vec<String>,
+        stream: bool,
+    ) -> Self {
         Self {
-            stream: *stream,
-            stops: request.stop.clone(),
+            stream,
+            stop_sequences,
             message: AnthropicMessage {
-                id: format!("msg_{}", request.request_id),
+                id: format!("msg_{request_id}"),
                 kind: "message",
                 role: "assistant",
-                model: model.clone(),
+                model,
                 content: Vec::new(),
                 stop_reason: None,
                 stop_sequence: None,
                 usage: AnthropicUsage::default(),
             },
             open: None,
-            begun: 0,
+            blocks: 0,
         }
     }
 
     fn text(&mut self, text: &str, out: &mut Vec<u8>) {
-        if self.open != Some(Open::Text) {
-            let block = AnthropicBlock::Text {
+        if self.open != Some(OpenBlock::Text) {
+            let block = AnthropicContentBlock::Text {
                 text: String::new(),
             };
-            self.begin(Open::Text, block, out);
+            self.begin_block(OpenBlock::Text, block, out);
         }
         if self.stream {
             self.delta("text_delta", "text", text, out);
-        } else if let Some(AnthropicBlock::Text { text: said }) = self.message.content.last_mut() {
-            said.push_str(text);
+        } else if let Some(AnthropicContentBlock::Text { text: written }) =
+            self.message.content.last_mut()
+        {
+            written.push_str(text);
         }
     }
 
     fn call(&mut self, piece: ToolCallPiece, out: &mut Vec<u8>) {
-        let this = Open::Call(piece.index);
-        if self.open != Some(this) {
-            let block = AnthropicBlock::ToolUse {
+        let call = OpenBlock::Call(piece.index);
+        if self.open != Some(call) {
+            let block = AnthropicContentBlock::ToolUse {
                 id: piece.id.unwrap_or_default(),
                 name: piece.name.unwrap_or_default(),
                 input: Value::Object(Map::new()),
             };
-            self.begin(this, block, out);
+            self.begin_block(call, block, out);
         }
         if piece.arguments.is_empty() {
             return;
         }
         if self.stream {
             self.delta("input_json_delta", "partial_json", &piece.arguments, out);
-        } else if let Some(AnthropicBlock::ToolUse { input, .. }) = self.message.content.last_mut()
+        } else if let Some(AnthropicContentBlock::ToolUse { input, .. }) =
+            self.message.content.last_mut()
         {
             match input {
-                // Text until the block ends.
+                // Collected as text until the block ends.
                 Value::String(text) => text.push_str(&piece.arguments),
                 _ => *input = Value::String(piece.arguments),
             }
         }
     }
 
-    fn begin(&mut self, kind: Open, block: AnthropicBlock, out: &mut Vec<u8>) {
-        self.finish_block(out);
+    fn begin_block(&mut self, kind: OpenBlock, block: AnthropicContentBlock, out: &mut Vec<u8>) {
+        self.end_block(out);
         self.open = Some(kind);
         if self.stream {
-            event(
+            write_event(
                 "content_block_start",
-                &json!({"type": "content_block_start", "index": self.begun, "content_block": block}),
+                &json!({"type": "content_block_start", "index": self.blocks, "content_block": block}),
                 out,
             );
         } else {
             self.message.content.push(block);
         }
-        self.begun += 1;
+        self.blocks += 1;
     }
 
-    fn finish_block(&mut self, out: &mut Vec<u8>) {
+    fn end_block(&mut self, out: &mut Vec<u8>) {
         let Some(open) = self.open.take() else {
             return;
         };
         if self.stream {
-            let index = self.begun.saturating_sub(1);
-            event(
+            let index = self.blocks.saturating_sub(1);
+            write_event(
                 "content_block_stop",
                 &json!({"type": "content_block_stop", "index": index}),
                 out,
             );
-        } else if let (Open::Call(_), Some(AnthropicBlock::ToolUse { input, .. })) =
+        } else if let (OpenBlock::Call(_), Some(AnthropicContentBlock::ToolUse { input, .. })) =
             (open, self.message.content.last_mut())
             && let Value::String(text) = input
             && let Ok(arguments) = serde_json::from_str::<Map<String, Value>>(text)
@@ -209,18 +213,14 @@ impl AnthropicWriter {
         }
     }
 
-    /// The one event that comes with every token, so written by hand.
+    /// Writes the event of a token. It is assembled by hand: it occurs more often than all
+    /// other events.
     fn delta(&self, kind: &str, field: &str, text: &str, out: &mut Vec<u8>) {
-        let index = self.begun.saturating_sub(1).to_string();
-        for part in [
-            "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":",
-            &index,
-            ",\"delta\":{\"type\":\"",
-            kind,
-            "\",\"",
-            field,
-            "\":",
-        ] {
+        out.extend_from_slice(
+            b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":",
+        );
+        write_json(out, &self.blocks.saturating_sub(1));
+        for part in [",\"delta\":{\"type\":\"", kind, "\",\"", field, "\":"] {
             out.extend_from_slice(part.as_bytes());
         }
         write_json(out, text);
@@ -228,41 +228,42 @@ impl AnthropicWriter {
     }
 }
 
-impl AnswerWriter for AnthropicWriter {
-    fn start(&mut self, started: &StartedEvent, out: &mut Vec<u8>) {
+impl ResponseWriter for AnthropicWriter {
+    fn start(&mut self, event: &StartedEvent, out: &mut Vec<u8>) {
         self.message.usage = Usage {
-            prompt_tokens: started.prompt_tokens,
-            cached_tokens: started.cached_tokens,
+            prompt_tokens: event.prompt_tokens,
+            cached_tokens: event.cached_tokens,
             completion_tokens: 0,
         }
         .into();
         if self.stream {
-            event(
+            write_event(
                 "message_start",
                 &json!({"type": "message_start", "message": self.message}),
                 out,
             );
-            event("ping", &json!({"type": "ping"}), out);
+            write_event("ping", &json!({"type": "ping"}), out);
         }
     }
 
-    fn token(&mut self, token: TokenEvent, out: &mut Vec<u8>) {
-        if !token.t.is_empty() {
-            self.text(&token.t, out);
+    fn token(&mut self, _: u32, event: TokenEvent, out: &mut Vec<u8>) {
+        if !event.t.is_empty() {
+            self.text(&event.t, out);
         }
-        for piece in token.calls {
+        for piece in event.calls {
             self.call(piece, out);
         }
     }
 
-    fn end(&mut self, end: &EndEvent, out: &mut Vec<u8>) {
-        self.finish_block(out);
-        let usage = AnthropicUsage::from(end.usage);
-        let place = end.stop.map(|place| place as usize);
-        let stop_sequence = place.and_then(|place| self.stops.get(place).cloned());
-        let stop_reason = stop_reason(end.reason, stop_sequence.is_some());
+    fn end(&mut self, _: u32, event: &EndEvent, out: &mut Vec<u8>) -> bool {
+        self.end_block(out);
+        let usage = AnthropicUsage::from(event.usage);
+        let stop_sequence = event
+            .stop
+            .and_then(|index| self.stop_sequences.get(index as usize).cloned());
+        let stop_reason = stop_reason(event.reason, stop_sequence.is_some());
         if self.stream {
-            event(
+            write_event(
                 "message_delta",
                 &json!({
                     "type": "message_delta",
@@ -271,29 +272,30 @@ impl AnswerWriter for AnthropicWriter {
                 }),
                 out,
             );
-            event("message_stop", &json!({"type": "message_stop"}), out);
+            write_event("message_stop", &json!({"type": "message_stop"}), out);
         } else {
             self.message.usage = usage;
             self.message.stop_reason = Some(stop_reason);
             self.message.stop_sequence = stop_sequence;
             write_json(out, &self.message);
         }
+        true
     }
 
     fn error(&mut self, error: Diagnostic, out: &mut Vec<u8>) {
-        event("error", &AnthropicErrorBody::from(error), out);
+        write_event("error", &AnthropicErrorBody::from(error), out);
     }
 
-    fn partial(&self) -> String {
+    fn partial_text(&self) -> String {
         let texts = self.message.content.iter().map(|block| match block {
-            AnthropicBlock::Text { text } => text.as_str(),
-            AnthropicBlock::ToolUse { .. } => "",
+            AnthropicContentBlock::Text { text } => text.as_str(),
+            AnthropicContentBlock::ToolUse { .. } => "",
         });
         texts.collect()
     }
 }
 
-fn event(name: &str, data: &impl Serialize, out: &mut Vec<u8>) {
+fn write_event(name: &str, data: &impl Serialize, out: &mut Vec<u8>) {
     out.extend_from_slice(b"event: ");
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\ndata: ");

@@ -1,21 +1,21 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A model as OpenAI's clients list it.
+/// Model that requests can name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Model {
-    /// What requests name.
+pub struct OpenAiModel {
+    /// Value for `model` in requests.
     pub id: String,
     /// Always `model`.
     pub object: String,
-    /// When this queen first knew it, in seconds since 1970.
+    /// Time at which the queen started, in seconds since the Unix epoch.
     pub created: i64,
     /// Always `rbee`.
     pub owned_by: String,
 }
 
-impl Model {
-    /// The model of this name.
+impl OpenAiModel {
+    /// Creates the entry of a model.
     pub fn new(id: String, created: i64) -> Self {
         Self {
             id,
@@ -26,18 +26,18 @@ impl Model {
     }
 }
 
-/// Answer of `GET /v1/models`.
+/// Response of `GET /v1/models`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ModelList {
+pub struct OpenAiModelList {
     /// Always `list`.
     pub object: String,
-    /// By name.
-    pub data: Vec<Model>,
+    /// Models in order of their ids.
+    pub data: Vec<OpenAiModel>,
 }
 
-impl ModelList {
-    /// A list of models.
-    pub fn new(data: Vec<Model>) -> Self {
+impl OpenAiModelList {
+    /// Creates a list of models.
+    pub fn new(data: Vec<OpenAiModel>) -> Self {
         Self {
             object: "list".to_owned(),
             data,

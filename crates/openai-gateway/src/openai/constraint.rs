@@ -1,155 +1,122 @@
-use diagnostics::{Diagnostic, excerpt};
+use diagnostics::Diagnostic;
 use serde_json::Value;
 use worker_contract::Constraint;
 
-use crate::fields::invalid;
+use crate::errors::{
+    cannot_be_combined, must_be, must_be_object, must_be_string, not_json, unknown_format,
+};
 
-/// OpenAI's field.
+/// OpenAI's own field.
 const FORMAT: &str = "response_format";
-/// Extensions, as vLLM has them.
+/// vLLM's extensions.
 const GUIDED: [&str; 4] = [
     "guided_json",
     "guided_regex",
     "guided_grammar",
     "guided_choice",
 ];
-/// Most texts to choose from.
-const MOST_CHOICES: usize = 1000;
+/// Maximum number of strings in `guided_choice`.
+const MAX_GUIDED_CHOICES: usize = 1000;
 
-/// What the answer must match.
+/// Constraint of the output and the field that set it.
 #[derive(Debug, PartialEq)]
-pub(crate) struct AskedForm {
+pub(super) struct ParsedConstraint {
     pub constraint: Option<Constraint>,
-    /// The field that asks for it.
+    /// `response_format` if no field sets a constraint.
     pub field: &'static str,
 }
 
-/// What the answer must match, by whichever field asks for it.
-pub(crate) fn parse(body: &Value) -> Result<AskedForm, Diagnostic> {
-    let mut asked = Vec::new();
-    if let Some(constraint) = given(body, FORMAT).map(format).transpose()?.flatten() {
-        asked.push((FORMAT, constraint));
+/// Returns the constraint of a body, whichever field sets it.
+pub(super) fn parse(body: &Value) -> Result<ParsedConstraint, Diagnostic> {
+    let mut constraints = Vec::new();
+    if let Some(constraint) = non_null(body, FORMAT).map(format).transpose()?.flatten() {
+        constraints.push((FORMAT, constraint));
     }
-    for name in GUIDED {
-        if let Some(value) = given(body, name) {
-            asked.push((name, guided(name, value)?));
+    for field in GUIDED {
+        if let Some(value) = non_null(body, field) {
+            constraints.push((field, guided(field, value)?));
         }
     }
-    if let [(first, _), (second, _), ..] = asked.as_slice() {
-        return Err(invalid(
-            second,
-            &format!("and `{first}` cannot go together; send one"),
-        ));
+    if let [(first, _), (second, _), ..] = constraints.as_slice() {
+        return Err(cannot_be_combined(second, first));
     }
-    let (field, constraint) = match asked.pop() {
+    let (field, constraint) = match constraints.pop() {
         Some((field, constraint)) => (field, Some(constraint)),
         None => (FORMAT, None),
     };
-    Ok(AskedForm { constraint, field })
+    Ok(ParsedConstraint { constraint, field })
 }
 
-/// What a client calls the fields of a worker's request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClientFields {
-    /// What the model is given.
-    pub input: &'static str,
-    /// What the answer must match.
-    pub constraint: &'static str,
-}
-
-/// A worker's error, with the names that the client knows its fields by.
-pub fn in_clients_words(error: Diagnostic, fields: ClientFields) -> Diagnostic {
-    let mut error = error
-        .renamed("constraint", fields.constraint)
-        .renamed("input", fields.input);
-    // Every edge has these beside the others.
-    if let Some(name) = error
-        .param
-        .as_deref()
-        .and_then(|p| p.strip_prefix("sampling."))
-    {
-        error.param = Some(name.into());
-    }
-    error
-}
-
-fn given<'a>(body: &'a Value, name: &str) -> Option<&'a Value> {
+fn non_null<'a>(body: &'a Value, name: &str) -> Option<&'a Value> {
     body.get(name).filter(|value| !value.is_null())
 }
 
 fn format(format: &Value) -> Result<Option<Constraint>, Diagnostic> {
+    const TYPE: &str = "response_format.type";
     let kind = format.get("type").and_then(Value::as_str);
     match kind {
         Some("text") => Ok(None),
         Some("json_object") => Ok(Some(Constraint::JsonObject)),
         Some("json_schema") => json_schema(format).map(Some),
-        Some(other) => Err(invalid(
-            "response_format.type",
-            &format!("is \"{}\", which is no format", excerpt(other, 40)),
-        )
-        .hint("a format is `text`, `json_object` or `json_schema`")),
-        None => Err(invalid("response_format.type", "must be a text")),
+        Some(other) => Err(unknown_format(TYPE, other)),
+        None => Err(must_be_string(TYPE)),
     }
 }
 
 fn json_schema(format: &Value) -> Result<Constraint, Diagnostic> {
     let Some(described) = format.get("json_schema").and_then(Value::as_object) else {
-        return Err(invalid(
+        return Err(must_be(
             "response_format.json_schema",
-            "must be an object with a `schema`",
+            "an object with a `schema`",
         ));
     };
-    // Every schema is kept to exactly, strict or not.
+    // The output matches every schema exactly, strict or not.
     if !matches!(
         described.get("strict"),
         None | Some(Value::Null | Value::Bool(_))
     ) {
-        return Err(invalid(
+        return Err(must_be(
             "response_format.json_schema.strict",
-            "must be true or false",
+            "true or false",
         ));
     }
     match described.get("schema") {
         Some(schema) if schema.is_object() => Ok(Constraint::JsonSchema(schema.clone())),
-        _ => Err(invalid(
-            "response_format.json_schema.schema",
-            "must be an object",
-        )),
+        _ => Err(must_be_object("response_format.json_schema.schema")),
     }
 }
 
-fn guided(name: &str, value: &Value) -> Result<Constraint, Diagnostic> {
-    match (name, value) {
+fn guided(field: &str, value: &Value) -> Result<Constraint, Diagnostic> {
+    match (field, value) {
         ("guided_json", Value::Object(_)) => Ok(Constraint::JsonSchema(value.clone())),
         ("guided_json", Value::String(text)) => serde_json::from_str(text)
             .map(Constraint::JsonSchema)
-            .map_err(|error| invalid(name, &format!("is no JSON: {error}"))),
+            .map_err(|error| not_json(field, &error)),
         ("guided_regex", Value::String(text)) => Ok(Constraint::Regex(text.clone())),
         ("guided_grammar", Value::String(text)) => Ok(Constraint::Grammar(text.clone())),
-        ("guided_choice", Value::Array(choices)) => choice(choices),
-        ("guided_json", _) => Err(invalid(name, "must be a schema")),
-        ("guided_choice", _) => Err(invalid(name, "must be a list of texts")),
-        _ => Err(invalid(name, "must be a text")),
+        ("guided_choice", value) => choice(field, value),
+        ("guided_json", _) => Err(must_be(field, "a JSON schema")),
+        _ => Err(must_be_string(field)),
     }
 }
 
-/// One of some texts: a grammar, whose texts are written as in JSON.
-fn choice(choices: &[Value]) -> Result<Constraint, Diagnostic> {
-    let fits = !choices.is_empty()
-        && choices.len() <= MOST_CHOICES
+/// Returns a grammar that matches one of the strings. Lark's literals are written as JSON's.
+fn choice(field: &str, value: &Value) -> Result<Constraint, Diagnostic> {
+    let choices = value.as_array().map_or(&[][..], Vec::as_slice);
+    let valid = (1..=MAX_GUIDED_CHOICES).contains(&choices.len())
         && choices
             .iter()
             .all(|c| c.as_str().is_some_and(|c| !c.is_empty()));
-    if !fits {
-        return Err(invalid(
-            "guided_choice",
-            &format!("must be a list of 1 to {MOST_CHOICES} texts that are not empty"),
+    if !valid {
+        return Err(must_be(
+            field,
+            format_args!("an array of 1 to {MAX_GUIDED_CHOICES} non-empty strings"),
         ));
     }
-    let written: Vec<String> = choices.iter().map(Value::to_string).collect();
+    let literals: Vec<String> = choices.iter().map(Value::to_string).collect();
     Ok(Constraint::Grammar(format!(
         "start: {}",
-        written.join(" | ")
+        literals.join(" | ")
     )))
 }
 
@@ -161,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_becomes_its_constraint() {
+    fn each_field_sets_its_constraint() {
         let schema = json!({"type": "object"});
         let named = json!({"name": "n", "strict": true, "schema": schema});
         for (body, expected) in [
@@ -202,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_invalid_value_is_refused_with_its_field() {
         let format = |format: Value| json!({ "response_format": format });
         let schema = |fields: Value| format(json!({"type": "json_schema", "json_schema": fields}));
         for (body, param) in [
@@ -236,35 +203,21 @@ mod tests {
             ),
         ] {
             let error = parse(&body).unwrap_err();
-            assert_eq!(error.code, Code::InvalidRequest);
+            assert_eq!(error.code, Code::InvalidRequest, "{body}");
             assert_eq!(error.param.as_deref(), Some(param), "{body}");
         }
     }
 
     #[test]
-    fn a_workers_refusal_names_the_clients_field() {
-        let refusal = || invalid("constraint", "is impossible");
+    fn the_field_that_sets_the_constraint_is_returned() {
+        let json_object = json!({"type": "json_object"});
         for (body, field) in [
-            (
-                json!({"response_format": {"type": "json_object"}}),
-                "response_format",
-            ),
+            (json!({}), "response_format"),
+            (json!({"response_format": json_object}), "response_format"),
             (json!({"guided_regex": "a"}), "guided_regex"),
+            (json!({"guided_choice": ["a"]}), "guided_choice"),
         ] {
-            let fields = ClientFields {
-                input: "messages",
-                constraint: parse(&body).unwrap().field,
-            };
-            let told = in_clients_words(refusal(), fields);
-            assert_eq!(told.param.as_deref(), Some(field));
-            assert_eq!(told.message, format!("`{field}` is impossible"));
-            let told = in_clients_words(invalid("input", "is long"), fields);
-            assert_eq!(told.param.as_deref(), Some("messages"));
-            assert_eq!(told.message, "`messages` is long");
-            let told = in_clients_words(invalid("sampling.logit_bias", "is odd"), fields);
-            assert_eq!(told.param.as_deref(), Some("logit_bias"));
-            let told = in_clients_words(invalid("max_tokens", "is large"), fields);
-            assert_eq!(told.param.as_deref(), Some("max_tokens"));
+            assert_eq!(parse(&body).unwrap().field, field, "{body}");
         }
     }
 }

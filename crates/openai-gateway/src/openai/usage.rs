@@ -2,23 +2,23 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use worker_contract::Usage;
 
-/// OpenAI's count of tokens.
+/// Token counts of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CompletionUsage {
-    /// Of the prompt.
+    /// Tokens of the prompt, counted once for all choices.
     pub prompt_tokens: u32,
-    /// Generated, for all choices together.
+    /// Tokens generated for all choices, end tokens included.
     pub completion_tokens: u32,
-    /// Both.
+    /// Sum of `prompt_tokens` and `completion_tokens`.
     pub total_tokens: u32,
-    /// More about the prompt's.
+    /// Breakdown of `prompt_tokens`.
     pub prompt_tokens_details: PromptTokensDetails,
 }
 
-/// More about the tokens of the prompt.
+/// Breakdown of the prompt's tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PromptTokensDetails {
-    /// Not computed because a cache had them.
+    /// Tokens found in the KV cache instead of being computed.
     pub cached_tokens: u32,
 }
 
@@ -35,25 +35,24 @@ impl From<Usage> for CompletionUsage {
     }
 }
 
-/// The tokens of all choices of an answer: their prompt is one and the same, and counts as
-/// the first choice counted it.
+/// Sum of the token counts of all choices. They share one prompt, which counts as the first
+/// choice reports it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct UsageSum {
+pub(super) struct UsageSum {
     total: Usage,
-    /// Choices whose count is missing.
-    missing: u32,
+    running_choices: u32,
 }
 
 impl UsageSum {
-    pub fn of(choices: u32) -> Self {
+    pub(super) fn new(choices: u32) -> Self {
         Self {
             total: Usage::default(),
-            missing: choices,
+            running_choices: choices,
         }
     }
 
-    /// Adds the count of a choice that ended; `true` when it was the last.
-    pub fn add(&mut self, choice: u32, usage: Usage) -> bool {
+    /// Adds the counts of a choice that ended. Returns `true` when it was the last one.
+    pub(super) fn add(&mut self, choice: u32, usage: Usage) -> bool {
         if choice == 0 {
             self.total.prompt_tokens = usage.prompt_tokens;
             self.total.cached_tokens = usage.cached_tokens;
@@ -62,11 +61,11 @@ impl UsageSum {
             .total
             .completion_tokens
             .saturating_add(usage.completion_tokens);
-        self.missing = self.missing.saturating_sub(1);
-        self.missing == 0
+        self.running_choices = self.running_choices.saturating_sub(1);
+        self.running_choices == 0
     }
 
-    pub fn total(&self) -> Usage {
-        self.total
+    pub(super) fn total(&self) -> CompletionUsage {
+        self.total.into()
     }
 }

@@ -1,0 +1,56 @@
+use diagnostics::Diagnostic;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Error response. Anthropic's clients read `type` and `message` of `error`; its other fields
+/// are rbee's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AnthropicErrorBody {
+    /// Always `error`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The error.
+    pub error: AnthropicError,
+    /// Id of the request; absent if the request was refused before it got one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// An error with Anthropic's type, which is derived from its code.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AnthropicError {
+    /// Anthropic's type of the error, such as `invalid_request_error`.
+    #[serde(rename = "type")]
+    pub error_type: String,
+    /// The error in rbee's format.
+    #[serde(flatten)]
+    pub diagnostic: Diagnostic,
+}
+
+impl From<Diagnostic> for AnthropicErrorBody {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self {
+            kind: "error".to_owned(),
+            request_id: diagnostic.correlation_id.as_deref().map(str::to_owned),
+            error: AnthropicError {
+                error_type: error_type(diagnostic.code.http_status()).to_owned(),
+                diagnostic,
+            },
+        }
+    }
+}
+
+/// Returns Anthropic's type for an HTTP status.
+fn error_type(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        400..=499 => "invalid_request_error",
+        503 => "overloaded_error",
+        504 => "timeout_error",
+        _ => "api_error",
+    }
+}

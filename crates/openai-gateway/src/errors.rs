@@ -1,0 +1,327 @@
+//! Errors about request bodies, of all dialects.
+
+use std::fmt::Display;
+
+use diagnostics::{Code, Diagnostic, excerpt};
+
+/// Longest quotation of a client's word in a message, in bytes.
+const MAX_WORD: usize = 40;
+/// Longest quotation of a function's name in a message, in bytes.
+const MAX_NAME: usize = 80;
+
+/// The value of `param` is wrong; `problem` continues the sentence that begins with its name.
+fn invalid(param: &str, problem: impl Display) -> Diagnostic {
+    Diagnostic::new(Code::InvalidRequest, format!("`{param}` {problem}")).param(param)
+}
+
+pub(crate) fn missing(param: &str) -> Diagnostic {
+    invalid(param, "is missing")
+}
+
+pub(crate) fn empty(param: &str) -> Diagnostic {
+    invalid(param, "must not be empty")
+}
+
+/// `expected` is a noun phrase: "a string".
+pub(crate) fn must_be(param: &str, expected: impl Display) -> Diagnostic {
+    invalid(param, format_args!("must be {expected}"))
+}
+
+pub(crate) fn must_be_string(param: &str) -> Diagnostic {
+    must_be(param, "a string")
+}
+
+pub(crate) fn must_be_object(param: &str) -> Diagnostic {
+    must_be(param, "an object")
+}
+
+pub(crate) fn out_of_range(
+    param: &str,
+    min: impl Display,
+    max: impl Display,
+    value: impl Display,
+) -> Diagnostic {
+    must_be(param, format_args!("between {min} and {max}, not {value}"))
+}
+
+pub(crate) fn below_minimum(param: &str, min: impl Display, value: impl Display) -> Diagnostic {
+    must_be(param, format_args!("at least {min}, not {value}"))
+}
+
+pub(crate) fn not_positive(param: &str, value: impl Display) -> Diagnostic {
+    must_be(param, format_args!("greater than 0, not {value}"))
+}
+
+/// `items` is a plural: "tools".
+pub(crate) fn too_many(param: &str, items: &str, count: usize, max: usize) -> Diagnostic {
+    invalid(
+        param,
+        format_args!("has {count} {items}; the maximum is {max}"),
+    )
+}
+
+/// `param` has no effect without `other`.
+pub(crate) fn requires(param: &str, other: &str) -> Diagnostic {
+    invalid(param, format_args!("requires `{other}`"))
+}
+
+/// `param` and `other` exclude each other; `problem` continues "… and …".
+fn conflict(param: &str, other: &str, problem: &str) -> Diagnostic {
+    invalid(param, format_args!("and `{other}` {problem}")).hint("send only one of the two fields")
+}
+
+pub(crate) fn cannot_be_combined(param: &str, other: &str) -> Diagnostic {
+    conflict(param, other, "cannot be combined")
+}
+
+pub(crate) fn have_different_values(param: &str, other: &str) -> Diagnostic {
+    conflict(param, other, "have different values")
+}
+
+pub(crate) fn unknown_role(param: &str, role: &str, roles: &str) -> Diagnostic {
+    unknown_word(param, role, "role", roles)
+}
+
+pub(crate) fn unknown_format(param: &str, format: &str) -> Diagnostic {
+    unknown_word(
+        param,
+        format,
+        "format",
+        "`text`, `json_object` or `json_schema`",
+    )
+}
+
+fn unknown_word(param: &str, word: &str, kind: &str, known: &str) -> Diagnostic {
+    invalid(
+        param,
+        format_args!("is \"{}\", which is not a {kind}", excerpt(word, MAX_WORD)),
+    )
+    .hint(format!("use {known}"))
+}
+
+pub(crate) fn stop_length(param: &str, bytes: usize, max: usize) -> Diagnostic {
+    invalid(
+        param,
+        format_args!("has a stop sequence of {bytes} bytes; the length must be 1 to {max} bytes"),
+    )
+}
+
+pub(crate) fn not_a_token_id(param: &str, text: &str) -> Diagnostic {
+    invalid(
+        param,
+        format_args!(
+            "has the key \"{}\", which is not a token id",
+            excerpt(text, MAX_WORD)
+        ),
+    )
+}
+
+pub(crate) fn not_json(param: &str, error: &serde_json::Error) -> Diagnostic {
+    invalid(param, format_args!("is not valid JSON: {error}"))
+}
+
+/// A message that is not of the assistant has tool calls.
+pub(crate) fn only_assistant_calls(param: &str) -> Diagnostic {
+    invalid(param, "is only allowed in a message of the assistant")
+}
+
+pub(crate) fn duplicate_tool(param: &str, name: &str) -> Diagnostic {
+    invalid(
+        param,
+        format_args!("is \"{name}\", which is already the name of another tool"),
+    )
+}
+
+pub(crate) fn tool_name(param: &str, name: &str, max: usize) -> Diagnostic {
+    invalid(
+        param,
+        format_args!(
+            "is \"{}\"; a name is 1 to {max} characters of `A-Z a-z 0-9 _ -`",
+            excerpt(name, MAX_NAME)
+        ),
+    )
+}
+
+pub(crate) fn unknown_tool(param: &str, name: &str) -> Diagnostic {
+    invalid(
+        param,
+        format_args!(
+            "names \"{}\", which is not in `tools`",
+            excerpt(name, MAX_NAME)
+        ),
+    )
+}
+
+pub(crate) fn too_many_dimensions(dimensions: usize, length: usize) -> Diagnostic {
+    invalid(
+        "dimensions",
+        format_args!("is {dimensions}, but the model's vectors have length {length}"),
+    )
+}
+
+/// The value of `param` asks for a feature that rbee does not have.
+fn unsupported_value(param: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::UnsupportedParameter,
+        format!("`{param}` is not supported with this value"),
+    )
+    .param(param)
+}
+
+pub(crate) fn unsupported(param: &str) -> Diagnostic {
+    unsupported_value(param).hint(format!("remove `{param}` from the request"))
+}
+
+pub(crate) fn several_prompts(param: &str) -> Diagnostic {
+    unsupported_value(param).hint("send one prompt per request")
+}
+
+/// The conversation ends with the beginning of the assistant's message.
+pub(crate) fn assistant_prefill() -> Diagnostic {
+    unsupported_value("messages").hint(
+        "end the conversation with a message of the user; the beginning of the response cannot be set",
+    )
+}
+
+pub(crate) fn server_tool(param: &str) -> Diagnostic {
+    unsupported_value(param)
+        .hint("define tools of type `custom`; rbee does not run tools on the server")
+}
+
+/// Ollama: the request unloads a model.
+pub(crate) fn unload() -> Diagnostic {
+    unsupported_value("keep_alive")
+        .hint("run `rbee-keeper worker stop` to free the memory of a model")
+}
+
+/// Ollama: penalties that apply to the last tokens only.
+pub(crate) fn penalty_window() -> Diagnostic {
+    unsupported_value("options.repeat_last_n")
+        .hint("send -1 with a penalty; penalties apply to all tokens")
+}
+
+fn unsupported_type(at: &str, param: &str, kind: &str, limit: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::UnsupportedParameter,
+        format!("`{at}` is of type \"{}\"{limit}", excerpt(kind, MAX_WORD)),
+    )
+    .param(param)
+}
+
+pub(crate) fn not_a_text_part(param: &str, kind: &str) -> Diagnostic {
+    unsupported_type(param, param, kind, "; only `text` is supported")
+}
+
+pub(crate) fn not_a_function(param: &str, kind: &str) -> Diagnostic {
+    let field = format!("{param}.type");
+    unsupported_type(param, &field, kind, "; only `function` is supported")
+}
+
+pub(crate) fn unsupported_block(param: &str, kind: &str) -> Diagnostic {
+    unsupported_type(param, param, kind, ", which is not supported here").hint(
+        "send `text`, in a message of the assistant also `tool_use`, in a message of the user also `tool_result`",
+    )
+}
+
+pub(crate) fn body_not_an_object() -> Diagnostic {
+    Diagnostic::new(Code::InvalidRequest, "the body must be a JSON object")
+}
+
+pub(crate) fn body_too_deep(max: usize) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("the body is nested more than {max} levels deep"),
+    )
+    .hint("flatten the deeply nested value, such as a schema")
+}
+
+/// `cause` is serde's message, `path` where it found the value.
+pub(crate) fn unreadable(path: &str, cause: &str) -> Diagnostic {
+    if path == "." {
+        // Only a missing field has no path; serde quotes its name.
+        let name = cause.split('`').nth(1).unwrap_or_default().to_owned();
+        return Diagnostic::new(Code::InvalidRequest, cause).param(name);
+    }
+    let path = excerpt(path, 100);
+    Diagnostic::new(Code::InvalidRequest, format!("`{path}`: {cause}")).param(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_the_field_and_its_value() {
+        for (error, param, message) in [
+            (missing("a.b"), "a.b", "`a.b` is missing"),
+            (empty("a"), "a", "`a` must not be empty"),
+            (must_be_string("a"), "a", "`a` must be a string"),
+            (
+                out_of_range("n", 1, 16, 17),
+                "n",
+                "`n` must be between 1 and 16, not 17",
+            ),
+            (
+                below_minimum("a", 1, -3),
+                "a",
+                "`a` must be at least 1, not -3",
+            ),
+            (
+                not_positive("a", 0.0),
+                "a",
+                "`a` must be greater than 0, not 0",
+            ),
+            (
+                too_many("tools", "tools", 129, 128),
+                "tools",
+                "`tools` has 129 tools; the maximum is 128",
+            ),
+            (
+                requires("a", "stream: true"),
+                "a",
+                "`a` requires `stream: true`",
+            ),
+            (
+                cannot_be_combined("a", "b"),
+                "a",
+                "`a` and `b` cannot be combined",
+            ),
+            (
+                unknown_role("a.role", "king\n", "`user`"),
+                "a.role",
+                "`a.role` is \"king\\n\", which is not a role",
+            ),
+            (
+                unsupported("a"),
+                "a",
+                "`a` is not supported with this value",
+            ),
+            (
+                not_a_function("tools[0]", "custom"),
+                "tools[0].type",
+                "`tools[0]` is of type \"custom\"; only `function` is supported",
+            ),
+            (
+                unreadable("a.b", "invalid type"),
+                "a.b",
+                "`a.b`: invalid type",
+            ),
+            (
+                unreadable(".", "missing field `model`"),
+                "model",
+                "missing field `model`",
+            ),
+        ] {
+            assert_eq!(
+                (error.param.as_deref(), error.message.as_str()),
+                (Some(param), message)
+            );
+        }
+    }
+
+    #[test]
+    fn long_words_are_shortened() {
+        let error = unknown_format("a", &"x".repeat(1000));
+        assert!(error.message.len() < 100, "{error}");
+    }
+}

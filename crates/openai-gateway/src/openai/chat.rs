@@ -1,0 +1,201 @@
+use diagnostics::Diagnostic;
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use worker_contract::{InferInput, InferRequest, Message, Role, ToolCall};
+
+use super::{
+    common::OpenAiCommonFields,
+    constraint,
+    endpoint::OpenAiEndpoint,
+    tools::{self, ChatTool, ChatToolCall},
+    unsupported::refuse_unsupported,
+};
+use crate::{
+    errors::{
+        empty, have_different_values, missing, must_be, must_be_string, not_a_text_part,
+        only_assistant_calls, unknown_role, unsupported,
+    },
+    field_names::FieldNames,
+    fields::{limit, logprobs, read},
+    parsed_request::{ParsedRequest, RequestContext},
+};
+
+/// Body of `POST /v1/chat/completions`.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+pub struct ChatRequest {
+    /// Fields of both endpoints.
+    #[serde(flatten)]
+    pub common: OpenAiCommonFields,
+    /// Fields of chat completions only.
+    #[serde(flatten)]
+    pub chat: ChatFields,
+}
+
+/// Fields of chat completions only.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+pub struct ChatFields {
+    /// Conversation, oldest message first; at least one message.
+    pub messages: Vec<ChatMessage>,
+    /// Same as `max_tokens`.
+    pub max_completion_tokens: Option<i64>,
+    /// Whether to report the log probability of each output token. Default: false.
+    pub logprobs: Option<bool>,
+    /// Number of most likely tokens to report at each position, 0 to 20; requires
+    /// `logprobs: true`. Default: 0.
+    pub top_logprobs: Option<i64>,
+    /// Functions that the model may call, up to 128.
+    pub tools: Option<Vec<ChatTool>>,
+    /// `auto` (the default), `none`, `required` (the output is one call of any of the
+    /// functions) or `{"type": "function", "function": {"name": …}}` (the output is one call of
+    /// this function).
+    pub tool_choice: Option<Value>,
+    /// Whether the output may contain several tool calls. Default: true.
+    pub parallel_tool_calls: Option<bool>,
+}
+
+/// Message of a conversation.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+pub struct ChatMessage {
+    /// `system`, `developer` (same as `system`), `user`, `assistant` or `tool`.
+    pub role: String,
+    /// String, or array of parts of type `text`. May be null or absent in an `assistant`
+    /// message with `tool_calls`.
+    pub content: Option<Value>,
+    /// Of a `tool` message, the name of the function. Of other messages, the name of the
+    /// speaker, which only some chat templates pass to the model.
+    pub name: Option<String>,
+    /// Tool calls of an `assistant` message.
+    pub tool_calls: Option<Vec<ChatToolCall>>,
+    /// Of a `tool` message, the id of the call that produced the result.
+    pub tool_call_id: Option<String>,
+    /// Not supported.
+    pub function_call: Option<Value>,
+    /// Not supported.
+    pub audio: Option<Value>,
+}
+
+pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Diagnostic> {
+    let common: OpenAiCommonFields = read(body)?;
+    let chat: ChatFields = read(body)?;
+    refuse_unsupported(OpenAiEndpoint::ChatCompletions, body)?;
+    if chat.messages.is_empty() {
+        return Err(empty("messages"));
+    }
+    let mut messages: Vec<Message> = Vec::with_capacity(chat.messages.len());
+    for (i, message) in chat.messages.iter().enumerate() {
+        let message = convert(i, message, &messages)?;
+        messages.push(message);
+    }
+    let tools = tools::definitions(chat.tools.as_deref().unwrap_or_default())?;
+    let tool_choice = tools::choice(chat.tool_choice.as_ref(), &tools)?;
+    let constrained = constraint::parse(body)?;
+    let max_tokens = limit("max_tokens", common.max_tokens)?;
+    let max_completion_tokens = limit("max_completion_tokens", chat.max_completion_tokens)?;
+    if let (Some(old), Some(new)) = (max_tokens, max_completion_tokens)
+        && old != new
+    {
+        return Err(have_different_values("max_tokens", "max_completion_tokens"));
+    }
+    let include_usage = common.include_usage()?;
+    let request = InferRequest {
+        max_tokens: max_completion_tokens.or(max_tokens),
+        sampling: common.sampling()?,
+        constraint: constrained.constraint,
+        stop: common.stop()?,
+        logprobs: logprobs(chat.logprobs, chat.top_logprobs)?,
+        tool_choice,
+        tools,
+        parallel_tool_calls: chat.parallel_tool_calls.unwrap_or(true),
+        ..InferRequest::new(context.request_id.clone(), InferInput::Messages(messages))
+    };
+    let field_names = FieldNames {
+        input: "messages",
+        constraint: constrained.field,
+    };
+    common.into_parsed(
+        OpenAiEndpoint::ChatCompletions,
+        request,
+        field_names,
+        include_usage,
+        context,
+    )
+}
+
+/// Converts message `i`. `before` are the messages before it, which contain the call that a
+/// tool's result belongs to.
+fn convert(i: usize, message: &ChatMessage, before: &[Message]) -> Result<Message, Diagnostic> {
+    let param = |field: &str| format!("messages[{i}].{field}");
+    for (field, value) in [
+        ("function_call", &message.function_call),
+        ("audio", &message.audio),
+    ] {
+        if value.as_ref().is_some_and(|value| !value.is_null()) {
+            return Err(unsupported(&param(field)));
+        }
+    }
+    let role = match message.role.as_str() {
+        "system" | "developer" => Role::System,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        "tool" => Role::Tool,
+        "function" => return Err(unsupported(&param("role"))),
+        other => {
+            let roles = "`system`, `developer`, `user`, `assistant` or `tool`";
+            return Err(unknown_role(&param("role"), other, roles));
+        }
+    };
+    let calls = message.tool_calls.as_deref().unwrap_or_default();
+    if role != Role::Assistant && !calls.is_empty() {
+        return Err(only_assistant_calls(&param("tool_calls")));
+    }
+    let content = match &message.content {
+        None | Some(Value::Null) if !calls.is_empty() => String::new(),
+        value => content(&param("content"), value.as_ref())?,
+    };
+    let mut converted = Message::new(role, content);
+    converted.tool_calls = tools::calls(&param("tool_calls"), calls)?;
+    converted.name.clone_from(&message.name);
+    if role == Role::Tool {
+        let Some(id) = &message.tool_call_id else {
+            return Err(missing(&param("tool_call_id")));
+        };
+        converted.tool_call_id = Some(id.clone());
+        if converted.name.is_none() {
+            converted.name = find_call(before, id).map(|call| call.name.clone());
+        }
+    }
+    Ok(converted)
+}
+
+/// Returns the latest call with this id.
+fn find_call<'a>(messages: &'a [Message], id: &str) -> Option<&'a ToolCall> {
+    let calls = messages
+        .iter()
+        .rev()
+        .flat_map(|message| &message.tool_calls);
+    calls.into_iter().find(|call| call.id == id)
+}
+
+fn content(param: &str, content: Option<&Value>) -> Result<String, Diagnostic> {
+    match content {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::Array(parts)) => parts
+            .iter()
+            .enumerate()
+            .map(|(i, part)| text_part(&format!("{param}[{i}]"), part))
+            .collect(),
+        _ => Err(must_be(param, "a string or an array of parts")),
+    }
+}
+
+fn text_part<'a>(param: &str, part: &'a Value) -> Result<&'a str, Diagnostic> {
+    match part.get("type").and_then(Value::as_str) {
+        Some("text") => part
+            .get("text")
+            .and_then(Value::as_str)
+            .ok_or_else(|| must_be_string(&format!("{param}.text"))),
+        Some(kind) => Err(not_a_text_part(param, kind)),
+        None => Err(must_be(&format!("{param}.type"), "`text`")),
+    }
+}

@@ -1,0 +1,182 @@
+use std::collections::BTreeMap;
+
+use diagnostics::Diagnostic;
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use worker_contract::{InferRequest, Sampling};
+
+use super::{
+    chunks::ChunkWriter, document::DocumentWriter, endpoint::OpenAiEndpoint,
+    response_head::ResponseHead,
+};
+use crate::{
+    errors::{below_minimum, not_a_token_id, not_positive, out_of_range, requires},
+    field_names::FieldNames,
+    fields::{number, stops},
+    parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
+    response_writer::ResponseWriter,
+};
+
+/// Maximum number of choices for one request.
+const MAX_CHOICES: u32 = 16;
+
+/// Fields of chat and text completions.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, ToSchema)]
+pub struct OpenAiCommonFields {
+    /// Model: an id that `/v1/models` lists, such as `builtin:haiku`, or `file:/path`.
+    pub model: String,
+    /// Whether to stream the response as server-sent events. Default: false.
+    pub stream: Option<bool>,
+    /// Options of a stream; requires `stream: true`.
+    pub stream_options: Option<StreamOptions>,
+    /// Maximum number of tokens to generate, at least 1. Default: for chat completions, what
+    /// the context leaves; for text completions, 16.
+    pub max_tokens: Option<i64>,
+    /// Sampling temperature, 0 to 2; 0 selects the most likely token (greedy). Default: 1.
+    pub temperature: Option<f64>,
+    /// Keeps the smallest set of tokens whose probabilities reach this sum, 0 to 1. Default: 1
+    /// (all tokens).
+    pub top_p: Option<f64>,
+    /// Seed of the sampler: the same request with the same seed produces the same output. Drawn
+    /// at random if absent; the response header `x-rbee-seed` reports it.
+    pub seed: Option<i64>,
+    /// One stop sequence or an array of up to 16. The first one to occur ends the output and is
+    /// not part of it.
+    pub stop: Option<Value>,
+    /// Subtracted from a token's logit for each time the token was generated, -2 to 2.
+    /// Default: 0.
+    pub frequency_penalty: Option<f64>,
+    /// Subtracted from a token's logit if the token was generated, -2 to 2. Default: 0.
+    pub presence_penalty: Option<f64>,
+    /// Values to add to logits, -100 to 100, by token id.
+    pub logit_bias: Option<BTreeMap<String, f64>>,
+    /// Format of the output: `{"type": "text"}` (the default), `{"type": "json_object"}`, or
+    /// `{"type": "json_schema", "json_schema": {"schema": …}}`.
+    pub response_format: Option<Value>,
+    /// Extension: JSON schema that the output must match, as an object or its text.
+    pub guided_json: Option<Value>,
+    /// Extension: regular expression that the entire output must match.
+    pub guided_regex: Option<Value>,
+    /// Extension: grammar in Lark's notation that the output must match.
+    pub guided_grammar: Option<Value>,
+    /// Extension: up to 1000 strings, one of which is the output.
+    pub guided_choice: Option<Value>,
+    /// Id of the end user; ignored.
+    pub user: Option<String>,
+    /// Number of choices to generate, 1 to 16. Default: 1.
+    pub n: Option<i64>,
+    /// Extension: keeps the k most likely tokens; 0 or -1 keeps all. Default: 0.
+    pub top_k: Option<i64>,
+    /// Extension: keeps tokens at least this fraction as likely as the most likely one, 0 to 1.
+    /// Default: 0 (all tokens).
+    pub min_p: Option<f64>,
+    /// Extension: divides the positive logits and multiplies the negative logits of tokens that
+    /// occurred before; above 0, up to 10. Default: 1 (off).
+    pub repetition_penalty: Option<f64>,
+}
+
+/// Options of a stream.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, ToSchema)]
+pub struct StreamOptions {
+    /// Whether a last chunk without choices reports the token counts. Default: false.
+    pub include_usage: Option<bool>,
+}
+
+impl OpenAiCommonFields {
+    fn stream(&self) -> bool {
+        self.stream.unwrap_or(false)
+    }
+
+    pub(super) fn include_usage(&self) -> Result<bool, Diagnostic> {
+        match &self.stream_options {
+            Some(_) if !self.stream() => Err(requires("stream_options", "stream: true")),
+            Some(options) => Ok(options.include_usage.unwrap_or(false)),
+            None => Ok(false),
+        }
+    }
+
+    pub(super) fn sampling(&self) -> Result<Sampling, Diagnostic> {
+        let default = Sampling::default();
+        let repetition_penalty =
+            number("repetition_penalty", self.repetition_penalty, 0.0, 10.0)?.unwrap_or(1.0);
+        if repetition_penalty <= 0.0 {
+            return Err(not_positive("repetition_penalty", repetition_penalty));
+        }
+        Ok(Sampling {
+            temperature: number("temperature", self.temperature, 0.0, 2.0)?
+                .unwrap_or(default.temperature),
+            top_p: number("top_p", self.top_p, 0.0, 1.0)?.unwrap_or(default.top_p),
+            top_k: match self.top_k {
+                // Some servers use -1 for "all tokens".
+                None | Some(-1) => 0,
+                Some(k) => u32::try_from(k).map_err(|_| below_minimum("top_k", 0, k))?,
+            },
+            min_p: number("min_p", self.min_p, 0.0, 1.0)?.unwrap_or(default.min_p),
+            repetition_penalty,
+            frequency_penalty: number("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?
+                .unwrap_or(0.0),
+            presence_penalty: number("presence_penalty", self.presence_penalty, -2.0, 2.0)?
+                .unwrap_or(0.0),
+            logit_bias: self.logit_bias()?,
+            seed: self.seed.map(i64::cast_unsigned),
+            choice: 0,
+        })
+    }
+
+    fn logit_bias(&self) -> Result<Vec<(u32, f32)>, Diagnostic> {
+        const PARAM: &str = "logit_bias";
+        self.logit_bias
+            .iter()
+            .flatten()
+            .map(|(token, bias)| {
+                let id = token.parse().map_err(|_| not_a_token_id(PARAM, token))?;
+                let bias = number(PARAM, Some(*bias), -100.0, 100.0)?;
+                Ok((id, bias.unwrap_or(0.0)))
+            })
+            .collect()
+    }
+
+    fn choices(&self) -> Result<u32, Diagnostic> {
+        match self.n {
+            None => Ok(1),
+            Some(n) => u32::try_from(n)
+                .ok()
+                .filter(|n| (1..=MAX_CHOICES).contains(n))
+                .ok_or_else(|| out_of_range("n", 1, MAX_CHOICES, n)),
+        }
+    }
+
+    pub(super) fn stop(&self) -> Result<Vec<String>, Diagnostic> {
+        stops("stop", self.stop.as_ref())
+    }
+
+    /// Adds to `request` what the response needs.
+    pub(super) fn into_parsed(
+        self,
+        endpoint: OpenAiEndpoint,
+        request: InferRequest,
+        field_names: FieldNames,
+        include_usage: bool,
+        context: &RequestContext,
+    ) -> Result<ParsedRequest, Diagnostic> {
+        let choices = self.choices()?;
+        let logprobs = request.logprobs.is_some();
+        let head = ResponseHead::new(endpoint, self.model.clone(), &request.tool_choice, context);
+        let (format, writer): (_, Box<dyn ResponseWriter>) = if self.stream() {
+            let writer = ChunkWriter::new(head, include_usage, logprobs, choices);
+            (ResponseFormat::Events, Box::new(writer))
+        } else {
+            let writer = DocumentWriter::new(head, logprobs, choices);
+            (ResponseFormat::Document, Box::new(writer))
+        };
+        Ok(ParsedRequest {
+            model: self.model,
+            request,
+            choices,
+            format,
+            field_names,
+            writer,
+        })
+    }
+}

@@ -1,0 +1,107 @@
+use diagnostics::Diagnostic;
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use worker_contract::{InferInput, InferRequest};
+
+use super::{
+    common::OpenAiCommonFields, constraint, endpoint::OpenAiEndpoint,
+    unsupported::refuse_unsupported,
+};
+use crate::{
+    errors::{must_be, out_of_range, several_prompts},
+    field_names::FieldNames,
+    fields::{limit, read},
+    parsed_request::{ParsedRequest, RequestContext},
+};
+
+/// OpenAI's own default.
+const DEFAULT_MAX_TOKENS: u32 = 16;
+/// Maximum number of alternatives in log probabilities.
+const MAX_LOGPROBS: u8 = 5;
+
+/// Body of `POST /v1/completions`.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+pub struct CompletionRequest {
+    /// Fields of both endpoints.
+    #[serde(flatten)]
+    pub common: OpenAiCommonFields,
+    /// Fields of text completions only.
+    #[serde(flatten)]
+    pub completion: CompletionFields,
+}
+
+/// Fields of text completions only.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+pub struct CompletionFields {
+    /// String, array of one string, array of token ids, or array of one such array.
+    pub prompt: Value,
+    /// Reports the log probability of each output token and of this many most likely tokens at
+    /// its position, 0 to 5. Absent: no log probabilities.
+    pub logprobs: Option<i64>,
+}
+
+pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Diagnostic> {
+    let common: OpenAiCommonFields = read(body)?;
+    let completion: CompletionFields = read(body)?;
+    refuse_unsupported(OpenAiEndpoint::Completions, body)?;
+    let constrained = constraint::parse(body)?;
+    let include_usage = common.include_usage()?;
+    let input = prompt(&completion.prompt)?;
+    let request = InferRequest {
+        max_tokens: limit("max_tokens", common.max_tokens)?.or(Some(DEFAULT_MAX_TOKENS)),
+        sampling: common.sampling()?,
+        constraint: constrained.constraint,
+        stop: common.stop()?,
+        logprobs: logprobs(completion.logprobs)?,
+        ..InferRequest::new(context.request_id.clone(), input)
+    };
+    let field_names = FieldNames {
+        input: "prompt",
+        constraint: constrained.field,
+    };
+    common.into_parsed(
+        OpenAiEndpoint::Completions,
+        request,
+        field_names,
+        include_usage,
+        context,
+    )
+}
+
+fn logprobs(alternatives: Option<i64>) -> Result<Option<u8>, Diagnostic> {
+    let Some(n) = alternatives else {
+        return Ok(None);
+    };
+    u8::try_from(n)
+        .ok()
+        .filter(|n| *n <= MAX_LOGPROBS)
+        .map(Some)
+        .ok_or_else(|| out_of_range("logprobs", 0, MAX_LOGPROBS, n))
+}
+
+fn prompt(value: &Value) -> Result<InferInput, Diagnostic> {
+    const PARAM: &str = "prompt";
+    let form = || {
+        must_be(
+            PARAM,
+            "a string, an array of one string, or an array of token ids",
+        )
+    };
+    match value {
+        Value::String(text) => Ok(InferInput::Prompt(text.clone())),
+        Value::Array(items) => match items.as_slice() {
+            [Value::String(text)] => Ok(InferInput::Prompt(text.clone())),
+            [Value::Array(_)] => prompt(&items[0]),
+            [Value::String(_) | Value::Array(_), ..] => Err(several_prompts(PARAM)),
+            [_, ..] => items
+                .iter()
+                .map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok()))
+                .collect::<Option<_>>()
+                .map(InferInput::Tokens)
+                .ok_or_else(form),
+            [] => Err(form()),
+        },
+        _ => Err(form()),
+    }
+}

@@ -1,0 +1,44 @@
+//! OpenAI's API: chat completions, text completions, embeddings, models.
+
+mod chat;
+mod chunks;
+mod common;
+mod completion;
+mod constraint;
+mod document;
+mod embeddings;
+mod endpoint;
+mod models;
+mod response_head;
+mod tools;
+mod unsupported;
+mod usage;
+
+pub use chat::{ChatMessage, ChatRequest};
+pub use common::StreamOptions;
+pub use completion::CompletionRequest;
+pub use document::{ChatCompletion, TextCompletion};
+pub use embeddings::{EmbeddingsRequest, EmbeddingsResponse, ParsedEmbeddingsRequest};
+pub use endpoint::OpenAiEndpoint;
+pub use models::{OpenAiModel, OpenAiModelList};
+
+use diagnostics::Diagnostic;
+use serde_json::Value;
+
+use crate::parsed_request::{ParsedRequest, RequestContext};
+
+/// Parses the JSON body of `endpoint`.
+pub fn parse(
+    endpoint: OpenAiEndpoint,
+    body: &Value,
+    context: &RequestContext,
+) -> Result<ParsedRequest, Diagnostic> {
+    match endpoint {
+        OpenAiEndpoint::ChatCompletions => chat::parse(body, context),
+        OpenAiEndpoint::Completions => completion::parse(body, context),
+    }
+}
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;

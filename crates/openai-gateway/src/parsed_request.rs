@@ -1,0 +1,44 @@
+use input_validation::RequestId;
+use jiff::Timestamp;
+use worker_contract::InferRequest;
+
+use crate::{field_names::FieldNames, response_writer::ResponseWriter};
+
+/// Properties of a request that its body does not contain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestContext {
+    /// Id of the request. The ids in responses are derived from it.
+    pub request_id: RequestId,
+    /// Time at which the request arrived.
+    pub received_at: Timestamp,
+    /// Version of the server, which OpenAI's responses report as `system_fingerprint`.
+    pub system_fingerprint: &'static str,
+}
+
+/// A request for text in any dialect, translated for a worker.
+#[derive(Debug)]
+pub struct ParsedRequest {
+    /// Model as the client named it.
+    pub model: String,
+    /// Request for a worker; of several choices, the first.
+    pub request: InferRequest,
+    /// Number of choices to generate, 1 to 16.
+    pub choices: u32,
+    /// Format of the response.
+    pub format: ResponseFormat,
+    /// The client's names for fields that a worker's error may mention.
+    pub field_names: FieldNames,
+    /// Encoder of the response.
+    pub writer: Box<dyn ResponseWriter>,
+}
+
+/// Format of a response body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResponseFormat {
+    /// One JSON document (`application/json`).
+    Document,
+    /// Server-sent events (`text/event-stream`).
+    Events,
+    /// Newline-delimited JSON (`application/x-ndjson`).
+    JsonLines,
+}
