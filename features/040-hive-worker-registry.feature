@@ -98,13 +98,13 @@ Feature: The hive's view of the workers on its machine
     When the record of w-1 is <damage>
     Then the hive lists exactly w-2
     And the file `{home}/run/workers/w-1/spawn.json.corrupt` is there
-    And hive prints `the record of worker w-1 cannot be understood`
+    And hive prints `the spawn record of worker w-1 is damaged`
     Examples:
       | damage        |
       | cut in half   |
       | empty         |
       | no JSON       |
-      | about another |
+      | that of w-2   |
 
   Scenario: SIGTERM ends the hive alone
     Given a hive
@@ -151,7 +151,7 @@ Feature: The hive's view of the workers on its machine
     Given a hive
     When I run `rbee-hive`
     Then the exit code is 1
-    And the error is `a hive already uses {home}`
+    And the error is `another hive is using {home}`
     And the error hints `--home`
     And the hive lists no worker
 

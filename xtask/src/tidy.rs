@@ -70,6 +70,7 @@ pub fn run() -> Result<()> {
     manifests(&members, &mut faults)?;
     features(&members, &mut faults)?;
     sources(&mut faults)?;
+    state_files(&mut faults)?;
     programs(&mut faults)?;
     documents(&mut faults)?;
     invariants(&mut faults)?;
@@ -234,6 +235,39 @@ fn sources(faults: &mut Vec<String>) -> Result<()> {
             let named = UNSAFE_MODULES.contains(&show(&file).as_str());
             if text.contains(&lets_unsafe) && !named {
                 faults.push(format!("{}: unsafe outside a named module", show(&file)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Names of shared state files, and of their directories, stand in crates/state-files only.
+/// Comments may name a file.
+fn state_files(faults: &mut Vec<String>) -> Result<()> {
+    let mut forbidden: Vec<String> = ["run", "keys", "logs"]
+        .map(|directory| format!("\"{directory}/"))
+        .to_vec();
+    for name in state_files::FILE_NAMES {
+        // As in a path or a text; `queen.lock()` is a call.
+        forbidden.extend(["\"", "/", "`"].map(|before| format!("{before}{name}")));
+    }
+    for folder in ["crates", "bin", "test-harness", "xtask"] {
+        for file in rust_files(&root().join(folder))? {
+            if show(&file).starts_with("crates/state-files/") {
+                continue;
+            }
+            let text = fs::read_to_string(&file)?;
+            for (number, line) in (1..).zip(text.lines()) {
+                if line.trim_start().starts_with("//") {
+                    continue;
+                }
+                if let Some(name) = forbidden.iter().find(|name| line.contains(*name)) {
+                    faults.push(format!(
+                        "{}:{number}: {}: shared files are named in crates/state-files only",
+                        show(&file),
+                        name.trim_start_matches(['"', '/', '`'])
+                    ));
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use daemon_shell::{DaemonRecord, FileLock, Home, ProcessIdentity, Token};
+use daemon_shell::{FileLock, ProcessIdentity, Token};
 use diagnostics::{Code, Diagnostic};
 use hive_lifecycle::{HiveState, LocalHive, Supervisor};
 use input_validation::NodeName;
@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use queen_contract::ShutdownRequest;
 use queen_store::Store;
 use scheduler::{Event, Scheduler, Settings};
+use state_files::{DaemonRecord, Home, home_in_use};
 use tokio::{
     net::TcpListener,
     time::{sleep, timeout},
@@ -55,19 +56,19 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     }
     let admitted = guard::admitted(&args.cors_origin)?;
     let home = Home::open(args.home.clone())?;
-    let record_file = home.run().join("queen.json");
-    let Some(_lock) = FileLock::try_acquire(&home.run().join("queen.lock"))? else {
-        return Err(already_runs(&home));
+    let record_file = home.queen_record();
+    let Some(_lock) = FileLock::try_acquire(&home.queen_lock())? else {
+        return Err(home_in_use("queen", &home, &record_file));
     };
+    // A home of a newer rbee is refused before anything in it changes.
+    DaemonRecord::read(&record_file)?;
     let keys = Keys {
         api: api_key,
-        control: Arc::new(Token::load_or_create(&home.keys().join("queen.token"))?),
-        node: Arc::new(Token::load_or_create(
-            &home.keys().join("node-local.token"),
-        )?),
+        control: Arc::new(Token::load_or_create(&home.queen_token())?),
+        node: Arc::new(Token::load_or_create(&home.node_token(&NodeName::local()))?),
     };
-    let folder = home.path().to_owned();
-    let store = tokio::task::spawn_blocking(move || Store::open(&folder))
+    let store_home = home.clone();
+    let store = tokio::task::spawn_blocking(move || Store::open(&store_home))
         .await
         .map_err(Diagnostic::internal)??;
     let store = StoreHandle::new(store);
@@ -137,7 +138,7 @@ async fn assemble(
     url: &str,
     keys: &Keys,
 ) -> Result<Arc<App>, Diagnostic> {
-    let home_node: NodeName = "local".parse()?;
+    let home_node = NodeName::local();
     let clock = Clock::start();
     let scheduler = remembered(&store, Settings::new(home_node.clone()), clock).await?;
     let hive = if args.no_local_hive {
@@ -241,16 +242,4 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, addr.port())
-}
-
-fn already_runs(home: &Home) -> Diagnostic {
-    let who = match DaemonRecord::read_alive(&home.run().join("queen.json")) {
-        Ok(Some(record)) => format!("process {} at {}", record.process.pid, record.url),
-        _ => "it is starting".to_owned(),
-    };
-    Diagnostic::new(
-        Code::StateUnusable,
-        format!("a queen already uses {} ({who})", home.path().display()),
-    )
-    .hint("use that one, or name another folder with `--home`")
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use queen_store::{DeploymentRow, Place};
 use rest_client::CallError;
 use scheduler::Target;
+use state_files::Home;
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -232,7 +233,7 @@ impl Spawner {
                 Code::HiveUnreachable,
                 "the hive does not come up",
             )
-            .hint("see `logs/hive.log` in rbee's home")),
+            .hint(format!("see `{}` in rbee's home", Home::HIVE_LOG))),
         }
     }
 

@@ -5,10 +5,12 @@ use std::{
     time::Duration,
 };
 
-use daemon_shell::{DaemonRecord, FileLock, Home, ProcessIdentity, Token};
+use daemon_shell::{FileLock, ProcessIdentity, Token};
 use diagnostics::{Code, Diagnostic};
+use input_validation::NodeName;
 use jiff::Timestamp;
 use model_catalog::ModelCatalog;
+use state_files::{DaemonRecord, Home, home_in_use};
 use tokio_util::sync::CancellationToken;
 use worker_lifecycle::{
     MockProbe, Probe, Settings, StartLimits, StopLimits, SystemProbe, WorkerBinaries, Workers,
@@ -28,14 +30,16 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// call asked for their stop.
 pub async fn run(args: Args) -> Result<(), Diagnostic> {
     let home = Home::open(args.home)?;
-    let record_file = home.run().join("hive.json");
-    let Some(_lock) = FileLock::try_acquire(&home.run().join("hive.lock"))? else {
-        return Err(already_runs(&home, &record_file));
+    let record_file = home.hive_record();
+    let Some(_lock) = FileLock::try_acquire(&home.hive_lock())? else {
+        return Err(home_in_use("hive", &home, &record_file));
     };
+    // A home of a newer rbee is refused before anything in it changes.
+    DaemonRecord::read(&record_file)?;
     let (token, token_file) = if let Some(file) = args.token_file {
         (Token::load(&file)?, absolute(&file)?)
     } else {
-        let file = home.keys().join("node-local.token");
+        let file = home.node_token(&NodeName::local());
         (Token::load_or_create(&file)?, file)
     };
     let worker_dir = match args.worker_dir {
@@ -52,7 +56,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     let workers = Workers::open(
         Settings {
             hive_id: args.hive_id.clone(),
-            runs: home.workers_run(),
+            runs: home.worker_dirs(),
             binaries: binaries.clone(),
             ports: args.worker_ports,
             token: token.clone(),
@@ -106,18 +110,6 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     }
     DaemonRecord::remove_own(&record_file);
     Ok(())
-}
-
-fn already_runs(home: &Home, record_file: &Path) -> Diagnostic {
-    let who = match DaemonRecord::read_alive(record_file) {
-        Ok(Some(record)) => format!("process {} at {}", record.process.pid, record.url),
-        _ => "it is starting".to_owned(),
-    };
-    Diagnostic::new(
-        Code::StateUnusable,
-        format!("a hive already uses {} ({who})", home.path().display()),
-    )
-    .hint("use that one, or name another folder with `--home`")
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Diagnostic> {

@@ -1,5 +1,6 @@
 use diagnostics::{Code, Diagnostic, ExitCode};
 use rest_client::CallError;
+use state_files::Home;
 
 /// How a command can end other than well.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,8 +44,10 @@ impl From<Diagnostic> for Failure {
     fn from(mut diagnostic: Diagnostic) -> Self {
         if let Code::MissingApiKey | Code::InvalidApiKey = diagnostic.code {
             // The queen tells what a client has to send; here it is a file.
-            let hint = "give the queen's token by `--token-file`; on its machine that is `keys/queen.token` in rbee's home";
-            diagnostic = diagnostic.hint(hint);
+            diagnostic = diagnostic.hint(format!(
+                "give the queen's token by `--token-file`; on its machine that is `{}` in rbee's home",
+                Home::QUEEN_TOKEN
+            ));
         }
         Self::Failed(diagnostic)
     }

@@ -1,9 +1,10 @@
 use std::path::PathBuf;
 
-use daemon_shell::{Home, Token};
+use daemon_shell::Token;
 use diagnostics::{Code, Diagnostic};
 use queen_contract::QueenClient;
 use queen_lifecycle::{Launch, Queen, QueenLifecycle};
+use state_files::Home;
 
 use crate::{cli::Global, failure::Failure};
 

@@ -4,27 +4,25 @@
 #![warn(missing_docs)]
 
 mod answer;
+mod atomic_write;
 mod farewell;
 mod guard;
-mod home;
 mod lock;
 mod log;
 mod memory;
 mod process;
-mod record;
 mod serve;
 mod sse;
 mod token;
 
 pub use answer::{Answer, JsonBody, PathArg, QueryArgs};
+pub use atomic_write::{TEMPORARY_PREFIX, write_atomically};
 pub use farewell::tell_failure;
 pub use guard::{Admitted, finish, loopback_only, require_token};
-pub use home::{Home, write_atomically};
 pub use lock::FileLock;
 pub use log::init_logging;
 pub use memory::{Memory, oom_kills};
 pub use process::{ProcessIdentity, Signal};
-pub use record::DaemonRecord;
 pub use serve::{bind, serve, termination};
 pub use sse::{event_stream, line_stream};
 pub use token::Token;

@@ -1,8 +1,10 @@
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
-use daemon_shell::{DaemonRecord, Home, ProcessIdentity, Signal, Token};
+use daemon_shell::{ProcessIdentity, Signal, Token};
 use diagnostics::{Code, Diagnostic};
 use hive_contract::{API_VERSION, Health, HiveClient, ShutdownRequest};
+use input_validation::NodeName;
+use state_files::{DaemonRecord, Home};
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep, timeout},
@@ -58,7 +60,7 @@ impl LocalHive {
 
     /// The hive that runs, if one does.
     pub async fn find(&self) -> Result<Option<RunningHive>, Diagnostic> {
-        match DaemonRecord::read_alive(&self.record_path())? {
+        match DaemonRecord::read_alive(&self.home.hive_record())? {
             Some(record) => self.connect(record).await.map(Some),
             None => Ok(None),
         }
@@ -180,15 +182,11 @@ impl LocalHive {
     }
 
     fn token(&self) -> Result<Token, Diagnostic> {
-        Token::load_or_create(&self.home.keys().join("node-local.token"))
-    }
-
-    fn record_path(&self) -> PathBuf {
-        self.home.run().join("hive.json")
+        Token::load_or_create(&self.home.node_token(&NodeName::local()))
     }
 
     fn log_path(&self) -> PathBuf {
-        self.home.logs().join("hive.log")
+        self.home.hive_log()
     }
 
     fn cannot_start(&self, error: &std::io::Error) -> Diagnostic {
@@ -200,7 +198,7 @@ impl LocalHive {
             code,
             format!("cannot start {}: {error}", self.program.display()),
         )
-        .hint("rbee's programs belong into one folder; build them with `cargo build`")
+        .hint("rbee binaries must be in the same directory; build them with `cargo build`")
     }
 }
 

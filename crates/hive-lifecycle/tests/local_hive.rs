@@ -11,11 +11,12 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use axum::{Json, Router, routing::get};
-use daemon_shell::{DaemonRecord, Home, ProcessIdentity};
+use daemon_shell::ProcessIdentity;
 use diagnostics::Code;
 use hive_contract::API_VERSION;
 use hive_lifecycle::{HiveState, LocalHive, Supervisor};
 use serde_json::json;
+use state_files::{DaemonRecord, Home};
 use tokio::{net::TcpListener, process::Command, time::timeout};
 
 fn hive(dir: &Path, program: &Path) -> LocalHive {
@@ -60,7 +61,7 @@ fn record(home: &Home, url: &str, process: ProcessIdentity) {
         api_version: API_VERSION,
         started_at: jiff::Timestamp::now(),
     }
-    .write(&home.run().join("hive.json"))
+    .write(&home.hive_record())
     .unwrap();
 }
 

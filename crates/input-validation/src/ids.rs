@@ -85,6 +85,13 @@ name!(
         && !t.ends_with('-')
 );
 
+impl NodeName {
+    /// Name of the machine that the queen runs on, as seen by the queen.
+    pub fn local() -> Self {
+        Self("local".into())
+    }
+}
+
 /// How many times workers were spawned when this one was: a higher number supersedes a
 /// lower one of the same worker id.
 #[derive(
@@ -131,6 +138,11 @@ mod tests {
         }
         let error = "\u{1b}[31m".parse::<WorkerId>().unwrap_err();
         assert!(!error.message.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn the_local_node_has_a_valid_name() {
+        assert_eq!("local".parse(), Ok(NodeName::local()));
     }
 
     #[test]

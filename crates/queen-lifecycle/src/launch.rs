@@ -1,6 +1,6 @@
 use std::{ffi::OsString, path::PathBuf};
 
-use daemon_shell::Home;
+use state_files::Home;
 
 /// How a queen is started.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,24 +1,16 @@
-use std::{fs, time::Duration};
+use std::time::Duration;
 
-use daemon_shell::{DaemonRecord, Home, ProcessIdentity, Token};
-use diagnostics::{Code, Diagnostic, escape};
+use daemon_shell::Token;
+use diagnostics::{Code, Diagnostic};
 use hive_contract::{HiveClient, ShutdownRequest, WorkerState};
-use serde::{Deserialize, de::IgnoredAny};
+use input_validation::NodeName;
+use state_files::{DaemonRecord, Home, SpawnRecord};
 use tokio::time::timeout;
 
 use crate::QueenLifecycle;
 
 /// Longest from the answer to a shutdown to the end of the hive's process.
 const LEAVE_LIMIT: Duration = Duration::from_secs(10);
-
-/// What a hive's record of a worker (`run/workers/NAME/spawn.json`) says of its life.
-#[derive(Deserialize)]
-struct Spawned {
-    /// Absent when the hive died right at the start of the worker.
-    process: Option<ProcessIdentity>,
-    /// Present when the process was known to be gone.
-    ended_at: Option<IgnoredAny>,
-}
 
 impl QueenLifecycle {
     /// Stops the hive of this home, its workers first: what a queen leaves behind that was
@@ -29,11 +21,10 @@ impl QueenLifecycle {
         drain_seconds: Option<u64>,
     ) -> Result<Vec<String>, Diagnostic> {
         let _lock = self.lock().await?;
-        let path = self.home.run().join("hive.json");
-        let Some(record) = DaemonRecord::read_alive(&path)? else {
+        let Some(record) = DaemonRecord::read_alive(&self.home.hive_record())? else {
             return self.stop_orphans(drain_seconds).await;
         };
-        let token = Token::load(&self.home.keys().join("node-local.token"))?;
+        let token = Token::load(&self.home.node_token(&NodeName::local()))?;
         let hive = HiveClient::new(&record.url, Some(token.expose().to_owned()))?;
         let health = hive.health().await?;
         let mut stopped: Vec<String> = hive
@@ -54,10 +45,7 @@ impl QueenLifecycle {
                 Code::HiveUnreachable,
                 format!("the hive (pid {}) does not end", record.process.pid),
             )
-            .hint(format!(
-                "see {}",
-                self.home.logs().join("hive.log").display()
-            )));
+            .hint(format!("see {}", self.home.hive_log().display())));
         }
         stopped.push(format!("hive {}", health.hive_id));
         Ok(stopped)
@@ -67,7 +55,7 @@ impl QueenLifecycle {
     /// hive, so a queen is started and stopped again with all that it finds. The caller holds
     /// the lock.
     async fn stop_orphans(&self, drain_seconds: Option<u64>) -> Result<Vec<String>, Diagnostic> {
-        if workers_alive(&self.home).is_empty() {
+        if workers_alive(&self.home)?.is_empty() {
             return Ok(Vec::new());
         }
         self.start().await?;
@@ -75,7 +63,7 @@ impl QueenLifecycle {
             Some(queen) => (queen.stopped, queen.refused),
             None => (Vec::new(), None),
         };
-        let alive = workers_alive(&self.home);
+        let alive = workers_alive(&self.home)?;
         if !alive.is_empty() {
             let why = refused.map_or_else(String::new, |why| format!(": {why}"));
             return Err(Diagnostic::new(
@@ -84,7 +72,7 @@ impl QueenLifecycle {
             )
             .hint(format!(
                 "see {}, then try again",
-                self.home.logs().join("hive.log").display()
+                self.home.hive_log().display()
             )));
         }
         match refused {
@@ -94,20 +82,69 @@ impl QueenLifecycle {
     }
 }
 
-/// Names of the workers that live by the records of the hive, in order. What cannot be read
-/// counts as none: the hive sets such a record aside.
-fn workers_alive(home: &Home) -> Vec<String> {
-    let Ok(folders) = fs::read_dir(home.workers_run()) else {
-        return Vec::new();
-    };
-    let alive = |folder: fs::DirEntry| {
-        let bytes = fs::read(folder.path().join("spawn.json")).ok()?;
-        let spawned: Spawned = serde_json::from_slice(&bytes).ok()?;
-        let lives =
-            spawned.ended_at.is_none() && spawned.process.is_none_or(|process| process.is_alive());
-        lives.then(|| escape(&folder.file_name().to_string_lossy()))
-    };
-    let mut names: Vec<String> = folders.flatten().filter_map(alive).collect();
-    names.sort();
-    names
+/// Ids of the workers that may be running according to the hive's spawn records, sorted. A
+/// damaged record counts as none: the hive sets it aside.
+fn workers_alive(home: &Home) -> Result<Vec<String>, Diagnostic> {
+    let dirs = home.worker_dirs();
+    let mut alive = Vec::new();
+    for id in dirs.ids()? {
+        let record = SpawnRecord::read(&dirs.of(&id))?.intact();
+        if record.is_some_and(|record| record.may_be_running()) {
+            alive.push(id.to_string());
+        }
+    }
+    Ok(alive)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use daemon_shell::ProcessIdentity;
+    use input_validation::Generation;
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_counts_as_alive_by_its_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(dir.path().to_owned())).unwrap();
+        let own = ProcessIdentity::own();
+        let gone = ProcessIdentity {
+            start_time: own.start_time + 1,
+            ..own
+        };
+        let ended = Some(Timestamp::UNIX_EPOCH);
+        for (id, process, ended_at) in [
+            ("running", Some(own), None),
+            ("unknown", None, None),
+            ("dead", Some(gone), None),
+            ("exited", Some(own), ended),
+            ("damaged", Some(own), None),
+        ] {
+            let record = SpawnRecord {
+                worker_id: id.parse().unwrap(),
+                generation: Generation(1),
+                model: "mock:a=1".parse().unwrap(),
+                device: "CPU-0".parse().unwrap(),
+                port: 1,
+                argv: Vec::new(),
+                process,
+                started_at: Timestamp::UNIX_EPOCH,
+                restarts: 0,
+                stop_cause: None,
+                ended_at,
+                last_exit: None,
+            };
+            record
+                .write(&home.worker_dirs().of(&record.worker_id))
+                .unwrap();
+        }
+        let damaged = home.worker_dirs().of(&"damaged".parse().unwrap());
+        fs::write(damaged.spawn_record(), "{").unwrap();
+        assert_eq!(workers_alive(&home).unwrap(), ["running", "unknown"]);
+        fs::write(damaged.spawn_record(), r#"{"format": 99}"#).unwrap();
+        assert_eq!(workers_alive(&home).unwrap_err().code, Code::StateTooNew);
+    }
 }

@@ -1,8 +1,8 @@
 //! The life of the queen that belongs to a home, seen from the keeper: find the one that
 //! runs, start one when none does, stop it, read its log.
 //!
-//! What is found or started is decided under a lock on `run/queen-start.lock`, so that any
-//! number of keepers at once share one queen.
+//! What is found or started is decided under [`Home::queen_start_lock`], so that any number of
+//! keepers at once share one queen.
 
 mod launch;
 mod left_behind;
@@ -12,10 +12,11 @@ mod stop;
 
 use std::{path::PathBuf, time::Duration};
 
-use daemon_shell::{DaemonRecord, FileLock, Home, ProcessIdentity, Token};
+use daemon_shell::{FileLock, ProcessIdentity, Token};
 use diagnostics::{Code, Diagnostic};
 use queen_contract::{API_VERSION, QueenClient};
 use rest_client::CallError;
+use state_files::{DaemonRecord, Home};
 use tokio::time::timeout;
 
 pub use launch::Launch;
@@ -67,7 +68,7 @@ impl QueenLifecycle {
     /// A queen of another interface version, or one that lives and does not answer, is an
     /// error.
     pub async fn find(&self) -> Result<Option<Queen>, Diagnostic> {
-        let Some(record) = DaemonRecord::read_alive(&self.record_path())? else {
+        let Some(record) = DaemonRecord::read_alive(&self.home.queen_record())? else {
             return Ok(None);
         };
         check_version(&record.version, record.api_version)?;
@@ -109,21 +110,17 @@ impl QueenLifecycle {
 
     /// The file that a queen started here writes to.
     pub fn log_path(&self) -> PathBuf {
-        self.home.logs().join("queen.log")
-    }
-
-    fn record_path(&self) -> PathBuf {
-        self.home.run().join("queen.json")
+        self.home.queen_log()
     }
 
     fn client(&self, record: &DaemonRecord) -> Result<QueenClient, Diagnostic> {
-        let token = Token::load(&self.home.keys().join("queen.token"))?;
+        let token = Token::load(&self.home.queen_token())?;
         QueenClient::new(&record.url, Some(token.expose().to_owned()))
     }
 
     /// Keeps other keepers from starting or stopping the queen at the same time.
     async fn lock(&self) -> Result<FileLock, Diagnostic> {
-        let path = self.home.run().join("queen-start.lock");
+        let path = self.home.queen_start_lock();
         if let Some(lock) = FileLock::try_acquire(&path)? {
             return Ok(lock);
         }

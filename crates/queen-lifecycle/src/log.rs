@@ -7,7 +7,7 @@ use std::{
 
 use diagnostics::{Code, Diagnostic};
 
-/// Earlier logs that are kept, as `queen.log.1` (the latest) and so on.
+/// Earlier logs that are kept, as `NAME.1` (the latest) and so on.
 const KEPT: u32 = 3;
 /// The end of a log that is looked at.
 const TAIL_BYTES: u64 = 1024 * 1024;
@@ -95,23 +95,23 @@ mod tests {
     #[test]
     fn logs_of_earlier_runs_are_kept_up_to_a_number() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("queen.log");
+        let path = dir.path().join("q.log");
         for run in 0..6 {
             write!(rotate(&path).unwrap(), "run {run}").unwrap();
         }
         drop(rotate(&path).unwrap());
         drop(rotate(&path).unwrap());
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
-        assert_eq!(read("queen.log"), "", "an empty log is not set aside again");
-        assert_eq!(read("queen.log.1"), "run 5");
-        assert_eq!(read("queen.log.3"), "run 3");
+        assert_eq!(read("q.log"), "", "an empty log is not set aside again");
+        assert_eq!(read("q.log.1"), "run 5");
+        assert_eq!(read("q.log.3"), "run 3");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
     }
 
     #[test]
     fn a_long_log_is_read_from_its_end() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("queen.log");
+        let path = dir.path().join("q.log");
         assert_eq!(tail(&path, 9).unwrap(), "");
         let mut text = "x".repeat(2 * TAIL_BYTES as usize);
         text.push_str("\nthe end\n");

@@ -4,8 +4,9 @@ use std::{
     time::Duration,
 };
 
-use daemon_shell::{DaemonRecord, ProcessIdentity, Signal};
+use daemon_shell::{ProcessIdentity, Signal};
 use diagnostics::{Code, Diagnostic, escape};
+use state_files::DaemonRecord;
 use tokio::{
     process::{Child, Command},
     time::{MissedTickBehavior, interval, timeout},
@@ -94,7 +95,7 @@ impl QueenLifecycle {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            let Some(record) = DaemonRecord::read(&self.record_path())? else {
+            let Some(record) = DaemonRecord::read(&self.home.queen_record())? else {
                 continue;
             };
             if Some(record.process) != process {

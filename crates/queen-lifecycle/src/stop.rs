@@ -1,9 +1,10 @@
 use std::{fs, path::Path, time::Duration};
 
-use daemon_shell::{DaemonRecord, ProcessIdentity, Signal};
+use daemon_shell::{ProcessIdentity, Signal};
 use diagnostics::{Code, Diagnostic};
 use queen_contract::{ShutdownRequest, ShutdownResponse};
 use serde::Serialize;
+use state_files::DaemonRecord;
 use tokio::time::timeout;
 
 use crate::QueenLifecycle;
@@ -64,7 +65,7 @@ impl QueenLifecycle {
         cascade: bool,
         drain_seconds: Option<u64>,
     ) -> Result<Option<Stopped>, Diagnostic> {
-        let path = self.record_path();
+        let path = self.home.queen_record();
         let Some(record) = DaemonRecord::read_alive(&path)? else {
             remove(&path)?;
             return Ok(None);

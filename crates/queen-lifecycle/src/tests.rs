@@ -70,11 +70,11 @@ async fn answer_for_the_script(queen: &QueenLifecycle) -> ProcessIdentity {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
-    let token = queen.home.keys().join("queen.token");
+    let token = queen.home.queen_token();
     write_atomically(&token, "t".repeat(64).as_bytes()).unwrap();
     let mut record = record_of(process, API_VERSION);
     record.url = format!("http://{address}");
-    record.write(&queen.record_path()).unwrap();
+    record.write(&queen.home.queen_record()).unwrap();
     process
 }
 
@@ -99,7 +99,7 @@ async fn calls_at_once_start_one_queen_and_a_stop_ends_it() {
     let stopped = queen.stop(true, None).await.unwrap().unwrap();
     assert_eq!(stopped.ending, Ending::Shutdown);
     assert_eq!(stopped.stopped, ["stopped worker w-1"]);
-    assert!(!process.is_alive() && !queen.record_path().exists());
+    assert!(!process.is_alive() && !queen.home.queen_record().exists());
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn the_record_of_an_earlier_queen_is_not_taken_for_the_new_one() {
     let mut dead = ProcessIdentity::own();
     dead.start_time += 1;
     record_of(dead, API_VERSION + 1)
-        .write(&queen.record_path())
+        .write(&queen.home.queen_record())
         .unwrap();
     let (ensured, process) = tokio::join!(queen.ensure(), answer_for_the_script(&queen));
     assert_eq!(ensured.unwrap().process, process);
@@ -172,18 +172,18 @@ async fn a_record_of_a_dead_process_is_nobody_and_is_removed_by_a_stop() {
     let mut dead = ProcessIdentity::own();
     dead.start_time += 1;
     record_of(dead, API_VERSION)
-        .write(&queen.record_path())
+        .write(&queen.home.queen_record())
         .unwrap();
     assert!(queen.find().await.unwrap().is_none());
     assert_eq!(queen.stop(true, None).await.unwrap(), None);
-    assert!(!queen.record_path().exists());
+    assert!(!queen.home.queen_record().exists());
 }
 
 #[tokio::test]
 async fn a_queen_of_another_version_is_told_with_both() {
     let (_dir, queen) = home_with("");
     record_of(ProcessIdentity::own(), API_VERSION + 1)
-        .write(&queen.record_path())
+        .write(&queen.home.queen_record())
         .unwrap();
     let error = queen.ensure().await.unwrap_err();
     assert_eq!(error.code, Code::VersionIncompatible);
@@ -203,17 +203,13 @@ async fn a_queen_that_does_not_listen_is_ended_by_signal() {
         .unwrap();
     let process = ProcessIdentity::of(child.id().unwrap()).unwrap();
     record_of(process, API_VERSION)
-        .write(&queen.record_path())
+        .write(&queen.home.queen_record())
         .unwrap();
-    write_atomically(
-        &queen.home.keys().join("queen.token"),
-        "t".repeat(64).as_bytes(),
-    )
-    .unwrap();
+    write_atomically(&queen.home.queen_token(), "t".repeat(64).as_bytes()).unwrap();
     let stopped = queen.stop(true, None).await.unwrap().unwrap();
     assert_eq!(stopped.ending, Ending::Terminated);
     assert_eq!(stopped.refused.unwrap().code, Code::QueenUnreachable);
     assert!(!process.is_alive());
-    assert!(!queen.record_path().exists());
+    assert!(!queen.home.queen_record().exists());
     child.wait().await.unwrap();
 }

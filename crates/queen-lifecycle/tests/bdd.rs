@@ -13,10 +13,11 @@ use std::{fs, net::TcpListener, process::ExitCode, time::Duration};
 
 use bdd::World;
 use cucumber::{given, then, when};
-use daemon_shell::{DaemonRecord, Home, ProcessIdentity};
+use daemon_shell::ProcessIdentity;
 use futures_util::future::join_all;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use state_files::{DaemonRecord, Home};
 
 /// SQLite keeps `user_version` here in the file's header (sqlite.org/fileformat2.html).
 const USER_VERSION: std::ops::Range<usize> = 60..64;
@@ -144,7 +145,7 @@ fn take_port(world: &mut World) {
 
 #[given("the queen's database is of a newer version")]
 fn newer_database(world: &mut World) {
-    let path = world.home().join("queen.db");
+    let path = Home::at(world.home()).queen_database();
     let mut bytes = fs::read(&path).unwrap();
     bytes[USER_VERSION].copy_from_slice(&9999_u32.to_be_bytes());
     fs::write(path, &bytes).unwrap();
@@ -153,7 +154,7 @@ fn newer_database(world: &mut World) {
 
 #[then("the queen's database is unchanged")]
 fn same_database(world: &mut World) {
-    let now = fs::read(world.home().join("queen.db")).unwrap();
+    let now = fs::read(Home::at(world.home()).queen_database()).unwrap();
     assert!(now == world.get::<Lifecycle>().database, "the file differs");
 }
 
@@ -167,6 +168,6 @@ fn foreign_version(world: &mut World, api_version: u32) {
         api_version,
         started_at: jiff::Timestamp::UNIX_EPOCH,
     }
-    .write(&home.run().join("queen.json"))
+    .write(&home.queen_record())
     .unwrap();
 }

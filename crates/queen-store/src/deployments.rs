@@ -252,6 +252,8 @@ fn slug(model: &ModelRef) -> String {
 
 #[cfg(test)]
 mod tests {
+    use state_files::Home;
+
     use super::*;
 
     fn place(model: &str) -> Place {
@@ -269,12 +271,12 @@ mod tests {
     #[test]
     fn a_deployment_is_made_once_and_names_its_worker() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(&Home::at(dir.path())).unwrap();
         let first = store.deploy(&place("builtin:haiku"), now()).unwrap();
         assert_eq!(first.worker_id.as_str(), "haiku-0");
         assert_eq!(first.generation, Generation(0));
         drop(store);
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(&Home::at(dir.path())).unwrap();
         assert_eq!(store.deploy(&place("builtin:haiku"), now()).unwrap(), first);
         for (model, worker) in [
             ("builtin:haiku@q8_0", "haiku-q8-0-0"),
@@ -297,7 +299,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut last = Generation(0);
         for seen in [0, 0, 50, 3] {
-            let mut store = Store::open(dir.path()).unwrap();
+            let mut store = Store::open(&Home::at(dir.path())).unwrap();
             let row = store.deploy(&place("builtin:haiku"), now()).unwrap();
             let next = store
                 .next_generation(&row.worker_id, Generation(seen))
@@ -311,7 +313,7 @@ mod tests {
     #[test]
     fn what_is_undeployed_is_gone_and_the_port_is_remembered() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(&Home::at(dir.path())).unwrap();
         let id = store.deploy(&place("mock:a=1"), now()).unwrap().worker_id;
         store.undeploy(&id).unwrap();
         assert_eq!(store.deployments().unwrap(), []);
@@ -325,7 +327,7 @@ mod tests {
     #[test]
     fn fences_and_errors_are_remembered() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(&Home::at(dir.path())).unwrap();
         let id = store
             .deploy(&place("builtin:haiku"), now())
             .unwrap()
@@ -334,7 +336,7 @@ mod tests {
         store.fence(&id, Generation(3)).unwrap();
         store.set_last_error(&id, Some("exit 1")).unwrap();
         drop(store);
-        let mut store = Store::open(dir.path()).unwrap();
+        let mut store = Store::open(&Home::at(dir.path())).unwrap();
         assert_eq!(store.fences().unwrap(), [(id.clone(), Generation(5))]);
         assert_eq!(
             store.deployments().unwrap()[0].last_error.as_deref(),

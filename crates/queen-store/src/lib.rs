@@ -1,5 +1,5 @@
 //! What the queen remembers over restarts, in two SQLite files of its state folder: the
-//! machines it knows (`beehives.db`), and what is to be served (`queen.db`).
+//! machines it knows, and what is to be served.
 //!
 //! All calls block; they belong on a thread where that is allowed. A file that a newer rbee
 //! wrote is refused untouched ([`Code::StateTooNew`]), an older one is copied aside and then
@@ -15,9 +15,8 @@ mod nodes;
 pub use deployments::{DeploymentRow, Place};
 pub use nodes::NodeRow;
 
-use std::path::Path;
-
 use diagnostics::Diagnostic;
+use state_files::Home;
 
 use database::Database;
 
@@ -29,11 +28,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the databases in `dir`, made if missing.
-    pub fn open(dir: &Path) -> Result<Self, Diagnostic> {
+    /// Opens the databases of `home`, made if missing.
+    pub fn open(home: &Home) -> Result<Self, Diagnostic> {
         Ok(Self {
-            nodes: Database::open(&dir.join("beehives.db"), nodes::MIGRATIONS)?,
-            queen: Database::open(&dir.join("queen.db"), deployments::MIGRATIONS)?,
+            nodes: Database::open(&home.node_database(), nodes::MIGRATIONS)?,
+            queen: Database::open(&home.queen_database(), deployments::MIGRATIONS)?,
         })
     }
 }

@@ -96,6 +96,8 @@ fn node(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
 
 #[cfg(test)]
 mod tests {
+    use state_files::Home;
+
     use super::*;
 
     #[test]
@@ -117,8 +119,11 @@ mod tests {
             last_connected: Some("2026-01-02T03:04:05Z".parse().unwrap()),
             last_error: None,
         };
-        Store::open(dir.path()).unwrap().save_node(&node).unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
+        Store::open(&Home::at(dir.path()))
+            .unwrap()
+            .save_node(&node)
+            .unwrap();
+        let mut store = Store::open(&Home::at(dir.path())).unwrap();
         assert_eq!(store.nodes().unwrap(), [node.clone()]);
         node.status = NodeStatus::Unreachable;
         node.last_error = Some("gone".into());

@@ -26,7 +26,5 @@ pub use devices::{Machine, MockProbe, Probe, SystemProbe, require_device};
 pub use exit::Exit;
 pub use launch::{Launch, LaunchEffect, LaunchEvent, LaunchFailure, StartLimits};
 pub use ports::{PortRange, Ports};
-pub use record::SpawnRecord;
-pub use run_dir::RunDir;
 pub use stop::{Stop, StopEffect, StopEvent, StopLimits};
 pub use workers::{Report, Settings, Workers};

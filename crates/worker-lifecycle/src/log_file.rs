@@ -2,10 +2,11 @@ use std::{
     fs::{self, File},
     io::{self, Read as _, Seek as _, SeekFrom},
     os::unix::fs::OpenOptionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use diagnostics::{Diagnostic, escape};
+use state_files::WorkerDir;
 use worker_contract::FatalLine;
 
 /// Of the previous log, the last bytes that are kept.
@@ -13,24 +14,23 @@ const PREVIOUS_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
 /// Longest end of a log that is read for its last lines.
 const TAIL_LIMIT_BYTES: u64 = 1024 * 1024;
 
-/// What a worker wrote: `worker.log`, and `worker.log.1` of the process before it.
+/// Output of a worker: the log of the current process and the one of the previous process.
 pub(crate) struct LogFile {
-    folder: PathBuf,
+    dir: WorkerDir,
 }
 
 impl LogFile {
-    pub fn new(folder: PathBuf) -> Self {
-        Self { folder }
+    pub fn new(dir: WorkerDir) -> Self {
+        Self { dir }
     }
 
-    /// Where it is.
     pub fn path(&self) -> PathBuf {
-        self.folder.join("worker.log")
+        self.dir.log()
     }
 
-    /// Keeps the log of the previous process as `worker.log.1`, at most its last 16 MiB.
+    /// Keeps the log of the previous process, at most its last 16 MiB.
     pub fn rotate(&self) -> io::Result<()> {
-        let (current, previous) = (self.path(), self.folder.join("worker.log.1"));
+        let (current, previous) = (self.path(), self.dir.previous_log());
         match fs::metadata(&current) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(e),
@@ -79,7 +79,7 @@ impl LogFile {
     }
 }
 
-fn create(path: &std::path::Path) -> io::Result<File> {
+fn create(path: &Path) -> io::Result<File> {
     // Truncated by itself, because append and truncate cannot be asked for together.
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -93,7 +93,7 @@ fn create(path: &std::path::Path) -> io::Result<File> {
 }
 
 /// The file, positioned at its last `limit` bytes, and whether that left something out.
-fn open_near_end(path: &std::path::Path, limit: u64) -> io::Result<(File, bool)> {
+fn open_near_end(path: &Path, limit: u64) -> io::Result<(File, bool)> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     let cut = length > limit;
@@ -105,17 +105,19 @@ fn open_near_end(path: &std::path::Path, limit: u64) -> io::Result<(File, bool)>
 mod tests {
     use super::*;
     use diagnostics::Code;
+    use state_files::WorkerDirs;
     use std::io::Write as _;
 
     fn log() -> (tempfile::TempDir, LogFile) {
-        let dir = tempfile::tempdir().unwrap();
-        let log = LogFile::new(dir.path().to_owned());
-        (dir, log)
+        let root = tempfile::tempdir().unwrap();
+        let dir = WorkerDirs::new(root.path().to_owned()).of(&"w-1".parse().unwrap());
+        fs::create_dir(dir.path()).unwrap();
+        (root, LogFile::new(dir))
     }
 
     #[test]
     fn the_last_lines_are_told_harmless() {
-        let (_dir, log) = log();
+        let (_root, log) = log();
         assert_eq!(log.tail(5).unwrap(), Vec::<String>::new());
         let mut file = log.create().unwrap();
         file.write_all(b"one\ntwo\n\x1b[31mthree\xff").unwrap();
@@ -126,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_huge_log_is_read_from_its_end() {
-        let (_dir, log) = log();
+        let (_root, log) = log();
         let mut file = log.create().unwrap();
         let line = format!("{}\n", "x".repeat(1023));
         for _ in 0..2048 {
@@ -139,29 +141,26 @@ mod tests {
 
     #[test]
     fn the_previous_log_is_kept_and_only_that() {
-        let (dir, log) = log();
+        let (_root, log) = log();
         log.rotate().unwrap();
         for text in ["first", "second", "third"] {
             log.rotate().unwrap();
             log.create().unwrap().write_all(text.as_bytes()).unwrap();
         }
         assert_eq!(log.tail(1).unwrap(), ["third"]);
-        assert_eq!(
-            fs::read(dir.path().join("worker.log.1")).unwrap(),
-            b"second"
-        );
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        assert_eq!(fs::read(log.dir.previous_log()).unwrap(), b"second");
+        assert_eq!(fs::read_dir(log.dir.path()).unwrap().count(), 2);
     }
 
     #[test]
     fn a_previous_log_over_the_limit_keeps_its_end() {
-        let (dir, log) = log();
+        let (_root, log) = log();
         let mut file = log.create().unwrap();
         file.write_all(&vec![b'a'; PREVIOUS_LIMIT_BYTES as usize])
             .unwrap();
         file.write_all(b"the end").unwrap();
         log.rotate().unwrap();
-        let kept = fs::read(dir.path().join("worker.log.1")).unwrap();
+        let kept = fs::read(log.dir.previous_log()).unwrap();
         assert_eq!(kept.len() as u64, PREVIOUS_LIMIT_BYTES);
         assert!(kept.ends_with(b"the end"));
         assert!(!log.path().exists());
@@ -169,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_fatal_line_is_an_error_only_when_it_is_last() {
-        let (_dir, log) = log();
+        let (_root, log) = log();
         let fatal = r#"{"fatal":{"code":"INVALID_MODEL_FILE","message":"cut\u001b short"}}"#;
         let mut file = log.create().unwrap();
         writeln!(file, "starting\n{fatal}").unwrap();

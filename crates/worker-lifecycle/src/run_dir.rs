@@ -1,82 +1,75 @@
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Mutex, PoisonError},
 };
 
-use daemon_shell::write_atomically;
-use diagnostics::{Code, Diagnostic, Narration, escape};
+use daemon_shell::TEMPORARY_PREFIX;
+use diagnostics::{Code, Diagnostic, Narration};
 use hive_contract::JobEvent;
 use input_validation::WorkerId;
 use jiff::Timestamp;
+use state_files::{SpawnRecord, Stored, WorkerDir, WorkerDirs};
 
-use crate::{SpawnRecord, log_file::LogFile, process_table::find_by_argv, workers::Report};
+use crate::{log_file::LogFile, process_table::find_by_argv, record::mark_ended, workers::Report};
 
-/// Ended workers that are kept for their logs; older ones are removed.
-const ENDED_KEPT: usize = 64;
+/// Number of exited workers that are kept for their logs.
+const EXITED_KEPT: usize = 64;
 
-/// `run/workers`: one folder for each worker with `spawn.json` and its log. Calls block on
-/// the disk.
-pub struct RunDir {
-    dir: PathBuf,
-    tell: Report,
-    // Serialises read-modify-write of the records within this process; the hive's lock on
-    // its home keeps other processes away.
+/// The spawn records and logs of all workers. Calls block on the disk.
+pub(crate) struct RunDir {
+    dirs: WorkerDirs,
+    node_events: Report,
+    // Serializes read-modify-write of the records within this process. The hive's lock on its
+    // home excludes other processes.
     writing: Mutex<()>,
 }
 
 impl RunDir {
-    /// Opens the directory and removes what an interrupted write may have left. `tell`
-    /// hears of records that cannot be read.
-    pub fn open(dir: PathBuf, tell: Report) -> Result<Self, Diagnostic> {
-        fs::create_dir_all(&dir).map_err(|e| unusable(&dir, &e))?;
+    /// Opens the directory and removes what interrupted writes left. Damaged records are
+    /// reported to `node_events`.
+    pub fn open(dirs: WorkerDirs, node_events: Report) -> Result<Self, Diagnostic> {
+        let root = dirs.path();
+        fs::create_dir_all(root).map_err(|e| unusable(root, &e))?;
         let this = Self {
-            dir,
-            tell,
+            dirs,
+            node_events,
             writing: Mutex::new(()),
         };
-        for id in this.ids()? {
-            let folder = this.folder(&id);
-            for entry in fs::read_dir(&folder).map_err(|e| unusable(&folder, &e))? {
-                let entry = entry.map_err(|e| unusable(&folder, &e))?;
-                if entry.file_name().to_string_lossy().starts_with(".new-") {
-                    // What cannot be removed does no harm.
-                    let _ = fs::remove_file(entry.path());
-                }
-            }
-            // A hive died before it started the process, or the process is gone untraced.
+        for id in this.dirs.ids()? {
+            let dir = this.dir(&id);
+            remove_temporary_files(dir.path()).map_err(|e| unusable(dir.path(), &e))?;
+            // A hive died before it started the process, or the process left no trace.
             if let Some(record) = this.read(&id)?
                 && record.process.is_none()
                 && record.ended_at.is_none()
             {
-                this.update(&record, |r| r.end(Timestamp::now(), None))?;
+                this.update(&record, |r| mark_ended(r, Timestamp::now(), None))?;
             }
         }
         Ok(this)
     }
 
-    /// A worker's folder.
-    pub fn folder(&self, id: &WorkerId) -> PathBuf {
-        self.dir.join(id.as_str())
+    pub fn dir(&self, id: &WorkerId) -> WorkerDir {
+        self.dirs.of(id)
     }
 
-    /// A worker's log.
-    pub(crate) fn log(&self, id: &WorkerId) -> LogFile {
-        LogFile::new(self.folder(id))
+    pub fn log(&self, id: &WorkerId) -> LogFile {
+        LogFile::new(self.dir(id))
     }
 
-    /// Every worker that has a readable record, by name, as the process table shows it.
+    /// The intact records of all workers by id, each as [`read`](Self::read) returns it.
     pub fn all(&self) -> Result<Vec<SpawnRecord>, Diagnostic> {
         let mut records = Vec::new();
-        for id in self.ids()? {
+        for id in self.dirs.ids()? {
             records.extend(self.read(&id)?);
         }
         Ok(records)
     }
 
-    /// The record of one worker, with its process looked up: one that is gone is noted as
-    /// ended, one that was started just before a hive died is found again. A record that
-    /// cannot be understood is set aside and told.
+    /// The record of one worker, brought up to date with the process table: a process that is
+    /// gone is marked as exited, a process that was started right before a hive died is found
+    /// again. A damaged record is set aside and reported.
     pub fn read(&self, id: &WorkerId) -> Result<Option<SpawnRecord>, Diagnostic> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(mut record) = self.load(id)? else {
@@ -85,24 +78,23 @@ impl RunDir {
         if record.ended_at.is_none() && record.running().is_none() {
             match (record.process, find_by_argv(&record.argv)) {
                 (None, Some(process)) => record.process = Some(process),
-                // Between writing the record and starting the process there is nothing to
-                // note; only a process that was seen can be gone.
+                // Between writing the record and starting the process there is no process.
                 (None, None) => return Ok(Some(record)),
-                (Some(_), _) => record.end(Timestamp::now(), None),
+                (Some(_), _) => mark_ended(&mut record, Timestamp::now(), None),
             }
             self.store(&record)?;
         }
         Ok(Some(record))
     }
 
-    /// Writes a record, in a folder made if missing.
+    /// Writes a record. Creates the worker's directory if it is missing.
     pub fn write(&self, record: &SpawnRecord) -> Result<(), Diagnostic> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.store(record)
     }
 
-    /// Changes the record of exactly this spawn; one that was replaced meanwhile is left
-    /// alone. Returns the record as it is now.
+    /// Changes the record of exactly this spawn and returns it. Returns `None` and changes
+    /// nothing if another spawn has replaced it.
     pub fn update(
         &self,
         spawn: &SpawnRecord,
@@ -120,52 +112,32 @@ impl RunDir {
         Ok(Some(record))
     }
 
-    /// Removes the folders of the workers that ended first, beyond the 64 last.
+    /// Removes the directories of exited workers, except for the 64 that exited last.
     pub fn prune(&self) -> Result<(), Diagnostic> {
-        let mut ended: Vec<SpawnRecord> = self.all()?;
-        ended.retain(|record| record.ended_at.is_some());
-        ended.sort_by_key(|record| std::cmp::Reverse(record.ended_at));
-        for record in ended.iter().skip(ENDED_KEPT) {
-            let folder = self.folder(&record.worker_id);
-            fs::remove_dir_all(&folder).map_err(|e| unusable(&folder, &e))?;
+        let mut exited: Vec<SpawnRecord> = self.all()?;
+        exited.retain(|record| record.ended_at.is_some());
+        exited.sort_by_key(|record| std::cmp::Reverse(record.ended_at));
+        for record in exited.iter().skip(EXITED_KEPT) {
+            let dir = self.dir(&record.worker_id);
+            fs::remove_dir_all(dir.path()).map_err(|e| unusable(dir.path(), &e))?;
         }
         Ok(())
     }
 
-    fn ids(&self) -> Result<Vec<WorkerId>, Diagnostic> {
-        let mut ids = Vec::new();
-        for entry in fs::read_dir(&self.dir).map_err(|e| unusable(&self.dir, &e))? {
-            let entry = entry.map_err(|e| unusable(&self.dir, &e))?;
-            let name = entry.file_name();
-            if let Some(id) = name.to_str().and_then(|name| name.parse().ok())
-                && entry.path().is_dir()
-            {
-                ids.push(id);
-            }
-        }
-        ids.sort();
-        Ok(ids)
-    }
-
     fn load(&self, id: &WorkerId) -> Result<Option<SpawnRecord>, Diagnostic> {
-        let path = self.folder(id).join("spawn.json");
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(unusable(&path, &e)),
+        let dir = self.dir(id);
+        let reason = match SpawnRecord::read(&dir)? {
+            Stored::Intact(record) => return Ok(Some(record)),
+            Stored::Missing => return Ok(None),
+            Stored::Damaged(reason) => reason,
         };
-        let problem = match serde_json::from_slice::<SpawnRecord>(&bytes) {
-            Ok(record) if record.worker_id == *id => return Ok(Some(record)),
-            Ok(record) => format!("it is about {}", record.worker_id),
-            Err(e) => escape(&e.to_string()),
-        };
-        let aside = path.with_file_name("spawn.json.corrupt");
+        let (path, aside) = (dir.spawn_record(), dir.damaged_spawn_record());
         fs::rename(&path, &aside).map_err(|e| unusable(&path, &e))?;
-        (self.tell)(JobEvent::Narration(Narration::warn(
+        (self.node_events)(JobEvent::Narration(Narration::warn(
             "hive",
             "set_aside",
             format!(
-                "the record of worker {id} cannot be understood ({problem}); it was set aside as {}. If its process lives, it is not known to this hive any more",
+                "the spawn record of worker {id} is damaged ({reason}) and was set aside as {}; if its process is still running, this hive no longer manages it",
                 aside.display()
             ),
         )));
@@ -173,12 +145,23 @@ impl RunDir {
     }
 
     fn store(&self, record: &SpawnRecord) -> Result<(), Diagnostic> {
-        let folder = self.folder(&record.worker_id);
-        fs::create_dir_all(&folder).map_err(|e| unusable(&folder, &e))?;
-        let json = serde_json::to_vec_pretty(record)
-            .map_err(|e| Diagnostic::internal(format!("spawn record: {e}")))?;
-        write_atomically(&folder.join("spawn.json"), &json)
+        record.write(&self.dir(&record.worker_id))
     }
+}
+
+fn remove_temporary_files(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(TEMPORARY_PREFIX)
+        {
+            // A file that cannot be removed does no harm.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn unusable(path: &Path, error: &io::Error) -> Diagnostic {
@@ -186,107 +169,141 @@ pub(crate) fn unusable(path: &Path, error: &io::Error) -> Diagnostic {
         Code::StateUnusable,
         format!("cannot use {}: {error}", path.display()),
     )
-    .hint("check its owner and permissions and the room on its disk")
+    .hint("check its owner and permissions and the free space on its disk")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::record::tests::record;
-    use daemon_shell::ProcessIdentity;
-    use hive_contract::WorkerState;
     use std::sync::Arc;
 
+    use daemon_shell::ProcessIdentity;
+    use hive_contract::WorkerState;
+
+    use super::*;
+    use crate::record::{tests::record, worker_entry};
+
     struct Fixture {
-        root: tempfile::TempDir,
+        dirs: WorkerDirs,
         runs: RunDir,
-        told: Arc<Mutex<Vec<JobEvent>>>,
+        events: Arc<Mutex<Vec<JobEvent>>>,
+        _root: tempfile::TempDir,
     }
 
     fn fixture() -> Fixture {
         let root = tempfile::tempdir().unwrap();
-        let told: Arc<Mutex<Vec<JobEvent>>> = Arc::default();
-        let sink = Arc::clone(&told);
-        let tell: Report = Arc::new(move |event| sink.lock().unwrap().push(event));
-        let runs = RunDir::open(root.path().join("workers"), tell).unwrap();
-        Fixture { root, runs, told }
+        let dirs = WorkerDirs::new(root.path().join("workers"));
+        let events: Arc<Mutex<Vec<JobEvent>>> = Arc::default();
+        let sink = Arc::clone(&events);
+        let report: Report = Arc::new(move |event| sink.lock().unwrap().push(event));
+        let runs = RunDir::open(dirs.clone(), report).unwrap();
+        Fixture {
+            dirs,
+            runs,
+            events,
+            _root: root,
+        }
+    }
+
+    impl Fixture {
+        /// The directory as a hive that starts later opens it.
+        fn reopened(&self) -> Result<RunDir, Diagnostic> {
+            RunDir::open(self.dirs.clone(), Arc::new(|_| {}))
+        }
+    }
+
+    fn ids(records: &[SpawnRecord]) -> Vec<&str> {
+        records.iter().map(|r| r.worker_id.as_str()).collect()
     }
 
     #[test]
-    fn what_was_written_is_read_by_a_later_hive() {
+    fn a_later_hive_reads_what_was_written() {
         let f = fixture();
         assert_eq!(f.runs.all().unwrap(), []);
         for id in ["w-2", "w-1"] {
             f.runs.write(&record(id)).unwrap();
         }
-        let later = RunDir::open(f.root.path().join("workers"), Arc::new(|_| {})).unwrap();
-        let names: Vec<String> = later
-            .all()
-            .unwrap()
-            .iter()
-            .map(|r| r.worker_id.to_string())
-            .collect();
-        assert_eq!(names, ["w-1", "w-2"]);
+        let later = f.reopened().unwrap().all().unwrap();
+        assert_eq!(ids(&later), ["w-1", "w-2"]);
     }
 
     #[test]
-    fn records_damaged_in_any_way_are_set_aside_and_told() {
+    fn damaged_records_are_set_aside_and_reported() {
         let f = fixture();
         let good = record("w-1");
         f.runs.write(&good).unwrap();
-        let path = f.runs.folder(&good.worker_id).join("spawn.json");
-        let bytes = fs::read(&path).unwrap();
-        for cut in 0..bytes.len() {
-            fs::write(&path, &bytes[..cut]).unwrap();
-            assert_eq!(f.runs.all().unwrap(), [], "cut at {cut}");
-            assert!(path.with_file_name("spawn.json.corrupt").exists());
+        let dir = f.runs.dir(&good.worker_id);
+        let bytes = fs::read(dir.spawn_record()).unwrap();
+        for length in 0..bytes.len() {
+            fs::write(dir.spawn_record(), &bytes[..length]).unwrap();
+            assert_eq!(f.runs.all().unwrap(), [], "cut to {length} bytes");
+            assert!(!dir.spawn_record().exists());
+            assert_eq!(
+                fs::read(dir.damaged_spawn_record()).unwrap(),
+                &bytes[..length]
+            );
         }
-        assert_eq!(f.told.lock().unwrap().len(), bytes.len());
-        // A record under another worker's name would stop the wrong process.
-        let other = f.runs.folder(&"w-2".parse().unwrap());
-        fs::create_dir_all(&other).unwrap();
-        fs::write(other.join("spawn.json"), &bytes).unwrap();
+        assert_eq!(f.events.lock().unwrap().len(), bytes.len());
+        // Acting on the record of another worker would stop the wrong process.
+        let other = f.runs.dir(&"w-2".parse().unwrap());
+        fs::create_dir_all(other.path()).unwrap();
+        fs::write(other.spawn_record(), &bytes).unwrap();
         assert_eq!(f.runs.all().unwrap(), []);
-        assert!(format!("{:?}", f.told.lock().unwrap().last()).contains("it is about w-1"));
+        assert!(
+            format!("{:?}", f.events.lock().unwrap().last()).contains("it belongs to worker w-1")
+        );
     }
 
     #[test]
-    fn foreign_files_and_leftovers_do_not_matter() {
+    fn a_record_of_a_newer_rbee_is_an_error_and_stays_as_it_is() {
+        let f = fixture();
+        let newer = record("w-1");
+        f.runs.write(&newer).unwrap();
+        let path = f.runs.dir(&newer.worker_id).spawn_record();
+        let text = r#"{"format": 99}"#;
+        fs::write(&path, text).unwrap();
+        for error in [
+            f.runs.all().map(drop),
+            f.runs.write(&newer),
+            f.runs.update(&newer, |_| {}).map(drop),
+            f.reopened().map(drop),
+        ] {
+            assert_eq!(error.unwrap_err().code, Code::StateTooNew);
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        assert!(f.events.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn other_files_and_leftovers_are_ignored() {
         let f = fixture();
         f.runs.write(&record("w-1")).unwrap();
-        let dir = f.root.path().join("workers");
-        fs::write(dir.join("notes"), "x").unwrap();
-        fs::create_dir(dir.join("not a worker")).unwrap();
-        fs::create_dir(dir.join("empty")).unwrap();
-        let leftover = dir.join("w-1/.new-abc");
+        let root = f.dirs.path();
+        fs::write(root.join("notes"), "x").unwrap();
+        fs::create_dir(root.join("not a worker")).unwrap();
+        fs::create_dir(root.join("empty")).unwrap();
+        let leftover = root.join("w-1").join(format!("{TEMPORARY_PREFIX}abc"));
         fs::write(&leftover, "half").unwrap();
-        let later = RunDir::open(dir, Arc::new(|_| {})).unwrap();
+        let later = f.reopened().unwrap();
         assert!(!leftover.exists());
-        assert_eq!(later.all().unwrap().len(), 1);
+        assert_eq!(ids(&later.all().unwrap()), ["w-1"]);
     }
 
     #[test]
-    fn only_the_same_spawn_is_changed() {
+    fn update_changes_only_the_same_spawn() {
         let f = fixture();
         let old = record("w-1");
         let mut new = old.clone();
         new.generation.0 += 1;
         f.runs.write(&new).unwrap();
-        let end = |r: &mut SpawnRecord| r.end(Timestamp::now(), None);
+        let end = |r: &mut SpawnRecord| mark_ended(r, Timestamp::now(), None);
         assert_eq!(f.runs.update(&old, end).unwrap(), None);
         assert_eq!(f.runs.all().unwrap(), [new.clone()]);
-        assert!(
-            f.runs
-                .update(&new, end)
-                .unwrap()
-                .unwrap()
-                .ended_at
-                .is_some()
-        );
+        let ended = f.runs.update(&new, end).unwrap().unwrap();
+        assert!(ended.ended_at.is_some());
     }
 
     #[test]
-    fn a_process_started_just_before_the_hive_died_is_found_again() {
+    fn a_process_started_right_before_the_hive_died_is_found_again() {
         let f = fixture();
         let seconds = format!("{}", 6_000_000 + std::process::id());
         let mut child = std::process::Command::new("sleep")
@@ -304,29 +321,25 @@ mod tests {
         assert_eq!(found.process, Some(identity));
         let gone = f.runs.read(&lost.worker_id).unwrap().unwrap();
         assert!(gone.ended_at.is_some());
-        assert_eq!(gone.entry(Timestamp::now()).state, WorkerState::Exited);
+        let entry = worker_entry(&gone, Timestamp::now());
+        assert_eq!(entry.state, WorkerState::Exited);
     }
 
     #[test]
-    fn ended_workers_are_kept_in_number() {
+    fn only_the_last_exited_workers_are_kept() {
         let f = fixture();
         f.runs.write(&record("alive")).unwrap();
-        for n in 0..ENDED_KEPT + 3 {
-            let mut ended = record(&format!("w-{n}"));
-            ended.process = None;
-            ended.ended_at = Some(Timestamp::from_second(n as i64).unwrap());
-            f.runs.write(&ended).unwrap();
+        for n in 0..EXITED_KEPT + 3 {
+            let mut exited = record(&format!("w-{n}"));
+            exited.process = None;
+            exited.ended_at = Some(Timestamp::from_second(n as i64).unwrap());
+            f.runs.write(&exited).unwrap();
         }
         f.runs.prune().unwrap();
-        let left: Vec<String> = f
-            .runs
-            .all()
-            .unwrap()
-            .iter()
-            .map(|r| r.worker_id.to_string())
-            .collect();
-        assert_eq!(left.len(), ENDED_KEPT + 1);
-        assert!(left.contains(&"alive".to_owned()));
-        assert!(!left.contains(&"w-2".to_owned()) && left.contains(&"w-3".to_owned()));
+        let left = f.runs.all().unwrap();
+        let left = ids(&left);
+        assert_eq!(left.len(), EXITED_KEPT + 1);
+        assert!(left.contains(&"alive"));
+        assert!(!left.contains(&"w-2") && left.contains(&"w-3"));
     }
 }

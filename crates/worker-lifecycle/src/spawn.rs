@@ -8,12 +8,15 @@ use hive_contract::{SpawnRequest, SpawnResponse};
 use input_validation::{Generation, WorkerId};
 use jiff::Timestamp;
 use model_catalog::ResolvedModel;
+use state_files::SpawnRecord;
 use tokio::{process::Command, sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use worker_contract::{QUEEN_TOKEN_FILE_ENV, WORKER_TOKEN_FILE_ENV};
 
 use crate::{
-    Admission, Existing, Exit, Report, SpawnRecord, Workers, admit, require_device,
+    Admission, Existing, Exit, Report, Workers, admit,
+    record::mark_ended,
+    require_device,
     run_dir::unusable,
     starting::{Reached, Starting},
     workers::{blocking, narrate, warn},
@@ -241,7 +244,7 @@ impl Workers {
             .args(&argv[1..])
             .env(WORKER_TOKEN_FILE_ENV, &self.settings.token_file)
             .env(QUEEN_TOKEN_FILE_ENV, &self.settings.token_file)
-            .current_dir(self.runs.folder(&record.worker_id))
+            .current_dir(self.runs.dir(&record.worker_id).path())
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(stderr)
@@ -252,7 +255,7 @@ impl Workers {
         let child = match spawned {
             Ok(child) => child,
             Err(e) => {
-                self.update(&record, |r| r.end(Timestamp::now(), None))
+                self.update(&record, |r| mark_ended(r, Timestamp::now(), None))
                     .await?;
                 return Err(Diagnostic::new(
                     Code::WorkerStartFailed,
@@ -293,7 +296,7 @@ impl Workers {
                 move || {
                     runs.update(&record, |r| {
                         r.process = record.process;
-                        r.end(Timestamp::now(), Some(exit));
+                        mark_ended(r, Timestamp::now(), Some(exit));
                     })
                 }
             })

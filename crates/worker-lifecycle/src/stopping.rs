@@ -4,10 +4,12 @@ use daemon_shell::{ProcessIdentity, Signal};
 use diagnostics::Diagnostic;
 use futures_util::future::{Fuse, FutureExt as _};
 use jiff::Timestamp;
+use state_files::SpawnRecord;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    Report, SpawnRecord, Stop, StopEffect, StopEvent, StopLimits, Workers,
+    Report, Stop, StopEffect, StopEvent, StopLimits, Workers,
+    record::mark_ended,
     workers::{blocking, narrate, warn},
 };
 
@@ -102,7 +104,7 @@ impl Workers {
         blocking(move || {
             let note = |r: &mut SpawnRecord| {
                 if r.ended_at.is_none() {
-                    r.end(Timestamp::now(), None);
+                    mark_ended(r, Timestamp::now(), None);
                 }
             };
             runs.update(&record, note).map(drop)

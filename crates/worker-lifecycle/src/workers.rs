@@ -12,12 +12,14 @@ use hive_contract::{JobEvent, WorkerEntry};
 use input_validation::{NodeName, WorkerId};
 use jiff::Timestamp;
 use model_catalog::ModelCatalog;
+use state_files::{SpawnRecord, WorkerDirs};
 use tokio::sync::watch;
 use worker_contract::WorkerClient;
 
 use crate::{
-    Exit, PortRange, Ports, Probe, RunDir, SpawnRecord, StartLimits, StopLimits, WorkerBinaries,
-    run_dir::unusable,
+    Exit, PortRange, Ports, Probe, StartLimits, StopLimits, WorkerBinaries,
+    record::worker_entry,
+    run_dir::{RunDir, unusable},
 };
 
 /// Hears of what happens: narration and progress. It must not block.
@@ -31,8 +33,8 @@ const LOG_LINES_LIMIT: usize = 10_000;
 pub struct Settings {
     /// The node's name, told to each worker.
     pub hive_id: NodeName,
-    /// The run directory.
-    pub runs: PathBuf,
+    /// The workers' directories.
+    pub runs: WorkerDirs,
     /// The worker programs.
     pub binaries: WorkerBinaries,
     /// Where workers may listen.
@@ -88,14 +90,18 @@ impl Workers {
         let runs = Arc::clone(&self.runs);
         blocking(move || {
             let now = Timestamp::now();
-            Ok(runs.all()?.iter().map(|record| record.entry(now)).collect())
+            Ok(runs
+                .all()?
+                .iter()
+                .map(|record| worker_entry(record, now))
+                .collect())
         })
         .await
     }
 
     /// One worker; `WORKER_NOT_FOUND` when there never was one of this name.
     pub async fn get(&self, id: &WorkerId) -> Result<WorkerEntry, Diagnostic> {
-        Ok(self.record(id).await?.entry(Timestamp::now()))
+        Ok(worker_entry(&self.record(id).await?, Timestamp::now()))
     }
 
     /// The last lines of a worker's log, at most 10 000, escaped, each ending in a newline.

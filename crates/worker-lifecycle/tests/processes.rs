@@ -11,7 +11,6 @@
 use std::{
     fs,
     net::TcpListener,
-    path::PathBuf,
     process::Command,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -23,14 +22,14 @@ use hive_contract::{JobEvent, SpawnRequest, SpawnResponse, WorkerState};
 use input_validation::{DeviceId, Generation, WorkerId};
 use model_catalog::ModelCatalog;
 use serde_json::json;
+use state_files::{SpawnRecord, WorkerDir, WorkerDirs};
 use tokio_util::sync::CancellationToken;
 use wiremock::{
     Mock, MockServer, ResponseTemplate,
     matchers::{any, path},
 };
 use worker_lifecycle::{
-    PortRange, Report, Settings, SpawnRecord, StartLimits, StopLimits, SystemProbe, WorkerBinaries,
-    Workers,
+    PortRange, Report, Settings, StartLimits, StopLimits, SystemProbe, WorkerBinaries, Workers,
 };
 
 struct Fixture {
@@ -65,7 +64,7 @@ fn open(root: &tempfile::TempDir, told: &Arc<Mutex<Vec<JobEvent>>>) -> Arc<Worke
     let token_file = dir.join("token");
     let settings = Settings {
         hive_id: "local".parse().unwrap(),
-        runs: dir.join("workers"),
+        runs: dirs(root),
         binaries: WorkerBinaries::new(dir.join("bin")),
         ports: PortRange::Any,
         token: Token::load_or_create(&token_file).unwrap(),
@@ -83,6 +82,10 @@ fn open(root: &tempfile::TempDir, told: &Arc<Mutex<Vec<JobEvent>>>) -> Arc<Worke
     let catalog = Arc::new(ModelCatalog::new(dir.join("models")));
     let probe = Arc::new(SystemProbe::new(dir.to_owned()));
     Workers::open(settings, catalog, probe, sink(told)).unwrap()
+}
+
+fn dirs(root: &tempfile::TempDir) -> WorkerDirs {
+    WorkerDirs::new(root.path().join("workers"))
 }
 
 fn sink(told: &Arc<Mutex<Vec<JobEvent>>>) -> Report {
@@ -119,12 +122,12 @@ impl Fixture {
         self.workers.spawn(request, &sink(&self.told), cancel).await
     }
 
-    fn folder(&self) -> PathBuf {
-        self.root.path().join("workers/w-1")
+    fn dir(&self) -> WorkerDir {
+        dirs(&self.root).of(&id("w-1"))
     }
 
     fn record(&self) -> SpawnRecord {
-        serde_json::from_slice(&fs::read(self.folder().join("spawn.json")).unwrap()).unwrap()
+        SpawnRecord::read(&self.dir()).unwrap().intact().unwrap()
     }
 
     fn told(&self) -> String {
@@ -133,7 +136,7 @@ impl Fixture {
 
     /// The process ids that the script wrote to a file of its folder.
     async fn pids(&self) -> Vec<u32> {
-        let file = self.folder().join("pids");
+        let file = self.dir().path().join("pids");
         eventually(|| {
             let text = fs::read_to_string(&file).unwrap_or_default();
             let pids: Vec<u32> = text.lines().map(|pid| pid.parse().unwrap()).collect();
@@ -196,7 +199,7 @@ async fn a_program_that_cannot_run_is_told() {
     fs::remove_file(&program).unwrap();
     let error = f.spawn(1).await.unwrap_err();
     assert_eq!(error.code, Code::WorkerBinaryNotFound);
-    assert!(!f.folder().exists(), "nothing was begun");
+    assert!(!f.dir().path().exists(), "nothing was begun");
 }
 
 #[tokio::test]
@@ -297,10 +300,7 @@ async fn each_spawn_of_a_name_is_counted_and_keeps_the_log_before() {
     f.spawn(2).await.unwrap_err();
     let second = f.workers.logs(&id("w-1"), 9).await.unwrap();
     assert_ne!(first, second);
-    assert_eq!(
-        fs::read_to_string(f.folder().join("worker.log.1")).unwrap(),
-        first
-    );
+    assert_eq!(fs::read_to_string(f.dir().previous_log()).unwrap(), first);
     let entry = f.workers.get(&id("w-1")).await.unwrap();
     assert_eq!(entry.restarts, 1);
     assert_eq!(entry.generation, Generation(2));
@@ -353,13 +353,7 @@ fn foreign(f: &Fixture, worker: &str, shift: u64) -> (std::process::Child, Proce
         ended_at: None,
         last_exit: None,
     };
-    let folder = f.root.path().join("workers").join(worker);
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(
-        folder.join("spawn.json"),
-        serde_json::to_vec(&record).unwrap(),
-    )
-    .unwrap();
+    record.write(&dirs(&f.root).of(&record.worker_id)).unwrap();
     (child, identity)
 }
 

@@ -6,8 +6,10 @@ use std::{
     time::Duration,
 };
 
-use daemon_shell::{DaemonRecord, ProcessIdentity, Token};
+use daemon_shell::{ProcessIdentity, Token};
+use input_validation::NodeName;
 use queen_contract::QueenClient;
+use state_files::{DaemonRecord, Home};
 use tempfile::TempDir;
 use tokio::{process::Command, task::JoinSet};
 
@@ -148,9 +150,23 @@ impl World {
         self.answer.as_ref().expect("no HTTP call was made")
     }
 
+    /// The files in the home.
+    pub fn files(&self) -> Home {
+        Home::at(self.home())
+    }
+
+    /// The record file of a daemon (`queen`, `hive`).
+    pub fn daemon_record(&self, name: &str) -> PathBuf {
+        match name {
+            "queen" => self.files().queen_record(),
+            "hive" => self.files().hive_record(),
+            other => panic!("no daemon is named {other}"),
+        }
+    }
+
     /// The record of a living daemon (`queen`, `hive`) of this home.
     pub fn daemon(&self, name: &str) -> Option<DaemonRecord> {
-        DaemonRecord::read_alive(&self.home().join(format!("run/{name}.json"))).unwrap()
+        DaemonRecord::read_alive(&self.daemon_record(name)).unwrap()
     }
 
     /// The record of a daemon, once it is there.
@@ -163,10 +179,16 @@ impl World {
         .await
     }
 
+    /// The token of this home's hive and workers.
+    pub fn node_token(&self) -> String {
+        let token = Token::load(&self.files().node_token(&NodeName::local())).unwrap();
+        token.expose().to_owned()
+    }
+
     /// A client of this home's queen, with the control token.
     pub fn queen(&self) -> QueenClient {
         let record = self.daemon("queen").expect("no queen runs here");
-        let token = Token::load(&self.home().join("keys/queen.token")).unwrap();
+        let token = Token::load(&self.files().queen_token()).unwrap();
         QueenClient::new(&record.url, Some(token.expose().to_owned())).unwrap()
     }
 

@@ -6,7 +6,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use input_validation::NodeName;
 use serde_json::Value;
+use state_files::{DaemonRecord, Home};
 use tempfile::TempDir;
 
 /// The mock engine at no cost, with a slot for every client.
@@ -35,18 +37,15 @@ impl Servers {
         let home = tempfile::Builder::new().prefix("rbee-bench-").tempdir()?;
         let started = keeper(bin_dir, home.path(), &["infer", "hello", "--model", MODEL])?;
         ensure!(!started.is_empty(), "the mock worker said nothing");
-        let record = fs::read(home.path().join("run/queen.json"))?;
-        let record: Value = serde_json::from_slice(&record)?;
-        let queen = record["url"]
-            .as_str()
-            .context("a queen's address")?
-            .to_owned();
+        let files = Home::at(home.path());
+        let queen = DaemonRecord::read(&files.queen_record())?;
+        let queen = queen.context("the queen has no record")?.url;
         let list = keeper(bin_dir, home.path(), &["--json", "worker", "list"])?;
         let list: Value = serde_json::from_str(&list)?;
         let port = list["workers"][0]["port"]
             .as_u64()
             .context("a worker's port")?;
-        let token = fs::read_to_string(home.path().join("keys/node-local.token"))?;
+        let token = fs::read_to_string(files.node_token(&NodeName::local()))?;
         let (nginx, proxy) = start_nginx(home.path(), port)?;
         Ok(Self {
             bin_dir: bin_dir.to_owned(),

@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use input_validation::NodeName;
 use serde_json::{Value, json};
+use state_files::Home;
 
 use crate::judge::{minute_word, prompt, text_misses};
 
@@ -316,7 +318,7 @@ fn tokens_generated(options: &Options) -> Result<(u64, Value), String> {
             String::from_utf8_lossy(&output.stderr)
         )
     })?;
-    let token = fs::read_to_string(options.home.join("keys/node-local.token"))
+    let token = fs::read_to_string(Home::at(&options.home).node_token(&NodeName::local()))
         .map_err(|e| format!("the node's token: {e}"))?;
     let mut sum = 0;
     for worker in list["workers"].as_array().into_iter().flatten() {

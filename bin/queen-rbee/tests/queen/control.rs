@@ -1,10 +1,10 @@
 use std::time::Duration;
 
-use daemon_shell::DaemonRecord;
 use diagnostics::Code;
 use futures_util::StreamExt as _;
 use queen_contract::{API_VERSION, Availability, ShutdownRequest};
 use rest_client::CallError;
+use state_files::{DaemonRecord, Home};
 use tokio::time::timeout;
 use worker_contract::WorkerStatus;
 
@@ -148,7 +148,7 @@ async fn shutdown_lets_what_runs_finish_and_refuses_what_comes() {
         .unwrap()
         .unwrap();
     assert_eq!(
-        DaemonRecord::read(&queen.home.path().join("run/queen.json")).unwrap(),
+        DaemonRecord::read(&Home::at(queen.home.path()).queen_record()).unwrap(),
         None
     );
 }

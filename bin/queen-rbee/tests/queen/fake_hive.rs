@@ -13,16 +13,17 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use daemon_shell::{DaemonRecord, Home, ProcessIdentity};
+use daemon_shell::ProcessIdentity;
 use diagnostics::{Code, Diagnostic, ErrorBody, Narration};
 use futures_util::{StreamExt as _, stream};
 use hive_contract::{
     API_VERSION, JobEvent, SpawnRequest, SpawnResponse, WorkerEntry, WorkerList, WorkerState,
 };
-use input_validation::WorkerId;
+use input_validation::{NodeName, WorkerId};
 use jiff::Timestamp;
 use queen_contract::QueenClient;
 use serde_json::json;
+use state_files::{DaemonRecord, Home};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -68,7 +69,7 @@ impl FakeHive {
             api_version: API_VERSION,
             started_at: Timestamp::now(),
         }
-        .write(&home.run().join("hive.json"))
+        .write(&home.hive_record())
         .unwrap();
         hive
     }
@@ -185,7 +186,8 @@ async fn start(hive: &Arc<FakeHive>, request: &SpawnRequest) -> SpawnResponse {
     let worker = FakeWorker::start(request.worker_id.as_str(), request.generation.0, 2).await;
     worker.info.lock().unwrap().model_id = request.model.clone();
     worker.behave(hive.behaviour.lock().unwrap().clone());
-    let token = std::fs::read_to_string(hive.home.path().join("keys/node-local.token")).unwrap();
+    let token_file = Home::at(hive.home.path()).node_token(&NodeName::local());
+    let token = std::fs::read_to_string(token_file).unwrap();
     let queen = QueenClient::new(&request.queen_url, Some(token)).unwrap();
     queen.heartbeat(&worker.heartbeat()).await.unwrap();
     hive.workers.lock().unwrap().push(Arc::clone(&worker));

@@ -3,14 +3,15 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use clap::Parser as _;
-use daemon_shell::{DaemonRecord, Token};
+use daemon_shell::Token;
 use diagnostics::Diagnostic;
 use futures_util::StreamExt as _;
-use input_validation::RequestId;
+use input_validation::{NodeName, RequestId};
 use queen_contract::{InferCall, InferEvent, QueenClient, ShutdownRequest};
 use queen_rbee::Args;
 use reqwest::Client;
 use serde_json::{Value, json};
+use state_files::{DaemonRecord, Home};
 use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::sleep};
 use worker_contract::{InferInput, InferRequest, StreamEvent};
@@ -35,19 +36,20 @@ impl Queen {
 
     pub async fn start(home: Arc<TempDir>, more: &[&str]) -> Self {
         let running = tokio::spawn(queen_rbee::run(args(home.path(), more)));
-        let record_file = home.path().join("run/queen.json");
+        let files = Home::at(home.path());
+        let record_file = files.queen_record();
         let record = eventually("the queen is there", async || {
             assert!(!running.is_finished(), "the queen ended while it started");
             DaemonRecord::read(&record_file).unwrap()
         })
         .await;
-        let client = |key: &str| {
-            let token = Token::load(&home.path().join("keys").join(key)).unwrap();
+        let client = |key: &Path| {
+            let token = Token::load(key).unwrap();
             QueenClient::new(&record.url, Some(token.expose().to_owned())).unwrap()
         };
         Self {
-            control: client("queen.token"),
-            node: client("node-local.token"),
+            control: client(&files.queen_token()),
+            node: client(&files.node_token(&NodeName::local())),
             url: record.url,
             http: Client::builder().no_proxy().build().unwrap(),
             running,

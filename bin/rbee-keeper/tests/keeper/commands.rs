@@ -3,10 +3,11 @@
 use std::{fs, time::Duration};
 
 use crate::fake::{FakeQueen, LIMIT, Then, answer, ended, ended_child, keeper};
-use daemon_shell::{DaemonRecord, Home, ProcessIdentity, Token};
+use daemon_shell::{ProcessIdentity, Token};
 use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use state_files::{DaemonRecord, Home};
 
 async fn queen() -> FakeQueen {
     FakeQueen::start(answer(), Then::Close).await
@@ -94,7 +95,7 @@ async fn the_token_is_the_one_of_the_file_and_never_the_homes_own() {
     let queen = queen().await;
     let dir = tempfile::tempdir().unwrap();
     let home = Home::open(Some(dir.path().to_owned())).unwrap();
-    Token::load_or_create(&home.keys().join("queen.token")).unwrap();
+    Token::load_or_create(&home.queen_token()).unwrap();
     let home = home.path().to_str().unwrap();
     assert_eq!(
         ended(queen.keeper(&["status", "--home", home])).await.code,
@@ -135,7 +136,7 @@ async fn the_queen_of_a_home_is_found_by_its_record() {
     let queen = queen().await;
     let dir = tempfile::tempdir().unwrap();
     let home = Home::open(Some(dir.path().to_owned())).unwrap();
-    let token = Token::load_or_create(&home.keys().join("queen.token")).unwrap();
+    let token = Token::load_or_create(&home.queen_token()).unwrap();
     let record = DaemonRecord {
         process: ProcessIdentity::own(),
         url: queen.url.clone(),
@@ -143,7 +144,7 @@ async fn the_queen_of_a_home_is_found_by_its_record() {
         api_version: 1,
         started_at: Timestamp::UNIX_EPOCH,
     };
-    record.write(&home.run().join("queen.json")).unwrap();
+    record.write(&home.queen_record()).unwrap();
     let home = home.path().to_str().unwrap();
     assert_eq!(
         ended(keeper(&["--home", home, "status"])).await.code,

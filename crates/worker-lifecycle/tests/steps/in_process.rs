@@ -5,11 +5,12 @@ use std::{
 
 use bdd::World;
 use cucumber::{given, then, when};
-use daemon_shell::{Home, Token};
+use daemon_shell::Token;
 use diagnostics::Diagnostic;
 use hive_contract::{SpawnRequest, SpawnResponse};
-use input_validation::{DeviceId, Generation};
+use input_validation::{DeviceId, Generation, NodeName};
 use model_catalog::ModelCatalog;
+use state_files::Home;
 use tokio_util::sync::CancellationToken;
 use worker_lifecycle::{
     PortRange, Settings, StartLimits, StopLimits, SystemProbe, WorkerBinaries, Workers,
@@ -34,10 +35,10 @@ async fn open(world: &mut World, start_limits: StartLimits, stop_limits: StopLim
         write_program(world, &real_worker()).await;
     }
     let home = Home::open(Some(world.home())).unwrap();
-    let token_file = home.keys().join("node-local.token");
+    let token_file = home.node_token(&NodeName::local());
     let settings = Settings {
         hive_id: "local".parse().unwrap(),
-        runs: home.workers_run(),
+        runs: home.worker_dirs(),
         binaries: WorkerBinaries::new(dir),
         ports: PortRange::Any,
         token: Token::load_or_create(&token_file).unwrap(),

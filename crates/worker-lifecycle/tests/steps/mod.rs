@@ -5,15 +5,15 @@ mod process;
 mod programs;
 mod streams;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use bdd::{Answer, World};
 use daemon_shell::ProcessIdentity;
 use input_validation::JobId;
 use serde_json::Value;
+use state_files::{SpawnRecord, WorkerDir};
 use tokio::{process::Child, task::JoinHandle};
 use worker_contract::{StreamEvent, WorkerClient};
-use worker_lifecycle::SpawnRecord;
 
 /// What the steps of these features remember beside the shared World.
 #[derive(Default)]
@@ -35,18 +35,17 @@ pub struct Seen {
 }
 
 pub fn token(world: &World) -> String {
-    let file = world.home().join("keys/node-local.token");
-    fs::read_to_string(file).unwrap().trim().to_owned()
+    world.node_token()
 }
 
-pub fn folder(world: &World, id: &str) -> PathBuf {
-    world.home().join("run/workers").join(id)
+pub fn worker_dir(world: &World, id: &str) -> WorkerDir {
+    world.files().worker_dirs().of(&id.parse().unwrap())
 }
 
-/// What `spawn.json` says, read past the hive.
+/// The spawn record, read without the hive.
 pub fn record(world: &World, id: &str) -> SpawnRecord {
-    let bytes = fs::read(folder(world, id).join("spawn.json")).unwrap();
-    serde_json::from_slice(&bytes).unwrap()
+    let stored = SpawnRecord::read(&worker_dir(world, id)).unwrap();
+    stored.intact().expect("an intact spawn record")
 }
 
 pub fn process_of(world: &World, id: &str) -> ProcessIdentity {

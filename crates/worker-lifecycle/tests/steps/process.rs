@@ -4,10 +4,9 @@ use bdd::{World, eventually};
 use cucumber::{given, then, when};
 use daemon_shell::ProcessIdentity;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::{Seen, folder, process_of, record, token, worker};
+use super::{Seen, process_of, record, token, worker, worker_dir};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -55,11 +54,10 @@ async fn reuse(world: &mut World, id: String) {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let path = folder(world, &id).join("spawn.json");
-    let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    json["process"]["pid"] = json!(other.id().unwrap());
-    json.as_object_mut().unwrap().remove("ended_at");
-    fs::write(path, json.to_string()).unwrap();
+    let mut record = record(world, &id);
+    record.process.as_mut().expect("it was started").pid = other.id().unwrap();
+    record.ended_at = None;
+    record.write(&worker_dir(world, &id)).unwrap();
     world.get::<Seen>().other = Some(other);
 }
 
@@ -71,13 +69,13 @@ fn other_runs(world: &mut World) {
 
 #[when(regex = r"^the record of (\S+) is (.+)$")]
 fn damage(world: &mut World, id: String, how: String) {
-    let path = folder(world, &id).join("spawn.json");
-    let whole = fs::read_to_string(&path).unwrap();
+    let path = worker_dir(world, &id).spawn_record();
+    let intact = fs::read_to_string(&path).unwrap();
     let damaged = match how.as_str() {
-        "cut in half" => whole[..whole.len() / 2].to_owned(),
+        "cut in half" => intact[..intact.len() / 2].to_owned(),
         "empty" => String::new(),
         "no JSON" => "\u{0}\u{1b}[31m".to_owned(),
-        "about another" => whole.replace("\"w-1\"", "\"w-2\""),
+        "that of w-2" => fs::read_to_string(worker_dir(world, "w-2").spawn_record()).unwrap(),
         other => panic!("{other}?"),
     };
     fs::write(path, damaged).unwrap();
@@ -100,7 +98,7 @@ fn no_secret(world: &mut World, id: String) {
         let text = String::from_utf8_lossy(&text).into_owned();
         assert!(!text.is_empty() && !text.contains(&secret), "{file}");
     }
-    let spawn_json = fs::read_to_string(folder(world, &id).join("spawn.json")).unwrap();
+    let spawn_json = fs::read_to_string(worker_dir(world, &id).spawn_record()).unwrap();
     assert!(!spawn_json.contains(&secret));
 }
 
@@ -120,7 +118,7 @@ async fn record_tells(world: &mut World, id: String, text: String) {
 /// Waits until the worker's `/ready` says so; before it listens it says nothing.
 async fn readiness(world: &World, id: &str, expected: bool) {
     eventually(SOON, || async {
-        if !folder(world, id).join("spawn.json").exists() {
+        if !worker_dir(world, id).spawn_record().exists() {
             return Err("it is not spawned".to_owned());
         }
         let answer = worker(world, id).ready().await;

@@ -2,6 +2,7 @@ use std::{fs, time::Duration};
 
 use cucumber::{given, then, when};
 use daemon_shell::Signal;
+use state_files::DaemonRecord;
 
 use crate::{World, eventually, within};
 
@@ -39,8 +40,7 @@ fn terminate_daemon(world: &mut World, name: String) {
 
 #[then(regex = r"^the (queen|hive) ends within (\d+) s$")]
 async fn daemon_ends(world: &mut World, name: String, seconds: u64) {
-    let path = world.home().join(format!("run/{name}.json"));
-    if let Some(record) = daemon_shell::DaemonRecord::read(&path).unwrap() {
+    if let Some(record) = DaemonRecord::read(&world.daemon_record(&name)).unwrap() {
         within(Duration::from_secs(seconds), &name, record.process.gone()).await;
     }
 }

@@ -434,12 +434,12 @@ async fn goes_away(world: &mut World, model: String, how: String) {
 #[when(regex = r"^(\d+) requests reach the worker itself at once$")]
 async fn at_the_worker(world: &mut World, count: usize) {
     let workers = world.queen().workers().await.unwrap().workers;
-    let token = fs::read_to_string(world.home().join("keys/node-local.token")).unwrap();
+    let token = world.node_token();
     let url = format!("http://127.0.0.1:{}/v1/infer", workers[0].info.port);
     let calls = (0..count).map(|i| {
         let body = json!({"request_id": format!("direct-{i}"), "stream": false,
             "input": {"prompt": "count"}});
-        let request = client().post(&url).bearer_auth(token.trim()).json(&body);
+        let request = client().post(&url).bearer_auth(&token).json(&body);
         async move { Answer::read(request.send().await.unwrap()).await }
     });
     world.get::<Inference>().answers = join_all(calls).await;

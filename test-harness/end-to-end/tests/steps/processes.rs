@@ -1,4 +1,4 @@
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use bdd::{World, eventually};
 use cucumber::{given, then, when};
@@ -47,12 +47,10 @@ fn same_workers(world: &mut World) {
 /// What the hive itself says: worker, pid and state.
 async fn hive_list(world: &World) -> Result<BTreeSet<String>, String> {
     let record = world.daemon("hive").ok_or("no hive runs")?;
-    let token = fs::read_to_string(world.home().join("keys/node-local.token"))
-        .map_err(|e| e.to_string())?;
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let list: Value = client
         .get(format!("{}/v1/workers", record.url))
-        .bearer_auth(token.trim())
+        .bearer_auth(world.node_token())
         .send()
         .await
         .map_err(|e| e.to_string())?
@@ -96,7 +94,7 @@ async fn hive_again(world: &mut World) {
 #[then("the home holds no record of a running daemon")]
 fn no_record(world: &mut World) {
     for name in ["queen", "hive"] {
-        let path = world.home().join(format!("run/{name}.json"));
+        let path = world.daemon_record(name);
         assert!(!path.exists(), "{} is left", path.display());
     }
 }

@@ -1,0 +1,37 @@
+use std::{io, path::Path};
+
+use diagnostics::{Code, Diagnostic};
+
+pub(crate) fn no_home_directory() -> Diagnostic {
+    Diagnostic::new(Code::ConfigInvalid, "this user has no home directory")
+        .hint("set `RBEE_HOME` to a directory for rbee's state")
+}
+
+pub(crate) fn unusable(path: &Path, error: &io::Error) -> Diagnostic {
+    Diagnostic::new(
+        Code::StateUnusable,
+        format!("cannot use {}: {error}", path.display()),
+    )
+    .hint("check its owner and permissions, or set `RBEE_HOME` to another directory")
+}
+
+pub(crate) fn too_new(path: &Path, found: u64, newest_known: u64) -> Diagnostic {
+    Diagnostic::new(
+        Code::StateTooNew,
+        format!(
+            "{} has format {found}, this rbee knows formats up to {newest_known}",
+            path.display()
+        ),
+    )
+    .hint("run the newer rbee that wrote it, or set `RBEE_HOME` to another directory")
+    .detail("format", found)
+    .detail("newest_known", newest_known)
+}
+
+pub(crate) fn home_in_use(daemon: &str, home: &Path, user: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::StateUnusable,
+        format!("another {daemon} is using {} ({user})", home.display()),
+    )
+    .hint("use the running one, or choose another directory with `--home`")
+}

@@ -1,0 +1,216 @@
+use std::{
+    env, fs, io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use diagnostics::Diagnostic;
+use input_validation::NodeName;
+
+use crate::{
+    WorkerDirs,
+    errors::{no_home_directory, unusable},
+};
+
+/// Base names of the files in this crate. `cargo xtask tidy` rejects them in any other crate.
+pub const FILE_NAMES: &[&str] = &[
+    "queen.json",
+    "hive.json",
+    "spawn.json",
+    "queen.lock",
+    "queen-start.lock",
+    "hive.lock",
+    "queen.token",
+    "node-local.token",
+    "queen.log",
+    "hive.log",
+    "worker.log",
+    "beehives.db",
+    "queen.db",
+];
+
+/// The directory that holds all state: `RBEE_HOME`, else `~/.rbee`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home(PathBuf);
+
+impl Home {
+    /// [`queen_token`](Self::queen_token), relative to the home, for messages.
+    pub const QUEEN_TOKEN: &str = "keys/queen.token";
+    /// [`hive_log`](Self::hive_log), relative to the home, for messages.
+    pub const HIVE_LOG: &str = "logs/hive.log";
+
+    /// Opens `dir`, or `~/.rbee` if it is `None`. Creates missing directories with mode 0700.
+    pub fn open(dir: Option<PathBuf>) -> Result<Self, Diagnostic> {
+        let dir = match dir {
+            Some(dir) => dir,
+            None => env::home_dir().ok_or_else(no_home_directory)?.join(".rbee"),
+        };
+        let home = Self(std::path::absolute(&dir).map_err(|e| unusable(&dir, &e))?);
+        for dir in ["", "run", "run/workers", "logs", "keys", "models"] {
+            let dir = home.0.join(dir);
+            create_private(&dir).map_err(|e| unusable(&dir, &e))?;
+        }
+        Ok(home)
+    }
+
+    /// The layout below `dir`. Creates nothing.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self(dir.into())
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Directory of the model files.
+    pub fn models(&self) -> PathBuf {
+        self.0.join("models")
+    }
+
+    /// One directory for each worker of this machine.
+    pub fn worker_dirs(&self) -> WorkerDirs {
+        WorkerDirs::new(self.0.join("run/workers"))
+    }
+
+    /// [`DaemonRecord`](crate::DaemonRecord) of the running queen.
+    pub fn queen_record(&self) -> PathBuf {
+        self.0.join("run/queen.json")
+    }
+
+    /// [`DaemonRecord`](crate::DaemonRecord) of the running hive.
+    pub fn hive_record(&self) -> PathBuf {
+        self.0.join("run/hive.json")
+    }
+
+    /// Lock that the running queen holds.
+    pub fn queen_lock(&self) -> PathBuf {
+        self.0.join("run/queen.lock")
+    }
+
+    /// Lock under which keepers start and stop the queen.
+    pub fn queen_start_lock(&self) -> PathBuf {
+        self.0.join("run/queen-start.lock")
+    }
+
+    /// Lock that the running hive holds.
+    pub fn hive_lock(&self) -> PathBuf {
+        self.0.join("run/hive.lock")
+    }
+
+    /// Token of the queen's control endpoints.
+    pub fn queen_token(&self) -> PathBuf {
+        self.0.join(Self::QUEEN_TOKEN)
+    }
+
+    /// Token of a node: its hive and its workers accept it, and they send it to the queen.
+    pub fn node_token(&self, node: &NodeName) -> PathBuf {
+        self.0.join(format!("keys/node-{node}.token"))
+    }
+
+    /// Log of a queen that the keeper started.
+    pub fn queen_log(&self) -> PathBuf {
+        self.0.join("logs/queen.log")
+    }
+
+    /// Log of a hive that the queen started.
+    pub fn hive_log(&self) -> PathBuf {
+        self.0.join(Self::HIVE_LOG)
+    }
+
+    /// The queen's SQLite database of nodes.
+    pub fn node_database(&self) -> PathBuf {
+        self.0.join("beehives.db")
+    }
+
+    /// The queen's SQLite database of deployments.
+    pub fn queen_database(&self) -> PathBuf {
+        self.0.join("queen.db")
+    }
+}
+
+fn create_private(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, os::unix::fs::PermissionsExt as _};
+
+    use diagnostics::Code;
+
+    use super::*;
+
+    #[test]
+    fn directories_are_private_to_the_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(dir.path().join("state"))).unwrap();
+        let token = home.queen_token();
+        for dir in [home.path(), token.parent().unwrap(), &home.models()] {
+            let mode = fs::metadata(dir).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{}", dir.display());
+        }
+    }
+
+    #[test]
+    fn rejects_a_home_that_is_a_file_and_names_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Home::open(Some(file.path().to_owned())).unwrap_err();
+        assert_eq!(error.code, Code::StateUnusable);
+        assert!(error.message.contains(file.path().to_str().unwrap()));
+    }
+
+    #[test]
+    fn files_stay_where_earlier_releases_put_them() {
+        let home = Home::at("/h");
+        let node: NodeName = "gpu-box".parse().unwrap();
+        for (path, expected) in [
+            (home.queen_record(), "/h/run/queen.json"),
+            (home.hive_record(), "/h/run/hive.json"),
+            (home.queen_lock(), "/h/run/queen.lock"),
+            (home.queen_start_lock(), "/h/run/queen-start.lock"),
+            (home.hive_lock(), "/h/run/hive.lock"),
+            (home.queen_token(), "/h/keys/queen.token"),
+            (
+                home.node_token(&NodeName::local()),
+                "/h/keys/node-local.token",
+            ),
+            (home.node_token(&node), "/h/keys/node-gpu-box.token"),
+            (home.queen_log(), "/h/logs/queen.log"),
+            (home.hive_log(), "/h/logs/hive.log"),
+            (home.node_database(), "/h/beehives.db"),
+            (home.queen_database(), "/h/queen.db"),
+        ] {
+            assert_eq!(path, Path::new(expected));
+        }
+    }
+
+    #[test]
+    fn every_file_name_is_listed_for_tidy() {
+        let home = Home::at("/h");
+        let worker = home.worker_dirs().of(&"w-1".parse().unwrap());
+        let used: BTreeSet<String> = [
+            home.queen_record(),
+            home.hive_record(),
+            home.queen_lock(),
+            home.queen_start_lock(),
+            home.hive_lock(),
+            home.queen_token(),
+            home.node_token(&NodeName::local()),
+            home.queen_log(),
+            home.hive_log(),
+            home.node_database(),
+            home.queen_database(),
+            worker.spawn_record(),
+            worker.log(),
+        ]
+        .iter()
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+        let listed = FILE_NAMES.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(used, listed);
+    }
+}
