@@ -2,8 +2,6 @@
 //! the program does.
 
 mod args;
-mod events;
-mod jobs;
 mod run;
 mod service;
 

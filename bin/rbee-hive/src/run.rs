@@ -7,6 +7,7 @@ use std::{
 
 use daemon_shell::{FileLock, ProcessIdentity, Token};
 use diagnostics::{Code, Diagnostic};
+use hive_jobs::{JobRegistry, NodeEvents};
 use input_validation::NodeName;
 use jiff::Timestamp;
 use model_catalog::ModelCatalog;
@@ -18,8 +19,6 @@ use worker_lifecycle::{
 
 use crate::{
     Args,
-    events::Events,
-    jobs::Jobs,
     service::{Hive, router},
 };
 
@@ -52,7 +51,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     };
     let catalog = Arc::new(ModelCatalog::new(home.models()));
     let binaries = WorkerBinaries::new(worker_dir);
-    let events = Events::new();
+    let events = NodeEvents::default();
     let workers = Workers::open(
         Settings {
             hive_id: args.hive_id.clone(),
@@ -66,7 +65,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         },
         Arc::clone(&catalog),
         Arc::clone(&probe),
-        events.report(),
+        events.reporter(),
     )?;
     let stop = CancellationToken::new();
     let hive = Arc::new(Hive {
@@ -75,7 +74,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         catalog,
         probe,
         binaries,
-        jobs: Jobs::default(),
+        jobs: JobRegistry::new(events.clone()),
         events,
         stop: stop.clone(),
     });

@@ -27,4 +27,4 @@ pub use exit::Exit;
 pub use launch::{Launch, LaunchEffect, LaunchEvent, LaunchFailure, StartLimits};
 pub use ports::{PortRange, Ports};
 pub use stop::{Stop, StopEffect, StopEvent, StopLimits};
-pub use workers::{Report, Settings, Workers};
+pub use workers::{Settings, Workers};

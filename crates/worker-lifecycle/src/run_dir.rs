@@ -5,13 +5,13 @@ use std::{
 };
 
 use daemon_shell::TEMPORARY_PREFIX;
-use diagnostics::{Code, Diagnostic, Narration};
-use hive_contract::JobEvent;
+use diagnostics::{Code, Diagnostic};
+use hive_jobs::Reporter;
 use input_validation::WorkerId;
 use jiff::Timestamp;
 use state_files::{SpawnRecord, Stored, WorkerDir, WorkerDirs};
 
-use crate::{log_file::LogFile, process_table::find_by_argv, record::mark_ended, workers::Report};
+use crate::{log_file::LogFile, process_table::find_by_argv, record::mark_ended};
 
 /// Number of exited workers that are kept for their logs.
 const EXITED_KEPT: usize = 64;
@@ -19,7 +19,7 @@ const EXITED_KEPT: usize = 64;
 /// The spawn records and logs of all workers. Calls block on the disk.
 pub(crate) struct RunDir {
     dirs: WorkerDirs,
-    node_events: Report,
+    node_events: Reporter,
     // Serializes read-modify-write of the records within this process. The hive's lock on its
     // home excludes other processes.
     writing: Mutex<()>,
@@ -28,7 +28,7 @@ pub(crate) struct RunDir {
 impl RunDir {
     /// Opens the directory and removes what interrupted writes left. Damaged records are
     /// reported to `node_events`.
-    pub fn open(dirs: WorkerDirs, node_events: Report) -> Result<Self, Diagnostic> {
+    pub fn open(dirs: WorkerDirs, node_events: Reporter) -> Result<Self, Diagnostic> {
         let root = dirs.path();
         fs::create_dir_all(root).map_err(|e| unusable(root, &e))?;
         let this = Self {
@@ -133,14 +133,13 @@ impl RunDir {
         };
         let (path, aside) = (dir.spawn_record(), dir.damaged_spawn_record());
         fs::rename(&path, &aside).map_err(|e| unusable(&path, &e))?;
-        (self.node_events)(JobEvent::Narration(Narration::warn(
-            "hive",
+        self.node_events.warn(
             "set_aside",
             format!(
                 "the spawn record of worker {id} is damaged ({reason}) and was set aside as {}; if its process is still running, this hive no longer manages it",
                 aside.display()
             ),
-        )));
+        );
         Ok(None)
     }
 
@@ -177,7 +176,7 @@ mod tests {
     use std::sync::Arc;
 
     use daemon_shell::ProcessIdentity;
-    use hive_contract::WorkerState;
+    use hive_contract::{JobEvent, WorkerState};
 
     use super::*;
     use crate::record::{tests::record, worker_entry};
@@ -194,7 +193,7 @@ mod tests {
         let dirs = WorkerDirs::new(root.path().join("workers"));
         let events: Arc<Mutex<Vec<JobEvent>>> = Arc::default();
         let sink = Arc::clone(&events);
-        let report: Report = Arc::new(move |event| sink.lock().unwrap().push(event));
+        let report = Reporter::new(move |event| sink.lock().unwrap().push(event));
         let runs = RunDir::open(dirs.clone(), report).unwrap();
         Fixture {
             dirs,
@@ -207,7 +206,7 @@ mod tests {
     impl Fixture {
         /// The directory as a hive that starts later opens it.
         fn reopened(&self) -> Result<RunDir, Diagnostic> {
-            RunDir::open(self.dirs.clone(), Arc::new(|_| {}))
+            RunDir::open(self.dirs.clone(), Reporter::discard())
         }
     }
 

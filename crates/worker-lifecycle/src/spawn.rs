@@ -1,25 +1,23 @@
-use std::{
-    collections::BTreeSet, future::Future, path::PathBuf, process::Stdio, sync::Arc, time::Duration,
-};
+use std::{collections::BTreeSet, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use daemon_shell::{ProcessIdentity, oom_kills};
 use diagnostics::{Code, Diagnostic};
 use hive_contract::{SpawnRequest, SpawnResponse};
+use hive_jobs::{JobContext, Reporter};
 use input_validation::{Generation, WorkerId};
 use jiff::Timestamp;
 use model_catalog::ResolvedModel;
 use state_files::SpawnRecord;
 use tokio::{process::Command, sync::watch, time::Instant};
-use tokio_util::sync::CancellationToken;
 use worker_contract::{QUEEN_TOKEN_FILE_ENV, WORKER_TOKEN_FILE_ENV};
 
 use crate::{
-    Admission, Existing, Exit, Report, Workers, admit,
+    Admission, Existing, Exit, Workers, admit,
     record::mark_ended,
     require_device,
     run_dir::unusable,
     starting::{Reached, Starting},
-    workers::{blocking, narrate, warn},
+    workers::blocking,
 };
 
 /// Starts of one spawn before it is given up: each lost its port to another program.
@@ -45,24 +43,26 @@ pub(crate) struct Started {
 
 impl Workers {
     /// Spawns a worker and returns when it is up, or with `wait_ready` when it can infer.
-    /// `report` hears narration and progress. On `cancel` the process is killed and the
-    /// error is `CANCELLED`; a dropped future leaves the process running.
+    /// When the job is cancelled, the process is killed and the error is `CANCELLED`; a dropped
+    /// future leaves the process running.
     pub async fn spawn(
         self: &Arc<Self>,
         request: SpawnRequest,
-        report: &Report,
-        cancel: &CancellationToken,
+        context: &JobContext,
     ) -> Result<SpawnResponse, Diagnostic> {
         let (id, generation, wait_ready) = (
             request.worker_id.clone(),
             request.generation,
             request.wait_ready,
         );
-        let mut plan = unless_cancelled(cancel, &id, self.prepare(request)).await?;
+        let what = format!("the spawn of worker {id}");
+        let mut plan = context.phase(&what, None, self.prepare(request)).await?;
         let name = self.name_lock(&id);
-        let held = unless_cancelled(cancel, &id, async { Ok(name.lock().await) }).await?;
-        unless_cancelled(cancel, &id, self.make_way(&mut plan, report)).await?;
-        let mut starting = self.start_on_a_free_port(&plan, report, cancel).await?;
+        let lock = async { Ok(name.lock().await) };
+        let held = context.phase(&what, None, lock).await?;
+        let make_way = self.make_way(&mut plan, &context.reporter);
+        context.phase(&what, None, make_way).await?;
+        let mut starting = self.start_on_a_free_port(&plan, context).await?;
         // The name is free again for a spawn that supersedes this one while it loads.
         drop(held);
 
@@ -77,7 +77,7 @@ impl Workers {
             starting.until_ready().await?;
         } else {
             // The limits on loading hold for those who do not wait for it, too.
-            starting.detach(Arc::clone(&self.tell));
+            starting.detach(self.tell.clone());
         }
         Ok(response)
     }
@@ -103,7 +103,7 @@ impl Workers {
 
     /// Stops an older worker of this name and keeps what it leaves: its log, and how it
     /// ended.
-    async fn make_way(&self, plan: &mut Plan, report: &Report) -> Result<(), Diagnostic> {
+    async fn make_way(&self, plan: &mut Plan, report: &Reporter) -> Result<(), Diagnostic> {
         let (id, generation) = (&plan.request.worker_id, plan.request.generation);
         let existing = self.read(id).await?;
         let admission = admit(
@@ -115,8 +115,7 @@ impl Workers {
             }),
         )?;
         if let (Admission::Supersede(process), Some(record)) = (admission, &existing) {
-            narrate(
-                report,
+            report.info(
                 "supersede",
                 format!(
                     "worker {id} runs as generation {}; it makes way for {generation}",
@@ -153,10 +152,9 @@ impl Workers {
     async fn start_on_a_free_port(
         self: &Arc<Self>,
         plan: &Plan,
-        report: &Report,
-        cancel: &CancellationToken,
+        context: &JobContext,
     ) -> Result<Starting, Diagnostic> {
-        let id = &plan.request.worker_id;
+        let (id, report) = (&plan.request.worker_id, &context.reporter);
         let mut tried = BTreeSet::new();
         for _ in 0..PORT_ATTEMPTS {
             let (lease, taken) = self.ports.lease(&tried)?;
@@ -165,14 +163,12 @@ impl Workers {
                     0 => String::new(),
                     n => format!(" and {n} more"),
                 };
-                narrate(
-                    report,
+                report.info(
                     "port",
                     format!("port {first}{others} in use, {} is next", lease.port),
                 );
             }
-            narrate(
-                report,
+            report.info(
                 "spawn",
                 format!(
                     "starting worker {id} with {} on {}, port {}",
@@ -184,14 +180,12 @@ impl Workers {
                 Arc::clone(self),
                 started,
                 plan.model.size_bytes,
-                Arc::clone(report),
-                cancel.clone(),
+                context.clone(),
             )?;
             match starting.until_up().await? {
                 Reached::Goal => return Ok(starting),
                 Reached::PortTaken => {
-                    warn(
-                        report,
+                    report.warn(
                         "port",
                         format!("port {} was taken meanwhile, trying another", lease.port),
                     );
@@ -285,7 +279,7 @@ impl Workers {
         oom_kills_before: Option<u64>,
     ) -> watch::Receiver<Option<Exit>> {
         let (told, exit) = watch::channel(None);
-        let (runs, tell) = (Arc::clone(&self.runs), Arc::clone(&self.tell));
+        let (runs, tell) = (Arc::clone(&self.runs), self.tell.clone());
         tokio::spawn(async move {
             let exit = match child.wait().await {
                 Ok(status) => Exit::of(status, oom_kills_before),
@@ -306,13 +300,9 @@ impl Workers {
                 Ok(Some(SpawnRecord {
                     stop_cause: Some(cause),
                     ..
-                })) => narrate(
-                    &tell,
-                    "exit",
-                    format!("worker {id} ended: {exit} ({cause})"),
-                ),
-                Ok(_) => warn(&tell, "exit", format!("worker {id} ended unasked: {exit}")),
-                Err(e) => warn(&tell, "exit", format!("worker {id} ended: {exit}; {e}")),
+                })) => tell.info("exit", format!("worker {id} ended: {exit} ({cause})")),
+                Ok(_) => tell.warn("exit", format!("worker {id} ended unasked: {exit}")),
+                Err(e) => tell.warn("exit", format!("worker {id} ended: {exit}; {e}")),
             }
             let _ = told.send(Some(exit));
         });
@@ -352,21 +342,5 @@ impl Workers {
             }
         }
         argv
-    }
-}
-
-/// `work`, unless the spawn is cancelled first.
-async fn unless_cancelled<T>(
-    cancel: &CancellationToken,
-    id: &WorkerId,
-    work: impl Future<Output = Result<T, Diagnostic>>,
-) -> Result<T, Diagnostic> {
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(Diagnostic::new(
-            Code::Cancelled,
-            format!("the spawn of worker {id} was cancelled before it started"),
-        )),
-        done = work => done,
     }
 }

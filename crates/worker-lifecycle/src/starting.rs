@@ -2,16 +2,15 @@ use std::{sync::Arc, time::Duration};
 
 use daemon_shell::Signal;
 use diagnostics::{Code, Diagnostic, excerpt};
-use hive_contract::{JobEvent, Progress};
+use hive_contract::Progress;
+use hive_jobs::{JobContext, Reporter};
 use rest_client::CallError;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
-use tokio_util::sync::CancellationToken;
 use worker_contract::{API_VERSION, LoadProgress, WorkerClient};
 
 use crate::{
-    Exit, Launch, LaunchEffect, LaunchEvent, LaunchFailure, Report, Workers,
-    spawn::Started,
-    workers::{blocking, narrate, warn},
+    Exit, Launch, LaunchEffect, LaunchEvent, LaunchFailure, Workers, spawn::Started,
+    workers::blocking,
 };
 
 /// How often a starting worker is looked at.
@@ -37,8 +36,7 @@ pub(crate) struct Starting {
     workers: Arc<Workers>,
     client: WorkerClient,
     launch: Launch,
-    report: Report,
-    cancel: CancellationToken,
+    context: JobContext,
     look: Interval,
     up: bool,
     ready: bool,
@@ -49,8 +47,7 @@ impl Starting {
         workers: Arc<Workers>,
         started: Started,
         size_bytes: u64,
-        report: Report,
-        cancel: CancellationToken,
+        context: JobContext,
     ) -> Result<Self, Diagnostic> {
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -59,8 +56,7 @@ impl Starting {
             launch: Launch::new(workers.settings.start_limits, size_bytes),
             workers,
             started,
-            report,
-            cancel,
+            context,
             look,
             up: false,
             ready: false,
@@ -78,12 +74,11 @@ impl Starting {
     }
 
     /// Follows it until it can infer, in a task of its own that tells `report` the outcome.
-    pub fn detach(mut self, report: Report) {
-        self.report = report;
-        self.cancel = CancellationToken::new();
+    pub fn detach(mut self, report: Reporter) {
+        self.context = JobContext::new(report);
         tokio::spawn(async move {
             if let Err(e) = self.until_ready().await {
-                warn(&self.report, "spawn", e.message);
+                self.context.reporter.warn("spawn", e.message);
             }
         });
     }
@@ -114,7 +109,7 @@ impl Starting {
     async fn observe(&mut self) -> LaunchEvent {
         let Self {
             started,
-            cancel,
+            context,
             look,
             client,
             up,
@@ -147,27 +142,29 @@ impl Starting {
             exit = started.exit.wait_for(Option::is_some) => {
                 LaunchEvent::Exited(exit.ok().and_then(|e| *e).unwrap_or(Exit::Unknown))
             }
-            () = cancel.cancelled() => LaunchEvent::Cancel,
+            () = context.cancel.cancelled() => LaunchEvent::Cancel,
             event = seen => event,
         }
     }
 
     fn narrate(&self, action: &str, what: &str) {
         let id = &self.started.record.worker_id;
-        narrate(&self.report, action, format!("worker {id} {what}"));
+        self.context
+            .reporter
+            .info(action, format!("worker {id} {what}"));
     }
 
     fn tell_progress(&self, LoadProgress { done, total }: LoadProgress) {
         let rate = done as f64 / self.started.since.elapsed().as_secs_f64().max(0.001);
         let left = total.saturating_sub(done) as f64;
-        (self.report)(JobEvent::Progress(Progress {
+        self.context.reporter.progress(Progress {
             phase: "load".to_owned(),
             done,
             total: (total > 0).then_some(total),
             unit: "bytes".to_owned(),
             rate: Some(rate),
             eta_seconds: (rate > 0.0).then_some(left / rate),
-        }));
+        });
     }
 
     /// Ends what is left of the process and tells why the start failed.
@@ -211,7 +208,7 @@ impl Starting {
             ),
         };
         if let Err(e) = self.kill(&what).await {
-            warn(&self.report, "kill", e.message);
+            self.context.reporter.warn("kill", e.message);
         }
         let error = Diagnostic::new(code, format!("worker {id} {what}"));
         match code {

@@ -3,14 +3,13 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use daemon_shell::{ProcessIdentity, Signal};
 use diagnostics::Diagnostic;
 use futures_util::future::{Fuse, FutureExt as _};
+use hive_jobs::Reporter;
 use jiff::Timestamp;
 use state_files::SpawnRecord;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    Report, Stop, StopEffect, StopEvent, StopLimits, Workers,
-    record::mark_ended,
-    workers::{blocking, narrate, warn},
+    Stop, StopEffect, StopEvent, StopLimits, Workers, record::mark_ended, workers::blocking,
 };
 
 impl Workers {
@@ -21,7 +20,7 @@ impl Workers {
         process: ProcessIdentity,
         drain: Option<Duration>,
         cause: &str,
-        report: &Report,
+        report: &Reporter,
     ) -> Result<(), Diagnostic> {
         let id = &record.worker_id;
         let limits = StopLimits {
@@ -42,8 +41,7 @@ impl Workers {
                 match effect {
                     StopEffect::Ask => {
                         let drain = limits.drain.as_secs();
-                        narrate(
-                            report,
+                        report.info(
                             "stop",
                             format!("worker {id} may finish what runs, {drain} s at most"),
                         );
@@ -55,10 +53,10 @@ impl Workers {
                                 "{cause}; it ignored SIGTERM for {} s and got SIGKILL",
                                 limits.terminate.as_secs()
                             );
-                            warn(report, "stop", format!("worker {id}: {ignored}"));
+                            report.warn("stop", format!("worker {id}: {ignored}"));
                             self.note_cause(record, ignored).await?;
                         } else {
-                            narrate(report, "stop", format!("worker {id} gets SIGTERM"));
+                            report.info("stop", format!("worker {id} gets SIGTERM"));
                         }
                         process.signal_group(signal)?;
                     }

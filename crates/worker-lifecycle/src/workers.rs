@@ -6,9 +6,10 @@ use std::{
 };
 
 use daemon_shell::Token;
-use diagnostics::{Code, Diagnostic, Narration};
+use diagnostics::{Code, Diagnostic};
 use futures_util::future::join_all;
-use hive_contract::{JobEvent, WorkerEntry};
+use hive_contract::WorkerEntry;
+use hive_jobs::Reporter;
 use input_validation::{NodeName, WorkerId};
 use jiff::Timestamp;
 use model_catalog::ModelCatalog;
@@ -21,9 +22,6 @@ use crate::{
     record::worker_entry,
     run_dir::{RunDir, unusable},
 };
-
-/// Hears of what happens: narration and progress. It must not block.
-pub type Report = Arc<dyn Fn(JobEvent) + Send + Sync>;
 
 /// Most lines of a log that are told at once.
 const LOG_LINES_LIMIT: usize = 10_000;
@@ -56,7 +54,7 @@ pub struct Workers {
     pub(crate) catalog: Arc<ModelCatalog>,
     pub(crate) probe: Arc<dyn Probe>,
     pub(crate) ports: Ports,
-    pub(crate) tell: Report,
+    pub(crate) tell: Reporter,
     // Only held while a spawn of that name is under way.
     names: Mutex<HashMap<WorkerId, Weak<tokio::sync::Mutex<()>>>>,
     // How the last process of that name ended, once its reaper has noted it.
@@ -70,9 +68,9 @@ impl Workers {
         settings: Settings,
         catalog: Arc<ModelCatalog>,
         probe: Arc<dyn Probe>,
-        tell: Report,
+        tell: Reporter,
     ) -> Result<Arc<Self>, Diagnostic> {
-        let runs = RunDir::open(settings.runs.clone(), Arc::clone(&tell))?;
+        let runs = RunDir::open(settings.runs.clone(), tell.clone())?;
         Ok(Arc::new(Self {
             ports: Ports::new(settings.ports),
             runs: Arc::new(runs),
@@ -196,18 +194,4 @@ pub(crate) async fn blocking<T: Send + 'static>(
         Ok(done) => done,
         Err(e) => Err(Diagnostic::internal(format!("a blocking task broke: {e}"))),
     }
-}
-
-/// Narrates as the hive.
-pub(crate) fn narrate(report: &Report, action: &str, message: String) {
-    report(JobEvent::Narration(Narration::info(
-        "hive", action, message,
-    )));
-}
-
-/// Narrates as the hive that it goes on, but not as planned.
-pub(crate) fn warn(report: &Report, action: &str, message: String) {
-    report(JobEvent::Narration(Narration::warn(
-        "hive", action, message,
-    )));
 }

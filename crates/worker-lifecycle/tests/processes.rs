@@ -19,6 +19,7 @@ use std::{
 use daemon_shell::{ProcessIdentity, Token};
 use diagnostics::{Code, Diagnostic};
 use hive_contract::{JobEvent, SpawnRequest, SpawnResponse, WorkerState};
+use hive_jobs::{JobContext, Reporter};
 use input_validation::{DeviceId, Generation, WorkerId};
 use model_catalog::ModelCatalog;
 use serde_json::json;
@@ -29,7 +30,7 @@ use wiremock::{
     matchers::{any, path},
 };
 use worker_lifecycle::{
-    PortRange, Report, Settings, StartLimits, StopLimits, SystemProbe, WorkerBinaries, Workers,
+    PortRange, Settings, StartLimits, StopLimits, SystemProbe, WorkerBinaries, Workers,
 };
 
 struct Fixture {
@@ -88,9 +89,9 @@ fn dirs(root: &tempfile::TempDir) -> WorkerDirs {
     WorkerDirs::new(root.path().join("workers"))
 }
 
-fn sink(told: &Arc<Mutex<Vec<JobEvent>>>) -> Report {
+fn sink(told: &Arc<Mutex<Vec<JobEvent>>>) -> Reporter {
     let told = Arc::clone(told);
-    Arc::new(move |event| told.lock().unwrap().push(event))
+    Reporter::new(move |event| told.lock().unwrap().push(event))
 }
 
 fn id(text: &str) -> WorkerId {
@@ -119,7 +120,11 @@ impl Fixture {
             threads: None,
             wait_ready: true,
         };
-        self.workers.spawn(request, &sink(&self.told), cancel).await
+        let context = JobContext {
+            reporter: sink(&self.told),
+            cancel: cancel.clone(),
+        };
+        self.workers.spawn(request, &context).await
     }
 
     fn dir(&self) -> WorkerDir {

@@ -9,11 +9,11 @@ use daemon_shell::{Answer, PathArg, event_stream};
 use diagnostics::{Code, Diagnostic, ErrorBody};
 use futures_util::StreamExt as _;
 use hive_contract::{JobAccepted, JobEvent, JobStatus};
+use hive_jobs::Job;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use input_validation::JobId;
 
-use super::Hive;
-use crate::{events::encode, jobs::Job};
+use super::{Hive, sse::encode};
 
 /// Where a job stands
 #[utoipa::path(get, path = "/v1/jobs/{id}", tag = "jobs",
@@ -53,7 +53,7 @@ pub async fn cancel(
 }
 
 fn stream(hive: &Hive, job: &Arc<Job>) -> Response {
-    let events = job.follow().map(|event| encode(&event));
+    let events = job.events().map(|event| encode(&event));
     event_stream(events.take_until(hive.stop.clone().cancelled_owned()))
 }
 
@@ -80,7 +80,7 @@ pub(super) async fn answer(
         return Ok((StatusCode::ACCEPTED, location, accepted).into_response());
     }
     let end = tokio::select! {
-        end = job.end() => end,
+        end = job.finished() => end,
         () = hive.stop.cancelled() => JobEvent::Error(
             Diagnostic::new(Code::Draining, "the hive ends and does not follow the job any more")
                 .correlated(job.id().as_str()),

@@ -1,5 +1,6 @@
 mod jobs;
 mod node;
+mod sse;
 mod workers;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use axum::{
     routing::{get, post},
 };
 use daemon_shell::Token;
+use hive_jobs::{JobRegistry, NodeEvents};
 use input_validation::NodeName;
 use model_catalog::ModelCatalog;
 use tokio_util::sync::CancellationToken;
@@ -17,8 +19,6 @@ use utoipa::{
     openapi::security::{Http, HttpAuthScheme, SecurityScheme},
 };
 use worker_lifecycle::{Probe, WorkerBinaries, Workers};
-
-use crate::{events::Events, jobs::Jobs};
 
 /// Largest body that is read; a spawn request is far smaller.
 const BODY_LIMIT_BYTES: usize = 64 * 1024;
@@ -30,8 +30,8 @@ pub struct Hive {
     pub catalog: Arc<ModelCatalog>,
     pub probe: Arc<dyn Probe>,
     pub binaries: WorkerBinaries,
-    pub jobs: Jobs,
-    pub events: Events,
+    pub jobs: JobRegistry,
+    pub events: NodeEvents,
     /// Cancelled when the hive ends; open streams end with it.
     pub stop: CancellationToken,
 }

@@ -4,10 +4,10 @@ use axum::{Json, extract::State, response::Response};
 use daemon_shell::{Answer, JsonBody, event_stream};
 use diagnostics::{Diagnostic, ErrorBody, Narration};
 use futures_util::StreamExt as _;
-use hive_contract::{API_VERSION, Capabilities, Health, ModelList, ShutdownRequest};
+use hive_contract::{API_VERSION, Capabilities, Health, JobEvent, ModelList, ShutdownRequest};
 use http::StatusCode;
 
-use super::Hive;
+use super::{Hive, sse::encode};
 
 /// The hive answers
 #[utoipa::path(get, path = "/v1/health", tag = "node", security(()),
@@ -55,7 +55,8 @@ pub async fn models(State(hive): State<Arc<Hive>>) -> Result<Json<ModelList>, An
     responses((status = 200, body = Narration, content_type = "text/event-stream"),
         (status = "default", body = ErrorBody)))]
 pub async fn events(State(hive): State<Arc<Hive>>) -> Response {
-    let events = hive.events.follow();
+    let events = hive.events.subscribe();
+    let events = events.map(|narration| encode(&JobEvent::Narration(narration)));
     event_stream(events.take_until(hive.stop.clone().cancelled_owned()))
 }
 

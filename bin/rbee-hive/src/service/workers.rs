@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Json, extract::State, response::Response};
 use daemon_shell::{Answer, JsonBody, PathArg, QueryArgs};
-use diagnostics::{Diagnostic, ErrorBody};
+use diagnostics::ErrorBody;
 use hive_contract::{JobAccepted, SpawnRequest, SpawnResponse, StopQuery, WorkerEntry, WorkerList};
 use http::{HeaderMap, StatusCode};
 use input_validation::WorkerId;
@@ -82,11 +82,8 @@ pub async fn spawn(
     JsonBody(request): JsonBody<SpawnRequest>,
 ) -> Result<Response, Answer> {
     let workers = Arc::clone(&hive.workers);
-    let job = hive
-        .jobs
-        .start("spawn", &hive.events, |report, cancel| async move {
-            let spawned = workers.spawn(request, &report, &cancel).await?;
-            serde_json::to_value(spawned).map_err(Diagnostic::internal)
-        })?;
+    let job = hive.jobs.start("spawn", |context| async move {
+        workers.spawn(request, &context).await
+    })?;
     jobs::answer(&hive, &job, &headers).await
 }

@@ -8,10 +8,10 @@ use cucumber::{given, then, when};
 use daemon_shell::Token;
 use diagnostics::Diagnostic;
 use hive_contract::{SpawnRequest, SpawnResponse};
+use hive_jobs::{JobContext, Reporter};
 use input_validation::{DeviceId, Generation, NodeName};
 use model_catalog::ModelCatalog;
 use state_files::Home;
-use tokio_util::sync::CancellationToken;
 use worker_lifecycle::{
     PortRange, Settings, StartLimits, StopLimits, SystemProbe, WorkerBinaries, Workers,
 };
@@ -48,7 +48,7 @@ async fn open(world: &mut World, start_limits: StartLimits, stop_limits: StopLim
     };
     let catalog = Arc::new(ModelCatalog::new(home.models()));
     let probe = Arc::new(SystemProbe::new(home.models()));
-    let workers = Workers::open(settings, catalog, probe, Arc::new(|_| {})).unwrap();
+    let workers = Workers::open(settings, catalog, probe, Reporter::discard()).unwrap();
     world.get::<Here>().workers = Some(workers);
 }
 
@@ -84,8 +84,8 @@ async fn spawn(world: &mut World, id: &str, model: &str) {
         wait_ready: true,
     };
     let workers = world.get::<Here>().workers.clone().unwrap();
-    let (report, cancel) = (Arc::new(|_| {}), CancellationToken::new());
-    let spawned = workers.spawn(request, &(report as _), &cancel).await;
+    let context = JobContext::new(Reporter::discard());
+    let spawned = workers.spawn(request, &context).await;
     world.get::<Here>().spawned = Some(spawned);
 }
 
