@@ -222,7 +222,7 @@ Feature: The hive's view of the workers on its machine
     And I DELETE `/v1/workers/w-1` of the hive
     Then an event of the hive tells `starting worker w-1`
     And an event of the hive tells `worker w-1 is ready`
-    And an event of the hive tells `worker w-1 ended: exit code 0`
+    And an event of the hive tells `worker w-1 exited: exit code 0`
 
   Scenario Outline: Bad input is an error with its code, and the hive goes on
     Given a hive

@@ -56,7 +56,7 @@ Feature: The life of a worker process
     And a hive with `--worker-dir {dir}/workers --worker-ports 0`
     When I spawn `mock:length=5` as w-1 as a stream
     Then the events are narration and progress, then one result
-    And an event of the job tells `was taken meanwhile`
+    And an event of the job tells `was taken before worker w-1 bound it`
     And w-1 is ready
 
   Scenario: No port is left
@@ -132,7 +132,7 @@ Feature: The life of a worker process
     And workers that must show a sign of life every 2 s
     When w-1 is spawned here
     Then it fails with WORKER_START_FAILED
-    And the failure tells `did not answer`
+    And the failure tells `did not respond on port`
     And 0 `sleep` commands run
 
   @EH-016a

@@ -80,7 +80,7 @@ Feature: The life of the queen
   @real
   Scenario: Ephemeral inference that is interrupted while the model loads leaves nothing running
     When I start `rbee-keeper infer --ephemeral --model mock:load_ms=20000 hello` as keeper
-    And keeper has printed `loads its model`
+    And keeper has printed `is up and loading its model`
     And keeper gets SIGINT
     Then keeper ends within 10 s
     And the exit code is 130

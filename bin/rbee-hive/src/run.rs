@@ -14,7 +14,8 @@ use model_catalog::ModelCatalog;
 use state_files::{DaemonRecord, Home, home_in_use};
 use tokio_util::sync::CancellationToken;
 use worker_lifecycle::{
-    MockProbe, Probe, Settings, StartLimits, StopLimits, SystemProbe, WorkerBinaries, Workers,
+    LifecycleSettings, MockProbe, Probe, StartLimits, StopLimits, SystemProbe, WorkerBinaries,
+    Workers,
 };
 
 use crate::{
@@ -53,7 +54,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     let binaries = WorkerBinaries::new(worker_dir);
     let events = NodeEvents::default();
     let workers = Workers::open(
-        Settings {
+        LifecycleSettings {
             hive_id: args.hive_id.clone(),
             runs: home.worker_dirs(),
             binaries: binaries.clone(),

@@ -5,6 +5,7 @@
 
 mod answer;
 mod atomic_write;
+mod blocking;
 mod farewell;
 mod guard;
 mod lock;
@@ -17,6 +18,7 @@ mod token;
 
 pub use answer::{Answer, JsonBody, PathArg, QueryArgs};
 pub use atomic_write::{TEMPORARY_PREFIX, write_atomically};
+pub use blocking::blocking;
 pub use farewell::tell_failure;
 pub use guard::{Admitted, finish, loopback_only, require_token};
 pub use lock::FileLock;

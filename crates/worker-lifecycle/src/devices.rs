@@ -4,52 +4,46 @@ use std::{
 };
 
 use daemon_shell::Memory;
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use hive_contract::{Cpu, Device, Disk, Ram};
 use input_validation::{Backend, DeviceId};
 use serde::{Deserialize, Serialize};
 use sysinfo::{CpuRefreshKind, RefreshKind, System};
 
-/// A machine and what computes in it.
+use crate::errors::{device_not_found, invalid_mock_devices, machine_not_inspected, unusable};
+
+/// A machine and its devices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
-    /// Its own name.
+    /// Host name.
     pub hostname: String,
-    /// What computes; the CPU is always first.
+    /// Compute devices; the CPU is always the first one.
     pub devices: Vec<Device>,
-    /// The processor.
+    /// Model, cores and instruction sets of the CPU.
     pub cpu: Cpu,
-    /// Main memory.
+    /// Total and available main memory.
     pub ram: Ram,
-    /// The disk that holds the models.
+    /// Size and free space of the disk with the models.
     pub disk: Disk,
 }
 
-/// Looks at the machine. Calls block.
+/// Inspects the machine. Calls block.
 pub trait Probe: Send + Sync {
-    /// The machine as it is now.
+    /// The current state of the machine.
     fn machine(&self) -> Result<Machine, Diagnostic>;
 }
 
-/// Presents a machine that a JSON file describes; for tests.
+/// Returns the machine that a JSON file describes. For tests.
 #[derive(Debug)]
 pub struct MockProbe(Machine);
 
 impl MockProbe {
-    /// Reads the description.
+    /// Reads the file.
     pub fn load(path: &Path) -> Result<Self, Diagnostic> {
-        let refuse = |why: String| {
-            Diagnostic::new(
-                Code::ConfigInvalid,
-                format!("cannot read devices from {}: {why}", path.display()),
-            )
-            .hint("the file has the fields of `GET /v1/capabilities`, without `worker_binaries`")
-        };
-        let text = fs::read_to_string(path).map_err(|e| refuse(e.to_string()))?;
-        serde_json::from_str(&text)
-            .map(Self)
-            .map_err(|e| refuse(e.to_string()))
+        let text = fs::read_to_string(path).map_err(|e| invalid_mock_devices(path, &e))?;
+        let machine = serde_json::from_str(&text).map_err(|e| invalid_mock_devices(path, &e))?;
+        Ok(Self(machine))
     }
 }
 
@@ -59,14 +53,14 @@ impl Probe for MockProbe {
     }
 }
 
-/// Looks at the real machine: its processor, memory and disk.
+/// Inspects the CPU, memory and disk of this machine.
 #[derive(Debug)]
 pub struct SystemProbe {
     models: PathBuf,
 }
 
 impl SystemProbe {
-    /// `models` is the folder whose disk counts.
+    /// `models` is a directory on the disk that is reported.
     pub fn new(models: PathBuf) -> Self {
         Self { models }
     }
@@ -76,7 +70,7 @@ impl Probe for SystemProbe {
     fn machine(&self) -> Result<Machine, Diagnostic> {
         let system =
             System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()))
-                .map_err(|e| Diagnostic::internal(format!("cannot look at the machine: {e}")))?;
+                .map_err(|e| machine_not_inspected(&e))?;
         let memory = Memory::now()?;
         let ram = Ram {
             total_bytes: memory.total_bytes,
@@ -106,7 +100,7 @@ impl Probe for SystemProbe {
                 features: cpu_features(),
             },
             ram,
-            disk: disk(&self.models).map_err(|e| crate::run_dir::unusable(&self.models, &e))?,
+            disk: disk(&self.models).map_err(|e| unusable(&self.models, &e))?,
         })
     }
 }
@@ -147,42 +141,33 @@ fn cpu_features() -> Vec<String> {
     Vec::new()
 }
 
-/// The backend that drives this device of the machine. A device that is not there is an
-/// error that lists what is: nothing else is used in its place.
-pub fn require_device(machine: &Machine, id: DeviceId) -> Result<Backend, Diagnostic> {
+/// The backend of a device. A missing device is an error that lists the available ones; it is
+/// never replaced by another device.
+pub(crate) fn require_device(machine: &Machine, id: DeviceId) -> Result<Backend, Diagnostic> {
     if let Some(device) = machine.devices.iter().find(|device| device.id == id) {
         return Ok(device.backend);
     }
     let is_gpu = |id: DeviceId| matches!(id, DeviceId::Gpu(_));
     let same_kind = |device: &&Device| is_gpu(device.id) == is_gpu(id);
-    let known: Vec<String> = machine
-        .devices
-        .iter()
-        .map(|device| format!("{} ({})", device.id, device.name))
-        .collect();
-    let (code, what) = if machine.devices.iter().any(|d| same_kind(&d)) {
-        (Code::InvalidDevice, "no such device")
-    } else {
-        (Code::BackendUnavailable, "no device of this kind")
-    };
-    let there = known.join(", ");
-    Err(Diagnostic::new(
-        code,
-        format!("{what} on {}: {id}; there is {there}", machine.hostname),
-    )
-    .hint(match machine.devices.first() {
-        Some(first) => format!("use one that is there, for example `--device {}`", first.id),
-        None => "use another node".to_owned(),
-    })
-    .param("device"))
+    let devices = || machine.devices.iter();
+    let available: Vec<(DeviceId, &str)> = devices().map(|d| (d.id, d.name.as_str())).collect();
+    let same_kind_exists = devices().any(|d| same_kind(&d));
+    Err(device_not_found(
+        id,
+        &machine.hostname,
+        same_kind_exists,
+        &available,
+    ))
 }
 
 #[cfg(test)]
 mod tests {
+    use diagnostics::Code;
+
     use super::*;
 
     #[test]
-    fn the_real_machine_has_a_processor_memory_and_a_disk() {
+    fn this_machine_has_a_cpu_memory_and_a_disk() {
         let dir = tempfile::tempdir().unwrap();
         let machine = SystemProbe::new(dir.path().to_owned()).machine().unwrap();
         assert_eq!(machine.devices[0].id, DeviceId::Cpu(0));
@@ -227,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_missing_is_never_replaced() {
+    fn a_missing_device_is_never_replaced() {
         let none = require_device(&machine(0), DeviceId::Gpu(0)).unwrap_err();
         assert_eq!(none.code, Code::BackendUnavailable);
         assert!(none.message.contains("CPU-0"), "{}", none.message);
@@ -243,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mock_presents_what_its_file_says() {
+    fn a_mock_machine_is_read_from_its_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("devices.json");
         fs::write(&path, serde_json::to_string(&machine(1)).unwrap()).unwrap();

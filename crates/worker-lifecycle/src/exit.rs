@@ -1,30 +1,26 @@
 use std::{fmt, os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
 use daemon_shell::oom_kills;
-use serde::{Deserialize, Serialize};
 
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Exit {
-    /// By itself, with this code.
+/// Exit of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
     Code(i32),
-    /// By this signal.
     Signal(i32),
-    /// By signal 9, while the kernel counted a process killed for memory.
+    /// SIGKILL, while the kernel counted an OOM kill.
     OutOfMemory,
-    /// In a way that the system did not tell.
+    /// The exit status could not be read.
     Unknown,
 }
 
 impl Exit {
-    /// Reads the status of a child. `oom_kills_before` is [`oom_kills`] from before its
-    /// start: only a SIGKILL that goes with a risen count is laid to memory.
-    pub(crate) fn of(status: ExitStatus, oom_kills_before: Option<u64>) -> Self {
+    /// Reads the status of a child. `oom_kills_before` is [`oom_kills`] from before its start:
+    /// a SIGKILL counts as an OOM kill only if the count has risen.
+    pub fn of(status: ExitStatus, oom_kills_before: Option<u64>) -> Self {
         const SIGKILL: i32 = 9;
         match (status.code(), status.signal()) {
             (Some(code), _) => Self::Code(code),
-            (None, Some(SIGKILL)) if risen(oom_kills_before, oom_kills()) => Self::OutOfMemory,
+            (None, Some(SIGKILL)) if has_risen(oom_kills_before, oom_kills()) => Self::OutOfMemory,
             (None, Some(signal)) => Self::Signal(signal),
             (None, None) => Self::Unknown,
         }
@@ -36,13 +32,13 @@ impl fmt::Display for Exit {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => write!(f, "signal {signal}"),
-            Self::OutOfMemory => f.write_str("killed by the kernel for want of memory"),
-            Self::Unknown => f.write_str("an end that the system did not tell"),
+            Self::OutOfMemory => f.write_str("OOM-killed"),
+            Self::Unknown => f.write_str("unknown exit status"),
         }
     }
 }
 
-fn risen(before: Option<u64>, after: Option<u64>) -> bool {
+fn has_risen(before: Option<u64>, after: Option<u64>) -> bool {
     matches!((before, after), (Some(before), Some(after)) if after > before)
 }
 
@@ -55,12 +51,12 @@ mod tests {
     }
 
     #[test]
-    fn only_a_sigkill_with_kernel_evidence_is_laid_to_memory() {
+    fn a_sigkill_is_an_oom_kill_only_if_the_kernel_counted_one() {
         assert_eq!(Exit::of(status(98 << 8), None), Exit::Code(98));
         assert_eq!(Exit::of(status(15), Some(0)), Exit::Signal(15));
         assert_eq!(Exit::of(status(9), None), Exit::Signal(9));
-        assert!(risen(Some(1), Some(2)));
-        assert!(!risen(Some(2), Some(2)));
-        assert!(!risen(None, Some(2)));
+        assert!(has_risen(Some(1), Some(2)));
+        assert!(!has_risen(Some(2), Some(2)));
+        assert!(!has_risen(None, Some(2)));
     }
 }

@@ -1,30 +1,40 @@
-//! Spawns, lists and stops worker processes. The run directory is the only memory: a hive
-//! that starts anew knows every worker that an earlier one spawned.
+//! Spawns, lists and stops worker processes. The spawn records are the only memory: a hive that
+//! is restarted knows every worker that an earlier hive spawned.
 //!
-//! [`Workers`] is the shell that acts. What it decides, it decides in [`Launch`] and
-//! [`Stop`], which are plain state machines: `(state, event, now) -> effects`.
+//! [`Workers`] is the interface. Decisions are made in pure modules, which the others execute:
+//!
+//! - `admission` decides by generation whether a worker may be spawned.
+//! - `start_sequence` and `stop_sequence` are state machines: `(state, event, now) -> effects`.
+//! - `process` starts a process and records its exit; `startup` and `shutdown` drive the two
+//!   state machines; `spawn` combines them.
 
 mod admission;
 mod binaries;
 mod devices;
+mod errors;
 mod exit;
-mod launch;
+mod exit_table;
+mod host;
+mod id_locks;
 mod log_file;
 mod ports;
+mod process;
 mod process_table;
 mod record;
 mod run_dir;
+mod settings;
+mod shutdown;
 mod spawn;
-mod starting;
-mod stop;
-mod stopping;
+mod start_sequence;
+mod startup;
+mod stop_sequence;
 mod workers;
 
-pub use admission::{Admission, Existing, admit};
 pub use binaries::WorkerBinaries;
-pub use devices::{Machine, MockProbe, Probe, SystemProbe, require_device};
-pub use exit::Exit;
-pub use launch::{Launch, LaunchEffect, LaunchEvent, LaunchFailure, StartLimits};
-pub use ports::{PortRange, Ports};
-pub use stop::{Stop, StopEffect, StopEvent, StopLimits};
-pub use workers::{Settings, Workers};
+pub use devices::{Machine, MockProbe, Probe, SystemProbe};
+pub use host::worker_url;
+pub use ports::PortRange;
+pub use settings::LifecycleSettings;
+pub use start_sequence::StartLimits;
+pub use stop_sequence::StopLimits;
+pub use workers::Workers;

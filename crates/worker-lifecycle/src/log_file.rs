@@ -9,9 +9,9 @@ use diagnostics::{Diagnostic, escape};
 use state_files::WorkerDir;
 use worker_contract::FatalLine;
 
-/// Of the previous log, the last bytes that are kept.
+/// Maximum size of the previous log; only its end is kept.
 const PREVIOUS_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
-/// Longest end of a log that is read for its last lines.
+/// Maximum number of bytes at the end of a log that are searched for its last lines.
 const TAIL_LIMIT_BYTES: u64 = 1024 * 1024;
 
 /// Output of a worker: the log of the current process and the one of the previous process.
@@ -28,7 +28,7 @@ impl LogFile {
         self.dir.log()
     }
 
-    /// Keeps the log of the previous process, at most its last 16 MiB.
+    /// Makes the current log the previous one. Keeps at most its last 16 MiB.
     pub fn rotate(&self) -> io::Result<()> {
         let (current, previous) = (self.path(), self.dir.previous_log());
         match fs::metadata(&current) {
@@ -44,12 +44,12 @@ impl LogFile {
         fs::remove_file(&current)
     }
 
-    /// An empty log, open for appending.
+    /// Creates an empty log that is open for appending.
     pub fn create(&self) -> io::Result<File> {
         create(&self.path())
     }
 
-    /// The last lines, at most `lines` and 1 MiB, escaped; empty when there is no log.
+    /// The last lines, at most `lines` and 1 MiB, escaped. Empty if there is no log.
     pub fn tail(&self, lines: usize) -> io::Result<Vec<String>> {
         let (mut file, cut) = match open_near_end(&self.path(), TAIL_LIMIT_BYTES) {
             Ok(opened) => opened,
@@ -61,13 +61,13 @@ impl LogFile {
             .take(TAIL_LIMIT_BYTES)
             .read_to_end(&mut bytes)?;
         let text = String::from_utf8_lossy(&bytes);
-        // The first line of a cut text is only the end of one.
-        let whole: Vec<&str> = text.lines().skip(usize::from(cut)).collect();
-        let from = whole.len().saturating_sub(lines);
-        Ok(whole[from..].iter().map(|line| escape(line)).collect())
+        // If something was left out, the first line is incomplete.
+        let complete: Vec<&str> = text.lines().skip(usize::from(cut)).collect();
+        let from = complete.len().saturating_sub(lines);
+        Ok(complete[from..].iter().map(|line| escape(line)).collect())
     }
 
-    /// Why the worker gave up, when its last line says so.
+    /// The error that the worker exited with, if the last line is a [`FatalLine`].
     pub fn fatal(&self) -> Option<Diagnostic> {
         let last = self.tail(1).ok()?.pop()?;
         let FatalLine { fatal } = serde_json::from_str(&last).ok()?;
@@ -80,7 +80,7 @@ impl LogFile {
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    // Truncated by itself, because append and truncate cannot be asked for together.
+    // Removed first, because append and truncate cannot be combined.
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
@@ -92,7 +92,7 @@ fn create(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// The file, positioned at its last `limit` bytes, and whether that left something out.
+/// Opens a file at its last `limit` bytes. The flag is true if that leaves something out.
 fn open_near_end(path: &Path, limit: u64) -> io::Result<(File, bool)> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_lines_are_told_harmless() {
+    fn the_last_lines_are_escaped() {
         let (_root, log) = log();
         assert_eq!(log.tail(5).unwrap(), Vec::<String>::new());
         let mut file = log.create().unwrap();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_log_is_read_from_its_end() {
+    fn a_large_log_is_read_from_its_end() {
         let (_root, log) = log();
         let mut file = log.create().unwrap();
         let line = format!("{}\n", "x".repeat(1023));
@@ -135,12 +135,12 @@ mod tests {
             file.write_all(line.as_bytes()).unwrap();
         }
         let all = log.tail(usize::MAX).unwrap();
-        assert_eq!(all.len(), 1023, "the line that was cut is left out");
+        assert_eq!(all.len(), 1023, "the incomplete line is left out");
         assert!(all.iter().all(|l| l.len() == 1023));
     }
 
     #[test]
-    fn the_previous_log_is_kept_and_only_that() {
+    fn only_one_previous_log_is_kept() {
         let (_root, log) = log();
         log.rotate().unwrap();
         for text in ["first", "second", "third"] {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_previous_log_over_the_limit_keeps_its_end() {
+    fn the_end_of_a_previous_log_over_the_limit_is_kept() {
         let (_root, log) = log();
         let mut file = log.create().unwrap();
         file.write_all(&vec![b'a'; PREVIOUS_LIMIT_BYTES as usize])
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fatal_line_is_an_error_only_when_it_is_last() {
+    fn a_fatal_line_counts_only_as_the_last_line() {
         let (_root, log) = log();
         let fatal = r#"{"fatal":{"code":"INVALID_MODEL_FILE","message":"cut\u001b short"}}"#;
         let mut file = log.create().unwrap();

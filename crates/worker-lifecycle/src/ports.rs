@@ -6,14 +6,16 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use diagnostics::{Code, Diagnostic, excerpt};
+use diagnostics::Diagnostic;
 
-/// The ports that workers may listen on.
+use crate::errors::{invalid_port_range, no_free_port};
+
+/// Ports that workers may listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortRange {
-    /// Whatever the system has free; written `0`.
+    /// Any port that the system has free. Written `0`.
     Any,
-    /// From the first to the last, both included; written `8081-8999`.
+    /// From the first to the last, inclusive. Written `8081-8999`.
     Between(u16, u16),
 }
 
@@ -33,13 +35,7 @@ impl FromStr for PortRange {
             .and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)))
             .filter(|(first, last)| *first >= 1024 && first <= last)
             .map(|(first, last)| Self::Between(first, last))
-            .ok_or_else(|| {
-                Diagnostic::new(
-                    Code::ConfigInvalid,
-                    format!("not a range of ports: \"{}\"", excerpt(text, 40)),
-                )
-                .hint("write `8081-8999` (1024 and above), or `0` for any free port")
-            })
+            .ok_or_else(|| invalid_port_range(text))
     }
 }
 
@@ -52,54 +48,53 @@ impl fmt::Display for PortRange {
     }
 }
 
-/// Hands out ports, so that two spawns at once do not try the same one.
+/// Leases ports, so that concurrent spawns do not try the same one.
 #[derive(Debug)]
-pub struct Ports {
+pub(crate) struct Ports {
     range: PortRange,
     leased: Mutex<BTreeSet<u16>>,
+    probe: fn(u16) -> Option<u16>,
 }
 
-/// A port that no other spawn tries as long as this value lives.
+/// A port that is not leased again while this value exists.
 #[derive(Debug)]
-pub struct PortLease<'a> {
+pub(crate) struct PortLease<'a> {
     ports: &'a Ports,
-    /// The port.
     pub port: u16,
 }
 
 impl Ports {
-    /// Ports of this range.
     pub fn new(range: PortRange) -> Self {
+        Self::with_probe(range, probe_loopback)
+    }
+
+    /// `probe` returns the port that it is given if that is free, and any free port for 0.
+    fn with_probe(range: PortRange, probe: fn(u16) -> Option<u16>) -> Self {
         Self {
             range,
             leased: Mutex::default(),
+            probe,
         }
     }
 
-    /// The first port of the range that is not in `tried`, not leased, and free on
-    /// loopback now; and those passed over because a program listens there.
+    /// Leases the first port of the range that is free, not leased and not in `tried`. Also
+    /// returns the ports that were skipped because another process listens on them.
     pub fn lease(&self, tried: &BTreeSet<u16>) -> Result<(PortLease<'_>, Vec<u16>), Diagnostic> {
         let mut leased = self.leased.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken = Vec::new();
         let port = match self.range {
-            PortRange::Any => probe(0),
+            PortRange::Any => (self.probe)(0),
             PortRange::Between(first, last) => (first..=last)
                 .filter(|port| !tried.contains(port) && !leased.contains(port))
                 .find_map(|port| {
-                    let free = probe(port);
+                    let free = (self.probe)(port);
                     if free.is_none() {
                         taken.push(port);
                     }
                     free
                 }),
         };
-        let port = port.ok_or_else(|| {
-            Diagnostic::new(
-                Code::PortInUse,
-                format!("no free port for a worker in {}", self.range),
-            )
-            .hint("stop a worker, or widen the range with `--worker-ports`")
-        })?;
+        let port = port.ok_or_else(|| no_free_port(&self.range))?;
         leased.insert(port);
         Ok((PortLease { ports: self, port }, taken))
     }
@@ -115,14 +110,15 @@ impl Drop for PortLease<'_> {
     }
 }
 
-/// The port, if it is free on loopback now; 0 asks the system for one.
-fn probe(port: u16) -> Option<u16> {
+fn probe_loopback(port: u16) -> Option<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
     Some(listener.local_addr().ok()?.port())
 }
 
 #[cfg(test)]
 mod tests {
+    use diagnostics::Code;
+
     use super::*;
 
     #[test]
@@ -140,23 +136,28 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_passed_over_and_told() {
-        // Two ports in a row that nothing holds, one of them then held by this test.
-        let (held, next) = loop {
-            let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let port = held.local_addr().unwrap().port();
-            if let Some(next) = port.checked_add(1).and_then(probe) {
-                break (held, next);
-            }
-        };
+    fn skips_taken_leased_and_tried_ports() {
+        let range = PortRange::Between(9000, 9002);
+        let ports = Ports::with_probe(range, |port| (port != 9000).then_some(port));
+        let none = BTreeSet::new();
+        let (first, taken) = ports.lease(&none).unwrap();
+        assert_eq!((first.port, taken), (9001, vec![9000]));
+        let (second, taken) = ports.lease(&none).unwrap();
+        assert_eq!((second.port, taken), (9002, vec![9000]));
+        let error = ports.lease(&none).unwrap_err();
+        assert_eq!(error.code, Code::PortInUse);
+        assert!(error.message.contains("9000-9002"), "{error}");
+        drop(first);
+        assert!(ports.lease(&BTreeSet::from([9001])).is_err());
+        assert_eq!(ports.lease(&none).unwrap().0.port, 9001);
+    }
+
+    #[test]
+    fn the_probe_finds_out_whether_a_port_is_taken() {
+        let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = held.local_addr().unwrap().port();
-        let ports = Ports::new(PortRange::Between(port, next));
-        let (lease, taken) = ports.lease(&BTreeSet::new()).unwrap();
-        assert_eq!((lease.port, taken), (next, vec![port]));
-        let error = ports.lease(&BTreeSet::new()).unwrap_err();
-        assert_eq!(error.code, Code::PortInUse, "the lease holds");
-        drop(lease);
-        assert!(ports.lease(&BTreeSet::new()).is_ok());
-        assert!(ports.lease(&BTreeSet::from([next])).is_err());
+        assert_eq!(probe_loopback(port), None);
+        let other = probe_loopback(0).unwrap();
+        assert!(other != 0 && other != port);
     }
 }

@@ -4,7 +4,7 @@ use hive_contract::{WorkerEntry, WorkerState};
 use jiff::Timestamp;
 use state_files::SpawnRecord;
 
-use crate::Exit;
+use crate::exit::Exit;
 
 /// Marks the process of a record as exited. `exit` is `None` if its exit status is unknown
 /// because an earlier hive was its parent.

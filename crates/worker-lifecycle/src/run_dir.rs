@@ -5,13 +5,13 @@ use std::{
 };
 
 use daemon_shell::TEMPORARY_PREFIX;
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use hive_jobs::Reporter;
 use input_validation::WorkerId;
 use jiff::Timestamp;
 use state_files::{SpawnRecord, Stored, WorkerDir, WorkerDirs};
 
-use crate::{log_file::LogFile, process_table::find_by_argv, record::mark_ended};
+use crate::{errors::unusable, log_file::LogFile, process_table::find_by_argv, record::mark_ended};
 
 /// Number of exited workers that are kept for their logs.
 const EXITED_KEPT: usize = 64;
@@ -163,19 +163,12 @@ fn remove_temporary_files(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-pub(crate) fn unusable(path: &Path, error: &io::Error) -> Diagnostic {
-    Diagnostic::new(
-        Code::StateUnusable,
-        format!("cannot use {}: {error}", path.display()),
-    )
-    .hint("check its owner and permissions and the free space on its disk")
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use daemon_shell::ProcessIdentity;
+    use diagnostics::Code;
     use hive_contract::{JobEvent, WorkerState};
 
     use super::*;

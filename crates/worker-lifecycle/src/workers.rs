@@ -1,103 +1,67 @@
-use std::{
-    collections::HashMap,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use daemon_shell::Token;
-use diagnostics::{Code, Diagnostic};
+use daemon_shell::blocking;
+use diagnostics::Diagnostic;
 use futures_util::future::join_all;
-use hive_contract::WorkerEntry;
-use hive_jobs::Reporter;
-use input_validation::{NodeName, WorkerId};
+use hive_contract::{SpawnRequest, SpawnResponse, WorkerEntry};
+use hive_jobs::{JobContext, Reporter};
+use input_validation::WorkerId;
 use jiff::Timestamp;
 use model_catalog::ModelCatalog;
-use state_files::{SpawnRecord, WorkerDirs};
-use tokio::sync::watch;
-use worker_contract::WorkerClient;
+use state_files::SpawnRecord;
 
 use crate::{
-    Exit, PortRange, Ports, Probe, StartLimits, StopLimits, WorkerBinaries,
+    devices::Probe,
+    errors::{unusable, worker_not_found},
+    host::WorkerHost,
     record::worker_entry,
-    run_dir::{RunDir, unusable},
+    settings::LifecycleSettings,
+    shutdown::stop_process,
+    spawn::Spawner,
 };
 
-/// Most lines of a log that are told at once.
+/// Maximum number of log lines that are returned at once.
 const LOG_LINES_LIMIT: usize = 10_000;
-
-/// How workers are run on this machine.
-#[derive(Debug)]
-pub struct Settings {
-    /// The node's name, told to each worker.
-    pub hive_id: NodeName,
-    /// The workers' directories.
-    pub runs: WorkerDirs,
-    /// The worker programs.
-    pub binaries: WorkerBinaries,
-    /// Where workers may listen.
-    pub ports: PortRange,
-    /// The node's token, for calls to workers.
-    pub token: Token,
-    /// Its file, handed to workers by environment.
-    pub token_file: PathBuf,
-    /// How long a start may take.
-    pub start_limits: StartLimits,
-    /// How long a stop may take.
-    pub stop_limits: StopLimits,
-}
 
 /// The workers of this machine.
 pub struct Workers {
-    pub(crate) settings: Settings,
-    pub(crate) runs: Arc<RunDir>,
-    pub(crate) catalog: Arc<ModelCatalog>,
-    pub(crate) probe: Arc<dyn Probe>,
-    pub(crate) ports: Ports,
-    pub(crate) tell: Reporter,
-    // Only held while a spawn of that name is under way.
-    names: Mutex<HashMap<WorkerId, Weak<tokio::sync::Mutex<()>>>>,
-    // How the last process of that name ended, once its reaper has noted it.
-    exits: Mutex<HashMap<WorkerId, watch::Receiver<Option<Exit>>>>,
+    host: Arc<WorkerHost>,
+    spawner: Spawner,
 }
 
 impl Workers {
-    /// Opens the run directory. `tell` hears of what belongs to no single call: the end of
-    /// a worker, a record that cannot be read.
+    /// Opens the run directory. `node_events` receives what belongs to no single call: the exit
+    /// of a worker, a damaged spawn record.
     pub fn open(
-        settings: Settings,
+        settings: LifecycleSettings,
         catalog: Arc<ModelCatalog>,
         probe: Arc<dyn Probe>,
-        tell: Reporter,
+        node_events: Reporter,
     ) -> Result<Arc<Self>, Diagnostic> {
-        let runs = RunDir::open(settings.runs.clone(), tell.clone())?;
-        Ok(Arc::new(Self {
-            ports: Ports::new(settings.ports),
-            runs: Arc::new(runs),
-            settings,
-            catalog,
-            probe,
-            tell,
-            names: Mutex::default(),
-            exits: Mutex::default(),
-        }))
+        let host = Arc::new(WorkerHost::open(settings, node_events)?);
+        let spawner = Spawner::new(Arc::clone(&host), catalog, probe);
+        Ok(Arc::new(Self { host, spawner }))
     }
 
-    /// Every worker, by name, from the run directory and the process table.
+    /// Spawns a worker. Returns when it listens or, with `wait_ready`, when it can serve
+    /// requests. When the job is cancelled, the process is killed and the error is `CANCELLED`.
+    /// Dropping the future leaves the process running.
+    pub async fn spawn(
+        &self,
+        request: SpawnRequest,
+        context: &JobContext,
+    ) -> Result<SpawnResponse, Diagnostic> {
+        self.spawner.spawn(request, context).await
+    }
+
+    /// All workers by id, according to the spawn records and the process table.
     pub async fn list(&self) -> Result<Vec<WorkerEntry>, Diagnostic> {
-        let runs = Arc::clone(&self.runs);
-        blocking(move || {
-            let now = Timestamp::now();
-            Ok(runs
-                .all()?
-                .iter()
-                .map(|record| worker_entry(record, now))
-                .collect())
-        })
-        .await
+        let now = Timestamp::now();
+        let records = self.records().await?;
+        Ok(records.iter().map(|r| worker_entry(r, now)).collect())
     }
 
-    /// One worker; `WORKER_NOT_FOUND` when there never was one of this name.
+    /// One worker. `WORKER_NOT_FOUND` if none was ever spawned under this id.
     pub async fn get(&self, id: &WorkerId) -> Result<WorkerEntry, Diagnostic> {
         Ok(worker_entry(&self.record(id).await?, Timestamp::now()))
     }
@@ -105,7 +69,7 @@ impl Workers {
     /// The last lines of a worker's log, at most 10 000, escaped, each ending in a newline.
     pub async fn logs(&self, id: &WorkerId, lines: usize) -> Result<String, Diagnostic> {
         self.record(id).await?;
-        let log = self.runs.log(id);
+        let log = self.host.runs.log(id);
         blocking(move || {
             let lines = log
                 .tail(lines.min(LOG_LINES_LIMIT))
@@ -115,83 +79,46 @@ impl Workers {
         .await
     }
 
-    /// Stops a worker and returns when its process is gone: it may finish what runs for
-    /// `drain` (`None`: as the settings say), then SIGTERM, then SIGKILL. One that is gone
-    /// already counts as stopped.
+    /// Stops a worker and returns when its process is gone. The worker drains for `drain`, or
+    /// the limit in the settings; then it gets SIGTERM, then SIGKILL. Succeeds if the process
+    /// is already gone.
     pub async fn stop(&self, id: &WorkerId, drain: Option<Duration>) -> Result<(), Diagnostic> {
         let record = self.record(id).await?;
+        self.stop_record(&record, drain, "stopped on request").await
+    }
+
+    /// Stops all workers in parallel, each as [`stop`](Self::stop) does. A failure does not
+    /// keep the others from being stopped; the first one is returned.
+    pub async fn stop_all(&self, drain: Option<Duration>) -> Result<(), Diagnostic> {
+        let records = self.records().await?;
+        let stops = records
+            .iter()
+            .map(|record| self.stop_record(record, drain, "stopped with the hive"));
+        join_all(stops).await.into_iter().collect()
+    }
+
+    async fn stop_record(
+        &self,
+        record: &SpawnRecord,
+        drain: Option<Duration>,
+        cause: &str,
+    ) -> Result<(), Diagnostic> {
+        let host = &self.host;
         match record.running() {
             Some(process) => {
-                self.stop_process(&record, process, drain, "stopped on request", &self.tell)
-                    .await
+                stop_process(host, record, process, drain, cause, &host.node_events).await
             }
             None => Ok(()),
         }
     }
 
-    /// Stops all workers in parallel, each as [`stop`](Self::stop) does. All are tried; the
-    /// first failure is told.
-    pub async fn stop_all(&self, drain: Option<Duration>) -> Result<(), Diagnostic> {
-        let runs = Arc::clone(&self.runs);
-        let records = blocking(move || runs.all()).await?;
-        let stops = records.iter().filter_map(|record| {
-            let process = record.running()?;
-            Some(self.stop_process(record, process, drain, "stopped with the hive", &self.tell))
-        });
-        join_all(stops).await.into_iter().collect()
-    }
-
     async fn record(&self, id: &WorkerId) -> Result<SpawnRecord, Diagnostic> {
-        let (runs, name) = (Arc::clone(&self.runs), id.clone());
-        blocking(move || runs.read(&name)).await?.ok_or_else(|| {
-            Diagnostic::new(Code::WorkerNotFound, format!("no worker {id} on this node"))
-                .hint("list the workers with `rbee-keeper worker list`")
-        })
+        let record = self.host.read(id).await?;
+        record.ok_or_else(|| worker_not_found(id))
     }
 
-    /// A client of the worker on this port.
-    pub(crate) fn client(&self, port: u16) -> Result<WorkerClient, Diagnostic> {
-        let token = self.settings.token.expose().to_owned();
-        WorkerClient::new(&format!("http://127.0.0.1:{port}"), Some(token))
-    }
-
-    /// From now on this tells how the process of that name ends.
-    pub(crate) fn keep_exit(&self, id: &WorkerId, exit: watch::Receiver<Option<Exit>>) {
-        let mut exits = self.exits.lock().unwrap_or_else(PoisonError::into_inner);
-        exits.retain(|_, exit| exit.borrow().is_none());
-        exits.insert(id.clone(), exit);
-    }
-
-    /// Waits until the reaper has noted the end of a process that is gone; at once when it
-    /// was no child of this hive.
-    pub(crate) async fn reaped(&self, id: &WorkerId) {
-        let exits = || self.exits.lock().unwrap_or_else(PoisonError::into_inner);
-        let exit = exits().get(id).cloned();
-        if let Some(mut exit) = exit {
-            // A reaper that broke notes nothing more.
-            let _ = exit.wait_for(Option::is_some).await;
-        }
-    }
-
-    /// The lock under which workers of this name are started, one at a time.
-    pub(crate) fn name_lock(&self, id: &WorkerId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        names.retain(|_, lock| lock.strong_count() > 0);
-        if let Some(lock) = names.get(id).and_then(Weak::upgrade) {
-            return lock;
-        }
-        let lock = Arc::default();
-        names.insert(id.clone(), Arc::downgrade(&lock));
-        lock
-    }
-}
-
-/// Runs what blocks on the disk away from the async threads.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Diagnostic> + Send + 'static,
-) -> Result<T, Diagnostic> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(e) => Err(Diagnostic::internal(format!("a blocking task broke: {e}"))),
+    async fn records(&self) -> Result<Vec<SpawnRecord>, Diagnostic> {
+        let runs = Arc::clone(&self.host.runs);
+        blocking(move || runs.all()).await
     }
 }

@@ -1,5 +1,4 @@
-//! The shell around the pure cores, on real processes: shell scripts that stand where the
-//! worker program is looked for.
+//! [`Workers`] on real processes: shell scripts in place of the worker binary.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -30,40 +29,40 @@ use wiremock::{
     matchers::{any, path},
 };
 use worker_lifecycle::{
-    PortRange, Settings, StartLimits, StopLimits, SystemProbe, WorkerBinaries, Workers,
+    LifecycleSettings, PortRange, StartLimits, StopLimits, SystemProbe, WorkerBinaries, Workers,
 };
 
 struct Fixture {
     root: tempfile::TempDir,
     workers: Arc<Workers>,
-    told: Arc<Mutex<Vec<JobEvent>>>,
+    events: Arc<Mutex<Vec<JobEvent>>>,
 }
 
-/// Workers whose program is this script.
+/// Workers whose binary is this script.
 fn fixture(script: &str) -> Fixture {
     let root = tempfile::tempdir().unwrap();
     let program = root.path().join("bin/mock-worker-rbee");
-    // Written by another process: a descriptor of ours that is open for writing could be
-    // inherited by a process that starts at the same time, and the script could not run.
+    // Another process writes the script. A descriptor of this process that is open for writing
+    // could be inherited by a process that another test starts, and the script could not run.
     let written = Command::new("sh")
         .arg("-c")
         .arg(r#"mkdir -p "$(dirname "$1")" && printf '#!/bin/sh\n%s\n' "$2" > "$1" && chmod +x "$1""#)
         .args(["sh", program.to_str().unwrap(), script])
         .status();
     assert!(written.unwrap().success());
-    let told: Arc<Mutex<Vec<JobEvent>>> = Arc::default();
-    let workers = open(&root, &told);
+    let events: Arc<Mutex<Vec<JobEvent>>> = Arc::default();
+    let workers = open(&root, &events);
     Fixture {
         root,
         workers,
-        told,
+        events,
     }
 }
 
-fn open(root: &tempfile::TempDir, told: &Arc<Mutex<Vec<JobEvent>>>) -> Arc<Workers> {
+fn open(root: &tempfile::TempDir, events: &Arc<Mutex<Vec<JobEvent>>>) -> Arc<Workers> {
     let dir = root.path();
     let token_file = dir.join("token");
-    let settings = Settings {
+    let settings = LifecycleSettings {
         hive_id: "local".parse().unwrap(),
         runs: dirs(root),
         binaries: WorkerBinaries::new(dir.join("bin")),
@@ -82,16 +81,16 @@ fn open(root: &tempfile::TempDir, told: &Arc<Mutex<Vec<JobEvent>>>) -> Arc<Worke
     };
     let catalog = Arc::new(ModelCatalog::new(dir.join("models")));
     let probe = Arc::new(SystemProbe::new(dir.to_owned()));
-    Workers::open(settings, catalog, probe, sink(told)).unwrap()
+    Workers::open(settings, catalog, probe, collector(events)).unwrap()
 }
 
 fn dirs(root: &tempfile::TempDir) -> WorkerDirs {
     WorkerDirs::new(root.path().join("workers"))
 }
 
-fn sink(told: &Arc<Mutex<Vec<JobEvent>>>) -> Reporter {
-    let told = Arc::clone(told);
-    Reporter::new(move |event| told.lock().unwrap().push(event))
+fn collector(events: &Arc<Mutex<Vec<JobEvent>>>) -> Reporter {
+    let events = Arc::clone(events);
+    Reporter::new(move |event| events.lock().unwrap().push(event))
 }
 
 fn id(text: &str) -> WorkerId {
@@ -121,7 +120,7 @@ impl Fixture {
             wait_ready: true,
         };
         let context = JobContext {
-            reporter: sink(&self.told),
+            reporter: collector(&self.events),
             cancel: cancel.clone(),
         };
         self.workers.spawn(request, &context).await
@@ -135,11 +134,25 @@ impl Fixture {
         SpawnRecord::read(&self.dir()).unwrap().intact().unwrap()
     }
 
-    fn told(&self) -> String {
-        format!("{:?}", self.told.lock().unwrap())
+    fn last_exit(&self) -> String {
+        self.record().last_exit.unwrap()
     }
 
-    /// The process ids that the script wrote to a file of its folder.
+    async fn log(&self, lines: usize) -> String {
+        self.workers.logs(&id("w-1"), lines).await.unwrap()
+    }
+
+    /// The messages of all narration so far.
+    fn narration(&self) -> Vec<String> {
+        let events = self.events.lock().unwrap();
+        let narrations = events.iter().filter_map(|event| match event {
+            JobEvent::Narration(narration) => Some(narration.message.clone()),
+            _ => None,
+        });
+        narrations.collect()
+    }
+
+    /// The two process ids that [`SILENT`] writes to a file.
     async fn pids(&self) -> Vec<u32> {
         let file = self.dir().path().join("pids");
         eventually(|| {
@@ -163,12 +176,19 @@ async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A worker that never listens and has a child of its own.
+async fn assert_gone(pids: Vec<u32>) {
+    assert!(!pids.is_empty());
+    for pid in pids {
+        eventually(|| ProcessIdentity::of(pid).is_none().then_some(())).await;
+    }
+}
+
+/// A worker that never listens and has a child process.
 const SILENT: &str =
     "echo loading; sleep 600 & printf '%s\\n%s\\n' $$ $! > pids.new; mv pids.new pids; wait";
 
 #[tokio::test]
-async fn a_fatal_line_is_the_error() {
+async fn the_fatal_line_of_a_worker_is_the_error_of_the_spawn() {
     let f = fixture(
         r#"echo starting; echo '{"fatal":{"code":"INVALID_MODEL_FILE","message":"cut short at byte 7"}}' >&2; exit 1"#,
     );
@@ -185,41 +205,41 @@ async fn a_fatal_line_is_the_error() {
 }
 
 #[tokio::test]
-async fn an_exit_is_told_with_the_last_lines_of_the_log() {
+async fn an_exit_without_a_reason_is_reported_with_the_end_of_the_log() {
     let f = fixture("echo one; printf 'two \\033[31m\\n' >&2; exit 3");
     let error = f.spawn(1).await.unwrap_err();
     assert_eq!(error.code, Code::WorkerStartFailed);
-    assert!(error.message.contains("exit code 3"), "{}", error.message);
-    assert!(error.message.contains("\n    one\n    two \\u{1b}[31m"));
     assert_eq!(
-        f.workers.logs(&id("w-1"), 1).await.unwrap(),
-        "two \\u{1b}[31m\n"
+        error.message,
+        "worker w-1 exited during startup: exit code 3; its log ends with:\n    one\n    two \\u{1b}[31m"
     );
+    assert_eq!(f.log(1).await, "two \\u{1b}[31m\n");
 }
 
 #[tokio::test]
-async fn a_program_that_cannot_run_is_told() {
+async fn a_missing_binary_fails_before_anything_is_written() {
     let f = fixture("");
     let program = f.root.path().join("bin/mock-worker-rbee");
     fs::remove_file(&program).unwrap();
     let error = f.spawn(1).await.unwrap_err();
     assert_eq!(error.code, Code::WorkerBinaryNotFound);
-    assert!(!f.dir().path().exists(), "nothing was begun");
+    assert!(!f.dir().path().exists());
 }
 
 #[tokio::test]
-async fn silence_ends_the_whole_process_group() {
+async fn a_silent_worker_is_killed_with_its_process_group() {
     let f = fixture(SILENT);
     let error = f.spawn(1).await.unwrap_err();
     assert_eq!(error.code, Code::WorkerStartFailed);
-    assert!(error.message.contains("did not answer on port"));
-    assert!(error.message.contains("loading"), "{}", error.message);
-    for pid in f.pids().await {
-        eventually(|| ProcessIdentity::of(pid).is_none().then_some(())).await;
-    }
-    let last_exit = f.record().last_exit.unwrap();
+    let expected = format!(
+        "worker w-1 did not respond on port {} within 2 s; its log ends with:\n    loading",
+        f.record().port
+    );
+    assert_eq!(error.message, expected);
+    assert_gone(f.pids().await).await;
+    let last_exit = f.last_exit();
     assert!(
-        last_exit.starts_with("signal 9 (did not answer"),
+        last_exit.starts_with("signal 9 (did not respond on port"),
         "{last_exit}"
     );
 }
@@ -244,7 +264,7 @@ async fn a_worker_of_another_rbee_on_the_port_is_not_taken_for_ours() {
         foreign
     });
     let error = spawned.unwrap_err();
-    assert!(error.message.contains("did not answer on port"), "{error}");
+    assert!(error.message.contains("did not respond on port"), "{error}");
     foreign.verify().await;
 }
 
@@ -252,33 +272,34 @@ async fn a_worker_of_another_rbee_on_the_port_is_not_taken_for_ours() {
 async fn a_cancelled_spawn_leaves_no_process() {
     let f = fixture(SILENT);
     let cancel = CancellationToken::new();
-    let (error, pids) = tokio::join!(f.spawn_until(1, &cancel), async {
+    let (spawned, pids) = tokio::join!(f.spawn_until(1, &cancel), async {
         let pids = f.pids().await;
         cancel.cancel();
         pids
     });
-    assert_eq!(error.unwrap_err().code, Code::Cancelled);
-    for pid in pids {
-        eventually(|| ProcessIdentity::of(pid).is_none().then_some(())).await;
-    }
+    assert_eq!(spawned.unwrap_err().code, Code::Cancelled);
+    assert_gone(pids).await;
     assert!(f.record().ended_at.is_some());
 }
 
 #[tokio::test]
-async fn a_taken_port_is_left_for_the_next_one() {
+async fn another_port_is_tried_when_the_chosen_one_is_taken() {
     let f = fixture("exit 98");
     let error = f.spawn(1).await.unwrap_err();
     assert_eq!(error.code, Code::PortInUse);
-    let told = f.told();
-    assert_eq!(told.matches("was taken meanwhile").count(), 16, "{told}");
+    let narration = f.narration();
+    let retries = narration
+        .iter()
+        .filter(|message| message.contains("was taken before worker w-1 bound it"));
+    assert_eq!(retries.count(), 16, "{narration:?}");
 }
 
 #[tokio::test]
-async fn secrets_travel_by_file_and_never_as_an_argument() {
+async fn secrets_are_passed_as_files_and_not_as_arguments() {
     let f = fixture(r#"echo "$@"; echo "$RBEE_WORKER_TOKEN_FILE $RBEE_QUEEN_TOKEN_FILE"; exit 1"#);
     f.spawn(7).await.unwrap_err();
     let record = f.record();
-    let log = f.workers.logs(&id("w-1"), 9).await.unwrap();
+    let log = f.log(9).await;
     let lines: Vec<&str> = log.lines().collect();
     assert_eq!(
         lines[0],
@@ -290,20 +311,19 @@ async fn secrets_travel_by_file_and_never_as_an_argument() {
     let file = f.root.path().join("token");
     assert_eq!(lines[1], format!("{0} {0}", file.display()));
     let secret = fs::read_to_string(file).unwrap();
-    assert!(
-        !serde_json::to_string(&record)
-            .unwrap()
-            .contains(secret.trim())
-    );
+    let stored = fs::read_to_string(f.dir().spawn_record()).unwrap();
+    assert!(!secret.trim().is_empty());
+    assert!(!stored.contains(secret.trim()));
 }
 
 #[tokio::test]
-async fn each_spawn_of_a_name_is_counted_and_keeps_the_log_before() {
+async fn a_respawn_counts_a_restart_and_keeps_the_previous_log() {
     let f = fixture("echo $PPID $$; exit 4");
     f.spawn(1).await.unwrap_err();
-    let first = f.workers.logs(&id("w-1"), 9).await.unwrap();
+    let first = f.log(9).await;
     f.spawn(2).await.unwrap_err();
-    let second = f.workers.logs(&id("w-1"), 9).await.unwrap();
+    let second = f.log(9).await;
+    assert!(!first.is_empty() && !second.is_empty());
     assert_ne!(first, second);
     assert_eq!(fs::read_to_string(f.dir().previous_log()).unwrap(), first);
     let entry = f.workers.get(&id("w-1")).await.unwrap();
@@ -314,26 +334,29 @@ async fn each_spawn_of_a_name_is_counted_and_keeps_the_log_before() {
 }
 
 #[tokio::test]
-async fn a_worker_that_ignores_sigterm_is_killed_and_that_is_recorded() {
+async fn a_worker_that_ignores_sigterm_is_killed_and_the_record_says_so() {
     let f = fixture(&format!("trap '' TERM; {SILENT}"));
-    let (spawned, stopped) = tokio::join!(f.spawn(1), async {
+    let (spawned, ()) = tokio::join!(f.spawn(1), async {
         let pids = f.pids().await;
         f.workers.stop(&id("w-1"), None).await.unwrap();
-        for pid in pids {
-            eventually(|| ProcessIdentity::of(pid).is_none().then_some(())).await;
-        }
+        assert_gone(pids).await;
     });
-    let () = stopped;
     let error = spawned.unwrap_err();
     assert_eq!(error.code, Code::WorkerStartFailed);
     assert!(error.message.contains("SIGKILL"), "{}", error.message);
-    let last_exit = f.record().last_exit.unwrap();
-    assert!(last_exit.contains("signal 9 (stopped on request; it ignored SIGTERM"));
+    assert_eq!(
+        f.last_exit(),
+        "signal 9 (stopped on request; it ignored SIGTERM for 0 s and was sent SIGKILL)"
+    );
 }
 
-/// A process of its own group that nothing here has started as a worker, and a record that
-/// says it is one.
-fn foreign(f: &Fixture, worker: &str, shift: u64) -> (std::process::Child, ProcessIdentity) {
+/// A process in its own process group that `f` has not started, and a spawn record that names
+/// it. Its start time in the record is `shift` ticks later than the real one.
+fn recorded_process(
+    f: &Fixture,
+    worker: &str,
+    shift: u64,
+) -> (std::process::Child, ProcessIdentity) {
     use std::os::unix::process::CommandExt as _;
     let child = Command::new("sleep")
         .arg("600")
@@ -363,18 +386,15 @@ fn foreign(f: &Fixture, worker: &str, shift: u64) -> (std::process::Child, Proce
 }
 
 #[tokio::test]
-async fn the_workers_of_an_earlier_hive_are_stopped_alike_and_together() {
+async fn the_workers_of_an_earlier_hive_are_stopped_in_parallel() {
     let f = fixture("");
-    let mut children: Vec<_> = (0..5).map(|n| foreign(&f, &format!("w-{n}"), 0)).collect();
-    let later = open(&f.root, &f.told);
-    assert!(
-        later
-            .list()
-            .await
-            .unwrap()
-            .iter()
-            .all(|w| w.state == WorkerState::Running)
-    );
+    let mut children: Vec<_> = (0..5)
+        .map(|n| recorded_process(&f, &format!("w-{n}"), 0))
+        .collect();
+    let later = open(&f.root, &f.events);
+    let running = later.list().await.unwrap();
+    assert_eq!(running.len(), 5);
+    assert!(running.iter().all(|w| w.state == WorkerState::Running));
     let begin = Instant::now();
     later.stop_all(Some(Duration::ZERO)).await.unwrap();
     assert!(begin.elapsed() < Duration::from_secs(2));
@@ -382,16 +402,18 @@ async fn the_workers_of_an_earlier_hive_are_stopped_alike_and_together() {
         assert!(!identity.is_alive());
         child.wait().unwrap();
     }
-    for entry in later.list().await.unwrap() {
+    let stopped = later.list().await.unwrap();
+    assert_eq!(stopped.len(), 5);
+    for entry in stopped {
         assert_eq!(entry.state, WorkerState::Exited);
         assert_eq!(entry.last_exit.as_deref(), Some("stopped with the hive"));
     }
 }
 
 #[tokio::test]
-async fn another_program_with_the_pid_of_a_worker_is_left_alone() {
+async fn another_process_with_the_pid_of_a_worker_is_not_signalled() {
     let f = fixture("");
-    let (mut child, identity) = foreign(&f, "w-1", 1);
+    let (mut child, identity) = recorded_process(&f, "w-1", 1);
     let entry = f.workers.get(&id("w-1")).await.unwrap();
     assert_eq!(entry.state, WorkerState::Exited);
     f.workers
@@ -404,20 +426,14 @@ async fn another_program_with_the_pid_of_a_worker_is_left_alone() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_told() {
+async fn an_unknown_worker_is_not_found() {
     let f = fixture("");
     let unknown = id("w-9");
-    let code = |e: Result<(), Diagnostic>| e.unwrap_err().code;
-    assert_eq!(
-        code(f.workers.get(&unknown).await.map(drop)),
-        Code::WorkerNotFound
-    );
-    assert_eq!(
-        code(f.workers.logs(&unknown, 1).await.map(drop)),
-        Code::WorkerNotFound
-    );
-    assert_eq!(
-        code(f.workers.stop(&unknown, None).await),
-        Code::WorkerNotFound
-    );
+    for result in [
+        f.workers.get(&unknown).await.map(drop),
+        f.workers.logs(&unknown, 1).await.map(drop),
+        f.workers.stop(&unknown, None).await,
+    ] {
+        assert_eq!(result.unwrap_err().code, Code::WorkerNotFound);
+    }
 }

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{Json, extract::State, response::Response};
-use daemon_shell::{Answer, JsonBody, event_stream};
+use daemon_shell::{Answer, JsonBody, blocking, event_stream};
 use diagnostics::{Diagnostic, ErrorBody, Narration};
 use futures_util::StreamExt as _;
 use hive_contract::{API_VERSION, Capabilities, Health, JobEvent, ModelList, ShutdownRequest};
@@ -79,16 +79,6 @@ pub async fn shutdown(
     })
     .await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Runs what blocks away from the async threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Diagnostic> + Send + 'static,
-) -> Result<T, Diagnostic> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(e) => Err(Diagnostic::internal(format!("a blocking task broke: {e}"))),
-    }
 }
 
 /// Runs `work` in a task of its own, so that a caller who goes away does not leave it half

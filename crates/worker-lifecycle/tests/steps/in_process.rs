@@ -13,7 +13,7 @@ use input_validation::{DeviceId, Generation, NodeName};
 use model_catalog::ModelCatalog;
 use state_files::Home;
 use worker_lifecycle::{
-    PortRange, Settings, StartLimits, StopLimits, SystemProbe, WorkerBinaries, Workers,
+    LifecycleSettings, PortRange, StartLimits, StopLimits, SystemProbe, WorkerBinaries, Workers,
 };
 
 use super::{
@@ -36,7 +36,7 @@ async fn open(world: &mut World, start_limits: StartLimits, stop_limits: StopLim
     }
     let home = Home::open(Some(world.home())).unwrap();
     let token_file = home.node_token(&NodeName::local());
-    let settings = Settings {
+    let settings = LifecycleSettings {
         hive_id: "local".parse().unwrap(),
         runs: home.worker_dirs(),
         binaries: WorkerBinaries::new(dir),

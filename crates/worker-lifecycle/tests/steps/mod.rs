@@ -53,7 +53,7 @@ pub fn process_of(world: &World, id: &str) -> ProcessIdentity {
 }
 
 pub fn worker(world: &World, id: &str) -> WorkerClient {
-    let url = format!("http://127.0.0.1:{}", record(world, id).port);
+    let url = worker_lifecycle::worker_url(record(world, id).port);
     WorkerClient::new(&url, Some(token(world))).unwrap()
 }
 

@@ -2,14 +2,14 @@ use std::time::Duration;
 
 use daemon_shell::Signal;
 
-/// How long each step of a stop may take.
+/// Time limits of the steps of a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StopLimits {
-    /// For running requests to finish; zero goes straight to SIGTERM.
+    /// Time for running requests to finish. Zero sends SIGTERM immediately.
     pub drain: Duration,
-    /// From SIGTERM to SIGKILL.
+    /// Time from SIGTERM to SIGKILL.
     pub terminate: Duration,
-    /// For the kernel to take the process away after SIGKILL.
+    /// Time for the kernel to remove the process after SIGKILL.
     pub kill: Duration,
 }
 
@@ -23,31 +23,31 @@ impl Default for StopLimits {
     }
 }
 
-/// What was seen of a stopping worker.
+/// Observation of a stopping worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopEvent {
-    /// It shall stop.
+pub(crate) enum StopEvent {
+    /// The stop begins.
     Begin,
-    /// It could not be asked to finish.
-    AskFailed,
-    /// The time that [`StopEffect::WaitUntil`] named has come.
-    Due,
-    /// Its process is gone.
-    Gone,
+    /// The shutdown request failed.
+    RequestFailed,
+    /// The time in [`StopEffect::WaitUntil`] has come.
+    Timeout,
+    /// The process is gone.
+    Exited,
 }
 
-/// What follows.
+/// Reaction to an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopEffect {
-    /// Ask it to finish what runs and exit.
-    Ask,
-    /// Signal its process group.
+pub(crate) enum StopEffect {
+    /// Request the worker to finish running requests and exit.
+    RequestShutdown,
+    /// Signal the process group.
     Signal(Signal),
-    /// Send [`StopEvent::Due`] at this time, unless something comes before.
+    /// Send [`StopEvent::Timeout`] at this time, unless another event comes first.
     WaitUntil(Duration),
-    /// It is gone; nothing follows.
+    /// The process is gone. Terminal.
     Done,
-    /// Even SIGKILL did not help (the kernel holds it); nothing follows.
+    /// The process survived SIGKILL: it is blocked in the kernel. Terminal.
     GiveUp,
 }
 
@@ -57,17 +57,17 @@ enum Stage {
     Draining,
     Terminating,
     Killing,
-    Over,
+    Finished,
 }
 
-/// The stop of one process: drain, SIGTERM, SIGKILL.
+/// State machine of the stop of one process: drain, SIGTERM, SIGKILL.
 #[derive(Debug, Clone)]
-pub struct Stop {
+pub(crate) struct StopSequence {
     limits: StopLimits,
     stage: Stage,
 }
 
-impl Stop {
+impl StopSequence {
     /// A stop that has not begun.
     pub fn new(limits: StopLimits) -> Self {
         Self {
@@ -76,38 +76,38 @@ impl Stop {
         }
     }
 
-    /// Takes in an event at the time `now`.
+    /// Processes an event at the time `now`.
     pub fn step(&mut self, event: StopEvent, now: Duration) -> Vec<StopEffect> {
         match (self.stage, event) {
-            (Stage::Over, _) => Vec::new(),
-            (_, StopEvent::Gone) => {
-                self.stage = Stage::Over;
+            (Stage::Finished, _) => Vec::new(),
+            (_, StopEvent::Exited) => {
+                self.stage = Stage::Finished;
                 vec![StopEffect::Done]
             }
             (Stage::Idle, StopEvent::Begin) if !self.limits.drain.is_zero() => {
                 self.stage = Stage::Draining;
                 vec![
-                    StopEffect::Ask,
+                    StopEffect::RequestShutdown,
                     StopEffect::WaitUntil(now + self.limits.drain),
                 ]
             }
             (Stage::Idle, StopEvent::Begin)
-            | (Stage::Draining, StopEvent::AskFailed | StopEvent::Due) => {
+            | (Stage::Draining, StopEvent::RequestFailed | StopEvent::Timeout) => {
                 self.stage = Stage::Terminating;
                 vec![
                     StopEffect::Signal(Signal::Term),
                     StopEffect::WaitUntil(now + self.limits.terminate),
                 ]
             }
-            (Stage::Terminating, StopEvent::Due) => {
+            (Stage::Terminating, StopEvent::Timeout) => {
                 self.stage = Stage::Killing;
                 vec![
                     StopEffect::Signal(Signal::Kill),
                     StopEffect::WaitUntil(now + self.limits.kill),
                 ]
             }
-            (Stage::Killing, StopEvent::Due) => {
-                self.stage = Stage::Over;
+            (Stage::Killing, StopEvent::Timeout) => {
+                self.stage = Stage::Finished;
                 vec![StopEffect::GiveUp]
             }
             _ => Vec::new(),
@@ -117,74 +117,78 @@ impl Stop {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     const S: fn(u64) -> Duration = Duration::from_secs;
 
     #[test]
-    fn it_escalates_in_order_and_in_time() {
-        let mut stop = Stop::new(StopLimits::default());
+    fn escalates_from_drain_to_sigterm_to_sigkill() {
+        let mut stop = StopSequence::new(StopLimits::default());
         assert_eq!(
             stop.step(StopEvent::Begin, S(0)),
-            [StopEffect::Ask, StopEffect::WaitUntil(S(30))]
+            [StopEffect::RequestShutdown, StopEffect::WaitUntil(S(30))]
         );
         assert_eq!(
-            stop.step(StopEvent::Due, S(30)),
+            stop.step(StopEvent::Timeout, S(30)),
             [
                 StopEffect::Signal(Signal::Term),
                 StopEffect::WaitUntil(S(40))
             ]
         );
         assert_eq!(
-            stop.step(StopEvent::Due, S(40)),
+            stop.step(StopEvent::Timeout, S(40)),
             [
                 StopEffect::Signal(Signal::Kill),
                 StopEffect::WaitUntil(S(50))
             ]
         );
-        assert_eq!(stop.step(StopEvent::Due, S(50)), [StopEffect::GiveUp]);
-        assert_eq!(stop.step(StopEvent::Gone, S(51)), []);
+        assert_eq!(stop.step(StopEvent::Timeout, S(50)), [StopEffect::GiveUp]);
+        assert_eq!(stop.step(StopEvent::Exited, S(51)), []);
     }
 
     #[test]
-    fn a_worker_that_cannot_be_asked_or_must_not_drain_gets_sigterm_at_once() {
+    fn sends_sigterm_at_once_without_drain_or_when_the_request_fails() {
         let term = [
             StopEffect::Signal(Signal::Term),
             StopEffect::WaitUntil(S(11)),
         ];
-        let mut deaf = Stop::new(StopLimits::default());
-        deaf.step(StopEvent::Begin, S(0));
-        assert_eq!(deaf.step(StopEvent::AskFailed, S(1)), term);
-        let mut hasty = Stop::new(StopLimits {
+        let mut unreachable = StopSequence::new(StopLimits::default());
+        unreachable.step(StopEvent::Begin, S(0));
+        assert_eq!(unreachable.step(StopEvent::RequestFailed, S(1)), term);
+        let mut without_drain = StopSequence::new(StopLimits {
             drain: Duration::ZERO,
             ..StopLimits::default()
         });
-        assert_eq!(hasty.step(StopEvent::Begin, S(1)), term);
+        assert_eq!(without_drain.step(StopEvent::Begin, S(1)), term);
         assert_eq!(
-            hasty.step(StopEvent::AskFailed, S(2)),
+            without_drain.step(StopEvent::RequestFailed, S(2)),
             [],
-            "asked by nobody"
+            "no request was sent"
         );
-        assert_eq!(hasty.step(StopEvent::Gone, S(2)), [StopEffect::Done]);
+        assert_eq!(
+            without_drain.step(StopEvent::Exited, S(2)),
+            [StopEffect::Done]
+        );
     }
 
     proptest! {
         #[test]
-        fn no_signal_follows_the_end_and_kill_never_precedes_term(
+        fn nothing_follows_a_terminal_effect_and_sigterm_precedes_sigkill(
             script in prop::collection::vec(prop::sample::select(vec![
-                StopEvent::Begin, StopEvent::AskFailed, StopEvent::Due, StopEvent::Gone,
+                StopEvent::Begin, StopEvent::RequestFailed, StopEvent::Timeout, StopEvent::Exited,
             ]), 0..20)
         ) {
-            let mut stop = Stop::new(StopLimits::default());
-            let (mut over, mut terminated) = (false, false);
+            let mut stop = StopSequence::new(StopLimits::default());
+            let (mut finished, mut terminated) = (false, false);
             for (now, event) in script.into_iter().enumerate() {
                 for effect in stop.step(event, S(now as u64)) {
-                    prop_assert!(!over);
+                    prop_assert!(!finished);
                     match effect {
                         StopEffect::Signal(Signal::Term) => terminated = true,
                         StopEffect::Signal(Signal::Kill) => prop_assert!(terminated),
-                        StopEffect::Done | StopEffect::GiveUp => over = true,
+                        StopEffect::Done | StopEffect::GiveUp => finished = true,
                         _ => {}
                     }
                 }
