@@ -1,45 +1,30 @@
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use daemon_shell::{FileLock, ProcessIdentity, Token};
 use diagnostics::{Code, Diagnostic};
-use hive_lifecycle::{HiveState, LocalHive, Supervisor};
+use futures_util::future::join_all;
+use hive_lifecycle::{HiveHost, LocalHive};
 use input_validation::NodeName;
 use jiff::Timestamp;
+use node_link::LocalLink;
+use queen_api::{Api, ApiConfig};
 use queen_contract::ShutdownRequest;
-use queen_store::Store;
-use scheduler::{Event, Scheduler, Settings};
+use queen_dispatch::{Clock, Dispatcher};
+use queen_nodes::{NodeConfig, Nodes, QueenState, Shutdown};
+use request_relay::Relay;
+use scheduler::{Scheduler, SchedulerEvent, SchedulerSettings};
 use state_files::{DaemonRecord, Home, home_in_use};
-use tokio::{
-    net::TcpListener,
-    time::{sleep, timeout},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::time::sleep;
 
 use crate::{
     Args,
-    app::{App, LocalNode},
-    clock::Clock,
-    dispatcher::Dispatcher,
-    ending,
-    groups::Groups,
-    guard,
-    metrics::Metrics,
-    models::Models,
-    nodes,
-    service::{Keys, router, speak},
-    spawner::Spawner,
-    store::StoreHandle,
+    listen::{Listeners, listen},
 };
 
-/// The hive is waited for this long before the queen says that it is there.
-const HIVE_WITHIN: Duration = Duration::from_secs(12);
-/// How long open connections are waited for at the end.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long the queen waits for its hives before it announces itself.
+const HIVE_LIMIT: Duration = Duration::from_secs(12);
+/// How long the queen waits for open connections before it exits.
+const CONNECTION_LIMIT: Duration = Duration::from_secs(5);
 
 /// Serves until SIGTERM, SIGINT or `POST /v1/shutdown`.
 pub async fn run(args: Args) -> Result<(), Diagnostic> {
@@ -47,14 +32,9 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         Some(file) => Some(Arc::new(Token::load(file)?)),
         None => None,
     };
-    if api_key.is_none() && !args.bind.is_loopback() {
-        return Err(Diagnostic::new(
-            Code::InsecureBind,
-            format!("{} is open to other machines and no key is set", args.bind),
-        )
-        .hint("name a file with a key: `--api-key-file FILE`, or stay on 127.0.0.1"));
+    if api_key.is_none() && !args.bind_address().is_loopback() {
+        return Err(insecure_bind(args.bind_address()));
     }
-    let admitted = guard::admitted(&args.cors_origin)?;
     let home = Home::open(args.home.clone())?;
     let record_file = home.queen_record();
     let Some(_lock) = FileLock::try_acquire(&home.queen_lock())? else {
@@ -62,167 +42,114 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     };
     // A home of a newer rbee is refused before anything in it changes.
     DaemonRecord::read(&record_file)?;
-    let keys = Keys {
-        api: api_key,
-        control: Arc::new(Token::load_or_create(&home.queen_token())?),
-        node: Arc::new(Token::load_or_create(&home.node_token(&NodeName::local()))?),
+    let config = ApiConfig {
+        api_key,
+        control_token: Arc::new(Token::load_or_create(&home.queen_token())?),
+        cors_origins: args.cors_origin.clone(),
+        loopback_only: args.bind_address().is_loopback(),
     };
-    let store_home = home.clone();
-    let store = tokio::task::spawn_blocking(move || Store::open(&store_home))
-        .await
-        .map_err(Diagnostic::internal)??;
-    let store = StoreHandle::new(store);
-    let (listener, url) = listen(&args, &store).await?;
-    let app = assemble(&args, &home, store, &url, &keys).await?;
+    let state = QueenState::open(&home).await?;
+    let Listeners { listeners, url } = listen(&args, &state).await?;
+    let started_at = Timestamp::now();
+    let queen = Queen::assemble(&args, &home, state, &url, started_at).await?;
 
-    let mut service = guard::cors(router(&app, &keys), args.cors_origin.clone());
-    if args.bind.is_loopback() {
-        service = daemon_shell::loopback_only(service, admitted);
-    }
-    let service = speak(service);
-    let serving = tokio::spawn(daemon_shell::serve(listener, service, app.stop.clone()));
-    tokio::spawn(end_on_signal(Arc::clone(&app)));
-    app.stop.run_until_cancelled(wait_for_hive(&app)).await;
+    let router = queen_api::router(&queen.api, &config)?;
+    let shut_down = queen.shutdown.completed();
+    let serving = listeners
+        .into_iter()
+        .map(|listener| daemon_shell::serve(listener, router.clone(), shut_down.clone()));
+    let serving = tokio::spawn(join_all(serving));
+    tokio::spawn(shut_down_on_signal(Arc::clone(&queen.shutdown)));
+    let settled = queen.nodes.settled(HIVE_LIMIT);
+    shut_down.run_until_cancelled(settled).await;
     let record = DaemonRecord {
         process: ProcessIdentity::own(),
         url: url.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         api_version: queen_contract::API_VERSION,
-        started_at: app.started_at,
+        started_at,
     };
     record.write(&record_file)?;
-    tracing::info!(
-        url,
-        control = keys.control.fingerprint(),
-        "the queen serves"
-    );
+    let control = config.control_token.fingerprint();
+    tracing::info!(url, control, "the queen is ready");
 
     let served = tokio::select! {
-        served = serving => served.map_err(Diagnostic::internal),
-        () = async { app.stop.cancelled().await; sleep(FAREWELL).await } => Ok(()),
+        served = serving => served.map(drop).map_err(Diagnostic::internal),
+        () = async { shut_down.cancelled().await; sleep(CONNECTION_LIMIT).await } => Ok(()),
         () = record.keep(&record_file) => Ok(()),
-        // A queen without it could only refuse; whoever watches over the process starts another.
-        () = app.dispatcher.gone() => Err(Diagnostic::internal("the dispatcher broke")),
+        // A queen without a dispatcher can only refuse requests, so its supervisor must
+        // restart it.
+        () = queen.dispatcher.stopped() => {
+            Err(Diagnostic::internal("the dispatcher stopped unexpectedly"))
+        }
     };
     DaemonRecord::remove_own(&record_file);
     served
 }
 
-/// Listens where it is told to. On any free port, that of the last run comes first, so that
-/// workers that outlived the queen find it again.
-async fn listen(args: &Args, store: &StoreHandle) -> Result<(TcpListener, String), Diagnostic> {
-    let last = store.call(|store| store.last_port()).await?;
-    let mut bound = None;
-    if let (0, Some(last)) = (args.port, last) {
-        bound = daemon_shell::bind(SocketAddr::new(args.bind, last))
-            .await
-            .ok();
-    }
-    let listener = match bound {
-        Some(listener) => listener,
-        None => daemon_shell::bind(SocketAddr::new(args.bind, args.port)).await?,
-    };
-    let addr = listener
-        .local_addr()
-        .map_err(|e| Diagnostic::internal(format!("own address: {e}")))?;
-    store
-        .call(move |store| store.set_last_port(addr.port()))
-        .await?;
-    Ok((listener, format!("http://{}", reachable(addr))))
+/// The parts of a queen.
+struct Queen {
+    api: Arc<Api>,
+    dispatcher: Dispatcher,
+    nodes: Nodes,
+    shutdown: Arc<Shutdown>,
 }
 
-async fn assemble(
-    args: &Args,
-    home: &Home,
-    store: StoreHandle,
-    url: &str,
-    keys: &Keys,
-) -> Result<Arc<App>, Diagnostic> {
-    let home_node = NodeName::local();
-    let clock = Clock::start();
-    let scheduler = remembered(&store, Settings::new(home_node.clone()), clock).await?;
-    let hive = if args.no_local_hive {
+impl Queen {
+    async fn assemble(
+        args: &Args,
+        home: &Home,
+        state: QueenState,
+        url: &str,
+        started_at: Timestamp,
+    ) -> Result<Self, Diagnostic> {
+        let clock = Clock::start();
+        let mut scheduler = Scheduler::new(SchedulerSettings::new(NodeName::local()));
+        for (worker, lowest) in state.fences().await? {
+            scheduler.handle(SchedulerEvent::Fence(worker, lowest), clock.now());
+        }
+        let nodes = Nodes::new(state);
+        nodes.add(local_node(args, home, url)?).await?;
+        let dispatcher = Dispatcher::start(scheduler, clock, Arc::new(nodes.clone()));
+        let silence = Duration::from_secs(args.worker_silence.into());
+        let relay = Relay::new(dispatcher.clone(), Arc::new(nodes.clone()), silence);
+        let shutdown = Arc::new(Shutdown::new(nodes.clone(), dispatcher.clone()));
+        let api = Api::new(
+            dispatcher.clone(),
+            relay,
+            nodes.clone(),
+            Arc::clone(&shutdown),
+            started_at,
+        );
+        Ok(Self {
+            api: Arc::new(api),
+            dispatcher,
+            nodes,
+            shutdown,
+        })
+    }
+}
+
+/// The queen's own machine.
+fn local_node(args: &Args, home: &Home, url: &str) -> Result<NodeConfig, Diagnostic> {
+    let name = NodeName::local();
+    let hive: Option<Arc<dyn HiveHost>> = if args.no_local_hive {
         None
     } else {
-        let supervisor = Supervisor::start(LocalHive {
+        Some(Arc::new(LocalHive {
             program: hive_program(args)?,
             home: home.clone(),
             port: args.hive_port,
             worker_ports: args.worker_ports.clone(),
             log: args.log.clone(),
-        });
-        let state = supervisor.state();
-        tokio::spawn(nodes::keep(home_node.clone(), state.clone(), store.clone()));
-        Some(LocalNode { supervisor, state })
+        }))
     };
-    let hive_state = hive.as_ref().map(|node| node.state.clone());
-    let dispatcher = Dispatcher::start(scheduler, clock, |dispatcher| {
-        Arc::new(Spawner {
-            hive: hive_state.clone(),
-            store: store.clone(),
-            queen_url: url.to_owned(),
-            dispatcher,
-        })
-    });
-    Ok(Arc::new(App {
-        home_node,
-        clock,
-        started_at: Timestamp::now(),
-        dispatcher,
-        groups: Groups::default(),
-        store,
-        models: Models::new(hive_state),
+    Ok(NodeConfig {
+        link: Arc::new(LocalLink::new(rest_client::http_client()?, url.to_owned())),
+        token: Arc::new(Token::load_or_create(&home.node_token(&name))?),
         hive,
-        node_token: Arc::clone(&keys.node),
-        worker_silence: Duration::from_secs(args.worker_silence.into()),
-        http: rest_client::http_client()?,
-        metrics: Metrics::new(),
-        ending: AtomicBool::new(false),
-        stop: CancellationToken::new(),
-    }))
-}
-
-/// A scheduler that lets no worker serve that was stopped or superseded in an earlier run.
-async fn remembered(
-    store: &StoreHandle,
-    settings: Settings,
-    clock: Clock,
-) -> Result<Scheduler, Diagnostic> {
-    let (fences, deployments) = store
-        .call(|store| Ok((store.fences()?, store.deployments()?)))
-        .await?;
-    let mut scheduler = Scheduler::new(settings);
-    let superseded = deployments
-        .into_iter()
-        .map(|row| (row.worker_id, row.generation));
-    for (worker, lowest) in fences.into_iter().chain(superseded) {
-        scheduler.handle(Event::Fence(worker, lowest), clock.now());
-    }
-    Ok(scheduler)
-}
-
-async fn wait_for_hive(app: &App) {
-    if let Some(node) = &app.hive {
-        let mut state = node.state.clone();
-        let settled = state.wait_for(|state| !matches!(state, HiveState::Starting));
-        let _ = timeout(HIVE_WITHIN, settled).await;
-        app.models.list().await;
-    }
-}
-
-async fn end_on_signal(app: Arc<App>) {
-    let signal = daemon_shell::termination().await;
-    tracing::info!("{signal}: finishing what runs; hive and workers go on");
-    let ended = ending::end(Arc::clone(&app), ShutdownRequest::default());
-    tokio::select! {
-        ended = ended => if let Err(error) = ended {
-            tracing::info!(%error, "already ending");
-        },
-        again = daemon_shell::termination() => {
-            tracing::warn!("{again} again: ending at once");
-            app.stop.cancel();
-        }
-    }
+        name,
+    })
 }
 
 fn hive_program(args: &Args) -> Result<PathBuf, Diagnostic> {
@@ -234,12 +161,24 @@ fn hive_program(args: &Args) -> Result<PathBuf, Diagnostic> {
     Ok(own.with_file_name("rbee-hive"))
 }
 
-/// The address under which programs of this machine reach a listener.
-fn reachable(addr: SocketAddr) -> SocketAddr {
-    let ip = match addr.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, addr.port())
+async fn shut_down_on_signal(shutdown: Arc<Shutdown>) {
+    let signal = daemon_shell::termination().await;
+    tracing::info!("{signal}: finishing running requests; hives and workers keep running");
+    tokio::select! {
+        result = shutdown.run(ShutdownRequest::default()) => if let Err(error) = result {
+            tracing::info!(%error, "nothing to do");
+        },
+        again = daemon_shell::termination() => {
+            tracing::warn!("{again} again: exiting immediately");
+            shutdown.completed().cancel();
+        }
+    }
+}
+
+fn insecure_bind(address: IpAddr) -> Diagnostic {
+    Diagnostic::new(
+        Code::InsecureBind,
+        format!("other machines can reach {address}, and no API key is set"),
+    )
+    .hint("set a key with `--api-key-file FILE`, or bind to 127.0.0.1")
 }

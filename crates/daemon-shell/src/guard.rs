@@ -25,24 +25,36 @@ pub fn require_token(router: Router, token: Arc<Token>) -> Router {
 }
 
 fn check_bearer(headers: &HeaderMap, token: &Token) -> Result<(), Diagnostic> {
-    let presented = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|v| v.to_str().ok())
-        .and_then(|v| v.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim());
-    match presented {
-        None | Some("") => Err(Diagnostic::new(
-            Code::MissingApiKey,
-            "this endpoint needs a key and none was sent",
-        )
-        .hint("send `Authorization: Bearer KEY`")),
-        Some(presented) if !token.matches(presented) => {
-            Err(Diagnostic::new(Code::InvalidApiKey, "the key is not valid")
-                .hint("check that the key belongs to this rbee"))
-        }
-        Some(_) => Ok(()),
+    if token.matches(require_bearer(headers)?) {
+        Ok(())
+    } else {
+        Err(invalid_token())
     }
+}
+
+/// Returns the bearer token of a request, if it has one.
+pub fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// Returns the bearer token of a request; fails with [`Code::MissingApiKey`].
+pub fn require_bearer(headers: &HeaderMap) -> Result<&str, Diagnostic> {
+    bearer_token(headers).ok_or_else(|| {
+        Diagnostic::new(
+            Code::MissingApiKey,
+            "this endpoint requires a token, and the request has none",
+        )
+        .hint("send `Authorization: Bearer TOKEN`")
+    })
+}
+
+/// The error for a bearer token that is not accepted.
+pub fn invalid_token() -> Diagnostic {
+    Diagnostic::new(Code::InvalidApiKey, "the token is not valid")
+        .hint("use the token of this rbee installation")
 }
 
 /// Whom [`loopback_only`] lets in beside programs of this machine.
@@ -112,15 +124,27 @@ fn is_local(authority: &str, extra: &[String]) -> bool {
         || extra.iter().any(|e| e.eq_ignore_ascii_case(host))
 }
 
-/// Completes a router: JSON answers for unknown routes and methods, and a limit on bodies.
+/// Completes a router with JSON errors for unknown routes and methods and a limit on bodies.
 pub fn finish(router: Router, body_limit_bytes: usize) -> Router {
+    limit_requests(not_found_fallback(router), body_limit_bytes)
+}
+
+/// Adds JSON errors for unknown routes.
+pub fn not_found_fallback(router: Router) -> Router {
+    router.fallback(not_found)
+}
+
+/// Responds to a request for a route that does not exist.
+pub async fn not_found(uri: Uri) -> Answer {
+    Answer(Diagnostic::new(
+        Code::NotFound,
+        format!("no such route: {}", excerpt(uri.path(), 200)),
+    ))
+}
+
+/// Adds JSON errors for unknown methods and a limit on bodies.
+pub fn limit_requests(router: Router, body_limit_bytes: usize) -> Router {
     router
-        .fallback(|uri: Uri| async move {
-            Answer(Diagnostic::new(
-                Code::NotFound,
-                format!("there is nothing at {}", excerpt(uri.path(), 200)),
-            ))
-        })
         .layer(middleware::from_fn(method_not_allowed))
         .layer(middleware::from_fn(
             move |mut request: Request, next: Next| {

@@ -16,11 +16,14 @@ mod serve;
 mod sse;
 mod token;
 
-pub use answer::{Answer, JsonBody, PathArg, QueryArgs};
+pub use answer::{Answer, Answer as ErrorResponse, JsonBody, PathArg, QueryArgs};
 pub use atomic_write::{TEMPORARY_PREFIX, write_atomically};
 pub use blocking::blocking;
 pub use farewell::tell_failure;
-pub use guard::{Admitted, finish, loopback_only, require_token};
+pub use guard::{
+    Admitted, bearer_token, finish, invalid_token, limit_requests, loopback_only, not_found,
+    not_found_fallback, require_bearer, require_token,
+};
 pub use lock::FileLock;
 pub use log::init_logging;
 pub use memory::{Memory, oom_kills};

@@ -1,9 +1,15 @@
-//! The hive of the queen's own machine: find it, start it when none runs, keep it running,
-//! stop it. A hive outlives the queen unless it is stopped.
+//! Finds, starts, supervises and stops the hive of a node. A hive outlives the queen unless
+//! it is stopped.
+//!
+//! A [`HiveHost`] is a machine on which a hive can run; [`LocalHive`] is the queen's own. A
+//! [`HiveSupervisor`] keeps the hive of one host running and publishes its [`HiveState`].
 
+mod errors;
+mod host;
 mod local;
-mod log;
+mod log_tail;
 mod supervisor;
 
-pub use local::{LocalHive, RunningHive};
-pub use supervisor::{HiveState, Supervisor};
+pub use host::{HiveHost, RunningHive};
+pub use local::LocalHive;
+pub use supervisor::{HiveState, HiveSupervisor};

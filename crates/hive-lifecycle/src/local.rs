@@ -1,8 +1,9 @@
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use daemon_shell::{ProcessIdentity, Signal, Token};
-use diagnostics::{Code, Diagnostic};
-use hive_contract::{API_VERSION, Health, HiveClient, ShutdownRequest};
+use diagnostics::Diagnostic;
+use futures_util::future::BoxFuture;
+use hive_contract::{API_VERSION, HiveClient, ShutdownRequest};
 use input_validation::NodeName;
 use state_files::{DaemonRecord, Home};
 use tokio::{
@@ -10,82 +11,99 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::log;
+use crate::{HiveHost, RunningHive, errors, log_tail};
 
-/// A hive that was started is healthy within this time.
-const HEALTHY_WITHIN: Duration = Duration::from_secs(10);
-/// How often the start is looked at; a process that ends is noticed at once.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// A hive that was told to end has this long, twice: for SIGTERM and for SIGKILL.
-const ENDS_WITHIN: Duration = Duration::from_secs(10);
+/// Longest time from the start of a hive to its first healthy response.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// How often a starting hive is queried; the exit of its process is noticed immediately.
+const START_POLL: Duration = Duration::from_millis(20);
+/// Time for a hive to exit after each of: the request, SIGTERM, SIGKILL.
+const EXIT_LIMIT: Duration = Duration::from_secs(10);
+/// Lines of its log that are reported if a hive does not start.
+const LOG_LINES: usize = 5;
 
-/// How the hive of this machine is started.
+/// The queen's own machine.
 #[derive(Debug, Clone)]
 pub struct LocalHive {
-    /// The program.
+    /// The hive binary.
     pub program: PathBuf,
-    /// The state folder that queen and hive share.
+    /// The state directory that queen and hive share.
     pub home: Home,
-    /// Where it listens on loopback; 0 is any free port.
+    /// Port on the loopback interface; 0 selects any free port.
     pub port: u16,
-    /// Ports for workers, as the hive's `--worker-ports` takes them; absent, its default.
+    /// Ports for workers, as the hive's `--worker-ports`; `None` is the hive's default.
     pub worker_ports: Option<String>,
-    /// What it logs, as its `--log` takes it.
+    /// Log filter, as the hive's `--log`.
     pub log: String,
 }
 
-/// A hive that answers.
-#[derive(Debug, Clone)]
-pub struct RunningHive {
-    /// Calls to it.
-    pub client: HiveClient,
-    /// Its process.
-    pub process: ProcessIdentity,
-    /// What it said of itself.
-    pub health: Health,
+impl HiveHost for LocalHive {
+    fn ensure(&self) -> BoxFuture<'_, Result<RunningHive, Diagnostic>> {
+        Box::pin(async move {
+            if let Some(hive) = self.find().await? {
+                tracing::info!(url = hive.client.base(), "found a running hive");
+                return Ok(hive);
+            }
+            self.start().await
+        })
+    }
+
+    fn lost<'a>(&'a self, hive: &'a RunningHive) -> BoxFuture<'a, ()> {
+        Box::pin(hive.process.gone())
+    }
+
+    fn stop<'a>(
+        &'a self,
+        hive: &'a RunningHive,
+        request: &'a ShutdownRequest,
+    ) -> BoxFuture<'a, Result<(), Diagnostic>> {
+        Box::pin(stop(hive, request))
+    }
 }
 
 impl LocalHive {
-    /// The hive of this state folder: the one that runs, else one that is started now.
-    ///
-    /// Errors: [`Code::VersionIncompatible`] when the one that runs is of another version,
-    /// [`Code::HiveUnreachable`] when it does not answer, [`Code::HiveStartFailed`].
-    pub async fn ensure(&self) -> Result<RunningHive, Diagnostic> {
-        if let Some(hive) = self.find().await? {
-            tracing::info!(url = hive.client.base(), "found the hive that runs");
-            return Ok(hive);
-        }
-        self.start().await
-    }
-
-    /// The hive that runs, if one does.
-    pub async fn find(&self) -> Result<Option<RunningHive>, Diagnostic> {
+    /// Returns the running hive, if any.
+    async fn find(&self) -> Result<Option<RunningHive>, Diagnostic> {
         match DaemonRecord::read_alive(&self.home.hive_record())? {
             Some(record) => self.connect(record).await.map(Some),
             None => Ok(None),
         }
     }
 
+    async fn connect(&self, record: DaemonRecord) -> Result<RunningHive, Diagnostic> {
+        let token = self.token()?.expose().to_owned();
+        let client = HiveClient::new(&record.url, Some(token))?;
+        let health = client.health().await?;
+        if health.api_version != API_VERSION {
+            return Err(errors::version_incompatible(&record.url, &health));
+        }
+        Ok(RunningHive {
+            client,
+            process: record.process,
+            health,
+        })
+    }
+
     async fn start(&self) -> Result<RunningHive, Diagnostic> {
         self.token()?;
-        let log_path = self.log_path();
-        let (log_file, log_start) = log::open(&log_path).map_err(|e| self.cannot_start(&e))?;
-        let second = log_file.try_clone().map_err(|e| self.cannot_start(&e))?;
+        let cannot_execute = |e| errors::cannot_execute(&self.program, &e);
+        let (stdout, log_start) = log_tail::open(&self.log_path()).map_err(cannot_execute)?;
+        let stderr = stdout.try_clone().map_err(cannot_execute)?;
         let mut command = Command::new(&self.program);
         command
             .arg("--home")
             .arg(self.home.path())
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
             .args(["--log", &self.log])
-            // A group of its own: Ctrl+C at the queen's terminal is not meant for it.
+            // Its own process group: Ctrl+C in the queen's terminal must not reach it.
             .process_group(0)
             .stdin(Stdio::null())
-            .stdout(log_file)
-            .stderr(second);
+            .stdout(stdout)
+            .stderr(stderr);
         if let Some(ports) = &self.worker_ports {
             command.args(["--worker-ports", ports]);
         }
-        let mut child = command.spawn().map_err(|e| self.cannot_start(&e))?;
+        let mut child = command.spawn().map_err(cannot_execute)?;
         let pid = child.id();
         tracing::info!(program = %self.program.display(), pid, "started the hive");
         let started = self.wait_until_healthy(&mut child, log_start).await;
@@ -97,7 +115,7 @@ impl LocalHive {
                 }
             }
         }
-        // The child is waited for to its end, so that it never stays as a zombie.
+        // Reap the process whenever it exits, so that it never stays a zombie.
         tokio::spawn(async move { child.wait().await });
         started
     }
@@ -107,8 +125,7 @@ impl LocalHive {
         child: &mut Child,
         log_start: u64,
     ) -> Result<RunningHive, Diagnostic> {
-        let deadline = Instant::now() + HEALTHY_WITHIN;
-        let failed = |what: String| self.start_failed(&what, log_start);
+        let deadline = Instant::now() + START_LIMIT;
         loop {
             if let Some(hive) = self.find().await? {
                 return Ok(hive);
@@ -116,69 +133,25 @@ impl LocalHive {
             tokio::select! {
                 status = child.wait() => {
                     let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
-                    return Err(failed(format!("ended while it started: {status}")));
+                    let what = format!("exited during startup: {status}");
+                    return Err(self.start_failed(&what, log_start));
                 }
-                () = sleep(LOOK_EVERY) => {}
+                () = sleep(START_POLL) => {}
             }
             if Instant::now() >= deadline {
-                return Err(failed(format!(
-                    "was not healthy after {} s",
-                    HEALTHY_WITHIN.as_secs()
-                )));
+                let what = format!("was not healthy within {} s", START_LIMIT.as_secs());
+                return Err(self.start_failed(&what, log_start));
             }
         }
     }
 
-    /// Why a hive did not start: in its own last words, if it said them.
     fn start_failed(&self, what: &str, log_start: u64) -> Diagnostic {
-        if let Some(fatal) = log::fatal(&self.log_path(), log_start) {
-            let hint = match fatal.code {
-                Code::PortInUse => {
-                    "stop what listens there, or choose another port: `rbee-keeper --hive-port PORT queen start`"
-                        .to_owned()
-                }
-                _ => fatal.hint.unwrap_or_else(|| format!("see {}", self.log_path().display())),
-            };
-            return Diagnostic::new(
-                Code::HiveStartFailed,
-                format!("the hive cannot start: {}", fatal.message),
-            )
-            .hint(hint);
+        let log = self.log_path();
+        if let Some(reason) = log_tail::fatal(&log, log_start) {
+            return errors::start_refused(reason, &log);
         }
-        let lines = log::last_lines(&self.log_path(), log_start, 5);
-        let told = if lines.is_empty() {
-            String::new()
-        } else {
-            format!("; its last words: {}", lines.join(" | "))
-        };
-        Diagnostic::new(Code::HiveStartFailed, format!("the hive {what}{told}"))
-            .hint(format!("see {}", self.log_path().display()))
-    }
-
-    async fn connect(&self, record: DaemonRecord) -> Result<RunningHive, Diagnostic> {
-        let token = self.token()?.expose().to_owned();
-        let client = HiveClient::new(&record.url, Some(token))?;
-        let health = client.health().await?;
-        if health.api_version != API_VERSION {
-            return Err(Diagnostic::new(
-                Code::VersionIncompatible,
-                format!(
-                    "the hive at {} is version {} (interface {}), this queen is version {} (interface {API_VERSION})",
-                    record.url,
-                    diagnostics::excerpt(&health.version, 40),
-                    health.api_version,
-                    env!("CARGO_PKG_VERSION"),
-                ),
-            )
-            .hint("stop the old hive, then start the queen again: `rbee-keeper queen stop`, `rbee-keeper queen start`")
-            .detail("hive_api_version", health.api_version)
-            .detail("queen_api_version", API_VERSION));
-        }
-        Ok(RunningHive {
-            client,
-            process: record.process,
-            health,
-        })
+        let lines = log_tail::last_lines(&log, log_start, LOG_LINES);
+        errors::start_failed(what, &lines, &log)
     }
 
     fn token(&self) -> Result<Token, Diagnostic> {
@@ -188,47 +161,28 @@ impl LocalHive {
     fn log_path(&self) -> PathBuf {
         self.home.hive_log()
     }
-
-    fn cannot_start(&self, error: &std::io::Error) -> Diagnostic {
-        let code = match error.kind() {
-            std::io::ErrorKind::NotFound => Code::HiveNotInstalled,
-            _ => Code::HiveStartFailed,
-        };
-        Diagnostic::new(
-            code,
-            format!("cannot start {}: {error}", self.program.display()),
-        )
-        .hint("rbee binaries must be in the same directory; build them with `cargo build`")
-    }
 }
 
-impl RunningHive {
-    /// Stops the hive, its workers first if asked to, and returns when its process is gone.
-    /// One that does not end by itself gets SIGTERM, then SIGKILL.
-    pub async fn stop(&self, request: &ShutdownRequest) -> Result<(), Diagnostic> {
-        let told = self.client.shutdown(request).await;
-        if let Err(error) = &told {
-            tracing::warn!(%error, "the hive did not take the order to stop");
-        }
-        for signal in [None, Some(Signal::Term), Some(Signal::Kill)] {
-            // Without workers to stop, a hive that took no order gets its signal at once.
-            if signal.is_none() && told.is_err() {
-                continue;
-            }
-            if let Some(signal) = signal {
-                self.process.signal(signal)?;
-            }
-            if timeout(ENDS_WITHIN, self.process.gone()).await.is_ok() {
-                return match told {
-                    // It ended, and nobody stopped its workers.
-                    Err(error) if request.stop_workers => Err(error.into()),
-                    _ => Ok(()),
-                };
-            }
-        }
-        Err(Diagnostic::internal(format!(
-            "the hive (process {}) does not end",
-            self.process.pid
-        )))
+async fn stop(hive: &RunningHive, request: &ShutdownRequest) -> Result<(), Diagnostic> {
+    let accepted = hive.client.shutdown(request).await;
+    if let Err(error) = &accepted {
+        tracing::warn!(%error, "the hive did not accept the request to stop");
     }
+    let signals: &[Option<Signal>] = match accepted {
+        Ok(()) => &[None, Some(Signal::Term), Some(Signal::Kill)],
+        Err(_) => &[Some(Signal::Term), Some(Signal::Kill)],
+    };
+    for signal in signals {
+        if let Some(signal) = signal {
+            hive.process.signal(*signal)?;
+        }
+        if timeout(EXIT_LIMIT, hive.process.gone()).await.is_ok() {
+            return match accepted {
+                // The hive has exited without stopping its workers.
+                Err(error) if request.stop_workers => Err(error.into()),
+                _ => Ok(()),
+            };
+        }
+    }
+    Err(errors::does_not_exit(hive.process.pid))
 }

@@ -1,32 +1,32 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use diagnostics::{Code, Diagnostic};
+use hive_contract::ShutdownRequest;
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{LocalHive, RunningHive};
+use crate::{HiveHost, RunningHive, errors};
 
-/// First and longest pause between two attempts to have a hive.
+/// First and longest pause between two attempts to start a hive.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// A hive that ran this long is not in a loop of crashes.
-const STEADY_AFTER: Duration = Duration::from_secs(30);
+/// A hive that ran this long resets the pause.
+const STABLE_AFTER: Duration = Duration::from_secs(30);
 
-/// How the hive is.
 #[derive(Debug, Clone)]
 pub enum HiveState {
-    /// It is looked for or started.
+    /// It is being looked for or started.
     Starting,
-    /// It answers.
     Up(RunningHive),
-    /// It does not; why, and the next attempt follows by itself.
+    /// It does not respond, for this reason; another attempt follows.
     Down(Diagnostic),
 }
 
 impl HiveState {
-    /// Why no hive can be had at all, as far as is known: waiting a little does not help.
+    /// Returns the error if, as far as is known, no hive can be started: waiting a short time
+    /// does not help.
     pub fn cannot_start(&self) -> Option<&Diagnostic> {
         match self {
             Self::Down(error)
@@ -42,66 +42,74 @@ impl HiveState {
     }
 }
 
-/// Keeps the local hive running: one that dies is started again, with pauses of 1 s doubling
-/// to 60 s. Ends, and leaves the hive as it is, when dropped.
+/// Keeps the hive of a host running: restarts one that exits, with pauses of 1 s doubling to
+/// 60 s. Dropping it ends the supervision and leaves the hive as it is.
 #[derive(Debug)]
-pub struct Supervisor {
+pub struct HiveSupervisor {
+    host: Arc<dyn HiveHost>,
     state: watch::Receiver<HiveState>,
-    stop: CancellationToken,
+    released: CancellationToken,
 }
 
-impl Supervisor {
-    /// Begins to look after the hive.
-    pub fn start(hive: LocalHive) -> Self {
+impl HiveSupervisor {
+    pub fn start(host: Arc<dyn HiveHost>) -> Self {
         let (sender, state) = watch::channel(HiveState::Starting);
-        let stop = CancellationToken::new();
+        let released = CancellationToken::new();
         tokio::spawn(
-            stop.clone()
-                .run_until_cancelled_owned(supervise(hive, sender)),
+            released
+                .clone()
+                .run_until_cancelled_owned(supervise(Arc::clone(&host), sender)),
         );
-        Self { state, stop }
+        Self {
+            host,
+            state,
+            released,
+        }
     }
 
-    /// How the hive is, now and from now on.
+    /// Returns the state of the hive, now and from now on.
     pub fn state(&self) -> watch::Receiver<HiveState> {
         self.state.clone()
     }
 
-    /// Looks after the hive no longer, so that it can be stopped for good.
-    pub fn stop(&self) {
-        self.stop.cancel();
+    /// Ends the supervision, so that the hive is not restarted.
+    pub fn release(&self) {
+        self.released.cancel();
+    }
+
+    /// Stops the hive, which must not be supervised any more. See [`HiveHost::stop`].
+    pub async fn stop(
+        &self,
+        hive: &RunningHive,
+        request: &ShutdownRequest,
+    ) -> Result<(), Diagnostic> {
+        self.host.stop(hive, request).await
     }
 }
 
-impl Drop for Supervisor {
+impl Drop for HiveSupervisor {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.released.cancel();
     }
 }
 
-async fn supervise(hive: LocalHive, state: watch::Sender<HiveState>) {
+async fn supervise(host: Arc<dyn HiveHost>, state: watch::Sender<HiveState>) {
     let mut pause = PAUSES.0;
     loop {
-        match hive.ensure().await {
-            Ok(running) => {
+        match host.ensure().await {
+            Ok(hive) => {
                 let since = Instant::now();
-                state.send_replace(HiveState::Up(running.clone()));
-                running.process.gone().await;
-                tracing::warn!(
-                    pid = running.process.pid,
-                    "the hive ended; it is started again"
-                );
-                state.send_replace(HiveState::Down(Diagnostic::new(
-                    Code::HiveUnreachable,
-                    "the hive ended and is started again",
-                )));
-                if since.elapsed() >= STEADY_AFTER {
+                state.send_replace(HiveState::Up(hive.clone()));
+                host.lost(&hive).await;
+                tracing::warn!(pid = hive.process.pid, "the hive exited; restarting it");
+                state.send_replace(HiveState::Down(errors::exited()));
+                if since.elapsed() >= STABLE_AFTER {
                     pause = PAUSES.0;
                     continue;
                 }
             }
             Err(error) => {
-                tracing::warn!(code = %error.code, %error, ?pause, "there is no hive");
+                tracing::warn!(code = %error.code, %error, ?pause, "the hive is not available");
                 state.send_replace(HiveState::Down(error));
             }
         }

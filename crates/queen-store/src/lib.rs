@@ -1,9 +1,9 @@
-//! What the queen remembers over restarts, in two SQLite files of its state folder: the
-//! machines it knows, and what is to be served.
+//! The queen's persistent state: two SQLite files in its state directory, one for the nodes
+//! and one for the deployments.
 //!
-//! All calls block; they belong on a thread where that is allowed. A file that a newer rbee
-//! wrote is refused untouched ([`Code::StateTooNew`]), an older one is copied aside and then
-//! migrated, a damaged one is refused with its path ([`Code::StateUnusable`]).
+//! All calls block. A file written by a newer rbee is refused and left unchanged
+//! ([`Code::StateTooNew`]), an older one is backed up and migrated, a damaged one is refused
+//! with its path ([`Code::StateUnusable`]).
 //!
 //! [`Code::StateTooNew`]: diagnostics::Code::StateTooNew
 //! [`Code::StateUnusable`]: diagnostics::Code::StateUnusable
@@ -13,7 +13,6 @@ mod deployments;
 mod nodes;
 
 pub use deployments::{DeploymentRow, Place};
-pub use nodes::NodeRow;
 
 use diagnostics::Diagnostic;
 use state_files::Home;
@@ -28,7 +27,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the databases of `home`, made if missing.
+    /// Opens the databases of `home`; creates missing ones.
     pub fn open(home: &Home) -> Result<Self, Diagnostic> {
         Ok(Self {
             nodes: Database::open(&home.node_database(), nodes::MIGRATIONS)?,

@@ -1,8 +1,5 @@
 use diagnostics::Diagnostic;
-use hive_contract::Device;
-use input_validation::NodeName;
-use jiff::Timestamp;
-use queen_contract::NodeStatus;
+use queen_contract::{NodeEntry, NodeStatus};
 use rusqlite::Row;
 use rusqlite_migration::M;
 
@@ -19,26 +16,9 @@ pub(crate) const MIGRATIONS: &[M<'_>] = &[M::up(
     ) STRICT;",
 )];
 
-/// A machine that the queen knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeRow {
-    /// Its name.
-    pub name: NodeName,
-    /// Where its hive was reached last.
-    pub hive_url: Option<String>,
-    /// What computes there, as last seen.
-    pub devices: Vec<Device>,
-    /// Whether it answered last.
-    pub status: NodeStatus,
-    /// When it answered last.
-    pub last_connected: Option<Timestamp>,
-    /// What went wrong last.
-    pub last_error: Option<String>,
-}
-
 impl Store {
-    /// All machines, by name.
-    pub fn nodes(&self) -> Result<Vec<NodeRow>, Diagnostic> {
+    /// Returns the nodes, ordered by name.
+    pub fn nodes(&self) -> Result<Vec<NodeEntry>, Diagnostic> {
         self.nodes.read(|connection| {
             connection
                 .prepare(
@@ -50,8 +30,8 @@ impl Store {
         })
     }
 
-    /// Writes a machine over what was known of it.
-    pub fn save_node(&mut self, node: &NodeRow) -> Result<(), Diagnostic> {
+    /// Inserts or replaces a node.
+    pub fn save_node(&mut self, node: &NodeEntry) -> Result<(), Diagnostic> {
         let devices = serde_json::to_string(&node.devices).map_err(Diagnostic::internal)?;
         let status = match node.status {
             NodeStatus::Unknown => "unknown",
@@ -77,12 +57,12 @@ impl Store {
     }
 }
 
-fn node(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
+fn node(row: &Row<'_>) -> rusqlite::Result<NodeEntry> {
     let last_connected: Option<String> = row.get(4)?;
-    Ok(NodeRow {
+    Ok(NodeEntry {
         name: parsed(row, 0)?,
         hive_url: row.get(1)?,
-        // Devices are looked up again whenever the hive answers; an old form is no loss.
+        // Devices are queried whenever the hive connects, so an unreadable old form is no loss.
         devices: serde_json::from_str(&row.get::<_, String>(2)?).unwrap_or_default(),
         status: match row.get::<_, String>(3)?.as_str() {
             "reachable" => NodeStatus::Reachable,
@@ -96,14 +76,15 @@ fn node(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
 
 #[cfg(test)]
 mod tests {
+    use hive_contract::Device;
     use state_files::Home;
 
     use super::*;
 
     #[test]
-    fn a_machine_is_remembered_over_restarts() {
+    fn a_node_is_restored_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let mut node = NodeRow {
+        let mut node = NodeEntry {
             name: "local".parse().unwrap(),
             hive_url: Some("http://127.0.0.1:9200".into()),
             devices: vec![Device {
@@ -126,7 +107,7 @@ mod tests {
         let mut store = Store::open(&Home::at(dir.path())).unwrap();
         assert_eq!(store.nodes().unwrap(), [node.clone()]);
         node.status = NodeStatus::Unreachable;
-        node.last_error = Some("gone".into());
+        node.last_error = Some("connection refused".into());
         store.save_node(&node).unwrap();
         assert_eq!(store.nodes().unwrap(), [node]);
     }

@@ -2,166 +2,175 @@ use std::time::Duration;
 
 use diagnostics::Diagnostic;
 use input_validation::{Backend, Generation, ModelRef, NodeName, RequestId, WorkerId};
-use worker_contract::{WorkerHeartbeat, WorkerInfo};
-use worker_registry::Lease;
+use request_queue::Deadline;
+use worker_contract::WorkerInfo;
+use worker_registry::{SpawnId, WorkerFilter};
 
-/// Bounds of a [`Scheduler`](crate::Scheduler).
 #[derive(Debug, Clone)]
-pub struct Settings {
-    /// Most requests that wait for one model.
+pub struct SchedulerSettings {
+    /// Maximum number of requests that wait for one model.
     pub queue_limit: usize,
-    /// Most workers that one request is given to.
-    pub attempts: u32,
-    /// Where a model is loaded when the request names no node.
-    pub home: NodeName,
+    /// Maximum number of workers that may fail one request.
+    pub max_attempts: u32,
+    /// The node on which a model is loaded if the request names none.
+    pub default_node: NodeName,
 }
 
-impl Settings {
-    /// 256 waiting requests a model, 3 attempts each.
-    pub fn new(home: NodeName) -> Self {
+impl SchedulerSettings {
+    /// 256 waiting requests per model, 3 attempts per request.
+    pub fn new(default_node: NodeName) -> Self {
         Self {
             queue_limit: 256,
-            attempts: 3,
-            home,
+            max_attempts: 3,
+            default_node,
         }
     }
 }
 
-/// What a request needs of a worker.
+/// What a request requires of its worker.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Want {
-    /// The model it serves.
+pub struct WorkerRequirements {
     pub model: ModelRef,
-    /// The kind of its device.
+    /// `None`: a device of any kind.
     pub backend: Option<Backend>,
-    /// Its node.
+    /// `None`: any node.
     pub node: Option<NodeName>,
 }
 
-/// Where a worker of a model is to be: what a [`Want`] means when no worker is there yet.
+impl WorkerRequirements {
+    /// Requires a model and nothing else.
+    pub fn model(model: ModelRef) -> Self {
+        Self {
+            model,
+            backend: None,
+            node: None,
+        }
+    }
+
+    pub(crate) fn filter(&self) -> WorkerFilter {
+        WorkerFilter {
+            model: Some(self.model.clone()),
+            node: self.node.clone(),
+            backend: self.backend,
+            status: None,
+        }
+    }
+}
+
+/// Where a worker is spawned.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Target {
-    /// The model to load.
+pub struct SpawnTarget {
     pub model: ModelRef,
-    /// The node to load it on.
     pub node: NodeName,
-    /// The kind of device.
     pub backend: Backend,
 }
 
 /// A request that arrives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Submission {
-    /// Its name, unique among the requests that have not ended.
+pub struct NewRequest {
+    /// Unique among the requests that have not finished.
     pub id: RequestId,
-    /// What it needs.
-    pub want: Want,
-    /// When it is worth nothing any more.
-    pub deadline: Duration,
+    pub requirements: WorkerRequirements,
+    pub deadline: Deadline,
 }
 
-/// How a request that ran (or waited) ended, as its relay tells.
+/// How a request finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The answer is complete.
+pub enum RequestOutcome {
     Completed,
-    /// It ended with an error.
     Failed,
-    /// The client went away or asked for the end.
+    /// The client disconnected or cancelled the request.
     Cancelled,
 }
 
-/// How a request lost its worker.
+/// Why a worker did not complete a request. The request is given to another worker.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Lost {
-    /// The connection was refused or broke: the worker gets no work until it is heard again.
+pub enum AttemptFailure {
+    /// The connection was refused or broke: the worker receives no new requests until its
+    /// next heartbeat.
     Link(Diagnostic),
-    /// The worker is reachable and failed at this request.
+    /// The worker is reachable and failed to process this request.
     Fault(Diagnostic),
-    /// The worker had no slot, or takes nothing new; says nothing against either.
+    /// The worker has no free slot or is draining. Does not count as an attempt.
     Refused(Diagnostic),
 }
 
-/// What happens to a scheduler.
 #[derive(Debug, Clone)]
-pub enum Event {
-    /// A request arrives.
-    Submit(Submission),
-    /// A request has ended; its slot is free.
-    Ended(RequestId, Outcome),
-    /// A running request lost its worker and needs another.
-    Lost(RequestId, Lost),
-    /// Someone wants the request to end.
+pub enum SchedulerEvent {
+    /// A request finished; its slot is free.
+    Finished(RequestId, RequestOutcome),
+    /// A running request needs another worker.
+    AttemptFailed(RequestId, AttemptFailure),
+    /// A request must end with this error.
     Cancel(RequestId, Diagnostic),
-    /// A worker tells its state.
-    Heartbeat(Box<WorkerHeartbeat>),
-    /// The spawn asked for by [`Effect::Spawn`] succeeded: this spawn of this worker will
-    /// register by heartbeat.
-    Spawned(Target, Lease),
-    /// The spawn asked for by [`Effect::Spawn`] failed.
-    SpawnFailed(Target, Diagnostic),
-    /// A worker was stopped on purpose; generations below this one may not come back.
+    /// A spawn reported progress: it is not stuck.
+    SpawnProgress(SpawnTarget),
+    /// A spawn succeeded: the worker registers by its first heartbeat.
+    Spawned(SpawnTarget, SpawnId),
+    /// A spawn failed.
+    SpawnFailed(SpawnTarget, Diagnostic),
+    /// A worker was stopped: generations below this one must not serve again.
     Fence(WorkerId, Generation),
-    /// A worker's process is known to be gone.
-    Gone(Lease),
-    /// No new requests from now on.
+    /// The process of a worker has exited.
+    WorkerExited(SpawnId),
+    /// No request is accepted from now on.
     Drain,
-    /// Every request ends now, with this error.
+    /// Every request ends with this error, and no request is accepted from now on.
     Abort(Diagnostic),
-    /// Time passes; sent a few times a second.
+    /// Time passed; sent several times per second.
     Tick,
 }
 
-/// A request's place on a worker.
+/// A worker for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
-    /// The worker, as last heard.
+    /// The last heartbeat of the worker.
     pub worker: WorkerInfo,
-    /// 1 for the first worker, 2 for the next, ….
+    /// 1 for the first worker; refusals do not count.
     pub attempt: u32,
+    /// How many workers the request was given to so far, this one and refusals included.
+    pub number: u32,
 }
 
 impl Assignment {
-    /// Which spawn of which worker it is.
-    pub fn lease(&self) -> Lease {
-        Lease {
-            worker: self.worker.id.clone(),
-            generation: self.worker.generation,
-        }
+    pub fn spawn_id(&self) -> SpawnId {
+        SpawnId::of(&self.worker)
     }
 }
 
 /// Why a request waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
-    /// Its workers are busy; this many requests of the model wait, itself included.
+pub enum WaitReason {
+    /// All slots of the workers that can serve it are busy.
     Busy {
-        /// Waiting requests.
+        /// Requests that wait for the model, including this one.
         waiting: usize,
     },
-    /// A worker is being spawned or loads.
+    /// A worker is being spawned or is loading the model.
     Loading,
-    /// The last start failed; the next attempt comes in this time.
+    /// The last spawn failed.
     Backoff {
-        /// Time until then.
-        left: Duration,
+        /// Time until the next spawn.
+        remaining: Duration,
     },
 }
 
-/// What is to be done.
+/// What the shell must do.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Effect {
+pub enum SchedulerEffect {
     /// Run the request on this worker.
     Assign(RequestId, Box<Assignment>),
-    /// Tell the request's client why it waits.
-    Waits(RequestId, Wait),
-    /// The request is over; tell its client.
+    /// Report to the client why its request waits.
+    Waiting(RequestId, WaitReason),
+    /// The request is over: report the error to its client.
     Fail(RequestId, Diagnostic),
-    /// The running request is to end with this error; [`Event::Ended`] is to follow.
+    /// Stop the running request with this error; [`SchedulerEvent::Finished`] must follow.
     Stop(RequestId, Diagnostic),
-    /// Get a worker for the target: one that runs there already and has not been heard, else
-    /// a new one. [`Event::Spawned`] or [`Event::SpawnFailed`] is to follow.
-    Spawn(Target),
-    /// A worker was silent for so long that it is forgotten.
-    Forgotten(Lease),
+    /// Provide a worker: one that runs there but has not registered, else a new one.
+    /// [`SchedulerEvent::Spawned`] or [`SchedulerEvent::SpawnFailed`] must follow.
+    Spawn(SpawnTarget),
+    /// Abandon the spawn: it made no progress for too long and counts as failed.
+    AbandonSpawn(SpawnTarget),
+    /// A worker sent no heartbeat for too long and was removed.
+    WorkerExpired(SpawnId),
 }

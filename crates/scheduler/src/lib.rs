@@ -1,18 +1,23 @@
-//! Which worker serves a request, how long it may wait, and when a worker is spawned.
+//! Decides which worker serves a request, how long a request waits, and when a worker is
+//! spawned.
 //!
-//! [`Scheduler`] is a state machine: [`Scheduler::handle`] takes an [`Event`] and the time,
-//! and tells what is to be done as [`Effect`]s. It does no IO and reads no clock; time is a
-//! [`Duration`](std::time::Duration) since the queen's start.
+//! [`Scheduler`] is a state machine: it takes a [`SchedulerEvent`] and the current time and
+//! returns the [`SchedulerEffect`]s to execute. It does no IO and reads no clock; time is a
+//! [`Duration`](std::time::Duration) since the start of the queen.
 //!
-//! Every request that [`Event::Submit`] brings ends exactly once: by [`Effect::Fail`], or by
-//! the [`Event::Ended`] of whoever ran it.
+//! Every request that [`Scheduler::submit`] accepts finishes exactly once: by
+//! [`SchedulerEffect::Fail`], or by the [`SchedulerEvent::Finished`] of whoever ran it.
 
 mod event;
+mod placement;
 mod scheduler;
-mod spawning;
+mod target;
+#[cfg(test)]
+mod tests;
 
 pub use event::{
-    Assignment, Effect, Event, Lost, Outcome, Settings, Submission, Target, Wait, Want,
+    Assignment, AttemptFailure, NewRequest, RequestOutcome, SchedulerEffect, SchedulerEvent,
+    SchedulerSettings, SpawnTarget, WaitReason, WorkerRequirements,
 };
 pub use scheduler::Scheduler;
-pub use spawning::TargetState;
+pub use target::TargetState;

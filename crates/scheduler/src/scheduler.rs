@@ -1,82 +1,85 @@
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
 use diagnostics::{Code, Diagnostic};
-use input_validation::{Backend, DeviceId, ModelRef, RequestId};
+use input_validation::{ModelRef, RequestId};
 use queen_contract::RequestCounts;
-use worker_contract::{WorkerHeartbeat, WorkerInfo};
-use worker_registry::{Filter, Heard, Lease, Prospect, Registry};
+use request_queue::{Deadline, Offer, QueueFull, QueuedRequest, RequestQueue, Ticket};
+use worker_contract::WorkerHeartbeat;
+use worker_registry::{HeartbeatResult, ServingState, SpawnId, WorkerFilter, WorkerRegistry};
 
 use crate::{
-    Assignment, Effect, Event, Lost, Outcome, Settings, Submission, Target, TargetState, Wait,
-    Want, spawning::Readiness,
+    AttemptFailure, NewRequest, RequestOutcome, SchedulerEffect, SchedulerEvent, SchedulerSettings,
+    SpawnTarget, TargetState, WaitReason, WorkerRequirements,
+    placement::{Applicant, Placement, Placer, spawn_target, target_of_worker},
+    target::Overdue,
 };
 
-/// Bounds of what `Retry-After` says, in seconds.
+/// Lowest and highest value of `Retry-After`, in seconds.
 const RETRY_AFTER_SECONDS: (u64, u64) = (1, 60);
 
 #[derive(Debug, Clone)]
 struct Running {
-    lease: Lease,
+    spawn: SpawnId,
     since: Duration,
 }
 
 #[derive(Debug, Clone)]
 struct Request {
-    want: Want,
-    deadline: Duration,
-    /// Where it runs; absent while it waits.
+    requirements: WorkerRequirements,
+    deadline: Deadline,
+    ticket: Ticket,
+    /// `None` while the request waits.
     running: Option<Running>,
-    /// Workers that it was given to and that count.
+    /// Workers that the request was given to, without refusals.
     attempts: u32,
-    /// The last worker that lost it; another one is preferred.
-    avoid: Option<Lease>,
-    /// How it was lost, for the client if no other worker can be had.
-    loss: Option<Diagnostic>,
-    /// What its client was told last.
-    told: Option<Wait>,
+    /// Workers that the request was given to, including refusals.
+    assignments: u32,
+    /// The worker that failed it last.
+    avoid: Option<SpawnId>,
+    /// Why that worker failed it; reported if no other worker is available.
+    last_failure: Option<Diagnostic>,
+    /// The reason for waiting that its client was sent last.
+    reported: Option<WaitReason>,
 }
 
-/// Requests, workers and spawns of one queen. See the crate's documentation.
+/// The requests, workers and spawns of one queen. See the crate documentation.
 #[derive(Debug, Clone)]
 pub struct Scheduler {
-    settings: Settings,
-    registry: Registry,
+    settings: SchedulerSettings,
+    registry: WorkerRegistry,
+    queue: RequestQueue,
     requests: HashMap<RequestId, Request>,
-    /// Waiting requests, first come first served, by model. No queue is empty.
-    queues: BTreeMap<ModelRef, VecDeque<RequestId>>,
-    targets: BTreeMap<Target, TargetState>,
+    targets: BTreeMap<SpawnTarget, TargetState>,
     draining: bool,
     counts: RequestCounts,
-    /// Average time of a request on a worker, by model, newer ones weighing more.
-    service: HashMap<ModelRef, Duration>,
+    /// Moving average of the time that a request runs, by model.
+    service_time: HashMap<ModelRef, Duration>,
 }
 
 impl Scheduler {
-    /// A scheduler without workers and requests.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: SchedulerSettings) -> Self {
         Self {
+            queue: RequestQueue::new(settings.queue_limit),
             settings,
-            registry: Registry::default(),
+            registry: WorkerRegistry::default(),
             requests: HashMap::new(),
-            queues: BTreeMap::new(),
             targets: BTreeMap::new(),
             draining: false,
             counts: RequestCounts::default(),
-            service: HashMap::new(),
+            service_time: HashMap::new(),
         }
     }
 
-    /// The workers.
-    pub fn registry(&self) -> &Registry {
+    pub fn registry(&self) -> &WorkerRegistry {
         &self.registry
     }
 
-    /// Requests counted since the start.
+    /// Returns the requests counted since the start.
     pub fn counts(&self) -> RequestCounts {
-        let waiting = self.queues.values().map(VecDeque::len).sum::<usize>() as u64;
+        let waiting = self.queue.len() as u64;
         RequestCounts {
             waiting,
             running: self.requests.len() as u64 - waiting,
@@ -84,510 +87,525 @@ impl Scheduler {
         }
     }
 
-    /// The attempts to have workers, by where these were to be.
-    pub fn targets(&self) -> impl Iterator<Item = (&Target, &TargetState)> {
+    /// Returns the targets with a spawn under way or recent failures.
+    pub fn targets(&self) -> impl Iterator<Item = (&SpawnTarget, &TargetState)> {
         self.targets.iter()
     }
 
-    /// Where a worker is spawned for a request that needs this.
-    pub fn target_of(&self, want: &Want) -> Target {
-        Target {
-            model: want.model.clone(),
-            node: want
-                .node
-                .clone()
-                .unwrap_or_else(|| self.settings.home.clone()),
-            backend: want.backend.unwrap_or(Backend::Cpu),
-        }
+    /// Returns where a worker is spawned for these requirements.
+    pub fn spawn_target(&self, requirements: &WorkerRequirements) -> SpawnTarget {
+        spawn_target(requirements, &self.settings.default_node)
     }
 
-    /// Requests that wait for a worker at the target.
-    pub fn waiting_for<'a>(&'a self, target: &'a Target) -> impl Iterator<Item = &'a RequestId> {
-        self.queues
-            .get(&target.model)
-            .into_iter()
-            .flatten()
+    /// Returns the requests that wait for a worker at the target.
+    pub fn waiting_for<'a>(
+        &'a self,
+        target: &'a SpawnTarget,
+    ) -> impl Iterator<Item = &'a RequestId> {
+        self.queue
+            .in_order(&target.model)
+            .map(|request| &request.id)
             .filter(move |id| {
                 self.requests
                     .get(*id)
-                    .is_some_and(|request| self.target_of(&request.want) == *target)
+                    .is_some_and(|request| self.spawn_target(&request.requirements) == *target)
             })
     }
 
-    /// Takes in a heartbeat; [`Code::Fenced`] tells the worker to end.
+    /// Accepts a new request.
+    ///
+    /// Errors: [`Code::InvalidRequest`] if its id is in use, [`Code::Draining`],
+    /// [`Code::QueueFull`].
+    pub fn submit(
+        &mut self,
+        request: NewRequest,
+        now: Duration,
+    ) -> Result<Vec<SchedulerEffect>, Diagnostic> {
+        let NewRequest {
+            id,
+            requirements,
+            deadline,
+        } = request;
+        if self.requests.contains_key(&id) {
+            return Err(id_in_use(&id));
+        }
+        if self.draining {
+            self.counts.failed += 1;
+            return Err(draining());
+        }
+        let model = requirements.model.clone();
+        let queued = QueuedRequest {
+            id: id.clone(),
+            model: model.clone(),
+            deadline,
+        };
+        let ticket = match self.queue.push(queued) {
+            Ok(ticket) => ticket,
+            Err(full) => {
+                self.counts.failed += 1;
+                let seconds = self.retry_after_seconds(&model, full.waiting);
+                return Err(queue_full(&model, full, seconds));
+            }
+        };
+        let request = Request {
+            requirements,
+            deadline,
+            ticket,
+            running: None,
+            attempts: 0,
+            assignments: 0,
+            avoid: None,
+            last_failure: None,
+            reported: None,
+        };
+        self.requests.insert(id, request);
+        let mut effects = Vec::new();
+        self.serve(&model, now, &mut effects);
+        Ok(effects)
+    }
+
+    /// Applies a worker's heartbeat. Fails with [`Code::Fenced`] if the worker must exit.
     pub fn heartbeat(
         &mut self,
         heartbeat: WorkerHeartbeat,
         now: Duration,
-    ) -> (Result<Heard, Diagnostic>, Vec<Effect>) {
+    ) -> (Result<HeartbeatResult, Diagnostic>, Vec<SchedulerEffect>) {
         let model = heartbeat.worker.model_id.clone();
-        let lease = Lease {
-            worker: heartbeat.worker.id.clone(),
-            generation: heartbeat.worker.generation,
-        };
-        let heard = self.registry.heartbeat(heartbeat, now);
+        let spawn = SpawnId::of(&heartbeat.worker);
+        let result = self.registry.heartbeat(heartbeat, now);
         let mut effects = Vec::new();
-        if heard.is_ok() {
+        if result.is_ok() {
             for target in self.targets.values_mut() {
-                target.heard(&lease);
+                target.registered(&spawn);
             }
             self.serve(&model, now, &mut effects);
         }
-        (heard, effects)
+        (result, effects)
     }
 
-    /// Takes in what happened at `now` and returns what is to be done.
-    pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Effect> {
+    /// Applies an event that happened at `now` and returns what to do.
+    pub fn handle(&mut self, event: SchedulerEvent, now: Duration) -> Vec<SchedulerEffect> {
         let mut effects = Vec::new();
         let out = &mut effects;
         match event {
-            Event::Submit(submission) => self.submit(submission, now, out),
-            Event::Ended(id, outcome) => self.ended(&id, outcome, now, out),
-            Event::Lost(id, lost) => self.lost(&id, lost, now, out),
-            Event::Cancel(id, error) => self.cancel(&id, error, out),
-            Event::Heartbeat(heartbeat) => return self.heartbeat(*heartbeat, now).1,
-            Event::Spawned(target, lease) => {
-                // It may have been heard, have served and been stopped already.
-                let heard = self.registry.was_heard(&lease);
-                let state = self.targets.entry(target.clone()).or_default();
-                state.spawned(lease.clone(), now);
-                if heard {
-                    state.heard(&lease);
-                }
-                self.serve(&target.model, now, out);
+            SchedulerEvent::Finished(id, outcome) => self.finished(&id, outcome, now, out),
+            SchedulerEvent::AttemptFailed(id, failure) => {
+                self.attempt_failed(&id, failure, now, out);
             }
-            Event::SpawnFailed(target, error) => self.spawn_failed(&target, &error, now, out),
-            Event::Fence(id, lowest) => {
+            SchedulerEvent::Cancel(id, error) => self.cancel(&id, error, out),
+            SchedulerEvent::SpawnProgress(target) => {
+                if let Some(state) = self.targets.get_mut(&target) {
+                    state.progressed(now);
+                }
+            }
+            SchedulerEvent::Spawned(target, spawn) => self.spawned(&target, &spawn, now, out),
+            SchedulerEvent::SpawnFailed(target, error) => {
+                self.spawn_failed(&target, &error, now, out);
+            }
+            SchedulerEvent::Fence(id, lowest) => {
                 self.registry.fence(&id, lowest);
                 self.serve_all(now, out);
             }
-            Event::Gone(lease) => {
-                self.registry.remove(&lease);
+            SchedulerEvent::WorkerExited(spawn) => {
+                self.registry.remove(&spawn);
                 self.serve_all(now, out);
             }
-            Event::Drain => self.draining = true,
-            Event::Abort(error) => {
+            SchedulerEvent::Drain => self.draining = true,
+            SchedulerEvent::Abort(error) => {
                 self.draining = true;
                 let ids: Vec<RequestId> = self.requests.keys().cloned().collect();
                 for id in ids {
                     self.cancel(&id, error.clone(), out);
                 }
             }
-            Event::Tick => self.tick(now, out),
+            SchedulerEvent::Tick => self.tick(now, out),
         }
         effects
     }
 
-    fn submit(&mut self, submission: Submission, now: Duration, out: &mut Vec<Effect>) {
-        let Submission { id, want, deadline } = submission;
-        let waiting = self.queues.get(&want.model).map_or(0, VecDeque::len);
-        let refusal = if self.draining {
-            Some(
-                Diagnostic::new(
-                    Code::Draining,
-                    "the queen is stopping and takes no new work",
-                )
-                .hint("ask again when it runs again: `rbee-keeper queen start`"),
-            )
-        } else if waiting >= self.settings.queue_limit {
-            let seconds = self.retry_after_seconds(&want.model, waiting);
-            Some(
-                Diagnostic::new(
-                    Code::QueueFull,
-                    format!(
-                        "too many requests wait for {}: {waiting} of {}",
-                        want.model, self.settings.queue_limit
-                    ),
-                )
-                .hint(format!("ask again in {seconds} s"))
-                .detail("retry_after_seconds", seconds)
-                .detail("waiting", waiting)
-                .detail("queue_limit", self.settings.queue_limit),
-            )
-        } else {
-            None
-        };
-        if let Some(error) = refusal {
-            self.counts.failed += 1;
-            out.push(Effect::Fail(id, error));
-            return;
-        }
-        let model = want.model.clone();
-        self.requests.insert(
-            id.clone(),
-            Request {
-                want,
-                deadline,
-                running: None,
-                attempts: 0,
-                avoid: None,
-                loss: None,
-                told: None,
-            },
-        );
-        self.queues.entry(model.clone()).or_default().push_back(id);
-        self.serve(&model, now, out);
-    }
-
-    fn ended(&mut self, id: &RequestId, outcome: Outcome, now: Duration, out: &mut Vec<Effect>) {
-        let Some(request) = self.take(id) else {
+    fn finished(
+        &mut self,
+        id: &RequestId,
+        outcome: RequestOutcome,
+        now: Duration,
+        out: &mut Vec<SchedulerEffect>,
+    ) {
+        let Some(request) = self.remove(id) else {
             return;
         };
-        match outcome {
-            Outcome::Completed => self.counts.completed += 1,
-            Outcome::Failed => self.counts.failed += 1,
-            Outcome::Cancelled => self.counts.cancelled += 1,
-        }
-        let model = request.want.model;
-        if let (Some(running), Outcome::Completed) = (&request.running, outcome) {
+        self.count(outcome);
+        let Some(running) = request.running else {
+            return;
+        };
+        let model = request.requirements.model;
+        if outcome == RequestOutcome::Completed {
             let took = now.saturating_sub(running.since);
-            let average = self.service.entry(model.clone()).or_insert(took);
+            let average = self.service_time.entry(model.clone()).or_insert(took);
             *average = (*average * 7 + took) / 8;
-            let worker = self.registry.get(&running.lease.worker);
-            if let Some(target) = worker.map(|info| target_served_by(info, request.want.backend))
-                && let Some(state) = self.targets.get_mut(&target)
-            {
+            let target = self
+                .registry
+                .get(&running.spawn.worker)
+                .map(|info| target_of_worker(info, request.requirements.backend));
+            if let Some(state) = target.and_then(|target| self.targets.get_mut(&target)) {
                 state.served();
             }
         }
-        if let Some(running) = request.running {
-            self.registry.release(&running.lease);
-            self.serve(&model, now, out);
-        }
+        self.registry.release(&running.spawn);
+        self.serve(&model, now, out);
     }
 
-    fn lost(&mut self, id: &RequestId, lost: Lost, now: Duration, out: &mut Vec<Effect>) {
+    fn attempt_failed(
+        &mut self,
+        id: &RequestId,
+        failure: AttemptFailure,
+        now: Duration,
+        out: &mut Vec<SchedulerEffect>,
+    ) {
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
-        let Some(running) = request.running.take() else {
+        let Some(Running { spawn, .. }) = request.running.take() else {
             return;
         };
-        let lease = running.lease;
-        self.registry.release(&lease);
-        let error = match lost {
-            Lost::Refused(_) => {
-                self.registry.refused(&lease, now);
+        self.registry.release(&spawn);
+        let error = match failure {
+            AttemptFailure::Refused(_) => {
+                self.registry.all_slots_busy(&spawn, now);
                 request.attempts = request.attempts.saturating_sub(1);
                 None
             }
-            Lost::Link(error) => {
-                let crashed = self
+            AttemptFailure::Link(error) => {
+                let target = self
                     .registry
-                    .get(&lease.worker)
-                    .filter(|info| info.generation == lease.generation)
-                    .map(|info| target_served_by(info, request.want.backend));
-                if self.registry.link_failed(&lease)
-                    && let Some(target) = crashed
+                    .get_spawn(&spawn)
+                    .map(|info| target_of_worker(info, request.requirements.backend));
+                if self.registry.connection_failed(&spawn)
+                    && let Some(target) = target
                 {
                     self.targets.entry(target).or_default().crashed(now);
                 }
                 Some(error)
             }
-            Lost::Fault(error) => Some(error),
+            AttemptFailure::Fault(error) => Some(error),
         };
-        request.avoid = Some(lease);
-        if error.is_some() {
-            request.loss.clone_from(&error);
-        }
-        request.told = None;
-        let model = request.want.model.clone();
+        request.avoid = Some(spawn);
+        request.reported = None;
+        let model = request.requirements.model.clone();
+        let queued = QueuedRequest {
+            id: id.clone(),
+            model: model.clone(),
+            deadline: request.deadline,
+        };
+        let exhausted = request.attempts >= self.settings.max_attempts;
         match error {
-            Some(error) if request.attempts >= self.settings.attempts => {
-                self.fail(id, error, out);
+            Some(error) if exhausted => self.fail(id, error, out),
+            error => {
+                request.last_failure = error.or(request.last_failure.take());
+                self.queue.put_back(request.ticket, queued);
             }
-            _ => self
-                .queues
-                .entry(model.clone())
-                .or_default()
-                .push_front(id.clone()),
         }
         self.serve(&model, now, out);
     }
 
-    fn cancel(&mut self, id: &RequestId, error: Diagnostic, out: &mut Vec<Effect>) {
+    fn cancel(&mut self, id: &RequestId, error: Diagnostic, out: &mut Vec<SchedulerEffect>) {
         match self.requests.get(id) {
             None => {}
             Some(request) if request.running.is_some() => {
-                out.push(Effect::Stop(id.clone(), error));
+                out.push(SchedulerEffect::Stop(id.clone(), error));
             }
             Some(_) => self.fail(id, error, out),
         }
     }
 
+    fn spawned(
+        &mut self,
+        target: &SpawnTarget,
+        spawn: &SpawnId,
+        now: Duration,
+        out: &mut Vec<SchedulerEffect>,
+    ) {
+        // The worker may have registered, served and been stopped already.
+        let registered = self.registry.has_registered(spawn);
+        let state = self.targets.entry(target.clone()).or_default();
+        state.spawned(spawn.clone(), now);
+        if registered {
+            state.registered(spawn);
+        }
+        self.serve(&target.model, now, out);
+    }
+
     fn spawn_failed(
         &mut self,
-        target: &Target,
+        target: &SpawnTarget,
         error: &Diagnostic,
         now: Duration,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<SchedulerEffect>,
     ) {
         let state = self.targets.entry(target.clone()).or_default();
         if !state.failed(error.clone(), now) {
             self.serve(&target.model, now, out);
             return;
         }
-        let without_hope: Vec<RequestId> = self
+        let unserved: Vec<RequestId> = self
             .waiting_for(target)
             .filter(|id| {
-                self.requests.get(*id).is_some_and(|r| {
-                    self.registry.prospect(&filter(&r.want), now) == Prospect::Nobody
+                self.requests.get(*id).is_some_and(|request| {
+                    let filter = request.requirements.filter();
+                    self.registry.serving_state(&filter, now) == ServingState::None
                 })
             })
             .cloned()
             .collect();
-        for id in without_hope {
-            let told = self.unserved(&id, error);
-            self.fail(&id, told, out);
+        for id in unserved {
+            let error = self.no_worker_error(&id, error);
+            self.fail(&id, error, out);
         }
     }
 
-    fn tick(&mut self, now: Duration, out: &mut Vec<Effect>) {
-        for lease in self.registry.expire(now) {
-            out.push(Effect::Forgotten(lease));
+    fn tick(&mut self, now: Duration, out: &mut Vec<SchedulerEffect>) {
+        let expired = self.registry.expire(now);
+        out.extend(expired.into_iter().map(SchedulerEffect::WorkerExpired));
+        for id in self.queue.expired(now) {
+            self.fail(&id, deadline_passed_in_queue(), out);
         }
-        let late: Vec<RequestId> = self
-            .queues
-            .values()
-            .flatten()
-            .filter(|id| self.requests.get(*id).is_some_and(|r| r.deadline <= now))
-            .cloned()
-            .collect();
-        for id in late {
-            let error = Diagnostic::new(
-                Code::DeadlineExceeded,
-                "the deadline passed while the request waited for a worker",
-            )
-            .hint("allow more time, or serve the model with more workers");
-            self.fail(&id, error, out);
-        }
-        let overdue: Vec<(Target, Lease)> = self
+        self.fail_overdue_spawns(now, out);
+        self.serve_all(now, out);
+        // Clients can name any model: targets that leave no trace must not accumulate.
+        self.targets.retain(|_, state| !state.is_as_new(now));
+    }
+
+    fn fail_overdue_spawns(&mut self, now: Duration, out: &mut Vec<SchedulerEffect>) {
+        let overdue: Vec<(SpawnTarget, Overdue)> = self
             .targets
             .iter()
             .filter_map(|(target, state)| Some((target.clone(), state.overdue(now)?)))
             .collect();
-        for (target, lease) in overdue {
-            let error = Diagnostic::new(
-                Code::WorkerStartFailed,
-                format!(
-                    "worker {} was spawned but the queen never heard it",
-                    lease.worker
-                ),
-            )
-            .hint(format!("see `rbee-keeper worker logs {}`", lease.worker));
+        for (target, overdue) in overdue {
+            let error = match overdue {
+                Overdue::Spawn { silent } => {
+                    out.push(SchedulerEffect::AbandonSpawn(target.clone()));
+                    spawn_stuck(&target, silent)
+                }
+                Overdue::Heartbeat(spawn) => never_registered(&spawn),
+            };
             self.spawn_failed(&target, &error, now, out);
         }
-        self.serve_all(now, out);
-        // Any name may be asked for; those that came to nothing are not kept for ever.
-        self.targets.retain(|_, state| !state.is_as_new(now));
     }
 
-    fn serve_all(&mut self, now: Duration, out: &mut Vec<Effect>) {
-        let models: Vec<ModelRef> = self.queues.keys().cloned().collect();
+    fn serve_all(&mut self, now: Duration, out: &mut Vec<SchedulerEffect>) {
+        let models: Vec<ModelRef> = self.queue.models().cloned().collect();
         for model in models {
             self.serve(&model, now, out);
         }
     }
 
-    /// Gives waiting requests of the model to workers, and asks for a worker where none is.
-    fn serve(&mut self, model: &ModelRef, now: Duration, out: &mut Vec<Effect>) {
-        let Some(queue) = self.queues.remove(model) else {
+    /// Assigns waiting requests of the model to workers and spawns a worker where none is.
+    fn serve(&mut self, model: &ModelRef, now: Duration, out: &mut Vec<SchedulerEffect>) {
+        let waiting = self.queue.waiting(model);
+        if waiting == 0 {
             return;
-        };
-        let mut left = VecDeque::with_capacity(queue.len());
+        }
         let mut failed = Vec::new();
-        // Requests behind one that finds no worker find none either, when they want the same.
-        let mut blocked: Option<(Want, Wait)> = None;
-        let waiting = queue.len();
-        for id in queue {
-            let Some(request) = self.requests.get(&id) else {
-                continue;
+        // Requests with the same requirements as one that found no worker find none either.
+        let mut blocked: Option<(WorkerRequirements, WaitReason)> = None;
+        let Self {
+            queue,
+            requests,
+            registry,
+            targets,
+            settings,
+            ..
+        } = self;
+        queue.offer(model, |id| {
+            let Some(request) = requests.get_mut(id) else {
+                return Offer::Take;
             };
-            let wait = match &blocked {
-                Some((want, wait)) if *want == request.want => Err(Ok(*wait)),
-                _ => self.place(&id, waiting, now, out),
+            if let Some((requirements, reason)) = &blocked
+                && *requirements == request.requirements
+            {
+                report_waiting(id, request, *reason, out);
+                return Offer::Keep;
+            }
+            let mut placer = Placer {
+                registry,
+                targets,
+                default_node: &settings.default_node,
+                waiting,
+                now,
             };
-            match wait {
-                Ok(()) => {}
-                Err(Ok(wait)) => {
-                    let Some(request) = self.requests.get_mut(&id) else {
-                        continue;
-                    };
-                    if blocked.is_none() {
-                        blocked = Some((request.want.clone(), wait));
-                    }
-                    let news = request.told.is_none_or(|told| {
-                        std::mem::discriminant(&told) != std::mem::discriminant(&wait)
-                    });
-                    if news {
-                        request.told = Some(wait);
-                        out.push(Effect::Waits(id.clone(), wait));
-                    }
-                    left.push_back(id);
+            match placer.place(&request.applicant()) {
+                Placement::Assigned(assignment) => {
+                    request.assigned(&assignment, now);
+                    registry.reserve(&assignment.spawn_id());
+                    out.push(SchedulerEffect::Assign(id.clone(), assignment));
+                    Offer::Take
                 }
-                Err(Err(error)) => failed.push((id, *error)),
+                Placement::Waits { reason, spawn } => {
+                    out.extend(spawn.map(SchedulerEffect::Spawn));
+                    report_waiting(id, request, reason, out);
+                    blocked.get_or_insert_with(|| (request.requirements.clone(), reason));
+                    Offer::Keep
+                }
+                Placement::Failed(error) => {
+                    failed.push((id.clone(), *error));
+                    Offer::Take
+                }
             }
-        }
-        if !left.is_empty() {
-            self.queues.insert(model.clone(), left);
-        }
-        for (id, error) in failed {
-            let told = self.unserved(&id, &error);
-            self.fail(&id, told, out);
-        }
-    }
-
-    /// Assigns one request, or tells why it waits, or why it need not.
-    fn place(
-        &mut self,
-        id: &RequestId,
-        waiting: usize,
-        now: Duration,
-        out: &mut Vec<Effect>,
-    ) -> Result<(), Result<Wait, Box<Diagnostic>>> {
-        let Some(request) = self.requests.get_mut(id) else {
-            return Ok(());
-        };
-        let filter = filter(&request.want);
-        let best = self.registry.candidates(&filter, now).min_by_key(|c| {
-            let avoided = request
-                .avoid
-                .as_ref()
-                .is_some_and(|a| a.worker == c.info.id && a.generation == c.info.generation);
-            let load = 1000 - u64::from(c.free_slots) * 1000 / u64::from(c.info.slots_total.max(1));
-            (avoided, load, std::cmp::Reverse(c.free_slots), &c.info.id)
         });
-        if let Some(candidate) = best {
-            request.attempts += 1;
-            let assignment = Assignment {
-                worker: candidate.info.clone(),
-                attempt: request.attempts,
-            };
-            let lease = assignment.lease();
-            self.registry.reserve(&lease);
-            request.running = Some(Running { lease, since: now });
-            request.told = None;
-            out.push(Effect::Assign(id.clone(), Box::new(assignment)));
-            return Ok(());
-        }
-        match self.registry.prospect(&filter, now) {
-            Prospect::Serving => return Err(Ok(Wait::Busy { waiting })),
-            Prospect::Loading => return Err(Ok(Wait::Loading)),
-            Prospect::Nobody => {}
-        }
-        let target = self.target_of(&self.requests[id].want);
-        let state = self.targets.entry(target.clone()).or_default();
-        match state.readiness(now) {
-            Readiness::UnderWay => Err(Ok(Wait::Loading)),
-            Readiness::Now => {
-                state.begin();
-                out.push(Effect::Spawn(target));
-                Err(Ok(Wait::Loading))
-            }
-            Readiness::After(left) => Err(Ok(Wait::Backoff { left })),
-            Readiness::Broken(left) => Err(Err(Box::new(broken(&target, state, left)))),
+        for (id, error) in failed {
+            let error = self.no_worker_error(&id, &error);
+            self.fail(&id, error, out);
         }
     }
 
-    /// What a request without a worker is told: the loss of the one it had, if it had one.
-    fn unserved(&self, id: &RequestId, error: &Diagnostic) -> Diagnostic {
-        match self.requests.get(id).and_then(|r| r.loss.clone()) {
+    /// The error for a request without a worker: why its last worker failed it, if it had one.
+    fn no_worker_error(&self, id: &RequestId, error: &Diagnostic) -> Diagnostic {
+        let last_failure = self.requests.get(id).and_then(|r| r.last_failure.clone());
+        match last_failure {
             None => error.clone(),
-            Some(mut loss) => {
-                loss.message = format!("{}; there is no other worker: {error}", loss.message);
-                loss
+            Some(mut failure) => {
+                failure.message =
+                    format!("{}; no other worker is available: {error}", failure.message);
+                failure
             }
         }
     }
 
-    fn fail(&mut self, id: &RequestId, error: Diagnostic, out: &mut Vec<Effect>) {
-        if self.take(id).is_some() {
-            if error.code == Code::Cancelled {
-                self.counts.cancelled += 1;
+    fn fail(&mut self, id: &RequestId, error: Diagnostic, out: &mut Vec<SchedulerEffect>) {
+        if self.remove(id).is_some() {
+            self.count(if error.code == Code::Cancelled {
+                RequestOutcome::Cancelled
             } else {
-                self.counts.failed += 1;
-            }
-            out.push(Effect::Fail(id.clone(), error));
+                RequestOutcome::Failed
+            });
+            out.push(SchedulerEffect::Fail(id.clone(), error));
         }
     }
 
-    /// Forgets a request, and its place in a queue.
-    fn take(&mut self, id: &RequestId) -> Option<Request> {
+    fn remove(&mut self, id: &RequestId) -> Option<Request> {
         let request = self.requests.remove(id)?;
-        if request.running.is_none()
-            && let Some(queue) = self.queues.get_mut(&request.want.model)
-        {
-            queue.retain(|waiting| waiting != id);
-            if queue.is_empty() {
-                self.queues.remove(&request.want.model);
-            }
+        if request.running.is_none() {
+            self.queue.remove(&request.requirements.model, id);
         }
         Some(request)
     }
 
+    fn count(&mut self, outcome: RequestOutcome) {
+        match outcome {
+            RequestOutcome::Completed => self.counts.completed += 1,
+            RequestOutcome::Failed => self.counts.failed += 1,
+            RequestOutcome::Cancelled => self.counts.cancelled += 1,
+        }
+    }
+
+    /// Estimates when a slot is free for a request behind `waiting` others.
     fn retry_after_seconds(&self, model: &ModelRef, waiting: usize) -> u64 {
-        let service = self.service.get(model).copied().unwrap_or_default();
-        let slots: u32 = self
-            .registry
-            .snapshot(
-                &Filter {
-                    model: Some(model.clone()),
-                    ..Filter::default()
-                },
-                Duration::ZERO,
-            )
-            .iter()
-            .map(|worker| worker.info.slots_total)
-            .sum();
-        let seconds = service.as_secs_f64() * waiting as f64 / f64::from(slots.max(1));
+        let service_time = self.service_time.get(model).copied().unwrap_or_default();
+        let slots = self.registry.total_slots(&WorkerFilter {
+            model: Some(model.clone()),
+            ..WorkerFilter::default()
+        });
+        let seconds = service_time.as_secs_f64() * waiting as f64 / f64::from(slots.max(1));
         (seconds.ceil() as u64).clamp(RETRY_AFTER_SECONDS.0, RETRY_AFTER_SECONDS.1)
     }
 }
 
-fn filter(want: &Want) -> Filter {
-    Filter {
-        model: Some(want.model.clone()),
-        node: want.node.clone(),
-        backend: want.backend,
-        status: None,
+impl Request {
+    fn applicant(&self) -> Applicant<'_> {
+        Applicant {
+            requirements: &self.requirements,
+            avoid: self.avoid.as_ref(),
+            attempts: self.attempts,
+            assignments: self.assignments,
+        }
+    }
+
+    fn assigned(&mut self, assignment: &crate::Assignment, now: Duration) {
+        self.attempts = assignment.attempt;
+        self.assignments = assignment.number;
+        self.reported = None;
+        self.running = Some(Running {
+            spawn: assignment.spawn_id(),
+            since: now,
+        });
     }
 }
 
-/// The target that a worker is at, for a request that asked for this backend.
-fn target_served_by(info: &WorkerInfo, asked: Option<Backend>) -> Target {
-    Target {
-        model: info.model_id.clone(),
-        node: info.hive_id.clone(),
-        backend: backend_of(info.device, asked),
+/// Reports a reason of another kind than the client was sent last.
+fn report_waiting(
+    id: &RequestId,
+    request: &mut Request,
+    reason: WaitReason,
+    out: &mut Vec<SchedulerEffect>,
+) {
+    let is_new = request.reported.is_none_or(|reported| {
+        std::mem::discriminant(&reported) != std::mem::discriminant(&reason)
+    });
+    if is_new {
+        request.reported = Some(reason);
+        out.push(SchedulerEffect::Waiting(id.clone(), reason));
     }
 }
 
-/// The backend of a target whose worker is on this device. A GPU serves the backend that was
-/// asked for; only one kind of GPU exists on a node.
-fn backend_of(device: DeviceId, asked: Option<Backend>) -> Backend {
-    match device {
-        DeviceId::Cpu(_) => Backend::Cpu,
-        DeviceId::Gpu(_) => asked.unwrap_or(Backend::Cuda),
-    }
-}
-
-fn broken(target: &Target, state: &TargetState, left: Duration) -> Diagnostic {
-    let seconds = left.as_secs().max(1);
-    let (code, cause) = match state.last_error() {
-        Some(error) => (error.code, error.message.as_str()),
-        None => (Code::WorkerCrashed, "its workers crashed"),
-    };
+fn id_in_use(id: &RequestId) -> Diagnostic {
     Diagnostic::new(
-        code,
+        Code::InvalidRequest,
+        format!("request id {id} is already in use"),
+    )
+    .param("request_id")
+    .hint("use a unique id for every request")
+}
+
+fn draining() -> Diagnostic {
+    Diagnostic::new(
+        Code::Draining,
+        "the queen is shutting down and accepts no new requests",
+    )
+    .hint("retry after it has been started again: `rbee-keeper queen start`")
+}
+
+fn queue_full(model: &ModelRef, full: QueueFull, retry_after_seconds: u64) -> Diagnostic {
+    Diagnostic::new(
+        Code::QueueFull,
         format!(
-            "{} failed too often on {}; the next attempt is in {seconds} s; the last error: {cause}",
-            target.model, target.node
+            "the queue for {model} is full: {} of {} requests are waiting",
+            full.waiting, full.limit
         ),
     )
-    .hint("see `rbee-keeper worker list` and the worker's log")
-    .detail("retry_after_seconds", seconds)
+    .hint(format!("retry in {retry_after_seconds} s"))
+    .detail("retry_after_seconds", retry_after_seconds)
+    .detail("waiting", full.waiting)
+    .detail("queue_limit", full.limit)
 }
 
-#[cfg(test)]
-#[path = "scheduler_tests.rs"]
-mod tests;
+fn deadline_passed_in_queue() -> Diagnostic {
+    Diagnostic::new(
+        Code::DeadlineExceeded,
+        "the deadline passed while the request waited for a worker",
+    )
+    .hint("set a later deadline, or serve the model with more workers")
+}
+
+fn spawn_stuck(target: &SpawnTarget, silent: Duration) -> Diagnostic {
+    Diagnostic::new(
+        Code::LoadingTimeout,
+        format!(
+            "spawning a worker for {} on node {} made no progress for {} s",
+            target.model,
+            target.node,
+            silent.as_secs()
+        ),
+    )
+    .hint("see the log of the hive on that node")
+}
+
+fn never_registered(spawn: &SpawnId) -> Diagnostic {
+    Diagnostic::new(
+        Code::WorkerStartFailed,
+        format!(
+            "worker {} was spawned but sent no heartbeat to the queen",
+            spawn.worker
+        ),
+    )
+    .hint(format!("see `rbee-keeper worker logs {}`", spawn.worker))
+}

@@ -1,22 +1,24 @@
-//! Which workers there are, and which of them may get work: from their heartbeats, from
-//! broken connections, and from the requests that this queen itself runs on them.
+//! The queen's registry of workers: which workers exist and which of them may receive new
+//! requests. It combines heartbeats, failed connections, and the requests that this queen
+//! runs on each worker.
 //!
-//! Pure: time comes in as a [`Duration`] since the queen's start, monotonic. Wall clocks of
-//! machines are never compared.
+//! Pure: time is a [`Duration`] since the start of the queen, monotonic. The wall clocks of
+//! different machines are never compared.
 //!
-//! A worker is known by its id and its generation, the number of its spawn. A heartbeat of
-//! an older generation than the newest one seen, or of one that was stopped, is fenced: the
-//! sender must end.
+//! A spawn of a worker is identified by a [`SpawnId`]: the worker's id and a generation
+//! number that grows with every spawn. A heartbeat from a generation below the worker's
+//! fence is refused with [`Code::Fenced`](diagnostics::Code::Fenced) and its sender must
+//! exit. Registering a spawn, stopping it, or its deregistration raises the fence.
 
 mod registry;
 mod worker;
 
-pub use registry::{Heard, Prospect, Registry};
-pub use worker::{Candidate, Filter, Lease};
+pub use registry::{HeartbeatResult, ServingState, WorkerRegistry};
+pub use worker::{Candidate, SpawnId, WorkerFilter};
 
 use std::time::Duration;
 
-/// After this long without a heartbeat a worker gets no new work.
+/// A worker without a heartbeat for this long receives no new requests.
 pub const SILENT_AFTER: Duration = Duration::from_secs(15);
-/// After this long without a heartbeat a worker is forgotten.
+/// A worker without a heartbeat for this long is removed.
 pub const REMOVED_AFTER: Duration = Duration::from_secs(30);

@@ -10,90 +10,83 @@ use worker_contract::{WorkerHeartbeat, WorkerInfo, WorkerStatus};
 
 use crate::{
     REMOVED_AFTER,
-    worker::{Candidate, Filter, Lease, Worker},
+    worker::{Candidate, SpawnId, Worker, WorkerFilter},
 };
 
-/// What a heartbeat changed.
+/// How an accepted heartbeat changed the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
-    /// A worker, or a newer spawn of one, is new here.
+pub enum HeartbeatResult {
+    /// A worker, or a newer spawn of one, was added.
     Registered,
-    /// A known worker told its state.
+    /// A known worker's state was updated.
     Refreshed,
-    /// A later heartbeat of the same process was seen before.
-    Overtaken,
-    /// The worker said goodbye.
-    Stopped,
+    /// Nothing changed: a later heartbeat of the same process was applied before.
+    OutOfOrder,
+    /// The worker reported that it is exiting and was removed.
+    Deregistered,
 }
 
-/// What a request can hope for without a new worker.
+/// Whether any existing worker can serve a request, now or later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Prospect {
-    /// No worker serves or will.
-    Nobody,
-    /// A worker loads its model.
+pub enum ServingState {
+    /// No worker can serve it.
+    None,
+    /// A worker that can serve it is loading its model.
     Loading,
-    /// A worker serves.
+    /// A worker that can serve it is running; its slots may be busy.
     Serving,
 }
 
 /// All workers of a queen.
 #[derive(Debug, Clone, Default)]
-pub struct Registry {
+pub struct WorkerRegistry {
     workers: BTreeMap<WorkerId, Worker>,
-    /// The lowest generation that may still register, by worker.
+    /// Fences: the lowest generation that may register, by worker.
     fences: HashMap<WorkerId, Generation>,
 }
 
-impl Registry {
-    /// Takes in a heartbeat. [`Code::Fenced`] tells the sender to end: a newer spawn of it is
-    /// known, or it was stopped.
+impl WorkerRegistry {
+    /// Applies a heartbeat. Fails with [`Code::Fenced`] if the sender must exit because a
+    /// newer spawn of the worker is known or the worker was stopped.
     pub fn heartbeat(
         &mut self,
         heartbeat: WorkerHeartbeat,
         now: Duration,
-    ) -> Result<Heard, Diagnostic> {
+    ) -> Result<HeartbeatResult, Diagnostic> {
         let id = heartbeat.worker.id.clone();
         let generation = heartbeat.worker.generation;
         let lowest = self.fences.get(&id).copied().unwrap_or(Generation(0));
         if generation < lowest {
-            return Err(Diagnostic::new(
-                Code::Fenced,
-                format!(
-                    "worker {id} of generation {generation} must end: only generation {lowest} and later may serve"
-                ),
-            )
-            .detail("generation", generation.0)
-            .detail("lowest_generation", lowest.0));
+            return Err(fenced(&id, generation, lowest));
         }
         if heartbeat.worker.status == WorkerStatus::Stopped {
             self.fence(&id, Generation(generation.0.saturating_add(1)));
-            return Ok(Heard::Stopped);
+            return Ok(HeartbeatResult::Deregistered);
         }
         self.fences.insert(id.clone(), generation);
         match self.workers.entry(id) {
             Entry::Vacant(entry) => {
                 entry.insert(Worker::new(heartbeat, now));
-                Ok(Heard::Registered)
+                Ok(HeartbeatResult::Registered)
             }
             Entry::Occupied(mut entry) => {
                 let worker = entry.get_mut();
                 if worker.info.generation == generation && worker.info.pid == heartbeat.worker.pid {
                     if worker.refresh(heartbeat, now) {
-                        Ok(Heard::Refreshed)
+                        Ok(HeartbeatResult::Refreshed)
                     } else {
-                        Ok(Heard::Overtaken)
+                        Ok(HeartbeatResult::OutOfOrder)
                     }
                 } else {
                     *worker = Worker::new(heartbeat, now);
-                    Ok(Heard::Registered)
+                    Ok(HeartbeatResult::Registered)
                 }
             }
         }
     }
 
-    /// From now on only `lowest` and later generations of the worker may register; one below
-    /// is forgotten. A fence never goes down.
+    /// Raises the worker's fence to `lowest` and removes a registered spawn below it. A fence
+    /// is never lowered.
     pub fn fence(&mut self, id: &WorkerId, lowest: Generation) {
         let fence = self.fences.entry(id.clone()).or_insert(lowest);
         *fence = (*fence).max(lowest);
@@ -107,68 +100,63 @@ impl Registry {
         }
     }
 
-    /// Whether this spawn of the worker, or a later one, was ever heard or is fenced: a first
-    /// heartbeat of it is no longer to be waited for.
-    pub fn was_heard(&self, lease: &Lease) -> bool {
+    /// Returns true if this spawn or a later one has registered or was fenced, so its first
+    /// heartbeat is not pending any more.
+    pub fn has_registered(&self, spawn: &SpawnId) -> bool {
         self.fences
-            .get(&lease.worker)
-            .is_some_and(|lowest| *lowest >= lease.generation)
+            .get(&spawn.worker)
+            .is_some_and(|lowest| *lowest >= spawn.generation)
     }
 
-    /// Forgets a worker whose process is gone, if it is still this generation.
-    pub fn remove(&mut self, lease: &Lease) {
-        if self.current(lease).is_some() {
-            self.workers.remove(&lease.worker);
+    /// Removes a worker whose process has exited, unless a newer spawn has registered.
+    pub fn remove(&mut self, spawn: &SpawnId) {
+        if self.current_mut(spawn).is_some() {
+            self.workers.remove(&spawn.worker);
         }
     }
 
-    /// A connection to the worker was refused or broke: no new work until a heartbeat
-    /// follows. Returns whether the worker was thought well until now.
-    pub fn link_failed(&mut self, lease: &Lease) -> bool {
-        self.current_mut(lease).is_some_and(Worker::fail)
+    /// Records that a connection to the worker was refused or broke: it receives no new
+    /// requests until its next heartbeat. Returns false if that was known already or the
+    /// spawn is not registered.
+    pub fn connection_failed(&mut self, spawn: &SpawnId) -> bool {
+        self.current_mut(spawn)
+            .is_some_and(Worker::connection_failed)
     }
 
-    /// The worker answered that every slot is taken: it is asked again after 1, 2, 4 s, or
-    /// after its next heartbeat.
-    pub fn refused(&mut self, lease: &Lease, now: Duration) {
-        if let Some(worker) = self.current_mut(lease) {
-            worker.refuse_for_a_while(now);
+    /// Records that the worker answered that all its slots are busy: it receives no new
+    /// requests for 1, 2, then 4 s, or until its next heartbeat.
+    pub fn all_slots_busy(&mut self, spawn: &SpawnId, now: Duration) {
+        if let Some(worker) = self.current_mut(spawn) {
+            worker.back_off(now);
         }
     }
 
-    /// Forgets workers that have been silent for 30 s, and names them.
-    pub fn expire(&mut self, now: Duration) -> Vec<Lease> {
-        let gone: Vec<Lease> = self
-            .workers
-            .values()
-            .filter(|worker| worker.age(now) >= REMOVED_AFTER)
-            .map(Worker::lease)
-            .collect();
-        for lease in &gone {
-            self.workers.remove(&lease.worker);
-        }
-        gone
+    /// Removes the workers without a heartbeat for 30 s and returns them.
+    pub fn expire(&mut self, now: Duration) -> Vec<SpawnId> {
+        self.workers
+            .extract_if(.., |_, worker| worker.heartbeat_age(now) >= REMOVED_AFTER)
+            .map(|(_, worker)| SpawnId::of(&worker.info))
+            .collect()
     }
 
-    /// Counts a request of this queen on the worker until [`release`](Self::release).
-    pub fn reserve(&mut self, lease: &Lease) {
-        if let Some(worker) = self.current_mut(lease) {
+    /// Occupies a slot of the worker until [`release`](Self::release).
+    pub fn reserve(&mut self, spawn: &SpawnId) {
+        if let Some(worker) = self.current_mut(spawn) {
             worker.reserve();
         }
     }
 
-    /// The request is no longer on the worker. Nothing happens when this spawn of the worker
-    /// is not known any more.
-    pub fn release(&mut self, lease: &Lease) {
-        if let Some(worker) = self.current_mut(lease) {
+    /// Frees a slot. Has no effect if this spawn is not registered any more.
+    pub fn release(&mut self, spawn: &SpawnId) {
+        if let Some(worker) = self.current_mut(spawn) {
             worker.release();
         }
     }
 
-    /// Workers that may get a request now.
+    /// Returns the workers that match the filter and can accept a request now.
     pub fn candidates<'a>(
         &'a self,
-        filter: &'a Filter,
+        filter: &'a WorkerFilter,
         now: Duration,
     ) -> impl Iterator<Item = Candidate<'a>> + 'a {
         self.workers.values().filter_map(move |worker| {
@@ -180,34 +168,35 @@ impl Registry {
         })
     }
 
-    /// What a request can hope for that waits for a worker that passes the filter.
-    pub fn prospect(&self, filter: &Filter, now: Duration) -> Prospect {
+    /// Returns the best state among the available workers that match the filter.
+    pub fn serving_state(&self, filter: &WorkerFilter, now: Duration) -> ServingState {
         self.workers
             .values()
             .filter(|worker| {
                 filter.matches(&worker.info) && worker.availability(now) == Availability::Available
             })
             .map(|worker| match worker.info.status {
-                WorkerStatus::Ready | WorkerStatus::Busy => Prospect::Serving,
-                WorkerStatus::Starting => Prospect::Loading,
-                WorkerStatus::Draining | WorkerStatus::Stopped => Prospect::Nobody,
+                WorkerStatus::Ready | WorkerStatus::Busy => ServingState::Serving,
+                WorkerStatus::Starting => ServingState::Loading,
+                WorkerStatus::Draining | WorkerStatus::Stopped => ServingState::None,
             })
             .max()
-            .unwrap_or(Prospect::Nobody)
+            .unwrap_or(ServingState::None)
     }
 
-    /// What is known of one worker.
+    /// Returns the last heartbeat of the worker.
     pub fn get(&self, id: &WorkerId) -> Option<&WorkerInfo> {
         self.workers.get(id).map(|worker| &worker.info)
     }
 
-    /// Requests of this queen on the worker.
-    pub fn active(&self, id: &WorkerId) -> u32 {
-        self.workers.get(id).map_or(0, Worker::active)
+    /// Returns the last heartbeat of this spawn, if it is the registered one.
+    pub fn get_spawn(&self, spawn: &SpawnId) -> Option<&WorkerInfo> {
+        self.get(&spawn.worker)
+            .filter(|info| info.generation == spawn.generation)
     }
 
-    /// The workers as clients of the queen see them, by name.
-    pub fn snapshot(&self, filter: &Filter, now: Duration) -> Vec<WorkerEntry> {
+    /// Returns the workers that match the filter, ordered by id.
+    pub fn snapshot(&self, filter: &WorkerFilter, now: Duration) -> Vec<WorkerEntry> {
         self.workers
             .values()
             .filter(|worker| filter.matches(&worker.info))
@@ -215,17 +204,32 @@ impl Registry {
             .collect()
     }
 
-    fn current(&self, lease: &Lease) -> Option<&Worker> {
+    /// Returns the number of slots of all workers that serve the model, busy or free.
+    pub fn total_slots(&self, filter: &WorkerFilter) -> u32 {
         self.workers
-            .get(&lease.worker)
-            .filter(|worker| worker.info.generation == lease.generation)
+            .values()
+            .filter(|worker| filter.matches(&worker.info))
+            .map(|worker| worker.info.slots_total)
+            .sum()
     }
 
-    fn current_mut(&mut self, lease: &Lease) -> Option<&mut Worker> {
+    fn current_mut(&mut self, spawn: &SpawnId) -> Option<&mut Worker> {
         self.workers
-            .get_mut(&lease.worker)
-            .filter(|worker| worker.info.generation == lease.generation)
+            .get_mut(&spawn.worker)
+            .filter(|worker| worker.info.generation == spawn.generation)
     }
+}
+
+fn fenced(id: &WorkerId, generation: Generation, lowest: Generation) -> Diagnostic {
+    Diagnostic::new(
+        Code::Fenced,
+        format!(
+            "worker {id} of generation {generation} must exit: only generation {lowest} or later may serve"
+        ),
+    )
+    .hint("no action needed: a newer process has replaced this one, or it was stopped")
+    .detail("generation", generation.0)
+    .detail("lowest_generation", lowest.0)
 }
 
 #[cfg(test)]

@@ -35,16 +35,16 @@ fn heartbeat(id: &str, generation: u64, sequence: u64) -> WorkerHeartbeat {
     }
 }
 
-fn lease(id: &str, generation: u64) -> Lease {
-    Lease {
+fn spawn(id: &str, generation: u64) -> SpawnId {
+    SpawnId {
         worker: id.parse().unwrap(),
         generation: Generation(generation),
     }
 }
 
-fn free(registry: &Registry, now: Duration) -> u32 {
+fn free(registry: &WorkerRegistry, now: Duration) -> u32 {
     registry
-        .candidates(&Filter::default(), now)
+        .candidates(&WorkerFilter::default(), now)
         .map(|c| c.free_slots)
         .sum()
 }
@@ -52,22 +52,22 @@ fn free(registry: &Registry, now: Duration) -> u32 {
 const T0: Duration = Duration::ZERO;
 
 #[test]
-fn reservations_count_between_heartbeats() {
-    let mut registry = Registry::default();
+fn reserved_slots_count_between_heartbeats() {
+    let mut registry = WorkerRegistry::default();
     registry.heartbeat(heartbeat("a", 1, 0), T0).unwrap();
-    registry.reserve(&lease("a", 1));
-    registry.reserve(&lease("a", 1));
+    registry.reserve(&spawn("a", 1));
+    registry.reserve(&spawn("a", 1));
     assert_eq!(free(&registry, T0), 0);
-    registry.release(&lease("a", 1));
+    registry.release(&spawn("a", 1));
     assert_eq!(free(&registry, T0), 1);
 }
 
 #[test]
-fn a_heartbeat_older_than_the_end_of_our_request_takes_no_slot_away() {
-    let mut registry = Registry::default();
+fn a_heartbeat_sent_before_our_request_finished_occupies_no_slot() {
+    let mut registry = WorkerRegistry::default();
     registry.heartbeat(heartbeat("a", 1, 0), T0).unwrap();
-    registry.reserve(&lease("a", 1));
-    registry.release(&lease("a", 1));
+    registry.reserve(&spawn("a", 1));
+    registry.release(&spawn("a", 1));
     let mut late = heartbeat("a", 1, 1);
     late.worker.slots_free = 1;
     registry.heartbeat(late, T0).unwrap();
@@ -75,8 +75,8 @@ fn a_heartbeat_older_than_the_end_of_our_request_takes_no_slot_away() {
 }
 
 #[test]
-fn slots_that_others_take_are_not_ours() {
-    let mut registry = Registry::default();
+fn slots_used_by_other_clients_are_not_free() {
+    let mut registry = WorkerRegistry::default();
     let mut shared = heartbeat("a", 1, 0);
     shared.worker.slots_free = 1;
     registry.heartbeat(shared, T0).unwrap();
@@ -89,12 +89,12 @@ fn slots_that_others_take_are_not_ours() {
 }
 
 #[test]
-fn a_worker_that_says_it_is_full_is_asked_again_after_1_2_and_4_seconds() {
-    let mut registry = Registry::default();
+fn a_busy_worker_is_avoided_for_1_2_and_4_seconds() {
+    let mut registry = WorkerRegistry::default();
     registry.heartbeat(heartbeat("a", 1, 0), T0).unwrap();
     let mut now = T0;
     for pause in [1, 2, 4, 4] {
-        registry.refused(&lease("a", 1), now);
+        registry.all_slots_busy(&spawn("a", 1), now);
         let until = now + Duration::from_secs(pause);
         assert_eq!(
             free(&registry, until.saturating_sub(Duration::from_millis(1))),
@@ -104,30 +104,31 @@ fn a_worker_that_says_it_is_full_is_asked_again_after_1_2_and_4_seconds() {
         assert_eq!(free(&registry, until), 2, "{pause}");
         now = until;
     }
-    registry.refused(&lease("a", 1), now);
+    registry.all_slots_busy(&spawn("a", 1), now);
     registry.heartbeat(heartbeat("a", 1, 1), now).unwrap();
-    assert_eq!(free(&registry, now), 2, "a heartbeat ends the pause");
+    assert_eq!(free(&registry, now), 2, "a heartbeat ends the back-off");
 }
 
 #[test]
-fn the_requests_of_an_old_spawn_do_not_free_slots_of_the_new_one() {
-    let mut registry = Registry::default();
+fn requests_of_an_old_spawn_do_not_free_slots_of_the_new_one() {
+    let mut registry = WorkerRegistry::default();
     registry.heartbeat(heartbeat("a", 1, 0), T0).unwrap();
-    registry.reserve(&lease("a", 1));
+    registry.reserve(&spawn("a", 1));
     registry.heartbeat(heartbeat("a", 2, 0), T0).unwrap();
-    registry.reserve(&lease("a", 2));
-    registry.release(&lease("a", 1));
-    assert_eq!(registry.active(&"a".parse().unwrap()), 1);
+    registry.reserve(&spawn("a", 2));
+    registry.release(&spawn("a", 1));
+    let entries = registry.snapshot(&WorkerFilter::default(), T0);
+    assert_eq!(entries[0].active_requests, 1);
     assert!(
-        !registry.link_failed(&lease("a", 1)),
-        "an old spawn's failure says nothing"
+        !registry.connection_failed(&spawn("a", 1)),
+        "the failed connection of an old spawn is ignored"
     );
     assert_eq!(free(&registry, T0), 1);
 }
 
 #[test]
-fn a_stopped_worker_is_fenced_even_after_it_was_forgotten() {
-    let mut registry = Registry::default();
+fn a_worker_stays_fenced_after_its_removal() {
+    let mut registry = WorkerRegistry::default();
     registry.heartbeat(heartbeat("a", 3, 0), T0).unwrap();
     registry.expire(REMOVED_AFTER);
     let error = registry
@@ -169,7 +170,7 @@ enum Op {
         generation: u64,
     },
     Reserve,
-    Release(usize),
+    Respawn(usize),
     Wait(u64),
 }
 
@@ -194,10 +195,10 @@ fn name(id: u8) -> String {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn no_sequence_of_events_breaks_the_registry(ops in prop::collection::vec(op(), 1..300)) {
-        let mut registry = Registry::default();
+    fn any_sequence_of_events_keeps_the_registry_consistent(ops in prop::collection::vec(op(), 1..300)) {
+        let mut registry = WorkerRegistry::default();
         let mut now = T0;
-        let mut leases: Vec<Lease> = Vec::new();
+        let mut reserved: Vec<SpawnId> = Vec::new();
         let mut highest: HashMap<String, u64> = HashMap::new();
         for op in ops {
             match op {
@@ -209,59 +210,59 @@ proptest! {
                     ][usize::from(status)];
                     beat.worker.slots_free = free;
                     let lowest = highest.entry(name(id)).or_default();
-                    let heard = registry.heartbeat(beat, now);
-                    prop_assert_eq!(heard.is_err(), generation < *lowest);
-                    match heard {
-                        Ok(Heard::Stopped) => *lowest = generation + 1,
+                    let result = registry.heartbeat(beat, now);
+                    prop_assert_eq!(result.is_err(), generation < *lowest);
+                    match result {
+                        Ok(HeartbeatResult::Deregistered) => *lowest = generation + 1,
                         Ok(_) => *lowest = generation,
                         Err(_) => {}
                     }
                 }
                 Op::Fail { id, generation } => {
-                    registry.link_failed(&lease(&name(id), generation));
-                    let routed = registry.candidates(&Filter::default(), now)
-                        .any(|c| c.lease() == lease(&name(id), generation));
-                    prop_assert!(!routed, "a failed worker is out of routing at once");
+                    registry.connection_failed(&spawn(&name(id), generation));
+                    let routed = registry.candidates(&WorkerFilter::default(), now)
+                        .any(|c| SpawnId::of(c.info) == spawn(&name(id), generation));
+                    prop_assert!(!routed, "a worker with a failed connection is not a candidate");
                 }
-                Op::Full { id, generation } => registry.refused(&lease(&name(id), generation), now),
+                Op::Full { id, generation } => registry.all_slots_busy(&spawn(&name(id), generation), now),
                 Op::Fence { id, generation } => {
                     registry.fence(&name(id).parse().unwrap(), Generation(generation));
                     let lowest = highest.entry(name(id)).or_default();
                     *lowest = generation.max(*lowest);
                 }
                 Op::Reserve => {
-                    let lease = registry.candidates(&Filter::default(), now).next().map(|c| c.lease());
-                    if let Some(lease) = lease {
-                        registry.reserve(&lease);
-                        leases.push(lease);
+                    let spawn = registry.candidates(&WorkerFilter::default(), now).next().map(|c| SpawnId::of(c.info));
+                    if let Some(spawn) = spawn {
+                        registry.reserve(&spawn);
+                        reserved.push(spawn);
                     }
                 }
                 Op::Release(at) => {
-                    if !leases.is_empty() {
-                        let lease = leases.swap_remove(at % leases.len());
-                        registry.release(&lease);
+                    if !reserved.is_empty() {
+                        let spawn = reserved.swap_remove(at % reserved.len());
+                        registry.release(&spawn);
                     }
                 }
                 Op::Wait(ms) => {
                     now += Duration::from_millis(ms);
                     for gone in registry.expire(now) {
-                        leases.retain(|lease| *lease != gone);
+                        reserved.retain(|spawn| *spawn != gone);
                     }
                 }
             }
-            // A worker that left took its requests' places along.
-            leases.retain(|lease| {
-                registry.get(&lease.worker).is_some_and(|info| info.generation == lease.generation)
+            // A removed worker takes its reservations along.
+            reserved.retain(|spawn| {
+                registry.get(&spawn.worker).is_some_and(|info| info.generation == spawn.generation)
             });
-            for entry in registry.snapshot(&Filter::default(), now) {
-                let held = leases.iter().filter(|l| l.worker == entry.info.id).count();
+            for entry in registry.snapshot(&WorkerFilter::default(), now) {
+                let held = reserved.iter().filter(|l| l.worker == entry.info.id).count();
                 prop_assert_eq!(entry.active_requests as usize, held);
                 prop_assert!(entry.heartbeat_age_ms < REMOVED_AFTER.as_millis() as u64);
                 prop_assert!(entry.info.generation.0 >= highest[entry.info.id.as_str()]);
                 prop_assert!(entry.active_requests <= entry.info.slots_total, "overbooked");
             }
-            for candidate in registry.candidates(&Filter::default(), now) {
-                let entry = registry.snapshot(&Filter::default(), now).into_iter()
+            for candidate in registry.candidates(&WorkerFilter::default(), now) {
+                let entry = registry.snapshot(&WorkerFilter::default(), now).into_iter()
                     .find(|e| e.info.id == candidate.info.id).unwrap();
                 prop_assert_eq!(entry.availability, Availability::Available);
                 prop_assert!(entry.heartbeat_age_ms < SILENT_AFTER.as_millis() as u64);

@@ -7,7 +7,7 @@ pub fn documents() -> Result<Vec<(&'static str, String)>, String> {
     let apis: [(&str, OpenApi); 3] = [
         ("worker-api.yaml", worker_service::openapi()),
         ("hive-api.yaml", rbee_hive::openapi()),
-        ("queen-api.yaml", queen_rbee::openapi()),
+        ("queen-api.yaml", queen_api::openapi()),
     ];
     apis.into_iter()
         .map(|(name, api)| {

@@ -1,0 +1,70 @@
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use diagnostics::Diagnostic;
+use queen_nodes::QueenState;
+use tokio::net::TcpListener;
+
+use crate::Args;
+
+/// Where the queen listens.
+pub(crate) struct Listeners {
+    pub(crate) listeners: Vec<TcpListener>,
+    /// Base URL for processes on this machine.
+    pub(crate) url: String,
+}
+
+impl Args {
+    /// Returns the address to listen on; by default the IPv4 loopback address.
+    pub(crate) fn bind_address(&self) -> IpAddr {
+        self.bind.unwrap_or(Ipv4Addr::LOCALHOST.into())
+    }
+}
+
+/// Listens on the configured address. If any free port may be used, the port of the last run
+/// is preferred, so that workers that outlived the queen find it again.
+pub(crate) async fn listen(args: &Args, state: &QueenState) -> Result<Listeners, Diagnostic> {
+    let address = args.bind_address();
+    let mut last_bound = None;
+    if let (0, Some(last)) = (args.port, state.last_port().await?) {
+        let last = SocketAddr::new(address, last);
+        last_bound = daemon_shell::bind(last).await.ok();
+    }
+    let listener = match last_bound {
+        Some(listener) => listener,
+        None => daemon_shell::bind(SocketAddr::new(address, args.port)).await?,
+    };
+    let bound = listener
+        .local_addr()
+        .map_err(|e| Diagnostic::internal(format!("own address: {e}")))?;
+    state.set_last_port(bound.port()).await?;
+    let mut listeners = vec![listener];
+    if args.bind.is_none() {
+        listeners.extend(listen_on_ipv6(bound.port()).await);
+    }
+    Ok(Listeners {
+        listeners,
+        url: format!("http://{}", local_address(bound)),
+    })
+}
+
+/// Listens on the IPv6 loopback address as well, for programs that resolve `localhost` to it.
+async fn listen_on_ipv6(port: u16) -> Option<TcpListener> {
+    let address = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port);
+    match daemon_shell::bind(address).await {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            tracing::warn!(%error, "programs that resolve localhost to ::1 cannot connect");
+            None
+        }
+    }
+}
+
+/// Returns the address under which processes on this machine reach a listener.
+fn local_address(bound: SocketAddr) -> SocketAddr {
+    let ip = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, bound.port())
+}

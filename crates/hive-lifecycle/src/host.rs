@@ -1,0 +1,38 @@
+use std::fmt::Debug;
+
+use daemon_shell::ProcessIdentity;
+use diagnostics::Diagnostic;
+use futures_util::future::BoxFuture;
+use hive_contract::{Health, HiveClient, ShutdownRequest};
+
+/// A hive that responds to calls.
+#[derive(Debug, Clone)]
+pub struct RunningHive {
+    pub client: HiveClient,
+    /// Its process on its own machine.
+    pub process: ProcessIdentity,
+    pub health: Health,
+}
+
+/// A machine on which a hive can run.
+pub trait HiveHost: Debug + Send + Sync + 'static {
+    /// Returns the running hive; starts one if none runs.
+    ///
+    /// Errors: [`Code::VersionIncompatible`](diagnostics::Code::VersionIncompatible) if the
+    /// running hive has another interface version,
+    /// [`Code::HiveUnreachable`](diagnostics::Code::HiveUnreachable) if it does not respond,
+    /// [`Code::HiveNotInstalled`](diagnostics::Code::HiveNotInstalled) and
+    /// [`Code::HiveStartFailed`](diagnostics::Code::HiveStartFailed).
+    fn ensure(&self) -> BoxFuture<'_, Result<RunningHive, Diagnostic>>;
+
+    /// Resolves when the hive has exited or is out of reach.
+    fn lost<'a>(&'a self, hive: &'a RunningHive) -> BoxFuture<'a, ()>;
+
+    /// Stops the hive, after its workers if requested, and returns when its process has
+    /// exited. A hive that does not exit by itself receives SIGTERM, then SIGKILL.
+    fn stop<'a>(
+        &'a self,
+        hive: &'a RunningHive,
+        request: &'a ShutdownRequest,
+    ) -> BoxFuture<'a, Result<(), Diagnostic>>;
+}

@@ -1,0 +1,61 @@
+//! How the queen reaches a node and how the node reaches the queen.
+//!
+//! Hives and workers listen on the loopback interface of their node only. A [`Link`] makes
+//! their ports reachable from the queen, and makes the queen reachable from the node. To add
+//! a kind of node (a remote one, for example), implement [`Link`] here or in a crate of its
+//! own and register the node with it in the crate `queen-nodes`; nothing else in the queen
+//! knows where a node is.
+
+#![warn(missing_docs)]
+
+use std::{fmt::Debug, net::Ipv4Addr};
+
+use diagnostics::Diagnostic;
+use futures_util::future::BoxFuture;
+use rest_client::HttpClient;
+
+/// An HTTP server that can be called.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Base URL, without a trailing slash.
+    pub base: String,
+    /// The connection pool that reaches it.
+    pub http: HttpClient,
+}
+
+/// A way to reach one node.
+pub trait Link: Debug + Send + Sync + 'static {
+    /// Returns the endpoint that reaches this port on the loopback interface of the node.
+    fn endpoint(&self, port: u16) -> BoxFuture<'_, Result<Endpoint, Diagnostic>>;
+
+    /// Returns the base URL under which processes on the node reach the queen.
+    fn queen_url(&self) -> BoxFuture<'_, Result<String, Diagnostic>>;
+}
+
+/// The link to the queen's own machine.
+#[derive(Debug, Clone)]
+pub struct LocalLink {
+    http: HttpClient,
+    queen_url: String,
+}
+
+impl LocalLink {
+    /// Creates the link; `queen_url` is the base URL of the queen on this machine.
+    pub fn new(http: HttpClient, queen_url: String) -> Self {
+        Self { http, queen_url }
+    }
+}
+
+impl Link for LocalLink {
+    fn endpoint(&self, port: u16) -> BoxFuture<'_, Result<Endpoint, Diagnostic>> {
+        let endpoint = Endpoint {
+            base: format!("http://{}:{port}", Ipv4Addr::LOCALHOST),
+            http: self.http.clone(),
+        };
+        Box::pin(async move { Ok(endpoint) })
+    }
+
+    fn queen_url(&self) -> BoxFuture<'_, Result<String, Diagnostic>> {
+        Box::pin(async move { Ok(self.queen_url.clone()) })
+    }
+}

@@ -1,0 +1,50 @@
+use std::sync::Arc;
+
+use axum::{extract::State, response::Response};
+use daemon_shell::{ErrorResponse, JsonBody};
+use http::HeaderMap;
+use openai_gateway::anthropic::{
+    AnthropicErrorBody, AnthropicMessage, AnthropicRequest, AnthropicTokenCount, parse,
+    parse_token_count,
+};
+use serde_json::Value;
+use worker_contract::WorkerClient;
+
+use crate::{
+    Api,
+    inference::{call_response, parse_model, short_call},
+    respond::{request_context, respond},
+};
+
+/// Create a message
+#[utoipa::path(post, path = "/v1/messages", tag = "anthropic", request_body = AnthropicRequest,
+    responses((status = 200, body = AnthropicMessage, description = "with `stream: true`, events as `text/event-stream`"),
+        (status = "default", body = AnthropicErrorBody)))]
+pub(crate) async fn messages(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<Value>,
+) -> Result<Response, ErrorResponse> {
+    let parsed = parse(&body, &request_context()?)?;
+    let model = parse_model(&parsed.model)?;
+    respond(&api, &headers, model, parsed).await
+}
+
+/// Count the tokens of a message request
+#[utoipa::path(post, path = "/v1/messages/count_tokens", tag = "anthropic", request_body = AnthropicRequest,
+    responses((status = 200, body = AnthropicTokenCount), (status = "default", body = AnthropicErrorBody)))]
+pub(crate) async fn count_tokens(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<Value>,
+) -> Result<Response, ErrorResponse> {
+    let (model, request) = parse_token_count(&body)?;
+    let (call, _) = short_call(&api, parse_model(&model)?, &headers).await?;
+    let request = &request;
+    let tokenize = |worker: WorkerClient| async move { worker.tokenize(request).await };
+    let (tokens, origin) = api.relay.call(call, tokenize).await?;
+    let count = AnthropicTokenCount {
+        input_tokens: tokens.count,
+    };
+    Ok(call_response(&origin, count))
+}

@@ -1,0 +1,118 @@
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use daemon_shell::{ErrorResponse, JsonBody};
+use diagnostics::{Diagnostic, ErrorBody};
+use http::{HeaderValue, header};
+use queen_contract::{
+    API_VERSION, Availability, DeploymentList, Health, ModelEntry, ModelList, NodeList,
+    ShutdownRequest, ShutdownResponse, Status,
+};
+use worker_contract::WorkerStatus;
+
+use crate::Api;
+
+/// Check that the queen responds
+#[utoipa::path(get, path = "/health", tag = "control", responses((status = 200, body = Health)))]
+pub(crate) async fn health() -> Json<Health> {
+    Json(own_health())
+}
+
+fn own_health() -> Health {
+    Health {
+        status: "ok".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        api_version: API_VERSION,
+        pid: std::process::id(),
+    }
+}
+
+/// Show the state of the queen, its nodes, workers, deployments and requests
+#[utoipa::path(get, path = "/v1/status", tag = "control", security(("control_token" = [])),
+    responses((status = 200, body = Status), (status = "default", body = ErrorBody)))]
+pub(crate) async fn status(State(api): State<Arc<Api>>) -> Result<Json<Status>, ErrorResponse> {
+    let snapshot = api.snapshot().await?;
+    Ok(Json(Status {
+        queen: own_health(),
+        uptime_seconds: api.dispatcher.clock().now().as_secs(),
+        nodes: api.nodes.entries(),
+        deployments: api.nodes.deployments(&snapshot).await?,
+        requests: snapshot.counts,
+        workers: snapshot.workers,
+    }))
+}
+
+/// List the nodes
+#[utoipa::path(get, path = "/v1/nodes", tag = "control", security(("control_token" = [])),
+    responses((status = 200, body = NodeList), (status = "default", body = ErrorBody)))]
+pub(crate) async fn nodes(State(api): State<Arc<Api>>) -> Json<NodeList> {
+    Json(NodeList {
+        nodes: api.nodes.entries(),
+    })
+}
+
+/// List the deployments
+#[utoipa::path(get, path = "/v1/deployments", tag = "control", security(("control_token" = [])),
+    responses((status = 200, body = DeploymentList), (status = "default", body = ErrorBody)))]
+pub(crate) async fn deployments(
+    State(api): State<Arc<Api>>,
+) -> Result<Json<DeploymentList>, ErrorResponse> {
+    let snapshot = api.snapshot().await?;
+    let deployments = api.nodes.deployments(&snapshot).await?;
+    Ok(Json(DeploymentList { deployments }))
+}
+
+/// List the models of all nodes
+#[utoipa::path(get, path = "/v1/catalog", tag = "control", security(("control_token" = [])),
+    responses((status = 200, body = ModelList), (status = "default", body = ErrorBody)))]
+pub(crate) async fn catalog(State(api): State<Arc<Api>>) -> Result<Json<ModelList>, ErrorResponse> {
+    let workers = api.snapshot().await?.workers;
+    let models = api.nodes.models().await.into_iter().map(|model| {
+        let ready = workers.iter().filter(|worker| {
+            worker.info.model_id == model.entry.model
+                && worker.availability == Availability::Available
+                && matches!(worker.info.status, WorkerStatus::Ready | WorkerStatus::Busy)
+        });
+        ModelEntry {
+            ready_workers: ready.count() as u32,
+            model: model.entry,
+            nodes: model.nodes,
+        }
+    });
+    Ok(Json(ModelList {
+        models: models.collect(),
+    }))
+}
+
+/// Shut down the queen, and if requested its hives and workers
+///
+/// Responds when everything has stopped; the queen's own process exits immediately after.
+#[utoipa::path(post, path = "/v1/shutdown", tag = "control", security(("control_token" = [])),
+    request_body = ShutdownRequest,
+    responses((status = 200, body = ShutdownResponse), (status = "default", body = ErrorBody)))]
+pub(crate) async fn shutdown(
+    State(api): State<Arc<Api>>,
+    JsonBody(request): JsonBody<ShutdownRequest>,
+) -> Result<Json<ShutdownResponse>, ErrorResponse> {
+    // A task of its own, so that a caller that disconnects does not leave it half done.
+    let shutdown = Arc::clone(&api.shutdown);
+    let stopped = tokio::spawn(async move { shutdown.run(request).await }).await;
+    Ok(Json(stopped.map_err(Diagnostic::internal)??))
+}
+
+/// Show the metrics in the OpenMetrics text format
+#[utoipa::path(get, path = "/metrics", tag = "control",
+    responses((status = 200, body = String, content_type = "application/openmetrics-text"),
+        (status = "default", body = ErrorBody)))]
+pub(crate) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, ErrorResponse> {
+    let mut response = api.metrics.text(&api.snapshot().await?)?.into_response();
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8"),
+    );
+    Ok(response)
+}

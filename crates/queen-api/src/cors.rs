@@ -1,0 +1,152 @@
+//! Access by web pages and apps of other origins.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+};
+use daemon_shell::Admitted;
+use diagnostics::{Code, Diagnostic};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+/// Response headers that pages may read.
+const EXPOSED_HEADERS: &str = "x-rbee-worker, x-rbee-node, x-rbee-request-id, x-rbee-seed, \
+                               x-rbee-queue-ms, request-id, retry-after, x-should-retry";
+
+/// Lets pages of these origins read responses. Without any, browsers keep pages of other
+/// origins out.
+pub(crate) fn allow_origins(router: Router, origins: Vec<String>) -> Router {
+    if origins.is_empty() {
+        return router;
+    }
+    let origins = Arc::new(origins);
+    router.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let origins = Arc::clone(&origins);
+        async move {
+            let Some(origin) = allowed_origin(request.headers(), &origins) else {
+                return next.run(request).await;
+            };
+            let requested_headers = request
+                .headers()
+                .get(header::ACCESS_CONTROL_REQUEST_HEADERS)
+                .cloned();
+            let mut response = if request.method() == Method::OPTIONS {
+                StatusCode::NO_CONTENT.into_response()
+            } else {
+                next.run(request).await
+            };
+            allow(&mut response, origin, requested_headers);
+            response
+        }
+    }))
+}
+
+fn allowed_origin(headers: &HeaderMap, origins: &[String]) -> Option<HeaderValue> {
+    let origin = headers.get(header::ORIGIN)?;
+    let allowed = origins.iter().any(|o| o.as_bytes() == origin.as_bytes());
+    allowed.then(|| origin.clone())
+}
+
+/// Adds the headers that let the page read the response. Whatever request headers the page
+/// asks for are allowed: clients keep adding new ones, and none of them grants access.
+fn allow(response: &mut Response, origin: HeaderValue, requested_headers: Option<HeaderValue>) {
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::VARY, HeaderValue::from_static("origin"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("GET, POST, DELETE"),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        requested_headers
+            .unwrap_or_else(|| HeaderValue::from_static("authorization, content-type")),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static(EXPOSED_HEADERS),
+    );
+}
+
+/// Returns what these origins may access on a loopback address: web pages by the name of
+/// their host, other origins only as themselves.
+pub(crate) fn local_access(origins: &[String]) -> Result<Admitted, Diagnostic> {
+    let mut access = Admitted::default();
+    for origin in origins {
+        match scheme_and_host(origin) {
+            Some(("http" | "https", host)) => access.hosts.push(host.to_owned()),
+            Some(_) => access.origins.push(origin.clone()),
+            None => {
+                return Err(Diagnostic::new(
+                    Code::ConfigInvalid,
+                    format!(
+                        "\"{}\" is not an origin",
+                        diagnostics::excerpt(origin, 80)
+                    ),
+                )
+                .hint(
+                    "examples of origins: `https://app.example`, `http://app.example:3000`, `app://name`",
+                ));
+            }
+        }
+    }
+    Ok(access)
+}
+
+fn scheme_and_host(origin: &str) -> Option<(&str, &str)> {
+    let (scheme, authority) = origin.split_once("://")?;
+    let in_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let in_authority = |c: char| c.is_ascii_graphic() && !"/?#@,*".contains(c);
+    let host = authority.split(':').next()?;
+    let valid = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(in_scheme)
+        && authority.chars().all(in_authority)
+        && !host.is_empty();
+    valid.then_some((scheme, host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_web_pages_have_hosts() {
+        let origins = [
+            "https://app.example",
+            "http://page.example:3000",
+            "app://obsidian.md",
+            "chrome-extension://abcdef",
+            "vscode-webview://1f-2e",
+            "tauri://localhost",
+        ];
+        let access = local_access(&origins.map(str::to_owned)).unwrap();
+        assert_eq!(access.hosts, ["app.example", "page.example"]);
+        assert_eq!(access.origins, origins[2..]);
+    }
+
+    #[test]
+    fn an_invalid_origin_is_refused() {
+        for invalid in [
+            "",
+            "null",
+            "*",
+            "app.example",
+            "https://",
+            "https://:80",
+            "https://*",
+            "file:///home",
+            "app://a/b",
+            "app://a b",
+            "1x://a",
+            "a b://c",
+            "://a",
+            "https://me@app.example",
+        ] {
+            let error = local_access(&[invalid.to_owned()]).unwrap_err();
+            assert_eq!(error.code, Code::ConfigInvalid, "{invalid}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What the inference routes share: deadlines and headers in, headers and encoded events out.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    body::Bytes,
+    response::{IntoResponse as _, Response},
+};
+use diagnostics::{Code, Diagnostic, excerpt};
+use futures_util::{Stream, StreamExt as _, future::ready};
+use http::{HeaderMap, HeaderValue};
+use input_validation::{ModelRef, RequestId};
+use jiff::Timestamp;
+use queen_contract::{
+    Assigned, HEADER_DEADLINE, HEADER_NODE, HEADER_QUEUE_MS, HEADER_REQUEST_ID, HEADER_SEED,
+    HEADER_WORKER, InferEvent,
+};
+use request_queue::Deadline;
+use request_relay::{CallOrigin, ChoiceEvent, Choices, InferJob, ShortCall};
+use scheduler::WorkerRequirements;
+use serde::Serialize;
+use tokio::time::Instant;
+use worker_contract::{InferRequest, StartedEvent, StreamEvent};
+
+use crate::Api;
+
+/// Time for a request without a deadline; more for a large model.
+const DEFAULT_TIME: Duration = Duration::from_secs(600);
+const DEFAULT_SECONDS_PER_GIB: u64 = 60;
+/// Maximum number of events that are encoded into one chunk of a body.
+const BATCH_EVENTS: usize = 32;
+/// Initial size of a chunk per event, in bytes.
+const EVENT_BYTES: usize = 256;
+
+/// Returns a job for a request. Its deadline is the earlier one of the request's and the
+/// header's.
+pub(crate) fn infer_job(
+    api: &Api,
+    requirements: WorkerRequirements,
+    mut request: InferRequest,
+    headers: &HeaderMap,
+) -> Result<InferJob, Diagnostic> {
+    let header = header_deadline(headers)?;
+    request.deadline = match (request.deadline, header) {
+        (Some(own), Some(header)) => Some(own.min(header)),
+        (own, header) => own.or(header),
+    };
+    let deadline = deadline(api, &requirements.model, request.deadline);
+    let mut forwarded = HeaderMap::new();
+    if let Some(trace) = headers.get("traceparent") {
+        forwarded.insert("traceparent", trace.clone());
+    }
+    Ok(InferJob {
+        requirements,
+        request,
+        deadline,
+        headers: forwarded,
+    })
+}
+
+/// Returns a short call for a model, with the header's deadline.
+pub(crate) async fn short_call(
+    api: &Api,
+    model: ModelRef,
+    headers: &HeaderMap,
+) -> Result<(ShortCall, Option<Timestamp>), Diagnostic> {
+    api.nodes.check_model(&model).await?;
+    let header = header_deadline(headers)?;
+    let call = ShortCall {
+        id: new_request_id()?,
+        deadline: deadline(api, &model, header),
+        requirements: WorkerRequirements::model(model),
+    };
+    Ok((call, header))
+}
+
+fn deadline(api: &Api, model: &ModelRef, requested: Option<Timestamp>) -> Deadline {
+    let clock = api.dispatcher.clock();
+    if let Some(at) = requested {
+        return clock.deadline_at(at);
+    }
+    let bytes = api.nodes.known_model(model).map_or(0, |m| m.size_bytes);
+    let extra = (bytes >> 30) * DEFAULT_SECONDS_PER_GIB;
+    clock.deadline_in(DEFAULT_TIME + Duration::from_secs(extra))
+}
+
+fn header_deadline(headers: &HeaderMap) -> Result<Option<Timestamp>, Diagnostic> {
+    let Some(value) = headers.get(HEADER_DEADLINE) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or("?");
+    text.parse().map(Some).map_err(|_| {
+        Diagnostic::new(
+            Code::InvalidRequest,
+            format!(
+                "{HEADER_DEADLINE} is not a valid timestamp: \"{}\"",
+                excerpt(text, 60)
+            ),
+        )
+        .param(HEADER_DEADLINE)
+        .hint("use RFC 3339, for example `2026-11-21T10:00:00Z`")
+    })
+}
+
+/// Returns a unique request id; ids sort by time.
+pub(crate) fn new_request_id() -> Result<RequestId, Diagnostic> {
+    uuid::Uuid::now_v7().simple().to_string().parse()
+}
+
+/// Parses the name of a model that a client requests.
+pub(crate) fn parse_model(name: &str) -> Result<ModelRef, Diagnostic> {
+    name.parse().map_err(|_| queen_nodes::model_not_found(name))
+}
+
+/// What the first events of a response report; its headers contain it.
+pub(crate) struct Opening {
+    assigned: Option<Assigned>,
+    /// Time until a worker was assigned, including loading.
+    waited: Duration,
+    pub(crate) started: StartedEvent,
+}
+
+/// Awaits the first events of a response. Until then, an error is an HTTP error.
+pub(crate) async fn opening(events: &mut Choices) -> Result<Opening, Diagnostic> {
+    let submitted = Instant::now();
+    let mut assigned = None;
+    let mut waited = Duration::ZERO;
+    while let Some((_, event)) = events.next().await {
+        match event {
+            InferEvent::Assigned(worker) => {
+                assigned = Some(worker);
+                waited = submitted.elapsed();
+            }
+            InferEvent::Worker(StreamEvent::Started(started)) => {
+                return Ok(Opening {
+                    assigned,
+                    waited,
+                    started,
+                });
+            }
+            InferEvent::Worker(StreamEvent::Error(error)) => return Err(error),
+            _ => {}
+        }
+    }
+    Err(ended_early())
+}
+
+impl Opening {
+    /// Adds the headers that report where and how the response is produced.
+    pub(crate) fn add_headers(&self, response: &mut Response) {
+        set_header(response, HEADER_SEED, &self.started.seed.to_string());
+        add_worker_headers(response, self.assigned.as_ref(), self.waited);
+    }
+}
+
+fn add_worker_headers(response: &mut Response, worker: Option<&Assigned>, waited: Duration) {
+    set_header(response, HEADER_QUEUE_MS, &waited.as_millis().to_string());
+    if let Some(assigned) = worker {
+        set_header(response, HEADER_WORKER, assigned.worker.as_str());
+        set_header(response, HEADER_NODE, assigned.node.as_str());
+    }
+}
+
+/// The response to a short call, with the headers that report where it came from.
+pub(crate) fn call_response(origin: &CallOrigin, body: impl Serialize) -> Response {
+    let mut response = Json(body).into_response();
+    add_worker_headers(&mut response, Some(&origin.worker), origin.waited);
+    with_request_id(response, &origin.id)
+}
+
+pub(crate) fn with_request_id(mut response: Response, id: &RequestId) -> Response {
+    set_header(&mut response, HEADER_REQUEST_ID, id.as_str());
+    response
+}
+
+fn set_header(response: &mut Response, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+/// The stream of a request ended without a terminal event, which is a defect.
+pub(crate) fn ended_early() -> Diagnostic {
+    Diagnostic::internal("the response ended without a terminal event")
+}
+
+/// Encodes events by `write`; those that are available at the same time form one chunk.
+pub(crate) fn encode(
+    events: Choices,
+    mut write: impl FnMut(ChoiceEvent, &mut Vec<u8>) + Send + 'static,
+) -> impl Stream<Item = Bytes> + Send + 'static {
+    events.ready_chunks(BATCH_EVENTS).filter_map(move |batch| {
+        let mut bytes = Vec::with_capacity(EVENT_BYTES * batch.len());
+        for event in batch {
+            write(event, &mut bytes);
+        }
+        // A token whose text is not final yet produces no bytes.
+        ready((!bytes.is_empty()).then(|| Bytes::from(bytes)))
+    })
+}

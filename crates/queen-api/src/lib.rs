@@ -1,0 +1,28 @@
+//! The queen's HTTP interface: every route, the guards in front of it, the error format of
+//! each dialect, and the OpenAPI document.
+//!
+//! Handlers parse the request, call [`Relay`](request_relay::Relay),
+//! [`Nodes`](queen_nodes::Nodes) or [`Dispatcher`](queen_dispatch::Dispatcher), and write the
+//! response. They make no decisions of their own.
+
+mod anthropic;
+mod control;
+mod cors;
+mod dialect;
+mod embeddings;
+mod guards;
+mod inference;
+mod metrics;
+mod native;
+mod ollama;
+mod openai;
+mod openapi;
+mod respond;
+mod routes;
+mod state;
+mod tokens;
+mod workers;
+
+pub use openapi::openapi;
+pub use routes::{ApiConfig, router};
+pub use state::Api;

@@ -1,0 +1,60 @@
+use std::sync::Arc;
+
+use axum::{extract::State, response::Response};
+use daemon_shell::{ErrorResponse, JsonBody, PathArg, event_stream};
+use diagnostics::ErrorBody;
+use http::{HeaderMap, StatusCode};
+use input_validation::RequestId;
+use queen_contract::InferCall;
+use scheduler::WorkerRequirements;
+use worker_contract::StreamEvent;
+
+use crate::{
+    Api,
+    inference::{encode, infer_job, with_request_id},
+};
+
+/// Run a request and stream its events, narration included
+///
+/// The response begins at once. Events: `narration` while the request waits, `assigned`,
+/// `started`, `token` for every token, `metrics`, and last either `end` or `error`.
+#[utoipa::path(post, path = "/v1/infer", tag = "inference", request_body = InferCall,
+    params(("x-request-deadline" = Option<String>, Header, description = "RFC 3339")),
+    responses((status = 200, body = StreamEvent, content_type = "text/event-stream"),
+        (status = "default", body = ErrorBody)))]
+pub(crate) async fn infer(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<InferCall>,
+) -> Result<Response, ErrorResponse> {
+    api.nodes.check_model(&body.model).await?;
+    if let Some(node) = &body.node {
+        api.nodes.get(node)?;
+    }
+    let id = body.request.request_id.clone();
+    let requirements = WorkerRequirements {
+        model: body.model,
+        backend: body.backend,
+        node: body.node,
+    };
+    let job = infer_job(&api, requirements, body.request, &headers)?;
+    let events = api.relay.infer(job, 1)?;
+    let encoded = encode(events, |(_, event), out| {
+        // Serializing plain data into memory cannot fail.
+        let _ = event.write_sse(out);
+    });
+    Ok(with_request_id(event_stream(encoded), &id))
+}
+
+/// Cancel a request with all its choices (idempotent)
+#[utoipa::path(delete, path = "/v1/infer/{id}", tag = "inference",
+    params(("id" = RequestId, Path, description = "id of the request")),
+    responses((status = 204, description = "the request is being cancelled, or has ended before"),
+        (status = "default", body = ErrorBody)))]
+pub(crate) async fn cancel(
+    State(api): State<Arc<Api>>,
+    PathArg(id): PathArg<RequestId>,
+) -> StatusCode {
+    api.relay.cancel(id).await;
+    StatusCode::NO_CONTENT
+}

@@ -1,0 +1,211 @@
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{FromRequest, Request, State},
+    response::Response,
+};
+use daemon_shell::{ErrorResponse, JsonBody};
+use diagnostics::Diagnostic;
+use hive_contract::ModelFormat;
+use http::{HeaderMap, HeaderValue, header};
+use input_validation::{DeviceId, ModelRef};
+use jiff::Timestamp;
+use openai_gateway::ollama::{
+    API_VERSION, ModelFacts, OllamaChatRequest, OllamaEndpoint, OllamaErrorBody,
+    OllamaGenerateRequest, OllamaModel, OllamaModelList, OllamaResponse, OllamaRunningModel,
+    OllamaRunningModelList, OllamaShowRequest, OllamaShowResponse, parse, resolve_model,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use utoipa::ToSchema;
+use worker_contract::{Capability, WorkerInfo};
+
+use crate::{
+    Api,
+    inference::parse_model,
+    respond::{request_context, respond},
+};
+
+/// A JSON body of any content type: Ollama's own examples use `curl -d`, which declares a
+/// form.
+pub(crate) struct AnyJson<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for AnyJson<T> {
+    type Rejection = ErrorResponse;
+
+    async fn from_request(mut request: Request, state: &S) -> Result<Self, ErrorResponse> {
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(header::CONTENT_TYPE, json);
+        let JsonBody(body) = JsonBody::from_request(request, state).await?;
+        Ok(Self(body))
+    }
+}
+
+/// Create a chat completion
+#[utoipa::path(post, path = "/api/chat", tag = "ollama", request_body = OllamaChatRequest,
+    responses((status = 200, body = OllamaResponse, description = "unless `stream` is false, lines as `application/x-ndjson`"),
+        (status = "default", body = OllamaErrorBody)))]
+pub(crate) async fn chat(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    AnyJson(body): AnyJson<Value>,
+) -> Result<Response, ErrorResponse> {
+    infer(&api, OllamaEndpoint::Chat, &headers, &body).await
+}
+
+/// Create a text completion
+#[utoipa::path(post, path = "/api/generate", tag = "ollama", request_body = OllamaGenerateRequest,
+    responses((status = 200, body = OllamaResponse, description = "unless `stream` is false, lines as `application/x-ndjson`"),
+        (status = "default", body = OllamaErrorBody)))]
+pub(crate) async fn generate(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    AnyJson(body): AnyJson<Value>,
+) -> Result<Response, ErrorResponse> {
+    infer(&api, OllamaEndpoint::Generate, &headers, &body).await
+}
+
+async fn infer(
+    api: &Api,
+    endpoint: OllamaEndpoint,
+    headers: &HeaderMap,
+    body: &Value,
+) -> Result<Response, ErrorResponse> {
+    let parsed = parse(endpoint, body, &request_context()?)?;
+    let model = find_model(api, &parsed.model).await?;
+    respond(api, headers, model, parsed).await
+}
+
+/// Returns the model that a client requests by its full or its short name.
+pub(crate) async fn find_model(api: &Api, name: &str) -> Result<ModelRef, Diagnostic> {
+    if let Ok(model) = name.parse() {
+        return Ok(model);
+    }
+    let names = api.model_names().await?;
+    let found = resolve_model(name, names.iter().map(String::as_str));
+    parse_model(found.unwrap_or(name))
+}
+
+/// List the models that can be requested
+#[utoipa::path(get, path = "/api/tags", tag = "ollama",
+    responses((status = 200, body = OllamaModelList), (status = "default", body = OllamaErrorBody)))]
+pub(crate) async fn tags(
+    State(api): State<Arc<Api>>,
+) -> Result<Json<OllamaModelList>, ErrorResponse> {
+    let names = api.model_names().await?;
+    let workers = api.workers().await?;
+    let models = names.into_iter().map(|name| {
+        let facts = facts(&api, &name, &workers);
+        OllamaModel::new(name, &facts, api.started_at)
+    });
+    Ok(Json(OllamaModelList {
+        models: models.collect(),
+    }))
+}
+
+/// Show one model
+#[utoipa::path(post, path = "/api/show", tag = "ollama", request_body = OllamaShowRequest,
+    responses((status = 200, body = OllamaShowResponse), (status = "default", body = OllamaErrorBody)))]
+pub(crate) async fn show(
+    State(api): State<Arc<Api>>,
+    AnyJson(body): AnyJson<OllamaShowRequest>,
+) -> Result<Json<OllamaShowResponse>, ErrorResponse> {
+    let requested = body.model()?;
+    let model = find_model(&api, requested).await?;
+    let name = model.to_string();
+    if !api.model_names().await?.contains(&name) {
+        return Err(queen_nodes::model_not_found(requested).into());
+    }
+    let supported = api.nodes.capabilities(&model);
+    let mut capabilities = vec!["completion".to_owned()];
+    for (capability, name) in [
+        (Capability::Tools, "tools"),
+        (Capability::Embed, "embedding"),
+    ] {
+        if supported.contains(&capability) {
+            capabilities.push(name.to_owned());
+        }
+    }
+    let facts = facts(&api, &name, &api.workers().await?);
+    Ok(Json(OllamaShowResponse::new(
+        &facts,
+        capabilities,
+        api.started_at,
+    )))
+}
+
+/// List the models that workers are serving
+#[utoipa::path(get, path = "/api/ps", tag = "ollama",
+    responses((status = 200, body = OllamaRunningModelList), (status = "default", body = OllamaErrorBody)))]
+pub(crate) async fn processes(
+    State(api): State<Arc<Api>>,
+) -> Result<Json<OllamaRunningModelList>, ErrorResponse> {
+    let workers = api.workers().await?;
+    let running = workers.iter().map(|worker| {
+        let name = worker.model_id.to_string();
+        let facts = facts(&api, &name, &workers);
+        let mut model = OllamaModel::new(name, &facts, api.started_at);
+        model.size = worker.memory_bytes;
+        OllamaRunningModel {
+            model,
+            size_vram: match worker.device {
+                DeviceId::Cpu(_) => 0,
+                DeviceId::Gpu(_) => worker.memory_bytes,
+            },
+            context_length: worker.context_length,
+            expires_at: Timestamp::MAX,
+        }
+    });
+    Ok(Json(OllamaRunningModelList {
+        models: running.collect(),
+    }))
+}
+
+/// Response of `GET /api/version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct OllamaVersion {
+    /// Version of Ollama whose API is implemented, not the version of the queen.
+    version: &'static str,
+}
+
+/// Show the version of Ollama whose API is implemented
+#[utoipa::path(get, path = "/api/version", tag = "ollama",
+    responses((status = 200, body = OllamaVersion), (status = "default", body = OllamaErrorBody)))]
+pub(crate) async fn version() -> Json<OllamaVersion> {
+    Json(OllamaVersion {
+        version: API_VERSION,
+    })
+}
+
+/// Ollama's command line checks this route before all others.
+pub(crate) async fn alive() -> &'static str {
+    "rbee is running"
+}
+
+/// What a node knows of a model; for a model that no node lists, what a worker knows.
+fn facts(api: &Api, name: &str, workers: &[WorkerInfo]) -> ModelFacts {
+    let known = name
+        .parse()
+        .ok()
+        .and_then(|model| api.nodes.known_model(&model));
+    if let Some(entry) = known {
+        return ModelFacts {
+            format: match entry.format {
+                ModelFormat::Gguf => "gguf".to_owned(),
+                ModelFormat::Safetensors => "safetensors".to_owned(),
+                ModelFormat::Mock => String::new(),
+            },
+            architecture: entry.architecture,
+            quantization: entry.quantization,
+            size_bytes: entry.size_bytes,
+            parameters: entry.parameters,
+            context_length: entry.context_length,
+        };
+    }
+    let mut serving = workers.iter().filter(|w| w.model_id.to_string() == name);
+    ModelFacts {
+        context_length: serving.next().map_or(0, |worker| worker.context_length),
+        ..ModelFacts::default()
+    }
+}

@@ -1,0 +1,90 @@
+use std::{str::FromStr, sync::Arc};
+
+use axum::{Json, extract::State, response::Response};
+use daemon_shell::{ErrorResponse, JsonBody, PathArg};
+use diagnostics::{Diagnostic, ErrorBody};
+use http::HeaderMap;
+use openai_gateway::openai::{
+    ChatCompletion, ChatRequest, CompletionRequest, OpenAiEndpoint, OpenAiModel, OpenAiModelList,
+    TextCompletion, parse,
+};
+use serde_json::Value;
+
+use crate::{
+    Api,
+    inference::parse_model,
+    respond::{request_context, respond},
+};
+
+/// Create a chat completion
+#[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", request_body = ChatRequest,
+    responses((status = 200, body = ChatCompletion, description = "with `stream: true`, chunks as `text/event-stream`"),
+        (status = "default", body = ErrorBody)))]
+pub(crate) async fn chat(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<Value>,
+) -> Result<Response, ErrorResponse> {
+    infer(&api, OpenAiEndpoint::ChatCompletions, &headers, &body).await
+}
+
+/// Create a text completion
+#[utoipa::path(post, path = "/v1/completions", tag = "openai", request_body = CompletionRequest,
+    responses((status = 200, body = TextCompletion, description = "with `stream: true`, chunks as `text/event-stream`"),
+        (status = "default", body = ErrorBody)))]
+pub(crate) async fn completion(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<Value>,
+) -> Result<Response, ErrorResponse> {
+    infer(&api, OpenAiEndpoint::Completions, &headers, &body).await
+}
+
+async fn infer(
+    api: &Api,
+    endpoint: OpenAiEndpoint,
+    headers: &HeaderMap,
+    body: &Value,
+) -> Result<Response, ErrorResponse> {
+    let parsed = parse(endpoint, body, &request_context()?)?;
+    let model = parse_model(&parsed.model)?;
+    respond(api, headers, model, parsed).await
+}
+
+/// List the models that can be requested
+#[utoipa::path(get, path = "/v1/models", tag = "openai",
+    responses((status = 200, body = OpenAiModelList), (status = "default", body = ErrorBody)))]
+pub(crate) async fn models(
+    State(api): State<Arc<Api>>,
+) -> Result<Json<OpenAiModelList>, ErrorResponse> {
+    Ok(Json(OpenAiModelList::new(list(&api).await?)))
+}
+
+/// What a client calls a model; may be any text.
+pub(crate) struct ModelName(String);
+
+impl FromStr for ModelName {
+    type Err = Diagnostic;
+    fn from_str(text: &str) -> Result<Self, Diagnostic> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Show one model
+#[utoipa::path(get, path = "/v1/models/{id}", tag = "openai",
+    params(("id" = String, Path, description = "name of the model; it may contain slashes")),
+    responses((status = 200, body = OpenAiModel), (status = "default", body = ErrorBody)))]
+pub(crate) async fn model(
+    State(api): State<Arc<Api>>,
+    PathArg(ModelName(id)): PathArg<ModelName>,
+) -> Result<Json<OpenAiModel>, ErrorResponse> {
+    let found = list(&api).await?.into_iter().find(|model| model.id == id);
+    let found = found.ok_or_else(|| queen_nodes::model_not_found(&id))?;
+    Ok(Json(found))
+}
+
+async fn list(api: &Api) -> Result<Vec<OpenAiModel>, Diagnostic> {
+    let created = api.started_at.as_second();
+    let names = api.model_names().await?.into_iter();
+    Ok(names.map(|name| OpenAiModel::new(name, created)).collect())
+}

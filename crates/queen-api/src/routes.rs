@@ -1,0 +1,148 @@
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    routing::{any, delete, get, post},
+};
+use daemon_shell::{Admitted, Token, loopback_only, require_token};
+use diagnostics::Diagnostic;
+
+use crate::{
+    Api, anthropic, control,
+    cors::{allow_origins, local_access},
+    dialect::Dialect,
+    embeddings,
+    guards::{require_api_key, require_node_token},
+    native, ollama, openai, tokens, workers,
+};
+
+/// Maximum size of a request body.
+const BODY_LIMIT_BYTES: usize = 4 << 20;
+
+/// Who may call the queen.
+#[derive(Debug, Clone)]
+pub struct ApiConfig {
+    /// Key for inference; `None` leaves inference open.
+    pub api_key: Option<Arc<Token>>,
+    /// Token for the control interface. It is accepted for inference as well.
+    pub control_token: Arc<Token>,
+    /// Origins of web pages and apps that may call the API from a browser.
+    pub cors_origins: Vec<String>,
+    /// Accept only requests that were sent to a loopback name, and none from other pages.
+    pub loopback_only: bool,
+}
+
+/// Creates the router of all routes. Fails if an origin is not valid.
+///
+/// Every route belongs to a dialect, and everything that responds for it (handler, guard,
+/// limits) writes errors in the format of that dialect.
+pub fn router(api: &Arc<Api>, config: &ApiConfig) -> Result<Router, Diagnostic> {
+    let guards = Guards {
+        api: Arc::clone(api),
+        local: local_access(&config.cors_origins)?,
+        config: config.clone(),
+    };
+    let default = guards
+        .inference(openai_routes().merge(native_routes()))
+        .merge(guards.control(control_routes()))
+        .merge(
+            guards
+                .heartbeats(Router::new().route("/v1/worker-heartbeats", post(workers::heartbeat))),
+        )
+        .route("/health", get(control::health))
+        .route("/", get(ollama::alive));
+    let default = daemon_shell::not_found_fallback(default);
+    Ok(Router::new()
+        .merge(guards.finish(default, Dialect::OpenAi))
+        .merge(guards.finish(guards.inference(ollama_routes()), Dialect::Ollama))
+        .merge(guards.finish(guards.inference(anthropic_routes()), Dialect::Anthropic)))
+}
+
+fn openai_routes() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/v1/models", get(openai::models))
+        .route("/v1/models/{*id}", get(openai::model))
+        .route("/v1/chat/completions", post(openai::chat))
+        .route("/v1/completions", post(openai::completion))
+        .route("/v1/embeddings", post(embeddings::openai))
+}
+
+fn native_routes() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/v1/tokenize", post(tokens::tokenize))
+        .route("/v1/detokenize", post(tokens::detokenize))
+        .route("/v1/infer", post(native::infer))
+        .route("/v1/infer/{id}", delete(native::cancel))
+        .route("/metrics", get(control::metrics))
+}
+
+fn ollama_routes() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/api/chat", post(ollama::chat))
+        .route("/api/generate", post(ollama::generate))
+        .route("/api/tags", get(ollama::tags))
+        .route("/api/show", post(ollama::show))
+        .route("/api/ps", get(ollama::processes))
+        .route("/api/version", get(ollama::version))
+        .route("/api/embed", post(embeddings::ollama))
+        .route("/api/embeddings", post(embeddings::ollama_legacy))
+        .route("/api/{*other}", any(daemon_shell::not_found))
+}
+
+fn anthropic_routes() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/v1/messages", post(anthropic::messages))
+        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
+        .route("/v1/messages/{*other}", any(daemon_shell::not_found))
+}
+
+fn control_routes() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/v1/status", get(control::status))
+        .route("/v1/nodes", get(control::nodes))
+        .route("/v1/deployments", get(control::deployments))
+        .route("/v1/catalog", get(control::catalog))
+        .route("/v1/shutdown", post(control::shutdown))
+        .route("/v1/workers", get(workers::list))
+        .route("/v1/workers/{id}", get(workers::show).delete(workers::stop))
+        .route("/v1/workers/{id}/logs", get(workers::logs))
+}
+
+struct Guards {
+    api: Arc<Api>,
+    local: Admitted,
+    config: ApiConfig,
+}
+
+impl Guards {
+    fn inference(&self, routes: Router<Arc<Api>>) -> Router {
+        let router = routes.with_state(Arc::clone(&self.api));
+        match &self.config.api_key {
+            Some(key) => {
+                let accepted = vec![Arc::clone(key), Arc::clone(&self.config.control_token)];
+                require_api_key(router, accepted)
+            }
+            None => router,
+        }
+    }
+
+    fn control(&self, routes: Router<Arc<Api>>) -> Router {
+        let router = routes.with_state(Arc::clone(&self.api));
+        require_token(router, Arc::clone(&self.config.control_token))
+    }
+
+    fn heartbeats(&self, routes: Router<Arc<Api>>) -> Router {
+        let router = routes.with_state(Arc::clone(&self.api));
+        require_node_token(router, self.api.nodes.clone())
+    }
+
+    /// Adds what all routes of a dialect share.
+    fn finish(&self, router: Router, dialect: Dialect) -> Router {
+        let router = daemon_shell::limit_requests(router, BODY_LIMIT_BYTES);
+        let mut router = allow_origins(router, self.config.cors_origins.clone());
+        if self.config.loopback_only {
+            router = loopback_only(router, self.local.clone());
+        }
+        dialect.of_errors(router)
+    }
+}

@@ -1,0 +1,56 @@
+use std::{collections::BTreeSet, sync::Arc};
+
+use diagnostics::Diagnostic;
+use jiff::Timestamp;
+use queen_dispatch::{Dispatcher, DispatcherSnapshot};
+use queen_nodes::{Nodes, Shutdown};
+use request_relay::Relay;
+use worker_contract::WorkerInfo;
+use worker_registry::WorkerFilter;
+
+use crate::metrics::Metrics;
+
+/// What the handlers share.
+pub struct Api {
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) relay: Relay,
+    pub(crate) nodes: Nodes,
+    pub(crate) shutdown: Arc<Shutdown>,
+    pub(crate) started_at: Timestamp,
+    pub(crate) metrics: Metrics,
+}
+
+impl Api {
+    pub fn new(
+        dispatcher: Dispatcher,
+        relay: Relay,
+        nodes: Nodes,
+        shutdown: Arc<Shutdown>,
+        started_at: Timestamp,
+    ) -> Self {
+        Self {
+            metrics: Metrics::new(relay.metrics()),
+            dispatcher,
+            relay,
+            nodes,
+            shutdown,
+            started_at,
+        }
+    }
+
+    pub(crate) async fn snapshot(&self) -> Result<DispatcherSnapshot, Diagnostic> {
+        self.dispatcher.snapshot(WorkerFilter::default()).await
+    }
+
+    pub(crate) async fn workers(&self) -> Result<Vec<WorkerInfo>, Diagnostic> {
+        let workers = self.dispatcher.workers(WorkerFilter::default()).await?;
+        Ok(workers.into_iter().map(|worker| worker.info).collect())
+    }
+
+    /// Returns the names of the models that can be requested.
+    pub(crate) async fn model_names(&self) -> Result<BTreeSet<String>, Diagnostic> {
+        let workers = self.workers().await?;
+        let served = workers.into_iter().map(|worker| worker.model_id);
+        self.nodes.model_names(served).await
+    }
+}

@@ -1,0 +1,43 @@
+use std::sync::Arc;
+
+use axum::{extract::State, response::Response};
+use daemon_shell::{ErrorResponse, JsonBody};
+use diagnostics::ErrorBody;
+use http::HeaderMap;
+use queen_contract::{DetokenizeCall, TokenizeCall};
+use worker_contract::{DetokenizeResponse, TokenizeResponse, WorkerClient};
+
+use crate::{
+    Api,
+    inference::{call_response, short_call},
+};
+
+/// Convert an input to the tokens that the model receives
+#[utoipa::path(post, path = "/v1/tokenize", tag = "inference", request_body = TokenizeCall,
+    responses((status = 200, body = TokenizeResponse), (status = "default", body = ErrorBody)))]
+pub(crate) async fn tokenize(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<TokenizeCall>,
+) -> Result<Response, ErrorResponse> {
+    let (call, _) = short_call(&api, body.model, &headers).await?;
+    let request = &body.request;
+    let tokenize = |worker: WorkerClient| async move { worker.tokenize(request).await };
+    let (response, origin) = api.relay.call(call, tokenize).await?;
+    Ok(call_response(&origin, response))
+}
+
+/// Convert tokens to text
+#[utoipa::path(post, path = "/v1/detokenize", tag = "inference", request_body = DetokenizeCall,
+    responses((status = 200, body = DetokenizeResponse), (status = "default", body = ErrorBody)))]
+pub(crate) async fn detokenize(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<DetokenizeCall>,
+) -> Result<Response, ErrorResponse> {
+    let (call, _) = short_call(&api, body.model, &headers).await?;
+    let request = &body.request;
+    let detokenize = |worker: WorkerClient| async move { worker.detokenize(request).await };
+    let (response, origin) = api.relay.call(call, detokenize).await?;
+    Ok(call_response(&origin, response))
+}

@@ -1,0 +1,101 @@
+use std::sync::Arc;
+
+use axum::{Extension, Json, extract::State};
+use daemon_shell::{ErrorResponse, JsonBody, PathArg, QueryArgs};
+use diagnostics::{Diagnostic, ErrorBody};
+use hive_contract::StopQuery;
+use http::StatusCode;
+use input_validation::{NodeName, WorkerId};
+use queen_contract::{WorkerEntry, WorkerList};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use worker_contract::{WorkerHeartbeat, WorkerStatus};
+
+use crate::Api;
+
+/// Number of log lines unless the request says otherwise.
+const DEFAULT_LOG_LINES: u32 = 200;
+
+/// List the registered workers
+#[utoipa::path(get, path = "/v1/workers", tag = "workers", security(("control_token" = [])),
+    responses((status = 200, body = WorkerList), (status = "default", body = ErrorBody)))]
+pub(crate) async fn list(State(api): State<Arc<Api>>) -> Result<Json<WorkerList>, ErrorResponse> {
+    let workers = api.snapshot().await?.workers;
+    Ok(Json(WorkerList { workers }))
+}
+
+/// Show one worker
+#[utoipa::path(get, path = "/v1/workers/{id}", tag = "workers", security(("control_token" = [])),
+    params(("id" = WorkerId, Path)),
+    responses((status = 200, body = WorkerEntry), (status = "default", body = ErrorBody)))]
+pub(crate) async fn show(
+    State(api): State<Arc<Api>>,
+    PathArg(id): PathArg<WorkerId>,
+) -> Result<Json<WorkerEntry>, ErrorResponse> {
+    Ok(Json(api.nodes.worker(&id, &api.dispatcher).await?))
+}
+
+/// Query of `GET /v1/workers/{id}/logs`.
+#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+pub(crate) struct LogQuery {
+    /// Number of lines from the end of the log; 200 if absent.
+    lines: Option<u32>,
+}
+
+/// Show the last lines of a worker's log
+#[utoipa::path(get, path = "/v1/workers/{id}/logs", tag = "workers", security(("control_token" = [])),
+    params(("id" = WorkerId, Path), LogQuery),
+    responses((status = 200, body = String), (status = "default", body = ErrorBody)))]
+pub(crate) async fn logs(
+    State(api): State<Arc<Api>>,
+    PathArg(id): PathArg<WorkerId>,
+    QueryArgs(query): QueryArgs<LogQuery>,
+) -> Result<String, ErrorResponse> {
+    let lines = query.lines.unwrap_or(DEFAULT_LOG_LINES);
+    Ok(api.nodes.worker_logs(&id, lines).await?)
+}
+
+/// Stop a worker
+///
+/// Responds when its process has exited. The next request for its model starts a new worker.
+#[utoipa::path(delete, path = "/v1/workers/{id}", tag = "workers", security(("control_token" = [])),
+    params(("id" = WorkerId, Path), StopQuery),
+    responses((status = 204, description = "its process has exited"),
+        (status = "default", body = ErrorBody)))]
+pub(crate) async fn stop(
+    State(api): State<Arc<Api>>,
+    PathArg(id): PathArg<WorkerId>,
+    QueryArgs(query): QueryArgs<StopQuery>,
+) -> Result<StatusCode, ErrorResponse> {
+    // A task of its own, so that a caller that disconnects does not leave a stopped worker
+    // unfenced.
+    let stopped = tokio::spawn(async move {
+        let (nodes, dispatcher) = (&api.nodes, &api.dispatcher);
+        nodes
+            .stop_worker(&id, query.drain_seconds, dispatcher)
+            .await
+    });
+    stopped.await.map_err(Diagnostic::internal)??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Receive a worker's heartbeat
+///
+/// 409 `FENCED`: a newer spawn of the worker is known, or it was stopped; it must exit.
+#[utoipa::path(post, path = "/v1/worker-heartbeats", tag = "workers", security(("node_token" = [])),
+    request_body = WorkerHeartbeat,
+    responses((status = 204, description = "accepted"), (status = "default", body = ErrorBody)))]
+pub(crate) async fn heartbeat(
+    State(api): State<Arc<Api>>,
+    Extension(sender): Extension<NodeName>,
+    JsonBody(heartbeat): JsonBody<WorkerHeartbeat>,
+) -> Result<StatusCode, ErrorResponse> {
+    let worker = heartbeat.worker.clone();
+    api.nodes.check_heartbeat(&sender, &worker)?;
+    api.dispatcher.heartbeat(heartbeat).await?;
+    // Capabilities that depend on the model are known once it is loaded.
+    if matches!(worker.status, WorkerStatus::Ready | WorkerStatus::Busy) {
+        api.nodes.remember_capabilities(&worker);
+    }
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,309 @@
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use diagnostics::{Diagnostic, Narration};
+use input_validation::RequestId;
+use scheduler::{
+    AttemptFailure, NewRequest, RequestOutcome, Scheduler, SchedulerEffect, SchedulerEvent,
+    SpawnTarget, WaitReason,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::AbortHandle,
+    time::{MissedTickBehavior, interval},
+};
+use worker_contract::{WorkerHeartbeat, WorkerStatus};
+use worker_registry::{HeartbeatResult, SpawnId, WorkerFilter};
+
+use crate::{
+    Dispatcher, DispatcherSnapshot, OpenRequest, Order, TargetEntry, WorkerSource,
+    open_request::{Acceptance, Recipient},
+};
+
+/// How often the scheduler is told that time has passed.
+const TICK: Duration = Duration::from_millis(200);
+
+/// A message to the dispatcher.
+pub(crate) enum Message {
+    Submit(NewRequest, oneshot::Sender<Result<OpenRequest, Diagnostic>>),
+    AttemptFailed(RequestId, Acceptance, AttemptFailure),
+    Finished(RequestId, Acceptance, RequestOutcome),
+    Event(SchedulerEvent),
+    Heartbeat(
+        Box<WorkerHeartbeat>,
+        oneshot::Sender<Result<HeartbeatResult, Diagnostic>>,
+    ),
+    AwaitHeartbeat(SpawnId, oneshot::Sender<()>),
+    SpawnProgress(SpawnTarget, Narration),
+    SpawnEnded(SpawnTarget, SpawnAttempt, Result<SpawnId, Diagnostic>),
+    Snapshot(WorkerFilter, oneshot::Sender<DispatcherSnapshot>),
+    AwaitIdle(oneshot::Sender<()>),
+}
+
+/// Tells the end of an abandoned spawn from the end of the one that followed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SpawnAttempt(u64);
+
+pub(crate) struct Actor {
+    scheduler: Scheduler,
+    source: Arc<dyn WorkerSource>,
+    handle: Dispatcher,
+    requests: HashMap<RequestId, Recipient>,
+    spawns: HashMap<SpawnTarget, (SpawnAttempt, AbortHandle)>,
+    /// Numbers acceptances and spawn attempts.
+    next_number: u64,
+    heartbeat_listeners: Vec<(SpawnId, oneshot::Sender<()>)>,
+    idle_listeners: Vec<oneshot::Sender<()>>,
+}
+
+impl Actor {
+    pub(crate) fn new(
+        scheduler: Scheduler,
+        source: Arc<dyn WorkerSource>,
+        handle: Dispatcher,
+    ) -> Self {
+        Self {
+            scheduler,
+            source,
+            handle,
+            requests: HashMap::new(),
+            spawns: HashMap::new(),
+            next_number: 0,
+            heartbeat_listeners: Vec::new(),
+            idle_listeners: Vec::new(),
+        }
+    }
+
+    pub(crate) async fn run(mut self, mut mailbox: mpsc::Receiver<Message>) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = mailbox.recv() => match message {
+                    Some(message) => self.handle(message),
+                    None => return,
+                },
+                _ = ticks.tick() => self.event(SchedulerEvent::Tick),
+            }
+        }
+    }
+
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Submit(request, reply) => {
+                let _ = reply.send(self.submit(request));
+            }
+            Message::AttemptFailed(id, acceptance, failure) => {
+                if self.is_open(&id, acceptance) {
+                    self.event(SchedulerEvent::AttemptFailed(id, failure));
+                }
+            }
+            Message::Finished(id, acceptance, outcome) => {
+                if self.is_open(&id, acceptance) {
+                    self.requests.remove(&id);
+                    self.event(SchedulerEvent::Finished(id, outcome));
+                }
+            }
+            Message::Event(event) => self.event(event),
+            Message::Heartbeat(heartbeat, reply) => {
+                let _ = reply.send(self.heartbeat(*heartbeat));
+            }
+            Message::AwaitHeartbeat(spawn, listener) => {
+                self.heartbeat_listeners.retain(|(_, l)| !l.is_closed());
+                self.heartbeat_listeners.push((spawn, listener));
+            }
+            Message::SpawnProgress(target, narration) => {
+                for id in self.scheduler.waiting_for(&target) {
+                    if let Some(recipient) = self.requests.get(id) {
+                        recipient.narrate(narration.clone());
+                    }
+                }
+                self.event(SchedulerEvent::SpawnProgress(target));
+            }
+            Message::SpawnEnded(target, attempt, result) => {
+                self.spawn_ended(target, attempt, result);
+            }
+            Message::Snapshot(filter, reply) => {
+                let _ = reply.send(self.snapshot(&filter));
+            }
+            Message::AwaitIdle(reply) => self.idle_listeners.push(reply),
+        }
+        let counts = self.scheduler.counts();
+        if counts.waiting + counts.running == 0 {
+            for listener in self.idle_listeners.drain(..) {
+                let _ = listener.send(());
+            }
+        }
+    }
+
+    fn is_open(&self, id: &RequestId, acceptance: Acceptance) -> bool {
+        self.requests
+            .get(id)
+            .is_some_and(|recipient| recipient.acceptance == acceptance)
+    }
+
+    fn submit(&mut self, request: NewRequest) -> Result<OpenRequest, Diagnostic> {
+        let id = request.id.clone();
+        let now = self.handle.clock().now();
+        let effects = self.scheduler.submit(request, now)?;
+        let acceptance = Acceptance(self.number());
+        let (open, recipient) = OpenRequest::new(id.clone(), acceptance, self.handle.clone());
+        self.requests.insert(id, recipient);
+        self.execute(effects);
+        Ok(open)
+    }
+
+    fn heartbeat(&mut self, heartbeat: WorkerHeartbeat) -> Result<HeartbeatResult, Diagnostic> {
+        let spawn = SpawnId::of(&heartbeat.worker);
+        let (status, model) = (heartbeat.worker.status, heartbeat.worker.model_id.clone());
+        let (result, effects) = self
+            .scheduler
+            .heartbeat(heartbeat, self.handle.clock().now());
+        let SpawnId { worker, generation } = &spawn;
+        match &result {
+            Ok(HeartbeatResult::Registered) => {
+                tracing::info!(%worker, generation = generation.0, %model, "worker registered");
+            }
+            Ok(HeartbeatResult::Deregistered) => tracing::info!(%worker, "worker is exiting"),
+            Ok(HeartbeatResult::Refreshed | HeartbeatResult::OutOfOrder) => {}
+            Err(error) => tracing::warn!(%worker, %error, "worker fenced"),
+        }
+        let serves = matches!(
+            status,
+            WorkerStatus::Starting | WorkerStatus::Ready | WorkerStatus::Busy
+        );
+        if result.is_ok() && serves {
+            let listeners = self
+                .heartbeat_listeners
+                .extract_if(.., |(s, _)| *s == spawn);
+            for (_, listener) in listeners {
+                let _ = listener.send(());
+            }
+        }
+        self.execute(effects);
+        result
+    }
+
+    fn event(&mut self, event: SchedulerEvent) {
+        let effects = self.scheduler.handle(event, self.handle.clock().now());
+        self.execute(effects);
+    }
+
+    fn execute(&mut self, effects: Vec<SchedulerEffect>) {
+        for effect in effects {
+            match effect {
+                SchedulerEffect::Assign(id, assignment) => {
+                    self.order(&id, Order::Run(assignment));
+                }
+                SchedulerEffect::Waiting(id, reason) => {
+                    if let Some(recipient) = self.requests.get(&id) {
+                        recipient.narrate(narrate_waiting(reason));
+                    }
+                }
+                SchedulerEffect::Stop(id, error) => self.order(&id, Order::End(error)),
+                SchedulerEffect::Fail(id, error) => {
+                    self.order(&id, Order::End(error));
+                    self.requests.remove(&id);
+                }
+                SchedulerEffect::Spawn(target) => self.spawn(target),
+                SchedulerEffect::AbandonSpawn(target) => {
+                    if let Some((_, task)) = self.spawns.remove(&target) {
+                        task.abort();
+                    }
+                }
+                SchedulerEffect::WorkerExpired(SpawnId { worker, generation }) => {
+                    tracing::warn!(%worker, generation = generation.0, "worker removed: no heartbeat for too long");
+                }
+            }
+        }
+    }
+
+    fn order(&self, id: &RequestId, order: Order) {
+        if let Some(recipient) = self.requests.get(id) {
+            recipient.order(order);
+        }
+    }
+
+    fn spawn(&mut self, target: SpawnTarget) {
+        let attempt = SpawnAttempt(self.number());
+        let task = tokio::spawn({
+            let (source, handle) = (Arc::clone(&self.source), self.handle.clone());
+            let target = target.clone();
+            async move { source.provide(&target, &handle).await }
+        });
+        self.spawns
+            .insert(target.clone(), (attempt, task.abort_handle()));
+        let handle = self.handle.clone();
+        tokio::spawn(async move {
+            let result = match task.await {
+                Ok(result) => result,
+                // The spawn was abandoned.
+                Err(error) if error.is_cancelled() => return,
+                Err(error) => Err(Diagnostic::internal(format!(
+                    "the task that spawns a worker failed: {error}"
+                ))),
+            };
+            handle
+                .send(Message::SpawnEnded(target, attempt, result))
+                .await;
+        });
+    }
+
+    fn spawn_ended(
+        &mut self,
+        target: SpawnTarget,
+        attempt: SpawnAttempt,
+        result: Result<SpawnId, Diagnostic>,
+    ) {
+        if self.spawns.get(&target).is_none_or(|(a, _)| *a != attempt) {
+            return;
+        }
+        self.spawns.remove(&target);
+        self.event(match result {
+            Ok(spawn) => SchedulerEvent::Spawned(target, spawn),
+            Err(error) => SchedulerEvent::SpawnFailed(target, error),
+        });
+    }
+
+    fn snapshot(&self, filter: &WorkerFilter) -> DispatcherSnapshot {
+        let now = self.handle.clock().now();
+        DispatcherSnapshot {
+            workers: self.scheduler.registry().snapshot(filter, now),
+            counts: self.scheduler.counts(),
+            targets: self
+                .scheduler
+                .targets()
+                .map(|(target, state)| TargetEntry {
+                    target: target.clone(),
+                    starting: state.is_starting(),
+                    pause: state.pause(now),
+                })
+                .collect(),
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+}
+
+fn narrate_waiting(reason: WaitReason) -> Narration {
+    match reason {
+        WaitReason::Busy { waiting } => Narration::info(
+            "queen",
+            "wait",
+            format!("all workers are busy; requests waiting: {waiting}"),
+        ),
+        WaitReason::Loading => {
+            Narration::info("queen", "wait", "waiting for a worker to load the model")
+        }
+        WaitReason::Backoff { remaining } => Narration::warn(
+            "queen",
+            "wait",
+            format!(
+                "the last spawn failed; next attempt in {:.0} s",
+                remaining.as_secs_f64().ceil()
+            ),
+        ),
+    }
+}

@@ -1,0 +1,17 @@
+//! The dispatcher: the only owner of the queen's [`Scheduler`](scheduler::Scheduler). It
+//! passes events and the time to the scheduler and executes its effects.
+//!
+//! [`Dispatcher`] is a handle; all state is in one task, reached by messages. Whoever runs a
+//! request holds an [`OpenRequest`], which receives orders and reports the outcome exactly
+//! once. Workers come from a [`WorkerSource`].
+
+mod actor;
+mod clock;
+mod dispatcher;
+mod open_request;
+mod source;
+
+pub use clock::Clock;
+pub use dispatcher::{Dispatcher, DispatcherSnapshot, TargetEntry};
+pub use open_request::{Directive, OpenRequest, Order};
+pub use source::WorkerSource;

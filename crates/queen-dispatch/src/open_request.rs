@@ -1,0 +1,145 @@
+use diagnostics::{Diagnostic, Narration};
+use input_validation::RequestId;
+use scheduler::{Assignment, AttemptFailure, RequestOutcome};
+use tokio::sync::mpsc;
+
+use crate::{Dispatcher, actor::Message, dispatcher::dispatcher_stopped};
+
+/// What the dispatcher tells the owner of a request to do.
+#[derive(Debug)]
+pub enum Order {
+    /// Run the request on this worker.
+    Run(Box<Assignment>),
+    /// End the request with this error.
+    End(Diagnostic),
+}
+
+/// Identifies one acceptance of a request: a client may use the same id again as soon as the
+/// request has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Acceptance(pub(crate) u64);
+
+/// The dispatcher's end of an [`OpenRequest`].
+#[derive(Debug)]
+pub(crate) struct Recipient {
+    pub(crate) acceptance: Acceptance,
+    /// Unbounded, so that no order is lost. At most two are pending: one assignment, which
+    /// the owner must report on before the next, and one end.
+    orders: mpsc::UnboundedSender<Order>,
+    /// Narration is dropped when the client reads too slowly.
+    narration: mpsc::Sender<Narration>,
+}
+
+impl Recipient {
+    pub(crate) fn order(&self, order: Order) {
+        // An owner that is gone reports the end of its request itself.
+        let _ = self.orders.send(order);
+    }
+
+    pub(crate) fn narrate(&self, narration: Narration) {
+        let _ = self.narration.try_send(narration);
+    }
+}
+
+/// A request that the dispatcher has accepted and that has not finished. Dropping it reports
+/// that the request was cancelled, or that it failed if the thread panics.
+#[derive(Debug)]
+pub struct OpenRequest {
+    id: RequestId,
+    acceptance: Acceptance,
+    dispatcher: Dispatcher,
+    orders: mpsc::UnboundedReceiver<Order>,
+    narration: mpsc::Receiver<Narration>,
+    finished: bool,
+}
+
+/// The next thing the dispatcher has for the owner of a request.
+#[derive(Debug)]
+pub enum Directive {
+    Order(Order),
+    Narration(Narration),
+}
+
+/// Pending narration of one request.
+const NARRATION_CAPACITY: usize = 16;
+
+impl OpenRequest {
+    pub(crate) fn new(
+        id: RequestId,
+        acceptance: Acceptance,
+        dispatcher: Dispatcher,
+    ) -> (Self, Recipient) {
+        let (order_sender, orders) = mpsc::unbounded_channel();
+        let (narration_sender, narration) = mpsc::channel(NARRATION_CAPACITY);
+        let request = Self {
+            id,
+            acceptance,
+            dispatcher,
+            orders,
+            narration,
+            finished: false,
+        };
+        let recipient = Recipient {
+            acceptance,
+            orders: order_sender,
+            narration: narration_sender,
+        };
+        (request, recipient)
+    }
+
+    pub fn id(&self) -> &RequestId {
+        &self.id
+    }
+
+    /// Waits for the next order or narration; narration that precedes an order comes first.
+    /// Cancel safe.
+    pub async fn next(&mut self) -> Directive {
+        tokio::select! {
+            biased;
+            Some(narration) = self.narration.recv() => Directive::Narration(narration),
+            order = self.orders.recv() => {
+                Directive::Order(order.unwrap_or_else(|| Order::End(dispatcher_stopped())))
+            }
+        }
+    }
+
+    /// Waits for the order to end, which is the only one while a worker runs the request.
+    /// Cancel safe.
+    pub async fn ended(&mut self) -> Diagnostic {
+        loop {
+            match self.orders.recv().await {
+                Some(Order::End(error)) => return error,
+                Some(Order::Run(_)) => {}
+                None => return dispatcher_stopped(),
+            }
+        }
+    }
+
+    /// Reports that the worker did not complete the request; an order follows.
+    pub async fn attempt_failed(&mut self, failure: AttemptFailure) {
+        let message = Message::AttemptFailed(self.id.clone(), self.acceptance, failure);
+        self.dispatcher.send(message).await;
+    }
+
+    /// Reports how the request finished.
+    pub async fn finish(mut self, outcome: RequestOutcome) {
+        self.finished = true;
+        let message = Message::Finished(self.id.clone(), self.acceptance, outcome);
+        self.dispatcher.send(message).await;
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        let outcome = if std::thread::panicking() {
+            RequestOutcome::Failed
+        } else {
+            RequestOutcome::Cancelled
+        };
+        let message = Message::Finished(self.id.clone(), self.acceptance, outcome);
+        self.dispatcher.send_later(message);
+    }
+}

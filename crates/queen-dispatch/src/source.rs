@@ -1,0 +1,20 @@
+use diagnostics::Diagnostic;
+use futures_util::future::BoxFuture;
+use scheduler::SpawnTarget;
+use worker_registry::SpawnId;
+
+use crate::Dispatcher;
+
+/// Provides workers to the dispatcher.
+pub trait WorkerSource: Send + Sync + 'static {
+    /// Provides a worker at the target: one that already runs there, else a new one. The
+    /// worker has sent a heartbeat or is about to.
+    ///
+    /// Reports progress by [`Dispatcher::spawn_progress`]. The future is dropped when the
+    /// spawn makes no progress for too long.
+    fn provide<'a>(
+        &'a self,
+        target: &'a SpawnTarget,
+        dispatcher: &'a Dispatcher,
+    ) -> BoxFuture<'a, Result<SpawnId, Diagnostic>>;
+}

@@ -1,0 +1,38 @@
+use std::time::Duration;
+
+use diagnostics::Diagnostic;
+use futures_util::future::BoxFuture;
+use hive_contract::WorkerState;
+use request_relay::{WorkerAccess, WorkerExit};
+use tokio::time::timeout;
+use worker_contract::{WorkerClient, WorkerInfo};
+
+use crate::Nodes;
+
+/// Longest wait for a hive to report whether a process has exited.
+const EXIT_QUERY_LIMIT: Duration = Duration::from_secs(2);
+
+impl WorkerAccess for Nodes {
+    fn connect<'a>(
+        &'a self,
+        worker: &'a WorkerInfo,
+    ) -> BoxFuture<'a, Result<WorkerClient, Diagnostic>> {
+        Box::pin(async move {
+            let node = self.get(&worker.hive_id)?;
+            node.worker_client(worker.port).await
+        })
+    }
+
+    fn exit<'a>(&'a self, worker: &'a WorkerInfo) -> BoxFuture<'a, Option<WorkerExit>> {
+        Box::pin(async move {
+            let hive = self.get(&worker.hive_id).ok()?.hive_now().ok()?;
+            let query = timeout(EXIT_QUERY_LIMIT, hive.client.worker(&worker.id)).await;
+            let entry = query.ok()?.ok()?;
+            let exited =
+                entry.generation == worker.generation && entry.state == WorkerState::Exited;
+            exited.then_some(WorkerExit {
+                description: entry.last_exit,
+            })
+        })
+    }
+}

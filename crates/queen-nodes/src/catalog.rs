@@ -1,0 +1,209 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
+};
+
+use diagnostics::Diagnostic;
+use futures_util::future::join_all;
+use hive_contract::ModelEntry;
+use input_validation::{ModelRef, NodeName};
+use worker_contract::{Capability, WorkerInfo};
+
+use crate::{Nodes, errors};
+
+/// Number of models whose capabilities are remembered.
+const REMEMBERED_MODELS: usize = 128;
+
+/// A model and the nodes that have its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeModel {
+    pub entry: ModelEntry,
+    pub nodes: Vec<NodeName>,
+}
+
+/// What is known of models without calling a hive.
+#[derive(Debug, Default)]
+pub(crate) struct Catalog {
+    /// The last list of each node.
+    models: Mutex<BTreeMap<NodeName, Vec<ModelEntry>>>,
+    /// What the last worker of each model can do, most recently seen last.
+    capabilities: Mutex<Vec<(ModelRef, Vec<Capability>)>>,
+}
+
+impl Catalog {
+    fn set_models(&self, node: NodeName, models: Vec<ModelEntry>) {
+        let mut known = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(node, models);
+    }
+
+    fn models(&self) -> Vec<NodeModel> {
+        let known = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut merged: BTreeMap<ModelRef, NodeModel> = BTreeMap::new();
+        for (node, models) in known.iter() {
+            for entry in models {
+                merged
+                    .entry(entry.model.clone())
+                    .or_insert_with(|| NodeModel {
+                        entry: entry.clone(),
+                        nodes: Vec::new(),
+                    })
+                    .nodes
+                    .push(node.clone());
+            }
+        }
+        merged.into_values().collect()
+    }
+
+    fn model(&self, model: &ModelRef) -> Option<ModelEntry> {
+        let known = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = known.values().flatten();
+        entries.find(|entry| entry.model == *model).cloned()
+    }
+
+    fn remember(&self, worker: &WorkerInfo) {
+        let mut known = self
+            .capabilities
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(model, _)| *model != worker.model_id);
+        if known.len() == REMEMBERED_MODELS {
+            known.remove(0);
+        }
+        known.push((worker.model_id.clone(), worker.capabilities.clone()));
+    }
+
+    fn capabilities(&self, model: &ModelRef) -> Vec<Capability> {
+        let known = self
+            .capabilities
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let found = known.iter().find(|(known, _)| known == model);
+        found.map_or_else(Vec::new, |(_, capabilities)| capabilities.clone())
+    }
+}
+
+impl Nodes {
+    /// Returns the models of all nodes, ordered by reference. For a hive that does not
+    /// respond, its last list is used.
+    pub async fn models(&self) -> Vec<NodeModel> {
+        let nodes = self.all();
+        let lists = nodes.iter().filter_map(|node| {
+            let hive = node.hive_now().ok()?;
+            Some(async move { (node.name(), hive.client.models().await) })
+        });
+        for (node, list) in join_all(lists).await {
+            match list {
+                Ok(list) => self.catalog().set_models(node.clone(), list.models),
+                Err(error) => tracing::warn!(%node, %error, "the hive does not list its models"),
+            }
+        }
+        self.catalog().models()
+    }
+
+    /// Returns what is known of a model without calling a hive.
+    pub fn known_model(&self, model: &ModelRef) -> Option<ModelEntry> {
+        self.catalog().model(model)
+    }
+
+    /// Checks that a model can be requested: a built-in model must be one that a node has;
+    /// files are checked when they are loaded. Fails with
+    /// [`Code::ModelNotFound`](diagnostics::Code::ModelNotFound).
+    pub async fn check_model(&self, model: &ModelRef) -> Result<(), Diagnostic> {
+        let built_in = matches!(model, ModelRef::Builtin { .. });
+        if !built_in || self.known_model(model).is_some() {
+            return Ok(());
+        }
+        let models = self.models().await;
+        // If no hive responds, the spawn finds out.
+        if models.is_empty() || models.iter().any(|known| known.entry.model == *model) {
+            return Ok(());
+        }
+        Err(errors::model_not_found(&model.to_string()))
+    }
+
+    /// Returns the models that can be requested: those of the nodes, the deployed ones, and
+    /// those in `served`.
+    pub async fn model_names(
+        &self,
+        served: impl IntoIterator<Item = ModelRef>,
+    ) -> Result<BTreeSet<String>, Diagnostic> {
+        let models = self.models().await;
+        let deployed = self.state().call(|store| store.deployments()).await?;
+        Ok(models
+            .into_iter()
+            .map(|model| model.entry.model)
+            .chain(deployed.into_iter().map(|row| row.place.model))
+            .chain(served)
+            .map(|model| model.to_string())
+            .collect())
+    }
+
+    /// Remembers what a worker can do with its model, for when no worker serves it.
+    pub fn remember_capabilities(&self, worker: &WorkerInfo) {
+        self.catalog().remember(worker);
+    }
+
+    /// Returns what the last known worker of the model can do.
+    pub fn capabilities(&self, model: &ModelRef) -> Vec<Capability> {
+        self.catalog().capabilities(model)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn worker(model: &str, capabilities: &[&str]) -> WorkerInfo {
+        serde_json::from_value(json!({
+            "id": "w-0", "generation": 1, "hive_id": "local", "model_id": model, "device": "CPU-0",
+            "port": 1, "pid": 1, "status": "ready", "implementation": "mock", "version": "1",
+            "capabilities": capabilities, "slots_total": 1, "slots_free": 1, "queue_depth": 0,
+            "context_length": 1, "memory_bytes": 1, "kv_cache": {"total": 0, "used": 0},
+        }))
+        .unwrap()
+    }
+
+    fn model(name: &str) -> ModelEntry {
+        serde_json::from_value(json!({
+            "model": name, "format": "gguf", "size_bytes": 1, "architecture": "llama",
+            "quantization": "F16", "context_length": 512, "parameters": 1,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_last_capabilities_of_each_model_are_remembered() {
+        let catalog = Catalog::default();
+        let capabilities = |model: &str| catalog.capabilities(&model.parse().unwrap());
+        catalog.remember(&worker("mock:a=1", &["embed"]));
+        catalog.remember(&worker("mock:a=1", &["tools"]));
+        assert_eq!(capabilities("mock:a=1"), [Capability::Tools]);
+        assert_eq!(capabilities("mock:a=2"), []);
+        for n in 2..=REMEMBERED_MODELS {
+            catalog.remember(&worker(&format!("mock:a={n}"), &[]));
+        }
+        assert_eq!(capabilities("mock:a=1"), [Capability::Tools]);
+        catalog.remember(&worker("mock:b=1", &[]));
+        assert_eq!(capabilities("mock:a=1"), [], "the oldest is forgotten");
+    }
+
+    #[test]
+    fn models_are_listed_once_with_all_nodes_that_have_them() {
+        let catalog = Catalog::default();
+        let node = |name: &str| name.parse::<NodeName>().unwrap();
+        catalog.set_models(node("local"), vec![model("builtin:b"), model("builtin:a")]);
+        catalog.set_models(node("attic"), vec![model("builtin:b")]);
+        let listed: Vec<(String, Vec<NodeName>)> = catalog
+            .models()
+            .into_iter()
+            .map(|model| (model.entry.model.to_string(), model.nodes))
+            .collect();
+        let expected = [
+            ("builtin:a".to_owned(), vec![node("local")]),
+            ("builtin:b".to_owned(), vec![node("attic"), node("local")]),
+        ];
+        assert_eq!(listed, expected);
+    }
+}

@@ -1,0 +1,119 @@
+//! The errors of this crate.
+
+use diagnostics::{Code, Diagnostic, excerpt};
+use hive_contract::Device;
+use input_validation::{NodeName, WorkerId};
+use scheduler::SpawnTarget;
+use state_files::Home;
+
+pub(crate) fn node_not_found(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(Code::NodeNotFound, format!("node {node} does not exist"))
+        .hint("`rbee-keeper status` lists the nodes")
+        .param("node")
+}
+
+/// The error for a model that no node has, by the name that the client used.
+pub fn model_not_found(name: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::ModelNotFound,
+        format!("model \"{}\" does not exist", excerpt(name, 120)),
+    )
+    .hint("`rbee-keeper model list` and `GET /v1/models` list the models, for example `builtin:haiku`")
+    .param("model")
+}
+
+pub(crate) fn worker_not_found(id: &WorkerId) -> Diagnostic {
+    Diagnostic::new(Code::WorkerNotFound, format!("worker {id} does not exist"))
+        .hint("`rbee-keeper worker list` lists the workers")
+}
+
+pub(crate) fn no_hive(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveUnreachable,
+        format!("the queen was started without a hive on node {node}"),
+    )
+    .hint("start it without `--no-local-hive`")
+}
+
+pub(crate) fn hive_starting() -> Diagnostic {
+    Diagnostic::new(Code::HiveUnreachable, "the hive is still starting")
+}
+
+pub(crate) fn hive_did_not_start() -> Diagnostic {
+    Diagnostic::new(Code::HiveUnreachable, "the hive did not start in time").hint(see_hive_log())
+}
+
+pub(crate) fn hive_unresponsive() -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveUnreachable,
+        "the hive does not respond; it and its workers keep running",
+    )
+}
+
+pub(crate) fn no_such_device(target: &SpawnTarget, devices: &[Device]) -> Diagnostic {
+    let mut backends: Vec<String> = devices.iter().map(|d| d.backend.to_string()).collect();
+    backends.dedup();
+    Diagnostic::new(
+        Code::BackendUnavailable,
+        format!(
+            "node {} has no {} device; available: {}",
+            target.node,
+            target.backend,
+            backends.join(", ")
+        ),
+    )
+    .hint("choose an available backend, for example `--backend cpu`")
+    .param("backend")
+}
+
+pub(crate) fn spawn_cancelled(worker: &WorkerId) -> Diagnostic {
+    Diagnostic::new(
+        Code::WorkerStartFailed,
+        format!("the start of worker {worker} was cancelled"),
+    )
+}
+
+pub(crate) fn spawn_stream_ended() -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveUnreachable,
+        "the hive's event stream ended before the result of the spawn",
+    )
+}
+
+pub(crate) fn spawn_stream_silent(seconds: u64) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveUnreachable,
+        format!("the hive reported nothing about the spawn for {seconds} s"),
+    )
+    .hint(see_hive_log())
+}
+
+pub(crate) fn unreadable_spawn_result(error: &serde_json::Error) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveBadResponse,
+        format!("cannot parse the hive's result of a spawn: {error}"),
+    )
+}
+
+pub(crate) fn already_stopping() -> Diagnostic {
+    Diagnostic::new(Code::Draining, "the queen is already shutting down")
+}
+
+pub(crate) fn stopped_before_completion() -> Diagnostic {
+    Diagnostic::new(
+        Code::Draining,
+        "the queen shut down before the request had finished",
+    )
+}
+
+pub(crate) fn foreign_heartbeat(worker: &WorkerId, node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidApiKey,
+        format!("the token of worker {worker} is not the token of node {node}"),
+    )
+    .hint("workers receive the token from the hive that spawns them")
+}
+
+fn see_hive_log() -> String {
+    format!("see `{}` in rbee's home directory", Home::HIVE_LOG)
+}

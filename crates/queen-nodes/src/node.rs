@@ -1,0 +1,166 @@
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use daemon_shell::Token;
+use diagnostics::Diagnostic;
+use hive_contract::ShutdownRequest;
+use hive_lifecycle::{HiveHost, HiveState, HiveSupervisor, RunningHive};
+use input_validation::NodeName;
+use node_link::Link;
+use queen_contract::{NodeEntry, NodeStatus};
+use tokio::{sync::watch, time::timeout};
+use worker_contract::WorkerClient;
+
+use crate::errors;
+
+/// How long a starting or restarting hive is waited for.
+const HIVE_LIMIT: Duration = Duration::from_secs(20);
+/// A hive that a call could not reach and that is still up after this time was only
+/// temporarily out of reach.
+const LOSS_NOTICED_WITHIN: Duration = Duration::from_secs(1);
+
+/// What a node is made of.
+pub struct NodeConfig {
+    pub name: NodeName,
+    pub link: Arc<dyn Link>,
+    /// The secret shared by the queen and the node's hive and workers.
+    pub token: Arc<Token>,
+    /// Where the node's hive runs; `None` if the queen does not manage one. Workers of such a
+    /// node can serve but cannot be spawned or stopped.
+    pub hive: Option<Arc<dyn HiveHost>>,
+}
+
+/// A node of the queen.
+#[derive(Debug)]
+pub struct Node {
+    name: NodeName,
+    link: Arc<dyn Link>,
+    token: Arc<Token>,
+    hive: Option<HiveSupervisor>,
+    /// State and capabilities, as shown to users.
+    entry: Mutex<NodeEntry>,
+}
+
+impl Node {
+    /// Creates the node and starts to supervise its hive. `known` is what an earlier run of
+    /// the queen knew about it.
+    pub(crate) fn new(config: NodeConfig, known: Option<NodeEntry>) -> Self {
+        let unknown = NodeEntry {
+            name: config.name.clone(),
+            hive_url: None,
+            status: NodeStatus::Unknown,
+            devices: Vec::new(),
+            last_connected: None,
+            last_error: None,
+        };
+        Self {
+            name: config.name,
+            link: config.link,
+            token: config.token,
+            hive: config.hive.map(HiveSupervisor::start),
+            entry: Mutex::new(known.unwrap_or(unknown)),
+        }
+    }
+
+    pub fn name(&self) -> &NodeName {
+        &self.name
+    }
+
+    pub(crate) fn link(&self) -> &dyn Link {
+        &*self.link
+    }
+
+    pub fn token(&self) -> &Arc<Token> {
+        &self.token
+    }
+
+    /// Returns what is known of the node.
+    pub fn entry(&self) -> NodeEntry {
+        self.entry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn update_entry(&self, update: impl FnOnce(&mut NodeEntry)) {
+        update(&mut self.entry.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Returns whether the queen manages a hive on the node.
+    pub(crate) fn has_hive(&self) -> bool {
+        self.hive.is_some()
+    }
+
+    /// Returns the state of the hive, now and from now on.
+    pub(crate) fn hive_state(&self) -> Option<watch::Receiver<HiveState>> {
+        self.hive.as_ref().map(HiveSupervisor::state)
+    }
+
+    /// Returns the hive if it responds now.
+    pub(crate) fn hive_now(&self) -> Result<RunningHive, Diagnostic> {
+        let state = self
+            .hive_state()
+            .ok_or_else(|| errors::no_hive(&self.name))?;
+        match &*state.borrow() {
+            HiveState::Up(hive) => Ok(hive.clone()),
+            HiveState::Down(error) => Err(error.clone()),
+            HiveState::Starting => Err(errors::hive_starting()),
+        }
+    }
+
+    /// Returns the hive; waits for one that is starting or restarting.
+    pub(crate) async fn hive_soon(&self) -> Result<RunningHive, Diagnostic> {
+        let mut state = self
+            .hive_state()
+            .ok_or_else(|| errors::no_hive(&self.name))?;
+        let settled = state
+            .wait_for(|state| matches!(state, HiveState::Up(_)) || state.cannot_start().is_some());
+        let _ = timeout(HIVE_LIMIT, settled).await;
+        match &*state.borrow() {
+            HiveState::Up(hive) => Ok(hive.clone()),
+            HiveState::Down(error) => Err(error.clone()),
+            HiveState::Starting => Err(errors::hive_did_not_start()),
+        }
+    }
+
+    /// Waits until the supervisor has noticed that the hive is down. A call may fail a moment
+    /// earlier, and another one made at once would go to the same dead hive.
+    pub(crate) async fn hive_loss_noticed(&self) {
+        if let Some(mut state) = self.hive_state() {
+            let down = state.wait_for(|state| !matches!(state, HiveState::Up(_)));
+            let _ = timeout(LOSS_NOTICED_WITHIN, down).await;
+        }
+    }
+
+    /// Ends the supervision of the hive, so that it is not restarted.
+    pub(crate) fn release_hive(&self) {
+        if let Some(supervisor) = &self.hive {
+            supervisor.release();
+        }
+    }
+
+    /// Stops the hive, which must have been released.
+    pub(crate) async fn stop_hive(
+        &self,
+        hive: &RunningHive,
+        request: &ShutdownRequest,
+    ) -> Result<(), Diagnostic> {
+        match &self.hive {
+            Some(supervisor) => supervisor.stop(hive, request).await,
+            None => Err(errors::no_hive(&self.name)),
+        }
+    }
+
+    /// Returns a client for the worker that listens on this port of the node.
+    pub(crate) async fn worker_client(&self, port: u16) -> Result<WorkerClient, Diagnostic> {
+        let endpoint = self.link.endpoint(port).await?;
+        let token = Some(self.token.expose().to_owned());
+        Ok(WorkerClient::with_http(
+            &endpoint.base,
+            token,
+            endpoint.http,
+        ))
+    }
+}

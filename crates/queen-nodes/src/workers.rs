@@ -1,0 +1,89 @@
+use diagnostics::{Code, Diagnostic};
+use hive_contract::WorkerEntry;
+use hive_lifecycle::RunningHive;
+use input_validation::{Generation, WorkerId};
+use queen_dispatch::Dispatcher;
+use rest_client::CallError;
+use worker_registry::WorkerFilter;
+
+use crate::{Nodes, errors};
+
+impl Nodes {
+    /// Returns what the queen knows of a registered worker. Fails with
+    /// [`Code::WorkerNotFound`].
+    pub async fn worker(
+        &self,
+        id: &WorkerId,
+        dispatcher: &Dispatcher,
+    ) -> Result<queen_contract::WorkerEntry, Diagnostic> {
+        let workers = dispatcher.workers(WorkerFilter::default()).await?;
+        let found = workers.into_iter().find(|worker| worker.info.id == *id);
+        found.ok_or_else(|| errors::worker_not_found(id))
+    }
+
+    /// Returns the last `lines` lines of a worker's log.
+    pub async fn worker_logs(&self, id: &WorkerId, lines: u32) -> Result<String, Diagnostic> {
+        let (hive, _) = self.spawned_worker(id).await?;
+        Ok(hive.client.worker_logs(id, lines).await?)
+    }
+
+    /// Stops a worker and returns when its process has exited. Its current and earlier
+    /// generations must not serve again; the next request for its model spawns a new one.
+    pub async fn stop_worker(
+        &self,
+        id: &WorkerId,
+        drain_seconds: Option<u64>,
+        dispatcher: &Dispatcher,
+    ) -> Result<(), Diagnostic> {
+        let registered = match self.worker(id, dispatcher).await {
+            Ok(worker) => Some(worker.info.generation),
+            Err(error) if error.code == Code::WorkerNotFound => None,
+            Err(error) => return Err(error),
+        };
+        let generation = match self.spawned_worker(id).await {
+            Ok((hive, entry)) => {
+                hive.client.stop_worker(id, drain_seconds).await?;
+                registered.map_or(entry.generation, |registered| {
+                    registered.max(entry.generation)
+                })
+            }
+            // A worker that no hive knows exits when its next heartbeat is fenced.
+            Err(error) if error.code == Code::WorkerNotFound => registered.ok_or(error)?,
+            Err(error) => return Err(error),
+        };
+        let lowest = Generation(generation.0.saturating_add(1));
+        let worker = id.clone();
+        self.state()
+            .call(move |store| store.fence(&worker, lowest))
+            .await?;
+        dispatcher.fence(id.clone(), lowest).await;
+        Ok(())
+    }
+
+    /// Finds the hive that spawned a worker. If no hive knows it but one does not respond,
+    /// the error is that hive's.
+    async fn spawned_worker(
+        &self,
+        id: &WorkerId,
+    ) -> Result<(RunningHive, WorkerEntry), Diagnostic> {
+        let mut unreachable = None;
+        let nodes = self.all();
+        for node in nodes.iter().filter(|node| node.has_hive()) {
+            let hive = match node.hive_now() {
+                Ok(hive) => hive,
+                Err(error) => {
+                    unreachable.get_or_insert(error);
+                    continue;
+                }
+            };
+            match hive.client.worker(id).await {
+                Ok(entry) => return Ok((hive, entry)),
+                Err(CallError::Answer(_, error)) if error.code == Code::WorkerNotFound => {}
+                Err(error) => {
+                    unreachable.get_or_insert(error.into());
+                }
+            }
+        }
+        Err(unreachable.unwrap_or_else(|| errors::worker_not_found(id)))
+    }
+}

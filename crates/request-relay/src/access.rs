@@ -1,0 +1,23 @@
+use diagnostics::Diagnostic;
+use futures_util::future::BoxFuture;
+use worker_contract::{WorkerClient, WorkerInfo};
+
+/// The exit of a worker's process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerExit {
+    /// How it exited, if known: `exit code 1`, `signal 9`.
+    pub description: Option<String>,
+}
+
+/// Access to workers, wherever they run.
+pub trait WorkerAccess: Send + Sync + 'static {
+    /// Returns a client for the worker.
+    fn connect<'a>(
+        &'a self,
+        worker: &'a WorkerInfo,
+    ) -> BoxFuture<'a, Result<WorkerClient, Diagnostic>>;
+
+    /// Returns how the process of this spawn exited, or `None` if it is running or its state
+    /// cannot be determined within a short time.
+    fn exit<'a>(&'a self, worker: &'a WorkerInfo) -> BoxFuture<'a, Option<WorkerExit>>;
+}

@@ -1,0 +1,100 @@
+use std::time::Duration;
+
+use diagnostics::{Diagnostic, Narration};
+use input_validation::RequestId;
+use queen_contract::Assigned;
+use request_queue::Deadline;
+use rest_client::CallError;
+use scheduler::{NewRequest, WorkerRequirements};
+use tokio::time::Instant;
+use worker_contract::WorkerClient;
+
+use crate::{
+    Relay,
+    attempts::{self, AssignedWorker, AttemptEnd, Failure, Interrupt, Supervision, Work},
+    errors,
+    verdict::{Progress, judge_call},
+};
+
+/// A call to a worker with a single response: tokenization, embeddings.
+#[derive(Debug)]
+pub struct ShortCall {
+    pub id: RequestId,
+    pub requirements: WorkerRequirements,
+    pub deadline: Deadline,
+}
+
+/// Where a response came from.
+#[derive(Debug)]
+pub struct CallOrigin {
+    pub id: RequestId,
+    pub worker: Assigned,
+    /// Time until a worker was assigned, including loading.
+    pub waited: Duration,
+}
+
+struct CallWork<C> {
+    call: C,
+    submitted: Instant,
+}
+
+impl<T, F, C> Work for CallWork<C>
+where
+    C: Fn(WorkerClient) -> F,
+    F: Future<Output = Result<T, CallError>>,
+{
+    type Output = (T, Assigned, Duration);
+
+    async fn attempt(
+        &mut self,
+        worker: &AssignedWorker,
+        supervision: &mut Supervision,
+    ) -> Result<AttemptEnd<Self::Output>, Interrupt> {
+        let waited = self.submitted.elapsed();
+        let assigned = &worker.assigned;
+        let calling = (self.call)(worker.client.clone());
+        Ok(match supervision.unless_interrupted(calling).await? {
+            Ok(response) => AttemptEnd::Completed((response, assigned.clone(), waited)),
+            Err(error) => judge_call(error, assigned, Progress::default()),
+        })
+    }
+
+    fn narrate(&mut self, _: Narration) {}
+}
+
+impl Relay {
+    /// Makes a call that changes no state of the worker, so that it can be repeated on
+    /// another one. Dropping the future cancels the call.
+    pub async fn call<T, F>(
+        &self,
+        call: ShortCall,
+        make: impl Fn(WorkerClient) -> F,
+    ) -> Result<(T, CallOrigin), Diagnostic>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
+        let id = call.id.clone();
+        let correlated = |error: Diagnostic| error.correlated(id.as_str());
+        let request = NewRequest {
+            id: call.id,
+            requirements: call.requirements,
+            deadline: call.deadline,
+        };
+        let mut work = CallWork {
+            call: make,
+            submitted: Instant::now(),
+        };
+        let open = self.dispatcher.submit(request).await.map_err(correlated)?;
+        let deadline = self.dispatcher.clock().instant(call.deadline);
+        let supervision = Supervision::new(open, deadline, None);
+        match attempts::run(self, supervision, &mut work).await {
+            Ok((response, worker, waited)) => Ok((response, CallOrigin { id, worker, waited })),
+            Err(Failure::Rejected(error) | Failure::Interrupted(Interrupt::Ended(error))) => {
+                Err(correlated(error))
+            }
+            Err(Failure::Interrupted(
+                Interrupt::DeadlinePassed | Interrupt::ClientDisconnected,
+            )) => Err(correlated(errors::deadline_passed_in_call())),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The errors of this crate.
+
+use diagnostics::{Code, Diagnostic, excerpt};
+use queen_contract::Assigned;
+
+use crate::WorkerExit;
+
+pub(crate) fn connection_lost(
+    cause: &Diagnostic,
+    assigned: &Assigned,
+    tokens: usize,
+) -> Diagnostic {
+    let Assigned { worker, node, .. } = assigned;
+    let error = Diagnostic::new(
+        Code::WorkerLinkLost,
+        format!(
+            "connection to worker {worker} on node {node} was lost after {tokens} tokens: {cause}"
+        ),
+    )
+    .hint(format!("see `rbee-keeper worker logs {worker}`"))
+    .detail("tokens", tokens);
+    located(error, assigned)
+}
+
+/// Turns a lost connection into a crash.
+pub(crate) fn crashed(mut error: Diagnostic, exit: &WorkerExit) -> Diagnostic {
+    error.code = Code::WorkerCrashed;
+    if let Some(description) = &exit.description {
+        error.message = format!("{} ({})", error.message, excerpt(description, 200));
+    }
+    error
+}
+
+pub(crate) fn stalled(assigned: &Assigned, seconds: u64, tokens: usize) -> Diagnostic {
+    let Assigned { worker, node, .. } = assigned;
+    let error = Diagnostic::new(
+        Code::WorkerStalled,
+        format!(
+            "worker {worker} on node {node} stalled: no output for {seconds} s after {tokens} tokens"
+        ),
+    );
+    located(error, assigned)
+}
+
+/// Adds the worker and its node to the details.
+pub(crate) fn located(error: Diagnostic, assigned: &Assigned) -> Diagnostic {
+    error
+        .detail("worker", assigned.worker.as_str())
+        .detail("node", assigned.node.as_str())
+}
+
+pub(crate) fn stream_ended_early() -> Diagnostic {
+    Diagnostic::new(
+        Code::WorkerLinkLost,
+        "the stream ended without a terminal event",
+    )
+}
+
+pub(crate) fn deadline_passed(tokens: usize) -> Diagnostic {
+    Diagnostic::new(
+        Code::DeadlineExceeded,
+        format!("the deadline passed after {tokens} tokens"),
+    )
+    .hint("set a later deadline, or request fewer tokens")
+}
+
+pub(crate) fn deadline_passed_in_call() -> Diagnostic {
+    Diagnostic::new(
+        Code::DeadlineExceeded,
+        "the deadline passed before the worker responded",
+    )
+    .hint("set a later deadline, or send less input per request")
+}
+
+pub(crate) fn cancelled() -> Diagnostic {
+    Diagnostic::new(Code::Cancelled, "the request was cancelled")
+}

@@ -1,0 +1,292 @@
+use std::{pin::Pin, time::Duration};
+
+use diagnostics::Narration;
+use futures_util::{Stream, StreamExt as _};
+use http::HeaderMap;
+use input_validation::RequestId;
+use queen_contract::{Assigned, InferEvent};
+use request_queue::Deadline;
+use rest_client::CallError;
+use scheduler::{AttemptFailure, NewRequest, WorkerRequirements};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+use tracing::Instrument as _;
+use worker_contract::{InferRequest, StreamEvent, WorkerClient};
+
+use crate::{
+    Relay, RelayMetrics,
+    attempts::{self, AssignedWorker, AttemptEnd, Failure, Interrupt, Supervision, Work},
+    errors,
+    verdict::{Progress, judge_call, judge_error},
+};
+
+/// Events that a slow client may leave unread before the worker is not read either.
+const UNREAD_EVENTS: usize = 32;
+/// Longest wait for a silent worker to report whether it computes.
+const STATUS_LIMIT: Duration = Duration::from_secs(5);
+/// A worker ends a request at its deadline itself; this is for one that does not.
+const DEADLINE_GRACE: Duration = Duration::from_secs(1);
+/// Longest wait for a worker to confirm a cancellation.
+const CANCEL_LIMIT: Duration = Duration::from_secs(1);
+/// Characters of the client's request id in the id that a second worker receives; the rest
+/// is for the attempt's number.
+const ID_PREFIX_CHARS: usize = 110;
+
+/// A request for a completion.
+#[derive(Debug)]
+pub struct InferJob {
+    pub requirements: WorkerRequirements,
+    pub request: InferRequest,
+    pub deadline: Deadline,
+    /// Headers to forward to the worker.
+    pub headers: HeaderMap,
+}
+
+impl Relay {
+    /// Starts a request. Its events arrive at the receiver, the terminal one last; dropping
+    /// the receiver cancels the request.
+    pub(crate) fn start(&self, job: InferJob) -> mpsc::Receiver<InferEvent> {
+        let (sender, events) = mpsc::channel(UNREAD_EVENTS + 1);
+        let span = tracing::info_span!("request", id = %job.request.request_id, model = %job.requirements.model);
+        tokio::spawn(run(self.clone(), job, sender).instrument(span));
+        events
+    }
+}
+
+async fn run(relay: Relay, job: InferJob, client: mpsc::Sender<InferEvent>) {
+    let submitted = Instant::now();
+    let id = job.request.request_id.clone();
+    // A slot for the terminal event, however slowly the client reads.
+    let Ok(terminal) = client.clone().try_reserve_owned() else {
+        return;
+    };
+    let new = NewRequest {
+        id: id.clone(),
+        requirements: job.requirements.clone(),
+        deadline: job.deadline,
+    };
+    let error = match relay.dispatcher.submit(new).await {
+        Ok(open) => {
+            let deadline = relay.dispatcher.clock().instant(job.deadline) + DEADLINE_GRACE;
+            let supervision = Supervision::new(open, deadline, Some(client.clone()));
+            let mut work = InferWork {
+                client,
+                request: job.request,
+                headers: job.headers,
+                metrics: relay.metrics.clone(),
+                worker_silence: relay.worker_silence,
+                submitted,
+                seed: None,
+                tokens: Vec::new(),
+            };
+            match attempts::run(&relay, supervision, &mut work).await {
+                Ok(()) | Err(Failure::Interrupted(Interrupt::ClientDisconnected)) => return,
+                Err(Failure::Rejected(error) | Failure::Interrupted(Interrupt::Ended(error))) => {
+                    error
+                }
+                Err(Failure::Interrupted(Interrupt::DeadlinePassed)) => {
+                    errors::deadline_passed(work.tokens.len())
+                }
+            }
+        }
+        Err(error) => error,
+    };
+    let error = StreamEvent::Error(error.correlated(id.as_str()));
+    terminal.send(InferEvent::Worker(error));
+}
+
+struct InferWork {
+    client: mpsc::Sender<InferEvent>,
+    request: InferRequest,
+    headers: HeaderMap,
+    metrics: RelayMetrics,
+    worker_silence: Duration,
+    submitted: Instant,
+    /// The seed that the first worker used; later workers continue with it.
+    seed: Option<u64>,
+    /// Tokens that were sent to the client.
+    tokens: Vec<u32>,
+}
+
+impl Work for InferWork {
+    type Output = ();
+
+    /// Runs the request on one worker, which is told if the request is interrupted.
+    async fn attempt(
+        &mut self,
+        worker: &AssignedWorker,
+        supervision: &mut Supervision,
+    ) -> Result<AttemptEnd<()>, Interrupt> {
+        let request = self.request_for(worker);
+        let end = self.stream(worker, &request, supervision).await;
+        if end.is_err() {
+            // The worker notices the dropped stream; this makes sure that its slot is free
+            // before the request is reported as finished.
+            let _ = timeout(CANCEL_LIMIT, worker.client.cancel(&request.request_id)).await;
+        }
+        end
+    }
+
+    fn narrate(&mut self, narration: Narration) {
+        // A client that reads slowly misses it.
+        let _ = self.client.try_send(InferEvent::Narration(narration));
+    }
+}
+
+impl InferWork {
+    /// The client's request, continued after the tokens that earlier workers produced.
+    fn request_for(&self, worker: &AssignedWorker) -> InferRequest {
+        let mut request = self.request.clone();
+        request.stream = true;
+        if worker.number > 1 {
+            // An earlier worker may still know the client's id, so each worker gets its own.
+            request.request_id = attempt_id(&request.request_id, worker.number);
+        }
+        if self.seed.is_some() {
+            request.sampling.seed = self.seed;
+        }
+        request.continue_from.extend_from_slice(&self.tokens);
+        request
+    }
+
+    async fn stream(
+        &mut self,
+        worker: &AssignedWorker,
+        request: &InferRequest,
+        supervision: &mut Supervision,
+    ) -> Result<AttemptEnd<()>, Interrupt> {
+        let (client, assigned) = (&worker.client, &worker.assigned);
+        self.send(InferEvent::Assigned(assigned.clone()), supervision)
+            .await?;
+        let before = self.tokens.len();
+        let opening = client.infer_stream(request, self.headers.clone());
+        let opened = self.unless_stalled(client, opening, supervision).await?;
+        let mut events = match opened {
+            None => return Ok(self.stalled(assigned)),
+            Some(Err(error)) => return Ok(judge_call(error, assigned, self.progress(before))),
+            Some(Ok(events)) => std::pin::pin!(events),
+        };
+        loop {
+            let next = next_event(&mut events);
+            let event = match self.unless_stalled(client, next, supervision).await? {
+                None => return Ok(self.stalled(assigned)),
+                Some(Err(error)) => return Ok(judge_call(error, assigned, self.progress(before))),
+                Some(Ok(StreamEvent::Error(error))) => {
+                    return Ok(judge_error(error, assigned, self.progress(before)));
+                }
+                Some(Ok(event)) => event,
+            };
+            let is_end = matches!(event, StreamEvent::End(_));
+            self.forward(event, supervision).await?;
+            if is_end {
+                return Ok(AttemptEnd::Completed(()));
+            }
+        }
+    }
+
+    /// Sends an event of a worker to the client, who sees one uninterrupted response.
+    async fn forward(
+        &mut self,
+        event: StreamEvent,
+        supervision: &mut Supervision,
+    ) -> Result<(), Interrupt> {
+        let event = match event {
+            StreamEvent::Started(_) if self.seed.is_some() => return Ok(()),
+            StreamEvent::Started(mut started) => {
+                self.seed = Some(started.seed);
+                started.request_id = self.request.request_id.clone();
+                StreamEvent::Started(started)
+            }
+            StreamEvent::Token(token) => {
+                if self.tokens.is_empty() {
+                    self.metrics.first_token(self.submitted.elapsed());
+                }
+                self.metrics.token();
+                self.tokens.push(token.id);
+                StreamEvent::Token(token)
+            }
+            event => event,
+        };
+        self.send(InferEvent::Worker(event), supervision).await
+    }
+
+    /// Sends an event to the client; waits for a slow one.
+    async fn send(
+        &self,
+        event: InferEvent,
+        supervision: &mut Supervision,
+    ) -> Result<(), Interrupt> {
+        let event = match self.client.try_send(event) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Interrupt::ClientDisconnected),
+            Err(mpsc::error::TrySendError::Full(event)) => event,
+        };
+        let sent = supervision.unless_interrupted(self.client.send(event));
+        sent.await?.map_err(|_| Interrupt::ClientDisconnected)
+    }
+
+    /// Awaits `work` of a worker; `None` if the worker has stalled: it produces no output and
+    /// its engine completes no step.
+    async fn unless_stalled<T>(
+        &self,
+        worker: &WorkerClient,
+        work: impl Future<Output = T>,
+        supervision: &mut Supervision,
+    ) -> Result<Option<T>, Interrupt> {
+        let mut work = std::pin::pin!(work);
+        let mut patience = self.worker_silence;
+        loop {
+            let output = timeout(patience, work.as_mut());
+            if let Ok(output) = supervision.unless_interrupted(output).await? {
+                return Ok(Some(output));
+            }
+            let status = remaining_patience(worker, self.worker_silence);
+            match supervision.unless_interrupted(status).await? {
+                Some(remaining) => patience = remaining,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    fn stalled(&self, assigned: &Assigned) -> AttemptEnd<()> {
+        let seconds = self.worker_silence.as_secs();
+        let error = errors::stalled(assigned, seconds, self.tokens.len());
+        AttemptEnd::Failed(AttemptFailure::Link(error))
+    }
+
+    fn progress(&self, before: usize) -> Progress {
+        Progress {
+            tokens: self.tokens.len(),
+            before,
+        }
+    }
+}
+
+/// How much longer a silent worker is waited for: its engine may be computing a long prompt,
+/// of this request or of one before it. `None` if it completed no step for `patience`.
+async fn remaining_patience(worker: &WorkerClient, patience: Duration) -> Option<Duration> {
+    let info = timeout(STATUS_LIMIT, worker.info()).await.ok()?.ok()?;
+    let since_step = Duration::from_millis(info.last_step_ms?);
+    patience
+        .checked_sub(since_step)
+        .filter(|remaining| !remaining.is_zero())
+}
+
+async fn next_event<S>(events: &mut Pin<&mut S>) -> Result<StreamEvent, CallError>
+where
+    S: Stream<Item = Result<StreamEvent, CallError>>,
+{
+    match events.next().await {
+        Some(event) => event,
+        None => Err(CallError::Link(errors::stream_ended_early())),
+    }
+}
+
+fn attempt_id(id: &RequestId, number: u32) -> RequestId {
+    let prefix: String = id.as_str().chars().take(ID_PREFIX_CHARS).collect();
+    format!("{prefix}-{number}")
+        .parse()
+        .unwrap_or_else(|_| id.clone())
+}

@@ -1,0 +1,159 @@
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+
+use diagnostics::{Code, Diagnostic};
+use input_validation::{Backend, DeviceId, NodeName};
+use worker_contract::WorkerInfo;
+use worker_registry::{Candidate, ServingState, SpawnId, WorkerRegistry};
+
+use crate::{
+    Assignment, SpawnTarget, TargetState, WaitReason, WorkerRequirements, target::Readiness,
+};
+
+/// What becomes of a request that needs a worker.
+pub(crate) enum Placement {
+    Assigned(Box<Assignment>),
+    Waits {
+        reason: WaitReason,
+        /// A worker to spawn for it.
+        spawn: Option<SpawnTarget>,
+    },
+    /// No worker can be spawned for it.
+    Failed(Box<Diagnostic>),
+}
+
+/// Places requests on workers and decides when a worker is spawned.
+pub(crate) struct Placer<'a> {
+    pub(crate) registry: &'a WorkerRegistry,
+    pub(crate) targets: &'a mut BTreeMap<SpawnTarget, TargetState>,
+    pub(crate) default_node: &'a NodeName,
+    /// Requests that wait for the model.
+    pub(crate) waiting: usize,
+    pub(crate) now: Duration,
+}
+
+/// A request to be placed.
+pub(crate) struct Applicant<'a> {
+    pub(crate) requirements: &'a WorkerRequirements,
+    /// The worker that failed it last; any other worker is preferred.
+    pub(crate) avoid: Option<&'a SpawnId>,
+    pub(crate) attempts: u32,
+    pub(crate) assignments: u32,
+}
+
+impl Placer<'_> {
+    pub(crate) fn place(&mut self, request: &Applicant<'_>) -> Placement {
+        let filter = request.requirements.filter();
+        let best = self
+            .registry
+            .candidates(&filter, self.now)
+            .min_by_key(|candidate| rank(candidate, request.avoid));
+        if let Some(candidate) = best {
+            return Placement::Assigned(Box::new(Assignment {
+                worker: candidate.info.clone(),
+                attempt: request.attempts + 1,
+                number: request.assignments + 1,
+            }));
+        }
+        match self.registry.serving_state(&filter, self.now) {
+            ServingState::Serving => Placement::Waits {
+                reason: WaitReason::Busy {
+                    waiting: self.waiting,
+                },
+                spawn: None,
+            },
+            ServingState::Loading => Placement::Waits {
+                reason: WaitReason::Loading,
+                spawn: None,
+            },
+            ServingState::None => self.spawn(request.requirements),
+        }
+    }
+
+    fn spawn(&mut self, requirements: &WorkerRequirements) -> Placement {
+        let target = spawn_target(requirements, self.default_node);
+        let state = self.targets.entry(target.clone()).or_default();
+        match state.readiness(self.now) {
+            Readiness::UnderWay => Placement::Waits {
+                reason: WaitReason::Loading,
+                spawn: None,
+            },
+            Readiness::Now => {
+                state.begin(self.now);
+                Placement::Waits {
+                    reason: WaitReason::Loading,
+                    spawn: Some(target),
+                }
+            }
+            Readiness::After(remaining) => Placement::Waits {
+                reason: WaitReason::Backoff { remaining },
+                spawn: None,
+            },
+            Readiness::Broken(remaining) => {
+                Placement::Failed(Box::new(breaker_open(&target, state, remaining)))
+            }
+        }
+    }
+}
+
+/// The lowest rank is chosen: a worker that has not just failed the request, then the lowest
+/// share of busy slots, then the most free slots.
+fn rank<'a>(
+    candidate: &Candidate<'a>,
+    avoid: Option<&SpawnId>,
+) -> (bool, u64, Reverse<u32>, &'a str) {
+    let info = candidate.info;
+    let avoided = avoid.is_some_and(|a| a.worker == info.id && a.generation == info.generation);
+    let busy_permille =
+        1000 - u64::from(candidate.free_slots) * 1000 / u64::from(info.slots_total.max(1));
+    (
+        avoided,
+        busy_permille,
+        Reverse(candidate.free_slots),
+        info.id.as_str(),
+    )
+}
+
+/// Where a worker is spawned for these requirements.
+pub(crate) fn spawn_target(
+    requirements: &WorkerRequirements,
+    default_node: &NodeName,
+) -> SpawnTarget {
+    SpawnTarget {
+        model: requirements.model.clone(),
+        node: requirements
+            .node
+            .clone()
+            .unwrap_or_else(|| default_node.clone()),
+        backend: requirements.backend.unwrap_or(Backend::Cpu),
+    }
+}
+
+/// The target that a worker was spawned for, given the backend that a request of it required.
+/// A GPU serves the required backend: a node has only one kind of GPU.
+pub(crate) fn target_of_worker(info: &WorkerInfo, required: Option<Backend>) -> SpawnTarget {
+    SpawnTarget {
+        model: info.model_id.clone(),
+        node: info.hive_id.clone(),
+        backend: match info.device {
+            DeviceId::Cpu(_) => Backend::Cpu,
+            DeviceId::Gpu(_) => required.unwrap_or(Backend::Cuda),
+        },
+    }
+}
+
+fn breaker_open(target: &SpawnTarget, state: &TargetState, remaining: Duration) -> Diagnostic {
+    let seconds = remaining.as_secs().max(1);
+    let (code, cause) = match state.last_error() {
+        Some(error) => (error.code, error.message.as_str()),
+        None => (Code::WorkerCrashed, "its workers crashed"),
+    };
+    Diagnostic::new(
+        code,
+        format!(
+            "{} failed too often on {}; next attempt in {seconds} s; last error: {cause}",
+            target.model, target.node
+        ),
+    )
+    .hint("see `rbee-keeper worker list` and the worker's log")
+    .detail("retry_after_seconds", seconds)
+}

@@ -1,0 +1,304 @@
+use std::{collections::VecDeque, time::Duration};
+
+use diagnostics::{Code, Diagnostic};
+use worker_registry::SpawnId;
+
+/// Failures older than this are forgotten.
+const FAILURE_WINDOW: Duration = Duration::from_secs(300);
+/// Number of failures within the window that stops further spawns until one leaves it.
+const BREAKER_FAILURES: usize = 5;
+/// Longest pause between two spawns, in seconds.
+const MAX_PAUSE_SECONDS: u64 = 60;
+/// A spawn without progress for this long is abandoned. The hive has shorter limits of its
+/// own; this one applies when the hive or the task that follows it is stuck.
+const SPAWN_SILENCE_LIMIT: Duration = Duration::from_secs(600);
+/// Longest time from the end of a spawn to the worker's first heartbeat.
+const REGISTRATION_LIMIT: Duration = Duration::from_secs(15);
+
+#[derive(Debug, Clone, Default)]
+enum Phase {
+    #[default]
+    Idle,
+    Spawning {
+        last_progress: Duration,
+        /// The new worker registered, received a request and crashed before its spawn was
+        /// reported.
+        crashed: bool,
+    },
+    /// Spawned; the first heartbeat is pending.
+    Registering { spawn: SpawnId, until: Duration },
+}
+
+/// The spawns at one target: what is under way and which failures delay the next one.
+#[derive(Debug, Clone, Default)]
+pub struct TargetState {
+    phase: Phase,
+    failures: VecDeque<Duration>,
+    not_before: Duration,
+    last_error: Option<Diagnostic>,
+}
+
+/// Whether a spawn may begin.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Readiness {
+    UnderWay,
+    Now,
+    /// After this pause.
+    After(Duration),
+    /// Too many failures: not before this time has passed.
+    Broken(Duration),
+}
+
+/// A phase that has exceeded its time limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Overdue {
+    /// The spawn reported no progress for `silent`.
+    Spawn { silent: Duration },
+    /// The spawned worker sent no heartbeat.
+    Heartbeat(SpawnId),
+}
+
+impl TargetState {
+    /// Returns true while a worker is being spawned or its first heartbeat is pending.
+    pub fn is_starting(&self) -> bool {
+        !matches!(self.phase, Phase::Idle)
+    }
+
+    /// Returns true if forgetting the state changes nothing: no spawn is under way and none
+    /// is delayed.
+    pub(crate) fn is_as_new(&self, now: Duration) -> bool {
+        !self.is_starting() && self.not_before <= now && self.recent_failures(now) == 0
+    }
+
+    /// Returns the error of the last spawn, unless it succeeded.
+    pub fn last_error(&self) -> Option<&Diagnostic> {
+        self.last_error.as_ref()
+    }
+
+    /// Returns the time until the next spawn may begin; zero if it may begin now.
+    pub fn pause(&self, now: Duration) -> Duration {
+        match self.readiness(now) {
+            Readiness::After(remaining) | Readiness::Broken(remaining) => remaining,
+            Readiness::Now | Readiness::UnderWay => Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn readiness(&self, now: Duration) -> Readiness {
+        if self.is_starting() {
+            return Readiness::UnderWay;
+        }
+        if self.recent_failures(now) >= BREAKER_FAILURES {
+            let oldest = self.failures[self.failures.len() - BREAKER_FAILURES];
+            return Readiness::Broken((oldest + FAILURE_WINDOW).saturating_sub(now));
+        }
+        match self.not_before.saturating_sub(now) {
+            Duration::ZERO => Readiness::Now,
+            remaining => Readiness::After(remaining),
+        }
+    }
+
+    pub(crate) fn begin(&mut self, now: Duration) {
+        self.phase = Phase::Spawning {
+            last_progress: now,
+            crashed: false,
+        };
+    }
+
+    pub(crate) fn progressed(&mut self, now: Duration) {
+        if let Phase::Spawning { last_progress, .. } = &mut self.phase {
+            *last_progress = now;
+        }
+    }
+
+    pub(crate) fn spawned(&mut self, spawn: SpawnId, now: Duration) {
+        self.last_error = None;
+        self.phase = Phase::Registering {
+            spawn,
+            until: now + REGISTRATION_LIMIT,
+        };
+    }
+
+    /// Applies a heartbeat: the start is complete if this spawn or a later one was pending.
+    pub(crate) fn registered(&mut self, registered: &SpawnId) {
+        if let Phase::Registering { spawn, .. } = &self.phase
+            && spawn.worker == registered.worker
+            && spawn.generation <= registered.generation
+        {
+            self.phase = Phase::Idle;
+        }
+    }
+
+    pub(crate) fn overdue(&self, now: Duration) -> Option<Overdue> {
+        match &self.phase {
+            Phase::Idle => None,
+            Phase::Spawning { last_progress, .. } => {
+                let silent = now.saturating_sub(*last_progress);
+                (silent >= SPAWN_SILENCE_LIMIT).then_some(Overdue::Spawn { silent })
+            }
+            Phase::Registering { spawn, until } => {
+                (*until <= now).then(|| Overdue::Heartbeat(spawn.clone()))
+            }
+        }
+    }
+
+    /// Records that the spawn failed. Returns false if the failure is known already, because
+    /// the new worker had registered and its crash was recorded. An error in the input (a
+    /// model that cannot be loaded, a device that does not exist) does not delay the next
+    /// spawn.
+    pub(crate) fn failed(&mut self, error: Diagnostic, now: Duration) -> bool {
+        let known = matches!(self.phase, Phase::Spawning { crashed: true, .. });
+        self.phase = Phase::Idle;
+        if known {
+            return false;
+        }
+        if !is_input_error(error.code) {
+            let failures = self.add_failure(now) as u32;
+            self.not_before = now + pause_after(failures);
+        }
+        self.last_error = Some(error);
+        true
+    }
+
+    /// Records that a worker crashed while it served. The first crash delays nothing.
+    pub(crate) fn crashed(&mut self, now: Duration) {
+        if let Phase::Spawning { crashed, .. } = &mut self.phase {
+            *crashed = true;
+        }
+        let failures = self.add_failure(now) as u32;
+        if failures > 1 {
+            self.not_before = now + pause_after(failures - 1);
+        }
+    }
+
+    /// Records that a request completed: the target works, so earlier failures are forgotten.
+    pub(crate) fn served(&mut self) {
+        self.failures.clear();
+        self.not_before = Duration::ZERO;
+    }
+
+    fn add_failure(&mut self, now: Duration) -> usize {
+        while self
+            .failures
+            .front()
+            .is_some_and(|failure| *failure + FAILURE_WINDOW <= now)
+        {
+            self.failures.pop_front();
+        }
+        self.failures.push_back(now);
+        self.failures.len()
+    }
+
+    fn recent_failures(&self, now: Duration) -> usize {
+        self.failures
+            .iter()
+            .filter(|failure| **failure + FAILURE_WINDOW > now)
+            .count()
+    }
+}
+
+/// 1 s after the first failure, doubling to 60 s.
+fn pause_after(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(6);
+    Duration::from_secs((1 << doublings).min(MAX_PAUSE_SECONDS))
+}
+
+/// Returns true if the spawn was refused because of its input: it fails again until someone
+/// changes the input or the machine.
+fn is_input_error(code: Code) -> bool {
+    code.http_status() < 500
+        || matches!(
+            code,
+            Code::BackendUnavailable
+                | Code::CudaUnavailable
+                | Code::WorkerBinaryNotFound
+                | Code::WorkerBinaryMissing
+                | Code::InsufficientRam
+                | Code::InsufficientVram
+                | Code::InsufficientDisk
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: Duration = Duration::ZERO;
+
+    fn start_failed() -> Diagnostic {
+        Diagnostic::new(Code::WorkerStartFailed, "exit 1")
+    }
+
+    #[test]
+    fn pauses_double_and_the_fifth_failure_opens_the_breaker() {
+        let mut target = TargetState::default();
+        let mut now = T0;
+        for pause in [1, 2, 4, 8] {
+            target.begin(now);
+            target.failed(start_failed(), now);
+            assert_eq!(
+                target.readiness(now),
+                Readiness::After(Duration::from_secs(pause))
+            );
+            now += Duration::from_secs(pause);
+            assert_eq!(target.readiness(now), Readiness::Now);
+        }
+        target.begin(now);
+        target.failed(start_failed(), now);
+        assert_eq!(
+            target.readiness(now),
+            Readiness::Broken(FAILURE_WINDOW.saturating_sub(now))
+        );
+        let later = FAILURE_WINDOW + Duration::from_secs(31);
+        assert_eq!(target.readiness(later), Readiness::Now);
+        assert_eq!(pause_after(50), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn an_input_error_does_not_delay_the_next_spawn() {
+        let mut target = TargetState::default();
+        for code in [
+            Code::InvalidModelFile,
+            Code::UnsupportedQuantization,
+            Code::ModelNotFound,
+            Code::BackendUnavailable,
+            Code::InsufficientRam,
+        ] {
+            for _ in 0..9 {
+                target.begin(T0);
+                target.failed(Diagnostic::new(code, "no"), T0);
+                assert_eq!(target.readiness(T0), Readiness::Now, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_crash_delays_nothing_and_the_second_does() {
+        let mut target = TargetState::default();
+        target.crashed(T0);
+        assert_eq!(target.readiness(T0), Readiness::Now);
+        target.crashed(T0);
+        assert_eq!(
+            target.readiness(T0),
+            Readiness::After(Duration::from_secs(1))
+        );
+    }
+
+    #[test]
+    fn progress_extends_the_limit_of_a_spawn() {
+        let second = Duration::from_secs(1);
+        let mut target = TargetState::default();
+        target.begin(T0);
+        assert_eq!(
+            target.overdue(SPAWN_SILENCE_LIMIT.saturating_sub(second)),
+            None
+        );
+        target.progressed(second);
+        assert_eq!(target.overdue(SPAWN_SILENCE_LIMIT), None);
+        assert_eq!(
+            target.overdue(SPAWN_SILENCE_LIMIT + second),
+            Some(Overdue::Spawn {
+                silent: SPAWN_SILENCE_LIMIT
+            })
+        );
+    }
+}

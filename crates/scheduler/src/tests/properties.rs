@@ -1,0 +1,247 @@
+use std::collections::{HashMap, HashSet};
+
+use input_validation::WorkerId;
+use proptest::prelude::*;
+use worker_registry::WorkerFilter;
+
+use super::*;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Submit {
+        other_model: bool,
+    },
+    Heartbeat {
+        worker: u8,
+        status: u8,
+        respawned: bool,
+    },
+    /// Ends the attempt of a running request.
+    EndAttempt {
+        nth: usize,
+        how: u8,
+    },
+    Cancel(usize),
+    EndSpawn {
+        ok: bool,
+        code: u8,
+    },
+    SpawnProgress,
+    WorkerExited(u8),
+    Wait {
+        ms: u64,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        5 => any::<bool>().prop_map(|other_model| Op::Submit { other_model }),
+        3 => (0u8..3, 0u8..5, prop::bool::weighted(0.2))
+            .prop_map(|(worker, status, respawned)| Op::Heartbeat { worker, status, respawned }),
+        5 => (any::<usize>(), 0u8..6).prop_map(|(nth, how)| Op::EndAttempt { nth, how }),
+        1 => any::<usize>().prop_map(Op::Cancel),
+        2 => (any::<bool>(), 0u8..3).prop_map(|(ok, code)| Op::EndSpawn { ok, code }),
+        1 => Just(Op::SpawnProgress),
+        1 => (0u8..3).prop_map(Op::WorkerExited),
+        3 => (0u64..20_000).prop_map(|ms| Op::Wait { ms }),
+        1 => (0u64..700_000).prop_map(|ms| Op::Wait { ms }),
+    ]
+}
+
+/// What a shell around the scheduler knows.
+#[derive(Default)]
+struct Shell {
+    submitted: Vec<RequestId>,
+    finished: HashMap<RequestId, u32>,
+    running: Vec<(RequestId, SpawnId)>,
+    /// The number of the last assignment.
+    assignments: HashMap<RequestId, u32>,
+    stopping: HashSet<RequestId>,
+    spawning: Vec<SpawnTarget>,
+    /// Generation and sequence of each worker's last heartbeat.
+    heartbeats: HashMap<WorkerId, (u64, u64)>,
+}
+
+impl Shell {
+    fn finish(&mut self, id: &RequestId) {
+        *self.finished.entry(id.clone()).or_default() += 1;
+        self.running.retain(|(running, _)| running != id);
+    }
+
+    fn is_running(&self, id: &RequestId) -> bool {
+        self.running.iter().any(|(running, _)| running == id)
+    }
+
+    fn apply(&mut self, effects: Vec<SchedulerEffect>) {
+        for effect in effects {
+            match effect {
+                SchedulerEffect::Assign(id, assignment) => {
+                    assert!(!self.is_running(&id), "{id} runs twice");
+                    assert!(!self.finished.contains_key(&id), "{id} runs after its end");
+                    assert!((1..=3).contains(&assignment.attempt));
+                    let last = self.assignments.insert(id.clone(), assignment.number);
+                    assert_eq!(assignment.number, last.unwrap_or(0) + 1);
+                    self.running.push((id, assignment.spawn_id()));
+                }
+                SchedulerEffect::Fail(id, _) => {
+                    assert!(!self.is_running(&id), "{id} fails while it runs");
+                    self.finish(&id);
+                }
+                SchedulerEffect::Stop(id, _) => {
+                    self.stopping.insert(id);
+                }
+                SchedulerEffect::Spawn(target) => {
+                    assert!(!self.spawning.contains(&target), "two spawns of {target:?}");
+                    self.spawning.push(target);
+                }
+                SchedulerEffect::AbandonSpawn(target) => {
+                    let before = self.spawning.len();
+                    self.spawning.retain(|spawning| *spawning != target);
+                    assert_eq!(self.spawning.len(), before - 1, "no spawn of {target:?}");
+                }
+                SchedulerEffect::Waiting(..) | SchedulerEffect::WorkerExpired(_) => {}
+            }
+        }
+    }
+
+    fn check(&self, s: &Scheduler, now: Duration) {
+        for entry in s.registry().snapshot(&WorkerFilter::default(), now) {
+            assert!(
+                entry.active_requests <= entry.info.slots_total,
+                "overbooked"
+            );
+            let spawn = SpawnId::of(&entry.info);
+            let held = self.running.iter().filter(|(_, s)| *s == spawn).count();
+            assert!(entry.active_requests as usize <= held, "a slot is lost");
+        }
+        let counts = s.counts();
+        assert_eq!(counts.running as usize, self.running.len());
+        assert_eq!(
+            counts.waiting + counts.running,
+            (self.submitted.len() - self.finished.len()) as u64
+        );
+        assert!(
+            self.finished.values().all(|n| *n == 1),
+            "a request finished twice"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn every_request_finishes_exactly_once_whatever_fails(
+        ops in prop::collection::vec(op(), 1..250),
+    ) {
+        let mut s = scheduler();
+        let mut shell = Shell::default();
+        let mut now = T0;
+        for op in ops {
+            let effects = match op {
+                Op::Submit { other_model } => {
+                    let id = format!("r{}", shell.submitted.len());
+                    let model = if other_model { "mock:a=1" } else { HAIKU };
+                    let request = new_request(&id, model, now + secs(60));
+                    let id = request.id.clone();
+                    shell.submitted.push(id.clone());
+                    match s.submit(request, now) {
+                        Ok(effects) => effects,
+                        Err(error) => {
+                            prop_assert_eq!(error.code, Code::QueueFull);
+                            shell.finish(&id);
+                            Vec::new()
+                        }
+                    }
+                }
+                Op::Heartbeat { worker: nth, status, respawned } => {
+                    let mut info = worker(&format!("w{nth}"), 1, 2);
+                    let (generation, sequence) =
+                        shell.heartbeats.entry(info.id.clone()).or_insert((1, 0));
+                    *generation += u64::from(respawned);
+                    *sequence += 1;
+                    info.generation = Generation(*generation);
+                    info.status = [
+                        WorkerStatus::Ready, WorkerStatus::Ready, WorkerStatus::Busy,
+                        WorkerStatus::Starting, WorkerStatus::Draining,
+                    ][usize::from(status)];
+                    if nth == 2 {
+                        info.model_id = "mock:a=1".parse().unwrap();
+                    }
+                    let sequence = *sequence;
+                    beat(&mut s, info, sequence, now)
+                }
+                Op::EndAttempt { nth, how } => {
+                    if shell.running.is_empty() {
+                        continue;
+                    }
+                    let (id, _) = shell.running[nth % shell.running.len()].clone();
+                    let error = Diagnostic::new(Code::WorkerLinkLost, "x");
+                    let failure = match how {
+                        _ if shell.stopping.contains(&id) => None,
+                        0 => Some(AttemptFailure::Link(error)),
+                        1 => Some(AttemptFailure::Fault(error)),
+                        2 => Some(AttemptFailure::Refused(error)),
+                        _ => None,
+                    };
+                    if let Some(failure) = failure {
+                        shell.running.retain(|(running, _)| *running != id);
+                        s.handle(SchedulerEvent::AttemptFailed(id, failure), now)
+                    } else {
+                        shell.finish(&id);
+                        s.handle(SchedulerEvent::Finished(id, RequestOutcome::Completed), now)
+                    }
+                }
+                Op::Cancel(nth) => {
+                    if shell.submitted.is_empty() {
+                        continue;
+                    }
+                    let id = shell.submitted[nth % shell.submitted.len()].clone();
+                    s.handle(SchedulerEvent::Cancel(id, Diagnostic::new(Code::Cancelled, "x")), now)
+                }
+                Op::EndSpawn { ok, code } => {
+                    let Some(target) = shell.spawning.pop() else { continue };
+                    if ok {
+                        s.handle(SchedulerEvent::Spawned(target, spawn_id("w0", 1)), now)
+                    } else {
+                        let code = [Code::WorkerStartFailed, Code::InvalidModelFile, Code::HiveUnreachable]
+                            [usize::from(code)];
+                        s.handle(SchedulerEvent::SpawnFailed(target, Diagnostic::new(code, "x")), now)
+                    }
+                }
+                Op::SpawnProgress => match shell.spawning.last() {
+                    Some(target) => s.handle(SchedulerEvent::SpawnProgress(target.clone()), now),
+                    None => continue,
+                },
+                Op::WorkerExited(nth) => {
+                    s.handle(SchedulerEvent::WorkerExited(spawn_id(&format!("w{nth}"), 1)), now)
+                }
+                Op::Wait { ms } => {
+                    now += Duration::from_millis(ms);
+                    s.handle(SchedulerEvent::Tick, now)
+                }
+            };
+            shell.apply(effects);
+            shell.check(&s, now);
+        }
+        // Running requests finish and waiting ones reach their deadline: none is left.
+        while let Some((id, _)) = shell.running.first().cloned() {
+            shell.finish(&id);
+            let effects = s.handle(SchedulerEvent::Finished(id, RequestOutcome::Failed), now);
+            shell.apply(effects);
+        }
+        now += secs(61);
+        let effects = s.handle(SchedulerEvent::Tick, now);
+        shell.apply(effects);
+        shell.check(&s, now);
+        prop_assert_eq!(shell.finished.len(), shell.submitted.len());
+        prop_assert_eq!(s.counts().waiting + s.counts().running, 0);
+        // Spawns that never end are abandoned, and no target is kept for ever.
+        for _ in 0..2 {
+            now += secs(700);
+            let effects = s.handle(SchedulerEvent::Tick, now);
+            shell.apply(effects);
+        }
+        prop_assert_eq!(&shell.spawning, &[]);
+        prop_assert_eq!(s.targets().count(), 0);
+    }
+}
