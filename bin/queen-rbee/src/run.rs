@@ -60,7 +60,11 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         .map(|listener| daemon_shell::serve(listener, router.clone(), shut_down.clone()));
     let serving = tokio::spawn(join_all(serving));
     tokio::spawn(shut_down_on_signal(Arc::clone(&queen.shutdown)));
-    let settled = queen.nodes.settled(HIVE_LIMIT);
+    let settled = async {
+        queen.nodes.settled(HIVE_LIMIT).await;
+        // Short model names work from the first request on.
+        queen.nodes.models().await;
+    };
     shut_down.run_until_cancelled(settled).await;
     let record = DaemonRecord {
         process: ProcessIdentity::own(),

@@ -2,10 +2,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use diagnostics::{Diagnostic, Narration};
 use input_validation::RequestId;
-use scheduler::{
-    AttemptFailure, NewRequest, RequestOutcome, Scheduler, SchedulerEffect, SchedulerEvent,
-    SpawnTarget, WaitReason,
-};
+use scheduler::{NewRequest, Scheduler, SchedulerEffect, SchedulerEvent, SpawnTarget, WaitReason};
 use tokio::{
     sync::{mpsc, oneshot},
     task::AbortHandle,
@@ -15,38 +12,45 @@ use worker_contract::{WorkerHeartbeat, WorkerStatus};
 use worker_registry::{HeartbeatResult, SpawnId, WorkerFilter};
 
 use crate::{
-    Dispatcher, DispatcherSnapshot, OpenRequest, Order, TargetEntry, WorkerSource,
-    open_request::{Acceptance, Recipient},
+    Clock, Dispatcher, DispatcherSnapshot, OpenRequest, Order, TargetEntry, WorkerSource,
+    message::{Message, SpawnAttempt},
+    open_request::{Acceptance, Recipient, Report, Reported},
 };
 
 /// How often the scheduler is told that time has passed.
 const TICK: Duration = Duration::from_millis(200);
 
-/// A message to the dispatcher.
-pub(crate) enum Message {
-    Submit(NewRequest, oneshot::Sender<Result<OpenRequest, Diagnostic>>),
-    AttemptFailed(RequestId, Acceptance, AttemptFailure),
-    Finished(RequestId, Acceptance, RequestOutcome),
-    Event(SchedulerEvent),
-    Heartbeat(
-        Box<WorkerHeartbeat>,
-        oneshot::Sender<Result<HeartbeatResult, Diagnostic>>,
-    ),
-    AwaitHeartbeat(SpawnId, oneshot::Sender<()>),
-    SpawnProgress(SpawnTarget, Narration),
-    SpawnEnded(SpawnTarget, SpawnAttempt, Result<SpawnId, Diagnostic>),
-    Snapshot(WorkerFilter, oneshot::Sender<DispatcherSnapshot>),
-    AwaitIdle(oneshot::Sender<()>),
+/// Messages, and reports, that may wait for the dispatcher; senders wait when it is full.
+const MAILBOX_CAPACITY: usize = 1024;
+
+impl Dispatcher {
+    /// Starts the dispatcher, which gets its workers from `source`.
+    pub fn start(scheduler: Scheduler, clock: Clock, source: Arc<dyn WorkerSource>) -> Self {
+        let (messages, mailbox) = mpsc::channel(MAILBOX_CAPACITY);
+        let (reports, reported) = mpsc::channel(MAILBOX_CAPACITY);
+        let handle = Self::new(messages, clock);
+        let actor = Actor {
+            scheduler,
+            source,
+            handle: handle.clone(),
+            reports,
+            requests: HashMap::new(),
+            spawns: HashMap::new(),
+            next_number: 0,
+            heartbeat_listeners: Vec::new(),
+            idle_listeners: Vec::new(),
+        };
+        tokio::spawn(actor.run(mailbox, reported));
+        handle
+    }
 }
 
-/// Tells the end of an abandoned spawn from the end of the one that followed it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SpawnAttempt(u64);
-
-pub(crate) struct Actor {
+struct Actor {
     scheduler: Scheduler,
     source: Arc<dyn WorkerSource>,
     handle: Dispatcher,
+    /// For open requests.
+    reports: mpsc::Sender<Report>,
     requests: HashMap<RequestId, Recipient>,
     spawns: HashMap<SpawnTarget, (SpawnAttempt, AbortHandle)>,
     /// Numbers acceptances and spawn attempts.
@@ -56,24 +60,11 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    pub(crate) fn new(
-        scheduler: Scheduler,
-        source: Arc<dyn WorkerSource>,
-        handle: Dispatcher,
-    ) -> Self {
-        Self {
-            scheduler,
-            source,
-            handle,
-            requests: HashMap::new(),
-            spawns: HashMap::new(),
-            next_number: 0,
-            heartbeat_listeners: Vec::new(),
-            idle_listeners: Vec::new(),
-        }
-    }
-
-    pub(crate) async fn run(mut self, mut mailbox: mpsc::Receiver<Message>) {
+    async fn run(
+        mut self,
+        mut mailbox: mpsc::Receiver<Message>,
+        mut reports: mpsc::Receiver<Report>,
+    ) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -82,6 +73,7 @@ impl Actor {
                     Some(message) => self.handle(message),
                     None => return,
                 },
+                Some(report) = reports.recv() => self.reported(report),
                 _ = ticks.tick() => self.event(SchedulerEvent::Tick),
             }
         }
@@ -91,17 +83,6 @@ impl Actor {
         match message {
             Message::Submit(request, reply) => {
                 let _ = reply.send(self.submit(request));
-            }
-            Message::AttemptFailed(id, acceptance, failure) => {
-                if self.is_open(&id, acceptance) {
-                    self.event(SchedulerEvent::AttemptFailed(id, failure));
-                }
-            }
-            Message::Finished(id, acceptance, outcome) => {
-                if self.is_open(&id, acceptance) {
-                    self.requests.remove(&id);
-                    self.event(SchedulerEvent::Finished(id, outcome));
-                }
             }
             Message::Event(event) => self.event(event),
             Message::Heartbeat(heartbeat, reply) => {
@@ -127,6 +108,32 @@ impl Actor {
             }
             Message::AwaitIdle(reply) => self.idle_listeners.push(reply),
         }
+        self.notify_idle();
+    }
+
+    fn reported(&mut self, report: Report) {
+        let Report {
+            id,
+            acceptance,
+            what,
+        } = report;
+        let recipient = self.requests.get(&id);
+        if recipient.is_none_or(|recipient| recipient.acceptance != acceptance) {
+            return;
+        }
+        match what {
+            Reported::AttemptFailed(failure) => {
+                self.event(SchedulerEvent::AttemptFailed(id, failure));
+            }
+            Reported::Finished(outcome) => {
+                self.requests.remove(&id);
+                self.event(SchedulerEvent::Finished(id, outcome));
+            }
+        }
+        self.notify_idle();
+    }
+
+    fn notify_idle(&mut self) {
         let counts = self.scheduler.counts();
         if counts.waiting + counts.running == 0 {
             for listener in self.idle_listeners.drain(..) {
@@ -135,18 +142,12 @@ impl Actor {
         }
     }
 
-    fn is_open(&self, id: &RequestId, acceptance: Acceptance) -> bool {
-        self.requests
-            .get(id)
-            .is_some_and(|recipient| recipient.acceptance == acceptance)
-    }
-
     fn submit(&mut self, request: NewRequest) -> Result<OpenRequest, Diagnostic> {
         let id = request.id.clone();
         let now = self.handle.clock().now();
         let effects = self.scheduler.submit(request, now)?;
         let acceptance = Acceptance(self.number());
-        let (open, recipient) = OpenRequest::new(id.clone(), acceptance, self.handle.clone());
+        let (open, recipient) = OpenRequest::new(id.clone(), acceptance, self.reports.clone());
         self.requests.insert(id, recipient);
         self.execute(effects);
         Ok(open)

@@ -1,39 +1,14 @@
-use std::{sync::Arc, time::Duration};
-
 use diagnostics::{Diagnostic, Narration};
 use input_validation::{Generation, RequestId, WorkerId};
-use queen_contract::{RequestCounts, WorkerEntry};
-use scheduler::{NewRequest, Scheduler, SchedulerEvent, SpawnTarget};
+use queen_contract::WorkerEntry;
+use scheduler::{NewRequest, SchedulerEvent, SpawnTarget};
 use tokio::sync::{mpsc, oneshot};
 use worker_contract::WorkerHeartbeat;
 use worker_registry::{HeartbeatResult, SpawnId, WorkerFilter};
 
 use crate::{
-    Clock, OpenRequest, WorkerSource,
-    actor::{Actor, Message},
+    Clock, DispatcherSnapshot, OpenRequest, message::Message, open_request::dispatcher_stopped,
 };
-
-/// Messages that may wait for the dispatcher; senders wait when it is full.
-const MAILBOX_CAPACITY: usize = 1024;
-
-/// A target with a spawn under way or recent failures.
-#[derive(Debug, Clone)]
-pub struct TargetEntry {
-    pub target: SpawnTarget,
-    /// A spawn is under way.
-    pub starting: bool,
-    /// Time until the next spawn may begin.
-    pub pause: Duration,
-}
-
-/// The state of the dispatcher at one moment.
-#[derive(Debug, Clone)]
-pub struct DispatcherSnapshot {
-    /// Ordered by id.
-    pub workers: Vec<WorkerEntry>,
-    pub counts: RequestCounts,
-    pub targets: Vec<TargetEntry>,
-}
 
 /// A handle of the dispatcher. Clones refer to the same one.
 #[derive(Debug, Clone)]
@@ -43,23 +18,16 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Starts the dispatcher, which gets its workers from `source`.
-    pub fn start(scheduler: Scheduler, clock: Clock, source: Arc<dyn WorkerSource>) -> Self {
-        let (sender, mailbox) = mpsc::channel(MAILBOX_CAPACITY);
-        let handle = Self {
-            mailbox: sender,
-            clock,
-        };
-        let actor = Actor::new(scheduler, source, handle.clone());
-        tokio::spawn(actor.run(mailbox));
-        handle
+    pub(crate) fn new(mailbox: mpsc::Sender<Message>, clock: Clock) -> Self {
+        Self { mailbox, clock }
     }
 
     pub fn clock(&self) -> Clock {
         self.clock
     }
 
-    /// Submits a request. Errors: those of [`Scheduler::submit`].
+    /// Submits a request. Errors: those of
+    /// [`Scheduler::submit`](scheduler::Scheduler::submit).
     pub async fn submit(&self, request: NewRequest) -> Result<OpenRequest, Diagnostic> {
         self.ask(|reply| Message::Submit(request, reply)).await?
     }
@@ -95,11 +63,6 @@ impl Dispatcher {
     /// Forbids generations of the worker below `lowest` to serve.
     pub async fn fence(&self, worker: WorkerId, lowest: Generation) {
         self.event(SchedulerEvent::Fence(worker, lowest)).await;
-    }
-
-    /// Reports that the process of a worker has exited.
-    pub async fn worker_exited(&self, spawn: SpawnId) {
-        self.event(SchedulerEvent::WorkerExited(spawn)).await;
     }
 
     /// Accepts no request from now on.
@@ -142,17 +105,6 @@ impl Dispatcher {
         }
     }
 
-    /// Sends a message from where nothing can wait.
-    pub(crate) fn send_later(&self, message: Message) {
-        match self.mailbox.try_send(message) {
-            Err(mpsc::error::TrySendError::Full(message)) => {
-                let this = self.clone();
-                tokio::spawn(async move { this.send(message).await });
-            }
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
-        }
-    }
-
     async fn ask<T>(
         &self,
         message: impl FnOnce(oneshot::Sender<T>) -> Message,
@@ -161,8 +113,4 @@ impl Dispatcher {
         self.send(message(reply)).await;
         response.await.map_err(|_| dispatcher_stopped())
     }
-}
-
-pub(crate) fn dispatcher_stopped() -> Diagnostic {
-    Diagnostic::internal("the dispatcher has stopped")
 }

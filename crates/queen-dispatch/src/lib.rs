@@ -8,10 +8,12 @@
 mod actor;
 mod clock;
 mod dispatcher;
+mod message;
 mod open_request;
 mod source;
 
 pub use clock::Clock;
-pub use dispatcher::{Dispatcher, DispatcherSnapshot, TargetEntry};
+pub use dispatcher::Dispatcher;
+pub use message::{DispatcherSnapshot, TargetEntry};
 pub use open_request::{Directive, OpenRequest, Order};
 pub use source::WorkerSource;

@@ -3,7 +3,8 @@ use input_validation::RequestId;
 use scheduler::{Assignment, AttemptFailure, RequestOutcome};
 use tokio::sync::mpsc;
 
-use crate::{Dispatcher, actor::Message, dispatcher::dispatcher_stopped};
+/// Narration that may be pending for one request.
+const NARRATION_CAPACITY: usize = 16;
 
 /// What the dispatcher tells the owner of a request to do.
 #[derive(Debug)]
@@ -14,10 +15,32 @@ pub enum Order {
     End(Diagnostic),
 }
 
+/// The next thing the dispatcher has for the owner of a request.
+#[derive(Debug)]
+pub enum Directive {
+    Order(Order),
+    /// For the client, while it waits.
+    Narration(Narration),
+}
+
 /// Identifies one acceptance of a request: a client may use the same id again as soon as the
 /// request has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Acceptance(pub(crate) u64);
+
+/// What the owner of a request reports to the dispatcher.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) id: RequestId,
+    pub(crate) acceptance: Acceptance,
+    pub(crate) what: Reported,
+}
+
+#[derive(Debug)]
+pub(crate) enum Reported {
+    AttemptFailed(AttemptFailure),
+    Finished(RequestOutcome),
+}
 
 /// The dispatcher's end of an [`OpenRequest`].
 #[derive(Debug)]
@@ -47,34 +70,24 @@ impl Recipient {
 pub struct OpenRequest {
     id: RequestId,
     acceptance: Acceptance,
-    dispatcher: Dispatcher,
+    reports: mpsc::Sender<Report>,
     orders: mpsc::UnboundedReceiver<Order>,
     narration: mpsc::Receiver<Narration>,
     finished: bool,
 }
 
-/// The next thing the dispatcher has for the owner of a request.
-#[derive(Debug)]
-pub enum Directive {
-    Order(Order),
-    Narration(Narration),
-}
-
-/// Pending narration of one request.
-const NARRATION_CAPACITY: usize = 16;
-
 impl OpenRequest {
     pub(crate) fn new(
         id: RequestId,
         acceptance: Acceptance,
-        dispatcher: Dispatcher,
+        reports: mpsc::Sender<Report>,
     ) -> (Self, Recipient) {
         let (order_sender, orders) = mpsc::unbounded_channel();
         let (narration_sender, narration) = mpsc::channel(NARRATION_CAPACITY);
         let request = Self {
             id,
             acceptance,
-            dispatcher,
+            reports,
             orders,
             narration,
             finished: false,
@@ -85,10 +98,6 @@ impl OpenRequest {
             narration: narration_sender,
         };
         (request, recipient)
-    }
-
-    pub fn id(&self) -> &RequestId {
-        &self.id
     }
 
     /// Waits for the next order or narration; narration that precedes an order comes first.
@@ -117,15 +126,24 @@ impl OpenRequest {
 
     /// Reports that the worker did not complete the request; an order follows.
     pub async fn attempt_failed(&mut self, failure: AttemptFailure) {
-        let message = Message::AttemptFailed(self.id.clone(), self.acceptance, failure);
-        self.dispatcher.send(message).await;
+        let report = self.report(Reported::AttemptFailed(failure));
+        // Without a dispatcher, the next order is to end.
+        let _ = self.reports.send(report).await;
     }
 
     /// Reports how the request finished.
     pub async fn finish(mut self, outcome: RequestOutcome) {
         self.finished = true;
-        let message = Message::Finished(self.id.clone(), self.acceptance, outcome);
-        self.dispatcher.send(message).await;
+        let report = self.report(Reported::Finished(outcome));
+        let _ = self.reports.send(report).await;
+    }
+
+    fn report(&self, what: Reported) -> Report {
+        Report {
+            id: self.id.clone(),
+            acceptance: self.acceptance,
+            what,
+        }
     }
 }
 
@@ -139,7 +157,14 @@ impl Drop for OpenRequest {
         } else {
             RequestOutcome::Cancelled
         };
-        let message = Message::Finished(self.id.clone(), self.acceptance, outcome);
-        self.dispatcher.send_later(message);
+        let report = self.report(Reported::Finished(outcome));
+        if let Err(mpsc::error::TrySendError::Full(report)) = self.reports.try_send(report) {
+            let reports = self.reports.clone();
+            tokio::spawn(async move { reports.send(report).await });
+        }
     }
+}
+
+pub(crate) fn dispatcher_stopped() -> Diagnostic {
+    Diagnostic::internal("the dispatcher has stopped")
 }

@@ -1,15 +1,11 @@
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Mutex, PoisonError},
 };
 
-use diagnostics::Diagnostic;
-use futures_util::future::join_all;
 use hive_contract::ModelEntry;
 use input_validation::{ModelRef, NodeName};
 use worker_contract::{Capability, WorkerInfo};
-
-use crate::{Nodes, errors};
 
 /// Number of models whose capabilities are remembered.
 const REMEMBERED_MODELS: usize = 128;
@@ -31,12 +27,12 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
-    fn set_models(&self, node: NodeName, models: Vec<ModelEntry>) {
+    pub(crate) fn set_models(&self, node: NodeName, models: Vec<ModelEntry>) {
         let mut known = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(node, models);
     }
 
-    fn models(&self) -> Vec<NodeModel> {
+    pub(crate) fn models(&self) -> Vec<NodeModel> {
         let known = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         let mut merged: BTreeMap<ModelRef, NodeModel> = BTreeMap::new();
         for (node, models) in known.iter() {
@@ -54,13 +50,13 @@ impl Catalog {
         merged.into_values().collect()
     }
 
-    fn model(&self, model: &ModelRef) -> Option<ModelEntry> {
+    pub(crate) fn model(&self, model: &ModelRef) -> Option<ModelEntry> {
         let known = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         let mut entries = known.values().flatten();
         entries.find(|entry| entry.model == *model).cloned()
     }
 
-    fn remember(&self, worker: &WorkerInfo) {
+    pub(crate) fn remember(&self, worker: &WorkerInfo) {
         let mut known = self
             .capabilities
             .lock()
@@ -72,80 +68,13 @@ impl Catalog {
         known.push((worker.model_id.clone(), worker.capabilities.clone()));
     }
 
-    fn capabilities(&self, model: &ModelRef) -> Vec<Capability> {
+    pub(crate) fn capabilities(&self, model: &ModelRef) -> Vec<Capability> {
         let known = self
             .capabilities
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let found = known.iter().find(|(known, _)| known == model);
         found.map_or_else(Vec::new, |(_, capabilities)| capabilities.clone())
-    }
-}
-
-impl Nodes {
-    /// Returns the models of all nodes, ordered by reference. For a hive that does not
-    /// respond, its last list is used.
-    pub async fn models(&self) -> Vec<NodeModel> {
-        let nodes = self.all();
-        let lists = nodes.iter().filter_map(|node| {
-            let hive = node.hive_now().ok()?;
-            Some(async move { (node.name(), hive.client.models().await) })
-        });
-        for (node, list) in join_all(lists).await {
-            match list {
-                Ok(list) => self.catalog().set_models(node.clone(), list.models),
-                Err(error) => tracing::warn!(%node, %error, "the hive does not list its models"),
-            }
-        }
-        self.catalog().models()
-    }
-
-    /// Returns what is known of a model without calling a hive.
-    pub fn known_model(&self, model: &ModelRef) -> Option<ModelEntry> {
-        self.catalog().model(model)
-    }
-
-    /// Checks that a model can be requested: a built-in model must be one that a node has;
-    /// files are checked when they are loaded. Fails with
-    /// [`Code::ModelNotFound`](diagnostics::Code::ModelNotFound).
-    pub async fn check_model(&self, model: &ModelRef) -> Result<(), Diagnostic> {
-        let built_in = matches!(model, ModelRef::Builtin { .. });
-        if !built_in || self.known_model(model).is_some() {
-            return Ok(());
-        }
-        let models = self.models().await;
-        // If no hive responds, the spawn finds out.
-        if models.is_empty() || models.iter().any(|known| known.entry.model == *model) {
-            return Ok(());
-        }
-        Err(errors::model_not_found(&model.to_string()))
-    }
-
-    /// Returns the models that can be requested: those of the nodes, the deployed ones, and
-    /// those in `served`.
-    pub async fn model_names(
-        &self,
-        served: impl IntoIterator<Item = ModelRef>,
-    ) -> Result<BTreeSet<String>, Diagnostic> {
-        let models = self.models().await;
-        let deployed = self.state().call(|store| store.deployments()).await?;
-        Ok(models
-            .into_iter()
-            .map(|model| model.entry.model)
-            .chain(deployed.into_iter().map(|row| row.place.model))
-            .chain(served)
-            .map(|model| model.to_string())
-            .collect())
-    }
-
-    /// Remembers what a worker can do with its model, for when no worker serves it.
-    pub fn remember_capabilities(&self, worker: &WorkerInfo) {
-        self.catalog().remember(worker);
-    }
-
-    /// Returns what the last known worker of the model can do.
-    pub fn capabilities(&self, model: &ModelRef) -> Vec<Capability> {
-        self.catalog().capabilities(model)
     }
 }
 
@@ -165,7 +94,7 @@ mod tests {
         .unwrap()
     }
 
-    fn model(name: &str) -> ModelEntry {
+    pub(crate) fn model(name: &str) -> ModelEntry {
         serde_json::from_value(json!({
             "model": name, "format": "gguf", "size_bytes": 1, "architecture": "llama",
             "quantization": "F16", "context_length": 512, "parameters": 1,

@@ -13,6 +13,7 @@ mod access;
 mod catalog;
 mod deployments;
 mod errors;
+mod models;
 mod node;
 mod nodes;
 mod shutdown;

@@ -72,8 +72,7 @@ impl Nodes {
         managed.map(|node| node.entry()).collect()
     }
 
-    /// Waits until no hive is starting, at most for `limit`, and reads the models of all
-    /// hives once.
+    /// Waits until no hive is starting, at most for `limit`.
     pub async fn settled(&self, limit: Duration) {
         let nodes = self.all();
         let settled = nodes.iter().filter_map(|node| node.hive_state());
@@ -83,7 +82,6 @@ impl Nodes {
                 .await;
         });
         let _ = timeout(limit, join_all(settled)).await;
-        self.models().await;
     }
 
     /// Returns the node whose token was presented.

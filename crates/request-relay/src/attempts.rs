@@ -212,21 +212,20 @@ async fn report_failure<W: Work>(
     supervision: &mut Supervision,
     work: &mut W,
 ) {
-    let (failure, exited) = match failure {
+    let failure = match failure {
         AttemptFailure::Link(error) => match relay.workers.exit(&assignment.worker).await {
-            Some(exit) => (AttemptFailure::Link(errors::crashed(error, &exit)), true),
-            None => (AttemptFailure::Link(error), false),
+            Some(exit) => AttemptFailure::Crashed(errors::crashed(error, &exit)),
+            None => AttemptFailure::Link(error),
         },
-        failure => (failure, false),
+        failure => failure,
     };
-    if let AttemptFailure::Link(error) | AttemptFailure::Fault(error) = &failure {
+    if let AttemptFailure::Link(error)
+    | AttemptFailure::Crashed(error)
+    | AttemptFailure::Fault(error) = &failure
+    {
         tracing::warn!(worker = %assignment.worker.id, %error, "attempt failed");
         let message = format!("{error}; continuing on another worker");
         work.narrate(Narration::warn("queen", "move", message));
     }
     supervision.request.attempt_failed(failure).await;
-    if exited {
-        let spawn = assignment.spawn_id();
-        relay.dispatcher.worker_exited(spawn).await;
-    }
 }

@@ -89,6 +89,8 @@ pub enum AttemptFailure {
     /// The connection was refused or broke: the worker receives no new requests until its
     /// next heartbeat.
     Link(Diagnostic),
+    /// The connection broke and the worker's process has exited: the worker is removed.
+    Crashed(Diagnostic),
     /// The worker is reachable and failed to process this request.
     Fault(Diagnostic),
     /// The worker has no free slot or is draining. Does not count as an attempt.
@@ -111,8 +113,6 @@ pub enum SchedulerEvent {
     SpawnFailed(SpawnTarget, Diagnostic),
     /// A worker was stopped: generations below this one must not serve again.
     Fence(WorkerId, Generation),
-    /// The process of a worker has exited.
-    WorkerExited(SpawnId),
     /// No request is accepted from now on.
     Drain,
     /// Every request ends with this error, and no request is accepted from now on.

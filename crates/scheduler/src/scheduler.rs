@@ -4,7 +4,7 @@ use std::{
 };
 
 use diagnostics::{Code, Diagnostic};
-use input_validation::{ModelRef, RequestId};
+use input_validation::{Backend, ModelRef, RequestId};
 use queen_contract::RequestCounts;
 use request_queue::{Deadline, Offer, QueueFull, QueuedRequest, RequestQueue, Ticket};
 use worker_contract::WorkerHeartbeat;
@@ -206,10 +206,6 @@ impl Scheduler {
                 self.registry.fence(&id, lowest);
                 self.serve_all(now, out);
             }
-            SchedulerEvent::WorkerExited(spawn) => {
-                self.registry.remove(&spawn);
-                self.serve_all(now, out);
-            }
             SchedulerEvent::Drain => self.draining = true,
             SchedulerEvent::Abort(error) => {
                 self.draining = true;
@@ -275,18 +271,20 @@ impl Scheduler {
                 None
             }
             AttemptFailure::Link(error) => {
-                let target = self
-                    .registry
-                    .get_spawn(&spawn)
-                    .map(|info| target_of_worker(info, request.requirements.backend));
-                if self.registry.connection_failed(&spawn)
-                    && let Some(target) = target
-                {
-                    self.targets.entry(target).or_default().crashed(now);
-                }
+                let backend = request.requirements.backend;
+                self.worker_lost(&spawn, backend, now);
+                Some(error)
+            }
+            AttemptFailure::Crashed(error) => {
+                let backend = request.requirements.backend;
+                self.worker_lost(&spawn, backend, now);
+                self.registry.remove(&spawn);
                 Some(error)
             }
             AttemptFailure::Fault(error) => Some(error),
+        };
+        let Some(request) = self.requests.get_mut(id) else {
+            return;
         };
         request.avoid = Some(spawn);
         request.reported = None;
@@ -305,6 +303,19 @@ impl Scheduler {
             }
         }
         self.serve(&model, now, out);
+    }
+
+    /// Takes a worker out of routing. The first loss of a spawn counts as a crash of its target.
+    fn worker_lost(&mut self, spawn: &SpawnId, required: Option<Backend>, now: Duration) {
+        let target = self
+            .registry
+            .get_spawn(spawn)
+            .map(|info| target_of_worker(info, required));
+        if self.registry.connection_failed(spawn)
+            && let Some(target) = target
+        {
+            self.targets.entry(target).or_default().crashed(now);
+        }
     }
 
     fn cancel(&mut self, id: &RequestId, error: Diagnostic, out: &mut Vec<SchedulerEffect>) {

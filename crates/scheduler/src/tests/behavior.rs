@@ -1,6 +1,7 @@
 use super::*;
 use input_validation::Backend;
 use queen_contract::RequestCounts;
+use worker_registry::WorkerFilter;
 
 #[test]
 fn requests_for_an_absent_model_spawn_one_worker_and_run_in_order() {
@@ -241,6 +242,18 @@ fn a_worker_that_crashes_before_its_spawn_is_reported_is_replaced() {
     // The replacement never registered, so its failure is new.
     let effects = s.handle(SchedulerEvent::SpawnFailed(target(), killed), secs(1));
     assert_eq!(failures(&effects).len(), 1);
+}
+
+#[test]
+fn a_crashed_worker_is_removed_and_its_other_requests_are_not_placed_on_it() {
+    let mut s = scheduler();
+    beat(&mut s, worker("a", 1, 2), 0, T0);
+    submit(&mut s, "r1", T0);
+    let exited = Diagnostic::new(Code::WorkerCrashed, "signal 9");
+    let failure = AttemptFailure::Crashed(exited);
+    let effects = s.handle(SchedulerEvent::AttemptFailed(id("r1"), failure), T0);
+    assert_eq!((assigned(&effects), spawns(&effects)), (vec![], 1));
+    assert_eq!(s.registry().snapshot(&WorkerFilter::default(), T0), []);
 }
 
 #[test]

@@ -27,7 +27,6 @@ enum Op {
         code: u8,
     },
     SpawnProgress,
-    WorkerExited(u8),
     Wait {
         ms: u64,
     },
@@ -38,11 +37,10 @@ fn op() -> impl Strategy<Value = Op> {
         5 => any::<bool>().prop_map(|other_model| Op::Submit { other_model }),
         3 => (0u8..3, 0u8..5, prop::bool::weighted(0.2))
             .prop_map(|(worker, status, respawned)| Op::Heartbeat { worker, status, respawned }),
-        5 => (any::<usize>(), 0u8..6).prop_map(|(nth, how)| Op::EndAttempt { nth, how }),
+        5 => (any::<usize>(), 0u8..7).prop_map(|(nth, how)| Op::EndAttempt { nth, how }),
         1 => any::<usize>().prop_map(Op::Cancel),
         2 => (any::<bool>(), 0u8..3).prop_map(|(ok, code)| Op::EndSpawn { ok, code }),
         1 => Just(Op::SpawnProgress),
-        1 => (0u8..3).prop_map(Op::WorkerExited),
         3 => (0u64..20_000).prop_map(|ms| Op::Wait { ms }),
         1 => (0u64..700_000).prop_map(|ms| Op::Wait { ms }),
     ]
@@ -181,6 +179,7 @@ proptest! {
                         0 => Some(AttemptFailure::Link(error)),
                         1 => Some(AttemptFailure::Fault(error)),
                         2 => Some(AttemptFailure::Refused(error)),
+                        3 => Some(AttemptFailure::Crashed(error)),
                         _ => None,
                     };
                     if let Some(failure) = failure {
@@ -212,9 +211,6 @@ proptest! {
                     Some(target) => s.handle(SchedulerEvent::SpawnProgress(target.clone()), now),
                     None => continue,
                 },
-                Op::WorkerExited(nth) => {
-                    s.handle(SchedulerEvent::WorkerExited(spawn_id(&format!("w{nth}"), 1)), now)
-                }
                 Op::Wait { ms } => {
                     now += Duration::from_millis(ms);
                     s.handle(SchedulerEvent::Tick, now)

@@ -1,0 +1,48 @@
+use std::time::Duration;
+
+use diagnostics::{Diagnostic, Narration};
+use queen_contract::{RequestCounts, WorkerEntry};
+use scheduler::{NewRequest, SchedulerEvent, SpawnTarget};
+use tokio::sync::oneshot;
+use worker_contract::WorkerHeartbeat;
+use worker_registry::{HeartbeatResult, SpawnId, WorkerFilter};
+
+use crate::OpenRequest;
+
+/// A message to the dispatcher.
+pub(crate) enum Message {
+    Submit(NewRequest, oneshot::Sender<Result<OpenRequest, Diagnostic>>),
+    Event(SchedulerEvent),
+    Heartbeat(
+        Box<WorkerHeartbeat>,
+        oneshot::Sender<Result<HeartbeatResult, Diagnostic>>,
+    ),
+    AwaitHeartbeat(SpawnId, oneshot::Sender<()>),
+    SpawnProgress(SpawnTarget, Narration),
+    SpawnEnded(SpawnTarget, SpawnAttempt, Result<SpawnId, Diagnostic>),
+    Snapshot(WorkerFilter, oneshot::Sender<DispatcherSnapshot>),
+    AwaitIdle(oneshot::Sender<()>),
+}
+
+/// Distinguishes the end of an abandoned spawn from the end of the one that followed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SpawnAttempt(pub(crate) u64);
+
+/// A target with a spawn under way or recent failures.
+#[derive(Debug, Clone)]
+pub struct TargetEntry {
+    pub target: SpawnTarget,
+    /// A spawn is under way.
+    pub starting: bool,
+    /// Time until the next spawn may begin.
+    pub pause: Duration,
+}
+
+/// The state of the dispatcher at one moment.
+#[derive(Debug, Clone)]
+pub struct DispatcherSnapshot {
+    /// Ordered by id.
+    pub workers: Vec<WorkerEntry>,
+    pub counts: RequestCounts,
+    pub targets: Vec<TargetEntry>,
+}

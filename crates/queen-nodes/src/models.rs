@@ -1,0 +1,76 @@
+use std::collections::BTreeSet;
+
+use diagnostics::Diagnostic;
+use futures_util::future::join_all;
+use hive_contract::ModelEntry;
+use input_validation::ModelRef;
+use worker_contract::{Capability, WorkerInfo};
+
+use crate::{NodeModel, Nodes, errors};
+
+impl Nodes {
+    /// Returns the models of all nodes, ordered by reference. For a hive that does not
+    /// respond, its last list is used.
+    pub async fn models(&self) -> Vec<NodeModel> {
+        let nodes = self.all();
+        let lists = nodes.iter().filter_map(|node| {
+            let hive = node.hive_now().ok()?;
+            Some(async move { (node.name(), hive.client.models().await) })
+        });
+        for (node, list) in join_all(lists).await {
+            match list {
+                Ok(list) => self.catalog().set_models(node.clone(), list.models),
+                Err(error) => tracing::warn!(%node, %error, "the hive does not list its models"),
+            }
+        }
+        self.catalog().models()
+    }
+
+    /// Returns what is known of a model without calling a hive.
+    pub fn known_model(&self, model: &ModelRef) -> Option<ModelEntry> {
+        self.catalog().model(model)
+    }
+
+    /// Checks that a model can be requested: a built-in model must be one that a node has;
+    /// files are checked when they are loaded. Fails with
+    /// [`Code::ModelNotFound`](diagnostics::Code::ModelNotFound).
+    pub async fn check_model(&self, model: &ModelRef) -> Result<(), Diagnostic> {
+        let built_in = matches!(model, ModelRef::Builtin { .. });
+        if !built_in || self.known_model(model).is_some() {
+            return Ok(());
+        }
+        let models = self.models().await;
+        // If no hive responds, the spawn finds out.
+        if models.is_empty() || models.iter().any(|known| known.entry.model == *model) {
+            return Ok(());
+        }
+        Err(errors::model_not_found(&model.to_string()))
+    }
+
+    /// Returns the models that can be requested: those of the nodes, the deployed ones, and
+    /// those in `served`.
+    pub async fn model_names(
+        &self,
+        served: impl IntoIterator<Item = ModelRef>,
+    ) -> Result<BTreeSet<String>, Diagnostic> {
+        let models = self.models().await;
+        let deployed = self.state().call(|store| store.deployments()).await?;
+        Ok(models
+            .into_iter()
+            .map(|model| model.entry.model)
+            .chain(deployed.into_iter().map(|row| row.place.model))
+            .chain(served)
+            .map(|model| model.to_string())
+            .collect())
+    }
+
+    /// Remembers what a worker can do with its model, for when no worker serves it.
+    pub fn remember_capabilities(&self, worker: &WorkerInfo) {
+        self.catalog().remember(worker);
+    }
+
+    /// Returns what the last known worker of the model can do.
+    pub fn capabilities(&self, model: &ModelRef) -> Vec<Capability> {
+        self.catalog().capabilities(model)
+    }
+}
