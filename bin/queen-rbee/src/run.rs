@@ -10,7 +10,7 @@ use node_link::LocalLink;
 use queen_api::{Api, ApiConfig};
 use queen_contract::ShutdownRequest;
 use queen_dispatch::{Clock, Dispatcher};
-use queen_nodes::{NodeConfig, Nodes, QueenState, Shutdown};
+use queen_nodes::{NodeConfig, NodeLimits, Nodes, QueenState, Shutdown};
 use request_relay::Relay;
 use scheduler::{Scheduler, SchedulerEvent, SchedulerSettings};
 use state_files::{DaemonRecord, Home, home_in_use};
@@ -112,7 +112,7 @@ impl Queen {
         for (worker, lowest) in state.fences().await? {
             scheduler.handle(SchedulerEvent::Fence(worker, lowest), clock.now());
         }
-        let nodes = Nodes::new(state);
+        let nodes = Nodes::new(state, NodeLimits::default());
         nodes.add(local_node(args, home, url)?).await?;
         let dispatcher = Dispatcher::start(scheduler, clock, Arc::new(nodes.clone()));
         let silence = Duration::from_secs(args.worker_silence.into());

@@ -1,5 +1,7 @@
 //! The errors of this crate.
 
+use std::time::Duration;
+
 use diagnostics::{Code, Diagnostic, excerpt};
 use hive_contract::Device;
 use input_validation::{NodeName, WorkerId};
@@ -80,10 +82,13 @@ pub(crate) fn spawn_stream_ended() -> Diagnostic {
     )
 }
 
-pub(crate) fn spawn_stream_silent(seconds: u64) -> Diagnostic {
+pub(crate) fn spawn_stream_silent(limit: Duration) -> Diagnostic {
     Diagnostic::new(
-        Code::HiveUnreachable,
-        format!("the hive reported nothing about the spawn for {seconds} s"),
+        Code::LoadingTimeout,
+        format!(
+            "the hive reported no progress of the spawn for {} s",
+            limit.as_secs()
+        ),
     )
     .hint(see_hive_log())
 }

@@ -24,6 +24,6 @@ mod workers;
 pub use catalog::NodeModel;
 pub use errors::model_not_found;
 pub use node::{Node, NodeConfig};
-pub use nodes::Nodes;
+pub use nodes::{NodeLimits, Nodes};
 pub use shutdown::Shutdown;
 pub use store::QueenState;

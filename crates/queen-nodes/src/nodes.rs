@@ -24,15 +24,32 @@ struct Shared {
     nodes: RwLock<BTreeMap<NodeName, Arc<Node>>>,
     state: QueenState,
     catalog: Catalog,
+    limits: NodeLimits,
+}
+
+/// How long hives may take.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeLimits {
+    /// Longest time between two events of a spawn.
+    pub spawn_event: Duration,
+}
+
+impl Default for NodeLimits {
+    fn default() -> Self {
+        Self {
+            spawn_event: Duration::from_secs(300),
+        }
+    }
 }
 
 impl Nodes {
     /// Creates an empty map of nodes.
-    pub fn new(state: QueenState) -> Self {
+    pub fn new(state: QueenState, limits: NodeLimits) -> Self {
         Self(Arc::new(Shared {
             nodes: RwLock::default(),
             state,
             catalog: Catalog::default(),
+            limits,
         }))
     }
 
@@ -111,6 +128,10 @@ impl Nodes {
 
     pub(crate) fn state(&self) -> &QueenState {
         &self.0.state
+    }
+
+    pub(crate) fn limits(&self) -> NodeLimits {
+        self.0.limits
     }
 
     pub(crate) fn catalog(&self) -> &Catalog {

@@ -20,8 +20,6 @@ use crate::{Node, Nodes, errors};
 const REGISTRATION_LIMIT: Duration = Duration::from_secs(2 * HEARTBEAT_SECONDS + 1);
 /// How often the hive is asked whether such a worker is still running.
 const PROCESS_POLL: Duration = Duration::from_millis(250);
-/// Longest time between two events of a spawn.
-const EVENT_LIMIT: Duration = Duration::from_secs(300);
 /// How often a spawn is repeated because its hive was lost.
 const HIVE_LOSSES: u32 = 2;
 
@@ -172,13 +170,13 @@ impl Spawning<'_> {
             threads: None,
             wait_ready: true,
         };
+        let limit = self.nodes.limits().spawn_event;
         let mut events = pin!(hive.client.spawn_events(&request).await?);
         loop {
-            let next = timeout(EVENT_LIMIT, events.next()).await;
-            let event = match next {
+            let event = match timeout(limit, events.next()).await {
                 Ok(Some(event)) => event,
                 Ok(None) => return Err(SpawnError::HiveLost(errors::spawn_stream_ended())),
-                Err(_) => return Err(errors::spawn_stream_silent(EVENT_LIMIT.as_secs()).into()),
+                Err(_) => return Err(errors::spawn_stream_silent(limit).into()),
             };
             match event? {
                 JobEvent::Narration(narration) => self.narrate(narration).await,

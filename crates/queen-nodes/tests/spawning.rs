@@ -1,0 +1,136 @@
+//! Spawning on a node whose hive is a small HTTP server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "test code: a test fails by panicking"
+)]
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    http::header,
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use daemon_shell::{ProcessIdentity, Token};
+use diagnostics::{Code, Diagnostic};
+use futures_util::{StreamExt as _, future::BoxFuture, stream};
+use hive_contract::{HiveClient, ShutdownRequest};
+use hive_lifecycle::{HiveHost, RunningHive};
+use input_validation::{Backend, NodeName};
+use node_link::LocalLink;
+use queen_dispatch::{Clock, Dispatcher, WorkerSource as _};
+use queen_nodes::{NodeConfig, NodeLimits, Nodes, QueenState};
+use scheduler::{Scheduler, SchedulerSettings, SpawnTarget};
+use serde_json::json;
+use state_files::Home;
+use tempfile::TempDir;
+use tokio::{net::TcpListener, time::timeout};
+
+const TEST_LIMIT: Duration = Duration::from_secs(20);
+
+/// A hive that was started elsewhere.
+#[derive(Debug)]
+struct FakeHost(RunningHive);
+
+impl HiveHost for FakeHost {
+    fn ensure(&self) -> BoxFuture<'_, Result<RunningHive, Diagnostic>> {
+        Box::pin(async { Ok(self.0.clone()) })
+    }
+
+    fn lost<'a>(&'a self, _: &'a RunningHive) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn stop<'a>(
+        &'a self,
+        _: &'a RunningHive,
+        _: &'a ShutdownRequest,
+    ) -> BoxFuture<'a, Result<(), Diagnostic>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// A response to a spawn that sends these events and then stays open.
+fn open_stream(events: &'static [&'static str]) -> Response {
+    let events = stream::iter(events).map(|event| Ok::<_, std::io::Error>(Bytes::from(*event)));
+    let body = Body::from_stream(events.chain(stream::pending()));
+    ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
+}
+
+async fn fake_hive(spawn_events: &'static [&'static str]) -> RunningHive {
+    let health = json!({
+        "status": "ok", "hive_id": "attic", "version": "1", "api_version": 1, "pid": 1,
+    });
+    let app = Router::new()
+        .route(
+            "/v1/workers",
+            get(|| async { Json(json!({"workers": []})) }),
+        )
+        .route(
+            "/v1/workers/spawn",
+            post(move || async move { open_stream(spawn_events) }),
+        );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    RunningHive {
+        client: HiveClient::new(&url, None).unwrap(),
+        process: ProcessIdentity::own(),
+        health: serde_json::from_value(health).unwrap(),
+    }
+}
+
+/// A node named `attic`, which is not the queen's own machine.
+async fn attic(hive: RunningHive, limits: NodeLimits) -> (Nodes, Dispatcher, TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::open(Some(directory.path().to_owned())).unwrap();
+    let name: NodeName = "attic".parse().unwrap();
+    let state = QueenState::open(&home).await.unwrap();
+    let nodes = Nodes::new(state, limits);
+    let http = rest_client::http_client().unwrap();
+    let node = NodeConfig {
+        name: name.clone(),
+        link: Arc::new(LocalLink::new(http, "http://127.0.0.1:1".to_owned())),
+        token: Arc::new(Token::load_or_create(&home.node_token(&name)).unwrap()),
+        hive: Some(Arc::new(FakeHost(hive))),
+    };
+    nodes.add(node).await.unwrap();
+    let scheduler = Scheduler::new(SchedulerSettings::new(name));
+    let dispatcher = Dispatcher::start(scheduler, Clock::start(), Arc::new(nodes.clone()));
+    (nodes, dispatcher, directory)
+}
+
+async fn spawn(events: &'static [&'static str], limits: NodeLimits) -> Diagnostic {
+    let (nodes, dispatcher, _home) = attic(fake_hive(events).await, limits).await;
+    let target = SpawnTarget {
+        model: "mock:a=1".parse().unwrap(),
+        node: "attic".parse().unwrap(),
+        backend: Backend::Cpu,
+    };
+    let spawned = nodes.provide(&target, &dispatcher);
+    let spawned = timeout(TEST_LIMIT, spawned).await;
+    spawned.expect("the spawn ends").unwrap_err()
+}
+
+#[tokio::test]
+async fn a_spawn_without_events_fails_after_the_limit() {
+    let limits = NodeLimits {
+        spawn_event: Duration::from_millis(50),
+    };
+    let narration = "event: narration\ndata: {\"actor\": \"hive\", \"action\": \"spawn\", \
+                     \"message\": \"starting\"}\n\n";
+    for events in [&[][..], Box::leak(Box::new([narration]))] {
+        let error = spawn(events, limits).await;
+        assert_eq!(error.code, Code::LoadingTimeout, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_event_of_another_node_than_local_ends_the_spawn() {
+    let refused = "event: error\ndata: {\"code\": \"INVALID_MODEL_FILE\", \"message\": \"no\"}\n\n";
+    let error = spawn(Box::leak(Box::new([refused])), NodeLimits::default()).await;
+    assert_eq!(error, Diagnostic::new(Code::InvalidModelFile, "no"));
+}
