@@ -218,9 +218,8 @@ pub(crate) fn not_a_function(param: &str, kind: &str) -> Diagnostic {
 }
 
 pub(crate) fn unsupported_block(param: &str, kind: &str) -> Diagnostic {
-    unsupported_type(param, param, kind, ", which is not supported here").hint(
-        "send `text`, in a message of the assistant also `tool_use`, in a message of the user also `tool_result`",
-    )
+    unsupported_type(param, param, kind, ", which is not supported here")
+        .hint("use blocks of type `text`, `tool_use` (assistant) or `tool_result` (user)")
 }
 
 pub(crate) fn body_not_an_object() -> Diagnostic {

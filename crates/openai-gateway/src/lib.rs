@@ -7,7 +7,7 @@
 //!
 //! A field that a dialect defines and rbee does not implement is refused with
 //! [`UNSUPPORTED_PARAMETER`](diagnostics::Code::UnsupportedParameter) if it would change the
-//! output. Fields that no dialect defines are ignored, as clients expect.
+//! output. Unknown fields are ignored, as clients expect.
 
 pub mod anthropic;
 mod embed;

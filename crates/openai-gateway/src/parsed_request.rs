@@ -24,7 +24,6 @@ pub struct ParsedRequest {
     pub request: InferRequest,
     /// Number of choices to generate, 1 to 16.
     pub choices: u32,
-    /// Format of the response.
     pub format: ResponseFormat,
     /// The client's names for fields that a worker's error may mention.
     pub field_names: FieldNames,

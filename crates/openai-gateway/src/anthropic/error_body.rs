@@ -9,7 +9,6 @@ pub struct AnthropicErrorBody {
     /// Always `error`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The error.
     pub error: AnthropicError,
     /// Id of the request; absent if the request was refused before it got one.
     #[serde(skip_serializing_if = "Option::is_none")]

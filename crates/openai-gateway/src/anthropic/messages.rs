@@ -19,7 +19,6 @@ const SEPARATOR: &str = "\n";
 pub struct AnthropicInputMessage {
     /// `user`, `assistant` or `system`.
     pub role: String,
-    /// Content of the message.
     pub content: AnthropicContent,
 }
 
@@ -29,9 +28,7 @@ pub struct AnthropicInputMessage {
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum AnthropicContent {
-    /// Text of the only block.
     Text(String),
-    /// Blocks in order.
     Blocks(Vec<Value>),
 }
 

@@ -45,7 +45,6 @@ pub struct AnthropicRequest {
     pub tools: Option<Vec<AnthropicTool>>,
     /// Whether and which functions the model calls. Default: `auto`.
     pub tool_choice: Option<AnthropicToolChoice>,
-    /// Format of the output.
     pub output_config: Option<AnthropicOutputConfig>,
     /// Ignored.
     #[schema(value_type = Option<std::collections::HashMap<String, Value>>)]
@@ -60,7 +59,6 @@ pub struct AnthropicTool {
     /// Only `custom` (the default) is supported.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// Name of the function.
     pub name: String,
     /// Description of the function, which the model reads.
     pub description: Option<String>,
@@ -99,7 +97,6 @@ pub struct AnthropicOutputFormat {
     /// Only `json_schema` is supported.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The schema.
     pub schema: Value,
 }
 

@@ -26,7 +26,6 @@ pub struct AnthropicMessage {
     pub stop_reason: Option<&'static str>,
     /// Stop sequence that ended the output; null if none did.
     pub stop_sequence: Option<String>,
-    /// Token counts.
     pub usage: AnthropicUsage,
 }
 
@@ -34,16 +33,13 @@ pub struct AnthropicMessage {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum AnthropicContentBlock {
-    /// Text.
     Text {
-        /// Generated text.
         text: String,
     },
     /// Tool call for the client to run.
     ToolUse {
         /// Id to send back as `tool_use_id` with the result.
         id: String,
-        /// Name of the function.
         name: String,
         /// Arguments, an object; a string with the incomplete JSON text if the output was cut
         /// off in the middle of the call.

@@ -31,7 +31,6 @@ pub struct OllamaEmbedRequest {
 pub struct OllamaEmbeddingsRequest {
     /// Model: a name that `/api/tags` lists, or its short form.
     pub model: String,
-    /// Text to embed.
     pub prompt: String,
 }
 
@@ -40,7 +39,6 @@ pub struct OllamaEmbeddingsRequest {
 pub struct ParsedOllamaEmbedRequest {
     /// Model as the client named it.
     pub model: String,
-    /// Inputs to embed.
     pub inputs: Vec<InferInput>,
     /// Whether to truncate inputs that are longer than the context instead of refusing them.
     pub truncate: bool,

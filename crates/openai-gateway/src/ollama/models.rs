@@ -80,12 +80,10 @@ pub struct OllamaModel {
     pub size: u64,
     /// SHA-256 of the name and the known properties, in hexadecimal; not a digest of the file.
     pub digest: String,
-    /// Properties of the model.
     pub details: OllamaModelDetails,
 }
 
 impl OllamaModel {
-    /// Creates the entry of a model.
     pub fn new(name: String, facts: &ModelFacts, modified_at: Timestamp) -> Self {
         Self {
             digest: digest(&name, facts),
@@ -177,7 +175,6 @@ pub struct OllamaShowResponse {
     /// Time at which the queen started.
     #[schema(value_type = String, format = DateTime)]
     pub modified_at: Timestamp,
-    /// Properties of the model.
     pub details: OllamaModelDetails,
     /// Further properties, with the names of GGUF metadata; empty if the model's architecture
     /// is unknown.
@@ -188,7 +185,6 @@ pub struct OllamaShowResponse {
 }
 
 impl OllamaShowResponse {
-    /// Creates the description of a model.
     pub fn new(facts: &ModelFacts, capabilities: Vec<String>, modified_at: Timestamp) -> Self {
         let mut model_info = Map::new();
         if !facts.architecture.is_empty() {

@@ -23,7 +23,6 @@ pub struct OllamaCommonFields {
     pub stream: Option<bool>,
     /// `json`, or a JSON schema that the output must match.
     pub format: Option<Value>,
-    /// Options of the model.
     pub options: Option<OllamaOptions>,
     /// Ignored: rbee does not unload idle models. A request that only unloads the model is
     /// refused.
@@ -40,10 +39,8 @@ pub struct OllamaCommonFields {
 /// Body of `POST /api/chat`.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct OllamaChatRequest {
-    /// Fields of both endpoints.
     #[serde(flatten)]
     pub common: OllamaCommonFields,
-    /// Fields of chat only.
     #[serde(flatten)]
     pub chat: OllamaChatFields,
 }
@@ -80,14 +77,12 @@ pub struct OllamaChatMessage {
 pub struct OllamaToolCall {
     /// Id of the call, to which `tool_call_id` of the result refers. Default: generated.
     pub id: Option<String>,
-    /// Function and arguments of the call.
     pub function: OllamaFunctionCall,
 }
 
 /// Function and arguments of an earlier tool call.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct OllamaFunctionCall {
-    /// Name of the function.
     pub name: String,
     /// Arguments by name. Default: none.
     #[serde(default)]
@@ -98,17 +93,14 @@ pub struct OllamaFunctionCall {
 /// Tool that the model may call.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct OllamaTool {
-    /// Definition of the function.
     pub function: ToolDefinition,
 }
 
 /// Body of `POST /api/generate`.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct OllamaGenerateRequest {
-    /// Fields of both endpoints.
     #[serde(flatten)]
     pub common: OllamaCommonFields,
-    /// Fields of generate only.
     #[serde(flatten)]
     pub generate: OllamaGenerateFields,
 }

@@ -62,7 +62,6 @@ pub struct OllamaMessage {
 pub struct OllamaResponseToolCall {
     /// Id to send back as `tool_call_id` with the result.
     pub id: String,
-    /// Function and arguments of the call.
     pub function: OllamaResponseFunctionCall,
 }
 
@@ -71,7 +70,6 @@ pub struct OllamaResponseToolCall {
 pub struct OllamaResponseFunctionCall {
     /// Index of the call in the response, from 0.
     pub index: usize,
-    /// Name of the function.
     pub name: String,
     /// Arguments by name.
     #[schema(value_type = std::collections::HashMap<String, Value>)]

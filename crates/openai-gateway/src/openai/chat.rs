@@ -24,10 +24,8 @@ use crate::{
 /// Body of `POST /v1/chat/completions`.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct ChatRequest {
-    /// Fields of both endpoints.
     #[serde(flatten)]
     pub common: OpenAiCommonFields,
-    /// Fields of chat completions only.
     #[serde(flatten)]
     pub chat: ChatFields,
 }

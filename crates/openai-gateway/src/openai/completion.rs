@@ -23,10 +23,8 @@ const MAX_LOGPROBS: u8 = 5;
 /// Body of `POST /v1/completions`.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct CompletionRequest {
-    /// Fields of both endpoints.
     #[serde(flatten)]
     pub common: OpenAiCommonFields,
-    /// Fields of text completions only.
     #[serde(flatten)]
     pub completion: CompletionFields,
 }

@@ -68,14 +68,12 @@ pub struct ChatCompletionToolCall {
     pub id: String,
     /// Always `function`.
     pub r#type: &'static str,
-    /// Function and arguments of the call.
     pub function: ChatCompletionFunctionCall,
 }
 
 /// Function and arguments of a generated tool call.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ChatCompletionFunctionCall {
-    /// Name of the function.
     pub name: String,
     /// Arguments as the text of a JSON object. May be invalid JSON if the output was cut off
     /// or the call was not constrained.

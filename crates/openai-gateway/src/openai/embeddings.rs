@@ -33,7 +33,6 @@ pub struct EmbeddingsRequest {
 pub struct ParsedEmbeddingsRequest {
     /// Model as the client named it.
     pub model: String,
-    /// Inputs to embed.
     pub inputs: Vec<InferInput>,
     dimensions: Option<usize>,
     base64: bool,
@@ -68,7 +67,6 @@ pub struct Embedding {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum EmbeddingVector {
-    /// Array of numbers.
     Float(Vec<f32>),
     /// Base64 of little-endian 32-bit floats.
     Base64(String),
@@ -84,7 +82,6 @@ pub struct EmbeddingsUsage {
 }
 
 impl ParsedEmbeddingsRequest {
-    /// Parses the JSON body.
     pub fn parse(body: &Value) -> Result<Self, Diagnostic> {
         let fields: EmbeddingsRequest = read(body)?;
         let base64 = match fields.encoding_format.as_deref() {

@@ -15,7 +15,6 @@ pub struct OpenAiModel {
 }
 
 impl OpenAiModel {
-    /// Creates the entry of a model.
     pub fn new(id: String, created: i64) -> Self {
         Self {
             id,
@@ -36,7 +35,6 @@ pub struct OpenAiModelList {
 }
 
 impl OpenAiModelList {
-    /// Creates a list of models.
     pub fn new(data: Vec<OpenAiModel>) -> Self {
         Self {
             object: "list".to_owned(),

@@ -21,7 +21,7 @@ const MAX_NAME: usize = 64;
 pub struct ChatTool {
     /// Must be `function`.
     pub r#type: String,
-    /// Definition of the function; required.
+    /// Required.
     pub function: Option<ChatFunctionDefinition>,
 }
 
@@ -46,14 +46,13 @@ pub struct ChatToolCall {
     pub id: String,
     /// Must be `function`.
     pub r#type: String,
-    /// Function and arguments of the call; required.
+    /// Required.
     pub function: Option<ChatFunctionCall>,
 }
 
 /// Function and arguments of an earlier tool call.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct ChatFunctionCall {
-    /// Name of the function.
     pub name: String,
     /// Arguments as the text of a JSON object.
     pub arguments: String,
