@@ -1,30 +1,51 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use bdd::{SseEvent, World, eventually};
+use bdd::{World, eventually};
 use cucumber::{then, when};
 use daemon_shell::ProcessIdentity;
 use futures::StreamExt as _;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 use serde_json::json;
 
-/// What the load did, and what it must not change.
+/// State of the load scenario.
 #[derive(Debug, Default)]
 struct Load {
     memory: BTreeMap<u32, u64>,
-    ends: Vec<End>,
+    clients: Vec<Client>,
+    /// Requests that the queen counted before the load.
+    outcomes_before: Outcomes,
 }
 
-/// How one request ended for its client.
+/// What one client did and saw.
+#[derive(Debug)]
+struct Client {
+    /// Pieces of the body after which the client was to leave.
+    leave_after: Option<usize>,
+    end: End,
+}
+
+/// How a response ended for its client.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
-    /// With so many terminal marks; 1 is right.
-    Answered(usize),
-    /// The client went away.
+    /// With its only end mark, which came last.
+    Complete,
+    /// The client left before an end mark or an error.
     Left,
 }
 
-/// A process may grow by this much under load: allocators keep what they were given once.
+/// Requests that ended, as the queen counts them.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Outcomes {
+    completed: usize,
+    cancelled: usize,
+    failed: usize,
+}
+
+/// Memory that a process may gain under load: allocators keep freed memory.
 const GROWTH: u64 = 48 << 20;
+/// Every stream has at least this many pieces: the first chunk, and two batches of at most 32
+/// events with the 40 tokens.
+const MIN_PIECES: usize = 3;
 
 fn memory(world: &World) -> BTreeMap<u32, u64> {
     world
@@ -32,6 +53,26 @@ fn memory(world: &World) -> BTreeMap<u32, u64> {
         .into_keys()
         .filter_map(|p: ProcessIdentity| Some((p.pid, p.rss_bytes()?)))
         .collect()
+}
+
+fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+async fn outcomes(url: &str) -> Outcomes {
+    let response = http().get(format!("{url}/metrics")).send().await.unwrap();
+    let text = response.text().await.unwrap();
+    let count = |outcome: &str| {
+        let name = format!("rbee_queen_requests_total{{outcome=\"{outcome}\"}} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&name));
+        // A metric appears with its first event.
+        line.map_or(0, |value| value.parse().unwrap())
+    };
+    Outcomes {
+        completed: count("completed"),
+        cancelled: count("cancelled"),
+        failed: count("failed"),
+    }
 }
 
 #[when("I note the memory of every process")]
@@ -43,8 +84,10 @@ fn note_memory(world: &mut World) {
 
 #[when(regex = r"^(\d+) clients send (\d+) requests to `(.*)` and cancel (\d+) of them at random$")]
 async fn load(world: &mut World, clients: usize, requests: usize, model: String, cancels: usize) {
-    let url = format!("{}/v1/chat/completions", world.daemon("queen").unwrap().url);
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let queen = world.daemon("queen").unwrap().url;
+    world.get::<Load>().outcomes_before = outcomes(&queen).await;
+    let url = format!("{queen}/v1/chat/completions");
+    let http = http();
     let mut random = StdRng::seed_from_u64(140);
     let mut plan: Vec<Option<usize>> = (0..requests)
         .map(|i| (i < cancels).then(|| random.random_range(0..30)))
@@ -54,58 +97,106 @@ async fn load(world: &mut World, clients: usize, requests: usize, model: String,
         let body = json!({"model": model, "stream": i % 4 != 0 || leave_after.is_some(),
             "messages": [{"role": "user", "content": format!("request {i}")}]});
         let request = http.post(&url).json(&body);
-        async move { one(request, leave_after).await }
+        async move {
+            let end = send(request, leave_after).await;
+            Client { leave_after, end }
+        }
     });
-    let ends = futures::stream::iter(calls)
+    let clients = futures::stream::iter(calls)
         .buffer_unordered(clients)
         .collect();
-    world.get::<Load>().ends = bdd::within(Duration::from_secs(120), "the load", ends).await;
+    world.get::<Load>().clients = bdd::within(Duration::from_secs(120), "the load", clients).await;
 }
 
-/// Sends a request and reads it to its end, or goes away after so many pieces.
-async fn one(request: reqwest::RequestBuilder, leave_after: Option<usize>) -> End {
+/// Sends a request and reads the response, to its end or to `leave_after` pieces.
+async fn send(request: reqwest::RequestBuilder, leave_after: Option<usize>) -> End {
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 200);
-    let streamed = response.headers()["content-type"] == "text/event-stream";
-    if !streamed {
-        let whole: serde_json::Value = response.json().await.unwrap();
-        assert_eq!(whole["choices"][0]["finish_reason"], "stop", "{whole}");
-        return End::Answered(1);
+    if response.headers()["content-type"] != "text/event-stream" {
+        let document: serde_json::Value = response.json().await.unwrap();
+        assert_eq!(
+            document["choices"][0]["finish_reason"], "stop",
+            "{document}"
+        );
+        return End::Complete;
     }
     let mut body = response.bytes_stream();
     let mut text = Vec::new();
     let mut pieces = 0;
-    while let Some(piece) = body.next().await {
-        if leave_after.is_some_and(|after| pieces >= after) {
-            return End::Left;
+    let left = loop {
+        if leave_after == Some(pieces) {
+            break true;
         }
+        let Some(piece) = body.next().await else {
+            break false;
+        };
         pieces += 1;
         text.extend_from_slice(&piece.unwrap());
-    }
-    let answer = bdd::Answer {
+    };
+    drop(body);
+    let response = bdd::Answer {
         status: 200,
         headers: reqwest::header::HeaderMap::new(),
         text: String::from_utf8(text).unwrap(),
     };
-    let events = answer.events().await;
-    let done = |e: &&SseEvent| e.data == "[DONE]";
-    assert!(
-        events.last().is_some_and(|e| e.data == "[DONE]"),
-        "{events:?}"
-    );
-    End::Answered(events.iter().filter(done).count())
+    let events = response.events().await;
+    let marks = events.iter().filter(|e| e.data == "[DONE]").count();
+    for event in events.iter().filter(|e| e.data != "[DONE]") {
+        assert!(event.json()["error"].is_null(), "{event:?}");
+    }
+    match marks {
+        0 if left => End::Left,
+        1 if events.last().is_some_and(|e| e.data == "[DONE]") => End::Complete,
+        _ => panic!("{marks} end marks: {events:?}"),
+    }
 }
 
 #[then("every request ended exactly once")]
-fn every_end(world: &mut World) {
-    let ends = &world.get::<Load>().ends;
-    assert_eq!(ends.len(), 200);
-    let left = ends.iter().filter(|e| **e == End::Left).count();
-    // A short answer may be over before its client meant to leave.
-    assert!((1..=50).contains(&left), "{left} clients left");
-    for end in ends {
-        assert!(matches!(end, End::Left | End::Answered(1)), "{end:?}");
+async fn every_end(world: &mut World) {
+    let queen = world.daemon("queen").unwrap().url;
+    let load = world.get::<Load>();
+    let requests = load.clients.len();
+    assert_eq!(requests, 200);
+    for client in &load.clients {
+        match client.leave_after {
+            None => assert_eq!(client.end, End::Complete, "{client:?}"),
+            Some(pieces) if pieces < MIN_PIECES => {
+                assert_eq!(client.end, End::Left, "{client:?}");
+            }
+            // The response may have had fewer pieces.
+            Some(_) => {}
+        }
     }
+    let leaving = load.clients.iter().filter(|c| c.leave_after.is_some());
+    assert_eq!(leaving.count(), 50);
+    let left = load.clients.iter().filter(|c| c.end == End::Left).count();
+
+    let before = load.outcomes_before;
+    let ended = eventually(Duration::from_secs(10), || async {
+        let now = outcomes(&queen).await;
+        let ended = Outcomes {
+            completed: now.completed - before.completed,
+            cancelled: now.cancelled - before.cancelled,
+            failed: now.failed - before.failed,
+        };
+        if ended.completed + ended.cancelled + ended.failed >= requests {
+            Ok(ended)
+        } else {
+            Err(format!("{ended:?}"))
+        }
+    })
+    .await;
+    // The queen may complete a request before it notices that its client left.
+    assert!(
+        (1..=left).contains(&ended.cancelled),
+        "{ended:?}, {left} left"
+    );
+    let expected = Outcomes {
+        completed: requests - ended.cancelled,
+        cancelled: ended.cancelled,
+        failed: 0,
+    };
+    assert_eq!(ended, expected);
 }
 
 #[then("the worker's slots are all free")]
@@ -113,11 +204,11 @@ async fn slots_free(world: &mut World) {
     let queen = world.queen();
     eventually(Duration::from_secs(10), || async {
         let workers = queen.workers().await.map_err(|e| e.to_string())?.workers;
-        let taken: Vec<_> = workers
+        let busy: Vec<_> = workers
             .iter()
             .filter(|w| w.info.slots_free != w.info.slots_total || w.active_requests != 0)
             .collect();
-        if taken.is_empty() && !workers.is_empty() {
+        if busy.is_empty() && !workers.is_empty() {
             Ok(())
         } else {
             Err(format!("{workers:?}"))
