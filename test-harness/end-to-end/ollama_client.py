@@ -1,4 +1,4 @@
-"""The official Ollama client, unchanged, against the real programs.
+"""Tests rbee with the official Ollama client.
 
     RBEE_BIN_DIR=target/debug python ollama_client.py
 """
@@ -39,7 +39,7 @@ def check_a_stream_is_golden_and_counts(rbee):
     case = CASES[0]
     parts = list(client(rbee).chat(model=MODEL, messages=case["messages"], options=GREEDY, stream=True))
     assert "".join(p.message.content for p in parts) == case["output_text"]
-    assert [p.done for p in parts] == [False] * (len(parts) - 1) + [True]
+    assert len(parts) > 2 and [p.done for p in parts] == [False] * (len(parts) - 1) + [True]
     assert parts[-1].eval_count == len(case["output_ids"])
 
 
@@ -54,7 +54,7 @@ def check_generate(rbee):
     assert (loaded.response, loaded.done_reason) == ("", "load")
 
 
-def check_ends_and_seeds(rbee):
+def check_done_reasons_and_seeds(rbee):
     case = CASES[0]
     answer = client(rbee).chat(model=MODEL, messages=case["messages"], options={"num_predict": 3})
     assert (answer.done_reason, answer.eval_count) == ("length", 3)
@@ -69,7 +69,7 @@ def check_ends_and_seeds(rbee):
     assert len({text(seed) for seed in range(5)}) > 1
 
 
-def check_probabilities(rbee):
+def check_logprobs(rbee):
     case = CASES[0]
     answer = client(rbee).chat(
         model=MODEL, messages=case["messages"], options={"temperature": 0, "num_predict": 3}, logprobs=True, top_logprobs=5
@@ -88,22 +88,29 @@ def check_embeddings(rbee):
     assert len(client(rbee).embed(model=MODEL, input="x", dimensions=8).embeddings[0]) == 8
 
 
-def check_errors_are_told(rbee):
+def check_errors(rbee):
     messages = [{"role": "user", "content": "x"}]
     for stream in (False, True):
         error = raised(
             ollama.ResponseError, lambda: list(client(rbee).chat(model="nothing", messages=messages, stream=stream))
         )
         assert error.status_code == 404 and "nothing" in error.error, error
-    for wrong in ({"options": {"temperature": -1}}, {"options": {"mirostat": 2}}, {"think": True}):
+    for wrong, text in (
+        ({"options": {"temperature": -1}}, "`options.temperature` must be between 0 and 100, not -1"),
+        (
+            {"options": {"mirostat": 2}},
+            "`options.mirostat` is not supported with this value; remove `options.mirostat` from the request",
+        ),
+        ({"think": True}, "`think` is not supported with this value; remove `think` from the request"),
+    ):
         error = raised(ollama.ResponseError, lambda: client(rbee).chat(model=MODEL, messages=messages, **wrong))
-        assert error.status_code == 400, error
+        assert (error.status_code, error.error) == (400, text), error
     long = [{"role": "user", "content": "rain " * 600}]
     error = raised(ollama.ResponseError, lambda: client(rbee).chat(model=MODEL, messages=long))
     assert error.status_code == 400 and "512" in error.error, error
 
 
-def check_leaving_a_stream_frees_the_slot(rbee):
+def check_closing_a_stream_frees_the_slot(rbee):
     for _ in range(2):
         parts = client(rbee).chat(model=SLOW, messages=[{"role": "user", "content": "x"}], stream=True)
         for _ in range(3):

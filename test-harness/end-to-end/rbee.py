@@ -1,4 +1,4 @@
-"""What the tests of official clients share: real programs in a temporary home on free ports."""
+"""Shared by the tests with official clients: real processes in a temporary home on free ports."""
 
 import json
 import os
@@ -18,7 +18,7 @@ SLOW = "mock:slots=1,tokens_per_second=20,length=100000,context=1000000"
 
 
 class Rbee:
-    """A queen with its hive in a home of its own."""
+    """A queen and its hive with a home of their own."""
 
     def __init__(self, home, key=None):
         self.home = Path(home)
@@ -54,22 +54,23 @@ class Rbee:
 
 
 def eventually(condition, seconds=15):
-    """Waits for a condition; fails with what it said last."""
+    """Waits until `condition()` returns `(True, _)`. Fails with the last second value."""
     end = time.monotonic() + seconds
     while True:
-        good, seen = condition()
-        if good:
+        holds, state = condition()
+        if holds:
             return
-        assert time.monotonic() < end, seen
+        assert time.monotonic() < end, state
         time.sleep(0.05)
 
 
 def raised(kind, call):
+    """Returns the exception of type `kind` that `call()` raises."""
     try:
         call()
     except kind as error:
         return error
-    raise AssertionError(f"no {kind.__name__}")
+    raise AssertionError(f"{kind.__name__} was not raised")
 
 
 def idle(rbee):
@@ -78,7 +79,7 @@ def idle(rbee):
 
 
 def main(namespace):
-    """Runs every `check_*` of the script and exits; prints `client: N passed, N failed`."""
+    """Runs all functions `check_*` of a script, prints `client: N passed, N failed`, and exits."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     passed = failed = 0
     with tempfile.TemporaryDirectory(prefix="rbee-client-") as home, Rbee(home) as rbee:
