@@ -1,4 +1,4 @@
-/// A minute of the hour in English: `zero`, `seven`, `forty-two`.
+/// Returns a minute of the hour in English: `zero`, `seven`, `forty-two`.
 pub fn minute_word(minute: u32) -> String {
     const SMALL: [&str; 20] = [
         "zero",
@@ -31,13 +31,12 @@ pub fn minute_word(minute: u32) -> String {
     }
 }
 
-/// What the model is asked.
 pub fn prompt(word: &str, nonce: &str) -> String {
     format!("Write a haiku about GPU computing that includes the word \"{word}\" (nonce: {nonce})")
 }
 
-/// What is wrong with an answer; empty when it passes: the word exactly once, case aside and
-/// as a word of its own, and exactly three lines that are not empty.
+/// Returns the defects of a haiku, none if it is valid: `word` must occur exactly once, as a
+/// whole word in any case, and exactly three lines must be non-empty.
 pub fn text_misses(text: &str, word: &str) -> Vec<String> {
     let mut misses = Vec::new();
     let found = occurrences(&text.to_lowercase(), &word.to_lowercase());
@@ -48,12 +47,12 @@ pub fn text_misses(text: &str, word: &str) -> Vec<String> {
     }
     let lines = text.lines().filter(|l| !l.trim().is_empty()).count();
     if lines != 3 {
-        misses.push(format!("{lines} lines that are not empty, not 3"));
+        misses.push(format!("the text has {lines} non-empty lines, not 3"));
     }
     misses
 }
 
-/// How often `word` stands in `text` by itself; `two` does not stand in `forty-two`.
+/// Counts the occurrences of `word` as a whole word. `two` does not occur in `forty-two`.
 fn occurrences(text: &str, word: &str) -> usize {
     let joins = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
     text.match_indices(word)
@@ -70,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn minutes_have_words() {
+    fn minutes_are_spelled_out() {
         for (minute, word) in [
             (0, "zero"),
             (7, "seven"),
@@ -84,13 +83,40 @@ mod tests {
     }
 
     #[test]
-    fn only_a_haiku_with_the_word_once_passes() {
+    fn a_haiku_has_three_lines_and_the_word_once() {
         let good = "Forty-two warm cores\nthe warm chip multiplies here\nthe kernel hums here.";
         assert_eq!(text_misses(good, "forty-two"), Vec::<String>::new());
-        assert_eq!(text_misses(good, "two").len(), 1, "two is not in forty-two");
-        assert_eq!(text_misses("forty-two\nforty-two\nc", "forty-two").len(), 1);
-        assert_eq!(text_misses("forty-two b", "forty-two").len(), 1);
-        assert_eq!(text_misses("", "forty-two").len(), 2);
-        assert_eq!(text_misses("forty-two\n\nb\nc\nd", "forty-two").len(), 1);
+        for (text, word, expected) in [
+            (
+                good,
+                "two",
+                vec!["the word \"two\" occurs 0 times, not once"],
+            ),
+            (
+                "forty-two\nforty-two\nc",
+                "forty-two",
+                vec!["the word \"forty-two\" occurs 2 times, not once"],
+            ),
+            (
+                "forty-two b",
+                "forty-two",
+                vec!["the text has 1 non-empty lines, not 3"],
+            ),
+            (
+                "",
+                "forty-two",
+                vec![
+                    "the word \"forty-two\" occurs 0 times, not once",
+                    "the text has 0 non-empty lines, not 3",
+                ],
+            ),
+            (
+                "forty-two\n\nb\nc\nd",
+                "forty-two",
+                vec!["the text has 4 non-empty lines, not 3"],
+            ),
+        ] {
+            assert_eq!(text_misses(text, word), expected, "{text}");
+        }
     }
 }

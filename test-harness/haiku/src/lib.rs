@@ -1,8 +1,10 @@
-//! The haiku acceptance test: proof that a real model ran, here and now. It drives the real
-//! programs as a user does, asks for a haiku with the word of the current minute, and judges
-//! what came back. The product knows nothing of it.
+//! The haiku acceptance test: checks that a real model generates text on this machine.
 //!
-//! Only the standard library and a JSON parser, so that it builds in seconds.
+//! The test runs the rbee binaries like a user, requests a haiku that contains the current
+//! minute as a word, and checks the output and how it was produced. No product code is specific
+//! to it.
+//!
+//! Depends on the standard library and a JSON parser only, so that it builds in seconds.
 
 mod judge;
 mod run;

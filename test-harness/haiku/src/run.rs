@@ -14,49 +14,48 @@ use state_files::Home;
 
 use crate::judge::{minute_word, prompt, text_misses};
 
-/// Longest from the first byte of the request to the last of the answer.
-const LIMIT: Duration = Duration::from_secs(30);
+/// Maximum time from the start of `rbee-keeper infer` to its exit.
+const MAX_DURATION: Duration = Duration::from_secs(30);
 const MAX_TOKENS: u32 = 100;
 
-/// How the test is run.
+/// Options of a test run.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Folder of the programs.
+    /// Directory of the rbee binaries.
     pub bin_dir: PathBuf,
-    /// A state folder of the test's own.
+    /// State directory (`RBEE_HOME`) for this run only.
     pub home: PathBuf,
-    /// What to ask for, when not the default.
+    /// Model; `None` is the default model of `rbee-keeper infer`.
     pub model: Option<String>,
     /// `cpu`, `cuda` or `metal`.
     pub backend: String,
-    /// Only this node.
+    /// Node that must run the model; `None` allows every node.
     pub node: Option<String>,
-    /// Extra environment for every program.
+    /// Additional environment variables for all processes.
     pub environment: BTreeMap<String, String>,
-    /// Show the tokens as they come, and what happens meanwhile.
+    /// Whether to print the tokens as they arrive.
     pub show: bool,
 }
 
-/// What happened, for people and programs.
+/// Result of a test run.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// What was wrong; empty when the test passed.
+    /// Failed checks; empty if the test passed.
     pub misses: Vec<String>,
-    /// Everything that was seen.
+    /// The complete report as JSON.
     pub details: Value,
 }
 
 impl Report {
-    /// Whether the test passed.
     pub fn passed(&self) -> bool {
         self.misses.is_empty()
     }
 }
 
-/// Runs the test: starts a queen of its own, loads the model, asks, judges, and stops
-/// everything. `Err` is what kept it from being run at all.
+/// Runs the test: starts a queen, loads the model, requests a haiku, checks it, and stops all
+/// processes. Returns `Err` if the test could not run.
 pub fn run(options: &Options) -> Result<Report, String> {
-    let result = ask_until_the_minute_holds(options);
+    let result = request_haiku(options);
     let stopped = keeper(options, &["queen", "stop"]).and_then(|mut command| {
         let output = command.output().map_err(|e| e.to_string())?;
         if output.status.success() {
@@ -67,20 +66,22 @@ pub fn run(options: &Options) -> Result<Report, String> {
     });
     let mut report = result?;
     if let Err(e) = stopped {
-        report.misses.push(format!("stopping failed: {e}"));
+        report
+            .misses
+            .push(format!("`rbee-keeper queen stop` failed: {e}"));
     }
     Ok(report)
 }
 
-fn ask_until_the_minute_holds(options: &Options) -> Result<Report, String> {
+fn request_haiku(options: &Options) -> Result<Report, String> {
     warm_up(options)?;
     let minute = current_minute()?;
-    let report = ask(options, minute)?;
+    let report = request_with_minute(options, minute)?;
     if report.passed() || current_minute()? == minute {
         return Ok(report);
     }
-    // The minute changed in between, so the word was not of the minute: the one retry.
-    ask(options, current_minute()?)
+    // The minute changed during the request, so the word may have been the old one: retry once.
+    request_with_minute(options, current_minute()?)
 }
 
 fn current_minute() -> Result<u32, String> {
@@ -91,11 +92,14 @@ fn current_minute() -> Result<u32, String> {
 }
 
 fn keeper(options: &Options, args: &[&str]) -> Result<Command, String> {
-    let program = options.bin_dir.join("rbee-keeper");
-    if !program.exists() {
-        return Err(format!("{} is not built", program.display()));
+    let binary = options.bin_dir.join("rbee-keeper");
+    if !binary.exists() {
+        return Err(format!(
+            "{} does not exist: build the binaries first",
+            binary.display()
+        ));
     }
-    let mut command = Command::new(program);
+    let mut command = Command::new(binary);
     command
         .env("RBEE_HOME", &options.home)
         .env("RBEE_QUEEN_PORT", "0")
@@ -120,7 +124,7 @@ fn infer_args(options: &Options) -> Vec<String> {
     args
 }
 
-/// Starts everything and loads the model, so that what is judged is a loaded model.
+/// Starts all processes and loads the model before the request whose duration counts.
 fn warm_up(options: &Options) -> Result<(), String> {
     let mut args = infer_args(options);
     args.extend(["--max-tokens", "1", "hello"].map(str::to_owned));
@@ -138,9 +142,9 @@ fn warm_up(options: &Options) -> Result<(), String> {
     }
 }
 
-/// The events of one answer, as they came.
+/// Events of one request.
 #[derive(Default)]
-struct Seen {
+struct Received {
     names: Vec<String>,
     text: String,
     tokens: u64,
@@ -150,42 +154,50 @@ struct Seen {
     error: Value,
 }
 
-fn ask(options: &Options, minute: u32) -> Result<Report, String> {
+fn request_with_minute(options: &Options, minute: u32) -> Result<Report, String> {
     let seed = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_err(|e| e.to_string())?
         .subsec_nanos() as u64
         ^ u64::from(std::process::id()) << 32;
     let (word, nonce) = (minute_word(minute), nonce(seed));
-    let question = prompt(&word, &nonce);
+    let prompt = prompt(&word, &nonce);
 
     let before = tokens_generated(options)?;
     let begun = Instant::now();
-    let seen = stream(options, &question, seed)?;
+    let received = stream(options, &prompt, seed)?;
     let took = begun.elapsed();
     let after = tokens_generated(options)?;
 
-    let mut misses = text_misses(&seen.text, &word);
-    if !seen.error.is_null() {
-        misses.push(format!("the answer is an error: {}", seen.error));
+    let mut misses = text_misses(&received.text, &word);
+    if !received.error.is_null() {
+        misses.push(format!("the request failed: {}", received.error));
     }
-    let order: Vec<&str> = seen.names.iter().map(String::as_str).collect();
-    if order.first() != Some(&"started") || order.last() != Some(&"end") || seen.tokens == 0 {
+    let order: Vec<&str> = received.names.iter().map(String::as_str).collect();
+    let in_order = matches!(order.as_slice(), ["started", tokens @ .., "end"]
+        if !tokens.is_empty() && tokens.iter().all(|name| *name == "token"));
+    if !in_order {
         misses.push(format!(
-            "the events are not started, token …, end: {order:?}"
+            "the events are {order:?}, not started, token …, end"
         ));
     }
-    if seen.tokens > u64::from(MAX_TOKENS) {
-        misses.push(format!("{} tokens, more than {MAX_TOKENS}", seen.tokens));
-    }
-    let rose = after.0.saturating_sub(before.0);
-    if rose != seen.tokens {
+    if received.tokens > u64::from(MAX_TOKENS) {
         misses.push(format!(
-            "the worker counted {rose} tokens, {} were streamed",
-            seen.tokens
+            "{} tokens were streamed, more than {MAX_TOKENS}",
+            received.tokens
         ));
     }
-    let device = seen.assigned["device"].as_str().unwrap_or("").to_owned();
+    let counted = after.0.saturating_sub(before.0);
+    if counted != received.tokens {
+        misses.push(format!(
+            "the worker counted {counted} tokens, {} were streamed",
+            received.tokens
+        ));
+    }
+    let device = received.assigned["device"]
+        .as_str()
+        .unwrap_or("")
+        .to_owned();
     let expected = if options.backend == "cpu" {
         "CPU-"
     } else {
@@ -193,38 +205,40 @@ fn ask(options: &Options, minute: u32) -> Result<Report, String> {
     };
     if !device.starts_with(expected) {
         misses.push(format!(
-            "it ran on \"{device}\", not on {}",
+            "the request ran on \"{device}\", not on a {} device",
             options.backend
         ));
     }
-    if took > LIMIT {
-        misses.push(format!("it took {took:?}, more than {LIMIT:?}"));
+    if took > MAX_DURATION {
+        misses.push(format!(
+            "the request took {took:?}, more than {MAX_DURATION:?}"
+        ));
     }
     Ok(Report {
         details: json!({
             "passed": misses.is_empty(),
             "misses": misses,
-            "prompt": question,
+            "prompt": prompt,
             "word": word,
-            "text": seen.text,
+            "text": received.text,
             "seconds": took.as_secs_f64(),
-            "tokens": seen.tokens,
-            "assigned": seen.assigned,
-            "started": seen.started,
-            "end": seen.end,
+            "tokens": received.tokens,
+            "assigned": received.assigned,
+            "started": received.started,
+            "end": received.end,
             "worker": after.1,
         }),
         misses,
     })
 }
 
-/// Eight characters that no text has seen before.
+/// Returns eight characters that make the prompt unique.
 fn nonce(seed: u64) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz23456789";
     let mut state = seed | 1;
     (0..8)
         .map(|_| {
-            // xorshift64 (Marsaglia 2003): plenty for a name.
+            // xorshift64 (Marsaglia 2003)
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
@@ -233,7 +247,7 @@ fn nonce(seed: u64) -> String {
         .collect()
 }
 
-fn stream(options: &Options, question: &str, seed: u64) -> Result<Seen, String> {
+fn stream(options: &Options, prompt: &str, seed: u64) -> Result<Received, String> {
     let mut args = infer_args(options);
     let (max_tokens, seed) = (MAX_TOKENS.to_string(), seed.to_string());
     args.extend(
@@ -246,7 +260,7 @@ fn stream(options: &Options, question: &str, seed: u64) -> Result<Seen, String> 
             "0.9",
             "--seed",
             &seed,
-            question,
+            prompt,
         ]
         .map(str::to_owned),
     );
@@ -256,24 +270,27 @@ fn stream(options: &Options, question: &str, seed: u64) -> Result<Seen, String> 
         .stderr(Stdio::null())
         .spawn()
         .map_err(|e| format!("cannot run rbee-keeper: {e}"))?;
-    let mut seen = Seen::default();
-    let stdout = child.stdout.take().ok_or("no output of rbee-keeper")?;
+    let mut received = Received::default();
+    let stdout = child.stdout.take().ok_or("rbee-keeper has no stdout")?;
     for line in BufReader::new(stdout).lines() {
         let line = line.map_err(|e| e.to_string())?;
         let event: Value =
             serde_json::from_str(&line).map_err(|e| format!("not an event: {line}: {e}"))?;
-        take(&mut seen, &event, options.show).map_err(|e| e.to_string())?;
+        add(&mut received, &event, options.show).map_err(|e| e.to_string())?;
     }
     child.wait().map_err(|e| e.to_string())?;
-    Ok(seen)
+    Ok(received)
 }
 
-fn take(seen: &mut Seen, event: &Value, show: bool) -> io::Result<()> {
+fn add(received: &mut Received, event: &Value, show: bool) -> io::Result<()> {
     let name = event["event"].as_str().unwrap_or("").to_owned();
     let data = event["data"].clone();
     match name.as_str() {
-        "assigned" => seen.assigned = data,
-        "narration" => {}
+        "assigned" => {
+            received.assigned = data;
+            return Ok(());
+        }
+        "narration" | "metrics" => return Ok(()),
         "token" => {
             let text = data["t"].as_str().unwrap_or("");
             if show {
@@ -281,55 +298,44 @@ fn take(seen: &mut Seen, event: &Value, show: bool) -> io::Result<()> {
                 out.write_all(text.as_bytes())?;
                 out.flush()?;
             }
-            seen.text.push_str(text);
-            seen.tokens += 1;
-            seen.names.push(name);
+            received.text.push_str(text);
+            received.tokens += 1;
         }
-        "started" => {
-            seen.started = data;
-            seen.names.push(name);
-        }
-        "end" => {
-            seen.end = data;
-            seen.names.push(name);
-        }
-        "error" => {
-            seen.error = data;
-            seen.names.push(name);
-        }
-        _ => {
-            if name != "metrics" {
-                seen.names.push(name);
-            }
-        }
+        "started" => received.started = data,
+        "end" => received.end = data,
+        "error" => received.error = data,
+        _ => {}
     }
+    received.names.push(name);
     Ok(())
 }
 
-/// Tokens that all workers have generated so far, asked of the workers themselves, and what
-/// the queen says about them.
+/// Returns the number of tokens that all workers have generated so far, from their metrics,
+/// and the queen's list of workers.
 fn tokens_generated(options: &Options) -> Result<(u64, Value), String> {
     let output = keeper(options, &["--json", "worker", "list"])?
         .output()
         .map_err(|e| e.to_string())?;
     let list: Value = serde_json::from_slice(&output.stdout).map_err(|e| {
         format!(
-            "the list of workers is not JSON: {e}: {}",
+            "the output of `rbee-keeper worker list` is not JSON: {e}: {}",
             String::from_utf8_lossy(&output.stderr)
         )
     })?;
     let token = fs::read_to_string(Home::at(&options.home).node_token(&NodeName::local()))
-        .map_err(|e| format!("the node's token: {e}"))?;
+        .map_err(|e| format!("cannot read the token of the node: {e}"))?;
     let mut sum = 0;
     for worker in list["workers"].as_array().into_iter().flatten() {
-        let port = worker["port"].as_u64().ok_or("a worker without a port")?;
+        let port = worker["port"]
+            .as_u64()
+            .ok_or("a worker in the list has no port")?;
         let metrics = get(port as u16, "/metrics", token.trim()).map_err(|e| e.to_string())?;
         sum += metrics
             .lines()
             .find_map(|line| line.strip_prefix("rbee_worker_tokens_generated_total"))
             .and_then(|rest| rest.rsplit(' ').next())
             .and_then(|value| value.parse::<u64>().ok())
-            .ok_or("a worker without a token counter")?;
+            .ok_or("the metrics of a worker have no token counter")?;
     }
     Ok((sum, list))
 }
@@ -341,7 +347,7 @@ fn get(port: u16, path: &str, token: &str) -> io::Result<String> {
         stream,
         "GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\r\n"
     )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    Ok(response)
 }
