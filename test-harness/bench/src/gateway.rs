@@ -13,11 +13,10 @@ use tokio::task::JoinSet;
 
 use crate::{machine, servers::Servers};
 
-/// Requests are sent in rounds, a target after the other, so that a slow moment of the
-/// machine falls on all alike.
+/// Number of rounds. Each round sends requests to one target after the other, so that a slow
+/// moment of the machine affects all targets.
 const ROUNDS: u32 = 5;
 
-/// Where requests go.
 struct Target {
     name: &'static str,
     url: String,
@@ -25,8 +24,8 @@ struct Target {
     body: Value,
 }
 
-/// Measures the whole answer of 16 tokens: directly, through nginx, through the queen's
-/// native edge and through its OpenAI edge.
+/// Measures the time of complete responses of 16 tokens: from the worker itself, through
+/// nginx, and through the queen's own API and its OpenAI API.
 pub async fn run(bin_dir: &Path, count: u32) -> Result<()> {
     let servers = Servers::start(bin_dir)?;
     let native = json!({"input": {"prompt": "hello"}, "sampling": {"seed": 1}});
@@ -66,11 +65,11 @@ pub async fn run(bin_dir: &Path, count: u32) -> Result<()> {
         ),
     ];
     println!(
-        "gateway: {}; mock engine, 16 tokens a stream, whole answer",
+        "gateway: {}; mock engine, complete responses of 16 tokens",
         machine::describe()
     );
     println!(
-        "| clients | target | p50 ms | p99 ms | added p50 ms | added p99 ms | p50 of nginx's | p99 of nginx's |"
+        "| clients | target | p50 ms | p99 ms | added p50 ms | added p99 ms | p50 vs. nginx | p99 vs. nginx |"
     );
     println!("|---|---|---|---|---|---|---|---|");
     for clients in [1, 16, 64] {
@@ -78,7 +77,7 @@ pub async fn run(bin_dir: &Path, count: u32) -> Result<()> {
         for round in 0..=ROUNDS {
             for (target, times) in targets.iter().zip(&mut times) {
                 let measured = round_of(target, clients, (count / ROUNDS).max(clients)).await?;
-                // The first round warms connections and caches.
+                // The first round warms up connections and caches.
                 if round > 0 {
                     times.extend(measured);
                 }
@@ -90,15 +89,15 @@ pub async fn run(bin_dir: &Path, count: u32) -> Result<()> {
 }
 
 fn print_rows(clients: u32, targets: &[Target], times: &mut [Vec<Duration>]) {
-    let figures: Vec<(f64, f64)> = times
+    let percentiles: Vec<(f64, f64)> = times
         .iter_mut()
         .map(|times| {
             times.sort_unstable();
             (percentile(times, 50), percentile(times, 99))
         })
         .collect();
-    let direct = figures[0];
-    for (target, (p50, p99)) in targets.iter().zip(&figures) {
+    let direct = percentiles[0];
+    for (target, (p50, p99)) in targets.iter().zip(&percentiles) {
         print!("| {clients} | {} | {p50:.2} | {p99:.2} |", target.name);
         if target.name == "worker" {
             println!(" | | | |");
@@ -109,8 +108,8 @@ fn print_rows(clients: u32, targets: &[Target], times: &mut [Vec<Duration>]) {
             " {:.2} | {:.2} | {} | {} |",
             p50 - direct.0,
             p99 - direct.1,
-            ratio(*p50, figures[1].0),
-            ratio(*p99, figures[1].1),
+            ratio(*p50, percentiles[1].0),
+            ratio(*p99, percentiles[1].1),
         );
     }
 }
@@ -120,7 +119,7 @@ fn percentile(sorted: &[Duration], percent: usize) -> f64 {
     sorted.get(at).map_or(0.0, |d| d.as_secs_f64() * 1000.0)
 }
 
-/// `count` requests by `clients` at once; the time of each.
+/// Sends `count` requests from `clients` concurrent clients and returns the time of each.
 async fn round_of(target: &Target, clients: u32, count: u32) -> Result<Vec<Duration>> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let left = Arc::new(AtomicU32::new(count));

@@ -1,21 +1,22 @@
-//! Measures, as ratios within one run: `cargo xtask bench gateway|engine|overhead`.
+//! Benchmarks: `cargo xtask bench gateway|engine|overhead`. Results are ratios within one run.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a command line program of the project's own"
+    reason = "a command line tool for developers"
 )]
 
 mod engine;
 mod gateway;
 mod machine;
 mod overhead;
+mod process;
 mod servers;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-/// Measures, as ratios within one run.
+/// Benchmarks the queen, the worker and the engine
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask bench")]
 struct Args {
@@ -25,29 +26,29 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// What the queen adds to a call of the worker, against nginx.
+    /// Latency that the queen adds to a request to a worker, compared with nginx
     Gateway {
-        /// Folder of the programs; the xtask fills it in.
+        /// Directory of the rbee binaries; set by the xtask
         #[arg(long)]
         bin_dir: PathBuf,
-        /// Requests for each target and number of clients.
+        /// Requests for each target and number of clients
         #[arg(long, default_value_t = 2000)]
         count: u32,
     },
-    /// Tokens per second that a worker's loop and streams carry, with an engine at no cost.
+    /// Tokens per second of a worker's loop and event streams, with an engine that costs nothing
     Overhead {
-        /// Folder of the programs; the xtask fills it in.
+        /// Directory of the rbee binaries; set by the xtask
         #[arg(long)]
         bin_dir: PathBuf,
-        /// Repetitions of each row; the median counts.
+        /// Repetitions of each row, of which the median counts
         #[arg(long, default_value_t = 5)]
         count: u32,
     },
-    /// Tokens per second, memory and load time of the engine, against llama.cpp when there
-    /// is one.
+    /// Tokens per second, memory and load time of the engine, compared with llama.cpp if
+    /// available
     #[command(after_long_help = engine::LLAMA_CPP_HELP)]
     Engine(engine::EngineArgs),
-    /// Measures one model in this process, for `engine`.
+    /// Measures one model in this process; run by `engine`
     #[command(hide = true)]
     EngineOnce(engine::OnceArgs),
 }

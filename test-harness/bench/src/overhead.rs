@@ -11,32 +11,32 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::machine;
+use crate::{machine, process::cpu_seconds};
 
-/// Tokens of an answer, the end token included.
-const ANSWER_TOKENS: u64 = 513;
-/// The mock engine at no cost, with a slot for every client.
+/// Tokens of a response, the end token included.
+const RESPONSE_TOKENS: u64 = 513;
+/// Mock engine that costs nothing, with a slot for every client.
 const MODEL: &str = "slots=64,length=512,context=1024";
-/// The line that begins the event of a token.
+/// First line of a token event.
 const TOKEN_EVENT: &[u8] = b"event: token\n";
-/// The clock of `/proc/*/stat` on Linux.
-const TICKS_PER_SECOND: f64 = 100.0;
+/// Resolution of CPU times, in seconds.
+const CPU_RESOLUTION: f64 = 0.01;
 
-/// Measures how many tokens per second one worker's loop and its event streams carry when
-/// the engine costs nothing. Clients and worker share the machine.
+/// Measures the tokens per second of one worker's loop and event streams with an engine that
+/// costs nothing. Clients and worker share the machine.
 pub async fn run(bin_dir: &Path, count: u32) -> Result<()> {
     println!(
-        "overhead: {}; mock engine, greedy, {ANSWER_TOKENS} tokens a stream, clients on the same cores, median of {count}",
+        "overhead: {}; mock engine, greedy, {RESPONSE_TOKENS} tokens per stream, clients on the same cores, median of {count}",
         machine::describe()
     );
     println!(
-        "| clients | tokens/s | tokens per CPU second of the worker | tokens a write | first token p50 ms | p99 ms |"
+        "| clients | tokens/s | tokens per CPU second of the worker | tokens per write | first token p50 ms | p99 ms |"
     );
     println!("|---|---|---|---|---|---|");
     let worker = Worker::start(bin_dir).await?;
     for clients in [1, 16, 64] {
         let mut rounds = Vec::new();
-        // The first round warms connections and caches.
+        // The first round warms up connections and caches.
         for round in 0..=count {
             let measured = round_of(&worker, clients).await?;
             if round > 0 {
@@ -48,7 +48,7 @@ pub async fn run(bin_dir: &Path, count: u32) -> Result<()> {
         println!(
             "| {clients} | {:.0} | {:.0} | {:.1} | {:.2} | {:.2} |",
             median.per_second(),
-            median.tokens as f64 / median.worker_seconds.max(1.0 / TICKS_PER_SECOND),
+            median.tokens as f64 / median.worker_seconds.max(CPU_RESOLUTION),
             median.tokens as f64 / median.pieces as f64,
             median.first_token(50),
             median.first_token(99),
@@ -57,10 +57,11 @@ pub async fn run(bin_dir: &Path, count: u32) -> Result<()> {
     Ok(())
 }
 
-/// What one round led to.
+/// Result of one round.
 struct Round {
     tokens: u64,
-    /// Pieces of body that the clients read; a write of the worker is at least one.
+    /// Pieces of the bodies as the clients received them, at least one for each write of the
+    /// worker.
     pieces: u64,
     took: Duration,
     worker_seconds: f64,
@@ -89,10 +90,10 @@ struct Streamed {
     first_token: Duration,
 }
 
-/// Each client asks eight times, one after the other.
+/// Sends eight requests per client, one after the other.
 async fn round_of(worker: &Worker, clients: u32) -> Result<Round> {
     const REQUESTS: u32 = 8;
-    let cpu = worker.cpu_seconds()?;
+    let cpu = cpu_seconds(worker.process.id())?;
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
     for client in 0..clients {
@@ -112,7 +113,7 @@ async fn round_of(worker: &Worker, clients: u32) -> Result<Round> {
         streams.extend(result?);
     }
     let took = begun.elapsed();
-    let worker_seconds = worker.cpu_seconds()? - cpu;
+    let worker_seconds = cpu_seconds(worker.process.id())? - cpu;
     let mut first_tokens: Vec<_> = streams.iter().map(|s| s.first_token).collect();
     first_tokens.sort_unstable();
     Ok(Round {
@@ -145,17 +146,17 @@ async fn stream(http: &reqwest::Client, url: &str, token: &str, name: &str) -> R
         streamed.pieces += 1;
     }
     ensure!(
-        streamed.tokens == ANSWER_TOKENS,
+        streamed.tokens == RESPONSE_TOKENS,
         "{name}: {} tokens",
         streamed.tokens
     );
     Ok(streamed)
 }
 
-/// Events of tokens. Counted cheaply, since the clients take their time from the worker.
+/// Counts token events, at little cost: the clients share the cores with the worker.
 #[derive(Default)]
 struct TokenEvents {
-    /// A line whose end is in the next piece.
+    /// Beginning of a line that the next piece continues.
     line: Vec<u8>,
 }
 
@@ -215,7 +216,7 @@ impl Worker {
                 "--generation",
                 "1",
             ])
-            // Nobody listens there: heartbeats are refused at once.
+            // No process listens on this port, so heartbeats fail at once.
             .args(["--queen-url", "http://127.0.0.1:9", "--log", "error"])
             .args(["--port", &port.to_string()])
             .env("RBEE_WORKER_TOKEN_FILE", &token_file)
@@ -235,33 +236,20 @@ impl Worker {
             url: format!("{base}/v1/infer"),
             token,
         };
-        worker.ready(&format!("{base}/ready")).await?;
+        worker.wait_until_ready(&format!("{base}/ready")).await?;
         Ok(worker)
     }
 
-    async fn ready(&mut self, url: &str) -> Result<()> {
+    async fn wait_until_ready(&mut self, url: &str) -> Result<()> {
         loop {
-            let asked = self.http.get(url).bearer_auth(&self.token).send().await;
-            if asked.is_ok_and(|answer| answer.status() == 200) {
+            let response = self.http.get(url).bearer_auth(&self.token).send().await;
+            if response.is_ok_and(|response| response.status() == 200) {
                 return Ok(());
             }
-            let ended = self.process.try_wait()?;
-            ensure!(ended.is_none(), "the mock worker ended: {ended:?}");
+            let exited = self.process.try_wait()?;
+            ensure!(exited.is_none(), "the mock worker exited: {exited:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    }
-
-    /// Time on the processor so far, in the program and in the system for it.
-    fn cpu_seconds(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
-        // After the name, which is in brackets, come the state and the fields from 4 on.
-        let (_, rest) = stat.rsplit_once(')').context("a process's statistics")?;
-        let fields: Vec<&str> = rest.split_whitespace().collect();
-        let ticks = |field: usize| -> Result<f64> {
-            let text = fields.get(field - 3).context("a process's times")?;
-            Ok(text.parse::<f64>()?)
-        };
-        Ok((ticks(14)? + ticks(15)?) / TICKS_PER_SECOND)
     }
 }
 
@@ -270,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_count_wherever_pieces_end() {
+    fn token_events_are_counted_across_pieces() {
         let stream =
             b"event: token\ndata: {\"text\":\"event: token\"}\n\nevent: token\n\nevent: end\n";
         for middle in 0..stream.len() {

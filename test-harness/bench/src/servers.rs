@@ -11,32 +11,30 @@ use serde_json::Value;
 use state_files::{DaemonRecord, Home};
 use tempfile::TempDir;
 
-/// The mock engine at no cost, with a slot for every client.
+/// Mock engine that costs nothing, with a slot for every client.
 const MODEL: &str = "mock:slots=64,length=16";
 
-/// A queen, a hive and a mock worker in a home of their own, and nginx before the worker.
+/// A queen, a hive and a mock worker with a home of their own, and nginx in front of the worker.
 pub struct Servers {
     bin_dir: std::path::PathBuf,
     home: TempDir,
     nginx: Child,
-    /// Where the queen is reached.
+    /// URL of the queen.
     pub queen: String,
-    /// Where the worker is reached.
+    /// URL of the worker.
     pub worker: String,
-    /// Where nginx is reached.
+    /// URL of nginx.
     pub proxy: String,
-    /// The worker's token.
+    /// Bearer token of the worker.
     pub token: String,
-    /// What to ask for.
     pub model: &'static str,
 }
 
 impl Servers {
-    /// Starts everything.
     pub fn start(bin_dir: &Path) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("rbee-bench-").tempdir()?;
         let started = keeper(bin_dir, home.path(), &["infer", "hello", "--model", MODEL])?;
-        ensure!(!started.is_empty(), "the mock worker said nothing");
+        ensure!(!started.is_empty(), "the mock worker produced no output");
         let files = Home::at(home.path());
         let queen = DaemonRecord::read(&files.queen_record())?;
         let queen = queen.context("the queen has no record")?.url;
@@ -44,7 +42,7 @@ impl Servers {
         let list: Value = serde_json::from_str(&list)?;
         let port = list["workers"][0]["port"]
             .as_u64()
-            .context("a worker's port")?;
+            .context("the list of workers has no port")?;
         let token = fs::read_to_string(files.node_token(&NodeName::local()))?;
         let (nginx, proxy) = start_nginx(home.path(), port)?;
         Ok(Self {
@@ -59,7 +57,6 @@ impl Servers {
         })
     }
 
-    /// Stops everything.
     pub fn stop(mut self) -> Result<()> {
         self.nginx.kill()?;
         self.nginx.wait()?;
@@ -85,8 +82,7 @@ fn keeper(bin_dir: &Path, home: &Path, args: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// nginx as a careful administrator would set it up for streams: kept connections to the
-/// worker, no buffering.
+/// Starts nginx, configured for streams: keep-alive connections to the worker, no buffering.
 fn start_nginx(dir: &Path, worker: u64) -> Result<(Child, String)> {
     let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
     let dir_text = dir.display();

@@ -2,24 +2,24 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use anyhow::{Error, bail};
 
-/// Tokens of the prompt in a prefill.
+/// Tokens of the prompt in the prefill test.
 pub const PROMPT_TOKENS: u32 = 512;
-/// Tokens that each sequence decodes.
+/// Tokens that each sequence of a decode test generates.
 pub const DECODED_TOKENS: u32 = 128;
-/// Most sequences at once.
-pub const MOST_SEQUENCES: u32 = 16;
+/// Maximum number of concurrent sequences.
+pub const MAX_SEQUENCES: u32 = 16;
 
-/// What is measured.
+/// A test of the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Test {
-    /// One prompt of 512 tokens.
+    /// Prefill of one prompt.
     Prefill,
-    /// 128 tokens of each of so many sequences.
+    /// Decode of this many sequences.
     Decode(u32),
 }
 
 impl Test {
-    /// Tokens that it computes.
+    /// Returns the number of tokens that are computed.
     pub fn tokens(self) -> u32 {
         match self {
             Self::Prefill => PROMPT_TOKENS,
@@ -42,33 +42,31 @@ impl FromStr for Test {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let decodes = (1..=MOST_SEQUENCES).map(Self::Decode);
+        let decodes = (1..=MAX_SEQUENCES).map(Self::Decode);
         let mut known = std::iter::once(Self::Prefill).chain(decodes);
         match known.find(|test| test.to_string() == text) {
             Some(test) => Ok(test),
-            None => bail!("expected pp512, tg128, or tg128x2 to tg128x{MOST_SEQUENCES}"),
+            None => bail!("expected pp512, tg128, or tg128x2 to tg128x{MAX_SEQUENCES}"),
         }
     }
 }
 
-/// What one test took.
+/// Duration of one test, in seconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Figure {
-    /// Seconds of the clock.
     pub wall: f64,
-    /// Seconds of processor time, of all threads together.
+    /// CPU time of all threads.
     pub cpu: f64,
 }
 
-/// One engine on one file, measured once.
+/// Results of one run of an engine.
 #[derive(Debug, Clone, Default)]
 pub struct Measured {
-    /// Seconds of the clock from the start of the process to a loaded model.
+    /// Seconds from the start of the process until the model is loaded.
     pub load: f64,
-    /// Bytes in memory after prefill and decode of one sequence.
+    /// Resident memory in bytes, after prefill and decode of one sequence.
     pub resident: u64,
-    /// Most bytes in memory until then.
+    /// Peak of the resident memory until then, in bytes.
     pub peak: u64,
-    /// What each test took.
     pub figures: BTreeMap<Test, Figure>,
 }

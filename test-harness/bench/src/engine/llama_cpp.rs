@@ -8,18 +8,16 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{
-    figures::{DECODED_TOKENS, Figure, Measured, PROMPT_TOKENS, Test},
-    process::{cpu_seconds, memory},
-};
+use super::figures::{DECODED_TOKENS, Figure, Measured, PROMPT_TOKENS, Test};
+use crate::process::{cpu_seconds, memory};
 
-/// The measuring programs of a built llama.cpp.
+/// Benchmark binaries of llama.cpp.
 pub struct LlamaCpp {
     bench: PathBuf,
     batched_bench: PathBuf,
 }
 
-/// A line that a program wrote, and how the process stood when it was read.
+/// A line of output, with the state of the process when the line was read.
 struct Line {
     text: String,
     wall: f64,
@@ -28,7 +26,7 @@ struct Line {
 }
 
 impl Line {
-    /// The line's document; programs write other lines as well.
+    /// Returns the JSON object of the line; other lines have none.
     fn json(&self) -> Option<Value> {
         serde_json::from_str(&self.text)
             .ok()
@@ -37,20 +35,18 @@ impl Line {
 }
 
 impl LlamaCpp {
-    /// The programs in that folder.
-    pub fn new(folder: &Path) -> Result<Self> {
-        let program = |name: &str| -> Result<PathBuf> {
-            let path = folder.join(name);
-            ensure!(path.is_file(), "there is no {}", path.display());
+    pub fn new(directory: &Path) -> Result<Self> {
+        let binary = |name: &str| -> Result<PathBuf> {
+            let path = directory.join(name);
+            ensure!(path.is_file(), "{} does not exist", path.display());
             Ok(path)
         };
         Ok(Self {
-            bench: program("llama-bench")?,
-            batched_bench: program("llama-batched-bench")?,
+            bench: binary("llama-bench")?,
+            batched_bench: binary("llama-batched-bench")?,
         })
     }
 
-    /// Measures every test once.
     pub fn measure(&self, model: &Path, threads: usize, tests: &[Test]) -> Result<Measured> {
         let mut measured = Measured::default();
         self.measure_alone(model, threads, tests, &mut measured)?;
@@ -81,14 +77,14 @@ impl LlamaCpp {
         command
             .arg("-m")
             .arg(model)
-            // One token more at the end: while it is computed, the process still stands as
-            // it stood when the last result was written.
+            // The extra token keeps the process alive until its state is read with the last
+            // result.
             .args(["-p", &prompt.to_string(), "-n", &format!("{decoded},1")])
             .args(["-t", &threads.to_string(), "-r", "1"])
             .args(["-o", "jsonl", "--progress"]);
         let lines = lines(command)?;
         let loaded = lines.iter().find(|line| line.text.contains("warmup"));
-        measured.load = loaded.context("llama-bench did not warm up")?.wall;
+        measured.load = loaded.context("llama-bench printed no warmup line")?.wall;
         let memory = |of: fn(&Line) -> u64| lines.iter().map(of).max().unwrap_or(0);
         measured.resident = memory(|line| line.memory.0);
         measured.peak = memory(|line| line.memory.1);
@@ -121,8 +117,8 @@ impl LlamaCpp {
         command
             .arg("-m")
             .arg(model)
-            // One token before tells where the first test begins, one token behind leaves
-            // the process standing after the last.
+            // The token before marks the start of the first test, the token after keeps the
+            // process alive until its state is read with the last result.
             .args(["-npp", "1", "-ntg", &format!("1,{DECODED_TOKENS},1")])
             .args(["-npl", &list.join(","), "-c", &context.to_string()])
             .args(["-t", &threads.to_string()])
@@ -140,9 +136,9 @@ impl LlamaCpp {
             if number("tg")? as u32 != DECODED_TOKENS {
                 continue;
             }
-            let (wall, whole) = (number("t_tg")?, number("t")?);
-            // A prompt of one token comes before: a hundredth of the whole.
-            let cpu = (end.cpu - begin.cpu) * wall / whole;
+            let (wall, total) = (number("t_tg")?, number("t")?);
+            // `t` includes the prefill of one token, about a hundredth of it.
+            let cpu = (end.cpu - begin.cpu) * wall / total;
             let test = Test::Decode(number("pl")? as u32);
             measured.figures.insert(test, Figure { wall, cpu });
         }
@@ -156,7 +152,7 @@ impl LlamaCpp {
     }
 }
 
-/// Runs a program to its end; every line that it writes, on either stream.
+/// Runs a command until it exits and returns all lines of its stdout and stderr.
 fn lines(mut command: Command) -> Result<Vec<Line>> {
     let (reader, writer) = std::io::pipe()?;
     let begun = Instant::now();
@@ -166,14 +162,14 @@ fn lines(mut command: Command) -> Result<Vec<Line>> {
         .stderr(writer)
         .spawn()
         .with_context(|| format!("cannot run {command:?}"))?;
-    // The command holds the writing end, which would keep the pipe open.
+    // The command holds a copy of the writer, which would keep the pipe open.
     let shown = format!("{command:?}");
     drop(command);
     let mut lines = Vec::new();
     for text in BufReader::new(reader).lines() {
         let text = text?;
         let cpu = cpu_seconds(process.id())?;
-        // A process that has ended has none.
+        // A process that has exited has no memory.
         let memory = memory(process.id()).unwrap_or_default();
         lines.push(Line {
             text,
@@ -184,6 +180,6 @@ fn lines(mut command: Command) -> Result<Vec<Line>> {
     }
     let status = process.wait()?;
     let last = lines.last().map_or("", |line| &line.text);
-    ensure!(status.success(), "{shown} ended with {status}: {last}");
+    ensure!(status.success(), "{shown} exited with {status}: {last}");
     Ok(lines)
 }

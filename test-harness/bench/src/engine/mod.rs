@@ -1,13 +1,12 @@
-//! The engine's speed, against llama.cpp on the same file.
+//! Speed of the engine, compared with llama.cpp on the same file.
 //!
-//! Each round measures one engine in a process of its own, then the other, so that a slow
-//! minute of the machine falls on both; ratios are made within a round, and the median
-//! round counts.
+//! Each round measures both engines, one after the other, each in its own process, so that a
+//! slow minute of the machine affects both. Ratios are computed within a round; the median of
+//! the rounds counts.
 
 mod figures;
 mod llama_cpp;
 mod once;
-mod process;
 mod table;
 
 pub use once::{OnceArgs, run as run_once};
@@ -26,33 +25,33 @@ use figures::{Measured, Test};
 use llama_cpp::LlamaCpp;
 use table::{Cell, Round};
 
-/// How to get what `RBEE_BENCH_LLAMA_CPP` names.
+/// Instructions to build the binaries for `RBEE_BENCH_LLAMA_CPP`.
 pub const LLAMA_CPP_HELP: &str = "\
-llama.cpp is compared with when RBEE_BENCH_LLAMA_CPP is the folder of a built llama-bench
-and llama-batched-bench. The Python registry has its source:
+Set RBEE_BENCH_LLAMA_CPP to the directory of llama-bench and llama-batched-bench to compare
+with llama.cpp. To build them from the source package on PyPI:
   pip download --no-binary llama-cpp-python --no-deps llama-cpp-python
   tar xzf llama_cpp_python-*.tar.gz
   cmake -S llama_cpp_python-*/vendor/llama.cpp -B build -DCMAKE_BUILD_TYPE=Release \\
     -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_CURL=OFF -DLLAMA_BUILD_TESTS=OFF
   cmake --build build --target llama-bench llama-batched-bench
-A native build by gcc 12 may end with SIGILL on machines with AMX: add -DGGML_NATIVE=OFF and
-the instruction sets by name then, and say so beside the result.
+A native build with gcc 12 may be killed by SIGILL on machines with AMX. In this case, use
+-DGGML_NATIVE=OFF, enable the instruction sets by name, and mention it with the result.
 
-Tokens per second are per second of the clock, and per second of processor time. On a
-machine that does other work as well only the latter mean something, for one thread at
-least: llama.cpp's threads spin while they wait, and that is processor time too.";
+Tokens per second are reported per second of wall time and per second of CPU time. On a busy
+machine only CPU time is meaningful, and only for one thread: llama.cpp's threads spin while
+they wait, which is CPU time too.";
 
 /// Options of `bench engine`.
 #[derive(Args)]
 pub struct EngineArgs {
-    /// Shapes to measure.
+    /// Model shapes
     #[arg(
         long,
         value_delimiter = ',',
         default_value = "smollm2-135m,llama-3.2-1b"
     )]
     shape: Vec<Shape>,
-    /// Types to measure.
+    /// Quantizations
     #[arg(
         long,
         value_delimiter = ',',
@@ -60,32 +59,33 @@ pub struct EngineArgs {
         default_value = "Q4_0,Q8_0,Q4_K_M,F16"
     )]
     quant: Vec<Quantization>,
-    /// Numbers of threads.
+    /// Numbers of threads
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     threads: Vec<usize>,
-    /// Tests: prefill of 512 tokens, decode of 128 tokens, the same by several sequences.
+    /// Tests: prefill of 512 tokens (pp512), decode of 128 tokens by one sequence (tg128) or
+    /// several (tg128xN)
     #[arg(
         long,
         value_delimiter = ',',
         default_value = "pp512,tg128,tg128x4,tg128x8,tg128x16"
     )]
     test: Vec<Test>,
-    /// Rounds; the median counts.
+    /// Rounds, of which the median counts
     #[arg(long, default_value_t = 3)]
     count: u32,
-    /// Folder with llama-bench and llama-batched-bench.
+    /// Directory of llama-bench and llama-batched-bench
     #[arg(long, env = "RBEE_BENCH_LLAMA_CPP")]
     llama_cpp: Option<PathBuf>,
-    /// Folder where models are kept between runs; absent, beside this program.
+    /// Directory that keeps models between runs [default: next to this binary]
     #[arg(long)]
     models: Option<PathBuf>,
 }
 
-/// Measures every combination that was asked for, and prints one row for each.
+/// Measures all combinations of the options and prints one row for each.
 pub fn run(args: &EngineArgs) -> Result<()> {
     let llama_cpp = args.llama_cpp.as_deref().map(LlamaCpp::new).transpose()?;
     if llama_cpp.is_none() {
-        eprintln!("RBEE_BENCH_LLAMA_CPP is not set: no comparison, see --help");
+        eprintln!("RBEE_BENCH_LLAMA_CPP is not set: no comparison with llama.cpp, see --help");
     }
     let mut tests = args.test.clone();
     tests.sort_unstable();
@@ -133,20 +133,20 @@ fn round(
     Ok(Round { rbee, llama_cpp })
 }
 
-/// The model's file, made when it is not there yet.
+/// Returns the path of the model, which is created if it does not exist.
 fn model(args: &EngineArgs, shape: Shape, quantization: Quantization) -> Result<PathBuf> {
-    let folder = match &args.models {
-        Some(folder) => folder.clone(),
+    let directory = match &args.models {
+        Some(directory) => directory.clone(),
         None => std::env::current_exe()?
             .parent()
-            .context("this program is in no folder")?
+            .context("the path of this binary has no parent directory")?
             .join("bench-models"),
     };
-    fs::create_dir_all(&folder)?;
+    fs::create_dir_all(&directory)?;
     let name = format!("{}-{}.gguf", table::shape_name(shape), quantization.name());
-    let path = folder.join(name);
+    let path = directory.join(name);
     if !path.exists() {
-        eprintln!("making {}", path.display());
+        eprintln!("creating {}", path.display());
         Recipe::new(Architecture::Llama, shape, quantization).write_gguf(&path)?;
     }
     Ok(path)

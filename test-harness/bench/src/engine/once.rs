@@ -11,15 +11,13 @@ use engine_candle::{CandleEngine, LoadOptions, load, thread_environment};
 use inference_execution::{Batch, BlockId, Chunk, Engine as _, SequenceId};
 use serde_json::{Value, json};
 
-use super::{
-    figures::{DECODED_TOKENS, Figure, MOST_SEQUENCES, Measured, PROMPT_TOKENS, Test},
-    process::{cpu_seconds, memory},
-};
+use super::figures::{DECODED_TOKENS, Figure, MAX_SEQUENCES, Measured, PROMPT_TOKENS, Test};
+use crate::process::{cpu_seconds, memory};
 
 /// Tokens of the longest sequence.
 const CONTEXT: u32 = PROMPT_TOKENS + DECODED_TOKENS;
 
-/// Options of the process that measures one model.
+/// Options of `engine-once`.
 #[derive(Args)]
 pub struct OnceArgs {
     #[arg(long)]
@@ -30,7 +28,7 @@ pub struct OnceArgs {
     test: Vec<Test>,
 }
 
-/// Measures in a process of its own, so that memory and load time are those of one model.
+/// Runs [`run`] in its own process, so that memory and load time are those of one model.
 pub fn measure(model: &Path, threads: usize, tests: &[Test]) -> Result<Measured> {
     let tests: Vec<String> = tests.iter().map(Test::to_string).collect();
     let begun = Instant::now();
@@ -48,7 +46,7 @@ pub fn measure(model: &Path, threads: usize, tests: &[Test]) -> Result<Measured>
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;
-    let lines = process.stdout.take().context("no output")?;
+    let lines = process.stdout.take().context("no stdout")?;
     let mut measured = Measured::default();
     for line in BufReader::new(lines).lines() {
         let line: Value = serde_json::from_str(&line?)?;
@@ -65,16 +63,19 @@ pub fn measure(model: &Path, threads: usize, tests: &[Test]) -> Result<Measured>
         }
     }
     let status = process.wait()?;
-    ensure!(status.success(), "rbee's engine ended with {status}");
+    ensure!(
+        status.success(),
+        "the process of rbee's engine exited with {status}"
+    );
     Ok(measured)
 }
 
-/// Measures in this process, and prints a line for each event.
+/// Measures one model in this process and prints one line of JSON for each event.
 pub fn run(args: &OnceArgs) -> Result<()> {
     let header = model_format::inspect(&args.model).map_err(|e| anyhow!("{e}"))?;
     let token_bytes = u64::from(2 * header.layers * header.kv_heads * header.head_dim) * 4;
-    // Whole blocks for each sequence.
-    let tokens = (MOST_SEQUENCES * (DECODED_TOKENS + 64)).max(CONTEXT + 64);
+    // Sequences do not share blocks: each needs room for a partly filled one.
+    let tokens = (MAX_SEQUENCES * (DECODED_TOKENS + 64)).max(CONTEXT + 64);
     let options = LoadOptions {
         context_length: Some(CONTEXT.min(header.context_length)),
         kv_cache_bytes: Some(token_bytes * u64::from(tokens)),
@@ -85,7 +86,7 @@ pub fn run(args: &OnceArgs) -> Result<()> {
         .map_err(|e| anyhow!("{e}"))?
         .engine;
     println!("{}", json!({"event": "loaded"}));
-    // Threads start and caches fill.
+    // Warm up threads and caches.
     step(&mut engine, 1, 0, 32)?;
     step(&mut engine, 1, 32, 1)?;
     let mut tests = args.test.clone();
@@ -123,7 +124,7 @@ fn report(engine: &mut CandleEngine, test: Test) -> Result<()> {
     Ok(())
 }
 
-/// One step of every sequence: `tokens` tokens from `position` on.
+/// Computes `tokens` tokens of every sequence, beginning at `position`.
 fn step(engine: &mut CandleEngine, sequences: u32, position: u32, tokens: u32) -> Result<()> {
     let block_tokens = engine.kv().block_tokens();
     let vocabulary = engine.describe().vocab_size;

@@ -3,13 +3,13 @@ use model_maker::{Quantization, Shape};
 
 use super::figures::{Figure, Measured, Test};
 
-/// What was measured next to each other.
+/// Results of both engines, measured one after the other.
 pub struct Round {
     pub rbee: Measured,
     pub llama_cpp: Option<Measured>,
 }
 
-/// All rounds of one file and number of threads.
+/// All rounds of one model and number of threads.
 pub struct Cell {
     pub shape: Shape,
     pub quantization: Quantization,
@@ -45,7 +45,7 @@ impl Cell {
         )
     }
 
-    /// One row for each test.
+    /// Prints one row for each test.
     pub fn print_speed(&self, tests: &[Test]) {
         for test in tests {
             let tokens = f64::from(test.tokens());
@@ -55,7 +55,7 @@ impl Cell {
             if self.rounds.iter().all(|round| round.llama_cpp.is_none()) {
                 let ours = |speed: &dyn Fn(&Figure) -> f64| {
                     let figures = self.rounds.iter().filter_map(|r| r.rbee.figures.get(test));
-                    shown(median(figures.map(speed).collect()))
+                    speed_text(median(figures.map(speed).collect()))
                 };
                 println!(" {} | {} |", ours(&by_wall), ours(&by_cpu));
                 continue;
@@ -74,15 +74,19 @@ impl Cell {
                 };
                 let (ours, theirs) = (of(&|pair| speed(pair.0)), of(&|pair| speed(pair.1)));
                 let ratio = of(&|pair| speed(pair.0) / speed(pair.1));
-                format!(" {} | {} | {ratio:.2} |", shown(ours), shown(theirs))
+                format!(
+                    " {} | {} | {ratio:.2} |",
+                    speed_text(ours),
+                    speed_text(theirs)
+                )
             };
             println!("{}{}", columns(&by_wall), columns(&by_cpu));
         }
     }
 }
 
-/// Three digits at least.
-fn shown(speed: f64) -> String {
+/// Formats a speed with at least three digits.
+fn speed_text(speed: f64) -> String {
     if speed < 100.0 {
         format!("{speed:.1}")
     } else {
@@ -95,9 +99,9 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Memory and load time, one row for each file and number of threads.
+/// Prints memory and load time, one row for each cell.
 pub fn print_memory(cells: &[Cell]) {
-    println!("\nMemory after prefill and decode of one sequence, its KV cache included:\n");
+    println!("\nMemory after prefill and decode of one sequence, KV cache included:\n");
     println!(
         "| shape | type | threads | file MB | rbee MB | of file | rbee peak MB | llama.cpp MB | of file | rbee load s | llama.cpp load s |"
     );
@@ -112,7 +116,7 @@ pub fn print_memory(cells: &[Cell]) {
             median(measured.map(value).collect())
         };
         let resident = |measured: &Measured| measured.resident as f64 / 1e6;
-        let given = |number: f64, digits: usize| match number {
+        let optional = |number: f64, digits: usize| match number {
             number if number.is_nan() => String::new(),
             number => format!("{number:.digits$}"),
         };
@@ -122,10 +126,10 @@ pub fn print_memory(cells: &[Cell]) {
             ours(&resident),
             ours(&resident) / file,
             ours(&|measured| measured.peak as f64 / 1e6),
-            given(theirs(&resident), 0),
-            given(theirs(&resident) / file, 2),
+            optional(theirs(&resident), 0),
+            optional(theirs(&resident) / file, 2),
             ours(&|measured| measured.load),
-            given(theirs(&|measured| measured.load), 2),
+            optional(theirs(&|measured| measured.load), 2),
         );
     }
 }
