@@ -25,45 +25,21 @@ struct Target {
 }
 
 /// Measures the time of complete responses of 16 tokens: from the worker itself, through
-/// nginx, and through the queen's own API and its OpenAI API.
-pub async fn run(bin_dir: &Path, count: u32) -> Result<()> {
+/// nginx, and through the queen's own API and its OpenAI API. `baseline` is the directory of
+/// another build, whose queen is measured in the same run.
+pub async fn run(bin_dir: &Path, baseline: Option<&Path>, count: u32) -> Result<()> {
     let servers = Servers::start(bin_dir)?;
-    let native = json!({"input": {"prompt": "hello"}, "sampling": {"seed": 1}});
-    let mut at_queen = native.clone();
-    at_queen["model"] = servers.model.into();
-    let target = |name, url: String, token: Option<&String>, body: &Value| Target {
-        name,
-        url,
-        token: token.cloned(),
-        body: body.clone(),
-    };
-    let targets = [
-        target(
-            "worker",
-            format!("{}/v1/infer", servers.worker),
-            Some(&servers.token),
-            &native,
-        ),
-        target(
-            "nginx",
-            format!("{}/v1/infer", servers.proxy),
-            Some(&servers.token),
-            &native,
-        ),
-        target(
-            "queen",
-            format!("{}/v1/infer", servers.queen),
-            None,
-            &at_queen,
-        ),
-        target(
-            "queen, OpenAI",
-            format!("{}/v1/chat/completions", servers.queen),
-            None,
-            &json!({"model": servers.model, "stream": true, "seed": 1,
-                "messages": [{"role": "user", "content": "hello"}]}),
-        ),
+    let mut targets = vec![
+        worker_target("worker", &servers.worker, &servers.token),
+        worker_target("nginx", &servers.proxy, &servers.token),
+        native_target("queen", &servers),
+        openai_target("queen, OpenAI", &servers),
     ];
+    let baseline = baseline.map(Servers::start).transpose()?;
+    if let Some(baseline) = &baseline {
+        targets.push(native_target("baseline queen", baseline));
+        targets.push(openai_target("baseline queen, OpenAI", baseline));
+    }
     println!(
         "gateway: {}; mock engine, complete responses of 16 tokens",
         machine::describe()
@@ -85,7 +61,44 @@ pub async fn run(bin_dir: &Path, count: u32) -> Result<()> {
         }
         print_rows(clients, &targets, &mut times);
     }
+    if let Some(baseline) = baseline {
+        baseline.stop()?;
+    }
     servers.stop()
+}
+
+fn worker_target(name: &'static str, url: &str, token: &str) -> Target {
+    Target {
+        name,
+        url: format!("{url}/v1/infer"),
+        token: Some(token.to_owned()),
+        body: native_body(),
+    }
+}
+
+fn native_target(name: &'static str, servers: &Servers) -> Target {
+    let mut body = native_body();
+    body["model"] = servers.model.into();
+    Target {
+        name,
+        url: format!("{}/v1/infer", servers.queen),
+        token: None,
+        body,
+    }
+}
+
+fn openai_target(name: &'static str, servers: &Servers) -> Target {
+    Target {
+        name,
+        url: format!("{}/v1/chat/completions", servers.queen),
+        token: None,
+        body: json!({"model": servers.model, "stream": true, "seed": 1,
+            "messages": [{"role": "user", "content": "hello"}]}),
+    }
+}
+
+fn native_body() -> Value {
+    json!({"input": {"prompt": "hello"}, "sampling": {"seed": 1}})
 }
 
 fn print_rows(clients: u32, targets: &[Target], times: &mut [Vec<Duration>]) {

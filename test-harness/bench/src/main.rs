@@ -31,6 +31,9 @@ enum Command {
         /// Directory of the rbee binaries; set by the xtask
         #[arg(long)]
         bin_dir: PathBuf,
+        /// Directory of the binaries of another build, measured in the same run
+        #[arg(long)]
+        baseline: Option<PathBuf>,
         /// Requests for each target and number of clients
         #[arg(long, default_value_t = 2000)]
         count: u32,
@@ -40,6 +43,9 @@ enum Command {
         /// Directory of the rbee binaries; set by the xtask
         #[arg(long)]
         bin_dir: PathBuf,
+        /// Directory of the binaries of another build, measured in the same run
+        #[arg(long)]
+        baseline: Option<PathBuf>,
         /// Repetitions of each row, of which the median counts
         #[arg(long, default_value_t = 5)]
         count: u32,
@@ -55,13 +61,21 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Args::parse().command {
-        Command::Gateway { bin_dir, count } => {
-            tokio::runtime::Runtime::new()?.block_on(gateway::run(&bin_dir, count))
-        }
-        Command::Overhead { bin_dir, count } => {
-            tokio::runtime::Runtime::new()?.block_on(overhead::run(&bin_dir, count))
-        }
+        Command::Gateway {
+            bin_dir,
+            baseline,
+            count,
+        } => runtime()?.block_on(gateway::run(&bin_dir, baseline.as_deref(), count)),
+        Command::Overhead {
+            bin_dir,
+            baseline,
+            count,
+        } => runtime()?.block_on(overhead::run(&bin_dir, baseline.as_deref(), count)),
         Command::Engine(args) => engine::run(&args),
         Command::EngineOnce(args) => engine::run_once(&args),
     }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Runtime::new()
 }

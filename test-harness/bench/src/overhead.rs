@@ -23,37 +23,50 @@ const TOKEN_EVENT: &[u8] = b"event: token\n";
 const CPU_RESOLUTION: f64 = 0.01;
 
 /// Measures the tokens per second of one worker's loop and event streams with an engine that
-/// costs nothing. Clients and worker share the machine.
-pub async fn run(bin_dir: &Path, count: u32) -> Result<()> {
+/// costs nothing. Clients and worker share the machine. `baseline` is the directory of another
+/// build, whose worker is measured in the same run.
+pub async fn run(bin_dir: &Path, baseline: Option<&Path>, count: u32) -> Result<()> {
     println!(
         "overhead: {}; mock engine, greedy, {RESPONSE_TOKENS} tokens per stream, clients on the same cores, median of {count}",
         machine::describe()
     );
     println!(
-        "| clients | tokens/s | tokens per CPU second of the worker | tokens per write | first token p50 ms | p99 ms |"
+        "| clients | worker | tokens/s | tokens per CPU second of the worker | tokens per write | first token p50 ms | p99 ms |"
     );
-    println!("|---|---|---|---|---|---|");
-    let worker = Worker::start(bin_dir).await?;
+    println!("|---|---|---|---|---|---|---|");
+    let mut workers = vec![("this build", Worker::start(bin_dir).await?)];
+    if let Some(baseline) = baseline {
+        workers.push(("baseline", Worker::start(baseline).await?));
+    }
     for clients in [1, 16, 64] {
-        let mut rounds = Vec::new();
-        // The first round warms up connections and caches.
+        let mut rounds: Vec<Vec<Round>> = workers.iter().map(|_| Vec::new()).collect();
         for round in 0..=count {
-            let measured = round_of(&worker, clients).await?;
-            if round > 0 {
-                rounds.push(measured);
+            for ((_, worker), rounds) in workers.iter().zip(&mut rounds) {
+                let measured = round_of(worker, clients).await?;
+                // The first round warms up connections and caches.
+                if round > 0 {
+                    rounds.push(measured);
+                }
             }
         }
-        rounds.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
-        let median = rounds.get(rounds.len() / 2).context("no round")?;
-        println!(
-            "| {clients} | {:.0} | {:.0} | {:.1} | {:.2} | {:.2} |",
-            median.per_second(),
-            median.tokens as f64 / median.worker_seconds.max(CPU_RESOLUTION),
-            median.tokens as f64 / median.pieces as f64,
-            median.first_token(50),
-            median.first_token(99),
-        );
+        for ((name, _), rounds) in workers.iter().zip(&mut rounds) {
+            print_row(clients, name, rounds)?;
+        }
     }
+    Ok(())
+}
+
+fn print_row(clients: u32, name: &str, rounds: &mut [Round]) -> Result<()> {
+    rounds.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
+    let median = rounds.get(rounds.len() / 2).context("no round")?;
+    println!(
+        "| {clients} | {name} | {:.0} | {:.0} | {:.1} | {:.2} | {:.2} |",
+        median.per_second(),
+        median.tokens as f64 / median.worker_seconds.max(CPU_RESOLUTION),
+        median.tokens as f64 / median.pieces as f64,
+        median.first_token(50),
+        median.first_token(99),
+    );
     Ok(())
 }
 
