@@ -3,35 +3,35 @@ use std::{net::IpAddr, path::PathBuf};
 use input_validation::NodeName;
 use worker_lifecycle::PortRange;
 
-/// Runs workers on this machine and reports on them.
+/// Runs workers on this machine
 #[derive(Debug, clap::Parser)]
 #[command(name = "rbee-hive", version)]
 pub struct Args {
-    /// Folder for all state [default: ~/.rbee]
+    /// Directory for all state [default: ~/.rbee]
     #[arg(long, env = "RBEE_HOME", value_name = "DIR")]
     pub home: Option<PathBuf>,
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub bind: IpAddr,
-    /// Port to listen on; 0 is any free one
+    /// Port to listen on; 0 selects any free port
     #[arg(long, env = "RBEE_HIVE_PORT", default_value_t = 9200)]
     pub port: u16,
     /// Name of this node
     #[arg(long, default_value = "local", value_name = "NAME")]
     pub hive_id: NodeName,
-    /// File with the node's token [default: keys/node-local.token in the home, made if missing]
+    /// File with the node's token [default: keys/node-local.token in the home, created if missing]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Folder with the worker programs [default: the folder of this program]
+    /// Directory with the worker binaries [default: the directory of this binary]
     #[arg(long, value_name = "DIR")]
     pub worker_dir: Option<PathBuf>,
-    /// Ports for workers; 0 is any free one
+    /// Ports for workers; 0 selects any free port
     #[arg(long, env = "RBEE_WORKER_PORTS", default_value_t = PortRange::default(), value_name = "FIRST-LAST")]
     pub worker_ports: PortRange,
-    /// Presents the machine that this JSON file describes; for tests
+    /// JSON file with a machine to report instead of this one; for tests
     #[arg(long, value_name = "FILE")]
     pub mock_devices: Option<PathBuf>,
-    /// What to log: a level, or a filter such as `info,worker_lifecycle=debug`
+    /// Log level, or a filter such as `info,worker_lifecycle=debug`
     #[arg(long, env = "RBEE_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
 }

@@ -1,5 +1,5 @@
-//! The hive as a library: its arguments, its HTTP service, and [`run`], which is all that
-//! the program does.
+//! The hive as a library: its arguments, its HTTP interface, and [`run`], which the binary
+//! calls.
 
 mod args;
 mod run;

@@ -1,4 +1,4 @@
-//! The hive: one for each machine, executes what the queen asks for.
+//! The hive: one per machine, runs workers on behalf of the queen.
 
 use clap::Parser as _;
 use diagnostics::{Code, Diagnostic, ExitCode};
@@ -6,19 +6,19 @@ use diagnostics::{Code, Diagnostic, ExitCode};
 fn main() -> std::process::ExitCode {
     let args = rbee_hive::Args::parse();
     daemon_shell::init_logging(&args.log);
-    let done = tokio::runtime::Builder::new_multi_thread()
+    let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|e| Diagnostic::internal(format!("cannot start threads: {e}")))
+        .map_err(|e| Diagnostic::internal(format!("cannot start the async runtime: {e}")))
         .and_then(|runtime| runtime.block_on(rbee_hive::run(args)));
-    match done {
+    match result {
         Ok(()) => ExitCode::Success.into(),
         Err(error) => {
             let code = match error.code {
                 Code::ConfigInvalid => ExitCode::Usage,
                 _ => ExitCode::Failure,
             };
-            daemon_shell::tell_failure(error);
+            daemon_shell::report_fatal(error);
             code.into()
         }
     }

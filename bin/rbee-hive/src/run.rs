@@ -1,5 +1,5 @@
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -23,18 +23,18 @@ use crate::{
     service::{Hive, router},
 };
 
-/// How long open connections are waited for at the end.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// Time that open connections have to close during shutdown.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Serves until SIGTERM, SIGINT or `POST /v1/shutdown`. Workers go on after it, unless the
-/// call asked for their stop.
+/// Serves until SIGTERM, SIGINT or `POST /v1/shutdown`. Workers keep running, unless the call
+/// requests to stop them.
 pub async fn run(args: Args) -> Result<(), Diagnostic> {
     let home = Home::open(args.home)?;
     let record_file = home.hive_record();
     let Some(_lock) = FileLock::try_acquire(&home.hive_lock())? else {
         return Err(home_in_use("hive", &home, &record_file));
     };
-    // A home of a newer rbee is refused before anything in it changes.
+    // A home of a newer rbee is rejected before anything in it changes.
     DaemonRecord::read(&record_file)?;
     let (token, token_file) = if let Some(file) = args.token_file {
         (Token::load(&file)?, absolute(&file)?)
@@ -44,7 +44,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     };
     let worker_dir = match args.worker_dir {
         Some(dir) => absolute(&dir)?,
-        None => own_folder()?,
+        None => own_directory()?,
     };
     let probe: Arc<dyn Probe> = match &args.mock_devices {
         Some(file) => Arc::new(MockProbe::load(file)?),
@@ -52,7 +52,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     };
     let catalog = Arc::new(ModelCatalog::new(home.models()));
     let binaries = WorkerBinaries::new(worker_dir);
-    let events = NodeEvents::default();
+    let node_events = NodeEvents::default();
     let workers = Workers::open(
         LifecycleSettings {
             hive_id: args.hive_id.clone(),
@@ -66,7 +66,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         },
         Arc::clone(&catalog),
         Arc::clone(&probe),
-        events.reporter(),
+        node_events.reporter(),
     )?;
     let stop = CancellationToken::new();
     let hive = Arc::new(Hive {
@@ -75,16 +75,16 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         catalog,
         probe,
         binaries,
-        jobs: JobRegistry::new(events.clone()),
-        events,
+        jobs: JobRegistry::new(node_events.clone()),
+        node_events,
         stop: stop.clone(),
     });
 
     let listener = daemon_shell::bind(SocketAddr::new(args.bind, args.port)).await?;
-    let addr = listener
+    let address = listener
         .local_addr()
-        .map_err(|e| Diagnostic::internal(format!("own address: {e}")))?;
-    let url = format!("http://{}", reachable(addr));
+        .map_err(|e| Diagnostic::internal(format!("cannot determine the own address: {e}")))?;
+    let url = daemon_shell::local_url(address);
     let record = DaemonRecord {
         process: ProcessIdentity::own(),
         url: url.clone(),
@@ -93,19 +93,19 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         started_at: Timestamp::now(),
     };
     record.write(&record_file)?;
-    tracing::info!(url, token = token.fingerprint(), "the hive serves");
+    tracing::info!(url, token = token.fingerprint(), "serving");
 
     tokio::spawn({
         let stop = stop.clone();
         async move {
             let signal = daemon_shell::termination().await;
-            tracing::info!("{signal}: the hive ends, its workers go on");
+            tracing::info!("{signal}: shutting down, workers keep running");
             stop.cancel();
         }
     });
     tokio::select! {
         () = daemon_shell::serve(listener, router(hive, token), stop.clone()) => {}
-        () = async { stop.cancelled().await; tokio::time::sleep(FAREWELL).await } => {}
+        () = async { stop.cancelled().await; tokio::time::sleep(CLOSE_LIMIT).await } => {}
         () = record.keep(&record_file) => {}
     }
     DaemonRecord::remove_own(&record_file);
@@ -117,17 +117,8 @@ fn absolute(path: &Path) -> Result<PathBuf, Diagnostic> {
         .map_err(|e| Diagnostic::new(Code::ConfigInvalid, format!("{}: {e}", path.display())))
 }
 
-fn own_folder() -> Result<PathBuf, Diagnostic> {
-    let own = std::env::current_exe().map_err(|e| Diagnostic::internal(e.to_string()))?;
-    Ok(own.parent().unwrap_or(Path::new("/")).to_owned())
-}
-
-/// The address by which a listener is reached from this machine.
-fn reachable(addr: SocketAddr) -> SocketAddr {
-    let ip = match addr {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        other => other.ip(),
-    };
-    SocketAddr::new(ip, addr.port())
+fn own_directory() -> Result<PathBuf, Diagnostic> {
+    let binary = std::env::current_exe()
+        .map_err(|e| Diagnostic::internal(format!("cannot find the own binary: {e}")))?;
+    Ok(binary.parent().unwrap_or(Path::new("/")).to_owned())
 }

@@ -9,16 +9,16 @@ use axum::{
 use diagnostics::{Code, Diagnostic, excerpt};
 use http::{HeaderMap, StatusCode, Uri, header};
 
-use crate::{Answer, Token, answer::BodyLimit};
+use crate::{ErrorResponse, Token, extract::BodyLimit};
 
-/// Asks for the bearer token on every route of `router`.
+/// Requires the bearer token on every route of `router`.
 pub fn require_token(router: Router, token: Arc<Token>) -> Router {
     router.route_layer(middleware::from_fn(move |request: Request, next: Next| {
         let token = token.clone();
         async move {
             match check_bearer(request.headers(), &token) {
                 Ok(()) => next.run(request).await,
-                Err(diagnostic) => Answer(diagnostic).into_response(),
+                Err(diagnostic) => ErrorResponse(diagnostic).into_response(),
             }
         }
     }))
@@ -57,17 +57,18 @@ pub fn invalid_token() -> Diagnostic {
         .hint("use the token of this rbee installation")
 }
 
-/// Whom [`loopback_only`] lets in beside programs of this machine.
+/// Callers that [`loopback_only`] admits in addition to those of this machine.
 #[derive(Debug, Clone, Default)]
 pub struct Admitted {
-    /// Names of hosts, as requests are sent to and as pages come from.
+    /// Host names that requests may be sent to and that pages may come from.
     pub hosts: Vec<String>,
-    /// Origins of what is no web page, whole. Their names are no hosts: a page may own them.
+    /// Complete origins of clients that are not web pages. Their names do not count as hosts,
+    /// because a page may own them.
     pub origins: Vec<String>,
 }
 
-/// Lets only programs of this machine in: a `Host` that is not a loopback name (or
-/// `admitted`), as after DNS rebinding, and an `Origin` of a foreign page, are refused.
+/// Admits only callers of this machine. Rejects a `Host` that is neither a loopback name nor
+/// `admitted`, as after DNS rebinding, and the `Origin` of any other page.
 pub fn loopback_only(router: Router, admitted: Admitted) -> Router {
     let admitted = Arc::new(admitted);
     router.layer(middleware::from_fn(move |request: Request, next: Next| {
@@ -75,7 +76,7 @@ pub fn loopback_only(router: Router, admitted: Admitted) -> Router {
         async move {
             match check_local(request.headers(), request.uri(), &admitted) {
                 Ok(()) => next.run(request).await,
-                Err(diagnostic) => Answer(diagnostic).into_response(),
+                Err(diagnostic) => ErrorResponse(diagnostic).into_response(),
             }
         }
     }))
@@ -90,9 +91,9 @@ fn check_local(headers: &HeaderMap, uri: &Uri, admitted: &Admitted) -> Result<()
                 excerpt(value, 120)
             ),
         )
-        .hint("call it as http://127.0.0.1 or http://localhost from this machine")
+        .hint("call it as http://127.0.0.1 or http://localhost on this machine")
     };
-    // HTTP/2 has the host in the URI instead of the header.
+    // HTTP/2 sends the host in the URI instead of the header.
     let host = headers
         .get(header::HOST)
         .map(|v| v.to_str().unwrap_or("?"))
@@ -135,8 +136,8 @@ pub fn not_found_fallback(router: Router) -> Router {
 }
 
 /// Responds to a request for a route that does not exist.
-pub async fn not_found(uri: Uri) -> Answer {
-    Answer(Diagnostic::new(
+pub async fn not_found(uri: Uri) -> ErrorResponse {
+    ErrorResponse(Diagnostic::new(
         Code::NotFound,
         format!("no such route: {}", excerpt(uri.path(), 200)),
     ))
@@ -163,15 +164,15 @@ async fn method_not_allowed(request: Request, next: Next) -> Response {
         return response;
     }
     let allow = response.headers().get(header::ALLOW).cloned();
-    let mut answer = Answer(Diagnostic::new(
+    let mut error = ErrorResponse(Diagnostic::new(
         Code::MethodNotAllowed,
-        format!("{method} is not possible on {}", excerpt(&path, 200)),
+        format!("{} does not support {method}", excerpt(&path, 200)),
     ))
     .into_response();
     if let Some(allow) = allow {
-        answer.headers_mut().insert(header::ALLOW, allow);
+        error.headers_mut().insert(header::ALLOW, allow);
     }
-    answer
+    error
 }
 
 #[cfg(test)]
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_bad_body_has_its_status_and_code() {
+    async fn an_invalid_body_has_its_status_and_code() {
         assert_eq!(status(json("[1,2]")).await, (200, "2".into()));
         for (body, expected, code) in [
             (b"[1,".to_vec(), 400, "INVALID_REQUEST"),
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn foreign_hosts_and_pages_stay_out() {
+    async fn rejects_other_hosts_and_pages() {
         for (header, value, expected) in [
             ("host", "localhost:8500", 200),
             ("host", "[::1]:8500", 200),
@@ -244,7 +245,7 @@ mod tests {
             ("origin", "app://notes.example", 200),
             ("origin", "app://notes.example.evil.example", 403),
             ("origin", "http://notes.example", 403),
-            // As a page of that name could have it after DNS rebinding.
+            // A page of that name could send it after DNS rebinding.
             ("host", "notes.example:8500", 403),
         ] {
             let mut request = json("[1]");
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unknown_routes_and_methods_answer_in_the_one_shape() {
+    async fn unknown_routes_and_methods_are_json_errors() {
         let get = HttpRequest::get("/x").header("host", "localhost");
         let (code, text) = status(get.body(Body::empty()).unwrap()).await;
         assert_eq!(code, 405);
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wrong_key_is_not_a_missing_key() {
+    async fn a_wrong_key_and_a_missing_key_have_different_codes() {
         let dir = tempfile::tempdir().unwrap();
         let token = Token::load_or_create(&dir.path().join("t")).unwrap();
         let app = require_token(
@@ -292,7 +293,8 @@ mod tests {
             let body = axum::body::to_bytes(response.into_body(), 4096)
                 .await
                 .unwrap();
-            assert!(String::from_utf8_lossy(&body).contains(code));
+            let text = String::from_utf8_lossy(&body);
+            assert!(text.contains(code), "{text}");
         }
     }
 }

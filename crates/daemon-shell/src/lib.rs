@@ -1,12 +1,11 @@
-//! What every daemon does at its edge: state folders, tokens, guards, error answers, event
-//! streams, processes it answers for, and logging. No decision of the product is made here.
+//! The edge of every daemon: HTTP serving, guards, error responses, event streams, tokens,
+//! processes and logging. No product decision is made here.
 
-#![warn(missing_docs)]
-
-mod answer;
 mod atomic_write;
 mod blocking;
-mod farewell;
+mod error_response;
+mod extract;
+mod fatal;
 mod guard;
 mod lock;
 mod log;
@@ -16,10 +15,11 @@ mod serve;
 mod sse;
 mod token;
 
-pub use answer::{Answer, Answer as ErrorResponse, JsonBody, PathArg, QueryArgs};
 pub use atomic_write::{TEMPORARY_PREFIX, write_atomically};
 pub use blocking::blocking;
-pub use farewell::tell_failure;
+pub use error_response::ErrorResponse;
+pub use extract::{JsonBody, PathArg, QueryArgs};
+pub use fatal::report_fatal;
 pub use guard::{
     Admitted, bearer_token, finish, invalid_token, limit_requests, loopback_only, not_found,
     not_found_fallback, require_bearer, require_token,
@@ -28,6 +28,12 @@ pub use lock::FileLock;
 pub use log::init_logging;
 pub use memory::{Memory, oom_kills};
 pub use process::{ProcessIdentity, Signal};
-pub use serve::{bind, serve, termination};
+pub use serve::{bind, local_url, serve, termination};
 pub use sse::{event_stream, line_stream};
 pub use token::Token;
+
+// Former names, until every crate uses the new ones.
+#[doc(hidden)]
+pub use error_response::ErrorResponse as Answer;
+#[doc(hidden)]
+pub use fatal::report_fatal as tell_failure;

@@ -2,17 +2,16 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
-/// Sends `tracing` to standard error. `filter` is a level or a filter as
-/// `tracing-subscriber` reads it (`info,queen_rbee=debug`); one that cannot be read counts
-/// as `info`.
+/// Sends `tracing` to standard error. `filter` is a level or a filter in the syntax of
+/// `tracing-subscriber` (`info,queen_rbee=debug`). An invalid filter counts as `info`.
 pub fn init_logging(filter: &str) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    // A second call in one process (tests) keeps the first.
+    // Fails on a second call in the same process, as in tests; the first one stays in effect.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
-        // A line that cannot be written is lost; reporting it there would panic.
+        // Reporting a line that cannot be written to standard error would panic there.
         .log_internal_errors(false)
         .try_init();
 }

@@ -6,22 +6,21 @@ use std::{
 use diagnostics::Diagnostic;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-/// Main memory.
+/// Main memory of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// All of it.
+    /// Total size.
     pub total_bytes: u64,
-    /// What can be had without swapping.
+    /// Available without swapping.
     pub available_bytes: u64,
 }
 
 impl Memory {
-    /// The machine's memory as it is now, or that of this process's control group where it
-    /// has less.
+    /// The machine's memory, or that of this process's control group if that is less.
     pub fn now() -> Result<Self, Diagnostic> {
         let memory = MemoryRefreshKind::nothing().with_ram();
         let system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory))
-            .map_err(|e| Diagnostic::internal(format!("cannot look at the memory: {e}")))?;
+            .map_err(|e| Diagnostic::internal(format!("cannot determine the memory: {e}")))?;
         let machine = Self {
             total_bytes: system.total_memory(),
             available_bytes: system.available_memory(),
@@ -30,81 +29,81 @@ impl Memory {
     }
 }
 
-/// How many processes the kernel has killed for memory in the control group of this process;
-/// `None` where it does not tell.
+/// Number of OOM kills in the control group of this process. `None` if the kernel does not
+/// report it.
 pub fn oom_kills() -> Option<u64> {
     MemoryGroup::own()?.oom_kills()
 }
 
-/// The memory controller of this process's control group: a worker is in the group of the
-/// hive that spawned it.
+/// The memory controller of this process's control group. A worker is in the group of the hive
+/// that spawned it.
 struct MemoryGroup {
-    /// The group and those it lies in, up to the root: each may have a limit.
-    folders: Vec<PathBuf>,
-    names: &'static Names,
+    /// The group and its ancestors; each may have a limit.
+    dirs: Vec<PathBuf>,
+    files: &'static FileNames,
 }
 
-/// What the files are called (cgroups(7): `memory.*` of version 2 and of version 1).
-struct Names {
+/// Names of the controller's files (cgroups(7)).
+struct FileNames {
     limit: &'static str,
     usage: &'static str,
     events: &'static str,
 }
 
-const V2: Names = Names {
+const V2: FileNames = FileNames {
     limit: "memory.max",
     usage: "memory.current",
     events: "memory.events",
 };
-const V1: Names = Names {
+const V1: FileNames = FileNames {
     limit: "memory.limit_in_bytes",
     usage: "memory.usage_in_bytes",
     events: "memory.oom_control",
 };
 
 impl MemoryGroup {
-    /// The group of this process; `None` where the kernel does not tell.
+    /// The group of this process. `None` if the kernel does not report it.
     fn own() -> Option<Self> {
         let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
         groups.lines().find_map(|line| {
             let mut fields = line.splitn(3, ':').skip(1);
             let (controllers, path) = (fields.next()?, fields.next()?);
-            let (root, names) = match controllers {
+            let (root, files) = match controllers {
                 "" => ("/sys/fs/cgroup", &V2),
                 "memory" => ("/sys/fs/cgroup/memory", &V1),
                 _ => return None,
             };
-            let folders: Vec<PathBuf> = Path::new(path)
+            let dirs: Vec<PathBuf> = Path::new(path)
                 .ancestors()
                 .filter_map(|p| Some(Path::new(root).join(p.strip_prefix("/").ok()?)))
                 .collect();
-            // In a mixed set-up version 2 has the group and version 1 its memory.
-            folders
-                .iter()
-                .any(|folder| folder.join(names.events).exists())
-                .then_some(Self { folders, names })
+            // In a hybrid setup the process is in a version 2 group, and version 1 controls its
+            // memory.
+            dirs.iter()
+                .any(|dir| dir.join(files.events).exists())
+                .then_some(Self { dirs, files })
         })
     }
 
-    /// How many of its processes the kernel has killed for memory.
+    /// Number of OOM kills in the group.
     fn oom_kills(&self) -> Option<u64> {
-        let events = self.folders.first()?.join(self.names.events);
+        let events = self.dirs.first()?.join(self.files.events);
         counter(&fs::read_to_string(events).ok()?, "oom_kill")
     }
 
-    /// The machine's memory, or what the tightest group leaves of it.
+    /// `memory` reduced to the tightest limit of the groups.
     fn limit(&self, mut memory: Memory) -> Memory {
-        for folder in &self.folders {
+        for dir in &self.dirs {
             let number = |name: &str| -> Option<u64> {
-                let text = fs::read_to_string(folder.join(name)).ok()?;
+                let text = fs::read_to_string(dir.join(name)).ok()?;
                 text.trim().parse().ok()
             };
-            let (Some(limit), Some(usage)) = (number(self.names.limit), number(self.names.usage))
+            let (Some(limit), Some(usage)) = (number(self.files.limit), number(self.files.usage))
             else {
                 continue;
             };
-            // Cached files count as used and are given back when memory is asked for.
-            let cached = fs::read_to_string(folder.join("memory.stat"))
+            // The page cache counts as used, but is reclaimed on demand.
+            let cached = fs::read_to_string(dir.join("memory.stat"))
                 .ok()
                 .and_then(|stat| counter(&stat, "inactive_file"))
                 .unwrap_or(0);
@@ -116,7 +115,7 @@ impl MemoryGroup {
     }
 }
 
-/// The number behind `name` in lines of `name number`.
+/// The value of `name` in lines of the form `name value`.
 fn counter(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| {
         let (key, value) = line.split_once(' ')?;
@@ -129,14 +128,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_real_machine_has_memory() {
+    fn this_machine_has_memory() {
         let memory = Memory::now().unwrap();
         assert!(memory.available_bytes > 0);
         assert!(memory.total_bytes >= memory.available_bytes);
     }
 
     #[test]
-    fn the_counter_is_read_in_both_forms_of_control_groups() {
+    fn reads_the_oom_counter_of_both_cgroup_versions() {
         let v2 = "low 0\nhigh 0\nmax 3\noom 2\noom_kill 1\noom_group_kill 0\n";
         let v1 = "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n";
         assert_eq!(counter(v2, "oom_kill"), Some(1));
@@ -145,13 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn the_tightest_group_counts() {
+    fn the_tightest_group_limits_the_memory() {
         let dir = tempfile::tempdir().unwrap();
         let inner = dir.path().join("inner");
         fs::create_dir(&inner).unwrap();
-        let write = |folder: &Path, limit: &str, usage: &str| {
-            fs::write(folder.join("memory.max"), limit).unwrap();
-            fs::write(folder.join("memory.current"), usage).unwrap();
+        let write = |dir: &Path, limit: &str, usage: &str| {
+            fs::write(dir.join("memory.max"), limit).unwrap();
+            fs::write(dir.join("memory.current"), usage).unwrap();
         };
         write(dir.path(), "1000\n", "700\n");
         fs::write(
@@ -161,8 +160,8 @@ mod tests {
         .unwrap();
         write(&inner, "max\n", "300\n");
         let group = MemoryGroup {
-            folders: vec![inner.clone(), dir.path().to_owned()],
-            names: &V2,
+            dirs: vec![inner.clone(), dir.path().to_owned()],
+            files: &V2,
         };
         let machine = Memory {
             total_bytes: 5000,

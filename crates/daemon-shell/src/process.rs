@@ -1,20 +1,20 @@
 use std::{fs, os::fd::OwnedFd};
 
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use rustix::{
     io::Errno,
     process::{self, Pid, PidfdFlags},
 };
 use serde::{Deserialize, Serialize};
 
-/// A signal that rbee sends.
+/// A signal that rbee sends to processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// Please end.
+    /// Requests termination.
     Term,
-    /// End now.
+    /// Terminates immediately.
     Kill,
-    /// As Ctrl+C.
+    /// Sent by Ctrl+C.
     Int,
 }
 
@@ -28,33 +28,33 @@ impl From<Signal> for process::Signal {
     }
 }
 
-/// A process that cannot be mistaken for another: its pid and its start time. A pid that
-/// was given to a later program does not match.
+/// Identifies a process by pid and start time, so that a later process with the same pid does
+/// not match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessIdentity {
     /// Process id.
     pub pid: u32,
-    /// Clock ticks from boot to its start (field 22 of `/proc/<pid>/stat`, proc(5)).
+    /// Start time in clock ticks since boot (field 22 of `/proc/<pid>/stat`, proc(5)).
     pub start_time: u64,
 }
 
-/// The start time of a process, unless it is gone.
+/// The start time of a process. `None` if it is gone.
 fn start_time(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in parentheses and may itself hold any
-    // character, so the fields are counted from the last parenthesis.
+    // The second field is the name in parentheses and may contain any character, so the fields
+    // are counted from the last parenthesis.
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?;
     let threads: u32 = fields.nth(16)?.parse().ok()?;
     let start_time = fields.nth(1)?.parse().ok()?;
-    // A process that is killed shows its first thread as a zombie while the others, which
-    // end a moment later, still hold its files and their locks.
+    // The first thread of a killed process is shown as a zombie while other threads, which exit
+    // a moment later, still hold its files and their locks.
     let gone = state == "X" || (state == "Z" && threads <= 1);
     (!gone).then_some(start_time)
 }
 
 impl ProcessIdentity {
-    /// The living process that has this pid now.
+    /// The process that currently has this pid. `None` if there is none.
     pub fn of(pid: u32) -> Option<Self> {
         start_time(pid).map(|start_time| Self { pid, start_time })
     }
@@ -65,12 +65,12 @@ impl ProcessIdentity {
         Self::of(pid).unwrap_or(Self { pid, start_time: 0 })
     }
 
-    /// Whether any thread of it still runs. None of a zombie does.
+    /// Whether any of its threads is running. A zombie is not alive.
     pub fn is_alive(&self) -> bool {
         Self::of(self.pid) == Some(*self)
     }
 
-    /// Sends a signal to the process; `false` when it is gone.
+    /// Sends a signal to the process. Returns `false` if it is gone.
     pub fn signal(&self, signal: Signal) -> Result<bool, Diagnostic> {
         let Some(fd) = self.pidfd()? else {
             return Ok(false);
@@ -82,7 +82,7 @@ impl ProcessIdentity {
         }
     }
 
-    /// Sends a signal to the process group that it leads; `false` when it is gone.
+    /// Sends a signal to the process group that it leads. Returns `false` if it is gone.
     pub fn signal_group(&self, signal: Signal) -> Result<bool, Diagnostic> {
         if !self.is_alive() {
             return Ok(false);
@@ -97,7 +97,7 @@ impl ProcessIdentity {
         }
     }
 
-    /// Resident memory in bytes.
+    /// Resident memory in bytes. `None` if the process is gone.
     pub fn rss_bytes(&self) -> Option<u64> {
         let text = fs::read_to_string(format!("/proc/{}/statm", self.pid)).ok()?;
         let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
@@ -105,22 +105,32 @@ impl ProcessIdentity {
             .then(|| pages * rustix::param::page_size() as u64)
     }
 
-    /// Resolves when the process is gone (or was already). It need not be a child.
+    /// Waits until the process is gone. It need not be a child.
     #[expect(
         deprecated,
-        reason = "the successor is unsafe for the sake of types that can swap their descriptor; an OwnedFd cannot"
+        reason = "the replacement is unsafe because some types can swap their descriptor; an OwnedFd cannot"
     )]
     pub async fn gone(&self) {
         let Ok(Some(fd)) = self.pidfd() else {
             return;
         };
         if let Ok(fd) = tokio::io::unix::AsyncFd::with_interest(fd, tokio::io::Interest::READABLE) {
-            // A pidfd becomes readable when its process ends (pidfd_open(2)).
+            // A pidfd becomes readable when its process exits (pidfd_open(2)).
             let _ = fd.readable().await;
         }
     }
 
-    /// A handle of exactly this process, so that nothing can come between check and use.
+    /// The error for a process that is still alive after SIGKILL. `name` says which one it is:
+    /// "worker w-0".
+    pub fn survived_sigkill(&self, name: &str) -> Diagnostic {
+        Diagnostic::internal(format!(
+            "{name} (process {}) did not exit after SIGKILL",
+            self.pid
+        ))
+        .hint("it is blocked in the kernel, most likely by a disk or a device driver")
+    }
+
+    /// A handle of exactly this process, so that the pid cannot be reused between check and use.
     fn pidfd(&self) -> Result<Option<OwnedFd>, Diagnostic> {
         let Some(pid) = self.raw() else {
             return Ok(None);
@@ -137,21 +147,20 @@ impl ProcessIdentity {
     }
 
     fn failed(&self, error: Errno) -> Diagnostic {
-        Diagnostic::new(
-            Code::Internal,
-            format!("cannot signal process {}: {error}", self.pid),
-        )
+        Diagnostic::internal(format!("cannot signal process {}: {error}", self.pid))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use futures_util::FutureExt as _;
     use std::process::{Command, Stdio};
 
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
     #[tokio::test]
-    async fn a_process_is_known_by_pid_and_start() {
+    async fn a_process_is_identified_by_pid_and_start_time() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let identity = ProcessIdentity::of(child.id()).unwrap();
         assert!(identity.is_alive());
@@ -164,7 +173,7 @@ mod tests {
         assert_eq!(reused.signal(Signal::Kill), Ok(false));
         assert!(identity.is_alive(), "the wrong identity killed nothing");
         assert_eq!(identity.signal(Signal::Kill), Ok(true));
-        // Not reaped yet: a zombie, and gone all the same.
+        // A zombie until it is reaped below.
         identity.gone().await;
         assert!(!identity.is_alive());
         child.wait().unwrap();
@@ -172,8 +181,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_is_there_until_its_last_thread_has_ended() {
-        // Its first thread ends; the other reads until the pipe is closed.
+    async fn a_process_is_alive_until_its_last_thread_exits() {
+        // The first thread exits; the other one reads until the pipe is closed.
         const EXIT_THREAD: &str = "import ctypes, sys, threading
 threading.Thread(target=sys.stdin.read).start()
 ctypes.CDLL(None).syscall(93 if 'aarch64' in sys.argv[1] else 60, 0)";

@@ -1,4 +1,9 @@
-use std::{future::pending, io::ErrorKind, net::SocketAddr, time::Duration};
+use std::{
+    future::pending,
+    io::ErrorKind,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -19,17 +24,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-/// A connection on which no request begins, or whose request's head does not become whole, is
-/// closed after this time. Clients that keep connections close them earlier: reqwest after
-/// 90 s.
-const HEAD_WITHIN: Duration = Duration::from_secs(120);
+/// A connection without a complete request head is closed after this time. Clients close idle
+/// connections earlier: reqwest after 90 s.
+const HEAD_LIMIT: Duration = Duration::from_secs(120);
 
-/// Listens on `addr`.
+/// Binds a listener to `addr`.
 pub async fn bind(addr: SocketAddr) -> Result<TcpListener, Diagnostic> {
     TcpListener::bind(addr).await.map_err(|e| {
         if e.kind() == ErrorKind::AddrInUse {
             Diagnostic::new(Code::PortInUse, format!("{addr} is in use"))
-                .hint("stop what listens there, or choose another port with `--port`")
+                .hint("stop the process that listens there, or choose another port with `--port`")
                 .detail("port", addr.port())
         } else {
             Diagnostic::new(Code::ConfigInvalid, format!("cannot listen on {addr}: {e}"))
@@ -37,26 +41,26 @@ pub async fn bind(addr: SocketAddr) -> Result<TcpListener, Diagnostic> {
     })
 }
 
-/// Serves until `stop`, then takes no new connections and returns when the open ones are
-/// finished.
+/// Serves until `stop` is cancelled, then accepts no new connections and returns when the open
+/// ones are closed.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    serve_within(HEAD_WITHIN, listener, router, stop).await;
+    serve_within(HEAD_LIMIT, listener, router, stop).await;
 }
 
 async fn serve_within(
-    head_within: Duration,
+    head_limit: Duration,
     listener: TcpListener,
     router: Router,
     stop: CancellationToken,
 ) {
     let mut listener = listener.tap_io(|stream| {
-        // Tokens are small packets that must not wait for each other.
+        // Tokens are small packets that must not be delayed by Nagle's algorithm.
         let _ = stream.set_nodelay(true);
     });
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(head_within);
+        .header_read_timeout(head_limit);
     let open = GracefulShutdown::new();
     loop {
         let (stream, _) = tokio::select! {
@@ -64,11 +68,11 @@ async fn serve_within(
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let begun = CancellationToken::new();
+        let first_request = CancellationToken::new();
         let service = router.clone().map_request({
-            let begun = begun.clone();
+            let first_request = first_request.clone();
             move |request: Request<_>| {
-                begun.cancel();
+                first_request.cancel();
                 request
             }
         });
@@ -76,16 +80,17 @@ async fn serve_within(
             http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let connection = open.watch(connection.into_owned());
         tokio::spawn(async move {
-            // The limit of HTTP/1 counts from when it is known to be HTTP/1.
-            let late = async {
-                if timeout(head_within, begun.cancelled()).await.is_ok() {
+            // The limit of hyper starts only when the connection is known to be HTTP/1.
+            let idle = async {
+                let requested = first_request.cancelled();
+                if timeout(head_limit, requested).await.is_ok() {
                     pending::<()>().await;
                 }
             };
             tokio::select! {
-                // How it ends is the client's business.
+                // An error here is the client's.
                 _ = connection => {}
-                () = late => {}
+                () = idle => {}
             }
         });
     }
@@ -93,13 +98,24 @@ async fn serve_within(
     open.shutdown().await;
 }
 
-/// Resolves when the process is asked to end, with the signal's name.
+/// URL under which processes of this machine reach a listener. An unspecified address (0.0.0.0)
+/// becomes the loopback address.
+pub fn local_url(listener: SocketAddr) -> String {
+    let ip = match listener {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other.ip(),
+    };
+    format!("http://{}", SocketAddr::new(ip, listener.port()))
+}
+
+/// Waits for SIGTERM or SIGINT and returns its name.
 pub async fn termination() -> &'static str {
     let (Ok(mut term), Ok(mut int)) = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
     ) else {
-        // Without handlers the signals keep their default action and end the process.
+        // Without handlers the signals keep their default action and terminate the process.
         return std::future::pending().await;
     };
     tokio::select! {
@@ -110,8 +126,6 @@ pub async fn termination() -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use axum::routing::get;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -120,37 +134,48 @@ mod tests {
 
     use super::*;
 
-    async fn start(head_within: Duration) -> (SocketAddr, CancellationToken) {
+    async fn start(head_limit: Duration) -> (SocketAddr, CancellationToken) {
         let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(|| async { "here" }));
         let stop = CancellationToken::new();
-        tokio::spawn(serve_within(head_within, listener, router, stop.clone()));
+        tokio::spawn(serve_within(head_limit, listener, router, stop.clone()));
         (addr, stop)
     }
 
-    /// All that the server says to `sent`, until it closes the connection.
-    async fn said(addr: SocketAddr, sent: &str) -> String {
+    /// Everything that the server sends after `sent`, until it closes the connection.
+    async fn exchange(addr: SocketAddr, sent: &str) -> String {
         let mut stream = TcpStream::connect(addr).await.unwrap();
         stream.write_all(sent.as_bytes()).await.unwrap();
-        let mut said = String::new();
-        stream.read_to_string(&mut said).await.unwrap();
-        said
+        let mut received = String::new();
+        stream.read_to_string(&mut received).await.unwrap();
+        received
+    }
+
+    #[test]
+    fn a_local_url_is_reachable_from_this_machine() {
+        for (listener, url) in [
+            ("0.0.0.0:80", "http://127.0.0.1:80"),
+            ("[::]:80", "http://[::1]:80"),
+            ("10.0.0.7:80", "http://10.0.0.7:80"),
+        ] {
+            assert_eq!(local_url(listener.parse().unwrap()), url);
+        }
     }
 
     #[tokio::test]
-    async fn who_never_ends_a_request_is_not_waited_for() {
+    async fn a_connection_without_a_complete_request_is_closed() {
         let (addr, _) = start(Duration::from_millis(50)).await;
         for sent in ["", "GET / HTTP/1.1\r\nHost: x\r\nA: "] {
-            assert!(!said(addr, sent).await.contains("here"), "{sent}");
+            assert!(!exchange(addr, sent).await.contains("here"), "{sent}");
         }
-        let whole = said(addr, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
-        assert!(whole.ends_with("here"), "{whole}");
+        let complete = exchange(addr, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(complete.ends_with("here"), "{complete}");
     }
 
     #[tokio::test]
-    async fn an_idle_connection_does_not_hold_up_the_end() {
-        let (addr, stop) = start(HEAD_WITHIN).await;
+    async fn an_idle_connection_does_not_delay_the_shutdown() {
+        let (addr, stop) = start(HEAD_LIMIT).await;
         let mut stream = TcpStream::connect(addr).await.unwrap();
         let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
         stream.write_all(request).await.unwrap();

@@ -13,10 +13,11 @@ use futures_util::Stream;
 use http::{HeaderValue, header};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Silence after which a comment is sent, so that proxies and clients see a living stream.
+/// Time without an event after which a comment is sent, so that proxies and clients do not
+/// close the stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// An answer of type `text/event-stream` made of already encoded events.
+/// A `text/event-stream` response of encoded events.
 pub fn event_stream<S>(events: S) -> Response
 where
     S: Stream<Item = Bytes> + Send + 'static,
@@ -28,7 +29,7 @@ where
     streaming("text/event-stream", body)
 }
 
-/// An answer of type `application/x-ndjson` made of already encoded lines.
+/// An `application/x-ndjson` response of encoded lines.
 pub fn line_stream<S, E>(lines: S) -> Response
 where
     S: Stream<Item = Result<Bytes, E>> + Send + 'static,
@@ -42,7 +43,7 @@ fn streaming(content_type: &'static str, body: Body) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // nginx would otherwise collect the tokens.
+    // Keeps nginx from buffering the tokens.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
@@ -70,11 +71,12 @@ impl<S: Stream<Item = Bytes>> Stream for KeptAlive<S> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use futures_util::{StreamExt as _, stream};
 
+    use super::*;
+
     #[tokio::test(start_paused = true)]
-    async fn a_silent_stream_shows_that_it_lives() {
+    async fn a_silent_stream_sends_comments() {
         let events = stream::once(async { Bytes::from_static(b"data: 1\n\n") })
             .chain(stream::pending::<Bytes>());
         let mut body = event_stream(events).into_body().into_data_stream();

@@ -4,51 +4,50 @@ use diagnostics::{Code, Diagnostic};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-/// A secret of 32 random bytes, as 64 hexadecimal characters. Its `Debug` form is a
-/// fingerprint.
+/// A secret of 32 random bytes as 64 hexadecimal characters. `Debug` shows its fingerprint.
 #[derive(Clone)]
 pub struct Token(String);
 
 impl Token {
-    /// Reads a token from its file: at least 16 characters, no white space inside.
+    /// Reads a token from a file: at least 16 characters without white space.
     pub fn load(path: &Path) -> Result<Self, Diagnostic> {
         let text = fs::read_to_string(path).map_err(|e| cannot(path, &e))?;
         let text = text.trim();
         if text.len() < 16 || !text.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Diagnostic::new(
                 Code::ConfigInvalid,
-                format!("{} holds no token", path.display()),
+                format!("{} does not contain a token", path.display()),
             )
-            .hint("a token is one line of at least 16 printable ASCII characters"));
+            .hint("write one line of at least 16 printable ASCII characters"));
         }
         Ok(Self(text.to_owned()))
     }
 
-    /// Reads the token, made first if the file is missing (0600). Of several processes that
-    /// do so at once, all get the same.
+    /// Reads a token from a file, which is created with mode 0600 if it is missing. Concurrent
+    /// processes get the same token.
     pub fn load_or_create(path: &Path) -> Result<Self, Diagnostic> {
         if !path.exists() {
             let mut bytes = [0; 32];
             getrandom::fill(&mut bytes)
-                .map_err(|e| Diagnostic::internal(format!("no random bytes: {e}")))?;
+                .map_err(|e| Diagnostic::internal(format!("cannot generate random bytes: {e}")))?;
             create_new(path, hex::encode(bytes).as_bytes()).map_err(|e| cannot(path, &e))?;
         }
         Self::load(path)
     }
 
-    /// The secret itself, to be sent.
+    /// The secret, for sending it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Six hexadecimal characters that name the token without telling it.
+    /// Six hexadecimal characters that identify the token without revealing it.
     pub fn fingerprint(&self) -> String {
         hex::encode(&Sha256::digest(self.0.as_bytes())[..3])
     }
 
-    /// Whether `presented` is this token, in constant time.
+    /// Compares in constant time.
     pub fn matches(&self, presented: &str) -> bool {
-        // Hashing first makes both sides equally long.
+        // The hashes have the same length.
         Sha256::digest(self.0.as_bytes())
             .as_slice()
             .ct_eq(Sha256::digest(presented.as_bytes()).as_slice())
@@ -62,7 +61,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Writes a complete file under a name that does not exist yet; one that does is kept.
+/// Creates a file with its complete content. A file that exists is kept.
 fn create_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension(format!("new-{}", std::process::id()));
     let write = || {
@@ -97,21 +96,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_made_once_and_never_shown() {
+    fn a_token_is_created_once_and_never_shown() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t");
-        let made = Token::load_or_create(&path).unwrap();
+        let created = Token::load_or_create(&path).unwrap();
         let read = Token::load_or_create(&path).unwrap();
-        assert_eq!(made.expose(), read.expose());
-        assert_eq!(made.expose().len(), 64);
-        assert!(made.matches(read.expose()));
-        assert!(!made.matches(&read.expose()[1..]));
-        assert!(!format!("{made:?}").contains(&made.expose()[..8]));
+        assert_eq!(created.expose(), read.expose());
+        assert_eq!(created.expose().len(), 64);
+        assert!(created.matches(read.expose()));
+        assert!(!created.matches(&read.expose()[1..]));
+        assert!(!format!("{created:?}").contains(&created.expose()[..8]));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
-    fn a_file_without_a_token_is_refused_without_its_content() {
+    fn an_error_does_not_contain_the_content_of_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t");
         fs::write(&path, "short").unwrap();

@@ -2,21 +2,21 @@ use std::{ffi::OsString, path::PathBuf};
 
 use state_files::Home;
 
-/// How a queen is started.
+/// Command line of a queen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {
-    /// The `queen-rbee` program.
+    /// The `queen-rbee` binary.
     pub program: PathBuf,
-    /// Where it listens; 0 takes any free port.
+    /// Port of the queen; 0 selects any free port.
     pub port: u16,
-    /// Where its local hive listens; absent, the queen's default.
+    /// Port of its local hive; absent, the queen's default.
     pub hive_port: Option<u16>,
     /// Ports for its local workers (`8081-8180`); absent, the queen's default.
     pub worker_ports: Option<String>,
 }
 
 impl Launch {
-    /// The command line behind the program's name.
+    /// The arguments that follow the binary.
     pub(crate) fn arguments(&self, home: &Home) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec![
             "--home".into(),

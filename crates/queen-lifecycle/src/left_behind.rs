@@ -1,21 +1,24 @@
 use std::time::Duration;
 
 use daemon_shell::Token;
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use hive_contract::{HiveClient, ShutdownRequest, WorkerState};
 use input_validation::NodeName;
 use state_files::{DaemonRecord, Home, SpawnRecord};
 use tokio::time::timeout;
 
-use crate::QueenLifecycle;
+use crate::{
+    QueenLifecycle,
+    errors::{hive_did_not_exit, workers_not_stopped},
+};
 
-/// Longest from the answer to a shutdown to the end of the hive's process.
-const LEAVE_LIMIT: Duration = Duration::from_secs(10);
+/// Maximum time from the response to a shutdown request to the exit of the hive.
+const EXIT_LIMIT: Duration = Duration::from_secs(10);
 
 impl QueenLifecycle {
-    /// Stops the hive of this home, its workers first: what a queen leaves behind that was
-    /// killed or told to let them go on. Workers without a hive get one for as long as it
-    /// takes. Returns what was stopped, in order.
+    /// Stops the hive of this home and its workers, which keep running when a queen is killed or
+    /// is stopped alone. For workers without a hive, one is started to stop them. Returns what
+    /// was stopped, in order.
     pub async fn stop_left_behind(
         &self,
         drain_seconds: Option<u64>,
@@ -40,20 +43,17 @@ impl QueenLifecycle {
             drain_seconds,
         };
         hive.shutdown(&request).await?;
-        if timeout(LEAVE_LIMIT, record.process.gone()).await.is_err() {
-            return Err(Diagnostic::new(
-                Code::HiveUnreachable,
-                format!("the hive (pid {}) does not end", record.process.pid),
-            )
-            .hint(format!("see {}", self.home.hive_log().display())));
+        if timeout(EXIT_LIMIT, record.process.gone()).await.is_err() {
+            let log = self.home.hive_log();
+            return Err(hive_did_not_exit(record.process.pid, EXIT_LIMIT, &log));
         }
         stopped.push(format!("hive {}", health.hive_id));
         Ok(stopped)
     }
 
     /// Stops workers whose hive is gone. Only a hive stops workers and only a queen starts a
-    /// hive, so a queen is started and stopped again with all that it finds. The caller holds
-    /// the lock.
+    /// hive, so a queen is started, and stopped again with its hive and workers. The caller
+    /// holds the lock.
     async fn stop_orphans(&self, drain_seconds: Option<u64>) -> Result<Vec<String>, Diagnostic> {
         if workers_alive(&self.home)?.is_empty() {
             return Ok(Vec::new());
@@ -65,18 +65,11 @@ impl QueenLifecycle {
         };
         let alive = workers_alive(&self.home)?;
         if !alive.is_empty() {
-            let why = refused.map_or_else(String::new, |why| format!(": {why}"));
-            return Err(Diagnostic::new(
-                Code::HiveUnreachable,
-                format!("no hive could stop the workers {}{why}", alive.join(", ")),
-            )
-            .hint(format!(
-                "see {}, then try again",
-                self.home.hive_log().display()
-            )));
+            let log = self.home.hive_log();
+            return Err(workers_not_stopped(&alive, refused.as_ref(), &log));
         }
         match refused {
-            Some(why) => Err(why),
+            Some(reason) => Err(reason),
             None => Ok(stopped),
         }
     }
@@ -101,6 +94,7 @@ mod tests {
     use std::fs;
 
     use daemon_shell::ProcessIdentity;
+    use diagnostics::Code;
     use input_validation::Generation;
     use jiff::Timestamp;
 

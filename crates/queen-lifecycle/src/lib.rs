@@ -1,9 +1,10 @@
-//! The life of the queen that belongs to a home, seen from the keeper: find the one that
-//! runs, start one when none does, stop it, read its log.
+//! Lifecycle of the queen of a home, for the keeper: find the running one, start one if none is
+//! running, stop it, read its log.
 //!
-//! What is found or started is decided under [`Home::queen_start_lock`], so that any number of
-//! keepers at once share one queen.
+//! A queen is started and stopped under [`Home::queen_start_lock`], so that any number of
+//! concurrent keepers share one queen.
 
+mod errors;
 mod launch;
 mod left_behind;
 mod log;
@@ -13,19 +14,20 @@ mod stop;
 use std::{path::PathBuf, time::Duration};
 
 use daemon_shell::{FileLock, ProcessIdentity, Token};
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use queen_contract::{API_VERSION, QueenClient};
 use rest_client::CallError;
 use state_files::{DaemonRecord, Home};
 use tokio::time::timeout;
 
+use errors::{start_lock_timeout, unresponsive, version_incompatible};
 pub use launch::Launch;
 pub use stop::{Ending, Stopped};
 
-/// Longest that another keeper may be starting or stopping the queen.
+/// Maximum time that another keeper may take to start or stop the queen.
 const LOCK_LIMIT: Duration = Duration::from_secs(180);
-/// Longest that a queen which no longer answers is waited for.
-const LEAVING_LIMIT: Duration = Duration::from_secs(5);
+/// Maximum time to wait for the exit of a queen that no longer responds.
+const EXIT_LIMIT: Duration = Duration::from_secs(5);
 
 /// The queen of one home.
 #[derive(Debug, Clone)]
@@ -34,21 +36,21 @@ pub struct QueenLifecycle {
     launch: Launch,
 }
 
-/// A queen that answers and speaks this version of the interface.
+/// A queen that responds and speaks this version of the interface.
 #[derive(Debug, Clone)]
 pub struct Queen {
-    /// Calls to it, with its token.
+    /// Client with the queen's token.
     pub client: QueenClient,
-    /// Its process.
+    /// The queen's process.
     pub process: ProcessIdentity,
-    /// Version of the program.
+    /// Version of the binary.
     pub version: String,
-    /// Whether this very call started it.
+    /// Whether the call that returned it started it.
     pub started_by_us: bool,
 }
 
-/// A client of the queen at `url`, which is neither started nor stopped from here; it
-/// answers and speaks this version of the interface.
+/// A client of the queen at `url`, after a check that it responds and speaks this version of
+/// the interface. The queen is neither started nor stopped.
 pub async fn connect(url: &str, token: Option<String>) -> Result<QueenClient, Diagnostic> {
     let client = QueenClient::new(url, token)?;
     let health = client.health().await?;
@@ -58,15 +60,13 @@ pub async fn connect(url: &str, token: Option<String>) -> Result<QueenClient, Di
 }
 
 impl QueenLifecycle {
-    /// The queen of `home`; `launch` says how one is started.
+    /// The queen of `home`. `launch` is the command line of a queen that is started.
     pub fn new(home: Home, launch: Launch) -> Self {
         Self { home, launch }
     }
 
-    /// The queen that runs, if one does.
-    ///
-    /// A queen of another interface version, or one that lives and does not answer, is an
-    /// error.
+    /// The running queen. Fails if it speaks another interface version, or if its process is
+    /// alive and it does not respond.
     pub async fn find(&self) -> Result<Option<Queen>, Diagnostic> {
         let Some(record) = DaemonRecord::read_alive(&self.home.queen_record())? else {
             return Ok(None);
@@ -75,11 +75,11 @@ impl QueenLifecycle {
         let client = self.client(&record)?;
         let health = match client.health().await {
             Ok(health) => health,
-            // It may be on its way out: then there is none.
+            // It may be shutting down; then no queen is running.
             Err(CallError::Link(error)) => {
-                return match timeout(LEAVING_LIMIT, record.process.gone()).await {
+                return match timeout(EXIT_LIMIT, record.process.gone()).await {
                     Ok(()) => Ok(None),
-                    Err(_) => Err(silent(&record, &error)),
+                    Err(_) => Err(unresponsive(record.process.pid, &error)),
                 };
             }
             Err(CallError::Answer(_, error)) => return Err(error),
@@ -93,8 +93,8 @@ impl QueenLifecycle {
         }))
     }
 
-    /// The queen that runs, else one started now. When the call is dropped half-way, the
-    /// queen that it was starting is told to end.
+    /// The running queen, or one that is started. If the future is dropped, a queen that it is
+    /// starting gets SIGTERM.
     pub async fn ensure(&self) -> Result<Queen, Diagnostic> {
         let _lock = self.lock().await?;
         match self.find().await? {
@@ -108,7 +108,7 @@ impl QueenLifecycle {
         log::tail(&self.log_path(), lines)
     }
 
-    /// The file that a queen started here writes to.
+    /// Log file of a queen that is started here.
     pub fn log_path(&self) -> PathBuf {
         self.home.queen_log()
     }
@@ -118,55 +118,26 @@ impl QueenLifecycle {
         QueenClient::new(&record.url, Some(token.expose().to_owned()))
     }
 
-    /// Keeps other keepers from starting or stopping the queen at the same time.
+    /// Keeps other keepers from starting or stopping the queen.
     async fn lock(&self) -> Result<FileLock, Diagnostic> {
         let path = self.home.queen_start_lock();
         if let Some(lock) = FileLock::try_acquire(&path)? {
             return Ok(lock);
         }
-        let waiting = tokio::task::spawn_blocking(move || FileLock::acquire(&path));
+        let waiting = daemon_shell::blocking(move || FileLock::acquire(&path));
         match timeout(LOCK_LIMIT, waiting).await {
-            Ok(Ok(lock)) => lock,
-            Ok(Err(panicked)) => Err(Diagnostic::internal(panicked)),
-            Err(_) => Err(Diagnostic::new(
-                Code::QueenStartFailed,
-                format!(
-                    "another rbee-keeper has been starting or stopping the queen for {} s",
-                    LOCK_LIMIT.as_secs()
-                ),
-            )
-            .hint("end the other rbee-keeper, then try again")),
+            Ok(lock) => lock,
+            Err(_) => Err(start_lock_timeout(LOCK_LIMIT)),
         }
     }
 }
 
-fn silent(record: &DaemonRecord, error: &Diagnostic) -> Diagnostic {
-    Diagnostic::new(
-        Code::QueenUnreachable,
-        format!("the queen lives (pid {}), but {error}", record.process.pid),
-    )
-    .hint(
-        "it may be finishing its last requests: try again; `rbee-keeper queen logs` shows \
-         what it does, `rbee-keeper queen stop` ends it",
-    )
-}
-
 fn check_version(version: &str, api_version: u32) -> Result<(), Diagnostic> {
     if api_version == API_VERSION {
-        return Ok(());
+        Ok(())
+    } else {
+        Err(version_incompatible(version, api_version))
     }
-    let own = env!("CARGO_PKG_VERSION");
-    Err(Diagnostic::new(
-        Code::VersionIncompatible,
-        format!(
-            "the running queen {} speaks interface {api_version}, this rbee-keeper {own} speaks \
-             interface {API_VERSION}",
-            diagnostics::excerpt(version, 40)
-        ),
-    )
-    .hint("`rbee-keeper queen stop` ends it; the next command starts the one installed here")
-    .detail("queen_api_version", api_version)
-    .detail("keeper_api_version", API_VERSION))
 }
 
 #[cfg(test)]

@@ -5,15 +5,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 
-/// Earlier logs that are kept, as `NAME.1` (the latest) and so on.
+use crate::errors::log_unusable;
+
+/// Number of previous logs that are kept, as `NAME.1` (the latest), `NAME.2` and so on.
 const KEPT: u32 = 3;
-/// The end of a log that is looked at.
+/// Number of bytes at the end of a log that are read.
 const TAIL_BYTES: u64 = 1024 * 1024;
 
-/// Sets the log of the last run aside and opens an empty one.
-pub fn rotate(path: &Path) -> Result<File, Diagnostic> {
+/// Keeps the log of the last run as a previous log and opens an empty one.
+pub(crate) fn rotate(path: &Path) -> Result<File, Diagnostic> {
     if fs::metadata(path).is_ok_and(|m| m.len() > 0) {
         for n in (1..KEPT).rev() {
             rename(&numbered(path, n), &numbered(path, n + 1))?;
@@ -25,11 +27,11 @@ pub fn rotate(path: &Path) -> Result<File, Diagnostic> {
         .append(true)
         .mode(0o600)
         .open(path)
-        .map_err(|e| unusable(path, &e))
+        .map_err(|e| log_unusable(path, &e))
 }
 
-/// The last `lines` lines; a log that does not exist is empty.
-pub fn tail(path: &Path, lines: usize) -> Result<String, Diagnostic> {
+/// The last `lines` lines. A missing log counts as empty.
+pub(crate) fn tail(path: &Path, lines: usize) -> Result<String, Diagnostic> {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
         let start = file.metadata()?.len().saturating_sub(TAIL_BYTES);
@@ -41,7 +43,7 @@ pub fn tail(path: &Path, lines: usize) -> Result<String, Diagnostic> {
     match read() {
         Ok(bytes) => Ok(last_lines(&String::from_utf8_lossy(&bytes), lines).to_owned()),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(String::new()),
-        Err(e) => Err(unusable(path, &e)),
+        Err(e) => Err(log_unusable(path, &e)),
     }
 }
 
@@ -64,26 +66,19 @@ fn numbered(path: &Path, n: u32) -> PathBuf {
 
 fn rename(from: &Path, to: &Path) -> Result<(), Diagnostic> {
     match fs::rename(from, to) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(unusable(from, &e)),
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(log_unusable(from, &e)),
         _ => Ok(()),
     }
 }
 
-fn unusable(path: &Path, error: &std::io::Error) -> Diagnostic {
-    Diagnostic::new(
-        Code::StateUnusable,
-        format!("cannot use the log {}: {error}", path.display()),
-    )
-    .hint("check its owner and permissions, and the room on its disk")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::io::Write as _;
 
+    use super::*;
+
     #[test]
-    fn the_last_lines_of_a_text() {
+    fn last_lines_keeps_the_final_newline() {
         assert_eq!(last_lines("a\nb\nc\n", 2), "b\nc\n");
         assert_eq!(last_lines("a\nb\nc", 2), "b\nc");
         assert_eq!(last_lines("a\nb\n", 5), "a\nb\n");
@@ -93,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_of_earlier_runs_are_kept_up_to_a_number() {
+    fn a_limited_number_of_previous_logs_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("q.log");
         for run in 0..6 {
@@ -102,14 +97,14 @@ mod tests {
         drop(rotate(&path).unwrap());
         drop(rotate(&path).unwrap());
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
-        assert_eq!(read("q.log"), "", "an empty log is not set aside again");
+        assert_eq!(read("q.log"), "", "an empty log is not kept");
         assert_eq!(read("q.log.1"), "run 5");
         assert_eq!(read("q.log.3"), "run 3");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
     }
 
     #[test]
-    fn a_long_log_is_read_from_its_end() {
+    fn a_large_log_is_read_from_its_end() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("q.log");
         assert_eq!(tail(&path, 9).unwrap(), "");

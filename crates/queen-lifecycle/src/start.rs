@@ -5,7 +5,7 @@ use std::{
 };
 
 use daemon_shell::{ProcessIdentity, Signal};
-use diagnostics::{Code, Diagnostic, escape};
+use diagnostics::{Diagnostic, escape};
 use state_files::DaemonRecord;
 use tokio::{
     process::{Child, Command},
@@ -13,21 +13,25 @@ use tokio::{
 };
 use worker_contract::FatalLine;
 
-use crate::{Launch, Queen, QueenLifecycle, log, stop};
+use crate::{
+    Queen, QueenLifecycle, check_version,
+    errors::{binary_does_not_start, start_failed},
+    log, stop,
+};
 
-/// Longest from the start of the process to its first healthy answer.
+/// Maximum time from the start of the process to its first healthy response.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// How often a starting queen is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Lines of the log that are searched for the reason of a failed start.
-const LOG_END: usize = 40;
-/// Lines of the log that a failed start tells when it finds no reason.
-const LAST_WORDS: usize = 8;
+/// Interval at which a starting queen is polled.
+const POLL_EVERY: Duration = Duration::from_millis(20);
+/// Number of log lines that are read after a failed start.
+const LOG_LINES: usize = 40;
+/// Number of log lines in the error if they contain no reason.
+const LOG_LINES_SHOWN: usize = 8;
 
-/// Ends the queen that is being started when the start is given up.
-struct Unfinished(Option<ProcessIdentity>);
+/// Terminates the queen that is being started when the start is abandoned.
+struct TerminateOnDrop(Option<ProcessIdentity>);
 
-impl Drop for Unfinished {
+impl Drop for TerminateOnDrop {
     fn drop(&mut self) {
         if let Some(process) = self.0 {
             let _ = process.signal(Signal::Term);
@@ -36,76 +40,73 @@ impl Drop for Unfinished {
 }
 
 impl QueenLifecycle {
-    /// Starts a queen and waits until it answers. The caller holds the lock.
+    /// Starts a queen and waits until it responds. The caller holds the lock.
     pub(crate) async fn start(&self) -> Result<Queen, Diagnostic> {
         let mut child = self.spawn()?;
         let process = child.id().and_then(ProcessIdentity::of);
-        let mut unfinished = Unfinished(process);
+        let mut guard = TerminateOnDrop(process);
         let started = timeout(START_LIMIT, async {
             tokio::select! {
                 status = child.wait() => Err(status),
-                queen = self.until_it_answers(process) => Ok(queen),
+                queen = self.until_healthy(process) => Ok(queen),
             }
         })
         .await;
         match started {
             Ok(Ok(queen)) => {
                 if queen.is_ok() {
-                    unfinished.0 = None;
+                    guard.0 = None;
                 }
                 queen
             }
             Ok(Err(status)) => {
-                unfinished.0 = None;
-                // Someone may have started one by hand; then ours gave way to it.
+                guard.0 = None;
+                // A queen that was started by hand at the same time holds the home's lock.
                 if let Ok(Some(queen)) = self.find().await {
                     return Ok(queen);
                 }
-                Err(self.ended(status))
+                Err(self.exited(status))
             }
             Err(_) => {
-                if let Some(process) = unfinished.0.take() {
-                    stop::end(process, Duration::ZERO).await?;
+                if let Some(process) = guard.0.take() {
+                    stop::terminate(process, Duration::ZERO).await?;
                 }
-                Err(self.never_answered())
+                Err(self.timed_out())
             }
         }
     }
 
     fn spawn(&self) -> Result<Child, Diagnostic> {
         let log = log::rotate(&self.log_path())?;
-        let errors = log.try_clone().map_err(Diagnostic::internal)?;
+        let stderr = log.try_clone().map_err(Diagnostic::internal)?;
         Command::new(&self.launch.program)
             .args(self.launch.arguments(&self.home))
             .current_dir(self.home.path())
-            // A group of its own, so that Ctrl+C at the keeper's terminal does not reach it.
+            // In a group of its own, it does not get the Ctrl+C of the keeper's terminal.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(log)
-            .stderr(errors)
+            .stderr(stderr)
             .spawn()
-            .map_err(|e| cannot_run(&self.launch, &e))
+            .map_err(|e| binary_does_not_start(&self.launch.program, &e))
     }
 
-    async fn until_it_answers(
-        &self,
-        process: Option<ProcessIdentity>,
-    ) -> Result<Queen, Diagnostic> {
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    async fn until_healthy(&self, process: Option<ProcessIdentity>) -> Result<Queen, Diagnostic> {
+        let mut poll = interval(POLL_EVERY);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            looks.tick().await;
+            poll.tick().await;
             let Some(record) = DaemonRecord::read(&self.home.queen_record())? else {
                 continue;
             };
             if Some(record.process) != process {
-                // Of an earlier queen; the new one overwrites it.
+                // The record of an earlier queen, which the new one will overwrite.
                 continue;
             }
-            crate::check_version(&record.version, record.api_version)?;
+            check_version(&record.version, record.api_version)?;
             let client = self.client(&record)?;
             if let Ok(health) = client.health().await {
-                crate::check_version(&health.version, health.api_version)?;
+                check_version(&health.version, health.api_version)?;
                 return Ok(Queen {
                     client,
                     process: record.process,
@@ -116,98 +117,91 @@ impl QueenLifecycle {
         }
     }
 
-    fn ended(&self, status: io::Result<ExitStatus>) -> Diagnostic {
+    fn exited(&self, status: io::Result<ExitStatus>) -> Diagnostic {
         let how = match status {
             Ok(status) => status.to_string(),
             Err(e) => e.to_string(),
         };
-        let words = log::tail(&self.log_path(), LOG_END).unwrap_or_default();
-        failure(&format!("the queen ended while it started ({how})"), &words)
+        let log = log::tail(&self.log_path(), LOG_LINES).unwrap_or_default();
+        explain(&format!("the queen exited during startup ({how})"), &log)
     }
 
-    fn never_answered(&self) -> Diagnostic {
-        let words = log::tail(&self.log_path(), LOG_END).unwrap_or_default();
-        failure(
+    fn timed_out(&self) -> Diagnostic {
+        let log = log::tail(&self.log_path(), LOG_LINES).unwrap_or_default();
+        explain(
             &format!(
-                "the queen did not answer within {} s of its start and was ended",
+                "the queen did not respond within {} s after its start and was stopped",
                 START_LIMIT.as_secs()
             ),
-            &words,
+            &log,
         )
     }
 }
 
-/// Why a start failed: the queen's own reason, else what happened with its last words.
-fn failure(what: &str, log: &str) -> Diagnostic {
+/// The reason for a failed start: the queen's own, else `what` with the end of the log.
+fn explain(what: &str, log: &str) -> Diagnostic {
     if let Some(reason) = fatal_line(log) {
-        return in_keepers_terms(reason);
+        return with_keeper_flags(reason);
     }
-    let mut words: Vec<String> = log
+    let mut lines: Vec<String> = log
         .lines()
         .filter(|line| !line.trim().is_empty())
         .map(escape)
         .collect();
-    words.drain(..words.len().saturating_sub(LAST_WORDS));
-    let message = if words.is_empty() {
-        format!("{what}; its log is empty")
-    } else {
-        format!("{what}; its log ends with:\n  {}", words.join("\n  "))
-    };
-    Diagnostic::new(Code::QueenStartFailed, message)
-        .hint("`rbee-keeper queen logs` shows the rest of the log")
+    lines.drain(..lines.len().saturating_sub(LOG_LINES_SHOWN));
+    start_failed(what, &lines)
 }
 
-/// A last line `{"fatal": …}`.
+/// The error in a [`FatalLine`] at the end of a log.
 fn fatal_line(log: &str) -> Option<Diagnostic> {
     let last = log.trim_end().lines().next_back()?;
     let FatalLine { fatal } = serde_json::from_str(last).ok()?;
     Some(fatal)
 }
 
-/// The queen names its own flag for the port; here it has another name.
-fn in_keepers_terms(mut reason: Diagnostic) -> Diagnostic {
+/// Replaces the queen's flag for its port by the keeper's in the hint.
+fn with_keeper_flags(mut reason: Diagnostic) -> Diagnostic {
     reason.hint = reason
         .hint
         .map(|hint| hint.replace("`--port`", "`--queen-port`"));
     reason
 }
 
-fn cannot_run(launch: &Launch, error: &io::Error) -> Diagnostic {
-    Diagnostic::new(
-        Code::QueenStartFailed,
-        format!("cannot run {}: {error}", launch.program.display()),
-    )
-    .hint("`queen-rbee` is expected beside `rbee-keeper`; `--queen-binary` names another place")
-}
-
 #[cfg(test)]
 mod tests {
+    use diagnostics::Code;
+
     use super::*;
 
     #[test]
-    fn the_queens_own_reason_is_the_reason() {
+    fn the_fatal_line_of_the_queen_is_the_error() {
         let line = r#"{"fatal":{"code":"STATE_TOO_NEW","message":"m","hint":"h"}}"#;
-        let told = failure("the queen ended", &format!("INFO starting\n{line}\n"));
-        assert_eq!(told, Diagnostic::new(Code::StateTooNew, "m").hint("h"));
+        let error = explain("the queen exited", &format!("INFO starting\n{line}\n"));
+        assert_eq!(error, Diagnostic::new(Code::StateTooNew, "m").hint("h"));
     }
 
     #[test]
-    fn without_one_the_last_words_are_told_harmlessly() {
-        let told = failure("the queen ended (exit status: 3)", "a\n\n\u{1b}[31mb\n");
-        assert_eq!(told.code, Code::QueenStartFailed);
+    fn without_a_fatal_line_the_error_ends_with_the_escaped_log() {
+        let error = explain("the queen exited (exit status: 3)", "a\n\n\u{1b}[31mb\n");
+        assert_eq!(error.code, Code::QueenStartFailed);
         assert_eq!(
-            told.message,
-            "the queen ended (exit status: 3); its log ends with:\n  a\n  \\u{1b}[31mb"
+            error.message,
+            "the queen exited (exit status: 3); its log ends with:\n  a\n  \\u{1b}[31mb"
         );
-        assert!(failure("x", "").message.ends_with("its log is empty"));
+        let nine_lines = "1\n2\n3\n4\n5\n6\n7\n8\n9\n";
+        assert_eq!(
+            explain("x", nine_lines).message,
+            "x; its log ends with:\n  2\n  3\n  4\n  5\n  6\n  7\n  8\n  9"
+        );
+        assert_eq!(explain("x", "").message, "x; its log is empty");
     }
 
     #[test]
-    fn a_taken_port_is_told_with_the_keepers_flag() {
+    fn the_hint_for_a_taken_port_names_the_flag_of_the_keeper() {
         let line =
             r#"{"fatal":{"code":"PORT_IN_USE","message":"m","hint":"choose with `--port`"}}"#;
-        let told = failure("the queen ended", line);
-        assert_eq!(told.code, Code::PortInUse);
-        assert_eq!(told.hint.as_deref(), Some("choose with `--queen-port`"));
+        let error = explain("the queen exited", line);
+        assert_eq!(error.code, Code::PortInUse);
+        assert_eq!(error.hint.as_deref(), Some("choose with `--queen-port`"));
     }
 }

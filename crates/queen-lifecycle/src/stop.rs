@@ -1,55 +1,58 @@
-use std::{fs, path::Path, time::Duration};
+use std::{fs, io::ErrorKind, path::Path, time::Duration};
 
 use daemon_shell::{ProcessIdentity, Signal};
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use queen_contract::{ShutdownRequest, ShutdownResponse};
 use serde::Serialize;
 use state_files::DaemonRecord;
 use tokio::time::timeout;
 
-use crate::QueenLifecycle;
+use crate::{
+    QueenLifecycle,
+    errors::{no_response, record_not_removed},
+};
 
-/// Longest from the answer to a shutdown to the end of the process.
-const LEAVE_LIMIT: Duration = Duration::from_secs(10);
-/// Longest that a queen may take to show that it answers at all.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// How long running requests may go on when nothing else is said.
+/// Maximum time from the response to a shutdown request to the exit of the process.
+const EXIT_LIMIT: Duration = Duration::from_secs(10);
+/// Maximum time that a queen may take for a health check before its shutdown.
+const HEALTH_LIMIT: Duration = Duration::from_secs(5);
+/// Default time for running requests to finish.
 const DRAIN_SECONDS: u64 = 30;
-/// Longest from the end of the drain to the end of the process.
+/// Maximum time from the end of the drain to the exit of the process.
 const TERM_LIMIT: Duration = Duration::from_secs(5);
-/// Longest from SIGKILL to the end of the process.
+/// Maximum time from SIGKILL to the exit of the process.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
-/// What made the process end.
+/// How a process was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
-    /// It was asked to.
+    /// By a shutdown request.
     Shutdown,
-    /// SIGTERM.
+    /// By SIGTERM.
     Terminated,
-    /// SIGKILL.
+    /// By SIGKILL.
     Killed,
 }
 
 /// A queen that was stopped.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stopped {
-    /// Its process id.
+    /// Process id of the queen.
     pub pid: u32,
-    /// What made it end.
+    /// How its process was stopped.
     pub ending: Ending,
-    /// What else it stopped, in order, one sentence each.
+    /// What the queen stopped before itself, in order: `worker w-0 (mock:a)`.
     pub stopped: Vec<String>,
-    /// Why it could not be asked to stop; what it was to stop with it may still run.
+    /// Why the shutdown request failed. Workers and hives may still be running.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<Diagnostic>,
 }
 
 impl QueenLifecycle {
-    /// Stops the queen that runs and waits until its process is gone; `None` when none
-    /// runs. `cascade` stops workers and hives first; running requests get `drain_seconds`
-    /// (absent, 30). A queen that does not listen is ended by SIGTERM, then SIGKILL.
+    /// Stops the running queen and waits until its process is gone. Returns `None` if none is
+    /// running. `cascade` stops workers and hives first. Running requests have `drain_seconds`
+    /// to finish (absent, 30). A queen that does not respond gets SIGTERM, then SIGKILL.
     pub async fn stop(
         &self,
         cascade: bool,
@@ -59,7 +62,7 @@ impl QueenLifecycle {
         self.stop_locked(cascade, drain_seconds).await
     }
 
-    /// As [`stop`](Self::stop); the caller holds the lock.
+    /// [`stop`](Self::stop) for a caller that holds the lock.
     pub(crate) async fn stop_locked(
         &self,
         cascade: bool,
@@ -74,20 +77,20 @@ impl QueenLifecycle {
             cascade,
             drain_seconds,
         };
-        let asked = self.ask(&record, &request).await;
-        let left = match &asked {
-            Ok(_) => timeout(LEAVE_LIMIT, record.process.gone()).await.is_ok(),
+        let response = self.request_shutdown(&record, &request).await;
+        let exited = match &response {
+            Ok(_) => timeout(EXIT_LIMIT, record.process.gone()).await.is_ok(),
             Err(_) => false,
         };
-        let ending = if left {
+        let ending = if exited {
             Ending::Shutdown
         } else {
             let drain = Duration::from_secs(drain_seconds.unwrap_or(DRAIN_SECONDS));
-            end(record.process, drain).await?
+            terminate(record.process, drain).await?
         };
         remove(&path)?;
-        let (stopped, refused) = match asked {
-            Ok(answer) => (answer.stopped, None),
+        let (stopped, refused) = match response {
+            Ok(response) => (response.stopped, None),
             Err(error) => (Vec::new(), Some(error)),
         };
         Ok(Some(Stopped {
@@ -98,29 +101,27 @@ impl QueenLifecycle {
         }))
     }
 
-    async fn ask(
+    async fn request_shutdown(
         &self,
         record: &DaemonRecord,
         request: &ShutdownRequest,
     ) -> Result<ShutdownResponse, Diagnostic> {
         let client = self.client(record)?;
-        // A shutdown may take minutes, so a queen that hangs is found out before.
-        match timeout(ANSWER_LIMIT, client.health()).await {
-            Ok(answer) => answer?,
-            Err(_) => {
-                return Err(Diagnostic::new(
-                    Code::QueenUnreachable,
-                    format!("no answer within {} s", ANSWER_LIMIT.as_secs()),
-                ));
-            }
+        // A shutdown may take minutes. The health check detects a queen that hangs.
+        match timeout(HEALTH_LIMIT, client.health()).await {
+            Ok(health) => health?,
+            Err(_) => return Err(no_response(HEALTH_LIMIT)),
         };
         Ok(client.shutdown(request).await?)
     }
 }
 
-/// Ends a process by SIGTERM, then SIGKILL, and waits until it is gone. After SIGTERM it may
-/// finish what runs for as long as `drain`.
-pub async fn end(process: ProcessIdentity, drain: Duration) -> Result<Ending, Diagnostic> {
+/// Stops a process with SIGTERM, then SIGKILL, and waits until it is gone. After SIGTERM its
+/// running requests have `drain` to finish.
+pub(crate) async fn terminate(
+    process: ProcessIdentity,
+    drain: Duration,
+) -> Result<Ending, Diagnostic> {
     process.signal(Signal::Term)?;
     if timeout(drain + TERM_LIMIT, process.gone()).await.is_ok() {
         return Ok(Ending::Terminated);
@@ -128,20 +129,13 @@ pub async fn end(process: ProcessIdentity, drain: Duration) -> Result<Ending, Di
     process.signal(Signal::Kill)?;
     match timeout(KILL_LIMIT, process.gone()).await {
         Ok(()) => Ok(Ending::Killed),
-        Err(_) => Err(Diagnostic::new(
-            Code::Internal,
-            format!("process {} does not end, not even on SIGKILL", process.pid),
-        )
-        .hint("it hangs in the kernel, most likely on a disk or a device driver")),
+        Err(_) => Err(process.survived_sigkill("the queen")),
     }
 }
 
 fn remove(path: &Path) -> Result<(), Diagnostic> {
     match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Diagnostic::new(
-            Code::StateUnusable,
-            format!("cannot remove {}: {e}", path.display()),
-        )),
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(record_not_removed(path, &e)),
         _ => Ok(()),
     }
 }

@@ -3,22 +3,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::*;
 use axum::{
     Json, Router,
     routing::{get, post},
 };
 use daemon_shell::{Signal, write_atomically};
+use diagnostics::Code;
 use jiff::Timestamp;
 
-/// A home whose queen is a shell script.
+use super::*;
+
+/// A home whose queen binary is a shell script.
 fn home_with(script: &str) -> (tempfile::TempDir, QueenLifecycle) {
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("queen-rbee");
     let text = dir.path().join("text");
     fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
-    // Copied by another process: a file that this one has open for writing, or a child of
-    // another test for the moment before its exec, cannot be run.
+    // Another process copies it. A descriptor of this process that is open for writing could be
+    // inherited by a child of another test, and the script could not run.
     let install = std::process::Command::new("install")
         .args(["-m", "700"])
         .args([&text, &program])
@@ -37,7 +39,7 @@ fn home_with(script: &str) -> (tempfile::TempDir, QueenLifecycle) {
 fn record_of(process: ProcessIdentity, api_version: u32) -> DaemonRecord {
     DaemonRecord {
         process,
-        // A port on which nothing can listen.
+        // Nothing can listen on port 0.
         url: "http://127.0.0.1:0".into(),
         version: "9.9.9".into(),
         api_version,
@@ -45,9 +47,9 @@ fn record_of(process: ProcessIdentity, api_version: u32) -> DaemonRecord {
     }
 }
 
-/// Answers for the process that [`home_with`] a pid-writing script starts: waits for it, and
-/// then does what a queen does. Its shutdown ends the process.
-async fn answer_for_the_script(queen: &QueenLifecycle) -> ProcessIdentity {
+/// Serves as the queen for the process of [`SCRIPT`], once that is running. A shutdown request
+/// kills the process.
+async fn serve_for_the_script(queen: &QueenLifecycle) -> ProcessIdentity {
     let pid_file = queen.home.path().join("pid");
     let process = loop {
         if let Ok(text) = fs::read_to_string(&pid_file)
@@ -81,13 +83,13 @@ async fn answer_for_the_script(queen: &QueenLifecycle) -> ProcessIdentity {
 const SCRIPT: &str = "echo $$ >> starts; echo $$ > new && mv new pid; exec sleep 600";
 
 #[tokio::test]
-async fn calls_at_once_start_one_queen_and_a_stop_ends_it() {
+async fn concurrent_calls_start_one_queen_and_stop_stops_it() {
     let (_dir, queen) = home_with(SCRIPT);
     let (first, second, third, process) = tokio::join!(
         queen.ensure(),
         queen.ensure(),
         queen.ensure(),
-        answer_for_the_script(&queen)
+        serve_for_the_script(&queen)
     );
     let queens = [first.unwrap(), second.unwrap(), third.unwrap()];
     assert_eq!(queens.iter().filter(|q| q.started_by_us).count(), 1);
@@ -103,35 +105,34 @@ async fn calls_at_once_start_one_queen_and_a_stop_ends_it() {
 }
 
 #[tokio::test]
-async fn the_record_of_an_earlier_queen_is_not_taken_for_the_new_one() {
+async fn the_record_of_an_earlier_queen_is_not_that_of_the_new_one() {
     let (_dir, queen) = home_with(SCRIPT);
     let mut dead = ProcessIdentity::own();
     dead.start_time += 1;
     record_of(dead, API_VERSION + 1)
         .write(&queen.home.queen_record())
         .unwrap();
-    let (ensured, process) = tokio::join!(queen.ensure(), answer_for_the_script(&queen));
+    let (ensured, process) = tokio::join!(queen.ensure(), serve_for_the_script(&queen));
     assert_eq!(ensured.unwrap().process, process);
     queen.stop(true, None).await.unwrap();
 }
 
 #[tokio::test]
-async fn the_end_of_a_starting_queen_is_noticed_at_once_with_its_last_words() {
-    let (_dir, queen) = home_with("echo starting; echo cannot go on >&2; exit 3");
+async fn an_exit_during_startup_is_reported_at_once_with_the_log() {
+    let (_dir, queen) = home_with("echo starting; echo giving up >&2; exit 3");
     let begun = Instant::now();
     let error = queen.ensure().await.unwrap_err();
     assert!(begun.elapsed() < Duration::from_secs(10));
     assert_eq!(error.code, Code::QueenStartFailed);
-    assert!(error.message.contains("exit status: 3"), "{error}");
-    assert!(
-        error.message.contains("\n  starting\n  cannot go on"),
-        "{error}"
+    assert_eq!(
+        error.message,
+        "the queen exited during startup (exit status: 3); its log ends with:\n  starting\n  giving up"
     );
-    assert_eq!(queen.logs(1).unwrap(), "cannot go on\n");
+    assert_eq!(queen.logs(1).unwrap(), "giving up\n");
 }
 
 #[tokio::test]
-async fn a_missing_program_is_told_with_its_path() {
+async fn a_missing_binary_is_named_in_the_error() {
     let (dir, queen) = home_with("");
     fs::remove_file(dir.path().join("queen-rbee")).unwrap();
     let error = queen.ensure().await.unwrap_err();
@@ -140,11 +141,11 @@ async fn a_missing_program_is_told_with_its_path() {
 }
 
 #[tokio::test]
-async fn a_start_that_is_given_up_ends_what_it_started() {
+async fn an_abandoned_start_terminates_the_queen() {
     let (dir, queen) = home_with("echo $$ > pid; exec sleep 600");
     let pid_file = dir.path().join("home/pid");
     let pid = tokio::select! {
-        outcome = queen.ensure() => panic!("a sleeping script is no queen: {outcome:?}"),
+        outcome = queen.ensure() => panic!("a sleeping script is not a queen: {outcome:?}"),
         pid = async {
             loop {
                 if let Ok(text) = fs::read_to_string(&pid_file)
@@ -161,13 +162,13 @@ async fn a_start_that_is_given_up_ends_what_it_started() {
             .await
             .unwrap();
     }
-    // Another test's child may hold a copy of the lock's descriptor until its exec.
+    // A child of another test may hold a copy of the lock's descriptor until its exec.
     let free = timeout(Duration::from_secs(10), queen.lock()).await;
     assert!(free.unwrap().is_ok());
 }
 
 #[tokio::test]
-async fn a_record_of_a_dead_process_is_nobody_and_is_removed_by_a_stop() {
+async fn the_record_of_a_dead_process_counts_as_none_and_is_removed_by_stop() {
     let (_dir, queen) = home_with("");
     let mut dead = ProcessIdentity::own();
     dead.start_time += 1;
@@ -180,22 +181,25 @@ async fn a_record_of_a_dead_process_is_nobody_and_is_removed_by_a_stop() {
 }
 
 #[tokio::test]
-async fn a_queen_of_another_version_is_told_with_both() {
+async fn a_version_mismatch_names_both_versions() {
     let (_dir, queen) = home_with("");
     record_of(ProcessIdentity::own(), API_VERSION + 1)
         .write(&queen.home.queen_record())
         .unwrap();
     let error = queen.ensure().await.unwrap_err();
     assert_eq!(error.code, Code::VersionIncompatible);
-    assert!(
-        error.message.contains("queen 9.9.9 speaks interface 2"),
-        "{error}"
+    assert_eq!(
+        error.message,
+        format!(
+            "the running queen 9.9.9 speaks interface version {}, this rbee-keeper {} speaks interface version {API_VERSION}",
+            API_VERSION + 1,
+            env!("CARGO_PKG_VERSION")
+        )
     );
-    assert!(error.message.contains("speaks interface 1"), "{error}");
 }
 
 #[tokio::test]
-async fn a_queen_that_does_not_listen_is_ended_by_signal() {
+async fn a_queen_that_does_not_listen_gets_sigterm() {
     let (_dir, queen) = home_with("");
     let mut child = tokio::process::Command::new("sleep")
         .arg("600")

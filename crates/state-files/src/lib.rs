@@ -21,6 +21,8 @@
 //! To change a record incompatibly, increase its `FORMAT` and convert older objects in its
 //! `Deserialize` implementation. Additional optional members need no new format.
 
+#![warn(missing_docs)]
+
 mod daemon_record;
 mod errors;
 mod home;

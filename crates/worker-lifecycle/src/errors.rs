@@ -139,13 +139,6 @@ pub(crate) fn port_lost(id: &WorkerId, attempts: usize) -> Diagnostic {
     .hint("choose other ports with `--worker-ports`")
 }
 
-pub(crate) fn unkillable(id: &WorkerId, pid: u32) -> Diagnostic {
-    Diagnostic::internal(format!(
-        "worker {id} (process {pid}) did not exit after SIGKILL"
-    ))
-    .hint("it is blocked in the kernel, most likely by a disk or a device driver")
-}
-
 pub(crate) fn out_of_memory(id: &WorkerId) -> Diagnostic {
     Diagnostic::new(
         Code::OutOfMemory,

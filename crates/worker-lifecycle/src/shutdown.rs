@@ -9,7 +9,6 @@ use state_files::SpawnRecord;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    errors::unkillable,
     host::WorkerHost,
     record::mark_ended,
     stop_sequence::{StopEffect, StopEvent, StopLimits, StopSequence},
@@ -67,7 +66,9 @@ pub(crate) async fn stop_process(
                     host.exits.recorded(id).await;
                     return record_exit(host, record).await;
                 }
-                StopEffect::GiveUp => return Err(unkillable(id, process.pid)),
+                StopEffect::GiveUp => {
+                    return Err(process.survived_sigkill(&format!("worker {id}")));
+                }
             }
         }
         event = loop {

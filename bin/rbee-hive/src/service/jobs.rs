@@ -5,7 +5,7 @@ use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use daemon_shell::{Answer, PathArg, event_stream};
+use daemon_shell::{ErrorResponse, PathArg, event_stream};
 use diagnostics::{Code, Diagnostic, ErrorBody};
 use futures_util::StreamExt as _;
 use hive_contract::{JobAccepted, JobEvent, JobStatus};
@@ -15,39 +15,39 @@ use input_validation::JobId;
 
 use super::{Hive, sse::encode};
 
-/// Where a job stands
+/// State of a job
 #[utoipa::path(get, path = "/v1/jobs/{id}", tag = "jobs",
-    params(("id" = String, Path, description = "the job's name")),
+    params(("id" = String, Path, description = "the job's id")),
     responses((status = 200, body = JobStatus), (status = "default", body = ErrorBody)))]
 pub async fn show(
     State(hive): State<Arc<Hive>>,
     PathArg(id): PathArg<JobId>,
-) -> Result<Json<JobStatus>, Answer> {
+) -> Result<Json<JobStatus>, ErrorResponse> {
     Ok(Json(hive.jobs.get(&id)?.status()))
 }
 
-/// A job's events, from the first to the terminal one
+/// Events of a job, from the first to the terminal one
 #[utoipa::path(get, path = "/v1/jobs/{id}/events", tag = "jobs",
-    params(("id" = String, Path, description = "the job's name")),
+    params(("id" = String, Path, description = "the job's id")),
     responses((status = 200, body = JobEvent, content_type = "text/event-stream"),
         (status = "default", body = ErrorBody)))]
 pub async fn events(
     State(hive): State<Arc<Hive>>,
     PathArg(id): PathArg<JobId>,
-) -> Result<Response, Answer> {
+) -> Result<Response, ErrorResponse> {
     let job = hive.jobs.get(&id)?;
     Ok(stream(&hive, &job))
 }
 
 /// Cancel a job
 #[utoipa::path(delete, path = "/v1/jobs/{id}", tag = "jobs",
-    params(("id" = String, Path, description = "the job's name")),
-    responses((status = 204, description = "it is cancelled, or was over already"),
+    params(("id" = String, Path, description = "the job's id")),
+    responses((status = 204, description = "the job is cancelled, or had already finished"),
         (status = "default", body = ErrorBody)))]
 pub async fn cancel(
     State(hive): State<Arc<Hive>>,
     PathArg(id): PathArg<JobId>,
-) -> Result<StatusCode, Answer> {
+) -> Result<StatusCode, ErrorResponse> {
     hive.jobs.get(&id)?.cancel().await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -57,39 +57,40 @@ fn stream(hive: &Hive, job: &Arc<Job>) -> Response {
     event_stream(events.take_until(hive.stop.clone().cancelled_owned()))
 }
 
-/// Answers a long call by what is asked for: its events, its name at once, or its result.
-pub(super) async fn answer(
+/// Responds to a long call as its headers request: with the job's events, with its id
+/// immediately, or with its result.
+pub(super) async fn respond(
     hive: &Hive,
     job: &Arc<Job>,
     headers: &HeaderMap,
-) -> Result<Response, Answer> {
-    let asks = |name: HeaderName, value: &str| {
+) -> Result<Response, ErrorResponse> {
+    let requests = |name: HeaderName, value: &str| {
         let mut all = headers.get_all(name).iter();
         all.any(|v| {
             v.to_str()
                 .is_ok_and(|v| v.to_ascii_lowercase().contains(value))
         })
     };
-    if asks(header::ACCEPT, "text/event-stream") {
+    if requests(header::ACCEPT, "text/event-stream") {
         return Ok(stream(hive, job));
     }
-    if asks(HeaderName::from_static("prefer"), "respond-async") {
+    if requests(HeaderName::from_static("prefer"), "respond-async") {
         let job_id = job.id().clone();
         let location = [(header::LOCATION, format!("/v1/jobs/{job_id}"))];
         let accepted = Json(JobAccepted { job_id });
         return Ok((StatusCode::ACCEPTED, location, accepted).into_response());
     }
-    let end = tokio::select! {
-        end = job.finished() => end,
+    let event = tokio::select! {
+        event = job.finished() => event,
         () = hive.stop.cancelled() => JobEvent::Error(
-            Diagnostic::new(Code::Draining, "the hive ends and does not follow the job any more")
+            Diagnostic::new(Code::Draining, "the hive is shutting down and no longer follows the job")
                 .correlated(job.id().as_str()),
         ),
     };
-    match end {
+    match event {
         JobEvent::Result(result) => Ok(Json(result).into_response()),
-        JobEvent::Error(error) => Err(Answer(error)),
-        _ => Err(Answer(
+        JobEvent::Error(error) => Err(ErrorResponse(error)),
+        _ => Err(ErrorResponse(
             Diagnostic::new(Code::Cancelled, format!("job {} was cancelled", job.id()))
                 .correlated(job.id().as_str()),
         )),

@@ -20,10 +20,10 @@ use utoipa::{
 };
 use worker_lifecycle::{Probe, WorkerBinaries, Workers};
 
-/// Largest body that is read; a spawn request is far smaller.
+/// Maximum size of a request body.
 const BODY_LIMIT_BYTES: usize = 64 * 1024;
 
-/// What the handlers share.
+/// State that the handlers share.
 pub struct Hive {
     pub id: NodeName,
     pub workers: Arc<Workers>,
@@ -31,8 +31,8 @@ pub struct Hive {
     pub probe: Arc<dyn Probe>,
     pub binaries: WorkerBinaries,
     pub jobs: JobRegistry,
-    pub events: NodeEvents,
-    /// Cancelled when the hive ends; open streams end with it.
+    pub node_events: NodeEvents,
+    /// Cancelled when the hive shuts down. Closes open event streams.
     pub stop: CancellationToken,
 }
 
@@ -61,7 +61,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "rbee hive", description = "What one machine can do and which workers run on it."),
+    info(title = "rbee hive", description = "The resources of one machine and the workers that run on it."),
     paths(
         node::health, node::capabilities, node::models, node::events, node::shutdown,
         workers::list, workers::spawn, workers::show, workers::stop, workers::logs,
@@ -92,10 +92,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_document_names_every_route() {
+    fn the_document_contains_every_route() {
         let document = openapi();
         let paths: Vec<&str> = document.paths.paths.keys().map(String::as_str).collect();
-        // Each literal path of the router above, once; the source is the list.
+        // The literal paths in the source of `router`.
         let router = include_str!("mod.rs");
         let router = &router[router.find("pub fn router").unwrap()..];
         let router = &router[..router.find("daemon_shell::finish").unwrap()];
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(
             routed,
             paths.iter().copied().collect(),
-            "routes and document differ"
+            "the routes and the document differ"
         );
         let json = serde_json::to_string(&document).unwrap();
         for schema in ["SpawnRequest", "WorkerEntry", "JobEvent", "ErrorBody"] {

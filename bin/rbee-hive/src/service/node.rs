@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{Json, extract::State, response::Response};
-use daemon_shell::{Answer, JsonBody, blocking, event_stream};
+use daemon_shell::{ErrorResponse, JsonBody, blocking, event_stream};
 use diagnostics::{Diagnostic, ErrorBody, Narration};
 use futures_util::StreamExt as _;
 use hive_contract::{API_VERSION, Capabilities, Health, JobEvent, ModelList, ShutdownRequest};
@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use super::{Hive, sse::encode};
 
-/// The hive answers
+/// Health of the hive
 #[utoipa::path(get, path = "/v1/health", tag = "node", security(()),
     responses((status = 200, body = Health)))]
 pub async fn health(State(hive): State<Arc<Hive>>) -> Json<Health> {
@@ -22,11 +22,13 @@ pub async fn health(State(hive): State<Arc<Hive>>) -> Json<Health> {
     })
 }
 
-/// What the machine has
+/// Resources of the machine
 #[utoipa::path(get, path = "/v1/capabilities", tag = "node",
     responses((status = 200, body = Capabilities), (status = "default", body = ErrorBody)))]
-pub async fn capabilities(State(hive): State<Arc<Hive>>) -> Result<Json<Capabilities>, Answer> {
-    let looked = blocking(move || {
+pub async fn capabilities(
+    State(hive): State<Arc<Hive>>,
+) -> Result<Json<Capabilities>, ErrorResponse> {
+    let inspected = blocking(move || {
         let machine = hive.probe.machine()?;
         Ok(Capabilities {
             hostname: machine.hostname,
@@ -37,43 +39,44 @@ pub async fn capabilities(State(hive): State<Arc<Hive>>) -> Result<Json<Capabili
             worker_binaries: hive.binaries.installed(),
         })
     });
-    Ok(Json(looked.await?))
+    Ok(Json(inspected.await?))
 }
 
-/// Models that the machine has
+/// Models on the machine
 #[utoipa::path(get, path = "/v1/models", tag = "node",
     responses((status = 200, body = ModelList), (status = "default", body = ErrorBody)))]
-pub async fn models(State(hive): State<Arc<Hive>>) -> Result<Json<ModelList>, Answer> {
+pub async fn models(State(hive): State<Arc<Hive>>) -> Result<Json<ModelList>, ErrorResponse> {
     let models = blocking(move || hive.catalog.list()).await?;
     Ok(Json(ModelList { models }))
 }
 
-/// Everything that happens on this hive, from now on
+/// Events of the node, from now on
 ///
-/// Events named `narration`. A reader that is too slow misses some and is told how many.
+/// Events named `narration`. In place of events that a slow reader misses it gets one with
+/// their number.
 #[utoipa::path(get, path = "/v1/events", tag = "node",
     responses((status = 200, body = Narration, content_type = "text/event-stream"),
         (status = "default", body = ErrorBody)))]
 pub async fn events(State(hive): State<Arc<Hive>>) -> Response {
-    let events = hive.events.subscribe();
+    let events = hive.node_events.subscribe();
     let events = events.map(|narration| encode(&JobEvent::Narration(narration)));
     event_stream(events.take_until(hive.stop.clone().cancelled_owned()))
 }
 
-/// End the hive, with or without its workers
+/// Shut down the hive, with or without its workers
 #[utoipa::path(post, path = "/v1/shutdown", tag = "node", request_body = ShutdownRequest,
-    responses((status = 204, description = "the workers are stopped if asked for; the hive ends now"),
+    responses((status = 204, description = "the workers are stopped if requested; the hive is shutting down"),
         (status = "default", body = ErrorBody)))]
 pub async fn shutdown(
     State(hive): State<Arc<Hive>>,
     JsonBody(request): JsonBody<ShutdownRequest>,
-) -> Result<StatusCode, Answer> {
+) -> Result<StatusCode, ErrorResponse> {
     let drain = request.drain_seconds.map(Duration::from_secs);
-    to_the_end(async move {
+    detached(async move {
         if request.stop_workers {
             hive.workers.stop_all(drain).await?;
         }
-        tracing::info!(stop_workers = request.stop_workers, "asked to end");
+        tracing::info!(stop_workers = request.stop_workers, "shutdown requested");
         hive.stop.cancel();
         Ok(())
     })
@@ -81,13 +84,12 @@ pub async fn shutdown(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Runs `work` in a task of its own, so that a caller who goes away does not leave it half
-/// done.
-pub(super) async fn to_the_end<T: Send + 'static>(
+/// Runs `work` in a task of its own, so that it completes although the client disconnects.
+pub(super) async fn detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, Diagnostic>> + Send + 'static,
 ) -> Result<T, Diagnostic> {
     match tokio::spawn(work).await {
-        Ok(done) => done,
-        Err(e) => Err(Diagnostic::internal(format!("a task broke: {e}"))),
+        Ok(result) => result,
+        Err(panic) => Err(Diagnostic::internal(format!("a task panicked: {panic}"))),
     }
 }

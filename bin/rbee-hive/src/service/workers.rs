@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{Json, extract::State, response::Response};
-use daemon_shell::{Answer, JsonBody, PathArg, QueryArgs};
+use daemon_shell::{ErrorResponse, JsonBody, PathArg, QueryArgs};
 use diagnostics::ErrorBody;
 use hive_contract::{JobAccepted, SpawnRequest, SpawnResponse, StopQuery, WorkerEntry, WorkerList};
 use http::{HeaderMap, StatusCode};
@@ -9,70 +9,70 @@ use input_validation::WorkerId;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{Hive, jobs, node::to_the_end};
+use super::{Hive, jobs, node::detached};
 
-/// Lines of a log that are told when no number is given.
+/// Number of log lines that are returned by default.
 const DEFAULT_LOG_LINES: u32 = 100;
 
 /// Query of `GET /v1/workers/{id}/logs`.
 #[derive(Debug, Deserialize, IntoParams)]
 pub struct LogsQuery {
-    /// How many of the last lines; absent, 100; at most 10 000.
+    /// Number of lines at the end of the log; absent, 100; at most 10 000.
     lines: Option<u32>,
 }
 
 /// The workers of this machine
 #[utoipa::path(get, path = "/v1/workers", tag = "workers",
     responses((status = 200, body = WorkerList), (status = "default", body = ErrorBody)))]
-pub async fn list(State(hive): State<Arc<Hive>>) -> Result<Json<WorkerList>, Answer> {
+pub async fn list(State(hive): State<Arc<Hive>>) -> Result<Json<WorkerList>, ErrorResponse> {
     let workers = hive.workers.list().await?;
     Ok(Json(WorkerList { workers }))
 }
 
 /// One worker
 #[utoipa::path(get, path = "/v1/workers/{id}", tag = "workers",
-    params(("id" = String, Path, description = "the worker's name")),
+    params(("id" = String, Path, description = "the worker's id")),
     responses((status = 200, body = WorkerEntry), (status = "default", body = ErrorBody)))]
 pub async fn show(
     State(hive): State<Arc<Hive>>,
     PathArg(id): PathArg<WorkerId>,
-) -> Result<Json<WorkerEntry>, Answer> {
+) -> Result<Json<WorkerEntry>, ErrorResponse> {
     Ok(Json(hive.workers.get(&id).await?))
 }
 
 /// The last lines of a worker's log
 #[utoipa::path(get, path = "/v1/workers/{id}/logs", tag = "workers",
-    params(("id" = String, Path, description = "the worker's name"), LogsQuery),
+    params(("id" = String, Path, description = "the worker's id"), LogsQuery),
     responses((status = 200, body = String, content_type = "text/plain"),
         (status = "default", body = ErrorBody)))]
 pub async fn logs(
     State(hive): State<Arc<Hive>>,
     PathArg(id): PathArg<WorkerId>,
     QueryArgs(query): QueryArgs<LogsQuery>,
-) -> Result<String, Answer> {
+) -> Result<String, ErrorResponse> {
     let lines = query.lines.unwrap_or(DEFAULT_LOG_LINES);
     Ok(hive.workers.logs(&id, lines as usize).await?)
 }
 
-/// Stop a worker; answers when its process is gone
+/// Stop a worker; responds when its process is gone
 #[utoipa::path(delete, path = "/v1/workers/{id}", tag = "workers",
-    params(("id" = String, Path, description = "the worker's name"), StopQuery),
+    params(("id" = String, Path, description = "the worker's id"), StopQuery),
     responses((status = 204, description = "its process is gone"),
         (status = "default", body = ErrorBody)))]
 pub async fn stop(
     State(hive): State<Arc<Hive>>,
     PathArg(id): PathArg<WorkerId>,
     QueryArgs(query): QueryArgs<StopQuery>,
-) -> Result<StatusCode, Answer> {
+) -> Result<StatusCode, ErrorResponse> {
     let drain = query.drain_seconds.map(Duration::from_secs);
-    to_the_end(async move { hive.workers.stop(&id, drain).await }).await?;
+    detached(async move { hive.workers.stop(&id, drain).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Spawn a worker
 ///
-/// A job. `Accept: text/event-stream` streams its events; `Prefer: respond-async` answers
-/// 202 with its name; otherwise the answer waits for the result.
+/// Starts a job. With `Accept: text/event-stream` the response streams its events, with
+/// `Prefer: respond-async` it is 202 with the job's id, otherwise it is the result.
 #[utoipa::path(post, path = "/v1/workers/spawn", tag = "workers", request_body = SpawnRequest,
     responses((status = 200, body = SpawnResponse), (status = 202, body = JobAccepted),
         (status = "default", body = ErrorBody)))]
@@ -80,10 +80,10 @@ pub async fn spawn(
     State(hive): State<Arc<Hive>>,
     headers: HeaderMap,
     JsonBody(request): JsonBody<SpawnRequest>,
-) -> Result<Response, Answer> {
+) -> Result<Response, ErrorResponse> {
     let workers = Arc::clone(&hive.workers);
     let job = hive.jobs.start("spawn", |context| async move {
         workers.spawn(request, &context).await
     })?;
-    jobs::answer(&hive, &job, &headers).await
+    jobs::respond(&hive, &job, &headers).await
 }

@@ -2,9 +2,9 @@ use std::io::{IsTerminal as _, Write as _};
 
 use diagnostics::{Diagnostic, FatalLine, escape};
 
-/// The last words of a program that gives up, on standard error: for a person, and where no
-/// person watches, as a [`FatalLine`] behind it for the program that started this one.
-pub fn tell_failure(error: Diagnostic) {
+/// Writes the error that ends the process to standard error: message and hint for the user and,
+/// unless standard error is a terminal, a [`FatalLine`] for the process that started this one.
+pub fn report_fatal(error: Diagnostic) {
     let mut stderr = std::io::stderr();
     let hint = error
         .hint
@@ -17,6 +17,6 @@ pub fn tell_failure(error: Diagnostic) {
         text.push_str(&line);
         text.push('\n');
     }
-    // Without a standard error there is nobody to tell.
+    // Without standard error there is nowhere to report to.
     let _ = stderr.write_all(text.as_bytes());
 }
