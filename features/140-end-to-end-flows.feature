@@ -110,5 +110,5 @@ Feature: End-to-end flows
   Scenario: A public address without a key is refused
     When I run `queen-rbee --bind 0.0.0.0 --no-local-hive`
     Then the exit code is 2
-    And the error is `0.0.0.0`
+    And the error contains `0.0.0.0`
     And the error hints `--api-key-file`

@@ -1,3 +1,4 @@
+//! Feature 100 with the real binaries.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -5,11 +6,11 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::needless_pass_by_value,
-    missing_docs
+    missing_docs,
+    reason = "test code: a step fails by panicking"
 )]
-//! Feature 100 with the real programs.
 
-use std::{fs, net::TcpListener, process::ExitCode, time::Duration};
+use std::{fs, process::ExitCode, time::Duration};
 
 use bdd::World;
 use cucumber::{given, then, when};
@@ -19,14 +20,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use state_files::{DaemonRecord, Home};
 
-/// SQLite keeps `user_version` here in the file's header (sqlite.org/fileformat2.html).
+/// Position of `user_version` in the header of an SQLite file (sqlite.org/fileformat2.html).
 const USER_VERSION: std::ops::Range<usize> = 60..64;
 
-/// What the steps of this file remember.
+/// State of these steps in addition to the shared World.
 #[derive(Debug, Default)]
-struct Lifecycle {
+struct State {
+    /// Output of the keepers that started a queen at the same time.
     keepers: Vec<Value>,
-    listener: Option<TcpListener>,
+    /// The queen's database in a newer schema.
     database: Vec<u8>,
 }
 
@@ -35,49 +37,49 @@ async fn main() -> ExitCode {
     bdd::run(&["100-queen-lifecycle"]).await
 }
 
-fn process_of(world: &World, program: &str) -> String {
-    if program == "queen" {
-        let queen = world.daemon("queen").expect("a queen runs");
-        return queen.process.pid.to_string();
+fn pid_of(world: &World, daemon: &str) -> u32 {
+    if daemon == "queen" {
+        return world
+            .daemon("queen")
+            .expect("a queen is running")
+            .process
+            .pid;
     }
     let found = world.processes_of("mock-worker-rbee");
-    assert_eq!(found.len(), 1, "one worker: {:?}", world.processes());
-    found[0].pid.to_string()
+    assert_eq!(found.len(), 1, "workers in {:?}", world.processes());
+    found[0].pid
 }
 
-#[given(regex = r"^the (queen|worker)'s process is noted$")]
-fn note_process(world: &mut World, program: String) {
-    let pid = process_of(world, &program);
-    world.noted.insert(format!("{program}_pid"), pid);
-    let url = world.daemon("queen").expect("a queen runs").url;
-    let port = url.rsplit(':').next().unwrap_or_default().to_owned();
-    world.noted.insert("queen_port".into(), port);
+#[given(regex = r"^I noted the process of the (queen|worker)$")]
+fn note_process(world: &mut World, daemon: String) {
+    let pid = pid_of(world, &daemon).to_string();
+    world.noted.insert(format!("{daemon}_pid"), pid);
 }
 
-#[then(regex = r"^the (queen|worker)'s process is the noted one$")]
-fn same_process(world: &mut World, program: String) {
-    let noted = world.noted[&format!("{program}_pid")].clone();
-    assert_eq!(process_of(world, &program), noted);
+#[then(regex = r"^the process of the (queen|worker) is the same$")]
+fn same_process(world: &mut World, daemon: String) {
+    let noted = &world.noted[&format!("{daemon}_pid")];
+    assert_eq!(pid_of(world, &daemon).to_string(), *noted);
 }
 
 #[when("the queen's process is frozen")]
 fn freeze(world: &mut World) {
-    let pid = process_of(world, "queen").parse().unwrap();
+    let pid = i32::try_from(pid_of(world, "queen")).unwrap();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::STOP).unwrap();
 }
 
-#[when(regex = r"^(\d+) keepers start a queen at once$")]
+#[when(regex = r"^(\d+) keepers start a queen at the same time$")]
 async fn start_at_once(world: &mut World, count: usize) {
     let keepers: Vec<_> = (0..count)
         .map(|_| world.start("rbee-keeper queen start --json"))
         .collect();
-    let ended = join_all(
+    let finished = join_all(
         keepers
             .into_iter()
             .map(|k| k.finish(Duration::from_secs(60))),
     )
     .await;
-    world.get::<Lifecycle>().keepers = ended
+    world.get::<State>().keepers = finished
         .iter()
         .map(|keeper| {
             assert_eq!(keeper.code, Some(0), "{keeper:#?}");
@@ -86,27 +88,28 @@ async fn start_at_once(world: &mut World, count: usize) {
         .collect();
 }
 
-#[then("one of them started it and all name the same")]
+#[then("exactly one of them started it, and all report the same queen")]
 fn one_started(world: &mut World) {
-    let keepers = &world.get::<Lifecycle>().keepers;
+    let queen = world.daemon("queen").expect("a queen is running");
+    let keepers = &world.get::<State>().keepers;
     let started = keepers.iter().filter(|k| k["started"] == true).count();
     assert_eq!(started, 1, "{keepers:?}");
-    assert!(
-        keepers
-            .iter()
-            .all(|k| k["url"] == keepers[0]["url"] && k["pid"] == keepers[0]["pid"])
-    );
+    for keeper in keepers {
+        assert_eq!(keeper["url"], queen.url.as_str(), "{keepers:?}");
+        assert_eq!(keeper["pid"], queen.process.pid, "{keepers:?}");
+    }
 }
 
 #[then("stdout names worker, hive and queen in this order")]
 fn order(world: &mut World) {
     let out = &world.last().stdout;
-    let line = |what: &str| {
+    let line = |start: &str| {
         out.lines()
-            .position(|line| line.contains(what))
-            .unwrap_or_else(|| panic!("no {what} in:\n{out}"))
+            .position(|line| line.starts_with(start))
+            .unwrap_or_else(|| panic!("no `{start}` in:\n{out}"))
     };
-    let (worker, hive, queen) = (line("worker"), line("hive"), line("queen"));
+    let worker = line("stopped worker ");
+    let (hive, queen) = (line("stopped hive "), line("stopped the queen "));
     assert!(worker < hive && hive < queen, "{out}");
 }
 
@@ -116,13 +119,7 @@ fn line_count(world: &mut World, count: usize) {
     assert_eq!(out.lines().count(), count, "{out}");
 }
 
-#[then(regex = r"^the file `(.*)` (exists|does not exist)$")]
-fn file_exists(world: &mut World, path: String, verb: String) {
-    let path = world.fill(&path);
-    assert_eq!(fs::exists(&path).unwrap(), verb == "exists", "{path}");
-}
-
-#[then(regex = r"^the last event is `(.*)`, and the only one of its kind$")]
+#[then(regex = r"^the only terminal event is the last one, `(.*)`$")]
 fn last_event(world: &mut World, name: String) {
     let out = &world.last().stdout;
     let names: Vec<String> = out
@@ -135,31 +132,24 @@ fn last_event(world: &mut World, name: String) {
     assert_eq!(names.iter().filter(terminal).count(), 1, "{out}");
 }
 
-#[given("a port that something else listens on")]
-fn take_port(world: &mut World) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    world.noted.insert("port".into(), port.to_string());
-    world.get::<Lifecycle>().listener = Some(listener);
-}
-
-#[given("the queen's database is of a newer version")]
+#[given("the queen's database has a newer schema")]
 fn newer_database(world: &mut World) {
-    let path = Home::at(world.home()).queen_database();
+    let path = world.files().queen_database();
     let mut bytes = fs::read(&path).unwrap();
     bytes[USER_VERSION].copy_from_slice(&9999_u32.to_be_bytes());
     fs::write(path, &bytes).unwrap();
-    world.get::<Lifecycle>().database = bytes;
+    world.get::<State>().database = bytes;
 }
 
 #[then("the queen's database is unchanged")]
 fn same_database(world: &mut World) {
-    let now = fs::read(Home::at(world.home()).queen_database()).unwrap();
-    assert!(now == world.get::<Lifecycle>().database, "the file differs");
+    let now = fs::read(world.files().queen_database()).unwrap();
+    assert!(!now.is_empty());
+    assert!(now == world.get::<State>().database, "the file differs");
 }
 
-#[given(regex = r"^a queen of interface version (\d+) is on record$")]
-fn foreign_version(world: &mut World, api_version: u32) {
+#[given(regex = r"^the record of a queen with interface version (\d+)$")]
+fn other_version(world: &mut World, api_version: u32) {
     let home = Home::open(Some(world.home())).unwrap();
     DaemonRecord {
         process: ProcessIdentity::own(),

@@ -1,5 +1,5 @@
-//! Features 040 and 080: the real hive over HTTP with real workers, and the crate in
-//! process where a limit is to be shorter than the hive's.
+//! Features 040 and 080: the real hive over HTTP with real workers, and the crate in this
+//! process where a scenario needs shorter time limits.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

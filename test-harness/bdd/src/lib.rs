@@ -20,6 +20,7 @@
 )]
 
 mod http;
+mod ports;
 mod processes;
 mod runner;
 mod steps;
@@ -27,7 +28,8 @@ mod wait;
 mod world;
 
 pub use http::{Answer, SseEvent};
+pub use ports::{ReservedPort, TakenPort};
 pub use processes::{Finished, Running, binary, family};
 pub use runner::run;
 pub use wait::{eventually, within};
-pub use world::World;
+pub use world::{World, table};

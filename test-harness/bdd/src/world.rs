@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use cucumber::gherkin::Step;
 use daemon_shell::{ProcessIdentity, Token};
 use input_validation::NodeName;
 use queen_contract::QueenClient;
@@ -13,7 +14,9 @@ use state_files::{DaemonRecord, Home};
 use tempfile::TempDir;
 use tokio::{process::Command, task::JoinSet};
 
-use crate::{Answer, Finished, Running, binary, eventually, processes::Family};
+use crate::{
+    Answer, Finished, ReservedPort, Running, TakenPort, binary, eventually, processes::Family,
+};
 
 /// Longest a command in the foreground may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
@@ -35,6 +38,12 @@ pub struct World {
     pub noted: HashMap<String, String>,
     /// Extra environment for the commands of this scenario.
     pub environment: Vec<(String, String)>,
+    /// Processes of daemons that were signalled, by name.
+    pub signalled: HashMap<String, ProcessIdentity>,
+    /// Ports that stay reserved until the end of the scenario.
+    pub reserved_ports: Vec<ReservedPort>,
+    /// Ports that stay taken until the end of the scenario.
+    pub taken_ports: Vec<TakenPort>,
     tasks: JoinSet<()>,
     extensions: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
 }
@@ -52,6 +61,9 @@ impl World {
             answer: None,
             noted: HashMap::new(),
             environment: Vec::new(),
+            signalled: HashMap::new(),
+            reserved_ports: Vec::new(),
+            taken_ports: Vec::new(),
             tasks: JoinSet::new(),
             extensions: HashMap::new(),
         }
@@ -81,12 +93,17 @@ impl World {
         self.tasks.spawn(task);
     }
 
-    /// Fails when a task of the scenario panicked.
+    /// Stops the tasks of the scenario. Panics if one of them panicked, finished or not.
     pub(crate) async fn check_tasks(&mut self) {
-        while let Some(ended) = self.tasks.try_join_next() {
-            ended.expect("a task of this scenario failed");
+        self.tasks.abort_all();
+        let mut panics = Vec::new();
+        while let Some(result) = self.tasks.join_next().await {
+            match result {
+                Err(error) if error.is_panic() => panics.push(error.to_string()),
+                _ => {}
+            }
         }
-        self.tasks.shutdown().await;
+        assert!(panics.is_empty(), "tasks of this scenario: {panics:?}");
     }
 
     /// A command of one of the project's programs: this scenario's home, any free port.
@@ -215,5 +232,62 @@ impl World {
     /// Waits until no process of this scenario is left.
     pub async fn nothing_left(&self) {
         self.family.gone(Duration::from_secs(20)).await;
+    }
+}
+
+/// The rows of a step's table. Panics if there are none, because the step would check nothing.
+pub fn table(step: &Step) -> &[Vec<String>] {
+    let rows = step.table.as_ref().map_or(&[][..], |table| &table.rows);
+    assert!(!rows.is_empty(), "the step `{}` needs a table", step.value);
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use futures::FutureExt as _;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    async fn panics(mut world: World) -> bool {
+        let checked = std::panic::AssertUnwindSafe(world.check_tasks()).catch_unwind();
+        checked.await.is_err()
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_any_task_fails_the_scenario() {
+        let mut world = World::new();
+        world.spawn(pending());
+        world.spawn(async {});
+        assert!(!panics(world).await);
+
+        let mut world = World::new();
+        let (started, start) = oneshot::channel();
+        world.spawn(async move {
+            started.send(()).unwrap();
+            panic!("on purpose");
+        });
+        world.spawn(pending());
+        start.await.unwrap();
+        assert!(panics(world).await, "a task that panicked");
+
+        /// Panics when its task is aborted.
+        struct PanicOnDrop;
+        impl Drop for PanicOnDrop {
+            fn drop(&mut self) {
+                panic!("on purpose");
+            }
+        }
+        let mut world = World::new();
+        let (started, start) = oneshot::channel();
+        world.spawn(async move {
+            let _guard = PanicOnDrop;
+            started.send(()).unwrap();
+            pending::<()>().await;
+        });
+        start.await.unwrap();
+        assert!(panics(world).await, "a task that was not finished");
     }
 }

@@ -17,14 +17,14 @@ use worker_lifecycle::{
 };
 
 use super::{
-    Seen,
+    State,
     process::freeze,
     programs::{real_worker, write_program},
 };
 
-/// The crate in this process, with limits of the scenario's own.
+/// The crate in this process, with time limits of the scenario's own.
 #[derive(Default)]
-struct Here {
+struct InProcess {
     workers: Option<Arc<Workers>>,
     spawned: Option<Result<SpawnResponse, Diagnostic>>,
 }
@@ -37,7 +37,7 @@ async fn open(world: &mut World, start_limits: StartLimits, stop_limits: StopLim
     let home = Home::open(Some(world.home())).unwrap();
     let token_file = home.node_token(&NodeName::local());
     let settings = LifecycleSettings {
-        hive_id: "local".parse().unwrap(),
+        hive_id: NodeName::local(),
         runs: home.worker_dirs(),
         binaries: WorkerBinaries::new(dir),
         ports: PortRange::Any,
@@ -49,11 +49,16 @@ async fn open(world: &mut World, start_limits: StartLimits, stop_limits: StopLim
     let catalog = Arc::new(ModelCatalog::new(home.models()));
     let probe = Arc::new(SystemProbe::new(home.models()));
     let workers = Workers::open(settings, catalog, probe, Reporter::discard()).unwrap();
-    world.get::<Here>().workers = Some(workers);
+    world.get::<InProcess>().workers = Some(workers);
 }
 
-#[given(regex = r"^workers that must show a sign of life every (\d+) s$")]
-async fn short_start(world: &mut World, seconds: u64) {
+fn workers(world: &mut World) -> Arc<Workers> {
+    let workers = world.get::<InProcess>().workers.clone();
+    workers.expect("an in-process hive")
+}
+
+#[given(regex = r"^an in-process hive with a silence limit of (\d+) s$")]
+async fn with_silence_limit(world: &mut World, seconds: u64) {
     let limits = StartLimits {
         silence: Duration::from_secs(seconds),
         ..StartLimits::default()
@@ -61,8 +66,8 @@ async fn short_start(world: &mut World, seconds: u64) {
     open(world, limits, StopLimits::default()).await;
 }
 
-#[given(regex = r"^workers that get (\d+) s to drain and (\d+) s after SIGTERM$")]
-async fn short_stop(world: &mut World, drain: u64, terminate: u64) {
+#[given(regex = r"^an in-process hive with a drain of (\d+) s and SIGKILL (\d+) s after SIGTERM$")]
+async fn with_stop_limits(world: &mut World, drain: u64, terminate: u64) {
     let limits = StopLimits {
         drain: Duration::from_secs(drain),
         terminate: Duration::from_secs(terminate),
@@ -71,7 +76,13 @@ async fn short_stop(world: &mut World, drain: u64, terminate: u64) {
     open(world, StartLimits::default(), limits).await;
 }
 
-async fn spawn(world: &mut World, id: &str, model: &str) {
+#[when(regex = r"^the in-process hive spawns (\S+)$")]
+async fn spawn(world: &mut World, id: String) {
+    spawn_model(world, id, "mock:length=5".to_owned()).await;
+}
+
+#[when(regex = r"^the in-process hive spawns (\S+) with `(.*)`$")]
+async fn spawn_model(world: &mut World, id: String, model: String) {
     let request = SpawnRequest {
         worker_id: id.parse().unwrap(),
         generation: Generation(1),
@@ -83,77 +94,61 @@ async fn spawn(world: &mut World, id: &str, model: &str) {
         threads: None,
         wait_ready: true,
     };
-    let workers = world.get::<Here>().workers.clone().unwrap();
     let context = JobContext::new(Reporter::discard());
-    let spawned = workers.spawn(request, &context).await;
-    world.get::<Here>().spawned = Some(spawned);
+    let spawned = workers(world).spawn(request, &context).await;
+    world.get::<InProcess>().spawned = Some(spawned);
 }
 
-#[when(regex = r"^(\S+) is spawned here$")]
-async fn spawn_any(world: &mut World, id: String) {
-    spawn(world, &id, "mock:length=5").await;
-}
-
-#[when(regex = r"^(\S+) with `(.*)` is spawned here$")]
-async fn spawn_with(world: &mut World, id: String, model: String) {
-    spawn(world, &id, &model).await;
-}
-
-#[given(regex = r"^(\S+) with `(.*)` was spawned here$")]
-async fn was_spawned(world: &mut World, id: String, model: String) {
-    spawn(world, &id, &model).await;
+#[given(regex = r"^the in-process hive has spawned (\S+) with `(.*)`$")]
+async fn has_spawned(world: &mut World, id: String, model: String) {
+    spawn_model(world, id, model).await;
     succeeds(world);
 }
 
-#[given(regex = r"^(\d+) workers were spawned here and frozen$")]
-async fn many_frozen(world: &mut World, count: usize) {
+#[given(regex = r"^the in-process hive has spawned (\d+) workers, and they are frozen$")]
+async fn has_spawned_frozen(world: &mut World, count: usize) {
     for n in 0..count {
         let id = format!("w-{n}");
-        was_spawned(world, id.clone(), "mock:length=5".to_owned()).await;
+        has_spawned(world, id.clone(), "mock:length=5".to_owned()).await;
         freeze(world, id);
     }
 }
 
-#[then("it succeeds")]
-fn succeeds(world: &mut World) {
-    let spawned = world.get::<Here>().spawned.take().expect("it was spawned");
-    spawned.unwrap();
+fn spawned(world: &mut World) -> &Result<SpawnResponse, Diagnostic> {
+    let spawned = world.get::<InProcess>().spawned.as_ref();
+    spawned.expect("a worker was spawned")
 }
 
-#[then(regex = r"^it fails with ([A-Z_]+)$")]
+#[then("the spawn succeeds")]
+fn succeeds(world: &mut World) {
+    let response = spawned(world).as_ref().unwrap();
+    assert!(response.pid > 0, "{response:?}");
+}
+
+#[then(regex = r"^the spawn fails with ([A-Z_]+)$")]
 fn fails(world: &mut World, code: String) {
-    let spawned = world
-        .get::<Here>()
-        .spawned
-        .as_ref()
-        .expect("it was spawned");
-    let error = spawned.as_ref().unwrap_err();
+    let error = spawned(world).as_ref().unwrap_err();
     assert_eq!(error.code.as_str(), code, "{error}");
 }
 
-#[then(regex = r"^the failure tells `(.*)`$")]
-fn failure_tells(world: &mut World, text: String) {
-    let spawned = world
-        .get::<Here>()
-        .spawned
-        .as_ref()
-        .expect("it was spawned");
-    let error = spawned.as_ref().unwrap_err();
+#[then(regex = r"^the spawn's error contains `(.*)`$")]
+fn error_contains(world: &mut World, text: String) {
+    let error = spawned(world).as_ref().unwrap_err();
     assert!(error.message.contains(&text), "{error}");
 }
 
-#[when(regex = r"^(\S+) is stopped here$")]
+#[when(regex = r"^the in-process hive stops (\S+-\d+)$")]
 async fn stop(world: &mut World, id: String) {
-    let workers = world.get::<Here>().workers.clone().unwrap();
+    let workers = workers(world);
     let begin = Instant::now();
     workers.stop(&id.parse().unwrap(), None).await.unwrap();
-    world.get::<Seen>().took = begin.elapsed();
+    world.get::<State>().took = begin.elapsed();
 }
 
-#[when("all workers are stopped here")]
+#[when("the in-process hive stops all workers")]
 async fn stop_all(world: &mut World) {
-    let workers = world.get::<Here>().workers.clone().unwrap();
+    let workers = workers(world);
     let begin = Instant::now();
     workers.stop_all(None).await.unwrap();
-    world.get::<Seen>().took = begin.elapsed();
+    world.get::<State>().took = begin.elapsed();
 }

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use bdd::{Answer, SseEvent, World, within};
 use cucumber::{given, then, when};
@@ -6,9 +6,9 @@ use reqwest::{Method, header};
 use serde_json::{Value, json};
 
 use super::{
-    Seen,
-    hive::{request, send},
-    token,
+    State,
+    hive::{narrations, request, send},
+    plain,
 };
 
 #[given(regex = r"^the worker (\S+)$")]
@@ -23,8 +23,8 @@ async fn a_worker(world: &mut World, id: String) {
         String::new(),
     )
     .await;
-    let answer = world.last_answer();
-    assert_eq!(answer.status, 200, "{}", answer.text);
+    let response = world.last_answer();
+    assert_eq!(response.status, 200, "{}", response.text);
 }
 
 #[when(
@@ -50,7 +50,7 @@ async fn spawn(
         "generation": or(generation, "1").parse::<u64>().unwrap(),
         "model": model,
         "device": or(device, "CPU-0"),
-        // Nobody listens there: a worker serves without a queen.
+        // Nothing listens there: a worker serves without a queen.
         "queen_url": "http://127.0.0.1:1",
         "wait_ready": how != "without waiting",
     });
@@ -62,24 +62,25 @@ async fn spawn(
     };
     send(world, request).await;
     if how == "in the background" {
-        let answer = world.last_answer();
-        let job = answer.json()["job_id"].as_str().map(str::parse);
-        world.get::<Seen>().job = Some(job.expect("a job").unwrap());
+        let response = world.last_answer();
+        let job = response.json()["job_id"].as_str().map(str::parse);
+        world.get::<State>().job = Some(job.expect("a job").unwrap());
     }
 }
 
 fn job_path(world: &mut World) -> String {
-    let job = world.get::<Seen>().job.clone().expect("a job was accepted");
-    format!("/v1/jobs/{job}")
+    let job = world.get::<State>().job.clone();
+    format!("/v1/jobs/{}", job.expect("a job was accepted"))
 }
 
 /// The job's events, read until the stream ends.
 async fn job_events(world: &mut World) -> Vec<SseEvent> {
-    let path = job_path(world);
-    let request = request(world, Method::GET, &format!("{path}/events")).bearer_auth(token(world));
+    let path = format!("{}/events", job_path(world));
+    let request = request(world, Method::GET, &path).bearer_auth(world.node_token());
     let read = async { Answer::read(request.send().await.unwrap()).await };
-    let answer = within(Duration::from_secs(20), "the job's events", read).await;
-    answer.events().await
+    let response = within(Duration::from_secs(20), "the job's events", read).await;
+    assert_eq!(response.status, 200, "{}", response.text);
+    response.events().await
 }
 
 #[when("I cancel the job")]
@@ -90,21 +91,18 @@ async fn cancel(world: &mut World) {
     assert_eq!(world.last_answer().status, 204);
 }
 
-#[then("the events are narration and progress, then one result")]
-async fn whole_stream(world: &mut World) {
+#[then(regex = r"^the events are (narration|narration and progress), then one result$")]
+async fn stream_order(world: &mut World, expected: String) {
     let events = world.last_answer().events().await;
     let (last, others) = events.split_last().expect("events");
     assert_eq!(last.name, "result", "{events:?}");
-    assert!(
-        others
-            .iter()
-            .all(|e| e.name == "narration" || e.name == "progress"),
-        "{events:?}"
-    );
+    let names: BTreeSet<&str> = others.iter().map(|e| e.name.as_str()).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    assert_eq!(names.join(" and "), expected, "{events:?}");
 }
 
-#[then("the progress counts up to its total")]
-async fn counts_up(world: &mut World) {
+#[then("the progress increases up to its total")]
+async fn progress_increases(world: &mut World) {
     let events = world.last_answer().events().await;
     let progress: Vec<Value> = events
         .iter()
@@ -125,18 +123,23 @@ async fn counts_up(world: &mut World) {
 async fn last_event(world: &mut World, pointer: String, expected: String) {
     let events = world.last_answer().events().await;
     let last = events.last().expect("events").json();
-    let found = super::plain(last.pointer(&pointer).unwrap_or(&Value::Null));
+    let found = plain(last.pointer(&pointer).unwrap_or(&Value::Null));
     assert_eq!(found, world.fill(&expected), "{last}");
 }
 
-#[then(regex = r"^an event of the job tells `(.*)`$")]
-fn job_tells(world: &mut World, text: String) {
+#[then(regex = r"^the job narrates `(.*)`$")]
+fn job_narrates(world: &mut World, text: String) {
     let text = world.fill(&text);
-    let answer = world.last_answer();
+    let narrations = narrations(&world.last_answer().text);
+    assert!(narrations.contains(&text), "no `{text}` in {narrations:#?}");
+}
+
+#[then(regex = r"^an event of the job contains `(.*)`$")]
+fn event_contains(world: &mut World, text: String) {
+    let narrations = narrations(&world.last_answer().text);
     assert!(
-        answer.text.contains(&text),
-        "no `{text}` in {}",
-        answer.text
+        narrations.iter().any(|n| n.contains(&text)),
+        "no `{text}` in {narrations:#?}"
     );
 }
 

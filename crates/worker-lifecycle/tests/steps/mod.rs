@@ -12,30 +12,24 @@ use daemon_shell::ProcessIdentity;
 use input_validation::JobId;
 use serde_json::Value;
 use state_files::{SpawnRecord, WorkerDir};
-use tokio::{process::Child, task::JoinHandle};
+use tokio::{process::Child, sync::oneshot};
 use worker_contract::{StreamEvent, WorkerClient};
 
-/// What the steps of these features remember beside the shared World.
+/// State of these steps in addition to the shared World.
 #[derive(Default)]
-pub struct Seen {
-    /// How long the last timed action took.
+pub struct State {
+    /// Duration of the last timed action.
     pub took: Duration,
     /// The job that was accepted last.
     pub job: Option<JobId>,
-    /// What the hive's event stream has brought so far.
+    /// The hive's event stream so far.
     pub hive_events: std::sync::Arc<std::sync::Mutex<String>>,
-    /// A long answer that streams.
-    pub stream: Option<JoinHandle<Vec<StreamEvent>>>,
-    /// A call that waits for its answer.
-    pub stopping: Option<JoinHandle<Answer>>,
-    /// A program that is no worker.
+    /// All events of a long completion, once it has ended.
+    pub completion: Option<oneshot::Receiver<Vec<StreamEvent>>>,
+    /// The response to a stop request.
+    pub stop: Option<oneshot::Receiver<Answer>>,
+    /// A process that is not a worker.
     pub other: Option<Child>,
-    /// Ports that this test holds.
-    pub held: Vec<std::net::TcpListener>,
-}
-
-pub fn token(world: &World) -> String {
-    world.node_token()
 }
 
 pub fn worker_dir(world: &World, id: &str) -> WorkerDir {
@@ -49,15 +43,15 @@ pub fn record(world: &World, id: &str) -> SpawnRecord {
 }
 
 pub fn process_of(world: &World, id: &str) -> ProcessIdentity {
-    record(world, id).process.expect("it was started")
+    record(world, id).process.expect("the worker was started")
 }
 
 pub fn worker(world: &World, id: &str) -> WorkerClient {
     let url = worker_lifecycle::worker_url(record(world, id).port);
-    WorkerClient::new(&url, Some(token(world))).unwrap()
+    WorkerClient::new(&url, Some(world.node_token())).unwrap()
 }
 
-/// A JSON value as it is written in a table: strings without quotes.
+/// A JSON value as written in a table: strings without quotes.
 pub fn plain(value: &Value) -> String {
     value
         .as_str()

@@ -1,17 +1,14 @@
-use std::net::TcpListener;
-
-use bdd::{World, binary};
-use cucumber::given;
+use bdd::{World, binary, eventually};
+use cucumber::{given, then};
+use daemon_shell::ProcessIdentity;
 use tokio::process::Command;
 
-use super::Seen;
-
-/// Writes a shell script in the place of the worker program. Another process writes it: a
-/// descriptor of ours that is open for writing could be inherited by a process that starts
-/// at the same time, and the script could not run.
+/// Writes a shell script in place of the worker binary. Another process writes it: a descriptor
+/// of this process that is open for writing could be inherited by a process that starts at the
+/// same time, and the script could not run.
 pub async fn write_program(world: &World, script: &str) {
     let dir = world.dir().join("workers");
-    // Processes of the scenario carry its name in their environment.
+    // Processes of the scenario are recognized by their environment.
     let exports: Vec<String> = world
         .inherited()
         .iter()
@@ -34,7 +31,7 @@ pub fn real_worker() -> String {
     format!("exec '{}' \"$@\"", binary("mock-worker-rbee").display())
 }
 
-#[given("a worker program that loses its first port")]
+#[given("a worker binary that loses its first port")]
 async fn loses_port(world: &mut World) {
     let script = format!(
         "if [ ! -e \"$0.tried\" ]; then : > \"$0.tried\"; exit 98; fi\n{}",
@@ -43,27 +40,41 @@ async fn loses_port(world: &mut World) {
     write_program(world, &script).await;
 }
 
-#[given(regex = r"^a worker program that prints `(.*)` and exits with (\d+)$")]
+#[given(regex = r"^a worker binary that prints `(.*)` and exits with (\d+)$")]
 async fn prints(world: &mut World, lines: String, code: u8) {
     let lines: Vec<String> = lines.split('|').map(|l| format!("'{l}'")).collect();
     let script = format!("printf '%b\\n' {}\nexit {code}", lines.join(" "));
     write_program(world, &script).await;
 }
 
-#[given("a worker program that starts another and never listens")]
+#[given("a worker binary that starts a child process and never listens")]
 async fn never_listens(world: &mut World) {
-    write_program(world, "sleep 600 & wait").await;
+    write_program(world, "sleep 600 & echo $! > \"$0.child\"; wait").await;
 }
 
-#[given("a worker program that does not start beside the one before")]
-async fn alone(world: &mut World) {
-    // A zombie is gone as far as memory and devices are concerned.
+#[then("the child process of the worker is gone")]
+async fn child_is_gone(world: &mut World) {
+    let file = world.dir().join("workers/mock-worker-rbee.child");
+    let pid: u32 = std::fs::read_to_string(file)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    eventually(std::time::Duration::from_secs(10), || async move {
+        ProcessIdentity::of(pid).map_or(Ok(()), |p| Err(format!("{p:?}")))
+    })
+    .await;
+}
+
+#[given("a worker binary that fails while the previous process is running")]
+async fn fails_next_to_another(world: &mut World) {
+    // A zombie holds neither memory nor devices.
     let script = format!(
         r#"
 if [ -e "$0.pid" ]; then
     case "$(cut -d' ' -f3 "/proc/$(cat "$0.pid")/stat" 2>/dev/null)" in
         ''|Z|X) ;;
-        *) echo 'the one before still runs'; exit 5 ;;
+        *) echo 'the previous process is running'; exit 5 ;;
     esac
 fi
 echo $$ > "$0.pid"
@@ -71,22 +82,4 @@ echo $$ > "$0.pid"
         real_worker()
     );
     write_program(world, &script).await;
-}
-
-#[given("a port that another program listens on")]
-fn held_port(world: &mut World) {
-    // Two in a row, the second free.
-    let (held, next) = loop {
-        let held = TcpListener::bind("127.0.0.1:0").unwrap();
-        let next = held.local_addr().unwrap().port().checked_add(1);
-        if let Some(next) = next
-            && TcpListener::bind(("127.0.0.1", next)).is_ok()
-        {
-            break (held, next);
-        }
-    };
-    let port = held.local_addr().unwrap().port();
-    world.noted.insert("port".into(), port.to_string());
-    world.noted.insert("next_port".into(), next.to_string());
-    world.get::<Seen>().held.push(held);
 }

@@ -9,19 +9,20 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use worker_contract::{FinishReason, StreamEvent, WorkerStatus};
 
-use super::{Seen, hive::request, token, worker};
+use super::{State, hive::request, worker};
 
-#[given(regex = r"^a long answer of (\S+) is streaming$")]
+#[given(regex = r"^(\S+) is streaming a long completion$")]
 async fn streaming(world: &mut World, id: String) {
     let client = worker(world, &id);
-    let ask = serde_json::from_value(json!({
+    let request = serde_json::from_value(json!({
         "request_id": "long", "input": {"prompt": "count"}, "sampling": {"seed": 1},
     }))
     .unwrap();
-    let (first, begun) = oneshot::channel();
-    let task = tokio::spawn(async move {
-        let events = client.infer_stream(&ask, HeaderMap::new()).await.unwrap();
-        let mut events = std::pin::pin!(events);
+    let (first, first_token) = oneshot::channel();
+    let (all, completion) = oneshot::channel();
+    world.spawn(async move {
+        let events = client.infer_stream(&request, HeaderMap::new()).await;
+        let mut events = std::pin::pin!(events.unwrap());
         let (mut seen, mut first) = (Vec::new(), Some(first));
         while let Some(event) = events.next().await {
             let event = event.unwrap();
@@ -32,22 +33,24 @@ async fn streaming(world: &mut World, id: String) {
             }
             seen.push(event);
         }
-        seen
+        // Fails when the scenario has ended before.
+        let _ = all.send(seen);
     });
-    within(Duration::from_secs(10), "the first token", begun)
+    within(Duration::from_secs(10), "the first token", first_token)
         .await
         .unwrap();
-    world.get::<Seen>().stream = Some(task);
+    world.get::<State>().completion = Some(completion);
 }
 
-#[then(regex = r"^the long answer of \S+ ends undisturbed$")]
-async fn undisturbed(world: &mut World) {
-    let stream = world.get::<Seen>().stream.take().expect("it streams");
-    let events = within(Duration::from_secs(20), "the answer", stream)
+#[then(regex = r"^the completion of \S+ is complete$")]
+async fn complete(world: &mut World) {
+    let completion = world.get::<State>().completion.take();
+    let completion = completion.expect("a worker is streaming");
+    let events = within(Duration::from_secs(20), "the completion", completion)
         .await
         .unwrap();
     let Some(StreamEvent::End(end)) = events.last() else {
-        panic!("it ended with {:?}", events.last());
+        panic!("the last event is {:?}", events.last());
     };
     assert_eq!(end.reason, FinishReason::Stop);
     let tokens = events
@@ -58,16 +61,21 @@ async fn undisturbed(world: &mut World) {
     assert_eq!(end.usage.completion_tokens as usize, tokens);
 }
 
-#[when(regex = r"^I begin to stop (\S+)$")]
-fn begin_stop(world: &mut World, id: String) {
+#[when(regex = r"^I request the stop of (\S+)$")]
+fn request_stop(world: &mut World, id: String) {
     let path = format!("/v1/workers/{id}");
-    let request = request(world, Method::DELETE, &path).bearer_auth(token(world));
-    let stopping = tokio::spawn(async move { Answer::read(request.send().await.unwrap()).await });
-    world.get::<Seen>().stopping = Some(stopping);
+    let request = request(world, Method::DELETE, &path).bearer_auth(world.node_token());
+    let (sender, stop) = oneshot::channel();
+    world.spawn(async move {
+        let response = Answer::read(request.send().await.unwrap()).await;
+        // Fails when the scenario has ended before.
+        let _ = sender.send(response);
+    });
+    world.get::<State>().stop = Some(stop);
 }
 
-#[then(regex = r"^(\S+) refuses new work with DRAINING$")]
-async fn refuses(world: &mut World, id: String) {
+#[then(regex = r"^(\S+) rejects new requests with DRAINING$")]
+async fn rejects(world: &mut World, id: String) {
     let client = worker(world, &id);
     eventually(Duration::from_secs(5), || async {
         let info = client.info().await.map_err(|e| e.to_string())?;
@@ -78,19 +86,20 @@ async fn refuses(world: &mut World, id: String) {
         }
     })
     .await;
-    let ask = serde_json::from_value(json!({
+    let request = serde_json::from_value(json!({
         "request_id": "late", "input": {"prompt": "x"}, "stream": false,
     }))
     .unwrap();
-    let refused = client.infer(&ask).await.unwrap_err().into_diagnostic();
-    assert_eq!(refused.code, diagnostics::Code::Draining);
+    let rejected = client.infer(&request).await.unwrap_err().into_diagnostic();
+    assert_eq!(rejected.code, diagnostics::Code::Draining);
 }
 
 #[then("the stop succeeds")]
 async fn stop_succeeds(world: &mut World) {
-    let stopping = world.get::<Seen>().stopping.take().expect("it was begun");
-    let answer = within(Duration::from_secs(20), "the stop", stopping)
+    let stop = world.get::<State>().stop.take();
+    let stop = stop.expect("a stop was requested");
+    let response = within(Duration::from_secs(20), "the stop", stop)
         .await
         .unwrap();
-    assert_eq!(answer.status, 204, "{}", answer.text);
+    assert_eq!(response.status, 204, "{}", response.text);
 }

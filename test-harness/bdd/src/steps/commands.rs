@@ -80,14 +80,14 @@ fn sends_signal(world: &mut World, name: String, signal: String) {
     });
 }
 
-#[when(regex = r"^(\w+) has ended$")]
-#[then(regex = r"^(\w+) ends$")]
+#[when(regex = r"^(\w+) has (?:ended|exited)$")]
+#[then(regex = r"^(\w+) (?:ends|exits)$")]
 async fn ends(world: &mut World, name: String) {
     let running = world.running.remove(&name).expect("a command of that name");
     world.finished = Some(running.finish(Duration::from_secs(60)).await);
 }
 
-#[then(regex = r"^(\w+) ends within (\d+) s(?:econds?)?$")]
+#[then(regex = r"^(\w+) (?:ends|exits) within (\d+) s(?:econds?)?$")]
 async fn ends_within(world: &mut World, name: String, seconds: u64) {
     let running = world.running.remove(&name).expect("a command of that name");
     world.finished = Some(running.finish(Duration::from_secs(seconds)).await);
@@ -112,6 +112,7 @@ fn contains(world: &mut World, stream: String, text: String) {
 
 #[then(regex = r"^(stdout|stderr) does not contain `(.*)`$")]
 fn contains_not(world: &mut World, stream: String, text: String) {
+    let text = world.fill(&text);
     let output = stream_of(world, &stream);
     assert!(!output.contains(&text), "`{text}` in:\n{output}");
 }
@@ -130,18 +131,34 @@ fn is_not_empty(world: &mut World, stream: String) {
     );
 }
 
-#[then(regex = r"^the error is `(.*)`$")]
-fn error_is(world: &mut World, text: String) {
-    let text = world.fill(&text);
-    let stderr = &world.last().stderr;
-    let error = stderr.lines().find(|l| l.starts_with("error: "));
-    assert!(
-        error.is_some_and(|e| e.contains(&text)),
-        "no error with `{text}` in:\n{stderr}"
-    );
+#[then(regex = r"^stdout is one of (`.*`)$")]
+fn is_one_of(world: &mut World, texts: String) {
+    let stdout = world.last().stdout.trim_end();
+    let mut texts = texts.trim_matches('`').split("`, `");
+    assert!(texts.any(|text| text == stdout), "{stdout}");
 }
 
-#[then(regex = r"^the error hints `(.*)`$")]
+/// The first line of the error on standard error.
+fn error_line(stderr: &str) -> &str {
+    let mut errors = stderr.lines().filter_map(|l| l.strip_prefix("error: "));
+    errors
+        .next()
+        .unwrap_or_else(|| panic!("no error in:\n{stderr}"))
+}
+
+#[then(regex = r"^the error is `(.*)`$")]
+fn error_is(world: &mut World, text: String) {
+    assert_eq!(error_line(&world.last().stderr), world.fill(&text));
+}
+
+#[then(regex = r"^the error contains `(.*)`$")]
+fn error_contains(world: &mut World, text: String) {
+    let text = world.fill(&text);
+    let error = error_line(&world.last().stderr);
+    assert!(error.contains(&text), "no `{text}` in: {error}");
+}
+
+#[then(regex = r"^(?:the error hints|the hint contains) `(.*)`$")]
 fn error_hints(world: &mut World, text: String) {
     let stderr = &world.last().stderr;
     let hint = stderr.split("\n\nhint: ").nth(1);
@@ -169,6 +186,7 @@ fn equals_noted(world: &mut World, name: String) {
 #[when(regex = r"^I note the output as (\w+)$")]
 fn note_output(world: &mut World, name: String) {
     let output = world.last().stdout.clone();
+    assert!(!output.trim().is_empty(), "{:#?}", world.last());
     world.noted.insert(name, output);
 }
 

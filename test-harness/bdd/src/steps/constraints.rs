@@ -3,7 +3,7 @@
 use cucumber::{gherkin::Step, then};
 use serde_json::Value;
 
-use crate::World;
+use crate::{World, table};
 
 pub(super) fn link() {}
 
@@ -37,7 +37,7 @@ fn arguments_with(world: &mut World, step: &Step) {
 
 fn check_json(text: &str, step: &Step) {
     let json: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"));
-    let rows = &step.table.as_ref().expect("a table").rows;
+    let rows = table(step);
     for row in rows {
         let (field, expected) = (&row[0], &row[1]);
         let found = &json[field];

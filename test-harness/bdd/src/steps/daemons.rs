@@ -2,9 +2,8 @@ use std::{fs, time::Duration};
 
 use cucumber::{given, then, when};
 use daemon_shell::Signal;
-use state_files::DaemonRecord;
 
-use crate::{World, eventually, within};
+use crate::{ReservedPort, TakenPort, World, eventually, within};
 
 pub(super) fn link() {}
 
@@ -29,6 +28,7 @@ async fn kill_daemon(world: &mut World, name: String) {
     world
         .noted
         .insert(format!("killed_{name}"), record.process.pid.to_string());
+    world.signalled.insert(name, record.process);
     world.kill(record.process).await;
 }
 
@@ -36,13 +36,34 @@ async fn kill_daemon(world: &mut World, name: String) {
 fn terminate_daemon(world: &mut World, name: String) {
     let record = world.daemon(&name).expect("it runs");
     record.process.signal(Signal::Term).unwrap();
+    world.signalled.insert(name, record.process);
 }
 
-#[then(regex = r"^the (queen|hive) ends within (\d+) s$")]
-async fn daemon_ends(world: &mut World, name: String, seconds: u64) {
-    if let Some(record) = DaemonRecord::read(&world.daemon_record(&name)).unwrap() {
-        within(Duration::from_secs(seconds), &name, record.process.gone()).await;
-    }
+/// The record is removed before the process exits, so it does not say whether the process that
+/// was signalled is gone.
+#[then(regex = r"^the (queen|hive) exits within (\d+) s$")]
+async fn daemon_exits(world: &mut World, name: String, seconds: u64) {
+    let process = world.signalled.get(&name).expect("it was signalled");
+    within(Duration::from_secs(seconds), &name, process.gone()).await;
+    assert!(!process.is_alive());
+}
+
+#[given("a port reserved for the queen")]
+fn reserved_queen_port(world: &mut World) {
+    let reserved = ReservedPort::any();
+    let variable = ("RBEE_QUEEN_PORT".to_owned(), reserved.port().to_string());
+    world.environment.push(variable);
+    world.reserved_ports.push(reserved);
+}
+
+/// Notes it as `{port}`, and the port after it, which is free, as `{next_port}`.
+#[given("a port that another process listens on")]
+fn taken_port(world: &mut World) {
+    let taken = TakenPort::any();
+    world.noted.insert("port".into(), taken.port.to_string());
+    let next = taken.next.port().to_string();
+    world.noted.insert("next_port".into(), next);
+    world.taken_ports.push(taken);
 }
 
 #[when(regex = r"^every `(.*)` process is killed$")]
@@ -118,6 +139,12 @@ fn write_file(world: &mut World, path: String, step: &cucumber::gherkin::Step) {
     let path = world.fill(&path);
     fs::create_dir_all(std::path::Path::new(&path).parent().unwrap()).unwrap();
     fs::write(path, step.docstring.clone().unwrap_or_default()).unwrap();
+}
+
+#[then(regex = r"^the file `(.*)` (exists|does not exist)$")]
+fn file_exists(world: &mut World, path: String, verb: String) {
+    let path = world.fill(&path);
+    assert_eq!(fs::exists(&path).unwrap(), verb == "exists", "{path}");
 }
 
 #[then(regex = r"^the file `(.*)` contains `(.*)`$")]

@@ -58,13 +58,13 @@ async fn get_with_header(world: &mut World, path: String, name: String, value: S
     world.answer = Some(Answer::read(request.send().await.unwrap()).await);
 }
 
-#[then(regex = r"^the answer is (\d+)$")]
+#[then(regex = r"^the (?:answer is|response status is) (\d+)$")]
 fn answer_status(world: &mut World, status: u16) {
     let answer = world.last_answer();
     assert_eq!(answer.status, status, "{}", answer.text);
 }
 
-#[then(regex = r"^the answer's error code is ([A-Z_]+)$")]
+#[then(regex = r"^the (?:answer|response)'s error code is ([A-Z_]+)$")]
 fn error_code(world: &mut World, code: String) {
     let answer = world.last_answer();
     assert_eq!(
@@ -75,11 +75,18 @@ fn error_code(world: &mut World, code: String) {
     );
 }
 
-#[then(regex = r"^the answer's error message contains `(.*)`$")]
+#[then(regex = r"^the (?:answer|response)'s error message contains `(.*)`$")]
 fn error_message(world: &mut World, text: String) {
     let json = world.last_answer().json();
     let message = json["error"]["message"].as_str().unwrap_or_default();
     assert!(message.contains(&text), "{message}");
+}
+
+#[then(regex = r"^the (?:answer|response)'s hint contains `(.*)`$")]
+fn hint(world: &mut World, text: String) {
+    let json = world.last_answer().json();
+    let hint = json["error"]["hint"].as_str().unwrap_or_default();
+    assert!(hint.contains(&text), "{json}");
 }
 
 #[then(regex = r"^the answer has the header `(.*)`$")]
@@ -88,7 +95,7 @@ fn has_header(world: &mut World, name: String) {
     assert!(answer.headers.contains_key(&name), "{:?}", answer.headers);
 }
 
-#[then(regex = r"^the answer's `(.*)` is `(.*)`$")]
+#[then(regex = r"^the (?:answer|response)'s `(.*)` is `(.*)`$")]
 fn json_value(world: &mut World, pointer: String, expected: String) {
     let json = world.last_answer().json();
     let found = json.pointer(&pointer).unwrap_or(&Value::Null);
@@ -98,7 +105,7 @@ fn json_value(world: &mut World, pointer: String, expected: String) {
     assert_eq!(found, world.fill(&expected), "{json}");
 }
 
-#[then(regex = r"^the answer's `(.*)` is not empty$")]
+#[then(regex = r"^the (?:answer|response)'s `(.*)` is not empty$")]
 fn json_not_empty(world: &mut World, pointer: String) {
     let json = world.last_answer().json();
     let empty = match json.pointer(&pointer) {
