@@ -1,4 +1,4 @@
-//! The hive as a library: its arguments, its HTTP interface, and [`run`], which the binary
+//! The hive as a library: its arguments, its HTTP interface, and [`run()`], which the binary
 //! calls.
 
 mod args;

@@ -1,6 +1,8 @@
 //! The edge of every daemon: HTTP serving, guards, error responses, event streams, tokens,
 //! processes and logging. No product decision is made here.
 
+#![warn(missing_docs)]
+
 mod atomic_write;
 mod blocking;
 mod error_response;

@@ -68,7 +68,6 @@ impl Job {
         }
     }
 
-    /// The job's id.
     pub fn id(&self) -> &JobId {
         &self.id
     }
