@@ -43,7 +43,7 @@ pub(crate) async fn listen(args: &Args, state: &QueenState) -> Result<Listeners,
     }
     Ok(Listeners {
         listeners,
-        url: format!("http://{}", local_address(bound)),
+        url: daemon_shell::local_url(bound),
     })
 }
 
@@ -57,14 +57,4 @@ async fn listen_on_ipv6(port: u16) -> Option<TcpListener> {
             None
         }
     }
-}
-
-/// Returns the address under which processes on this machine reach a listener.
-fn local_address(bound: SocketAddr) -> SocketAddr {
-    let ip = match bound.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, bound.port())
 }
