@@ -97,7 +97,7 @@ fn check_tools(request: &InferRequest, model: &ModelRef, codec: &Codec) -> Resul
 /// The tools that the model is told of. One without a place for them can still be made to
 /// call one.
 fn shown<'a>(request: &'a InferRequest, codec: &Codec) -> &'a [ToolDefinition] {
-    let hidden = request.tool_choice.must_call() && !codec.shows_tools();
+    let hidden = request.tool_choice.must_call() && !codec.supports_tools();
     if request.may_call() && !hidden {
         &request.tools
     } else {
@@ -203,7 +203,7 @@ pub fn admit_texts(
 fn whole(input: &InferInput, codec: &Codec, vocab_size: u32) -> Result<Vec<u32>, Diagnostic> {
     let mut tokens = encode(input, &[], codec, vocab_size)?;
     if let InferInput::Prompt(_) = input {
-        codec.close(&mut tokens);
+        codec.append_end_token(&mut tokens);
     }
     Ok(tokens)
 }
@@ -224,7 +224,7 @@ fn beginning(input: &InferInput, codec: &Codec, limits: Limits) -> Result<Vec<u3
         .saturating_mul(context);
     let enough = InferInput::Prompt(text[..text.floor_char_boundary(most)].to_owned());
     let mut tokens = whole(&enough, codec, limits.vocab_size)?;
-    codec.cut(&mut tokens, context);
+    codec.truncate(&mut tokens, context);
     Ok(tokens)
 }
 

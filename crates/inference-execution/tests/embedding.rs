@@ -18,7 +18,7 @@ use inference_execution::{
 use input_validation::ModelRef;
 use jiff::{Timestamp, ToSpan as _};
 use serde_json::{Value, json};
-use text_codec::{Codec, Settings};
+use text_codec::{Codec, CodecSettings};
 use tokio::time::timeout;
 use worker_contract::{EmbedRequest, InferInput, InferRequest, StreamEvent};
 
@@ -231,10 +231,10 @@ fn codec_with(post_processor: &Value, adds_end: bool) -> Codec {
         "post_processor": post_processor,
         "model": {"type": "BPE", "vocab": {"a": 0, "</s>": 1}, "merges": []},
     });
-    let settings = Settings {
-        end_token: Some("</s>".into()),
-        adds_end,
-        ..Settings::default()
+    let settings = CodecSettings {
+        eos_token: Some("</s>".into()),
+        add_eos: adds_end,
+        ..CodecSettings::default()
     };
     Codec::from_tokenizer_json(tokenizer.to_string().as_bytes(), settings).unwrap()
 }

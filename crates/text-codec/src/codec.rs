@@ -1,14 +1,14 @@
 use std::collections::HashMap;
 
-use diagnostics::{Code, Diagnostic, excerpt};
+use diagnostics::Diagnostic;
 use tokenizers::Tokenizer;
 use worker_contract::{Message, Role, ToolDefinition};
 
-use crate::{ToolStyle, damaged, pieces::PieceTable, template::ChatTemplate};
+use crate::{errors, template::ChatTemplate, token_table::TokenTable, tool_style::ToolStyle};
 
 const BYTE_LEVEL_END: u32 = 256;
 const BYTE_LEVEL_END_TEXT: &str = "<|end|>";
-/// Calls are written in the style of Hermes.
+/// Writes tool calls in the Hermes style.
 const BYTE_LEVEL_TEMPLATE: &str = "\
 {% if tools %}tools: {{ tools | tojson }}\n{% endif %}\
 {% for m in messages %}{{ m.role }}: {{ m.content }}\
@@ -16,101 +16,93 @@ const BYTE_LEVEL_TEMPLATE: &str = "\
 {\"name\": {{ call.function.name | tojson }}, \"arguments\": {{ call.function.arguments | tojson }}}\
 </tool_call>{% endfor %}{{ '\n' }}{% endfor %}assistant: ";
 
-/// What surrounds a vocabulary.
+/// Chat templates and special tokens of a model, which `tokenizer.json` does not contain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settings {
+pub struct CodecSettings {
     /// Jinja source of the chat template.
     pub chat_template: Option<String>,
-    /// Jinja source of a template of its own for conversations with tools.
+    /// Jinja source of a separate template for conversations with tools.
     pub tool_template: Option<String>,
-    /// Text of the begin token, for the template.
-    pub begin_token: Option<String>,
-    /// Text of the end token, for the template; it is an end token too.
-    pub end_token: Option<String>,
-    /// Ids that end an answer.
+    /// Text of the begin-of-sequence token, available to the template.
+    pub bos_token: Option<String>,
+    /// Text of the end-of-sequence token, available to the template; it ends generation.
+    pub eos_token: Option<String>,
+    /// Ids of further tokens that end generation.
     pub end_tokens: Vec<u32>,
-    /// Whether the begin token comes before a plain prompt; absent, as `tokenizer.json` says.
-    pub adds_begin: Option<bool>,
-    /// Whether the end token comes behind a text that becomes a vector.
-    pub adds_end: bool,
+    /// Whether a plain prompt starts with the begin-of-sequence token; `None` leaves this to
+    /// `tokenizer.json`.
+    pub add_bos: Option<bool>,
+    /// Whether a text to embed ends with the end-of-sequence token.
+    pub add_eos: bool,
 }
 
-/// What a codec puts around a text that is no conversation.
+/// Tokens at the boundaries of a text that is not a conversation.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Around {
-    /// Comes before a plain prompt, where `tokenizer.json` does not put it already.
-    pub begin: Option<u32>,
-    /// Is taken away again where `tokenizer.json` puts it before a plain prompt.
-    pub never_begin: Option<u32>,
-    /// Comes behind a text that becomes a vector.
-    pub end: Option<u32>,
-    /// What `tokenizer.json` itself puts behind a text.
-    pub behind: Vec<u32>,
-    /// The vocabulary puts a space before the text, which is taken away again.
-    pub space: bool,
+pub(crate) struct Boundaries {
+    /// Prepended to a plain prompt that does not start with it.
+    pub prepended: Option<u32>,
+    /// Removed where the post-processor prepends it to a plain prompt.
+    pub removed: Option<u32>,
+    /// Appended to a text to embed.
+    pub appended: Option<u32>,
+    /// Appended to every text by the post-processor.
+    pub post_processor_suffix: Vec<u32>,
+    /// The tokenizer prepends a space, which decoding removes.
+    pub leading_space: bool,
 }
 
-enum Encoder {
+pub(crate) enum Encoder {
     Tokenizer(Box<Tokenizer>),
     Bytes,
 }
 
-/// Text to tokens and back for one model.
+/// The tokenizer and chat templates of one model.
 pub struct Codec {
     encoder: Encoder,
-    around: Around,
+    boundaries: Boundaries,
     longest_token_bytes: usize,
-    pieces: PieceTable,
+    table: TokenTable,
     end_tokens: Vec<u32>,
     template: Option<Result<ChatTemplate, Diagnostic>>,
     tool_template: Option<Result<ChatTemplate, Diagnostic>>,
     tool_style: Option<ToolStyle>,
-    /// Special tokens that mark calls of tools in that style.
     markers: Vec<(u32, &'static str)>,
 }
 
 impl Codec {
     pub(crate) fn new(
-        tokenizer: Tokenizer,
-        pieces: PieceTable,
-        around: Around,
-        settings: Settings,
+        encoder: Encoder,
+        table: TokenTable,
+        boundaries: Boundaries,
+        settings: CodecSettings,
     ) -> Self {
-        let encoder = Encoder::Tokenizer(Box::new(tokenizer));
-        Self {
-            around,
-            ..Self::with(encoder, pieces, settings)
-        }
-    }
-
-    fn with(encoder: Encoder, pieces: PieceTable, settings: Settings) -> Self {
         let mut end_tokens = settings.end_tokens;
-        let named = settings.end_token.as_deref();
-        end_tokens.extend(named.and_then(|name| pieces.special_id(name)));
+        let eos_name = settings.eos_token.as_deref();
+        end_tokens.extend(eos_name.and_then(|name| table.special_id(name)));
         end_tokens.sort_unstable();
         end_tokens.dedup();
         let tool_style = settings
             .tool_template
             .as_deref()
             .or(settings.chat_template.as_deref())
-            .and_then(ToolStyle::of_template);
+            .and_then(ToolStyle::detect);
         let markers = tool_style
             .map_or(&[][..], ToolStyle::markers)
             .iter()
-            .filter_map(|marker| Some((pieces.special_id(marker)?, *marker)))
+            .filter_map(|marker| Some((table.special_id(marker)?, *marker)))
             .collect();
-        let begin_token = settings.begin_token.unwrap_or_default();
-        let end_token = settings.end_token.unwrap_or_default();
+        let bos_token = settings.bos_token.unwrap_or_default();
+        let eos_token = settings.eos_token.unwrap_or_default();
         // A model whose template does not compile still serves plain prompts.
         let compile =
-            |source: String| ChatTemplate::new(&source, begin_token.clone(), end_token.clone());
+            |source: String| ChatTemplate::new(&source, bos_token.clone(), eos_token.clone());
         let template = settings.chat_template.map(compile);
         let tool_template = settings.tool_template.map(compile);
         Self {
             encoder,
-            around: Around::default(),
-            longest_token_bytes: pieces.longest(),
-            pieces,
+            boundaries,
+            longest_token_bytes: table.longest(),
+            table,
             end_tokens,
             template,
             tool_template,
@@ -119,115 +111,115 @@ impl Codec {
         }
     }
 
-    /// A codec without a model: token ids 0 to 255 are bytes, 256 (`<|end|>` in a text) ends.
+    /// A codec that needs no model: token ids 0 to 255 are bytes; 256, written `<|end|>`, ends
+    /// generation.
     pub fn byte_level() -> Self {
-        let pieces = (0..=u8::MAX).map(|b| (u32::from(b), vec![b])).collect();
+        let bytes = (0..=u8::MAX).map(|b| (u32::from(b), vec![b])).collect();
         let special = HashMap::from([(BYTE_LEVEL_END, BYTE_LEVEL_END_TEXT.to_owned())]);
-        let settings = Settings {
+        let settings = CodecSettings {
             chat_template: Some(BYTE_LEVEL_TEMPLATE.to_owned()),
-            end_token: Some(BYTE_LEVEL_END_TEXT.to_owned()),
-            ..Settings::default()
+            eos_token: Some(BYTE_LEVEL_END_TEXT.to_owned()),
+            ..CodecSettings::default()
         };
         // 257 ids are within the table's limit.
-        let pieces = PieceTable::new(&pieces, special).unwrap_or_default();
-        Self::with(Encoder::Bytes, pieces, settings)
+        let table = TokenTable::new(&bytes, special).unwrap_or_default();
+        Self::new(Encoder::Bytes, table, Boundaries::default(), settings)
     }
 
-    /// The tokens of a plain prompt, with the begin token in front when the model has one
-    /// there. Special tokens that the text spells out are recognised.
+    /// Encodes a plain prompt, with the begin-of-sequence token if the model expects one.
+    /// Special tokens spelled out in the text are recognized.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Diagnostic> {
         let mut ids = self.encode_with(text, true)?;
-        let Around {
-            begin, never_begin, ..
-        } = self.around;
-        if let Some(begin) = begin
-            && ids.first() != Some(&begin)
+        let Boundaries {
+            prepended, removed, ..
+        } = self.boundaries;
+        if let Some(bos) = prepended
+            && ids.first() != Some(&bos)
         {
-            ids.insert(0, begin);
+            ids.insert(0, bos);
         }
-        if let Some(never) = never_begin
-            && ids.first() == Some(&never)
-            && !text.starts_with(&self.token_text(never))
+        if let Some(bos) = removed
+            && ids.first() == Some(&bos)
+            && !text.starts_with(&self.token_text(bos))
         {
             ids.remove(0);
         }
         Ok(ids)
     }
 
-    /// Puts the end token behind the tokens of a text that becomes a vector, when the model
-    /// has one there.
-    pub fn close(&self, ids: &mut Vec<u32>) {
-        ids.extend(self.around.end.filter(|end| ids.last() != Some(end)));
+    /// Appends the end-of-sequence token to a text to embed, if the model expects one.
+    pub fn append_end_token(&self, ids: &mut Vec<u32>) {
+        ids.extend(
+            self.boundaries
+                .appended
+                .filter(|end| ids.last() != Some(end)),
+        );
     }
 
-    /// Cuts the tokens of a text that becomes a vector, so that at most `most` are left and
-    /// what belongs behind a text still is.
-    pub fn cut(&self, ids: &mut Vec<u32>, most: usize) {
-        if ids.len() <= most {
+    /// Truncates a text to embed to at most `max_tokens` tokens, keeping the tokens that
+    /// belong at its end.
+    pub fn truncate(&self, ids: &mut Vec<u32>, max_tokens: usize) {
+        if ids.len() <= max_tokens {
             return;
         }
-        let mut behind = self.around.behind.clone();
-        self.close(&mut behind);
-        ids.truncate(most.saturating_sub(behind.len()));
-        ids.extend(behind);
-        ids.truncate(most);
+        let mut suffix = self.boundaries.post_processor_suffix.clone();
+        self.append_end_token(&mut suffix);
+        ids.truncate(max_tokens.saturating_sub(suffix.len()));
+        ids.extend(suffix);
+        ids.truncate(max_tokens);
     }
 
-    /// How the model writes calls of tools; `None` when it has no place for tools or writes
-    /// calls in a way that is not known here.
+    /// Syntax in which the model writes tool calls; `None` if it does not support tools or
+    /// its syntax is unknown.
     pub fn tool_style(&self) -> Option<ToolStyle> {
-        self.tool_style.filter(|_| self.shows_tools())
+        self.tool_style.filter(|_| self.supports_tools())
     }
 
-    /// Whether the model is told of tools.
-    pub fn shows_tools(&self) -> bool {
+    /// Whether the chat template passes tool definitions to the model.
+    pub fn supports_tools(&self) -> bool {
         let template = self.tool_template.as_ref().or(self.template.as_ref());
-        matches!(template, Some(Ok(template)) if template.shows_tools())
+        matches!(template, Some(Ok(template)) if template.supports_tools())
     }
 
-    /// Special tokens that mark calls of tools in the model's style, with their texts.
+    /// Special tokens that mark tool calls in the model's style, with their texts.
     pub fn markers(&self) -> &[(u32, &'static str)] {
         &self.markers
     }
 
-    /// The text of a special token that marks calls of tools, which otherwise contributes
-    /// nothing.
+    /// Text of a special token that marks tool calls. Other special tokens have no text.
     pub fn marker(&self, id: u32) -> Option<&'static str> {
         let marker = self.markers.iter().find(|(token, _)| *token == id);
         marker.map(|(_, text)| *text)
     }
 
-    /// The conversation as the text that the model is prompted with.
+    /// Renders a conversation to the prompt of the assistant's next message.
     ///
-    /// Errors: `INVALID_REQUEST` when the template refuses the messages or there is none,
-    /// `UNSUPPORTED_PARAMETER` when it would leave out tools, their calls or their results,
-    /// `INVALID_MODEL_FILE` when the template is faulty or does not end.
+    /// Errors: `INVALID_REQUEST` if the template rejects the messages or the model has no
+    /// template, `UNSUPPORTED_PARAMETER` if the template would drop tools, tool calls or tool
+    /// results, `INVALID_MODEL_FILE` if the template is faulty or does not terminate.
     pub fn render_chat(
         &self,
         messages: &[Message],
         tools: &[ToolDefinition],
     ) -> Result<String, Diagnostic> {
-        let with_tools = !tools.is_empty() || messages.iter().any(is_about_tools);
-        let own = self.tool_template.as_ref().filter(|_| with_tools);
-        match own.or(self.template.as_ref()) {
-            Some(Ok(template)) if with_tools && !template.shows_tools() => Err(Diagnostic::new(
-                Code::UnsupportedParameter,
-                "the model's chat template has no place for tools",
-            )
-            .hint("leave the tools and their messages out, or use a model that was trained with tools")
-            .param(if tools.is_empty() { "messages" } else { "tools" })),
+        let with_tools = !tools.is_empty() || messages.iter().any(is_tool_message);
+        let tool_template = self.tool_template.as_ref().filter(|_| with_tools);
+        match tool_template.or(self.template.as_ref()) {
+            Some(Ok(template)) if with_tools && !template.supports_tools() => {
+                let param = if tools.is_empty() {
+                    "messages"
+                } else {
+                    "tools"
+                };
+                Err(errors::no_tool_support(param))
+            }
             Some(Ok(template)) => template.render(messages, tools),
             Some(Err(error)) => Err(error.clone()),
-            None => Err(Diagnostic::new(
-                Code::InvalidRequest,
-                "the model has no chat template",
-            )
-            .hint("send a plain prompt (`/v1/completions`), or use an instruction-tuned model")
-            .param("messages")),
+            None => Err(errors::no_chat_template()),
         }
     }
 
-    /// The tokens of a conversation; the template itself writes begin tokens.
+    /// Encodes a conversation. The template itself writes the begin-of-sequence token.
     pub fn encode_chat(
         &self,
         messages: &[Message],
@@ -236,21 +228,12 @@ impl Codec {
         self.encode_with(&self.render_chat(messages, tools)?, false)
     }
 
-    fn encode_with(&self, text: &str, surround: bool) -> Result<Vec<u32>, Diagnostic> {
+    fn encode_with(&self, text: &str, post_process: bool) -> Result<Vec<u32>, Diagnostic> {
         match &self.encoder {
             Encoder::Tokenizer(tokenizer) => tokenizer
-                .encode_fast(text, surround)
+                .encode_fast(text, post_process)
                 .map(|encoding| encoding.get_ids().to_vec())
-                .map_err(|e| {
-                    Diagnostic::new(
-                        Code::InvalidRequest,
-                        format!(
-                            "the text cannot be split into tokens: {}",
-                            excerpt(&e.to_string(), 300)
-                        ),
-                    )
-                    .hint("shorten the text, above all long runs of spaces")
-                }),
+                .map_err(errors::not_tokenizable),
             Encoder::Bytes => {
                 let mut ids = Vec::with_capacity(text.len());
                 for (index, part) in text.split(BYTE_LEVEL_END_TEXT).enumerate() {
@@ -264,8 +247,7 @@ impl Codec {
         }
     }
 
-    /// The text of tokens; special tokens contribute nothing, bytes that are no UTF-8
-    /// become U+FFFD.
+    /// Decodes tokens to text. Special tokens are skipped; invalid UTF-8 becomes U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> String {
         let bytes: Vec<u8> = ids
             .iter()
@@ -274,60 +256,59 @@ impl Codec {
             .collect();
         let text = String::from_utf8_lossy(&bytes);
         match text.strip_prefix(' ') {
-            Some(rest) if self.around.space => rest.to_owned(),
+            Some(rest) if self.boundaries.leading_space => rest.to_owned(),
             _ => text.into_owned(),
         }
     }
 
-    /// Exactly the bytes that a token contributes; a special token contributes none, nor
-    /// does an id beyond the vocabulary.
+    /// Bytes that a token contributes to the text: none for a special token or an id beyond
+    /// the vocabulary.
     pub fn token_bytes(&self, id: u32) -> &[u8] {
-        self.pieces.bytes(id)
+        self.table.bytes(id)
     }
 
-    /// Most bytes that one token stands for, special tokens by their names included.
+    /// Length in bytes of the longest token; for a special token its name counts.
     pub fn longest_token_bytes(&self) -> usize {
         self.longest_token_bytes
     }
 
-    /// A token's text for a person: special tokens by name, other bytes as UTF-8 with
-    /// U+FFFD for what is none alone.
+    /// Text of a token for display: special tokens by name, incomplete UTF-8 as U+FFFD.
     pub fn token_text(&self, id: u32) -> String {
-        self.pieces.text(id)
+        self.table.text(id)
     }
 
-    /// Ids that end an answer, sorted.
+    /// Ids that end generation, sorted.
     pub fn end_tokens(&self) -> &[u32] {
         &self.end_tokens
     }
 
-    /// Token ids that exist; a model may have more rows, for alignment.
+    /// Number of token ids. The model's embedding may have more rows, for alignment.
     pub fn vocab_size(&self) -> usize {
-        self.pieces.len()
+        self.table.len()
     }
 
-    /// Checks that the model can take every id that this codec makes.
+    /// Checks that every id this codec produces is within the model's vocabulary.
     pub fn check_fits(&self, model_vocab_size: usize) -> Result<(), Diagnostic> {
         if self.vocab_size() > model_vocab_size {
-            return Err(damaged(format!(
-                "it has {} tokens, the model {model_vocab_size}",
-                self.vocab_size()
-            )));
+            return Err(errors::vocabulary_exceeds_model(
+                self.vocab_size(),
+                model_vocab_size,
+            ));
         }
-        if let Some(id) = self
-            .end_tokens
-            .iter()
-            .find(|&&id| id as usize >= model_vocab_size)
-        {
-            return Err(damaged(format!(
-                "its end token {id} is beyond the model's {model_vocab_size} tokens"
-            )));
+        let mut end_tokens = self.end_tokens.iter();
+        match end_tokens.find(|&&id| id as usize >= model_vocab_size) {
+            Some(&id) => Err(errors::special_token_out_of_range(
+                "end",
+                id,
+                "model",
+                model_vocab_size,
+            )),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
-/// Whether a message is a call of a tool or its result.
-fn is_about_tools(message: &Message) -> bool {
+/// Whether a message contains tool calls or a tool result.
+fn is_tool_message(message: &Message) -> bool {
     message.role == Role::Tool || !message.tool_calls.is_empty()
 }

@@ -10,18 +10,20 @@ use tokenizers::{
 };
 
 use crate::{
-    Codec, Settings, codec::Around, damaged, huggingface::piece_table, pieces::Spelling,
-    pre_tokenizer, unsupported,
+    codec::{Boundaries, Codec, CodecSettings, Encoder},
+    errors::{self, invalid_tokenizer},
+    pre_tokenizer::{self, PreTokenizer},
+    token_table::{TokenEncoding, TokenTable},
 };
 
-/// Kinds of token in `tokenizer.ggml.token_type`.
+/// Token types in `tokenizer.ggml.token_type`.
 const NORMAL: i64 = 1;
 const UNKNOWN: i64 = 2;
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
 
-/// Control tokens that end a turn even when the file names only another one.
-const TURN_ENDS: &[&str] = &[
+/// Control tokens that end a turn, even where the file's metadata names a different one.
+const END_OF_TURN: &[&str] = &[
     "<|im_end|>",
     "<|eot_id|>",
     "<|eom_id|>",
@@ -31,86 +33,90 @@ const TURN_ENDS: &[&str] = &[
     "<end_of_turn>",
 ];
 
-/// Special tokens of Phi-3 that leave the white space behind them alone; all others take it
-/// along, which files of its family do not say.
-const PHI3_KEEPS_SPACE: &[&str] = &["<unk>", "<s>", "<|endoftext|>"];
+/// Special tokens of Phi-3 that do not absorb the white space after them. All others do, but
+/// GGUF files do not record it.
+const PHI3_WITHOUT_RSTRIP: &[&str] = &["<unk>", "<s>", "<|endoftext|>"];
 
-/// The vocabulary as the file has it.
+/// Tokens of a GGUF file with their types, by id.
 struct Vocabulary<'a> {
     tokens: Vec<&'a str>,
-    kinds: Vec<i64>,
+    types: Vec<i64>,
 }
 
 impl Codec {
-    /// The codec in the metadata of a GGUF file: byte-level BPE (`gpt2`) and sentencepiece
-    /// (`llama`), with the chat template beside it.
+    /// Builds the codec from the metadata of a GGUF file: byte-level BPE (`gpt2`) or
+    /// SentencePiece (`llama`), and the chat template.
     ///
-    /// Errors: `INVALID_MODEL_FILE`, and `UNSUPPORTED_MODEL` for another kind of tokenizer
-    /// or pre-tokenizer, which is named.
+    /// Errors: `INVALID_MODEL_FILE`, and `UNSUPPORTED_MODEL` for any other tokenizer or
+    /// pre-tokenizer.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Self, Diagnostic> {
         let key = "tokenizer.ggml.model";
         let model = gguf.required(key, gguf.string(key)?)?;
         let vocabulary = Vocabulary::read(gguf)?;
-        let (mut tokenizer, spelling, adds_begin, adds_space) = match model {
+        let (mut tokenizer, encoding, add_bos, leading_space) = match model {
             "gpt2" => {
                 let name = gguf.string("tokenizer.ggml.pre")?.unwrap_or("default");
                 let rules = pre_tokenizer::named(name)?;
-                let adds_begin = rules.adds_begin;
+                let add_bos = rules.add_bos;
                 let tokenizer = byte_level_bpe(gguf, &vocabulary, rules)?;
-                (tokenizer, Spelling::ByteLevel, adds_begin, false)
+                (tokenizer, TokenEncoding::ByteLevel, add_bos, false)
             }
             "llama" => {
-                let adds_space = gguf
+                let leading_space = gguf
                     .bool("tokenizer.ggml.add_space_prefix")?
                     .unwrap_or(true);
-                let tokenizer = sentencepiece(gguf, &vocabulary, adds_space)?;
-                (tokenizer, Spelling::SentencePiece, true, adds_space)
+                let tokenizer = sentencepiece(gguf, &vocabulary, leading_space)?;
+                (tokenizer, TokenEncoding::SentencePiece, true, leading_space)
             }
-            other => return Err(unsupported("tokenizer", other, &["gpt2", "llama"])),
+            other => return Err(errors::unsupported("tokenizer", other, &["gpt2", "llama"])),
         };
         let architecture = gguf.string("general.architecture")?;
-        let strips = architecture == Some("phi3") && model == "llama";
-        let added = vocabulary.added(strips);
-        tokenizer.add_tokens(added).map_err(damaged)?;
-        let pieces = piece_table(&tokenizer, spelling)?;
+        let rstrip = architecture == Some("phi3") && model == "llama";
+        tokenizer
+            .add_tokens(vocabulary.added_tokens(rstrip))
+            .map_err(invalid_tokenizer)?;
+        let table = TokenTable::from_tokenizer(&tokenizer, encoding)?;
 
-        let begin_id = gguf.u32("tokenizer.ggml.bos_token_id")?;
-        if let Some(id) = begin_id
+        let bos = gguf.u32("tokenizer.ggml.bos_token_id")?;
+        if let Some(id) = bos
             && vocabulary.text(id).is_none()
         {
-            return Err(damaged(format!(
-                "its begin token is {id}, it has {} tokens",
-                vocabulary.tokens.len()
-            )));
+            return Err(errors::special_token_out_of_range(
+                "begin",
+                id,
+                "vocabulary",
+                vocabulary.tokens.len(),
+            ));
         }
-        let adds_begin = gguf
+        let add_bos = gguf
             .bool("tokenizer.ggml.add_bos_token")?
-            .unwrap_or(adds_begin);
-        let adds_end = gguf.bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
-        let end_id = gguf.u32("tokenizer.ggml.eos_token_id")?;
-        let mut end_tokens = vocabulary.turn_ends();
+            .unwrap_or(add_bos);
+        let add_eos = gguf.bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
+        let eos = gguf.u32("tokenizer.ggml.eos_token_id")?;
+        let mut end_tokens = vocabulary.end_of_turn_tokens();
         for key in ["eos", "eot", "eom"] {
             end_tokens.extend(gguf.u32(&format!("tokenizer.ggml.{key}_token_id"))?);
         }
         let text = |id: Option<u32>| id.and_then(|id| vocabulary.text(id));
-        let settings = Settings {
+        let settings = CodecSettings {
             chat_template: gguf.string("tokenizer.chat_template")?.map(str::to_owned),
             tool_template: gguf
                 .string("tokenizer.chat_template.tool_use")?
                 .map(str::to_owned),
-            begin_token: text(begin_id),
-            end_token: text(end_id),
+            bos_token: text(bos),
+            eos_token: text(eos),
             end_tokens,
-            adds_begin: Some(adds_begin),
-            adds_end,
+            add_bos: Some(add_bos),
+            add_eos,
         };
-        let around = Around {
-            begin: begin_id.filter(|_| adds_begin),
-            end: end_id.filter(|_| adds_end),
-            space: adds_space,
-            ..Around::default()
+        let boundaries = Boundaries {
+            prepended: bos.filter(|_| add_bos),
+            appended: eos.filter(|_| add_eos),
+            leading_space,
+            ..Boundaries::default()
         };
-        Ok(Self::new(tokenizer, pieces, around, settings))
+        let encoder = Encoder::Tokenizer(Box::new(tokenizer));
+        Ok(Self::new(encoder, table, boundaries, settings))
     }
 }
 
@@ -118,52 +124,48 @@ impl<'a> Vocabulary<'a> {
     fn read(gguf: &Gguf<'a>) -> Result<Self, Diagnostic> {
         let key = "tokenizer.ggml.tokens";
         let tokens = gguf.required(key, gguf.strings(key)?)?;
-        let kinds = match gguf.i64s("tokenizer.ggml.token_type")? {
-            Some(kinds) => kinds,
+        let types = match gguf.i64s("tokenizer.ggml.token_type")? {
+            Some(types) => types,
             None => vec![NORMAL; tokens.len()],
         };
-        if kinds.len() != tokens.len() {
-            return Err(damaged(format!(
-                "{} tokens have {} types",
-                tokens.len(),
-                kinds.len()
-            )));
+        if types.len() != tokens.len() {
+            return Err(errors::count_mismatch(tokens.len(), types.len(), "types"));
         }
-        Ok(Self { tokens, kinds })
+        Ok(Self { tokens, types })
     }
 
-    fn with_kinds(&self) -> impl Iterator<Item = (&'a str, i64)> {
-        self.tokens.iter().copied().zip(self.kinds.iter().copied())
+    fn with_types(&self) -> impl Iterator<Item = (&'a str, i64)> {
+        self.tokens.iter().copied().zip(self.types.iter().copied())
     }
 
     fn text(&self, id: u32) -> Option<String> {
         self.tokens.get(id as usize).map(|&token| token.to_owned())
     }
 
-    fn by_text(&self) -> Vocab {
+    fn ids_by_text(&self) -> Vocab {
         (0..)
             .zip(&self.tokens)
             .map(|(id, &token)| (token.to_owned(), id))
             .collect()
     }
 
-    /// Tokens that are found in a text before it is split any further; `strips` when those
-    /// of Phi-3 take white space along.
-    fn added(&self, strips: bool) -> Vec<AddedToken> {
-        self.with_kinds()
+    /// Tokens that are recognized before pre-tokenization. With `rstrip`, those of Phi-3
+    /// absorb the white space after them.
+    fn added_tokens(&self, rstrip: bool) -> Vec<AddedToken> {
+        self.with_types()
             .filter(|(_, kind)| [UNKNOWN, CONTROL, USER_DEFINED].contains(kind))
             .map(|(token, kind)| {
                 AddedToken::from(token, kind != USER_DEFINED)
                     .normalized(false)
-                    .rstrip(strips && !PHI3_KEEPS_SPACE.contains(&token))
+                    .rstrip(rstrip && !PHI3_WITHOUT_RSTRIP.contains(&token))
             })
             .collect()
     }
 
-    fn turn_ends(&self) -> Vec<u32> {
+    fn end_of_turn_tokens(&self) -> Vec<u32> {
         (0..)
-            .zip(self.with_kinds())
-            .filter(|(_, (token, kind))| *kind == CONTROL && TURN_ENDS.contains(token))
+            .zip(self.with_types())
+            .filter(|(_, (token, kind))| *kind == CONTROL && END_OF_TURN.contains(token))
             .map(|(id, _)| id)
             .collect()
     }
@@ -172,14 +174,14 @@ impl<'a> Vocabulary<'a> {
 fn byte_level_bpe(
     gguf: &Gguf<'_>,
     vocabulary: &Vocabulary<'_>,
-    rules: pre_tokenizer::PreTokenizer,
+    rules: PreTokenizer,
 ) -> Result<Tokenizer, Diagnostic> {
     let key = "tokenizer.ggml.merges";
     let lines = gguf.required(key, gguf.strings(key)?)?;
     let known: HashSet<&str> = vocabulary.tokens.iter().copied().collect();
     let mut merges = Vec::with_capacity(lines.len());
     for line in lines {
-        // The first token of a merge has one character at least, which may be a space.
+        // The left token is not empty and may start with a space.
         let pair = line
             .char_indices()
             .skip(1)
@@ -187,88 +189,84 @@ fn byte_level_bpe(
             .map(|(space, _)| (&line[..space], &line[space + 1..]));
         let Some((left, right)) = pair.filter(|(l, r)| known.contains(format!("{l}{r}").as_str()))
         else {
-            return Err(damaged(format!(
-                "the merge `{}` does not make a token",
-                diagnostics::excerpt(line, 80)
-            )));
+            return Err(errors::merge_without_token(line));
         };
         merges.push((left.to_owned(), right.to_owned()));
     }
     let model = BPE::builder()
-        .vocab_and_merges(vocabulary.by_text(), merges)
+        .vocab_and_merges(vocabulary.ids_by_text(), merges)
         .ignore_merges(rules.ignore_merges)
         .build()
-        .map_err(damaged)?;
+        .map_err(invalid_tokenizer)?;
     let mut tokenizer = Tokenizer::new(model);
     let normalizer: Option<NormalizerWrapper> = rules.normalizer.map(component).transpose()?;
-    tokenizer.with_normalizer(normalizer).map_err(damaged)?;
+    tokenizer
+        .with_normalizer(normalizer)
+        .map_err(invalid_tokenizer)?;
     tokenizer.with_pre_tokenizer(Some(component::<PreTokenizerWrapper>(rules.splits)?));
     Ok(tokenizer)
 }
 
-/// Sentencepiece's BPE: of all neighbours that make a token, those with the best score are
-/// joined first. The same result comes from merges ordered by the score of what they make.
+/// Builds SentencePiece BPE, which repeatedly joins the adjacent pair whose result has the best
+/// score. Merges sorted by the score of their result are equivalent.
 fn sentencepiece(
     gguf: &Gguf<'_>,
     vocabulary: &Vocabulary<'_>,
-    adds_space: bool,
+    leading_space: bool,
 ) -> Result<Tokenizer, Diagnostic> {
     let key = "tokenizer.ggml.scores";
     let scores = gguf.required(key, gguf.f32s(key)?)?;
-    if scores.len() != vocabulary.tokens.len() {
-        return Err(damaged(format!(
-            "{} tokens have {} scores",
-            vocabulary.tokens.len(),
-            scores.len()
-        )));
+    let tokens = vocabulary.tokens.len();
+    if scores.len() != tokens {
+        return Err(errors::count_mismatch(tokens, scores.len(), "scores"));
     }
     let mergeable = |kind: i64| kind == NORMAL || kind == USER_DEFINED;
     let known: HashSet<&str> = vocabulary
-        .with_kinds()
+        .with_types()
         .filter(|(_, kind)| mergeable(*kind))
         .map(|(token, _)| token)
         .collect();
     let mut scored = Vec::new();
-    for ((token, kind), score) in vocabulary.with_kinds().zip(scores) {
+    for ((token, kind), score) in vocabulary.with_types().zip(scores) {
         if !mergeable(kind) {
             continue;
         }
-        for (cut, _) in token.char_indices().skip(1) {
-            let (left, right) = token.split_at(cut);
+        for (at, _) in token.char_indices().skip(1) {
+            let (left, right) = token.split_at(at);
             if known.contains(left) && known.contains(right) {
                 scored.push((score, left.to_owned(), right.to_owned()));
             }
         }
     }
-    // Stable, so that equal scores keep the order of the vocabulary.
+    // A stable sort keeps equal scores in vocabulary order.
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
     let merges = scored
         .into_iter()
         .map(|(_, left, right)| (left, right))
         .collect();
 
-    let unknown = vocabulary.with_kinds().find(|(_, kind)| *kind == UNKNOWN);
+    let unknown = vocabulary.with_types().find(|(_, kind)| *kind == UNKNOWN);
     let mut model = BPE::builder()
-        .vocab_and_merges(vocabulary.by_text(), merges)
+        .vocab_and_merges(vocabulary.ids_by_text(), merges)
         .byte_fallback(true)
         .fuse_unk(true);
     if let Some((token, _)) = unknown {
         model = model.unk_token(token.to_owned());
     }
-    let mut tokenizer = Tokenizer::new(model.build().map_err(damaged)?);
+    let mut tokenizer = Tokenizer::new(model.build().map_err(invalid_tokenizer)?);
     let mut steps = Vec::new();
-    if adds_space {
+    if leading_space {
         steps.push(json!({"type": "Prepend", "prepend": "▁"}));
     }
     steps.push(json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"}));
     let normalizer = json!({"type": "Sequence", "normalizers": steps});
     tokenizer
         .with_normalizer(Some(component::<NormalizerWrapper>(normalizer)?))
-        .map_err(damaged)?;
+        .map_err(invalid_tokenizer)?;
     Ok(tokenizer)
 }
 
-/// A part of a tokenizer from the form that it has in `tokenizer.json`.
+/// Builds a tokenizer component from its `tokenizer.json` form.
 fn component<T: DeserializeOwned>(description: Value) -> Result<T, Diagnostic> {
     serde_json::from_value(description).map_err(Diagnostic::internal)
 }

@@ -1,23 +1,21 @@
-use std::{collections::HashMap, path::Path};
+use std::path::Path;
 
-use diagnostics::{Code, Diagnostic, excerpt};
+use diagnostics::{Code, Diagnostic};
 use model_format::{about_file, read_limited};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use crate::{
-    Codec, Settings,
-    codec::Around,
-    damaged,
-    pieces::{PieceTable, Spelling, spelled_bytes},
-    unsupported,
+    codec::{Boundaries, Codec, CodecSettings, Encoder},
+    errors::{self, invalid_tokenizer},
+    token_table::{TokenEncoding, TokenTable},
 };
 
-/// Decoder kinds that say nothing about spelling.
+/// Decoders that do not determine the token encoding.
 const NEUTRAL_DECODERS: &[&str] = &["Fuse", "Strip", "Replace", "Sequence"];
 
-/// `tokenizer_config.json`, as far as it matters here.
+/// Fields used from `tokenizer_config.json`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct TokenizerConfig {
@@ -28,10 +26,10 @@ struct TokenizerConfig {
     add_eos_token: Option<bool>,
 }
 
-/// `generation_config.json` and `config.json`, as far as they matter here.
+/// Fields used from `generation_config.json` and `config.json`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct EndConfig {
+struct EosConfig {
     eos_token_id: Option<Ids>,
 }
 
@@ -83,118 +81,95 @@ impl TemplateField {
 }
 
 impl Codec {
-    /// The codec of a Hugging Face model folder: `tokenizer.json`, and beside it
-    /// `tokenizer_config.json`, `chat_template.jinja`, `generation_config.json` and
-    /// `config.json` where they exist.
-    pub fn from_dir(folder: &Path) -> Result<Self, Diagnostic> {
-        let path = folder.join("tokenizer.json");
+    /// Builds the codec of a Hugging Face model directory from `tokenizer.json` and, where
+    /// they exist, `tokenizer_config.json`, `chat_template.jinja`, `generation_config.json`
+    /// and `config.json`.
+    pub fn from_dir(directory: &Path) -> Result<Self, Diagnostic> {
+        let path = directory.join("tokenizer.json");
         let json = read_limited(&path)?;
-        let config: TokenizerConfig = optional_json(&folder.join("tokenizer_config.json"))?;
-        let template_path = folder.join("chat_template.jinja");
+        let config: TokenizerConfig = optional_json(&directory.join("tokenizer_config.json"))?;
+        let template_path = directory.join("chat_template.jinja");
         let templates = if template_path.exists() {
             let source = String::from_utf8(read_limited(&template_path)?)
-                .map_err(|_| about_file(damaged("it is not UTF-8"), &template_path))?;
+                .map_err(|_| about_file(errors::not_utf8(), &template_path))?;
             Some(TemplateField::One(source))
         } else {
             config.chat_template
         };
         let template = |name| templates.as_ref().and_then(|t| t.named(name));
-        let generation: EndConfig = optional_json(&folder.join("generation_config.json"))?;
-        let ends = match generation.eos_token_id {
+        let generation: EosConfig = optional_json(&directory.join("generation_config.json"))?;
+        let eos_ids = match generation.eos_token_id {
             Some(ids) => Some(ids),
-            None => optional_json::<EndConfig>(&folder.join("config.json"))?.eos_token_id,
+            None => optional_json::<EosConfig>(&directory.join("config.json"))?.eos_token_id,
         };
-        let settings = Settings {
+        let settings = CodecSettings {
             chat_template: template("default"),
             tool_template: template("tool_use"),
-            begin_token: config.bos_token.map(TokenField::text),
-            end_token: config.eos_token.map(TokenField::text),
-            end_tokens: match ends {
+            bos_token: config.bos_token.map(TokenField::text),
+            eos_token: config.eos_token.map(TokenField::text),
+            end_tokens: match eos_ids {
                 None => Vec::new(),
                 Some(Ids::One(id)) => vec![id],
                 Some(Ids::Several(ids)) => ids,
             },
-            adds_begin: config.add_bos_token,
-            adds_end: config.add_eos_token == Some(true),
+            add_bos: config.add_bos_token,
+            add_eos: config.add_eos_token == Some(true),
         };
         Self::from_tokenizer_json(&json, settings).map_err(|e| about_file(e, &path))
     }
 
-    /// The codec of a `tokenizer.json`.
+    /// Builds the codec from the content of a `tokenizer.json`.
     ///
-    /// Errors: `INVALID_MODEL_FILE`, and `UNSUPPORTED_MODEL` for a way of spelling tokens
-    /// that this program does not know.
-    pub fn from_tokenizer_json(json: &[u8], settings: Settings) -> Result<Self, Diagnostic> {
-        let (spelling, adds_space) = look_over(json)?;
-        let mut tokenizer = Tokenizer::from_bytes(json).map_err(damaged)?;
-        // A prompt that is too long is an error elsewhere, never cut here.
-        tokenizer.with_truncation(None).map_err(damaged)?;
+    /// Errors: `INVALID_MODEL_FILE`, and `UNSUPPORTED_MODEL` if the token encoding is unknown.
+    pub fn from_tokenizer_json(json: &[u8], settings: CodecSettings) -> Result<Self, Diagnostic> {
+        let (encoding, leading_space) = inspect_document(json)?;
+        let mut tokenizer = Tokenizer::from_bytes(json).map_err(invalid_tokenizer)?;
+        // A prompt that is too long must fail during admission, not be truncated here.
+        tokenizer.with_truncation(None).map_err(invalid_tokenizer)?;
         tokenizer.with_padding(None);
-        let pieces = piece_table(&tokenizer, spelling)?;
-        check_post_processor(&tokenizer, pieces.len())?;
-        let special = |name: &Option<String>| pieces.special_id(name.as_deref()?);
-        let begin = special(&settings.begin_token);
-        let around = Around {
-            begin: begin.filter(|_| settings.adds_begin == Some(true)),
-            never_begin: begin.filter(|_| settings.adds_begin == Some(false)),
-            end: special(&settings.end_token).filter(|_| settings.adds_end),
-            behind: put_behind(&tokenizer)?,
-            space: adds_space,
+        let table = TokenTable::from_tokenizer(&tokenizer, encoding)?;
+        check_post_processor(&tokenizer, table.len())?;
+        let special = |name: &Option<String>| table.special_id(name.as_deref()?);
+        let bos = special(&settings.bos_token);
+        let boundaries = Boundaries {
+            prepended: bos.filter(|_| settings.add_bos == Some(true)),
+            removed: bos.filter(|_| settings.add_bos == Some(false)),
+            appended: special(&settings.eos_token).filter(|_| settings.add_eos),
+            post_processor_suffix: post_processor_suffix(&tokenizer)?,
+            leading_space,
         };
-        Ok(Self::new(tokenizer, pieces, around, settings))
+        let encoder = Encoder::Tokenizer(Box::new(tokenizer));
+        Ok(Self::new(encoder, table, boundaries, settings))
     }
 }
 
-/// The tokens that the post-processor puts behind a text.
-fn put_behind(tokenizer: &Tokenizer) -> Result<Vec<u32>, Diagnostic> {
-    let encode = |surround| -> Result<Vec<u32>, Diagnostic> {
-        let encoding = tokenizer.encode_fast("a", surround).map_err(damaged)?;
+/// Determines the tokens that the post-processor appends to a text.
+fn post_processor_suffix(tokenizer: &Tokenizer) -> Result<Vec<u32>, Diagnostic> {
+    let encode = |post_process| -> Result<Vec<u32>, Diagnostic> {
+        let encoding = tokenizer
+            .encode_fast("a", post_process)
+            .map_err(invalid_tokenizer)?;
         Ok(encoding.get_ids().to_vec())
     };
-    let (text, whole) = (encode(false)?, encode(true)?);
-    let mut places = whole.windows(text.len().max(1));
-    let begin = places.position(|place| place == text);
-    Ok(begin.map_or_else(Vec::new, |begin| whole[begin + text.len()..].to_vec()))
+    let (text, processed) = (encode(false)?, encode(true)?);
+    let mut windows = processed.windows(text.len().max(1));
+    let start = windows.position(|window| window == text);
+    Ok(start.map_or_else(Vec::new, |start| processed[start + text.len()..].to_vec()))
 }
 
-/// How a `tokenizer.json` spells tokens and whether it puts a space before the text; refuses
-/// what cannot be used. The document takes many times its size, so it is gone before the
-/// tokenizer is made.
-fn look_over(json: &[u8]) -> Result<(Spelling, bool), Diagnostic> {
-    let document: Value =
-        serde_json::from_slice(json).map_err(|e| damaged(format!("not JSON: {e}")))?;
+/// Validates a `tokenizer.json`; returns its token encoding and whether it prepends a space.
+/// The parsed document takes many times the memory of `json`, so it is dropped on return,
+/// before the tokenizer is built.
+fn inspect_document(json: &[u8]) -> Result<(TokenEncoding, bool), Diagnostic> {
+    let document: Value = serde_json::from_slice(json).map_err(|e| errors::json_error(&e))?;
     check_merges(&document)?;
-    Ok((spelling_of(&document["decoder"])?, adds_space(&document)))
+    Ok((
+        token_encoding(&document["decoder"])?,
+        prepends_space(&document),
+    ))
 }
 
-/// The bytes of every token that the tokenizer knows.
-pub(crate) fn piece_table(
-    tokenizer: &Tokenizer,
-    spelling: Spelling,
-) -> Result<PieceTable, Diagnostic> {
-    let mut pieces: HashMap<u32, Vec<u8>> = tokenizer
-        .get_vocab(false)
-        .into_iter()
-        .map(|(token, id)| (id, spelled_bytes(&token, spelling)))
-        .collect();
-    let mut special = HashMap::new();
-    // Added tokens stand in the text as they are, but for spaces, which decoders make of `▁`
-    // wherever it is: Gemma's runs of spaces are added tokens.
-    for (id, token) in tokenizer.get_added_tokens_decoder() {
-        if token.special {
-            special.insert(id, token.content);
-        } else {
-            let text = match spelling {
-                Spelling::SentencePiece => token.content.replace('▁', " "),
-                Spelling::ByteLevel => token.content,
-            };
-            pieces.insert(id, text.into_bytes());
-        }
-    }
-    PieceTable::new(&pieces, special)
-}
-
-/// The `tokenizers` crate panics on a merge whose result is longer than any token.
+/// Rejects merges longer than any token, on which the `tokenizers` crate panics.
 fn check_merges(document: &Value) -> Result<(), Diagnostic> {
     let model = &document["model"];
     let (Some(vocab), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array())
@@ -209,31 +184,24 @@ fn check_merges(document: &Value) -> Result<(), Diagnostic> {
             _ => 0,
         };
         if length > longest {
-            return Err(damaged(format!(
-                "a merge makes {length} bytes, the longest token has {longest}"
-            )));
+            return Err(errors::merge_too_long(length, longest));
         }
     }
     Ok(())
 }
 
-/// The `tokenizers` crate panics on a template that names what there is not. Whatever is put
-/// around a text must be a token.
+/// Rejects a post-processor that adds ids beyond the vocabulary, and templates with undefined
+/// references, on which the `tokenizers` crate panics.
 fn check_post_processor(tokenizer: &Tokenizer, vocab_size: usize) -> Result<(), Diagnostic> {
     let Some(processor) = tokenizer.get_post_processor() else {
         return Ok(());
     };
-    // As the crate understood it, in the form that it writes itself.
+    // Checks the crate's own serialization: the document may use other forms of the same.
     check_template(&serde_json::to_value(processor).map_err(Diagnostic::internal)?)?;
-    let around = tokenizer.encode_fast("", true).map_err(damaged)?;
-    match around
-        .get_ids()
-        .iter()
-        .find(|&&id| id as usize >= vocab_size)
-    {
-        Some(id) => Err(damaged(format!(
-            "it puts token {id} around a text, it has {vocab_size} tokens"
-        ))),
+    let encoding = tokenizer.encode_fast("", true).map_err(invalid_tokenizer)?;
+    let mut ids = encoding.get_ids().iter();
+    match ids.find(|&&id| id as usize >= vocab_size) {
+        Some(&id) => Err(errors::post_processor_token_out_of_range(id, vocab_size)),
         None => Ok(()),
     }
 }
@@ -245,43 +213,41 @@ fn check_template(processor: &Value) -> Result<(), Diagnostic> {
     let tokens = &processor["special_tokens"];
     for piece in processor["single"].as_array().into_iter().flatten() {
         if piece["Sequence"]["id"] == "B" {
-            return Err(damaged("what it puts around one text needs two"));
+            return Err(errors::post_processor_needs_pair());
         }
         let named = piece["SpecialToken"]["id"].as_str();
         if let Some(name) = named.filter(|name| tokens.get(name).is_none()) {
-            return Err(damaged(format!(
-                "the token `{}` that it puts around a text is not there",
-                excerpt(name, 80)
-            )));
+            return Err(errors::post_processor_token_undefined(name));
         }
     }
     for token in tokens.as_object().into_iter().flat_map(|t| t.values()) {
         let length = |name: &str| token[name].as_array().map(Vec::len);
         if length("ids") != length("tokens") {
-            return Err(damaged("a token that it puts around a text has no name"));
+            return Err(errors::post_processor_ids_mismatch());
         }
     }
     Ok(())
 }
 
-fn spelling_of(decoder: &Value) -> Result<Spelling, Diagnostic> {
+fn token_encoding(decoder: &Value) -> Result<TokenEncoding, Diagnostic> {
     const SUPPORTED: &[&str] = &["ByteLevel", "ByteFallback", "Metaspace"];
+    let unsupported = |found| errors::unsupported("tokenizer decoder", found, SUPPORTED);
     let mut kinds = Vec::new();
     collect_kinds(decoder, "decoders", &mut kinds);
-    let mut spelling = None;
+    let mut encoding = None;
     for kind in kinds {
-        spelling = match kind {
-            "ByteLevel" => Some(Spelling::ByteLevel),
-            "ByteFallback" | "Metaspace" => Some(Spelling::SentencePiece),
-            neutral if NEUTRAL_DECODERS.contains(&neutral) => spelling,
-            other => return Err(unsupported("tokenizer decoder", other, SUPPORTED)),
+        encoding = match kind {
+            "ByteLevel" => Some(TokenEncoding::ByteLevel),
+            "ByteFallback" | "Metaspace" => Some(TokenEncoding::SentencePiece),
+            neutral if NEUTRAL_DECODERS.contains(&neutral) => encoding,
+            other => return Err(unsupported(other)),
         };
     }
-    spelling.ok_or_else(|| unsupported("tokenizer decoder", "none", SUPPORTED))
+    encoding.ok_or_else(|| unsupported("none"))
 }
 
-/// Whether the vocabulary puts a space before the text.
-fn adds_space(document: &Value) -> bool {
+/// Whether the tokenizer prepends a space to the text.
+fn prepends_space(document: &Value) -> bool {
     let mut kinds = Vec::new();
     collect_kinds(&document["normalizer"], "normalizers", &mut kinds);
     let prepends = kinds.contains(&"Prepend");
@@ -290,7 +256,7 @@ fn adds_space(document: &Value) -> bool {
     prepends || (metaspace["type"] == "Metaspace" && scheme != "never")
 }
 
-/// The `type` of a component and, for a sequence, of those in it.
+/// Collects the `type` of a component and of the components listed in it.
 fn collect_kinds<'a>(component: &'a Value, list: &str, kinds: &mut Vec<&'a str>) {
     if let Some(kind) = component["type"].as_str() {
         kinds.push(kind);
@@ -300,13 +266,12 @@ fn collect_kinds<'a>(component: &'a Value, list: &str, kinds: &mut Vec<&'a str>)
     }
 }
 
-/// A JSON file that may be absent.
+/// Reads a JSON file; one that does not exist is the default.
 fn optional_json<T: DeserializeOwned + Default>(path: &Path) -> Result<T, Diagnostic> {
     let content = match read_limited(path) {
         Ok(content) => content,
         Err(error) if error.code == Code::ModelNotFound => return Ok(T::default()),
         Err(error) => return Err(error),
     };
-    serde_json::from_slice(&content)
-        .map_err(|e| about_file(damaged(format!("not the JSON expected: {e}")), path))
+    serde_json::from_slice(&content).map_err(|e| about_file(errors::json_error(&e), path))
 }

@@ -1,29 +1,29 @@
 use diagnostics::Diagnostic;
 use serde_json::{Value, json};
 
-use crate::unsupported;
+use crate::errors;
 
-/// How a byte-level vocabulary of a GGUF file is applied.
+/// Rules for applying the byte-level vocabulary of a GGUF file.
 #[derive(Debug)]
 pub(crate) struct PreTokenizer {
-    /// In the form of `tokenizer.json`.
+    /// Pre-tokenizer as in `tokenizer.json`.
     pub(crate) splits: Value,
-    /// In the form of `tokenizer.json`.
+    /// Normalizer as in `tokenizer.json`.
     pub(crate) normalizer: Option<Value>,
-    /// A piece that is a token as a whole stays whole, whatever the merges say.
+    /// Whether a split that is itself a token bypasses the merges.
     pub(crate) ignore_merges: bool,
-    /// The begin token comes first unless the file says otherwise.
-    pub(crate) adds_begin: bool,
+    /// Whether a prompt starts with the begin-of-sequence token by default.
+    pub(crate) add_bos: bool,
 }
 
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-/// What Llama 3 and Qwen 2 have in common; DIGITS is how many digits go together.
+/// Common pattern of Llama 3 and Qwen 2; DIGITS stands for the pattern of numbers.
 const CONTRACTIONS_THEN_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// The vocabulary of GPT-4o (o200k): words end where a capital follows a small letter, and
-/// keep the contraction behind them.
+/// Pattern of GPT-4o (o200k): a word ends where an upper case letter follows a lower case one,
+/// and includes the contraction after it.
 const O200K: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Names of `tokenizer.ggml.pre` that are understood.
+/// Supported values of `tokenizer.ggml.pre`.
 const NAMES: &[&str] = &[
     "dbrx",
     "default",
@@ -36,12 +36,12 @@ const NAMES: &[&str] = &[
     "starcoder",
 ];
 
-/// The rules that a GGUF file names in `tokenizer.ggml.pre`.
+/// Returns the rules for a value of `tokenizer.ggml.pre`.
 pub(crate) fn named(name: &str) -> Result<PreTokenizer, Diagnostic> {
     let words = |digits: &str| CONTRACTIONS_THEN_WORDS.replace("DIGITS", digits);
     let rules = match name {
         "gpt-2" => PreTokenizer::of(vec![split(GPT2)]),
-        // The rules of files that were written before GGUF named any.
+        // Rules for files written before GGUF had this key.
         "default" => PreTokenizer::of(vec![
             split(r"[\p{P}\$\+<=>\^~\|]+"),
             split(GPT2),
@@ -54,17 +54,17 @@ pub(crate) fn named(name: &str) -> Result<PreTokenizer, Diagnostic> {
         ]),
         "llama-bpe" | "llama3" => PreTokenizer {
             ignore_merges: true,
-            adds_begin: true,
+            add_bos: true,
             ..PreTokenizer::of(vec![split(&words(r"\p{N}{1,3}"))])
         },
-        // What files of Phi-4 name, and of Phi-4-mini.
+        // Phi-4; Phi-4-mini uses `gpt-4o`.
         "dbrx" => PreTokenizer::of(vec![split(&words(r"\p{N}{1,3}"))]),
         "gpt-4o" => PreTokenizer::of(vec![split(O200K)]),
         "qwen2" => PreTokenizer {
             normalizer: Some(json!({"type": "NFC"})),
             ..PreTokenizer::of(vec![split(&words(r"\p{N}"))])
         },
-        other => return Err(unsupported("pre-tokenizer", other, NAMES)),
+        other => return Err(errors::unsupported("pre-tokenizer", other, NAMES)),
     };
     Ok(rules)
 }
@@ -78,7 +78,7 @@ impl PreTokenizer {
             splits: json!({"type": "Sequence", "pretokenizers": steps}),
             normalizer: None,
             ignore_merges: false,
-            adds_begin: false,
+            add_bos: false,
         }
     }
 }

@@ -5,16 +5,16 @@ use minijinja::{
     value::{Kwargs, ValueKind},
 };
 
-/// Deepest nesting that is written.
+/// Maximum nesting depth.
 const MAX_DEPTH: usize = 100;
 
-/// The template filter `tojson` as Python's `json.dumps(value, ensure_ascii=False)` writes
-/// it, which is what models saw in training: a space after separators, no HTML escapes.
-// A filter is handed its arguments by value.
+/// Template filter `tojson`. Formats like Python's `json.dumps(value, ensure_ascii=False)`, which
+/// models saw in training: a space after separators, no HTML escapes.
+// Filters receive their arguments by value.
 #[allow(clippy::needless_pass_by_value)]
 pub(crate) fn tojson(value: &Value, arguments: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = arguments.get("indent")?;
-    // Accepted because templates pass it; it is what happens anyway.
+    // Accepted because templates pass it; the output is never escaped to ASCII.
     let _: Option<bool> = arguments.get("ensure_ascii")?;
     arguments.assert_all_used()?;
     let mut out = String::new();
@@ -31,14 +31,14 @@ fn write(
     if depth > MAX_DEPTH {
         return Err(Error::new(
             ErrorKind::InvalidOperation,
-            "tojson: nested too deeply",
+            format!("tojson: nesting exceeds {MAX_DEPTH} levels"),
         ));
     }
     match value.kind() {
         ValueKind::Undefined | ValueKind::None => out.push_str("null"),
         ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
         ValueKind::Number => {
-            // Writing to a String cannot fail.
+            // Writing to a String is infallible.
             let _ = write!(out, "{value}");
         }
         ValueKind::Seq | ValueKind::Iterable => {
@@ -91,6 +91,5 @@ fn write_container(
 }
 
 fn write_string(out: &mut String, text: &str) {
-    // A string always becomes JSON.
     out.push_str(&serde_json::Value::from(text).to_string());
 }

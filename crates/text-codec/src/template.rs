@@ -1,36 +1,36 @@
 use std::io;
 
-use diagnostics::{Code, Diagnostic, excerpt};
+use diagnostics::Diagnostic;
 use minijinja::{
     Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig, value::Serde,
 };
 use serde::Serialize;
 use worker_contract::{Message, Role, ToolCall, ToolDefinition};
 
-use crate::python_json::tojson;
+use crate::{errors, python_json::tojson};
 
-/// Instructions that rendering one conversation may take; a loop that does not end is cut.
+/// Maximum number of template instructions for one conversation; stops endless loops.
 const FUEL: u64 = 5_000_000;
-/// Longest prompt that a template may make: more than any context holds.
-const MOST_BYTES: usize = 32 << 20;
+/// Maximum size of a rendered prompt, larger than any context.
+const MAX_PROMPT_BYTES: usize = 32 << 20;
 const NAME: &str = "chat";
-/// Marks an error that a template raised on purpose.
+/// Prefix of errors that a template raises by `raise_exception`.
 const RAISED: &str = "raised by the template: ";
 
-/// A model's chat template, in the dialect that Hugging Face models use.
+/// Compiled chat template in the Jinja dialect of Hugging Face models.
 pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
-    begin_token: String,
-    end_token: String,
-    shows_tools: bool,
+    bos_token: String,
+    eos_token: String,
+    supports_tools: bool,
 }
 
 impl ChatTemplate {
-    /// Compiles a template; `begin_token` and `end_token` are the texts that it may name.
+    /// Compiles a template; the token texts are available to it as variables.
     pub(crate) fn new(
         source: &str,
-        begin_token: String,
-        end_token: String,
+        bos_token: String,
+        eos_token: String,
     ) -> Result<Self, Diagnostic> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder()
@@ -47,23 +47,23 @@ impl ChatTemplate {
         environment.add_function("strftime_now", strftime_now);
         environment
             .add_template_owned(NAME, source.to_owned())
-            .map_err(|e| broken(&e))?;
-        let template = environment.get_template(NAME).map_err(|e| broken(&e))?;
-        let shows_tools = template.undeclared_variables(false).contains("tools");
+            .map_err(|e| diagnostic(&e))?;
+        let template = environment.get_template(NAME).map_err(|e| diagnostic(&e))?;
+        let supports_tools = template.undeclared_variables(false).contains("tools");
         Ok(Self {
             environment,
-            begin_token,
-            end_token,
-            shows_tools,
+            bos_token,
+            eos_token,
+            supports_tools,
         })
     }
 
-    /// Whether the template has a place for tools.
-    pub(crate) fn shows_tools(&self) -> bool {
-        self.shows_tools
+    /// Whether the template reads the variable `tools`.
+    pub(crate) fn supports_tools(&self) -> bool {
+        self.supports_tools
     }
 
-    /// The conversation as the prompt of the assistant's next message.
+    /// Renders a conversation to the prompt of the assistant's next message.
     pub(crate) fn render(
         &self,
         messages: &[Message],
@@ -80,30 +80,30 @@ impl ChatTemplate {
         let template = self
             .environment
             .get_template(NAME)
-            .map_err(|e| broken(&e))?;
+            .map_err(|e| diagnostic(&e))?;
         let context = context! {
             messages,
             add_generation_prompt => true,
-            bos_token => self.begin_token.as_str(),
-            eos_token => self.end_token.as_str(),
+            bos_token => self.bos_token.as_str(),
+            eos_token => self.eos_token.as_str(),
             tools,
             documents => Value::from(()),
         };
         let mut prompt = Prompt::default();
         template
             .render_captured_to(context, &mut prompt)
-            .map_err(|e| broken(&e))?;
+            .map_err(|e| diagnostic(&e))?;
         String::from_utf8(prompt.0).map_err(Diagnostic::internal)
     }
 }
 
-/// What a template has written so far.
+/// Output of a template, limited in size.
 #[derive(Default)]
 struct Prompt(Vec<u8>);
 
 impl io::Write for Prompt {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        if self.0.len() + piece.len() > MOST_BYTES {
+        if self.0.len() + piece.len() > MAX_PROMPT_BYTES {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         self.0.extend_from_slice(piece);
@@ -115,8 +115,8 @@ impl io::Write for Prompt {
     }
 }
 
-/// A message in the form that Hugging Face's `apply_chat_template` documents. What a message
-/// does not have is absent, because templates ask whether it is there.
+/// Message as passed to templates by Hugging Face's `apply_chat_template`. Empty fields are left
+/// out, because templates test whether a field is defined.
 #[derive(Serialize)]
 struct TemplateMessage<'a> {
     role: &'static str,
@@ -139,8 +139,7 @@ struct TemplateCall<'a> {
 #[derive(Serialize)]
 struct TemplateFunction<'a> {
     name: &'a str,
-    /// An object, which templates write with `tojson`; a text only where the arguments are
-    /// no JSON.
+    /// Parsed arguments, which templates format by `tojson`; a string if they are not JSON.
     arguments: Value,
 }
 
@@ -209,27 +208,18 @@ fn strftime_now(format: &str) -> Result<String, Error> {
         .map_err(|e| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {e}")))
 }
 
-fn broken(error: &Error) -> Diagnostic {
+fn diagnostic(error: &Error) -> Diagnostic {
     let detail = error.detail().unwrap_or_default();
-    if let Some(raised) = detail.strip_prefix(RAISED) {
-        return Diagnostic::new(
-            Code::InvalidRequest,
-            format!(
-                "the model's chat template refuses these messages: {}",
-                excerpt(raised, 300)
-            ),
-        )
-        .hint("change the roles or their order as the model wants them")
-        .param("messages");
+    if let Some(reason) = detail.strip_prefix(RAISED) {
+        return errors::messages_rejected(reason);
     }
-    let why = match error.kind() {
-        ErrorKind::OutOfFuel => "it does not come to an end".to_owned(),
-        ErrorKind::WriteFailure => format!("it writes more than {MOST_BYTES} bytes"),
-        _ => excerpt(&error.to_string(), 300),
-    };
-    Diagnostic::new(
-        Code::InvalidModelFile,
-        format!("the model's chat template fails: {why}"),
-    )
-    .hint("send a plain prompt instead of messages, or use a model with a working template")
+    match error.kind() {
+        ErrorKind::OutOfFuel => {
+            errors::template_failed(format!("it did not finish within {FUEL} instructions"))
+        }
+        ErrorKind::WriteFailure => {
+            errors::template_failed(format!("its output exceeds {MAX_PROMPT_BYTES} bytes"))
+        }
+        _ => errors::template_failed(error),
+    }
 }

@@ -1,24 +1,24 @@
-/// Turns the bytes of tokens into text as they come, never splitting a character.
+/// Incremental UTF-8 decoder for the bytes of tokens.
 ///
-/// Bytes that begin a character wait for the rest of it; bytes that cannot become one turn
-/// into U+FFFD, exactly as `String::from_utf8_lossy` does it for the whole.
+/// Holds back incomplete characters; invalid bytes become U+FFFD. The concatenated output equals
+/// `String::from_utf8_lossy` of all bytes.
 #[derive(Debug, Clone, Default)]
 pub struct Utf8Stream {
-    /// Begin of a character, at most 3 bytes.
-    waiting: Vec<u8>,
+    /// Incomplete character, at most 3 bytes.
+    pending: Vec<u8>,
 }
 
 impl Utf8Stream {
-    /// A stream without bytes.
+    /// Creates an empty stream.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds bytes and returns the text that is complete with them.
+    /// Adds bytes and returns the text that they complete.
     pub fn push(&mut self, bytes: &[u8]) -> String {
-        self.waiting.extend_from_slice(bytes);
-        let mut text = String::with_capacity(self.waiting.len());
-        let mut rest = self.waiting.as_slice();
+        self.pending.extend_from_slice(bytes);
+        let mut text = String::with_capacity(self.pending.len());
+        let mut rest = self.pending.as_slice();
         loop {
             match std::str::from_utf8(rest) {
                 Ok(valid) => {
@@ -36,13 +36,13 @@ impl Utf8Stream {
                 }
             }
         }
-        self.waiting = rest.to_vec();
+        self.pending = rest.to_vec();
         text
     }
 
-    /// Ends the stream: what waited will not be completed and becomes U+FFFD.
+    /// Ends the stream: an incomplete character becomes U+FFFD.
     pub fn flush(&mut self) -> String {
-        let rest = std::mem::take(&mut self.waiting);
+        let rest = std::mem::take(&mut self.pending);
         String::from_utf8_lossy(&rest).into_owned()
     }
 }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_character_waits_for_its_last_byte() {
+    fn holds_back_incomplete_characters() {
         let mut stream = Utf8Stream::new();
         let bee = "🐝".as_bytes();
         assert_eq!(stream.push(&bee[..1]), "");
@@ -70,7 +70,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_give_what_the_whole_gives(
+        fn any_split_decodes_like_from_utf8_lossy(
             text in "\\PC{0,20}",
             junk in prop::collection::vec(any::<u8>(), 0..20),
             cuts in prop::collection::vec(0..8_usize, 1..20),
@@ -82,7 +82,7 @@ mod tests {
             for cut in cuts {
                 let (piece, after) = rest.split_at(cut.min(rest.len()));
                 out += &stream.push(piece);
-                prop_assert!(stream.waiting.len() < 4);
+                prop_assert!(stream.pending.len() < 4);
                 rest = after;
             }
             out += &stream.push(rest);

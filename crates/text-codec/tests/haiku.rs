@@ -1,4 +1,4 @@
-//! The embedded model's tokenizer, from both of its formats, against its golden cases.
+//! The embedded model's tokenizer, loaded from both formats, against the golden cases.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,21 +16,21 @@ use serde::Deserialize;
 use text_codec::{Codec, Utf8Stream};
 use worker_contract::Message;
 
-fn folder() -> PathBuf {
+fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/haiku")
 }
 
 fn from_gguf() -> &'static Codec {
     static CODEC: OnceLock<Codec> = OnceLock::new();
     CODEC.get_or_init(|| {
-        let file = std::fs::read(folder().join("rbee-haiku-tiny-q8_0.gguf")).unwrap();
+        let file = std::fs::read(directory().join("rbee-haiku-tiny-q8_0.gguf")).unwrap();
         Codec::from_gguf(&Gguf::parse(&file).unwrap()).unwrap()
     })
 }
 
 fn from_dir() -> &'static Codec {
     static CODEC: OnceLock<Codec> = OnceLock::new();
-    CODEC.get_or_init(|| Codec::from_dir(&folder()).unwrap())
+    CODEC.get_or_init(|| Codec::from_dir(&directory()).unwrap())
 }
 
 #[derive(Deserialize)]
@@ -56,14 +56,14 @@ struct Top {
 }
 
 fn golden() -> Vec<Case> {
-    let json = std::fs::read(folder().join("golden.json")).unwrap();
+    let json = std::fs::read(directory().join("golden.json")).unwrap();
     let golden: Golden = serde_json::from_slice(&json).unwrap();
     assert_eq!(golden.cases.len(), 20);
     golden.cases
 }
 
 #[test]
-fn golden_prompts_become_the_golden_ids() {
+fn encodes_golden_prompts() {
     for codec in [from_gguf(), from_dir()] {
         for case in golden() {
             assert_eq!(
@@ -80,7 +80,7 @@ fn golden_prompts_become_the_golden_ids() {
 }
 
 #[test]
-fn golden_answers_stream_as_the_golden_text() {
+fn decodes_golden_outputs_at_once_and_streamed() {
     for codec in [from_gguf(), from_dir()] {
         for case in golden() {
             assert_eq!(codec.decode(&case.output_ids), case.output_text);
@@ -101,20 +101,27 @@ fn golden_answers_stream_as_the_golden_text() {
 }
 
 #[test]
-fn ids_beyond_the_vocabulary_are_nothing() {
+fn ids_beyond_the_vocabulary_have_no_text() {
     for codec in [from_gguf(), from_dir()] {
         assert_eq!(codec.vocab_size(), 2048);
         assert_eq!(codec.token_bytes(2048), b"");
         assert_eq!(codec.token_text(u32::MAX), "");
-        assert!(codec.check_fits(2048).is_ok());
-        assert!(codec.check_fits(2047).is_err());
+        assert_eq!(codec.check_fits(2048), Ok(()));
+        assert_eq!(
+            codec.check_fits(2047).unwrap_err().message,
+            "invalid tokenizer: 2048 tokens, but the model has 2047"
+        );
     }
 }
 
 #[test]
-fn special_tokens_say_nothing_and_are_recognised() {
+fn special_tokens_are_recognized_and_have_no_text() {
     for codec in [from_gguf(), from_dir()] {
-        assert_eq!(codec.encode("a<|im_end|>b").unwrap()[1], 2);
+        let [a, b] = ["a", "b"].map(|text| codec.encode(text).unwrap());
+        assert_eq!(
+            codec.encode("a<|im_end|>b").unwrap(),
+            [&a[..], &[2], &b].concat()
+        );
         assert_eq!(codec.token_bytes(2), b"");
         assert_eq!(codec.token_text(2), "<|im_end|>");
         assert_eq!(codec.encode("").unwrap(), [] as [u32; 0]);
@@ -122,7 +129,7 @@ fn special_tokens_say_nothing_and_are_recognised() {
 }
 
 #[test]
-fn long_runs_of_anything_stay_quick() {
+fn long_runs_round_trip() {
     for piece in [" ", "\n", "a", "1", "é", "🐝"] {
         let text = piece.repeat(100_000);
         let ids = from_gguf().encode(&text).unwrap();
@@ -130,7 +137,7 @@ fn long_runs_of_anything_stay_quick() {
     }
 }
 
-/// Unicode of many scripts, with runs of spaces and digits.
+/// Text in many scripts, with runs of spaces and digits.
 fn text() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         "\\PC{0,8}",
@@ -147,7 +154,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn both_formats_agree_and_nothing_is_lost(text in text()) {
+    fn both_formats_agree_and_round_trip(text in text()) {
         let ids = from_gguf().encode(&text).unwrap();
         prop_assert_eq!(&ids, &from_dir().encode(&text).unwrap());
         prop_assert_eq!(from_gguf().decode(&ids), text.as_str());

@@ -1,4 +1,4 @@
-//! Chat templates in the dialect of Hugging Face models.
+//! Chat templates in the Jinja dialect of Hugging Face models.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,17 +9,18 @@
 )]
 
 use diagnostics::{Code, Diagnostic};
-use text_codec::{Codec, Settings};
+use text_codec::{Codec, CodecSettings};
 use worker_contract::{Message, Role};
 
+const ROLES_REJECTED: &str =
+    "the model's chat template rejected the messages: roles must alternate";
+
 fn render(template: &str, messages: &[(Role, &str)]) -> Result<String, Diagnostic> {
-    let settings = Settings {
+    let settings = CodecSettings {
         chat_template: Some(template.to_owned()),
-        begin_token: Some("<s>".into()),
-        end_token: Some("</s>".into()),
-        end_tokens: vec![],
-        tool_template: None,
-        ..Settings::default()
+        bos_token: Some("<s>".into()),
+        eos_token: Some("</s>".into()),
+        ..CodecSettings::default()
     };
     let tokenizer = r#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],
         "normalizer":null,"pre_tokenizer":null,"post_processor":null,
@@ -34,15 +35,15 @@ fn render(template: &str, messages: &[(Role, &str)]) -> Result<String, Diagnosti
 }
 
 #[test]
-fn blocks_are_trimmed_as_transformers_does() {
+fn trims_blocks_like_transformers() {
     let template = "{{ bos_token }}\n{% for m in messages %}\n    {% if m.role == 'user' %}\n[{{ m['content'].strip() }}]\n    {% endif %}\n{% endfor %}\n{% if add_generation_prompt %}A:{% endif %}\n";
     let text = render(template, &[(Role::User, " hi "), (Role::Assistant, "x")]).unwrap();
     assert_eq!(text, "<s>\n[hi]\nA:");
 }
 
-/// A system message goes in front of the first turn, as Gemma's templates do it.
+/// Gemma's templates put the system message into the first turn.
 #[test]
-fn turns_are_built_as_gemma_does() {
+fn renders_gemma_style_turns() {
     let template = "{{ bos_token }}{%- if messages[0]['role'] == 'system' -%}
         {%- if messages[0]['content'] is string -%}
             {%- set prefix = messages[0]['content'] + '; ' -%}
@@ -69,11 +70,11 @@ fn turns_are_built_as_gemma_does() {
     assert_eq!(text.unwrap(), expected);
     let error = render(template, &[(user, "a"), (user, "b")]).unwrap_err();
     assert_eq!(error.code, Code::InvalidRequest);
-    assert!(error.message.contains("roles must alternate"), "{error}");
+    assert_eq!(error.message, ROLES_REJECTED);
 }
 
 #[test]
-fn python_is_understood() {
+fn supports_python_methods_and_filters() {
     let cases = [
         ("{{ messages[0].content.split('-')[1].upper() }}", "B"),
         ("{{ 'x' if 'a' in messages[0].content else 'y' }}", "x"),
@@ -113,7 +114,7 @@ fn python_is_understood() {
 }
 
 #[test]
-fn content_is_never_read_as_a_template() {
+fn message_content_is_not_evaluated() {
     let text = render(
         "{{ messages[0].content }}",
         &[(Role::User, "{{ 1 + 1 }}<b>&")],
@@ -122,16 +123,16 @@ fn content_is_never_read_as_a_template() {
 }
 
 #[test]
-fn a_refusal_of_the_template_is_the_callers_error() {
+fn raise_exception_is_a_request_error() {
     let template = "{{ raise_exception('roles must alternate') }}";
     let error = render(template, &[(Role::User, "x")]).unwrap_err();
     assert_eq!(error.code, Code::InvalidRequest);
-    assert!(error.message.contains("roles must alternate"), "{error}");
+    assert_eq!(error.message, ROLES_REJECTED);
     assert_eq!(error.param.as_deref(), Some("messages"));
 }
 
 #[test]
-fn a_faulty_template_is_an_error_and_not_the_end() {
+fn faulty_templates_are_model_errors() {
     for template in [
         "{% for m in messages %}",
         "{{ messages[0].content.no_such_method() }}",
@@ -141,25 +142,32 @@ fn a_faulty_template_is_an_error_and_not_the_end() {
         let error = render(template, &[(Role::User, "x")]).unwrap_err();
         assert_eq!(error.code, Code::InvalidModelFile, "{template}: {error}");
     }
-    let endless_text = "{% for a in range(9999) %}{{ 'x' * 9999999 }}{% endfor %}";
-    let error = render(endless_text, &[]).unwrap_err();
-    assert!(
-        error.message.contains("more than 33554432 bytes"),
-        "{error}"
+    let endless_output = "{% for a in range(9999) %}{{ 'x' * 9999999 }}{% endfor %}";
+    let error = render(endless_output, &[]).unwrap_err();
+    assert_eq!(
+        error.message,
+        "the model's chat template failed: its output exceeds 33554432 bytes"
     );
     let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}";
     let error = render(endless, &[]).unwrap_err();
-    assert!(error.message.contains("does not come to an end"), "{error}");
+    assert_eq!(
+        error.message,
+        "the model's chat template failed: it did not finish within 5000000 instructions"
+    );
 }
 
 #[test]
-fn a_model_without_a_template_says_so() {
+fn rejects_messages_without_a_chat_template() {
     let tokenizer = std::fs::read(
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/haiku/tokenizer.json"),
     )
     .unwrap();
-    let codec = Codec::from_tokenizer_json(&tokenizer, Settings::default()).unwrap();
+    let codec = Codec::from_tokenizer_json(&tokenizer, CodecSettings::default()).unwrap();
     let error = codec.render_chat(&[], &[]).unwrap_err();
     assert_eq!(error.code, Code::InvalidRequest);
-    assert!(error.hint.unwrap().contains("/v1/completions"));
+    assert_eq!(error.message, "the model has no chat template");
+    assert_eq!(
+        error.hint.as_deref(),
+        Some("send a plain prompt (`/v1/completions`), or use an instruction-tuned model")
+    );
 }

@@ -1,4 +1,4 @@
-//! Tokenizers of other kinds, made small, and damaged ones.
+//! Small tokenizers of each supported kind, and damaged ones.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,9 +12,9 @@ use diagnostics::{Code, Diagnostic};
 use model_format::Gguf;
 use proptest::prelude::*;
 use serde_json::json;
-use text_codec::{Codec, Settings};
+use text_codec::{Codec, CodecSettings};
 
-/// A GGUF file of metadata only.
+/// Builder of a GGUF file without tensors.
 #[derive(Default)]
 struct File {
     count: u64,
@@ -68,7 +68,7 @@ fn byte_level(pre: &str, tokens: &[&str], merges: &[&str]) -> File {
 }
 
 #[test]
-fn digits_group_as_the_pre_tokenizer_says() {
+fn pre_tokenizers_group_digits() {
     let tokens = ["1", "2", "3", "12", "23", "123", "Ġ"];
     let merges = ["1 2", "2 3", "12 3"];
     for (pre, expected) in [
@@ -86,7 +86,7 @@ fn digits_group_as_the_pre_tokenizer_says() {
 }
 
 #[test]
-fn words_of_gpt_4o_end_before_a_capital() {
+fn gpt_4o_splits_words_before_upper_case() {
     let tokens = ["a", "B", "c", "'", "s", "aB", "Bc", "c'", "c's", "'s"];
     let merges = ["a B", "B c", "c '", "c' s", "' s"];
     let ids = |pre| {
@@ -98,8 +98,8 @@ fn words_of_gpt_4o_end_before_a_capital() {
 }
 
 #[test]
-fn llama3_takes_a_whole_word_before_any_merge() {
-    // No merge leads to `abc`, so only the rule that ignores merges finds it.
+fn llama3_prefers_whole_tokens_over_merges() {
+    // No merge results in `abc`; only `ignore_merges` finds it.
     let tokens = ["a", "b", "c", "bc", "abc"];
     let ids = |pre| {
         byte_level(pre, &tokens, &["b c"])
@@ -113,7 +113,7 @@ fn llama3_takes_a_whole_word_before_any_merge() {
 }
 
 #[test]
-fn begin_and_end_tokens_are_taken_from_the_file() {
+fn reads_bos_and_end_tokens_from_gguf() {
     let kinds: Vec<_> = [1_i32, 3, 3, 4]
         .iter()
         .map(|k| k.to_le_bytes().to_vec())
@@ -129,29 +129,29 @@ fn begin_and_end_tokens_are_taken_from_the_file() {
     assert_eq!(
         codec.end_tokens(),
         [1, 2],
-        "the named one and the turn's end"
+        "the declared token and the end-of-turn token"
     );
     assert_eq!(
         codec.decode(&[1, 3, 0]),
         "<think>a",
-        "user-defined tokens are text"
+        "user-defined tokens have text"
     );
     let codec = file()
         .put("tokenizer.ggml.add_bos_token", 7, &[1])
         .codec()
         .unwrap();
     assert_eq!(codec.encode("a<think>").unwrap(), [1, 0, 3]);
-    assert_eq!(codec.encode("<s>a").unwrap(), [1, 0], "not twice");
+    assert_eq!(codec.encode("<s>a").unwrap(), [1, 0], "added once");
 }
 
-fn closed(codec: &Codec, text: &str) -> Vec<u32> {
+fn encode_to_embed(codec: &Codec, text: &str) -> Vec<u32> {
     let mut tokens = codec.encode(text).unwrap();
-    codec.close(&mut tokens);
+    codec.append_end_token(&mut tokens);
     tokens
 }
 
 #[test]
-fn a_text_that_becomes_a_vector_ends_as_the_model_was_trained() {
+fn texts_to_embed_end_with_eos_if_gguf_adds_it() {
     let file = || {
         let ids: Vec<_> = [1_i32, 3, 3]
             .iter()
@@ -164,18 +164,18 @@ fn a_text_that_becomes_a_vector_ends_as_the_model_was_trained() {
             .put("tokenizer.ggml.add_bos_token", 7, &[1])
     };
     let codec = file().codec().unwrap();
-    assert_eq!(closed(&codec, "a"), [1, 0]);
+    assert_eq!(encode_to_embed(&codec, "a"), [1, 0]);
     let codec = file()
         .put("tokenizer.ggml.add_eos_token", 7, &[1])
         .codec()
         .unwrap();
-    assert_eq!(closed(&codec, "a"), [1, 0, 2]);
-    assert_eq!(closed(&codec, "a</s>"), [1, 0, 2]);
-    assert_eq!(codec.encode("a").unwrap(), [1, 0], "a prompt does not end");
+    assert_eq!(encode_to_embed(&codec, "a"), [1, 0, 2]);
+    assert_eq!(encode_to_embed(&codec, "a</s>"), [1, 0, 2]);
+    assert_eq!(codec.encode("a").unwrap(), [1, 0], "a prompt has no end");
 }
 
 #[test]
-fn the_tokenizer_config_says_what_is_put_around_a_text() {
+fn tokenizer_config_controls_bos_and_eos() {
     let special = |id, content| {
         json!({"id": id, "content": content, "special": true, "single_word": false,
                "lstrip": false, "rstrip": false, "normalized": false})
@@ -196,14 +196,18 @@ fn the_tokenizer_config_says_what_is_put_around_a_text() {
     without["post_processor"] = json!(null);
     let tokens = |tokenizer: &serde_json::Value, config: serde_json::Value, text: &str| {
         let dir = tempfile::tempdir().unwrap();
-        let mut whole = json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}});
-        whole
+        let mut complete = json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}});
+        complete
             .as_object_mut()
             .unwrap()
             .extend(config.as_object().unwrap().clone());
         std::fs::write(dir.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
-        std::fs::write(dir.path().join("tokenizer_config.json"), whole.to_string()).unwrap();
-        closed(&Codec::from_dir(dir.path()).unwrap(), text)
+        std::fs::write(
+            dir.path().join("tokenizer_config.json"),
+            complete.to_string(),
+        )
+        .unwrap();
+        encode_to_embed(&Codec::from_dir(dir.path()).unwrap(), text)
     };
     for (tokenizer, config, text, expected) in [
         (&tokenizer, json!({}), "a", vec![1, 0]),
@@ -229,11 +233,15 @@ fn the_tokenizer_config_says_what_is_put_around_a_text() {
 }
 
 #[test]
-fn what_is_not_supported_is_named() {
+fn names_unsupported_tokenizers() {
     let error = byte_level("tekken", &["a"], &[]).codec().err().unwrap();
     assert_eq!(error.code, Code::UnsupportedModel);
-    assert!(error.message.contains("tekken"), "{error}");
-    assert!(error.hint.unwrap().contains("llama-bpe"));
+    assert_eq!(error.message, "pre-tokenizer `tekken` is not supported");
+    assert_eq!(
+        error.hint.unwrap(),
+        "use a model whose pre-tokenizer is one of: dbrx, default, gpt-2, gpt-4o, llama-bpe, \
+         llama3, qwen2, smollm, starcoder"
+    );
     let error = File::default()
         .text("tokenizer.ggml.model", "t5")
         .texts("tokenizer.ggml.tokens", &["a"])
@@ -241,17 +249,24 @@ fn what_is_not_supported_is_named() {
         .err()
         .unwrap();
     assert_eq!(error.code, Code::UnsupportedModel);
-    assert!(error.message.contains("t5"), "{error}");
+    assert_eq!(error.message, "tokenizer `t5` is not supported");
 }
 
 #[test]
-fn contradictory_tokenizers_are_refused() {
+fn rejects_inconsistent_gguf_tokenizers() {
     for merges in [["a b"], ["ab"], [""]] {
         let error = byte_level("gpt-2", &["a", "b"], &merges)
             .codec()
             .err()
             .unwrap();
-        assert_eq!(error.code, Code::InvalidModelFile, "{error}");
+        assert_eq!(error.code, Code::InvalidModelFile);
+        assert_eq!(
+            error.message,
+            format!(
+                "invalid tokenizer: the result of merge `{}` is not a token",
+                merges[0]
+            )
+        );
     }
     let kinds = [1_i32.to_le_bytes().to_vec()];
     let file = byte_level("gpt-2", &["a", "b"], &[]);
@@ -260,15 +275,15 @@ fn contradictory_tokenizers_are_refused() {
         .codec()
         .err()
         .unwrap();
-    assert!(error.message.contains("2 tokens have 1 types"), "{error}");
+    assert_eq!(error.message, "invalid tokenizer: 2 tokens, but 1 types");
 }
 
-/// A vocabulary like sentencepiece's: unknown, begin, end, 256 bytes, then pieces by rank.
+/// A SentencePiece vocabulary: unknown, BOS, EOS, 256 bytes, then pieces by rank.
 fn sentencepiece(pieces: &[&str]) -> Codec {
     sentencepiece_file(pieces, &[]).codec().unwrap()
 }
 
-/// The same with special tokens behind the pieces, and those that the user defined.
+/// The same with special and user-defined tokens after the pieces.
 fn sentencepiece_file(pieces: &[&str], added: &[(&str, i32)]) -> File {
     let bytes: Vec<String> = (0..256).map(|b| format!("<0x{b:02X}>")).collect();
     let mut tokens = vec!["<unk>", "<s>", "</s>"];
@@ -301,7 +316,7 @@ fn sentencepiece_file(pieces: &[&str], added: &[(&str, i32)]) -> File {
         .number("tokenizer.ggml.eos_token_id", 2)
 }
 
-/// Sentencepiece's own definition: join the pair with the best score, leftmost first.
+/// Reference implementation: joins the pair with the best score, leftmost first.
 fn join_by_score(pieces: &[&str], text: &str) -> Vec<u32> {
     let rank = |s: &str| pieces.iter().position(|p| *p == s);
     let mut parts: Vec<String> = text.chars().map(String::from).collect();
@@ -325,9 +340,8 @@ const PIECES: &[&str] = &[
 ];
 
 #[test]
-fn sentencepiece_joins_by_score_and_falls_back_to_bytes() {
+fn sentencepiece_prepends_space_and_falls_back_to_bytes() {
     let codec = sentencepiece(PIECES);
-    // The space in front is the vocabulary's own.
     assert_eq!(codec.encode("a").unwrap(), [1, 259]);
     let bee = codec.encode("🐝").unwrap();
     assert_eq!(
@@ -340,7 +354,7 @@ fn sentencepiece_joins_by_score_and_falls_back_to_bytes() {
 }
 
 #[test]
-fn special_tokens_of_phi3_take_the_space_behind_them_along() {
+fn phi3_special_tokens_absorb_following_space() {
     let added = [("<|user|>", 3), ("<|end|>", 3), ("<|endoftext|>", 3)];
     let file = || sentencepiece_file(&["▁a", "a", "▁"], &added);
     let [user, end, text_end] = [262, 263, 264];
@@ -371,7 +385,7 @@ fn special_tokens_of_phi3_take_the_space_behind_them_along() {
 }
 
 #[test]
-fn gemma_puts_no_space_before_a_text() {
+fn gemma_gguf_does_not_prepend_space() {
     let added = [
         ("<start_of_turn>", 3),
         ("<end_of_turn>", 3),
@@ -390,9 +404,9 @@ fn gemma_puts_no_space_before_a_text() {
     assert_eq!(codec.end_tokens(), [2, 263]);
 }
 
-/// The parts of a `tokenizer.json` as Gemma has them.
+/// The `tokenizer.json` has the components of Gemma's.
 #[test]
-fn the_tokenizer_json_of_gemma_is_read() {
+fn reads_gemma_tokenizer_json() {
     let mut vocabulary: serde_json::Map<String, serde_json::Value> = (0..256)
         .map(|b| (format!("<0x{b:02X}>"), (b + 4).into()))
         .collect();
@@ -415,7 +429,7 @@ fn the_tokenizer_json_of_gemma_is_read() {
             "rstrip": false, "normalized": false, "special": true
         })
     };
-    // Runs of spaces are tokens by themselves, which code is indented with.
+    // Runs of spaces are added tokens, used for indentation.
     let mut spaces = special(264, "▁▁");
     spaces["special"] = false.into();
     let document = json!({
@@ -448,9 +462,9 @@ fn the_tokenizer_json_of_gemma_is_read() {
             "merges": [["▁", "a"]]
         }
     });
-    let settings = Settings {
+    let settings = CodecSettings {
         end_tokens: vec![1, 263],
-        ..Settings::default()
+        ..CodecSettings::default()
     };
     let codec = Codec::from_tokenizer_json(document.to_string().as_bytes(), settings).unwrap();
     let ids = [2, 260, 262, 263, 4 + 10];
@@ -462,7 +476,7 @@ fn the_tokenizer_json_of_gemma_is_read() {
 
 proptest! {
     #[test]
-    fn sentencepiece_is_its_definition(text in "[abcé x🐝]{0,14}") {
+    fn sentencepiece_equals_the_reference(text in "[abcé x🐝]{0,14}") {
         let codec = sentencepiece(PIECES);
         let ids = codec.encode(&text).unwrap();
         prop_assert_eq!(ids[0], 1);
@@ -475,7 +489,7 @@ proptest! {
     }
 
     #[test]
-    fn the_mock_codec_loses_nothing(text in "\\PC{0,40}") {
+    fn byte_level_codec_round_trips(text in "\\PC{0,40}") {
         let codec = Codec::byte_level();
         let ids = codec.encode(&text).unwrap();
         prop_assert_eq!(codec.decode(&ids), text);
@@ -483,7 +497,7 @@ proptest! {
 }
 
 #[test]
-fn the_mock_codec_knows_its_end() {
+fn byte_level_codec_has_an_end_token() {
     let codec = Codec::byte_level();
     assert_eq!(codec.encode("a<|end|>b").unwrap(), [97, 256, 98]);
     assert_eq!(codec.end_tokens(), [256]);
@@ -492,7 +506,7 @@ fn the_mock_codec_knows_its_end() {
 }
 
 #[test]
-fn a_faulty_tokenizer_json_is_refused_not_panicked_over() {
+fn rejects_faulty_tokenizer_json() {
     let tokenizer = |merges: serde_json::Value, decoder: serde_json::Value| {
         let document = json!({
             "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
@@ -500,20 +514,21 @@ fn a_faulty_tokenizer_json_is_refused_not_panicked_over() {
             "decoder": decoder,
             "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": merges},
         });
-        Codec::from_tokenizer_json(document.to_string().as_bytes(), Settings::default())
+        Codec::from_tokenizer_json(document.to_string().as_bytes(), CodecSettings::default())
     };
     let byte_level = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
     assert!(tokenizer(json!([]), byte_level.clone()).is_ok());
-    for merges in [
-        json!([["a", "b"]]),
-        json!(["a b"]),
-        json!([["a", "x"]]),
-        json!([3]),
-    ] {
+    for merges in [json!([["a", "b"]]), json!(["a b"]), json!([["a", "x"]])] {
         let error = tokenizer(merges, byte_level.clone()).err().unwrap();
-        assert_eq!(error.code, Code::InvalidModelFile, "{error}");
+        assert_eq!(error.code, Code::InvalidModelFile);
+        assert_eq!(
+            error.message,
+            "invalid tokenizer: a merge results in 2 bytes, but the longest token has 1"
+        );
     }
-    let around = |piece: serde_json::Value, ids: serde_json::Value| {
+    let error = tokenizer(json!([3]), byte_level.clone()).err().unwrap();
+    assert_eq!(error.code, Code::InvalidModelFile, "{error}");
+    let post_processor = |piece: serde_json::Value, ids: serde_json::Value| {
         let document = json!({
             "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
             "normalizer": null, "pre_tokenizer": null, "decoder": byte_level,
@@ -523,26 +538,47 @@ fn a_faulty_tokenizer_json_is_refused_not_panicked_over() {
             }]},
             "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []},
         });
-        Codec::from_tokenizer_json(document.to_string().as_bytes(), Settings::default())
+        Codec::from_tokenizer_json(document.to_string().as_bytes(), CodecSettings::default())
     };
     let special = |name: &str| json!({"SpecialToken": {"id": name, "type_id": 0}});
-    assert!(around(special("b"), json!([1])).is_ok());
-    for (piece, ids) in [
-        (special("c"), json!([1])),
-        (json!({"SpecialToken": ["c", 0]}), json!([1])),
-        (json!({"Sequence": {"id": "B", "type_id": 0}}), json!([1])),
-        (special("b"), json!([2])),
-        (special("b"), json!([1, 1])),
+    assert!(post_processor(special("b"), json!([1])).is_ok());
+    let undefined = "the post-processor adds the undefined token `c`";
+    for (piece, ids, reason) in [
+        (special("c"), json!([1]), undefined),
+        (json!({"SpecialToken": ["c", 0]}), json!([1]), undefined),
+        (
+            json!({"Sequence": {"id": "B", "type_id": 0}}),
+            json!([1]),
+            "the post-processor template for one text refers to a second text",
+        ),
+        (
+            special("b"),
+            json!([2]),
+            "the post-processor adds token 2, but the vocabulary has 2 tokens",
+        ),
+        (
+            special("b"),
+            json!([1, 1]),
+            "a token of the post-processor has a different number of ids and names",
+        ),
     ] {
-        let error = around(piece, ids).err().unwrap();
-        assert_eq!(error.code, Code::InvalidModelFile, "{error}");
+        let error = post_processor(piece, ids).err().unwrap();
+        assert_eq!(error.code, Code::InvalidModelFile);
+        assert_eq!(error.message, format!("invalid tokenizer: {reason}"));
     }
     let word_piece = json!({"type": "WordPiece", "prefix": "##", "cleanup": true});
     let error = tokenizer(json!([]), word_piece).err().unwrap();
     assert_eq!(error.code, Code::UnsupportedModel);
-    assert!(error.message.contains("WordPiece"), "{error}");
-    let error = Codec::from_tokenizer_json(b"{", Settings::default())
+    assert_eq!(
+        error.message,
+        "tokenizer decoder `WordPiece` is not supported"
+    );
+    let error = Codec::from_tokenizer_json(b"{", CodecSettings::default())
         .err()
         .unwrap();
     assert_eq!(error.code, Code::InvalidModelFile);
+    assert_eq!(
+        error.message,
+        "invalid tokenizer: cannot parse JSON: EOF while parsing an object at line 1 column 1"
+    );
 }

@@ -1,5 +1,5 @@
-//! Tools in chat templates. The templates are ours, with what is characteristic of a family:
-//! how it asks for tools, what it does with earlier calls, and where it puts results.
+//! Tools in chat templates. The templates are our own; each follows a model family in how it
+//! tests for tools, renders earlier calls and places results.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,7 +11,7 @@
 
 use diagnostics::Code;
 use serde_json::json;
-use text_codec::{Codec, Settings, ToolStyle};
+use text_codec::{Codec, CodecSettings, ToolStyle};
 use worker_contract::{Message, Role, ToolCall, ToolDefinition};
 
 const TOKENIZER: &str = r#"{"version":"1.0","truncation":null,"padding":null,
@@ -23,15 +23,15 @@ const TOKENIZER: &str = r#"{"version":"1.0","truncation":null,"padding":null,
     "model":{"type":"BPE","vocab":{"a":0,"[TOOL_CALLS]":1,"<tool_call>":2},"merges":[]}}"#;
 
 fn codec(template: &str, tool_template: Option<&str>) -> Codec {
-    let settings = Settings {
+    let settings = CodecSettings {
         chat_template: Some(template.to_owned()),
         tool_template: tool_template.map(str::to_owned),
-        ..Settings::default()
+        ..CodecSettings::default()
     };
     Codec::from_tokenizer_json(TOKENIZER.as_bytes(), settings).unwrap()
 }
 
-/// A question, two calls, their results.
+/// A user message, two tool calls and their results.
 fn conversation() -> Vec<Message> {
     let call = |id: &str, arguments: &str| ToolCall {
         id: id.into(),
@@ -61,7 +61,7 @@ fn tools() -> Vec<ToolDefinition> {
     vec![
         ToolDefinition {
             name: "weather".into(),
-            description: Some("<how> it is".into()),
+            description: Some("<current> weather".into()),
             parameters: Some(json!({"type": "object"})),
         },
         ToolDefinition {
@@ -79,13 +79,13 @@ const LLAMA: &str = include_str!("corpus/template/llama.jinja");
 const MISTRAL: &str = include_str!("corpus/template/mistral.jinja");
 
 #[test]
-fn qwens_template_gets_what_it_asks_for() {
+fn renders_qwen_template() {
     let codec = codec(QWEN, None);
     assert_eq!(codec.tool_style(), Some(ToolStyle::Hermes));
     assert_eq!(
         codec.render_chat(&conversation(), &tools()).unwrap(),
         "<|im_start|>system\n<tools>\n\
-         {\"type\": \"function\", \"function\": {\"name\": \"weather\", \"description\": \"<how> it is\", \"parameters\": {\"type\": \"object\"}}}\n\
+         {\"type\": \"function\", \"function\": {\"name\": \"weather\", \"description\": \"<current> weather\", \"parameters\": {\"type\": \"object\"}}}\n\
          {\"type\": \"function\", \"function\": {\"name\": \"time\"}}\n</tools><|im_end|>\n\
          <|im_start|>user\nZürich and Bern?<|im_end|>\n\
          <|im_start|>assistant\n\
@@ -102,12 +102,15 @@ fn qwens_template_gets_what_it_asks_for() {
 }
 
 #[test]
-fn llamas_template_gets_what_it_asks_for() {
+fn renders_llama_template() {
     let codec = codec(LLAMA, None);
     assert_eq!(codec.tool_style(), Some(ToolStyle::Llama));
     let mut conversation = conversation();
     let error = codec.render_chat(&conversation, &tools()).unwrap_err();
-    assert!(error.message.contains("only one tool call"), "{error}");
+    assert_eq!(
+        error.message,
+        "the model's chat template rejected the messages: only one tool call at once"
+    );
     conversation[1].tool_calls.pop();
     conversation.pop();
     assert_eq!(
@@ -130,12 +133,12 @@ fn llamas_template_gets_what_it_asks_for() {
 }
 
 #[test]
-fn mistrals_template_gets_what_it_asks_for() {
+fn renders_mistral_template() {
     let codec = codec(MISTRAL, None);
     assert_eq!(codec.tool_style(), Some(ToolStyle::Mistral));
     assert_eq!(
         codec.render_chat(&conversation(), &tools()).unwrap(),
-        "[AVAILABLE_TOOLS] [{\"type\": \"function\", \"function\": {\"name\": \"weather\", \"description\": \"<how> it is\", \"parameters\": {\"type\": \"object\"}}}, \
+        "[AVAILABLE_TOOLS] [{\"type\": \"function\", \"function\": {\"name\": \"weather\", \"description\": \"<current> weather\", \"parameters\": {\"type\": \"object\"}}}, \
          {\"type\": \"function\", \"function\": {\"name\": \"time\"}}][/AVAILABLE_TOOLS]\
          [INST] Zürich and Bern?[/INST]\
          [TOOL_CALLS] [{\"name\": \"weather\", \"arguments\": {\"city\": \"Zürich\", \"at\": 9}, \"id\": \"aaaaaaaa1\"}, \
@@ -145,7 +148,7 @@ fn mistrals_template_gets_what_it_asks_for() {
 }
 
 #[test]
-fn arguments_that_are_no_json_stay_a_text() {
+fn arguments_that_are_not_json_are_passed_as_string() {
     let codec = codec(
         "{{ tools }}{{ messages[0].tool_calls[0].function.arguments | tojson }}",
         None,
@@ -163,7 +166,7 @@ fn arguments_that_are_no_json_stay_a_text() {
 }
 
 #[test]
-fn a_template_without_a_place_for_tools_never_drops_them() {
+fn template_without_tool_support_rejects_tools() {
     let template = "{# tools #}{% for m in messages %}{{ m.content }}{% endfor %}";
     let codec = codec(template, None);
     assert_eq!(codec.tool_style(), None);
@@ -176,12 +179,16 @@ fn a_template_without_a_place_for_tools_never_drops_them() {
     ] {
         let error = codec.render_chat(&messages, &tools).unwrap_err();
         assert_eq!(error.code, Code::UnsupportedParameter);
+        assert_eq!(
+            error.message,
+            "the model's chat template does not support tools"
+        );
         assert_eq!(error.param.as_deref(), Some(param));
     }
 }
 
 #[test]
-fn a_template_for_tools_is_taken_for_tools_only() {
+fn tool_template_is_used_only_with_tools() {
     let codec = codec(
         "plain",
         Some("{% if tools %}{{ tools | length }} tools{% endif %} <tool_call>"),
@@ -196,11 +203,11 @@ fn a_template_for_tools_is_taken_for_tools_only() {
 }
 
 #[test]
-fn special_tokens_that_mark_calls_have_their_text() {
+fn marker_returns_text_of_special_tokens() {
     let mistral = codec(MISTRAL, None);
     assert_eq!(mistral.marker(1), Some("[TOOL_CALLS]"));
     assert_eq!(mistral.token_bytes(1), b"");
-    // Not special: it has its text anyway. And no mark of this model's style.
+    // Token 2 is not special and has its own text; token 1 is not a marker of this style.
     let qwen = codec(QWEN, None);
     assert_eq!(
         (qwen.marker(2), qwen.token_bytes(2)),

@@ -138,7 +138,10 @@ fn a_vocabulary_larger_than_the_embedding_is_refused() {
     for path in [folder.path(), &gguf] {
         let error = load(path, LoadOptions::default()).err().unwrap();
         assert_eq!(error.code, Code::InvalidModelFile, "{error}");
-        assert!(error.message.contains("96 tokens, the model 90"), "{error}");
+        assert!(
+            error.message.contains("96 tokens, but the model has 90"),
+            "{error}"
+        );
     }
     let mut without = GgufFile::of(&model);
     without.remove_value("tokenizer.ggml.model");

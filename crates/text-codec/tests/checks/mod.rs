@@ -1,8 +1,8 @@
-//! What holds for whatever a tokenizer or a chat template says.
+//! Properties that hold for every tokenizer and chat template, however damaged.
 
 use diagnostics::{Code, Diagnostic, escape};
 use model_format::Gguf;
-use text_codec::{Codec, Settings};
+use text_codec::{Codec, CodecSettings};
 use worker_contract::{Message, Role, ToolDefinition};
 
 const TOKENIZER: &[u8] = include_bytes!("../corpus/tokenizer/byte-level.json");
@@ -102,7 +102,8 @@ pub const TEMPLATE_WORDS: &[&str] = &[
     "((((((((((((((((",
 ];
 
-pub fn assert_clear(error: &Diagnostic) {
+/// Asserts that an error blames the input, has a hint and is escaped.
+pub fn assert_input_error(error: &Diagnostic) {
     let known = [
         Code::InvalidModelFile,
         Code::UnsupportedQuantization,
@@ -115,11 +116,11 @@ pub fn assert_clear(error: &Diagnostic) {
     assert_eq!(error.message, escape(&error.message), "{error:?}");
 }
 
-/// Everything that a worker asks of a codec.
-pub fn use_codec(codec: Result<Codec, Diagnostic>) {
+/// Asserts that a codec was rejected, or is consistent in everything that a worker uses.
+fn assert_consistent(codec: Result<Codec, Diagnostic>) {
     let codec = match codec {
         Ok(codec) => codec,
-        Err(error) => return assert_clear(&error),
+        Err(error) => return assert_input_error(&error),
     };
     let messages = [Message::new(Role::User, "a ab<s>")];
     for text in [
@@ -130,51 +131,65 @@ pub fn use_codec(codec: Result<Codec, Diagnostic>) {
     ] {
         match codec.encode(text) {
             Ok(ids) => {
-                let _ = codec.decode(&ids);
                 let known = |id: &u32| (*id as usize) < codec.vocab_size();
                 assert!(ids.iter().all(known), "{ids:?}");
+                let bytes: Vec<&[u8]> = ids.iter().map(|id| codec.token_bytes(*id)).collect();
+                let bytes = bytes.concat();
+                let text = String::from_utf8_lossy(&bytes);
+                let decoded = codec.decode(&ids);
+                assert!(
+                    text == decoded || text.strip_prefix(' ') == Some(&decoded),
+                    "{decoded:?}"
+                );
             }
-            Err(error) => assert_clear(&error),
+            Err(error) => assert_input_error(&error),
         }
     }
     for id in [0, 1, 5, u32::MAX] {
         let longest = codec.longest_token_bytes();
         assert!(codec.token_bytes(id).len() <= longest);
-        let _ = codec.token_text(id);
+        let exists = (id as usize) < codec.vocab_size();
+        assert!(exists || codec.token_text(id).is_empty());
     }
-    let _ = codec.check_fits(10);
+    let fits = |size: usize| {
+        let ends_fit = codec.end_tokens().iter().all(|id| (*id as usize) < size);
+        codec.vocab_size() <= size && ends_fit
+    };
+    for size in [10, codec.vocab_size()] {
+        assert_eq!(codec.check_fits(size).is_ok(), fits(size), "{size}");
+    }
     if let Err(error) = codec.encode_chat(&messages, &[]) {
-        assert_clear(&error);
+        assert_input_error(&error);
     }
 }
 
-/// A codec with that chat template.
+/// A codec with the chat template `template`.
 pub fn codec(template: &str) -> Result<Codec, Diagnostic> {
-    let settings = Settings {
+    let settings = CodecSettings {
         chat_template: Some(template.to_owned()),
-        begin_token: Some("<s>".into()),
-        end_token: Some("</s>".into()),
-        ..Settings::default()
+        bos_token: Some("<s>".into()),
+        eos_token: Some("</s>".into()),
+        ..CodecSettings::default()
     };
     Codec::from_tokenizer_json(TOKENIZER, settings)
 }
 
-/// The vocabulary of a GGUF file is refused or works.
+/// A GGUF vocabulary is rejected or works.
 pub fn vocabulary(file: &[u8]) {
     if let Ok(gguf) = Gguf::parse(file) {
-        use_codec(Codec::from_gguf(&gguf));
+        assert_consistent(Codec::from_gguf(&gguf));
     }
 }
 
-/// A `tokenizer.json` is refused or works.
+/// A `tokenizer.json` is rejected or works.
 pub fn tokenizer(file: &[u8]) {
-    use_codec(Codec::from_tokenizer_json(file, Settings::default()));
+    assert_consistent(Codec::from_tokenizer_json(file, CodecSettings::default()));
 }
 
-/// A chat template is refused, writes a conversation, or refuses to.
+/// A chat template is rejected, or renders or rejects the conversation.
 pub fn template(template: &str, messages: &[Message], tools: &[ToolDefinition]) {
     let rendered = codec(template).and_then(|codec| codec.render_chat(messages, tools));
     if let Err(error) = rendered {
-        assert_clear(&error);
+        assert_input_error(&error);
     }
 }

@@ -1,25 +1,25 @@
-/// How a model writes calls of tools.
+/// Syntax in which a model writes tool calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ToolStyle {
-    /// `{"name": …, "parameters": …}` as the whole answer or after `<|python_tag|>`: Llama 3.1
+    /// `{"name": …, "parameters": …}` as the entire output or after `<|python_tag|>`: Llama 3.1
     /// and later.
     Llama,
     /// `<tool_call>{"name": …, "arguments": …}</tool_call>`: Hermes 2 Pro and later, Qwen 2.5
     /// and 3.
     Hermes,
-    /// `[TOOL_CALLS]`, then a list of objects, or name and arguments: Mistral.
+    /// `[TOOL_CALLS]`, then a list of objects, or a name and arguments: Mistral.
     Mistral,
 }
 
 impl ToolStyle {
-    /// The style that a chat template writes earlier calls in, or asks for; `None` when it is
-    /// another one or the template writes none.
-    pub fn of_template(source: &str) -> Option<Self> {
+    /// Detects the style in which a chat template writes or requests tool calls; `None` if it
+    /// is unknown or the template has no tool calls.
+    pub(crate) fn detect(source: &str) -> Option<Self> {
         let has = |text: &str| source.contains(text);
         if has("[TOOL_CALLS]") {
             Some(Self::Mistral)
         } else if has("<tool_call>") {
-            // The same marks around something that is not JSON: Qwen3-Coder, GLM 4.5.
+            // Qwen3-Coder and GLM 4.5 put something other than JSON between these markers.
             (!has("<function=") && !has("<arg_key>")).then_some(Self::Hermes)
         } else if has("<|python_tag|>") || (has("<|start_header_id|>") && has("\"parameters\":")) {
             Some(Self::Llama)
@@ -28,7 +28,7 @@ impl ToolStyle {
         }
     }
 
-    /// Texts that mark calls; vocabularies have them as special tokens or not.
+    /// Texts that mark tool calls; in some vocabularies they are special tokens.
     pub const fn markers(self) -> &'static [&'static str] {
         match self {
             Self::Llama => &["<|python_tag|>"],
@@ -43,9 +43,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_style_is_known_by_what_its_templates_write() {
+    fn detects_style_from_template() {
         for (source, style) in [
-            // Llama 3.1 and 3.2 (which dropped the tag).
+            // Llama 3.1, and 3.2, which dropped the tag.
             (
                 r#"{{- "<|start_header_id|>assistant<|end_header_id|>\n\n" }}{{- "<|python_tag|>" + c.name + ".call(" }}"#,
                 Some(ToolStyle::Llama),
@@ -54,7 +54,7 @@ mod tests {
                 r#"{{- '<|start_header_id|>assistant<|end_header_id|>' }}{{- '{"name": "' + c.name + '", ' }}{{- '"parameters": ' }}"#,
                 Some(ToolStyle::Llama),
             ),
-            // Qwen 2.5, and Hermes 2 Pro's form of the same.
+            // Qwen 2.5.
             (
                 r#"{{- '\n<tool_call>\n{"name": "' }}{{- tool_call.name }}{{- '", "arguments": ' }}"#,
                 Some(ToolStyle::Hermes),
@@ -68,15 +68,15 @@ mod tests {
                 r"{{- '[TOOL_CALLS]' + c.function.name + '[ARGS]' + a }}",
                 Some(ToolStyle::Mistral),
             ),
-            // Qwen3-Coder and GLM: the marks, but no JSON.
+            // Qwen3-Coder and GLM: Hermes markers without JSON.
             (r"<tool_call>\n<function={{ c.name }}>", None),
             (r"<tool_call>{{ c.name }}\n<arg_key>", None),
-            // Llama 3 and ChatML before tools.
+            // Llama 3 and ChatML without tools.
             ("{{ '<|start_header_id|>' + m['role'] }}", None),
             ("{{ '<|im_start|>' + m['role'] }}", None),
             ("", None),
         ] {
-            assert_eq!(ToolStyle::of_template(source), style, "{source}");
+            assert_eq!(ToolStyle::detect(source), style, "{source}");
         }
     }
 }
