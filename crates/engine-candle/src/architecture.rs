@@ -1,5 +1,5 @@
 use diagnostics::{Code, Diagnostic, excerpt};
-use model_format::{Biases, ModelFormat, ModelHeader};
+use model_format::{Biases, ModelHeader, WeightFormat};
 
 use crate::tensor_names::TensorNames;
 
@@ -184,10 +184,10 @@ impl GgufFiles {
 impl Architecture {
     /// The family of that name in files of that format, or an `UNSUPPORTED_MODEL` that says
     /// what is supported.
-    pub(crate) fn named(name: &str, format: ModelFormat) -> Result<Self, Diagnostic> {
+    pub(crate) fn named(name: &str, format: WeightFormat) -> Result<Self, Diagnostic> {
         let named = |a: &Architecture| match format {
-            ModelFormat::Gguf => a.gguf.map(|files| files.name),
-            ModelFormat::Safetensors => Some(a.name),
+            WeightFormat::Gguf => a.gguf.map(|files| files.name),
+            WeightFormat::Safetensors => Some(a.name),
         };
         let found = SUPPORTED.iter().find(|a| named(a) == Some(name));
         found.copied().ok_or_else(|| {
@@ -237,18 +237,18 @@ impl Architecture {
     }
 
     /// How files of that format have the rows of queries and keys.
-    pub(crate) fn rows(self, format: ModelFormat) -> RotaryRows {
+    pub(crate) fn rows(self, format: WeightFormat) -> RotaryRows {
         match (format, self.gguf) {
-            (ModelFormat::Gguf, Some(files)) => files.rows,
+            (WeightFormat::Gguf, Some(files)) => files.rows,
             _ => RotaryRows::Halves,
         }
     }
 
     /// The names of the tensors in files of that format.
-    pub(crate) fn tensor_names(self, format: ModelFormat) -> TensorNames {
+    pub(crate) fn tensor_names(self, format: WeightFormat) -> TensorNames {
         match format {
-            ModelFormat::Gguf => TensorNames::Gguf,
-            ModelFormat::Safetensors => self.names,
+            WeightFormat::Gguf => TensorNames::Gguf,
+            WeightFormat::Safetensors => self.names,
         }
     }
 
@@ -265,8 +265,8 @@ impl Architecture {
     }
 
     /// What is added to the weights of norms in files of that format.
-    pub(crate) fn norm_offset(self, format: ModelFormat) -> f32 {
-        if self.norms_above_one && format == ModelFormat::Safetensors {
+    pub(crate) fn norm_offset(self, format: WeightFormat) -> f32 {
+        if self.norms_above_one && format == WeightFormat::Safetensors {
             1.0
         } else {
             0.0

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use diagnostics::{Code, Diagnostic};
-use model_format::{ModelFormat, ModelHeader};
+use model_format::{ModelHeader, WeightFormat};
 
 use crate::{
     architecture::Architecture,
@@ -25,7 +25,7 @@ pub(crate) fn one_matrix_each<'a>(
             layout.split_fused(layer, header)?;
         }
         // Safetensors files have them one by one.
-        if header.format == ModelFormat::Gguf {
+        if header.format == WeightFormat::Gguf {
             layout.split_experts(layer, header)?;
         }
     }

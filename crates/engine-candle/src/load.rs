@@ -5,7 +5,7 @@ use cpu_kernels::Threads;
 use diagnostics::{Code, Diagnostic};
 use inference_execution::ModelDescription;
 use model_format::{
-    Gguf, ModelFormat, ModelHeader, Safetensors, about_file, family_of_config, header_from_config,
+    Gguf, ModelHeader, Safetensors, WeightFormat, about_file, family_of_config, header_from_config,
     read_limited, shard_files, text_tensor_name,
 };
 use text_codec::Codec;
@@ -106,7 +106,7 @@ fn load_gguf(path: &Path, options: &mut LoadOptions) -> Result<Loaded, Diagnosti
     release_while_loading(options, vec![Arc::clone(&mapping)]);
     let gguf = Gguf::parse(mapping.bytes())?;
     // Files of other families lack keys and tensors that these have.
-    Architecture::named(gguf.architecture()?, ModelFormat::Gguf)?;
+    Architecture::named(gguf.architecture()?, WeightFormat::Gguf)?;
     let header = ModelHeader::from_gguf(&gguf)?;
     let codec = Codec::from_gguf(&gguf)?;
     codec.check_fits(header.vocab_size as usize)?;
@@ -119,7 +119,7 @@ fn load_folder(folder: &Path, options: &mut LoadOptions) -> Result<Loaded, Diagn
     let config_path = folder.join("config.json");
     let config = read_limited(&config_path)?;
     if let Some(family) = family_of_config(&config) {
-        Architecture::named(&family, ModelFormat::Safetensors)?;
+        Architecture::named(&family, WeightFormat::Safetensors)?;
     }
     let mut shards = Vec::new();
     for path in shard_files(folder)? {

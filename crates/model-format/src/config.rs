@@ -1,19 +1,20 @@
 use std::collections::BTreeMap;
 
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
+    errors,
     experts::Experts,
     family::text_config,
-    header::{Biases, ModelFormat, ModelHeader, most},
+    header::{Biases, ModelHeader, WeightFormat, dominant_type},
     rope_scaling::{RopeConfig, RopeScaling},
     safetensors::SafetensorsTensor,
-    sliding_window::{SlidingWindow, WindowedLayers, window},
+    sliding_window::{SlidingWindow, WindowedLayers},
 };
 
-/// The keys of a Hugging Face `config.json` that a decoder is described by.
+/// Keys of a Hugging Face `config.json` that describe a decoder.
 #[derive(Deserialize)]
 struct Config {
     model_type: String,
@@ -29,7 +30,7 @@ struct Config {
     rope_theta: Option<f32>,
     rope_local_base_freq: Option<f32>,
     rope_scaling: Option<RopeConfig>,
-    /// Newer files keep theta and scaling together.
+    /// Combines theta and scaling in newer files.
     rope_parameters: Option<RopeConfig>,
     original_max_position_embeddings: Option<u32>,
     partial_rotary_factor: Option<f32>,
@@ -55,8 +56,8 @@ struct Config {
     mlp_only_layers: Option<Vec<u32>>,
 }
 
-/// The family that a `config.json` names, whatever else it says: each family has keys of its
-/// own, so it is asked for before them. None where the file is none.
+/// Returns the `model_type` of a `config.json`, without requiring the other keys, which differ
+/// between families. `None` if it has none or is not JSON.
 pub fn family_of_config(json: &[u8]) -> Option<String> {
     let document = text_config(serde_json::from_slice(json).ok()?);
     document.get("model_type")?.as_str().map(str::to_owned)
@@ -64,25 +65,19 @@ pub fn family_of_config(json: &[u8]) -> Option<String> {
 
 fn parse(json: &[u8]) -> serde_json::Result<Config> {
     let mut document: Map<String, Value> = serde_json::from_slice(json)?;
-    // Both spellings of one key would be one too many beside the family's default.
+    // Of two spellings only one may remain, since the family's default is under it.
     if let Some(count) = document.remove("num_experts") {
         document.insert("num_local_experts".to_owned(), count);
     }
     serde_json::from_value(text_config(document).into())
 }
 
-/// What a model is, from its `config.json` and the tensors of its safetensors files.
+/// Describes a model by its `config.json` and the tensors of its safetensors files.
 pub fn header_from_config(
     json: &[u8],
     tensors: &BTreeMap<String, SafetensorsTensor>,
 ) -> Result<ModelHeader, Diagnostic> {
-    let config = parse(json).map_err(|e| {
-        Diagnostic::new(
-            Code::InvalidModelFile,
-            format!("`config.json` does not describe a model as expected: {e}"),
-        )
-        .hint("use the `config.json` of a Hugging Face text model")
-    })?;
+    let config = parse(json).map_err(|e| errors::config_json(&e))?;
     let heads = config.num_attention_heads;
     let head_dim = match config.head_dim {
         Some(width) => width,
@@ -105,12 +100,12 @@ pub fn header_from_config(
         .and_then(|r| r.partial_rotary_factor)
         .or(config.partial_rotary_factor)
         .map_or(head_dim, |part| (head_dim as f32 * part) as u32);
-    let stated = config.max_position_embeddings;
+    let declared = config.max_position_embeddings;
     let trained = config.original_max_position_embeddings;
-    let rope_scaling = rope.map_or(RopeScaling::None, |rope| rope.scaling(stated, trained));
+    let rope_scaling = rope.map_or(RopeScaling::None, |rope| rope.scaling(declared, trained));
     let attention_bias = config.attention_bias.unwrap_or(false);
     ModelHeader {
-        format: ModelFormat::Safetensors,
+        format: WeightFormat::Safetensors,
         name: None,
         sliding_window: config.sliding_window(),
         experts: config.experts(),
@@ -123,7 +118,7 @@ pub fn header_from_config(
         embedding_length: config.hidden_size,
         feed_forward_length: config.intermediate_size,
         vocab_size: config.vocab_size,
-        context_length: rope_scaling.context_length(stated),
+        context_length: rope_scaling.context_length(declared),
         rope_theta: rope_theta.unwrap_or(10_000.0),
         rope_local_theta: local_theta.or(config.rope_local_base_freq),
         rope_dimensions: rotated,
@@ -139,7 +134,7 @@ pub fn header_from_config(
         },
         rms_epsilon: config.rms_norm_eps,
         tied_embeddings: config.tie_word_embeddings.unwrap_or(false),
-        quantization: most(&weights_by_type),
+        quantization: dominant_type(&weights_by_type),
         parameters,
         weight_bytes,
     }
@@ -147,7 +142,6 @@ pub fn header_from_config(
 }
 
 impl Config {
-    /// The window of attention.
     fn sliding_window(&self) -> Option<SlidingWindow> {
         let (used, layers) = match self.model_type.as_str() {
             "mistral" | "mixtral" | "phi3" => (true, WindowedLayers::From(0)),
@@ -162,13 +156,13 @@ impl Config {
             _ => (false, WindowedLayers::From(0)),
         };
         let layers = match &self.layer_types {
-            Some(types) => SlidingWindow::listed(types, self.num_hidden_layers),
+            Some(types) => SlidingWindow::layers_of_types(types, self.num_hidden_layers),
             None => layers,
         };
-        window(self.sliding_window.filter(|_| used), layers)
+        SlidingWindow::new(self.sliding_window.filter(|_| used), layers)
     }
 
-    /// Old files of Gemma name an activation under `hidden_act` that they do not mean.
+    /// `hidden_act` is wrong in old Gemma files.
     fn activation(&self) -> Option<String> {
         match self.model_type.as_str() {
             "gemma" | "gemma2" | "gemma3_text" => self.hidden_activation.clone(),
@@ -177,7 +171,7 @@ impl Config {
     }
 
     fn experts(&self) -> Option<Experts> {
-        let own_length = match self.model_type.as_str() {
+        let expert_length = match self.model_type.as_str() {
             "mixtral" => None,
             "qwen3_moe" => self.moe_intermediate_size,
             _ => return None,
@@ -185,7 +179,7 @@ impl Config {
         Some(Experts {
             count: self.num_local_experts.unwrap_or(0),
             used: self.num_experts_per_tok.unwrap_or(0),
-            feed_forward_length: own_length.unwrap_or(self.intermediate_size),
+            feed_forward_length: expert_length.unwrap_or(self.intermediate_size),
             normalized: self.norm_topk_prob.unwrap_or(false),
             every: self.decoder_sparse_step.unwrap_or(1),
             dense_layers: self.mlp_only_layers.clone().unwrap_or_default(),

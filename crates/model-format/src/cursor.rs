@@ -1,8 +1,8 @@
 use diagnostics::Diagnostic;
 
-use crate::invalid;
+use crate::errors;
 
-/// Reads little-endian values from the front of a file, never beyond the bytes at hand.
+/// Reads little-endian values from a byte slice, with bounds checks.
 #[derive(Clone)]
 pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
@@ -14,26 +14,20 @@ impl<'a> Cursor<'a> {
         Self { bytes, position: 0 }
     }
 
-    /// Bytes read so far.
+    /// Number of bytes read.
     pub(crate) fn position(&self) -> u64 {
         self.position as u64
     }
 
-    /// Bytes that follow.
+    /// Number of bytes that remain.
     pub(crate) fn left(&self) -> u64 {
         (self.bytes.len() - self.position) as u64
     }
 
-    /// The next `count` bytes; `what` names them in the error.
+    /// Takes the next `count` bytes; `what` names them in the error.
     pub(crate) fn take(&mut self, count: u64, what: &str) -> Result<&'a [u8], Diagnostic> {
         if count > self.left() {
-            return Err(invalid(
-                self.position(),
-                format!(
-                    "expected {what} of {count} bytes, only {} are left",
-                    self.left()
-                ),
-            ));
+            return Err(errors::truncated(self.position(), what, count, self.left()));
         }
         let end = self.position + count as usize;
         let taken = &self.bytes[self.position..end];
@@ -55,42 +49,35 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_le_bytes(self.array(what)?))
     }
 
-    /// A length and that many bytes.
+    /// Reads a length and that many bytes.
     pub(crate) fn string(&mut self, what: &str) -> Result<&'a [u8], Diagnostic> {
         let length = self.u64(what)?;
         self.take(length, what)
     }
 
-    /// A string that names something: UTF-8, not empty, of limited length.
+    /// Reads a name: UTF-8, not empty, at most `max_bytes` long.
     pub(crate) fn name(&mut self, what: &str, max_bytes: usize) -> Result<&'a str, Diagnostic> {
         let at = self.position();
         let raw = self.string(what)?;
         if raw.is_empty() || raw.len() > max_bytes {
-            return Err(invalid(
-                at,
-                format!(
-                    "{what} has {} bytes, allowed are 1 to {max_bytes}",
-                    raw.len()
-                ),
-            ));
+            return Err(errors::name_length(at, what, raw.len(), max_bytes));
         }
-        std::str::from_utf8(raw).map_err(|_| invalid(at, format!("{what} is not UTF-8")))
+        std::str::from_utf8(raw).map_err(|_| errors::name_not_utf8(at, what))
     }
 
-    /// Checks that `count` entries of at least `least_bytes` each can follow at all.
+    /// Checks that `count` entries of at least `min_bytes` each fit in the remaining bytes.
     pub(crate) fn check_count(
         &self,
         count: u64,
-        least_bytes: u64,
+        min_bytes: u64,
         what: &str,
     ) -> Result<(), Diagnostic> {
-        if count > self.left() / least_bytes {
-            return Err(invalid(
+        if count > self.left() / min_bytes {
+            return Err(errors::count_too_large(
                 self.position(),
-                format!(
-                    "{count} {what} do not fit into the {} bytes left",
-                    self.left()
-                ),
+                count,
+                what,
+                self.left(),
             ));
         }
         Ok(())

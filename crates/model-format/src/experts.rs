@@ -2,25 +2,25 @@ use diagnostics::Diagnostic;
 
 use crate::gguf::Gguf;
 
-/// A feed-forward part of which a router picks some experts for each token.
+/// Mixture of experts: a router selects experts of the feed-forward part for each token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Experts {
-    /// Experts of a layer.
+    /// Number of experts per layer.
     pub count: u32,
-    /// Experts that compute a token.
+    /// Number of experts selected per token.
     pub used: u32,
-    /// Width inside an expert.
+    /// Intermediate size of an expert.
     pub feed_forward_length: u32,
-    /// The weights of the experts that compute a token are scaled to sum to one.
+    /// Whether the router weights of the selected experts are scaled to sum to one.
     pub normalized: bool,
-    /// Every layer of this number has experts; 1 for all layers.
+    /// Interval of layers with experts: every n-th layer, 1 for all.
     pub every: u32,
-    /// Layers that have none all the same.
+    /// Layers without experts regardless of the interval.
     pub dense_layers: Vec<u32>,
 }
 
 impl Experts {
-    /// What a GGUF file says; none when it has no experts.
+    /// Reads the experts of a GGUF file; `None` if the model has none.
     pub(crate) fn from_gguf(
         gguf: &Gguf<'_>,
         architecture: &str,
@@ -39,7 +39,7 @@ impl Experts {
             feed_forward_length: gguf
                 .u32(&key("expert_feed_forward_length"))?
                 .unwrap_or(feed_forward_length),
-            // Files of these families do not say it, because all of them do it.
+            // All models of these families normalize, so that their files omit the key.
             normalized: gguf.bool(&key("expert_weights_norm"))?.unwrap_or(true),
             every: 1,
             dense_layers: Vec::new(),
@@ -53,24 +53,17 @@ impl Experts {
             && !self.dense_layers.contains(&layer)
     }
 
-    /// What is wrong with these numbers, in words.
-    pub(crate) fn fault(&self) -> Option<String> {
-        let Self { count, used, .. } = *self;
-        let limits = [
-            ("experts", count, 1 << 12),
-            ("experts for a token", used, count),
+    /// Name, value and maximum of each size; the minimum is 1.
+    pub(crate) fn limits(&self) -> [(&'static str, u32, u32); 4] {
+        [
+            ("experts", self.count, 1 << 12),
+            ("experts per token", self.used, self.count),
             (
                 "feed-forward length of an expert",
                 self.feed_forward_length,
                 1 << 24,
             ),
-            (
-                "layers from one with experts to the next",
-                self.every,
-                1 << 12,
-            ),
-        ];
-        let wrong = limits.iter().find(|(_, n, most)| *n == 0 || n > most);
-        wrong.map(|(what, found, most)| format!("{what}: {found}, expected 1 to {most}"))
+            ("interval of layers with experts", self.every, 1 << 12),
+        ]
     }
 }

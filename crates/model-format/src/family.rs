@@ -1,8 +1,8 @@
 use serde_json::{Map, Value, json};
 
-/// The keys of a `config.json` of that `model_type` that files leave out, with the values
-/// that the family's own implementation then takes.
-pub(crate) fn defaults(model_type: &str) -> Map<String, Value> {
+/// Default values of keys that a `config.json` of this `model_type` may omit, as in the family's
+/// reference implementation.
+fn defaults(model_type: &str) -> Map<String, Value> {
     let keys = match model_type {
         "mistral" => json!({"sliding_window": 4096}),
         "mixtral" => json!({
@@ -40,8 +40,8 @@ pub(crate) fn defaults(model_type: &str) -> Map<String, Value> {
     }
 }
 
-/// The part of a `config.json` that describes the model of text: all of it, unless the
-/// model also sees. With the defaults of its family.
+/// Returns the part of a `config.json` that describes the text model, which for a multimodal
+/// model is nested, completed with the defaults of its family.
 pub(crate) fn text_config(mut document: Map<String, Value>) -> Map<String, Value> {
     if document.get("model_type").is_some_and(|t| t == "gemma3")
         && let Some(Value::Object(inner)) = document.remove("text_config")
@@ -57,8 +57,8 @@ pub(crate) fn text_config(mut document: Map<String, Value>) -> Map<String, Value
     config
 }
 
-/// The name by which a model of text alone would have this tensor; none for a tensor of the
-/// part that sees, which a model of text and images has beside it.
+/// Maps the tensor name of a multimodal model to that of a text-only model; `None` for tensors of
+/// the vision part.
 pub fn text_tensor_name(name: &str) -> Option<String> {
     let (outer, inner) = name.split_once('.').unwrap_or((name, ""));
     match (outer, inner.split_once('.')) {

@@ -1,44 +1,44 @@
 use std::collections::BTreeMap;
 
-use diagnostics::{Code, Diagnostic, escape};
+use diagnostics::Diagnostic;
 
 use crate::{
     cursor::Cursor,
-    invalid,
+    errors,
     tensor_type::TensorType,
     value::{Array, Value, read_value},
 };
 
 const MAGIC: &[u8] = b"GGUF";
-/// How much of a file that is something else is told.
-const START_BYTES: usize = 32;
+/// Number of bytes shown of a file that is not GGUF.
+const SHOWN_BYTES: usize = 32;
 const MAX_KEY_BYTES: usize = 65_535;
 const MAX_TENSOR_NAME_BYTES: usize = 1024;
 const MAX_DIMENSIONS: u32 = 4;
 const MAX_ALIGNMENT: u64 = 1 << 20;
 const DEFAULT_ALIGNMENT: u64 = 32;
 
-/// Where a tensor is and how it is stored.
+/// Location and storage type of a GGUF tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Sizes, slowest first (rows, columns): the reverse of the order in the file.
+    /// Dimensions, outermost first (rows, columns): the reverse of the order in the file.
     pub shape: Vec<u64>,
-    /// How its numbers are stored.
+    /// Storage type.
     pub kind: TensorType,
-    /// Where its data begins, from the start of the file.
+    /// Offset of the data from the start of the file.
     pub offset: u64,
-    /// Bytes of its data.
+    /// Size of the data in bytes.
     pub bytes: u64,
 }
 
 impl TensorInfo {
-    /// Numbers in it.
+    /// Number of elements.
     pub fn elements(&self) -> u64 {
         self.shape.iter().product()
     }
 }
 
-/// The header of a GGUF file, checked; strings and arrays point into the bytes given.
+/// Validated header of a GGUF file; strings and arrays borrow from the file's bytes.
 #[derive(Debug, Clone)]
 pub struct Gguf<'a> {
     bytes: &'a [u8],
@@ -47,33 +47,30 @@ pub struct Gguf<'a> {
 }
 
 impl<'a> Gguf<'a> {
-    /// Reads a whole file that is in memory or mapped.
+    /// Parses a complete file in memory.
     pub fn parse(file: &'a [u8]) -> Result<Self, Diagnostic> {
         Self::parse_header(file, file.len() as u64)
     }
 
-    /// Reads the header from the first bytes of a file of `file_length` bytes.
+    /// Parses the header at the start of `head`, the beginning of a file of `file_length` bytes.
     pub fn parse_header(head: &'a [u8], file_length: u64) -> Result<Self, Diagnostic> {
         let mut cursor = Cursor::new(head);
         let start = &head[..head.len().min(MAGIC.len())];
         if !MAGIC.starts_with(start) {
-            return Err(not_gguf(head));
+            return Err(errors::not_gguf(&head[..head.len().min(SHOWN_BYTES)]));
         }
         cursor.take(MAGIC.len() as u64, "the magic `GGUF`")?;
         let version = cursor.u32("the version")?;
         if version.swap_bytes() == 2 || version.swap_bytes() == 3 {
-            return Err(invalid(4, "the file is big-endian, expected little-endian"));
+            return Err(errors::big_endian(4));
         }
         if !(2..=3).contains(&version) {
-            return Err(invalid(
-                4,
-                format!("expected GGUF version 2 or 3, found {version}"),
-            ));
+            return Err(errors::unsupported_version(4, version));
         }
         let tensor_count = cursor.u64("the tensor count")?;
         let value_count = cursor.u64("the metadata count")?;
-        // A tensor takes a name of 1 byte, one dimension, type and offset; a value a key of
-        // 1 byte, a type and a byte.
+        // A tensor takes at least a name of 1 byte, one dimension, a type and an offset; a value
+        // at least a key of 1 byte, a type and a byte.
         cursor.check_count(tensor_count, 33, "tensors")?;
         cursor.check_count(value_count, 14, "metadata values")?;
 
@@ -94,12 +91,7 @@ impl<'a> Gguf<'a> {
         };
         let alignment = u64::from(alignment);
         if !alignment.is_power_of_two() || alignment > MAX_ALIGNMENT {
-            return Err(invalid(
-                0,
-                format!(
-                    "`general.alignment` is {alignment}, expected a power of two up to {MAX_ALIGNMENT}"
-                ),
-            ));
+            return Err(errors::invalid_alignment(alignment, MAX_ALIGNMENT));
         }
         Ok(alignment)
     }
@@ -111,16 +103,13 @@ impl<'a> Gguf<'a> {
         alignment: u64,
         file_length: u64,
     ) -> Result<(), Diagnostic> {
-        // Offsets count from the start of the data, which is known only after the last info.
+        // Offsets are relative to the start of the data, which follows the last tensor info.
         for _ in 0..count {
             let at = cursor.position();
             let name = cursor.name("a tensor name", MAX_TENSOR_NAME_BYTES)?;
             let info = read_tensor_info(cursor, name, alignment)?;
             if self.tensors.insert(name, info).is_some() {
-                return Err(invalid(
-                    at,
-                    format!("tensor `{}` occurs twice", escape(name)),
-                ));
+                return Err(errors::duplicate(at, "tensor", name));
             }
         }
         let data_start = cursor.position().next_multiple_of(alignment);
@@ -131,14 +120,12 @@ impl<'a> Gguf<'a> {
             match end {
                 Some(end) if end <= file_length => info.offset += data_start,
                 _ => {
-                    return Err(invalid(
+                    return Err(errors::tensor_outside_file(
+                        name,
+                        info.bytes,
+                        data_start,
+                        info.offset,
                         file_length,
-                        format!(
-                            "tensor `{}` has {} bytes from {data_start} + {}, the file has {file_length}",
-                            escape(name),
-                            info.bytes,
-                            info.offset
-                        ),
                     ));
                 }
             }
@@ -146,110 +133,105 @@ impl<'a> Gguf<'a> {
         Ok(())
     }
 
-    /// All tensors by name.
+    /// Tensors by name.
     pub fn tensors(&self) -> &BTreeMap<&'a str, TensorInfo> {
         &self.tensors
     }
 
-    /// All metadata by key.
+    /// Metadata by key.
     pub fn metadata(&self) -> &BTreeMap<&'a str, Value<'a>> {
         &self.metadata
     }
 
-    /// A tensor and its bytes, which must be among those given to [`Gguf::parse`].
+    /// Returns a tensor and its data, which must be within the bytes passed to [`Gguf::parse`].
     pub fn tensor(&self, name: &str) -> Result<(&TensorInfo, &'a [u8]), Diagnostic> {
-        let info = self.tensors.get(name).ok_or_else(|| {
-            Diagnostic::new(
-                Code::InvalidModelFile,
-                format!("the model has no tensor `{}`", escape(name)),
-            )
-            .hint("the file is incomplete, or not of the architecture that it says")
-        })?;
+        let info = self
+            .tensors
+            .get(name)
+            .ok_or_else(|| errors::missing_tensor(name))?;
         let range = info.offset as usize..(info.offset + info.bytes) as usize;
-        let data = self.bytes.get(range).ok_or_else(|| {
-            Diagnostic::internal(format!(
-                "the data of tensor `{}` is not loaded",
-                escape(name)
-            ))
-        })?;
+        let data = self
+            .bytes
+            .get(range)
+            .ok_or_else(|| errors::tensor_not_loaded(name))?;
         Ok((info, data))
     }
 
-    /// A string; `None` when the key is absent, an error when it is something else.
+    /// Returns a string value: `None` if the key is absent, an error if it has another type.
     pub fn string(&self, key: &str) -> Result<Option<&'a str>, Diagnostic> {
         match self.metadata.get(key) {
             None => Ok(None),
             Some(Value::String(raw)) => std::str::from_utf8(raw)
                 .map(Some)
-                .map_err(|_| wrong(key, "UTF-8", "other bytes")),
-            Some(other) => Err(wrong(key, "a string", other.kind())),
+                .map_err(|_| errors::wrong_value(key, "UTF-8", "not UTF-8")),
+            Some(other) => Err(errors::wrong_type(key, "string", other.kind())),
         }
     }
 
-    /// The family of the model: `llama`, `qwen2`.
+    /// Returns the model architecture: `llama`, `qwen2`.
     pub fn architecture(&self) -> Result<&'a str, Diagnostic> {
         let key = "general.architecture";
         self.required(key, self.string(key)?)
     }
 
-    /// A number that fits `u32`.
+    /// Returns an integer value, which must fit `u32`.
     pub fn u32(&self, key: &str) -> Result<Option<u32>, Diagnostic> {
         match self.metadata.get(key) {
             None => Ok(None),
             Some(Value::Integer(i)) => u32::try_from(*i)
                 .map(Some)
-                .map_err(|_| wrong(key, "a number of 32 bits", &i.to_string())),
-            Some(other) => Err(wrong(key, "an integer", other.kind())),
+                .map_err(|_| errors::wrong_value(key, "an unsigned 32-bit integer", i)),
+            Some(other) => Err(errors::wrong_type(key, "integer", other.kind())),
         }
     }
 
-    /// A finite float.
+    /// Returns a float value, which must be finite.
     pub fn f32(&self, key: &str) -> Result<Option<f32>, Diagnostic> {
         match self.metadata.get(key) {
             None => Ok(None),
             Some(Value::Float(f)) if f.is_finite() => Ok(Some(*f as f32)),
-            Some(Value::Float(f)) => Err(wrong(key, "a finite float", &f.to_string())),
-            Some(other) => Err(wrong(key, "a float", other.kind())),
+            Some(Value::Float(f)) => Err(errors::wrong_value(key, "a finite float", f)),
+            Some(other) => Err(errors::wrong_type(key, "float", other.kind())),
         }
     }
 
-    /// A truth value.
+    /// Returns a boolean value.
     pub fn bool(&self, key: &str) -> Result<Option<bool>, Diagnostic> {
         match self.metadata.get(key) {
             None => Ok(None),
             Some(Value::Bool(b)) => Ok(Some(*b)),
-            Some(other) => Err(wrong(key, "a bool", other.kind())),
+            Some(other) => Err(errors::wrong_type(key, "bool", other.kind())),
         }
     }
 
-    /// An array.
+    /// Returns an array of any element type.
     pub fn array(&self, key: &str) -> Result<Option<Array<'a>>, Diagnostic> {
         match self.metadata.get(key) {
             None => Ok(None),
             Some(Value::Array(array)) => Ok(Some(*array)),
-            Some(other) => Err(wrong(key, "an array", other.kind())),
+            Some(other) => Err(errors::wrong_type(key, "array", other.kind())),
         }
     }
 
-    /// An array of strings.
+    /// Returns an array of UTF-8 strings.
     pub fn strings(&self, key: &str) -> Result<Option<Vec<&'a str>>, Diagnostic> {
-        self.collect(key, "strings", |value| match value {
+        self.collect(key, "UTF-8 string", |value| match value {
             Value::String(raw) => std::str::from_utf8(raw).ok(),
             _ => None,
         })
     }
 
-    /// An array of integers.
+    /// Returns an array of integers, which must fit `i64`.
     pub fn i64s(&self, key: &str) -> Result<Option<Vec<i64>>, Diagnostic> {
-        self.collect(key, "integers", |value| match value {
+        self.collect(key, "signed 64-bit integer", |value| match value {
             Value::Integer(i) => i64::try_from(i).ok(),
             _ => None,
         })
     }
 
-    /// An array of floats.
+    /// Returns an array of floats.
     pub fn f32s(&self, key: &str) -> Result<Option<Vec<f32>>, Diagnostic> {
-        self.collect(key, "floats", |value| match value {
+        self.collect(key, "float", |value| match value {
             Value::Float(f) => Some(f as f32),
             _ => None,
         })
@@ -267,38 +249,16 @@ impl<'a> Gguf<'a> {
         array
             .iter()
             .map(|value| {
-                read(value)
-                    .ok_or_else(|| wrong(key, &format!("an array of {expected}"), value.kind()))
+                read(value).ok_or_else(|| errors::wrong_element(key, expected, value.kind()))
             })
             .collect::<Result<_, _>>()
             .map(Some)
     }
 
-    /// The value of a key that a model cannot do without.
+    /// Returns the value of a required key, or an error that names the missing key.
     pub fn required<T>(&self, key: &str, value: Option<T>) -> Result<T, Diagnostic> {
-        value.ok_or_else(|| {
-            Diagnostic::new(
-                Code::InvalidModelFile,
-                format!("the model file lacks the key `{}`", escape(key)),
-            )
-            .hint("convert the model again with a current converter")
-        })
+        value.ok_or_else(|| errors::missing_key(key))
     }
-}
-
-fn not_gguf(head: &[u8]) -> Diagnostic {
-    let start = String::from_utf8_lossy(&head[..head.len().min(START_BYTES)]);
-    Diagnostic::new(
-        Code::InvalidModelFile,
-        format!(
-            "this is not a GGUF file: it begins with `{}`",
-            escape(&start)
-        ),
-    )
-    .hint(
-        "name a model in the GGUF format; where one was expected, a web page or a Git LFS \
-         pointer may have been downloaded in its place",
-    )
 }
 
 fn read_metadata<'a>(
@@ -311,13 +271,13 @@ fn read_metadata<'a>(
         let key = cursor.name("a metadata key", MAX_KEY_BYTES)?;
         let value = read_value(cursor)?;
         if metadata.insert(key, value).is_some() {
-            return Err(invalid(at, format!("key `{}` occurs twice", escape(key))));
+            return Err(errors::duplicate(at, "key", key));
         }
     }
     Ok(metadata)
 }
 
-/// Reads an info; its offset still counts from the start of the data.
+/// Reads a tensor info, whose offset is relative to the start of the data.
 fn read_tensor_info(
     cursor: &mut Cursor<'_>,
     name: &str,
@@ -326,12 +286,11 @@ fn read_tensor_info(
     let at = cursor.position();
     let dimensions = cursor.u32("the number of dimensions")?;
     if !(1..=MAX_DIMENSIONS).contains(&dimensions) {
-        return Err(invalid(
+        return Err(errors::dimension_count(
             at,
-            format!(
-                "tensor `{}` has {dimensions} dimensions, expected 1 to {MAX_DIMENSIONS}",
-                escape(name)
-            ),
+            name,
+            dimensions,
+            MAX_DIMENSIONS,
         ));
     }
     let mut shape = Vec::with_capacity(dimensions as usize);
@@ -349,23 +308,10 @@ fn read_tensor_info(
         .filter(|&n| n > 0 && row % kind.block_size() == 0)
         .and_then(|n| (n / kind.block_size()).checked_mul(kind.block_bytes()));
     let Some(bytes) = bytes else {
-        return Err(invalid(
-            at,
-            format!(
-                "tensor `{}` of type {} has the impossible shape {shape:?}",
-                escape(name),
-                kind.name()
-            ),
-        ));
+        return Err(errors::invalid_shape(at, name, kind.name(), &shape));
     };
     if offset % alignment != 0 {
-        return Err(invalid(
-            at,
-            format!(
-                "the offset {offset} of tensor `{}` is not a multiple of {alignment}",
-                escape(name)
-            ),
-        ));
+        return Err(errors::misaligned(at, name, offset, alignment));
     }
     shape.reverse();
     Ok(TensorInfo {
@@ -374,12 +320,4 @@ fn read_tensor_info(
         offset,
         bytes,
     })
-}
-
-fn wrong(key: &str, expected: &str, found: &str) -> Diagnostic {
-    Diagnostic::new(
-        Code::InvalidModelFile,
-        format!("`{}` is {found}, expected {expected}", escape(key)),
-    )
-    .hint("the file is damaged or was made by a faulty converter")
 }

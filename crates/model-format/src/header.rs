@@ -1,95 +1,95 @@
 use std::collections::BTreeMap;
 
-use diagnostics::{Code, Diagnostic, escape};
+use diagnostics::Diagnostic;
 
 use crate::{
-    experts::Experts, gguf::Gguf, rope_scaling::RopeScaling, sliding_window::SlidingWindow,
+    errors, experts::Experts, gguf::Gguf, rope_scaling::RopeScaling, sliding_window::SlidingWindow,
 };
 
-/// In what a model's weights are stored.
+/// File format of a model's weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ModelFormat {
+pub enum WeightFormat {
     /// One GGUF file.
     Gguf,
-    /// A folder with `config.json` and safetensors files.
+    /// A directory with `config.json` and safetensors files.
     Safetensors,
 }
 
-/// Parts that have a bias beside their matrix.
+/// Projections that have a bias.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Biases {
-    /// Queries, keys and values.
+    /// Query, key and value projections.
     pub query_key_value: bool,
-    /// The result of attention.
+    /// Output projection of attention.
     pub attention_output: bool,
-    /// The feed-forward part.
+    /// Projections of the feed-forward part.
     pub feed_forward: bool,
 }
 
-/// What a model is, from its header alone.
+/// Architecture and sizes of a model, read from its header.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelHeader {
-    /// In what the weights are stored.
-    pub format: ModelFormat,
-    /// The model's own name, foreign text.
+    /// File format of the weights.
+    pub format: WeightFormat,
+    /// Name declared by the file; untrusted text.
     pub name: Option<String>,
-    /// Family: `llama`, `qwen2`.
+    /// Model family: `llama`, `qwen2`.
     pub architecture: String,
-    /// Transformer blocks.
+    /// Number of transformer blocks.
     pub layers: u32,
-    /// Attention heads.
+    /// Number of query heads.
     pub heads: u32,
-    /// Heads of keys and values.
+    /// Number of key-value heads.
     pub kv_heads: u32,
-    /// Width of a head.
+    /// Dimensions of a head.
     pub head_dim: u32,
-    /// Width of the residual stream.
+    /// Hidden size: dimensions of the residual stream.
     pub embedding_length: u32,
-    /// Width inside the feed-forward part.
+    /// Intermediate size of the feed-forward part.
     pub feed_forward_length: u32,
-    /// Token ids.
+    /// Number of token ids.
     pub vocab_size: u32,
-    /// Longest sequence that the model was made for, in tokens.
+    /// Maximum sequence length in tokens.
     pub context_length: u32,
-    /// Base of the rotary frequencies.
+    /// Base of the rotary frequencies (RoPE theta).
     pub rope_theta: f32,
-    /// Base in the layers with a sliding window where it is another one; their positions are
-    /// not stretched then.
+    /// Base of the rotary frequencies in layers with a sliding window, if different; positions
+    /// in these layers are not scaled.
     pub rope_local_theta: Option<f32>,
-    /// Numbers of a head that are rotated.
+    /// Dimensions of a head that are rotated.
     pub rope_dimensions: u32,
-    /// How positions are stretched.
+    /// Scaling of rotary positions.
     pub rope_scaling: RopeScaling,
-    /// How far attention looks back, when not over everything.
+    /// Sliding-window attention, if any.
     pub sliding_window: Option<SlidingWindow>,
-    /// A token sees none that come after it.
+    /// Whether attention is causal.
     pub causal: bool,
-    /// What scores of attention are multiplied with, when not 1 / sqrt(`head_dim`).
+    /// Scale of attention scores, if not 1 / sqrt(`head_dim`).
     pub attention_scale: Option<f32>,
-    /// Bound `c` that scores `s` of attention are kept within: `c * tanh(s / c)`.
+    /// Soft cap `c` of attention scores `s`: `c * tanh(s / c)`.
     pub attention_softcap: Option<f32>,
-    /// The same for the logits.
+    /// Soft cap of the logits.
     pub logit_softcap: Option<f32>,
-    /// Experts in place of the feed-forward part.
+    /// Mixture of experts in place of a dense feed-forward part.
     pub experts: Option<Experts>,
-    /// What has a bias. Some families have one whatever their files say.
+    /// Projections with a bias. Some families have biases that their files do not declare.
     pub biases: Biases,
-    /// The feed-forward part's activation, when the file names it: `silu`.
+    /// Activation of the feed-forward part, if the file declares it: `silu`.
     pub activation: Option<String>,
-    /// Epsilon of the RMS norm, when the family has one.
+    /// Epsilon of the RMS norm, if declared.
     pub rms_epsilon: Option<f32>,
-    /// The output matrix is the embedding.
+    /// Whether the embedding is also the output matrix.
     pub tied_embeddings: bool,
-    /// Weight type: `F16`, `Q8_0`, `Q4_K_M`.
+    /// Quantization: `F16`, `Q8_0`, `Q4_K_M`.
     pub quantization: String,
-    /// Weights, counted.
+    /// Number of weights.
     pub parameters: u64,
-    /// Bytes of the weights in the file.
+    /// Size of the weights in bytes.
     pub weight_bytes: u64,
 }
 
 impl ModelHeader {
-    /// What a GGUF file says about itself.
+    /// Reads the header of a GGUF file.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Self, Diagnostic> {
         let architecture = gguf.architecture()?;
         let number = |name: &str| -> Result<Option<u32>, Diagnostic> {
@@ -120,9 +120,9 @@ impl ModelHeader {
         };
         let (layers, feed_forward_length) =
             (required("block_count")?, required("feed_forward_length")?);
-        let gemma = Gemma::named(architecture);
-        let softcap = |name: &str, otherwise: Option<f32>| {
-            Ok::<_, Diagnostic>(float(name)?.or(otherwise).filter(|cap| *cap != 0.0))
+        let gemma = Gemma::from_architecture(architecture);
+        let softcap = |name: &str, default: Option<f32>| {
+            Ok::<_, Diagnostic>(float(name)?.or(default).filter(|cap| *cap != 0.0))
         };
         let context_length = required("context_length")?;
         let rope_scaling = RopeScaling::from_gguf(gguf, architecture, context_length)?;
@@ -135,10 +135,10 @@ impl ModelHeader {
         }
         let quantization = match gguf.u32("general.file_type")?.and_then(file_type_name) {
             Some(name) => name.to_owned(),
-            None => most(&weights_by_type),
+            None => dominant_type(&weights_by_type),
         };
         Self {
-            format: ModelFormat::Gguf,
+            format: WeightFormat::Gguf,
             name: gguf.string("general.name")?.map(str::to_owned),
             architecture: architecture.to_owned(),
             layers,
@@ -161,7 +161,7 @@ impl ModelHeader {
                 .bool(&format!("{architecture}.attention.causal"))?
                 .unwrap_or(true),
             attention_scale: gemma
-                .filter(|gemma| gemma.scales_by_hidden(layers))
+                .filter(|gemma| gemma.scales_by_hidden_size(layers))
                 .map(|_| 1.0 / (embedding_length as f32 / heads as f32).sqrt()),
             attention_softcap: softcap(
                 "attn_logit_softcapping",
@@ -187,52 +187,53 @@ impl ModelHeader {
         .checked()
     }
 
-    /// Refuses sizes that no model has, so that later arithmetic on them cannot overflow.
+    /// Rejects implausible sizes, so that arithmetic on sizes cannot overflow.
     pub(crate) fn checked(self) -> Result<Self, Diagnostic> {
         let limits = [
             ("layers", self.layers, 1 << 12),
             ("attention heads", self.heads, 1 << 14),
             ("key-value heads", self.kv_heads, 1 << 14),
-            ("numbers in a head", self.head_dim, 1 << 14),
+            ("head dimensions", self.head_dim, 1 << 14),
             ("embedding length", self.embedding_length, 1 << 20),
             ("feed-forward length", self.feed_forward_length, 1 << 24),
             ("vocabulary size", self.vocab_size, 1 << 24),
             ("context length", self.context_length, 1 << 28),
         ];
-        for (what, found, limit) in limits {
-            if found == 0 || found > limit {
-                return Err(self.faulty(&format!("{what}: {found}, expected 1 to {limit}")));
+        let check = |(field, value, limit): (&str, u32, u32)| {
+            if (1..=limit).contains(&value) {
+                return Ok(());
             }
-        }
+            let expected = format!("1 to {limit}");
+            Err(errors::invalid_header(
+                &self.architecture,
+                field,
+                value,
+                expected,
+            ))
+        };
+        limits.into_iter().try_for_each(check)?;
         let positive = [
-            ("scale of attention", self.attention_scale),
-            ("soft cap of attention", self.attention_softcap),
-            ("soft cap of the logits", self.logit_softcap),
+            ("attention scale", self.attention_scale),
+            ("attention soft cap", self.attention_softcap),
+            ("logit soft cap", self.logit_softcap),
         ];
-        for (what, value) in positive {
+        for (field, value) in positive {
             if let Some(value) = value.filter(|v| !(v.is_finite() && *v > 0.0)) {
-                return Err(self.faulty(&format!("{what}: {value}, expected more than 0")));
+                return Err(errors::invalid_header(
+                    &self.architecture,
+                    field,
+                    value,
+                    "a positive number",
+                ));
             }
         }
-        match self.experts.as_ref().and_then(Experts::fault) {
-            Some(fault) => Err(self.faulty(&fault)),
-            None => Ok(self),
-        }
-    }
-
-    fn faulty(&self, fault: &str) -> Diagnostic {
-        Diagnostic::new(
-            Code::InvalidModelFile,
-            format!(
-                "the header of this {} model says {fault}",
-                escape(&self.architecture)
-            ),
-        )
-        .hint("the file is damaged or was made by a faulty converter")
+        let expert_limits = self.experts.iter().flat_map(Experts::limits);
+        expert_limits.into_iter().try_for_each(check)?;
+        Ok(self)
     }
 }
 
-/// What GGUF files of Gemma do not say about themselves.
+/// Properties of Gemma models that their GGUF files omit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Gemma {
     Two,
@@ -240,7 +241,7 @@ enum Gemma {
 }
 
 impl Gemma {
-    fn named(architecture: &str) -> Option<Self> {
+    fn from_architecture(architecture: &str) -> Option<Self> {
         match architecture {
             "gemma2" => Some(Self::Two),
             "gemma3" => Some(Self::Three),
@@ -248,9 +249,10 @@ impl Gemma {
         }
     }
 
-    /// The largest of each generation, which only its number of layers tells, scales its
-    /// scores by the hidden width that a head has a share in, all others by the head's own.
-    fn scales_by_hidden(self, layers: u32) -> bool {
+    /// Whether attention scores are scaled by the hidden size per head instead of by the head
+    /// dimensions. This holds for the largest model of each generation, which only its number of
+    /// layers identifies.
+    fn scales_by_hidden_size(self, layers: u32) -> bool {
         match self {
             Self::Two => layers == 46,
             Self::Three => layers == 62,
@@ -266,8 +268,8 @@ impl Gemma {
     }
 }
 
-/// The type that takes the most bytes.
-pub(crate) fn most(bytes_by_type: &BTreeMap<&str, u64>) -> String {
+/// Returns the name of the type that takes the most bytes.
+pub(crate) fn dominant_type(bytes_by_type: &BTreeMap<&str, u64>) -> String {
     bytes_by_type
         .iter()
         .max_by_key(|(_, bytes)| **bytes)
@@ -275,7 +277,7 @@ pub(crate) fn most(bytes_by_type: &BTreeMap<&str, u64>) -> String {
         .to_owned()
 }
 
-/// Name of the mixture of types in `general.file_type`.
+/// Returns the name of a quantization in `general.file_type`.
 fn file_type_name(number: u32) -> Option<&'static str> {
     Some(match number {
         0 => "F32",

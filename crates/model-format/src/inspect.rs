@@ -5,32 +5,34 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use diagnostics::{Code, Diagnostic, escape};
+use diagnostics::Diagnostic;
 use serde::Deserialize;
 
 use crate::{
-    about_file, config::header_from_config, family::text_tensor_name, gguf::Gguf,
-    header::ModelHeader, safetensors::Safetensors,
+    config::header_from_config,
+    errors::{self, about_file, io_error},
+    family::text_tensor_name,
+    gguf::Gguf,
+    header::ModelHeader,
+    safetensors::Safetensors,
 };
 
-/// Largest JSON file of a model folder that is read.
+/// Maximum size of a JSON file in a model directory.
 const MAX_JSON_BYTES: u64 = 64 << 20;
-/// First piece of a GGUF file that is tried as its header.
-const FIRST_PIECE_BYTES: u64 = 1 << 20;
-/// Largest GGUF header that is read.
+/// Initial number of bytes read to parse a GGUF header.
+const INITIAL_BYTES: u64 = 1 << 20;
+/// Maximum size of a GGUF header.
 const MAX_GGUF_HEADER_BYTES: u64 = 512 << 20;
 
-const INDEX_HINT: &str = "the index is damaged or was made by a faulty converter: fetch it again";
-
-/// What the model at `path` is: a `.gguf` file, or a folder with `config.json` and
-/// safetensors. Reads headers only, whatever the size of the weights.
+/// Describes the model at `path`: a `.gguf` file, or a directory with `config.json` and
+/// safetensors files. Reads headers only.
 ///
 /// Errors: `MODEL_NOT_FOUND`, `INVALID_MODEL_FILE`, `UNSUPPORTED_QUANTIZATION`; the message
-/// begins with the file.
+/// starts with the path of the file.
 pub fn inspect(path: &Path) -> Result<ModelHeader, Diagnostic> {
     let metadata = std::fs::metadata(path).map_err(|e| io_error(path, &e))?;
     if metadata.is_dir() {
-        inspect_folder(path)
+        inspect_directory(path)
     } else {
         inspect_gguf(path)
     }
@@ -39,28 +41,28 @@ pub fn inspect(path: &Path) -> Result<ModelHeader, Diagnostic> {
 fn inspect_gguf(path: &Path) -> Result<ModelHeader, Diagnostic> {
     let (mut file, file_length) = open(path)?;
     let mut head = Vec::new();
-    let mut wanted = FIRST_PIECE_BYTES;
+    let mut target = INITIAL_BYTES;
     loop {
-        let missing = wanted - head.len() as u64;
+        let missing = target - head.len() as u64;
         read_more(&mut file, &mut head, missing, path)?;
-        let all = (head.len() as u64) < wanted || wanted >= MAX_GGUF_HEADER_BYTES;
-        // A magic that is wrong does not become right with more bytes.
-        let hopeless = !head.starts_with(b"GGUF");
+        let all = (head.len() as u64) < target || target >= MAX_GGUF_HEADER_BYTES;
+        // More bytes do not change a wrong magic number.
+        let not_gguf = !head.starts_with(b"GGUF");
         match Gguf::parse_header(&head, file_length) {
             Ok(gguf) => {
                 return ModelHeader::from_gguf(&gguf).map_err(|e| about_file(e, path));
             }
-            Err(error) if all || hopeless => return Err(about_file(error, path)),
-            Err(_) => wanted *= 2,
+            Err(error) if all || not_gguf => return Err(about_file(error, path)),
+            Err(_) => target *= 2,
         }
     }
 }
 
-fn inspect_folder(folder: &Path) -> Result<ModelHeader, Diagnostic> {
-    let config_path = folder.join("config.json");
+fn inspect_directory(directory: &Path) -> Result<ModelHeader, Diagnostic> {
+    let config_path = directory.join("config.json");
     let config = read_limited(&config_path)?;
     let mut tensors = BTreeMap::new();
-    for path in shard_files(folder)? {
+    for path in shard_files(directory)? {
         let header = read_safetensors_header(&path)?;
         for (name, info) in header.tensors() {
             tensors.extend(text_tensor_name(name).map(|name| (name, info.clone())));
@@ -78,7 +80,7 @@ fn read_safetensors_header(path: &Path) -> Result<Safetensors, Diagnostic> {
     Safetensors::parse_header(&head, file_length).map_err(|e| about_file(e, path))
 }
 
-/// Appends up to `count` bytes of the file.
+/// Appends up to `count` bytes of the file to `into`.
 fn read_more(
     file: &mut File,
     into: &mut Vec<u8>,
@@ -96,91 +98,48 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The safetensors files of a model folder, in order: those that
-/// `model.safetensors.index.json` names, or `model.safetensors`.
-pub fn shard_files(folder: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
-    let index_path = folder.join("model.safetensors.index.json");
+/// Returns the safetensors files of a model directory, sorted: those named by
+/// `model.safetensors.index.json`, or `model.safetensors`.
+pub fn shard_files(directory: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
+    let index_path = directory.join("model.safetensors.index.json");
     if !index_path.exists() {
-        let single = folder.join("model.safetensors");
+        let single = directory.join("model.safetensors");
         if single.exists() {
             return Ok(vec![single]);
         }
-        return Err(Diagnostic::new(
-            Code::ModelNotFound,
-            format!(
-                "{} holds neither `model.safetensors` nor `model.safetensors.index.json`",
-                escape(&folder.display().to_string())
-            ),
-        )
-        .hint(
-            "give a GGUF file, or a folder with `config.json`, `tokenizer.json` and safetensors",
-        ));
+        return Err(errors::no_safetensors(directory));
     }
     let json = read_limited(&index_path)?;
-    let index: Index = serde_json::from_slice(&json).map_err(|e| {
-        let error = Diagnostic::new(
-            Code::InvalidModelFile,
-            format!("the index is not the JSON expected: {e}"),
-        )
-        .hint(INDEX_HINT);
-        about_file(error, &index_path)
-    })?;
+    let index: Index =
+        serde_json::from_slice(&json).map_err(|e| errors::index_json(&index_path, &e))?;
     let names: BTreeSet<&String> = index.weight_map.values().collect();
-    // A name with a path in it would reach files outside the model's folder.
+    // A name that contains a path would refer to a file outside the directory.
     if let Some(bad) = names
         .iter()
         .find(|n| Path::new(n).file_name().is_none_or(|f| f != n.as_str()))
     {
-        let error = Diagnostic::new(
-            Code::InvalidModelFile,
-            format!(
-                "the index names `{}`, which is not a file of the folder",
-                escape(bad)
-            ),
-        )
-        .hint(INDEX_HINT);
-        return Err(about_file(error, &index_path));
+        return Err(errors::file_outside_directory(&index_path, bad));
     }
-    Ok(names.into_iter().map(|name| folder.join(name)).collect())
+    Ok(names.into_iter().map(|name| directory.join(name)).collect())
 }
 
-/// The content of a small file of a model folder; refuses one of more than 64 MiB.
+/// Reads a small file of a model directory; rejects files larger than 64 MiB.
 pub fn read_limited(path: &Path) -> Result<Vec<u8>, Diagnostic> {
     let (mut file, _) = open(path)?;
     let mut content = Vec::new();
     read_more(&mut file, &mut content, MAX_JSON_BYTES + 1, path)?;
     if content.len() as u64 > MAX_JSON_BYTES {
-        let error = Diagnostic::new(
-            Code::InvalidModelFile,
-            format!("the file has more than {MAX_JSON_BYTES} bytes"),
-        );
-        return Err(about_file(error, path));
+        return Err(errors::file_too_large(path, MAX_JSON_BYTES));
     }
     Ok(content)
 }
 
 fn open(path: &Path) -> Result<(File, u64), Diagnostic> {
-    // Opening a pipe would block, reading a device might never end.
+    // Opening a pipe blocks, and reading a device may never end.
     let metadata = std::fs::metadata(path).map_err(|e| io_error(path, &e))?;
     if !metadata.is_file() {
-        let error = Diagnostic::new(Code::InvalidModelFile, "not a regular file");
-        return Err(about_file(error, path));
+        return Err(errors::not_a_regular_file(path));
     }
     let file = File::open(path).map_err(|e| io_error(path, &e))?;
     Ok((file, metadata.len()))
-}
-
-fn io_error(path: &Path, error: &std::io::Error) -> Diagnostic {
-    let path = escape(&path.display().to_string());
-    match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            Diagnostic::new(Code::ModelNotFound, format!("{path} does not exist"))
-                .hint("check the path of the model")
-        }
-        _ => Diagnostic::new(
-            Code::StateUnusable,
-            format!("{path} cannot be read: {error}"),
-        )
-        .hint("check the permissions of the file"),
-    }
 }

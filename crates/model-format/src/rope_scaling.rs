@@ -3,85 +3,85 @@ use serde::Deserialize;
 
 use crate::gguf::Gguf;
 
-/// Turns over the original context from which on YaRN keeps a frequency.
+/// Rotations over the original context from which on YaRN keeps a frequency.
 const YARN_BETA_FAST: f32 = 32.0;
-/// Turns over the original context up to which YaRN divides a frequency.
+/// Rotations over the original context up to which YaRN divides a frequency.
 const YARN_BETA_SLOW: f32 = 1.0;
 
-/// How rotary positions are stretched beyond the trained context.
+/// Scaling of rotary position embeddings beyond the training context.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
-    /// Not at all.
+    /// No scaling.
     None,
     /// Positions are divided by the factor.
     Linear {
-        /// The divisor.
+        /// Divisor of positions.
         factor: f32,
     },
     /// Llama 3.1: low frequencies are divided by the factor, high ones kept.
     Llama3 {
-        /// The divisor.
+        /// Divisor of low frequencies.
         factor: f32,
-        /// Wavelengths longer than the original context over this are divided.
+        /// Wavelengths longer than the original context divided by this are scaled.
         low_frequency_factor: f32,
-        /// Wavelengths shorter than the original context over this are kept.
+        /// Wavelengths shorter than the original context divided by this are kept.
         high_frequency_factor: f32,
-        /// Context that the model was trained with.
+        /// Training context in tokens.
         original_context_length: u32,
     },
-    /// YaRN: low frequencies are divided by the factor, high ones kept, those between mixed
-    /// along the dimensions of a head; attention is sharpened.
+    /// YaRN: low frequencies are divided by the factor, high ones kept, with a linear transition
+    /// over the dimensions of a head; attention scores are scaled up.
     Yarn {
-        /// The divisor.
+        /// Divisor of low frequencies.
         factor: f32,
-        /// Context that the model was trained with.
+        /// Training context in tokens.
         original_context_length: u32,
-        /// Frequencies that turn this often over the original context are kept.
+        /// Rotations over the original context from which on a frequency is kept.
         beta_fast: f32,
-        /// Frequencies that turn this often over the original context are divided.
+        /// Rotations over the original context up to which a frequency is divided.
         beta_slow: f32,
-        /// The bounds between the frequencies lie on whole dimensions.
+        /// Whether the bounds of the transition are rounded to whole dimensions.
         whole_bounds: bool,
-        /// What rotated queries and keys are multiplied with.
+        /// Multiplier of rotated queries and keys.
         attention_factor: f32,
     },
-    /// LongRoPE: each frequency is divided by a factor of its own, from one list for short
-    /// contexts and another for long ones.
+    /// LongRoPE: each frequency has its own divisor, from one list for short contexts and another
+    /// for long ones.
     LongRope {
-        /// Longest context that the short factors are for.
+        /// Maximum context for the short factors, in tokens.
         original_context_length: u32,
-        /// What rotated queries and keys are multiplied with.
+        /// Multiplier of rotated queries and keys.
         attention_factor: f32,
-        /// The factors; none where the file has them as tensors.
+        /// The divisors; `None` if the file stores them as tensors.
         factors: Option<LongRopeFactors>,
     },
-    /// A kind that this program has no name for.
+    /// Unknown type, by name.
     Other(String),
 }
 
-/// The divisors of `RopeScaling::LongRope`, one for each frequency.
+/// Divisors of [`RopeScaling::LongRope`], one per frequency.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LongRopeFactors {
-    /// For contexts up to the original one.
+    /// For contexts up to the original context.
     pub short: Vec<f32>,
     /// For longer contexts.
     pub long: Vec<f32>,
 }
 
-/// Names of the tensors that hold these divisors in GGUF files: short, long.
+/// Names of the tensors with the LongRoPE divisors in GGUF files: short, long.
 const FACTOR_TENSORS: [&str; 2] = ["rope_factors_short.weight", "rope_factors_long.weight"];
 
 impl RopeScaling {
-    /// Longest sequence for a model whose header says `stated`: who adds YaRN to a
-    /// configuration often leaves the context of the training in it.
-    pub(crate) fn context_length(&self, stated: u32) -> u32 {
+    /// Returns the context length of a model that declares `declared` tokens: configurations with
+    /// YaRN often still declare the training context.
+    pub(crate) fn context_length(&self, declared: u32) -> u32 {
         match self {
             Self::Yarn {
                 factor,
                 original_context_length,
                 ..
-            } => stated.max((*original_context_length as f32 * factor) as u32),
-            _ => stated,
+            } => declared.max((*original_context_length as f32 * factor) as u32),
+            _ => declared,
         }
     }
 
@@ -105,13 +105,13 @@ impl RopeScaling {
                 factors: None,
             });
         }
-        // A factor without a type is linear.
+        // A factor without a type means linear scaling.
         let kind = gguf.string(&key("type"))?.unwrap_or("linear");
         Ok(match (kind, factor) {
             ("none", _) | ("linear", None) => Self::None,
             ("linear", Some(factor)) => Self::Linear { factor },
             ("yarn", factor) => {
-                // Each would change the result in a way of its own.
+                // Ignoring one of these would change the results.
                 for (name, neutral) in [
                     ("yarn_log_multiplier", 0.0),
                     ("yarn_ext_factor", 1.0),
@@ -129,8 +129,8 @@ impl RopeScaling {
                     beta_fast: float("yarn_beta_fast")?.unwrap_or(YARN_BETA_FAST),
                     beta_slow: float("yarn_beta_slow")?.unwrap_or(YARN_BETA_SLOW),
                     whole_bounds: true,
-                    // GGUF's factor comes on top of YaRN's own, Hugging Face's instead of it.
-                    attention_factor: sharpening(factor, 1.0)
+                    // GGUF's factor multiplies YaRN's own; Hugging Face's replaces it.
+                    attention_factor: yarn_attention_scale(factor, 1.0)
                         * float("attn_factor")?.unwrap_or(1.0),
                 }
             }
@@ -139,8 +139,8 @@ impl RopeScaling {
     }
 }
 
-/// How much YaRN sharpens attention.
-fn sharpening(factor: f32, weight: f32) -> f32 {
+/// YaRN's multiplier of rotated queries and keys.
+fn yarn_attention_scale(factor: f32, weight: f32) -> f32 {
     if factor <= 1.0 {
         1.0
     } else {
@@ -151,7 +151,7 @@ fn sharpening(factor: f32, weight: f32) -> f32 {
 /// `rope_scaling` or `rope_parameters` of a `config.json`.
 #[derive(Deserialize)]
 pub(crate) struct RopeConfig {
-    // Files that an older program also reads have both spellings.
+    // Files for older versions of transformers have both spellings.
     rope_type: Option<String>,
     #[serde(rename = "type")]
     old_type: Option<String>,
@@ -170,13 +170,13 @@ pub(crate) struct RopeConfig {
     truncate: Option<bool>,
     short_factor: Option<Vec<f32>>,
     long_factor: Option<Vec<f32>>,
-    /// Files of families that rotate the layers with a window differently.
+    /// Present in families with separate settings for windowed layers.
     full_attention: Option<Box<RopeConfig>>,
     sliding_attention: Option<Box<RopeConfig>>,
 }
 
 impl RopeConfig {
-    /// What holds for the layers that see everything.
+    /// Settings of the layers with full attention.
     pub(crate) fn of_full_layers(&self) -> &Self {
         self.full_attention.as_deref().unwrap_or(self)
     }
@@ -185,7 +185,7 @@ impl RopeConfig {
         self.sliding_attention.as_ref().and_then(|rope| rope.theta)
     }
 
-    /// `trained` is the context of the training where the file has it beside this.
+    /// `trained` is the training context, if the file declares it outside of this object.
     pub(crate) fn scaling(&self, context_length: u32, trained: Option<u32>) -> RopeScaling {
         let kind = self.rope_type.as_deref().or(self.old_type.as_deref());
         let kind = kind.unwrap_or("default");
@@ -254,9 +254,9 @@ impl RopeConfig {
         ) {
             (Some(factor), _, _) => factor,
             (None, Some(weight), Some(of_all)) => {
-                sharpening(factor, weight) / sharpening(factor, of_all)
+                yarn_attention_scale(factor, weight) / yarn_attention_scale(factor, of_all)
             }
-            _ => sharpening(factor, 1.0),
+            _ => yarn_attention_scale(factor, 1.0),
         }
     }
 }

@@ -1,26 +1,26 @@
 use std::collections::BTreeMap;
 
-use diagnostics::{Code, Diagnostic, escape};
+use diagnostics::Diagnostic;
 use serde::Deserialize;
 
-use crate::{cursor::Cursor, invalid, tensor_type::unsupported};
+use crate::{cursor::Cursor, errors};
 
-/// Largest header that is read; real ones have some hundred kilobytes.
+/// Maximum header size; actual headers have some hundred kilobytes.
 const MAX_HEADER_BYTES: u64 = 100 << 20;
 
-/// How the numbers of a safetensors tensor are stored.
+/// Element type of a safetensors tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ElementType {
     /// 32-bit float.
     F32,
     /// 16-bit float.
     F16,
-    /// Upper half of a 32-bit float.
+    /// 16-bit brain float: the upper half of a 32-bit float.
     BF16,
 }
 
 impl ElementType {
-    /// Its usual name.
+    /// Name as in the file.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "F32",
@@ -29,7 +29,7 @@ impl ElementType {
         }
     }
 
-    /// Bytes of one number.
+    /// Size of an element in bytes.
     pub const fn bytes(self) -> u64 {
         match self {
             Self::F32 => 4,
@@ -38,30 +38,27 @@ impl ElementType {
     }
 
     fn from_name(name: &str, tensor: &str) -> Result<Self, Diagnostic> {
-        [Self::F32, Self::F16, Self::BF16]
-            .into_iter()
+        let all = [Self::F32, Self::F16, Self::BF16];
+        all.into_iter()
             .find(|t| t.name() == name)
-            .ok_or_else(|| {
-                unsupported(name, tensor)
-                    .hint("use a safetensors model in F32, F16 or BF16, or a GGUF file")
-            })
+            .ok_or_else(|| errors::unsupported_type(tensor, name, all.into_iter().map(Self::name)))
     }
 }
 
-/// Where a tensor is and how it is stored.
+/// Location and element type of a safetensors tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SafetensorsTensor {
-    /// Sizes, slowest first.
+    /// Dimensions, outermost first.
     pub shape: Vec<u64>,
-    /// How its numbers are stored.
+    /// Element type.
     pub kind: ElementType,
-    /// Where its data begins, from the start of the file.
+    /// Offset of the data from the start of the file.
     pub offset: u64,
-    /// Bytes of its data.
+    /// Size of the data in bytes.
     pub bytes: u64,
 }
 
-/// The header of a safetensors file, checked.
+/// Validated header of a safetensors file.
 #[derive(Debug, Clone)]
 pub struct Safetensors {
     tensors: BTreeMap<String, SafetensorsTensor>,
@@ -75,41 +72,35 @@ struct RawTensor {
 }
 
 impl Safetensors {
-    /// How many bytes of the file the header takes, from its first 8 bytes.
+    /// Returns the size of the header, length field included, from the first 8 bytes of a file.
     pub fn header_length(head: &[u8], file_length: u64) -> Result<u64, Diagnostic> {
         let length = Cursor::new(head).u64("the header length")?;
         if length > MAX_HEADER_BYTES || length > file_length.saturating_sub(8) {
-            return Err(invalid(
-                0,
-                format!(
-                    "the header claims {length} bytes, the file has {file_length}, the limit is {MAX_HEADER_BYTES}"
-                ),
+            return Err(errors::header_too_long(
+                length,
+                file_length,
+                MAX_HEADER_BYTES,
             ));
         }
         Ok(length + 8)
     }
 
-    /// Reads the header from the first bytes of a file of `file_length` bytes; they may be
-    /// the whole file.
+    /// Parses the header at the start of `head`, the beginning of a file of `file_length` bytes.
     pub fn parse_header(head: &[u8], file_length: u64) -> Result<Self, Diagnostic> {
         let data_start = Self::header_length(head, file_length)?;
         let mut cursor = Cursor::new(head);
         cursor.take(8, "the header length")?;
         let json = cursor.take(data_start - 8, "the header")?;
-        let raw: BTreeMap<String, serde_json::Value> = serde_json::from_slice(json)
-            .map_err(|e| invalid(8, format!("the header is not the JSON expected: {e}")))?;
+        let raw: BTreeMap<String, serde_json::Value> =
+            serde_json::from_slice(json).map_err(|e| errors::header_json(8, &e))?;
 
         let mut tensors = BTreeMap::new();
         for (name, value) in raw {
             if name == "__metadata__" {
                 continue;
             }
-            let raw: RawTensor = serde_json::from_value(value).map_err(|e| {
-                invalid(
-                    8,
-                    format!("tensor `{}` is described wrongly: {e}", escape(&name)),
-                )
-            })?;
+            let raw: RawTensor =
+                serde_json::from_value(value).map_err(|e| errors::tensor_json(8, &name, &e))?;
             let tensor = check(&name, raw, data_start, file_length)?;
             tensors.insert(name, tensor);
         }
@@ -117,7 +108,7 @@ impl Safetensors {
         Ok(Self { tensors })
     }
 
-    /// All tensors by name.
+    /// Tensors by name.
     pub fn tensors(&self) -> &BTreeMap<String, SafetensorsTensor> {
         &self.tensors
     }
@@ -130,37 +121,34 @@ fn check(
     file_length: u64,
 ) -> Result<SafetensorsTensor, Diagnostic> {
     let kind = ElementType::from_name(&raw.dtype, name)?;
-    let (begin, end) = raw.data_offsets;
+    let (start, end) = raw.data_offsets;
     let expected = raw
         .shape
         .iter()
         .try_fold(kind.bytes(), |product, &size| product.checked_mul(size));
-    let bytes = end.checked_sub(begin);
+    let bytes = end.checked_sub(start);
     if bytes.is_none() || bytes != expected {
-        return Err(invalid(
+        return Err(errors::range_mismatch(
             8,
-            format!(
-                "tensor `{}` of shape {:?} and type {} does not fill its bytes {begin} to {end}",
-                escape(name),
-                raw.shape,
-                kind.name()
-            ),
+            name,
+            &raw.shape,
+            kind.name(),
+            raw.data_offsets,
         ));
     }
     if end > file_length - data_start {
-        return Err(invalid(
+        return Err(errors::tensor_ends_outside_file(
+            name,
+            data_start,
+            end,
             file_length,
-            format!(
-                "tensor `{}` ends at byte {data_start} + {end}, the file has {file_length}",
-                escape(name)
-            ),
         ));
     }
     Ok(SafetensorsTensor {
         shape: raw.shape,
         kind,
-        offset: data_start + begin,
-        bytes: end - begin,
+        offset: data_start + start,
+        bytes: end - start,
     })
 }
 
@@ -172,17 +160,9 @@ fn check_no_overlap(tensors: &BTreeMap<String, SafetensorsTensor>) -> Result<(),
         .collect();
     ranges.sort_unstable();
     for pair in ranges.windows(2) {
-        let ((_, end, first), (begin, _, second)) = (pair[0], pair[1]);
-        if begin < end {
-            return Err(Diagnostic::new(
-                Code::InvalidModelFile,
-                format!(
-                    "tensors `{}` and `{}` overlap at byte {begin}",
-                    escape(first),
-                    escape(second)
-                ),
-            )
-            .hint("the file is damaged: fetch it again"));
+        let ((_, end, first), (start, _, second)) = (pair[0], pair[1]);
+        if start < end {
+            return Err(errors::overlapping_tensors(start, first, second));
         }
     }
     Ok(())

@@ -2,47 +2,53 @@ use diagnostics::Diagnostic;
 
 use crate::{gguf::Gguf, value::Value};
 
-/// Tokens of the window of Gemma 2 when its file does not say it.
+/// Window of Gemma 2, in tokens, if the file does not specify one.
 const GEMMA2_WINDOW: u32 = 4096;
 
-/// Attention that looks back only so far.
+/// Sliding-window attention.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlidingWindow {
-    /// Tokens that a token sees, itself included.
+    /// Number of tokens that a token attends to, itself included.
     pub tokens: u32,
-    /// Where this holds; all other layers see everything.
+    /// Layers with the window; all others have full attention.
     pub layers: WindowedLayers,
 }
 
-/// Layers with a sliding window.
+/// Set of layers with a sliding window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WindowedLayers {
-    /// From this layer on.
+    /// This layer and all later ones.
     From(u32),
-    /// All but each layer of this number: of 6, all but the 6th, the 12th and so on.
+    /// All but every n-th layer: for 6, all but the 6th, the 12th and so on.
     AllButEvery(u32),
-    /// One truth value for each layer.
+    /// One flag per layer.
     Listed(Vec<bool>),
-    /// A rule that this program does not know, in words.
+    /// Unknown rule, described for an error message.
     Other(String),
 }
 
 impl SlidingWindow {
-    /// What a GGUF file of `layers` layers says: a window in all layers unless the family
-    /// or the file has a pattern.
+    /// Creates a window; `None` for no tokens or 0 tokens, which files use for full attention.
+    pub(crate) fn new(tokens: Option<u32>, layers: WindowedLayers) -> Option<Self> {
+        let tokens = tokens.filter(|tokens| *tokens > 0)?;
+        Some(Self { tokens, layers })
+    }
+
+    /// Reads the window of a GGUF file: it applies to all layers unless the family or the file
+    /// has a pattern.
     pub(crate) fn from_gguf(
         gguf: &Gguf<'_>,
         architecture: &str,
         layers: u32,
     ) -> Result<Option<Self>, Diagnostic> {
         let key = format!("{architecture}.attention.sliding_window");
-        let of_family = match architecture {
+        let family_interval = match architecture {
             "gemma2" => Some(2),
             "gemma3" => Some(6),
             _ => None,
         };
         let pattern = format!("{key}_pattern");
-        let windowed = match (of_family, gguf.metadata().get(pattern.as_str())) {
+        let windowed = match (family_interval, gguf.metadata().get(pattern.as_str())) {
             (None, None) => WindowedLayers::From(0),
             (Some(every), None) => WindowedLayers::AllButEvery(every),
             (Some(_), Some(Value::Array(list))) if list.len() == layers as usize => list
@@ -57,12 +63,11 @@ impl SlidingWindow {
                 .map_or(WindowedLayers::Other(pattern), WindowedLayers::AllButEvery),
             _ => WindowedLayers::Other(pattern),
         };
-        let otherwise = (architecture == "gemma2").then_some(GEMMA2_WINDOW);
-        Ok(window(gguf.u32(&key)?.or(otherwise), windowed))
+        let default = (architecture == "gemma2").then_some(GEMMA2_WINDOW);
+        Ok(Self::new(gguf.u32(&key)?.or(default), windowed))
     }
 
-    /// Whether a token of that layer sees only the window. The error is a rule that this
-    /// program does not know, in words.
+    /// Whether the window applies to a layer. The error describes an unknown rule.
     pub fn is_in(&self, layer: u32) -> Result<bool, &str> {
         match &self.layers {
             WindowedLayers::From(first) => Ok(layer >= *first),
@@ -73,8 +78,8 @@ impl SlidingWindow {
         }
     }
 
-    /// What the `layer_types` of a `config.json` mean.
-    pub(crate) fn listed(types: &[String], layers: u32) -> WindowedLayers {
+    /// Interprets the `layer_types` of a `config.json`.
+    pub(crate) fn layers_of_types(types: &[String], layers: u32) -> WindowedLayers {
         if types.len() != layers as usize {
             return WindowedLayers::Other(format!("`layer_types` of {} layers", types.len()));
         }
@@ -88,10 +93,4 @@ impl SlidingWindow {
             Err(other) => other,
         }
     }
-}
-
-/// A window; none of no tokens, which files write for none.
-pub(crate) fn window(tokens: Option<u32>, layers: WindowedLayers) -> Option<SlidingWindow> {
-    let tokens = tokens.filter(|tokens| *tokens > 0)?;
-    Some(SlidingWindow { tokens, layers })
 }

@@ -1,23 +1,25 @@
-use diagnostics::{Code, Diagnostic, escape};
+use diagnostics::Diagnostic;
 
-/// How the numbers of a GGUF tensor are stored. Only types that an engine computes with.
+use crate::errors;
+
+/// Storage type of a GGUF tensor; only types that an engine can compute with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TensorType {
     /// 32-bit float.
     F32,
     /// 16-bit float.
     F16,
-    /// Upper half of a 32-bit float.
+    /// 16-bit brain float: the upper half of a 32-bit float.
     BF16,
-    /// 4 bits, one scale for 32 weights.
+    /// 4 bits, with a scale for 32 weights.
     Q4_0,
-    /// 4 bits, scale and minimum for 32 weights.
+    /// 4 bits, with a scale and a minimum for 32 weights.
     Q4_1,
-    /// 5 bits, one scale for 32 weights.
+    /// 5 bits, with a scale for 32 weights.
     Q5_0,
-    /// 5 bits, scale and minimum for 32 weights.
+    /// 5 bits, with a scale and a minimum for 32 weights.
     Q5_1,
-    /// 8 bits, one scale for 32 weights.
+    /// 8 bits, with a scale for 32 weights.
     Q8_0,
     /// 2 bits in super-blocks of 256.
     Q2K,
@@ -31,7 +33,7 @@ pub enum TensorType {
     Q6K,
 }
 
-/// Names of the numbers that GGUF knows and this program does not compute with.
+/// Numbers and names of GGUF types that no engine can compute with.
 const OTHER_NAMES: &[(u32, &str)] = &[
     (9, "Q8_1"),
     (15, "Q8_K"),
@@ -55,7 +57,7 @@ const OTHER_NAMES: &[(u32, &str)] = &[
 ];
 
 impl TensorType {
-    /// Every type.
+    /// All supported types.
     pub const ALL: &[Self] = &[
         Self::F32,
         Self::F16,
@@ -72,8 +74,8 @@ impl TensorType {
         Self::Q6K,
     ];
 
-    /// GGUF's number for it, its name, weights in a block, bytes of a block.
-    const fn facts(self) -> (u32, &'static str, u64, u64) {
+    /// GGUF number, name, weights per block, bytes per block.
+    const fn properties(self) -> (u32, &'static str, u64, u64) {
         match self {
             Self::F32 => (0, "F32", 1, 4),
             Self::F16 => (1, "F16", 1, 2),
@@ -91,28 +93,28 @@ impl TensorType {
         }
     }
 
-    /// GGUF's number for it.
+    /// Number in GGUF files.
     pub const fn number(self) -> u32 {
-        self.facts().0
+        self.properties().0
     }
 
-    /// Its usual name: `Q4_K`.
+    /// Name in llama.cpp's spelling: `Q4_K`.
     pub const fn name(self) -> &'static str {
-        self.facts().1
+        self.properties().1
     }
 
-    /// Weights in a block.
+    /// Number of weights in a block.
     pub const fn block_size(self) -> u64 {
-        self.facts().2
+        self.properties().2
     }
 
-    /// Bytes of a block.
+    /// Size of a block in bytes.
     pub const fn block_bytes(self) -> u64 {
-        self.facts().3
+        self.properties().3
     }
 
-    /// The type with GGUF's number; otherwise an `UNSUPPORTED_QUANTIZATION` that names the
-    /// type and the tensor.
+    /// Returns the type with this GGUF number, or `UNSUPPORTED_QUANTIZATION` naming the type and
+    /// the tensor.
     pub(crate) fn from_number(number: u32, tensor: &str) -> Result<Self, Diagnostic> {
         if let Some(known) = Self::ALL.iter().find(|t| t.number() == number) {
             return Ok(*known);
@@ -121,23 +123,10 @@ impl TensorType {
             .iter()
             .find(|(n, _)| *n == number)
             .map_or("unknown", |(_, name)| name);
-        Err(unsupported(&format!("{name} (number {number})"), tensor))
+        Err(errors::unsupported_type(
+            tensor,
+            &format!("{name} (number {number})"),
+            Self::ALL.iter().map(|t| t.name()),
+        ))
     }
-}
-
-/// The refusal of a type, naming what is supported.
-pub(crate) fn unsupported(found: &str, tensor: &str) -> Diagnostic {
-    let supported: Vec<_> = TensorType::ALL.iter().map(|t| t.name()).collect();
-    Diagnostic::new(
-        Code::UnsupportedQuantization,
-        format!(
-            "tensor `{}` is of type {}, which is not supported",
-            escape(tensor),
-            escape(found)
-        ),
-    )
-    .hint(format!(
-        "use a file whose tensors are of these types: {}",
-        supported.join(", ")
-    ))
 }

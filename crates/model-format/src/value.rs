@@ -1,28 +1,28 @@
 use diagnostics::Diagnostic;
 
-use crate::{cursor::Cursor, invalid};
+use crate::{cursor::Cursor, errors};
 
-/// Arrays of arrays deeper than this are refused.
+/// Maximum nesting of arrays.
 const MAX_ARRAY_DEPTH: u32 = 4;
 
-/// A metadata value; strings and arrays point into the file.
+/// GGUF metadata value; strings and arrays borrow from the file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'a> {
     /// An integer of any width.
     Integer(i128),
     /// A 32-bit or 64-bit float.
     Float(f64),
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
     /// A string, by convention UTF-8.
     String(&'a [u8]),
-    /// Values of one kind.
+    /// An array of values of one type.
     Array(Array<'a>),
 }
 
 impl Value<'_> {
-    /// What it is, for an error.
-    pub fn kind(&self) -> &'static str {
+    /// Name of the type, for error messages.
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Integer(_) => "integer",
             Self::Float(_) => "float",
@@ -33,7 +33,7 @@ impl Value<'_> {
     }
 }
 
-/// GGUF's kinds of value.
+/// Value types of GGUF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     U8,
@@ -70,16 +70,14 @@ impl Kind {
         ];
         let at = cursor.position();
         let number = cursor.u32("a value type")?;
-        BY_NUMBER.get(number as usize).copied().ok_or_else(|| {
-            invalid(
-                at,
-                format!("expected a value type of 0 to 12, found {number}"),
-            )
-        })
+        BY_NUMBER
+            .get(number as usize)
+            .copied()
+            .ok_or_else(|| errors::unknown_value_type(at, number))
     }
 
-    /// Fewest bytes that a value of this kind takes.
-    fn least_bytes(self) -> u64 {
+    /// Minimum size of a value in bytes.
+    fn min_bytes(self) -> u64 {
         match self {
             Self::U8 | Self::I8 | Self::Bool => 1,
             Self::U16 | Self::I16 => 2,
@@ -90,7 +88,7 @@ impl Kind {
     }
 }
 
-/// Values of one kind, already checked, read on demand.
+/// Validated array, decoded on demand.
 #[derive(Clone, Copy)]
 pub struct Array<'a> {
     kind: Kind,
@@ -111,27 +109,27 @@ impl std::fmt::Debug for Array<'_> {
 }
 
 impl<'a> Array<'a> {
-    /// How many values.
+    /// Number of values.
     pub fn len(&self) -> usize {
-        // Each value takes a byte at least, so the count fits in memory.
+        // A value takes at least one byte, so the count fits `usize`.
         self.count as usize
     }
 
-    /// Whether there is no value.
+    /// Whether the array has no values.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// The values in order.
+    /// Iterates over the values.
     pub fn iter(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
         let mut cursor = Cursor::new(self.bytes);
         let kind = self.kind;
-        // The bytes were walked when the file was parsed, so no value fails here.
+        // Parsing validated all values, so none fails here.
         (0..self.count).map_while(move |_| read(&mut cursor, kind, 1).ok())
     }
 }
 
-/// Reads a value with its type in front.
+/// Reads a type and a value of it.
 pub(crate) fn read_value<'a>(cursor: &mut Cursor<'a>) -> Result<Value<'a>, Diagnostic> {
     let kind = Kind::read(cursor)?;
     read(cursor, kind, 0)
@@ -154,24 +152,16 @@ fn read<'a>(cursor: &mut Cursor<'a>, kind: Kind, depth: u32) -> Result<Value<'a>
         Kind::Bool => match cursor.array::<1>(what)?[0] {
             0 => Value::Bool(false),
             1 => Value::Bool(true),
-            other => {
-                return Err(invalid(
-                    at,
-                    format!("expected a bool of 0 or 1, found {other}"),
-                ));
-            }
+            other => return Err(errors::invalid_bool(at, other)),
         },
         Kind::String => Value::String(cursor.string("a string")?),
         Kind::Array => {
             if depth == MAX_ARRAY_DEPTH {
-                return Err(invalid(
-                    at,
-                    format!("arrays are nested deeper than {MAX_ARRAY_DEPTH}"),
-                ));
+                return Err(errors::nested_too_deeply(at, MAX_ARRAY_DEPTH));
             }
             let kind = Kind::read(cursor)?;
             let count = cursor.u64("the length of an array")?;
-            cursor.check_count(count, kind.least_bytes(), "array values")?;
+            cursor.check_count(count, kind.min_bytes(), "array values")?;
             let mut walk = cursor.clone();
             for _ in 0..count {
                 read(&mut walk, kind, depth + 1)?;

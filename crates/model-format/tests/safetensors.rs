@@ -1,4 +1,4 @@
-//! Safetensors headers and model folders.
+//! Safetensors headers and model directories.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use diagnostics::{Code, Diagnostic};
 use model_format::{
-    ElementType, ModelFormat, RopeScaling, Safetensors, WindowedLayers, header_from_config,
+    ElementType, RopeScaling, Safetensors, WeightFormat, WindowedLayers, header_from_config,
     inspect, shard_files,
 };
 use proptest::prelude::*;
@@ -34,9 +34,9 @@ fn parse(header: &str, data: usize) -> Result<Safetensors, Diagnostic> {
 }
 
 #[test]
-fn the_embedded_model_is_described() {
+fn inspects_embedded_model() {
     let header = inspect(&haiku()).unwrap();
-    assert_eq!(header.format, ModelFormat::Safetensors);
+    assert_eq!(header.format, WeightFormat::Safetensors);
     assert_eq!(header.architecture, "llama");
     assert_eq!(header.quantization, "F16");
     assert_eq!(header.parameters, 2_885_888);
@@ -46,7 +46,7 @@ fn the_embedded_model_is_described() {
 }
 
 #[test]
-fn tensors_are_placed_behind_the_header() {
+fn tensor_offsets_include_the_header() {
     let header = r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},"b":{"dtype":"BF16","shape":[],"data_offsets":[8,10]}}"#;
     let parsed = parse(header, 10).unwrap();
     let a = &parsed.tensors()["a"];
@@ -59,39 +59,46 @@ fn tensors_are_placed_behind_the_header() {
 }
 
 #[test]
-fn impossible_headers_are_refused() {
-    let cases = [
+fn rejects_invalid_headers() {
+    for (header, expected) in [
         (
             r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#,
-            "does not fill",
+            "tensor `a` of shape [2] and type F32 does not fill the bytes 0 to 4",
         ),
         (
             r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}"#,
-            "does not fill",
+            "tensor `a` of shape [2] and type F32 does not fill the bytes 8 to 0",
         ),
         (
             r#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#,
-            "the file has",
+            "tensor `a` ends at byte 63 + 16, but the file has 71",
         ),
         (
             r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}}"#,
-            "does not fill",
+            "tensor `a` of shape [4294967296, 4294967296] and type F32 does not fill the bytes 0 to 8",
         ),
         (
             r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"F16","shape":[2],"data_offsets":[2,6]}}"#,
-            "overlap",
+            "tensors `a` and `b` overlap",
         ),
         (
             r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#,
-            "described wrongly",
+            "invalid description of tensor `a`: invalid value: integer `-1`, expected u64",
         ),
-        (r#"{"a":3}"#, "described wrongly"),
-        ("not json", "not the JSON"),
-    ];
-    for (header, expected) in cases {
+        (
+            r#"{"a":3}"#,
+            "invalid description of tensor `a`: invalid type: integer `3`, expected struct RawTensor",
+        ),
+        (
+            "not json",
+            "cannot parse the header: expected ident at line 1 column 2",
+        ),
+    ] {
         let error = parse(header, 8).unwrap_err();
         assert_eq!(error.code, Code::InvalidModelFile, "{error}");
-        assert!(error.message.contains(expected), "{error}");
+        let (place, message) = error.message.split_once(": ").unwrap();
+        assert!(place.starts_with("damaged model file at byte "), "{error}");
+        assert_eq!(message, expected);
     }
     let error = parse(
         r#"{"a":{"dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8]}}"#,
@@ -99,7 +106,7 @@ fn impossible_headers_are_refused() {
     );
     let error = error.unwrap_err();
     assert_eq!(error.code, Code::UnsupportedQuantization);
-    assert!(error.message.contains("F8_E4M3"), "{error}");
+    assert_eq!(error.message, "tensor `a` has the unsupported type F8_E4M3");
     for bytes in [vec![], vec![1, 2, 3], u64::MAX.to_le_bytes().to_vec()] {
         let error = Safetensors::parse_header(&bytes, bytes.len() as u64).unwrap_err();
         assert_eq!(error.code, Code::InvalidModelFile, "{error}");
@@ -107,10 +114,10 @@ fn impossible_headers_are_refused() {
 }
 
 #[test]
-fn shards_are_found_and_stay_in_the_folder() {
-    let folder = tempfile::tempdir().unwrap();
-    let index = folder.path().join("model.safetensors.index.json");
-    let error = shard_files(folder.path()).unwrap_err();
+fn finds_shards_only_within_the_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = directory.path().join("model.safetensors.index.json");
+    let error = shard_files(directory.path()).unwrap_err();
     assert_eq!(error.code, Code::ModelNotFound);
 
     std::fs::write(
@@ -118,31 +125,33 @@ fn shards_are_found_and_stay_in_the_folder() {
         r#"{"weight_map":{"a":"2.safetensors","b":"1.safetensors","c":"2.safetensors"}}"#,
     )
     .unwrap();
-    let found = shard_files(folder.path()).unwrap();
+    let found = shard_files(directory.path()).unwrap();
     assert_eq!(
         found,
-        ["1.safetensors", "2.safetensors"].map(|n| folder.path().join(n))
+        ["1.safetensors", "2.safetensors"].map(|n| directory.path().join(n))
     );
 
     for name in ["../x.safetensors", "/etc/passwd", "..", "", "a/b"] {
         std::fs::write(&index, format!(r#"{{"weight_map":{{"a":"{name}"}}}}"#)).unwrap();
-        let error = shard_files(folder.path()).unwrap_err();
+        let error = shard_files(directory.path()).unwrap_err();
         assert_eq!(error.code, Code::InvalidModelFile, "{name}");
     }
 }
 
 #[test]
-fn what_is_missing_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let error = inspect(folder.path()).unwrap_err();
+fn names_missing_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = inspect(directory.path()).unwrap_err();
     assert_eq!(error.code, Code::ModelNotFound);
-    assert!(error.message.contains("config.json"), "{error}");
-    let error = inspect(&folder.path().join("x.gguf")).unwrap_err();
+    let missing = |name: &str| format!("{} does not exist", directory.path().join(name).display());
+    assert_eq!(error.message, missing("config.json"));
+    let error = inspect(&directory.path().join("x.gguf")).unwrap_err();
     assert_eq!(error.code, Code::ModelNotFound);
+    assert_eq!(error.message, missing("x.gguf"));
 }
 
 #[test]
-fn rope_scaling_is_read_in_both_spellings() {
+fn reads_rope_scaling_in_both_spellings() {
     let config = |rope: &str| {
         format!(
             r#"{{"model_type":"llama","num_hidden_layers":1,"num_attention_heads":2,"hidden_size":8,
@@ -176,7 +185,7 @@ fn rope_scaling_is_read_in_both_spellings() {
         attention_factor: 1.5,
     };
     assert_eq!(header.rope_scaling, expected);
-    // The context in such a file is often still that of the training.
+    // Such files often declare the training context.
     assert_eq!(header.context_length, 20);
     let other = config(r#""rope_scaling":{"type":"dynamic","factor":2.0}"#);
     let header = header_from_config(other.as_bytes(), &BTreeMap::new()).unwrap();
@@ -184,7 +193,7 @@ fn rope_scaling_is_read_in_both_spellings() {
 }
 
 #[test]
-fn windows_follow_the_family() {
+fn sliding_windows_depend_on_the_family() {
     let window = |family: &str, keys: &str| {
         let json = format!(
             r#"{{"model_type":"{family}","num_hidden_layers":2,"num_attention_heads":2,"hidden_size":8,
@@ -196,7 +205,7 @@ fn windows_follow_the_family() {
     let everywhere = WindowedLayers::From(0);
     assert_eq!(window("llama", r#","sliding_window":5"#), None);
     assert_eq!(window("mistral", r#","sliding_window":null"#), None);
-    // The family's own implementation has this window when a file says nothing.
+    // The default of the family.
     assert_eq!(window("mistral", ""), Some((4096, everywhere.clone())));
     assert_eq!(
         window("mistral", r#","sliding_window":5"#),
@@ -213,7 +222,7 @@ fn windows_follow_the_family() {
 
 proptest! {
     #[test]
-    fn a_damaged_header_never_panics(
+    fn damaged_headers_are_rejected_or_valid(
         flips in prop::collection::vec((0..4000_usize, 1..=255_u8), 1..4),
         cut in 0..4100_usize,
     ) {
@@ -223,7 +232,10 @@ proptest! {
         for (at, mask) in flips {
             head[at % length] ^= mask;
         }
-        let _ = Safetensors::parse_header(&head, file.len() as u64);
+        if let Err(error) = Safetensors::parse_header(&head, file.len() as u64) {
+            let codes = [Code::InvalidModelFile, Code::UnsupportedQuantization];
+            prop_assert!(codes.contains(&error.code) && error.hint.is_some(), "{error:?}");
+        }
         let cut = cut % length;
         prop_assert!(Safetensors::parse_header(&file[..cut], cut as u64).is_err());
     }

@@ -1,6 +1,6 @@
 use model_format::{
-    Biases, Experts, LongRopeFactors, ModelFormat, ModelHeader, RopeScaling, SlidingWindow,
-    TensorType, WindowedLayers,
+    Biases, Experts, LongRopeFactors, ModelHeader, RopeScaling, SlidingWindow, TensorType,
+    WeightFormat, WindowedLayers,
 };
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 /// The header of the tiny model of Llama.
 pub(crate) fn tiny_header() -> ModelHeader {
     ModelHeader {
-        format: ModelFormat::Safetensors,
+        format: WeightFormat::Safetensors,
         name: None,
         architecture: "llama".to_owned(),
         layers: 2,

@@ -89,16 +89,16 @@ fn another_family_is_named_before_its_keys_are_missed() {
 #[test]
 fn impossible_experts_are_refused() {
     for (family, changes, expected) in [
-        ("mixtral", json!({"num_local_experts": 0}), "experts: 0"),
+        ("mixtral", json!({"num_local_experts": 0}), "experts = 0"),
         (
             "mixtral",
             json!({"num_experts_per_tok": 5}),
-            "experts for a token: 5, expected 1 to 4",
+            "experts per token = 5, expected 1 to 4",
         ),
         (
             "mixtral",
             json!({"num_experts_per_tok": 0}),
-            "experts for a token: 0",
+            "experts per token = 0",
         ),
         (
             "qwen3_moe",
@@ -108,12 +108,12 @@ fn impossible_experts_are_refused() {
         (
             "qwen3_moe",
             json!({"decoder_sparse_step": 0}),
-            "layers from one with experts",
+            "interval of layers with experts = 0",
         ),
         (
             "qwen3_moe",
             json!({"moe_intermediate_size": 0}),
-            "length of an expert: 0",
+            "length of an expert = 0",
         ),
     ] {
         // The weights are those of a model that could be.
@@ -214,8 +214,8 @@ fn stacked_experts_have_the_shape_that_the_header_says() {
         "{error}"
     );
     for (key, value, expected) in [
-        ("num_experts_per_tok", 0, "experts for a token: 0"),
-        ("num_experts_per_tok", 7, "experts for a token: 7"),
+        ("num_experts_per_tok", 0, "experts per token = 0"),
+        ("num_experts_per_tok", 7, "experts per token = 7"),
     ] {
         let error = gguf_error(&with(key, value));
         assert_eq!(error.code, Code::InvalidModelFile, "{error}");

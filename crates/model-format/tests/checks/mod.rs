@@ -1,4 +1,4 @@
-//! What holds for whatever bytes a model's files have.
+//! Properties that hold for every model file, however damaged.
 
 use diagnostics::{Code, Diagnostic};
 use model_format::{Gguf, ModelHeader, Safetensors, header_from_config};
@@ -31,12 +31,13 @@ pub const JSON_WORDS: &[&str] = &[
     "1.5",
 ];
 
-pub fn assert_clear(error: &Diagnostic) {
+/// Asserts that an error blames the input, has a hint and contains no control characters.
+pub fn assert_input_error(error: &Diagnostic) {
     let known = [
         Code::InvalidModelFile,
         Code::UnsupportedQuantization,
         Code::ModelNotFound,
-        // A name that no file system takes.
+        // An invalid file name.
         Code::StateUnusable,
     ];
     assert!(known.contains(&error.code), "{error:?}");
@@ -45,7 +46,7 @@ pub fn assert_clear(error: &Diagnostic) {
     assert!(error.message.chars().all(printable), "{error:?}");
 }
 
-/// Everything that a loader asks of a GGUF file.
+/// Reads a GGUF file like a loader, and asserts that its values are consistent.
 pub fn read_gguf(file: &[u8]) -> Result<ModelHeader, Diagnostic> {
     let gguf = Gguf::parse(file)?;
     for (name, info) in gguf.tensors() {
@@ -55,7 +56,7 @@ pub fn read_gguf(file: &[u8]) -> Result<ModelHeader, Diagnostic> {
         assert_eq!(info.bytes, blocks * info.kind.block_bytes());
     }
     for key in gguf.metadata().keys() {
-        // Every value is of one kind at the most.
+        // A value has at most one type.
         let found = [
             gguf.string(key).is_ok(),
             gguf.u32(key).is_ok(),
@@ -64,7 +65,15 @@ pub fn read_gguf(file: &[u8]) -> Result<ModelHeader, Diagnostic> {
             gguf.array(key).is_ok(),
         ];
         assert!(found.into_iter().filter(|found| *found).count() <= 1);
-        let _ = (gguf.strings(key), gguf.i64s(key), gguf.f32s(key));
+        let lengths = [
+            gguf.strings(key).map(|items| items.unwrap().len()),
+            gguf.i64s(key).map(|items| items.unwrap().len()),
+            gguf.f32s(key).map(|items| items.unwrap().len()),
+        ];
+        let array = gguf.array(key).ok().flatten();
+        for length in lengths.into_iter().flatten() {
+            assert_eq!(Some(length), array.map(|array| array.len()));
+        }
     }
     ModelHeader::from_gguf(&gguf)
 }
@@ -82,27 +91,28 @@ pub fn read_safetensors(file: &[u8]) -> Result<Safetensors, Diagnostic> {
     Ok(header)
 }
 
-/// A GGUF file is refused or holds.
+/// A GGUF file is rejected or consistent.
 pub fn gguf(file: &[u8]) {
     if let Err(error) = read_gguf(file) {
-        assert_clear(&error);
+        assert_input_error(&error);
     }
-    // The first bytes alone say the same or less.
-    let _ = Gguf::parse_header(&file[..file.len() / 2], file.len() as u64);
+    // Half of the bytes suffice only if they contain the entire header.
+    let half = Gguf::parse_header(&file[..file.len() / 2], file.len() as u64);
+    assert!(half.is_err() || Gguf::parse(file).is_ok());
 }
 
-/// A safetensors file is refused or holds.
+/// A safetensors file is rejected or consistent.
 pub fn safetensors(file: &[u8]) {
     if let Err(error) = read_safetensors(file) {
-        assert_clear(&error);
+        assert_input_error(&error);
     }
 }
 
-/// A configuration is refused or holds, beside the tensors of that file.
+/// A `config.json` is rejected or valid, combined with the tensors of `file`.
 pub fn config(config: &[u8], file: &[u8]) {
     let tensors = read_safetensors(file).map(|file| file.tensors().clone());
     match header_from_config(config, &tensors.unwrap_or_default()) {
         Ok(header) => assert!(header.heads > 0 && header.head_dim > 0),
-        Err(error) => assert_clear(&error),
+        Err(error) => assert_input_error(&error),
     }
 }

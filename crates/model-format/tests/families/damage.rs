@@ -1,7 +1,7 @@
-//! Damaged headers of each family never panic.
+//! Damaged headers of each family are rejected or usable.
 
 use diagnostics::{Code, Diagnostic};
-use model_format::ModelHeader;
+use model_format::{ModelHeader, WindowedLayers};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ const FAMILIES: [&str; 11] = [
     "gemma3",
 ];
 
-/// Values that a key of a configuration may be damaged to.
+/// Replacement values for keys of a `config.json`.
 fn any_value() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Null),
@@ -80,21 +80,23 @@ const KEYS: &[&str] = &[
     "text_config",
 ];
 
-/// A header that was accepted answers for every layer, and has sizes in bounds.
+/// Asserts that the sizes of an accepted header are in bounds and every layer is defined.
 fn assert_usable(header: &ModelHeader) {
     assert!(header.layers > 0 && header.heads > 0 && header.head_dim > 0);
     for layer in [0, 1, 5, u32::MAX] {
         if let Some(window) = &header.sliding_window {
-            let _ = window.is_in(layer);
+            assert!(window.tokens > 0);
+            let unknown = matches!(window.layers, WindowedLayers::Other(_));
+            assert_eq!(window.is_in(layer).is_err(), unknown);
         }
         if let Some(experts) = &header.experts {
             assert!(experts.used > 0 && experts.used <= experts.count);
-            let _ = experts.are_in(layer);
+            assert!(!experts.are_in(layer) || !experts.dense_layers.contains(&layer));
         }
     }
 }
 
-fn assert_clear(error: &Diagnostic) {
+fn assert_input_error(error: &Diagnostic) {
     assert_eq!(error.code, Code::InvalidModelFile, "{error:?}");
     assert!(error.hint.is_some(), "{error:?}");
 }
@@ -103,7 +105,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn a_damaged_configuration_never_panics(
+    fn damaged_configs_are_rejected_or_usable(
         family in prop::sample::select(&FAMILIES),
         changes in prop::collection::vec((prop::sample::select(KEYS), any_value()), 1..5),
     ) {
@@ -113,12 +115,12 @@ proptest! {
         }
         match parsed(&config) {
             Ok(header) => assert_usable(&header),
-            Err(error) => assert_clear(&error),
+            Err(error) => assert_input_error(&error),
         }
     }
 
     #[test]
-    fn damaged_metadata_never_panics(
+    fn damaged_metadata_is_rejected_or_usable(
         family in prop::sample::select(&[
             "llama", "qwen2", "qwen3", "qwen3moe", "gemma", "gemma2", "gemma3", "phi3",
         ]),
@@ -152,7 +154,7 @@ proptest! {
         });
         match changed.header() {
             Ok(header) => assert_usable(&header),
-            Err(error) => assert_clear(&error),
+            Err(error) => assert_input_error(&error),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What headers of each family say.
+//! Headers of each family.
 
 use diagnostics::Code;
 use model_format::{
@@ -17,7 +17,7 @@ const FIVE_OF_SIX: [bool; 7] = [true, true, true, true, true, false, true];
 const EVERY_OTHER: [bool; 7] = [true, false, true, false, true, false, true];
 
 #[test]
-fn files_of_gemma_leave_out_what_the_family_knows() {
+fn gemma_gguf_defaults() {
     let two = File::of("gemma2").header().unwrap();
     assert_eq!(
         (two.attention_softcap, two.logit_softcap),
@@ -41,7 +41,7 @@ fn files_of_gemma_leave_out_what_the_family_knows() {
     let other = File::of("gemma3").float("rope.freq_base_swa", 5e3);
     assert_eq!(other.header().unwrap().rope_local_theta, Some(5e3));
 
-    // The largest ones, which only their layers tell.
+    // The largest models, identified by their number of layers.
     for (family, layers) in [("gemma2", 46), ("gemma3", 62)] {
         let header = File::of(family).number("block_count", layers).header();
         assert_eq!(header.unwrap().attention_scale, Some(1.0 / 12_f32.sqrt()));
@@ -49,7 +49,7 @@ fn files_of_gemma_leave_out_what_the_family_knows() {
 }
 
 #[test]
-fn patterns_of_windows_are_read() {
+fn gemma_gguf_sliding_window_patterns() {
     let with = |value: fn(File) -> File| {
         let file = File::of("gemma3").number("attention.sliding_window", 512);
         let header = value(file).header().unwrap();
@@ -64,7 +64,7 @@ fn patterns_of_windows_are_read() {
         with(|f| f.flags("attention.sliding_window_pattern", &[1, 0, 0, 1])),
         WindowedLayers::Listed(vec![true, false, false, true])
     );
-    // A list for other layers than the model has.
+    // A list of the wrong length, and a value of the wrong type.
     let other = WindowedLayers::Other(format!("gemma3.{key}"));
     assert_eq!(
         with(|f| f.flags("attention.sliding_window_pattern", &[1, 0, 0])),
@@ -77,7 +77,7 @@ fn patterns_of_windows_are_read() {
 }
 
 #[test]
-fn configurations_of_gemma_mean_their_family() {
+fn gemma_config_defaults() {
     let two = parsed(&config("gemma2", &json!({}))).unwrap();
     assert!(two.tied_embeddings);
     assert_eq!((two.head_dim, two.kv_heads), (256, 4));
@@ -91,26 +91,26 @@ fn configurations_of_gemma_mean_their_family() {
     assert_eq!(windowed(&three), FIVE_OF_SIX);
     assert_eq!(three.rope_theta, 1e6);
     assert_eq!(three.rope_local_theta, Some(1e4));
-    // `hidden_act` is what old files wrongly say.
+    // `hidden_act` is wrong in old files.
     let old = config("gemma", &json!({"hidden_act": "gelu"}));
     assert_eq!(parsed(&old).unwrap().activation, None);
 
-    // A model that also sees describes its text apart, with little.
-    let seeing = json!({
+    // The text model of a multimodal model is nested and omits most keys.
+    let multimodal = json!({
         "model_type": "gemma3", "vision_config": {},
         "text_config": {
             "num_hidden_layers": 34, "hidden_size": 2560, "intermediate_size": 10240,
             "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024
         }
     });
-    let header = parsed(&seeing).unwrap();
+    let header = parsed(&multimodal).unwrap();
     assert_eq!(header.architecture, "gemma3_text");
     assert_eq!((header.heads, header.vocab_size), (8, 262_208));
     assert_eq!(header.rope_scaling, RopeScaling::Linear { factor: 8.0 });
 }
 
 #[test]
-fn rotations_of_layers_with_a_window_are_apart() {
+fn gemma3_config_has_separate_rope_for_windowed_layers() {
     let config = config(
         "gemma3_text",
         &json!({"rope_parameters": {
@@ -125,7 +125,7 @@ fn rotations_of_layers_with_a_window_are_apart() {
 }
 
 #[test]
-fn long_rope_has_two_lists_and_a_scale() {
+fn phi3_config_long_rope() {
     let rope = |kind: &str| {
         json!({
             "original_max_position_embeddings": 250, "partial_rotary_factor": 0.5,
@@ -156,7 +156,7 @@ fn long_rope_has_two_lists_and_a_scale() {
 }
 
 #[test]
-fn experts_are_counted() {
+fn reads_experts() {
     let file = File::of("llama")
         .number("expert_count", 8)
         .number("expert_used_count", 2);
@@ -172,7 +172,7 @@ fn experts_are_counted() {
     assert_eq!(File::of("llama").header().unwrap().experts, None);
     let none = File::of("llama").number("expert_count", 0).header();
     assert_eq!(none.unwrap().experts, None);
-    // What the family's own implementation assumes.
+    // Defaults of the family.
     let of_config = parsed(&config("mixtral", &json!({}))).unwrap();
     assert_eq!(of_config.experts, Some(mixtral.clone()));
     assert_eq!(of_config.rope_theta, 1e6);
@@ -193,49 +193,52 @@ fn experts_are_counted() {
 
     let file = File::of("qwen3moe").number("expert_used_count", 2);
     let error = file.header().unwrap_err();
-    assert!(error.message.contains("qwen3moe.expert_count"), "{error}");
+    assert_eq!(
+        error.message,
+        "the model file has no key `qwen3moe.expert_count`"
+    );
     for (count, used, expected) in [
-        (8, 0, "experts for a token: 0, expected 1 to 8"),
-        (8, 9, "experts for a token: 9, expected 1 to 8"),
-        (5000, 2, "experts: 5000, expected 1 to 4096"),
+        (8, 0, "experts per token = 0, expected 1 to 8"),
+        (8, 9, "experts per token = 9, expected 1 to 8"),
+        (5000, 2, "experts = 5000, expected 1 to 4096"),
     ] {
         let file = File::of("qwen3moe")
             .number("expert_count", count)
             .number("expert_used_count", used);
         let error = file.header().unwrap_err();
         assert_eq!(error.code, Code::InvalidModelFile);
-        assert!(error.message.contains(expected), "{error}");
+        let expected = format!("invalid header of the qwen3moe model: {expected}");
+        assert_eq!(error.message, expected);
     }
 }
 
 #[test]
-fn scales_and_caps_are_positive_numbers() {
+fn rejects_scales_and_soft_caps_that_are_not_positive() {
     for (key, value, expected) in [
-        ("query_pre_attn_scalar", json!(0), "scale of attention: inf"),
-        (
-            "query_pre_attn_scalar",
-            json!(-4),
-            "scale of attention: NaN",
-        ),
+        ("query_pre_attn_scalar", json!(0), "attention scale = inf"),
+        ("query_pre_attn_scalar", json!(-4), "attention scale = NaN"),
         (
             "attn_logit_softcapping",
             json!(-50),
-            "soft cap of attention: -50",
+            "attention soft cap = -50",
         ),
         (
             "final_logit_softcapping",
             json!(1e60),
-            "soft cap of the logits: inf",
+            "logit soft cap = inf",
         ),
     ] {
         let error = parsed(&config("gemma2", &json!({key: value}))).unwrap_err();
         assert_eq!(error.code, Code::InvalidModelFile);
-        assert!(error.message.contains(expected), "{error}");
+        assert_eq!(
+            error.message,
+            format!("invalid header of the gemma2 model: {expected}, expected a positive number")
+        );
     }
 }
 
 #[test]
-fn tensors_of_text_are_told_from_those_of_images() {
+fn text_tensor_names_of_multimodal_models() {
     for (name, expected) in [
         ("model.norm.weight", Some("model.norm.weight")),
         ("lm_head.weight", Some("lm_head.weight")),

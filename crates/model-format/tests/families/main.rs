@@ -1,4 +1,4 @@
-//! What headers of each family say, and that no damaged one panics.
+//! Headers of each model family, intact and damaged.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

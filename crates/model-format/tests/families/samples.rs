@@ -1,4 +1,4 @@
-//! Headers of tiny models.
+//! Headers of small models.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use diagnostics::Diagnostic;
 use model_format::{Gguf, ModelHeader, header_from_config};
 use serde_json::{Value, json};
 
-/// A GGUF file without tensors, but with the metadata that every model has.
+/// Builder of a GGUF file without tensors, with the metadata required of every model.
 pub struct File {
     family: &'static str,
     values: BTreeMap<String, Vec<u8>>,
@@ -43,6 +43,7 @@ impl File {
         self
     }
 
+    /// Sets a key of the family's own namespace.
     pub fn own(self, key: &str, kind: u32, payload: &[u8]) -> Self {
         let key = format!("{}.{key}", self.family);
         self.put(&key, [&kind.to_le_bytes(), payload].concat())
@@ -73,7 +74,7 @@ impl File {
     }
 }
 
-/// A configuration with the keys that no file leaves out, and `more`.
+/// A `config.json` with the required keys and `more`.
 pub fn config(family: &str, more: &Value) -> Value {
     let mut config = json!({
         "model_type": family, "num_hidden_layers": 4, "num_attention_heads": 8,
