@@ -6,61 +6,65 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Matcher, Shape, TokenMask, fault, source, thread_builder};
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use llguidance::{
     ParserFactory, TokenParser,
     api::{ParserLimits, TopLevelGrammar},
     toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie},
 };
 
-/// Constraints that are compiled at once; more wait.
-const MOST_AT_ONCE: usize = 2;
-/// Longest that a constraint is compiled, the wait for others included.
+use crate::{
+    errors, grammar, mask::TokenMask, matcher::Matcher, output::OutputConstraint,
+    threads::thread_builder,
+};
+
+/// Maximum number of concurrent compilations; further ones wait.
+const MAX_COMPILATIONS: usize = 2;
+/// Maximum duration of a compilation, including the wait for others.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
-/// Longer tokens are never part of a constrained answer; the trie does not take them.
-const MOST_TOKEN_BYTES: usize = 1000;
-/// Begins the name of a token that stands for no text. No UTF-8 contains this byte.
+/// Longer tokens are never allowed in constrained output; llguidance's trie rejects them.
+const MAX_TOKEN_BYTES: usize = 1000;
+/// First byte of the name of a token without text; it does not occur in UTF-8.
 const NO_TEXT: u8 = TokTrie::SPECIAL_TOKEN_MARKER;
 
-/// The work that is done for one constraint, in llguidance's units. With these a token's
-/// mask takes some 15 ms at the most, and the states of one answer some 50 MB.
+/// Limits for one constraint, in llguidance's units: a token mask takes about 15 ms at most,
+/// the states of one output about 50 MB.
 fn limits() -> ParserLimits {
     ParserLimits {
         max_lexer_states: 32_768,
-        // Otherwise errors would show the model's own tokens and the whole grammar.
+        // Verbose errors contain the model's own tokens and the entire grammar.
         verbose_errors: false,
         ..ParserLimits::default()
     }
 }
 
-/// The tokens of a model.
+/// Vocabulary of a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Vocabulary {
-    /// The bytes of each token by its id; none for one that stands for no text.
+    /// Bytes of each token by id; empty for a token without text.
     pub tokens: Vec<Vec<u8>>,
-    /// Ids that end an answer.
+    /// Ids that end the output.
     pub end_tokens: Vec<u32>,
 }
 
-/// The beginning of an answer.
-pub struct Begun {
-    /// Follows the answer from here on.
+/// A compiled constraint, positioned in an output.
+pub struct ConstraintState {
+    /// Follows the output from here on.
     pub matcher: Matcher,
-    /// The tokens that may come first.
+    /// Tokens allowed next.
     pub allowed: TokenMask,
 }
 
-/// Turns constraints into matchers, for one model. Clones are the same compiler.
+/// Compiles constraints for one model. Clones share their state.
 #[derive(Clone)]
 pub struct Compiler(Arc<Inner>);
 
 struct Inner {
     vocabulary: Box<dyn Fn() -> Vocabulary + Send + Sync>,
-    /// Made with the first constraint: it takes half a second for 150,000 tokens.
+    /// Built for the first constraint: it takes half a second for 150,000 tokens.
     prepared: OnceLock<Result<Prepared, Diagnostic>>,
     running: Mutex<usize>,
-    freed: Condvar,
+    finished: Condvar,
 }
 
 struct Prepared {
@@ -70,118 +74,119 @@ struct Prepared {
 }
 
 impl Compiler {
-    /// A compiler for the model with this vocabulary, which is asked for when the first
-    /// constraint comes.
+    /// Creates a compiler. `vocabulary` is called once, for the first constraint.
     pub fn new(vocabulary: impl Fn() -> Vocabulary + Send + Sync + 'static) -> Self {
         Self(Arc::new(Inner {
             vocabulary: Box::new(vocabulary),
             prepared: OnceLock::new(),
             running: Mutex::new(0),
-            freed: Condvar::new(),
+            finished: Condvar::new(),
         }))
     }
 
-    /// Compiles what an answer must be and takes the tokens of the answer so far, none of
-    /// them an end token. Blocks for as long as that takes, 10 s at the most.
+    /// Compiles a constraint and consumes the output so far, which must not contain end
+    /// tokens. Blocks for at most 10 s.
     ///
-    /// Errors: `INVALID_REQUEST` and `UNSUPPORTED_PARAMETER` with the field `constraint`,
-    /// or `tools` for calls, or `continue_from` for tokens that are not allowed.
-    pub fn begin(&self, shape: impl Into<Shape>, so_far: &[u32]) -> Result<Begun, Diagnostic> {
-        let shape = shape.into();
-        let field = shape.field();
-        let begun = self.begin_aside(shape, so_far.to_vec());
-        begun.map_err(|error| error.renamed(fault::PARAM, field))
+    /// Errors: `INVALID_REQUEST` and `UNSUPPORTED_PARAMETER` about the field `constraint`, or
+    /// `tools` for calls, or `continue_from` for tokens that are not allowed.
+    pub fn compile(
+        &self,
+        constraint: impl Into<OutputConstraint>,
+        output: &[u32],
+    ) -> Result<ConstraintState, Diagnostic> {
+        let constraint = constraint.into();
+        let field = constraint.field();
+        let state = self.compile_on_thread(constraint, output.to_vec());
+        state.map_err(|error| error.renamed(errors::PARAM, field))
     }
 
-    /// Does it on a thread with a stack that is large enough.
-    fn begin_aside(&self, shape: Shape, so_far: Vec<u32>) -> Result<Begun, Diagnostic> {
-        let end = Instant::now() + TIME_LIMIT;
-        let place = self.place(end)?;
+    /// Compiles on a thread with a stack that is large enough.
+    fn compile_on_thread(
+        &self,
+        constraint: OutputConstraint,
+        output: Vec<u32>,
+    ) -> Result<ConstraintState, Diagnostic> {
+        let deadline = Instant::now() + TIME_LIMIT;
+        let permit = self.acquire(deadline)?;
         let compiler = self.clone();
         let (sender, receiver) = sync_channel(1);
         thread_builder("grammar")
             .spawn(move || {
-                let _place = place;
-                // Nobody waits any more for what took too long.
-                let _ = sender.send(compiler.0.begin(&shape, &so_far));
+                let _permit = permit;
+                // After a timeout the receiver is gone.
+                let _ = sender.send(compiler.0.compile(&constraint, &output));
             })
-            .map_err(|e| Diagnostic::internal(format!("cannot start a thread: {e}")))?;
-        match receiver.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            Ok(begun) => begun,
-            Err(RecvTimeoutError::Timeout) => Err(too_long()),
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(Diagnostic::internal("the compiler of constraints broke"))
-            }
+            .map_err(|e| errors::thread_not_started(&e))?;
+        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(state) => state,
+            Err(RecvTimeoutError::Timeout) => Err(errors::compilation_timeout(TIME_LIMIT)),
+            Err(RecvTimeoutError::Disconnected) => Err(errors::compiler_panicked()),
         }
     }
 
-    /// Waits until there is room for one more compilation.
-    fn place(&self, end: Instant) -> Result<Place, Diagnostic> {
+    /// Waits until another compilation may start.
+    fn acquire(&self, deadline: Instant) -> Result<Permit, Diagnostic> {
         let running = self.0.running.lock();
         let (mut running, waited) = self
             .0
-            .freed
+            .finished
             .wait_timeout_while(
                 running.unwrap_or_else(PoisonError::into_inner),
-                end.saturating_duration_since(Instant::now()),
-                |running| *running >= MOST_AT_ONCE,
+                deadline.saturating_duration_since(Instant::now()),
+                |running| *running >= MAX_COMPILATIONS,
             )
             .unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() {
-            return Err(too_long());
+            return Err(errors::compilation_timeout(TIME_LIMIT));
         }
         *running += 1;
-        Ok(Place(self.clone()))
+        Ok(Permit(self.clone()))
     }
 }
 
-fn too_long() -> Diagnostic {
-    let seconds = TIME_LIMIT.as_secs();
-    fault::too_complex(&format!("it is not compiled after {seconds} s"))
-}
+/// Permit of one compilation.
+struct Permit(Compiler);
 
-/// One of the compilations that run at once.
-struct Place(Compiler);
-
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let inner = &self.0.0;
         *inner.running.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        inner.freed.notify_one();
+        inner.finished.notify_one();
     }
 }
 
 impl Inner {
-    fn begin(&self, shape: &Shape, so_far: &[u32]) -> Result<Begun, Diagnostic> {
-        let grammar = source::grammar(shape)?;
+    fn compile(
+        &self,
+        constraint: &OutputConstraint,
+        output: &[u32],
+    ) -> Result<ConstraintState, Diagnostic> {
+        let grammar = grammar::build(constraint)?;
         let prepared = self
             .prepared
             .get_or_init(|| Prepared::new((self.vocabulary)()))
             .as_ref()
             .map_err(Clone::clone)?;
         let parser = prepared.parser(grammar).map_err(|error| {
-            let error = source::in_lark(error, shape);
-            // Of what is put together, the part that is wrong alone is named.
-            let mut functions = source::functions(shape);
-            let wrong = functions.find_map(|(name, grammar)| {
+            let error = grammar::with_syntax_hint(error, constraint);
+            // If one function is invalid on its own, the error names it.
+            let mut functions = grammar::functions(constraint);
+            let of_function = functions.find_map(|(name, grammar)| {
                 let error = prepared.parser(grammar.ok()?).err()?;
-                Some(fault::of_function(error, name))
+                Some(errors::in_function(error, name))
             });
-            wrong.unwrap_or(error)
+            of_function.unwrap_or(error)
         })?;
         let inner = llguidance::Matcher::new(Ok(parser));
         let end_tokens = prepared.end_tokens.clone();
-        let mut matcher = Matcher::new(inner, prepared.tokens, end_tokens, shape.field());
-        for token in so_far {
-            matcher.accept(*token).map_err(|_| {
-                let message = format!(
-                    "continue_from has token {token} where the constraint does not allow it"
-                );
-                Diagnostic::new(Code::InvalidRequest, message).param("continue_from")
-            })?;
+        let mut matcher = Matcher::new(inner, prepared.tokens, end_tokens, constraint.field());
+        for token in output {
+            matcher
+                .accept(*token)
+                .map_err(|_| errors::token_not_allowed(*token))?;
         }
         let allowed = matcher.allowed()?;
-        Ok(Begun { matcher, allowed })
+        Ok(ConstraintState { matcher, allowed })
     }
 }
 
@@ -189,7 +194,7 @@ impl Prepared {
     fn parser(&self, grammar: TopLevelGrammar) -> Result<TokenParser, Diagnostic> {
         self.factory
             .create_parser(grammar)
-            .map_err(|error| fault::while_compiled(&format!("{error:#}")))
+            .map_err(|error| errors::from_compilation(&format!("{error:#}")))
     }
 
     fn new(vocabulary: Vocabulary) -> Result<Self, Diagnostic> {
@@ -198,32 +203,23 @@ impl Prepared {
             end_tokens,
         } = vocabulary;
         let Some(first_end) = end_tokens.first().copied() else {
-            return Err(Diagnostic::new(
-                Code::UnsupportedParameter,
-                "the model has no end token, so an answer to a constraint could not end",
-            )
-            .param("constraint"));
+            return Err(errors::no_end_token());
         };
-        let mut nameless = |id: u32, name: String| {
-            if let Some(token) = tokens.get_mut(id as usize) {
-                *token = [&[NO_TEXT], name.as_bytes()].concat();
-            }
-        };
-        // An end token ends the answer, whatever text it may stand for.
+        // An end token ends the output, even if it has text.
         for id in &end_tokens {
-            nameless(*id, format!("<|end {id}|>"));
+            if let Some(token) = tokens.get_mut(*id as usize) {
+                *token = [&[NO_TEXT], format!("<|end {id}|>").as_bytes()].concat();
+            }
         }
-        for token in tokens.iter_mut().filter(|t| t.len() > MOST_TOKEN_BYTES) {
+        for token in tokens.iter_mut().filter(|t| t.len() > MAX_TOKEN_BYTES) {
             token.clear();
         }
-        let internal = |e: &dyn std::fmt::Display| {
-            Diagnostic::internal(format!("the model's vocabulary cannot be used: {e}"))
-        };
-        let size = u32::try_from(tokens.len()).map_err(|e| internal(&e))?;
+        let size = u32::try_from(tokens.len()).map_err(errors::unusable_vocabulary)?;
         let trie = TokTrie::from(&TokRxInfo::new(size, first_end), &tokens);
         let trie = trie.with_eos_tokens(&end_tokens);
         let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
-        let mut factory = ParserFactory::new_simple(&environment).map_err(|e| internal(&e))?;
+        let mut factory =
+            ParserFactory::new_simple(&environment).map_err(errors::unusable_vocabulary)?;
         factory.quiet();
         *factory.limits_mut() = limits();
         Ok(Self {

@@ -1,39 +1,28 @@
-//! Which tokens keep an answer within a JSON schema, a regular expression or a grammar, or
-//! make it a call of a function.
+//! Computes which tokens keep a model's output within a JSON schema, a regular expression or a
+//! grammar, or make it a tool call.
 //!
-//! A [`Compiler`] is made once for a model. It turns a [`Shape`] into a [`Matcher`],
-//! which follows one answer: told each token, it tells which may come next, as a
-//! [`TokenMask`]. A matcher uses much of the stack, so it is used on threads made by
-//! [`thread_builder`]. The grammars themselves are llguidance's business
+//! A [`Compiler`] is created once per model. It turns an [`OutputConstraint`] into a
+//! [`Matcher`], which follows one output token by token and returns the tokens allowed next as
+//! a [`TokenMask`]. Matchers need a large stack and must run on threads created by
+//! [`thread_builder`]. Grammars are implemented by llguidance
 //! (<https://docs.rs/llguidance>): an Earley parser over derivatives of regular expressions.
 //!
-//! A constraint is foreign input. Its size is bounded here, the work for it by llguidance's
-//! own counters, and its compilation by a time limit; what exceeds one of them is refused or
-//! ends its request with `INVALID_REQUEST`, and nothing else.
+//! A constraint is untrusted input. This crate limits its size and compilation time;
+//! llguidance limits the work per token. Exceeding a limit fails only the request, with
+//! `INVALID_REQUEST`.
 
 mod compiler;
-mod fault;
+mod errors;
+mod grammar;
 mod mask;
 mod matcher;
+mod output;
 mod schema;
-mod shape;
-mod source;
+mod threads;
 
-pub use compiler::{Begun, Compiler, Vocabulary};
+pub use compiler::{Compiler, ConstraintState, Vocabulary};
 pub use mask::TokenMask;
 pub use matcher::Matcher;
-pub use shape::{Calls, Function, Piece, Shape};
+pub use output::{Calls, Function, OutputConstraint, Piece};
+pub use threads::thread_builder;
 pub use worker_contract::Constraint;
-
-use std::thread;
-
-/// Enough for grammars of the largest size whose rules all refer to the next: 9000 of them
-/// take more than 2 and less than 64 MiB. Only what is touched takes memory.
-const STACK_BYTES: usize = 64 << 20;
-
-/// A builder of threads on which matchers may be used.
-pub fn thread_builder(name: &str) -> thread::Builder {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .stack_size(STACK_BYTES)
-}

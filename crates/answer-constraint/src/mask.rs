@@ -1,12 +1,12 @@
 /// A set of tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenMask {
-    /// Bit `id % 32` of word `id / 32` stands for the token `id`.
+    /// Bit `id % 32` of word `id / 32` represents token `id`.
     words: Vec<u32>,
 }
 
 impl TokenMask {
-    /// The set of these tokens.
+    /// Creates a set of tokens.
     pub fn of(tokens: &[u32]) -> Self {
         let words = tokens.iter().max().map_or(0, |id| *id as usize / 32 + 1);
         let mut mask = Self {
@@ -18,7 +18,7 @@ impl TokenMask {
         mask
     }
 
-    /// The set whose bits are set in `words`; those from `tokens` on do not count.
+    /// Creates a set from bits; bits from `tokens` on are ignored.
     pub(crate) fn from_words(mut words: Vec<u32>, tokens: usize) -> Self {
         words.truncate(tokens.div_ceil(32));
         if let Some(last) = words.get_mut(tokens / 32) {
@@ -27,25 +27,25 @@ impl TokenMask {
         Self { words }
     }
 
-    /// The set as bits: bit `id % 32` of word `id / 32` stands for the token `id`. Tokens
+    /// Returns the set as bits: bit `id % 32` of word `id / 32` represents token `id`. Tokens
     /// beyond the last word are not in the set.
     pub fn words(&self) -> &[u32] {
         &self.words
     }
 
-    /// Whether a token is in the set.
+    /// Whether the set contains a token.
     pub fn contains(&self, id: u32) -> bool {
         self.words
             .get(id as usize / 32)
             .is_some_and(|word| word >> (id % 32) & 1 == 1)
     }
 
-    /// Whether no token is.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
     }
 
-    /// The tokens, in order.
+    /// Iterates over the tokens in ascending order.
     pub fn ids(&self) -> impl Iterator<Item = u32> {
         self.words.iter().zip(0_u32..).flat_map(|(word, index)| {
             (0..32)
@@ -60,12 +60,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_holds_its_tokens_and_no_others() {
+    fn contains_exactly_its_tokens() {
         let mask = TokenMask::of(&[0, 31, 32, 95]);
         assert_eq!(mask.ids().collect::<Vec<_>>(), [0, 31, 32, 95]);
         assert!(mask.contains(31) && !mask.contains(33) && !mask.contains(960));
-        let cut = TokenMask::from_words(vec![u32::MAX; 4], 33);
-        assert_eq!(cut.ids().count(), 33);
+        let truncated = TokenMask::from_words(vec![u32::MAX; 4], 33);
+        assert_eq!(truncated.ids().count(), 33);
         assert_eq!(
             TokenMask::from_words(vec![u32::MAX; 2], 64).ids().count(),
             64

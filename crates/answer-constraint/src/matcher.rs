@@ -1,15 +1,15 @@
 use diagnostics::Diagnostic;
 use llguidance::api::StopReason;
 
-use crate::{TokenMask, fault};
+use crate::{errors, mask::TokenMask};
 
-/// Follows one answer through its constraint. Use it on threads of
-/// [`crate::thread_builder`] only.
+/// Follows one output through its constraint. Must run on threads of
+/// [`crate::thread_builder`].
 pub struct Matcher {
     inner: llguidance::Matcher,
     tokens: usize,
     end_tokens: TokenMask,
-    /// What errors name.
+    /// Request field named in errors.
     field: &'static str,
 }
 
@@ -28,21 +28,20 @@ impl Matcher {
         }
     }
 
-    /// Takes the next token of the answer, which is not an end token.
+    /// Consumes the next token of the output, which must not be an end token.
     ///
-    /// Errors: `INVALID_REQUEST` when the constraint does not allow it, or when following it
-    /// takes too much work.
+    /// Errors: `INVALID_REQUEST` if the constraint does not allow the token, or a work limit is
+    /// exceeded.
     pub fn accept(&mut self, token: u32) -> Result<(), Diagnostic> {
         self.inner
             .consume_token(token)
-            .map_err(|error| self.fault(&error))
+            .map_err(|error| self.diagnostic(&error))
     }
 
-    /// The tokens that may come next: end tokens among them when the answer may end here,
-    /// and nothing else when it must. Never empty.
+    /// Computes the tokens allowed next, including end tokens if the output may end here, and
+    /// only end tokens if it must. Never empty.
     ///
-    /// Errors: `INVALID_REQUEST` when nothing may come next, or when finding out takes too
-    /// much work.
+    /// Errors: `INVALID_REQUEST` if no token is allowed, or a work limit is exceeded.
     pub fn allowed(&mut self) -> Result<TokenMask, Diagnostic> {
         let finished = [StopReason::NoExtension, StopReason::EndOfSentence];
         if finished.contains(&self.inner.stop_reason()) {
@@ -50,11 +49,11 @@ impl Matcher {
         }
         match self.inner.compute_mask() {
             Ok(mask) => Ok(TokenMask::from_words(mask.into(), self.tokens)),
-            Err(error) => Err(self.fault(&error)),
+            Err(error) => Err(self.diagnostic(&error)),
         }
     }
 
-    fn fault(&self, error: &impl ToString) -> Diagnostic {
-        fault::while_followed(error).renamed(fault::PARAM, self.field)
+    fn diagnostic(&self, error: &impl ToString) -> Diagnostic {
+        errors::from_matching(error).renamed(errors::PARAM, self.field)
     }
 }

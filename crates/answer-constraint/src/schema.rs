@@ -1,12 +1,12 @@
-//! What can be said of a JSON schema before it is compiled: where an unsupported keyword
-//! stands, and numbers that would take too long.
+//! Checks a JSON schema before compilation: unsupported keywords, nesting, and multiples that
+//! would take too long.
 
-use diagnostics::{Code, Diagnostic, excerpt};
+use diagnostics::{Diagnostic, excerpt};
 use serde_json::{Map, Value, json};
 
-use crate::fault::{invalid, too_complex};
+use crate::errors;
 
-/// Keywords that would change the answer and are not supported.
+/// Unsupported keywords that would affect the output.
 const UNSUPPORTED: [&str; 19] = [
     "$dynamicRef",
     "$recursiveRef",
@@ -24,13 +24,13 @@ const UNSUPPORTED: [&str; 19] = [
     "unevaluatedItems",
     "unevaluatedProperties",
     "uniqueItems",
-    // Settings of the grammar's compiler, which are not the client's.
+    // Options of llguidance, which clients must not set.
     "x-guidance",
     "$dynamicAnchor",
     "$recursiveAnchor",
 ];
-/// What texts can be kept to. Any other `format` tells what a text means (JSON Schema 2020-12,
-/// 7.2.1), and nothing of what it looks like.
+/// Enforced values of `format`. Any other value is an annotation (JSON Schema 2020-12, 7.2.1) and
+/// is ignored.
 const FORMATS: [&str; 10] = [
     "date",
     "date-time",
@@ -43,9 +43,9 @@ const FORMATS: [&str; 10] = [
     "uri",
     "uuid",
 ];
-/// Keywords with a schema under every name.
+/// Keywords whose value maps names to schemas.
 const NAMED: [&str; 4] = ["properties", "patternProperties", "$defs", "definitions"];
-/// Keywords with a schema or a list of them.
+/// Keywords whose value is a schema or a list of schemas.
 const DIRECT: [&str; 7] = [
     "items",
     "prefixItems",
@@ -55,17 +55,16 @@ const DIRECT: [&str; 7] = [
     "allOf",
     "oneOf",
 ];
-/// Deepest nesting of schemas; JSON itself is read to 128 levels.
-const MOST_DEPTH: usize = 128;
-/// Largest common multiple of every `multipleOf`: an expression for it has as many states.
-const MOST_MULTIPLE: u64 = 100_000;
-/// What divides entries, and a name from its value: models write one blank there or none.
-/// There are no others, since a small model that does not know what to say goes on with blanks
-/// and line ends until its answer is full.
-const DIVIDERS: [&str; 2] = [r",\x20?", r":\x20?"];
+/// Maximum nesting of schemas; the JSON parser has the same limit.
+const MAX_DEPTH: usize = 128;
+/// Maximum common multiple of all `multipleOf`: the automaton has as many states.
+const MAX_MULTIPLE: u64 = 100_000;
+/// Separators of entries and of a name and its value, with at most one space. No other white
+/// space is allowed, because small models tend to continue with it until the token limit.
+const SEPARATORS: [&str; 2] = [r",\x20?", r":\x20?"];
 
-/// The schema in the form that is compiled.
-pub(crate) fn prepared(schema: &Value) -> Result<Value, Diagnostic> {
+/// Validates a schema and returns it with llguidance's options.
+pub(crate) fn prepare(schema: &Value) -> Result<Value, Diagnostic> {
     let mut schema = match schema {
         Value::Bool(true) => json!({}),
         other => other.clone(),
@@ -74,53 +73,49 @@ pub(crate) fn prepared(schema: &Value) -> Result<Value, Diagnostic> {
     check(&mut schema, "", 0, &mut multiple)?;
     match &mut schema {
         Value::Object(root) => {
-            let [item, key] = DIVIDERS;
-            let form = json!({
+            let [item, key] = SEPARATORS;
+            let options = json!({
                 "whitespace_flexible": false, "item_separator": item, "key_separator": key
             });
-            root.insert("x-guidance".into(), form);
+            root.insert("x-guidance".into(), options);
             Ok(schema)
         }
-        Value::Bool(_) => Err(invalid("no text satisfies the schema `false`")),
-        other => Err(invalid(format!(
-            "a schema is a JSON object, not `{}`",
-            excerpt(&other.to_string(), 40)
-        ))),
+        Value::Bool(_) => Err(errors::schema_false()),
+        other => Err(errors::not_a_schema(other)),
     }
 }
 
-/// Checks one schema, which stands at `path`, and those in it.
+/// Checks the schema at `path` and all schemas in it, and removes keywords without effect.
+/// `multiple` accumulates the common multiple of all `multipleOf`.
 pub(crate) fn check(
     schema: &mut Value,
     path: &str,
     depth: usize,
     multiple: &mut u64,
 ) -> Result<(), Diagnostic> {
-    if depth > MOST_DEPTH {
-        return Err(too_complex("its schemas are nested too deeply"));
+    if depth > MAX_DEPTH {
+        return Err(errors::nested_too_deeply(MAX_DEPTH));
     }
     match schema {
         Value::Object(fields) => {
-            keywords(fields, path)?;
+            check_keywords(fields, path)?;
             let step = fields.get("multipleOf").and_then(significant);
             if let Some(step) = step {
                 *multiple = common_multiple(*multiple, step)
-                    .filter(|all| *all <= MOST_MULTIPLE)
-                    .ok_or_else(|| {
-                        too_complex(&format!("the `multipleOf` at `{}`", shown(path)))
-                    })?;
+                    .filter(|all| *all <= MAX_MULTIPLE)
+                    .ok_or_else(|| errors::multiple_too_large(shown(path), MAX_MULTIPLE))?;
             }
             for (name, value) in fields {
-                let place = || format!("{path}/{}", excerpt(name, 60));
+                let location = || format!("{path}/{}", excerpt(name, 60));
                 if DIRECT.contains(&name.as_str()) {
-                    check(value, &place(), depth + 1, multiple)?;
+                    check(value, &location(), depth + 1, multiple)?;
                 } else if NAMED.contains(&name.as_str())
                     && let Value::Object(schemas) = value
                 {
-                    let place = place();
+                    let location = location();
                     for (key, schema) in schemas {
-                        let place = format!("{place}/{}", excerpt(key, 60));
-                        check(schema, &place, depth + 1, multiple)?;
+                        let location = format!("{location}/{}", excerpt(key, 60));
+                        check(schema, &location, depth + 1, multiple)?;
                     }
                 }
             }
@@ -136,8 +131,8 @@ pub(crate) fn check(
     }
 }
 
-fn keywords(fields: &mut Map<String, Value>, path: &str) -> Result<(), Diagnostic> {
-    // Asks for nothing, and many generators write it.
+fn check_keywords(fields: &mut Map<String, Value>, path: &str) -> Result<(), Diagnostic> {
+    // Has no effect, but many schema generators emit it.
     if fields.get("uniqueItems") == Some(&Value::Bool(false)) {
         fields.remove("uniqueItems");
     }
@@ -147,12 +142,7 @@ fn keywords(fields: &mut Map<String, Value>, path: &str) -> Result<(), Diagnosti
         fields.remove("format");
     }
     match UNSUPPORTED.iter().find(|name| fields.contains_key(**name)) {
-        Some(name) => {
-            let message = format!("`{name}` at `{}` is not supported", shown(path));
-            let mut error = invalid(message).hint("leave the keyword out, or say it otherwise");
-            error.code = Code::UnsupportedParameter;
-            Err(error)
-        }
+        Some(name) => Err(errors::unsupported_keyword(name, shown(path))),
         None => Ok(()),
     }
 }
@@ -161,7 +151,7 @@ fn shown(path: &str) -> &str {
     if path.is_empty() { "/" } else { path }
 }
 
-/// The digits of a number without its decimal point: 25 of 0.25.
+/// Returns the significant digits of a number as an integer: 25 for 0.25.
 fn significant(number: &Value) -> Option<u64> {
     let text = number.as_number()?.to_string();
     let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
@@ -172,7 +162,7 @@ fn significant(number: &Value) -> Option<u64> {
         digits if mantissa.contains('.') => digits.trim_end_matches('0'),
         digits => digits,
     };
-    // What does not fit is too large.
+    // Digits that do not fit exceed every limit.
     Some(digits.parse().unwrap_or(u64::MAX))
 }
 
@@ -186,11 +176,13 @@ fn common_multiple(a: u64, b: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use diagnostics::Code;
+
     use super::*;
 
     #[test]
-    fn an_unsupported_keyword_is_named_with_its_place() {
-        let error = prepared(&json!({"type": "object", "properties": {
+    fn names_unsupported_keyword_and_its_path() {
+        let error = prepare(&json!({"type": "object", "properties": {
             "a": {"anyOf": [{"type": "null"}, {"items": {"not": {}}}]}
         }}))
         .unwrap_err();
@@ -199,46 +191,67 @@ mod tests {
             error.message,
             "`constraint`: `not` at `/properties/a/anyOf/1/items` is not supported"
         );
-        // A property may have any name, and a value may be anything.
-        prepared(&json!({"properties": {"not": {"const": {"if": 1}}}, "uniqueItems": false}))
+        // Names of properties and constant values are not keywords.
+        prepare(&json!({"properties": {"not": {"const": {"if": 1}}}, "uniqueItems": false}))
             .unwrap();
-        assert!(prepared(&json!({"x-guidance": {}})).is_err());
+        assert_eq!(
+            prepare(&json!({"x-guidance": {}})).unwrap_err().message,
+            "`constraint`: `x-guidance` at `/` is not supported"
+        );
     }
 
     #[test]
-    fn a_format_that_no_text_can_be_kept_to_is_a_remark() {
+    fn removes_formats_that_are_annotations() {
         let kept = |format: &str| {
-            let schema = prepared(&json!({"type": "string", "format": format})).unwrap();
+            let schema = prepare(&json!({"type": "string", "format": format})).unwrap();
             schema.get("format").is_some()
         };
         assert!(FORMATS.iter().all(|format| kept(format)));
         assert!(!kept("password") && !kept("unknown"));
         let named = json!({"properties": {"format": {"type": "string"}}});
-        assert_eq!(prepared(&named).unwrap()["properties"], named["properties"]);
+        assert_eq!(prepare(&named).unwrap()["properties"], named["properties"]);
     }
 
     #[test]
-    fn multiples_are_bounded_together() {
+    fn limits_the_common_multiple() {
         assert_eq!(significant(&json!(0.25)), Some(25));
         assert_eq!(significant(&json!(10.0)), Some(1));
         assert_eq!(significant(&json!(1e-7)), Some(1));
         assert_eq!(significant(&json!(u64::MAX)), Some(u64::MAX));
-        prepared(&json!({"multipleOf": 99991})).unwrap();
-        assert!(prepared(&json!({"multipleOf": 1_000_003})).is_err());
+        prepare(&json!({"multipleOf": 99991})).unwrap();
         let both = json!({"allOf": [{"multipleOf": 997}, {"multipleOf": 991}]});
-        assert!(prepared(&both).unwrap_err().message.contains("/allOf/1"));
+        for (schema, path) in [(json!({"multipleOf": 1_000_003}), "/"), (both, "/allOf/1")] {
+            assert_eq!(
+                prepare(&schema).unwrap_err().message,
+                format!(
+                    "`constraint`: too complex: with the `multipleOf` at `{path}`, the common \
+                     multiple exceeds 100000"
+                )
+            );
+        }
     }
 
     #[test]
-    fn what_is_no_schema_is_refused() {
-        for wrong in [json!(false), json!(7), json!([]), json!("x"), Value::Null] {
-            assert_eq!(prepared(&wrong).unwrap_err().code, Code::InvalidRequest);
+    fn rejects_values_that_are_not_schemas() {
+        for (wrong, reason) in [
+            (json!(false), "no text satisfies the schema `false`"),
+            (json!(7), "a schema is a JSON object, not `7`"),
+            (json!([]), "a schema is a JSON object, not `[]`"),
+            (json!("x"), "a schema is a JSON object, not `\"x\"`"),
+            (Value::Null, "a schema is a JSON object, not `null`"),
+        ] {
+            let error = prepare(&wrong).unwrap_err();
+            assert_eq!(error.code, Code::InvalidRequest);
+            assert_eq!(error.message, format!("`constraint`: {reason}"));
         }
-        prepared(&json!(true)).unwrap();
+        prepare(&json!(true)).unwrap();
         let mut deep = json!({});
         for _ in 0..200 {
             deep = json!({ "items": deep });
         }
-        assert!(prepared(&deep).unwrap_err().message.contains("deeply"));
+        assert_eq!(
+            prepare(&deep).unwrap_err().message,
+            "`constraint`: too complex: its schemas are nested deeper than 128 levels"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Whatever a constraint says: an error that blames the client, or answers that keep to it.
+//! Damaged constraints are rejected as request errors, or outputs satisfy them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,19 +12,19 @@ mod checks;
 
 use std::path::Path;
 
-use checks::{WORDS, saying::begin};
+use checks::{WORDS, sampling::compile};
 use fuzzing::Corpus;
 use proptest::prelude::*;
 
 fn corpus() -> Corpus {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-    Corpus::read(&folder, WORDS).unwrap()
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    Corpus::read(&directory, WORDS).unwrap()
 }
 
 #[test]
-fn the_corpus_is_followed() {
+fn corpus_is_valid() {
     for file in corpus().files() {
-        begin(&serde_json::from_slice(file).unwrap()).unwrap();
+        compile(&serde_json::from_slice(file).unwrap()).unwrap();
         checks::constraint(file);
     }
 }
@@ -33,12 +33,12 @@ proptest! {
     #![proptest_config(fuzzing::cases(1500))]
 
     #[test]
-    fn damaged_constraints_are_refused_or_followed(document in corpus().damaged()) {
+    fn damaged_constraints_are_rejected_or_followed(document in corpus().damaged()) {
         checks::constraint(&document);
     }
 
     #[test]
-    fn changed_constraints_are_refused_or_followed(document in corpus().changed_json()) {
+    fn constraints_with_changed_values_are_rejected_or_followed(document in corpus().changed_json()) {
         checks::constraint(document.to_string().as_bytes());
     }
 }

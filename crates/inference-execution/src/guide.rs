@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use answer_constraint::{Begun, Matcher, TokenMask, thread_builder};
+use answer_constraint::{ConstraintState, Matcher, TokenMask, thread_builder};
 use diagnostics::Diagnostic;
 
 /// The thread that finds out masks. It ends with the last handle.
@@ -73,7 +73,7 @@ enum State {
 
 impl Guide {
     /// A guide from where the answer is now.
-    pub fn new(begun: Begun, masks: MaskThread) -> Self {
+    pub fn new(begun: ConstraintState, masks: MaskThread) -> Self {
         Self {
             state: State::Known(Box::new(begun.matcher), begun.allowed),
             masks,

@@ -1,11 +1,11 @@
-//! What holds for whatever a constraint says.
+//! Properties that hold for every constraint, however damaged.
 
-#[path = "../saying/mod.rs"]
-pub mod saying;
+#[path = "../sampling/mod.rs"]
+pub mod sampling;
 
 use answer_constraint::Constraint;
 use diagnostics::{Code, Diagnostic, escape};
-use saying::{begin, say};
+use sampling::{compile, sample};
 use serde::de::IgnoredAny;
 
 pub const WORDS: &[&str] = &[
@@ -42,32 +42,31 @@ pub const WORDS: &[&str] = &[
     "é",
 ];
 
-/// Longest answer that is tried, in tokens.
-const MOST: usize = 48;
+const MAX_TOKENS: usize = 48;
 
-/// A constraint in JSON is refused or followed.
+/// A constraint in JSON is rejected or followed.
 pub fn constraint(document: &[u8]) {
     let Ok(constraint) = serde_json::from_slice::<Constraint>(document) else {
         return;
     };
-    let refused = |error: Diagnostic| {
-        let of_client = [Code::InvalidRequest, Code::UnsupportedParameter];
-        assert!(of_client.contains(&error.code), "{error:?}");
-        let safe = |line: &str| line == escape(line);
-        assert!(error.message.lines().all(safe), "{error:?}");
+    let assert_request_error = |error: Diagnostic| {
+        let request_errors = [Code::InvalidRequest, Code::UnsupportedParameter];
+        assert!(request_errors.contains(&error.code), "{error:?}");
+        let escaped = |line: &str| line == escape(line);
+        assert!(error.message.lines().all(escaped), "{error:?}");
     };
-    let answer = match begin(&constraint) {
-        Ok(begun) => say(begun, 7, MOST),
-        Err(error) => return refused(error),
+    let output = match compile(&constraint) {
+        Ok(state) => sample(state, 7, MAX_TOKENS),
+        Err(error) => return assert_request_error(error),
     };
-    match (answer, constraint) {
-        (Err(error), _) => refused(error),
-        (Ok(answer), Constraint::JsonSchema(_) | Constraint::JsonObject) if answer.ended => {
-            let text = String::from_utf8(answer.text).unwrap();
-            // Numbers may be larger than any that a program holds.
+    match (output, constraint) {
+        (Err(error), _) => assert_request_error(error),
+        (Ok(output), Constraint::JsonSchema(_) | Constraint::JsonObject) if output.ended => {
+            let text = String::from_utf8(output.text).unwrap();
+            // Checks only the syntax, since numbers may exceed every numeric type.
             let read = serde_json::from_str::<IgnoredAny>(&text);
             assert!(read.is_ok(), "{text:?}");
         }
-        (Ok(_), _) => {}
+        (Ok(output), _) => assert!(output.ended || output.tokens.len() == MAX_TOKENS),
     }
 }

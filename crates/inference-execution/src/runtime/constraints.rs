@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
-use answer_constraint::{Compiler, Shape, Vocabulary};
+use answer_constraint::{Compiler, OutputConstraint, Vocabulary};
 use diagnostics::Diagnostic;
 use text_codec::Codec;
 
@@ -24,8 +24,8 @@ impl Constraints {
     }
 
     /// A guide for an answer that begins with `so_far`. Compiling takes its time.
-    pub fn guide(&self, shape: Shape, so_far: &[u32]) -> Result<Guide, Diagnostic> {
-        let begun = self.compiler.begin(shape, so_far)?;
+    pub fn guide(&self, shape: OutputConstraint, so_far: &[u32]) -> Result<Guide, Diagnostic> {
+        let begun = self.compiler.compile(shape, so_far)?;
         Ok(Guide::new(begun, self.masks()?))
     }
 

@@ -1,7 +1,7 @@
 //! What an answer must be: where it must be a call, where it has a constraint, or where it
 //! has one and may call.
 
-use answer_constraint::{Calls, Function, Piece, Shape};
+use answer_constraint::{Calls, Function, OutputConstraint, Piece};
 use serde_json::{Value, json};
 use text_codec::{Codec, ToolStyle};
 use worker_contract::{InferRequest, ToolChoice, ToolDefinition};
@@ -11,17 +11,17 @@ use worker_contract::{InferRequest, ToolChoice, ToolDefinition};
 pub(crate) const FORCED: ToolStyle = ToolStyle::Llama;
 
 /// What the answer to `request` must be; `None` when it may be anything.
-pub(crate) fn shape(request: &InferRequest, codec: &Codec) -> Option<Shape> {
+pub(crate) fn shape(request: &InferRequest, codec: &Codec) -> Option<OutputConstraint> {
     let style = codec.tool_style();
     if request.tool_choice.must_call() {
-        return Some(Shape::Calls(forced(request, style)));
+        return Some(OutputConstraint::Calls(forced(request, style)));
     }
     let constraint = request.constraint.as_ref()?;
     match style.filter(|_| request.may_call()) {
         Some(style) => {
             let mut calls = marked(&request.tools, style, codec);
             calls.divider = calls.divider.filter(|_| request.parallel_tool_calls);
-            Some(Shape::Either(constraint.clone(), calls))
+            Some(OutputConstraint::Either(constraint.clone(), calls))
         }
         None => Some(constraint.into()),
     }
@@ -185,7 +185,7 @@ mod tests {
         constrained.constraint = Some(Constraint::JsonObject);
         // A constraint is about text, of which there is none.
         for request in [request(ToolChoice::Required), constrained] {
-            let Some(Shape::Calls(calls)) = shape(&request, &codec) else {
+            let Some(OutputConstraint::Calls(calls)) = shape(&request, &codec) else {
                 panic!("no calls")
             };
             assert_eq!(
@@ -220,20 +220,21 @@ mod tests {
         let codec = Codec::byte_level();
         let mut both = request(ToolChoice::Auto);
         both.constraint = Some(Constraint::JsonObject);
-        let Some(Shape::Either(Constraint::JsonObject, calls)) = shape(&both, &codec) else {
+        let Some(OutputConstraint::Either(Constraint::JsonObject, calls)) = shape(&both, &codec)
+        else {
             panic!("no alternative")
         };
         assert_eq!(calls.open, text("<tool_call>\n"));
         assert!(calls.divider.is_some() && calls.functions.len() == 3);
         both.parallel_tool_calls = false;
-        let Some(Shape::Either(_, calls)) = shape(&both, &codec) else {
+        let Some(OutputConstraint::Either(_, calls)) = shape(&both, &codec) else {
             panic!("no alternative")
         };
         assert_eq!(calls.divider, None);
         both.tool_choice = ToolChoice::None;
         assert_eq!(
             shape(&both, &codec),
-            Some(Shape::Text(Constraint::JsonObject))
+            Some(OutputConstraint::Text(Constraint::JsonObject))
         );
     }
 

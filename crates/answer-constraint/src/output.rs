@@ -1,54 +1,54 @@
 use serde_json::Value;
 use worker_contract::Constraint;
 
-/// What an answer must be.
+/// Required form of a model's output.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Shape {
-    /// Text that keeps to a constraint.
+pub enum OutputConstraint {
+    /// Text that satisfies a constraint.
     Text(Constraint),
-    /// Calls of functions.
+    /// Tool calls.
     Calls(Calls),
-    /// One of both.
+    /// Either of the two.
     Either(Constraint, Calls),
 }
 
-/// Calls of functions, at least one, as a model writes them.
+/// One or more tool calls in the syntax of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calls {
-    /// Comes before the first.
+    /// Precedes the first call.
     pub open: Vec<Piece>,
-    /// Comes between two; absent, there is one call only.
+    /// Separates calls; `None` allows only one call.
     pub divider: Option<Vec<Piece>>,
-    /// Comes after the last.
+    /// Follows the last call.
     pub close: Vec<Piece>,
-    /// What may be called; not empty.
+    /// Functions that may be called; not empty.
     pub functions: Vec<Function>,
 }
 
 /// A function that may be called.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Function {
-    /// Its name, for errors.
+    /// Name, for error messages.
     pub name: String,
-    /// Comes before its arguments.
+    /// Precedes the arguments.
     pub begin: Vec<Piece>,
-    /// JSON schema of its arguments.
+    /// JSON schema of the arguments.
     pub arguments: Value,
-    /// Comes after its arguments.
+    /// Follows the arguments.
     pub end: Vec<Piece>,
 }
 
-/// A piece of what is written around calls.
+/// Part of the syntax around tool calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
-    /// This text.
+    /// Literal text.
     Text(String),
-    /// This token, which stands for no text.
+    /// A special token, which has no text.
     Token(u32),
 }
 
-impl Shape {
-    /// The field of a request that asks for it.
+impl OutputConstraint {
+    /// Request field that the constraint comes from.
     pub(crate) const fn field(&self) -> &'static str {
         match self {
             Self::Text(_) | Self::Either(..) => "constraint",
@@ -57,7 +57,7 @@ impl Shape {
     }
 }
 
-impl From<&Constraint> for Shape {
+impl From<&Constraint> for OutputConstraint {
     fn from(constraint: &Constraint) -> Self {
         Self::Text(constraint.clone())
     }

@@ -1,4 +1,4 @@
-//! Answers of a model that says anything it may: each is what its constraint says.
+//! Randomly sampled outputs satisfy their constraints.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,16 +8,18 @@
     missing_docs
 )]
 
-mod saying;
+mod sampling;
 
-use answer_constraint::{Begun, Calls, Compiler, Constraint, Function, Piece, Shape, Vocabulary};
+use answer_constraint::{
+    Calls, Compiler, Constraint, ConstraintState, Function, OutputConstraint, Piece, Vocabulary,
+};
 use diagnostics::Code;
 use proptest::prelude::*;
-use saying::{Answer, END, begin, compiler, say, vocabulary};
+use sampling::{END, Output, compile, compiler, sample, vocabulary};
 use serde_json::{Value, json};
 
-/// A token without text.
-const NAMELESS: u32 = 269;
+/// A special token without text.
+const SPECIAL: u32 = 269;
 
 fn person() -> Value {
     json!({
@@ -37,10 +39,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn whatever_is_said_is_of_the_schema(seed: u64) {
-        let answer = say(begin(&Constraint::JsonSchema(person())).unwrap(), seed, 2000).unwrap();
-        prop_assert!(answer.ended, "{}", String::from_utf8_lossy(&answer.text));
-        let value: Value = serde_json::from_slice(&answer.text).unwrap();
+    fn output_satisfies_json_schema(seed: u64) {
+        let output = sample(compile(&Constraint::JsonSchema(person())).unwrap(), seed, 2000).unwrap();
+        prop_assert!(output.ended, "{}", String::from_utf8_lossy(&output.text));
+        let value: Value = serde_json::from_slice(&output.text).unwrap();
         let object = value.as_object().unwrap();
         prop_assert!(object["name"].as_str().unwrap().chars().count() <= 8);
         prop_assert!(object["age"].as_u64().unwrap() <= 150);
@@ -53,49 +55,54 @@ proptest! {
     }
 
     #[test]
-    fn any_object_is_an_object_when_it_ends(seed: u64) {
-        let answer = say(begin(&Constraint::JsonObject).unwrap(), seed, 400).unwrap();
-        if answer.ended {
-            // Only the form: JSON knows numbers that no machine has.
-            serde_json::from_slice::<serde::de::IgnoredAny>(&answer.text).unwrap();
-            prop_assert_eq!(answer.text[0], b'{');
+    fn output_of_json_object_is_an_object(seed: u64) {
+        let output = sample(compile(&Constraint::JsonObject).unwrap(), seed, 400).unwrap();
+        if output.ended {
+            // Checks only the syntax, since numbers may exceed every numeric type.
+            serde_json::from_slice::<serde::de::IgnoredAny>(&output.text).unwrap();
+            prop_assert_eq!(output.text[0], b'{');
         } else {
-            prop_assert_eq!(answer.tokens.len(), 400);
+            prop_assert_eq!(output.tokens.len(), 400);
         }
     }
 
     #[test]
-    fn an_expression_is_matched_whole(seed: u64) {
-        let expression = Constraint::Regex("[a-cé]{2,4}@(x|yy)+!?".into());
-        let answer = say(begin(&expression).unwrap(), seed, 500).unwrap();
-        let text = String::from_utf8(answer.text).unwrap();
+    fn output_matches_entire_regex(seed: u64) {
+        let regex = Constraint::Regex("[a-cé]{2,4}@(x|yy)+!?".into());
+        let output = sample(compile(&regex).unwrap(), seed, 500).unwrap();
+        let text = String::from_utf8(output.text).unwrap();
         let (name, rest) = text.split_once('@').unwrap();
         prop_assert!((2..=4).contains(&name.chars().count()) && name.chars().all(|c| "abcé".contains(c)));
-        if answer.ended {
+        if output.ended {
             let rest = rest.strip_suffix('!').unwrap_or(rest);
             prop_assert!(!rest.is_empty() && rest.replace("yy", "").replace('x', "").is_empty(), "{rest}");
         }
     }
 
     #[test]
-    fn a_grammar_is_followed(seed: u64) {
+    fn output_follows_grammar(seed: u64) {
         let grammar = "start: sum\nsum: NUMBER (\"+\" NUMBER)*\nNUMBER: /[0-9]{1,3}/";
-        let answer = say(begin(&Constraint::Grammar(grammar.into())).unwrap(), seed, 60).unwrap();
-        let text = String::from_utf8(answer.text).unwrap();
-        if answer.ended {
-            prop_assert!(text.split('+').all(|n| (1..=3).contains(&n.len()) && n.parse::<u16>().is_ok()), "{text}");
-        }
+        let output = sample(compile(&Constraint::Grammar(grammar.into())).unwrap(), seed, 60).unwrap();
+        let text = String::from_utf8(output.text).unwrap();
+        // Only an unfinished output may lack its last number.
+        let complete = if output.ended {
+            text.as_str()
+        } else {
+            prop_assert_eq!(output.tokens.len(), 60);
+            text.trim_end_matches('+')
+        };
+        let is_number = |n: &str| (1..=3).contains(&n.len()) && n.parse::<u16>().is_ok();
+        prop_assert!(complete.split('+').all(is_number), "{text}");
     }
 
-    /// Interrupted anywhere, an answer may go on as it might have without the interruption.
     #[test]
-    fn an_answer_goes_on_where_it_was(seed: u64, cut in 0..60_usize) {
+    fn continued_output_has_the_same_mask(seed: u64, cut in 0..60_usize) {
         let constraint = Constraint::JsonSchema(person());
-        let whole = say(begin(&constraint).unwrap(), seed, 2000).unwrap();
-        let cut = cut.min(whole.tokens.len() - 1);
-        let (compiler, before, after) = (compiler(), &whole.tokens[..cut], whole.tokens[cut]);
-        let continued = compiler.begin(&constraint, before).unwrap();
-        let mut undisturbed = compiler.begin(&constraint, &[]).unwrap();
+        let complete = sample(compile(&constraint).unwrap(), seed, 2000).unwrap();
+        let cut = cut.min(complete.tokens.len() - 1);
+        let (compiler, before, after) = (compiler(), &complete.tokens[..cut], complete.tokens[cut]);
+        let continued = compiler.compile(&constraint, before).unwrap();
+        let mut undisturbed = compiler.compile(&constraint, &[]).unwrap();
         prop_assert!(continued.allowed.contains(after));
         for token in before {
             prop_assert!(undisturbed.allowed.contains(*token));
@@ -107,24 +114,24 @@ proptest! {
 }
 
 #[test]
-fn the_end_comes_when_and_only_when_it_may() {
+fn end_token_is_allowed_only_when_complete() {
     let constraint = Constraint::JsonSchema(json!({"const": {"a": 1}}));
-    let Begun { allowed, .. } = begin(&constraint).unwrap();
+    let ConstraintState { allowed, .. } = compile(&constraint).unwrap();
     assert!(!allowed.contains(END));
     let tokens: Vec<u32> = br#"{"a":1}"#.iter().map(|b| u32::from(*b)).collect();
-    let complete = compiler().begin(&constraint, &tokens).unwrap();
+    let complete = compiler().compile(&constraint, &tokens).unwrap();
     assert_eq!(complete.allowed.ids().collect::<Vec<_>>(), [END]);
 }
 
 #[test]
-fn a_document_has_one_blank_after_a_divider_or_none() {
+fn json_allows_at_most_one_space_after_separators() {
     let compiler = compiler();
     let allowed = |constraint: &Constraint, text: &str| {
         let tokens: Vec<u32> = text.bytes().map(u32::from).collect();
-        compiler.begin(constraint, &tokens).unwrap().allowed
+        compiler.compile(constraint, &tokens).unwrap().allowed
     };
     let schema = Constraint::JsonSchema(person());
-    for (constraint, text, blank) in [
+    for (constraint, text, space) in [
         (&schema, "", false),
         (&schema, "{", false),
         (&schema, "{\"name\"", false),
@@ -145,7 +152,7 @@ fn a_document_has_one_blank_after_a_divider_or_none() {
         (&Constraint::JsonObject, "{\"a\": {}}", false),
     ] {
         let allowed = allowed(constraint, text);
-        assert_eq!(allowed.contains(u32::from(b' ')), blank, "{text}");
+        assert_eq!(allowed.contains(u32::from(b' ')), space, "{text}");
         for other in *b"\n\r\t" {
             assert!(!allowed.contains(u32::from(other)), "{text}");
         }
@@ -153,41 +160,50 @@ fn a_document_has_one_blank_after_a_divider_or_none() {
 }
 
 #[test]
-fn tokens_that_the_constraint_does_not_allow_cannot_be_continued() {
+fn rejects_continuation_after_disallowed_tokens() {
     let error = compiler()
-        .begin(&Constraint::Regex("ab".into()), &[97, 97])
+        .compile(&Constraint::Regex("ab".into()), &[97, 97])
         .err()
         .unwrap();
     assert_eq!(error.code, Code::InvalidRequest);
     assert_eq!(error.param.as_deref(), Some("continue_from"));
+    assert_eq!(
+        error.message,
+        "`continue_from` has token 97 where the constraint does not allow it"
+    );
 }
 
 #[test]
-fn what_nothing_can_satisfy_is_refused() {
-    for impossible in [
-        Constraint::JsonSchema(json!({"type": "integer", "minimum": 5, "maximum": 3})),
-        Constraint::JsonSchema(json!({
-            "type": "object", "required": ["a"],
-            "properties": {"a": {"type": "object", "required": ["a"], "properties": {"a": false}}}
-        })),
-        Constraint::JsonSchema(json!({"$ref": "#"})),
-        Constraint::Regex("[^\\s\\S]".into()),
-        Constraint::Grammar("start: x\nx: x \"a\"".into()),
+fn rejects_unsatisfiable_constraints() {
+    let no_text = "no text satisfies it";
+    for (impossible, reason) in [
+        (
+            Constraint::JsonSchema(json!({"type": "integer", "minimum": 5, "maximum": 3})),
+            "Unsatisfiable schema: minimum (5) is greater than maximum (3)",
+        ),
+        (
+            Constraint::JsonSchema(json!({
+                "type": "object", "required": ["a"], "properties": {
+                    "a": {"type": "object", "required": ["a"], "properties": {"a": false}}
+                }
+            })),
+            "Unsatisfiable schema: required property 'a' is unsatisfiable: Unsatisfiable schema: \
+             required property 'a' is unsatisfiable: Unsatisfiable schema: schema is false",
+        ),
+        (Constraint::JsonSchema(json!({"$ref": "#"})), no_text),
+        (Constraint::Regex("[^\\s\\S]".into()), no_text),
+        (Constraint::Grammar("start: x\nx: x \"a\"".into()), no_text),
     ] {
-        let error = begin(&impossible).err().unwrap();
+        let error = compile(&impossible).err().unwrap();
         assert_eq!(error.code, Code::InvalidRequest, "{impossible:?}");
         assert_eq!(error.param.as_deref(), Some("constraint"));
-        let told = error.message;
-        assert!(
-            told.contains("no text satisfies it") || told.contains("nsatisfiable"),
-            "{told}"
-        );
+        assert_eq!(error.message, format!("`constraint`: {reason}"));
     }
 }
 
 #[test]
-fn faults_name_what_is_wrong() {
-    for (wrong, says) in [
+fn errors_name_the_cause() {
+    for (wrong, cause) in [
         (Constraint::JsonSchema(json!({"type": "objec"})), "objec"),
         (
             Constraint::JsonSchema(json!({"$ref": "#/$defs/none"})),
@@ -217,9 +233,9 @@ fn faults_name_what_is_wrong() {
             "special token",
         ),
     ] {
-        let error = begin(&wrong).err().unwrap();
+        let error = compile(&wrong).err().unwrap();
         assert_eq!(error.code, Code::InvalidRequest, "{wrong:?}");
-        assert!(error.message.contains(says), "{}", error.message);
+        assert!(error.message.contains(cause), "{}", error.message);
         assert!(
             !error.message.contains(char::is_control),
             "{}",
@@ -229,32 +245,37 @@ fn faults_name_what_is_wrong() {
 }
 
 #[test]
-fn whoever_writes_gbnf_is_told_of_lark() {
-    let refused = |text: &str| {
+fn gbnf_errors_have_a_hint() {
+    let error_of = |text: &str| {
         let wrong = Constraint::Grammar(text.into());
-        begin(&wrong).err().unwrap()
+        compile(&wrong).err().unwrap()
     };
     for text in [
         "root ::= \"yes\" | \"no\"",
         "root ::= [a-z]+ (\",\" [a-z]+)*\n",
         "start: x\nx ::= \"a\"",
     ] {
-        let error = refused(text);
+        let error = error_of(text);
         assert_eq!(error.code, Code::InvalidRequest);
-        let hint = error.hint.unwrap();
-        assert!(hint.contains("GBNF") && hint.contains("Lark"), "{hint}");
+        assert_eq!(
+            error.hint.as_deref(),
+            Some(
+                "write the grammar in Lark syntax instead of GBNF: `start: \"a\" | b`, not `root \
+                 ::= \"a\" | b`"
+            )
+        );
     }
-    assert_eq!(refused("start: foo").hint, None);
+    assert_eq!(error_of("start: foo").hint, None);
 }
 
 fn grammar(rules: impl Iterator<Item = String>) -> Constraint {
     Constraint::Grammar(rules.collect::<Vec<_>>().join("\n"))
 }
 
-/// Each asks for far more than it says. All end soon, in an error or not, and leave the
-/// process as it was.
+/// Small constraints that require much work. All finish soon, with or without an error, and
+/// leave the compiler usable.
 #[test]
-fn a_bomb_ends_its_own_request_only() {
+fn constraint_bombs_fail_only_their_request() {
     let last = |name: &str| format!("{name}: \"x\"\nstart: ");
     let chained: serde_json::Map<String, Value> = (0..6000)
         .map(|i| {
@@ -328,35 +349,40 @@ fn a_bomb_ends_its_own_request_only() {
     ];
     let compiler = compiler();
     for bomb in bombs {
-        let begun = compiler.begin(&bomb, &[]);
-        let outcome = begun.and_then(|begun| say(begun, 7, 100));
-        if let Err(error) = outcome {
-            let written = format!("{bomb:?}");
-            let written: String = written.chars().take(80).collect();
-            assert_eq!(error.code, Code::InvalidRequest, "{written}: {error}");
-            assert!(error.message.len() < 400, "{written}: {error}");
+        let state = compiler.compile(&bomb, &[]);
+        match state.and_then(|state| sample(state, 7, 100)) {
+            Ok(output) => assert!(output.ended || output.tokens.len() == 100),
+            Err(error) => {
+                let bomb: String = format!("{bomb:?}").chars().take(80).collect();
+                assert_eq!(error.code, Code::InvalidRequest, "{bomb}: {error}");
+                assert!(error.message.len() < 400, "{bomb}: {error}");
+            }
         }
     }
     let good = compiler
-        .begin(&Constraint::JsonSchema(person()), &[])
+        .compile(&Constraint::JsonSchema(person()), &[])
         .unwrap();
-    assert!(say(good, 1, 2000).unwrap().ended);
+    assert!(sample(good, 1, 2000).unwrap().ended);
 }
 
 #[test]
-fn a_model_without_an_end_token_cannot_be_constrained() {
-    let endless = || Vocabulary {
+fn rejects_constraint_without_end_token() {
+    let without_end = || Vocabulary {
         end_tokens: Vec::new(),
         ..vocabulary()
     };
-    let error = Compiler::new(endless)
-        .begin(&Constraint::JsonObject, &[])
+    let error = Compiler::new(without_end)
+        .compile(&Constraint::JsonObject, &[])
         .err()
         .unwrap();
     assert_eq!(error.code, Code::UnsupportedParameter);
+    assert_eq!(
+        error.message,
+        "the model has no end token, so constrained output could not end"
+    );
 }
 
-/// Calls of `weather` and `now` as models write them in this shape.
+/// Calls of `weather` and `now`, as objects in a list.
 fn calls(divider: Option<&str>) -> Calls {
     let text = |text: &str| vec![Piece::Text(text.to_owned())];
     let function = |name: &str, arguments: Value| Function {
@@ -366,7 +392,7 @@ fn calls(divider: Option<&str>) -> Calls {
         end: text("}"),
     };
     Calls {
-        open: vec![Piece::Token(NAMELESS), Piece::Text("[".to_owned())],
+        open: vec![Piece::Token(SPECIAL), Piece::Text("[".to_owned())],
         divider: divider.map(text),
         close: text("]"),
         functions: vec![
@@ -386,10 +412,10 @@ fn calls(divider: Option<&str>) -> Calls {
     }
 }
 
-/// The functions that an answer calls, after the token that stands for no text.
-fn called(answer: &Answer) -> Vec<String> {
-    assert_eq!((answer.tokens[0], answer.ended), (NAMELESS, true));
-    let list: Vec<Value> = serde_json::from_slice(&answer.text).unwrap();
+/// Returns the names of the called functions, which follow the special token.
+fn called(output: &Output) -> Vec<String> {
+    assert_eq!((output.tokens[0], output.ended), (SPECIAL, true));
+    let list: Vec<Value> = serde_json::from_slice(&output.text).unwrap();
     let name = |call: &Value| {
         let name = call["name"].as_str().unwrap();
         if name == "weather" {
@@ -404,14 +430,16 @@ fn called(answer: &Answer) -> Vec<String> {
 }
 
 #[test]
-fn an_answer_may_have_to_be_calls() {
+fn output_consists_of_calls() {
     let mut seen = std::collections::BTreeSet::new();
     for seed in 0..60 {
-        let one = compiler().begin(Shape::Calls(calls(None)), &[]).unwrap();
-        assert_eq!(called(&say(one, seed, 2000).unwrap()).len(), 1);
-        let more = Shape::Calls(calls(Some(", ")));
-        let more = compiler().begin(more, &[]).unwrap();
-        let names = called(&say(more, seed, 5000).unwrap());
+        let one = compiler()
+            .compile(OutputConstraint::Calls(calls(None)), &[])
+            .unwrap();
+        assert_eq!(called(&sample(one, seed, 2000).unwrap()).len(), 1);
+        let more = OutputConstraint::Calls(calls(Some(", ")));
+        let more = compiler().compile(more, &[]).unwrap();
+        let names = called(&sample(more, seed, 5000).unwrap());
         seen.insert(names.len().min(3));
         seen.extend(names.iter().map(|name| 10 + name.len()));
     }
@@ -419,7 +447,7 @@ fn an_answer_may_have_to_be_calls() {
 }
 
 #[test]
-fn an_answer_may_have_to_be_text_or_calls() {
+fn output_is_text_or_calls() {
     for constraint in [
         Constraint::JsonSchema(person()),
         Constraint::Regex("[a-z]{2}!".into()),
@@ -427,16 +455,16 @@ fn an_answer_may_have_to_be_text_or_calls() {
     ] {
         let mut kinds = [0, 0];
         for seed in 0..40 {
-            let shape = Shape::Either(constraint.clone(), calls(Some(", ")));
-            let begun = compiler().begin(shape, &[]).unwrap();
-            let answer = say(begun, seed, 5000).unwrap();
-            if answer.tokens[0] == NAMELESS {
-                called(&answer);
+            let required = OutputConstraint::Either(constraint.clone(), calls(Some(", ")));
+            let state = compiler().compile(required, &[]).unwrap();
+            let output = sample(state, seed, 5000).unwrap();
+            if output.tokens[0] == SPECIAL {
+                called(&output);
                 kinds[1] += 1;
             } else {
-                assert!(answer.ended);
-                let tokens = &answer.tokens[..answer.tokens.len() - 1];
-                let again = compiler().begin(&constraint, tokens).unwrap();
+                assert!(output.ended);
+                let tokens = &output.tokens[..output.tokens.len() - 1];
+                let again = compiler().compile(&constraint, tokens).unwrap();
                 assert!(again.allowed.contains(END));
                 kinds[0] += 1;
             }
@@ -445,9 +473,9 @@ fn an_answer_may_have_to_be_text_or_calls() {
     }
 }
 
-/// The most that an edge takes, each with parameters such as a program's interface has.
+/// The maximum number of functions that the gateway accepts, each with realistic parameters.
 #[test]
-fn a_hundred_functions_are_not_too_many() {
+fn supports_128_functions() {
     let many = |functions: usize| {
         let mut calls = calls(Some("; "));
         calls.functions = (0..functions)
@@ -479,51 +507,66 @@ fn a_hundred_functions_are_not_too_many() {
             .collect();
         calls
     };
-    for shape in [
-        Shape::Calls(many(128)),
-        Shape::Either(Constraint::JsonSchema(person()), many(128)),
+    for required in [
+        OutputConstraint::Calls(many(128)),
+        OutputConstraint::Either(Constraint::JsonSchema(person()), many(128)),
     ] {
-        let begun = compiler().begin(shape, &[]).unwrap();
-        assert!(!say(begun, 3, 2000).unwrap().tokens.is_empty());
+        let state = compiler().compile(required, &[]).unwrap();
+        let output = sample(state, 3, 2000).unwrap();
+        let text = String::from_utf8(output.text).unwrap();
+        assert!(output.ended, "{text}");
+        assert!(text.starts_with("[{\"name\": \"f"), "{text}");
+        assert!(text.ends_with("}}]"), "{text}");
     }
 }
 
 #[test]
-fn faults_of_functions_name_them() {
-    for (arguments, code, says) in [
+fn errors_name_the_function() {
+    for (arguments, code, message) in [
         (
             json!({"properties": {"a": {"not": {}}}}),
             Code::UnsupportedParameter,
-            "the parameters of \"f\": `not` at `/properties/a` is not supported",
+            "`not` at `/properties/a` is not supported",
         ),
-        (json!({"type": "objec"}), Code::InvalidRequest, "objec"),
+        (
+            json!({"type": "objec"}),
+            Code::InvalidRequest,
+            "Invalid type: objec",
+        ),
         (
             json!({"type": "object", "required": ["a"], "properties": {"a": false}}),
             Code::InvalidRequest,
-            "the parameters of \"f\": ",
+            "Unsatisfiable schema: required property 'a' is unsatisfiable: Unsatisfiable schema: \
+             schema is false",
         ),
-        (json!(7), Code::InvalidRequest, "the parameters of \"f\": "),
+        (
+            json!(7),
+            Code::InvalidRequest,
+            "a schema is a JSON object, not `7`",
+        ),
     ] {
         let mut calls = calls(None);
         calls.functions[1].arguments = arguments;
         calls.functions[1].name = "f".into();
-        for shape in [
-            Shape::Calls(calls.clone()),
-            Shape::Either(Constraint::JsonObject, calls.clone()),
+        for required in [
+            OutputConstraint::Calls(calls.clone()),
+            OutputConstraint::Either(Constraint::JsonObject, calls.clone()),
         ] {
-            let error = compiler().begin(shape, &[]).err().unwrap();
+            let error = compiler().compile(required, &[]).err().unwrap();
             assert_eq!((error.code, error.param.as_deref()), (code, Some("tools")));
-            assert!(error.message.starts_with("`tools`: "), "{error}");
-            assert!(error.message.contains(says), "{error}");
+            assert_eq!(
+                error.message,
+                format!("`tools`: the parameters of \"f\": {message}")
+            );
         }
     }
     let wrong = Constraint::Regex("(".into());
-    let error = compiler().begin(Shape::Either(wrong, calls(None)), &[]);
+    let error = compiler().compile(OutputConstraint::Either(wrong, calls(None)), &[]);
     assert_eq!(error.err().unwrap().param.as_deref(), Some("constraint"));
-    let endless = || Vocabulary {
+    let without_end = || Vocabulary {
         end_tokens: Vec::new(),
         ..vocabulary()
     };
-    let error = Compiler::new(endless).begin(Shape::Calls(calls(None)), &[]);
+    let error = Compiler::new(without_end).compile(OutputConstraint::Calls(calls(None)), &[]);
     assert_eq!(error.err().unwrap().param.as_deref(), Some("tools"));
 }
