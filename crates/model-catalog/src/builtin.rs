@@ -1,13 +1,16 @@
+//! Model source: the model embedded in this binary.
+
 use std::{
     fs,
-    io::{ErrorKind, Read as _},
+    io::{self, ErrorKind, Read as _},
     path::{Path, PathBuf},
 };
 
 use daemon_shell::write_atomically;
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 
-/// One file inside this program.
+use crate::{errors, resolved::ResolvedModel};
+
 struct EmbeddedFile {
     name: &'static str,
     content: &'static [u8],
@@ -24,18 +27,18 @@ macro_rules! embedded {
     };
 }
 
-/// A weight type in which an embedded model exists.
-pub(crate) struct Variant {
-    /// Its name after the `@`.
-    pub name: &'static str,
+/// The embedded model in one weight type.
+struct Variant {
+    /// Name after the `@`.
+    name: &'static str,
     files: &'static [EmbeddedFile],
 }
 
-/// The name of the one embedded model.
+/// Name of the only embedded model.
 pub(crate) const HAIKU: &str = "haiku";
 
-/// The variants of `builtin:haiku`; the first is the default.
-pub(crate) const VARIANTS: &[Variant] = &[
+/// Variants of `builtin:haiku`; the first is the default.
+const VARIANTS: &[Variant] = &[
     Variant {
         name: "f16",
         files: embedded!["rbee-haiku-tiny-f16.gguf"],
@@ -57,58 +60,61 @@ pub(crate) const VARIANTS: &[Variant] = &[
     },
 ];
 
-/// The embedded model of this name and variant.
-pub(crate) fn find(name: &str, variant: Option<&str>) -> Result<&'static Variant, Diagnostic> {
-    let found = (name == HAIKU)
-        .then(|| match variant {
-            None => VARIANTS.first(),
-            Some(variant) => VARIANTS.iter().find(|v| v.name == variant),
-        })
-        .flatten();
-    found.ok_or_else(|| {
-        let asked = variant.map_or(name.to_owned(), |v| format!("{name}@{v}"));
-        let known: Vec<String> = std::iter::once(format!("`builtin:{HAIKU}`"))
-            .chain(
-                VARIANTS
-                    .iter()
-                    .map(|v| format!("`builtin:{HAIKU}@{}`", v.name)),
-            )
-            .collect();
-        Diagnostic::new(
-            Code::ModelNotFound,
-            format!("no model is built in under this name: builtin:{asked}"),
-        )
-        .hint(format!("the built-in ones are {}", known.join(", ")))
-    })
+pub(crate) fn variants() -> impl Iterator<Item = &'static str> {
+    VARIANTS.iter().map(|variant| variant.name)
+}
+
+/// Writes the files of an embedded model to `directory`, unless they are already there.
+///
+/// Errors: `MODEL_NOT_FOUND` if there is no such model, `DISK_FULL` and `STATE_UNUSABLE`.
+pub(crate) fn resolve(
+    name: &str,
+    variant: Option<&str>,
+    directory: &Path,
+) -> Result<ResolvedModel, Diagnostic> {
+    let found = match variant {
+        _ if name != HAIKU => None,
+        None => VARIANTS.first(),
+        Some(variant) => VARIANTS.iter().find(|v| v.name == variant),
+    };
+    let Some(found) = found else {
+        let reference = variant.map_or(name.to_owned(), |v| format!("{name}@{v}"));
+        let mut known = vec![format!("builtin:{HAIKU}")];
+        known.extend(variants().map(|v| format!("builtin:{HAIKU}@{v}")));
+        return Err(errors::unknown_builtin(
+            &format!("builtin:{reference}"),
+            &known,
+        ));
+    };
+    let path = found.write_to(&directory.join("builtin").join(HAIKU))?;
+    ResolvedModel::at(&path, found.size_bytes())
 }
 
 impl Variant {
-    /// Size of all files.
-    pub fn size_bytes(&self) -> u64 {
+    fn size_bytes(&self) -> u64 {
         self.files.iter().map(|f| f.content.len() as u64).sum()
     }
 
-    /// Makes sure that the files lie complete under `models` and returns what a worker
-    /// opens: the only file, or the folder of several. A file that differs from the
-    /// embedded one in a single byte is replaced.
-    pub fn materialise(&self, models: &Path) -> Result<PathBuf, Diagnostic> {
-        let folder = models.join("builtin").join(HAIKU).join(self.name);
-        fs::create_dir_all(&folder).map_err(|e| unusable(&folder, &e))?;
+    /// Writes the files to a subdirectory of `directory`, replacing those that differ from the
+    /// embedded ones. Returns the only file, or the subdirectory of several.
+    fn write_to(&self, directory: &Path) -> Result<PathBuf, Diagnostic> {
+        let directory = directory.join(self.name);
+        fs::create_dir_all(&directory).map_err(|e| errors::storage(&directory, &e))?;
         for file in self.files {
-            let path = folder.join(file.name);
-            if !is_same(&path, file.content).map_err(|e| unusable(&path, &e))? {
+            let path = directory.join(file.name);
+            if !has_content(&path, file.content).map_err(|e| errors::storage(&path, &e))? {
                 write_atomically(&path, file.content)?;
             }
         }
         Ok(match self.files {
-            [only] => folder.join(only.name),
-            _ => folder,
+            [only] => directory.join(only.name),
+            _ => directory,
         })
     }
 }
 
-/// Whether the file at `path` holds exactly `content`.
-fn is_same(path: &Path, content: &[u8]) -> std::io::Result<bool> {
+/// Whether the file at `path` exists and has exactly this content.
+fn has_content(path: &Path, content: &[u8]) -> io::Result<bool> {
     let mut file = match fs::File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
@@ -128,13 +134,4 @@ fn is_same(path: &Path, content: &[u8]) -> std::io::Result<bool> {
         }
     }
     Ok(true)
-}
-
-fn unusable(path: &Path, error: &std::io::Error) -> Diagnostic {
-    let code = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Code::DiskFull,
-        _ => Code::StateUnusable,
-    };
-    Diagnostic::new(code, format!("cannot use {}: {error}", path.display()))
-        .hint("check its owner, its permissions and the room on its disk")
 }

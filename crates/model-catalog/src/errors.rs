@@ -1,0 +1,47 @@
+//! The errors of this crate, each with its message and hint.
+
+use std::{
+    fmt::Display,
+    io::{Error, ErrorKind},
+    path::Path,
+};
+
+use diagnostics::{Code, Diagnostic, escape};
+
+/// `name` and `known` are references of built-in models.
+pub(crate) fn unknown_builtin(name: &str, known: &[String]) -> Diagnostic {
+    Diagnostic::new(
+        Code::ModelNotFound,
+        format!("unknown built-in model `{name}`"),
+    )
+    .hint(format!("use one of: `{}`", known.join("`, `")))
+}
+
+pub(crate) fn no_model_at(path: &Path, reason: impl Display) -> Diagnostic {
+    Diagnostic::new(
+        Code::ModelNotFound,
+        format!("no model at {}: {reason}", escape(&path.to_string_lossy())),
+    )
+    .hint(
+        "specify a `.gguf` file, or a directory with `config.json`, `tokenizer.json` and \
+         `*.safetensors`",
+    )
+}
+
+pub(crate) fn path_not_utf8(path: &Path) -> Diagnostic {
+    Diagnostic::new(
+        Code::ConfigInvalid,
+        format!("the path is not UTF-8: {}", escape(&path.to_string_lossy())),
+    )
+    .hint("set `RBEE_HOME` to a directory with a UTF-8 path")
+}
+
+pub(crate) fn storage(path: &Path, error: &Error) -> Diagnostic {
+    let code = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Code::DiskFull,
+        _ => Code::StateUnusable,
+    };
+    let path = escape(&path.to_string_lossy());
+    Diagnostic::new(code, format!("cannot use {path}: {error}"))
+        .hint("check its owner, its permissions and the free space on its disk")
+}
