@@ -1,29 +1,29 @@
 use clap::ValueEnum;
 
-/// A family of models.
+/// Model family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Architecture {
     /// Llama 2 and 3, SmolLM.
     Llama,
-    /// Biases on queries, keys and values.
+    /// Biases of queries, keys and values.
     Qwen2,
-    /// Norms on each head of queries and keys.
+    /// Norms of query and key heads.
     Qwen3,
-    /// Llama under another name.
+    /// Identical to Llama.
     Mistral,
-    /// Norms behind attention and feed-forward part, a window in five of six layers.
+    /// Norms after attention and feed-forward part; a sliding window in five of six layers.
     Gemma3,
-    /// One matrix for queries, keys and values, one for gate and up.
+    /// One matrix for queries, keys and values, and one for gate and up projection.
     Phi3,
-    /// Llama with experts.
+    /// Llama with a mixture of experts.
     Mixtral,
-    /// Qwen3 with experts.
+    /// Qwen3 with a mixture of experts.
     #[value(name = "qwen3moe")]
     Qwen3Moe,
 }
 
 impl Architecture {
-    /// `general.architecture`. GGUF has no family of Mistral's and Mixtral's.
+    /// `general.architecture` of a GGUF file, where Mistral and Mixtral are Llama models.
     pub fn gguf_name(self) -> &'static str {
         match self {
             Self::Llama | Self::Mistral | Self::Mixtral => "llama",
@@ -49,7 +49,7 @@ impl Architecture {
         }
     }
 
-    /// The class in `architectures` of a `config.json`.
+    /// Class in `architectures` of a `config.json`.
     pub(crate) fn class(self) -> &'static str {
         match self {
             Self::Llama => "LlamaForCausalLM",
@@ -63,22 +63,23 @@ impl Architecture {
         }
     }
 
-    /// GGUF has the two numbers of a head that turn together as neighbours.
-    pub(crate) fn pairs_in_gguf(self) -> bool {
+    /// Whether GGUF files interleave the two halves of query and key heads, so that dimensions
+    /// rotated together are adjacent.
+    pub(crate) fn interleaves_heads_in_gguf(self) -> bool {
         self.gguf_name() == "llama"
     }
 
-    /// Each head of queries and keys has a norm.
+    /// Whether query and key heads are normalized.
     pub(crate) fn has_head_norms(self) -> bool {
         matches!(self, Self::Qwen3 | Self::Qwen3Moe | Self::Gemma3)
     }
 
-    /// The feed-forward part is several, of which each token uses some.
+    /// Whether the feed-forward part is a mixture of experts.
     pub(crate) fn has_experts(self) -> bool {
         matches!(self, Self::Mixtral | Self::Qwen3Moe)
     }
 
-    /// The heads together are as wide as the residual stream, in llama.cpp at least.
+    /// Whether llama.cpp requires the query heads together to be as wide as the hidden size.
     pub(crate) fn has_square_queries(self) -> bool {
         matches!(self, Self::Qwen2 | Self::Phi3)
     }

@@ -1,14 +1,14 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Architecture, Recipe,
+    architecture::Architecture,
+    recipe::Recipe,
     tokenizer::{BEGIN, END},
     weights::{LLAMA3_CONTEXT, LLAMA3_HIGH, LLAMA3_LOW},
 };
 
 impl Recipe {
-    /// The `config.json` of the model.
-    pub fn config_json(&self) -> Value {
+    pub(crate) fn config_json(&self) -> Value {
         let sizes = &self.sizes;
         let mut config = json!({
             "architectures": [self.architecture.class()],
@@ -21,7 +21,7 @@ impl Recipe {
             "num_key_value_heads": sizes.kv_heads,
             "head_dim": sizes.head_dim,
             "max_position_embeddings": sizes.context,
-            "rms_norm_eps": round_trip(sizes.epsilon),
+            "rms_norm_eps": widen(sizes.epsilon),
             "rope_theta": sizes.rope_theta,
             "rope_scaling": self.rope_scaling(),
             "hidden_act": "silu",
@@ -36,7 +36,8 @@ impl Recipe {
                 _ => "float32",
             },
         });
-        if let (Some(config), Value::Object(family)) = (config.as_object_mut(), self.of_family()) {
+        if let (Some(config), Value::Object(family)) = (config.as_object_mut(), self.family_keys())
+        {
             config.extend(family);
         }
         config
@@ -51,8 +52,8 @@ impl Recipe {
         })
     }
 
-    /// What only the family has.
-    fn of_family(&self) -> Value {
+    /// Keys of the family.
+    fn family_keys(&self) -> Value {
         let (sizes, experts) = (&self.sizes, self.sizes.experts);
         match self.architecture {
             Architecture::Llama => json!({"mlp_bias": false, "pretraining_tp": 1}),
@@ -105,7 +106,8 @@ impl Recipe {
     }
 }
 
-/// A 32-bit float as the 64-bit one with the same digits: 1e-5 and not 0.000009999999747.
-fn round_trip(value: f32) -> f64 {
+/// Converts a 32-bit float to the 64-bit float with the same decimal form: 1e-5 instead of
+/// 0.000009999999747.
+fn widen(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
 }

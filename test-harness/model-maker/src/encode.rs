@@ -9,48 +9,48 @@ use half::{bf16, f16};
 use model_format::TensorType;
 use rayon::prelude::*;
 
-use crate::weights::{Place, Weight};
+use crate::weights::{Target, Weight};
 
-/// Numbers that one thread makes and stores at a time.
-const PIECE: usize = 1 << 18;
+/// Number of weights that a thread generates and encodes at a time.
+const CHUNK: usize = 1 << 18;
 
-/// Bytes that a weight takes in that type.
-pub(crate) fn encoded_bytes(weight: &Weight, place: Place, kind: TensorType) -> u64 {
-    let numbers = (weight.rows(place) * weight.columns()) as u64;
-    numbers / kind.block_size() * kind.block_bytes()
+/// Returns the size of an encoded weight in bytes.
+pub(crate) fn encoded_bytes(weight: &Weight, target: Target, kind: TensorType) -> u64 {
+    let count = (weight.rows(target) * weight.columns()) as u64;
+    count / kind.block_size() * kind.block_bytes()
 }
 
-/// Makes a weight and writes it in that type, piece by piece.
+/// Generates, encodes and writes a weight in chunks of rows.
 pub(crate) fn write_weight(
     weight: &Weight,
     seed: u64,
-    place: Place,
+    target: Target,
     kind: TensorType,
     out: &mut impl Write,
 ) -> Result<()> {
-    let rows = weight.rows(place);
-    let piece = (PIECE / weight.columns()).max(1);
-    let starts: Vec<usize> = (0..rows).step_by(piece).collect();
+    let rows = weight.rows(target);
+    let chunk = (CHUNK / weight.columns()).max(1);
+    let starts: Vec<usize> = (0..rows).step_by(chunk).collect();
     for starts in starts.chunks(rayon::current_num_threads()) {
-        let pieces: Vec<Vec<u8>> = starts
+        let chunks: Vec<Vec<u8>> = starts
             .par_iter()
             .map(|&start| {
-                let rows = start..(start + piece).min(rows);
+                let rows = start..(start + chunk).min(rows);
                 let mut numbers = Vec::with_capacity(rows.len() * weight.columns() + 1);
                 for row in rows {
-                    weight.row(seed, place, row, &mut numbers);
+                    weight.row(seed, target, row, &mut numbers);
                 }
                 encode(&numbers, kind)
             })
             .collect::<Result<_>>()?;
-        for piece in pieces {
-            out.write_all(&piece)?;
+        for chunk in chunks {
+            out.write_all(&chunk)?;
         }
     }
     Ok(())
 }
 
-/// Whole rows in that type.
+/// Encodes complete rows.
 fn encode(numbers: &[f32], kind: TensorType) -> Result<Vec<u8>> {
     let dtype = match kind {
         TensorType::F32 => return Ok(numbers.iter().flat_map(|x| x.to_le_bytes()).collect()),

@@ -7,18 +7,20 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    Architecture, Recipe, Vocabulary,
+    architecture::Architecture,
     encode::{encoded_bytes, write_weight},
-    tokenizer::{BEGIN, END, PADDING, SPECIAL, TEMPLATE},
-    weights::{Place, weights},
+    errors::writing,
+    recipe::Recipe,
+    tokenizer::{BEGIN, END, PADDING, SPECIAL, TEMPLATE, Vocabulary},
+    weights::{Target, weights},
 };
 
 const ALIGNMENT: u64 = 32;
-/// Kinds of token in `tokenizer.ggml.token_type`.
+/// Token types in `tokenizer.ggml.token_type`.
 const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
 
-/// The metadata of a file, written value by value.
+/// Encoded metadata of a file.
 #[derive(Default)]
 struct Metadata {
     count: u64,
@@ -62,15 +64,13 @@ impl Metadata {
 }
 
 impl Recipe {
-    /// Writes the model as one GGUF file, under another name until it is complete.
+    /// Writes the model as a GGUF file, under a temporary name until it is complete.
     pub fn write_gguf(&self, path: &Path) -> Result<()> {
         self.sizes.check(self.architecture)?;
         let partial = path.with_extension("partial");
         self.write_gguf_to(&partial)
-            .with_context(|| format!("cannot write {}", partial.display()))?;
-        std::fs::rename(&partial, path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(())
+            .with_context(writing(&partial))?;
+        std::fs::rename(&partial, path).with_context(writing(path))
     }
 
     fn write_gguf_to(&self, path: &Path) -> Result<()> {
@@ -78,7 +78,7 @@ impl Recipe {
         let mut infos = Vec::new();
         let mut offset = 0_u64;
         for weight in &weights {
-            let kind = self.quantization.of(weight, &self.sizes);
+            let kind = self.quantization.type_of(weight, &self.sizes);
             let shape = weight.gguf_shape();
             infos.extend(string(&weight.gguf));
             infos.extend((shape.len() as u32).to_le_bytes());
@@ -87,7 +87,7 @@ impl Recipe {
             }
             infos.extend(kind.number().to_le_bytes());
             infos.extend(offset.to_le_bytes());
-            offset += encoded_bytes(weight, Place::Gguf, kind).next_multiple_of(ALIGNMENT);
+            offset += encoded_bytes(weight, Target::Gguf, kind).next_multiple_of(ALIGNMENT);
         }
         let metadata = self.gguf_metadata();
 
@@ -101,9 +101,9 @@ impl Recipe {
         head.resize(head.len().next_multiple_of(ALIGNMENT as usize), 0);
         out.write_all(&head)?;
         for weight in &weights {
-            let kind = self.quantization.of(weight, &self.sizes);
-            write_weight(weight, self.seed, Place::Gguf, kind, &mut out)?;
-            let bytes = encoded_bytes(weight, Place::Gguf, kind);
+            let kind = self.quantization.type_of(weight, &self.sizes);
+            write_weight(weight, self.seed, Target::Gguf, kind, &mut out)?;
+            let bytes = encoded_bytes(weight, Target::Gguf, kind);
             let padding = bytes.next_multiple_of(ALIGNMENT) - bytes;
             out.write_all(&vec![0; padding as usize])?;
         }
@@ -116,7 +116,7 @@ impl Recipe {
         let mut metadata = Metadata::default();
         metadata.text("general.architecture", name);
         metadata.text("general.type", "model");
-        // No family in the name: llama.cpp expects certain tokens of a model that is named so.
+        // llama.cpp expects certain tokens if the name contains a family.
         metadata.text("general.name", "random weights");
         if let Some(number) = self.quantization.file_type() {
             metadata.number("general.file_type", number as usize);
@@ -140,13 +140,13 @@ impl Recipe {
             sizes.epsilon,
         );
         metadata.float(&format!("{name}.rope.freq_base"), sizes.rope_theta);
-        self.gguf_family(&mut metadata, name);
+        self.gguf_family_keys(&mut metadata, name);
         tokenizer_metadata(&mut metadata, &Vocabulary::new(sizes.vocabulary));
         metadata
     }
 
-    /// What only some families have.
-    fn gguf_family(&self, metadata: &mut Metadata, name: &str) {
+    /// Keys of the family.
+    fn gguf_family_keys(&self, metadata: &mut Metadata, name: &str) {
         let (sizes, experts) = (&self.sizes, self.sizes.experts);
         if self.architecture != Architecture::Mixtral {
             metadata.number(&format!("{name}.feed_forward_length"), sizes.inner);
@@ -154,7 +154,7 @@ impl Recipe {
         if self.architecture.has_experts() {
             metadata.number(&format!("{name}.expert_count"), experts.count);
             metadata.number(&format!("{name}.expert_used_count"), experts.used);
-            // GGUF's Llama has one width for all feed-forward parts.
+            // In GGUF, Llama has the same key for dense layers and experts.
             let key = match self.architecture {
                 Architecture::Mixtral => "feed_forward_length",
                 _ => "expert_feed_forward_length",

@@ -1,8 +1,8 @@
-//! `cargo xtask make-model`: writes a model with random weights.
+//! Implements `cargo xtask make-model`: writes a model with random weights.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a command line program of the project's own"
+    reason = "a command line tool for development"
 )]
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
@@ -15,23 +15,23 @@ use model_maker::{Architecture, Quantization, Recipe, Shape};
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask make-model")]
 struct Args {
-    /// The family.
+    /// Model family
     #[arg(long, default_value = "llama")]
     arch: Architecture,
-    /// The sizes.
+    /// Layer sizes
     #[arg(long, default_value = "tiny")]
     shape: Shape,
-    /// How weights are stored; those ending in _K are pure, F32 to Q8_0 and those ending in
-    /// _M are as llama.cpp's quantiser mixes them. Safetensors takes F32, F16 and BF16.
+    /// Quantization: types ending in _K are pure, all others are mixed as by llama.cpp's
+    /// quantizer. Safetensors supports F32, F16 and BF16
     #[arg(long, default_value = "F16", ignore_case = true)]
     quant: Quantization,
-    /// One GGUF file, or a folder as Hugging Face has them.
+    /// GGUF file, or Hugging Face model directory
     #[arg(long, default_value = "gguf")]
     format: Format,
-    /// The file or folder to write.
+    /// File or directory to write
     #[arg(long)]
     out: PathBuf,
-    /// Other seeds give other weights.
+    /// Seed of the weights
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
@@ -53,19 +53,19 @@ fn main() -> ExitCode {
 }
 
 fn make(args: &Args) -> Result<()> {
-    let begun = Instant::now();
+    let start = Instant::now();
     let recipe = Recipe {
         seed: args.seed,
         ..Recipe::new(args.arch, args.shape, args.quant)
     };
     match args.format {
         Format::Gguf => recipe.write_gguf(&args.out)?,
-        Format::Safetensors => recipe.write_folder(&args.out)?,
+        Format::Safetensors => recipe.write_directory(&args.out)?,
     }
     println!(
         "wrote {} in {:.1} s",
         args.out.display(),
-        begun.elapsed().as_secs_f64()
+        start.elapsed().as_secs_f64()
     );
     Ok(())
 }

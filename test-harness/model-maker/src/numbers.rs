@@ -1,11 +1,11 @@
-/// Numbers that look random and are the same everywhere (SplitMix64).
+/// Deterministic pseudorandom numbers (SplitMix64).
 pub(crate) struct Numbers(u64);
 
 impl Numbers {
-    /// The numbers of one row of one tensor: no row depends on another, so that rows can be
-    /// made in any order and on any thread.
+    /// Seeds a generator for one row of a tensor. Rows are independent, so that they can be
+    /// generated in any order and on any thread.
     pub(crate) fn of_row(seed: u64, tensor: &str, row: usize) -> Self {
-        // FNV-1a of the name.
+        // FNV-1a.
         let name = tensor.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3_u64)
         });
@@ -23,9 +23,9 @@ impl Numbers {
         z ^ (z >> 31)
     }
 
-    /// Adds `count` numbers that are uniform around `mean` with that standard deviation.
+    /// Appends `count` uniformly distributed numbers with this mean and standard deviation.
     pub(crate) fn fill(&mut self, out: &mut Vec<f32>, count: usize, mean: f32, deviation: f32) {
-        // A uniform number from -1 to 1 deviates by the root of a third.
+        // The standard deviation of the uniform distribution on [-1, 1] is sqrt(1/3).
         let scale = deviation * 3_f32.sqrt() / (1_u64 << 31) as f32;
         for _ in 0..count.div_ceil(2) {
             let both = self.next();
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_have_the_asked_mean_and_deviation() {
+    fn rows_have_the_requested_mean_and_deviation() {
         let numbers = row(7, "a", 3, 20_001);
         assert_eq!(numbers.len(), 20_001);
         let mean = numbers.iter().sum::<f32>() / numbers.len() as f32;
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn seed_tensor_and_row_all_matter() {
+    fn rows_depend_on_seed_tensor_and_row() {
         let base = row(0, "a", 0, 4);
         assert_eq!(base, row(0, "a", 0, 4));
         for other in [row(1, "a", 0, 4), row(0, "b", 0, 4), row(0, "a", 1, 4)] {

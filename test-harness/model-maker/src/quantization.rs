@@ -6,13 +6,13 @@ use crate::{
     weights::{Role, Weight},
 };
 
-/// How the weights of a model are stored.
+/// Quantization of a model.
 ///
-/// `F32` to `Q8_0` and the mixtures ending in `_M` are what llama.cpp's quantiser makes of
-/// these names; `Q2_K` to `Q6_K` are pure: every matrix has that type.
+/// `F32` to `Q8_0` and the types ending in `_M` are mixed as by llama.cpp's quantizer; `Q2_K` to
+/// `Q6_K` are pure: every matrix has this type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 #[value(rename_all = "verbatim")]
-#[allow(non_camel_case_types, missing_docs, reason = "the usual names")]
+#[allow(non_camel_case_types, missing_docs, reason = "names of llama.cpp")]
 pub enum Quantization {
     F32,
     F16,
@@ -32,7 +32,7 @@ pub enum Quantization {
 }
 
 impl Quantization {
-    /// Its usual name: `Q4_K_M`.
+    /// Name as in llama.cpp: `Q4_K_M`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Q4_K_M => "Q4_K_M",
@@ -41,7 +41,7 @@ impl Quantization {
         }
     }
 
-    /// The number in `general.file_type`; pure mixtures have none.
+    /// Number in `general.file_type`; pure types have none.
     pub(crate) fn file_type(self) -> Option<u32> {
         Some(match self {
             Self::F32 => 0,
@@ -58,8 +58,8 @@ impl Quantization {
         })
     }
 
-    /// The type of most matrices.
-    pub fn base(self) -> TensorType {
+    /// Type of most matrices.
+    pub(crate) fn base(self) -> TensorType {
         match self {
             Self::F32 => TensorType::F32,
             Self::F16 => TensorType::F16,
@@ -77,22 +77,21 @@ impl Quantization {
         }
     }
 
-    /// Whether the weights are floats: all that safetensors can hold.
-    pub fn is_float(self) -> bool {
+    /// Whether safetensors can store this type.
+    pub(crate) fn is_float(self) -> bool {
         matches!(self, Self::F32 | Self::F16 | Self::BF16)
     }
 
-    /// How a GGUF file has this weight.
-    pub(crate) fn of(self, weight: &Weight, sizes: &Sizes) -> TensorType {
+    /// Type of a weight in a GGUF file.
+    pub(crate) fn type_of(self, weight: &Weight, sizes: &Sizes) -> TensorType {
         if weight.role == Role::Small {
             return TensorType::F32;
         }
-        let wanted = match weight.role {
+        let preferred = match weight.role {
             _ if self.is_float() || self.is_pure() => self.base(),
-            // The matrix that makes the logits gets more bits, whether or not it is the
-            // embedding as well.
-            Role::Output => better_output(self.base()),
-            Role::Embedding if sizes.tied => better_output(self.base()),
+            // The output matrix gets more bits, also if it is the embedding.
+            Role::Output => output_type(self.base()),
+            Role::Embedding if sizes.tied => output_type(self.base()),
             Role::Value(layer) | Role::Down(layer) if self.is_mixed() => {
                 if has_more_bits(layer, sizes.layers) {
                     TensorType::Q6K
@@ -102,7 +101,7 @@ impl Quantization {
             }
             _ => self.base(),
         };
-        fitting(wanted, weight.columns())
+        fallback(preferred, weight.columns())
     }
 
     fn is_pure(self) -> bool {
@@ -114,26 +113,26 @@ impl Quantization {
     }
 }
 
-fn better_output(base: TensorType) -> TensorType {
+fn output_type(base: TensorType) -> TensorType {
     match base {
         TensorType::Q8_0 => TensorType::Q8_0,
         _ => TensorType::Q6K,
     }
 }
 
-/// The layers that llama.cpp's mixtures give more bits: the first and the last eighth, and
-/// every third between.
+/// Whether llama.cpp's mixtures give a layer more bits: the first and the last eighth, and every
+/// third layer between.
 fn has_more_bits(layer: usize, layers: usize) -> bool {
     let eighth = layers / 8;
     layer < eighth || layer >= 7 * layers / 8 || (layer - eighth) % 3 == 2
 }
 
-/// What llama.cpp takes instead of a type whose blocks do not fill a row.
-fn fitting(wanted: TensorType, columns: usize) -> TensorType {
-    if (columns as u64).is_multiple_of(wanted.block_size()) {
-        return wanted;
+/// Replaces a type whose blocks do not fill a row, as llama.cpp does.
+fn fallback(preferred: TensorType, columns: usize) -> TensorType {
+    if (columns as u64).is_multiple_of(preferred.block_size()) {
+        return preferred;
     }
-    let smaller = match wanted {
+    let smaller = match preferred {
         TensorType::Q2K | TensorType::Q3K => TensorType::Q4_0,
         TensorType::Q4K => TensorType::Q5_0,
         TensorType::Q5K => TensorType::Q5_1,
@@ -152,29 +151,29 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{Architecture, Shape, weights::weights};
+    use crate::{architecture::Architecture, sizes::Shape, weights::weights};
 
-    fn counted(shape: Shape, quantization: Quantization) -> BTreeMap<&'static str, usize> {
+    fn tensors_by_type(shape: Shape, quantization: Quantization) -> BTreeMap<&'static str, usize> {
         let sizes = Sizes::of(shape, Architecture::Llama);
         let mut counts = BTreeMap::new();
         for weight in weights(Architecture::Llama, &sizes) {
             *counts
-                .entry(quantization.of(&weight, &sizes).name())
+                .entry(quantization.type_of(&weight, &sizes).name())
                 .or_default() += 1;
         }
         counts
     }
 
-    /// What llama.cpp's quantiser made of the F16 files of the same recipes.
+    /// Reference counts are from llama.cpp's quantizer, applied to F16 files of the same recipes.
     #[test]
-    fn mixtures_are_those_of_llama_cpp() {
-        let of_1b = counted(Shape::Llama32, Quantization::Q4_K_M);
+    fn mixtures_equal_llama_cpp() {
+        let of_1b = tensors_by_type(Shape::Llama32, Quantization::Q4_K_M);
         assert_eq!(
             of_1b,
             BTreeMap::from([("F32", 34), ("Q4_K", 96), ("Q6_K", 17)])
         );
-        let of_135m = counted(Shape::SmolLm2, Quantization::Q4_K_M);
-        // Rows of 576 are not filled by blocks of 256; those of 1536 are.
+        let of_135m = tensors_by_type(Shape::SmolLm2, Quantization::Q4_K_M);
+        // Blocks of 256 fill rows of 1536 but not rows of 576.
         assert_eq!(
             of_135m,
             BTreeMap::from([
@@ -185,7 +184,7 @@ mod tests {
                 ("Q8_0", 15)
             ])
         );
-        let simple = counted(Shape::SmolLm2, Quantization::Q4_0);
+        let simple = tensors_by_type(Shape::SmolLm2, Quantization::Q4_0);
         assert_eq!(
             simple,
             BTreeMap::from([("F32", 61), ("Q4_0", 210), ("Q8_0", 1)])
@@ -193,8 +192,8 @@ mod tests {
     }
 
     #[test]
-    fn pure_types_are_pure() {
-        let counts = counted(Shape::Tiny, Quantization::Q5_K);
+    fn pure_types_use_one_matrix_type() {
+        let counts = tensors_by_type(Shape::Tiny, Quantization::Q5_K);
         assert_eq!(counts.keys().copied().collect::<Vec<_>>(), ["F32", "Q5_K"]);
     }
 }

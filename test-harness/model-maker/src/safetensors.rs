@@ -8,24 +8,25 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Recipe, Vocabulary,
     encode::{encoded_bytes, write_weight},
-    tokenizer::{BEGIN, END, PADDING, SPECIAL, TEMPLATE},
-    weights::{Place, weights},
+    errors::writing,
+    recipe::Recipe,
+    tokenizer::{BEGIN, END, PADDING, SPECIAL, TEMPLATE, Vocabulary},
+    weights::{Target, weights},
 };
 
 impl Recipe {
-    /// Writes the model as a folder like those of Hugging Face, with one safetensors file.
-    /// Only `F32`, `F16` and `BF16` can be stored so.
-    pub fn write_folder(&self, folder: &Path) -> Result<()> {
+    /// Writes the model as a Hugging Face model directory with one safetensors file. Fails unless
+    /// the quantization is `F32`, `F16` or `BF16`.
+    pub fn write_directory(&self, directory: &Path) -> Result<()> {
         ensure!(
             self.quantization.is_float(),
-            "safetensors holds F32, F16 or BF16, not {}",
+            "safetensors supports F32, F16 and BF16, not {}",
             self.quantization.name()
         );
         self.sizes.check(self.architecture)?;
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
         let tokenizer = Vocabulary::new(self.sizes.vocabulary).tokenizer_json();
         for (name, document) in [
             ("config.json", self.config_json()),
@@ -36,13 +37,11 @@ impl Recipe {
                 json!({"bos_token_id": BEGIN, "eos_token_id": [END, PADDING], "pad_token_id": PADDING}),
             ),
         ] {
-            let path = folder.join(name);
-            std::fs::write(&path, document.to_string())
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            let path = directory.join(name);
+            std::fs::write(&path, document.to_string()).with_context(writing(&path))?;
         }
-        let path = folder.join("model.safetensors");
-        self.write_safetensors(&path)
-            .with_context(|| format!("cannot write {}", path.display()))
+        let path = directory.join("model.safetensors");
+        self.write_safetensors(&path).with_context(writing(&path))
     }
 
     fn write_safetensors(&self, path: &Path) -> Result<()> {
@@ -50,26 +49,32 @@ impl Recipe {
         let kind = self.quantization.base();
         let mut header = Map::new();
         header.insert("__metadata__".into(), json!({"format": "pt"}));
-        let mut begin = 0;
+        let mut start = 0;
         for weight in &weights {
-            for (tensor, name) in weight.folder.iter().enumerate() {
-                let end = begin + encoded_bytes(weight, Place::Folder(tensor), kind);
+            for (tensor, name) in weight.safetensors.iter().enumerate() {
+                let end = start + encoded_bytes(weight, Target::Safetensors(tensor), kind);
                 let info = json!({
-                    "dtype": kind.name(), "shape": weight.shape, "data_offsets": [begin, end]
+                    "dtype": kind.name(), "shape": weight.shape, "data_offsets": [start, end]
                 });
                 header.insert(name.clone(), info);
-                begin = end;
+                start = end;
             }
         }
         let mut header = Value::from(header).to_string();
-        // Eight bytes of length come first, and the data is to be aligned.
+        // Pads the header to align the data; the length before it has 8 bytes.
         header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
         let mut out = BufWriter::new(File::create(path)?);
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(header.as_bytes())?;
         for weight in &weights {
-            for tensor in 0..weight.folder.len() {
-                write_weight(weight, self.seed, Place::Folder(tensor), kind, &mut out)?;
+            for tensor in 0..weight.safetensors.len() {
+                write_weight(
+                    weight,
+                    self.seed,
+                    Target::Safetensors(tensor),
+                    kind,
+                    &mut out,
+                )?;
             }
         }
         out.flush()?;

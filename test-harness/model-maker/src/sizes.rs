@@ -1,77 +1,77 @@
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
-use crate::Architecture;
+use crate::architecture::Architecture;
 
-/// Sizes that have a name.
+/// Predefined sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Shape {
-    /// SmolLM2 with 135 million weights. Its width is no multiple of 256.
+    /// SmolLM2 with 135 million weights; its hidden size is not a multiple of 256.
     #[value(name = "smollm2-135m")]
     SmolLm2,
-    /// Llama 3.2 with 1.2 thousand million weights.
+    /// Llama 3.2 with 1.2 billion weights.
     #[value(name = "llama-3.2-1b")]
     Llama32,
-    /// Qwen3 with 0.6 thousand million weights.
+    /// Qwen3 with 0.6 billion weights.
     #[value(name = "qwen3-0.6b")]
     Qwen3,
-    /// Some million weights or less; its widths are multiples of 256.
+    /// A few million weights; all sizes are multiples of 256.
     Tiny,
 }
 
-/// Sizes of a model.
+/// Layer sizes of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sizes {
-    /// Transformer blocks.
+    /// Number of transformer blocks.
     pub layers: usize,
-    /// Width of the residual stream.
+    /// Hidden size: dimensions of the residual stream.
     pub hidden: usize,
-    /// Width inside the feed-forward part.
+    /// Intermediate size of the feed-forward part.
     pub inner: usize,
-    /// Attention heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// Heads of keys and values.
+    /// Number of key-value heads.
     pub kv_heads: usize,
-    /// Width of a head.
+    /// Dimensions of a head.
     pub head_dim: usize,
-    /// Token ids.
+    /// Number of token ids.
     pub vocabulary: usize,
-    /// Longest sequence in tokens.
+    /// Maximum sequence length in tokens.
     pub context: usize,
-    /// Base of the rotary frequencies.
+    /// Base of the rotary frequencies (RoPE theta).
     pub rope_theta: f32,
-    /// Factor by which Llama 3 stretches low frequencies; absent, none is stretched.
+    /// Divisor of low rotary frequencies in Llama 3; `None` for no scaling.
     pub llama3_factor: Option<f32>,
-    /// Epsilon of the norms.
+    /// Epsilon of the RMS norms.
     pub epsilon: f32,
-    /// The output matrix is the embedding.
+    /// Whether the embedding is also the output matrix.
     pub tied: bool,
-    /// Experts, for families that have some.
-    pub experts: Experts,
-    /// Tokens that windowed layers see, for families that have some.
+    /// Mixture of experts; ignored by dense families.
+    pub experts: ExpertSizes,
+    /// Sliding window in tokens; ignored by families without one.
     pub window: usize,
 }
 
-/// The parts of a feed-forward part that is several.
+/// Sizes of a mixture of experts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Experts {
-    /// How many there are.
+pub struct ExpertSizes {
+    /// Number of experts per layer.
     pub count: usize,
-    /// How many a token uses.
+    /// Number of experts selected per token.
     pub used: usize,
-    /// Width inside one.
+    /// Intermediate size of an expert.
     pub inner: usize,
 }
 
 impl Sizes {
-    /// The sizes of that name for that family.
+    /// Returns predefined sizes, adapted to the family.
     pub fn of(shape: Shape, architecture: Architecture) -> Self {
         let gemma = architecture == Architecture::Gemma3;
         let mut sizes = match shape {
             Shape::SmolLm2 => Self::new([30, 576, 1536], [9, 3, 64], 49_152, 8192),
             Shape::Llama32 => Self::new([16, 2048, 8192], [32, 8, 64], 128_256, 131_072),
             Shape::Qwen3 => Self::new([28, 1024, 3072], [16, 8, 128], 151_936, 40_960),
-            // One full round of Gemma's windows, and one layer of the next.
+            // Covers one period of Gemma's window pattern and a layer of the next.
             Shape::Tiny if gemma => Self::new([7, 256, 512], [4, 2, 64], 512, 512),
             Shape::Tiny => Self::new([3, 256, 512], [4, 2, 64], 512, 512),
         };
@@ -115,7 +115,7 @@ impl Sizes {
             llama3_factor: None,
             epsilon: 1e-5,
             tied: true,
-            experts: Experts {
+            experts: ExpertSizes {
                 count: 4,
                 used: 2,
                 inner,
@@ -124,25 +124,25 @@ impl Sizes {
         }
     }
 
-    /// Refuses sizes that the family cannot have.
+    /// Checks that the family supports these sizes.
     pub(crate) fn check(&self, architecture: Architecture) -> Result<()> {
         let queries = self.heads * self.head_dim;
         ensure!(
             !architecture.has_square_queries() || queries == self.hidden,
-            "{} heads of {} are not the width {}, as this family wants it",
+            "{} heads of {} dimensions do not match the hidden size {}, as the family requires",
             self.heads,
             self.head_dim,
             self.hidden
         );
         ensure!(
             self.kv_heads > 0 && self.heads.is_multiple_of(self.kv_heads),
-            "{} heads cannot share {} heads of keys",
+            "{} query heads cannot share {} key-value heads",
             self.heads,
             self.kv_heads
         );
         ensure!(
             self.head_dim.is_multiple_of(2),
-            "a head of {} cannot be rotated",
+            "a head of {} dimensions cannot be rotated",
             self.head_dim
         );
         Ok(())

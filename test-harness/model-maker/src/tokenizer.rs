@@ -1,40 +1,40 @@
 use serde_json::{Map, Value, json};
 
-/// Tokens in front of the vocabulary that stand for no text.
+/// Special tokens, at the start of the vocabulary.
 pub(crate) const SPECIAL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
-/// The token that fills, and ends a text.
+/// Id of the token that pads and ends a text.
 pub(crate) const PADDING: u32 = 0;
-/// The token that begins a turn.
+/// Id of the token that starts a turn.
 pub(crate) const BEGIN: u32 = 1;
-/// The token that ends a turn.
+/// Id of the token that ends a turn.
 pub(crate) const END: u32 = 2;
-/// ChatML.
+/// Chat template: ChatML.
 pub(crate) const TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 const LETTERS: &str = "etaoinshrdlucmfwypvbgkjqxz";
 
-/// A byte-level vocabulary of the wanted size: three special tokens, the 256 bytes, then
-/// pieces of words, each made of two shorter ones.
+/// Byte-level BPE vocabulary of any size: three special tokens, the 256 bytes, then parts of words,
+/// each merged from two shorter tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Vocabulary {
-    /// All tokens by id, spelled as in GPT-2.
-    pub tokens: Vec<String>,
-    /// What is joined to what, the most important first.
-    pub merges: Vec<(String, String)>,
+pub(crate) struct Vocabulary {
+    /// Tokens by id, in GPT-2's alphabet.
+    pub(crate) tokens: Vec<String>,
+    /// Merges by priority.
+    pub(crate) merges: Vec<(String, String)>,
 }
 
 impl Vocabulary {
-    /// A vocabulary of `size` tokens: at least 259; at most 493 765, with all words of up to
-    /// four characters.
-    pub fn new(size: usize) -> Self {
+    /// Creates a vocabulary of `size` tokens, but at least 259, and at most 493,765, which are all
+    /// words of up to four characters.
+    pub(crate) fn new(size: usize) -> Self {
         let mut vocabulary = Self {
             tokens: SPECIAL.map(String::from).to_vec(),
             merges: Vec::new(),
         };
-        let bytes = (0..=u8::MAX).map(|byte| byte_spelling(byte).to_string());
+        let bytes = (0..=u8::MAX).map(|byte| gpt2_char(byte).to_string());
         vocabulary.tokens.extend(bytes);
         let letters: Vec<String> = LETTERS.chars().map(String::from).collect();
-        let space = vec![byte_spelling(b' ').to_string()];
+        let space = vec![gpt2_char(b' ').to_string()];
         let mut words = letters.clone();
         let mut spaced = Vec::new();
         for _ in 0..3 {
@@ -48,19 +48,19 @@ impl Vocabulary {
         vocabulary
     }
 
-    /// Adds every word of `left` with every letter of `right` behind it, up to `size`.
+    /// Appends the concatenations of every word in `left` and every letter in `right`, up to
+    /// `size` tokens.
     fn join(&mut self, left: &[String], right: &[String], size: usize) -> Vec<String> {
-        let mut made = Vec::new();
+        let mut words = Vec::new();
         let pairs = left.iter().flat_map(|l| right.iter().map(move |r| (l, r)));
         for (left, right) in pairs.take(size.saturating_sub(self.tokens.len())) {
             self.merges.push((left.clone(), right.clone()));
-            made.push(format!("{left}{right}"));
+            words.push(format!("{left}{right}"));
         }
-        self.tokens.extend(made.iter().cloned());
-        made
+        self.tokens.extend(words.iter().cloned());
+        words
     }
 
-    /// The `tokenizer.json` of the vocabulary.
     pub(crate) fn tokenizer_json(&self) -> Value {
         let added: Vec<Value> = (0..)
             .zip(SPECIAL)
@@ -105,9 +105,9 @@ fn added_token(id: u32, content: &str) -> Value {
     })
 }
 
-/// How GPT-2 spells a byte: printable ones as themselves, the others by the characters from
-/// 256 on.
-fn byte_spelling(byte: u8) -> char {
+/// Returns the character that represents a byte in GPT-2's alphabet: printable bytes represent
+/// themselves, the others are numbered from U+0100 on.
+fn gpt2_char(byte: u8) -> char {
     let printable = |b: u8| matches!(b, 33..=126 | 161..=172 | 174..=255);
     if printable(byte) {
         return char::from(byte);
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn vocabularies_have_the_asked_size_and_no_token_twice() {
+    fn vocabularies_have_the_requested_size_and_unique_tokens() {
         for size in [259, 260, 512, 49_152, 151_936] {
             let vocabulary = Vocabulary::new(size);
             assert_eq!(vocabulary.tokens.len(), size);
@@ -134,7 +134,6 @@ mod tests {
                 assert!(tokens.contains(&format!("{left}{right}")));
             }
         }
-        let all = Vocabulary::new(usize::MAX).tokens;
-        assert_eq!(all.len(), 493_765);
+        assert_eq!(Vocabulary::new(usize::MAX).tokens.len(), 493_765);
     }
 }

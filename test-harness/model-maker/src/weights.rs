@@ -1,42 +1,42 @@
 use std::f32::consts::PI;
 
-use crate::{Architecture, Sizes, numbers::Numbers};
+use crate::{architecture::Architecture, numbers::Numbers, sizes::Sizes};
 
-/// Low and high bound of Llama 3's stretched frequencies, and the context it was trained with.
+/// Llama 3's bounds of scaled rotary frequencies, and its training context.
 pub(crate) const LLAMA3_LOW: f32 = 1.0;
 pub(crate) const LLAMA3_HIGH: f32 = 4.0;
 pub(crate) const LLAMA3_CONTEXT: usize = 8192;
 
-/// What decides about a weight's type.
+/// Role of a weight, which determines its storage type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// A vector, or a matrix too small to matter: always 32-bit floats in GGUF.
+    /// A vector or a small matrix; always F32 in GGUF.
     Small,
     Embedding,
     Output,
-    /// Values of this layer, alone or with queries and keys.
+    /// Value projection of a layer, alone or combined with queries and keys.
     Value(usize),
-    /// The matrix out of the feed-forward part of this layer.
+    /// Down projection of a layer.
     Down(usize),
     Other,
 }
 
-/// Order of the rows in GGUF.
+/// Order of rows in GGUF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RowOrder {
-    AsInFolder,
-    /// In each head of this width, the two numbers that turn together are neighbours; in a
-    /// folder the second is half a head behind the first.
-    Pairs(usize),
+    Unchanged,
+    /// The two halves of each head of this width are interleaved, so that dimensions rotated
+    /// together are adjacent.
+    Interleaved(usize),
 }
 
-/// One tensor of a GGUF file, and the tensors of a folder that hold the same.
+/// A tensor of a GGUF file and the equivalent safetensors tensors.
 #[derive(Debug, Clone)]
 pub(crate) struct Weight {
     pub(crate) gguf: String,
-    /// Names in a folder; several are stacked in GGUF, none where a folder has no such tensor.
-    pub(crate) folder: Vec<String>,
-    /// Sizes in a folder, slowest first.
+    /// Names in safetensors: several if GGUF stacks them, none if it is specific to GGUF.
+    pub(crate) safetensors: Vec<String>,
+    /// Dimensions in safetensors, outermost first.
     pub(crate) shape: Vec<usize>,
     pub(crate) role: Role,
     pub(crate) order: RowOrder,
@@ -45,75 +45,72 @@ pub(crate) struct Weight {
 
 #[derive(Debug, Clone)]
 enum Content {
-    /// Random numbers; GGUF's have a mean of their own.
+    /// Random numbers, whose mean differs between the formats.
     Random {
         mean: f32,
         gguf_mean: f32,
         deviation: f32,
     },
-    Given(Vec<f32>),
+    Fixed(Vec<f32>),
 }
 
-/// In what a weight is asked for.
+/// Tensor to generate for a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Target {
     Gguf,
-    /// The tensor with this index among [`Weight::folder`].
-    Folder(usize),
+    /// The tensor with this index in [`Weight::safetensors`].
+    Safetensors(usize),
 }
 
 impl Weight {
-    /// Numbers in a row.
     pub(crate) fn columns(&self) -> usize {
         self.shape.last().copied().unwrap_or(1)
     }
 
-    /// Rows of one tensor of a folder.
-    fn folder_rows(&self) -> usize {
+    /// Number of rows of one safetensors tensor.
+    fn safetensors_rows(&self) -> usize {
         self.shape.iter().rev().skip(1).product()
     }
 
-    /// Rows of the tensor in GGUF.
-    pub(crate) fn gguf_rows(&self) -> usize {
-        self.folder_rows() * self.folder.len().max(1)
+    fn gguf_rows(&self) -> usize {
+        self.safetensors_rows() * self.safetensors.len().max(1)
     }
 
-    /// Sizes in GGUF, slowest first.
+    /// Dimensions in GGUF, outermost first.
     pub(crate) fn gguf_shape(&self) -> Vec<usize> {
         let mut shape = self.shape.clone();
-        if self.folder.len() > 1 {
-            shape.insert(0, self.folder.len());
+        if self.safetensors.len() > 1 {
+            shape.insert(0, self.safetensors.len());
         }
         shape
     }
 
-    /// Rows in that place.
-    pub(crate) fn rows(&self, place: Place) -> usize {
-        match place {
-            Place::Gguf => self.gguf_rows(),
-            Place::Folder(_) => self.folder_rows(),
+    pub(crate) fn rows(&self, target: Target) -> usize {
+        match target {
+            Target::Gguf => self.gguf_rows(),
+            Target::Safetensors(_) => self.safetensors_rows(),
         }
     }
 
-    /// Adds a row's numbers to `out`.
-    pub(crate) fn row(&self, seed: u64, place: Place, row: usize, out: &mut Vec<f32>) {
-        let rows = self.folder_rows();
-        let (tensor, row) = match place {
-            Place::Gguf => (row / rows, self.folder_row(row % rows)),
-            Place::Folder(tensor) => (tensor, row),
+    /// Appends the numbers of a row to `out`.
+    pub(crate) fn row(&self, seed: u64, target: Target, row: usize, out: &mut Vec<f32>) {
+        let rows = self.safetensors_rows();
+        let (tensor, row) = match target {
+            Target::Gguf => (row / rows, self.source_row(row % rows)),
+            Target::Safetensors(tensor) => (tensor, row),
         };
         match &self.content {
-            Content::Given(values) => out.extend(values),
+            Content::Fixed(values) => out.extend(values),
             Content::Random {
                 mean,
                 gguf_mean,
                 deviation,
             } => {
-                let name = self.folder.get(tensor).map_or("", String::as_str);
+                let name = self.safetensors.get(tensor).map_or("", String::as_str);
                 let before = out.len();
                 let mut numbers = Numbers::of_row(seed, name, row);
                 numbers.fill(out, self.columns(), *mean, *deviation);
-                if place == Place::Gguf && mean != gguf_mean {
+                if target == Target::Gguf && mean != gguf_mean {
                     let shift = gguf_mean - mean;
                     out[before..].iter_mut().for_each(|x| *x += shift);
                 }
@@ -121,11 +118,11 @@ impl Weight {
         }
     }
 
-    /// Where a folder has the row that GGUF has at `row`.
-    fn folder_row(&self, row: usize) -> usize {
+    /// Returns the safetensors row that GGUF has at `row`.
+    fn source_row(&self, row: usize) -> usize {
         match self.order {
-            RowOrder::AsInFolder => row,
-            RowOrder::Pairs(width) => {
+            RowOrder::Unchanged => row,
+            RowOrder::Interleaved(width) => {
                 let (head, at) = (row / width, row % width);
                 head * width + at % 2 * (width / 2) + at / 2
             }
@@ -133,9 +130,9 @@ impl Weight {
     }
 }
 
-/// Every weight of a model, in the order of the file.
+/// Returns the weights of a model in file order.
 pub(crate) fn weights(architecture: Architecture, sizes: &Sizes) -> Vec<Weight> {
-    let mut list = List {
+    let mut list = WeightList {
         architecture,
         sizes,
         weights: Vec::new(),
@@ -161,22 +158,23 @@ pub(crate) fn weights(architecture: Architecture, sizes: &Sizes) -> Vec<Weight> 
     if let Some(factor) = sizes.llama3_factor {
         list.weights.push(Weight {
             gguf: "rope_freqs.weight".into(),
-            folder: Vec::new(),
+            safetensors: Vec::new(),
             shape: vec![sizes.head_dim / 2],
             role: Role::Small,
-            order: RowOrder::AsInFolder,
-            content: Content::Given(llama3_divisors(sizes, factor)),
+            order: RowOrder::Unchanged,
+            content: Content::Fixed(llama3_divisors(sizes, factor)),
         });
     }
     list.weights
 }
 
-/// Of the matrix that makes the logits: with a normed input they deviate by 2 then.
+/// Standard deviation of the output matrix for which logits of a normalized input have a standard
+/// deviation of 2.
 fn logit_deviation(sizes: &Sizes) -> f32 {
     2.0 / (sizes.hidden as f32).sqrt()
 }
 
-/// What each rotary frequency is divided by: Llama 3.1's rule.
+/// Returns Llama 3.1's divisors of the rotary frequencies.
 fn llama3_divisors(sizes: &Sizes, factor: f32) -> Vec<f32> {
     let context = LLAMA3_CONTEXT as f32;
     (0..sizes.head_dim / 2)
@@ -196,17 +194,17 @@ fn llama3_divisors(sizes: &Sizes, factor: f32) -> Vec<f32> {
         .collect()
 }
 
-struct List<'a> {
+struct WeightList<'a> {
     architecture: Architecture,
     sizes: &'a Sizes,
     weights: Vec<Weight>,
 }
 
-impl List<'_> {
+impl WeightList<'_> {
     fn push(
         &mut self,
         gguf: String,
-        folder: Vec<String>,
+        safetensors: Vec<String>,
         shape: Vec<usize>,
         role: Role,
         [mean, gguf_mean, deviation]: [f32; 3],
@@ -216,10 +214,10 @@ impl List<'_> {
             gguf_mean,
             deviation,
         };
-        let order = RowOrder::AsInFolder;
+        let order = RowOrder::Unchanged;
         self.weights.push(Weight {
             gguf,
-            folder,
+            safetensors,
             shape,
             role,
             order,
@@ -227,23 +225,23 @@ impl List<'_> {
         });
     }
 
-    fn matrix(&mut self, [gguf, folder]: [&str; 2], shape: [usize; 2], role: Role, deviation: f32) {
+    fn matrix(&mut self, [gguf, name]: [&str; 2], shape: [usize; 2], role: Role, deviation: f32) {
         self.push(
             format!("{gguf}.weight"),
-            vec![format!("{folder}.weight")],
+            vec![format!("{name}.weight")],
             shape.to_vec(),
             role,
             [0.0, 0.0, deviation],
         );
     }
 
-    /// Gemma's folders have what is to be added to 1.
-    fn norm(&mut self, [gguf, folder]: [&str; 2], width: usize) {
+    /// Gemma's safetensors store the difference from 1.
+    fn norm(&mut self, [gguf, name]: [&str; 2], width: usize) {
         let gemma = self.architecture == Architecture::Gemma3;
         let mean = if gemma { 0.0 } else { 1.0 };
         self.push(
             format!("{gguf}.weight"),
-            vec![format!("{folder}.weight")],
+            vec![format!("{name}.weight")],
             vec![width],
             Role::Small,
             [mean, 1.0, 0.1],
@@ -251,11 +249,11 @@ impl List<'_> {
     }
 
     fn layer(&mut self, layer: usize) {
-        let (gguf, folder) = (format!("blk.{layer}"), format!("model.layers.{layer}"));
+        let (gguf, prefix) = (format!("blk.{layer}"), format!("model.layers.{layer}"));
         let gemma = self.architecture == Architecture::Gemma3;
         let hidden = self.sizes.hidden;
-        let mut norm = |in_gguf: &str, in_folder: &str, width| {
-            let names = [format!("{gguf}.{in_gguf}"), format!("{folder}.{in_folder}")];
+        let mut norm = |in_gguf: &str, name: &str, width| {
+            let names = [format!("{gguf}.{in_gguf}"), format!("{prefix}.{name}")];
             self.norm([&names[0], &names[1]], width);
         };
         norm("attn_norm", "input_layernorm", hidden);
@@ -266,32 +264,32 @@ impl List<'_> {
         } else {
             norm("ffn_norm", "post_attention_layernorm", hidden);
         }
-        self.attention(layer, &gguf, &folder);
+        self.attention(layer, &gguf, &prefix);
         if self.architecture.has_experts() {
-            self.experts(layer, &gguf, &folder);
+            self.experts(layer, &gguf, &prefix);
         } else {
-            self.feed_forward(layer, &gguf, &folder);
+            self.feed_forward(layer, &gguf, &prefix);
         }
     }
 
-    /// Matrices that add to the residual stream are the smaller the more there are, so that
-    /// a deep model does not drown its tokens.
-    fn stream_deviation(&self, columns: usize) -> f32 {
+    /// Standard deviation of matrices whose output is added to the residual stream. It decreases
+    /// with the number of layers, so that the embedding still matters in a deep model.
+    fn residual_deviation(&self, columns: usize) -> f32 {
         (1.0 / (columns * 2 * self.sizes.layers) as f32).sqrt()
     }
 
-    fn attention(&mut self, layer: usize, gguf: &str, folder: &str) {
+    fn attention(&mut self, layer: usize, gguf: &str, prefix: &str) {
         let sizes = self.sizes;
         let (hidden, width) = (sizes.hidden, sizes.head_dim);
         let (queries, keys) = (sizes.heads * width, sizes.kv_heads * width);
-        let usual = (1.0 / hidden as f32).sqrt();
-        let folder = format!("{folder}.self_attn");
+        let input_deviation = (1.0 / hidden as f32).sqrt();
+        let prefix = format!("{prefix}.self_attn");
         if self.architecture == Architecture::Phi3 {
             self.matrix(
-                [&format!("{gguf}.attn_qkv"), &format!("{folder}.qkv_proj")],
+                [&format!("{gguf}.attn_qkv"), &format!("{prefix}.qkv_proj")],
                 [queries + 2 * keys, hidden],
                 Role::Value(layer),
-                usual,
+                input_deviation,
             );
         } else {
             for (part, rows, role) in [
@@ -301,11 +299,16 @@ impl List<'_> {
             ] {
                 let names = [
                     format!("{gguf}.attn_{part}"),
-                    format!("{folder}.{part}_proj"),
+                    format!("{prefix}.{part}_proj"),
                 ];
-                self.matrix([&names[0], &names[1]], [rows, hidden], role, usual);
-                if part != "v" && self.architecture.pairs_in_gguf() {
-                    self.reorder_last(width);
+                self.matrix(
+                    [&names[0], &names[1]],
+                    [rows, hidden],
+                    role,
+                    input_deviation,
+                );
+                if part != "v" && self.architecture.interleaves_heads_in_gguf() {
+                    self.interleave_last(width);
                 }
                 if self.architecture == Architecture::Qwen2 {
                     self.push(
@@ -322,28 +325,28 @@ impl List<'_> {
             for part in ["q", "k"] {
                 let names = [
                     format!("{gguf}.attn_{part}_norm"),
-                    format!("{folder}.{part}_norm"),
+                    format!("{prefix}.{part}_norm"),
                 ];
                 self.norm([&names[0], &names[1]], width);
             }
         }
         self.matrix(
-            [&format!("{gguf}.attn_output"), &format!("{folder}.o_proj")],
+            [&format!("{gguf}.attn_output"), &format!("{prefix}.o_proj")],
             [hidden, queries],
             Role::Other,
-            self.stream_deviation(queries),
+            self.residual_deviation(queries),
         );
     }
 
-    fn reorder_last(&mut self, width: usize) {
+    fn interleave_last(&mut self, width: usize) {
         if let Some(weight) = self.weights.last_mut() {
-            weight.order = RowOrder::Pairs(width);
+            weight.order = RowOrder::Interleaved(width);
         }
     }
 
-    fn feed_forward(&mut self, layer: usize, gguf: &str, folder: &str) {
+    fn feed_forward(&mut self, layer: usize, gguf: &str, prefix: &str) {
         let (hidden, inner) = (self.sizes.hidden, self.sizes.inner);
-        let usual = (1.0 / hidden as f32).sqrt();
+        let input_deviation = (1.0 / hidden as f32).sqrt();
         let parts: &[_] = if self.architecture == Architecture::Phi3 {
             &[("ffn_up", "gate_up_proj", 2 * inner)]
         } else {
@@ -352,18 +355,20 @@ impl List<'_> {
                 ("ffn_up", "up_proj", inner),
             ]
         };
-        for (in_gguf, in_folder, rows) in parts {
-            let names = [
-                format!("{gguf}.{in_gguf}"),
-                format!("{folder}.mlp.{in_folder}"),
-            ];
-            self.matrix([&names[0], &names[1]], [*rows, hidden], Role::Other, usual);
+        for (in_gguf, name, rows) in parts {
+            let names = [format!("{gguf}.{in_gguf}"), format!("{prefix}.mlp.{name}")];
+            self.matrix(
+                [&names[0], &names[1]],
+                [*rows, hidden],
+                Role::Other,
+                input_deviation,
+            );
         }
         let names = [
             format!("{gguf}.ffn_down"),
-            format!("{folder}.mlp.down_proj"),
+            format!("{prefix}.mlp.down_proj"),
         ];
-        let deviation = self.stream_deviation(inner) * 2.0;
+        let deviation = self.residual_deviation(inner) * 2.0;
         self.matrix(
             [&names[0], &names[1]],
             [hidden, inner],
@@ -372,19 +377,19 @@ impl List<'_> {
         );
     }
 
-    fn experts(&mut self, layer: usize, gguf: &str, folder: &str) {
+    fn experts(&mut self, layer: usize, gguf: &str, prefix: &str) {
         let (hidden, experts) = (self.sizes.hidden, self.sizes.experts);
-        let usual = (1.0 / hidden as f32).sqrt();
+        let input_deviation = (1.0 / hidden as f32).sqrt();
         let mixtral = self.architecture == Architecture::Mixtral;
         let part = if mixtral { "block_sparse_moe" } else { "mlp" };
-        let folder = format!("{folder}.{part}");
+        let prefix = format!("{prefix}.{part}");
         self.matrix(
-            [&format!("{gguf}.ffn_gate_inp"), &format!("{folder}.gate")],
+            [&format!("{gguf}.ffn_gate_inp"), &format!("{prefix}.gate")],
             [experts.count, hidden],
             Role::Small,
-            usual,
+            input_deviation,
         );
-        let stream = self.stream_deviation(experts.inner) * 2.0;
+        let stream = self.residual_deviation(experts.inner) * 2.0;
         for (in_gguf, in_mixtral, in_qwen, shape, role, deviation) in [
             (
                 "gate",
@@ -392,7 +397,7 @@ impl List<'_> {
                 "gate_proj",
                 [experts.inner, hidden],
                 Role::Other,
-                usual,
+                input_deviation,
             ),
             (
                 "up",
@@ -400,7 +405,7 @@ impl List<'_> {
                 "up_proj",
                 [experts.inner, hidden],
                 Role::Other,
-                usual,
+                input_deviation,
             ),
             (
                 "down",
@@ -412,12 +417,12 @@ impl List<'_> {
             ),
         ] {
             let name = if mixtral { in_mixtral } else { in_qwen };
-            let folder = (0..experts.count)
-                .map(|expert| format!("{folder}.experts.{expert}.{name}.weight"))
+            let names = (0..experts.count)
+                .map(|expert| format!("{prefix}.experts.{expert}.{name}.weight"))
                 .collect();
             self.push(
                 format!("{gguf}.ffn_{in_gguf}_exps.weight"),
-                folder,
+                names,
                 shape.to_vec(),
                 role,
                 [0.0, 0.0, deviation],

@@ -1,4 +1,4 @@
-//! What is made loads, computes something sensible, and is the same model in both formats.
+//! Generated models load, compute plausible logits, and are equal in both formats.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -44,8 +44,8 @@ fn tiny(architecture: Architecture, quantization: Quantization) -> Recipe {
     Recipe::new(architecture, Shape::Tiny, quantization)
 }
 
-fn gguf(folder: &TempDir, recipe: &Recipe) -> std::path::PathBuf {
-    let path = folder.path().join("model.gguf");
+fn gguf(directory: &TempDir, recipe: &Recipe) -> std::path::PathBuf {
+    let path = directory.path().join("model.gguf");
     recipe.write_gguf(&path).unwrap();
     path
 }
@@ -59,19 +59,23 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[test]
-fn both_formats_hold_the_same_model() {
+fn both_formats_compute_the_same_logits() {
     for architecture in [
         Architecture::Llama,
         Architecture::Mistral,
         Architecture::Qwen2,
         Architecture::Qwen3,
+        Architecture::Gemma3,
+        Architecture::Phi3,
+        Architecture::Mixtral,
+        Architecture::Qwen3Moe,
     ] {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let recipe = tiny(architecture, Quantization::F32);
-        let of_gguf = logits(&gguf(&folder, &recipe));
-        recipe.write_folder(folder.path()).unwrap();
-        let of_folder = logits(folder.path());
-        let difference = largest_difference(&of_gguf, &of_folder);
+        let of_gguf = logits(&gguf(&directory, &recipe));
+        recipe.write_directory(directory.path()).unwrap();
+        let of_directory = logits(directory.path());
+        let difference = largest_difference(&of_gguf, &of_directory);
         assert!(difference < 1e-4, "{architecture:?}: {difference}");
         let (sum, squares) = of_gguf
             .iter()
@@ -83,10 +87,10 @@ fn both_formats_hold_the_same_model() {
 }
 
 #[test]
-fn every_type_computes_about_the_same() {
-    let folder = tempfile::tempdir().unwrap();
+fn quantized_logits_are_close_to_f32() {
+    let directory = tempfile::tempdir().unwrap();
     let exact = logits(&gguf(
-        &folder,
+        &directory,
         &tiny(Architecture::Llama, Quantization::F32),
     ));
     for (quantization, tolerance) in [
@@ -98,7 +102,7 @@ fn every_type_computes_about_the_same() {
         (Quantization::Q4_K_M, 2.5),
         (Quantization::Q4_0, 3.0),
     ] {
-        let path = gguf(&folder, &tiny(Architecture::Llama, quantization));
+        let path = gguf(&directory, &tiny(Architecture::Llama, quantization));
         assert_eq!(inspect(&path).unwrap().quantization, quantization.name());
         let difference = largest_difference(&logits(&path), &exact);
         assert!(difference < tolerance, "{quantization:?}: {difference}");
@@ -106,10 +110,9 @@ fn every_type_computes_about_the_same() {
     }
 }
 
-/// Families that the engine may not know yet are well-formed files at least.
 #[test]
-fn every_family_and_type_is_a_valid_file() {
-    let folder = tempfile::tempdir().unwrap();
+fn headers_match_the_recipe() {
+    let directory = tempfile::tempdir().unwrap();
     for architecture in [
         Architecture::Gemma3,
         Architecture::Phi3,
@@ -118,57 +121,63 @@ fn every_family_and_type_is_a_valid_file() {
     ] {
         for quantization in [Quantization::F16, Quantization::Q4_K_M, Quantization::Q2_K] {
             let recipe = tiny(architecture, quantization);
-            let path = gguf(&folder, &recipe);
+            let path = gguf(&directory, &recipe);
             let bytes = std::fs::read(&path).unwrap();
             let header = ModelHeader::from_gguf(&Gguf::parse(&bytes).unwrap()).unwrap();
             assert_eq!(header.architecture, architecture.gguf_name());
             assert_eq!(header.layers as usize, recipe.sizes.layers);
             assert_eq!(header.vocab_size as usize, recipe.sizes.vocabulary);
         }
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let recipe = tiny(architecture, Quantization::BF16);
-        recipe.write_folder(folder.path()).unwrap();
-        let header = inspect(folder.path()).unwrap();
+        recipe.write_directory(directory.path()).unwrap();
+        let header = inspect(directory.path()).unwrap();
         assert_eq!(header.architecture, architecture.model_type());
         assert_eq!(header.quantization, "BF16");
     }
 }
 
 #[test]
-fn the_tokenizer_is_the_same_in_both_formats_and_loses_nothing() {
-    let folder = tempfile::tempdir().unwrap();
+fn tokenizers_of_both_formats_agree_and_round_trip() {
+    let directory = tempfile::tempdir().unwrap();
     let recipe = tiny(Architecture::Llama, Quantization::F16);
-    let of_gguf = loaded(&gguf(&folder, &recipe)).codec;
-    recipe.write_folder(folder.path()).unwrap();
-    let of_folder = loaded(folder.path()).codec;
+    let of_gguf = loaded(&gguf(&directory, &recipe)).codec;
+    recipe.write_directory(directory.path()).unwrap();
+    let of_directory = loaded(directory.path()).codec;
     let text = "The tea in other hands,\n 1234 tones — né 🐝!";
     let ids = of_gguf.encode(text).unwrap();
-    assert_eq!(ids, of_folder.encode(text).unwrap());
+    assert_eq!(ids, of_directory.encode(text).unwrap());
     assert_eq!(of_gguf.decode(&ids), text);
-    assert!(ids.len() < text.len(), "some letters are joined");
-    assert_eq!(of_gguf.end_tokens(), of_folder.end_tokens());
+    assert!(ids.len() < text.len(), "some tokens are merged");
+    assert_eq!(of_gguf.end_tokens(), of_directory.end_tokens());
     assert_eq!(of_gguf.vocab_size(), recipe.sizes.vocabulary);
 }
 
 #[test]
-fn seeds_differ_and_nothing_else_does() {
-    let folder = tempfile::tempdir().unwrap();
+fn files_depend_only_on_recipe_and_seed() {
+    let directory = tempfile::tempdir().unwrap();
     let mut recipe = tiny(Architecture::Qwen3, Quantization::Q8_0);
-    let first = std::fs::read(gguf(&folder, &recipe)).unwrap();
-    assert!(first == std::fs::read(gguf(&folder, &recipe)).unwrap());
+    let first = std::fs::read(gguf(&directory, &recipe)).unwrap();
+    assert!(first == std::fs::read(gguf(&directory, &recipe)).unwrap());
     recipe.seed = 1;
-    assert!(first != std::fs::read(gguf(&folder, &recipe)).unwrap());
+    assert!(first != std::fs::read(gguf(&directory, &recipe)).unwrap());
 }
 
 #[test]
-fn what_cannot_be_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
+fn rejects_unsupported_recipes() {
+    let directory = tempfile::tempdir().unwrap();
     let recipe = tiny(Architecture::Llama, Quantization::Q4_0);
-    let error = recipe.write_folder(folder.path()).unwrap_err().to_string();
-    assert!(error.contains("not Q4_0"), "{error}");
+    let error = recipe
+        .write_directory(directory.path())
+        .unwrap_err()
+        .to_string();
+    assert_eq!(error, "safetensors supports F32, F16 and BF16, not Q4_0");
     let recipe = Recipe::new(Architecture::Phi3, Shape::Qwen3, Quantization::F16);
-    let path = folder.path().join("x.gguf");
+    let path = directory.path().join("x.gguf");
     let error = recipe.write_gguf(&path).unwrap_err().to_string();
-    assert!(error.contains("16 heads of 128"), "{error}");
+    assert_eq!(
+        error,
+        "16 heads of 128 dimensions do not match the hidden size 1024, as the family requires"
+    );
     assert!(!path.exists());
 }
