@@ -1,30 +1,31 @@
-//! Damage inside JSON documents: they stay JSON, so that what reads their fields is reached.
+//! Changes values in JSON documents. They remain valid JSON, so that tests reach the code behind
+//! the JSON parser.
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 use serde_json::{Map, Value, json};
 
-use crate::Corpus;
+use crate::corpus::Corpus;
 
-/// One thing that happens to a document.
+/// A single change to a document.
 #[derive(Debug, Clone)]
 enum Change {
-    /// A value becomes one that nobody expects there.
-    Odd { at: Index, value: Value },
-    /// A value becomes one of another place, perhaps of another document.
-    Exchange {
+    /// Replaces a value by an unusual one.
+    Replace { at: Index, value: Value },
+    /// Replaces a value by one from any document of the corpus.
+    Copy {
         at: Index,
         document: Index,
         from: Index,
     },
-    /// A field or an item is lost.
-    Lose { at: Index, nth: Index },
-    /// A field or an item occurs once more, under another name.
-    Double { at: Index, nth: Index },
+    /// Removes a field or an item.
+    Remove { at: Index, nth: Index },
+    /// Duplicates a field or an item; a field under a different name.
+    Duplicate { at: Index, nth: Index },
 }
 
 impl Corpus {
-    /// A document of the corpus with up to five values changed. Files that are no JSON count
-    /// as `null`.
+    /// Generates a document with one to five changed values. A file that is not JSON counts as
+    /// `null`.
     pub fn changed_json(&self) -> impl Strategy<Value = Value> + use<> {
         let documents: Vec<Value> = self
             .files()
@@ -43,17 +44,17 @@ impl Corpus {
 
 fn change() -> impl Strategy<Value = Change> {
     let index = any::<Index>;
-    let odd = any::<Index>().prop_map(|index| index.get(&odd_values()).clone());
+    let value = any::<Index>().prop_map(|index| index.get(&unusual_values()).clone());
     prop_oneof![
-        4 => (index(), odd).prop_map(|(at, value)| Change::Odd { at, value }),
+        4 => (index(), value).prop_map(|(at, value)| Change::Replace { at, value }),
         2 => (index(), index(), index())
-            .prop_map(|(at, document, from)| Change::Exchange { at, document, from }),
-        1 => (index(), index()).prop_map(|(at, nth)| Change::Lose { at, nth }),
-        1 => (index(), index()).prop_map(|(at, nth)| Change::Double { at, nth }),
+            .prop_map(|(at, document, from)| Change::Copy { at, document, from }),
+        1 => (index(), index()).prop_map(|(at, nth)| Change::Remove { at, nth }),
+        1 => (index(), index()).prop_map(|(at, nth)| Change::Duplicate { at, nth }),
     ]
 }
 
-fn odd_values() -> Vec<Value> {
+fn unusual_values() -> Vec<Value> {
     let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
     vec![
         Value::Null,
@@ -81,31 +82,31 @@ impl Change {
     fn apply(self, value: &mut Value, documents: &[Value]) {
         let at = |index: Index, value: &Value| index.index(count(value));
         match self {
-            Self::Odd {
+            Self::Replace {
                 at: index,
-                value: odd,
+                value: new,
             } => {
                 let at = at(index, value);
-                replace(value, at, odd);
+                replace(value, at, new);
             }
-            Self::Exchange {
+            Self::Copy {
                 at: index,
                 document,
                 from,
             } => {
                 let mut other = document.get(documents).clone();
                 let from = at(from, &other);
-                let found = nth(&mut other, &mut { from }).map(Value::take);
+                let copy = nth(&mut other, &mut { from }).map(Value::take);
                 let at = at(index, value);
-                replace(value, at, found.unwrap_or_default());
+                replace(value, at, copy.unwrap_or_default());
             }
-            Self::Lose { at: index, nth } => {
+            Self::Remove { at: index, nth } => {
                 let at = at(index, value);
                 members(value, at, |members| {
                     members.remove(nth.index(members.len()));
                 });
             }
-            Self::Double { at: index, nth } => {
+            Self::Duplicate { at: index, nth } => {
                 let at = at(index, value);
                 members(value, at, |members| {
                     let (name, value) = members[nth.index(members.len())].clone();
@@ -116,7 +117,7 @@ impl Change {
     }
 }
 
-/// Values in a document, itself included.
+/// Counts the values in a document, including the document.
 fn count(value: &Value) -> usize {
     1 + match value {
         Value::Array(items) => items.iter().map(count).sum(),
@@ -125,7 +126,7 @@ fn count(value: &Value) -> usize {
     }
 }
 
-/// The value that comes after `left` others.
+/// Returns the value after `left` others in document order.
 fn nth<'a>(value: &'a mut Value, left: &mut usize) -> Option<&'a mut Value> {
     if *left == 0 {
         return Some(value);
@@ -139,12 +140,12 @@ fn nth<'a>(value: &'a mut Value, left: &mut usize) -> Option<&'a mut Value> {
 }
 
 fn replace(value: &mut Value, at: usize, new: Value) {
-    if let Some(place) = nth(value, &mut { at }) {
-        *place = new;
+    if let Some(value) = nth(value, &mut { at }) {
+        *value = new;
     }
 }
 
-/// Lets `change` work on the members of a list or an object that has some.
+/// Applies `change` to the members of a non-empty array or object.
 fn members(value: &mut Value, at: usize, change: impl FnOnce(&mut Vec<(String, Value)>)) {
     match nth(value, &mut { at }) {
         Some(Value::Array(items)) if !items.is_empty() => {

@@ -1,16 +1,17 @@
-//! libFuzzer with the check that `RBEE_FUZZ_TARGET` names. `cargo xtask fuzz` builds and runs it.
+//! Runs libFuzzer on the target named by `RBEE_FUZZ_TARGET`. `cargo xtask fuzz` builds and runs
+//! this binary.
 #![no_main]
-#![allow(clippy::panic, reason = "a command line program of the project's own")]
+#![allow(clippy::panic, reason = "a command line tool for development")]
 
 use std::sync::LazyLock;
 
-use guided_fuzzing::Target;
+use guided_fuzzing::FuzzTarget;
 use libfuzzer_sys::fuzz_target;
 
-static TARGET: LazyLock<Target> = LazyLock::new(|| {
+static TARGET: LazyLock<FuzzTarget> = LazyLock::new(|| {
     let name = std::env::var("RBEE_FUZZ_TARGET").unwrap_or_default();
-    let named = Target::ALL.into_iter().find(|target| target.name() == name);
-    named.unwrap_or_else(|| panic!("RBEE_FUZZ_TARGET is {name:?}"))
+    FuzzTarget::named(&name)
+        .unwrap_or_else(|| panic!("unknown target in RBEE_FUZZ_TARGET: {name:?}"))
 });
 
 fuzz_target!(|bytes: &[u8]| TARGET.check(bytes));

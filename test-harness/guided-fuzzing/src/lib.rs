@@ -1,7 +1,7 @@
-//! The checks of every parser of foreign bytes, by name, with their corpora and words.
+//! Fuzz targets for all parsers of untrusted input, with their corpora and dictionaries.
 //!
-//! The checks are those of the crates' own fuzz tests, which damage the corpora at random;
-//! under libFuzzer the same checks see inputs that are kept because they reached new code.
+//! The targets run the checks of the crates' own fuzz tests. Those damage the corpora at random;
+//! libFuzzer keeps inputs that reach new code.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,10 +21,10 @@ mod texts;
 use serde_json::json;
 use worker_contract::{Message, Role, ToolCall, ToolDefinition};
 
-/// What is fuzzed.
+/// A parser to fuzz.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// GGUF files: header, tensors, vocabulary.
+pub enum FuzzTarget {
+    /// GGUF files: header, tensors, tokenizer.
     Gguf,
     /// Headers of safetensors files.
     Safetensors,
@@ -34,14 +34,14 @@ pub enum Target {
     Tokenizer,
     /// Chat templates.
     Template,
-    /// Constraints of answers: JSON schemas, regular expressions, grammars.
+    /// Output constraints: JSON schemas, regular expressions, grammars.
     Constraint,
-    /// Bodies of requests, at every endpoint.
+    /// Request bodies, for every endpoint.
     Body,
 }
 
-impl Target {
-    /// All.
+impl FuzzTarget {
+    /// All targets.
     pub const ALL: [Self; 7] = [
         Self::Gguf,
         Self::Safetensors,
@@ -52,7 +52,7 @@ impl Target {
         Self::Body,
     ];
 
-    /// As `RBEE_FUZZ_TARGET` and the command line name it.
+    /// Name in `RBEE_FUZZ_TARGET` and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gguf => "gguf",
@@ -65,7 +65,12 @@ impl Target {
         }
     }
 
-    /// Folders of valid inputs, from the workspace's.
+    /// Returns the target with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|target| target.name() == name)
+    }
+
+    /// Directories of valid inputs, relative to the workspace.
     pub fn corpora(self) -> Vec<String> {
         let of = |owner: &str, name: &str| format!("crates/{owner}/tests/corpus/{name}");
         match self {
@@ -79,7 +84,7 @@ impl Target {
         }
     }
 
-    /// Pieces of the inputs' language.
+    /// Dictionary: fragments of the format.
     pub fn words(self) -> Vec<&'static str> {
         match self {
             Self::Gguf => [files::GGUF_WORDS, texts::GGUF_WORDS].concat(),
@@ -91,7 +96,7 @@ impl Target {
         }
     }
 
-    /// Panics where the product does not hold what it promises for such an input.
+    /// Runs the check on an input; panics if it fails.
     pub fn check(self, bytes: &[u8]) {
         match self {
             Self::Gguf => {
@@ -131,7 +136,7 @@ fn template(bytes: &[u8]) {
     ];
     let tools = [ToolDefinition {
         name: "weather".into(),
-        description: Some("Tells it.".into()),
+        description: Some("Current weather".into()),
         parameters: Some(json!({"type": "object", "properties": {"city": {"type": "string"}}})),
     }];
     texts::template(template, &messages, &tools);
@@ -150,12 +155,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_target_has_a_corpus_that_passes() {
+    fn corpora_pass_their_checks() {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-        for target in Target::ALL {
+        for target in FuzzTarget::ALL {
             let mut files = 0;
-            for folder in target.corpora() {
-                for file in std::fs::read_dir(format!("{root}/{folder}")).unwrap() {
+            for directory in target.corpora() {
+                for file in std::fs::read_dir(format!("{root}/{directory}")).unwrap() {
                     target.check(&std::fs::read(file.unwrap().path()).unwrap());
                     files += 1;
                 }

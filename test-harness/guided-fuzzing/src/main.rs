@@ -1,8 +1,5 @@
-//! Runs the guided program on one target after the other: `cargo xtask fuzz`.
-#![allow(
-    clippy::print_stdout,
-    reason = "a command line program of the project's own"
-)]
+//! Implements `cargo xtask fuzz`: runs libFuzzer on each target in turn.
+#![allow(clippy::print_stdout, reason = "a command line tool for development")]
 
 use std::{
     fmt::Write as _,
@@ -13,25 +10,24 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use guided_fuzzing::Target;
+use guided_fuzzing::FuzzTarget;
 
-/// Runs the checks of foreign bytes with inputs that are kept when they reach new code.
+/// Fuzzes the parsers of untrusted input, guided by code coverage
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask fuzz")]
 struct Args {
-    /// Targets; all when none is given: gguf, safetensors, config, tokenizer, template,
-    /// constraint, body.
+    /// Targets: gguf, safetensors, config, tokenizer, template, constraint, body [default: all]
     targets: Vec<String>,
-    /// Inputs for each target.
+    /// Number of inputs per target
     #[arg(long, default_value_t = 5_000)]
     runs: u64,
-    /// Run each target for so long instead.
+    /// Duration per target in seconds, instead of a number of inputs
     #[arg(long, conflicts_with = "runs")]
     seconds: Option<u64>,
-    /// The guided program; the xtask fills it in.
+    /// Path of the binary with libFuzzer (set by xtask)
     #[arg(long)]
     program: PathBuf,
-    /// Where inputs, logs and what failed are kept; the xtask fills it in.
+    /// Directory for inputs, logs and failing inputs (set by xtask)
     #[arg(long)]
     folder: PathBuf,
 }
@@ -40,11 +36,10 @@ fn main() -> Result<ExitCode> {
     let args = Args::parse();
     let mut targets = Vec::new();
     for name in &args.targets {
-        let named = Target::ALL.into_iter().find(|target| target.name() == name);
-        targets.push(named.with_context(|| format!("there is no target {name}"))?);
+        targets.push(FuzzTarget::named(name).with_context(|| format!("unknown target {name}"))?);
     }
     if targets.is_empty() {
-        targets.extend(Target::ALL);
+        targets.extend(FuzzTarget::ALL);
     }
     let (mut passed, mut failed) = (0, 0);
     for target in targets {
@@ -62,21 +57,21 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-/// Whether nothing was found.
-fn fuzz(target: Target, args: &Args) -> Result<bool> {
+/// Returns whether the target passed.
+fn fuzz(target: FuzzTarget, args: &Args) -> Result<bool> {
     let name = target.name();
-    let folder = args.folder.join(name);
-    let (inputs, found) = (folder.join("inputs"), folder.join("found"));
+    let directory = args.folder.join(name);
+    let (inputs, found) = (directory.join("inputs"), directory.join("found"));
     fs::create_dir_all(&inputs)?;
     fs::create_dir_all(&found)?;
-    let words = folder.join("words");
+    let words = directory.join("words");
     fs::write(&words, dictionary(&target.words()))?;
-    let log = folder.join("log");
+    let log = directory.join("log");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut program = Command::new(&args.program);
     program
         .env("RBEE_FUZZ_TARGET", name)
-        // What still runs when a check ends is no leak.
+        // Threads may still run after a check, which is not a leak.
         .env("ASAN_OPTIONS", "detect_leaks=0")
         .arg(inputs)
         .args(target.corpora().iter().map(|corpus| root.join(corpus)))
@@ -93,29 +88,32 @@ fn fuzz(target: Target, args: &Args) -> Result<bool> {
             Some(seconds) => format!("-max_total_time={seconds}"),
             None => format!("-runs={}", args.runs),
         })
-        .stdout(File::create(folder.join("output"))?)
+        .stdout(File::create(directory.join("output"))?)
         .stderr(File::create(&log)?);
     let status = program
         .status()
         .with_context(|| format!("cannot run {program:?}"))?;
-    let told = fs::read(&log)?;
-    let told = String::from_utf8_lossy(&told);
+    let output = fs::read(&log)?;
+    let output = String::from_utf8_lossy(&output);
     if status.success() {
-        println!("{name}: {}", summary(&told));
+        println!("{name}: {}", summary(&output));
         return Ok(true);
     }
-    println!("{name}: {status}; {} ends with:", log.display());
-    for line in last_lines(&told, 30) {
+    println!("{name}: {status}; last lines of {}:", log.display());
+    for line in last_lines(&output, 30) {
         println!("    {line}");
     }
-    if !told.contains("artifact_prefix") {
+    if !output.contains("artifact_prefix") {
         bail!("libFuzzer did not start");
     }
-    println!("what is in {} belongs into the corpus", found.display());
+    println!(
+        "add the failing inputs in {} to the corpus",
+        found.display()
+    );
     Ok(false)
 }
 
-/// One word a line, each byte by its number.
+/// Formats a libFuzzer dictionary: one word per line, each byte as hexadecimal escape.
 fn dictionary(words: &[&str]) -> String {
     let mut lines = String::new();
     for word in words {
@@ -128,13 +126,13 @@ fn dictionary(words: &[&str]) -> String {
     lines
 }
 
-/// What libFuzzer tells of its last input: number, places reached, inputs kept, speed.
+/// Returns libFuzzer's final status line: number of inputs, coverage, corpus size, speed.
 fn summary(log: &str) -> &str {
     let done = |line: &&str| line.contains("DONE") && line.contains("cov:");
     log.lines().find(done).unwrap_or("done").trim()
 }
 
-fn last_lines(log: &str, most: usize) -> impl Iterator<Item = &str> {
+fn last_lines(log: &str, count: usize) -> impl Iterator<Item = &str> {
     let lines = log.lines().count();
-    log.lines().skip(lines.saturating_sub(most))
+    log.lines().skip(lines.saturating_sub(count))
 }
