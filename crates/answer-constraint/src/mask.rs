@@ -33,14 +33,12 @@ impl TokenMask {
         &self.words
     }
 
-    /// Whether the set contains a token.
     pub fn contains(&self, id: u32) -> bool {
         self.words
             .get(id as usize / 32)
             .is_some_and(|word| word >> (id % 32) & 1 == 1)
     }
 
-    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
     }

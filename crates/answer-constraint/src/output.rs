@@ -6,9 +6,7 @@ use worker_contract::Constraint;
 pub enum OutputConstraint {
     /// Text that satisfies a constraint.
     Text(Constraint),
-    /// Tool calls.
     Calls(Calls),
-    /// Either of the two.
     Either(Constraint, Calls),
 }
 

@@ -9,7 +9,6 @@ pub struct Utf8Stream {
 }
 
 impl Utf8Stream {
-    /// Creates an empty stream.
     pub fn new() -> Self {
         Self::default()
     }

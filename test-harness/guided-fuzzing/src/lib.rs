@@ -32,7 +32,6 @@ pub enum FuzzTarget {
     Config,
     /// `tokenizer.json`.
     Tokenizer,
-    /// Chat templates.
     Template,
     /// Output constraints: JSON schemas, regular expressions, grammars.
     Constraint,
@@ -41,7 +40,6 @@ pub enum FuzzTarget {
 }
 
 impl FuzzTarget {
-    /// All targets.
     pub const ALL: [Self; 7] = [
         Self::Gguf,
         Self::Safetensors,

@@ -12,7 +12,7 @@ use crate::{
 /// `Q6_K` are pure: every matrix has this type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 #[value(rename_all = "verbatim")]
-#[allow(non_camel_case_types, missing_docs, reason = "names of llama.cpp")]
+#[allow(non_camel_case_types, reason = "names of llama.cpp")]
 pub enum Quantization {
     F32,
     F16,

@@ -7,11 +7,8 @@ use crate::{
 /// Specification of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
-    /// Model family.
     pub architecture: Architecture,
-    /// Sizes of the layers.
     pub sizes: Sizes,
-    /// Storage types of the weights.
     pub quantization: Quantization,
     /// Seed of the random weights.
     pub seed: u64,
