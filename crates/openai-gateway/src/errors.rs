@@ -48,10 +48,6 @@ pub(crate) fn below_minimum(param: &str, min: impl Display, value: impl Display)
     must_be(param, format_args!("at least {min}, not {value}"))
 }
 
-pub(crate) fn not_positive(param: &str, value: impl Display) -> Diagnostic {
-    must_be(param, format_args!("greater than 0, not {value}"))
-}
-
 /// `items` is a plural: "tools".
 pub(crate) fn too_many(param: &str, items: &str, count: usize, max: usize) -> Diagnostic {
     invalid(
@@ -264,11 +260,6 @@ mod tests {
                 below_minimum("a", 1, -3),
                 "a",
                 "`a` must be at least 1, not -3",
-            ),
-            (
-                not_positive("a", 0.0),
-                "a",
-                "`a` must be greater than 0, not 0",
             ),
             (
                 too_many("tools", "tools", 129, 128),

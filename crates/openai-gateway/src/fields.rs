@@ -1,19 +1,14 @@
+use std::ops::RangeInclusive;
+
 use diagnostics::{Diagnostic, excerpt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use worker_contract::limits::{MAX_STOP_SEQUENCE_BYTES, MAX_STOP_SEQUENCES, MAX_TOP_LOGPROBS};
 
 use crate::errors::{
     below_minimum, body_not_an_object, body_too_deep, must_be, out_of_range, requires, stop_length,
     too_many, unreadable,
 };
-
-/// Most texts that may end an answer.
-const MOST_STOPS: usize = 16;
-/// Longest text that may end an answer, in bytes.
-const LONGEST_STOP: usize = 1024;
-
-/// Maximum number of alternatives in log probabilities.
-const MAX_TOP_LOGPROBS: u8 = 20;
 
 /// Maximum depth of arrays and objects in a body. Parts of it are nested deeper in the request
 /// to a worker, whose parser allows 128 levels.
@@ -76,14 +71,19 @@ pub(crate) fn stops(param: &str, value: Option<&Value>) -> Result<Vec<String>, D
             .ok_or_else(form)?,
         Some(_) => return Err(form()),
     };
-    if stops.len() > MOST_STOPS {
-        return Err(too_many(param, "stop sequences", stops.len(), MOST_STOPS));
+    if stops.len() > MAX_STOP_SEQUENCES {
+        return Err(too_many(
+            param,
+            "stop sequences",
+            stops.len(),
+            MAX_STOP_SEQUENCES,
+        ));
     }
     if let Some(stop) = stops
         .iter()
-        .find(|s| s.is_empty() || s.len() > LONGEST_STOP)
+        .find(|s| s.is_empty() || s.len() > MAX_STOP_SEQUENCE_BYTES)
     {
-        return Err(stop_length(param, stop.len(), LONGEST_STOP));
+        return Err(stop_length(param, stop.len(), MAX_STOP_SEQUENCE_BYTES));
     }
     Ok(stops)
 }
@@ -100,13 +100,12 @@ pub(crate) fn limit(param: &str, value: Option<i64>) -> Result<Option<u32>, Diag
 pub(crate) fn number(
     param: &str,
     value: Option<f64>,
-    min: f64,
-    max: f64,
+    range: &RangeInclusive<f64>,
 ) -> Result<Option<f32>, Diagnostic> {
     match value {
         None => Ok(None),
-        Some(v) if (min..=max).contains(&v) => Ok(Some(v as f32)),
-        Some(v) => Err(out_of_range(param, min, max, v)),
+        Some(v) if range.contains(&v) => Ok(Some(v as f32)),
+        Some(v) => Err(out_of_range(param, range.start(), range.end(), v)),
     }
 }
 

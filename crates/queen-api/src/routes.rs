@@ -6,6 +6,7 @@ use axum::{
 };
 use daemon_shell::{Admitted, Token, loopback_only, require_token};
 use diagnostics::Diagnostic;
+use worker_contract::limits;
 
 use crate::{
     Api, anthropic, control,
@@ -15,9 +16,6 @@ use crate::{
     guards::{require_api_key, require_node_token},
     native, ollama, openai, tokens, workers,
 };
-
-/// Maximum size of a request body.
-const BODY_LIMIT_BYTES: usize = 4 << 20;
 
 /// Who may call the queen.
 #[derive(Debug, Clone)]
@@ -138,7 +136,7 @@ impl Guards {
 
     /// Adds what all routes of a dialect share.
     fn finish(&self, router: Router, dialect: Dialect) -> Router {
-        let router = daemon_shell::limit_requests(router, BODY_LIMIT_BYTES);
+        let router = daemon_shell::limit_requests(router, limits::MAX_BODY_BYTES);
         let mut router = allow_origins(router, self.config.cors_origins.clone());
         if self.config.loopback_only {
             router = loopback_only(router, self.local.clone());

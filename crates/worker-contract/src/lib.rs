@@ -13,6 +13,7 @@
 mod client;
 mod embed;
 mod infer;
+pub mod limits;
 mod status;
 mod stream;
 mod tokenize;

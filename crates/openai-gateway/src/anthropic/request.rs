@@ -1,9 +1,11 @@
+use std::ops::RangeInclusive;
+
 use diagnostics::Diagnostic;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use worker_contract::{
-    Constraint, InferRequest, Sampling, TokenizeRequest, ToolChoice, ToolDefinition,
+    Constraint, InferRequest, Sampling, TokenizeRequest, ToolChoice, ToolDefinition, limits,
 };
 
 use super::{
@@ -16,6 +18,9 @@ use crate::{
     fields::{limit, number, read, stops},
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
 };
+
+/// Range of the temperature; workers accept more.
+const TEMPERATURE: RangeInclusive<f64> = 0.0..=1.0;
 
 /// Body of `POST /v1/messages` and `POST /v1/messages/count_tokens`.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
@@ -133,10 +138,10 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
     };
     let default = Sampling::default();
     let sampling = Sampling {
-        temperature: number("temperature", fields.temperature, 0.0, 1.0)?
+        temperature: number("temperature", fields.temperature, &TEMPERATURE)?
             .unwrap_or(default.temperature),
         top_k: fields.top_k.unwrap_or(default.top_k),
-        top_p: number("top_p", fields.top_p, 0.0, 1.0)?.unwrap_or(default.top_p),
+        top_p: number("top_p", fields.top_p, &limits::PROBABILITY)?.unwrap_or(default.top_p),
         ..default
     };
     let constraint = constraint(fields.output_config)?;

@@ -2,7 +2,7 @@ use diagnostics::Diagnostic;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-use worker_contract::Sampling;
+use worker_contract::{Sampling, limits};
 
 use crate::{
     errors::{penalty_window, unsupported},
@@ -59,24 +59,34 @@ pub struct OllamaOptions {
 
 impl OllamaOptions {
     pub(super) fn sampling(&self) -> Result<Sampling, Diagnostic> {
-        let repetition_penalty =
-            number("options.repeat_penalty", self.repeat_penalty, 0.01, 100.0)?;
+        let repetition_penalty = number(
+            "options.repeat_penalty",
+            self.repeat_penalty,
+            &limits::REPETITION_PENALTY,
+        )?;
         let mut sampling = Sampling {
-            temperature: number("options.temperature", self.temperature, 0.0, 100.0)?
-                .unwrap_or(TEMPERATURE),
-            top_p: number("options.top_p", self.top_p, 0.0, 1.0)?.unwrap_or(TOP_P),
+            temperature: number(
+                "options.temperature",
+                self.temperature,
+                &limits::TEMPERATURE,
+            )?
+            .unwrap_or(TEMPERATURE),
+            top_p: number("options.top_p", self.top_p, &limits::PROBABILITY)?.unwrap_or(TOP_P),
             top_k: self.top_k.map_or(TOP_K, |k| u32::try_from(k).unwrap_or(0)),
-            min_p: number("options.min_p", self.min_p, 0.0, 1.0)?.unwrap_or(0.0),
+            min_p: number("options.min_p", self.min_p, &limits::PROBABILITY)?.unwrap_or(0.0),
             repetition_penalty: repetition_penalty.unwrap_or(1.0),
             frequency_penalty: number(
                 "options.frequency_penalty",
                 self.frequency_penalty,
-                -2.0,
-                2.0,
+                &limits::ADDITIVE_PENALTY,
             )?
             .unwrap_or(0.0),
-            presence_penalty: number("options.presence_penalty", self.presence_penalty, -2.0, 2.0)?
-                .unwrap_or(0.0),
+            presence_penalty: number(
+                "options.presence_penalty",
+                self.presence_penalty,
+                &limits::ADDITIVE_PENALTY,
+            )?
+            .unwrap_or(0.0),
             logit_bias: Vec::new(),
             seed: self.seed.filter(|seed| *seed != -1).map(i64::cast_unsigned),
             choice: 0,

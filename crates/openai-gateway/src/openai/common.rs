@@ -1,17 +1,17 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use diagnostics::Diagnostic;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-use worker_contract::{InferRequest, Sampling};
+use worker_contract::{InferRequest, Sampling, limits};
 
 use super::{
     chunks::ChunkWriter, document::DocumentWriter, endpoint::OpenAiEndpoint,
     response_head::ResponseHead,
 };
 use crate::{
-    errors::{below_minimum, not_a_token_id, not_positive, out_of_range, requires},
+    errors::{below_minimum, not_a_token_id, out_of_range, requires},
     field_names::FieldNames,
     fields::{number, stops},
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
@@ -20,6 +20,10 @@ use crate::{
 
 /// Maximum number of choices for one request.
 const MAX_CHOICES: u32 = 16;
+/// Range of the temperature; workers accept more.
+const TEMPERATURE: RangeInclusive<f64> = 0.0..=2.0;
+/// Range of the repetition penalty; workers accept more.
+const REPETITION_PENALTY: RangeInclusive<f64> = 0.01..=10.0;
 
 /// Fields of chat and text completions.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, ToSchema)]
@@ -72,7 +76,7 @@ pub struct OpenAiCommonFields {
     /// Default: 0 (all tokens).
     pub min_p: Option<f64>,
     /// Extension: divides the positive logits and multiplies the negative logits of tokens that
-    /// occurred before; above 0, up to 10. Default: 1 (off).
+    /// occurred before; 0.01 to 10. Default: 1 (off).
     pub repetition_penalty: Option<f64>,
 }
 
@@ -98,26 +102,34 @@ impl OpenAiCommonFields {
 
     pub(super) fn sampling(&self) -> Result<Sampling, Diagnostic> {
         let default = Sampling::default();
-        let repetition_penalty =
-            number("repetition_penalty", self.repetition_penalty, 0.0, 10.0)?.unwrap_or(1.0);
-        if repetition_penalty <= 0.0 {
-            return Err(not_positive("repetition_penalty", repetition_penalty));
-        }
+        let repetition_penalty = number(
+            "repetition_penalty",
+            self.repetition_penalty,
+            &REPETITION_PENALTY,
+        )?;
         Ok(Sampling {
-            temperature: number("temperature", self.temperature, 0.0, 2.0)?
+            temperature: number("temperature", self.temperature, &TEMPERATURE)?
                 .unwrap_or(default.temperature),
-            top_p: number("top_p", self.top_p, 0.0, 1.0)?.unwrap_or(default.top_p),
+            top_p: number("top_p", self.top_p, &limits::PROBABILITY)?.unwrap_or(default.top_p),
             top_k: match self.top_k {
                 // Some servers use -1 for "all tokens".
                 None | Some(-1) => 0,
                 Some(k) => u32::try_from(k).map_err(|_| below_minimum("top_k", 0, k))?,
             },
-            min_p: number("min_p", self.min_p, 0.0, 1.0)?.unwrap_or(default.min_p),
-            repetition_penalty,
-            frequency_penalty: number("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?
-                .unwrap_or(0.0),
-            presence_penalty: number("presence_penalty", self.presence_penalty, -2.0, 2.0)?
-                .unwrap_or(0.0),
+            min_p: number("min_p", self.min_p, &limits::PROBABILITY)?.unwrap_or(default.min_p),
+            repetition_penalty: repetition_penalty.unwrap_or(default.repetition_penalty),
+            frequency_penalty: number(
+                "frequency_penalty",
+                self.frequency_penalty,
+                &limits::ADDITIVE_PENALTY,
+            )?
+            .unwrap_or(0.0),
+            presence_penalty: number(
+                "presence_penalty",
+                self.presence_penalty,
+                &limits::ADDITIVE_PENALTY,
+            )?
+            .unwrap_or(0.0),
             logit_bias: self.logit_bias()?,
             seed: self.seed.map(i64::cast_unsigned),
             choice: 0,
@@ -131,7 +143,7 @@ impl OpenAiCommonFields {
             .flatten()
             .map(|(token, bias)| {
                 let id = token.parse().map_err(|_| not_a_token_id(PARAM, token))?;
-                let bias = number(PARAM, Some(*bias), -100.0, 100.0)?;
+                let bias = number(PARAM, Some(*bias), &limits::LOGIT_BIAS)?;
                 Ok((id, bias.unwrap_or(0.0)))
             })
             .collect()
