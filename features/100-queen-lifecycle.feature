@@ -11,7 +11,7 @@ Feature: Lifecycle of the queen
     And 1 `queen-rbee` process runs
     When I run `rbee-keeper queen status`
     Then the exit code is 0
-    And stdout contains `runs at http://127.0.0.1:`
+    And stdout contains `is running at http://127.0.0.1:`
     When I run `rbee-keeper queen stop`
     Then the exit code is 0
     And stdout contains `stopped the queen`
@@ -161,7 +161,7 @@ Feature: Lifecycle of the queen
     When the queen's process is frozen
     And I run `rbee-keeper queen stop --keep-workers --drain 0`
     Then the exit code is 0
-    And stdout contains `by SIGKILL`
+    And stdout contains `with SIGKILL`
     And 0 `queen-rbee` processes run
 
   @real

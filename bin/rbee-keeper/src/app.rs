@@ -1,8 +1,9 @@
 use clap::CommandFactory as _;
+use clap_complete::Shell;
 use diagnostics::ExitCode;
 
 use crate::{
-    cli::{Cli, Command, Model, Queen, Worker},
+    cli::{Cli, Command, DrainArg, LinesArg, Model, Queen, Worker, WorkerArg},
     failure::Failure,
     infer,
     interrupt::Interrupts,
@@ -11,11 +12,11 @@ use crate::{
     target::Target,
 };
 
-/// Runs a command and tells how it ended. Every error becomes an exit code here.
-pub async fn run(cli: Result<Cli, clap::Error>) -> ExitCode {
+/// Runs a command, prints its error if it fails, and returns the exit code.
+pub(crate) async fn run(cli: Result<Cli, clap::Error>) -> ExitCode {
     let cli = match cli {
         Ok(cli) => cli,
-        Err(refused) => return not_run(&refused).await,
+        Err(message) => return print_clap_message(&message).await,
     };
     let format = match (cli.global.json, &cli.command) {
         (false, _) => Format::Text,
@@ -23,33 +24,33 @@ pub async fn run(cli: Result<Cli, clap::Error>) -> ExitCode {
         (true, _) => Format::Document,
     };
     let mut screen = Screen::new(format, cli.global.quiet);
-    let interrupts = match Interrupts::catch() {
+    let interrupts = match Interrupts::install() {
         Ok(interrupts) => interrupts,
-        Err(error) => return ended(&mut screen, Err(error.into())).await,
+        Err(error) => return report(&mut screen, Err(error.into())).await,
     };
     tokio::select! {
         biased;
         () = interrupts.second() => ExitCode::Interrupted,
         code = async {
-            let outcome = command(cli, &mut screen, &interrupts).await;
-            ended(&mut screen, outcome).await
+            let outcome = execute(cli, &mut screen, &interrupts).await;
+            report(&mut screen, outcome).await
         } => code,
     }
 }
 
-/// A wrong command line, or one that asked for help.
-async fn not_run(refused: &clap::Error) -> ExitCode {
+/// Prints a usage error, or the help or version that was requested.
+async fn print_clap_message(message: &clap::Error) -> ExitCode {
     let mut screen = Screen::new(Format::Text, false);
-    if refused.use_stderr() {
-        screen.usage(&refused.to_string()).await;
+    let text = message.to_string();
+    if message.use_stderr() {
+        screen.usage_error(&text).await;
         return ExitCode::Usage;
     }
-    let help = refused.to_string();
-    let outcome = screen.own_text(help.as_bytes()).await;
-    ended(&mut screen, outcome).await
+    let outcome = screen.plain(text.as_bytes()).await;
+    report(&mut screen, outcome).await
 }
 
-async fn ended(screen: &mut Screen, outcome: Result<(), Failure>) -> ExitCode {
+async fn report(screen: &mut Screen, outcome: Result<(), Failure>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::Success,
         Err(failure) => {
@@ -59,24 +60,36 @@ async fn ended(screen: &mut Screen, outcome: Result<(), Failure>) -> ExitCode {
     }
 }
 
-async fn command(cli: Cli, screen: &mut Screen, interrupts: &Interrupts) -> Result<(), Failure> {
+async fn execute(cli: Cli, screen: &mut Screen, interrupts: &Interrupts) -> Result<(), Failure> {
     if let Command::Completions { shell } = cli.command {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "rbee-keeper", &mut script);
-        return screen.own_text(&script).await;
+        return screen.plain(completion_script(shell).as_bytes()).await;
     }
-    let target = Target::choose(&cli.global)?;
+    let target = Target::select(&cli.global)?;
     match cli.command {
-        // These two start a queen, and an interrupt must not leave half of one behind.
+        // These two start a queen, and an interrupt must not leave a half-started one behind.
         Command::Infer(args) => infer::run(*args, &target, screen, interrupts).await,
         Command::Queen(Queen::Start) => queen::start(&target, screen).await,
-        Command::Queen(command) => interrupts.or(queen::run(command, &target, screen)).await,
-        Command::Worker(command) => interrupts.or(worker(command, &target, screen)).await,
-        Command::Model(Model::List) => interrupts.or(models(&target, screen)).await,
-        Command::Status => interrupts.or(status(&target, screen)).await,
-        // Answered above.
+        Command::Queen(command) => {
+            interrupts
+                .unless_interrupted(queen::run(command, &target, screen))
+                .await
+        }
+        Command::Worker(command) => {
+            interrupts
+                .unless_interrupted(worker(command, &target, screen))
+                .await
+        }
+        Command::Model(Model::List) => interrupts.unless_interrupted(models(&target, screen)).await,
+        Command::Status => interrupts.unless_interrupted(status(&target, screen)).await,
+        // Handled above.
         Command::Completions { .. } => Ok(()),
     }
+}
+
+fn completion_script(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "rbee-keeper", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 async fn worker(command: Worker, target: &Target, screen: &mut Screen) -> Result<(), Failure> {
@@ -88,15 +101,21 @@ async fn worker(command: Worker, target: &Target, screen: &mut Screen) -> Result
                 .document(&list, || text::workers(&list.workers))
                 .await
         }
-        Worker::Show { worker } => {
+        Worker::Show(WorkerArg { worker }) => {
             let entry = queen.worker(&worker).await?;
             screen.document(&entry, || text::worker(&entry)).await
         }
-        Worker::Logs { worker, lines } => {
-            let log = queen.worker_logs(&worker, lines.lines).await?;
+        Worker::Logs {
+            worker: WorkerArg { worker },
+            lines: LinesArg { lines },
+        } => {
+            let log = queen.worker_logs(&worker, lines).await?;
             screen.log(&log).await
         }
-        Worker::Stop { worker, drain } => {
+        Worker::Stop {
+            worker: WorkerArg { worker },
+            drain: DrainArg { drain },
+        } => {
             queen.stop_worker(&worker, drain).await?;
             let stopped = serde_json::json!({ "stopped": [worker] });
             screen

@@ -1,8 +1,10 @@
-use std::{fmt::Display, path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand};
 use diagnostics::Diagnostic;
 use input_validation::{Backend, ModelRef, NodeName, WorkerId};
+
+use crate::errors;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -10,222 +12,238 @@ Examples:
   rbee-keeper status
   rbee-keeper queen stop
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
+Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted.";
 
 const INFER_EXAMPLES: &str = "\
 Examples:
   rbee-keeper infer \"Write a haiku about winter\"
   rbee-keeper infer --seed 7 --temperature 0.7 --max-tokens 60 \"Write a haiku\"
-  git log -1 | rbee-keeper infer --system \"Summarise in one line\" -
-  rbee-keeper infer --ephemeral --json \"Write a haiku\" | jq -r 'select(.event == \"token\").data.t'
+  git log -1 | rbee-keeper infer --system \"Summarize in one line\" -
+  rbee-keeper infer --ephemeral --json \"Write a haiku\" | jq -r 'select(.event == \"token\").data.t'";
 
-When no queen runs, one is started and keeps running, so that the next answer comes faster.";
+/// Note on a queen that `infer` started.
+pub(crate) const QUEEN_KEEPS_RUNNING: &str = "the queen keeps running so that the next response is faster; `rbee-keeper queen stop` stops it \
+     and its workers";
 
-/// Run language models on your own computers.
+/// Run language models on your own computers
 #[derive(Debug, Parser)]
 #[command(name = "rbee-keeper", version, after_help = EXAMPLES, arg_required_else_help = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
-    pub global: Global,
+    pub(crate) global: Global,
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
-/// Options of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
-pub struct Global {
-    /// Print one JSON document; for infer, one JSON object a line for each event
+pub(crate) struct Global {
+    /// Print one JSON document; `infer` prints one JSON object per event, each on its own line
     #[arg(long, global = true)]
-    pub json: bool,
-    /// Print results and errors only
+    pub(crate) json: bool,
+    /// Print only results and errors
     #[arg(long, short, global = true)]
-    pub quiet: bool,
-    /// Folder with all state [default: ~/.rbee]
+    pub(crate) quiet: bool,
+    /// Store all state in this directory [default: ~/.rbee]
     #[arg(long, global = true, env = "RBEE_HOME", value_name = "DIR")]
-    pub home: Option<PathBuf>,
+    pub(crate) home: Option<PathBuf>,
     /// Use the queen at this address; it is neither started nor stopped
     #[arg(long, global = true, env = "RBEE_QUEEN_URL", value_name = "URL", value_parser = parse_url)]
-    pub queen: Option<String>,
-    /// File with the token of the queen that `--queen` names
+    pub(crate) queen: Option<String>,
+    /// Read the token for `--queen` from this file
     #[arg(long, global = true, env = "RBEE_TOKEN_FILE", value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// Where a queen that is started listens; 0 takes any free port
+    pub(crate) token_file: Option<PathBuf>,
+    /// Set the port of a newly started queen; 0 selects a free port
     #[arg(long, global = true, env = "RBEE_QUEEN_PORT", value_name = "PORT", default_value_t = queen_contract::DEFAULT_PORT)]
-    pub queen_port: u16,
-    /// Where the hive of a queen that is started listens; 0 takes any free port
+    pub(crate) queen_port: u16,
+    /// Set the port of the hive of a newly started queen; 0 selects a free port
     #[arg(long, global = true, env = "RBEE_HIVE_PORT", value_name = "PORT")]
-    pub hive_port: Option<u16>,
-    /// Ports for the workers of a queen that is started, for example 8081-8180
+    pub(crate) hive_port: Option<u16>,
+    /// Set the ports for the workers of a newly started queen, for example 8081-8180
     #[arg(long, global = true, env = "RBEE_WORKER_PORTS", value_name = "PORTS")]
-    pub worker_ports: Option<String>,
-    /// The queen-rbee program [default: beside rbee-keeper]
+    pub(crate) worker_ports: Option<String>,
+    /// Start the queen from this binary [default: queen-rbee in the directory of rbee-keeper]
     #[arg(long, global = true, env = "RBEE_QUEEN_BINARY", value_name = "FILE")]
-    pub queen_binary: Option<PathBuf>,
+    pub(crate) queen_binary: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Generate text
+pub(crate) enum Command {
+    /// Generate text from a prompt
     Infer(Box<Infer>),
-    /// Start, stop or look at the queen
+    /// Start, stop and show the queen
     #[command(subcommand)]
     Queen(Queen),
-    /// Look at workers, or stop one
+    /// List, show and stop workers
     #[command(subcommand)]
     Worker(Worker),
-    /// Look at models
+    /// List models
     #[command(subcommand)]
     Model(Model),
-    /// Show the queen, its nodes, workers and requests
+    /// Show the queen, its requests, nodes, deployments and workers
     Status,
-    /// Print completions for a shell
+    /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  rbee-keeper completions bash > ~/.local/share/bash-completion/completions/rbee-keeper"
     )]
     Completions {
-        /// The shell
+        /// Shell that runs the script
         shell: clap_complete::Shell,
     },
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = INFER_EXAMPLES, allow_negative_numbers = true)]
-pub struct Infer {
-    /// What to answer; `-`, or nothing with a pipe, reads standard input
-    pub prompt: Option<String>,
-    /// The model
+#[command(after_help = infer_notes(), allow_negative_numbers = true)]
+pub(crate) struct Infer {
+    /// Prompt; `-` reads standard input [default: standard input if piped]
+    pub(crate) prompt: Option<String>,
+    /// Use this model
     #[arg(long, short, value_name = "MODEL", default_value = queen_contract::DEFAULT_MODEL, value_parser = parse::<ModelRef>)]
-    pub model: ModelRef,
-    /// Most tokens to generate [default: what the model's context leaves]
+    pub(crate) model: ModelRef,
+    /// Generate at most this many tokens [default: as many as fit in the context]
     #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_tokens: Option<u32>,
-    /// 0 always takes the likeliest token; higher is more varied [default: 1]
-    #[arg(long, short, value_name = "T", value_parser = |t: &str| number(t, 0.0, 100.0))]
-    pub temperature: Option<f32>,
-    /// Choose among the likeliest tokens that together have this probability [default: 1]
-    #[arg(long, value_name = "P", value_parser = |t: &str| number(t, 0.0, 1.0))]
-    pub top_p: Option<f32>,
-    /// Choose among this many of the likeliest tokens; 0 is all [default: 0]
+    pub(crate) max_tokens: Option<u32>,
+    /// Set the sampling temperature; 0 always selects the most likely token [default: 1]
+    #[arg(long, short, value_name = "T", value_parser = |t: &str| parse_number(t, 0.0, 100.0))]
+    pub(crate) temperature: Option<f32>,
+    /// Sample from the most likely tokens whose probabilities add up to P [default: 1]
+    #[arg(long, value_name = "P", value_parser = |t: &str| parse_number(t, 0.0, 1.0))]
+    pub(crate) top_p: Option<f32>,
+    /// Sample from the K most likely tokens; 0 disables the limit [default: 0]
     #[arg(long, value_name = "K")]
-    pub top_k: Option<u32>,
-    /// Same seed, same text [default: drawn, and told at the end]
+    pub(crate) top_k: Option<u32>,
+    /// Set the sampling seed; the same seed reproduces the text [default: random, printed at the end]
     #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// End before this text; may be given several times
+    pub(crate) seed: Option<u64>,
+    /// Stop the completion before this text; can be repeated
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub stop: Vec<String>,
-    /// Instructions for the whole answer
+    pub(crate) stop: Vec<String>,
+    /// Set the system prompt
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
-    pub system: Option<String>,
-    /// Answer with JSON that matches the schema in this file
+    pub(crate) system: Option<String>,
+    /// Generate JSON that matches the schema in this file
     #[arg(long, value_name = "FILE")]
-    pub json_schema: Option<PathBuf>,
-    /// Give the model the prompt as it is, without its chat template
+    pub(crate) json_schema: Option<PathBuf>,
+    /// Send the prompt to the model without applying its chat template
     #[arg(long)]
-    pub raw: bool,
-    /// Only on this node
+    pub(crate) raw: bool,
+    /// Run only on this node
     #[arg(long, value_name = "NAME", value_parser = parse::<NodeName>)]
-    pub node: Option<NodeName>,
-    /// Only on such a device: cpu, cuda or metal
+    pub(crate) node: Option<NodeName>,
+    /// Run only on a device of this backend: cpu, cuda or metal
     #[arg(long, value_name = "BACKEND", value_parser = parse::<Backend>)]
-    pub backend: Option<Backend>,
-    /// Give up after this long
+    pub(crate) backend: Option<Backend>,
+    /// Cancel the request after this time
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
-    pub deadline: Option<u32>,
-    /// Stop everything that this command started when it ends
+    pub(crate) deadline: Option<u32>,
+    /// Stop the queen, its hives and its workers on exit if this command started the queen
     #[arg(long)]
-    pub ephemeral: bool,
+    pub(crate) ephemeral: bool,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Queen {
-    /// Start the queen, if none runs
+pub(crate) enum Queen {
+    /// Start the queen if none is running
     Start,
-    /// Stop the queen, and first its workers and hives
+    /// Stop the workers and hives, then the queen
     #[command(after_help = "Example:\n  rbee-keeper queen stop --keep-workers")]
     Stop {
-        /// Leave hives and workers running; the next queen finds them
+        /// Keep hives and workers running; the next queen finds them
         #[arg(long)]
         keep_workers: bool,
-        /// How long running requests may go on [default: 30]
-        #[arg(long, value_name = "SECONDS")]
-        drain: Option<u64>,
+        #[command(flatten)]
+        drain: DrainArg,
     },
-    /// Tell whether the queen runs, and where
+    /// Show whether the queen is running, and its address
     Status,
-    /// Print the end of the queen's log
+    /// Print the last lines of the queen's log
     Logs {
         #[command(flatten)]
-        lines: Lines,
+        lines: LinesArg,
     },
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Worker {
+pub(crate) enum Worker {
     /// List workers
     List,
     /// Show one worker
-    Show {
-        /// Its name
-        #[arg(value_parser = parse::<WorkerId>)]
-        worker: WorkerId,
-    },
-    /// Print the end of a worker's log
+    Show(WorkerArg),
+    /// Print the last lines of a worker's log
     Logs {
-        /// Its name
-        #[arg(value_parser = parse::<WorkerId>)]
-        worker: WorkerId,
         #[command(flatten)]
-        lines: Lines,
+        worker: WorkerArg,
+        #[command(flatten)]
+        lines: LinesArg,
     },
-    /// Stop a worker
+    /// Stop one worker
     Stop {
-        /// Its name
-        #[arg(value_parser = parse::<WorkerId>)]
-        worker: WorkerId,
-        /// How long running requests may go on [default: 30]
-        #[arg(long, value_name = "SECONDS")]
-        drain: Option<u64>,
+        #[command(flatten)]
+        worker: WorkerArg,
+        #[command(flatten)]
+        drain: DrainArg,
     },
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Model {
-    /// List the models that the nodes have
+pub(crate) enum Model {
+    /// List the models of all nodes
     List,
 }
 
-#[derive(Debug, Clone, Copy, Args)]
-pub struct Lines {
-    /// How many lines
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArg {
+    /// Id of the worker
+    #[arg(value_parser = parse::<WorkerId>)]
+    pub(crate) worker: WorkerId,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrainArg {
+    /// Wait at most this long for running requests to finish [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) drain: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LinesArg {
+    /// Print at most this many lines
     #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub lines: u32,
+    pub(crate) lines: u32,
 }
 
-/// Reads one of rbee's own types; its hint goes along.
-fn parse<T: FromStr<Err = Diagnostic>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|d: Diagnostic| match d.hint {
-        Some(hint) => format!("{}\n\nhint: {hint}", d.message),
-        None => d.message,
-    })
+fn infer_notes() -> String {
+    format!(
+        "{INFER_EXAMPLES}\n\nIf no queen is running, this command starts one, and {QUEEN_KEEPS_RUNNING}."
+    )
 }
 
-fn number(text: &str, min: f32, max: f32) -> Result<f32, String> {
-    let outside = |value: &dyn Display| format!("{value} is not in {min} to {max}");
-    match text.parse::<f32>() {
-        Ok(value) if (min..=max).contains(&value) => Ok(value),
-        Ok(value) => Err(outside(&value)),
-        Err(e) => Err(e.to_string()),
+/// Formats an error for clap, which prints only one text.
+fn with_hint(error: Diagnostic) -> String {
+    match error.hint {
+        Some(hint) => format!("{}\n\nhint: {hint}", error.message),
+        None => error.message,
     }
 }
 
+fn parse<T: FromStr<Err = Diagnostic>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(with_hint)
+}
+
+fn parse_number(text: &str, min: f32, max: f32) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if (min..=max).contains(&value) => Ok(value),
+        _ => Err(with_hint(errors::invalid_number(text, min, max))),
+    }
+}
+
+/// Parses an `http` URL without user, path and query; removes final slashes.
 fn parse_url(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("http://").unwrap_or_default();
     let host = rest.trim_end_matches('/');
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:[]".contains(c);
     if host.is_empty() || !host.chars().all(plain) {
-        return Err("an address looks like http://127.0.0.1:8500".to_owned());
+        return Err(with_hint(errors::invalid_queen_url(text)));
     }
     Ok(format!("http://{host}"))
 }
@@ -233,7 +251,7 @@ fn parse_url(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, error::ErrorKind};
 
     fn infer(arguments: &[&str]) -> Infer {
         let line = ["rbee-keeper", "infer"].iter().chain(arguments);
@@ -243,20 +261,20 @@ mod tests {
         }
     }
 
-    fn refusal(arguments: &[&str]) -> String {
+    fn usage_error(arguments: &[&str]) -> clap::Error {
         let line = ["rbee-keeper"].iter().chain(arguments);
         let error = Cli::try_parse_from(line).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
-        error.to_string()
+        assert_eq!(error.exit_code(), 2, "{arguments:?}");
+        error
     }
 
     #[test]
-    fn the_definition_is_sound() {
+    fn clap_accepts_the_definition() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn the_defaults_of_infer_leave_everything_to_the_queen() {
+    fn infer_leaves_absent_options_to_the_queen() {
         let args = infer(&["Hi"]);
         assert_eq!(args.prompt.as_deref(), Some("Hi"));
         assert_eq!(args.model.to_string(), "builtin:haiku");
@@ -268,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_infer() {
+    fn infer_parses_its_options() {
         let args = infer(&[
             "--stop",
             "a",
@@ -288,30 +306,113 @@ mod tests {
         assert_eq!(args.seed, Some(u64::MAX));
         assert_eq!(args.top_p, Some(0.9));
         assert_eq!(args.backend, Some(Backend::Cuda));
+        assert_eq!(args.node.unwrap().as_str(), "box-1");
         assert_eq!(args.prompt.as_deref(), Some("-"));
     }
 
     #[test]
-    fn wrong_values_are_refused_with_what_would_be_right() {
-        let told = refusal(&["infer", "--model", "haiku", "Hi"]);
-        assert!(told.contains("not a model reference: \"haiku\""), "{told}");
-        assert!(told.contains("hint: use `builtin:haiku`"), "{told}");
-        assert!(refusal(&["infer", "--backend", "tpu", "Hi"]).contains("hint: use `cpu`"));
-        assert!(refusal(&["infer", "--temperature", "NaN", "Hi"]).contains("is not in 0 to 100"));
-        assert!(refusal(&["infer", "--top-p", "1.5", "Hi"]).contains("1.5 is not in 0 to 1"));
-        refusal(&["infer", "--max-tokens", "0", "Hi"]);
-        assert!(refusal(&["infer", "-n", "-5", "Hi"]).contains("-5 is not in 1.."));
-        refusal(&["infer", "--deadline", "0", "Hi"]);
-        refusal(&["infer", "--stop", "", "Hi"]);
-        refusal(&["infer", "--raw", "--system", "x", "Hi"]);
-        refusal(&["worker", "show", "../x"]);
-        refusal(&["--queen", "https://x", "status"]);
-        refusal(&["--queen", "http://user@x/path", "status"]);
-        refusal(&[]);
+    fn invalid_values_are_rejected_with_a_hint() {
+        fn hint<T: FromStr<Err = Diagnostic>>(text: &str) -> String {
+            with_hint(text.parse::<T>().err().unwrap())
+        }
+        let number = "invalid number: \"";
+        let url = "hint: use an address such as `http://127.0.0.1:8500`";
+        for (arguments, value, option, reason) in [
+            (
+                &["infer", "--model", "haiku", "Hi"][..],
+                "haiku",
+                "--model <MODEL>",
+                hint::<ModelRef>("haiku"),
+            ),
+            (
+                &["infer", "--backend", "tpu", "Hi"],
+                "tpu",
+                "--backend <BACKEND>",
+                hint::<Backend>("tpu"),
+            ),
+            (
+                &["infer", "--temperature", "NaN", "Hi"],
+                "NaN",
+                "--temperature <T>",
+                format!("{number}NaN\"\n\nhint: use a number between 0 and 100"),
+            ),
+            (
+                &["infer", "--top-p", "1.5", "Hi"],
+                "1.5",
+                "--top-p <P>",
+                format!("{number}1.5\"\n\nhint: use a number between 0 and 1"),
+            ),
+            (
+                &["infer", "--top-p", "x", "Hi"],
+                "x",
+                "--top-p <P>",
+                format!("{number}x\"\n\nhint: use a number between 0 and 1"),
+            ),
+            (
+                &["infer", "--max-tokens", "0", "Hi"],
+                "0",
+                "--max-tokens <N>",
+                "0 is not in 1..=4294967295".to_owned(),
+            ),
+            (
+                &["infer", "-n", "-5", "Hi"],
+                "-5",
+                "--max-tokens <N>",
+                "-5 is not in 1..=4294967295".to_owned(),
+            ),
+            (
+                &["infer", "--deadline", "0", "Hi"],
+                "0",
+                "--deadline <SECONDS>",
+                "0 is not in 1..=4294967295".to_owned(),
+            ),
+            (
+                &["worker", "show", "../x"],
+                "../x",
+                "<WORKER>",
+                hint::<WorkerId>("../x"),
+            ),
+            (
+                &["--queen", "https://x", "status"],
+                "https://x",
+                "--queen <URL>",
+                format!("not a queen address: \"https://x\"\n\n{url}"),
+            ),
+            (
+                &["--queen", "http://user@x/path", "status"],
+                "http://user@x/path",
+                "--queen <URL>",
+                format!("not a queen address: \"http://user@x/path\"\n\n{url}"),
+            ),
+        ] {
+            assert_eq!(
+                usage_error(arguments).to_string(),
+                format!(
+                    "error: invalid value '{value}' for '{option}': {reason}\n\n\
+                     For more information, try '--help'.\n"
+                )
+            );
+        }
     }
 
     #[test]
-    fn an_address_loses_its_last_slash() {
+    fn invalid_combinations_are_rejected() {
+        assert_eq!(
+            usage_error(&["infer", "--stop", "", "Hi"]).kind(),
+            ErrorKind::InvalidValue
+        );
+        assert_eq!(
+            usage_error(&["infer", "--raw", "--system", "x", "Hi"]).kind(),
+            ErrorKind::ArgumentConflict
+        );
+        assert_eq!(
+            usage_error(&[]).kind(),
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        );
+    }
+
+    #[test]
+    fn queen_url_loses_its_final_slash() {
         assert_eq!(
             parse_url("http://[::1]:8500/").unwrap(),
             "http://[::1]:8500"
@@ -319,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_has_a_help_text() {
+    fn every_command_and_argument_has_a_help_text() {
         fn check(command: &clap::Command) {
             assert!(command.get_about().is_some(), "{}", command.get_name());
             for argument in command.get_arguments() {

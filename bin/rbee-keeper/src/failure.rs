@@ -1,28 +1,23 @@
-use diagnostics::{Code, Diagnostic, ExitCode};
+use diagnostics::{Diagnostic, ExitCode};
 use rest_client::CallError;
-use state_files::Home;
 
-/// How a command can end other than well.
+use crate::errors;
+
+/// The reason why a command did not succeed.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Failure {
-    /// What was asked for failed.
+pub(crate) enum Failure {
+    /// The command failed.
     Failed(Diagnostic),
-    /// The command line is wrong; nothing was tried.
+    /// The command line is invalid; nothing was executed.
     Usage(Diagnostic),
-    /// Ctrl+C.
+    /// The first interrupt arrived.
     Interrupted,
-    /// Nobody reads standard output any more (`| head -1`).
+    /// The reader of standard output closed it (`| head -1`).
     OutputClosed,
 }
 
 impl Failure {
-    /// A wrong command line.
-    pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Usage(Diagnostic::new(Code::InvalidRequest, message).hint(hint))
-    }
-
-    /// What the process exits with.
-    pub const fn exit_code(&self) -> ExitCode {
+    pub(crate) const fn exit_code(&self) -> ExitCode {
         match self {
             Self::Failed(_) => ExitCode::Failure,
             Self::Usage(_) => ExitCode::Usage,
@@ -31,8 +26,8 @@ impl Failure {
         }
     }
 
-    /// The error to tell, if there is something to tell.
-    pub fn diagnostic(&self) -> Option<&Diagnostic> {
+    /// Returns the error to print, if there is one.
+    pub(crate) fn diagnostic(&self) -> Option<&Diagnostic> {
         match self {
             Self::Failed(diagnostic) | Self::Usage(diagnostic) => Some(diagnostic),
             Self::Interrupted | Self::OutputClosed => None,
@@ -41,15 +36,8 @@ impl Failure {
 }
 
 impl From<Diagnostic> for Failure {
-    fn from(mut diagnostic: Diagnostic) -> Self {
-        if let Code::MissingApiKey | Code::InvalidApiKey = diagnostic.code {
-            // The queen tells what a client has to send; here it is a file.
-            diagnostic = diagnostic.hint(format!(
-                "give the queen's token by `--token-file`; on its machine that is `{}` in rbee's home",
-                Home::QUEEN_TOKEN
-            ));
-        }
-        Self::Failed(diagnostic)
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self::Failed(errors::with_default_hint(diagnostic))
     }
 }
 

@@ -1,6 +1,6 @@
 use std::{pin::pin, time::Duration};
 
-use diagnostics::{Code, Diagnostic, Narration};
+use diagnostics::{Diagnostic, Narration};
 use futures_util::StreamExt as _;
 use input_validation::RequestId;
 use jiff::{SignedDuration, Timestamp};
@@ -11,7 +11,8 @@ use uuid::Uuid;
 use worker_contract::{Constraint, InferInput, InferRequest, Message, Role, Sampling, StreamEvent};
 
 use crate::{
-    cli::Infer,
+    cli::{Infer, QUEEN_KEEPS_RUNNING},
+    errors,
     failure::Failure,
     interrupt::Interrupts,
     prompt, queen,
@@ -19,42 +20,39 @@ use crate::{
     target::Target,
 };
 
-/// Longest that a cancel is waited for; the dropped stream cancels as well.
+/// Limit for the call that cancels a request; dropping the stream cancels it as well.
 const CANCEL_LIMIT: Duration = Duration::from_millis(500);
 
-const TIP: &str = "the queen keeps running, so that the next answer comes faster; \
-                   `rbee-keeper queen stop` stops it and its workers";
-
-/// `rbee-keeper infer`.
-pub async fn run(
+/// Runs `rbee-keeper infer`.
+pub(crate) async fn run(
     args: Infer,
     target: &Target,
     screen: &mut Screen,
     interrupts: &Interrupts,
 ) -> Result<(), Failure> {
     let prompt = interrupts
-        .or(prompt::read(args.prompt.clone(), args.raw))
+        .unless_interrupted(prompt::read(args.prompt.clone(), args.raw))
         .await?;
     let mut call = request(&args, prompt, Timestamp::now())?;
     if let Some(path) = &args.json_schema {
         call.request.constraint = Some(Constraint::JsonSchema(prompt::schema(path).await?));
     }
-    // An interrupt does not give a start up half-way: what is started here is used, left
-    // running, or ended in order below, and it takes a moment only.
-    let (queen, started) = target.ensured().await?;
-    let outcome = match introduce(started, &queen, screen).await {
-        Ok(()) => ask(&queen, &call, screen, interrupts).await,
+    // The first interrupt does not abort the start of a queen, which takes only a moment: a
+    // started queen is used, kept running, or stopped in order below.
+    let (queen, started) = target.ensure_running().await?;
+    let outcome = match announce_start(started, &queen, screen).await {
+        Ok(()) => generate(&queen, &call, screen, interrupts).await,
         Err(failure) => Err(failure),
     };
     match target {
-        Target::Own(lifecycle) if started && args.ephemeral => {
-            match (outcome, end(lifecycle, screen).await) {
-                (Ok(()), ended) => ended,
+        Target::Managed(lifecycle) if started && args.ephemeral => {
+            match (outcome, stop_queen(lifecycle, screen).await) {
+                (Ok(()), stopped) => stopped,
                 (Err(failure), Ok(())) => Err(failure),
                 (Err(failure), Err(second)) => {
                     if let Some(error) = second.diagnostic() {
                         let warning = Narration::warn("keeper", "stop", error.to_string());
-                        // The first failure is the one to report, whatever becomes of this.
+                        // The first failure is returned, whether or not this is printed.
                         let _ = screen.narrate(&warning).await;
                     }
                     Err(failure)
@@ -62,13 +60,18 @@ pub async fn run(
             }
         }
         _ if started && outcome.is_ok() => {
-            screen.narrate(&Narration::info("keeper", "tip", TIP)).await
+            let tip = Narration::info("keeper", "tip", QUEEN_KEEPS_RUNNING);
+            screen.narrate(&tip).await
         }
         _ => outcome,
     }
 }
 
-async fn introduce(started: bool, queen: &QueenClient, screen: &mut Screen) -> Result<(), Failure> {
+async fn announce_start(
+    started: bool,
+    queen: &QueenClient,
+    screen: &mut Screen,
+) -> Result<(), Failure> {
     if !started {
         return Ok(());
     }
@@ -78,21 +81,28 @@ async fn introduce(started: bool, queen: &QueenClient, screen: &mut Screen) -> R
         .await
 }
 
-/// Sends the request and shows its answer; cancels it when nobody wants it any more.
-async fn ask(
+/// Sends the request and prints its events. Cancels the request on an interrupt or when
+/// standard output is closed.
+async fn generate(
     queen: &QueenClient,
     call: &InferCall,
     screen: &mut Screen,
     interrupts: &Interrupts,
 ) -> Result<(), Failure> {
-    let outcome = interrupts.or(answer(queen, call, screen)).await;
+    let outcome = interrupts
+        .unless_interrupted(print_events(queen, call, screen))
+        .await;
     if matches!(outcome, Err(Failure::Interrupted | Failure::OutputClosed)) {
         let _ = timeout(CANCEL_LIMIT, queen.cancel(&call.request.request_id)).await;
     }
     outcome
 }
 
-async fn answer(queen: &QueenClient, call: &InferCall, screen: &mut Screen) -> Result<(), Failure> {
+async fn print_events(
+    queen: &QueenClient,
+    call: &InferCall,
+    screen: &mut Screen,
+) -> Result<(), Failure> {
     let mut events = pin!(queen.infer(call).await?);
     let mut assigned = None;
     let mut seed = call.request.sampling.seed;
@@ -123,40 +133,26 @@ async fn answer(queen: &QueenClient, call: &InferCall, screen: &mut Screen) -> R
             InferEvent::Worker(StreamEvent::Error(error)) => return Err(error.into()),
         }
     }
-    Err(Diagnostic::new(
-        Code::QueenUnreachable,
-        format!(
-            "the stream from the queen at {} ended before the answer did",
-            queen.base()
-        ),
-    )
-    .hint("`rbee-keeper queen status` tells whether it still runs")
-    .into())
+    Err(errors::response_ended_early(queen.base()).into())
 }
 
-/// Stops what this command started: workers, hives, queen.
-async fn end(lifecycle: &QueenLifecycle, screen: &mut Screen) -> Result<(), Failure> {
+/// Stops the queen that this command started, after its workers and hives.
+async fn stop_queen(lifecycle: &QueenLifecycle, screen: &mut Screen) -> Result<(), Failure> {
     let Some(stopped) = lifecycle.stop(true, None).await? else {
-        return Err(Diagnostic::new(
-            Code::QueenUnreachable,
-            "the queen that was started for this request ended by itself; its hives and \
-             workers may still run",
-        )
-        .hint("`rbee-keeper queen logs` tells why; `rbee-keeper queen start`, then `rbee-keeper queen stop`, ends them")
-        .into());
+        return Err(errors::ephemeral_queen_exited().into());
     };
-    for line in queen::steps(&stopped) {
+    for line in queen::stopped_lines(&stopped) {
         screen
             .narrate(&Narration::info("keeper", "stop", line))
             .await?;
     }
-    queen::cascaded(&stopped, true)?;
+    queen::check_cascade(&stopped, true)?;
     screen
         .narrate(&Narration::info("keeper", "stop", "stopped the queen"))
         .await
 }
 
-/// The request that the command line describes.
+/// Builds the request from the command line.
 fn request(args: &Infer, prompt: String, now: Timestamp) -> Result<InferCall, Diagnostic> {
     let request_id: RequestId = format!("keeper-{}", Uuid::now_v7().simple()).parse()?;
     let input = if args.raw {
@@ -214,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn without_options_the_models_own_distribution_answers_a_chat() {
+    fn request_without_options_is_a_chat_with_default_sampling() {
         let call = call(&[]);
         assert_eq!(call.request.sampling, Sampling::default());
         assert_eq!(
@@ -226,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn every_option_reaches_the_request() {
+    fn request_contains_every_option() {
         let call = call(&[
             "--model",
             "mock:load_ms=1",
@@ -259,15 +255,21 @@ mod tests {
         assert_eq!(call.request.stop, ["x"]);
         assert_eq!(call.request.deadline.unwrap().as_second(), 60);
         assert_eq!(call.node.unwrap().as_str(), "box");
+        assert_eq!(call.backend.unwrap().to_string(), "cpu");
         let InferInput::Messages(messages) = call.request.input else {
-            panic!("a chat");
+            panic!("not a chat");
         };
-        assert_eq!(messages[0].content, "Be brief");
-        assert_eq!(messages[1].role, Role::User);
+        assert_eq!(
+            messages,
+            [
+                Message::new(Role::System, "Be brief"),
+                Message::new(Role::User, "Hi")
+            ]
+        );
     }
 
     #[test]
-    fn a_raw_prompt_has_no_template() {
+    fn raw_prompt_is_sent_without_a_template() {
         assert_eq!(
             call(&["--raw"]).request.input,
             InferInput::Prompt("Hi".into())

@@ -2,37 +2,35 @@ use diagnostics::Diagnostic;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::failure::Failure;
+use crate::{errors, failure::Failure};
 
-/// Ctrl+C, and what means the same: SIGTERM, and the terminal being closed. The first ends
-/// what runs in order, the second ends the process at once.
+/// Interrupts of the user: SIGINT (Ctrl+C), SIGTERM, and SIGHUP (the terminal was closed).
+/// The first interrupt cancels the command in order, the second exits the process at once.
 #[derive(Debug, Clone)]
-pub struct Interrupts {
+pub(crate) struct Interrupts {
     first: CancellationToken,
     second: CancellationToken,
 }
 
 impl Interrupts {
-    /// Catches the signals from now on.
-    pub fn catch() -> Result<Self, Diagnostic> {
-        let catch = |kind| {
-            signal(kind).map_err(|e| Diagnostic::internal(format!("cannot catch a signal: {e}")))
-        };
-        let mut int = catch(SignalKind::interrupt())?;
-        let mut term = catch(SignalKind::terminate())?;
-        // `nohup` ignores this one, and a handler would undo that.
-        let mut hup = if ignored(SignalKind::hangup()) {
+    /// Installs the signal handlers.
+    pub(crate) fn install() -> Result<Self, Diagnostic> {
+        let install = |kind| signal(kind).map_err(|e| errors::no_signal_handler(&e));
+        let mut int = install(SignalKind::interrupt())?;
+        let mut term = install(SignalKind::terminate())?;
+        // A handler would undo `nohup`, which makes the process ignore SIGHUP.
+        let mut hup = if is_ignored(SignalKind::hangup()) {
             None
         } else {
-            Some(catch(SignalKind::hangup())?)
+            Some(install(SignalKind::hangup())?)
         };
         let interrupts = Self {
             first: CancellationToken::new(),
             second: CancellationToken::new(),
         };
-        let caught = interrupts.clone();
+        let tokens = interrupts.clone();
         tokio::spawn(async move {
-            for token in [caught.first, caught.second] {
+            for token in [tokens.first, tokens.second] {
                 tokio::select! {
                     _ = int.recv() => {}
                     _ = term.recv() => {}
@@ -44,26 +42,29 @@ impl Interrupts {
         Ok(interrupts)
     }
 
-    /// Runs `work` until it ends or the first interrupt comes.
-    pub async fn or<T, E>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, Failure>
+    /// Runs `work` until it completes or the first interrupt arrives.
+    pub(crate) async fn unless_interrupted<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure>
     where
         Failure: From<E>,
     {
         tokio::select! {
             biased;
             () = self.first.cancelled() => Err(Failure::Interrupted),
-            done = work => Ok(done?),
+            outcome = work => Ok(outcome?),
         }
     }
 
-    /// Resolves at the second interrupt.
-    pub async fn second(&self) {
+    /// Completes when the second interrupt arrives.
+    pub(crate) async fn second(&self) {
         self.second.cancelled().await;
     }
 }
 
-/// Whether this process was started with a signal ignored (`SigIgn` of proc(5)).
-fn ignored(kind: SignalKind) -> bool {
+/// Returns whether this process ignores a signal (`SigIgn` in proc_pid_status(5)).
+fn is_ignored(kind: SignalKind) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());

@@ -2,6 +2,7 @@
 
 mod app;
 mod cli;
+mod errors;
 mod failure;
 mod infer;
 mod interrupt;
@@ -14,15 +15,19 @@ use clap::Parser as _;
 
 fn main() -> std::process::ExitCode {
     let cli = cli::Cli::try_parse();
-    let Ok(runtime) = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
-        .build()
-    else {
-        return diagnostics::ExitCode::Failure.into();
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            render::print_error_blocking(&errors::no_runtime(&error));
+            return diagnostics::ExitCode::Failure.into();
+        }
     };
     let code = runtime.block_on(app::run(cli));
-    // A thread that still waits for standard input does not hold the process up.
+    // Does not wait for a thread that is blocked in a read of standard input.
     runtime.shutdown_background();
     code.into()
 }

@@ -1,50 +1,38 @@
 use std::{io::IsTerminal as _, path::Path};
 
-use diagnostics::excerpt;
+use diagnostics::Diagnostic;
 use serde_json::Value;
-
 use tokio::io::AsyncReadExt as _;
 
-use crate::failure::Failure;
+use crate::{errors, failure::Failure};
 
-/// Longest prompt that is read.
-pub const LIMIT_BYTES: usize = 1024 * 1024;
+/// Maximum size of a prompt and of a schema file.
+const LIMIT_BYTES: usize = 1024 * 1024;
 
-/// The prompt: from the command line, or, when that says `-` or nothing, from standard
-/// input.
-pub async fn read(argument: Option<String>, raw: bool) -> Result<String, Failure> {
+/// Returns the prompt argument. If it is `-` or absent, reads the prompt from standard input
+/// and removes one final line break unless `raw` is set.
+pub(crate) async fn read(argument: Option<String>, raw: bool) -> Result<String, Failure> {
     match argument {
-        Some(text) if text != "-" => check(text.into_bytes(), true),
-        None if std::io::stdin().is_terminal() => Err(Failure::usage(
-            "no prompt",
-            "`rbee-keeper infer \"Write a haiku\"`, or pipe the prompt in",
-        )),
+        Some(text) if text != "-" => validate(text.into_bytes(), true),
+        None if std::io::stdin().is_terminal() => Err(errors::no_prompt()),
         _ => {
             let mut bytes = Vec::new();
-            tokio::io::stdin()
+            let read = tokio::io::stdin()
                 .take(LIMIT_BYTES as u64 + 1)
                 .read_to_end(&mut bytes)
-                .await
-                .map_err(|e| {
-                    Failure::usage(
-                        format!("cannot read standard input: {e}"),
-                        "give the prompt as an argument",
-                    )
-                })?;
-            check(bytes, raw)
+                .await;
+            match read {
+                Ok(_) => validate(bytes, raw),
+                Err(error) => Err(errors::stdin_unreadable(&error)),
+            }
         }
     }
+    .map_err(Failure::Usage)
 }
 
-/// The JSON schema in a file.
-pub async fn schema(path: &Path) -> Result<Value, Failure> {
-    let shown = excerpt(&path.display().to_string(), 200);
-    let unusable = |what: String| {
-        Failure::usage(
-            format!("`--json-schema {shown}`: {what}"),
-            "give a file with a JSON schema, such as `{\"type\": \"object\"}`",
-        )
-    };
+/// Reads a JSON schema from a file.
+pub(crate) async fn schema(path: &Path) -> Result<Value, Failure> {
+    let unusable = |reason: String| Failure::Usage(errors::invalid_schema_file(path, &reason));
     let file = tokio::fs::File::open(path).await;
     let mut bytes = Vec::new();
     file.map_err(|e| unusable(e.to_string()))?
@@ -53,39 +41,29 @@ pub async fn schema(path: &Path) -> Result<Value, Failure> {
         .await
         .map_err(|e| unusable(e.to_string()))?;
     if bytes.len() > LIMIT_BYTES {
-        return Err(unusable(format!("it is longer than {LIMIT_BYTES} bytes")));
+        return Err(unusable(format!(
+            "the file is longer than {LIMIT_BYTES} bytes"
+        )));
     }
-    serde_json::from_slice(&bytes).map_err(|e| unusable(format!("it is no JSON: {e}")))
+    serde_json::from_slice(&bytes).map_err(|e| unusable(format!("the file is not JSON: {e}")))
 }
 
-/// `exact` keeps the line break that ends most piped texts.
-fn check(bytes: Vec<u8>, exact: bool) -> Result<String, Failure> {
+/// Checks a prompt, and removes a final line break unless `keep_line_break` is set: piped
+/// text usually ends with one that is not part of the prompt.
+fn validate(bytes: Vec<u8>, keep_line_break: bool) -> Result<String, Diagnostic> {
     if bytes.len() > LIMIT_BYTES {
-        return Err(Failure::usage(
-            format!("the prompt is longer than {LIMIT_BYTES} bytes"),
-            "shorten it",
-        ));
+        return Err(errors::prompt_too_long(LIMIT_BYTES));
     }
-    let mut text = String::from_utf8(bytes).map_err(|e| {
-        Failure::usage(
-            format!(
-                "the prompt is not UTF-8 text: byte {} is not part of a character",
-                e.utf8_error().valid_up_to()
-            ),
-            "convert it first, for example with `iconv -t UTF-8`",
-        )
-    })?;
-    if !exact && text.ends_with('\n') {
+    let mut text = String::from_utf8(bytes)
+        .map_err(|e| errors::prompt_not_utf8(e.utf8_error().valid_up_to()))?;
+    if !keep_line_break && text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
             text.pop();
         }
     }
     if text.is_empty() {
-        return Err(Failure::usage(
-            "the prompt is empty",
-            "`rbee-keeper infer \"Write a haiku\"`",
-        ));
+        return Err(errors::empty_prompt());
     }
     Ok(text)
 }
@@ -94,25 +72,26 @@ fn check(bytes: Vec<u8>, exact: bool) -> Result<String, Failure> {
 mod tests {
     use super::*;
 
-    fn message(outcome: Result<String, Failure>) -> String {
-        match outcome {
-            Err(Failure::Usage(diagnostic)) => diagnostic.message,
-            other => panic!("{other:?}"),
+    #[test]
+    fn removes_one_line_break_from_piped_text() {
+        assert_eq!(validate(b"a\n\n".to_vec(), false), Ok("a\n".into()));
+        assert_eq!(validate(b"a\r\n".to_vec(), false), Ok("a".into()));
+        assert_eq!(validate(b"a\n".to_vec(), true), Ok("a\n".into()));
+    }
+
+    #[test]
+    fn rejects_empty_long_and_non_utf8_prompts() {
+        let longest = vec![b'a'; LIMIT_BYTES];
+        assert!(validate(longest.clone(), true).is_ok());
+        for (bytes, error) in [
+            (b"\n".to_vec(), errors::empty_prompt()),
+            (b"ab\xff".to_vec(), errors::prompt_not_utf8(2)),
+            (
+                [longest, vec![b'a']].concat(),
+                errors::prompt_too_long(1_048_576),
+            ),
+        ] {
+            assert_eq!(validate(bytes, false), Err(error));
         }
-    }
-
-    #[test]
-    fn one_line_break_at_the_end_is_the_pipes_not_the_prompts() {
-        assert_eq!(check(b"a\n\n".to_vec(), false), Ok("a\n".into()));
-        assert_eq!(check(b"a\r\n".to_vec(), false), Ok("a".into()));
-        assert_eq!(check(b"a\n".to_vec(), true), Ok("a\n".into()));
-    }
-
-    #[test]
-    fn what_is_no_prompt_is_refused() {
-        assert_eq!(message(check(b"\n".to_vec(), false)), "the prompt is empty");
-        assert!(message(check(b"ab\xff".to_vec(), false)).contains("byte 2"));
-        assert!(check(vec![b'a'; LIMIT_BYTES], true).is_ok());
-        assert!(message(check(vec![b'a'; LIMIT_BYTES + 1], true)).contains("1048576"));
     }
 }

@@ -1,27 +1,27 @@
-//! All that the program prints, and nothing else prints. Results go to standard output,
-//! narration and errors to standard error.
+//! Everything that the keeper prints. Results go to standard output, narration and errors to
+//! standard error. No other module prints.
 
-pub mod style;
-pub mod text;
+mod style;
+pub(crate) mod text;
 
-use std::io::{self, ErrorKind, IsTerminal as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 
-use diagnostics::{Code, Diagnostic, ErrorBody, Narration};
+use diagnostics::{Diagnostic, ErrorBody, Narration};
 use serde::Serialize;
 use tokio::io::{AsyncWriteExt as _, Stderr, Stdout};
 use worker_contract::TokenEvent;
 
 use self::{style::Style, text::Footer};
-use crate::failure::Failure;
+use crate::{errors, failure::Failure};
 
-/// The form of the results.
+/// Output format of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// For people.
+pub(crate) enum Format {
+    /// Text for display.
     Text,
-    /// `--json`: one JSON document, errors included.
+    /// `--json`: one JSON document, also for an error.
     Document,
-    /// `infer --json`: one JSON object a line for each event, errors and narration included.
+    /// `infer --json`: one JSON object per line for each event, narration and error.
     Events,
 }
 
@@ -32,40 +32,41 @@ struct EventLine<'a, T> {
     data: &'a T,
 }
 
-/// Standard output and standard error. Their writers do not block the program, so that
-/// Ctrl+C is heard while nobody reads.
-pub struct Screen {
+/// Standard output and standard error. Writes are asynchronous, so that Ctrl+C is handled
+/// even if the output is not being read.
+pub(crate) struct Screen {
     stdout: Stdout,
     stderr: Stderr,
     format: Format,
     quiet: bool,
-    to_terminal: bool,
+    stdout_is_terminal: bool,
     style: Style,
-    /// Text was written and its line is not ended yet.
+    /// The last text written to standard output does not end with a line break.
     in_line: bool,
 }
 
+/// Prints an error to standard error without an async runtime.
+pub(crate) fn print_error_blocking(error: &Diagnostic) {
+    let text = text::error(error, Style::for_stderr());
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 impl Screen {
-    /// The process's own standard output and standard error.
-    pub fn new(format: Format, quiet: bool) -> Self {
-        let coloured = style::wanted(
-            io::stderr().is_terminal(),
-            std::env::var("NO_COLOR").ok().as_deref(),
-            std::env::var("TERM").ok().as_deref(),
-        );
+    pub(crate) fn new(format: Format, quiet: bool) -> Self {
         Self {
             stdout: tokio::io::stdout(),
             stderr: tokio::io::stderr(),
             format,
             quiet,
-            to_terminal: io::stdout().is_terminal(),
-            style: Style { coloured },
+            stdout_is_terminal: io::stdout().is_terminal(),
+            style: Style::for_stderr(),
             in_line: false,
         }
     }
 
-    /// The result of a command: `json` as it is, or `text`, which is harmless already.
-    pub async fn document(
+    /// Prints the result of a command: `json` in the JSON formats, else `text`, which must be
+    /// escaped already.
+    pub(crate) async fn document(
         &mut self,
         json: &(impl Serialize + Sync),
         text: impl FnOnce() -> String,
@@ -79,20 +80,20 @@ impl Screen {
         self.write(result.as_bytes()).await
     }
 
-    /// A log: foreign text.
-    pub async fn log(&mut self, log: &str) -> Result<(), Failure> {
-        let harmless = self.harmless(log);
-        self.document(&serde_json::json!({ "log": log }), || harmless)
+    /// Prints a log, which is untrusted text.
+    pub(crate) async fn log(&mut self, log: &str) -> Result<(), Failure> {
+        let text = self.escape_for_stdout(log);
+        self.document(&serde_json::json!({ "log": log }), || text)
             .await
     }
 
-    /// Text of this program's own, whatever the format.
-    pub async fn own_text(&mut self, text: &[u8]) -> Result<(), Failure> {
+    /// Prints text of the keeper itself, such as help, in any format.
+    pub(crate) async fn plain(&mut self, text: &[u8]) -> Result<(), Failure> {
         self.write(text).await
     }
 
-    /// An event of an answer that only programs want to see.
-    pub async fn event(
+    /// Prints an event in [`Format::Events`], nothing in other formats.
+    pub(crate) async fn event(
         &mut self,
         name: &str,
         data: &(impl Serialize + Sync),
@@ -105,68 +106,74 @@ impl Screen {
         self.write(line.as_bytes()).await
     }
 
-    /// A token of an answer.
-    pub async fn token(&mut self, token: &TokenEvent) -> Result<(), Failure> {
+    /// Prints a token of a completion.
+    pub(crate) async fn token(&mut self, token: &TokenEvent) -> Result<(), Failure> {
         if self.format == Format::Events {
             return self.event("token", token).await;
         }
         if token.t.is_empty() {
             return Ok(());
         }
-        let text = self.harmless(&token.t);
+        let text = self.escape_for_stdout(&token.t);
         self.in_line = !text.ends_with('\n');
         self.write(text.as_bytes()).await
     }
 
-    /// The end of an answer: its figures.
-    pub async fn footer(&mut self, footer: &Footer) -> Result<(), Failure> {
+    /// Ends the completion and prints its statistics.
+    pub(crate) async fn footer(&mut self, footer: &Footer) -> Result<(), Failure> {
         self.end_line().await?;
         if self.format != Format::Events && !self.quiet {
-            self.tell(&text::footer(footer, self.style)).await;
+            self.write_stderr(&text::footer(footer, self.style)).await;
         }
         Ok(())
     }
 
-    /// What happens meanwhile.
-    pub async fn narrate(&mut self, narration: &Narration) -> Result<(), Failure> {
+    pub(crate) async fn narrate(&mut self, narration: &Narration) -> Result<(), Failure> {
         if self.format == Format::Events {
             return self.event("narration", narration).await;
         }
         if !self.quiet {
-            // Not into the middle of the answer's line on the same terminal.
-            if self.in_line && self.to_terminal {
-                self.tell("\n").await;
+            // On a terminal, the narration would continue the line of the completion.
+            if self.in_line && self.stdout_is_terminal {
+                self.write_stderr("\n").await;
             }
-            self.tell(&text::narration(narration, self.style)).await;
+            self.write_stderr(&text::narration(narration, self.style))
+                .await;
         }
         Ok(())
     }
 
-    /// Why the command did not do what it was asked to.
-    pub async fn failure(&mut self, failure: &Failure) {
-        if *failure == Failure::OutputClosed {
-            return;
-        }
-        // Nothing is left to be done about a standard output that fails as well.
-        let _ = self.end_line().await;
-        let interrupted = Diagnostic::new(Code::Cancelled, "interrupted");
-        let diagnostic = failure.diagnostic().unwrap_or(&interrupted);
-        let _ = match self.format {
-            Format::Text => Ok(()),
-            Format::Document => {
-                self.document(&ErrorBody::from(diagnostic.clone()), String::new)
-                    .await
+    /// Prints the error of a failed command.
+    pub(crate) async fn failure(&mut self, failure: &Failure) {
+        match failure {
+            Failure::OutputClosed => {}
+            Failure::Interrupted => {
+                let _ = self.end_results(&errors::interrupted()).await;
             }
-            Format::Events => self.event("error", diagnostic).await,
-        };
-        if let Some(diagnostic) = failure.diagnostic() {
-            self.tell(&text::error(diagnostic, self.style)).await;
+            Failure::Failed(error) | Failure::Usage(error) => {
+                // A second failure, of standard output, is not reported.
+                let _ = self.end_results(error).await;
+                self.write_stderr(&text::error(error, self.style)).await;
+            }
         }
     }
 
-    /// What is wrong with the command line, in clap's words.
-    pub async fn usage(&mut self, message: &str) {
-        self.tell(&text::usage(message, self.style)).await;
+    /// Ends a line of text, or prints the error in the JSON formats.
+    async fn end_results(&mut self, error: &Diagnostic) -> Result<(), Failure> {
+        match self.format {
+            Format::Text => self.end_line().await,
+            Format::Document => {
+                self.document(&ErrorBody::from(error.clone()), String::new)
+                    .await
+            }
+            Format::Events => self.event("error", error).await,
+        }
+    }
+
+    /// Prints clap's message about an invalid command line.
+    pub(crate) async fn usage_error(&mut self, message: &str) {
+        self.write_stderr(&text::usage_error(message, self.style))
+            .await;
     }
 
     async fn end_line(&mut self) -> Result<(), Failure> {
@@ -176,9 +183,9 @@ impl Screen {
         Ok(())
     }
 
-    fn harmless(&self, text: &str) -> String {
-        if self.to_terminal {
-            text::for_terminal(text)
+    fn escape_for_stdout(&self, text: &str) -> String {
+        if self.stdout_is_terminal {
+            text::escape_for_terminal(text)
         } else {
             text.to_owned()
         }
@@ -191,15 +198,12 @@ impl Screen {
         };
         write().await.map_err(|e| match e.kind() {
             ErrorKind::BrokenPipe => Failure::OutputClosed,
-            ErrorKind::StorageFull => {
-                Diagnostic::new(Code::DiskFull, format!("cannot write the output: {e}")).into()
-            }
-            _ => Diagnostic::internal(format!("cannot write the output: {e}")).into(),
+            _ => errors::output_failed(&e).into(),
         })
     }
 
-    /// Standard error that cannot be written to is not worth failing for.
-    async fn tell(&mut self, text: &str) {
+    /// Ignores write errors: a command does not fail because standard error is closed.
+    async fn write_stderr(&mut self, text: &str) {
         let _ = self.stderr.write_all(text.as_bytes()).await;
         let _ = self.stderr.flush().await;
     }

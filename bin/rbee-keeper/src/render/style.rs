@@ -1,38 +1,43 @@
-/// Whether text for people is coloured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Style {
-    /// Whether it is.
-    pub coloured: bool,
-}
+use std::io::{self, IsTerminal as _};
 
-/// Colours are for terminals that have them and users who want them (no-color.org).
-pub fn wanted(terminal: bool, no_color: Option<&str>, term: Option<&str>) -> bool {
-    terminal && no_color.unwrap_or_default().is_empty() && term != Some("dumb")
+/// Colors of the text output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Style {
+    pub(crate) colored: bool,
 }
 
 impl Style {
-    /// Something failed.
-    pub fn bad(self, text: &str) -> String {
+    /// Returns the style for this process's standard error.
+    pub(crate) fn for_stderr() -> Self {
+        let variable = |name| std::env::var(name).ok();
+        Self {
+            colored: wants_colors(
+                io::stderr().is_terminal(),
+                variable("NO_COLOR").as_deref(),
+                variable("TERM").as_deref(),
+            ),
+        }
+    }
+
+    pub(crate) fn error(self, text: &str) -> String {
         self.paint("1;31", text)
     }
 
-    /// Something to look at.
-    pub fn warning(self, text: &str) -> String {
+    pub(crate) fn warning(self, text: &str) -> String {
         self.paint("33", text)
     }
 
-    /// What to do.
-    pub fn help(self, text: &str) -> String {
+    pub(crate) fn hint(self, text: &str) -> String {
         self.paint("1;36", text)
     }
 
-    /// Beside the point.
-    pub fn faint(self, text: &str) -> String {
+    /// Styles secondary information.
+    pub(crate) fn dim(self, text: &str) -> String {
         self.paint("2", text)
     }
 
     fn paint(self, sgr: &str, text: &str) -> String {
-        if self.coloured {
+        if self.colored {
             format!("\u{1b}[{sgr}m{text}\u{1b}[0m")
         } else {
             text.to_owned()
@@ -40,16 +45,21 @@ impl Style {
     }
 }
 
+/// Decides by terminal and environment; see no-color.org.
+fn wants_colors(terminal: bool, no_color: Option<&str>, term: Option<&str>) -> bool {
+    terminal && no_color.unwrap_or_default().is_empty() && term != Some("dumb")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn colours_only_where_they_are_wanted() {
-        assert!(wanted(true, None, Some("xterm-256color")));
-        assert!(wanted(true, Some(""), None));
-        assert!(!wanted(true, Some("1"), None));
-        assert!(!wanted(true, None, Some("dumb")));
-        assert!(!wanted(false, None, Some("xterm")));
+    fn colors_need_a_terminal_and_no_opt_out() {
+        assert!(wants_colors(true, None, Some("xterm-256color")));
+        assert!(wants_colors(true, Some(""), None));
+        assert!(!wants_colors(true, Some("1"), None));
+        assert!(!wants_colors(true, None, Some("dumb")));
+        assert!(!wants_colors(false, None, Some("xterm")));
     }
 }

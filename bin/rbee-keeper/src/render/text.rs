@@ -1,4 +1,4 @@
-//! Text for people, as pure functions. Whatever came from elsewhere is escaped.
+//! Text output, as pure functions. Text from other processes is escaped.
 
 use diagnostics::{Diagnostic, Level, Narration, escape};
 use hive_contract::Device;
@@ -10,20 +10,16 @@ use worker_contract::{EndEvent, FinishReason};
 
 use super::style::Style;
 
-/// What is told at the end of an answer.
+/// Content of the line that follows a completion.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Footer {
-    /// The end itself.
-    pub end: EndEvent,
-    /// Where it ran, if that was told.
-    pub assigned: Option<Assigned>,
-    /// The seed, given or drawn.
-    pub seed: Option<u64>,
+pub(crate) struct Footer {
+    pub(crate) end: EndEvent,
+    pub(crate) assigned: Option<Assigned>,
+    pub(crate) seed: Option<u64>,
 }
 
-/// Foreign text for a terminal: line breaks and tabs act, every other control shows as an
-/// escape.
-pub fn for_terminal(text: &str) -> String {
+/// Escapes untrusted text for a terminal: every control character except line feed and tab.
+pub(crate) fn escape_for_terminal(text: &str) -> String {
     text.split_inclusive(['\n', '\t'])
         .map(|part| {
             let kept = usize::from(part.ends_with(['\n', '\t']));
@@ -33,60 +29,63 @@ pub fn for_terminal(text: &str) -> String {
         .collect()
 }
 
-/// `error: …`, and behind an empty line `hint: …`.
-pub fn error(diagnostic: &Diagnostic, style: Style) -> String {
-    let message = for_terminal(&diagnostic.message);
-    let error = format!("{} {message}\n", style.bad("error:"));
+/// Formats an error as `error: …`, and after an empty line `hint: …`.
+pub(crate) fn error(diagnostic: &Diagnostic, style: Style) -> String {
+    let message = escape_for_terminal(&diagnostic.message);
+    let error = format!("{} {message}\n", style.error("error:"));
     match &diagnostic.hint {
-        Some(hint) => format!("{error}\n{} {}\n", style.help("hint:"), for_terminal(hint)),
+        Some(hint) => {
+            let hint = escape_for_terminal(hint);
+            format!("{error}\n{} {hint}\n", style.hint("hint:"))
+        }
         None => error,
     }
 }
 
-/// A wrong command line: clap's message, which repeats what was typed.
-pub fn usage(message: &str, style: Style) -> String {
-    let message = for_terminal(message);
+/// Formats clap's message about an invalid command line, which contains its arguments.
+pub(crate) fn usage_error(message: &str, style: Style) -> String {
+    let message = escape_for_terminal(message);
     match message.strip_prefix("error:") {
-        Some(rest) => style.bad("error:") + rest,
+        Some(rest) => style.error("error:") + rest,
         None => message,
     }
 }
 
-/// `queen: …`.
-pub fn narration(narration: &Narration, style: Style) -> String {
+/// Formats a narration as `queen: …`.
+pub(crate) fn narration(narration: &Narration, style: Style) -> String {
     let actor = escape(&narration.actor);
     let message = escape(&narration.message);
     let line = match narration.level {
-        Level::Debug | Level::Info => style.faint(&format!("{actor}: {message}")),
+        Level::Debug | Level::Info => style.dim(&format!("{actor}: {message}")),
         Level::Warn => style.warning(&format!("{actor}: warning: {message}")),
-        Level::Error => style.bad(&format!("{actor}: error: {message}")),
+        Level::Error => style.error(&format!("{actor}: error: {message}")),
     };
     line + "\n"
 }
 
-/// The figures of an answer, on one line.
-pub fn footer(footer: &Footer, style: Style) -> String {
+/// Formats the statistics of a completion on one line.
+pub(crate) fn footer(footer: &Footer, style: Style) -> String {
     let tokens = footer.end.usage.completion_tokens;
     let mut facts = vec![
         format!("{tokens} {}", if tokens == 1 { "token" } else { "tokens" }),
         format!("{:.1} tokens/s", footer.end.timings.tokens_per_second),
     ];
     if footer.end.reason == FinishReason::Length {
-        facts.push("cut at the limit".to_owned());
+        facts.push("length limit reached".to_owned());
     }
-    if let Some(place) = &footer.assigned {
-        facts.push(format!("worker {}", place.worker));
-        facts.push(format!("node {}", place.node));
-        facts.push(format!("device {}", place.device));
+    if let Some(assigned) = &footer.assigned {
+        facts.push(format!("worker {}", assigned.worker));
+        facts.push(format!("node {}", assigned.node));
+        facts.push(format!("device {}", assigned.device));
     }
     if let Some(seed) = footer.seed {
         facts.push(format!("seed {seed}"));
     }
-    style.faint(&facts.join(" · ")) + "\n"
+    style.dim(&facts.join(" · ")) + "\n"
 }
 
-/// `rbee-keeper status`.
-pub fn status(status: &Status, url: &str) -> String {
+/// Formats the result of `rbee-keeper status`.
+pub(crate) fn status(status: &Status, url: &str) -> String {
     let counts = &status.requests;
     let mut text = format!(
         "queen {} at {url} (pid {}), up {}\n\
@@ -114,15 +113,15 @@ pub fn status(status: &Status, url: &str) -> String {
 fn nodes(nodes: &[NodeEntry]) -> String {
     let rows = nodes.iter().map(|node| {
         let devices: Vec<String> = node.devices.iter().map(device).collect();
-        let trouble = node.last_error.clone().unwrap_or_default();
         [
             node.name.to_string(),
-            word(&node.status),
+            wire_name(&node.status),
             devices.join(", "),
-            trouble,
+            node.last_error.clone().unwrap_or_default(),
         ]
     });
-    table(["NODE", "STATUS", "DEVICES", "TROUBLE"], rows, "no nodes")
+    let headings = ["NODE", "STATUS", "DEVICES", "LAST ERROR"];
+    table(headings, rows, "no nodes")
 }
 
 fn device(device: &Device) -> String {
@@ -139,17 +138,17 @@ fn deployments(deployments: &[Deployment]) -> String {
         [
             deployment.model.to_string(),
             deployment.node.to_string(),
-            word(&deployment.state),
+            wire_name(&deployment.state),
             deployment.worker_id.to_string(),
             deployment.last_error.clone().unwrap_or_default(),
         ]
     });
-    let headings = ["DEPLOYMENT", "NODE", "STATE", "WORKER", "TROUBLE"];
+    let headings = ["DEPLOYMENT", "NODE", "STATE", "WORKER", "LAST ERROR"];
     table(headings, rows, "no deployments")
 }
 
-/// `rbee-keeper worker list`.
-pub fn workers(workers: &[WorkerEntry]) -> String {
+/// Formats the result of `rbee-keeper worker list`.
+pub(crate) fn workers(workers: &[WorkerEntry]) -> String {
     let rows = workers.iter().map(|worker| {
         let info = &worker.info;
         [
@@ -176,10 +175,10 @@ pub fn workers(workers: &[WorkerEntry]) -> String {
     table(headings, rows, "no workers")
 }
 
-/// `rbee-keeper worker show`.
-pub fn worker(worker: &WorkerEntry) -> String {
+/// Formats the result of `rbee-keeper worker show`.
+pub(crate) fn worker(worker: &WorkerEntry) -> String {
     let info = &worker.info;
-    let capabilities: Vec<String> = info.capabilities.iter().map(word).collect();
+    let capabilities: Vec<String> = info.capabilities.iter().map(wire_name).collect();
     let facts = [
         ("worker", info.id.to_string()),
         ("status", state(worker)),
@@ -219,8 +218,8 @@ pub fn worker(worker: &WorkerEntry) -> String {
     lines.concat()
 }
 
-/// `rbee-keeper model list`.
-pub fn models(models: &[ModelEntry]) -> String {
+/// Formats the result of `rbee-keeper model list`.
+pub(crate) fn models(models: &[ModelEntry]) -> String {
     let rows = models.iter().map(|entry| {
         let model = &entry.model;
         let nodes: Vec<String> = entry.nodes.iter().map(ToString::to_string).collect();
@@ -238,8 +237,8 @@ pub fn models(models: &[ModelEntry]) -> String {
     let headings = [
         "MODEL",
         "SIZE",
-        "FAMILY",
-        "WEIGHTS",
+        "ARCHITECTURE",
+        "QUANTIZATION",
         "PARAMETERS",
         "CONTEXT",
         "NODES",
@@ -250,29 +249,29 @@ pub fn models(models: &[ModelEntry]) -> String {
 
 fn state(worker: &WorkerEntry) -> String {
     match worker.availability {
-        Availability::Available => word(&worker.info.status),
-        other => word(&other),
+        Availability::Available => wire_name(&worker.info.status),
+        other => wire_name(&other),
     }
 }
 
-/// A value as it is named on the wire: `ready`.
-fn word(value: &impl Serialize) -> String {
+/// Returns the name of an enum value in JSON: `ready`.
+fn wire_name(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(name)) => name,
         _ => String::new(),
     }
 }
 
-/// Columns as wide as their widest cell, two spaces apart; a column without any content is
-/// left out.
+/// Formats rows as columns, two spaces apart, without empty columns. Returns the line `empty`
+/// if there are no rows.
 fn table<const N: usize>(
     headings: [&str; N],
     rows: impl Iterator<Item = [String; N]>,
-    none: &str,
+    empty: &str,
 ) -> String {
     let rows: Vec<[String; N]> = rows.map(|row| row.map(|cell| escape(&cell))).collect();
     if rows.is_empty() {
-        return format!("{none}\n");
+        return format!("{empty}\n");
     }
     let widths: [usize; N] = std::array::from_fn(|column| {
         let cells = rows.iter().map(|row| row[column].chars().count());

@@ -1,138 +1,194 @@
-//! The other commands against a queen of a few lines, and command lines that are wrong.
+//! Commands other than `infer`, against a fake queen or without one.
 
 use std::{fs, time::Duration};
 
-use crate::fake::{FakeQueen, LIMIT, Then, answer, ended, ended_child, keeper};
 use daemon_shell::{ProcessIdentity, Token};
 use jiff::Timestamp;
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use queen_contract::{ModelList, Status, WorkerEntry, WorkerList};
+use rustix::{
+    fs::{CWD, Mode, mkfifoat},
+    process::{Pid, Signal, kill_process},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 use state_files::{DaemonRecord, Home};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    net::unix::pipe,
+};
+
+use crate::fake::{
+    FakeQueen, Finished, LIMIT, LOG, Then, finish, health, keeper, model, response, run, status,
+    worker,
+};
+
+const NO_QUEEN: &str = "error: no queen is running\n\n\
+    hint: start a queen with `rbee-keeper queen start`; `rbee-keeper infer` also starts one\n";
 
 async fn queen() -> FakeQueen {
-    FakeQueen::start(answer(), Then::Close).await
+    FakeQueen::start(response(), Then::Close).await
+}
+
+/// Returns the document that the keeper prints for `json`, which it parses as a `T`.
+fn document<T: Serialize + DeserializeOwned>(json: Value) -> String {
+    let parsed: T = serde_json::from_value(json).unwrap();
+    serde_json::to_string_pretty(&parsed).unwrap() + "\n"
 }
 
 #[tokio::test]
-async fn every_command_is_a_table_or_one_json_document() {
+async fn results_are_text_or_one_json_document() {
     let queen = queen().await;
-    for (arguments, shown, pointer, value) in [
+    let (url, pid) = (&queen.url, std::process::id());
+    let workers = "WORKER  MODEL          NODE   DEVICE  STATUS  FREE SLOTS  REQUESTS  MEMORY\n\
+                   w-1     builtin:haiku  local  CPU-0   ready   3/4         1         1.0 KiB\n";
+    let properties = "worker        w-1\n\
+                      status        ready\n\
+                      model         builtin:haiku\n\
+                      node          local\n\
+                      device        CPU-0\n\
+                      process       pid 42, port 8081\n\
+                      generation    3\n\
+                      engine        rbee-candle 0.1.0\n\
+                      capabilities  \n\
+                      slots         3 of 4 free\n\
+                      requests      1 running, 0 queued\n\
+                      context       512 tokens\n\
+                      KV cache      0 of 0 tokens used\n\
+                      memory        1.0 KiB\n\
+                      heartbeat     120 ms ago\n";
+    let models = "MODEL          SIZE     ARCHITECTURE  QUANTIZATION  PARAMETERS  CONTEXT  NODES  READY WORKERS\n\
+         builtin:haiku  5.5 MiB  llama         F16           2.9M        512      local  1\n";
+    let mut queen_status = json!({"url": url});
+    for field in ["pid", "version", "api_version"] {
+        queen_status[field] = health()[field].clone();
+    }
+    for (arguments, text, json) in [
         (
             &["worker", "list"][..],
-            "w-1     builtin:haiku",
-            "/workers/0/id",
-            "w-1",
+            workers.to_owned(),
+            document::<WorkerList>(json!({"workers": [worker()]})),
         ),
         (
             &["worker", "show", "w-1"],
-            "device        CPU-0",
-            "/device",
-            "CPU-0",
+            properties.to_owned(),
+            document::<WorkerEntry>(worker()),
         ),
         (
             &["worker", "logs", "w-1"],
-            "one\ntwo",
-            "/log",
-            "one\ntwo\u{1b}[31m\n",
+            LOG.to_owned(),
+            document::<Value>(json!({"log": LOG})),
         ),
         (
             &["worker", "stop", "w-1"],
-            "stopped worker w-1",
-            "/stopped/0",
-            "w-1",
+            "stopped worker w-1\n".to_owned(),
+            document::<Value>(json!({"stopped": ["w-1"]})),
+        ),
+        (
+            &["model", "list"],
+            models.to_owned(),
+            document::<ModelList>(json!({"models": [model()]})),
         ),
         (
             &["status"],
-            "requests: 0 waiting, 1 running",
-            "/queen/status",
-            "ok",
+            format!(
+                "queen 0.1.0 at {url} (pid {pid}), up 5 s\n\
+                 requests: 0 waiting, 1 running, 2 completed, 3 failed, 4 cancelled\n\n\
+                 no nodes\n\n\
+                 no deployments\n\n\
+                 {workers}"
+            ),
+            document::<Status>(status()),
         ),
         (
             &["queen", "status"],
-            "queen 0.1.0 runs at http",
-            "/version",
-            "0.1.0",
+            format!("queen 0.1.0 is running at {url} (pid {pid})\n"),
+            document::<Value>(queen_status),
         ),
     ] {
-        let text = ended(queen.keeper(arguments)).await;
-        assert_eq!(
-            (text.code, text.err.as_str()),
-            (Some(0), ""),
-            "{arguments:?}"
-        );
-        assert!(text.out.contains(shown), "{}", text.out);
-        let json = ended(queen.keeper(&[arguments, &["--json"]].concat())).await;
-        assert_eq!(
-            (json.code, json.err.as_str()),
-            (Some(0), ""),
-            "{arguments:?}"
-        );
-        let document: Value = serde_json::from_str(&json.out).unwrap();
-        assert_eq!(document.pointer(pointer).unwrap(), value, "{document}");
+        let as_text = run(queen.keeper(arguments)).await;
+        assert_eq!(as_text, Finished::new(0, text, ""), "{arguments:?}");
+        let as_json = run(queen.keeper(&[arguments, &["--json"]].concat())).await;
+        assert_eq!(as_json, Finished::new(0, json, ""), "{arguments:?}");
     }
     assert_eq!(*queen.seen.stopped.lock().unwrap(), ["w-1", "w-1"]);
-    assert_eq!(
-        ended(queen.keeper(&["model", "list"])).await.out,
-        "no models\n"
-    );
 }
 
 #[tokio::test]
-async fn a_failure_is_one_json_document_too() {
+async fn errors_are_one_json_document() {
     let queen = queen().await;
-    let ended = ended(queen.keeper(&["worker", "show", "w-9", "--json"])).await;
-    assert_eq!(ended.code, Some(1));
-    let document: Value = serde_json::from_str(&ended.out).unwrap();
-    assert_eq!(document["error"]["code"], "WORKER_NOT_FOUND");
     assert_eq!(
-        ended.err,
-        "error: no such worker: w-9\n\nhint: `rbee-keeper worker list` shows them\n"
+        run(queen.keeper(&["worker", "show", "w-9", "--json"])).await,
+        Finished::new(
+            1,
+            document::<Value>(json!({"error": {
+                "type": "not_found_error",
+                "code": "WORKER_NOT_FOUND",
+                "message": "worker w-9 does not exist",
+                "hint": "`rbee-keeper worker list` lists the workers"
+            }})),
+            "error: worker w-9 does not exist\n\n\
+             hint: `rbee-keeper worker list` lists the workers\n"
+        )
     );
 }
 
 #[tokio::test]
-async fn the_token_is_the_one_of_the_file_and_never_the_homes_own() {
+async fn external_queen_receives_only_the_token_of_the_token_file() {
     let queen = queen().await;
     let dir = tempfile::tempdir().unwrap();
     let home = Home::open(Some(dir.path().to_owned())).unwrap();
     Token::load_or_create(&home.queen_token()).unwrap();
     let home = home.path().to_str().unwrap();
     assert_eq!(
-        ended(queen.keeper(&["status", "--home", home])).await.code,
+        run(queen.keeper(&["status", "--home", home])).await.code,
         Some(0)
     );
     let file = dir.path().join("token");
     fs::write(&file, "t".repeat(20)).unwrap();
     let with_token = ["status", "--token-file", file.to_str().unwrap()];
-    assert_eq!(ended(queen.keeper(&with_token)).await.code, Some(0));
+    assert_eq!(run(queen.keeper(&with_token)).await.code, Some(0));
     let sent = queen.seen.tokens.lock().unwrap();
     assert_eq!(*sent, [None, Some(format!("Bearer {}", "t".repeat(20)))]);
 }
 
 #[tokio::test]
-async fn a_queen_elsewhere_is_neither_started_nor_stopped() {
+async fn external_queen_is_neither_started_nor_stopped() {
     let queen = queen().await;
     for arguments in [&["queen", "start"], &["queen", "stop"], &["queen", "logs"]] {
-        let ended = ended(queen.keeper(arguments)).await;
-        assert_eq!(ended.code, Some(2), "{ended:?}");
-        assert!(
-            ended.err.contains("is not managed from here"),
-            "{}",
-            ended.err
-        );
-        assert!(
-            ended.err.contains("\n\nhint: leave out `--queen`"),
-            "{}",
-            ended.err
+        assert_eq!(
+            run(queen.keeper(arguments)).await,
+            Finished::new(
+                2,
+                "",
+                format!(
+                    "error: cannot manage the queen at {}, which was specified with `--queen` or \
+                     `RBEE_QUEEN_URL`\n\n\
+                     hint: leave out `--queen` and unset `RBEE_QUEEN_URL` to manage the queen of \
+                     `--home`\n",
+                    queen.url
+                )
+            )
         );
     }
-    let gone = ended(keeper(&["--queen", "http://127.0.0.1:0", "infer", "Hi"])).await;
-    assert_eq!(gone.code, Some(1));
-    assert!(gone.err.contains("does not answer"), "{}", gone.err);
 }
 
 #[tokio::test]
-async fn the_queen_of_a_home_is_found_by_its_record() {
+async fn unreachable_external_queen_is_an_error() {
+    // Nothing can listen on port 0.
+    let url = "http://127.0.0.1:0";
+    let error = queen_lifecycle::connect(url, None).await.unwrap_err();
+    assert_eq!(
+        run(keeper(&["--queen", url, "infer", "Hi"])).await,
+        Finished::new(
+            1,
+            "",
+            format!("error: {error}\n\nhint: check the address in `--queen` or `RBEE_QUEEN_URL`\n")
+        )
+    );
+}
+
+#[tokio::test]
+async fn queen_of_a_home_is_found_by_its_record() {
     let queen = queen().await;
     let dir = tempfile::tempdir().unwrap();
     let home = Home::open(Some(dir.path().to_owned())).unwrap();
@@ -146,55 +202,69 @@ async fn the_queen_of_a_home_is_found_by_its_record() {
     };
     record.write(&home.queen_record()).unwrap();
     let home = home.path().to_str().unwrap();
-    assert_eq!(
-        ended(keeper(&["--home", home, "status"])).await.code,
-        Some(0)
-    );
+    assert_eq!(run(keeper(&["--home", home, "status"])).await.code, Some(0));
     let sent = queen.seen.tokens.lock().unwrap().clone();
     assert_eq!(sent, [Some(format!("Bearer {}", token.expose()))]);
-    let answered = ended(keeper(&["--home", home, "infer", "Hi"])).await;
-    assert_eq!(answered.out, "An old silent pond\n");
-    assert!(
-        !answered.err.contains("keeps running"),
-        "it was not started here"
+    assert_eq!(
+        run(keeper(&["--home", home, "queen", "start"])).await,
+        Finished::new(
+            0,
+            format!(
+                "queen 0.1.0 is already running at {} (pid {})\n",
+                queen.url,
+                std::process::id()
+            ),
+            ""
+        )
+    );
+    // The note that the queen keeps running is printed only by the command that starts it.
+    assert_eq!(
+        run(keeper(&["--home", home, "infer", "Hi"])).await,
+        run(queen.keeper(&["infer", "Hi"])).await
     );
 }
 
 #[tokio::test]
-async fn without_a_queen_the_way_to_one_is_told() {
+async fn commands_without_a_queen_name_the_command_that_starts_one() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().to_str().unwrap();
+    let without_queen = |command: &[&str]| run(keeper(&[&["--home", home], command].concat()));
     for command in [&["status"][..], &["worker", "list"], &["queen", "status"]] {
-        let ended = ended(keeper(&[&["--home", home], command].concat())).await;
-        assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""));
-        assert!(
-            ended
-                .err
-                .starts_with("error: no queen is running\n\nhint: "),
-            "{}",
-            ended.err
+        assert_eq!(
+            without_queen(command).await,
+            Finished::new(1, "", NO_QUEEN),
+            "{command:?}"
         );
     }
-    let stopped = ended(keeper(&["--home", home, "queen", "stop"])).await;
     assert_eq!(
-        (stopped.code, stopped.out.as_str()),
-        (Some(0), "no queen is running\n")
+        without_queen(&["queen", "stop"]).await,
+        Finished::new(0, "no queen is running\n", "")
     );
-    let json = ended(keeper(&["--home", home, "queen", "stop", "--json"])).await;
     assert_eq!(
-        serde_json::from_str::<Value>(&json.out).unwrap()["queen"],
-        Value::Null
+        without_queen(&["queen", "stop", "--json"]).await,
+        Finished::new(
+            0,
+            document::<Value>(json!({"queen": null, "left_behind": []})),
+            ""
+        )
     );
 }
 
 #[tokio::test]
-async fn a_second_ctrl_c_ends_it_at_once_and_what_it_was_starting() {
+async fn second_interrupt_exits_at_once_and_terminates_the_starting_queen() {
     let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("pid");
+    mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
+    let pids = pipe::OpenOptions::new()
+        .read_write(true)
+        .open_receiver(&fifo)
+        .unwrap();
     let program = dir.path().join("slow-queen");
     let text = dir.path().join("text");
-    fs::write(&text, "#!/bin/sh\necho $$ > pid; exec sleep 600\n").unwrap();
-    // Copied by another process: a file that this one has open for writing, or a child of
-    // another test for the moment before its exec, cannot be run.
+    let script = format!("#!/bin/sh\necho $$ > {}; exec sleep 600\n", fifo.display());
+    fs::write(&text, script).unwrap();
+    // Another process makes the copy: a file that is open for writing in this process, or in a
+    // child that another test has forked and that has not called exec yet, cannot be executed.
     let install = std::process::Command::new("install")
         .args(["-m", "700"])
         .args([&text, &program])
@@ -213,30 +283,24 @@ async fn a_second_ctrl_c_ends_it_at_once_and_what_it_was_starting() {
     .env("PATH", "/usr/bin:/bin")
     .spawn()
     .unwrap();
-    let started = async {
-        loop {
-            if let Ok(text) = fs::read_to_string(home.join("pid"))
-                && let Ok(pid) = text.trim().parse()
-            {
-                break ProcessIdentity::of(pid).unwrap();
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let queen = tokio::time::timeout(LIMIT, started).await.unwrap();
+    let mut line = String::new();
+    tokio::time::timeout(LIMIT, BufReader::new(pids).read_line(&mut line))
+        .await
+        .unwrap()
+        .unwrap();
+    let queen = ProcessIdentity::of(line.trim().parse().unwrap()).unwrap();
     let pid = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
-    // Interrupts that come close together count as one, so they go on until it ends; a start
-    // that is not given up would take 20 s.
-    let (done, mut ends) = tokio::sync::oneshot::channel();
-    tokio::spawn(async move { done.send(ended_child(child).await).unwrap() });
-    let mut beat = tokio::time::interval(Duration::from_millis(100));
+    // Two signals in quick succession may be delivered as one, so signals are sent until the
+    // keeper exits. The limit of a start, 20 s, is longer than all of them.
+    let mut finishing = tokio::spawn(finish(child));
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
     let mut sent = 0;
-    let ended = loop {
+    let finished = loop {
         tokio::select! {
-            ended = &mut ends => break ended.unwrap(),
-            _ = beat.tick() => {
+            finished = &mut finishing => break finished.unwrap(),
+            _ = ticks.tick() => {
                 if sent == 1 {
-                    assert!(queen.is_alive(), "the first leaves it to be ended in order");
+                    assert!(queen.is_alive(), "the first interrupt terminated the queen");
                 }
                 let _ = kill_process(pid, Signal::INT);
                 sent += 1;
@@ -244,47 +308,6 @@ async fn a_second_ctrl_c_ends_it_at_once_and_what_it_was_starting() {
         }
     };
     assert!((2..50).contains(&sent), "{sent} interrupts");
-    assert_eq!(ended.code, Some(130), "{ended:?}");
+    assert_eq!(finished, Finished::new(130, "", ""));
     tokio::time::timeout(LIMIT, queen.gone()).await.unwrap();
-}
-
-#[tokio::test]
-async fn wrong_usage_exits_2_and_help_exits_0() {
-    for arguments in [
-        &["infer", "--model", "haiku", "Hi"][..],
-        &["infer", "--nonsense", "Hi"],
-        &["worker", "show", "../x"],
-        &["nonsense"],
-        &[],
-    ] {
-        let ended = ended(keeper(arguments)).await;
-        assert_eq!(
-            (ended.code, ended.out.as_str()),
-            (Some(2), ""),
-            "{arguments:?}"
-        );
-        assert!(!ended.err.is_empty() && !ended.err.contains('\u{1b}'));
-    }
-    let hostile = ended(keeper(&["infer", "--model", "\u{1b}[31mx\u{7}", "Hi"])).await;
-    assert!(hostile.err.starts_with("error: "), "{}", hostile.err);
-    assert!(
-        !hostile.err.contains(['\u{1b}', '\u{7}']),
-        "{}",
-        hostile.err
-    );
-    let help = ended(keeper(&["infer", "--help"])).await;
-    assert_eq!(help.code, Some(0));
-    assert!(
-        help.out.contains("Examples:\n  rbee-keeper infer "),
-        "{}",
-        help.out
-    );
-    assert!(help.out.contains("--ephemeral"));
-    let version = ended(keeper(&["--version"])).await;
-    assert_eq!(
-        version.out,
-        format!("rbee-keeper {}\n", env!("CARGO_PKG_VERSION"))
-    );
-    let script = ended(keeper(&["completions", "bash"])).await;
-    assert!(script.code == Some(0) && script.out.contains("complete -F "));
 }

@@ -1,4 +1,4 @@
-//! A queen of a few lines, in the test's own process, and the keeper run against it.
+//! A fake queen in the process of the test, and the keeper binary that calls it.
 
 use std::{
     process::Stdio,
@@ -21,42 +21,48 @@ use diagnostics::{Code, Diagnostic, ErrorBody, Narration};
 use futures_util::{StreamExt as _, stream};
 use queen_contract::{InferCall, InferEvent};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, process::Command, sync::Notify};
+use tokio::{
+    net::TcpListener,
+    process::{Child, Command},
+    sync::Notify,
+};
 use worker_contract::{EndEvent, FinishReason, StartedEvent, StreamEvent, TokenEvent};
 
-pub const LIMIT: Duration = Duration::from_secs(20);
+/// Limit for everything that a test waits for.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-/// What follows the scripted events.
+/// End of a stream, after the scripted events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
-    /// The connection ends.
+pub(crate) enum Then {
+    /// The stream ends.
     Close,
-    /// Nothing, for ever.
+    /// The stream stays open without further events.
     Hang,
-    /// Tokens, for ever.
-    Babble,
+    /// Tokens without end.
+    Repeat,
 }
 
-/// What the fake queen does and has seen.
+/// Behavior of the fake queen, and the calls that it received.
 #[derive(Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     script: Vec<InferEvent>,
     then: Then,
-    pub calls: Mutex<Vec<InferCall>>,
-    pub cancelled: Mutex<Vec<String>>,
-    pub stopped: Mutex<Vec<String>>,
-    pub tokens: Mutex<Vec<Option<String>>>,
+    pub(crate) calls: Mutex<Vec<InferCall>>,
+    pub(crate) cancelled: Mutex<Vec<String>>,
+    pub(crate) stopped: Mutex<Vec<String>>,
+    /// `Authorization` headers of the calls of `/v1/status`.
+    pub(crate) tokens: Mutex<Vec<Option<String>>>,
     open_streams: AtomicUsize,
     stream_closed: Notify,
 }
 
-pub struct FakeQueen {
-    pub url: String,
-    pub seen: Arc<Seen>,
+pub(crate) struct FakeQueen {
+    pub(crate) url: String,
+    pub(crate) seen: Arc<Seen>,
 }
 
 impl FakeQueen {
-    pub async fn start(script: Vec<InferEvent>, then: Then) -> Self {
+    pub(crate) async fn start(script: Vec<InferEvent>, then: Then) -> Self {
         let seen = Arc::new(Seen {
             script,
             then,
@@ -71,17 +77,17 @@ impl FakeQueen {
             .route("/health", get(async || Json(health())))
             .route("/v1/infer", post(infer))
             .route("/v1/infer/{id}", delete(cancel))
-            .route("/v1/status", get(status))
+            .route("/v1/status", get(report_status))
             .route(
                 "/v1/workers",
                 get(async || Json(json!({"workers": [worker()]}))),
             )
             .route("/v1/workers/{id}", get(show).delete(stop))
+            .route("/v1/workers/{id}/logs", get(async || LOG))
             .route(
-                "/v1/workers/{id}/logs",
-                get(async || "one\ntwo\u{1b}[31m\n"),
+                "/v1/catalog",
+                get(async || Json(json!({"models": [model()]}))),
             )
-            .route("/v1/catalog", get(async || Json(json!({"models": []}))))
             .with_state(seen.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -89,15 +95,15 @@ impl FakeQueen {
         Self { url, seen }
     }
 
-    /// The keeper, pointed at this queen.
-    pub fn keeper(&self, arguments: &[&str]) -> Command {
+    /// Returns a keeper command that uses this queen.
+    pub(crate) fn keeper(&self, arguments: &[&str]) -> Command {
         let mut command = keeper(arguments);
         command.env("RBEE_QUEEN_URL", &self.url);
         command
     }
 
-    /// Waits until every stream was dropped by its reader.
-    pub async fn all_streams_closed(&self) {
+    /// Waits until the keeper has closed every stream.
+    pub(crate) async fn all_streams_closed(&self) {
         let closed = async {
             loop {
                 let changed = self.seen.stream_closed.notified();
@@ -111,11 +117,19 @@ impl FakeQueen {
     }
 }
 
-/// The keeper, with nothing of the developer's own environment.
-pub fn keeper(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rbee-keeper"));
+/// Returns a keeper command without the environment of the test.
+pub(crate) fn keeper(arguments: &[&str]) -> Command {
+    let mut command = isolated(KEEPER);
+    command.args(arguments);
     command
-        .args(arguments)
+}
+
+pub(crate) const KEEPER: &str = env!("CARGO_BIN_EXE_rbee-keeper");
+
+/// Returns a command with an empty environment and piped output.
+pub(crate) fn isolated(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -124,35 +138,64 @@ pub fn keeper(arguments: &[&str]) -> Command {
     command
 }
 
-/// How the keeper ended, and what it wrote.
-#[derive(Debug)]
-pub struct Ended {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+/// Exit code and output of a keeper.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
-pub async fn ended(mut command: Command) -> Ended {
-    ended_child(command.spawn().unwrap()).await
+impl Finished {
+    pub(crate) fn new(code: i32, out: impl Into<String>, err: impl Into<String>) -> Self {
+        Self {
+            code: Some(code),
+            out: out.into(),
+            err: err.into(),
+        }
+    }
 }
 
-pub async fn ended_child(child: tokio::process::Child) -> Ended {
+pub(crate) async fn run(mut command: Command) -> Finished {
+    finish(command.spawn().unwrap()).await
+}
+
+/// Waits until the keeper exits.
+pub(crate) async fn finish(child: Child) -> Finished {
     let output = tokio::time::timeout(LIMIT, child.wait_with_output())
         .await
-        .expect("the keeper ends")
+        .expect("the keeper does not exit")
         .unwrap();
-    Ended {
+    Finished {
         code: output.status.code(),
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),
     }
 }
 
-pub fn health() -> Value {
+pub(crate) const LOG: &str = "one\ntwo\u{1b}[31m\n";
+
+pub(crate) fn health() -> Value {
     json!({"status": "ok", "version": "0.1.0", "api_version": 1, "pid": std::process::id()})
 }
 
-fn worker() -> Value {
+pub(crate) fn status() -> Value {
+    json!({
+        "queen": health(), "uptime_seconds": 5, "nodes": [], "workers": [worker()],
+        "deployments": [],
+        "requests": {"waiting": 0, "running": 1, "completed": 2, "failed": 3, "cancelled": 4}
+    })
+}
+
+pub(crate) fn model() -> Value {
+    json!({
+        "model": "builtin:haiku", "format": "gguf", "size_bytes": 5_776_384,
+        "architecture": "llama", "quantization": "F16", "context_length": 512,
+        "parameters": 2_880_000, "nodes": ["local"], "ready_workers": 1
+    })
+}
+
+pub(crate) fn worker() -> Value {
     json!({
         "id": "w-1", "generation": 3, "hive_id": "local", "model_id": "builtin:haiku",
         "device": "CPU-0", "port": 8081, "pid": 42, "status": "ready",
@@ -166,8 +209,9 @@ async fn show(Path(id): Path<String>) -> Response {
     if id == "w-1" {
         return Json(worker()).into_response();
     }
-    let error = Diagnostic::new(Code::WorkerNotFound, format!("no such worker: {id}"))
-        .hint("`rbee-keeper worker list` shows them");
+    let message = format!("worker {id} does not exist");
+    let error = Diagnostic::new(Code::WorkerNotFound, message)
+        .hint("`rbee-keeper worker list` lists the workers");
     (StatusCode::NOT_FOUND, Json(ErrorBody::from(error))).into_response()
 }
 
@@ -176,16 +220,12 @@ async fn stop(State(seen): State<Arc<Seen>>, Path(id): Path<String>) -> StatusCo
     StatusCode::NO_CONTENT
 }
 
-async fn status(State(seen): State<Arc<Seen>>, headers: HeaderMap) -> Json<Value> {
+async fn report_status(State(seen): State<Arc<Seen>>, headers: HeaderMap) -> Json<Value> {
     let token = headers
         .get("authorization")
         .map(|value| value.to_str().unwrap().to_owned());
     seen.tokens.lock().unwrap().push(token);
-    Json(json!({
-        "queen": health(), "uptime_seconds": 5, "nodes": [], "workers": [worker()],
-        "deployments": [],
-        "requests": {"waiting": 0, "running": 1, "completed": 2, "failed": 3, "cancelled": 4}
-    }))
+    Json(status())
 }
 
 async fn cancel(State(seen): State<Arc<Seen>>, Path(id): Path<String>) -> StatusCode {
@@ -193,7 +233,7 @@ async fn cancel(State(seen): State<Arc<Seen>>, Path(id): Path<String>) -> Status
     StatusCode::NO_CONTENT
 }
 
-/// Counts a stream that its reader has not dropped.
+/// Counts an open stream.
 struct Open(Arc<Seen>);
 
 impl Drop for Open {
@@ -206,8 +246,9 @@ impl Drop for Open {
 async fn infer(State(seen): State<Arc<Seen>>, Json(call): Json<InferCall>) -> Response {
     seen.calls.lock().unwrap().push(call.clone());
     if call.model.to_string() == "builtin:missing" {
-        let error = Diagnostic::new(Code::ModelNotFound, "no such model: builtin:missing")
-            .hint("`rbee-keeper model list` shows what there is");
+        let message = "model \"builtin:missing\" does not exist";
+        let error = Diagnostic::new(Code::ModelNotFound, message)
+            .hint("`rbee-keeper model list` lists the models");
         return (StatusCode::NOT_FOUND, Json(ErrorBody::from(error))).into_response();
     }
     seen.open_streams.fetch_add(1, Ordering::SeqCst);
@@ -216,7 +257,7 @@ async fn infer(State(seen): State<Arc<Seen>>, Json(call): Json<InferCall>) -> Re
     let rest = match seen.then {
         Then::Close => stream::empty().boxed(),
         Then::Hang => stream::pending().boxed(),
-        Then::Babble => stream::repeat_with(|| token("babble\n")).boxed(),
+        Then::Repeat => stream::repeat_with(|| token("more\n")).boxed(),
     };
     let events = scripted.chain(rest).map(move |event| {
         let _ = &open;
@@ -231,16 +272,16 @@ async fn infer(State(seen): State<Arc<Seen>>, Json(call): Json<InferCall>) -> Re
         .into_response()
 }
 
-pub fn narration(message: &str) -> InferEvent {
+pub(crate) fn narration(message: &str) -> InferEvent {
     InferEvent::Narration(Narration::info("queen", "load", message))
 }
 
-pub fn assigned() -> InferEvent {
-    let place = json!({"worker": "w-1", "node": "local", "device": "CPU-0", "attempt": 1});
-    InferEvent::Assigned(serde_json::from_value(place).unwrap())
+pub(crate) fn assigned() -> InferEvent {
+    let assigned = json!({"worker": "w-1", "node": "local", "device": "CPU-0", "attempt": 1});
+    InferEvent::Assigned(serde_json::from_value(assigned).unwrap())
 }
 
-pub fn started() -> InferEvent {
+pub(crate) fn started() -> InferEvent {
     InferEvent::Worker(StreamEvent::Started(StartedEvent {
         request_id: "r".parse().unwrap(),
         model: "builtin:haiku".parse().unwrap(),
@@ -250,7 +291,7 @@ pub fn started() -> InferEvent {
     }))
 }
 
-pub fn token(text: &str) -> InferEvent {
+pub(crate) fn token(text: &str) -> InferEvent {
     InferEvent::Worker(StreamEvent::Token(TokenEvent {
         i: 0,
         t: text.to_owned(),
@@ -260,7 +301,7 @@ pub fn token(text: &str) -> InferEvent {
     }))
 }
 
-pub fn end() -> InferEvent {
+pub(crate) fn end() -> InferEvent {
     let mut end = EndEvent {
         stop: None,
         reason: FinishReason::Stop,
@@ -272,16 +313,16 @@ pub fn end() -> InferEvent {
     InferEvent::Worker(StreamEvent::End(end))
 }
 
-pub fn error(code: Code, message: &str, hint: &str) -> InferEvent {
+pub(crate) fn error(code: Code, message: &str, hint: &str) -> InferEvent {
     InferEvent::Worker(StreamEvent::Error(
         Diagnostic::new(code, message).hint(hint),
     ))
 }
 
-/// A whole answer: "An old silent pond".
-pub fn answer() -> Vec<InferEvent> {
+/// Returns the events of a complete response with the text "An old silent pond".
+pub(crate) fn response() -> Vec<InferEvent> {
     vec![
-        narration("loads builtin:haiku"),
+        narration("waiting for a worker to load the model"),
         assigned(),
         started(),
         token("An old "),

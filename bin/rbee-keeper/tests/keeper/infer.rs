@@ -1,16 +1,23 @@
-//! `rbee-keeper infer` against a queen of a few lines: what goes where, and how it ends.
+//! `rbee-keeper infer` against a fake queen.
 
 use std::{process::Stdio, time::Instant};
 
-use crate::fake::{FakeQueen, LIMIT, Then, answer, end, ended, ended_child, error, started, token};
 use diagnostics::Code;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     process::Child,
 };
 use worker_contract::InferInput;
+
+use crate::fake::{
+    FakeQueen, Finished, KEEPER, LIMIT, Then, end, error, finish, isolated, response, run, started,
+    token,
+};
+
+const COMPLETION: &str = "An old silent pond\n";
+const PROGRESS: &str = "queen: waiting for a worker to load the model\n\
+    2 tokens · 50.0 tokens/s · worker w-1 · node local · device CPU-0 · seed 7\n";
 
 fn signal(child: &Child, signal: Signal) {
     let pid = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
@@ -21,13 +28,32 @@ fn interrupt(child: &Child) {
     signal(child, Signal::INT);
 }
 
-/// Whether the process has a handler for a signal.
+/// Returns whether the process has a handler for a signal.
 fn catches(child: &Child, signal: Signal) -> bool {
     let status = format!("/proc/{}/status", child.id().unwrap());
     let status = std::fs::read_to_string(status).unwrap();
     let mask = status.lines().find_map(|l| l.strip_prefix("SigCgt:"));
     let mask = u64::from_str_radix(mask.unwrap().trim(), 16).unwrap();
     mask & 1 << (signal.as_raw() - 1) != 0
+}
+
+/// Waits until the keeper has printed `text` to standard output.
+async fn expect_output(child: &mut Child, text: &str) {
+    let mut output = vec![0; text.len()];
+    let stdout = child.stdout.as_mut().unwrap();
+    let read = stdout.read_exact(&mut output);
+    tokio::time::timeout(LIMIT, read).await.unwrap().unwrap();
+    assert_eq!(output, text.as_bytes());
+}
+
+/// Runs the keeper with `input` on standard input.
+async fn run_with_input(queen: &FakeQueen, arguments: &[&str], input: &[u8]) -> Finished {
+    let mut command = queen.keeper(arguments);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input).await.unwrap();
+    drop(stdin);
+    finish(child).await
 }
 
 fn messages(input: &InferInput) -> Vec<&str> {
@@ -38,135 +64,103 @@ fn messages(input: &InferInput) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn tokens_go_to_stdout_and_all_else_to_stderr() {
-    let queen = FakeQueen::start(answer(), Then::Close).await;
-    let ended = ended(queen.keeper(&["infer", "Write a haiku"])).await;
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_eq!(ended.out, "An old silent pond\n");
-    assert_eq!(
-        ended.err,
-        "queen: loads builtin:haiku\n\
-         2 tokens · 50.0 tokens/s · worker w-1 · node local · device CPU-0 · seed 7\n"
-    );
+async fn tokens_go_to_stdout_and_the_rest_to_stderr() {
+    let queen = FakeQueen::start(response(), Then::Close).await;
+    let finished = run(queen.keeper(&["infer", "Write a haiku"])).await;
+    assert_eq!(finished, Finished::new(0, COMPLETION, PROGRESS));
     let calls = queen.seen.calls.lock().unwrap();
     assert_eq!(messages(&calls[0].request.input), ["Write a haiku"]);
     assert!(queen.seen.cancelled.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn quiet_leaves_the_answer_alone() {
-    let queen = FakeQueen::start(answer(), Then::Close).await;
-    let ended = ended(queen.keeper(&["infer", "Hi", "--quiet"])).await;
-    assert_eq!(
-        (ended.out.as_str(), ended.err.as_str()),
-        ("An old silent pond\n", "")
-    );
+async fn quiet_prints_only_the_completion() {
+    let queen = FakeQueen::start(response(), Then::Close).await;
+    let finished = run(queen.keeper(&["infer", "Hi", "--quiet"])).await;
+    assert_eq!(finished, Finished::new(0, COMPLETION, ""));
 }
 
 #[tokio::test]
-async fn json_is_one_event_a_line() {
-    let queen = FakeQueen::start(answer(), Then::Close).await;
-    let ended = ended(queen.keeper(&["--json", "infer", "Hi"])).await;
-    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
-    let lines: Vec<Value> = ended
-        .out
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    let names: Vec<&str> = lines.iter().map(|l| l["event"].as_str().unwrap()).collect();
-    assert_eq!(
-        names,
-        [
-            "narration",
-            "assigned",
-            "started",
-            "token",
-            "token",
-            "token",
-            "end"
-        ]
-    );
-    assert_eq!(lines[3]["data"]["t"], "An old ");
-    assert_eq!(lines[6]["data"]["usage"]["completion_tokens"], 2);
-    assert!(ended.out.starts_with(r#"{"event":"narration","data":{"#));
+async fn json_prints_one_event_per_line() {
+    let queen = FakeQueen::start(response(), Then::Close).await;
+    let finished = run(queen.keeper(&["--json", "infer", "Hi"])).await;
+    let lines = r#"{"event":"narration","data":{"actor":"queen","action":"load","message":"waiting for a worker to load the model","level":"info"}}
+{"event":"assigned","data":{"worker":"w-1","node":"local","device":"CPU-0","attempt":1}}
+{"event":"started","data":{"request_id":"r","model":"builtin:haiku","seed":7,"prompt_tokens":3,"cached_tokens":0}}
+{"event":"token","data":{"i":0,"t":"An old ","id":1}}
+{"event":"token","data":{"i":0,"t":"silent pond","id":1}}
+{"event":"token","data":{"i":0,"t":"","id":1}}
+{"event":"end","data":{"reason":"stop","usage":{"prompt_tokens":0,"completion_tokens":2,"cached_tokens":0},"timings":{"queue_ms":0.0,"prefill_ms":0.0,"decode_ms":0.0,"tokens_per_second":50.0}}}
+"#;
+    assert_eq!(finished, Finished::new(0, lines, ""));
 }
 
 #[tokio::test]
-async fn an_error_after_some_tokens_ends_the_line_and_exits_1() {
+async fn error_after_tokens_ends_the_line_and_exits_with_1() {
+    let message = "worker w-1 on node local stalled: no output for 60 s after 1 tokens";
     let script = vec![
         started(),
         token("An old"),
-        error(
-            Code::WorkerCrashed,
-            "worker w-1 on node local died",
-            "try again",
-        ),
+        error(Code::WorkerStalled, message, "try again"),
     ];
-    let queen = FakeQueen::start(script.clone(), Then::Hang).await;
-    let text = ended(queen.keeper(&["infer", "Hi"])).await;
-    assert_eq!(text.code, Some(1));
-    assert_eq!(text.out, "An old\n");
+    let queen = FakeQueen::start(script, Then::Hang).await;
+    let stderr = format!("error: {message}\n\nhint: try again\n");
     assert_eq!(
-        text.err,
-        "error: worker w-1 on node local died\n\nhint: try again\n"
+        run(queen.keeper(&["infer", "Hi"])).await,
+        Finished::new(1, "An old\n", stderr.clone())
     );
-
-    let json = ended(queen.keeper(&["infer", "Hi", "--json"])).await;
-    assert_eq!(json.code, Some(1));
-    let last: Value = serde_json::from_str(json.out.lines().last().unwrap()).unwrap();
-    assert_eq!(last["event"], "error");
-    assert_eq!(last["data"]["code"], "WORKER_CRASHED");
+    let lines = r#"{"event":"started","data":{"request_id":"r","model":"builtin:haiku","seed":7,"prompt_tokens":3,"cached_tokens":0}}
+{"event":"token","data":{"i":0,"t":"An old","id":1}}
+{"event":"error","data":{"code":"WORKER_STALLED","message":"worker w-1 on node local stalled: no output for 60 s after 1 tokens","hint":"try again"}}
+"#;
     assert_eq!(
-        json.out.lines().count(),
-        3,
-        "one terminal event: {}",
-        json.out
+        run(queen.keeper(&["infer", "Hi", "--json"])).await,
+        Finished::new(1, lines, stderr)
     );
 }
 
 #[tokio::test]
-async fn a_refused_request_is_told_as_the_queen_told_it() {
-    let queen = FakeQueen::start(answer(), Then::Close).await;
-    let ended = ended(queen.keeper(&["infer", "--model", "builtin:missing", "Hi"])).await;
-    assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""));
+async fn error_of_the_queen_is_printed_unchanged() {
+    let queen = FakeQueen::start(response(), Then::Close).await;
     assert_eq!(
-        ended.err,
-        "error: no such model: builtin:missing\n\n\
-         hint: `rbee-keeper model list` shows what there is\n"
+        run(queen.keeper(&["infer", "--model", "builtin:missing", "Hi"])).await,
+        Finished::new(
+            1,
+            "",
+            "error: model \"builtin:missing\" does not exist\n\n\
+             hint: `rbee-keeper model list` lists the models\n"
+        )
     );
 }
 
 #[tokio::test]
-async fn a_stream_that_just_ends_is_an_error() {
+async fn stream_without_a_terminal_event_is_an_error() {
     let queen = FakeQueen::start(vec![started(), token("An")], Then::Close).await;
-    let ended = ended(queen.keeper(&["infer", "Hi"])).await;
-    assert_eq!((ended.code, ended.out.as_str()), (Some(1), "An\n"));
-    assert!(
-        ended.err.contains("ended before the answer did"),
-        "{}",
-        ended.err
+    assert_eq!(
+        run(queen.keeper(&["infer", "Hi"])).await,
+        Finished::new(
+            1,
+            "An\n",
+            format!(
+                "error: the stream from the queen at {} ended before the response was complete\n\n\
+                 hint: check with `rbee-keeper queen status` whether the queen is still running\n",
+                queen.url
+            )
+        )
     );
 }
 
 #[tokio::test]
-async fn ctrl_c_cancels_at_the_queen_and_exits_130_within_a_second() {
+async fn interrupt_cancels_at_the_queen_and_exits_with_130_within_a_second() {
     let queen = FakeQueen::start(vec![started(), token("An old")], Then::Hang).await;
     let mut child = queen.keeper(&["infer", "Hi"]).spawn().unwrap();
-    let mut text = [0; 6];
-    child
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut text)
-        .await
-        .unwrap();
-    assert_eq!(&text, b"An old");
-    let begun = Instant::now();
+    expect_output(&mut child, "An old").await;
+    let interrupted_at = Instant::now();
     interrupt(&child);
-    let ended = ended_child(child).await;
-    assert!(begun.elapsed().as_millis() < 1000, "{:?}", begun.elapsed());
-    assert_eq!(ended.code, Some(130));
-    assert_eq!((ended.out.as_str(), ended.err.as_str()), ("\n", ""));
+    let finished = finish(child).await;
+    let elapsed = interrupted_at.elapsed();
+    assert!(elapsed.as_millis() < 1000, "{elapsed:?}");
+    assert_eq!(finished, Finished::new(130, "\n", ""));
     queen.all_streams_closed().await;
     let calls = queen.seen.calls.lock().unwrap();
     let id = calls[0].request.request_id.to_string();
@@ -174,163 +168,146 @@ async fn ctrl_c_cancels_at_the_queen_and_exits_130_within_a_second() {
 }
 
 #[tokio::test]
-async fn a_closed_terminal_counts_as_ctrl_c_but_not_under_nohup() {
+async fn closed_terminal_interrupts_except_under_nohup() {
     let queen = FakeQueen::start(vec![started(), token("An old")], Then::Hang).await;
     let mut child = queen.keeper(&["infer", "Hi"]).spawn().unwrap();
-    let mut text = [0; 6];
-    let stdout = child.stdout.as_mut().unwrap();
-    stdout.read_exact(&mut text).await.unwrap();
+    expect_output(&mut child, "An old").await;
     signal(&child, Signal::HUP);
-    assert_eq!(ended_child(child).await.code, Some(130));
+    assert_eq!(finish(child).await, Finished::new(130, "\n", ""));
 
-    let mut under_nohup = tokio::process::Command::new("/usr/bin/nohup");
+    let mut under_nohup = isolated("/usr/bin/nohup");
     under_nohup
-        .args([env!("CARGO_BIN_EXE_rbee-keeper"), "infer", "Hi"])
-        .env_clear()
-        .env("RBEE_QUEEN_URL", &queen.url)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+        .args([KEEPER, "infer", "Hi"])
+        .env("RBEE_QUEEN_URL", &queen.url);
     let mut child = under_nohup.spawn().unwrap();
-    let stdout = child.stdout.as_mut().unwrap();
-    stdout.read_exact(&mut text).await.unwrap();
-    // Still ignored, as nohup asked for, while Ctrl+C is caught.
+    expect_output(&mut child, "An old").await;
+    // SIGHUP stays ignored.
     assert!(!catches(&child, Signal::HUP) && catches(&child, Signal::INT));
     interrupt(&child);
-    assert_eq!(ended_child(child).await.code, Some(130));
+    assert_eq!(finish(child).await, Finished::new(130, "\n", ""));
     queen.all_streams_closed().await;
 }
 
 #[tokio::test]
-async fn ctrl_c_is_heard_while_nobody_reads_the_output() {
-    let queen = FakeQueen::start(vec![started()], Then::Babble).await;
-    let mut child = queen.keeper(&["infer", "Hi"]).spawn().unwrap();
-    let mut first = [0; 1];
-    child
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut first)
-        .await
-        .unwrap();
-    // Nothing more is read, so the pipe fills up and the keeper waits for its reader.
-    let pipe_full = async {
-        let pid = child.id().unwrap();
-        let mut written = 0;
-        loop {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            let io = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
-            let line = io.lines().find(|l| l.starts_with("wchar:")).unwrap();
-            let now: u64 = line["wchar: ".len()..].parse().unwrap();
-            if now == written && now > 60_000 {
-                return;
-            }
-            written = now;
-        }
-    };
-    tokio::time::timeout(LIMIT, pipe_full).await.unwrap();
-    let begun = Instant::now();
-    interrupt(&child);
-    let stdout = child.stdout.take();
-    let status = tokio::time::timeout(LIMIT, child.wait())
-        .await
-        .unwrap()
-        .unwrap();
-    drop(stdout);
-    assert_eq!(status.code(), Some(130));
-    assert!(begun.elapsed().as_millis() < 1500, "{:?}", begun.elapsed());
-    queen.all_streams_closed().await;
-}
-
-#[tokio::test]
-async fn ctrl_c_is_heard_while_the_prompt_is_awaited() {
-    let queen = FakeQueen::start(answer(), Then::Close).await;
+async fn interrupt_works_while_the_prompt_is_read() {
+    let queen = FakeQueen::start(response(), Then::Close).await;
     let mut command = queen.keeper(&["infer", "-"]);
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    child
-        .stdin
-        .as_mut()
-        .unwrap()
-        .write_all(b"half a")
-        .await
-        .unwrap();
-    // Without a handler the signal would end it as well, but not with 130.
-    let handler = async {
-        while !catches(&child, Signal::INT) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(LIMIT, handler).await.unwrap();
+    // Longer than the capacity of a pipe, so that the write completes only after the keeper,
+    // which has installed its signal handlers before, has started to read.
+    let unfinished = vec![b'a'; 512 * 1024];
+    let stdin = child.stdin.as_mut().unwrap();
+    let write = stdin.write_all(&unfinished);
+    tokio::time::timeout(LIMIT, write).await.unwrap().unwrap();
     interrupt(&child);
     let stdin = child.stdin.take();
-    let ended = ended_child(child).await;
+    let finished = finish(child).await;
     drop(stdin);
-    assert_eq!(ended.code, Some(130), "{ended:?}");
+    assert_eq!(finished, Finished::new(130, "", ""));
     assert!(queen.seen.calls.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn a_reader_that_leaves_ends_it_quietly_and_cancels() {
-    let queen = FakeQueen::start(vec![started()], Then::Babble).await;
+async fn closed_output_exits_quietly_and_cancels() {
+    let queen = FakeQueen::start(vec![started()], Then::Repeat).await;
     let mut child = queen.keeper(&["infer", "Hi"]).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert_eq!(lines.next_line().await.unwrap().unwrap(), "babble");
+    assert_eq!(lines.next_line().await.unwrap().unwrap(), "more");
     drop(lines);
-    let ended = ended_child(child).await;
-    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
+    assert_eq!(finish(child).await, Finished::new(0, "", ""));
     queen.all_streams_closed().await;
-    assert_eq!(queen.seen.cancelled.lock().unwrap().len(), 1);
+    let calls = queen.seen.calls.lock().unwrap();
+    let id = calls[0].request.request_id.to_string();
+    assert_eq!(*queen.seen.cancelled.lock().unwrap(), [id]);
 }
 
 #[tokio::test]
-async fn the_prompt_comes_from_a_pipe() {
-    let queen = FakeQueen::start(answer(), Then::Close).await;
+async fn prompt_is_read_from_a_pipe() {
+    let queen = FakeQueen::start(response(), Then::Close).await;
     for arguments in [&["infer", "-"][..], &["infer"][..]] {
-        let mut command = queen.keeper(arguments);
-        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        stdin.write_all("Grüße\n".as_bytes()).await.unwrap();
-        drop(stdin);
-        assert_eq!(ended_child(child).await.code, Some(0));
+        let finished = run_with_input(&queen, arguments, "Grüße\n".as_bytes()).await;
+        assert_eq!(finished, Finished::new(0, COMPLETION, PROGRESS));
     }
     let calls = queen.seen.calls.lock().unwrap();
     assert_eq!(calls.len(), 2);
-    assert!(
-        calls
-            .iter()
-            .all(|c| messages(&c.request.input) == ["Grüße"])
-    );
+    for call in calls.iter() {
+        assert_eq!(messages(&call.request.input), ["Grüße"]);
+    }
 }
 
 #[tokio::test]
-async fn a_prompt_that_cannot_be_one_is_wrong_usage() {
-    let queen = FakeQueen::start(answer(), Then::Close).await;
+async fn invalid_prompt_is_a_usage_error() {
+    let queen = FakeQueen::start(response(), Then::Close).await;
     let too_long = vec![b'a'; 1024 * 1024 + 1];
-    for (input, told) in [
-        (&b"ab\xff"[..], "byte 2"),
-        (&too_long, "longer than 1048576 bytes"),
-        (b"", "the prompt is empty"),
+    for (input, error) in [
+        (
+            &b"ab\xff"[..],
+            "error: the prompt is not valid UTF-8: invalid byte at offset 2\n\n\
+             hint: convert it to UTF-8, for example with `iconv -t UTF-8`\n",
+        ),
+        (
+            &too_long,
+            "error: the prompt is longer than 1048576 bytes\n\n\
+             hint: shorten the prompt\n",
+        ),
+        (
+            b"",
+            "error: the prompt is empty\n\n\
+             hint: pass a prompt, for example `rbee-keeper infer \"Write a haiku\"`, or pipe one \
+             in\n",
+        ),
     ] {
-        let mut command = queen.keeper(&["infer", "-"]);
-        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        stdin.write_all(input).await.unwrap();
-        drop(stdin);
-        let ended = ended_child(child).await;
-        assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""));
-        assert!(
-            ended.err.starts_with("error: ") && ended.err.contains(told),
-            "{}",
-            ended.err
+        assert_eq!(
+            run_with_input(&queen, &["infer", "-"], input).await,
+            Finished::new(2, "", error)
         );
-        assert!(ended.err.contains("\n\nhint: "), "{}", ended.err);
     }
     assert!(queen.seen.calls.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn on_a_terminal_the_models_text_cannot_act() {
+async fn invalid_schema_file_is_a_usage_error() {
+    let queen = FakeQueen::start(response(), Then::Close).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let too_long = vec![b' '; 1024 * 1024 + 1];
+    for (path, reason) in [
+        (
+            dir.path().join("missing"),
+            "No such file or directory (os error 2)",
+        ),
+        (
+            file("long", &too_long),
+            "the file is longer than 1048576 bytes",
+        ),
+        (
+            file("text", b"{"),
+            "the file is not JSON: EOF while parsing an object at line 1 column 1",
+        ),
+    ] {
+        let path = path.to_str().unwrap();
+        assert_eq!(
+            run(queen.keeper(&["infer", "--json-schema", path, "Hi"])).await,
+            Finished::new(
+                2,
+                "",
+                format!(
+                    "error: cannot use `--json-schema {path}`: {reason}\n\n\
+                     hint: pass a file that contains a JSON schema, for example \
+                     `{{\"type\": \"object\"}}`\n"
+                )
+            )
+        );
+    }
+    assert!(queen.seen.calls.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn terminal_shows_control_characters_of_the_completion_escaped() {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
     let hostile = "a\u{1b}[2J\u{7}b\r\n\tc";
@@ -344,35 +321,32 @@ async fn on_a_terminal_the_models_text_cannot_act() {
         .write(true)
         .open(name.to_str().unwrap())
         .unwrap();
+    let footer = "2 tokens · 50.0 tokens/s · seed 7\n";
     let mut command = queen.keeper(&["infer", "Hi"]);
     command.stdout(screen);
-    let ended = ended(command).await;
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    // What was written is followed by an error, because nobody has the other end any more.
+    assert_eq!(run(command).await, Finished::new(0, "", footer));
+    // The output ends with an error, because the other end of the terminal is closed.
     let (mut shown, mut part) = (Vec::new(), [0; 256]);
     while let Ok(n @ 1..) = rustix::io::read(&terminal, &mut part) {
         shown.extend_from_slice(&part[..n]);
     }
-    // The terminal itself writes a line break as two characters.
+    // The terminal prints a line feed as carriage return and line feed.
     let shown = String::from_utf8(shown).unwrap().replace("\r\n", "\n");
     assert_eq!(shown, "a\\u{1b}[2J\\u{7}b\\r\n\tc\n");
 
-    let piped = crate::fake::ended(queen.keeper(&["infer", "Hi"])).await;
+    // A pipe receives the text unescaped.
     assert_eq!(
-        piped.out,
-        format!("{hostile}\n"),
-        "a pipe gets the text as it is"
+        run(queen.keeper(&["infer", "Hi"])).await,
+        Finished::new(0, format!("{hostile}\n"), footer)
     );
 }
 
 #[tokio::test]
-async fn ephemeral_stops_nothing_that_it_did_not_start() {
-    let queen = FakeQueen::start(answer(), Then::Close).await;
-    let ended = ended(queen.keeper(&["infer", "--ephemeral", "Hi"])).await;
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(
-        !ended.err.contains("keeper:"),
-        "no start, no stop: {}",
-        ended.err
+async fn ephemeral_does_not_stop_a_queen_that_it_did_not_start() {
+    let queen = FakeQueen::start(response(), Then::Close).await;
+    // Neither a start nor a stop is reported.
+    assert_eq!(
+        run(queen.keeper(&["infer", "--ephemeral", "Hi"])).await,
+        Finished::new(0, COMPLETION, PROGRESS)
     );
 }

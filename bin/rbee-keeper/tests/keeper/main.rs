@@ -6,9 +6,9 @@
     clippy::print_stderr,
     missing_docs
 )]
-//! The program as its users see it: exit codes, standard output and standard error, against a
-//! queen in the test's own process.
+//! Tests of the keeper binary: exit codes, standard output and standard error.
 
 mod commands;
 mod fake;
 mod infer;
+mod usage;

@@ -1,10 +1,11 @@
 use super::*;
 use diagnostics::Code;
-use queen_contract::WorkerList;
+use queen_contract::{ModelList, WorkerList};
 use serde_json::json;
 use worker_contract::{Timings, Usage};
 
-const PLAIN: Style = Style { coloured: false };
+const PLAIN: Style = Style { colored: false };
+const COLORED: Style = Style { colored: true };
 
 fn one_worker() -> Vec<WorkerEntry> {
     let list: WorkerList = serde_json::from_value(json!({"workers": [{
@@ -20,38 +21,51 @@ fn one_worker() -> Vec<WorkerEntry> {
 }
 
 #[test]
-fn an_error_has_its_hint_behind_an_empty_line() {
-    let told = Diagnostic::new(Code::ModelNotFound, "no such model: builtin:x").hint("look");
+fn error_is_followed_by_its_hint() {
+    let diagnostic =
+        Diagnostic::new(Code::ModelNotFound, "model \"x\" does not exist").hint("a\u{7}b");
     assert_eq!(
-        error(&told, PLAIN),
-        "error: no such model: builtin:x\n\nhint: look\n"
+        error(&diagnostic, PLAIN),
+        "error: model \"x\" does not exist\n\nhint: a\\u{7}b\n"
     );
-    let told = Diagnostic::new(Code::Internal, "a\u{1b}[2Jb");
-    assert_eq!(error(&told, PLAIN), "error: a\\u{1b}[2Jb\n");
-    let coloured = error(&told, Style { coloured: true });
-    assert!(coloured.starts_with("\u{1b}[1;31merror:\u{1b}[0m a\\u{1b}"));
+    assert_eq!(
+        error(&diagnostic, COLORED),
+        "\u{1b}[1;31merror:\u{1b}[0m model \"x\" does not exist\n\n\
+         \u{1b}[1;36mhint:\u{1b}[0m a\\u{7}b\n"
+    );
+    let diagnostic = Diagnostic::new(Code::Internal, "a\u{1b}[2Jb");
+    assert_eq!(error(&diagnostic, PLAIN), "error: a\\u{1b}[2Jb\n");
 }
 
 #[test]
-fn only_line_breaks_and_tabs_act_on_a_terminal() {
+fn usage_error_is_escaped_and_colored() {
+    let message = "error: invalid value '\u{1b}[31mx'\n\nFor more information\n";
     assert_eq!(
-        for_terminal("a\tb\r\n\u{1b}]0;x\u{7}é\n\n"),
+        usage_error(message, COLORED),
+        "\u{1b}[1;31merror:\u{1b}[0m invalid value '\\u{1b}[31mx'\n\nFor more information\n"
+    );
+}
+
+#[test]
+fn escapes_control_characters_except_line_feed_and_tab() {
+    assert_eq!(
+        escape_for_terminal("a\tb\r\n\u{1b}]0;x\u{7}é\n\n"),
         "a\tb\\r\n\\u{1b}]0;x\\u{7}é\n\n"
     );
-    assert_eq!(for_terminal(""), "");
+    assert_eq!(escape_for_terminal(""), "");
 }
 
 #[test]
-fn narration_says_who_and_how_bad() {
-    let told = Narration::info("queen", "load", "loads builtin:haiku\n");
-    assert_eq!(narration(&told, PLAIN), "queen: loads builtin:haiku\\n\n");
-    let told = Narration::warn("hive", "x", "slow");
-    assert_eq!(narration(&told, PLAIN), "hive: warning: slow\n");
+fn narration_names_actor_and_level() {
+    let info = Narration::info("queen", "load", "loads builtin:haiku\n");
+    assert_eq!(narration(&info, PLAIN), "queen: loads builtin:haiku\\n\n");
+    let warning = Narration::warn("hive", "x", "slow");
+    assert_eq!(narration(&warning, PLAIN), "hive: warning: slow\n");
 }
 
 #[test]
-fn the_footer_names_figures_and_place() {
-    let mut told = Footer {
+fn footer_contains_statistics_and_assignment() {
+    let mut content = Footer {
         end: EndEvent {
             stop: None,
             reason: FinishReason::Stop,
@@ -73,20 +87,20 @@ fn the_footer_names_figures_and_place() {
         seed: Some(7),
     };
     assert_eq!(
-        footer(&told, PLAIN),
+        footer(&content, PLAIN),
         "25 tokens · 123.4 tokens/s · worker w-1 · node local · device CPU-0 · seed 7\n"
     );
-    told.end.reason = FinishReason::Length;
-    told.end.usage.completion_tokens = 1;
-    told.assigned = None;
+    content.end.reason = FinishReason::Length;
+    content.end.usage.completion_tokens = 1;
+    content.assigned = None;
     assert_eq!(
-        footer(&told, PLAIN),
-        "1 token · 123.4 tokens/s · cut at the limit · seed 7\n"
+        footer(&content, PLAIN),
+        "1 token · 123.4 tokens/s · length limit reached · seed 7\n"
     );
 }
 
 #[test]
-fn workers_as_a_table() {
+fn workers_are_a_table() {
     assert_eq!(
         workers(&one_worker()),
         "WORKER  MODEL          NODE   DEVICE  STATUS  FREE SLOTS  REQUESTS  MEMORY\n\
@@ -95,20 +109,54 @@ fn workers_as_a_table() {
     assert_eq!(workers(&[]), "no workers\n");
     let mut silent = one_worker();
     silent[0].availability = Availability::Silent;
-    assert!(workers(&silent).contains("silent"));
+    assert_eq!(
+        workers(&silent),
+        "WORKER  MODEL          NODE   DEVICE  STATUS  FREE SLOTS  REQUESTS  MEMORY\n\
+         w-1     builtin:haiku  local  CPU-0   silent  3/4         1         70.0 MiB\n"
+    );
 }
 
 #[test]
-fn one_worker_as_facts() {
-    let text = worker(&one_worker()[0]);
-    assert!(text.contains("engine        rbee-candle 0.1.0\n"), "{text}");
-    assert!(text.contains("slots         3 of 4 free\n"), "{text}");
-    assert_eq!(text.lines().count(), 15);
+fn worker_is_a_list_of_properties() {
+    assert_eq!(
+        worker(&one_worker()[0]),
+        "worker        w-1\n\
+         status        ready\n\
+         model         builtin:haiku\n\
+         node          local\n\
+         device        CPU-0\n\
+         process       pid 42, port 8081\n\
+         generation    3\n\
+         engine        rbee-candle 0.1.0\n\
+         capabilities  stream\n\
+         slots         3 of 4 free\n\
+         requests      1 running, 0 queued\n\
+         context       512 tokens\n\
+         KV cache      10 of 2048 tokens used\n\
+         memory        70.0 MiB\n\
+         heartbeat     120 ms ago\n"
+    );
 }
 
 #[test]
-fn the_status_has_a_section_for_everything() {
-    let told: Status = serde_json::from_value(json!({
+fn models_are_a_table() {
+    let list: ModelList = serde_json::from_value(json!({"models": [{
+        "model": "builtin:haiku", "format": "gguf", "size_bytes": 5_776_384,
+        "architecture": "llama", "quantization": "F16", "context_length": 512,
+        "parameters": 2_880_000, "nodes": ["a", "b"], "ready_workers": 1
+    }]}))
+    .unwrap();
+    assert_eq!(
+        models(&list.models),
+        "MODEL          SIZE     ARCHITECTURE  QUANTIZATION  PARAMETERS  CONTEXT  NODES  READY WORKERS\n\
+         builtin:haiku  5.5 MiB  llama         F16           2.9M        512      a, b   1\n"
+    );
+    assert_eq!(models(&[]), "no models\n");
+}
+
+#[test]
+fn status_has_a_section_for_each_kind() {
+    let parsed: Status = serde_json::from_value(json!({
         "queen": {"status": "ok", "version": "0.1.0", "api_version": 1, "pid": 9},
         "uptime_seconds": 3725,
         "nodes": [{"name": "local", "hive_url": null, "status": "unreachable", "devices": [],
@@ -118,11 +166,11 @@ fn the_status_has_a_section_for_everything() {
     }))
     .unwrap();
     assert_eq!(
-        status(&told, "http://127.0.0.1:8500"),
+        status(&parsed, "http://127.0.0.1:8500"),
         "queen 0.1.0 at http://127.0.0.1:8500 (pid 9), up 1 h 2 min\n\
          requests: 0 waiting, 1 running, 2 completed, 3 failed, 4 cancelled\n\
          \n\
-         NODE   STATUS       TROUBLE\n\
+         NODE   STATUS       LAST ERROR\n\
          local  unreachable  the hive\\u{1b} is gone\n\
          \n\
          no deployments\n\
@@ -132,7 +180,7 @@ fn the_status_has_a_section_for_everything() {
 }
 
 #[test]
-fn figures_in_words() {
+fn numbers_have_units() {
     assert_eq!(bytes(0), "0 B");
     assert_eq!(bytes(1023), "1023 B");
     assert_eq!(bytes(1024), "1.0 KiB");

@@ -1,0 +1,125 @@
+//! Invalid command lines, help and completions.
+
+use input_validation::{ModelRef, WorkerId};
+
+use crate::fake::{Finished, KEEPER, isolated, keeper, run};
+
+const TRY_HELP: &str = "For more information, try '--help'.\n";
+
+/// Returns message and hint of an invalid value.
+fn reason<T: std::str::FromStr<Err = diagnostics::Diagnostic>>(text: &str) -> String {
+    let error = text.parse::<T>().err().unwrap();
+    format!("{}\n\nhint: {}", error.message, error.hint.unwrap())
+}
+
+#[tokio::test]
+async fn invalid_command_lines_exit_with_2() {
+    let hostile = "\u{1b}[31mx\u{7}";
+    for (arguments, error) in [
+        (
+            &["infer", "--model", "haiku", "Hi"][..],
+            format!(
+                "invalid value 'haiku' for '--model <MODEL>': {}",
+                reason::<ModelRef>("haiku")
+            ),
+        ),
+        (
+            &["infer", "--model", hostile, "Hi"],
+            format!(
+                "invalid value 'x' for '--model <MODEL>': {}",
+                reason::<ModelRef>(hostile)
+            ),
+        ),
+        (
+            &["worker", "show", "../x"],
+            format!(
+                "invalid value '../x' for '<WORKER>': {}",
+                reason::<WorkerId>("../x")
+            ),
+        ),
+        (
+            &["infer", "--zzz", "Hi"],
+            "unexpected argument '--zzz' found\n\n  \
+             tip: to pass '--zzz' as a value, use '-- --zzz'\n\n\
+             Usage: rbee-keeper infer [OPTIONS] [PROMPT]"
+                .to_owned(),
+        ),
+        (
+            &["nonsense"],
+            "unrecognized subcommand 'nonsense'\n\n\
+             Usage: rbee-keeper [OPTIONS] <COMMAND>"
+                .to_owned(),
+        ),
+    ] {
+        assert_eq!(
+            run(keeper(arguments)).await,
+            Finished::new(2, "", format!("error: {error}\n\n{TRY_HELP}"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn missing_command_prints_help_and_exits_with_2() {
+    let help = run(keeper(&["--help"])).await;
+    assert_eq!(run(keeper(&[])).await, Finished::new(2, "", help.out));
+}
+
+#[tokio::test]
+async fn help_describes_every_command() {
+    let root = run(keeper(&["--help"])).await.out;
+    let start = root.find("Global options:\n").unwrap();
+    let end = start + root[start..].find("\n\n").unwrap() + 1;
+    let global = &root[start..end];
+    let mut texts = vec![format!("$ rbee-keeper --help\n{root}")];
+    for command in [
+        "infer",
+        "queen",
+        "queen start",
+        "queen stop",
+        "queen status",
+        "queen logs",
+        "worker",
+        "worker list",
+        "worker show",
+        "worker logs",
+        "worker stop",
+        "model",
+        "model list",
+        "status",
+        "completions",
+    ] {
+        let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let help = run(keeper(&arguments)).await;
+        assert_eq!((help.code, help.err.as_str()), (Some(0), ""), "{command}");
+        // Every command repeats the global options.
+        let (before, after) = help.out.split_once(global).unwrap();
+        texts.push(format!(
+            "\n$ rbee-keeper {command} --help\n{before}[global options]\n{after}"
+        ));
+    }
+    assert_eq!(texts.concat(), include_str!("help.txt"));
+}
+
+#[tokio::test]
+async fn version_is_printed() {
+    let version = format!("rbee-keeper {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        run(keeper(&["--version"])).await,
+        Finished::new(0, version, "")
+    );
+}
+
+#[tokio::test]
+async fn missing_file_descriptors_are_an_error() {
+    let mut shell = isolated("/bin/sh");
+    shell.args(["-c", "ulimit -n 4; exec \"$0\" status", KEEPER]);
+    assert_eq!(
+        run(shell).await,
+        Finished::new(
+            1,
+            "",
+            "error: cannot start the async runtime: Too many open files (os error 24)\n\n\
+             hint: raise the limits of open files and processes: `ulimit -n`, `ulimit -u`\n"
+        )
+    );
+}
