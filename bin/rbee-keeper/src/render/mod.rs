@@ -4,15 +4,25 @@
 mod style;
 pub(crate) mod text;
 
-use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
+use std::{
+    io::{self, ErrorKind, IsTerminal as _, Write as _},
+    time::Duration,
+};
 
 use diagnostics::{Diagnostic, ErrorBody, Narration};
 use serde::Serialize;
-use tokio::io::{AsyncWriteExt as _, Stderr, Stdout};
+use tokio::{
+    io::{AsyncWriteExt as _, Stderr, Stdout},
+    time::timeout,
+};
 use worker_contract::TokenEvent;
 
 use self::{style::Style, text::Footer};
 use crate::{errors, failure::Failure};
+
+/// Limit for the output after an interrupt: the process exits even if nothing reads its
+/// standard output.
+const INTERRUPTED_LIMIT: Duration = Duration::from_millis(200);
 
 /// Output format of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +158,8 @@ impl Screen {
         match failure {
             Failure::OutputClosed => {}
             Failure::Interrupted => {
-                let _ = self.end_results(&errors::interrupted()).await;
+                let error = errors::interrupted();
+                let _ = timeout(INTERRUPTED_LIMIT, self.end_results(&error)).await;
             }
             Failure::Failed(error) | Failure::Usage(error) => {
                 // A second failure, of standard output, is not reported.

@@ -189,6 +189,35 @@ async fn closed_terminal_interrupts_except_under_nohup() {
 }
 
 #[tokio::test]
+async fn interrupt_works_while_the_output_is_not_read() {
+    // Longer than the capacity of a pipe, so that the keeper blocks while it prints the token.
+    let long = token(&"x".repeat(1 << 20));
+    let queen = FakeQueen::start(vec![long], Then::Repeat).await;
+    for (arguments, first) in [
+        (&["infer", "Hi"][..], "xx"),
+        (&["infer", "Hi", "--json"], "{\"event\":\"token\""),
+    ] {
+        let mut child = queen.keeper(arguments).spawn().unwrap();
+        expect_output(&mut child, first).await;
+        let interrupted_at = Instant::now();
+        interrupt(&child);
+        let unread = child.stdout.take();
+        let status = tokio::time::timeout(LIMIT, child.wait()).await.unwrap();
+        drop(unread);
+        let elapsed = interrupted_at.elapsed();
+        assert_eq!(status.unwrap().code(), Some(130));
+        assert!(elapsed.as_millis() < 1500, "{elapsed:?}");
+        queen.all_streams_closed().await;
+    }
+    let calls = queen.seen.calls.lock().unwrap();
+    let ids = calls.iter().map(|call| call.request.request_id.to_string());
+    assert_eq!(
+        *queen.seen.cancelled.lock().unwrap(),
+        ids.collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test]
 async fn interrupt_works_while_the_prompt_is_read() {
     let queen = FakeQueen::start(response(), Then::Close).await;
     let mut command = queen.keeper(&["infer", "-"]);
