@@ -89,7 +89,13 @@ async fn execute(cli: Cli, screen: &mut Screen, interrupts: &Interrupts) -> Resu
 fn completion_script(shell: Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "rbee-keeper", &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    let script = String::from_utf8_lossy(&script);
+    match shell {
+        // clap_complete replaces the hyphen of the command name in two different ways
+        // (clap-rs/clap#6421), which breaks the completion of everything after a subcommand.
+        Shell::Bash => script.replace("rbee__subcmd__keeper", "rbee__keeper"),
+        _ => script.into_owned(),
+    }
 }
 
 async fn worker(command: Worker, target: &Target, screen: &mut Screen) -> Result<(), Failure> {

@@ -110,6 +110,23 @@ async fn version_is_printed() {
 }
 
 #[tokio::test]
+async fn bash_completes_commands() {
+    let script = r#"
+        source <("$0" completions bash)
+        [[ $(complete -p rbee-keeper) == *" -F _rbee__keeper rbee-keeper" ]] && echo registered
+        COMP_WORDS=(rbee-keeper queen st) COMP_CWORD=2
+        _rbee__keeper rbee-keeper st queen
+        echo "${COMPREPLY[@]}"
+    "#;
+    let mut bash = isolated("/bin/bash");
+    bash.args(["--norc", "-c", script, KEEPER]);
+    assert_eq!(
+        run(bash).await,
+        Finished::new(0, "registered\nstart stop status\n", "")
+    );
+}
+
+#[tokio::test]
 async fn missing_file_descriptors_are_an_error() {
     let mut shell = isolated("/bin/sh");
     shell.args(["-c", "ulimit -n 4; exec \"$0\" status", KEEPER]);
