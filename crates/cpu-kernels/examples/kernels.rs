@@ -6,15 +6,15 @@
     clippy::print_stderr,
     missing_docs
 )]
-//! Speed of the matrix products: `cargo run --release -p cpu-kernels --example kernels --
-//! [type or all] [threads] [rows] [columns] [MB of weights]`.
+//! Measures the matrix products: `cargo run --release -p cpu-kernels --example kernels --
+//! [TYPE|all] [THREADS] [ROWS] [COLUMNS] [MB_OF_WEIGHTS]`.
 
 use std::time::Instant;
 
 use cpu_kernels::{Isa, PackedMatrix, Product, Threads, WeightMemory, multiply};
 use model_format::TensorType;
 
-/// Seconds of one call, the best of many: others may use the machine as well.
+/// Returns the shortest time of a call in seconds; other processes may disturb some calls.
 fn seconds(mut call: impl FnMut()) -> f64 {
     let begin = Instant::now();
     let mut best = f64::INFINITY;
@@ -29,15 +29,15 @@ fn seconds(mut call: impl FnMut()) -> f64 {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let argument = |index: usize, default: &str| {
-        let given = arguments.get(index).cloned();
-        given.unwrap_or_else(|| default.to_owned())
+        let value = arguments.get(index).cloned();
+        value.unwrap_or_else(|| default.to_owned())
     };
-    let wanted = argument(0, "all");
+    let selected = argument(0, "all");
     let threads = Threads::new(argument(1, "1").parse().unwrap()).unwrap();
     let rows: usize = argument(2, "2048").parse().unwrap();
     let columns: usize = argument(3, "2048").parse().unwrap();
     for &kind in TensorType::ALL {
-        if wanted != "all" && wanted != kind.name() {
+        if selected != "all" && selected != kind.name() {
             continue;
         }
         let bytes = rows * columns / kind.block_size() as usize * kind.block_bytes() as usize;
@@ -46,7 +46,7 @@ fn main() {
         let packed = PackedMatrix::new(kind, (rows, columns), &data, &memory, &threads);
         drop(packed.unwrap());
         let begin = Instant::now();
-        // Several copies, so that no cache holds what decoding reads.
+        // Several copies, so that no cache holds the weights.
         let copies = (argument(4, "256").parse::<usize>().unwrap() << 20) / bytes + 1;
         let matrices: Vec<PackedMatrix> = (0..copies)
             .map(|_| PackedMatrix::new(kind, (rows, columns), &data, &memory, &threads).unwrap())

@@ -1,19 +1,16 @@
-#![allow(clippy::inline_always)] // `Op::run` is compiled for the instructions it is inlined into.
-
 use crate::{
-    Threads,
     layout::{CHUNK, Layout, SUPER, TILE_ROWS},
     simd::{Op, Simd},
+    threads::Threads,
 };
 
-/// How activations are written for weights of a layout.
+/// The format of activations, which depends on the layout of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// As they are.
     Floats,
-    /// Signed bytes with a scale for 32.
+    /// Signed bytes with one scale per 32 values.
     Blocks,
-    /// Signed bytes with a scale for 256.
+    /// Signed bytes with one scale per 256 values.
     SuperBlocks,
 }
 
@@ -28,15 +25,15 @@ impl Form {
         }
     }
 
-    /// Most rows of a panel; the sums of floats have to stay in registers.
-    fn most_rows<S: Simd>(self) -> usize {
+    /// Returns the maximum number of rows of a panel; sums of floats must stay in registers.
+    fn max_rows<S: Simd>(self) -> usize {
         match self {
-            Self::Floats => S::MOST_ROWS.min(8),
-            Self::Blocks | Self::SuperBlocks => S::MOST_ROWS,
+            Self::Floats => S::MAX_ROWS.min(8),
+            Self::Blocks | Self::SuperBlocks => S::MAX_ROWS,
         }
     }
 
-    /// Numbers of 32 bits that stand for a row.
+    /// Returns the number of 32-bit words that encode a row.
     const fn row_words(self, columns: usize) -> usize {
         match self {
             Self::Floats => columns,
@@ -48,21 +45,22 @@ impl Form {
     }
 }
 
-/// Rows of activations in panels of up to [`Simd::MOST_ROWS`] that are multiplied together.
+/// Activations in panels of up to [`Simd::MAX_ROWS`] rows that are multiplied together.
 ///
-/// In a panel the rows lie side by side; in one of 16, the bytes of 32 columns of a row lie
-/// together. A panel of bytes has these sections, each with a
-/// number of 32 bits for each row:
-/// - four signed bytes for each four columns,
-/// - for each block its scale, a float,
-/// - for blocks of 32: the sum of its bytes;
-/// - for super-blocks: sums of 16 bytes; the same as pairs of 16 bits; pairs of sums of 32.
+/// The words of the rows of a panel are interleaved; in a panel of 16 rows, the eight words of 32
+/// columns of a row are contiguous. A quantized panel has these sections of one 32-bit word per
+/// row:
+/// - four signed bytes for each group of four columns,
+/// - the scale of each block, an `f32`,
+/// - for blocks of 32: the sum of the bytes of each block,
+/// - for super-blocks: the sums of 16 bytes; the same sums as pairs of `i16`; pairs of the sums
+///   of 32 bytes.
 pub(crate) struct Panels {
     words: Vec<i32>,
     row_words: usize,
     columns: usize,
     n: usize,
-    most: usize,
+    max_rows: usize,
 }
 
 impl Panels {
@@ -75,15 +73,15 @@ impl Panels {
     ) -> Self {
         let n = x.len() / columns;
         let row_words = form.row_words(columns);
-        let most = form.most_rows::<S>();
+        let max_rows = form.max_rows::<S>();
         let mut words = vec![0; n * row_words];
-        // Writing a number costs about as much as some multiplications.
+        // Writing a value costs about as much as a few multiplications.
         let work = 8 * x.len();
-        threads.fill(work, &mut words, most * row_words, |index, words| {
-            let first = index * most;
+        threads.fill(work, &mut words, max_rows * row_words, |index, words| {
+            let first = index * max_rows;
             let count = words.len() / row_words;
-            for (begin, width) in panels(count, most) {
-                s.few().run(Write {
+            for (begin, width) in panels(count, max_rows) {
+                s.without_tiles().run(Write {
                     form,
                     x: &x[(first + begin) * columns..(first + begin + width) * columns],
                     columns,
@@ -96,7 +94,7 @@ impl Panels {
             row_words,
             columns,
             n,
-            most,
+            max_rows,
         }
     }
 
@@ -104,23 +102,23 @@ impl Panels {
         self.columns
     }
 
-    /// The first row, the number of rows and the words of each panel.
+    /// Yields the first row, the number of rows and the words of each panel.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, usize, &[i32])> {
-        panels(self.n, self.most).map(|(begin, width)| {
+        panels(self.n, self.max_rows).map(|(begin, width)| {
             let range = begin * self.row_words..(begin + width) * self.row_words;
             (begin, width, &self.words[range])
         })
     }
 }
 
-/// Splits `n` rows into the first row and the number of rows of panels: powers of two, the
-/// largest first.
-fn panels(n: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+/// Splits `n` rows into panels whose sizes are powers of two, the largest first. Yields the first
+/// row and the number of rows of each.
+fn panels(n: usize, max_rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let mut begin = 0;
     std::iter::from_fn(move || {
         let rest = n - begin;
-        let width = if rest >= most {
-            most
+        let width = if rest >= max_rows {
+            max_rows
         } else {
             1 << rest.checked_ilog2()?
         };
@@ -202,7 +200,7 @@ fn write_super_blocks(x: &[f32], out: &mut [i32], row: usize, width: usize) {
     }
 }
 
-/// Two integers of 16 bits in one of 32, the first one in the lower half.
+/// Packs two 16-bit integers into one word, the first in the lower half.
 #[inline(always)]
 fn pair(low: i32, high: i32) -> i32 {
     low & 0xffff | high << 16
@@ -213,7 +211,7 @@ fn sum_of(bytes: &[i8; 16]) -> i32 {
     bytes.iter().map(|&b| i32::from(b)).sum()
 }
 
-/// Writes the four words from `first` on of a row of a panel.
+/// Writes four words of a row of a panel, starting at word `first`.
 #[inline(always)]
 fn put(words: &mut [i32], first: usize, row: usize, width: usize, bytes: &[i8; 16]) {
     let (begin, step) = if width == TILE_ROWS {
@@ -237,17 +235,16 @@ struct Scale {
     inverse: f32,
 }
 
-/// Largest value of a block that counts as zero: the inverse of its scale would be infinite.
-const NOTHING: f32 = 1e-30;
-/// Added to a number below 2^22, it leaves its nearest integer in the lowest bits, ties to
-/// the even one.
+/// Blocks with no larger magnitude are treated as zero: the inverse scale would be infinite.
+const NEGLIGIBLE: f32 = 1e-30;
+/// Adding this to a value below 2^22 leaves its nearest integer, ties to even, in the lowest bits.
 const ROUND: f32 = 12_582_912.0;
 
 impl Scale {
-    /// The largest value becomes 127. A value that is no number makes the scale none.
+    /// Maps the largest magnitude to 127. If any value is NaN, so is the scale.
     #[inline(always)]
     fn of<const N: usize>(x: &[f32; N]) -> Self {
-        // Without the sign, the bits of floats are ordered as the floats, NaN last.
+        // Without the sign bit, the bits of floats sort like the floats, with NaN last.
         let mut lanes = [0_u32; 16];
         for x in x.as_chunks::<16>().0 {
             for (lane, x) in lanes.iter_mut().zip(x) {
@@ -255,7 +252,7 @@ impl Scale {
             }
         }
         let largest = f32::from_bits(lanes.into_iter().fold(0, u32::max));
-        if largest <= NOTHING {
+        if largest <= NEGLIGIBLE {
             return Self {
                 scale: 0.0,
                 inverse: 0.0,
@@ -283,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn panels_cover_all_rows() {
+    fn panels_are_powers_of_two_that_cover_all_rows() {
         for (n, expected) in [
             (0, vec![]),
             (1, vec![(0, 1)]),
@@ -295,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_the_nearest_and_no_number_shows_in_the_scale() {
+    fn bytes_are_rounded_to_nearest_and_nan_makes_the_scale_nan() {
         let mut x = [0.0; 16];
         assert_eq!(Scale::of(&x).scale, 0.0);
         x[..4].copy_from_slice(&[254.0, -254.0, 3.0, 5.0]);

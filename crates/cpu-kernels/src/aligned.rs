@@ -1,7 +1,7 @@
-/// Bytes of a cache line; a load that lies in two takes twice as long.
+/// A cache line; a load that crosses two of them takes twice as long.
 const LINE: usize = 64;
 
-/// Floats that begin with a cache line.
+/// Floats that start at a cache line.
 #[derive(Default)]
 pub(crate) struct AlignedFloats {
     buffer: Vec<f32>,
@@ -10,7 +10,7 @@ pub(crate) struct AlignedFloats {
 }
 
 impl AlignedFloats {
-    /// Zeros; memory is taken from the system as they are first written.
+    /// Returns zeros; pages are allocated on first write.
     pub(crate) fn zeros(length: usize) -> Self {
         let buffer = vec![0.0; length + LINE / size_of::<f32>()];
         let begin = buffer.as_ptr().align_offset(LINE);

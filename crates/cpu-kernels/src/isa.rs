@@ -1,51 +1,53 @@
 use std::sync::OnceLock;
 
-/// The instructions that kernels are compiled for, from the least to the most of an
-/// architecture. Those of another one are never available; kernels take plain ones instead.
+/// Instruction sets that kernels are compiled for, in ascending order within an architecture.
+/// A kernel called with an instruction set that the processor lacks uses one that it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
-    /// What every processor of the architecture has.
+    /// The baseline of the target architecture.
     Plain,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
-    /// The same with AVX-512 F, BW, VL and VNNI.
+    /// [`Isa::Avx2`] plus AVX-512 F, BW, VL and VNNI.
     Avx512Vnni,
-    /// The same with AMX's tiles of bytes.
+    /// [`Isa::Avx512Vnni`] plus AMX-INT8.
     AmxInt8,
     /// 64-bit ARM with NEON.
     Neon,
-    /// The same with dot products of bytes.
+    /// [`Isa::Neon`] plus byte dot products.
     NeonDot,
 }
 
-#[cfg(target_arch = "x86_64")]
-const OF_ARCHITECTURE: [Isa; 4] = [Isa::Plain, Isa::Avx2, Isa::Avx512Vnni, Isa::AmxInt8];
-#[cfg(target_arch = "aarch64")]
-const OF_ARCHITECTURE: [Isa; 3] = [Isa::Plain, Isa::Neon, Isa::NeonDot];
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-const OF_ARCHITECTURE: [Isa; 1] = [Isa::Plain];
-
 impl Isa {
-    /// The most useful that this processor has: tiles have to prove themselves first.
-    pub fn best() -> Self {
-        static BEST: OnceLock<Isa> = OnceLock::new();
-        *BEST.get_or_init(|| match Self::most() {
-            Self::AmxInt8 if !crate::trial::tiles_are_worth_it() => Self::Avx512Vnni,
-            most => most,
-        })
+    /// All instruction sets of all architectures.
+    pub const ALL: [Self; 6] = [
+        Self::Plain,
+        Self::Avx2,
+        Self::Avx512Vnni,
+        Self::AmxInt8,
+        Self::Neon,
+        Self::NeonDot,
+    ];
+
+    /// Returns true if this processor has the instruction set.
+    pub fn is_available(self) -> bool {
+        let is_of_target = match self {
+            Self::Plain => true,
+            Self::Avx2 | Self::Avx512Vnni | Self::AmxInt8 => cfg!(target_arch = "x86_64"),
+            Self::Neon | Self::NeonDot => cfg!(target_arch = "aarch64"),
+        };
+        is_of_target && self <= Self::detected()
     }
 
-    /// Everything that this processor has, the least first.
+    /// Returns the instruction sets that this processor has, in ascending order.
     pub fn available() -> impl Iterator<Item = Self> {
-        OF_ARCHITECTURE
-            .into_iter()
-            .filter(|isa| *isa <= Self::most())
+        Self::ALL.into_iter().filter(|isa| isa.is_available())
     }
 
-    /// The most that this processor has.
-    pub(crate) fn most() -> Self {
-        static MOST: OnceLock<Isa> = OnceLock::new();
-        *MOST.get_or_init(detect)
+    /// Returns the highest instruction set that this processor has.
+    pub(crate) fn detected() -> Self {
+        static DETECTED: OnceLock<Isa> = OnceLock::new();
+        *DETECTED.get_or_init(detect)
     }
 }
 
@@ -56,7 +58,7 @@ fn detect() -> Isa {
         Isa::Plain
     } else if !(has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512vnni")) {
         Isa::Avx2
-    } else if crate::simd::tiles_allowed() {
+    } else if crate::amx::is_permitted() {
         Isa::AmxInt8
     } else {
         Isa::Avx512Vnni
@@ -66,7 +68,7 @@ fn detect() -> Isa {
 #[cfg(target_arch = "aarch64")]
 fn detect() -> Isa {
     use std::arch::is_aarch64_feature_detected as has;
-    // Kernels read numbers as they lie in memory, the lowest byte first.
+    // The NEON kernels load values in little-endian order.
     if cfg!(target_endian = "big") || !has!("neon") {
         Isa::Plain
     } else if has!("dotprod") {
@@ -86,14 +88,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_available_goes_from_plain_to_the_most() {
+    fn available_sets_ascend_from_plain_to_the_detected_one() {
         let available: Vec<_> = Isa::available().collect();
         assert!(available.is_sorted());
         assert_eq!(available.first(), Some(&Isa::Plain));
-        assert_eq!(available.last(), Some(&Isa::most()));
+        assert_eq!(available.last(), Some(&Isa::detected()));
         assert!(available.contains(&Isa::best()));
-        let arm = |isa| isa == Isa::Neon || isa == Isa::NeonDot;
-        let foreign = |&isa: &Isa| isa != Isa::Plain && arm(isa) != cfg!(target_arch = "aarch64");
-        assert!(!available.iter().any(foreign), "{available:?}");
+    }
+
+    #[test]
+    fn sets_of_other_architectures_are_not_available() {
+        let is_arm = |isa| isa == Isa::Neon || isa == Isa::NeonDot;
+        for isa in Isa::available().filter(|isa| *isa != Isa::Plain) {
+            assert_eq!(is_arm(isa), cfg!(target_arch = "aarch64"), "{isa:?}");
+        }
     }
 }

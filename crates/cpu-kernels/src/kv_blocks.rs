@@ -1,13 +1,13 @@
 use crate::{aligned::AlignedFloats, lanes::LANES};
 
-/// Tokens in a block.
+/// Tokens per block of the KV cache.
 pub const BLOCK_TOKENS: usize = LANES;
 
-/// Keys and values of one layer in blocks of [`BLOCK_TOKENS`] tokens, as attention reads them.
+/// The KV cache of one layer in blocks of [`BLOCK_TOKENS`] tokens, laid out for attention.
 ///
-/// Keys are `[block][head][number][token]`: the scores of a block's tokens are computed
-/// beside each other. Values are `[block][head][group][token][number]` in groups of 16
-/// numbers, the last filled up with zeros.
+/// Keys have the layout `[block][head][element][token]`, so that lanes compute the scores of
+/// different tokens. Values have the layout `[block][head][group][token][element]` with groups of
+/// 16 elements, the last padded with zeros.
 pub struct KvBlocks {
     heads: usize,
     width: usize,
@@ -16,7 +16,7 @@ pub struct KvBlocks {
 }
 
 impl KvBlocks {
-    /// Room for `blocks` blocks of `heads` keys and values, `width` numbers each, zero at first.
+    /// Creates `blocks` zeroed blocks for `heads` key-value heads of `width` elements.
     pub fn new(blocks: usize, heads: usize, width: usize) -> Self {
         let tokens = blocks * BLOCK_TOKENS;
         Self {
@@ -27,32 +27,32 @@ impl KvBlocks {
         }
     }
 
-    /// Bytes that a block of [`BLOCK_TOKENS`] tokens takes.
+    /// Returns the size in bytes of a block for `heads` key-value heads of `width` elements.
     pub fn block_bytes(heads: usize, width: usize) -> usize {
         (width + groups(width) * LANES) * heads * BLOCK_TOKENS * size_of::<f32>()
     }
 
-    /// Writes the keys and the values of a token, `heads * width` numbers each, to its place
-    /// in a block.
+    /// Writes the keys and values of one token, `heads * width` elements each, to position
+    /// `offset` of a block.
     pub fn write(&mut self, block: usize, offset: usize, keys: &[f32], values: &[f32]) {
         let (heads, width, padded) = (self.heads, self.width, groups(self.width) * LANES);
         let slot = self.keys.as_mut_slice();
         let slot = &mut slot[block * heads * width * BLOCK_TOKENS..];
-        let (numbers, _) = slot.as_chunks_mut::<BLOCK_TOKENS>();
-        for (number, key) in numbers.iter_mut().zip(&keys[..heads * width]) {
-            number[offset] = *key;
+        let (elements, _) = slot.as_chunks_mut::<BLOCK_TOKENS>();
+        for (element, key) in elements.iter_mut().zip(&keys[..heads * width]) {
+            element[offset] = *key;
         }
         let slot = &mut self.values.as_mut_slice()[block * heads * padded * BLOCK_TOKENS..];
-        let (places, _) = slot.as_chunks_mut::<LANES>();
-        let mut places = places[offset..].iter_mut().step_by(BLOCK_TOKENS);
+        let (groups, _) = slot.as_chunks_mut::<LANES>();
+        let mut groups = groups[offset..].iter_mut().step_by(BLOCK_TOKENS);
         for head in values[..heads * width].chunks_exact(width) {
-            for (group, place) in head.chunks(LANES).zip(&mut places) {
-                place[..group.len()].copy_from_slice(group);
+            for (from, to) in head.chunks(LANES).zip(&mut groups) {
+                to[..from.len()].copy_from_slice(from);
             }
         }
     }
 
-    /// Copies a block.
+    /// Copies block `from` to block `to`.
     pub fn copy(&mut self, from: usize, to: usize) {
         let padded = groups(self.width) * LANES;
         for (pool, width) in [(&mut self.keys, self.width), (&mut self.values, padded)] {
@@ -70,12 +70,12 @@ impl KvBlocks {
         self.width
     }
 
-    /// Groups of 16 numbers in a value.
+    /// Returns the number of groups of 16 elements in a value.
     pub(crate) fn groups(&self) -> usize {
         groups(self.width)
     }
 
-    /// The keys of a head in a block, `[number][token]`.
+    /// Returns the keys of a head in a block, `[element][token]`.
     #[inline(always)]
     pub(crate) fn keys(&self, block: u32, head: usize) -> &[[f32; LANES]] {
         let length = self.width * BLOCK_TOKENS;
@@ -84,7 +84,7 @@ impl KvBlocks {
         keys
     }
 
-    /// The values of a head in a block, `[group][token][number]`.
+    /// Returns the values of a head in a block, `[group][token][element]`.
     #[inline(always)]
     pub(crate) fn values(&self, block: u32, head: usize) -> &[[[f32; LANES]; BLOCK_TOKENS]] {
         let length = groups(self.width) * LANES * BLOCK_TOKENS;

@@ -1,19 +1,19 @@
-//! Sixteen numbers at a time, whatever the processor.
+//! Portable operations on 16 floats.
 //!
-//! A kernel is written once, over [`Lanes`], and compiled for each [`Isa`]. Every operation
-//! rounds once, as IEEE 754 says, so the bits do not depend on the instructions.
+//! A kernel is written once, generic over [`Lanes`], and compiled for each [`Isa`]. Every operation
+//! rounds once, as IEEE 754 defines, so that results do not depend on the instruction set.
 
-use crate::Isa;
+use crate::isa::Isa;
 
-/// Numbers that are computed with together.
+/// Floats per operation.
 pub(crate) const LANES: usize = 16;
 
-/// Operations on 16 32-bit floats. A value of an implementing type is the proof that the
-/// processor has its instructions: [`dispatch`] alone makes them.
+/// Operations on 16 `f32`. A value of an implementing type proves that the processor has the
+/// instructions: only [`dispatch`] creates one.
 pub(crate) trait Lanes: Copy {
     /// 16 floats.
     type F32: Copy;
-    /// How many of them the registers hold; kernels choose their tiles by it.
+    /// Number of [`Lanes::F32`] that fit in the registers; kernels choose their tile sizes by it.
     const REGISTERS: usize;
 
     fn splat(self, value: f32) -> Self::F32;
@@ -23,16 +23,16 @@ pub(crate) trait Lanes: Copy {
     fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
     fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
-    /// `a * b + c`, rounded once.
+    /// Returns `a * b + c`, rounded once.
     fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
-    /// The lesser; `b` where one is not a number.
+    /// Returns the minimum, or `b` if either is NaN.
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
-    /// The greater; `b` where one is not a number.
+    /// Returns the maximum, or `b` if either is NaN.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
-    /// `a` times two to the power of the whole number `exponent`, -150 to 128.
+    /// Returns `a * 2^exponent` for integers `exponent` from -150 to 128.
     fn scale(self, a: Self::F32, exponent: Self::F32) -> Self::F32;
 
-    /// The numbers of a slice shorter than 16, zeros behind.
+    /// Loads fewer than 16 floats, padded with zeros.
     #[inline(always)]
     fn load_part(self, from: &[f32]) -> Self::F32 {
         let mut buffer = [0.0; LANES];
@@ -40,7 +40,7 @@ pub(crate) trait Lanes: Copy {
         self.load(&buffer)
     }
 
-    /// Fills a slice shorter than 16 with the first lanes.
+    /// Stores the first lanes into a slice of fewer than 16 floats.
     #[inline(always)]
     fn store_part(self, value: Self::F32, to: &mut [f32]) {
         let mut buffer = [0.0; LANES];
@@ -48,21 +48,21 @@ pub(crate) trait Lanes: Copy {
         to.copy_from_slice(&buffer[..to.len()]);
     }
 
-    /// The sum of the lanes, by halves.
+    /// Returns the sum of the lanes, in the order of [`Lanes::reduce`].
     #[inline(always)]
-    fn sum(self, value: Self::F32) -> f32 {
-        self.fold(value, |a, b| a + b)
+    fn reduce_sum(self, value: Self::F32) -> f32 {
+        self.reduce(value, |a, b| a + b)
     }
 
-    /// The greatest of the lanes.
+    /// Returns the maximum of the lanes.
     #[inline(always)]
-    fn greatest(self, value: Self::F32) -> f32 {
-        self.fold(value, |a, b| if a > b { a } else { b })
+    fn reduce_max(self, value: Self::F32) -> f32 {
+        self.reduce(value, |a, b| if a > b { a } else { b })
     }
 
-    /// Combines lane `i` with lane `i + 8`, what results with 4, 2 and 1 lanes further.
+    /// Combines lane `i` with lane `i + 8`, then the results at distances 4, 2 and 1.
     #[inline(always)]
-    fn fold(self, value: Self::F32, combine: impl Fn(f32, f32) -> f32) -> f32 {
+    fn reduce(self, value: Self::F32, combine: impl Fn(f32, f32) -> f32) -> f32 {
         let mut lanes = [0.0; LANES];
         self.store(value, &mut lanes);
         let mut half = LANES / 2;
@@ -76,26 +76,24 @@ pub(crate) trait Lanes: Copy {
     }
 }
 
-/// A computation that is compiled for each [`Isa`]. `run` must be `#[inline(always)]`, and so
-/// must be what it calls, or the instructions are not used.
+/// A computation that is compiled for each [`Isa`]. `run` and everything that it calls must be
+/// `#[inline(always)]`; otherwise they are not compiled for the instruction set.
 pub(crate) trait Kernel {
-    /// What it gives back.
     type Output;
-    /// Computes.
     fn run<L: Lanes>(self, lanes: L) -> Self::Output;
 }
 
-/// Runs a kernel with the instructions of `isa`, or the best that the processor has.
+/// Runs a kernel with `isa`, or with the highest instruction set that the processor has.
 #[inline]
 #[allow(unsafe_code)]
 pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
-    match isa.min(Isa::most()) {
-        // What is written over arrays is compiled to NEON where that is.
+    match isa.min(Isa::detected()) {
+        // On ARM, the compiler vectorizes the array operations with NEON.
         Isa::Plain | Isa::Neon | Isa::NeonDot => kernel.run(Plain),
-        // SAFETY: `Isa::most` has found the instructions on this processor.
+        // SAFETY: `Isa::detected` has found the instructions on this processor.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => unsafe { x86::with_avx2(kernel) },
-        // SAFETY: `Isa::most` has found the instructions on this processor.
+        // SAFETY: `Isa::detected` has found the instructions on this processor.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni | Isa::AmxInt8 => unsafe { x86::with_avx512(kernel) },
         #[cfg(not(target_arch = "x86_64"))]
@@ -103,11 +101,11 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     }
 }
 
-/// No instructions but those that every processor of the architecture has.
+/// The baseline instructions of the target architecture.
 #[derive(Clone, Copy)]
 struct Plain;
 
-/// `combine` lane by lane.
+/// Applies `combine` lane by lane.
 #[inline(always)]
 fn lanewise(a: [f32; LANES], b: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
     let mut out = a;
@@ -177,7 +175,7 @@ impl Lanes for Plain {
 
     #[inline(always)]
     fn scale(self, a: Self::F32, exponent: Self::F32) -> Self::F32 {
-        // In two steps, of which only the second can round.
+        // Two multiplications, of which only the second can round.
         lanewise(a, exponent, |a, exponent| {
             let exponent = exponent as i32;
             let power = |e: i32| f32::from_bits(((e + 127) << 23) as u32);
@@ -200,30 +198,34 @@ mod x86 {
 
     use super::{Kernel, LANES, Lanes};
 
-    // SAFETY: Callers have checked that the processor has AVX2, FMA and F16C.
+    /// # Safety
+    ///
+    /// The processor has AVX2, FMA and F16C.
     #[target_feature(enable = "avx2,fma,f16c")]
     pub(super) unsafe fn with_avx2<K: Kernel>(kernel: K) -> K::Output {
         kernel.run(Avx2(()))
     }
 
-    // SAFETY: Callers have checked that the processor has AVX-512 F, BW, VL and VNNI.
+    /// # Safety
+    ///
+    /// The processor has AVX-512 F, BW, VL and VNNI.
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
     pub(super) unsafe fn with_avx512<K: Kernel>(kernel: K) -> K::Output {
         kernel.run(Avx512(()))
     }
 
-    /// Made by [`with_avx2`] alone.
+    /// Created only by [`with_avx2`].
     #[derive(Clone, Copy)]
     struct Avx2(());
 
-    /// Made by [`with_avx512`] alone.
+    /// Created only by [`with_avx512`].
     #[derive(Clone, Copy)]
     struct Avx512(());
 
-    /// The intrinsic on both halves.
+    /// Calls the intrinsic on both halves.
     macro_rules! halves {
         ($intrinsic:ident($($operand:expr),+)) => {
-            // SAFETY: `self` is made where the processor has the instructions.
+            // SAFETY: `self` proves that the processor has the instructions.
             unsafe { [$intrinsic($($operand[0]),+), $intrinsic($($operand[1]),+)] }
         };
     }
@@ -234,21 +236,21 @@ mod x86 {
 
         #[inline(always)]
         fn splat(self, value: f32) -> Self::F32 {
-            // SAFETY: `self` is made where the processor has the instructions.
+            // SAFETY: `self` proves that the processor has the instructions.
             unsafe { [_mm256_set1_ps(value); 2] }
         }
 
         #[inline(always)]
         fn load(self, from: &[f32; LANES]) -> Self::F32 {
             let from = from.as_ptr();
-            // SAFETY: As above; 16 floats are readable at `from`, of any alignment.
+            // SAFETY: As for `splat`; `from` has 16 floats and may be unaligned.
             unsafe { [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))] }
         }
 
         #[inline(always)]
         fn store(self, value: Self::F32, to: &mut [f32; LANES]) {
             let to = to.as_mut_ptr();
-            // SAFETY: As above; 16 floats are writable at `to`, of any alignment.
+            // SAFETY: As for `splat`; `to` has 16 floats and may be unaligned.
             unsafe {
                 _mm256_storeu_ps(to, value[0]);
                 _mm256_storeu_ps(to.add(8), value[1]);
@@ -294,8 +296,8 @@ mod x86 {
         fn scale(self, a: Self::F32, exponent: Self::F32) -> Self::F32 {
             let mut out = a;
             for (half, exponent) in out.iter_mut().zip(exponent) {
-                // SAFETY: `self` is made where the processor has the instructions. In two
-                // steps, of which only the second can round.
+                // Two multiplications, of which only the second can round.
+                // SAFETY: `self` proves that the processor has the instructions.
                 unsafe {
                     let bias = _mm256_set1_epi32(127);
                     let exponent = _mm256_cvtps_epi32(exponent);
@@ -310,10 +312,10 @@ mod x86 {
         }
     }
 
-    /// The intrinsic on whole registers.
-    macro_rules! whole {
+    /// Calls the intrinsic.
+    macro_rules! full {
         ($intrinsic:ident($($operand:expr),+)) => {
-            // SAFETY: `self` is made where the processor has the instructions.
+            // SAFETY: `self` proves that the processor has the instructions.
             unsafe { $intrinsic($($operand),+) }
         };
     }
@@ -324,59 +326,59 @@ mod x86 {
 
         #[inline(always)]
         fn splat(self, value: f32) -> Self::F32 {
-            whole!(_mm512_set1_ps(value))
+            full!(_mm512_set1_ps(value))
         }
 
         #[inline(always)]
         fn load(self, from: &[f32; LANES]) -> Self::F32 {
-            // SAFETY: As above; 16 floats are readable at `from`, of any alignment.
+            // SAFETY: As for `splat`; `from` has 16 floats and may be unaligned.
             unsafe { _mm512_loadu_ps(from.as_ptr()) }
         }
 
         #[inline(always)]
         fn store(self, value: Self::F32, to: &mut [f32; LANES]) {
-            // SAFETY: As above; 16 floats are writable at `to`, of any alignment.
+            // SAFETY: As for `splat`; `to` has 16 floats and may be unaligned.
             unsafe { _mm512_storeu_ps(to.as_mut_ptr(), value) }
         }
 
         #[inline(always)]
         fn add(self, a: Self::F32, b: Self::F32) -> Self::F32 {
-            whole!(_mm512_add_ps(a, b))
+            full!(_mm512_add_ps(a, b))
         }
 
         #[inline(always)]
         fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32 {
-            whole!(_mm512_sub_ps(a, b))
+            full!(_mm512_sub_ps(a, b))
         }
 
         #[inline(always)]
         fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32 {
-            whole!(_mm512_mul_ps(a, b))
+            full!(_mm512_mul_ps(a, b))
         }
 
         #[inline(always)]
         fn div(self, a: Self::F32, b: Self::F32) -> Self::F32 {
-            whole!(_mm512_div_ps(a, b))
+            full!(_mm512_div_ps(a, b))
         }
 
         #[inline(always)]
         fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
-            whole!(_mm512_fmadd_ps(a, b, c))
+            full!(_mm512_fmadd_ps(a, b, c))
         }
 
         #[inline(always)]
         fn min(self, a: Self::F32, b: Self::F32) -> Self::F32 {
-            whole!(_mm512_min_ps(a, b))
+            full!(_mm512_min_ps(a, b))
         }
 
         #[inline(always)]
         fn max(self, a: Self::F32, b: Self::F32) -> Self::F32 {
-            whole!(_mm512_max_ps(a, b))
+            full!(_mm512_max_ps(a, b))
         }
 
         #[inline(always)]
         fn scale(self, a: Self::F32, exponent: Self::F32) -> Self::F32 {
-            whole!(_mm512_scalef_ps(a, exponent))
+            full!(_mm512_scalef_ps(a, exponent))
         }
     }
 }

@@ -1,37 +1,37 @@
 use model_format::TensorType;
 
-/// Weight rows side by side in a tile, one for each lane.
+/// Weight rows in a tile, one per lane.
 pub(crate) const TILE_ROWS: usize = 16;
-/// Numbers along a row that are unpacked together.
+/// Columns that are unpacked together.
 pub(crate) const CHUNK: usize = 32;
-/// Weights of a super-block.
+/// Columns of a super-block.
 pub(crate) const SUPER: usize = 256;
 
-/// How a tile of 16 weight rows lies in memory.
+/// Memory layout of a tile of 16 weight rows.
 ///
-/// Floats: for each column the 16 numbers of the rows.
+/// Floats: for each column, the values of the 16 rows.
 ///
-/// Quantised: first the integers, chunk by chunk of 32 columns, then the scales, block by
-/// block. The integers of a chunk are eight vectors of 64 bytes, one for each four columns,
-/// in which row `r` has the bytes `4 r..4 r + 4`; integers of less than 8 bits share their
-/// vectors' bytes ([`planes`]). All integers are stored without a sign, `zero` too large.
+/// Quantized: the values of all chunks of 32 columns, then the scales of all blocks. A chunk of
+/// 8-bit values is eight vectors of 64 bytes, one per group of four columns, in which row `r`
+/// occupies bytes `4 * r..4 * r + 4`; narrower values are split into bit planes that share
+/// vectors (see [`planes`]). All values are stored unsigned, with `zero_point` added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// Floats of this many bytes.
+    /// Floats of the given size.
     Floats { bytes: usize },
-    /// Blocks of 32 with a 16-bit scale and, in some types, a 16-bit minimum for each row.
+    /// Blocks of 32 columns with, per row, an F16 scale and, if `minimum`, an F16 minimum.
     Blocks {
         bits: usize,
-        zero: i32,
+        zero_point: i32,
         minimum: bool,
     },
-    /// Super-blocks of 256 with a 16-bit scale, and a scale of 8 bits for each `sub` columns.
-    /// With `minimum` there is the same again for what is taken away; without it the small
-    /// scales have a sign.
+    /// Super-blocks of 256 columns with, per row, an F16 scale and an 8-bit scale for each
+    /// sub-block of `sub_block` columns. With `minimum`, minima are stored the same way and
+    /// subtracted; without it, the 8-bit scales are signed.
     SuperBlocks {
         bits: usize,
-        zero: i32,
-        sub: usize,
+        zero_point: i32,
+        sub_block: usize,
         minimum: bool,
     },
 }
@@ -54,7 +54,7 @@ impl Layout {
         }
     }
 
-    /// Bits of an integer; none for floats.
+    /// Returns the bits of a quantized value; 0 for floats.
     pub(crate) const fn bits(self) -> usize {
         match self {
             Self::Floats { .. } => 0,
@@ -62,7 +62,7 @@ impl Layout {
         }
     }
 
-    /// Columns that share a scale of 16 bits.
+    /// Returns the number of columns that share an F16 scale.
     pub(crate) const fn block(self) -> usize {
         match self {
             Self::Floats { .. } => 1,
@@ -71,62 +71,62 @@ impl Layout {
         }
     }
 
-    /// Bytes of the scales of a block of 16 rows.
+    /// Returns the size of the scales of one block for all 16 rows.
     pub(crate) const fn scale_bytes(self) -> usize {
         match self {
             Self::Floats { .. } => 0,
             Self::Blocks { minimum, .. } => 2 * TILE_ROWS * (1 + minimum as usize),
-            Self::SuperBlocks { sub, minimum, .. } => {
-                (2 + SUPER / sub) * TILE_ROWS * (1 + minimum as usize)
-            }
+            Self::SuperBlocks {
+                sub_block, minimum, ..
+            } => (2 + SUPER / sub_block) * TILE_ROWS * (1 + minimum as usize),
         }
     }
 
-    /// Bytes of the numbers of a tile, before its scales.
-    pub(crate) const fn number_bytes(self, columns: usize) -> usize {
+    /// Returns the size of the values of a tile, which precede its scales.
+    pub(crate) const fn value_bytes(self, columns: usize) -> usize {
         match self {
             Self::Floats { bytes } => columns * bytes * TILE_ROWS,
             _ => columns / CHUNK * self.bits() * 64,
         }
     }
 
-    /// Bytes of a tile, a multiple of 64.
+    /// Returns the size of a tile, a multiple of 64 bytes.
     pub(crate) const fn tile_bytes(self, columns: usize) -> usize {
         let scales = columns / self.block() * self.scale_bytes();
-        (self.number_bytes(columns) + scales).next_multiple_of(64)
+        (self.value_bytes(columns) + scales).next_multiple_of(64)
     }
 }
 
-/// A type with a zero in the middle has no minimum.
-const fn blocks_of(bits: usize, zero: i32) -> Layout {
+/// Types with a zero point have no minimum.
+const fn blocks_of(bits: usize, zero_point: i32) -> Layout {
     Layout::Blocks {
         bits,
-        zero,
-        minimum: zero == 0,
+        zero_point,
+        minimum: zero_point == 0,
     }
 }
 
-const fn super_blocks_of(bits: usize, zero: i32, sub: usize) -> Layout {
+const fn super_blocks_of(bits: usize, zero_point: i32, sub_block: usize) -> Layout {
     Layout::SuperBlocks {
         bits,
-        zero,
-        sub,
-        minimum: zero == 0,
+        zero_point,
+        sub_block,
+        minimum: zero_point == 0,
     }
 }
 
-/// Part of the bits of four columns: `width` bits from bit `from` on, kept in the bits from
-/// `at` on of the vector `vector` of the chunk.
+/// A bit plane of a group of four columns: `width` bits of each value starting at `value_bit`,
+/// stored in vector `vector` of the chunk starting at bit `stored_bit` of each byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Plane {
     pub(crate) vector: usize,
-    pub(crate) at: u32,
+    pub(crate) stored_bit: u32,
     pub(crate) width: u32,
-    pub(crate) from: u32,
+    pub(crate) value_bit: u32,
 }
 
-/// Where integers of `bits` bits of the columns `4 group..4 group + 4` of a chunk are: the
-/// lower bits, and for odd widths the upper ones.
+/// Returns the bit planes of the `bits`-bit values in columns `4 * group..4 * group + 4` of a
+/// chunk: the low bits and, for 3, 5 and 6 bits, the high bits.
 pub(crate) const fn planes(bits: usize, group: usize) -> (Plane, Option<Plane>) {
     let low_width = match bits {
         8 => 8,
@@ -144,13 +144,13 @@ pub(crate) const fn planes(bits: usize, group: usize) -> (Plane, Option<Plane>) 
     )
 }
 
-const fn plane(vectors_before: usize, width: usize, from: usize, group: usize) -> Plane {
+const fn plane(vectors_before: usize, width: usize, value_bit: usize, group: usize) -> Plane {
     let groups = 8 / width;
     Plane {
         vector: vectors_before + group / groups,
-        at: (group % groups * width) as u32,
+        stored_bit: (group % groups * width) as u32,
         width: width as u32,
-        from: from as u32,
+        value_bit: value_bit as u32,
     }
 }
 
@@ -158,15 +158,14 @@ const fn plane(vectors_before: usize, width: usize, from: usize, group: usize) -
 mod tests {
     use super::*;
 
-    /// Every bit of a chunk has a place of its own, and all places are used.
     #[test]
-    fn planes_fill_the_vectors() {
+    fn planes_use_every_bit_of_a_chunk_exactly_once() {
         for bits in [2, 3, 4, 5, 6, 8] {
             let mut used = vec![0_u8; bits];
             for group in 0..8 {
                 let (low, high) = planes(bits, group);
                 for plane in std::iter::once(low).chain(high) {
-                    let mask = (((1_u32 << plane.width) - 1) << plane.at) as u8;
+                    let mask = (((1_u32 << plane.width) - 1) << plane.stored_bit) as u8;
                     assert_eq!(used[plane.vector] & mask, 0);
                     used[plane.vector] |= mask;
                 }
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn packed_tiles_are_hardly_larger_than_the_file() {
+    fn packed_tiles_are_at_most_slightly_larger_than_in_the_file() {
         for kind in TensorType::ALL {
             let columns = 1024;
             let blocks = columns as u64 / kind.block_size();

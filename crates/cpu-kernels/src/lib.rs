@@ -1,20 +1,23 @@
-//! The arithmetic of a transformer on processors. Plain slices in, plain slices out.
+//! Transformer kernels for the CPU, operating on plain slices.
 //!
-//! Every result is computed in one order that is the same alone and in a batch, for any
-//! number of threads and for every [`Isa`]: sums run over lanes that belong to one result
-//! each, products are fused where the order says so, and integer sums are exact.
+//! Every result is computed in a fixed order that does not depend on the batch, the number of
+//! threads or the [`Isa`]: each SIMD lane accumulates values of a single result, the order
+//! defines which operations are fused, and integer sums are exact.
 //!
-//! Products of matrices are written for AVX2, AVX-512 with VNNI, AMX, and NEON with or without
-//! dot products. AMX and NEON are checked against the plain ones under emulation; they never
-//! ran on a real processor, and their speed is not measured.
+//! Matrix products have implementations for AVX2, AVX-512 with VNNI, AMX, and NEON with or
+//! without dot products. The AMX and NEON implementations are verified against the plain one
+//! under emulation only; they have not run on real hardware and their speed is not measured.
 
-// A kernel is compiled for an instruction set by being inlined into a function that has it.
+// A kernel is compiled for an instruction set by inlining it into a function that enables the set.
 #![allow(clippy::inline_always)]
 
 mod activations;
 mod aligned;
-mod attend;
+#[cfg(target_arch = "x86_64")]
+mod amx;
+mod amx_trial;
 mod attention;
+mod errors;
 mod exp;
 mod gated;
 mod isa;
@@ -29,13 +32,11 @@ mod product;
 mod rope;
 mod simd;
 mod softcap;
-#[cfg(test)]
-mod test_numbers;
 mod threads;
-mod trial;
 mod unpack;
 
 pub use attention::{AttentionShape, AttentionSpan, attention};
+pub use exp::exp;
 pub use gated::{Activation, gated};
 pub use isa::Isa;
 pub use kv_blocks::{BLOCK_TOKENS, KvBlocks};

@@ -8,31 +8,33 @@ use std::{
 use diagnostics::Diagnostic;
 use memmap2::{Advice, MmapMut};
 
-/// What the system is asked for at once: some of its large pages.
+use crate::errors;
+
+/// Minimum size of an allocation from the operating system: several huge pages.
 const REGION: usize = 64 << 20;
-/// Every piece begins with a cache line.
+/// Alignment of pieces: a cache line.
 const LINE: usize = 64;
 
-/// Memory for the weights of one model, handed out piece after piece.
+/// Allocator for the weights of one model.
 ///
-/// Matrices lie one behind the other in large pages: few translations of addresses are
-/// needed, and what is fetched ahead beyond a matrix's end is the next one's begin. A region
-/// goes back to the system when nothing holds a piece of it any more.
+/// Matrices are placed one after the other in huge pages: few TLB entries are needed, and
+/// prefetching beyond the end of a matrix loads the start of the next one. A region is unmapped
+/// when its last piece is dropped.
 #[derive(Default)]
 pub struct WeightMemory {
     rest: Mutex<Option<Rest>>,
 }
 
-/// What is left of the newest region.
+/// The unused end of the newest region.
 struct Rest {
     region: Arc<Region>,
     begin: usize,
 }
 
 impl WeightMemory {
-    /// `size` zeros.
+    /// Allocates `size` zeroed bytes.
     ///
-    /// Errors: no memory.
+    /// Errors: out of memory.
     pub(crate) fn take(&self, size: usize) -> Result<Piece, Diagnostic> {
         let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
         let mut from = match rest.take() {
@@ -61,23 +63,20 @@ impl WeightMemory {
 struct Region {
     base: *mut u8,
     length: usize,
-    /// Keeps what `base` points to.
+    /// Owns the memory at `base`.
     _memory: MmapMut,
 }
 
-// SAFETY: `base` points to memory that the region owns; what is done with it is for `Piece` to
-// keep right.
+// SAFETY: The region owns the memory at `base`, and only `Piece` accesses it.
 unsafe impl Send for Region {}
-// SAFETY: As above.
+// SAFETY: As above; pieces do not overlap.
 unsafe impl Sync for Region {}
 
 impl Region {
     fn new(length: usize) -> Result<Self, Diagnostic> {
-        let mut memory = MmapMut::map_anon(length).map_err(|e| {
-            Diagnostic::internal(format!("{length} bytes of memory for weights: {e}"))
-                .hint("free memory, or take a smaller model")
-        })?;
-        // Where the system has no large pages, small ones do.
+        let mut memory =
+            MmapMut::map_anon(length).map_err(|e| errors::weight_allocation(length, &e))?;
+        // Without huge pages, normal ones work as well.
         let _ = memory.advise(Advice::HugePage);
         Ok(Self {
             base: memory.as_mut_ptr(),
@@ -87,7 +86,7 @@ impl Region {
     }
 }
 
-/// A part of a region that nothing else is part of.
+/// An exclusively owned part of a region.
 pub(crate) struct Piece {
     region: Arc<Region>,
     begin: usize,
@@ -98,16 +97,16 @@ impl Deref for Piece {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `take` gives out ranges inside the region that do not overlap, so this piece
-        // alone reaches its bytes, which live as long as the region it holds; they are zeros
-        // from the system or what was written to them.
+        // SAFETY: `take` returns disjoint ranges within the region, so only this piece accesses
+        // its bytes. They live as long as the region, which the piece keeps alive, and are
+        // initialized: the system provides zeros.
         unsafe { std::slice::from_raw_parts(self.region.base.add(self.begin), self.length) }
     }
 }
 
 impl DerefMut for Piece {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: As in `deref`; this reference is the only one, as `self` is borrowed alone.
+        // SAFETY: As in `deref`; `self` is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.region.base.add(self.begin), self.length) }
     }
 }
@@ -117,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_share_a_region_but_no_byte() {
+    fn pieces_share_a_region_without_overlap() {
         let memory = WeightMemory::default();
         let mut pieces: Vec<Piece> = [100, 0, 64, 1, REGION, 7, REGION - 63, 3]
             .map(|size| memory.take(size).unwrap())
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_system_has_is_an_error() {
+    fn too_large_an_allocation_is_an_error() {
         let refused = WeightMemory::default().take(usize::MAX >> 1);
         assert!(refused.is_err());
     }

@@ -3,14 +3,15 @@ use half::{bf16, f16};
 use model_format::TensorType;
 
 use crate::{
-    Threads, WeightMemory,
+    errors,
     layout::{CHUNK, Layout, Plane, SUPER, TILE_ROWS, planes},
-    memory::Piece,
+    memory::{Piece, WeightMemory},
+    threads::Threads,
     unpack::{Unpacked, part},
 };
 
-/// A weight matrix `[rows, columns]` in its stored type, its rows interleaved so that 16 of
-/// them are multiplied at once. It takes the place of the file's bytes.
+/// A weight matrix `[rows, columns]` in its stored type, with rows interleaved in tiles of 16 that
+/// are multiplied at once. It replaces the bytes of the file.
 pub struct PackedMatrix {
     kind: TensorType,
     layout: Layout,
@@ -20,9 +21,9 @@ pub struct PackedMatrix {
 }
 
 impl PackedMatrix {
-    /// Packs the bytes of a file: rows one after the other, each a whole number of blocks.
+    /// Packs a matrix as stored in a model file: row after row, each a whole number of blocks.
     ///
-    /// Errors: bytes that are not `rows` x `columns` numbers of the type; no memory.
+    /// Errors: `data` is not a `rows` x `columns` matrix of type `kind`; out of memory.
     pub fn new(
         kind: TensorType,
         (rows, columns): (usize, usize),
@@ -30,21 +31,15 @@ impl PackedMatrix {
         memory: &WeightMemory,
         threads: &Threads,
     ) -> Result<Self, Diagnostic> {
-        let refused = || {
-            Diagnostic::internal(format!(
-                "{} bytes are not {rows} x {columns} {}",
-                data.len(),
-                kind.name()
-            ))
-        };
+        let size_error = || errors::matrix_size(kind, rows, columns, data.len());
         let block = kind.block_size() as usize;
         if rows == 0 || columns == 0 || !columns.is_multiple_of(block) {
-            return Err(refused());
+            return Err(size_error());
         }
         let row_bytes = (columns / block).checked_mul(kind.block_bytes() as usize);
         let row_bytes = row_bytes
             .filter(|&bytes| bytes.checked_mul(rows) == Some(data.len()))
-            .ok_or_else(refused)?;
+            .ok_or_else(size_error)?;
         let layout = Layout::of(kind);
         let tile_bytes = layout.tile_bytes(columns);
         let size = rows.div_ceil(TILE_ROWS) * tile_bytes;
@@ -69,23 +64,22 @@ impl PackedMatrix {
         })
     }
 
-    /// The type of the weights.
-    pub fn kind(&self) -> TensorType {
+    pub(crate) fn kind(&self) -> TensorType {
         self.kind
     }
 
-    /// Rows: the length of a product.
+    /// Returns the number of rows, which is the length of a product.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Columns: the length of what it is multiplied with.
+    /// Returns the number of columns, which is the length of a row of activations.
     pub fn columns(&self) -> usize {
         self.columns
     }
 
-    /// Bytes of memory that it takes.
-    pub fn bytes(&self) -> usize {
+    /// Returns the size in memory.
+    pub(crate) fn bytes(&self) -> usize {
         self.memory.len()
     }
 
@@ -97,14 +91,14 @@ impl PackedMatrix {
         self.rows.div_ceil(TILE_ROWS)
     }
 
-    /// The bytes of the tile with this number, and of those after it.
+    /// Returns the bytes from tile `index` to the end.
     pub(crate) fn tiles_from(&self, index: usize) -> &[u8] {
         let begin = index * self.layout.tile_bytes(self.columns);
         self.memory.get(begin..).unwrap_or_default()
     }
 
-    /// Writes the weights of a row into `out`, `columns` long. False, and nothing written,
-    /// where there is no such row.
+    /// Dequantizes a row into `out`, which has `columns` elements. Returns false and writes
+    /// nothing if the row does not exist or `out` has another length.
     pub fn row(&self, index: usize, out: &mut [f32]) -> bool {
         if index >= self.rows || out.len() != self.columns {
             return false;
@@ -122,7 +116,11 @@ impl PackedMatrix {
                     };
                 }
             }
-            Layout::Blocks { zero, minimum, .. } => {
+            Layout::Blocks {
+                zero_point,
+                minimum,
+                ..
+            } => {
                 let (chunks, blocks) = self.tile_parts(tile);
                 for ((out, chunk), scales) in out
                     .as_chunks_mut::<CHUNK>()
@@ -137,13 +135,16 @@ impl PackedMatrix {
                     } else {
                         0.0
                     };
-                    for (out, number) in out.iter_mut().zip(self.numbers(chunk, lane)) {
-                        *out = scale * (i32::from(number) - zero) as f32 + added;
+                    for (out, value) in out.iter_mut().zip(self.quantized(chunk, lane)) {
+                        *out = scale * (i32::from(value) - zero_point) as f32 + added;
                     }
                 }
             }
             Layout::SuperBlocks {
-                zero, sub, minimum, ..
+                zero_point,
+                sub_block,
+                minimum,
+                ..
             } => {
                 let (chunks, blocks) = self.tile_parts(tile);
                 for (index, (out, chunk)) in out.chunks_exact_mut(CHUNK).zip(chunks).enumerate() {
@@ -151,13 +152,13 @@ impl PackedMatrix {
                         .clone()
                         .nth(index * CHUNK / SUPER)
                         .unwrap_or_default();
-                    for (at, (out, number)) in
-                        out.iter_mut().zip(self.numbers(chunk, lane)).enumerate()
+                    for (at, (out, value)) in
+                        out.iter_mut().zip(self.quantized(chunk, lane)).enumerate()
                     {
-                        let part = (index * CHUNK % SUPER + at) / sub;
-                        let (scale, taken) = self.super_scales(scales, sub, part, lane);
-                        let number = i32::from(number) - zero;
-                        *out = scale * number as f32 - if minimum { taken } else { 0.0 };
+                        let part = (index * CHUNK % SUPER + at) / sub_block;
+                        let (scale, subtracted) = self.super_scales(scales, sub_block, part, lane);
+                        let value = i32::from(value) - zero_point;
+                        *out = scale * value as f32 - if minimum { subtracted } else { 0.0 };
                     }
                 }
             }
@@ -165,7 +166,7 @@ impl PackedMatrix {
         true
     }
 
-    /// The chunks of the numbers of a tile, and the scales of its blocks.
+    /// Splits a tile into the chunks of its quantized values and the scales of its blocks.
     fn tile_parts<'a>(
         &self,
         tile: &'a [u8],
@@ -173,24 +174,30 @@ impl PackedMatrix {
         impl Iterator<Item = &'a [u8]>,
         impl Iterator<Item = &'a [u8]> + Clone,
     ) {
-        let (numbers, scales) = tile.split_at(self.layout.number_bytes(self.columns));
+        let (values, scales) = tile.split_at(self.layout.value_bytes(self.columns));
         (
-            numbers.chunks_exact(64 * self.layout.bits()),
+            values.chunks_exact(64 * self.layout.bits()),
             scales.chunks_exact(self.layout.scale_bytes()),
         )
     }
 
-    /// The scale of a part of a super-block and what its numbers are made less by.
-    fn super_scales(&self, scales: &[u8], sub: usize, index: usize, lane: usize) -> (f32, f32) {
-        let parts = SUPER / sub;
+    /// Returns the scale of sub-block `index` and the value subtracted from its elements.
+    fn super_scales(
+        &self,
+        scales: &[u8],
+        sub_block: usize,
+        index: usize,
+        lane: usize,
+    ) -> (f32, f32) {
+        let parts = SUPER / sub_block;
         if let Layout::SuperBlocks { minimum: true, .. } = self.layout {
-            let (scale, taken) = (half_at(scales, lane), half_at(&scales[32..], lane));
+            let (scale, min_scale) = (half_at(scales, lane), half_at(&scales[32..], lane));
             let small = &scales[64..];
             let minima = &small[parts * TILE_ROWS..];
             let minimum = minima[index / 2 * 2 * TILE_ROWS + 2 * lane + index % 2];
             (
                 scale * f32::from(small[index * TILE_ROWS + lane]),
-                taken * f32::from(minimum),
+                min_scale * f32::from(minimum),
             )
         } else {
             let small = scales[32 + index * TILE_ROWS + lane].cast_signed();
@@ -198,14 +205,14 @@ impl PackedMatrix {
         }
     }
 
-    /// The 32 integers of a row in a chunk.
-    fn numbers(&self, chunk: &[u8], lane: usize) -> [u8; CHUNK] {
+    /// Returns the 32 quantized values of a row in a chunk.
+    fn quantized(&self, chunk: &[u8], lane: usize) -> [u8; CHUNK] {
         let mut out = [0; CHUNK];
         for (group, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             let (low, high) = planes(self.layout.bits(), group);
             let read = |plane: Plane| {
                 let word = u32::from_le_bytes(part(chunk, 64 * plane.vector + 4 * lane));
-                (word >> plane.at & bytes_of(plane.width)) << plane.from
+                (word >> plane.stored_bit & repeated_mask(plane.width)) << plane.value_bit
             };
             *out = (read(low) | high.map_or(0, read)).to_le_bytes();
         }
@@ -213,68 +220,69 @@ impl PackedMatrix {
     }
 }
 
-/// The 16-bit float of a lane.
+/// Returns the F16 value of a lane.
 fn half_at(scales: &[u8], lane: usize) -> f32 {
     f16::from_le_bytes(part(scales, 2 * lane)).to_f32()
 }
 
-/// The lowest `width` bits of each of four bytes.
-const fn bytes_of(width: u32) -> u32 {
+/// Returns a mask of the lowest `width` bits of each of four bytes.
+const fn repeated_mask(width: u32) -> u32 {
     ((1 << width) - 1) * 0x0101_0101
 }
 
-/// Columns of floats that are packed together: what is read and written stays in the first
-/// cache meanwhile.
+/// Columns of floats that are packed together, so that source and destination stay in the L1
+/// cache.
 const PACKED_COLUMNS: usize = 64;
 
-/// Writes rows of floats of `N` bytes into a tile.
+/// Packs rows of `N`-byte floats into a tile.
 fn pack_floats<const N: usize>(tile: &mut [u8], rows: &[u8], row_bytes: usize) {
     let parts = tile.chunks_mut(PACKED_COLUMNS * N * TILE_ROWS);
     for (part, columns) in parts.enumerate() {
         for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
-            let numbers = row.as_chunks::<N>().0.get(part * PACKED_COLUMNS..);
+            let values = row.as_chunks::<N>().0.get(part * PACKED_COLUMNS..);
             let columns = columns.chunks_exact_mut(N * TILE_ROWS);
-            for (column, number) in columns.zip(numbers.unwrap_or_default()) {
-                column.as_chunks_mut::<N>().0[lane] = *number;
+            for (column, value) in columns.zip(values.unwrap_or_default()) {
+                column.as_chunks_mut::<N>().0[lane] = *value;
             }
         }
     }
 }
 
-/// Writes rows of blocks into a tile.
+/// Packs rows of quantized blocks into a tile.
 fn pack_blocks(kind: TensorType, tile: &mut [u8], rows: &[u8], row_bytes: usize) {
     let layout = Layout::of(kind);
     let block_bytes = kind.block_bytes() as usize;
     let columns = row_bytes / block_bytes * layout.block();
-    let (numbers, scales) = tile.split_at_mut(layout.number_bytes(columns));
+    let (values, scales) = tile.split_at_mut(layout.value_bytes(columns));
     let chunk_bytes = 64 * layout.bits();
     let mut unpacked = [const { Unpacked::new() }; TILE_ROWS];
-    let numbers = numbers.chunks_exact_mut(layout.block() / CHUNK * chunk_bytes);
+    let values = values.chunks_exact_mut(layout.block() / CHUNK * chunk_bytes);
     let scales = scales.chunks_exact_mut(layout.scale_bytes());
-    for (index, (numbers, scales)) in numbers.zip(scales).enumerate() {
+    for (index, (values, scales)) in values.zip(scales).enumerate() {
         for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
             let block = &row[index * block_bytes..][..block_bytes];
             unpacked[lane].read(kind, block);
             pack_scales(layout, scales, lane, &unpacked[lane]);
         }
-        for (index, chunk) in numbers.chunks_exact_mut(chunk_bytes).enumerate() {
+        for (index, chunk) in values.chunks_exact_mut(chunk_bytes).enumerate() {
             pack_chunk(layout.bits(), chunk, &unpacked, index * CHUNK);
         }
     }
 }
 
-/// Writes the integers of a chunk, those from `begin` on of each row.
+/// Packs the 32 quantized values of each row that start at `begin` into a chunk.
 fn pack_chunk(bits: usize, chunk: &mut [u8], rows: &[Unpacked; TILE_ROWS], begin: usize) {
     let vectors = chunk.as_chunks_mut::<64>().0;
     for group in 0..CHUNK / 4 {
         let at = begin + 4 * group;
         let words: [u32; TILE_ROWS] =
-            std::array::from_fn(|lane| u32::from_le_bytes(part(&rows[lane].numbers, at)));
+            std::array::from_fn(|lane| u32::from_le_bytes(part(&rows[lane].values, at)));
         let (low, high) = planes(bits, group);
         for plane in std::iter::once(low).chain(high) {
             let to = vectors[plane.vector].as_chunks_mut::<4>().0;
             for (to, word) in to.iter_mut().zip(words) {
-                let word = (word >> plane.from & bytes_of(plane.width)) << plane.at;
+                let word =
+                    (word >> plane.value_bit & repeated_mask(plane.width)) << plane.stored_bit;
                 *to = (u32::from_le_bytes(*to) | word).to_le_bytes();
             }
         }
@@ -291,23 +299,58 @@ fn pack_scales(layout: Layout, scales: &mut [u8], lane: usize, block: &Unpacked)
                 put(32 + 2 * lane, block.minimum);
             }
         }
-        Layout::SuperBlocks { sub, minimum, .. } => {
+        Layout::SuperBlocks {
+            sub_block, minimum, ..
+        } => {
             put(2 * lane, block.scale);
             let mut small = 2 * TILE_ROWS;
             if minimum {
                 put(small + 2 * lane, block.minimum);
                 small *= 2;
             }
-            let parts = SUPER / sub;
+            let parts = SUPER / sub_block;
             let minima = small + parts * TILE_ROWS;
             for index in 0..parts {
                 scales[small + index * TILE_ROWS + lane] = block.scales[index];
                 if minimum {
-                    // Two parts side by side: they are multiplied as pairs.
+                    // Minima of adjacent sub-blocks are interleaved: they are multiplied as pairs.
                     let at = index / 2 * 2 * TILE_ROWS + 2 * lane + index % 2;
                     scales[minima + at] = block.minima[index];
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejects_data_of_another_size() {
+        let threads = Threads::new(1).unwrap();
+        let memory = WeightMemory::default();
+        for (kind, size, bytes) in [
+            (TensorType::F32, (2, 2), 15),
+            (TensorType::F32, (0, 2), 0),
+            (TensorType::F32, (2, 0), 0),
+            (TensorType::Q8_0, (2, 33), 70),
+            (TensorType::Q8_0, (2, 16), 34),
+            (TensorType::Q4K, (1, 128), 72),
+            (TensorType::F16, (usize::MAX, usize::MAX), 4),
+        ] {
+            let packed = PackedMatrix::new(kind, size, &vec![0; bytes], &memory, &threads);
+            assert!(packed.is_err(), "{kind:?} {size:?}");
+        }
+    }
+
+    #[test]
+    fn rejects_missing_rows_and_outputs_of_another_length() {
+        let threads = Threads::new(1).unwrap();
+        let memory = WeightMemory::default();
+        let matrix =
+            PackedMatrix::new(TensorType::F32, (3, 2), &[0; 24], &memory, &threads).unwrap();
+        assert!(!matrix.row(3, &mut [0.0; 2]));
+        assert!(!matrix.row(0, &mut [0.0; 3]));
     }
 }

@@ -14,13 +14,16 @@ use std::{
 
 use diagnostics::Diagnostic;
 
-/// How long a thread waits for the next job before it parks. A step of a small model is made
-/// of hundreds of jobs some microseconds apart, and waking a thread takes about five.
-const SPIN: Duration = Duration::from_micros(40);
-/// Looks between two looks at the clock.
-const LOOKS: u32 = 64;
+use crate::errors;
 
-/// The state of a job: how many workers are in it, whether others may join, and its number.
+/// How long a thread spins for the next job before it parks. A step of a small model consists of
+/// hundreds of jobs that are some microseconds apart, and waking a thread takes about five.
+const SPIN: Duration = Duration::from_micros(40);
+/// Polls between two reads of the clock.
+const POLLS: u32 = 64;
+
+/// Layout of the state word: the number of workers in the job, whether more may join, and the job
+/// number.
 const WORKER: u64 = 1;
 const WORKERS: u64 = OPEN - 1;
 const OPEN: u64 = 1 << 16;
@@ -28,23 +31,23 @@ const NEXT_JOB: u64 = OPEN << 1;
 
 /// Worker threads that help a caller with jobs of many small tasks.
 ///
-/// A job is open while its tasks are dealt out one by one; a worker that is late, because
-/// another program has its core, never joins, and nobody waits for it.
+/// A job is open while it has tasks that no thread has taken. A worker that is late because it
+/// was preempted does not join, and the caller does not wait for it.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     handles: Vec<JoinHandle<()>>,
-    /// Held by the caller whose job it is.
+    /// Held by the caller of the current job.
     turn: Mutex<()>,
 }
 
 struct Shared {
     state: AtomicU64,
-    /// The next task to deal out.
+    /// Index of the next task.
     next: AtomicUsize,
     job: UnsafeCell<Job>,
     asleep: Vec<AtomicBool>,
     stop: AtomicBool,
-    /// The caller, parked until the last worker has left its job.
+    /// The caller, parked until the last worker leaves its job.
     waiter: Mutex<Option<Thread>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -55,17 +58,17 @@ struct Job {
     tasks: usize,
 }
 
-// SAFETY: All fields but `job` are made for sharing. `job` is written by the caller that holds
-// `turn`, only while the state is closed and counts no worker; workers read it only while the
-// state counts them, which begins with an exchange on an open state. So no read meets a write,
-// and the exchange (acquire) sees what was written before the state was opened (release). What
-// the pointer in it points to is `Sync`.
+// SAFETY: All fields except `job` are `Sync`. The caller that holds `turn` writes `job` only while
+// the state is closed and counts no workers. Workers read it only while the state counts them,
+// which starts with a compare-exchange on an open state. Reads and writes therefore never overlap,
+// and the exchange (acquire) observes what was written before the state was opened (release). The
+// target of the pointer in `job` is `Sync`.
 unsafe impl Sync for Shared {}
-// SAFETY: As above; the pointer is not tied to a thread.
+// SAFETY: As above; the pointer is not bound to a thread.
 unsafe impl Send for Shared {}
 
 impl Pool {
-    /// A pool of `count` threads beside the caller's.
+    /// Starts `count` threads in addition to the caller's.
     pub(crate) fn new(count: usize) -> Result<Self, Diagnostic> {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
@@ -89,9 +92,7 @@ impl Pool {
             let handle = std::thread::Builder::new()
                 .name(format!("engine-{}", index + 1))
                 .spawn(move || shared.work(index))
-                .map_err(|e| {
-                    Diagnostic::internal(format!("{} threads cannot start: {e}", count + 1))
-                })?;
+                .map_err(|e| errors::thread_start(count + 1, e))?;
             pool.handles.push(handle);
         }
         Ok(pool)
@@ -101,8 +102,8 @@ impl Pool {
         self.handles.len()
     }
 
-    /// Calls `task` with each number below `tasks`. A second caller at the same time, or a
-    /// task that calls again, computes alone.
+    /// Calls `task` with each index below `tasks`. Concurrent callers and nested calls run their
+    /// tasks on their own thread.
     pub(crate) fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
         let _turn = match self.turn.try_lock() {
             Ok(turn) => turn,
@@ -110,13 +111,13 @@ impl Pool {
             Err(TryLockError::WouldBlock) => return (0..tasks).for_each(task),
         };
         let shared = &*self.shared;
-        // SAFETY: This only makes the lifetime of the reference longer. It is used by workers
-        // that joined the job, and `Closing`, dropped before this function ends in any way,
-        // waits until they have left it.
+        // SAFETY: This only extends the lifetime of the reference. It is used by workers that
+        // joined the job, and `Closing`, which is dropped before this function returns or unwinds,
+        // waits until they have left.
         let task: *const (dyn Fn(usize) + Sync) =
             unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static _>(task) };
         let job = Job { task, tasks };
-        // SAFETY: This caller holds `turn`, and the job before was closed and left by all.
+        // SAFETY: This caller holds `turn`; the previous job is closed and all workers left it.
         unsafe { *shared.job.get() = job };
         shared.next.store(0, Ordering::Relaxed);
         let closing = Closing(shared);
@@ -124,17 +125,17 @@ impl Pool {
         let state = number.wrapping_add(NEXT_JOB) | OPEN;
         shared.state.store(state, Ordering::SeqCst);
         self.wake(tasks - 1);
-        // SAFETY: `job` was just made from a reference that is still valid.
-        unsafe { shared.deal(job) };
+        // SAFETY: `job` was created above from a reference that is still valid.
+        unsafe { shared.run_tasks(job) };
         drop(closing);
         if let Some(panic) = lock(&shared.panic).take() {
             resume_unwind(panic);
         }
     }
 
-    /// Wakes up to `most` threads that sleep.
-    fn wake(&self, most: usize) {
-        for (asleep, handle) in self.shared.asleep.iter().zip(&self.handles).take(most) {
+    /// Unparks sleeping threads among the first `count`.
+    fn wake(&self, count: usize) {
+        for (asleep, handle) in self.shared.asleep.iter().zip(&self.handles).take(count) {
             if asleep.load(Ordering::SeqCst) && asleep.swap(false, Ordering::SeqCst) {
                 handle.thread().unpark();
             }
@@ -147,20 +148,20 @@ impl Drop for Pool {
         self.shared.stop.store(true, Ordering::SeqCst);
         for handle in self.handles.drain(..) {
             handle.thread().unpark();
-            // A worker catches the panics of its tasks, so there is nothing to hear of.
+            // Workers catch the panics of their tasks, so `join` returns no error.
             let _ = handle.join();
         }
     }
 }
 
 impl Shared {
-    /// Calls the job's task until all numbers are dealt out.
+    /// Takes and runs tasks of the job until none is left.
     ///
     /// # Safety
     ///
     /// The job's task must be valid until this returns.
-    unsafe fn deal(&self, job: Job) {
-        // SAFETY: The caller promises it.
+    unsafe fn run_tasks(&self, job: Job) {
+        // SAFETY: Guaranteed by the caller.
         let task = unsafe { &*job.task };
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
@@ -171,7 +172,7 @@ impl Shared {
         }
     }
 
-    /// The life of the worker with this index.
+    /// The main loop of worker `index`.
     fn work(&self, index: usize) {
         let mut done = 0;
         while let Some(state) = self.next_job(index, done) {
@@ -185,10 +186,10 @@ impl Shared {
                 continue;
             }
             done = state & !(NEXT_JOB - 1);
-            // SAFETY: The state counts this worker, so nobody writes the job.
+            // SAFETY: The state counts this worker, so the job is not being written.
             let job = unsafe { *self.job.get() };
-            // SAFETY: The caller keeps the task until the state counts no worker.
-            let result = catch_unwind(AssertUnwindSafe(|| unsafe { self.deal(job) }));
+            // SAFETY: The caller keeps the task valid until the state counts no workers.
+            let result = catch_unwind(AssertUnwindSafe(|| unsafe { self.run_tasks(job) }));
             if let Err(panic) = result {
                 *lock(&self.panic) = Some(panic);
             }
@@ -201,7 +202,7 @@ impl Shared {
         }
     }
 
-    /// Waits for an open job other than `done`; none when the pool ends.
+    /// Waits for an open job other than `done` and returns its state, or `None` on shutdown.
     fn next_job(&self, index: usize, done: u64) -> Option<u64> {
         let open = || {
             let state = self.state.load(Ordering::SeqCst);
@@ -214,7 +215,7 @@ impl Shared {
             }
             let asleep = &self.asleep[index];
             asleep.store(true, Ordering::SeqCst);
-            // Whoever opened a job before the line above may not have seen it.
+            // A caller that opened a job before the store above has not seen it.
             if open().is_none() && !stopped() {
                 std::thread::park();
             }
@@ -227,12 +228,12 @@ impl Shared {
     }
 }
 
-/// Closes the job and waits until all workers have left it, also when a task panics.
+/// On drop, closes the job and waits until all workers have left it, even if a task panicked.
 struct Closing<'a>(&'a Shared);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        // A caller that unwinds leaves tasks undealt.
+        // A caller that unwinds leaves tasks that no thread has taken.
         self.0.next.store(usize::MAX / 2, Ordering::Relaxed);
         self.0.state.fetch_and(!OPEN, Ordering::AcqRel);
         if spin(|| self.0.left_by_all()).is_some() {
@@ -246,13 +247,13 @@ impl Drop for Closing<'_> {
     }
 }
 
-/// Looks until there is something to see, for a while.
-fn spin<T>(look: impl Fn() -> Option<T>) -> Option<T> {
+/// Polls until `poll` returns a value, at most for [`SPIN`].
+fn spin<T>(poll: impl Fn() -> Option<T>) -> Option<T> {
     let mut end = None;
     loop {
-        for _ in 0..LOOKS {
-            if let Some(seen) = look() {
-                return Some(seen);
+        for _ in 0..POLLS {
+            if let Some(value) = poll() {
+                return Some(value);
             }
             std::hint::spin_loop();
         }
@@ -289,14 +290,14 @@ mod tests {
     }
 
     #[test]
-    fn sleepers_are_woken() {
+    fn parked_workers_are_woken() {
         let pool = Pool::new(2).unwrap();
         for _ in 0..50 {
             let asleep = |a: &AtomicBool| a.load(Ordering::SeqCst);
             while !pool.shared.asleep.iter().all(asleep) {
                 std::thread::yield_now();
             }
-            // Each task waits for all others, so each needs a thread of its own.
+            // Each task waits for all others, so each needs its own thread.
             let arrived = AtomicUsize::new(0);
             pool.run(3, &|_| {
                 arrived.fetch_add(1, Ordering::SeqCst);
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_at_the_same_time_and_within_a_task_compute_alone() {
+    fn concurrent_and_nested_calls_complete() {
         let pool = Pool::new(2).unwrap();
         std::thread::scope(|scope| {
             for _ in 0..3 {
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_reaches_the_caller_and_the_pool_goes_on() {
+    fn task_panics_reach_the_caller_and_the_pool_keeps_working() {
         let pool = Pool::new(2).unwrap();
         for bad in 0..20 {
             let run = AssertUnwindSafe(|| pool.run(20, &|index| assert!(index != bad)));

@@ -1,49 +1,51 @@
-#![allow(clippy::inline_always)] // `Op::run` is compiled for the instructions it is inlined into.
-
 use std::{marker::PhantomData, ops::Range};
 
 use diagnostics::Diagnostic;
 use model_format::TensorType;
 
 use crate::{
-    Isa, PackedMatrix, Threads,
     activations::{Form, Panels},
+    errors,
+    isa::Isa,
     layout::TILE_ROWS,
+    packed::PackedMatrix,
     simd::{Op, Simd, WithSimd, dispatch},
-    threads::Shared,
+    threads::{SharedSlice, Threads},
 };
 
 mod blocks;
 mod floats;
+mod kernel;
 mod super_blocks;
 
 use blocks::Blocks;
-use floats::{Halves, Singles, UpperHalves};
+use floats::{Bf16Weights, F16Weights, F32Weights};
+use kernel::{Kernel, Slab, Target};
 use super_blocks::SuperBlocks;
 
-/// Bytes of weights that a task multiplies with all activations before the next ones: they
-/// stay in the second cache meanwhile.
+/// Bytes of weights that a task multiplies by all activations before it continues, chosen to stay
+/// in the L2 cache.
 const TASK_BYTES: usize = 128 << 10;
-/// Tasks for each thread, so that a disturbed one does not keep the others waiting.
-const TASKS_EACH: usize = 6;
+/// Tasks per thread; more than one, so that a preempted thread does not delay the others.
+const TASKS_PER_THREAD: usize = 6;
 
-/// A matrix and where its product goes: `[n, rows]`.
+/// A matrix and the destination of its product.
 pub struct Product<'a> {
-    /// The weights.
+    /// Weights of shape `[rows, columns]`.
     pub matrix: &'a PackedMatrix,
-    /// `n` times as many numbers as the matrix has rows.
+    /// Output of shape `[n, rows]`.
     pub out: &'a mut [f32],
 }
 
-/// Multiplies the `n` rows of `x`, `[n, columns]`, with each of the matrices transposed.
+/// Multiplies `x` of shape `[n, columns]` by the transpose of each matrix.
 ///
-/// All matrices have the same columns. Activations are written as bytes once for all of them,
-/// where weights are quantised, and the threads start once.
+/// All matrices have the same number of columns. For quantized weights, activations are quantized
+/// once for all matrices, and the threads are started once.
 ///
-/// A number of a result depends on its row of `x` and its row of weights alone, bit for bit:
-/// not on what else is computed, nor on `isa` or the threads.
+/// Each output value depends only on its row of `x` and its row of weights, bit for bit: not on
+/// the rest of the batch, on `isa` or on the threads.
 ///
-/// Errors: sizes that do not fit together.
+/// Errors: sizes that do not match.
 pub fn multiply(
     isa: Isa,
     threads: &Threads,
@@ -61,13 +63,12 @@ pub fn multiply(
             && x.len() == n * columns
             && product.out.len() == n * matrix.rows();
         if !fits {
-            return Err(Diagnostic::internal(format!(
-                "{} numbers times {} x {} weights are not {}",
+            return Err(errors::product_size(
                 x.len(),
                 matrix.rows(),
                 matrix.columns(),
-                product.out.len()
-            )));
+                product.out.len(),
+            ));
         }
     }
     if n > 0 {
@@ -93,13 +94,13 @@ struct Multiply<'a, 'p> {
     products: &'a mut [Product<'p>],
 }
 
-/// One product whose tiles are dealt out.
+/// One product, divided into tasks.
 struct Job<'a> {
     matrix: &'a PackedMatrix,
     panels: &'a Panels,
-    out: Shared<'a, f32>,
+    out: SharedSlice<'a, f32>,
     task_tiles: usize,
-    /// The numbers of its tasks.
+    /// Indices of its tasks.
     tasks: Range<usize>,
 }
 
@@ -122,10 +123,10 @@ impl WithSimd for Multiply<'_, '_> {
                 .then(|| Panels::new(s, form, x, columns, threads))
         });
         let total_bytes: usize = products.iter().map(|p| p.matrix.bytes()).sum();
-        let even = total_bytes / (threads.count() * TASKS_EACH);
-        // One panel reads the weights once.
-        let panels_are_many = n > S::MOST_ROWS;
-        let task_bytes = if panels_are_many {
+        let even = total_bytes / (threads.count() * TASKS_PER_THREAD);
+        // A single panel reads the weights only once, so they need not stay in the cache.
+        let has_many_panels = n > S::MAX_ROWS;
+        let task_bytes = if has_many_panels {
             even.min(TASK_BYTES)
         } else {
             even
@@ -146,7 +147,7 @@ impl WithSimd for Multiply<'_, '_> {
             jobs.push(Job {
                 matrix,
                 panels,
-                out: Shared::new(product.out),
+                out: SharedSlice::new(product.out),
                 task_tiles,
                 tasks: begin..tasks,
             });
@@ -160,12 +161,12 @@ impl WithSimd for Multiply<'_, '_> {
 }
 
 impl Job<'_> {
-    /// Multiplies the tiles of a task with all activations.
+    /// Multiplies the tiles of a task by all activations.
     fn compute<S: Simd>(&self, s: S, task: usize) {
         match self.matrix.kind() {
-            TensorType::F32 => self.compute_with::<S, Singles>(s, task),
-            TensorType::F16 => self.compute_with::<S, Halves>(s, task),
-            TensorType::BF16 => self.compute_with::<S, UpperHalves>(s, task),
+            TensorType::F32 => self.compute_with::<S, F32Weights>(s, task),
+            TensorType::F16 => self.compute_with::<S, F16Weights>(s, task),
+            TensorType::BF16 => self.compute_with::<S, Bf16Weights>(s, task),
             TensorType::Q4_0 => self.compute_with::<S, Blocks<4, 8, false>>(s, task),
             TensorType::Q4_1 => self.compute_with::<S, Blocks<4, 0, true>>(s, task),
             TensorType::Q5_0 => self.compute_with::<S, Blocks<5, 16, false>>(s, task),
@@ -185,7 +186,7 @@ impl Job<'_> {
         let weights = Slab {
             bytes: self.matrix.tiles_from(first_tile),
             tile_bytes: self.matrix.layout().tile_bytes(self.panels.columns()),
-            number_bytes: self.matrix.layout().number_bytes(self.panels.columns()),
+            value_bytes: self.matrix.layout().value_bytes(self.panels.columns()),
             columns: self.panels.columns(),
             tiles,
         };
@@ -197,69 +198,14 @@ impl Job<'_> {
                 row,
             };
             match width {
-                16 if S::MOST_ROWS >= 16 => s.run(Panel::<K, 16>::new(weights, x, to)),
-                8 if S::MOST_ROWS >= 8 => s.few().run(Panel::<K, 8>::new(weights, x, to)),
-                4 => s.few().run(Panel::<K, 4>::new(weights, x, to)),
-                2 => s.few().run(Panel::<K, 2>::new(weights, x, to)),
-                _ => s.few().run(Panel::<K, 1>::new(weights, x, to)),
+                16 if S::MAX_ROWS >= 16 => s.run(Panel::<K, 16>::new(weights, x, to)),
+                8 if S::MAX_ROWS >= 8 => s.without_tiles().run(Panel::<K, 8>::new(weights, x, to)),
+                4 => s.without_tiles().run(Panel::<K, 4>::new(weights, x, to)),
+                2 => s.without_tiles().run(Panel::<K, 2>::new(weights, x, to)),
+                _ => s.without_tiles().run(Panel::<K, 1>::new(weights, x, to)),
             }
         }
     }
-}
-
-/// Some tiles of a matrix, one after the other.
-#[derive(Clone, Copy)]
-struct Slab<'a> {
-    bytes: &'a [u8],
-    tile_bytes: usize,
-    /// Bytes of a tile before its scales.
-    number_bytes: usize,
-    columns: usize,
-    tiles: usize,
-}
-
-impl<'a> Slab<'a> {
-    /// The numbers and the scales of each tile.
-    #[inline(always)]
-    fn tiles(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-        self.bytes
-            .chunks_exact(self.tile_bytes)
-            .take(self.tiles)
-            .map(move |tile| tile.split_at(self.number_bytes))
-    }
-}
-
-/// Where the sums of a panel go.
-#[derive(Clone, Copy)]
-struct Target<'a> {
-    out: &'a Shared<'a, f32>,
-    /// Rows of the matrix, of the first tile's first one, and of the activations.
-    rows: usize,
-    first_row: usize,
-    row: usize,
-}
-
-impl Target<'_> {
-    /// Puts the sums of a tile with the activations of row `row` of the panel.
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    fn put<S: Simd>(&self, s: S, tile: usize, row: usize, sums: S::Floats) {
-        let first = self.first_row + tile * TILE_ROWS;
-        let count = TILE_ROWS.min(self.rows - first);
-        // SAFETY: A task puts its own tiles only, each with each row of activations once, one
-        // after the other; no other part of `out` is kept.
-        let out = unsafe { self.out.part((self.row + row) * self.rows + first, count) };
-        let sums = s.array(sums);
-        match <&mut [f32; TILE_ROWS]>::try_from(&mut *out) {
-            Ok(all) => *all = sums,
-            Err(_) => out.copy_from_slice(&sums[..out.len()]),
-        }
-    }
-}
-
-/// The product of tiles of one type with a panel of `N` rows.
-trait Kernel {
-    fn run<S: Simd, const N: usize>(s: S, weights: Slab<'_>, x: &[[i32; N]], to: Target<'_>);
 }
 
 struct Panel<'a, K, const N: usize> {
@@ -289,25 +235,19 @@ impl<K: Kernel, const N: usize> Op for Panel<'_, K, N> {
     }
 }
 
-/// A float that was kept among integers.
-#[inline(always)]
-fn float(bits: i32) -> f32 {
-    f32::from_bits(bits.cast_unsigned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{WeightMemory, simd::Plain};
+    use crate::{memory::WeightMemory, simd::Plain};
 
-    /// The panels of processors with tiles, whether or not this one has them.
+    /// Checks the panel sizes of AMX on any processor.
     #[test]
-    fn sixteen_rows_at_once_are_as_few() {
+    fn panels_of_sixteen_rows_produce_the_same_products() {
         let threads = Threads::new(1).unwrap();
         let (rows, columns) = (20, 512);
         for &kind in TensorType::ALL {
             let size = rows * columns / kind.block_size() as usize * kind.block_bytes() as usize;
-            // No float of 16 or 32 bits that these bytes make is too large or none.
+            // These bytes form no F16, BF16 or F32 value that is huge, infinite or NaN.
             let data: Vec<u8> = (0..size).map(|i| (i * i % 59) as u8).collect();
             let memory = WeightMemory::default();
             let matrix =
@@ -337,6 +277,22 @@ mod tests {
                 }
                 assert_eq!(out[0], out[1], "{kind:?} {n}");
             }
+        }
+    }
+
+    #[test]
+    fn rejects_sizes_that_do_not_match() {
+        let threads = Threads::new(1).unwrap();
+        let memory = WeightMemory::default();
+        let matrix =
+            PackedMatrix::new(TensorType::F32, (3, 2), &[0; 24], &memory, &threads).unwrap();
+        for (x, out) in [(3, 3), (2, 2), (4, 3)] {
+            let mut out = vec![0.0; out];
+            let mut products = [Product {
+                matrix: &matrix,
+                out: &mut out,
+            }];
+            assert!(multiply(Isa::Plain, &threads, &vec![0.0; x], &mut products).is_err());
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Rotary position embedding.
 
 use crate::{
-    Isa,
+    isa::Isa,
     lanes::{Kernel, LANES, Lanes, dispatch},
 };
 
-/// Rotates the heads of one row in place, each `width` numbers: number `i` and the one
-/// `cos.len()` behind it turn by the angle `i`, whose cosine and sine are given. Numbers of a
-/// head behind those stay.
+/// Rotates the heads of one row in place. Element `i` of a head of `width` elements is paired with
+/// element `i + cos.len()` and rotated by the angle with cosine `cos[i]` and sine `sin[i]`.
+/// Elements from `2 * cos.len()` on are unchanged.
 pub fn rotate(isa: Isa, row: &mut [f32], width: usize, cos: &[f32], sin: &[f32]) {
     dispatch(
         isa,
@@ -59,38 +59,4 @@ fn turn<L: Lanes>(l: L, [a, b]: [L::F32; 2], [cos, sin]: [L::F32; 2]) -> (L::F32
         l.sub(l.mul(a, cos), l.mul(b, sin)),
         l.add(l.mul(b, cos), l.mul(a, sin)),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::test_numbers::numbers;
-
-    #[test]
-    fn heads_turn_and_the_rest_stays() {
-        for (width, pairs) in [(64, 32), (20, 10), (96, 24), (2, 1), (80, 16)] {
-            let row = numbers(1, 3 * width);
-            let angles = numbers(2, pairs);
-            let cos: Vec<f32> = angles.iter().map(|a| a.cos()).collect();
-            let sin: Vec<f32> = angles.iter().map(|a| a.sin()).collect();
-            let run = |isa| {
-                let mut row = row.clone();
-                rotate(isa, &mut row, width, &cos, &sin);
-                row
-            };
-            let plain = run(Isa::Plain);
-            for isa in Isa::available() {
-                assert_eq!(run(isa), plain, "{isa:?}");
-            }
-            for (head, turned) in row.chunks(width).zip(plain.chunks(width)) {
-                for (i, angle) in angles.iter().enumerate() {
-                    let (sin, cos) = f64::from(*angle).sin_cos();
-                    let (a, b) = (f64::from(head[i]), f64::from(head[i + pairs]));
-                    assert!((f64::from(turned[i]) - (a * cos - b * sin)).abs() < 1e-6);
-                    assert!((f64::from(turned[i + pairs]) - (b * cos + a * sin)).abs() < 1e-6);
-                }
-                assert_eq!(head[2 * pairs..], turned[2 * pairs..]);
-            }
-        }
-    }
 }

@@ -6,17 +6,18 @@ use diagnostics::Diagnostic;
 
 use crate::pool::Pool;
 
-/// Multiply-adds below which another thread would cost more than it helps.
+/// Minimum work in multiply-adds that is worth distributing.
 const PARALLEL_FROM: usize = 1 << 15;
 
-/// The threads that an engine computes with on the CPU. Those without work wait some
-/// microseconds for the next piece of a step and then park: an engine takes no time from
-/// others on a busy machine that it does not compute in.
+/// The compute threads of an engine. Idle threads spin for some microseconds and then park, so
+/// that an engine without work uses no CPU time.
 #[derive(Clone)]
 pub struct Threads(Option<Arc<Pool>>);
 
 impl Threads {
-    /// `count` threads; one means that the caller computes itself.
+    /// Starts threads so that `count` compute, including the caller.
+    ///
+    /// Errors: a thread cannot be started.
     pub fn new(count: usize) -> Result<Self, Diagnostic> {
         if count <= 1 {
             return Ok(Self(None));
@@ -24,13 +25,13 @@ impl Threads {
         Pool::new(count - 1).map(|pool| Self(Some(Arc::new(pool))))
     }
 
-    /// How many compute.
+    /// Returns the number of threads that compute, including the caller.
     pub fn count(&self) -> usize {
         self.0.as_ref().map_or(1, |pool| pool.workers() + 1)
     }
 
-    /// Calls `task` with each number below `tasks` once, in any order and on any thread, and
-    /// comes back when all calls have. `work` is the cost of all together in multiply-adds.
+    /// Calls `task` once with each index below `tasks`, in any order and on any thread, and
+    /// returns after the last call. `work` is the total cost in multiply-adds.
     pub fn for_each(&self, work: usize, tasks: usize, task: impl Fn(usize) + Sync) {
         match &self.0 {
             Some(pool) if work >= PARALLEL_FROM && tasks > 1 => pool.run(tasks, &task),
@@ -38,8 +39,8 @@ impl Threads {
         }
     }
 
-    /// Lets `task` fill each piece of `out`, `size` long (the last may be shorter), given its
-    /// index. `work` is the cost of all together in multiply-adds.
+    /// Calls `task` with the index and the elements of each piece of `out`. Pieces have `size`
+    /// elements; the last may be shorter. `work` is the total cost in multiply-adds.
     pub fn fill<T: Send>(
         &self,
         work: usize,
@@ -49,29 +50,29 @@ impl Threads {
     ) {
         let size = size.max(1);
         let pieces = out.len().div_ceil(size);
-        let out = Shared::new(out);
+        let out = SharedSlice::new(out);
         self.for_each(work, pieces, |index| {
             let begin = index * size;
             let length = size.min(out.length - begin);
-            // SAFETY: `for_each` gives each index to one call, and pieces of different
-            // indices do not overlap.
+            // SAFETY: `for_each` passes each index to one call, and pieces of different indices
+            // do not overlap.
             task(index, unsafe { out.part(begin, length) });
         });
     }
 }
 
-/// A slice of which several threads write different parts.
-pub(crate) struct Shared<'a, T> {
+/// A slice whose parts are written by several threads.
+pub(crate) struct SharedSlice<'a, T> {
     base: *mut T,
     length: usize,
     borrow: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: It gives out nothing but parts of a slice of `T: Send`, and who asks for a part
-// promises that nobody else has it.
-unsafe impl<T: Send> Sync for Shared<'_, T> {}
+// SAFETY: Access is only through `part`, whose callers guarantee that parts in use do not overlap;
+// `T: Send` lets another thread write them.
+unsafe impl<T: Send> Sync for SharedSlice<'_, T> {}
 
-impl<'a, T> Shared<'a, T> {
+impl<'a, T> SharedSlice<'a, T> {
     pub(crate) fn new(out: &'a mut [T]) -> Self {
         Self {
             base: out.as_mut_ptr(),
@@ -80,17 +81,17 @@ impl<'a, T> Shared<'a, T> {
         }
     }
 
-    /// `length` elements from `begin`, or fewer where the slice ends.
+    /// Returns `length` elements from `begin`, or fewer at the end of the slice.
     ///
     /// # Safety
     ///
-    /// No part that overlaps this one may be in use.
+    /// No overlapping part may be in use.
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn part(&self, begin: usize, length: usize) -> &mut [T] {
         let begin = begin.min(self.length);
         let length = length.min(self.length - begin);
-        // SAFETY: The range lies inside the slice, which is borrowed for as long as `self`
-        // lives; the caller promises that nobody else uses it.
+        // SAFETY: The range is inside the slice, which is borrowed for the lifetime of `self`; the
+        // caller guarantees exclusive use.
         unsafe { std::slice::from_raw_parts_mut(self.base.add(begin), length) }
     }
 }
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_piece_is_filled_whatever_the_threads() {
+    fn fills_every_piece_with_any_number_of_threads() {
         for count in [0, 1, 3] {
             let threads = Threads::new(count).unwrap();
             for work in [0, PARALLEL_FROM] {

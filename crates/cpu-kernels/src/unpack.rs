@@ -1,27 +1,27 @@
-//! The blocks of GGUF files, as GGML defines them, taken apart.
+//! Unpacks the quantized blocks of GGUF files, as GGML defines them.
 
 use model_format::TensorType;
 
 use crate::layout::SUPER;
 
-/// One row's block or super-block, taken apart.
+/// An unpacked block or super-block of one row.
 pub(crate) struct Unpacked {
-    /// The integers, `zero` too large; 32 or 256 of them.
-    pub(crate) numbers: [u8; SUPER],
-    /// The 16-bit scale.
+    /// The 32 or 256 quantized values, with the zero point added.
+    pub(crate) values: [u8; SUPER],
+    /// F16 scale.
     pub(crate) scale: [u8; 2],
-    /// The 16-bit minimum, or the scale of the minima.
+    /// F16 minimum, or the scale of the minima.
     pub(crate) minimum: [u8; 2],
-    /// The scales of the parts of a super-block.
+    /// Scales of the sub-blocks.
     pub(crate) scales: [u8; 16],
-    /// Their minima.
+    /// Minima of the sub-blocks.
     pub(crate) minima: [u8; 16],
 }
 
 impl Unpacked {
     pub(crate) const fn new() -> Self {
         Self {
-            numbers: [0; SUPER],
+            values: [0; SUPER],
             scale: [0; 2],
             minimum: [0; 2],
             scales: [0; 16],
@@ -29,13 +29,13 @@ impl Unpacked {
         }
     }
 
-    /// Takes a block apart; `block` has as many bytes as a block of `kind`.
+    /// Unpacks `block`, which has the size of a block of `kind`.
     pub(crate) fn read(&mut self, kind: TensorType, block: &[u8]) {
         match kind {
             TensorType::F32 | TensorType::F16 | TensorType::BF16 => {}
             TensorType::Q8_0 => {
                 self.scale = part(block, 0);
-                for (to, from) in self.numbers.iter_mut().zip(&block[2..]) {
+                for (to, from) in self.values.iter_mut().zip(&block[2..]) {
                     *to = from ^ 0x80;
                 }
             }
@@ -62,15 +62,15 @@ impl Unpacked {
             TensorType::Q2K => self.q2_k(block),
             TensorType::Q3K => self.q3_k(block),
             TensorType::Q4K => {
-                self.two_scales(block);
-                self.wide_nibbles(&block[16..]);
+                self.six_bit_scales(block);
+                self.nibbles_by_32(&block[16..]);
             }
             TensorType::Q5K => {
-                self.two_scales(block);
-                self.wide_nibbles(&block[48..]);
-                for (index, numbers) in self.numbers.chunks_exact_mut(32).enumerate() {
-                    for (number, bits) in numbers.iter_mut().zip(&block[16..48]) {
-                        *number |= (bits >> index & 1) << 4;
+                self.six_bit_scales(block);
+                self.nibbles_by_32(&block[48..]);
+                for (index, values) in self.values.chunks_exact_mut(32).enumerate() {
+                    for (value, bits) in values.iter_mut().zip(&block[16..48]) {
+                        *value |= (bits >> index & 1) << 4;
                     }
                 }
             }
@@ -78,28 +78,24 @@ impl Unpacked {
         }
     }
 
-    /// 16 bytes: first all lower halves, then all upper ones.
+    /// Unpacks 16 bytes: first all low nibbles, then all high nibbles.
     fn nibbles(&mut self, bytes: &[u8]) {
         for (index, byte) in bytes.iter().take(16).enumerate() {
-            self.numbers[index] = byte & 15;
-            self.numbers[index + 16] = byte >> 4;
+            self.values[index] = byte & 15;
+            self.values[index + 16] = byte >> 4;
         }
     }
 
     fn fifth_bits(&mut self, bits: u32) {
-        for (index, number) in self.numbers.iter_mut().take(32).enumerate() {
-            *number |= ((bits >> index & 1) as u8) << 4;
+        for (index, value) in self.values.iter_mut().take(32).enumerate() {
+            *value |= ((bits >> index & 1) as u8) << 4;
         }
     }
 
-    /// 128 bytes: each 32 of them first all lower halves, then all upper ones.
-    fn wide_nibbles(&mut self, bytes: &[u8]) {
-        for (numbers, bytes) in self
-            .numbers
-            .chunks_exact_mut(64)
-            .zip(bytes.chunks_exact(32))
-        {
-            let (lower, upper) = numbers.split_at_mut(32);
+    /// Unpacks 128 bytes: of each 32 bytes first the low nibbles, then the high nibbles.
+    fn nibbles_by_32(&mut self, bytes: &[u8]) {
+        for (values, bytes) in self.values.chunks_exact_mut(64).zip(bytes.chunks_exact(32)) {
+            let (lower, upper) = values.split_at_mut(32);
             for ((lower, upper), byte) in lower.iter_mut().zip(upper).zip(bytes) {
                 *lower = byte & 15;
                 *upper = byte >> 4;
@@ -107,8 +103,8 @@ impl Unpacked {
         }
     }
 
-    /// Q4_K and Q5_K: two 16-bit scales, then eight scales and minima of 6 bits.
-    fn two_scales(&mut self, block: &[u8]) {
+    /// Unpacks the scales of Q4_K and Q5_K: two F16 scales, then eight 6-bit scales and minima.
+    fn six_bit_scales(&mut self, block: &[u8]) {
         self.scale = part(block, 0);
         self.minimum = part(block, 2);
         let packed: [u8; 12] = part(block, 4);
@@ -134,9 +130,9 @@ impl Unpacked {
     fn q3_k(&mut self, block: &[u8]) {
         self.scale = part(block, 108);
         self.two_bits(&block[32..96]);
-        for (index, numbers) in self.numbers.chunks_exact_mut(32).enumerate() {
-            for (number, bits) in numbers.iter_mut().zip(&block[..32]) {
-                *number |= (bits >> index & 1) << 2;
+        for (index, values) in self.values.chunks_exact_mut(32).enumerate() {
+            for (value, bits) in values.iter_mut().zip(&block[..32]) {
+                *value |= (bits >> index & 1) << 2;
             }
         }
         let packed: [u8; 12] = part(block, 96);
@@ -147,16 +143,16 @@ impl Unpacked {
         }
     }
 
-    /// 64 bytes: each 32 of them first the lowest two bits of all, then the next.
+    /// Unpacks 64 bytes: of each 32 bytes first the lowest two bits, then the next two, and so on.
     fn two_bits(&mut self, bytes: &[u8]) {
-        for (numbers, bytes) in self
-            .numbers
+        for (values, bytes) in self
+            .values
             .chunks_exact_mut(128)
             .zip(bytes.chunks_exact(32))
         {
-            for (shift, numbers) in numbers.chunks_exact_mut(32).enumerate() {
-                for (number, byte) in numbers.iter_mut().zip(bytes) {
-                    *number = byte >> (2 * shift) & 3;
+            for (shift, values) in values.chunks_exact_mut(32).enumerate() {
+                for (value, byte) in values.iter_mut().zip(bytes) {
+                    *value = byte >> (2 * shift) & 3;
                 }
             }
         }
@@ -167,19 +163,19 @@ impl Unpacked {
         self.scales = part(block, 192);
         let (lower, upper) = block[..192].split_at(128);
         let halves = lower.chunks_exact(64).zip(upper.chunks_exact(32));
-        for (numbers, (lower, upper)) in self.numbers.chunks_exact_mut(128).zip(halves) {
+        for (values, (lower, upper)) in self.values.chunks_exact_mut(128).zip(halves) {
             for index in 0..32 {
                 let (first, second, bits) = (lower[index], lower[index + 32], upper[index]);
-                numbers[index] = first & 15 | (bits & 3) << 4;
-                numbers[index + 32] = second & 15 | (bits >> 2 & 3) << 4;
-                numbers[index + 64] = first >> 4 | (bits >> 4 & 3) << 4;
-                numbers[index + 96] = second >> 4 | (bits >> 6) << 4;
+                values[index] = first & 15 | (bits & 3) << 4;
+                values[index + 32] = second & 15 | (bits >> 2 & 3) << 4;
+                values[index + 64] = first >> 4 | (bits >> 4 & 3) << 4;
+                values[index + 96] = second >> 4 | (bits >> 6) << 4;
             }
         }
     }
 }
 
-/// `N` bytes from `at` on; zeros where there are not as many.
+/// Returns the `N` bytes at offset `at`, or zeros if `bytes` is too short.
 #[inline]
 pub(crate) fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes

@@ -14,11 +14,11 @@ const MAX_MAIN_LINES: usize = 59;
 /// Modules that may contain `unsafe`: processor instructions, threads that share a slice, and
 /// a mapped file.
 const UNSAFE_MODULES: [&str; 10] = [
+    "crates/cpu-kernels/src/amx.rs",
     "crates/cpu-kernels/src/lanes.rs",
     "crates/cpu-kernels/src/memory.rs",
     "crates/cpu-kernels/src/pool.rs",
-    "crates/cpu-kernels/src/product.rs",
-    "crates/cpu-kernels/src/simd/amx.rs",
+    "crates/cpu-kernels/src/product/kernel.rs",
     "crates/cpu-kernels/src/simd/avx2.rs",
     "crates/cpu-kernels/src/simd/avx512.rs",
     "crates/cpu-kernels/src/simd/neon.rs",

@@ -1,66 +1,63 @@
-use super::{Kernel, Slab, Target, float};
+use super::kernel::{Kernel, Slab, Target, f32_from_bits};
 use crate::simd::Simd;
 
-/// Columns whose products are added before they are added to the rest: the error of a long
-/// sum stays that of shorter ones.
+/// Columns that are summed before they are added to the total, which limits the rounding error of
+/// long sums.
 const RUN: usize = 256;
 
-/// Floats of 32 bits.
-pub(super) struct Singles;
-/// Floats of 16 bits.
-pub(super) struct Halves;
-/// Upper halves of floats.
-pub(super) struct UpperHalves;
+pub(super) struct F32Weights;
+pub(super) struct F16Weights;
+pub(super) struct Bf16Weights;
 
-/// How the weights of 16 rows are read, as `B` bytes.
+/// Loads one column of 16 weights from `B` bytes.
 trait Read<const B: usize> {
     fn read<S: Simd>(s: S, from: &[u8; B]) -> S::Floats;
 }
 
-impl Read<64> for Singles {
+impl Read<64> for F32Weights {
     #[inline(always)]
     fn read<S: Simd>(s: S, from: &[u8; 64]) -> S::Floats {
-        s.singles(from)
+        s.load_f32(from)
     }
 }
 
-impl Read<32> for Halves {
+impl Read<32> for F16Weights {
     #[inline(always)]
     fn read<S: Simd>(s: S, from: &[u8; 32]) -> S::Floats {
-        s.halves(from)
+        s.load_f16(from)
     }
 }
 
-impl Read<32> for UpperHalves {
+impl Read<32> for Bf16Weights {
     #[inline(always)]
     fn read<S: Simd>(s: S, from: &[u8; 32]) -> S::Floats {
-        s.upper_halves(from)
+        s.load_bf16(from)
     }
 }
 
-impl Kernel for Singles {
+impl Kernel for F32Weights {
     #[inline(always)]
     fn run<S: Simd, const N: usize>(s: S, weights: Slab<'_>, x: &[[i32; N]], to: Target<'_>) {
         multiply::<S, Self, 64, N>(s, weights, x, to);
     }
 }
 
-impl Kernel for Halves {
+impl Kernel for F16Weights {
     #[inline(always)]
     fn run<S: Simd, const N: usize>(s: S, weights: Slab<'_>, x: &[[i32; N]], to: Target<'_>) {
         multiply::<S, Self, 32, N>(s, weights, x, to);
     }
 }
 
-impl Kernel for UpperHalves {
+impl Kernel for Bf16Weights {
     #[inline(always)]
     fn run<S: Simd, const N: usize>(s: S, weights: Slab<'_>, x: &[[i32; N]], to: Target<'_>) {
         multiply::<S, Self, 32, N>(s, weights, x, to);
     }
 }
 
-/// Tiles are multiplied several at once where rows are few: a sum waits for the one before,
-/// so others fill the time.
+/// Multiplies several tiles at once if rows are few: additions to one sum depend on each other,
+/// and independent sums hide their latency.
 #[inline(always)]
 fn multiply<S: Simd, R: Read<B>, const B: usize, const N: usize>(
     s: S,
@@ -69,7 +66,7 @@ fn multiply<S: Simd, R: Read<B>, const B: usize, const N: usize>(
     to: Target<'_>,
 ) {
     let mut done = 0;
-    if S::MOST_ROWS >= 8 {
+    if S::MAX_ROWS >= 8 {
         if N <= 2 {
             done = tiles::<S, R, B, N, 4>(s, weights, x, to, done);
         }
@@ -78,7 +75,7 @@ fn multiply<S: Simd, R: Read<B>, const B: usize, const N: usize>(
     tiles::<S, R, B, N, 1>(s, weights, x, to, done);
 }
 
-/// Multiplies `M` tiles at once as long as there are as many; returns how many are done.
+/// Multiplies `M` tiles at once while at least `M` are left. Returns the number of tiles done.
 #[inline(always)]
 fn tiles<S: Simd, R: Read<B>, const B: usize, const N: usize, const M: usize>(
     s: S,
@@ -93,9 +90,9 @@ fn tiles<S: Simd, R: Read<B>, const B: usize, const N: usize, const M: usize>(
             let columns = tile.unwrap_or_default().as_chunks().0;
             columns.get(..x.len()).unwrap_or_default()
         });
-        let mut sums = [[s.floats(0.0); N]; M];
+        let mut sums = [[s.splat_f32(0.0); N]; M];
         for (index, x) in x.chunks(RUN).enumerate() {
-            // Slices of one length, so that it is checked once.
+            // Slices of equal length, so that bounds are checked only once.
             let mut runs = tiles;
             for run in &mut runs {
                 let begin = index * RUN;
@@ -104,14 +101,14 @@ fn tiles<S: Simd, R: Read<B>, const B: usize, const N: usize, const M: usize>(
                     return weights.tiles;
                 }
             }
-            let mut run_sums = [[s.floats(0.0); N]; M];
+            let mut run_sums = [[s.splat_f32(0.0); N]; M];
             for k in 0..x.len() {
-                let mut weights = [s.floats(0.0); M];
+                let mut weights = [s.splat_f32(0.0); M];
                 for m in 0..M {
                     weights[m] = R::read(s, &runs[m][k]);
                 }
                 for j in 0..N {
-                    let x = s.floats(float(x[k][j]));
+                    let x = s.splat_f32(f32_from_bits(x[k][j]));
                     for m in 0..M {
                         run_sums[m][j] = s.fma(weights[m], x, run_sums[m][j]);
                     }

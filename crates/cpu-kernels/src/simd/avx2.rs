@@ -11,27 +11,26 @@ use std::arch::x86_64::{
     _mm256_xor_si256,
 };
 
-use super::{Op, Simd};
-use crate::Isa;
+use super::operations::{Op, Simd};
+use crate::isa::Isa;
 
-/// AVX2, FMA and F16C; 16 lanes are two registers. A value is the proof that the processor
-/// has the instructions.
+/// AVX2, FMA and F16C; 16 lanes are two registers. A value proves that the processor has the
+/// instructions.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(());
 
 impl Avx2 {
     pub(crate) fn detect() -> Option<Self> {
-        (Isa::most() >= Isa::Avx2).then_some(Self(()))
+        (Isa::detected() >= Isa::Avx2).then_some(Self(()))
     }
 }
 
-/// An intrinsic, where `self` is an [`Avx2`].
+/// Calls intrinsics where `self` is an [`Avx2`].
 macro_rules! op {
     ($call:expr) => {{
-        // SAFETY: A value of `Avx2` is made in `detect` alone, after the processor was found
-        // to have the instructions. Pointers are made from references to arrays, or from
-        // halves of them, of the size that is read or written, by instructions that take any
-        // address.
+        // SAFETY: Only `detect` creates an `Avx2`, after finding that the processor has the
+        // instructions. Pointers come from references to arrays, or halves of arrays, of exactly
+        // the size that is read or written; the instructions accept unaligned addresses.
         #[allow(unused_unsafe)]
         unsafe {
             $call
@@ -44,8 +43,8 @@ fn run<O: Op>(simd: Avx2, op: O) -> O::Output {
     op.run(simd)
 }
 
-/// The same for both halves. Closures would not do: one that is not inlined is not compiled for
-/// the instructions.
+/// Evaluates the expression for both halves. A closure that is not inlined would not be compiled
+/// for the instruction set.
 macro_rules! both {
     ($half:ident => $call:expr) => {
         [
@@ -61,7 +60,7 @@ macro_rules! both {
     };
 }
 
-/// The half with the given number of an array of bytes.
+/// Returns a pointer to the first or second half of a byte array.
 macro_rules! half {
     ($from:expr, $half:expr) => {
         $from[$half * ($from.len() / 2)..].as_ptr()
@@ -72,12 +71,12 @@ impl Simd for Avx2 {
     type Bytes = [__m256i; 2];
     type Ints = [__m256i; 2];
     type Floats = [__m256; 2];
-    type Few = Self;
+    type WithoutTiles = Self;
 
-    const MOST_ROWS: usize = 4;
+    const MAX_ROWS: usize = 4;
 
     #[inline(always)]
-    fn few(self) -> Self {
+    fn without_tiles(self) -> Self {
         self
     }
 
@@ -88,19 +87,19 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn prefetch(self, from: &[u8], ahead: usize) {
-        // Nothing is read; an address outside of what is allocated does no harm.
+        // A prefetch reads nothing, so the address may be outside any allocation.
         op!(_mm_prefetch::<_MM_HINT_T1>(
             from.as_ptr().wrapping_add(ahead).cast()
         ));
     }
 
     #[inline(always)]
-    fn bytes(self, from: &[u8; 64]) -> [__m256i; 2] {
+    fn load_bytes(self, from: &[u8; 64]) -> [__m256i; 2] {
         both!(h => op!(_mm256_loadu_si256(half!(from, h).cast())))
     }
 
     #[inline(always)]
-    fn bits(self, v: [__m256i; 2], up: u32, down: u32, mask: u8) -> [__m256i; 2] {
+    fn shift_and_mask(self, v: [__m256i; 2], up: u32, down: u32, mask: u8) -> [__m256i; 2] {
         both!(h => {
             op!({
                 let up = _mm256_sll_epi16(v[h], _mm_cvtsi32_si128(up.cast_signed()));
@@ -116,22 +115,22 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn pairs(self, from: &[u8; 32]) -> [__m256i; 2] {
+    fn load_u8_as_i16(self, from: &[u8; 32]) -> [__m256i; 2] {
         both!(h => op!(_mm256_cvtepu8_epi16(_mm_loadu_si128(half!(from, h).cast()))))
     }
 
     #[inline(always)]
-    fn ints(self, value: i32) -> [__m256i; 2] {
+    fn splat_i32(self, value: i32) -> [__m256i; 2] {
         op!([_mm256_set1_epi32(value); 2])
     }
 
     #[inline(always)]
-    fn signed(self, from: &[u8; 16]) -> [__m256i; 2] {
+    fn load_i8_as_i32(self, from: &[u8; 16]) -> [__m256i; 2] {
         both!(h => op!(_mm256_cvtepi8_epi32(_mm_loadl_epi64(half!(from, h).cast()))))
     }
 
     #[inline(always)]
-    fn unsigned(self, from: &[u8; 16]) -> [__m256i; 2] {
+    fn load_u8_as_i32(self, from: &[u8; 16]) -> [__m256i; 2] {
         both!(h => op!(_mm256_cvtepu8_epi32(_mm_loadl_epi64(half!(from, h).cast()))))
     }
 
@@ -139,7 +138,7 @@ impl Simd for Avx2 {
     fn dot(self, sum: [__m256i; 2], weights: [__m256i; 2], x: i32) -> [__m256i; 2] {
         both!(h => {
             op!({
-                // Two products are at most 2 * 127 * 127, which 16 bits hold.
+                // The sum of two products is at most 2 * 127 * 127, which fits in 16 bits.
                 let products = _mm256_maddubs_epi16(weights[h], _mm256_set1_epi32(x));
                 let products = _mm256_madd_epi16(products, _mm256_set1_epi16(1));
                 _mm256_add_epi32(sum[h], products)
@@ -148,16 +147,16 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn start_offset(self, _: i32) -> [__m256i; 2] {
-        self.ints(0)
+    fn dot_offset_start(self, _: i32) -> [__m256i; 2] {
+        self.splat_i32(0)
     }
 
     #[inline(always)]
     fn dot_offset(self, sum: [__m256i; 2], weights: [__m256i; 2], x: i32) -> [__m256i; 2] {
         both!(h => {
             op!({
-                // The signs go over to the activations: two products are at most
-                // 2 * 128 * 127, which 16 bits hold.
+                // The signs move to the activations, so the sum of two products is at most
+                // 2 * 128 * 127, which fits in 16 bits.
                 let signed = _mm256_xor_si256(weights[h], _mm256_set1_epi8(i8::MIN));
                 let x = _mm256_sign_epi8(_mm256_set1_epi32(x), signed);
                 let products = _mm256_maddubs_epi16(_mm256_abs_epi8(signed), x);
@@ -168,7 +167,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn dot_pairs(self, sum: [__m256i; 2], pairs: [__m256i; 2], x: i32) -> [__m256i; 2] {
+    fn dot_i16(self, sum: [__m256i; 2], pairs: [__m256i; 2], x: i32) -> [__m256i; 2] {
         both!(h => {
             op!({
                 let products = _mm256_madd_epi16(pairs[h], _mm256_set1_epi32(x));
@@ -178,27 +177,27 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn add_product(self, sum: [__m256i; 2], a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+    fn mul_add_i32(self, sum: [__m256i; 2], a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
         both!(h => op!(_mm256_add_epi32(sum[h], _mm256_mullo_epi32(a[h], b[h]))))
     }
 
     #[inline(always)]
-    fn floats(self, value: f32) -> [__m256; 2] {
+    fn splat_f32(self, value: f32) -> [__m256; 2] {
         op!([_mm256_set1_ps(value); 2])
     }
 
     #[inline(always)]
-    fn to_floats(self, v: [__m256i; 2]) -> [__m256; 2] {
+    fn to_f32(self, v: [__m256i; 2]) -> [__m256; 2] {
         both!(h => op!(_mm256_cvtepi32_ps(v[h])))
     }
 
     #[inline(always)]
-    fn halves(self, from: &[u8; 32]) -> [__m256; 2] {
+    fn load_f16(self, from: &[u8; 32]) -> [__m256; 2] {
         both!(h => op!(_mm256_cvtph_ps(_mm_loadu_si128(half!(from, h).cast()))))
     }
 
     #[inline(always)]
-    fn upper_halves(self, from: &[u8; 32]) -> [__m256; 2] {
+    fn load_bf16(self, from: &[u8; 32]) -> [__m256; 2] {
         both!(h => {
             op!({
                 let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(half!(from, h).cast()));
@@ -208,7 +207,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn singles(self, from: &[u8; 64]) -> [__m256; 2] {
+    fn load_f32(self, from: &[u8; 64]) -> [__m256; 2] {
         both!(h => op!(_mm256_loadu_ps(half!(from, h).cast())))
     }
 
@@ -228,7 +227,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn array(self, v: [__m256; 2]) -> [f32; 16] {
+    fn to_array(self, v: [__m256; 2]) -> [f32; 16] {
         let mut out = [0.0; 16];
         op!(_mm256_storeu_ps(out.as_mut_ptr(), v[0]));
         op!(_mm256_storeu_ps(out[8..].as_mut_ptr(), v[1]));

@@ -10,28 +10,28 @@ use std::arch::x86_64::{
     _mm512_slli_epi32, _mm512_srl_epi16, _mm512_storeu_ps, _mm512_storeu_si512,
 };
 
-use super::{Op, Simd, amx};
-use crate::Isa;
+use super::operations::{Op, Simd};
+use crate::{amx, isa::Isa};
 
-/// AVX-512 with byte, word and dot-product instructions, and with those on `TILES` of bytes.
-/// A value is the proof that the processor has them.
+/// AVX-512 F, BW, VL and VNNI, and with `TILES` also AMX-INT8. A value proves that the processor
+/// has the instructions.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512<const TILES: bool>(());
 
 impl<const TILES: bool> Avx512<TILES> {
     pub(crate) fn detect() -> Option<Self> {
         let needed = if TILES { Isa::AmxInt8 } else { Isa::Avx512Vnni };
-        (Isa::most() >= needed).then_some(Self(()))
+        (Isa::detected() >= needed).then_some(Self(()))
     }
 }
 
-/// An intrinsic, where `self` is an [`Avx512`].
+/// Calls intrinsics where `self` is an [`Avx512`].
 macro_rules! op {
     ($call:expr) => {{
-        // SAFETY: A value of `Avx512` is made in `detect` alone, after the processor was found
-        // to have the instructions, and those on tiles are allowed to this process and used
-        // inside of `Simd::run` alone. Pointers are made from references to arrays of exactly
-        // the size that is read or written, by instructions that take any address.
+        // SAFETY: Only `detect` creates an `Avx512`, after finding that the processor has the
+        // instructions and, with `TILES`, that this process may use AMX, which is used only inside
+        // `Simd::run`. Pointers come from references to arrays of exactly the size that is read
+        // or written; the instructions accept unaligned addresses.
         #[allow(unused_unsafe)]
         unsafe {
             $call
@@ -48,12 +48,12 @@ impl<const TILES: bool> Simd for Avx512<TILES> {
     type Bytes = __m512i;
     type Ints = __m512i;
     type Floats = __m512;
-    type Few = Avx512<false>;
+    type WithoutTiles = Avx512<false>;
 
-    const MOST_ROWS: usize = if TILES { 16 } else { 8 };
+    const MAX_ROWS: usize = if TILES { 16 } else { 8 };
 
     #[inline(always)]
-    fn few(self) -> Avx512<false> {
+    fn without_tiles(self) -> Avx512<false> {
         Avx512(())
     }
 
@@ -69,20 +69,20 @@ impl<const TILES: bool> Simd for Avx512<TILES> {
     }
 
     #[inline(always)]
-    fn dots<const GROUPS: usize>(
+    fn dot_panel<const GROUPS: usize>(
         self,
         starts: &[i32; 16],
         weights: [__m512i; GROUPS],
         x: &[i32; 128],
         part: usize,
     ) -> [__m512i; 16] {
-        let mut bytes = amx::Lines([[0_u8; 64]; GROUPS]);
+        let mut bytes = amx::CacheAligned([[0_u8; 64]; GROUPS]);
         for (line, weights) in bytes.0.iter_mut().zip(weights) {
             op!(_mm512_storeu_si512(line.as_mut_ptr().cast(), weights));
         }
-        // Only a run with tiles has panels of 16 rows.
+        // Panels have 16 rows only when `run` has configured the tiles.
         let sums = op!(amx::multiply(&bytes, x, part));
-        let mut out = [self.ints(0); 16];
+        let mut out = [self.splat_i32(0); 16];
         for row in 0..16 {
             out[row] = op!(_mm512_add_epi32(
                 _mm512_loadu_si512(sums.0[row].as_ptr().cast()),
@@ -94,19 +94,19 @@ impl<const TILES: bool> Simd for Avx512<TILES> {
 
     #[inline(always)]
     fn prefetch(self, from: &[u8], ahead: usize) {
-        // Nothing is read; an address outside of what is allocated does no harm.
+        // A prefetch reads nothing, so the address may be outside any allocation.
         op!(_mm_prefetch::<_MM_HINT_T1>(
             from.as_ptr().wrapping_add(ahead).cast()
         ));
     }
 
     #[inline(always)]
-    fn bytes(self, from: &[u8; 64]) -> __m512i {
+    fn load_bytes(self, from: &[u8; 64]) -> __m512i {
         op!(_mm512_loadu_si512(from.as_ptr().cast()))
     }
 
     #[inline(always)]
-    fn bits(self, v: __m512i, up: u32, down: u32, mask: u8) -> __m512i {
+    fn shift_and_mask(self, v: __m512i, up: u32, down: u32, mask: u8) -> __m512i {
         op!({
             let up = _mm512_sll_epi16(v, _mm_cvtsi32_si128(up.cast_signed()));
             let down = _mm512_srl_epi16(up, _mm_cvtsi32_si128(down.cast_signed()));
@@ -120,24 +120,24 @@ impl<const TILES: bool> Simd for Avx512<TILES> {
     }
 
     #[inline(always)]
-    fn pairs(self, from: &[u8; 32]) -> __m512i {
+    fn load_u8_as_i16(self, from: &[u8; 32]) -> __m512i {
         op!(_mm512_cvtepu8_epi16(_mm256_loadu_si256(
             from.as_ptr().cast()
         )))
     }
 
     #[inline(always)]
-    fn ints(self, value: i32) -> __m512i {
+    fn splat_i32(self, value: i32) -> __m512i {
         op!(_mm512_set1_epi32(value))
     }
 
     #[inline(always)]
-    fn signed(self, from: &[u8; 16]) -> __m512i {
+    fn load_i8_as_i32(self, from: &[u8; 16]) -> __m512i {
         op!(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast())))
     }
 
     #[inline(always)]
-    fn unsigned(self, from: &[u8; 16]) -> __m512i {
+    fn load_u8_as_i32(self, from: &[u8; 16]) -> __m512i {
         op!(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.as_ptr().cast())))
     }
 
@@ -147,8 +147,8 @@ impl<const TILES: bool> Simd for Avx512<TILES> {
     }
 
     #[inline(always)]
-    fn start_offset(self, x_sum: i32) -> __m512i {
-        self.ints(x_sum.wrapping_mul(-128))
+    fn dot_offset_start(self, x_sum: i32) -> __m512i {
+        self.splat_i32(x_sum.wrapping_mul(-128))
     }
 
     #[inline(always)]
@@ -157,32 +157,32 @@ impl<const TILES: bool> Simd for Avx512<TILES> {
     }
 
     #[inline(always)]
-    fn dot_pairs(self, sum: __m512i, pairs: __m512i, x: i32) -> __m512i {
+    fn dot_i16(self, sum: __m512i, pairs: __m512i, x: i32) -> __m512i {
         op!(_mm512_dpwssd_epi32(sum, pairs, _mm512_set1_epi32(x)))
     }
 
     #[inline(always)]
-    fn add_product(self, sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    fn mul_add_i32(self, sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
         op!(_mm512_add_epi32(sum, _mm512_mullo_epi32(a, b)))
     }
 
     #[inline(always)]
-    fn floats(self, value: f32) -> __m512 {
+    fn splat_f32(self, value: f32) -> __m512 {
         op!(_mm512_set1_ps(value))
     }
 
     #[inline(always)]
-    fn to_floats(self, v: __m512i) -> __m512 {
+    fn to_f32(self, v: __m512i) -> __m512 {
         op!(_mm512_cvtepi32_ps(v))
     }
 
     #[inline(always)]
-    fn halves(self, from: &[u8; 32]) -> __m512 {
+    fn load_f16(self, from: &[u8; 32]) -> __m512 {
         op!(_mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())))
     }
 
     #[inline(always)]
-    fn upper_halves(self, from: &[u8; 32]) -> __m512 {
+    fn load_bf16(self, from: &[u8; 32]) -> __m512 {
         op!({
             let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.as_ptr().cast()));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
@@ -190,7 +190,7 @@ impl<const TILES: bool> Simd for Avx512<TILES> {
     }
 
     #[inline(always)]
-    fn singles(self, from: &[u8; 64]) -> __m512 {
+    fn load_f32(self, from: &[u8; 64]) -> __m512 {
         op!(_mm512_loadu_ps(from.as_ptr().cast()))
     }
 
@@ -210,7 +210,7 @@ impl<const TILES: bool> Simd for Avx512<TILES> {
     }
 
     #[inline(always)]
-    fn array(self, v: __m512) -> [f32; 16] {
+    fn to_array(self, v: __m512) -> [f32; 16] {
         let mut out = [0.0; 16];
         op!(_mm512_storeu_ps(out.as_mut_ptr(), v));
         out

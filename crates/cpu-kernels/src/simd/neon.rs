@@ -14,21 +14,21 @@ use std::arch::{
     asm,
 };
 
-use super::{Op, Simd};
-use crate::Isa;
+use super::operations::{Op, Simd};
+use crate::isa::Isa;
 
-/// NEON, and with `DOT` its dot products of bytes; 16 lanes are four registers. A value is the
-/// proof that the processor has the instructions.
+/// NEON, and with `DOT` also byte dot products; 16 lanes are four registers. A value proves that
+/// the processor has the instructions.
 #[derive(Clone, Copy)]
 pub(crate) struct Neon<const DOT: bool>(());
 
-/// An intrinsic, where `self` is a [`Neon`].
+/// Calls intrinsics where `self` is a [`Neon`].
 macro_rules! op {
     ($call:expr) => {{
-        // SAFETY: A value of `Neon` is made in `detect` alone, after the processor was found
-        // to have the instructions, those for dot products if `DOT`. Pointers are made from
-        // references to arrays, or from quarters of them, of the size that is read or
-        // written, by instructions that take any address.
+        // SAFETY: Only `detect` creates a `Neon`, after finding that the processor has the
+        // instructions, including dot products if `DOT`. Pointers come from references to arrays,
+        // or quarters of arrays, of exactly the size that is read or written; the instructions
+        // accept unaligned addresses.
         #[allow(unused_unsafe)]
         unsafe {
             $call
@@ -46,11 +46,11 @@ fn run_dot<O: Op, const DOT: bool>(simd: Neon<DOT>, op: O) -> O::Output {
     op.run(simd)
 }
 
-/// Adds the products of each lane's four bytes; all have a sign. Rust's intrinsic is not stable.
+/// Adds to each lane the dot product of its four signed bytes. Rust's intrinsic is unstable.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 fn sdot(mut sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
-    // SAFETY: Whoever calls this has the instruction, which touches these registers alone.
+    // SAFETY: Callers have the `dotprod` feature; the instruction accesses only these registers.
     unsafe {
         asm!(
             "sdot {sum:v}.4s, {a:v}.16b, {b:v}.16b",
@@ -63,10 +63,10 @@ fn sdot(mut sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
     sum
 }
 
-/// 16 integers of 16 bits as such of 32.
+/// Sign-extends 16 integers from 16 to 32 bits.
 #[inline]
 #[target_feature(enable = "neon")]
-fn widened(low: int16x8_t, high: int16x8_t) -> [int32x4_t; 4] {
+fn widen_i16(low: int16x8_t, high: int16x8_t) -> [int32x4_t; 4] {
     [
         vmovl_s16(vget_low_s16(low)),
         vmovl_high_s16(low),
@@ -75,8 +75,8 @@ fn widened(low: int16x8_t, high: int16x8_t) -> [int32x4_t; 4] {
     ]
 }
 
-/// The same for all four quarters. Closures would not do: one that is not inlined is not
-/// compiled for the instructions.
+/// Evaluates the expression for all four quarters. A closure that is not inlined would not be
+/// compiled for the instruction set.
 macro_rules! quarters {
     ($quarter:ident => $call:expr) => {
         [
@@ -100,7 +100,7 @@ macro_rules! quarters {
     };
 }
 
-/// The quarter with the given number of an array of bytes.
+/// Returns a pointer to one of the four quarters of a byte array.
 macro_rules! quarter {
     ($from:expr, $quarter:expr) => {
         $from[$quarter * ($from.len() / 4)..].as_ptr()
@@ -110,7 +110,7 @@ macro_rules! quarter {
 impl<const DOT: bool> Neon<DOT> {
     pub(crate) fn detect() -> Option<Self> {
         let needed = if DOT { Isa::NeonDot } else { Isa::Neon };
-        (Isa::most() >= needed).then_some(Self(()))
+        (Isa::detected() >= needed).then_some(Self(()))
     }
 }
 
@@ -118,13 +118,13 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     type Bytes = [uint8x16_t; 4];
     type Ints = [int32x4_t; 4];
     type Floats = [float32x4_t; 4];
-    type Few = Self;
+    type WithoutTiles = Self;
 
-    // The sums of four rows are half of the 32 registers.
-    const MOST_ROWS: usize = 4;
+    // The sums of four rows take half of the 32 registers.
+    const MAX_ROWS: usize = 4;
 
     #[inline(always)]
-    fn few(self) -> Self {
+    fn without_tiles(self) -> Self {
         self
     }
 
@@ -139,7 +139,7 @@ impl<const DOT: bool> Simd for Neon<DOT> {
 
     #[inline(always)]
     fn prefetch(self, from: &[u8], ahead: usize) {
-        // Nothing is read; an address outside of what is allocated does no harm.
+        // A prefetch reads nothing, so the address may be outside any allocation.
         op!(asm!(
             "prfm pldl2keep, [{at}]",
             at = in(reg) from.as_ptr().wrapping_add(ahead).addr(),
@@ -148,15 +148,15 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     }
 
     #[inline(always)]
-    fn bytes(self, from: &[u8; 64]) -> [uint8x16_t; 4] {
+    fn load_bytes(self, from: &[u8; 64]) -> [uint8x16_t; 4] {
         quarters!(q => op!(vld1q_u8(quarter!(from, q))))
     }
 
     #[inline(always)]
-    fn bits(self, v: [uint8x16_t; 4], up: u32, down: u32, mask: u8) -> [uint8x16_t; 4] {
+    fn shift_and_mask(self, v: [uint8x16_t; 4], up: u32, down: u32, mask: u8) -> [uint8x16_t; 4] {
         quarters!(q => {
             op!({
-                // Down is up by less than nothing.
+                // A negative left shift is a right shift.
                 let up = vdupq_n_s8((up.cast_signed() - down.cast_signed()) as i8);
                 vandq_u8(vshlq_u8(v[q], up), vdupq_n_u8(mask))
             })
@@ -169,28 +169,28 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     }
 
     #[inline(always)]
-    fn pairs(self, from: &[u8; 32]) -> [uint8x16_t; 4] {
+    fn load_u8_as_i16(self, from: &[u8; 32]) -> [uint8x16_t; 4] {
         quarters!(q => op!(vreinterpretq_u8_u16(vmovl_u8(vld1_u8(quarter!(from, q))))))
     }
 
     #[inline(always)]
-    fn ints(self, value: i32) -> [int32x4_t; 4] {
+    fn splat_i32(self, value: i32) -> [int32x4_t; 4] {
         op!([vdupq_n_s32(value); 4])
     }
 
     #[inline(always)]
-    fn signed(self, from: &[u8; 16]) -> [int32x4_t; 4] {
+    fn load_i8_as_i32(self, from: &[u8; 16]) -> [int32x4_t; 4] {
         op!({
             let bytes = vld1q_s8(from.as_ptr().cast());
-            widened(vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes))
+            widen_i16(vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes))
         })
     }
 
     #[inline(always)]
-    fn unsigned(self, from: &[u8; 16]) -> [int32x4_t; 4] {
+    fn load_u8_as_i32(self, from: &[u8; 16]) -> [int32x4_t; 4] {
         op!({
             let bytes = vld1q_u8(from.as_ptr());
-            widened(
+            widen_i16(
                 vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes))),
                 vreinterpretq_s16_u16(vmovl_high_u8(bytes)),
             )
@@ -201,7 +201,7 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     fn dot(self, sum: [int32x4_t; 4], weights: [uint8x16_t; 4], x: i32) -> [int32x4_t; 4] {
         quarters!(q => {
             op!({
-                // Below 128 a byte is the same with a sign.
+                // Weights are below 128, so they can be read as signed bytes.
                 let weights = vreinterpretq_s8_u8(weights[q]);
                 let x = vreinterpretq_s8_s32(vdupq_n_s32(x));
                 if DOT {
@@ -209,7 +209,7 @@ impl<const DOT: bool> Simd for Neon<DOT> {
                 } else {
                     let low = vmull_s8(vget_low_s8(weights), vget_low_s8(x));
                     let high = vmull_high_s8(weights, x);
-                    // Two products are at most 2 * 128 * 127, which 16 bits hold.
+                    // The sum of two products is at most 2 * 128 * 127, which fits in 16 bits.
                     vpadalq_s16(sum[q], vpaddq_s16(low, high))
                 }
             })
@@ -217,19 +217,19 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     }
 
     #[inline(always)]
-    fn start_offset(self, _: i32) -> [int32x4_t; 4] {
-        self.ints(0)
+    fn dot_offset_start(self, _: i32) -> [int32x4_t; 4] {
+        self.splat_i32(0)
     }
 
     #[inline(always)]
     fn dot_offset(self, sum: [int32x4_t; 4], weights: [uint8x16_t; 4], x: i32) -> [int32x4_t; 4] {
-        // The upper bit turned over takes 128 away from a byte that is read with a sign.
+        // Flipping the top bit subtracts 128 from a byte that is then read as signed.
         let signed = quarters!(q => op!(veorq_u8(weights[q], vdupq_n_u8(0x80))));
         self.dot(sum, signed, x)
     }
 
     #[inline(always)]
-    fn dot_pairs(self, sum: [int32x4_t; 4], pairs: [uint8x16_t; 4], x: i32) -> [int32x4_t; 4] {
+    fn dot_i16(self, sum: [int32x4_t; 4], pairs: [uint8x16_t; 4], x: i32) -> [int32x4_t; 4] {
         quarters!(q => {
             op!({
                 let pairs = vreinterpretq_s16_u8(pairs[q]);
@@ -242,7 +242,7 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     }
 
     #[inline(always)]
-    fn add_product(
+    fn mul_add_i32(
         self,
         sum: [int32x4_t; 4],
         a: [int32x4_t; 4],
@@ -252,17 +252,17 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     }
 
     #[inline(always)]
-    fn floats(self, value: f32) -> [float32x4_t; 4] {
+    fn splat_f32(self, value: f32) -> [float32x4_t; 4] {
         op!([vdupq_n_f32(value); 4])
     }
 
     #[inline(always)]
-    fn to_floats(self, v: [int32x4_t; 4]) -> [float32x4_t; 4] {
+    fn to_f32(self, v: [int32x4_t; 4]) -> [float32x4_t; 4] {
         quarters!(q => op!(vcvtq_f32_s32(v[q])))
     }
 
     #[inline(always)]
-    fn halves(self, from: &[u8; 32]) -> [float32x4_t; 4] {
+    fn load_f16(self, from: &[u8; 32]) -> [float32x4_t; 4] {
         quarters!(q => {
             op!({
                 let halves = vld1_u16(quarter!(from, q).cast());
@@ -272,7 +272,7 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     }
 
     #[inline(always)]
-    fn upper_halves(self, from: &[u8; 32]) -> [float32x4_t; 4] {
+    fn load_bf16(self, from: &[u8; 32]) -> [float32x4_t; 4] {
         quarters!(q => {
             op!({
                 let halves = vmovl_u16(vld1_u16(quarter!(from, q).cast()));
@@ -282,7 +282,7 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     }
 
     #[inline(always)]
-    fn singles(self, from: &[u8; 64]) -> [float32x4_t; 4] {
+    fn load_f32(self, from: &[u8; 64]) -> [float32x4_t; 4] {
         quarters!(q => op!(vld1q_f32(quarter!(from, q).cast())))
     }
 
@@ -307,7 +307,7 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     }
 
     #[inline(always)]
-    fn array(self, v: [float32x4_t; 4]) -> [f32; 16] {
+    fn to_array(self, v: [float32x4_t; 4]) -> [f32; 16] {
         let mut out = [0.0; 16];
         for (to, v) in out.as_chunks_mut::<4>().0.iter_mut().zip(v) {
             op!(vst1q_f32(to.as_mut_ptr(), v));

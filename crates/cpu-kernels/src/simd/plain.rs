@@ -2,10 +2,10 @@ use std::array::from_fn;
 
 use half::{bf16, f16};
 
-use super::{Op, Simd};
+use super::operations::{Op, Simd};
 
-/// What every processor computes; the reference for the others, with `TILES` for those that
-/// have them.
+/// The portable implementation and reference for the others. With `TILES` it uses the panel
+/// sizes of AMX, so that tests can check them on any processor.
 #[derive(Clone, Copy)]
 pub(crate) struct Plain<const TILES: bool>;
 
@@ -13,12 +13,12 @@ impl<const TILES: bool> Simd for Plain<TILES> {
     type Bytes = [u8; 64];
     type Ints = [i32; 16];
     type Floats = [f32; 16];
-    type Few = Plain<false>;
+    type WithoutTiles = Plain<false>;
 
-    const MOST_ROWS: usize = if TILES { 16 } else { 4 };
+    const MAX_ROWS: usize = if TILES { 16 } else { 4 };
 
     #[inline(always)]
-    fn few(self) -> Plain<false> {
+    fn without_tiles(self) -> Plain<false> {
         Plain
     }
 
@@ -31,12 +31,12 @@ impl<const TILES: bool> Simd for Plain<TILES> {
     fn prefetch(self, _: &[u8], _: usize) {}
 
     #[inline(always)]
-    fn bytes(self, from: &[u8; 64]) -> [u8; 64] {
+    fn load_bytes(self, from: &[u8; 64]) -> [u8; 64] {
         *from
     }
 
     #[inline(always)]
-    fn bits(self, v: [u8; 64], up: u32, down: u32, mask: u8) -> [u8; 64] {
+    fn shift_and_mask(self, v: [u8; 64], up: u32, down: u32, mask: u8) -> [u8; 64] {
         v.map(|byte| (byte << up >> down) & mask)
     }
 
@@ -46,22 +46,22 @@ impl<const TILES: bool> Simd for Plain<TILES> {
     }
 
     #[inline(always)]
-    fn pairs(self, from: &[u8; 32]) -> [u8; 64] {
+    fn load_u8_as_i16(self, from: &[u8; 32]) -> [u8; 64] {
         from_fn(|i| if i % 2 == 0 { from[i / 2] } else { 0 })
     }
 
     #[inline(always)]
-    fn ints(self, value: i32) -> [i32; 16] {
+    fn splat_i32(self, value: i32) -> [i32; 16] {
         [value; 16]
     }
 
     #[inline(always)]
-    fn signed(self, from: &[u8; 16]) -> [i32; 16] {
+    fn load_i8_as_i32(self, from: &[u8; 16]) -> [i32; 16] {
         from.map(|byte| i32::from(byte.cast_signed()))
     }
 
     #[inline(always)]
-    fn unsigned(self, from: &[u8; 16]) -> [i32; 16] {
+    fn load_u8_as_i32(self, from: &[u8; 16]) -> [i32; 16] {
         from.map(i32::from)
     }
 
@@ -76,7 +76,7 @@ impl<const TILES: bool> Simd for Plain<TILES> {
     }
 
     #[inline(always)]
-    fn start_offset(self, x_sum: i32) -> [i32; 16] {
+    fn dot_offset_start(self, x_sum: i32) -> [i32; 16] {
         [x_sum.wrapping_mul(-128); 16]
     }
 
@@ -86,7 +86,7 @@ impl<const TILES: bool> Simd for Plain<TILES> {
     }
 
     #[inline(always)]
-    fn dot_pairs(self, sum: [i32; 16], pairs: [u8; 64], x: i32) -> [i32; 16] {
+    fn dot_i16(self, sum: [i32; 16], pairs: [u8; 64], x: i32) -> [i32; 16] {
         let low = i32::from(x as i16);
         let high = x >> 16;
         from_fn(|lane| {
@@ -99,32 +99,32 @@ impl<const TILES: bool> Simd for Plain<TILES> {
     }
 
     #[inline(always)]
-    fn add_product(self, sum: [i32; 16], a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
+    fn mul_add_i32(self, sum: [i32; 16], a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
         from_fn(|i| sum[i].wrapping_add(a[i].wrapping_mul(b[i])))
     }
 
     #[inline(always)]
-    fn floats(self, value: f32) -> [f32; 16] {
+    fn splat_f32(self, value: f32) -> [f32; 16] {
         [value; 16]
     }
 
     #[inline(always)]
-    fn to_floats(self, v: [i32; 16]) -> [f32; 16] {
+    fn to_f32(self, v: [i32; 16]) -> [f32; 16] {
         v.map(|v| v as f32)
     }
 
     #[inline(always)]
-    fn halves(self, from: &[u8; 32]) -> [f32; 16] {
+    fn load_f16(self, from: &[u8; 32]) -> [f32; 16] {
         from_fn(|i| f16::from_le_bytes([from[2 * i], from[2 * i + 1]]).to_f32())
     }
 
     #[inline(always)]
-    fn upper_halves(self, from: &[u8; 32]) -> [f32; 16] {
+    fn load_bf16(self, from: &[u8; 32]) -> [f32; 16] {
         from_fn(|i| bf16::from_le_bytes([from[2 * i], from[2 * i + 1]]).to_f32())
     }
 
     #[inline(always)]
-    fn singles(self, from: &[u8; 64]) -> [f32; 16] {
+    fn load_f32(self, from: &[u8; 64]) -> [f32; 16] {
         let (floats, _) = from.as_chunks::<4>();
         from_fn(|i| f32::from_le_bytes(floats[i]))
     }
@@ -145,7 +145,7 @@ impl<const TILES: bool> Simd for Plain<TILES> {
     }
 
     #[inline(always)]
-    fn array(self, v: [f32; 16]) -> [f32; 16] {
+    fn to_array(self, v: [f32; 16]) -> [f32; 16] {
         v
     }
 }

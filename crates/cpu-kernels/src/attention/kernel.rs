@@ -1,48 +1,48 @@
-//! Attention of a few queries that share one key head.
+//! Attention for a few queries that share one key-value head.
 
 use std::{cell::Cell, ops::Range};
 
+use super::shape::AttentionShape;
 use crate::{
     aligned::AlignedFloats,
-    attention::AttentionShape,
-    exp::exp,
+    exp::exp_lanes,
     kv_blocks::{BLOCK_TOKENS, KvBlocks},
     lanes::{Kernel, LANES, Lanes},
     softcap::capped,
 };
 
-/// Rows of one task at the most.
-pub(crate) const TASK_ROWS: usize = 8;
-/// Queries whose sums are in registers at once.
+/// Maximum number of rows of a task.
+pub(super) const TASK_ROWS: usize = 8;
+/// Queries whose sums are kept in registers at once.
 const TILE: usize = 6;
-/// Blocks whose values are read for one tile of queries after the other.
-const STRETCH: usize = 8;
+/// Blocks whose values are read for all tiles of queries before the next blocks.
+const VALUE_BLOCKS: usize = 8;
 
-/// Neighbouring rows of a span, and of each row the query heads that share one key head.
+/// Consecutive rows of a span, restricted to the query heads that share one key-value head.
 #[derive(Default)]
-pub(crate) struct Task<'a> {
-    /// The key head.
-    pub(crate) head: usize,
+pub(super) struct Task<'a> {
+    /// The key-value head.
+    pub(super) head: usize,
     /// Position of the first row.
-    pub(crate) position: usize,
+    pub(super) position: usize,
     /// Blocks of the sequence.
-    pub(crate) blocks: &'a [u32],
-    /// How many rows.
-    pub(crate) rows: usize,
-    /// Of each row its queries of this key head, and where their results go.
-    pub(crate) queries: [&'a [f32]; TASK_ROWS],
-    pub(crate) out: [&'a mut [f32]; TASK_ROWS],
+    pub(super) blocks: &'a [u32],
+    pub(super) rows: usize,
+    /// Queries of each row.
+    pub(super) queries: [&'a [f32]; TASK_ROWS],
+    /// Output of each row.
+    pub(super) out: [&'a mut [f32]; TASK_ROWS],
 }
 
-/// The kernel: scores of all queries, softmax of each, weighted sums of values.
-pub(crate) struct Attend<'a, 't> {
-    pub(crate) shape: AttentionShape,
-    pub(crate) kv: &'a KvBlocks,
-    pub(crate) task: &'a mut Task<'t>,
+/// The kernel of a task: scores, softmax and weighted sums of values for all queries.
+pub(super) struct Attend<'a, 't> {
+    pub(super) shape: AttentionShape,
+    pub(super) kv: &'a KvBlocks,
+    pub(super) task: &'a mut Task<'t>,
 }
 
 thread_local! {
-    /// Memory for a task, kept for the next one.
+    /// Scratch memory, reused by the tasks of a thread.
     static MEMORY: Cell<AlignedFloats> = Cell::default();
 }
 
@@ -55,21 +55,21 @@ impl Kernel for Attend<'_, '_> {
         let (width, padded) = (kv.width(), kv.groups() * LANES);
         let group = shape.heads / kv.heads();
         let count = task.rows * group;
-        let first_block = shape.seen(task.position).start / BLOCK_TOKENS;
+        let first_block = shape.visible(task.position).start / BLOCK_TOKENS;
         let last_block = (task.position + task.rows - 1) / BLOCK_TOKENS;
-        let seen = Seen {
+        let visible = VisibleBlocks {
             kv,
             head: task.head,
             blocks: &task.blocks[first_block..=last_block],
         };
-        // What a query sees, counted from the first block.
+        // The tokens that a query attends to, relative to the first visible block.
         let range = |query: usize| {
-            let range = shape.seen(task.position + query / group);
+            let range = shape.visible(task.position + query / group);
             let origin = first_block * BLOCK_TOKENS;
             range.start - origin..range.end - origin
         };
 
-        let stride = seen.blocks.len() * BLOCK_TOKENS;
+        let stride = visible.blocks.len() * BLOCK_TOKENS;
         let length = count * (stride + padded + width);
         let mut memory = MEMORY.take();
         if memory.as_slice().len() < length {
@@ -84,26 +84,26 @@ impl Kernel for Attend<'_, '_> {
             let packed = &mut queries[tile.start * width..tile.end * width];
             for (lane, query) in tile.clone().enumerate() {
                 let row = &task.queries[query / group][query % group * width..][..width];
-                let places = packed[lane..].iter_mut().step_by(tile.len());
-                for (place, number) in places.zip(row) {
-                    *place = number * shape.scale;
+                let packed = packed[lane..].iter_mut().step_by(tile.len());
+                for (to, element) in packed.zip(row) {
+                    *to = element * shape.scale;
                 }
             }
         }
-        score_all(l, &seen, count, queries, scores);
-        // The packed queries have served; their memory keeps what weights add up to.
+        score_all(l, &visible, count, queries, scores);
+        // The packed queries are no longer needed; their memory holds the sums of the weights.
         let totals = queries;
         for (query, scores) in scores.chunks_exact_mut(stride).enumerate() {
-            let seen = range(query);
+            let tokens = range(query);
             if let Some(cap) = shape.softcap {
                 let (blocks, _) = scores.as_chunks_mut::<LANES>();
                 for block in blocks {
                     l.store(capped(l, l.load(block), cap), block);
                 }
             }
-            totals[query] = soften(l, scores, seen);
+            totals[query] = exponentiate(l, scores, tokens);
         }
-        weigh_all(l, &seen, count, range, scores, sums);
+        accumulate_all(l, &visible, count, range, scores, sums);
         for (query, (sums, total)) in sums.chunks_exact(padded).zip(totals).enumerate() {
             let out = &mut task.out[query / group][query % group * width..][..width];
             for (out, sum) in out.iter_mut().zip(sums) {
@@ -114,34 +114,41 @@ impl Kernel for Attend<'_, '_> {
     }
 }
 
-/// The blocks that the queries of a task see, of their key head.
-struct Seen<'a> {
+/// The blocks that the queries of a task attend to.
+struct VisibleBlocks<'a> {
     kv: &'a KvBlocks,
     head: usize,
     blocks: &'a [u32],
 }
 
-/// Queries in tiles of at most [`TILE`], about equally many in each.
+/// Splits `count` queries into tiles of at most [`TILE`] and about equal size.
 #[inline(always)]
 fn tiles(count: usize) -> impl Iterator<Item = Range<usize>> {
     let tiles = count.div_ceil(TILE).max(1);
     (0..tiles).map(move |tile| count * tile / tiles..count * (tile + 1) / tiles)
 }
 
-/// Scores of every query with every token of the blocks.
+/// Computes the scores of every query with every token of the blocks.
 #[inline(always)]
-fn score_all<L: Lanes>(l: L, seen: &Seen, count: usize, queries: &[f32], scores: &mut [f32]) {
-    // With many registers, a query's number once loaded serves four blocks.
+fn score_all<L: Lanes>(
+    l: L,
+    visible: &VisibleBlocks,
+    count: usize,
+    queries: &[f32],
+    scores: &mut [f32],
+) {
+    // With 32 registers, a query element is loaded once for four blocks.
     let together = if L::REGISTERS == 32 { 4 } else { 1 };
     let mut block = 0;
-    while block < seen.blocks.len() {
-        let wide = seen.blocks.len() - block >= together && together == 4;
+    while block < visible.blocks.len() {
+        let wide = visible.blocks.len() - block >= together && together == 4;
         for tile in tiles(count) {
-            let queries = &queries[tile.start * seen.kv.width()..tile.end * seen.kv.width()];
-            let stride = seen.blocks.len() * BLOCK_TOKENS;
+            let width = visible.kv.width();
+            let queries = &queries[tile.start * width..tile.end * width];
+            let stride = visible.blocks.len() * BLOCK_TOKENS;
             let scores = &mut scores[tile.start * stride..tile.end * stride];
-            let at = &mut Place {
-                seen,
+            let at = &mut ScoreTile {
+                visible,
                 block,
                 queries,
                 scores,
@@ -165,27 +172,27 @@ fn score_all<L: Lanes>(l: L, seen: &Seen, count: usize, queries: &[f32], scores:
     }
 }
 
-/// A tile of packed queries, the first of its blocks, and its rows of scores.
-struct Place<'a> {
-    seen: &'a Seen<'a>,
+/// A tile of packed queries, its first block and its rows of scores.
+struct ScoreTile<'a> {
+    visible: &'a VisibleBlocks<'a>,
     block: usize,
     queries: &'a [f32],
     scores: &'a mut [f32],
 }
 
-/// Scores of `Q` queries with the tokens of `B` blocks, added up number by number.
+/// Computes the scores of `Q` queries with the tokens of `B` blocks, summed element by element.
 #[inline(always)]
-fn score<L: Lanes, const Q: usize, const B: usize>(l: L, at: &mut Place) {
+fn score<L: Lanes, const Q: usize, const B: usize>(l: L, at: &mut ScoreTile) {
     let (queries, _) = at.queries.as_chunks::<Q>();
     let mut keys: [&[[f32; LANES]]; B] = [&[]; B];
-    for (keys, block) in keys.iter_mut().zip(&at.seen.blocks[at.block..]) {
-        *keys = &at.seen.kv.keys(*block, at.seen.head)[..queries.len()];
+    for (keys, block) in keys.iter_mut().zip(&at.visible.blocks[at.block..]) {
+        *keys = &at.visible.kv.keys(*block, at.visible.head)[..queries.len()];
     }
     let mut sums = [[l.splat(0.0); B]; Q];
-    for (number, query) in queries.iter().enumerate() {
+    for (element, query) in queries.iter().enumerate() {
         let mut key = [l.splat(0.0); B];
         for (key, keys) in key.iter_mut().zip(&keys) {
-            *key = l.load(&keys[number]);
+            *key = l.load(&keys[element]);
         }
         for (sums, query) in sums.iter_mut().zip(query) {
             let query = l.splat(*query);
@@ -203,54 +210,54 @@ fn score<L: Lanes, const Q: usize, const B: usize>(l: L, at: &mut Place) {
     }
 }
 
-/// Turns the scores of what a query sees into `e^(score - greatest)`; returns their sum.
+/// Replaces the scores of `tokens` by `e^(score - maximum)` and returns their sum.
 #[inline(always)]
-fn soften<L: Lanes>(l: L, scores: &mut [f32], seen: Range<usize>) -> f32 {
-    // Blocks are seen in part at both ends.
-    let whole = seen.start / LANES * LANES..seen.end.next_multiple_of(LANES);
-    scores[whole.start..seen.start].fill(f32::NEG_INFINITY);
-    scores[seen.end..whole.end].fill(f32::NEG_INFINITY);
+fn exponentiate<L: Lanes>(l: L, scores: &mut [f32], tokens: Range<usize>) -> f32 {
+    // The first and the last block may be visible only in part.
+    let whole = tokens.start / LANES * LANES..tokens.end.next_multiple_of(LANES);
+    scores[whole.start..tokens.start].fill(f32::NEG_INFINITY);
+    scores[tokens.end..whole.end].fill(f32::NEG_INFINITY);
     let (blocks, _) = scores[whole].as_chunks_mut::<LANES>();
-    let mut greatest = l.splat(f32::NEG_INFINITY);
+    let mut maximum = l.splat(f32::NEG_INFINITY);
     for block in &*blocks {
-        greatest = l.max(greatest, l.load(block));
+        maximum = l.max(maximum, l.load(block));
     }
-    let greatest = l.splat(l.greatest(greatest));
+    let maximum = l.splat(l.reduce_max(maximum));
     let mut sum = l.splat(0.0);
     for block in blocks {
-        let weight = exp(l, l.sub(l.load(block), greatest));
+        let weight = exp_lanes(l, l.sub(l.load(block), maximum));
         l.store(weight, block);
         sum = l.add(sum, weight);
     }
-    l.sum(sum)
+    l.reduce_sum(sum)
 }
 
-/// Adds to the sums of every query the values that it sees, each times its weight.
+/// Adds the weighted values of the visible tokens to the sums of every query.
 #[inline(always)]
-fn weigh_all<L: Lanes>(
+fn accumulate_all<L: Lanes>(
     l: L,
-    seen: &Seen,
+    visible: &VisibleBlocks,
     count: usize,
     range: impl Fn(usize) -> Range<usize>,
     weights: &[f32],
     sums: &mut [f32],
 ) {
-    let stride = seen.blocks.len() * BLOCK_TOKENS;
-    let padded = seen.kv.groups() * LANES;
+    let stride = visible.blocks.len() * BLOCK_TOKENS;
+    let padded = visible.kv.groups() * LANES;
     let mut begin = 0;
     while begin < stride {
-        let stretch = begin..(begin + STRETCH * BLOCK_TOKENS).min(stride);
+        let end = (begin + VALUE_BLOCKS * BLOCK_TOKENS).min(stride);
         for tile in tiles(count) {
             for part in 0..=2 * tile.len() {
                 let (queries, tokens) = part_of(tile.clone(), part, &range);
-                let tokens = tokens.start.max(stretch.start)..tokens.end.min(stretch.end);
+                let tokens = tokens.start.max(begin)..tokens.end.min(end);
                 if tokens.is_empty() {
                     continue;
                 }
-                weigh_tile(
+                accumulate_tile(
                     l,
-                    Weighing {
-                        seen,
+                    ValueTile {
+                        visible,
                         tokens,
                         weights: &weights[queries.start * stride..queries.end * stride],
                         sums: &mut sums[queries.start * padded..queries.end * padded],
@@ -259,13 +266,14 @@ fn weigh_all<L: Lanes>(
                 );
             }
         }
-        begin = stretch.end;
+        begin = end;
     }
 }
 
-/// What is weighed together: the tokens that all queries of a tile see, before them those
-/// that each alone sees, then those behind. Values that a query does not see may be
-/// anything, not numbers even, so that no weight of zero would help.
+/// Returns the queries and tokens of a part of a tile. First come the tokens before those common
+/// to all queries, one part per query; then the common tokens for the whole tile; then the
+/// tokens after them, again one part per query. Values outside a query's range may be NaN, so
+/// they must be skipped instead of weighted with zero.
 #[inline(always)]
 fn part_of(
     tile: Range<usize>,
@@ -287,9 +295,9 @@ fn part_of(
     }
 }
 
-/// Queries, tokens that all of them see, their rows of weights and of sums.
-struct Weighing<'a> {
-    seen: &'a Seen<'a>,
+/// Queries, tokens visible to all of them, and the rows of weights and sums of the queries.
+struct ValueTile<'a> {
+    visible: &'a VisibleBlocks<'a>,
     tokens: Range<usize>,
     weights: &'a [f32],
     sums: &'a mut [f32],
@@ -297,34 +305,34 @@ struct Weighing<'a> {
 }
 
 #[inline(always)]
-fn weigh_tile<L: Lanes>(l: L, mut at: Weighing) {
-    let groups = at.seen.kv.groups();
+fn accumulate_tile<L: Lanes>(l: L, mut at: ValueTile) {
+    let groups = at.visible.kv.groups();
     let mut group = 0;
     while group < groups {
         let wide = L::REGISTERS == 32 && groups - group >= 4;
         let at = &mut at;
         match (at.queries, wide) {
-            (1, false) => weigh::<L, 1, 1>(l, group, at),
-            (2, false) => weigh::<L, 2, 1>(l, group, at),
-            (3, false) => weigh::<L, 3, 1>(l, group, at),
-            (4, false) => weigh::<L, 4, 1>(l, group, at),
-            (5, false) => weigh::<L, 5, 1>(l, group, at),
-            (_, false) => weigh::<L, TILE, 1>(l, group, at),
-            (1, true) => weigh::<L, 1, 4>(l, group, at),
-            (2, true) => weigh::<L, 2, 4>(l, group, at),
-            (3, true) => weigh::<L, 3, 4>(l, group, at),
-            (4, true) => weigh::<L, 4, 4>(l, group, at),
-            (5, true) => weigh::<L, 5, 4>(l, group, at),
-            (_, true) => weigh::<L, TILE, 4>(l, group, at),
+            (1, false) => accumulate::<L, 1, 1>(l, group, at),
+            (2, false) => accumulate::<L, 2, 1>(l, group, at),
+            (3, false) => accumulate::<L, 3, 1>(l, group, at),
+            (4, false) => accumulate::<L, 4, 1>(l, group, at),
+            (5, false) => accumulate::<L, 5, 1>(l, group, at),
+            (_, false) => accumulate::<L, TILE, 1>(l, group, at),
+            (1, true) => accumulate::<L, 1, 4>(l, group, at),
+            (2, true) => accumulate::<L, 2, 4>(l, group, at),
+            (3, true) => accumulate::<L, 3, 4>(l, group, at),
+            (4, true) => accumulate::<L, 4, 4>(l, group, at),
+            (5, true) => accumulate::<L, 5, 4>(l, group, at),
+            (_, true) => accumulate::<L, TILE, 4>(l, group, at),
         }
         group += if wide { 4 } else { 1 };
     }
 }
 
-/// Adds `G` groups of 16 numbers of the values to the sums of `Q` queries, token by token.
+/// Adds `G` groups of 16 elements of the values to the sums of `Q` queries, token by token.
 #[inline(always)]
-fn weigh<L: Lanes, const Q: usize, const G: usize>(l: L, group: usize, at: &mut Weighing) {
-    let groups = at.seen.kv.groups();
+fn accumulate<L: Lanes, const Q: usize, const G: usize>(l: L, group: usize, at: &mut ValueTile) {
+    let groups = at.visible.kv.groups();
     let (rows, _) = at.sums.as_chunks_mut::<LANES>();
     let mut sums = [[l.splat(0.0); G]; Q];
     for (sums, row) in sums.iter_mut().zip(rows.chunks_exact(groups)) {
@@ -340,7 +348,10 @@ fn weigh<L: Lanes, const Q: usize, const G: usize>(l: L, group: usize, at: &mut 
         for (query, weight) in weight.iter_mut().enumerate() {
             *weight = &weights[query * stride + block];
         }
-        let values = at.seen.kv.values(at.seen.blocks[block], at.seen.head);
+        let values = at
+            .visible
+            .kv
+            .values(at.visible.blocks[block], at.visible.head);
         let mut value = [&[[0.0; LANES]; BLOCK_TOKENS]; G];
         for (value, values) in value.iter_mut().zip(&values[group..]) {
             *value = values;
@@ -348,14 +359,14 @@ fn weigh<L: Lanes, const Q: usize, const G: usize>(l: L, group: usize, at: &mut 
         let first = block * BLOCK_TOKENS;
         for token in start.max(first) - first..end.min(first + BLOCK_TOKENS) - first {
             let token = token % BLOCK_TOKENS;
-            let mut numbers = [l.splat(0.0); G];
-            for (number, value) in numbers.iter_mut().zip(&value) {
-                *number = l.load(&value[token]);
+            let mut elements = [l.splat(0.0); G];
+            for (element, value) in elements.iter_mut().zip(&value) {
+                *element = l.load(&value[token]);
             }
             for (sums, weight) in sums.iter_mut().zip(&weight) {
                 let weight = l.splat(weight[token]);
-                for (sum, number) in sums.iter_mut().zip(&numbers) {
-                    *sum = l.fma(weight, *number, *sum);
+                for (sum, element) in sums.iter_mut().zip(&elements) {
+                    *sum = l.fma(weight, *element, *sum);
                 }
             }
         }

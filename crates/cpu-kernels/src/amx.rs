@@ -1,22 +1,21 @@
+//! AMX byte products (Intel Software Developer's Manual, volume 1, chapter 18). Rust's AMX
+//! intrinsics are unstable, so this module uses inline assembly.
 #![allow(unsafe_code)]
-
-//! Products of bytes by the tiles of AMX (Intel's Software Developer's Manual, volume 1,
-//! chapter 18). The intrinsics are not stable, so these are the instructions themselves.
 
 use std::{
     arch::{asm, x86_64::__cpuid_count},
     mem::MaybeUninit,
 };
 
-/// Bytes that begin with a line of the cache, as tiles are read fastest.
+/// Aligns to a cache line, from which tiles load fastest.
 #[repr(C, align(64))]
-pub(super) struct Lines<T>(pub T);
+pub(crate) struct CacheAligned<T>(pub(crate) T);
 
-/// Rows and bytes of a row of the tiles: sums, then activations and weights of 32 columns,
-/// then those of 16.
+/// Rows and bytes per row of each tile register: sums, then activations and weights of 32
+/// columns, then those of 16 columns.
 const SHAPES: [(u8, u16); 5] = [(16, 64), (16, 32), (8, 64), (16, 16), (4, 64)];
 
-static CONFIGURATION: Lines<[u8; 64]> = Lines(configuration());
+static CONFIGURATION: CacheAligned<[u8; 64]> = CacheAligned(configuration());
 
 const fn configuration() -> [u8; 64] {
     let mut bytes = [0; 64];
@@ -32,26 +31,26 @@ const fn configuration() -> [u8; 64] {
     bytes
 }
 
-/// Whether the processor has tiles of bytes and the system lets this process use them.
-pub(crate) fn allowed() -> bool {
-    const TILES: u32 = 1 << 24;
-    const TILES_OF_BYTES: u32 = 1 << 25;
+/// Returns true if the processor has AMX-INT8 and the operating system lets this process use it.
+pub(crate) fn is_permitted() -> bool {
+    const AMX_TILE: u32 = 1 << 24;
+    const AMX_INT8: u32 = 1 << 25;
     let features = __cpuid_count(7, 0).edx;
-    features & TILES != 0 && features & TILES_OF_BYTES != 0 && ask_the_system()
+    features & AMX_TILE != 0 && features & AMX_INT8 != 0 && request_permission()
 }
 
-/// Linux gives a process tiles when it asks for them (`Documentation/arch/x86/xstate.rst`).
+/// Requests AMX from Linux (`Documentation/arch/x86/xstate.rst`), which enables it per process.
 #[cfg(target_os = "linux")]
-fn ask_the_system() -> bool {
+fn request_permission() -> bool {
     const ARCH_PRCTL: usize = 158;
     const ARCH_REQ_XCOMP_PERM: usize = 0x1023;
     const TILE_DATA: usize = 18;
-    let answer: usize;
-    // SAFETY: The system call takes two numbers and touches no memory of this process.
+    let result: usize;
+    // SAFETY: The system call takes two integers and accesses no memory of this process.
     unsafe {
         asm!(
             "syscall",
-            inlateout("rax") ARCH_PRCTL => answer,
+            inlateout("rax") ARCH_PRCTL => result,
             in("rdi") ARCH_REQ_XCOMP_PERM,
             in("rsi") TILE_DATA,
             lateout("rcx") _,
@@ -59,54 +58,54 @@ fn ask_the_system() -> bool {
             options(nostack),
         );
     }
-    answer == 0
+    result == 0
 }
 
 #[cfg(not(target_os = "linux"))]
-fn ask_the_system() -> bool {
+fn request_permission() -> bool {
     false
 }
 
-/// Gives this thread's tiles their shapes.
+/// Configures the tile registers of this thread.
 ///
 /// # Safety
 ///
-/// Tiles are [`allowed`].
+/// AMX [`is_permitted`].
 #[inline(always)]
-pub(super) unsafe fn configure() {
-    // SAFETY: 64 bytes are read.
+pub(crate) unsafe fn configure() {
+    // SAFETY: The instruction reads the 64 bytes of the configuration.
     unsafe {
         asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack, preserves_flags, readonly));
     }
 }
 
-/// Forgets this thread's tiles, which the system would otherwise keep with its registers.
+/// Releases the tile registers of this thread, so that context switches need not save them.
 ///
 /// # Safety
 ///
-/// Tiles are [`allowed`].
+/// AMX [`is_permitted`].
 #[inline(always)]
-pub(super) unsafe fn release() {
-    // SAFETY: No memory is touched.
+pub(crate) unsafe fn release() {
+    // SAFETY: The instruction accesses no memory.
     unsafe {
         asm!("tilerelease", options(nostack, preserves_flags, nomem));
     }
 }
 
-/// Multiplies weights of 16 rows, four columns in each line, with 16 rows of activations,
-/// from the group `part * GROUPS` of eight on: `sums[row of x][row of weights]`.
+/// Multiplies 16 rows of weights, four columns per cache line, by 16 rows of activations,
+/// starting at group `part * GROUPS` of eight. Returns `sums[row of x][row of weights]`.
 ///
 /// # Safety
 ///
-/// This thread's tiles are [`configure`]d.
+/// The tile registers of this thread are [`configure`]d.
 #[inline(always)]
-pub(super) unsafe fn multiply<const GROUPS: usize>(
-    weights: &Lines<[[u8; 64]; GROUPS]>,
+pub(crate) unsafe fn multiply<const GROUPS: usize>(
+    weights: &CacheAligned<[[u8; 64]; GROUPS]>,
     x: &[i32; 128],
     part: usize,
-) -> Lines<[[i32; 16]; 16]> {
+) -> CacheAligned<[[i32; 16]; 16]> {
     const { assert!(GROUPS == 8 || GROUPS == 4) };
-    // The rows of `x` are 32 bytes apart; a part of 16 bytes begins at 0 or at 16.
+    // The rows of `x` are 32 bytes apart; a part of 16 bytes starts at byte 0 or 16.
     let x = x[part * GROUPS % 8..].as_ptr();
     let mut sums = MaybeUninit::uninit();
     macro_rules! multiply {
@@ -126,8 +125,8 @@ pub(super) unsafe fn multiply<const GROUPS: usize>(
             )
         };
     }
-    // SAFETY: Read are 16 rows of 32 or 16 bytes from `x` on and as many lines as there are
-    // weights; written are all 16 lines of sums.
+    // SAFETY: The loads read 16 rows of 32 or 16 bytes from `x` and `GROUPS` lines of weights;
+    // the store writes all 16 lines of `sums`.
     unsafe {
         if GROUPS == 8 {
             multiply!(1, 2);
