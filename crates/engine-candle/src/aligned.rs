@@ -1,7 +1,7 @@
-/// Address that every block type may have.
+/// Alignment that suffices for every block type.
 const ALIGNMENT: usize = 64;
 
-/// A copy of bytes at an aligned address; candle panics on others.
+/// A copy of bytes at an aligned address; candle panics on unaligned ones.
 pub(crate) struct AlignedBytes {
     buffer: Vec<u8>,
     begin: usize,

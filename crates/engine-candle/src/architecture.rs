@@ -1,104 +1,92 @@
-use diagnostics::{Code, Diagnostic, excerpt};
-use model_format::{Biases, ModelHeader, WeightFormat};
+use cpu_kernels::Activation;
+use diagnostics::{Diagnostic, excerpt};
+use model_format::{Biases, WeightFormat, ModelHeader};
 
-use crate::tensor_names::TensorNames;
+use crate::{errors, tensor_names::TensorNames};
 
-/// What tells one family of models from another, beyond what a header says.
+/// Properties of a model family that headers do not specify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Architecture {
-    /// Its `model_type` in `config.json`.
+    /// `model_type` in `config.json`.
     pub(crate) name: &'static str,
-    /// Its files in GGUF; none where such files say that they are of another family.
-    pub(crate) gguf: Option<GgufFiles>,
-    /// The names of its tensors in safetensors files.
+    /// GGUF format; `None` if GGUF files of the family declare another architecture.
+    pub(crate) gguf: Option<GgufFormat>,
+    /// Tensor names in safetensors files.
     pub(crate) names: TensorNames,
-    /// What has a bias.
     pub(crate) biases: BiasRule,
-    /// Each head of queries and keys is normalised before it is rotated.
+    /// True if each query and key head is normalized before rotation.
     pub(crate) head_norms: bool,
-    /// What comes out of attention and out of the feed-forward part is normalised as well.
+    /// True if the outputs of attention and of the feed-forward network are normalized.
     pub(crate) post_norms: bool,
-    /// Safetensors files hold what the weights of norms exceed one by.
-    pub(crate) norms_above_one: bool,
-    /// Embeddings are multiplied with the square root of their width.
+    /// True if safetensors files store norm weights minus one.
+    pub(crate) zero_centered_norms: bool,
+    /// True if embeddings are multiplied by the square root of their width.
     pub(crate) scaled_embedding: bool,
-    /// Queries, keys and values are one matrix in files, gate and up another.
+    /// True if files fuse query, key and value matrices, and gate and up matrices.
     pub(crate) fused: bool,
-    /// Headers may say that only the first numbers of a head are rotated.
-    pub(crate) partly_rotated: bool,
+    /// True if headers may limit rotation to the first elements of a head.
+    pub(crate) partial_rotation: bool,
     pub(crate) activation: Activation,
-    /// Where there may be experts.
     pub(crate) experts: ExpertRule,
 }
 
-/// GGUF files of a family.
+/// Properties of the GGUF files of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct GgufFiles {
-    /// Their `general.architecture`.
+pub(crate) struct GgufFormat {
+    /// `general.architecture`.
     pub(crate) name: &'static str,
-    /// How they have the rows of queries and keys.
-    pub(crate) rows: RotaryRows,
+    /// Row order of query and key matrices.
+    pub(crate) layout: RotaryLayout,
 }
 
-/// Order of the rows of a head that is rotated.
+/// Order of the rows within a head that is rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RotaryRows {
-    /// The two numbers that turn together are neighbours.
-    Pairs,
-    /// The second of each pair is half a head behind the first.
+pub(crate) enum RotaryLayout {
+    /// The two elements of a pair are adjacent.
+    Interleaved,
+    /// The second element of a pair is half a head after the first.
     Halves,
 }
 
-/// Who says what has a bias.
+/// Which layers have a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BiasRule {
-    /// The family has none.
     Never,
-    /// The header.
+    /// As the header specifies.
     Header,
-    /// The family: queries, keys and values have one.
     QueryKeyValue,
 }
 
-/// What the gate of a feed-forward part goes through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Activation {
-    /// `x * sigmoid(x)`
-    Silu,
-    /// The Gaussian error linear unit in its approximation by a hyperbolic tangent.
-    GeluTanh,
-}
-
-/// Whether a family has experts.
+/// Whether a family may have experts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExpertRule {
     Never,
-    /// Where the header says so.
+    /// As the header specifies.
     Header,
 }
 
 const LLAMA: Architecture = Architecture {
     name: "llama",
-    gguf: Some(GgufFiles {
+    gguf: Some(GgufFormat {
         name: "llama",
-        rows: RotaryRows::Pairs,
+        layout: RotaryLayout::Interleaved,
     }),
     names: TensorNames::HuggingFace,
     biases: BiasRule::Header,
     head_norms: false,
     post_norms: false,
-    norms_above_one: false,
+    zero_centered_norms: false,
     scaled_embedding: false,
     fused: false,
-    partly_rotated: false,
+    partial_rotation: false,
     activation: Activation::Silu,
-    // GGUF files of Mixtral say that they are Llama.
+    // GGUF files of Mixtral declare the architecture `llama`.
     experts: ExpertRule::Header,
 };
 
 const QWEN3: Architecture = Architecture {
     name: "qwen3",
-    gguf: Some(GgufFiles::in_halves("qwen3")),
+    gguf: Some(GgufFormat::with_halves("qwen3")),
     head_norms: true,
     experts: ExpertRule::Never,
     ..LLAMA
@@ -106,8 +94,8 @@ const QWEN3: Architecture = Architecture {
 
 const GEMMA: Architecture = Architecture {
     name: "gemma",
-    gguf: Some(GgufFiles::in_halves("gemma")),
-    norms_above_one: true,
+    gguf: Some(GgufFormat::with_halves("gemma")),
+    zero_centered_norms: true,
     scaled_embedding: true,
     activation: Activation::GeluTanh,
     experts: ExpertRule::Never,
@@ -116,7 +104,7 @@ const GEMMA: Architecture = Architecture {
 
 const GEMMA2: Architecture = Architecture {
     name: "gemma2",
-    gguf: Some(GgufFiles::in_halves("gemma2")),
+    gguf: Some(GgufFormat::with_halves("gemma2")),
     names: TensorNames::PostNorms,
     post_norms: true,
     ..GEMMA
@@ -124,7 +112,7 @@ const GEMMA2: Architecture = Architecture {
 
 const SUPPORTED: &[Architecture] = &[
     LLAMA,
-    // GGUF files of this family say that they are Llama.
+    // GGUF files of Mistral declare the architecture `llama`.
     Architecture {
         name: "mistral",
         gguf: None,
@@ -141,7 +129,7 @@ const SUPPORTED: &[Architecture] = &[
     },
     Architecture {
         name: "qwen2",
-        gguf: Some(GgufFiles::in_halves("qwen2")),
+        gguf: Some(GgufFormat::with_halves("qwen2")),
         biases: BiasRule::QueryKeyValue,
         experts: ExpertRule::Never,
         ..LLAMA
@@ -149,7 +137,7 @@ const SUPPORTED: &[Architecture] = &[
     QWEN3,
     Architecture {
         name: "qwen3_moe",
-        gguf: Some(GgufFiles::in_halves("qwen3moe")),
+        gguf: Some(GgufFormat::with_halves("qwen3moe")),
         experts: ExpertRule::Header,
         ..QWEN3
     },
@@ -157,33 +145,34 @@ const SUPPORTED: &[Architecture] = &[
     GEMMA2,
     Architecture {
         name: "gemma3_text",
-        gguf: Some(GgufFiles::in_halves("gemma3")),
+        gguf: Some(GgufFormat::with_halves("gemma3")),
         head_norms: true,
         ..GEMMA2
     },
     Architecture {
         name: "phi3",
-        gguf: Some(GgufFiles::in_halves("phi3")),
+        gguf: Some(GgufFormat::with_halves("phi3")),
         biases: BiasRule::Never,
         fused: true,
-        partly_rotated: true,
+        partial_rotation: true,
         experts: ExpertRule::Never,
         ..LLAMA
     },
 ];
 
-impl GgufFiles {
-    const fn in_halves(name: &'static str) -> Self {
+impl GgufFormat {
+    const fn with_halves(name: &'static str) -> Self {
         Self {
             name,
-            rows: RotaryRows::Halves,
+            layout: RotaryLayout::Halves,
         }
     }
 }
 
 impl Architecture {
-    /// The family of that name in files of that format, or an `UNSUPPORTED_MODEL` that says
-    /// what is supported.
+    /// Returns the family with the given name in files of the given format.
+    ///
+    /// Errors: `UNSUPPORTED_MODEL` with the supported names as hint.
     pub(crate) fn named(name: &str, format: WeightFormat) -> Result<Self, Diagnostic> {
         let named = |a: &Architecture| match format {
             WeightFormat::Gguf => a.gguf.map(|files| files.name),
@@ -192,43 +181,43 @@ impl Architecture {
         let found = SUPPORTED.iter().find(|a| named(a) == Some(name));
         found.copied().ok_or_else(|| {
             let supported: Vec<_> = SUPPORTED.iter().filter_map(named).collect();
-            unsupported(format!("architecture `{}`", excerpt(name, 40)))
+            errors::unsupported(format!("architecture `{}`", excerpt(name, 40)))
                 .hint(format!("supported architectures: {}", supported.join(", ")))
         })
     }
 
-    /// Refuses a model of the family that the engine would compute wrongly.
+    /// Rejects models of the family that the engine would compute incorrectly.
     pub(crate) fn check(self, header: &ModelHeader) -> Result<(), Diagnostic> {
         if !header.causal {
-            return Err(unsupported("attention to tokens that come later"));
+            return Err(errors::unsupported("bidirectional attention"));
         }
         if header.experts.is_some() && self.experts == ExpertRule::Never {
-            return Err(unsupported(format!(
-                "mixtures of experts of the architecture `{}`",
+            return Err(errors::unsupported(format!(
+                "a mixture of experts in architecture `{}`",
                 self.name
             )));
         }
         if header.kv_heads == 0 || !header.heads.is_multiple_of(header.kv_heads) {
-            return Err(unsupported(format!(
-                "{} attention heads over {} key-value heads",
+            return Err(errors::unsupported(format!(
+                "{} attention heads with {} key-value heads",
                 header.heads, header.kv_heads
             )));
         }
         if header.rope_dimensions == 0 || !header.rope_dimensions.is_multiple_of(2) {
-            return Err(unsupported(format!(
-                "rotation of {} numbers of a head",
+            return Err(errors::unsupported(format!(
+                "rotary embedding of {} dimensions",
                 header.rope_dimensions
             )));
         }
-        let partly = header.rope_dimensions < header.head_dim && self.partly_rotated;
-        if header.rope_dimensions != header.head_dim && !partly {
-            return Err(unsupported(format!(
-                "rotation of {} of {} numbers of a head",
+        let is_partial = header.rope_dimensions < header.head_dim && self.partial_rotation;
+        if header.rope_dimensions != header.head_dim && !is_partial {
+            return Err(errors::unsupported(format!(
+                "rotary embedding of {} of {} dimensions",
                 header.rope_dimensions, header.head_dim
             )));
         }
         match header.activation.as_deref() {
-            Some(name) if !self.activation.is_named(name) => Err(unsupported(format!(
+            Some(name) if !is_name_of(self.activation, name) => Err(errors::unsupported(format!(
                 "the activation `{}`",
                 excerpt(name, 40)
             ))),
@@ -236,15 +225,15 @@ impl Architecture {
         }
     }
 
-    /// How files of that format have the rows of queries and keys.
-    pub(crate) fn rows(self, format: WeightFormat) -> RotaryRows {
+    /// Returns the row order of query and key matrices in files of the given format.
+    pub(crate) fn rotary_layout(self, format: WeightFormat) -> RotaryLayout {
         match (format, self.gguf) {
-            (WeightFormat::Gguf, Some(files)) => files.rows,
-            _ => RotaryRows::Halves,
+            (WeightFormat::Gguf, Some(gguf)) => gguf.layout,
+            _ => RotaryLayout::Halves,
         }
     }
 
-    /// The names of the tensors in files of that format.
+    /// Returns the tensor names in files of the given format.
     pub(crate) fn tensor_names(self, format: WeightFormat) -> TensorNames {
         match format {
             WeightFormat::Gguf => TensorNames::Gguf,
@@ -252,11 +241,11 @@ impl Architecture {
         }
     }
 
-    /// What has a bias in a model whose header says `stated`.
-    pub(crate) fn biases(self, stated: Biases) -> Biases {
+    /// Returns which layers have a bias in a model with the given header value.
+    pub(crate) fn biases(self, header: Biases) -> Biases {
         match self.biases {
             BiasRule::Never => Biases::default(),
-            BiasRule::Header => stated,
+            BiasRule::Header => header,
             BiasRule::QueryKeyValue => Biases {
                 query_key_value: true,
                 ..Biases::default()
@@ -264,9 +253,9 @@ impl Architecture {
         }
     }
 
-    /// What is added to the weights of norms in files of that format.
+    /// Returns the value to add to norm weights from files of the given format.
     pub(crate) fn norm_offset(self, format: WeightFormat) -> f32 {
-        if self.norms_above_one && format == WeightFormat::Safetensors {
+        if self.zero_centered_norms && format == WeightFormat::Safetensors {
             1.0
         } else {
             0.0
@@ -274,21 +263,10 @@ impl Architecture {
     }
 }
 
-impl Activation {
-    /// Whether a configuration means this one by that name.
-    pub(crate) fn is_named(self, name: &str) -> bool {
-        match self {
-            Self::Silu => ["silu", "swish"].contains(&name),
-            Self::GeluTanh => ["gelu_pytorch_tanh", "gelu_new"].contains(&name),
-        }
+/// Returns true if configurations use `name` for the activation.
+fn is_name_of(activation: Activation, name: &str) -> bool {
+    match activation {
+        Activation::Silu => ["silu", "swish"].contains(&name),
+        Activation::GeluTanh => ["gelu_pytorch_tanh", "gelu_new"].contains(&name),
     }
-}
-
-/// A model that this engine would compute wrongly.
-pub(crate) fn unsupported(what: impl std::fmt::Display) -> Diagnostic {
-    Diagnostic::new(
-        Code::UnsupportedModel,
-        format!("the engine does not support {what}"),
-    )
-    .hint("use a plain text model of the Llama, Mistral, Mixtral, Qwen, Gemma or Phi family")
 }

@@ -4,43 +4,46 @@ use candle_core::{D, Device, Result, Tensor};
 
 use crate::{kv::LayerKv, plan::Span};
 
-/// Sizes of attention.
+/// The attention parameters shared by all layers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heads {
+    /// Number of query heads.
     pub(crate) queries: usize,
+    /// Number of key-value heads.
     pub(crate) keys: usize,
+    /// Elements per head.
     pub(crate) width: usize,
-    /// What scores are multiplied with.
+    /// Factor that scores are multiplied by.
     pub(crate) scale: f32,
-    /// Bound `c` that scores `s` are kept within: `c * tanh(s / c)`.
+    /// Soft cap `c` of scores `s`: `c * tanh(s / c)`.
     pub(crate) softcap: Option<f32>,
 }
 
 impl Heads {
-    /// Query heads that share a key head.
+    /// Returns the number of query heads that share a key-value head.
     fn group(self) -> usize {
         self.queries / self.keys
     }
 }
 
-/// Causal attention of the rows of each span over what its sequence has in the cache.
+/// Causal attention of a layer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attention {
     pub(crate) heads: Heads,
-    /// Tokens that a token sees, itself included; absent, all.
+    /// Number of tokens that a token attends to, including itself; `None` means all.
     pub(crate) window: Option<usize>,
 }
 
 impl Attention {
-    /// The first position that a position sees.
-    fn first_seen(&self, position: usize) -> usize {
+    /// Returns the first position that the token at `position` attends to.
+    fn first_visible(&self, position: usize) -> usize {
         self.window
             .map_or(0, |window| (position + 1).saturating_sub(window))
     }
 }
 
-/// Attention by candle's tensor operations; `queries` is `[rows, heads * width]`, and so is
-/// the result.
+/// Computes attention with candle's tensor operations. `queries` and the result have the shape
+/// `[rows, heads * width]`.
 pub(crate) fn attend(
     attention: Attention,
     spans: &[Span],
@@ -61,11 +64,11 @@ fn attend_span(
     kv: &LayerKv,
 ) -> Result<Tensor> {
     let (heads, device) = (attention.heads, queries.device());
-    let seen = attention.first_seen(span.position)..span.position + span.rows;
-    let length = seen.len();
-    let slots: Vec<u32> = seen.clone().map(|p| span.slot(p) as u32).collect();
+    let visible = attention.first_visible(span.position)..span.position + span.rows;
+    let length = visible.len();
+    let slots: Vec<u32> = visible.clone().map(|p| span.slot(p) as u32).collect();
     let slots = Tensor::new(slots, device)?;
-    // [key heads, length, width]
+    // [key-value heads, length, width]
     let gather = |pool: &Tensor| -> Result<Tensor> {
         pool.index_select(&slots, 0)?
             .reshape((length, heads.keys, heads.width))?
@@ -73,7 +76,7 @@ fn attend_span(
             .contiguous()
     };
     let (keys, values) = (gather(&kv.keys)?, gather(&kv.values)?);
-    // [key heads, group * rows, width]
+    // [key-value heads, group * rows, width]
     let folded = (heads.keys, heads.group() * span.rows, heads.width);
     let q = queries
         .narrow(0, span.row, span.rows)?
@@ -87,7 +90,7 @@ fn attend_span(
         None => scores,
     };
     let scores = scores.reshape((heads.queries, span.rows, length))?;
-    let scores = scores.broadcast_add(&mask(attention, span, seen, device)?)?;
+    let scores = scores.broadcast_add(&mask(attention, span, visible, device)?)?;
     let scores = scores
         .broadcast_sub(&scores.max_keepdim(D::Minus1)?)?
         .exp()?;
@@ -101,20 +104,26 @@ fn attend_span(
         .reshape((span.rows, heads.queries * heads.width))
 }
 
-/// Minus infinity where a row would look ahead or too far back, `[rows, seen]`.
-fn mask(attention: Attention, span: &Span, seen: Range<usize>, device: &Device) -> Result<Tensor> {
-    let shape = (span.rows, seen.len());
+/// Returns the attention mask of shape `[rows, positions]`: negative infinity for positions that a
+/// row does not attend to.
+fn mask(
+    attention: Attention,
+    span: &Span,
+    positions: Range<usize>,
+    device: &Device,
+) -> Result<Tensor> {
+    let shape = (span.rows, positions.len());
     let mut values = Vec::with_capacity(shape.0 * shape.1);
     for position in span.position..span.position + span.rows {
-        let visible = attention.first_seen(position)..=position;
-        let of = |p: usize| {
+        let visible = attention.first_visible(position)..=position;
+        let bias = |p: usize| {
             if visible.contains(&p) {
                 0.0
             } else {
                 f32::NEG_INFINITY
             }
         };
-        values.extend(seen.clone().map(of));
+        values.extend(positions.clone().map(bias));
     }
     Tensor::from_vec(values, shape, device)
 }

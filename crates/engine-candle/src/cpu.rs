@@ -1,33 +1,33 @@
-use candle_core::{Error, Result, bail};
-use cpu_kernels::{AttentionShape, AttentionSpan, Isa, Product, Threads, multiply};
+use candle_core::{Error, Result};
+use cpu_kernels::{Activation, AttentionShape, AttentionSpan, Isa, Product, Threads, multiply};
 use inference_execution::KvCache;
 
 use crate::{
-    architecture::Activation,
     attention::Attention,
     backend::{Backend, Targets},
+    errors,
     kv::CpuKv,
     linear::Linear,
-    matrix::{Matrix, look_up},
+    matrix::{Matrix, copy_rows},
     norm::Norm,
     plan::Plan,
     rope::Rotation,
 };
 
-/// Rows that a thread computes before it takes others.
+/// Rows per task.
 const PIECE_ROWS: usize = 8;
-/// Multiply-adds that an exponential costs.
+/// Cost of an exponential in multiply-adds.
 const EXP_WORK: usize = 8;
 
-/// The processor. Results lie in buffers that are used again from step to step.
-pub(crate) struct Cpu {
+/// Computes with `cpu_kernels`. Result buffers are reused from step to step.
+pub(crate) struct CpuBackend {
     isa: Isa,
     threads: Threads,
     kv: CpuKv,
     free: Vec<Vec<f32>>,
 }
 
-/// Rows in a buffer, which may be longer.
+/// Rows at the start of a buffer, which may be longer.
 #[derive(Default)]
 pub(crate) struct CpuRows {
     buffer: Vec<f32>,
@@ -45,7 +45,7 @@ impl CpuRows {
     }
 }
 
-impl Cpu {
+impl CpuBackend {
     pub(crate) fn new(threads: Threads, kv: CpuKv) -> Self {
         Self {
             isa: Isa::best(),
@@ -62,10 +62,10 @@ impl Cpu {
         rows
     }
 
-    /// Rows of any content.
+    /// Returns rows with arbitrary content.
     fn take(&mut self, rows: usize, columns: usize) -> CpuRows {
         let length = rows * columns;
-        // The smallest buffer that is long enough, or the longest to grow.
+        // The smallest buffer that is long enough, or else the longest, which grows.
         let sizes = self.free.iter().map(Vec::len).enumerate();
         let fit = sizes.clone().filter(|(_, size)| *size >= length);
         let found = fit.min_by_key(|(_, size)| *size);
@@ -81,8 +81,8 @@ impl Cpu {
         }
     }
 
-    /// Lets `change` work on pieces of whole rows, given the number of their first one;
-    /// `work` is the cost of a number in multiply-adds.
+    /// Calls `change` for pieces of whole rows with the index of their first row. `work` is the
+    /// cost per element in multiply-adds.
     fn by_rows(&self, work: usize, x: &mut CpuRows, change: impl Fn(usize, &mut [f32]) + Sync) {
         let (all, size) = (work * x.rows * x.columns, PIECE_ROWS * x.columns);
         let change = |piece, values: &mut [f32]| change(piece * PIECE_ROWS, values);
@@ -90,13 +90,13 @@ impl Cpu {
     }
 }
 
-impl Backend for Cpu {
+impl Backend for CpuBackend {
     type Rows = CpuRows;
 
-    fn lookup(&mut self, table: &Matrix, numbers: &[u32]) -> Result<CpuRows> {
-        let table = table.on_cpu()?;
-        let mut out = self.take(numbers.len(), table.columns());
-        look_up(table, numbers, out.values_mut())?;
+    fn lookup(&mut self, table: &Matrix, indices: &[u32]) -> Result<CpuRows> {
+        let table = table.packed()?;
+        let mut out = self.take(indices.len(), table.columns());
+        copy_rows(table, indices, out.values_mut())?;
         Ok(out)
     }
 
@@ -116,7 +116,7 @@ impl Backend for Cpu {
         let mut results = linears.map(|_| CpuRows::default());
         let mut products = Vec::with_capacity(N);
         for (linear, out) in linears.iter().zip(&mut results) {
-            let matrix = linear.matrix.on_cpu()?;
+            let matrix = linear.matrix.packed()?;
             *out = self.take(x.rows, matrix.rows());
             products.push(Product {
                 matrix,
@@ -126,8 +126,8 @@ impl Backend for Cpu {
         multiply(self.isa, &self.threads, x.values(), &mut products).map_err(Error::wrap)?;
         for (linear, out) in linears.iter().zip(&mut results) {
             if let Some(bias) = &linear.bias {
-                for row in out.values_mut().chunks_exact_mut(bias.numbers.len()) {
-                    cpu_kernels::add(self.isa, row, &bias.numbers);
+                for row in out.values_mut().chunks_exact_mut(bias.values.len()) {
+                    cpu_kernels::add(self.isa, row, &bias.values);
                 }
             }
         }
@@ -140,7 +140,7 @@ impl Backend for Cpu {
         self.by_rows(2, &mut out, |first, out| {
             let rows = x.values()[first * columns..].chunks_exact(columns);
             for (x, out) in rows.zip(out.chunks_exact_mut(columns)) {
-                cpu_kernels::rms_norm(isa, x, &norm.weight.numbers, norm.epsilon, out);
+                cpu_kernels::rms_norm(isa, x, &norm.weight.values, norm.epsilon, out);
             }
         });
         Ok(out)
@@ -149,7 +149,7 @@ impl Backend for Cpu {
     fn norm_heads(&mut self, mut x: CpuRows, norm: &Norm) -> Result<CpuRows> {
         let isa = self.isa;
         self.by_rows(2, &mut x, |_, rows| {
-            cpu_kernels::rms_norm_heads(isa, rows, &norm.weight.numbers, norm.epsilon);
+            cpu_kernels::rms_norm_heads(isa, rows, &norm.weight.values, norm.epsilon);
         });
         Ok(x)
     }
@@ -203,10 +203,6 @@ impl Backend for Cpu {
     }
 
     fn gated(&mut self, activation: Activation, mut gate: CpuRows, up: CpuRows) -> Result<CpuRows> {
-        let activation = match activation {
-            Activation::Silu => cpu_kernels::Activation::Silu,
-            Activation::GeluTanh => cpu_kernels::Activation::GeluTanh,
-        };
         let (isa, columns) = (self.isa, gate.columns);
         self.by_rows(EXP_WORK, &mut gate, |first, gate| {
             let up = &up.values()[first * columns..][..gate.len()];
@@ -240,9 +236,9 @@ impl Backend for Cpu {
 
     fn select(&mut self, x: &CpuRows, rows: &[u32]) -> Result<CpuRows> {
         let mut out = self.take(rows.len(), x.columns);
-        let places = out.values_mut().chunks_exact_mut(x.columns);
-        for (row, place) in rows.iter().zip(places) {
-            place.copy_from_slice(&x.values()[*row as usize * x.columns..][..x.columns]);
+        let out_rows = out.values_mut().chunks_exact_mut(x.columns);
+        for (row, out) in rows.iter().zip(out_rows) {
+            out.copy_from_slice(&x.values()[*row as usize * x.columns..][..x.columns]);
         }
         Ok(out)
     }
@@ -253,10 +249,10 @@ impl Backend for Cpu {
         out.values_mut().fill(0.0);
         for (part, targets) in parts {
             let part_rows = part.values().chunks_exact(columns);
-            for ((row, weight), numbers) in targets.into_iter().zip(part_rows) {
+            for ((row, weight), values) in targets.into_iter().zip(part_rows) {
                 let sums = &mut out.values_mut()[row as usize * columns..][..columns];
-                for (sum, number) in sums.iter_mut().zip(numbers) {
-                    *sum += weight * number;
+                for (sum, value) in sums.iter_mut().zip(values) {
+                    *sum += weight * value;
                 }
             }
             self.release(part);
@@ -264,15 +260,10 @@ impl Backend for Cpu {
         Ok(out)
     }
 
-    fn numbers(&mut self, x: CpuRows) -> Result<Vec<f32>> {
+    fn to_host(&mut self, x: CpuRows) -> Result<Vec<f32>> {
         let mut buffer = x.buffer;
         if buffer.len() < x.rows * x.columns {
-            bail!(
-                "{} numbers are not {} x {}",
-                buffer.len(),
-                x.rows,
-                x.columns
-            );
+            return Err(errors::buffer_size(buffer.len(), x.rows, x.columns));
         }
         buffer.truncate(x.rows * x.columns);
         Ok(buffer)

@@ -4,38 +4,44 @@ use inference_execution::{
 
 use crate::{
     backend::Backend,
-    cpu::Cpu,
-    model::Llama,
+    cpu::CpuBackend,
+    errors,
+    model::Transformer,
     plan::{Limits, Plan},
-    tensors::Tensors,
+    tensors::TensorBackend,
 };
 
 /// A model on a device.
 pub struct CandleEngine {
     description: ModelDescription,
-    model: Llama,
-    pub(crate) computing: Computing,
+    model: Transformer,
+    pub(crate) backend: AnyBackend,
     pooling: Option<Pooling>,
 }
 
-/// Where a model computes.
-pub(crate) enum Computing {
-    Cpu(Cpu),
-    Device(Tensors),
+/// The backend of a loaded model.
+pub(crate) enum AnyBackend {
+    Cpu(CpuBackend),
+    Tensors(TensorBackend),
 }
 
 impl CandleEngine {
-    pub(crate) fn new(description: ModelDescription, model: Llama, computing: Computing) -> Self {
+    /// Creates an engine that pools embeddings by the last token.
+    pub(crate) fn new(
+        description: ModelDescription,
+        model: Transformer,
+        backend: AnyBackend,
+    ) -> Self {
         Self {
             description,
             model,
-            computing,
+            backend,
             pooling: Some(Pooling::Last),
         }
     }
 
-    /// How it makes vectors of texts; `None` when it does not. Unless told, by the last token.
-    pub(crate) fn pooled(mut self, pooling: Option<Pooling>) -> Self {
+    /// Sets how embeddings are pooled; `None` if the model cannot produce embeddings.
+    pub(crate) fn with_pooling(mut self, pooling: Option<Pooling>) -> Self {
         self.pooling = pooling;
         self
     }
@@ -64,17 +70,12 @@ impl Engine for CandleEngine {
         if plan.tokens.is_empty() {
             return Ok(logits);
         }
-        let computed = match &mut self.computing {
-            Computing::Cpu(cpu) => self.model.forward(cpu, &plan),
-            Computing::Device(tensors) => self.model.forward(tensors, &plan),
+        let computed = match &mut self.backend {
+            AnyBackend::Cpu(cpu) => self.model.forward(cpu, &plan),
+            AnyBackend::Tensors(tensors) => self.model.forward(tensors, &plan),
         };
-        match computed {
-            Ok(values) => {
-                logits.values = values;
-                Ok(logits)
-            }
-            Err(error) => Err(engine_error(&error)),
-        }
+        logits.values = computed.map_err(|error| errors::step(&error))?;
+        Ok(logits)
     }
 
     fn pooling(&self) -> Option<Pooling> {
@@ -90,11 +91,11 @@ impl Engine for CandleEngine {
             });
         }
         let pooling = self.pooling.unwrap_or(Pooling::Last);
-        let computed = match &mut self.computing {
-            Computing::Cpu(cpu) => self.model.embed(cpu, &plan, pooling),
-            Computing::Device(tensors) => self.model.embed(tensors, &plan, pooling),
+        let computed = match &mut self.backend {
+            AnyBackend::Cpu(cpu) => self.model.embed(cpu, &plan, pooling),
+            AnyBackend::Tensors(tensors) => self.model.embed(tensors, &plan, pooling),
         };
-        let values = computed.map_err(|error| engine_error(&error))?;
+        let values = computed.map_err(|error| errors::step(&error))?;
         Ok(States {
             width: values.len() / plan.spans.len(),
             values,
@@ -102,19 +103,9 @@ impl Engine for CandleEngine {
     }
 
     fn kv(&mut self) -> &mut dyn KvCache {
-        match &mut self.computing {
-            Computing::Cpu(cpu) => cpu.kv(),
-            Computing::Device(tensors) => tensors.kv(),
+        match &mut self.backend {
+            AnyBackend::Cpu(cpu) => cpu.kv(),
+            AnyBackend::Tensors(tensors) => tensors.kv(),
         }
-    }
-}
-
-/// A fault of the device cannot be told from its loss, so the worker ends.
-fn engine_error(error: &candle_core::Error) -> EngineError {
-    match error {
-        candle_core::Error::Cuda(_) | candle_core::Error::Metal(_) => {
-            EngineError::Device(error.to_string())
-        }
-        _ => EngineError::Step(error.to_string()),
     }
 }

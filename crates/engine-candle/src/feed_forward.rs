@@ -3,15 +3,15 @@ use diagnostics::Diagnostic;
 use model_format::ModelHeader;
 
 use crate::{
-    architecture::{Activation, Architecture},
+    architecture::Architecture,
     backend::Backend,
-    linear::Linear,
+    gated::Gated,
     mixture::Mixture,
     tensor_names::{ExpertPart, LayerPart, Part},
     weights::Weights,
 };
 
-/// The part of a transformer block behind attention.
+/// The feed-forward network of a transformer block.
 pub(crate) enum FeedForward {
     Gated(Gated),
     Mixture(Mixture),
@@ -56,7 +56,7 @@ impl FeedForward {
         }))
     }
 
-    /// `x` is `[rows, hidden]`, and so is the result.
+    /// Applies the network to `x` of shape `[rows, hidden]`; the result has the same shape.
     pub(crate) fn apply<B: Backend>(
         &self,
         backend: &mut B,
@@ -67,23 +67,5 @@ impl FeedForward {
             Self::Gated(gated) => gated.apply(backend, x),
             Self::Mixture(mixture) => mixture.apply(backend, x, rows),
         }
-    }
-}
-
-/// Two projections of which one, through the activation, scales the other.
-pub(crate) struct Gated {
-    pub(crate) gate: Linear,
-    pub(crate) up: Linear,
-    pub(crate) down: Linear,
-    pub(crate) activation: Activation,
-}
-
-impl Gated {
-    pub(crate) fn apply<B: Backend>(&self, backend: &mut B, x: &B::Rows) -> Result<B::Rows> {
-        let [gate, up] = backend.linear(x, [&self.gate, &self.up])?;
-        let gated = backend.gated(self.activation, gate, up)?;
-        let [out] = backend.linear(&gated, [&self.down])?;
-        backend.release(gated);
-        Ok(out)
     }
 }

@@ -2,40 +2,39 @@ use candle_core::{DType, Device, Result, Tensor};
 use cpu_kernels::KvBlocks;
 use inference_execution::{BlockId, EngineError, KvCache};
 
-use crate::plan::{Plan, SlotRun, Span};
+use crate::{
+    errors,
+    plan::{BLOCK_TOKENS, Plan, SlotRun, Span},
+};
 
-/// Tokens in a block.
-pub(crate) const BLOCK_TOKENS: u32 = cpu_kernels::BLOCK_TOKENS as u32;
-
-/// Keys and values of every layer in blocks, where the processor reads them.
+/// The KV cache of all layers, for the CPU kernels.
 pub(crate) struct CpuKv {
     layers: Vec<KvBlocks>,
     blocks: u32,
 }
 
-/// The same in tensors; slot `block * BLOCK_TOKENS + offset` holds one token.
+/// The KV cache of all layers, in tensors. Slot `block * BLOCK_TOKENS + offset` holds one token.
 pub(crate) struct TensorKv {
     layers: Vec<LayerKv>,
     blocks: u32,
 }
 
-/// Keys and values of one layer, `[slots, kv_heads * head_dim]` each.
+/// Keys and values of one layer, each of shape `[slots, kv_heads * head_dim]`.
 pub(crate) struct LayerKv {
     pub(crate) keys: Tensor,
     pub(crate) values: Tensor,
 }
 
-/// Sizes of keys and values.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KvShape {
     pub(crate) layers: u32,
     pub(crate) heads: u32,
-    /// Numbers of a head.
+    /// Elements per head.
     pub(crate) width: u32,
 }
 
 impl KvShape {
-    /// Bytes that a block takes in all layers together.
+    /// Returns the size in bytes of a block in all layers together.
     pub(crate) fn block_bytes(self) -> u64 {
         let layer = KvBlocks::block_bytes(self.heads as usize, self.width as usize);
         u64::from(self.layers) * layer as u64
@@ -43,7 +42,6 @@ impl KvShape {
 }
 
 impl CpuKv {
-    /// Room for `blocks` blocks of tokens.
     pub(crate) fn new(shape: KvShape, blocks: u32) -> Self {
         let [count, heads, width] = [blocks, shape.heads, shape.width].map(|n| n as usize);
         let layers = (0..shape.layers).map(|_| KvBlocks::new(count, heads, width));
@@ -57,7 +55,7 @@ impl CpuKv {
         &self.layers[index]
     }
 
-    /// Writes the keys and the values of every row, `[rows, heads * width]` each.
+    /// Writes the keys and values of all rows, each of shape `[rows, heads * width]`.
     pub(crate) fn write(&mut self, layer: usize, plan: &Plan, keys: &[f32], values: &[f32]) {
         let width = keys.len() / plan.tokens.len().max(1);
         let rows = keys.chunks_exact(width).zip(values.chunks_exact(width));
@@ -69,7 +67,6 @@ impl CpuKv {
 }
 
 impl TensorKv {
-    /// Room for `blocks` blocks of tokens.
     pub(crate) fn new(shape: KvShape, blocks: u32, device: &Device) -> Result<Self> {
         let size = (
             blocks as usize * BLOCK_TOKENS as usize,
@@ -113,7 +110,7 @@ impl KvCache for CpuKv {
     }
 
     fn copy(&mut self, from: BlockId, to: BlockId) -> std::result::Result<(), EngineError> {
-        check(self.blocks, from, to)?;
+        check_blocks(self.blocks, from, to)?;
         for layer in &mut self.layers {
             layer.copy(from.0 as usize, to.0 as usize);
         }
@@ -131,7 +128,7 @@ impl KvCache for TensorKv {
     }
 
     fn copy(&mut self, from: BlockId, to: BlockId) -> std::result::Result<(), EngineError> {
-        check(self.blocks, from, to)?;
+        check_blocks(self.blocks, from, to)?;
         let length = BLOCK_TOKENS as usize;
         let copy = |pool: &Tensor| {
             let content = pool.narrow(0, from.0 as usize * length, length)?.copy()?;
@@ -146,12 +143,9 @@ impl KvCache for TensorKv {
     }
 }
 
-fn check(blocks: u32, from: BlockId, to: BlockId) -> std::result::Result<(), EngineError> {
+fn check_blocks(blocks: u32, from: BlockId, to: BlockId) -> std::result::Result<(), EngineError> {
     if from.0 < blocks && to.0 < blocks {
         return Ok(());
     }
-    Err(EngineError::Step(format!(
-        "copy of block {} to {}, there are {blocks}",
-        from.0, to.0
-    )))
+    Err(errors::missing_block(from, to, blocks))
 }

@@ -1,22 +1,25 @@
-//! The engine on candle; the only crate that names candle or CUDA.
+//! Inference engine built on candle; the only crate that depends on candle or CUDA.
 //!
-//! One implementation computes Llama, Mistral, Mixtral, Qwen2, Qwen3 and its mixtures of
-//! experts, Gemma 1 to 3, Phi-3 and Phi-4; what tells them apart is a row of the table in
-//! `architecture.rs`.
+//! A single implementation covers Llama, Mistral, Mixtral, Qwen2, Qwen3, Qwen3-MoE, Gemma 1 to 3,
+//! Phi-3 and Phi-4; their differences are rows of the table in `architecture.rs`.
 //!
-//! [`load`] turns a model on disk into a [`CandleEngine`] and its codec. On the CPU every
-//! row of a step is computed in the same order whatever else is in the step: results of a
-//! batch equal those alone bit for bit, for any split into chunks and any number of threads.
+//! [`load`] turns a model on disk into a [`CandleEngine`] and its codec. On the CPU, each row of a
+//! step is computed in an order that does not depend on the rest of the step: batched results
+//! equal unbatched ones bit for bit, for any split into chunks and any number of threads.
 
 mod aligned;
 mod architecture;
 mod attention;
 mod backend;
+#[cfg(test)]
+mod backend_tests;
 mod cpu;
 mod engine;
+mod errors;
 mod feed_forward;
+mod fused_tensors;
+mod gated;
 mod kv;
-mod layout;
 mod linear;
 mod load;
 mod mapping;
@@ -26,14 +29,16 @@ mod model;
 mod norm;
 mod plan;
 mod pooling;
+mod pseudo_random;
 mod rope;
 mod self_test;
 mod tensor_names;
 mod tensors;
 mod threads;
+mod tiny_models;
 mod weights;
 
 pub use engine::CandleEngine;
-pub use load::{ComputeDevice, LoadOptions, Loaded, load};
+pub use load::{ComputeDevice, LoadOptions, LoadedModel, load};
 pub use self_test::self_test;
 pub use threads::thread_environment;

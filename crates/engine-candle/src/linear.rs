@@ -1,6 +1,6 @@
 use crate::{matrix::Matrix, norm::Vector};
 
-/// A matrix and, in some families, what is added to its product.
+/// A linear layer.
 pub(crate) struct Linear {
     pub(crate) matrix: Matrix,
     pub(crate) bias: Option<Vector>,

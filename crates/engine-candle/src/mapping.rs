@@ -1,15 +1,17 @@
 use std::{fs::File, io, path::Path};
 
-use diagnostics::{Code, Diagnostic, escape};
+use diagnostics::Diagnostic;
 use memmap2::{Mmap, UncheckedAdvice};
 
-/// A file mapped into memory for reading.
+use crate::errors;
+
+/// A read-only memory-mapped file.
 pub(crate) struct Mapping(Mmap);
 
 impl Mapping {
     /// Maps a regular file.
     pub(crate) fn open(path: &Path) -> Result<Self, Diagnostic> {
-        let opened = std::fs::metadata(path).and_then(|metadata| {
+        let mapped = std::fs::metadata(path).and_then(|metadata| {
             // Opening a pipe would block, and a device cannot be mapped.
             if metadata.is_file() {
                 map(&File::open(path)?)
@@ -17,44 +19,32 @@ impl Mapping {
                 Err(io::Error::other("not a regular file"))
             }
         });
-        opened.map(Self).map_err(|error| {
-            let path = escape(&path.display().to_string());
-            match error.kind() {
-                io::ErrorKind::NotFound => {
-                    Diagnostic::new(Code::ModelNotFound, format!("{path} does not exist"))
-                        .hint("check the path of the model")
-                }
-                _ => Diagnostic::new(
-                    Code::StateUnusable,
-                    format!("{path} cannot be read: {error}"),
-                )
-                .hint("check the permissions of the file"),
-            }
-        })
+        mapped
+            .map(Self)
+            .map_err(|error| errors::unreadable_file(path, &error))
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Gives the memory back that holds what was read so far; what is read again comes from
-    /// the system's cache of the file.
+    /// Releases the memory of pages read so far; they are read again from the page cache if needed.
     #[allow(unsafe_code)]
     pub(crate) fn release(&self) {
-        // SAFETY: The mapping is of a file, read-only and private: its pages have nothing that
-        // is not in the file, so they read the same after they were dropped.
+        // SAFETY: The mapping is a private, read-only mapping of a file, so its pages hold nothing
+        // but the content of the file and read the same after they were dropped.
         let released = unsafe { self.0.unchecked_advise(UncheckedAdvice::DontNeed) };
-        // Where it cannot be had, loading only takes more memory.
+        // On failure, loading only uses more memory.
         let _ = released;
     }
 }
 
 #[allow(unsafe_code)]
 fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: The mapping is read-only and private to this process. Its bytes are only ever
-    // read as plain numbers, so a file that another process changes meanwhile gives wrong
-    // numbers at worst; one that is cut short meanwhile ends this process by SIGBUS, which
-    // the hive reports like any other crash while loading.
+    // SAFETY: The mapping is read-only and private to this process. Its bytes are only read as
+    // plain numbers: if another process modifies the file, the numbers are wrong at worst; if it
+    // truncates the file, SIGBUS terminates this process, which the hive reports like any other
+    // crash during loading.
     unsafe { Mmap::map(file) }
 }
 
@@ -63,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn released_bytes_are_read_again() {
+    fn released_pages_read_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let bytes: Vec<u8> = (0..100_000_u32).map(|i| i as u8).collect();

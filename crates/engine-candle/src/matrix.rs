@@ -1,20 +1,19 @@
 use std::{borrow::Cow, sync::Arc};
 
 use candle_core::{
-    CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail,
+    CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor,
     quantized::{GgmlDType, QMatMul, QStorage, QTensor},
 };
 use cpu_kernels::{Isa, PackedMatrix, Product, Threads, WeightMemory, multiply};
 use half::{bf16, f16};
 use model_format::TensorType;
 
-use crate::aligned::AlignedBytes;
+use crate::{aligned::AlignedBytes, errors};
 
-/// A weight matrix `[rows, columns]` that stays in its stored type.
+/// A weight matrix `[rows, columns]` in its stored type.
 ///
-/// On the CPU candle's own products are not used: for some types they pick the kernel by
-/// the number of rows in the batch, so that a row's result would depend on its company, and
-/// their threads spin.
+/// Candle's own CPU products are not used: for some types they select the kernel by the number of
+/// rows in the batch, so that the result of a row depends on the batch, and their threads spin.
 #[derive(Clone)]
 pub(crate) enum Matrix {
     Cpu(Arc<CpuMatrix>),
@@ -27,8 +26,8 @@ pub(crate) struct CpuMatrix {
 }
 
 impl Matrix {
-    /// A matrix from the bytes of a file; on other devices than the CPU, 16-bit floats become
-    /// 32-bit ones.
+    /// Creates a matrix from the bytes of a file. On devices other than the CPU, 16-bit floats are
+    /// converted to `f32`.
     pub(crate) fn new(
         kind: TensorType,
         (rows, columns): (usize, usize),
@@ -48,28 +47,24 @@ impl Matrix {
         let values = rows.saturating_mul(columns) as u64;
         let whole_rows = (columns as u64).is_multiple_of(kind.block_size());
         if !whole_rows || values / kind.block_size() * kind.block_bytes() != data.len() as u64 {
-            bail!(
-                "{} bytes are not {rows} x {columns} {}",
-                data.len(),
-                kind.name()
-            );
+            return Err(errors::matrix_size(kind, rows, columns, data.len()));
         }
-        let (dtype, bytes) = storable(kind, data);
+        let (dtype, bytes) = device_format(kind, data);
         let aligned = AlignedBytes::copy(&bytes);
         let storage = QStorage::from_data(Cow::Borrowed(aligned.as_slice()), device, dtype)?;
         let tensor = QTensor::new(storage, (rows, columns))?;
         Ok(Self::Device(QMatMul::from_qtensor(tensor)?))
     }
 
-    /// The weights where the processor reads them.
-    pub(crate) fn on_cpu(&self) -> Result<&PackedMatrix> {
+    /// Returns the matrix in the format of the CPU kernels.
+    pub(crate) fn packed(&self) -> Result<&PackedMatrix> {
         match self {
             Self::Cpu(matrix) => Ok(&matrix.weights),
-            Self::Device(_) => bail!("the weights are on another device"),
+            Self::Device(_) => Err(errors::not_on_cpu()),
         }
     }
 
-    /// `x` of `[n, columns]` times the transposed matrix: `[n, rows]`.
+    /// Multiplies `x` of shape `[n, columns]` by the transposed matrix; returns `[n, rows]`.
     pub(crate) fn apply(&self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Cpu(matrix) => x.apply_op1_no_bwd(&MatrixProduct(matrix)),
@@ -77,11 +72,11 @@ impl Matrix {
         }
     }
 
-    /// The rows with the given numbers: `[n, columns]` in 32-bit floats.
-    pub(crate) fn rows(&self, numbers: &Tensor) -> Result<Tensor> {
+    /// Returns the rows with the given indices, of shape `[n, columns]`, as `f32`.
+    pub(crate) fn rows(&self, indices: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Cpu(matrix) => numbers.apply_op1_no_bwd(&Lookup(matrix)),
-            Self::Device(matrix) => matrix.embedding(numbers),
+            Self::Cpu(matrix) => indices.apply_op1_no_bwd(&Lookup(matrix)),
+            Self::Device(matrix) => matrix.embedding(indices),
         }
     }
 }
@@ -95,12 +90,12 @@ impl CustomOp1 for MatrixProduct<'_> {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, columns) = layout.shape().dims2()?;
-        let Some((begin, end)) = layout.contiguous_offsets() else {
-            bail!("the operand of a matrix product is not contiguous");
-        };
+        let (begin, end) = layout
+            .contiguous_offsets()
+            .ok_or_else(errors::not_contiguous)?;
         let CpuMatrix { weights, threads } = self.0;
         if columns != weights.columns() || n == 0 {
-            bail!("[{n}, {columns}] times {} columns", weights.columns());
+            return Err(errors::operand_shape(n, columns, weights.columns()));
         }
         let x = &storage.as_slice::<f32>()?[begin..end];
         let mut out = vec![0.0; n * weights.rows()];
@@ -121,31 +116,31 @@ impl CustomOp1 for Lookup<'_> {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let Some((begin, end)) = layout.contiguous_offsets() else {
-            bail!("row numbers are not contiguous");
-        };
-        let numbers = &storage.as_slice::<u32>()?[begin..end];
+        let (begin, end) = layout
+            .contiguous_offsets()
+            .ok_or_else(errors::not_contiguous)?;
+        let indices = &storage.as_slice::<u32>()?[begin..end];
         let weights = &self.0.weights;
-        let mut out = vec![0.0; numbers.len() * weights.columns()];
-        look_up(weights, numbers, &mut out)?;
+        let mut out = vec![0.0; indices.len() * weights.columns()];
+        copy_rows(weights, indices, &mut out)?;
         Ok((
             CpuStorage::F32(out),
-            (numbers.len(), weights.columns()).into(),
+            (indices.len(), weights.columns()).into(),
         ))
     }
 }
 
-/// Writes the rows with the given numbers to `out`, `[numbers, columns]`.
-pub(crate) fn look_up(weights: &PackedMatrix, numbers: &[u32], out: &mut [f32]) -> Result<()> {
-    for (number, out) in numbers.iter().zip(out.chunks_exact_mut(weights.columns())) {
-        if !weights.row(*number as usize, out) {
-            bail!("row {number} of a matrix of {}", weights.rows());
+/// Writes the rows with the given indices to `out` of shape `[indices, columns]`.
+pub(crate) fn copy_rows(weights: &PackedMatrix, indices: &[u32], out: &mut [f32]) -> Result<()> {
+    for (index, out) in indices.iter().zip(out.chunks_exact_mut(weights.columns())) {
+        if !weights.row(*index as usize, out) {
+            return Err(errors::missing_row(*index, weights.rows()));
         }
     }
     Ok(())
 }
 
-/// The numbers of a tensor of floats, in 32-bit floats.
+/// Converts a float tensor to `f32`; returns `None` for quantized types.
 pub(crate) fn to_floats(kind: TensorType, data: &[u8]) -> Option<Vec<f32>> {
     let pairs = || data.chunks_exact(2).map(|b| [b[0], b[1]]);
     Some(match kind {
@@ -159,8 +154,8 @@ pub(crate) fn to_floats(kind: TensorType, data: &[u8]) -> Option<Vec<f32>> {
     })
 }
 
-/// The type that is computed with, and the bytes in it.
-fn storable(kind: TensorType, data: &[u8]) -> (GgmlDType, Cow<'_, [u8]>) {
+/// Returns the type that candle computes with, and the data in that type.
+fn device_format(kind: TensorType, data: &[u8]) -> (GgmlDType, Cow<'_, [u8]>) {
     let dtype = match kind {
         TensorType::F32 | TensorType::F16 | TensorType::BF16 => GgmlDType::F32,
         TensorType::Q4_0 => GgmlDType::Q4_0,
@@ -175,7 +170,7 @@ fn storable(kind: TensorType, data: &[u8]) -> (GgmlDType, Cow<'_, [u8]>) {
         TensorType::Q6K => GgmlDType::Q6K,
     };
     match to_floats(kind, data) {
-        // The kernels read numbers in the machine's own order.
+        // Candle reads floats in native byte order.
         Some(floats) => (
             dtype,
             floats.into_iter().flat_map(f32::to_ne_bytes).collect(),
@@ -189,34 +184,34 @@ mod tests {
     use candle_core::{DType, Module as _};
 
     use super::*;
-    use crate::self_test::Numbers;
+    use crate::pseudo_random::PseudoRandom;
 
     const ROWS: usize = 37;
     const COLUMNS: usize = 512;
 
-    fn numbers(seed: u64, count: usize) -> Vec<f32> {
-        let mut numbers = Numbers::new(seed);
-        (0..count).map(|_| numbers.next()).collect()
+    fn random(seed: u64, count: usize) -> Vec<f32> {
+        let mut random = PseudoRandom::new(seed);
+        (0..count).map(|_| random.next()).collect()
     }
 
-    /// Every type gives about the product of its dequantised weights, and the same bits
-    /// alone and in company, with one thread and with several.
+    /// The product of each type is close to that of its dequantized weights, and bit-identical
+    /// batched and unbatched, with one thread and with several.
     #[test]
-    fn products_of_every_type_are_right() {
+    fn products_of_every_type_are_accurate_and_reproducible() {
         let device = Device::Cpu;
         let tensor = |seed, rows| {
-            Tensor::from_vec(numbers(seed, rows * COLUMNS), (rows, COLUMNS), &device).unwrap()
+            Tensor::from_vec(random(seed, rows * COLUMNS), (rows, COLUMNS), &device).unwrap()
         };
         let (weights, x) = (tensor(1, ROWS), tensor(2, 70));
         for kind in TensorType::ALL {
-            let (dtype, _) = storable(*kind, &[]);
+            let (dtype, _) = device_format(*kind, &[]);
             let stored = QTensor::quantize(&weights, dtype).unwrap();
             let data = match kind {
-                TensorType::F16 => numbers(1, ROWS * COLUMNS)
+                TensorType::F16 => random(1, ROWS * COLUMNS)
                     .into_iter()
                     .flat_map(|v| f16::from_f32(v).to_le_bytes())
                     .collect(),
-                TensorType::BF16 => numbers(1, ROWS * COLUMNS)
+                TensorType::BF16 => random(1, ROWS * COLUMNS)
                     .into_iter()
                     .flat_map(|v| bf16::from_f32(v).to_le_bytes())
                     .collect(),
@@ -247,38 +242,38 @@ mod tests {
             }
 
             let every = Tensor::arange(0, ROWS as u32, &device).unwrap();
-            let dequantised = one.rows(&every).unwrap();
-            let theirs = stored.dequantize(&device).unwrap();
-            let difference = (&theirs - &dequantised).unwrap().abs().unwrap();
+            let dequantized = one.rows(&every).unwrap();
+            let by_candle = stored.dequantize(&device).unwrap();
+            let difference = (&by_candle - &dequantized).unwrap().abs().unwrap();
             let largest: f32 = difference.max_all().unwrap().to_scalar().unwrap();
-            // 16-bit floats are 32-bit ones there.
+            // Candle's tensor has `f32` weights where ours has 16-bit floats.
             let tolerance = if dtype == GgmlDType::F32 { 4e-3 } else { 1e-6 };
             assert!(largest < tolerance, "{kind:?}: {largest}");
-            let expected = x.matmul(&dequantised.t().unwrap()).unwrap();
+            let expected = x.matmul(&dequantized.t().unwrap()).unwrap();
             let found = Tensor::new(together, &device).unwrap();
             let difference = (found - expected).unwrap().abs().unwrap();
             let largest: f32 = difference.max_all().unwrap().to_scalar().unwrap();
-            // Products are around 2; activations have 8 bits unless weights are floats.
+            // Products are around 2; activations have 8 bits for quantized weights.
             let tolerance = if dtype == GgmlDType::F32 { 1e-5 } else { 3e-2 };
             assert!(largest < tolerance, "{kind:?}: {largest}");
 
-            // What runs on other devices gives about the same.
-            let theirs = QMatMul::from_qtensor(stored).unwrap().forward(&x).unwrap();
+            // The operation used on other devices is close as well.
+            let by_candle = QMatMul::from_qtensor(stored).unwrap().forward(&x).unwrap();
             let ours = one.apply(&x).unwrap().to_dtype(DType::F32).unwrap();
-            let difference = (theirs - ours).unwrap().abs().unwrap();
+            let difference = (by_candle - ours).unwrap().abs().unwrap();
             let largest: f32 = difference.max_all().unwrap().to_scalar().unwrap();
             assert!(largest < 0.05, "{kind:?}: {largest}");
         }
     }
 
     #[test]
-    fn bytes_that_are_no_such_matrix_are_refused() {
+    fn rejects_data_of_another_size() {
         let threads = Threads::new(1).unwrap();
         for (kind, size, bytes) in [
             (TensorType::F32, (2, 2), 15),
             (TensorType::Q8_0, (2, 33), 70),
             (TensorType::Q8_0, (1, 32), 33),
-            // Two rows of 16 would be one block of 32.
+            // Two rows of 16 columns have the size of one block.
             (TensorType::Q8_0, (2, 16), 34),
         ] {
             let data = vec![0; bytes];

@@ -1,12 +1,13 @@
 use candle_core::Result;
-use diagnostics::{Code, Diagnostic, excerpt};
+use diagnostics::{Diagnostic, excerpt};
 use inference_execution::Pooling;
 use model_format::ModelHeader;
 
 use crate::{
-    architecture::{Architecture, unsupported},
+    architecture::Architecture,
     attention::{Attention, Heads},
     backend::Backend,
+    errors,
     feed_forward::FeedForward,
     linear::Linear,
     matrix::Matrix,
@@ -17,19 +18,16 @@ use crate::{
     weights::Weights,
 };
 
-/// A model of the Llama family: pre-normalised blocks of rotary attention and a gated
-/// feed-forward part.
-pub(crate) struct Llama {
+/// A Llama-like model: pre-normalized blocks of rotary attention and a gated feed-forward network.
+pub(crate) struct Transformer {
     embedding: Matrix,
-    /// What embeddings are multiplied with.
     embedding_scale: Option<f32>,
     layers: Vec<Layer>,
     norm: Norm,
     output: Linear,
-    /// Bound that logits are kept within.
     logit_softcap: Option<f32>,
     rotation: Rotation,
-    /// Of the layers with a window where theirs is another.
+    /// Rotation of layers with a window, if it differs from `rotation`.
     local_rotation: Option<Rotation>,
     heads: Heads,
 }
@@ -41,7 +39,7 @@ struct Layer {
     key: Linear,
     key_norm: Option<Norm>,
     value: Linear,
-    /// Tokens that a token sees, itself included; absent, all.
+    /// Number of tokens that a token attends to, including itself; `None` means all.
     window: Option<usize>,
     attention_output: Linear,
     attention_post_norm: Option<Norm>,
@@ -50,23 +48,21 @@ struct Layer {
     feed_forward_post_norm: Option<Norm>,
 }
 
-impl Llama {
-    /// Takes the weights that the header describes; `context_length` positions can be used.
+impl Transformer {
+    /// Takes the weights that the header describes. Sequences have up to `context_length` tokens.
+    ///
+    /// Errors: missing, unexpected or malformed weights, and unsupported variants.
     pub(crate) fn new(
         header: &ModelHeader,
         context_length: u32,
         mut weights: Weights<'_, '_>,
     ) -> std::result::Result<Self, Diagnostic> {
         let architecture = Architecture::named(&header.architecture, header.format)?;
-        let order = architecture.rows(header.format);
+        let layout = architecture.rotary_layout(header.format);
         let biases = architecture.biases(header.biases);
-        let epsilon = header.rms_epsilon.ok_or_else(|| {
-            Diagnostic::new(
-                Code::InvalidModelFile,
-                "the header lacks the epsilon of the norms",
-            )
-            .hint("convert the model again with a current converter")
-        })?;
+        let epsilon = header
+            .rms_epsilon
+            .ok_or_else(errors::missing_norm_epsilon)?;
         let rotation = Rotation::new(header, &weights.rope_factors()?, context_length)?;
 
         let hidden = header.embedding_length;
@@ -95,9 +91,9 @@ impl Llama {
             let bias = biases.query_key_value;
             layers.push(Layer {
                 attention_norm: norm(w, part(LayerPart::AttentionNorm), hidden)?,
-                query: w.rotary_linear(part(LayerPart::Query), queries, hidden, order, bias)?,
+                query: w.rotary_linear(part(LayerPart::Query), queries, hidden, layout, bias)?,
                 query_norm: head_norm(w, part(LayerPart::QueryNorm))?,
-                key: w.rotary_linear(part(LayerPart::Key), keys, hidden, order, bias)?,
+                key: w.rotary_linear(part(LayerPart::Key), keys, hidden, layout, bias)?,
                 key_norm: head_norm(w, part(LayerPart::KeyNorm))?,
                 value: w.linear(part(LayerPart::Value), key_rows, hidden, bias)?,
                 window: window(header, index)?,
@@ -147,8 +143,8 @@ impl Llama {
         })
     }
 
-    /// Computes all rows of a step and writes their keys and values; returns the logits of
-    /// the rows that want them, one row after the other.
+    /// Computes all rows of a step and writes their keys and values. Returns the logits of the rows
+    /// that request them, one row after the other.
     pub(crate) fn forward<B: Backend>(&self, backend: &mut B, plan: &Plan) -> Result<Vec<f32>> {
         let x = self.states(backend, plan)?;
         let logits = if plan.logit_rows.is_empty() {
@@ -160,8 +156,8 @@ impl Llama {
         Ok(logits)
     }
 
-    /// As [`Self::forward`], but returns the normalised state of each sequence's last row, or
-    /// the sum over its rows, one after the other.
+    /// Like [`Self::forward`], but returns one row per sequence: the normalized state of its last
+    /// row, or the sum of the normalized states of its rows.
     pub(crate) fn embed<B: Backend>(
         &self,
         backend: &mut B,
@@ -173,18 +169,18 @@ impl Llama {
             Pooling::Last => plan.spans.iter().map(Span::last_row).collect(),
             Pooling::Mean => (0..plan.tokens.len() as u32).collect(),
         };
-        let wanted = backend.select(&x, &rows)?;
-        let normed = backend.norm(&wanted, &self.norm)?;
+        let selected = backend.select(&x, &rows)?;
+        let normed = backend.norm(&selected, &self.norm)?;
         backend.release(x);
-        backend.release(wanted);
-        let states = backend.numbers(normed)?;
+        backend.release(selected);
+        let states = backend.to_host(normed)?;
         Ok(match pooling {
             Pooling::Last => states,
             Pooling::Mean => plan.sums(&states),
         })
     }
 
-    /// The states of all rows after the last layer.
+    /// Returns the states of all rows after the last layer.
     fn states<B: Backend>(&self, backend: &mut B, plan: &Plan) -> Result<B::Rows> {
         let angles = backend.angles(&self.rotation, &plan.positions)?;
         let local_angles = match &self.local_rotation {
@@ -202,8 +198,8 @@ impl Llama {
             };
             let attended = self.attention(backend, index, &x, angles, plan)?;
             x = backend.add(x, attended)?;
-            let fed = layer.feed_forward(backend, &x, plan.tokens.len())?;
-            x = backend.add(x, fed)?;
+            let out = layer.feed_forward(backend, &x, plan.tokens.len())?;
+            x = backend.add(x, out)?;
         }
         for angles in std::iter::once(angles).chain(local_angles) {
             for x in angles {
@@ -222,7 +218,7 @@ impl Llama {
         if let Some(cap) = self.logit_softcap {
             logits = backend.softcap(logits, cap)?;
         }
-        backend.numbers(logits)
+        backend.to_host(logits)
     }
 
     fn attention<B: Backend>(
@@ -276,13 +272,13 @@ fn normalized<B: Backend>(backend: &mut B, norm: Option<&Norm>, x: B::Rows) -> R
     }
 }
 
-/// Tokens that a token of a layer sees.
+/// Returns the sliding window of a layer in tokens, if it has one.
 fn window(header: &ModelHeader, layer: u32) -> std::result::Result<Option<usize>, Diagnostic> {
     let Some(window) = &header.sliding_window else {
         return Ok(None);
     };
-    let windowed = window
-        .is_in(layer)
-        .map_err(|rule| unsupported(format!("a sliding window by {}", excerpt(rule, 80))))?;
-    Ok(windowed.then_some(window.tokens as usize))
+    let has_window = window.is_in(layer).map_err(|rule| {
+        errors::unsupported(format!("a sliding window defined by {}", excerpt(rule, 80)))
+    })?;
+    Ok(has_window.then_some(window.tokens as usize))
 }

@@ -1,8 +1,11 @@
 use inference_execution::{Batch, Chunk, EngineError};
 
-use crate::kv::BLOCK_TOKENS;
+use crate::errors::{self, ChunkError};
 
-/// Sizes that a batch is checked against.
+/// Tokens per block of the KV cache.
+pub(crate) const BLOCK_TOKENS: u32 = cpu_kernels::BLOCK_TOKENS as u32;
+
+/// Limits that a batch is validated against.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) vocab_size: u32,
@@ -10,7 +13,7 @@ pub(crate) struct Limits {
     pub(crate) blocks: u32,
 }
 
-/// Consecutive rows that go to consecutive slots.
+/// Consecutive rows that are written to consecutive slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SlotRun {
     pub(crate) row: usize,
@@ -21,12 +24,12 @@ pub(crate) struct SlotRun {
 /// The rows of one sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Span {
-    /// Its first row in the step.
+    /// Index of the first row in the step.
     pub(crate) row: usize,
     pub(crate) rows: usize,
-    /// Position of its first row in its sequence.
+    /// Position of the first row in the sequence.
     pub(crate) position: usize,
-    /// Blocks of its sequence.
+    /// Blocks of the sequence.
     pub(crate) blocks: Vec<u32>,
 }
 
@@ -35,52 +38,55 @@ impl Span {
         (self.row + self.rows - 1) as u32
     }
 
-    /// Where its rows go: the block, and the place in it.
+    /// Yields the block of each row and the offset in the block.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (usize, usize)> {
         let size = BLOCK_TOKENS as usize;
         (self.position..self.position + self.rows)
             .map(move |position| (self.blocks[position / size] as usize, position % size))
     }
 
-    /// Where the token of a position lies in the KV cache.
+    /// Returns the KV cache slot of a position.
     pub(crate) fn slot(&self, position: usize) -> usize {
         let size = BLOCK_TOKENS as usize;
         self.blocks[position / size] as usize * size + position % size
     }
 }
 
-/// A checked batch, flat: one row for each token.
+/// A validated batch, flattened to one row per token.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) tokens: Vec<u32>,
     pub(crate) positions: Vec<u32>,
     pub(crate) spans: Vec<Span>,
     pub(crate) runs: Vec<SlotRun>,
-    /// Rows whose logits are wanted.
+    /// Rows whose logits are requested.
     pub(crate) logit_rows: Vec<u32>,
 }
 
 impl Plan {
-    /// Lays a batch out; a batch that is not possible is an error, never a wrong access.
+    /// Validates and flattens a batch.
+    ///
+    /// Errors: a chunk that is empty or outside the limits.
     pub(crate) fn new(batch: &Batch, limits: Limits) -> Result<Self, EngineError> {
         let mut plan = Self::default();
         for chunk in &batch.chunks {
-            check(chunk, limits).map_err(|problem| {
-                EngineError::Step(format!("sequence {}: {problem}", chunk.sequence.0))
-            })?;
+            validate(chunk, limits)
+                .map_err(|problem| errors::invalid_chunk(chunk.sequence, &problem))?;
             plan.add(chunk);
         }
         Ok(plan)
     }
 
-    /// The sum over the rows of each sequence, of numbers for all rows.
-    pub(crate) fn sums(&self, numbers: &[f32]) -> Vec<f32> {
-        let width = numbers.len() / self.tokens.len().max(1);
+    /// Returns the sum of the rows of each sequence; `values` has the shape `[rows, width]`.
+    pub(crate) fn sums(&self, values: &[f32]) -> Vec<f32> {
+        let width = values.len() / self.tokens.len().max(1);
         let mut sums = vec![0.0; width * self.spans.len()];
         for (span, sum) in self.spans.iter().zip(sums.chunks_exact_mut(width.max(1))) {
-            let rows = &numbers[span.row * width..(span.row + span.rows) * width];
+            let rows = &values[span.row * width..(span.row + span.rows) * width];
             for row in rows.chunks_exact(width.max(1)) {
-                sum.iter_mut().zip(row).for_each(|(sum, n)| *sum += n);
+                sum.iter_mut()
+                    .zip(row)
+                    .for_each(|(sum, value)| *sum += value);
             }
         }
         sums
@@ -120,28 +126,34 @@ impl Plan {
     }
 }
 
-fn check(chunk: &Chunk, limits: Limits) -> Result<(), String> {
+fn validate(chunk: &Chunk, limits: Limits) -> Result<(), ChunkError> {
     if chunk.tokens.is_empty() {
-        return Err("a chunk without tokens".to_owned());
+        return Err(ChunkError::Empty);
     }
-    if let Some(token) = chunk.tokens.iter().find(|&&t| t >= limits.vocab_size) {
-        return Err(format!(
-            "token {token}, the vocabulary has {}",
-            limits.vocab_size
-        ));
+    if let Some(&token) = chunk.tokens.iter().find(|&&t| t >= limits.vocab_size) {
+        return Err(ChunkError::Token {
+            token,
+            vocab_size: limits.vocab_size,
+        });
     }
-    let end = u64::from(chunk.position) + chunk.tokens.len() as u64;
-    if end > u64::from(limits.context_length) {
-        return Err(format!(
-            "{end} positions, the context has {}",
-            limits.context_length
-        ));
+    let positions = u64::from(chunk.position) + chunk.tokens.len() as u64;
+    if positions > u64::from(limits.context_length) {
+        return Err(ChunkError::ContextLength {
+            positions,
+            context_length: limits.context_length,
+        });
     }
-    if end > chunk.blocks.len() as u64 * u64::from(BLOCK_TOKENS) {
-        return Err(format!("{end} positions in {} blocks", chunk.blocks.len()));
+    if positions > chunk.blocks.len() as u64 * u64::from(BLOCK_TOKENS) {
+        return Err(ChunkError::BlockCount {
+            positions,
+            blocks: chunk.blocks.len(),
+        });
     }
     if let Some(block) = chunk.blocks.iter().find(|b| b.0 >= limits.blocks) {
-        return Err(format!("block {}, there are {}", block.0, limits.blocks));
+        return Err(ChunkError::Block {
+            block: block.0,
+            blocks: limits.blocks,
+        });
     }
     Ok(())
 }
@@ -169,13 +181,13 @@ mod tests {
     }
 
     #[test]
-    fn rows_go_to_the_slots_of_their_positions() {
+    fn rows_are_assigned_to_the_slots_of_their_positions() {
         let batch = Batch {
             chunks: vec![chunk(20, 14, &[5, 2, 3]), chunk(1, 0, &[0])],
         };
         let plan = Plan::new(&batch, LIMITS).unwrap();
         let run = |row, slot, length| SlotRun { row, slot, length };
-        // Blocks 2 and 3 follow one another, so they are one run.
+        // Blocks 2 and 3 are adjacent, so they form one run.
         assert_eq!(plan.runs, [run(0, 94, 2), run(2, 32, 18), run(20, 0, 1)]);
         assert_eq!(plan.logit_rows, [19, 20]);
         assert_eq!(plan.positions[..3], [14, 15, 16]);
@@ -184,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn an_impossible_batch_names_its_sequence() {
+    fn rejects_invalid_chunks_with_the_sequence_in_the_error() {
         let cases = [
-            (chunk(0, 0, &[0]), "without tokens"),
-            (chunk(17, 0, &[0]), "17 positions in 1 blocks"),
-            (chunk(1, 16, &[0]), "17 positions in 1 blocks"),
-            (chunk(1, u32::MAX, &[0]), "the context has 64"),
-            (chunk(1, 64, &[0, 1, 2, 3, 4]), "the context has 64"),
-            (chunk(1, 0, &[8]), "block 8, there are 8"),
+            (chunk(0, 0, &[0]), "has no tokens"),
+            (chunk(17, 0, &[0]), "17 positions do not fit in 1 blocks"),
+            (chunk(1, 16, &[0]), "17 positions do not fit in 1 blocks"),
+            (chunk(1, u32::MAX, &[0]), "exceed the context of 64"),
+            (chunk(1, 64, &[0, 1, 2, 3, 4]), "exceed the context of 64"),
+            (chunk(1, 0, &[8]), "block 8 is outside the cache of 8"),
             (
                 Chunk {
                     tokens: vec![100],

@@ -1,4 +1,4 @@
-//! How a model makes vectors of texts, as its files say.
+//! Determines from model files how embeddings are pooled.
 
 use std::path::Path;
 
@@ -7,9 +7,14 @@ use inference_execution::Pooling;
 use model_format::{Gguf, about_file, read_limited};
 use serde::{Deserialize, de::DeserializeOwned};
 
-/// By the numbers of GGUF. What is made for vectors by other means than these two, or sees
-/// what comes after a token, cannot be computed here.
-pub(crate) fn of_gguf(gguf: &Gguf<'_>, architecture: &str) -> Result<Option<Pooling>, Diagnostic> {
+use crate::errors;
+
+/// Returns the pooling of a GGUF model; `None` for bidirectional attention and for unsupported
+/// pooling types.
+pub(crate) fn from_gguf(
+    gguf: &Gguf<'_>,
+    architecture: &str,
+) -> Result<Option<Pooling>, Diagnostic> {
     let causal = gguf.bool(&format!("{architecture}.attention.causal"))?;
     if causal == Some(false) {
         return Ok(None);
@@ -21,21 +26,21 @@ pub(crate) fn of_gguf(gguf: &Gguf<'_>, architecture: &str) -> Result<Option<Pool
     })
 }
 
-/// `config.json`, as far as it matters here.
+/// The relevant part of `config.json`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ModelConfig {
     is_causal: Option<bool>,
 }
 
-/// One step of a sentence-transformers model, in `modules.json`.
+/// An entry of the sentence-transformers file `modules.json`.
 #[derive(Deserialize)]
 struct Module {
     r#type: String,
 }
 
-/// `1_Pooling/config.json` of sentence-transformers. Several modes at once are joined to one
-/// long vector; without any, the mean is taken.
+/// The sentence-transformers file `1_Pooling/config.json`. The outputs of several modes are
+/// concatenated; without any mode, the mean is used.
 #[derive(Deserialize)]
 #[serde(default)]
 struct PoolingConfig {
@@ -65,7 +70,7 @@ impl PoolingConfig {
         let others = self.pooling_mode_cls_token
             || self.pooling_mode_max_tokens
             || self.pooling_mode_weightedmean_tokens;
-        // Divided by another number, a sum has the same direction.
+        // The two modes differ only in the length of the vector, not in its direction.
         let mean = self.pooling_mode_mean_tokens || self.pooling_mode_mean_sqrt_len_tokens;
         let both = self.pooling_mode_mean_tokens && self.pooling_mode_mean_sqrt_len_tokens;
         match (mean, self.pooling_mode_lasttoken) {
@@ -77,43 +82,37 @@ impl PoolingConfig {
     }
 }
 
-/// By the files of sentence-transformers beside a model; one without them gives the state of
-/// the last token.
+/// Returns the pooling that the sentence-transformers files in a model directory define; without
+/// these files, [`Pooling::Last`].
 ///
-/// Errors: `INVALID_MODEL_FILE` for files that are not what they should be.
-pub(crate) fn of_folder(folder: &Path) -> Result<Option<Pooling>, Diagnostic> {
-    let config: Option<ModelConfig> = json(&folder.join("config.json"))?;
-    let modules: Option<Vec<Module>> = json(&folder.join("modules.json"))?;
-    // Whatever else is done to a vector is not known here.
-    let known = |module: &Module| {
+/// Errors: `INVALID_MODEL_FILE` for malformed files.
+pub(crate) fn from_directory(directory: &Path) -> Result<Option<Pooling>, Diagnostic> {
+    let config: Option<ModelConfig> = json(&directory.join("config.json"))?;
+    let modules: Option<Vec<Module>> = json(&directory.join("modules.json"))?;
+    // Other modules transform embeddings in unsupported ways.
+    let is_supported = |module: &Module| {
         ["Transformer", "Pooling", "Normalize"]
             .iter()
             .any(|name| module.r#type.rsplit('.').next() == Some(name))
     };
     if config.and_then(|c| c.is_causal) == Some(false)
-        || !modules.unwrap_or_default().iter().all(known)
+        || !modules.unwrap_or_default().iter().all(is_supported)
     {
         return Ok(None);
     }
-    let pooling: Option<PoolingConfig> = json(&folder.join("1_Pooling/config.json"))?;
+    let pooling: Option<PoolingConfig> = json(&directory.join("1_Pooling/config.json"))?;
     Ok(pooling.map_or(Some(Pooling::Last), |config| config.pooling()))
 }
 
-/// A file that may be absent.
+/// Reads a JSON file that may be absent.
 fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Diagnostic> {
     let content = match read_limited(path) {
         Ok(content) => content,
         Err(error) if error.code == Code::ModelNotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let value = serde_json::from_slice(&content).map_err(|error| {
-        let error = Diagnostic::new(
-            Code::InvalidModelFile,
-            format!("not the JSON expected: {error}"),
-        )
-        .hint("the file is damaged: fetch it again");
-        about_file(error, path)
-    })?;
+    let value = serde_json::from_slice(&content)
+        .map_err(|error| about_file(errors::unexpected_json(&error), path))?;
     Ok(Some(value))
 }
 
@@ -124,16 +123,16 @@ mod tests {
     use super::*;
 
     fn pooling(files: &[(&str, &str)]) -> Result<Option<Pooling>, Diagnostic> {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("1_Pooling")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("1_Pooling")).unwrap();
         for (name, content) in files {
-            fs::write(folder.path().join(name), content).unwrap();
+            fs::write(directory.path().join(name), content).unwrap();
         }
-        of_folder(folder.path())
+        from_directory(directory.path())
     }
 
     #[test]
-    fn the_files_of_sentence_transformers_say_how() {
+    fn pooling_follows_the_sentence_transformers_files() {
         let file = "1_Pooling/config.json";
         for (config, expected) in [
             (r#"{"pooling_mode_mean_tokens": true}"#, Some(Pooling::Mean)),
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_computed_here_makes_no_vectors() {
+    fn unsupported_models_have_no_pooling() {
         let modules = |last: &str| {
             format!(
                 r#"[{{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"}},
@@ -172,7 +171,7 @@ mod tests {
         assert_eq!(with("Pooling"), Some(Pooling::Last));
         assert_eq!(with("Normalize"), Some(Pooling::Last));
         assert_eq!(with("Dense"), None);
-        let both_ways = [("config.json", r#"{"is_causal": false}"#)];
-        assert_eq!(pooling(&both_ways).unwrap(), None);
+        let bidirectional = [("config.json", r#"{"is_causal": false}"#)];
+        assert_eq!(pooling(&bidirectional).unwrap(), None);
     }
 }

@@ -1,56 +1,55 @@
 use std::f32::consts::TAU;
 
-use diagnostics::{Code, Diagnostic};
+use diagnostics::{Diagnostic, excerpt};
 use model_format::{ModelHeader, RopeScaling};
 
-use crate::architecture::unsupported;
+use crate::errors;
 
-/// How the heads of a model turn with the position.
+/// The rotary position embedding of a model.
 #[derive(Debug)]
 pub(crate) struct Rotation {
-    /// The angle between neighbouring positions, for each pair of numbers of a head.
+    /// Angle per position of each pair of elements of a head.
     pub(crate) frequencies: Vec<f32>,
-    /// What rotated numbers are multiplied with.
+    /// Factor that rotated elements are multiplied by.
     pub(crate) scale: f32,
 }
 
-/// Divisors of the rotary frequencies that a file holds as tensors.
+/// Divisors of the rotary frequencies, from tensors of the model file.
 #[derive(Debug, Default)]
 pub(crate) struct RopeFactors {
-    /// For all contexts.
+    /// Divisors for any context length.
     pub(crate) any: Option<Vec<f32>>,
-    /// For contexts up to the trained one.
+    /// Divisors for contexts up to the trained length.
     pub(crate) short: Option<Vec<f32>>,
-    /// For longer contexts.
+    /// Divisors for longer contexts.
     pub(crate) long: Option<Vec<f32>>,
 }
 
 impl Rotation {
-    /// What the header says for contexts of that length; `factors` are those that the file
-    /// itself carries.
+    /// Returns the rotation for sequences of up to `context_length` tokens.
     pub(crate) fn new(
         header: &ModelHeader,
         factors: &RopeFactors,
         context_length: u32,
     ) -> Result<Self, Diagnostic> {
         let mut frequencies = frequencies(header, header.rope_theta);
-        let scale = stretch(&mut frequencies, header)?;
+        let scale = apply_scaling(&mut frequencies, header)?;
         if let RopeScaling::LongRope {
             original_context_length,
-            factors: stated,
+            factors: in_header,
             ..
         } = &header.rope_scaling
         {
-            // Keys of all positions must turn alike, so the length that sequences may reach
-            // decides, not the one that each has.
+            // All keys must use the same frequencies, so the maximum length decides, not the
+            // length of each sequence.
             let long = context_length > *original_context_length;
-            let divisors = match (stated, long) {
-                (Some(stated), false) => Some(&stated.short),
-                (Some(stated), true) => Some(&stated.long),
+            let divisors = match (in_header, long) {
+                (Some(in_header), false) => Some(&in_header.short),
+                (Some(in_header), true) => Some(&in_header.long),
                 (None, false) => factors.short.as_ref(),
                 (None, true) => factors.long.as_ref(),
             };
-            let divisors = divisors.ok_or_else(|| damaged("it has no rotary factors"))?;
+            let divisors = divisors.ok_or_else(|| errors::invalid_rope("no rotary factors"))?;
             divide(&mut frequencies, divisors)?;
         }
         if let Some(divisors) = &factors.any {
@@ -59,7 +58,7 @@ impl Rotation {
         Self { frequencies, scale }.checked()
     }
 
-    /// The rotation of the layers with a window, where it is another one.
+    /// Returns the rotation of layers with a sliding window, if it differs from the global one.
     pub(crate) fn local(header: &ModelHeader) -> Result<Option<Self>, Diagnostic> {
         let local = header.rope_local_theta.map(|theta| Self {
             frequencies: frequencies(header, theta),
@@ -68,7 +67,7 @@ impl Rotation {
         local.map(Self::checked).transpose()
     }
 
-    /// Writes cosine and sine of every angle at the positions, `[positions, frequencies]` each.
+    /// Writes the scaled cosine and sine of every angle, each of shape `[positions, frequencies]`.
     pub(crate) fn angles(&self, positions: &[u32], cos: &mut [f32], sin: &mut [f32]) {
         let angles = positions
             .iter()
@@ -81,7 +80,7 @@ impl Rotation {
 
     fn checked(self) -> Result<Self, Diagnostic> {
         if self.frequencies.iter().any(|f| !f.is_finite()) || !self.scale.is_finite() {
-            return Err(damaged("its rotary frequencies are not finite"));
+            return Err(errors::invalid_rope("frequencies are not finite"));
         }
         Ok(self)
     }
@@ -96,7 +95,7 @@ fn frequencies(header: &ModelHeader, theta: f32) -> Vec<f32> {
 
 fn divide(frequencies: &mut [f32], divisors: &[f32]) -> Result<(), Diagnostic> {
     if divisors.len() != frequencies.len() {
-        return Err(damaged(format!(
+        return Err(errors::invalid_rope(format!(
             "{} rotary factors for {} pairs",
             divisors.len(),
             frequencies.len()
@@ -107,8 +106,8 @@ fn divide(frequencies: &mut [f32], divisors: &[f32]) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-/// Changes the frequencies as the header's scaling says; returns the scale of the rotation.
-fn stretch(frequencies: &mut [f32], header: &ModelHeader) -> Result<f32, Diagnostic> {
+/// Applies the scaling of the header to the frequencies; returns the scale of the rotation.
+fn apply_scaling(frequencies: &mut [f32], header: &ModelHeader) -> Result<f32, Diagnostic> {
     match &header.rope_scaling {
         RopeScaling::None => Ok(1.0),
         RopeScaling::Linear { factor } => {
@@ -126,7 +125,7 @@ fn stretch(frequencies: &mut [f32], header: &ModelHeader) -> Result<f32, Diagnos
             let trained = *original_context_length as f32;
             for f in frequencies {
                 let kept = (trained * *f / TAU - low) / (high - low);
-                *f = slowed(*f, *factor, kept);
+                *f = interpolated(*f, *factor, kept);
             }
             Ok(1.0)
         }
@@ -140,50 +139,43 @@ fn stretch(frequencies: &mut [f32], header: &ModelHeader) -> Result<f32, Diagnos
         } => {
             let pairs = frequencies.len() as f32;
             let trained = *original_context_length as f32;
-            // The pair that turns so often over the context of the training.
+            // The pair that completes the given number of turns over the trained context.
             let pair = |turns: f32| pairs * (trained / (turns * TAU)).ln() / header.rope_theta.ln();
             let (mut first, mut last) = (pair(*beta_fast), pair(*beta_slow));
             if *whole_bounds {
                 (first, last) = (first.floor(), last.ceil());
             }
             if !(first.is_finite() && last.is_finite() && *factor > 0.0) {
-                return Err(damaged(format!(
-                    "its YaRN scaling by {factor} from {trained} tokens means nothing"
+                return Err(errors::invalid_rope(format!(
+                    "YaRN scaling by {factor} from {trained} tokens is invalid"
                 )));
             }
             let (first, last) = (first.max(0.0), last.min(2.0 * pairs - 1.0));
             let width = if first == last { 0.001 } else { last - first };
             for (index, f) in frequencies.iter_mut().enumerate() {
-                *f = slowed(*f, *factor, 1.0 - (index as f32 - first) / width);
+                *f = interpolated(*f, *factor, 1.0 - (index as f32 - first) / width);
             }
             Ok(*attention_factor)
         }
         RopeScaling::LongRope {
             attention_factor, ..
         } => Ok(*attention_factor),
-        RopeScaling::Other(name) => Err(unsupported(format!(
+        RopeScaling::Other(name) => Err(errors::unsupported(format!(
             "rotary scaling `{}`",
-            diagnostics::excerpt(name, 40)
+            excerpt(name, 40)
         ))),
     }
 }
 
-/// A frequency of which a part is `kept` and the rest divided.
-fn slowed(frequency: f32, factor: f32, kept: f32) -> f32 {
+/// Interpolates between `frequency / factor` at `kept` 0 and `frequency` at `kept` 1.
+fn interpolated(frequency: f32, factor: f32, kept: f32) -> f32 {
     let kept = kept.clamp(0.0, 1.0);
     frequency / factor * (1.0 - kept) + frequency * kept
 }
 
-fn damaged(message: impl std::fmt::Display) -> Diagnostic {
-    Diagnostic::new(
-        Code::InvalidModelFile,
-        format!("the model cannot be used: {message}"),
-    )
-    .hint("the file is damaged or was made by a faulty converter")
-}
-
 #[cfg(test)]
 mod tests {
+    use diagnostics::Code;
     use model_format::LongRopeFactors;
 
     use super::*;
@@ -194,7 +186,7 @@ mod tests {
             rope_dimensions: 8,
             rope_theta: 500_000.0,
             rope_scaling: scaling,
-            ..crate::self_test::tiny_header()
+            ..crate::tiny_models::llama_header()
         }
     }
 
@@ -211,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn llama3_slows_only_low_frequencies() {
+    fn llama3_scaling_divides_only_low_frequencies() {
         let plain = frequencies(RopeScaling::None);
         let scaled = frequencies(RopeScaling::Llama3 {
             factor: 8.0,
@@ -219,15 +211,15 @@ mod tests {
             high_frequency_factor: 4.0,
             original_context_length: 8192,
         });
-        // Wavelengths are 6.3, 167, 4443 and 118 000 positions.
+        // The wavelengths are 6.3, 167, 4443 and 118 000 positions.
         assert_eq!(scaled[..2], plain[..2]);
-        // Between the bounds: 8192 / 4443 turns are 0.28 of the way from 1 to 4.
+        // Between the bounds: 8192 / 4443 turns are 0.28 of the way from 1 to 4 turns.
         let kept = (8192.0 * plain[2] / TAU - 1.0) / 3.0;
         assert!((0.27..0.29).contains(&kept), "{kept}");
         let expected = plain[2] * (kept + (1.0 - kept) / 8.0);
         assert!((scaled[2] / expected - 1.0).abs() < 1e-5);
         assert!((scaled[3] * 8.0 / plain[3] - 1.0).abs() < 1e-6);
-        // The same as the factors in a GGUF file.
+        // The factors of a GGUF file have the same effect.
         let divisors: Vec<f32> = plain.iter().zip(&scaled).map(|(p, s)| p / s).collect();
         let divided = rotation(&header(RopeScaling::None), Some(&divisors)).unwrap();
         for (a, b) in divided.frequencies.iter().zip(&scaled) {
@@ -236,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn yarn_mixes_between_its_bounds() {
+    fn yarn_interpolates_between_its_bounds() {
         let yarn = |whole_bounds| ModelHeader {
             head_dim: 16,
             rope_dimensions: 16,
@@ -269,16 +261,16 @@ mod tests {
                 );
             }
         }
-        let senseless = ModelHeader {
+        let unbounded = ModelHeader {
             rope_theta: 1.0,
             ..yarn(true)
         };
-        let error = rotation(&senseless, None).unwrap_err();
+        let error = rotation(&unbounded, None).unwrap_err();
         assert_eq!(error.code, Code::InvalidModelFile);
     }
 
     #[test]
-    fn what_would_be_computed_wrongly_is_refused() {
+    fn rejects_unsupported_scaling_and_infinite_frequencies() {
         let other = header(RopeScaling::Other("dynamic".into()));
         let error = rotation(&other, None).unwrap_err();
         assert_eq!(error.code, Code::UnsupportedModel);
@@ -289,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn the_context_decides_between_short_and_long_factors() {
+    fn context_length_selects_short_or_long_factors() {
         let (short, long) = (vec![1.0, 2.0, 4.0, 8.0], vec![10.0, 20.0, 40.0, 80.0]);
         let model = |factors| {
             header(RopeScaling::LongRope {
@@ -298,12 +290,12 @@ mod tests {
                 factors,
             })
         };
-        let of_config = model(Some(LongRopeFactors {
+        let in_header = model(Some(LongRopeFactors {
             short: short.clone(),
             long: long.clone(),
         }));
         let none = RopeFactors::default();
-        let of_file = RopeFactors {
+        let in_tensors = RopeFactors {
             short: Some(short.clone()),
             long: Some(long.clone()),
             any: None,
@@ -311,7 +303,7 @@ mod tests {
         let plain = frequencies(RopeScaling::None);
         for (context, divisors) in [(32, &short), (33, &long)] {
             let expected: Vec<f32> = plain.iter().zip(divisors).map(|(f, d)| f / d).collect();
-            for (header, factors) in [(&of_config, &none), (&model(None), &of_file)] {
+            for (header, factors) in [(&in_header, &none), (&model(None), &in_tensors)] {
                 let rotation = Rotation::new(header, factors, context).unwrap();
                 assert_eq!(rotation.frequencies, expected);
                 assert_eq!(rotation.scale, 1.5);
@@ -319,11 +311,11 @@ mod tests {
         }
         let without = Rotation::new(&model(None), &none, 32).unwrap_err();
         assert_eq!(without.code, Code::InvalidModelFile);
-        let few = RopeFactors {
+        let too_few = RopeFactors {
             short: Some(vec![1.0]),
-            ..of_file
+            ..in_tensors
         };
-        let error = Rotation::new(&model(None), &few, 32).unwrap_err();
+        let error = Rotation::new(&model(None), &too_few, 32).unwrap_err();
         assert!(error.message.contains("1 rotary factors for 4"), "{error}");
     }
 }

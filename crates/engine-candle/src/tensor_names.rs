@@ -1,4 +1,4 @@
-/// A weight by its role.
+/// The role of a weight in a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Embedding,
@@ -7,7 +7,7 @@ pub(crate) enum Part {
     Layer(u32, LayerPart),
 }
 
-/// A weight of a transformer block.
+/// The role of a weight in a transformer block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LayerPart {
     AttentionNorm,
@@ -16,26 +16,25 @@ pub(crate) enum LayerPart {
     Key,
     KeyNorm,
     Value,
-    /// Queries, keys and values, one below the other.
+    /// Query, key and value, stacked by rows.
     QueryKeyValue,
     AttentionOutput,
     AttentionPostNorm,
     FeedForwardNorm,
     Gate,
     Up,
-    /// Gate and up, one below the other.
+    /// Gate and up, stacked by rows.
     GateUp,
     Down,
     FeedForwardPostNorm,
-    /// What scores the experts.
     Router,
-    /// `Gate`, `Up` or `Down` of an expert.
+    /// A matrix of the expert with the given index.
     Expert(u32, ExpertPart),
-    /// The same of all experts, `[experts, rows, columns]`.
+    /// A matrix of all experts, `[experts, rows, columns]`.
     AllExperts(ExpertPart),
 }
 
-/// A matrix of an expert.
+/// The role of a matrix in an expert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExpertPart {
     Gate,
@@ -47,25 +46,25 @@ impl ExpertPart {
     pub(crate) const ALL: [Self; 3] = [Self::Gate, Self::Up, Self::Down];
 }
 
-/// How the tensors of a file are called.
+/// The naming scheme of tensors in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TensorNames {
     Gguf,
-    /// As most families of Hugging Face do.
+    /// The scheme of most Hugging Face families.
     HuggingFace,
-    /// The same where attention and feed-forward part have a norm behind them as well.
+    /// [`TensorNames::HuggingFace`] for families with norms after attention and feed-forward.
     PostNorms,
-    /// The same with Mixtral's names of experts.
+    /// [`TensorNames::HuggingFace`] with Mixtral's names for experts.
     Mixtral,
 }
 
 impl Part {
-    /// The name of its tensor in a file.
+    /// Returns the name of the weight tensor.
     pub(crate) fn tensor_name(self, names: TensorNames) -> String {
         format!("{}.weight", self.stem(names))
     }
 
-    /// The name of the bias beside it.
+    /// Returns the name of the bias tensor.
     pub(crate) fn bias_name(self, names: TensorNames) -> String {
         format!("{}.bias", self.stem(names))
     }

@@ -1,8 +1,8 @@
 use candle_core::{D, DType, Device, Result, Tensor};
+use cpu_kernels::Activation;
 use inference_execution::KvCache;
 
 use crate::{
-    architecture::Activation,
     attention::{Attention, attend},
     backend::{Backend, Targets},
     kv::TensorKv,
@@ -13,23 +13,23 @@ use crate::{
     rope::Rotation,
 };
 
-/// A device that computes by candle's tensor operations.
-pub(crate) struct Tensors {
+/// Computes with candle's tensor operations.
+pub(crate) struct TensorBackend {
     device: Device,
     kv: TensorKv,
 }
 
-impl Tensors {
+impl TensorBackend {
     pub(crate) fn new(device: Device, kv: TensorKv) -> Self {
         Self { device, kv }
     }
 }
 
-impl Backend for Tensors {
+impl Backend for TensorBackend {
     type Rows = Tensor;
 
-    fn lookup(&mut self, table: &Matrix, numbers: &[u32]) -> Result<Tensor> {
-        table.rows(&Tensor::new(numbers, &self.device)?)
+    fn lookup(&mut self, table: &Matrix, indices: &[u32]) -> Result<Tensor> {
+        table.rows(&Tensor::new(indices, &self.device)?)
     }
 
     fn angles(&mut self, rotation: &Rotation, positions: &[u32]) -> Result<[Tensor; 2]> {
@@ -62,7 +62,7 @@ impl Backend for Tensors {
 
     fn norm_heads(&mut self, x: Tensor, norm: &Norm) -> Result<Tensor> {
         let (rows, columns) = x.dims2()?;
-        let heads = x.reshape((rows, (), norm.weight.numbers.len()))?;
+        let heads = x.reshape((rows, (), norm.weight.values.len()))?;
         self.norm(&heads, norm)?.reshape((rows, columns))
     }
 
@@ -73,9 +73,9 @@ impl Backend for Tensors {
         let x = x.reshape((rows, (), width))?;
         let first = x.narrow(2, 0, half)?;
         let second = x.narrow(2, half, half)?;
-        let turned_first = (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?;
-        let turned_second = (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?;
-        let mut parts = vec![turned_first, turned_second];
+        let rotated_first = (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?;
+        let rotated_second = (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?;
+        let mut parts = vec![rotated_first, rotated_second];
         if 2 * half < width {
             parts.push(x.narrow(2, 2 * half, width - 2 * half)?);
         }
@@ -130,7 +130,7 @@ impl Backend for Tensors {
         Ok(out)
     }
 
-    fn numbers(&mut self, x: Tensor) -> Result<Vec<f32>> {
+    fn to_host(&mut self, x: Tensor) -> Result<Vec<f32>> {
         x.flatten_all()?.to_vec1()
     }
 

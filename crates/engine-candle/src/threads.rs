@@ -1,10 +1,9 @@
-/// The environment that a worker process is started with so that nothing in it uses more
-/// than `threads` threads, and threads without work park instead of spinning.
+/// Returns the environment variables for a worker process that limit the threads of candle and the
+/// tokenizer to `threads` and make their idle threads park instead of spin.
 ///
-/// The engine's own threads are [`crate::LoadOptions::threads`]. These settings are for what
-/// else candle and the tokenizer bring along, which read them when they are first used:
-/// candle has a pool whose threads spin 25 000 rounds before they park unless told
-/// otherwise, and rayon's global pool takes every core.
+/// The engine's own threads are set by [`crate::LoadOptions::threads`]. The libraries read these
+/// variables on first use. By default, candle's idle threads spin for 25 000 rounds before they
+/// park, and rayon's global pool uses every core.
 pub fn thread_environment(threads: usize) -> Vec<(&'static str, String)> {
     let threads = threads.max(1).to_string();
     vec![

@@ -2,11 +2,12 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use candle_core::Device;
 use cpu_kernels::{Threads, WeightMemory};
-use diagnostics::{Code, Diagnostic, escape};
+use diagnostics::{Diagnostic, escape};
 use model_format::{ElementType, Gguf, Safetensors, TensorType};
 
 use crate::{
-    architecture::{RotaryRows, unsupported},
+    architecture::RotaryLayout,
+    errors,
     linear::Linear,
     matrix::{Matrix, to_floats},
     norm::Vector,
@@ -14,15 +15,15 @@ use crate::{
     tensor_names::{Part, TensorNames},
 };
 
-/// The factors by which GGUF files of Llama 3.1 slow rotary frequencies down.
+/// Divisors of the rotary frequencies in GGUF files of Llama 3.1.
 const ROPE_FACTORS: &str = "rope_freqs.weight";
-/// Those of Phi-3 for contexts up to the trained one, and for longer ones.
+/// Divisors in GGUF files of Phi-3, for contexts up to the trained length and for longer ones.
 const SHORT_ROPE_FACTORS: &str = "rope_factors_short.weight";
 const LONG_ROPE_FACTORS: &str = "rope_factors_long.weight";
-/// Computed values that old safetensors files carry along.
+/// Derived values in old safetensors files.
 const IGNORED_SUFFIX: &str = ".rotary_emb.inv_freq";
 
-/// A tensor as it lies in the file.
+/// A tensor as stored in the file.
 #[derive(Debug, Clone)]
 pub(crate) struct RawTensor<'a> {
     pub(crate) shape: Vec<u64>,
@@ -30,10 +31,10 @@ pub(crate) struct RawTensor<'a> {
     pub(crate) data: &'a [u8],
 }
 
-/// The tensors of a model that are not yet taken, by name.
+/// Tensors by name.
 pub(crate) type RawTensors<'a> = BTreeMap<String, RawTensor<'a>>;
 
-/// All tensors of a GGUF file.
+/// Returns the tensors of a GGUF file.
 pub(crate) fn gguf_tensors<'a>(gguf: &Gguf<'a>) -> Result<RawTensors<'a>, Diagnostic> {
     gguf.tensors()
         .keys()
@@ -49,7 +50,7 @@ pub(crate) fn gguf_tensors<'a>(gguf: &Gguf<'a>) -> Result<RawTensors<'a>, Diagno
         .collect()
 }
 
-/// All tensors of a safetensors file of these bytes.
+/// Returns the tensors of a safetensors file; `file` is its complete content.
 pub(crate) fn safetensors_tensors<'a>(header: &Safetensors, file: &'a [u8]) -> RawTensors<'a> {
     header
         .tensors()
@@ -70,8 +71,8 @@ pub(crate) fn safetensors_tensors<'a>(header: &Safetensors, file: &'a [u8]) -> R
         .collect()
 }
 
-/// Hands out the weights of a model one by one, each checked for its shape, and tells how
-/// far loading is.
+/// The weights of a model during loading. Each weight is taken once, which checks its shape and
+/// reports progress.
 pub(crate) struct Weights<'a, 'p> {
     tensors: RawTensors<'a>,
     names: TensorNames,
@@ -84,7 +85,7 @@ pub(crate) struct Weights<'a, 'p> {
 }
 
 impl<'a, 'p> Weights<'a, 'p> {
-    /// `progress` is told the bytes done and their total.
+    /// `progress` is called with the bytes loaded and the total.
     pub(crate) fn new(
         tensors: RawTensors<'a>,
         names: TensorNames,
@@ -106,7 +107,7 @@ impl<'a, 'p> Weights<'a, 'p> {
         }
     }
 
-    /// A matrix of `rows` by `columns`.
+    /// Takes a matrix of `rows` by `columns`.
     pub(crate) fn matrix(
         &mut self,
         part: Part,
@@ -117,7 +118,7 @@ impl<'a, 'p> Weights<'a, 'p> {
         self.make_matrix(&name, &raw, raw.data)
     }
 
-    /// A matrix of `rows` by `columns`, with a bias when it `has_bias`.
+    /// Takes a linear layer with a matrix of `rows` by `columns`.
     pub(crate) fn linear(
         &mut self,
         part: Part,
@@ -125,40 +126,42 @@ impl<'a, 'p> Weights<'a, 'p> {
         columns: u32,
         has_bias: bool,
     ) -> Result<Linear, Diagnostic> {
-        self.ordered_linear(part, [rows, columns], has_bias, Cow::Borrowed)
+        self.reordered_linear(part, [rows, columns], has_bias, Cow::Borrowed)
     }
 
-    /// The same where rows belong to `heads` heads that are rotated; comes back with the
-    /// halves of each head apart, whatever the order in the file.
+    /// Takes a linear layer whose output consists of `heads` heads that are rotated. The result has
+    /// the layout [`RotaryLayout::Halves`], whatever the `layout` in the file.
     pub(crate) fn rotary_linear(
         &mut self,
         part: Part,
         (heads, head_dim): (u32, u32),
         columns: u32,
-        order: RotaryRows,
+        layout: RotaryLayout,
         has_bias: bool,
     ) -> Result<Linear, Diagnostic> {
         let shape = [heads.saturating_mul(head_dim), columns];
-        self.ordered_linear(part, shape, has_bias, |data| match order {
-            RotaryRows::Halves => Cow::Borrowed(data),
-            RotaryRows::Pairs => Cow::Owned(halves_apart(data, heads as usize, head_dim as usize)),
+        self.reordered_linear(part, shape, has_bias, |data| match layout {
+            RotaryLayout::Halves => Cow::Borrowed(data),
+            RotaryLayout::Interleaved => {
+                Cow::Owned(deinterleaved(data, heads as usize, head_dim as usize))
+            }
         })
     }
 
-    /// `ordered` puts the rows of the matrix, and of the bias, in another order.
-    fn ordered_linear(
+    /// Takes a linear layer; `reorder` permutes the rows of the matrix and of the bias.
+    fn reordered_linear(
         &mut self,
         part: Part,
         shape: [u32; 2],
         has_bias: bool,
-        ordered: impl Fn(&'a [u8]) -> Cow<'a, [u8]>,
+        reorder: impl Fn(&'a [u8]) -> Cow<'a, [u8]>,
     ) -> Result<Linear, Diagnostic> {
         let (name, raw) = self.take(part.tensor_name(self.names), &shape)?;
-        let matrix = self.make_matrix(&name, &raw, &ordered(raw.data))?;
+        let matrix = self.make_matrix(&name, &raw, &reorder(raw.data))?;
         let mut bias = None;
         if has_bias {
             let (name, raw) = self.take(part.bias_name(self.names), &shape[..1])?;
-            let values = floats(&name, raw.kind, &ordered(raw.data))?;
+            let values = floats(&name, raw.kind, &reorder(raw.data))?;
             bias = Some(self.make_vector(values)?);
         }
         Ok(Linear { matrix, bias })
@@ -179,20 +182,20 @@ impl<'a, 'p> Weights<'a, 'p> {
             &self.memory,
             &self.threads,
         )
-        .map_err(|e| Diagnostic::internal(format!("tensor `{}`: {e}", escape(name))))
+        .map_err(|e| errors::packing(name, &e))
     }
 
-    /// A vector of `length` floats, each with `added`.
+    /// Takes a vector of `length` floats and adds `offset` to each.
     pub(crate) fn vector(
         &mut self,
         part: Part,
         length: u32,
-        added: f32,
+        offset: f32,
     ) -> Result<Vector, Diagnostic> {
         let (name, raw) = self.take(part.tensor_name(self.names), &[length])?;
         let mut values = floats(&name, raw.kind, raw.data)?;
         for value in &mut values {
-            *value += added;
+            *value += offset;
         }
         self.make_vector(values)
     }
@@ -201,32 +204,32 @@ impl<'a, 'p> Weights<'a, 'p> {
         Vector::new(values, &self.device).map_err(Diagnostic::internal)
     }
 
-    /// The factors of the rotary frequencies, where the file has some.
+    /// Takes the divisors of the rotary frequencies, if the file has any.
     pub(crate) fn rope_factors(&mut self) -> Result<RopeFactors, Diagnostic> {
-        let mut taken = |name| {
+        let mut take = |name| {
             let raw = self.tensors.remove(name);
             raw.map(|raw| floats(name, raw.kind, raw.data)).transpose()
         };
         Ok(RopeFactors {
-            any: taken(ROPE_FACTORS)?,
-            short: taken(SHORT_ROPE_FACTORS)?,
-            long: taken(LONG_ROPE_FACTORS)?,
+            any: take(ROPE_FACTORS)?,
+            short: take(SHORT_ROPE_FACTORS)?,
+            long: take(LONG_ROPE_FACTORS)?,
         })
     }
 
-    /// Passes over a part that this model has and does not use.
+    /// Drops a weight that the file may contain but the model does not use.
     pub(crate) fn skip(&mut self, part: Part) {
         self.tensors.remove(&part.tensor_name(self.names));
     }
 
-    /// Refuses tensors that nobody took: leaving a weight out gives wrong answers.
+    /// Rejects models with tensors that were not taken: ignoring a weight would produce wrong output.
     pub(crate) fn finish(self) -> Result<(), Diagnostic> {
         let mut rest = self
             .tensors
             .keys()
             .filter(|name| !name.ends_with(IGNORED_SUFFIX));
         if let Some(name) = rest.next() {
-            return Err(unsupported(format!(
+            return Err(errors::unsupported(format!(
                 "the tensor `{}` of this model",
                 escape(name)
             )));
@@ -236,10 +239,13 @@ impl<'a, 'p> Weights<'a, 'p> {
     }
 
     fn take(&mut self, name: String, shape: &[u32]) -> Result<(String, RawTensor<'a>), Diagnostic> {
-        let raw = self.tensors.remove(&name).ok_or_else(|| missing(&name))?;
+        let raw = self
+            .tensors
+            .remove(&name)
+            .ok_or_else(|| errors::missing_tensor(&name))?;
         let shape: Vec<u64> = shape.iter().copied().map(u64::from).collect();
         if raw.shape != shape {
-            return Err(wrong_shape(&name, &raw.shape, &shape));
+            return Err(errors::wrong_shape(&name, &raw.shape, &shape));
         }
         self.done += raw.data.len() as u64;
         (self.progress)(self.done, self.total);
@@ -247,39 +253,13 @@ impl<'a, 'p> Weights<'a, 'p> {
     }
 }
 
-pub(crate) fn missing(name: &str) -> Diagnostic {
-    Diagnostic::new(
-        Code::InvalidModelFile,
-        format!("the model has no tensor `{name}`"),
-    )
-    .hint("the file is incomplete, or not of the architecture that it says")
-}
-
-pub(crate) fn wrong_shape(name: &str, found: &[u64], expected: &[u64]) -> Diagnostic {
-    Diagnostic::new(
-        Code::InvalidModelFile,
-        format!("tensor `{name}` has the shape {found:?}, expected {expected:?}"),
-    )
-    .hint("the sizes in the header do not belong to these weights")
-}
-
 fn floats(name: &str, kind: TensorType, data: &[u8]) -> Result<Vec<f32>, Diagnostic> {
-    to_floats(kind, data).ok_or_else(|| {
-        Diagnostic::new(
-            Code::UnsupportedQuantization,
-            format!(
-                "tensor `{}` is of type {}, expected F32, F16 or BF16",
-                escape(name),
-                kind.name()
-            ),
-        )
-        .hint("quantise the model again with a current converter")
-    })
+    to_floats(kind, data).ok_or_else(|| errors::not_a_float_tensor(name, kind))
 }
 
-/// Reorders rows `(head, pair, half)` to `(head, half, pair)`. A row of any type is a whole
-/// number of blocks, so its bytes move as they are.
-fn halves_apart(data: &[u8], heads: usize, head_dim: usize) -> Vec<u8> {
+/// Reorders rows from `(head, pair, half)` to `(head, half, pair)`. A row of any type is a whole
+/// number of blocks, so its bytes are copied unchanged.
+fn deinterleaved(data: &[u8], heads: usize, head_dim: usize) -> Vec<u8> {
     let row_bytes = data.len() / (heads * head_dim);
     let pairs = head_dim / 2;
     let mut out = Vec::with_capacity(data.len());
@@ -299,8 +279,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pairs_become_halves() {
+    fn deinterleaves_each_head() {
         let rows = [0, 1, 2, 3, 10, 11, 12, 13];
-        assert_eq!(halves_apart(&rows, 2, 4), [0, 2, 1, 3, 10, 12, 11, 13]);
+        assert_eq!(deinterleaved(&rows, 2, 4), [0, 2, 1, 3, 10, 12, 11, 13]);
     }
 }

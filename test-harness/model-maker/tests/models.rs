@@ -9,7 +9,7 @@
 
 use std::path::Path;
 
-use engine_candle::{LoadOptions, Loaded, load};
+use engine_candle::{LoadOptions, LoadedModel, load};
 use inference_execution::{Batch, BlockId, Chunk, Engine as _, SequenceId};
 use model_format::{Gguf, ModelHeader, inspect};
 use model_maker::{Architecture, Quantization, Recipe, Shape};
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 const PROMPT: [u32; 6] = [1, 40, 300, 270, 77, 511];
 
-fn loaded(path: &Path) -> Loaded {
+fn loaded(path: &Path) -> LoadedModel {
     let options = LoadOptions {
         threads: Some(1),
         ..LoadOptions::default()

@@ -1,11 +1,12 @@
-//! A model written as its definition reads, in 64-bit floats, one token after another.
+//! A reference implementation in `f64`, token by token, directly from the definitions.
 
+use cpu_kernels::Activation;
 use model_format::{ModelHeader, RopeScaling, TensorType};
 
-use super::models::{TinyTensor, tiny_tensors};
 use crate::{
-    architecture::{Activation, Architecture},
+    architecture::Architecture,
     tensor_names::{ExpertPart, LayerPart, Part},
+    tiny_models::{TinyTensor, tiny_tensors},
 };
 
 pub(super) struct Reference {
@@ -15,7 +16,7 @@ pub(super) struct Reference {
     kind: TensorType,
 }
 
-/// What Q8_0 products see of their activations: 8 bits and a scale for 32.
+/// Rounds activations as Q8_0 products do: to 8 bits with one scale per 32 values.
 fn rounded(x: &[f64]) -> Vec<f64> {
     let block = |block: &[f64]| {
         let largest = block.iter().fold(0.0, |l: f64, v| l.max(v.abs()));
@@ -81,17 +82,17 @@ impl Reference {
     }
 
     fn norm(&self, part: Part, x: &[f64]) -> Vec<f64> {
-        let above = f64::from(self.architecture.norm_offset(self.header.format));
+        let offset = f64::from(self.architecture.norm_offset(self.header.format));
         let mean = x.iter().map(|v| v * v).sum::<f64>() / x.len() as f64;
         let weight = self.weight(part);
         x.iter()
             .zip(weight)
-            .map(|(v, w)| v / (mean + 1e-5).sqrt() * (w + above))
+            .map(|(v, w)| v / (mean + 1e-5).sqrt() * (w + offset))
             .collect()
     }
 
-    /// What comes out of a part of a layer, normalised where the family does so.
-    fn behind(&self, part: Part, x: Vec<f64>) -> Vec<f64> {
+    /// Applies a post-norm if the family has them.
+    fn post_norm(&self, part: Part, x: Vec<f64>) -> Vec<f64> {
         if self.architecture.post_norms {
             self.norm(part, &x)
         } else {
@@ -149,21 +150,21 @@ impl Reference {
     }
 
     fn attended(&self, layer: u32, query: &[f64], cache: &[(Vec<f64>, Vec<f64>)]) -> Vec<f64> {
-        let seen = self.window(layer).unwrap_or(usize::MAX).min(cache.len());
-        let cache = &cache[cache.len() - seen..];
+        let visible = self.window(layer).unwrap_or(usize::MAX).min(cache.len());
+        let cache = &cache[cache.len() - visible..];
         let scale = self.header.attention_scale.map_or(0.25, f64::from);
         let mut attended = Vec::new();
         for (index, q) in query.chunks_exact(16).enumerate() {
-            // Two query heads share one key head.
-            let of = index / 2 * 16..index / 2 * 16 + 16;
+            // Two query heads share one key-value head.
+            let head = index / 2 * 16..index / 2 * 16 + 16;
             let dot = |k: &[f64]| q.iter().zip(k).map(|(a, b)| a * b).sum::<f64>();
             let score = |k: &[f64]| capped(dot(k) * scale, self.header.attention_softcap);
             let weights: Vec<f64> = cache
                 .iter()
-                .map(|(k, _)| score(&k[of.clone()]).exp())
+                .map(|(k, _)| score(&k[head.clone()]).exp())
                 .collect();
             let sum: f64 = weights.iter().sum();
-            attended.extend(of.map(|d| {
+            attended.extend(head.map(|d| {
                 let values = cache.iter().zip(&weights);
                 values.map(|((_, v), w)| v[d] * w / sum).sum::<f64>()
             }));
@@ -194,12 +195,12 @@ impl Reference {
             return product(LayerPart::Down, &self.gated(&gate, &up));
         };
         let scores = product(LayerPart::Router, x);
-        let mut picked: Vec<_> = (0..).zip(scores.iter().map(|s| s.exp())).collect();
-        picked.sort_by(|a, b| b.1.total_cmp(&a.1));
-        picked.truncate(experts.used as usize);
-        let sum: f64 = picked.iter().map(|(_, w)| w).sum();
+        let mut selected: Vec<_> = (0..).zip(scores.iter().map(|s| s.exp())).collect();
+        selected.sort_by(|a, b| b.1.total_cmp(&a.1));
+        selected.truncate(experts.used as usize);
+        let sum: f64 = selected.iter().map(|(_, w)| w).sum();
         let mut out = vec![0.0; x.len()];
-        for (index, weight) in picked {
+        for (index, weight) in selected {
             let part = |part| LayerPart::Expert(index, part);
             let gate = product(part(ExpertPart::Gate), x);
             let up = product(part(ExpertPart::Up), x);
@@ -222,7 +223,7 @@ impl Reference {
         logits.map(|l| capped(l, cap)).collect()
     }
 
-    /// The state of every token after the final norm.
+    /// Returns the state of every token after the final norm.
     pub(super) fn states(&self, prompt: &[u32]) -> Vec<Vec<f64>> {
         let mut cache = [const { Vec::<(Vec<f64>, Vec<f64>)>::new() }; 2];
         let mut states = Vec::new();
@@ -252,15 +253,12 @@ impl Reference {
                 cache.push((key, value));
                 let attended = self.attended(layer, &query, cache);
                 let attended = self.product(part(LayerPart::AttentionOutput), &attended);
-                let attended = self.behind(part(LayerPart::AttentionPostNorm), attended);
+                let attended = self.post_norm(part(LayerPart::AttentionPostNorm), attended);
                 add(&mut x, &attended, 1.0);
                 let h = self.norm(part(LayerPart::FeedForwardNorm), &x);
-                let more = self.feed_forward(layer, &h);
-                add(
-                    &mut x,
-                    &self.behind(part(LayerPart::FeedForwardPostNorm), more),
-                    1.0,
-                );
+                let out = self.feed_forward(layer, &h);
+                let out = self.post_norm(part(LayerPart::FeedForwardPostNorm), out);
+                add(&mut x, &out, 1.0);
             }
             states.push(self.norm(Part::FinalNorm, &x));
         }

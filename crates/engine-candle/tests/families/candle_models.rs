@@ -1,4 +1,4 @@
-//! candle-transformers' own models.
+//! Computes logits with the models of candle-transformers.
 
 use std::collections::HashMap;
 
@@ -22,13 +22,14 @@ fn weights(model: &TinyModel) -> VarBuilder<'static> {
             (name.clone(), tensor.unwrap())
         })
         .collect();
-    // Its Mistral knows no tied embeddings.
+    // Candle's Mistral does not support tied embeddings.
     let embedding = tensors["model.embed_tokens.weight"].clone();
     tensors.entry("lm_head.weight".into()).or_insert(embedding);
     VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)
 }
 
-/// Its window counts the tokens before the one that looks; Qwen2 has one in every layer.
+/// Returns the configuration for candle, whose windows do not count the token itself. Some families
+/// require a window in every layer.
 fn config<T: DeserializeOwned>(model: &TinyModel, window: Option<usize>) -> T {
     let mut config = model.config.clone();
     config["sliding_window"] = match (window, model.family()) {
@@ -43,8 +44,8 @@ fn config<T: DeserializeOwned>(model: &TinyModel, window: Option<usize>) -> T {
     serde_json::from_value(config).unwrap()
 }
 
-/// The logits after the last of the tokens, computed at once: with a cache its windows
-/// are not kept.
+/// Returns the logits after the last token, computed without a cache: with one, candle does not
+/// apply windows.
 pub fn logits(model: &TinyModel, window: Option<usize>, tokens: &[u32]) -> Vec<f32> {
     let input = Tensor::new(tokens, &Device::Cpu).unwrap();
     let input = input.unsqueeze(0).unwrap();

@@ -1,4 +1,4 @@
-//! Runs a tiny model in every way and compares its logits.
+//! Runs tiny models and compares their logits.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use inference_execution::{Batch, BlockId, Chunk, Engine as _, SequenceId};
 use crate::{
     candle_models,
     gguf_file::GgufFile,
-    plain::{Plain, frequencies},
-    tiny_model::{Numbers, TinyModel, VOCABULARY},
+    reference::{Reference, frequencies},
+    tiny_model::{PseudoRandom, TinyModel, VOCAB_SIZE},
 };
 
 pub const PROMPT: usize = 40;
@@ -17,8 +17,8 @@ pub const TOKENS: usize = 46;
 pub const TOLERANCE: f64 = 1e-4;
 
 pub fn tokens() -> Vec<u32> {
-    let mut numbers = Numbers(7);
-    let token = |_| ((numbers.next() + 0.5) * VOCABULARY as f32) as u32;
+    let mut random = PseudoRandom(7);
+    let token = |_| ((random.next() + 0.5) * VOCAB_SIZE as f32) as u32;
     (0..TOKENS).map(token).collect()
 }
 
@@ -30,14 +30,14 @@ pub fn open(path: &Path) -> CandleEngine {
     load(path, options).unwrap().engine
 }
 
-/// Loads the model from a folder with safetensors.
+/// Loads the model from a directory with safetensors.
 pub fn engine(model: &TinyModel) -> CandleEngine {
-    let folder = tempfile::tempdir().unwrap();
-    model.write_folder(folder.path());
-    open(folder.path())
+    let directory = tempfile::tempdir().unwrap();
+    model.write_to(directory.path());
+    open(directory.path())
 }
 
-/// The logits after each chunk, with the number of tokens until there.
+/// Returns the number of tokens processed and the logits after each chunk.
 fn run(engine: &mut CandleEngine, sizes: &[usize]) -> Vec<(usize, Vec<f32>)> {
     let (tokens, mut position) = (tokens(), 0);
     let mut out = Vec::new();
@@ -57,9 +57,9 @@ fn run(engine: &mut CandleEngine, sizes: &[usize]) -> Vec<(usize, Vec<f32>)> {
     out
 }
 
-/// Runs the tokens whole, in chunks and one by one; the ways agree bit for bit. Returns
-/// the logits after every token.
-pub fn all_ways(engine: &mut CandleEngine) -> Vec<Vec<f32>> {
+/// Returns the logits after every token. Runs the prompt whole, in chunks and token by token, and
+/// asserts that the logits are bit-identical.
+pub fn all_logits(engine: &mut CandleEngine) -> Vec<Vec<f32>> {
     let single = run(engine, &[1; TOKENS]);
     let decode = [1; TOKENS - PROMPT];
     let whole = run(engine, &[[PROMPT].as_slice(), &decode].concat());
@@ -71,21 +71,21 @@ pub fn all_ways(engine: &mut CandleEngine) -> Vec<Vec<f32>> {
 }
 
 pub fn difference<T: Copy + Into<f64>>(a: &[f32], b: &[T]) -> f64 {
-    assert_eq!((a.len(), b.len()), (VOCABULARY, VOCABULARY));
+    assert_eq!((a.len(), b.len()), (VOCAB_SIZE, VOCAB_SIZE));
     let pairs = a.iter().zip(b);
-    pairs.fold(0.0, |most, (a, b)| {
+    pairs.fold(0.0, |largest, (a, b)| {
         let difference = (f64::from(*a) - (*b).into()).abs();
         assert!(difference.is_finite());
-        most.max(difference)
+        largest.max(difference)
     })
 }
 
-pub fn assert_candles(model: &TinyModel, window: Option<usize>) {
-    let ours = all_ways(&mut engine(model));
+pub fn assert_matches_candle(model: &TinyModel, window: Option<usize>) {
+    let ours = all_logits(&mut engine(model));
     let tokens = tokens();
     for count in [1, 2, 9, 17, 33, PROMPT, PROMPT + 1, TOKENS] {
-        let theirs = candle_models::logits(model, window, &tokens[..count]);
-        let difference = difference(&ours[count - 1], &theirs);
+        let expected = candle_models::logits(model, window, &tokens[..count]);
+        let difference = difference(&ours[count - 1], &expected);
         assert!(
             difference < TOLERANCE,
             "{} after {count} tokens: {difference:e}",
@@ -94,21 +94,21 @@ pub fn assert_candles(model: &TinyModel, window: Option<usize>) {
     }
 }
 
-pub fn assert_plain(plain: &Plain<'_>) {
-    let ours = all_ways(&mut engine(plain.model));
-    for (count, (ours, plain_logits)) in (1..).zip(ours.iter().zip(plain.logits(&tokens()))) {
-        let difference = difference(ours, &plain_logits);
+pub fn assert_matches_reference(reference: &Reference<'_>) {
+    let ours = all_logits(&mut engine(reference.model));
+    for (count, (ours, expected)) in (1..).zip(ours.iter().zip(reference.logits(&tokens()))) {
+        let difference = difference(ours, &expected);
         assert!(
             difference < TOLERANCE,
             "{} after {count} tokens: {difference:e}",
-            plain.model.config
+            reference.model.config
         );
     }
 }
 
-/// The plain reference of a model without scaling, with these windows.
-pub fn plain(model: &TinyModel, windows: [Option<usize>; 3]) -> Plain<'_> {
-    Plain {
+/// Returns the reference of a model without RoPE scaling and with the given windows.
+pub fn reference(model: &TinyModel, windows: [Option<usize>; 3]) -> Reference<'_> {
+    Reference {
         model,
         windows: windows.to_vec(),
         frequencies: frequencies(model),
@@ -119,17 +119,17 @@ pub fn plain(model: &TinyModel, windows: [Option<usize>; 3]) -> Plain<'_> {
 
 /// Loads the model from a GGUF file.
 pub fn gguf_engine(file: &GgufFile) -> CandleEngine {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tiny.gguf");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tiny.gguf");
     file.write(&path);
     open(&path)
 }
 
-/// The model as GGUF gives what it gives as safetensors.
-pub fn assert_same_as_gguf(model: &TinyModel, window: Option<usize>) {
+/// Asserts that a model produces the same logits from a GGUF file and from safetensors.
+pub fn assert_gguf_matches_safetensors(model: &TinyModel, window: Option<usize>) {
     let file = GgufFile::of(model).with_scaling_and_window(model, window);
-    let gguf = all_ways(&mut gguf_engine(&file));
-    let safetensors = all_ways(&mut engine(model));
+    let gguf = all_logits(&mut gguf_engine(&file));
+    let safetensors = all_logits(&mut engine(model));
     for (gguf, safetensors) in gguf.iter().zip(&safetensors) {
         let difference = difference(gguf, safetensors);
         assert!(difference < TOLERANCE, "{}: {difference:e}", model.config);

@@ -1,4 +1,4 @@
-//! The same models as GGUF files.
+//! Writes tiny models as GGUF files.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::tiny_model::{TinyModel, Values, tokens};
 
-/// Parts of a layer: in safetensors, in GGUF.
+/// Tensor names of a layer in safetensors and in GGUF.
 const LAYER_PARTS: &[(&str, &str)] = &[
     ("input_layernorm", "attn_norm"),
     ("self_attn.q_proj", "attn_q"),
@@ -25,14 +25,14 @@ const LAYER_PARTS: &[(&str, &str)] = &[
     ("block_sparse_moe.gate", "ffn_gate_inp"),
 ];
 
-/// The same where attention and feed-forward part have a norm behind them as well.
+/// Tensor names that differ in families with post-norms.
 const POST_NORMS: &[(&str, &str)] = &[
     ("post_attention_layernorm", "post_attention_norm"),
     ("pre_feedforward_layernorm", "ffn_norm"),
     ("post_feedforward_layernorm", "post_ffw_norm"),
 ];
 
-/// Matrices of experts: in safetensors, in GGUF.
+/// Names of expert matrices in safetensors and in GGUF.
 const EXPERT_PARTS: &[(&str, &str)] = &[
     ("w1", "ffn_gate"),
     ("w3", "ffn_up"),
@@ -42,15 +42,15 @@ const EXPERT_PARTS: &[(&str, &str)] = &[
     ("down_proj", "ffn_down"),
 ];
 
-/// How a file has the experts.
+/// How a file stores experts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum ExpertLayout {
     Stacked,
-    /// As the first files had them.
-    OneByOne,
+    /// As in old files.
+    Separate,
 }
 
-/// `general.architecture`.
+/// Returns `general.architecture`.
 fn gguf_family(model: &TinyModel) -> &str {
     match model.family() {
         "mistral" | "mixtral" => "llama",
@@ -60,7 +60,7 @@ fn gguf_family(model: &TinyModel) -> &str {
     }
 }
 
-/// A GGUF file, piece by piece.
+/// A GGUF file under construction.
 #[derive(Default)]
 pub struct GgufFile {
     values: Vec<Vec<u8>>,
@@ -79,7 +79,6 @@ impl GgufFile {
             .push([string(key).as_slice(), &kind, payload].concat());
     }
 
-    /// Sets a number that is there already.
     pub fn replace_number(&mut self, key: &str, number: usize) {
         self.remove_value(key);
         self.number(key, number);
@@ -90,7 +89,7 @@ impl GgufFile {
         self.values.retain(|value| !value.starts_with(&key));
     }
 
-    /// The keys of all whole numbers.
+    /// Returns the keys of all integers.
     pub fn number_keys(&self) -> Vec<String> {
         let key = |value: &Vec<u8>| {
             let length = u64::from_le_bytes(value[..8].try_into().unwrap()) as usize;
@@ -147,7 +146,7 @@ impl GgufFile {
         self.raw_tensor(name, &values.shape, 0, &bytes);
     }
 
-    /// In Q8_0: for 32 numbers a scale as a 16-bit float, then signed bytes.
+    /// Adds a tensor in Q8_0: blocks of 32 weights with an F16 scale, then signed bytes.
     fn tensor_q8_0(&mut self, name: &str, values: &Values) {
         let block = |block: &[f32]| {
             let largest = block.iter().fold(0.0_f32, |l, v| l.max(v.abs()));
@@ -189,12 +188,12 @@ impl GgufFile {
         std::fs::write(path, file).unwrap();
     }
 
-    /// What a converter makes of the model. Scaling and window are the caller's to add.
+    /// Converts a model, without RoPE scaling and sliding window.
     pub fn of(model: &TinyModel) -> Self {
         Self::with_experts(model, ExpertLayout::Stacked, false)
     }
 
-    /// The same with the experts in that layout, in Q8_0 when `quantized`.
+    /// Converts a model with the given layout of experts, which are in Q8_0 if `quantized`.
     pub fn with_experts(model: &TinyModel, layout: ExpertLayout, quantized: bool) -> Self {
         let mut file = Self::default();
         let name = gguf_family(model);
@@ -261,10 +260,10 @@ impl GgufFile {
             };
             match rotated {
                 Some(heads) if name == "llama" => {
-                    file.tensor(&gguf_name, &in_pairs(values, heads));
+                    file.tensor(&gguf_name, &interleaved(values, heads));
                 }
                 _ if model.is_gemma() && tensor.contains("norm") => {
-                    file.tensor(&gguf_name, &above_one(values));
+                    file.tensor(&gguf_name, &plus_one(values));
                 }
                 _ => file.tensor(&gguf_name, values),
             }
@@ -279,7 +278,7 @@ impl GgufFile {
         file
     }
 
-    /// The keys of the configuration's `rope_scaling`, and the window of all layers.
+    /// Adds the keys of the configuration's `rope_scaling` and the sliding window of all layers.
     pub fn with_scaling_and_window(mut self, model: &TinyModel, window: Option<usize>) -> Self {
         let name = gguf_family(model);
         if let Some(window) = window {
@@ -317,7 +316,7 @@ impl GgufFile {
     }
 }
 
-/// The experts of all layers.
+/// Returns the experts of all layers.
 fn experts(model: &TinyModel, layout: ExpertLayout) -> Vec<(String, Values)> {
     let mut out: Vec<(String, Values)> = Vec::new();
     for layer in 0..model.size("num_hidden_layers") {
@@ -330,7 +329,7 @@ fn experts(model: &TinyModel, layout: ExpertLayout) -> Vec<(String, Values)> {
                 let Some((_, values)) = found.next() else {
                     continue;
                 };
-                if layout == ExpertLayout::OneByOne {
+                if layout == ExpertLayout::Separate {
                     let name = format!("blk.{layer}.{gguf_part}.{index}.weight");
                     out.push((name, values.clone()));
                     continue;
@@ -350,7 +349,7 @@ fn experts(model: &TinyModel, layout: ExpertLayout) -> Vec<(String, Values)> {
     out
 }
 
-fn above_one(values: &Values) -> Values {
+fn plus_one(values: &Values) -> Values {
     Values {
         shape: values.shape.clone(),
         numbers: values.numbers.iter().map(|n| n + 1.0).collect(),
@@ -380,14 +379,14 @@ fn gguf_name(tensor: &str, model: &TinyModel) -> String {
     }
 }
 
-/// The rows of each head in pairs that turn together, as files of Llama have them.
-fn in_pairs(values: &Values, heads: usize) -> Values {
+/// Interleaves the rows of each head, as in GGUF files of Llama.
+fn interleaved(values: &Values, heads: usize) -> Values {
     let rows = values.shape[0];
     let (row, head) = (values.numbers.len() / rows, rows / heads);
     let mut numbers = Vec::new();
     for index in 0..rows {
-        let (start, place) = (index / head * head, index % head);
-        let from = start + place / 2 + place % 2 * (head / 2);
+        let (start, offset) = (index / head * head, index % head);
+        let from = start + offset / 2 + offset % 2 * (head / 2);
         numbers.extend_from_slice(&values.numbers[from * row..(from + 1) * row]);
     }
     Values {

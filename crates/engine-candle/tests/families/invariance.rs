@@ -1,4 +1,4 @@
-//! Results are the same bit for bit for any threads, chunks and company, in every family.
+//! Logits are bit-identical for any threads, chunks and batch, in every family.
 
 use engine_candle::{CandleEngine, LoadOptions, load};
 use inference_execution::{Batch, BlockId, Chunk, Engine as _, SequenceId};
@@ -9,7 +9,6 @@ use crate::{
     tiny_model::{FAMILIES, TinyModel},
 };
 
-/// The tokens of one chunk of a sequence of its own.
 fn chunk(sequence: u64, tokens: &[u32], position: usize, blocks: [u32; 3]) -> Chunk {
     Chunk {
         sequence: SequenceId(sequence),
@@ -20,9 +19,9 @@ fn chunk(sequence: u64, tokens: &[u32], position: usize, blocks: [u32; 3]) -> Ch
     }
 }
 
-/// The logits after all tokens, fed in chunks of these sizes, with `company` prompts of
-/// other sequences before and behind each.
-fn logits(engine: &mut CandleEngine, sizes: &[usize], company: bool) -> Vec<f32> {
+/// Returns the logits after all tokens, processed in chunks of the given sizes. If `batched`, each
+/// step also contains chunks of other sequences before and after.
+fn logits(engine: &mut CandleEngine, sizes: &[usize], batched: bool) -> Vec<f32> {
     let (tokens, mut position, mut last) = (tokens(), 0, Vec::new());
     for size in sizes {
         let mut chunks = vec![chunk(
@@ -31,22 +30,22 @@ fn logits(engine: &mut CandleEngine, sizes: &[usize], company: bool) -> Vec<f32>
             position,
             [5, 2, 9],
         )];
-        if company {
+        if batched {
             chunks.insert(0, chunk(1, &tokens[3..4 + size % 11], 0, [1, 3, 4]));
             chunks.push(chunk(2, &tokens[..17], 0, [6, 7, 8]));
         }
         let values = engine.step(&Batch { chunks }).unwrap();
         let rows: Vec<_> = values.rows().map(<[f32]>::to_vec).collect();
-        last.clone_from(&rows[usize::from(company)]);
+        last.clone_from(&rows[usize::from(batched)]);
         position += size;
     }
     last
 }
 
 #[test]
-fn company_chunks_and_threads_change_no_bit() {
+fn logits_are_bit_identical_for_any_batch_chunks_and_threads() {
     for family in FAMILIES {
-        // Wide enough that the work is shared between threads.
+        // Wide enough that work is distributed to threads.
         let model = TinyModel::new(
             family,
             &json!({
@@ -54,30 +53,30 @@ fn company_chunks_and_threads_change_no_bit() {
                 "moe_intermediate_size": 256, "sliding_window": 20
             }),
         );
-        let folder = tempfile::tempdir().unwrap();
-        model.write_folder(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        model.write_to(directory.path());
         let open = |threads| {
             let options = LoadOptions {
                 threads: Some(threads),
                 ..LoadOptions::default()
             };
-            load(folder.path(), options).unwrap().engine
+            load(directory.path(), options).unwrap().engine
         };
-        let alone = logits(&mut open(1), &[TOKENS], false);
-        assert!(alone.iter().all(|l| l.is_finite()));
+        let expected = logits(&mut open(1), &[TOKENS], false);
+        assert!(expected.iter().all(|l| l.is_finite()));
         let chunks = [1, 19, 4, 21, 1];
         assert_eq!(chunks.iter().sum::<usize>(), TOKENS);
-        for (threads, sizes, company) in [
+        for (threads, sizes, batched) in [
             (1, chunks.as_slice(), false),
             (1, &[TOKENS], true),
             (1, &chunks, true),
             (3, &[TOKENS], false),
             (3, &chunks, true),
         ] {
-            let other = logits(&mut open(threads), sizes, company);
+            let found = logits(&mut open(threads), sizes, batched);
             assert!(
-                other == alone,
-                "{family}, {threads} threads, {sizes:?}, {company}"
+                found == expected,
+                "{family}, {threads} threads, chunks {sizes:?}, batched: {batched}"
             );
         }
     }

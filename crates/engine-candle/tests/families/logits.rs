@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::{
-    compare::{assert_candles, assert_plain, assert_same_as_gguf, plain},
-    plain::{Plain, frequencies, yarn},
+    compare::{
+        assert_gguf_matches_safetensors, assert_matches_candle, assert_matches_reference, reference,
+    },
+    reference::{Reference, frequencies, yarn},
     tiny_model::TinyModel,
 };
 
@@ -26,21 +28,21 @@ fn scaling(kind: &str, more: &Value) -> Value {
 }
 
 #[test]
-fn every_family_is_candles() {
+fn every_family_matches_candle() {
     for model in families() {
-        assert_candles(&model, None);
-        assert_plain(&plain(&model, [None; 3]));
+        assert_matches_candle(&model, None);
+        assert_matches_reference(&reference(&model, [None; 3]));
     }
 }
 
 #[test]
-fn the_width_of_a_head_is_free() {
-    assert_candles(&TinyModel::new("mistral", &json!({"head_dim": 24})), None);
+fn head_width_is_independent_of_hidden_size() {
+    assert_matches_candle(&TinyModel::new("mistral", &json!({"head_dim": 24})), None);
 }
 
 #[test]
-fn biases_are_added_where_the_configuration_says() {
-    assert_candles(
+fn biases_are_added_as_configured() {
+    assert_matches_candle(
         &TinyModel::new("qwen3", &json!({"attention_bias": true})),
         None,
     );
@@ -49,45 +51,45 @@ fn biases_are_added_where_the_configuration_says() {
         json!({"mlp_bias": true}),
         json!({"attention_bias": true, "mlp_bias": true}),
     ] {
-        assert_plain(&plain(&TinyModel::new("llama", &changes), [None; 3]));
+        assert_matches_reference(&reference(&TinyModel::new("llama", &changes), [None; 3]));
     }
 }
 
 #[test]
-fn attention_looks_back_only_so_far() {
+fn attention_is_limited_to_the_sliding_window() {
     let mistral = TinyModel::new("mistral", &json!({"sliding_window": 7}));
-    assert_candles(&mistral, Some(7));
-    assert_plain(&plain(&mistral, [Some(7); 3]));
+    assert_matches_candle(&mistral, Some(7));
+    assert_matches_reference(&reference(&mistral, [Some(7); 3]));
 
     let window = |layers| json!({"use_sliding_window": true, "max_window_layers": layers});
     let everywhere = TinyModel::new("qwen2", &window(0));
-    assert_candles(&everywhere, Some(8));
+    assert_matches_candle(&everywhere, Some(8));
     let from_second = TinyModel::new("qwen2", &window(1));
-    assert_plain(&plain(&from_second, [None, Some(8), Some(8)]));
+    assert_matches_reference(&reference(&from_second, [None, Some(8), Some(8)]));
     let nowhere = TinyModel::new("qwen2", &window(3));
-    assert_candles(&nowhere, None);
+    assert_matches_candle(&nowhere, None);
 
     let mut changes = window(0);
     changes["sliding_window"] = json!(20);
     changes["layer_types"] = json!(["sliding_attention", "full_attention", "sliding_attention"]);
     let listed = TinyModel::new("qwen3", &changes);
-    assert_plain(&plain(&listed, [Some(20), None, Some(20)]));
-    // Llama's own implementation knows no window, whatever the file says.
-    assert_candles(
+    assert_matches_reference(&reference(&listed, [Some(20), None, Some(20)]));
+    // Llama ignores `sliding_window`, as its original implementation does.
+    assert_matches_candle(
         &TinyModel::new("llama", &json!({"sliding_window": 7})),
         None,
     );
 }
 
 #[test]
-fn positions_are_stretched() {
+fn rope_scaling_is_applied() {
     let factors = json!({"low_freq_factor": 1.0, "high_freq_factor": 4.0});
-    assert_candles(&TinyModel::new("llama", &scaling("llama3", &factors)), None);
+    assert_matches_candle(&TinyModel::new("llama", &scaling("llama3", &factors)), None);
 
     let linear = TinyModel::new("mistral", &scaling("linear", &json!({})));
-    assert_plain(&Plain {
+    assert_matches_reference(&Reference {
         frequencies: frequencies(&linear).iter().map(|f| f / 4.0).collect(),
-        ..plain(&linear, [None; 3])
+        ..reference(&linear, [None; 3])
     });
     let default_factor = 0.1 * 4_f64.ln() + 1.0;
     for (more, scale) in [
@@ -100,29 +102,32 @@ fn positions_are_stretched() {
     ] {
         for family in ["llama", "qwen2", "qwen3"] {
             let model = TinyModel::new(family, &scaling("yarn", &more));
-            assert_plain(&Plain {
+            assert_matches_reference(&Reference {
                 frequencies: yarn(&frequencies(&model), 10_000.0, 4.0, 32.0),
                 scale,
-                ..plain(&model, [None; 3])
+                ..reference(&model, [None; 3])
             });
         }
     }
 }
 
 #[test]
-fn gguf_and_safetensors_are_the_same_model() {
+fn gguf_matches_safetensors() {
     for model in families() {
-        assert_same_as_gguf(&model, None);
+        assert_gguf_matches_safetensors(&model, None);
     }
     let biased = json!({"attention_bias": true, "mlp_bias": true});
-    assert_same_as_gguf(&TinyModel::new("llama", &biased), None);
+    assert_gguf_matches_safetensors(&TinyModel::new("llama", &biased), None);
     let biased = json!({"attention_bias": true});
-    assert_same_as_gguf(&TinyModel::new("qwen3", &biased), None);
+    assert_gguf_matches_safetensors(&TinyModel::new("qwen3", &biased), None);
     let window = json!({"sliding_window": 7});
-    assert_same_as_gguf(&TinyModel::new("mistral", &window), Some(7));
+    assert_gguf_matches_safetensors(&TinyModel::new("mistral", &window), Some(7));
     for kind in ["linear", "yarn"] {
         for family in ["llama", "qwen3"] {
-            assert_same_as_gguf(&TinyModel::new(family, &scaling(kind, &json!({}))), None);
+            assert_gguf_matches_safetensors(
+                &TinyModel::new(family, &scaling(kind, &json!({}))),
+                None,
+            );
         }
     }
 }

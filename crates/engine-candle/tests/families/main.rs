@@ -1,5 +1,5 @@
-//! Every family of models, as tiny random models that the tests write themselves, against
-//! candle-transformers' own models and a plain reference.
+//! Tests every model family with tiny random models, against candle-transformers and a reference
+//! implementation.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,13 +11,13 @@
 
 mod candle_models;
 mod compare;
-mod damage;
+mod damaged;
 mod experts;
 mod gemma;
 mod gguf_file;
 mod invariance;
 mod logits;
 mod phi;
-mod plain;
-mod refusals;
+mod reference;
 mod tiny_model;
+mod unsupported;

@@ -1,15 +1,16 @@
-//! Phi-3 and Phi-4: fused matrices, heads of which a part is rotated, factors for long
-//! contexts.
+//! Phi-3 and Phi-4: fused matrices, partial rotation, LongRoPE factors.
 
 use serde_json::{Value, json};
 
 use crate::{
-    compare::{assert_candles, assert_plain, assert_same_as_gguf, plain},
-    plain::{Plain, frequencies},
+    compare::{
+        assert_gguf_matches_safetensors, assert_matches_candle, assert_matches_reference, reference,
+    },
+    reference::{Reference, frequencies},
     tiny_model::TinyModel,
 };
 
-/// Factors of a model with 8 pairs, trained with `trained` tokens.
+/// Returns LongRoPE factors for 8 pairs and a trained context of `trained` tokens.
 fn long_rope(trained: usize, kind: &str) -> Value {
     let factors = |by: f64| (0..8).map(|i| 1.0 + by * f64::from(i)).collect::<Vec<_>>();
     json!({
@@ -21,7 +22,7 @@ fn long_rope(trained: usize, kind: &str) -> Value {
 }
 
 #[test]
-fn fused_and_partly_rotated_models_are_candles() {
+fn fused_and_partially_rotated_models_match_candle() {
     for changes in [
         json!({}),
         json!({"tie_word_embeddings": true}),
@@ -29,22 +30,22 @@ fn fused_and_partly_rotated_models_are_candles() {
         json!({"partial_rotary_factor": 0.75}),
     ] {
         let model = TinyModel::new("phi3", &changes);
-        assert_candles(&model, None);
-        assert_plain(&plain(&model, [None; 3]));
-        assert_same_as_gguf(&model, None);
+        assert_matches_candle(&model, None);
+        assert_matches_reference(&reference(&model, [None; 3]));
+        assert_gguf_matches_safetensors(&model, None);
     }
 }
 
 #[test]
-fn attention_looks_back_only_so_far() {
+fn attention_is_limited_to_the_sliding_window() {
     let model = TinyModel::new("phi3", &json!({"sliding_window": 7}));
-    assert_plain(&plain(&model, [Some(7); 3]));
-    assert_same_as_gguf(&model, Some(7));
+    assert_matches_reference(&reference(&model, [Some(7); 3]));
+    assert_gguf_matches_safetensors(&model, Some(7));
 }
 
 #[test]
-fn factors_are_those_of_the_context() {
-    // A context of 128 tokens, four times the trained one, or the trained one.
+fn context_length_selects_the_factors() {
+    // The context of 128 tokens is four times the trained one, or equal to it.
     for (trained, kind, by) in [
         (32, "longrope", 0.5),
         (32, "su", 0.5),
@@ -53,28 +54,28 @@ fn factors_are_those_of_the_context() {
         let model = TinyModel::new("phi3", &long_rope(trained, kind));
         let factor = 128.0 / trained as f64;
         let divisors = (0..8).map(|i| 1.0 + by * f64::from(i));
-        assert_plain(&Plain {
+        assert_matches_reference(&Reference {
             frequencies: frequencies(&model)
                 .iter()
                 .zip(divisors)
                 .map(|(f, d)| f / d)
                 .collect(),
             scale: (1.0 + factor.ln() / (trained as f64).ln()).sqrt(),
-            ..plain(&model, [None; 3])
+            ..reference(&model, [None; 3])
         });
         if kind == "longrope" {
-            assert_same_as_gguf(&model, None);
+            assert_gguf_matches_safetensors(&model, None);
         }
     }
-    let mut given = long_rope(32, "longrope");
-    given["rope_scaling"]["attention_factor"] = json!(1.0);
-    given["partial_rotary_factor"] = json!(0.5);
+    let mut explicit = long_rope(32, "longrope");
+    explicit["rope_scaling"]["attention_factor"] = json!(1.0);
+    explicit["partial_rotary_factor"] = json!(0.5);
     for length in ["short_factor", "long_factor"] {
-        given["rope_scaling"][length] = json!([2.0, 2.0, 2.0, 2.0]);
+        explicit["rope_scaling"][length] = json!([2.0, 2.0, 2.0, 2.0]);
     }
-    let model = TinyModel::new("phi3", &given);
-    assert_plain(&Plain {
+    let model = TinyModel::new("phi3", &explicit);
+    assert_matches_reference(&Reference {
         frequencies: frequencies(&model).iter().map(|f| f / 2.0).collect(),
-        ..plain(&model, [None; 3])
+        ..reference(&model, [None; 3])
     });
 }

@@ -1,10 +1,10 @@
-//! Tiny models with random weights, always the same ones.
+//! Tiny models with pseudo-random weights.
 
 use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Map, Value, json};
 
-pub const VOCABULARY: usize = 96;
+pub const VOCAB_SIZE: usize = 96;
 
 /// Every `model_type` that is supported.
 pub const FAMILIES: [&str; 10] = [
@@ -20,7 +20,7 @@ pub const FAMILIES: [&str; 10] = [
     "phi3",
 ];
 
-/// A model as Hugging Face's folders have it.
+/// A model in Hugging Face format.
 pub struct TinyModel {
     pub config: Value,
     pub tensors: BTreeMap<String, Values>,
@@ -33,16 +33,16 @@ pub struct Values {
 }
 
 impl TinyModel {
-    /// A model of that `model_type`, its configuration changed by these keys.
+    /// Creates a model of the given `model_type`; `changes` are added to its configuration.
     pub fn new(family: &str, changes: &Value) -> Self {
         let mut config = json!({
             "model_type": family, "hidden_size": 64, "intermediate_size": 96,
             "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
-            "vocab_size": VOCABULARY, "max_position_embeddings": 128, "rms_norm_eps": 1e-5,
+            "vocab_size": VOCAB_SIZE, "max_position_embeddings": 128, "rms_norm_eps": 1e-5,
             "rope_theta": 10_000.0, "hidden_act": "silu", "tie_word_embeddings": false,
         });
-        let of_family = of_family(family);
-        for keys in [&of_family, changes] {
+        let family_keys = family_keys(family);
+        for keys in [&family_keys, changes] {
             let keys = keys.as_object().unwrap().clone();
             config.as_object_mut().unwrap().extend(keys);
         }
@@ -71,8 +71,8 @@ impl TinyModel {
     }
 
     pub fn head_dim(&self) -> usize {
-        let given = self.config["head_dim"].as_u64();
-        given.map_or(self.size("hidden_size") / self.heads(), |w| w as usize)
+        let explicit = self.config["head_dim"].as_u64();
+        explicit.map_or(self.size("hidden_size") / self.heads(), |w| w as usize)
     }
 
     pub fn heads(&self) -> usize {
@@ -83,7 +83,7 @@ impl TinyModel {
         self.size("num_key_value_heads")
     }
 
-    /// The experts of a layer, those that compute a token, and their inner width.
+    /// Returns the number of experts of a layer, the number per token, and their inner width.
     pub fn experts(&self, layer: usize) -> Option<(usize, usize, usize)> {
         let used = || self.size("num_experts_per_tok");
         match self.family() {
@@ -103,8 +103,8 @@ impl TinyModel {
         }
     }
 
-    /// The matrices of a layer but those of experts, with their sizes and whether they have
-    /// a bias.
+    /// Returns the name, rows, columns and presence of a bias of each matrix of a layer, except
+    /// those of experts.
     fn matrices(&self, layer: usize) -> Vec<(&'static str, usize, usize, bool)> {
         let (hidden, inner) = (self.size("hidden_size"), self.size("intermediate_size"));
         let queries = self.heads() * self.head_dim();
@@ -161,26 +161,24 @@ impl TinyModel {
     fn fill(&mut self) {
         let hidden = self.size("hidden_size");
         let tied = self.is("tie_word_embeddings");
-        // Files of Gemma hold what is above one.
-        let norm_about = if self.is_gemma() { 0.0 } else { 1.0 };
+        // Gemma files store norm weights minus one.
+        let norm_mean = if self.is_gemma() { 0.0 } else { 1.0 };
         let norms = self.norms();
         let layers: Vec<_> = (0..self.size("num_hidden_layers"))
             .map(|layer| (self.matrices(layer), self.experts(layer)))
             .collect();
         let mixtral = self.family() == "mixtral";
 
-        let mut numbers = Numbers(0x5eed);
-        let mut add = |name: String, shape: &[usize], about: f32, spread: f32| {
+        let mut random = PseudoRandom(0x5eed);
+        let mut add = |name: String, shape: &[usize], mean: f32, spread: f32| {
             let count = shape.iter().product();
-            let numbers = (0..count)
-                .map(|_| about + spread * numbers.next())
-                .collect();
+            let numbers = (0..count).map(|_| mean + spread * random.next()).collect();
             let shape = shape.to_vec();
             self.tensors.insert(name, Values { shape, numbers });
         };
         add(
             "model.embed_tokens.weight".into(),
-            &[VOCABULARY, hidden],
+            &[VOCAB_SIZE, hidden],
             0.0,
             2.0,
         );
@@ -207,18 +205,18 @@ impl TinyModel {
                 }
             }
             for (part, width) in &norms {
-                add(name(&format!("{part}.weight")), &[*width], norm_about, 0.5);
+                add(name(&format!("{part}.weight")), &[*width], norm_mean, 0.5);
             }
         }
-        add("model.norm.weight".into(), &[hidden], norm_about, 0.5);
+        add("model.norm.weight".into(), &[hidden], norm_mean, 0.5);
         if !tied {
-            add("lm_head.weight".into(), &[VOCABULARY, hidden], 0.0, 0.5);
+            add("lm_head.weight".into(), &[VOCAB_SIZE, hidden], 0.0, 0.5);
         }
     }
 
     /// Writes `config.json`, `tokenizer.json` and `model.safetensors`.
-    pub fn write_folder(&self, folder: &Path) {
-        let write = |name: &str, bytes: &[u8]| std::fs::write(folder.join(name), bytes).unwrap();
+    pub fn write_to(&self, directory: &Path) {
+        let write = |name: &str, bytes: &[u8]| std::fs::write(directory.join(name), bytes).unwrap();
         write("config.json", self.config.to_string().as_bytes());
         write("tokenizer.json", tokenizer().to_string().as_bytes());
         let (mut header, mut data) = (Map::new(), Vec::new());
@@ -239,8 +237,8 @@ impl TinyModel {
     }
 }
 
-/// The keys that a family adds to a configuration.
-fn of_family(family: &str) -> Value {
+/// Returns the configuration keys that a family adds.
+fn family_keys(family: &str) -> Value {
     let gemma = |more: Value| {
         let mut keys = json!({
             "head_dim": 32, "hidden_act": "gelu_pytorch_tanh", "tie_word_embeddings": true,
@@ -281,7 +279,7 @@ fn of_family(family: &str) -> Value {
     }
 }
 
-/// One token for each printable character, the space and the line feed.
+/// Returns one token per printable character, the space and the line feed.
 pub fn tokens() -> Vec<String> {
     ('!'..='~').chain(['Ġ', 'Ċ']).map(String::from).collect()
 }
@@ -298,11 +296,11 @@ fn tokenizer() -> Value {
     })
 }
 
-/// Numbers that look random and are the same everywhere (SplitMix64).
-pub struct Numbers(pub u64);
+/// Pseudo-random numbers that are the same on every machine (SplitMix64).
+pub struct PseudoRandom(pub u64);
 
-impl Numbers {
-    /// From -0.5 up to 0.5.
+impl PseudoRandom {
+    /// Returns a value from -0.5 up to 0.5.
     pub fn next(&mut self) -> f32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

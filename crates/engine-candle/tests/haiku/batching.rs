@@ -1,23 +1,25 @@
-//! A sequence's logits depend on nothing but its own tokens.
+//! The logits of a sequence depend only on its own tokens.
 
-use crate::common::{Run, decode, decode_alone, f16_file, golden, haiku, open, open_with, q8_file};
+use crate::common::{
+    Run, decode, decode_unbatched, f16_file, golden, haiku, open, open_with, q8_file,
+};
 use inference_execution::{Batch, BlockId, Chunk, Engine as _, SequenceId};
 
-/// Each golden prompt alone, the prompt in one step, in blocks in order.
-fn alone(path: &std::path::Path) -> Vec<Run> {
+/// Decodes each golden prompt unbatched, with the prompt in one step and blocks in order.
+fn unbatched(path: &std::path::Path) -> Vec<Run> {
     let mut engine = open(path).engine;
     golden()
         .iter()
-        .map(|case| decode_alone(&mut engine, &case.prompt_ids))
+        .map(|case| decode_unbatched(&mut engine, &case.prompt_ids))
         .collect()
 }
 
 #[test]
-fn company_chunks_threads_and_block_order_change_no_bit() {
+fn logits_are_bit_identical_for_any_batch_chunks_threads_and_block_order() {
     for path in [f16_file(), q8_file(), haiku()] {
-        let alone = alone(&path);
+        let unbatched = unbatched(&path);
         let mut engine = open_with(&path, 3).engine;
-        // Eight blocks each, dealt out in an order that leaves no two neighbours together.
+        // Eight blocks per sequence, no two of them adjacent.
         let mut runs: Vec<Run> = (0..)
             .zip(golden())
             .map(|(id, case)| {
@@ -25,13 +27,13 @@ fn company_chunks_threads_and_block_order_change_no_bit() {
                 Run::new(u64::from(id), &case.prompt_ids, &blocks)
             })
             .collect();
-        let odd = [1, 3, 5, 7, 11, 13, 17, 40];
+        let sizes = [1, 3, 5, 7, 11, 13, 17, 40];
         decode(&mut engine, &mut runs, |step, id| {
-            odd[(step * 3 + id as usize) % odd.len()]
+            sizes[(step * 3 + id as usize) % sizes.len()]
         });
-        for (run, alone) in runs.iter().zip(&alone) {
-            assert_eq!(run.output(), alone.output());
-            assert!(run.logits == alone.logits, "same tokens, other bits");
+        for (run, unbatched) in runs.iter().zip(&unbatched) {
+            assert_eq!(run.output(), unbatched.output());
+            assert!(run.logits == unbatched.logits, "same tokens, other bits");
         }
     }
 }
@@ -47,7 +49,7 @@ fn chunk(tokens: &[u32], position: u32, blocks: &[u32]) -> Chunk {
 }
 
 #[test]
-fn a_copied_block_is_as_good_as_the_original() {
+fn copied_blocks_equal_the_original() {
     let mut engine = open(&f16_file()).engine;
     let prompt = &golden()[0].prompt_ids;
     let (first, rest) = prompt.split_at(20);
@@ -59,7 +61,7 @@ fn a_copied_block_is_as_good_as_the_original() {
     };
     step(chunk(first, 0, &[0, 1]));
     let expected = step(chunk(rest, 20, &[0, 1, 2]));
-    // A sequence that shares the first 20 tokens writes into its own copy of the second block.
+    // A sequence that shares the first 20 tokens writes to its own copy of the second block.
     step(chunk(first, 0, &[0, 1]));
     engine.kv().copy(BlockId(1), BlockId(9)).unwrap();
     let mut step = |chunk: Chunk| {
@@ -74,7 +76,7 @@ fn a_copied_block_is_as_good_as_the_original() {
 }
 
 #[test]
-fn a_bad_batch_is_an_error_and_the_engine_goes_on() {
+fn invalid_batches_are_errors_and_leave_the_engine_usable() {
     let mut engine = open(&q8_file()).engine;
     let mut step = |chunks| engine.step(&Batch { chunks });
     let expected = step(vec![chunk(&[1, 2], 0, &[0])]).unwrap();
@@ -89,10 +91,10 @@ fn a_bad_batch_is_an_error_and_the_engine_goes_on() {
         assert!(step(vec![bad]).is_err());
     }
     assert!(step(vec![]).unwrap().values.is_empty());
-    let silent = Chunk {
+    let without_logits = Chunk {
         wants_logits: false,
         ..chunk(&[1, 2], 0, &[3])
     };
-    assert!(step(vec![silent]).unwrap().values.is_empty());
+    assert!(step(vec![without_logits]).unwrap().values.is_empty());
     assert_eq!(step(vec![chunk(&[1, 2], 0, &[0])]).unwrap(), expected);
 }

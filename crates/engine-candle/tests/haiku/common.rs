@@ -1,8 +1,8 @@
-//! The embedded model, its golden cases, and a driver that decodes greedily.
+//! The embedded model, its golden cases, and a greedy decoder.
 
 use std::path::{Path, PathBuf};
 
-use engine_candle::{CandleEngine, LoadOptions, Loaded, load};
+use engine_candle::{CandleEngine, LoadOptions, LoadedModel, load};
 use inference_execution::{Batch, BlockId, Chunk, Engine, SequenceId};
 use serde::Deserialize;
 use worker_contract::Message;
@@ -19,11 +19,11 @@ pub fn q8_file() -> PathBuf {
     haiku().join("rbee-haiku-tiny-q8_0.gguf")
 }
 
-pub fn open(path: &Path) -> Loaded {
+pub fn open(path: &Path) -> LoadedModel {
     open_with(path, 1)
 }
 
-pub fn open_with(path: &Path, threads: usize) -> Loaded {
+pub fn open_with(path: &Path, threads: usize) -> LoadedModel {
     let options = LoadOptions {
         threads: Some(threads),
         ..LoadOptions::default()
@@ -58,14 +58,14 @@ pub fn golden() -> Vec<Case> {
     golden.cases
 }
 
-/// One sequence that is decoded greedily until the end token.
+/// A sequence that is decoded greedily until the end token.
 pub struct Run {
     id: u64,
     tokens: Vec<u32>,
     prompt: usize,
     computed: usize,
     blocks: Vec<BlockId>,
-    /// The logits of each generated token.
+    /// Logits of each generated token.
     pub logits: Vec<Vec<f32>>,
 }
 
@@ -85,13 +85,13 @@ impl Run {
         &self.tokens[self.prompt..]
     }
 
-    fn ended(&self) -> bool {
+    fn is_finished(&self) -> bool {
         self.output().last() == Some(&2) || self.output().len() == 64
     }
 
-    /// The next tokens to compute, `most` of a prompt.
-    fn chunk(&self, most: usize) -> Chunk {
-        let end = self.tokens.len().min(self.computed.saturating_add(most));
+    /// Returns up to `size` tokens to compute next.
+    fn chunk(&self, size: usize) -> Chunk {
+        let end = self.tokens.len().min(self.computed.saturating_add(size));
         Chunk {
             sequence: SequenceId(self.id),
             tokens: self.tokens[self.computed..end].to_vec(),
@@ -110,14 +110,14 @@ impl Run {
     }
 }
 
-/// Decodes all runs together; `chunk` says how many tokens a run may compute in a step.
-pub fn decode(engine: &mut CandleEngine, runs: &mut [Run], chunk: impl Fn(usize, u64) -> usize) {
+/// Decodes all runs in one batch; `size` returns the chunk size for a step and a run.
+pub fn decode(engine: &mut CandleEngine, runs: &mut [Run], size: impl Fn(usize, u64) -> usize) {
     for step in 0.. {
-        let mut active: Vec<&mut Run> = runs.iter_mut().filter(|r| !r.ended()).collect();
+        let mut active: Vec<&mut Run> = runs.iter_mut().filter(|r| !r.is_finished()).collect();
         if active.is_empty() {
             return;
         }
-        let chunks: Vec<Chunk> = active.iter().map(|r| r.chunk(chunk(step, r.id))).collect();
+        let chunks: Vec<Chunk> = active.iter().map(|r| r.chunk(size(step, r.id))).collect();
         let batch = Batch { chunks };
         let logits = engine.step(&batch).unwrap();
         let mut rows = logits.rows();
@@ -129,8 +129,8 @@ pub fn decode(engine: &mut CandleEngine, runs: &mut [Run], chunk: impl Fn(usize,
     }
 }
 
-/// Decodes one prompt alone, the prompt in one step.
-pub fn decode_alone(engine: &mut CandleEngine, prompt: &[u32]) -> Run {
+/// Decodes a single sequence, with the prompt in one step.
+pub fn decode_unbatched(engine: &mut CandleEngine, prompt: &[u32]) -> Run {
     let mut runs = [Run::new(0, prompt, &[0, 1, 2, 3, 4, 5, 6, 7])];
     decode(engine, &mut runs, |_, _| usize::MAX);
     let [run] = runs;

@@ -1,19 +1,19 @@
-//! The embedded model against what another implementation computed in 32-bit floats.
+//! Compares the embedded model with outputs of another implementation in F32.
 
-use crate::common::{decode_alone, f16_file, golden, haiku, logprobs, open, q8_file};
+use crate::common::{decode_unbatched, f16_file, golden, haiku, logprobs, open, q8_file};
 use inference_execution::Engine as _;
 
-/// Largest difference of a log probability in 32-bit floats.
-const EXACT: f32 = 1e-3;
-/// Largest difference of the log probability of the likeliest tokens in Q8_0.
-const Q8_0: f32 = 0.15;
+/// Tolerance of logprobs with float weights.
+const TOLERANCE_FLOAT: f32 = 1e-3;
+/// Tolerance of the logprobs of likely tokens with Q8_0 weights.
+const TOLERANCE_Q8_0: f32 = 0.15;
 
 fn assert_golden(path: &std::path::Path) {
     let mut loaded = open(path);
     for case in golden() {
         let prompt = loaded.codec.encode_chat(&case.messages, &[]).unwrap();
         assert_eq!(prompt, case.prompt_ids);
-        let run = decode_alone(&mut loaded.engine, &prompt);
+        let run = decode_unbatched(&mut loaded.engine, &prompt);
         assert_eq!(run.output(), case.output_ids);
         assert_eq!(loaded.codec.decode(run.output()), case.output_text);
         for (logits, top) in run.logits.iter().zip(&case.top5_first3) {
@@ -21,7 +21,7 @@ fn assert_golden(path: &std::path::Path) {
             for expected in top {
                 let found = logprobs[expected.id as usize];
                 assert!(
-                    (found - expected.logprob).abs() < EXACT,
+                    (found - expected.logprob).abs() < TOLERANCE_FLOAT,
                     "{found} {}",
                     expected.logprob
                 );
@@ -31,37 +31,37 @@ fn assert_golden(path: &std::path::Path) {
 }
 
 #[test]
-fn f16_gguf_is_exact() {
+fn f16_gguf_matches_golden_outputs() {
     assert_golden(&f16_file());
 }
 
 #[test]
-fn safetensors_are_exact() {
+fn safetensors_match_golden_outputs() {
     assert_golden(&haiku());
 }
 
 #[test]
-fn q8_0_is_close() {
+fn q8_0_is_close_to_golden_outputs() {
     let mut loaded = open(&q8_file());
     let mut same_text = 0;
     let mut largest: f32 = 0.0;
     for case in golden() {
-        let run = decode_alone(&mut loaded.engine, &case.prompt_ids);
+        let run = decode_unbatched(&mut loaded.engine, &case.prompt_ids);
         assert_eq!(run.output()[0], case.output_ids[0]);
         same_text += usize::from(run.output() == case.output_ids);
         let found = logprobs(&run.logits[0]);
-        // What is unlikely in the first place may move by more.
+        // Unlikely tokens may differ by more.
         for expected in case.top5_first3[0].iter().filter(|t| t.logprob > -6.0) {
             largest = largest.max((found[expected.id as usize] - expected.logprob).abs());
         }
     }
     println!("{same_text} of 20 texts are the same, largest difference {largest}");
-    assert!(largest < Q8_0, "{largest}");
+    assert!(largest < TOLERANCE_Q8_0, "{largest}");
     assert!(same_text >= 18, "{same_text}");
 }
 
 #[test]
-fn the_model_is_described() {
+fn describes_the_model() {
     let mut loaded = open(&q8_file());
     let description = loaded.engine.describe().clone();
     assert_eq!(description.architecture, "llama");

@@ -1,4 +1,4 @@
-//! Models that are damaged, incomplete, or of another kind.
+//! Loading of damaged, incomplete and unsupported models.
 
 use std::{
     path::Path,
@@ -15,30 +15,30 @@ use tempfile::TempDir;
 fn error(path: &Path) -> Diagnostic {
     let error = load(path, LoadOptions::default())
         .err()
-        .expect("a model that cannot be loaded");
+        .expect("the model must not load");
     let name = path.file_name().unwrap().to_string_lossy();
-    assert!(error.message.contains(&*name), "the file is named: {error}");
+    assert!(error.message.contains(&*name), "without file name: {error}");
     assert!(error.hint.is_some(), "{error}");
     error
 }
 
-/// The error of the Q8_0 file with these bytes replaced by others of the same length.
+/// Returns the error of loading the Q8_0 file with some bytes replaced.
 fn error_with(from: &[u8], to: &[u8]) -> Diagnostic {
     assert_eq!(from.len(), to.len());
     let mut file = std::fs::read(q8_file()).unwrap();
     let at = file.windows(from.len()).position(|w| w == from).unwrap();
     file[at..at + to.len()].copy_from_slice(to);
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("changed.gguf");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("changed.gguf");
     std::fs::write(&path, file).unwrap();
     error(&path)
 }
 
 #[test]
-fn a_file_cut_anywhere_is_refused() {
+fn rejects_truncated_files() {
     let file = std::fs::read(q8_file()).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("cut.gguf");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cut.gguf");
     let cuts = (0..40)
         .chain((40..file.len()).step_by(61_003))
         .chain([file.len() - 33]);
@@ -58,9 +58,9 @@ fn flipped_header_bytes_never_panic() {
         .map(|t| t.offset)
         .min()
         .unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("flipped.gguf");
-    // Metadata and tensor infos; the vocabulary between them is the tokenizer's to check.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("flipped.gguf");
+    // Metadata and tensor infos; the vocabulary between them is covered by tests of the tokenizer.
     for at in (0..900)
         .step_by(7)
         .chain((data as usize - 2200..data as usize).step_by(13))
@@ -68,7 +68,7 @@ fn flipped_header_bytes_never_panic() {
         let mut flipped = file.clone();
         flipped[at] ^= 0x41;
         std::fs::write(&path, flipped).unwrap();
-        // A flip may also hit a value that does not matter, such as the model's name.
+        // A flip may also hit an irrelevant value, such as the model's name.
         if let Err(error) = load(&path, LoadOptions::default()) {
             assert_ne!(error.code, Code::Internal, "{at}: {error}");
         }
@@ -76,13 +76,10 @@ fn flipped_header_bytes_never_panic() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
-    let unknown = error_with(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0gemma");
-    assert_eq!(
-        unknown.code,
-        Code::InvalidModelFile,
-        "the keys are still llama's: {unknown}"
-    );
+fn errors_name_the_defect() {
+    // The keys still have the prefix `llama`.
+    let renamed = error_with(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0gemma");
+    assert_eq!(renamed.code, Code::InvalidModelFile, "{renamed}");
 
     let missing = error_with(b"blk.2.ffn_up.weight", b"blk.2.ffn_xx.weight");
     assert_eq!(missing.code, Code::InvalidModelFile);
@@ -107,47 +104,47 @@ fn what_is_wrong_is_named() {
     );
 }
 
-/// A copy of the embedded folder.
-fn copied_folder() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
+/// Returns a copy of the embedded model directory.
+fn copied_directory() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
     for name in [
         "config.json",
         "tokenizer.json",
         "tokenizer_config.json",
         "model.safetensors",
     ] {
-        std::fs::copy(haiku().join(name), folder.path().join(name)).unwrap();
+        std::fs::copy(haiku().join(name), directory.path().join(name)).unwrap();
     }
-    folder
+    directory
 }
 
-/// The error of a copy of the embedded folder, changed by `change`.
-fn changed_folder(change: impl FnOnce(&Path)) -> Diagnostic {
-    let folder = copied_folder();
-    assert!(load(folder.path(), LoadOptions::default()).is_ok());
-    change(folder.path());
-    error(folder.path())
+/// Returns the error of loading a copy of the embedded model directory after `change`.
+fn error_after(change: impl FnOnce(&Path)) -> Diagnostic {
+    let directory = copied_directory();
+    assert!(load(directory.path(), LoadOptions::default()).is_ok());
+    change(directory.path());
+    error(directory.path())
 }
 
 #[test]
-fn the_folder_says_how_vectors_are_made() {
-    let folder = copied_folder();
+fn pooling_follows_the_files_of_the_directory() {
+    let directory = copied_directory();
     let pooling = || {
-        let loaded = load(folder.path(), LoadOptions::default()).unwrap();
+        let loaded = load(directory.path(), LoadOptions::default()).unwrap();
         loaded.engine.pooling()
     };
     assert_eq!(pooling(), Some(Pooling::Last));
-    let pooling_folder = folder.path().join("1_Pooling");
-    std::fs::create_dir(&pooling_folder).unwrap();
+    let pooling_directory = directory.path().join("1_Pooling");
+    std::fs::create_dir(&pooling_directory).unwrap();
     let config = r#"{"pooling_mode_mean_tokens": true}"#;
-    std::fs::write(pooling_folder.join("config.json"), config).unwrap();
+    std::fs::write(pooling_directory.join("config.json"), config).unwrap();
     assert_eq!(pooling(), Some(Pooling::Mean));
 }
 
 #[test]
-fn another_architecture_is_refused_by_name() {
-    let error = changed_folder(|folder| {
-        let path = folder.join("config.json");
+fn rejects_unsupported_architecture_by_name() {
+    let error = error_after(|directory| {
+        let path = directory.join("config.json");
         let config = std::fs::read_to_string(&path).unwrap();
         std::fs::write(path, config.replace("\"llama\"", "\"mamba\"")).unwrap();
     });
@@ -157,26 +154,26 @@ fn another_architecture_is_refused_by_name() {
 }
 
 #[test]
-fn incomplete_folders_are_refused() {
+fn rejects_incomplete_directories() {
     for (name, code) in [
         ("config.json", Code::ModelNotFound),
         ("tokenizer.json", Code::ModelNotFound),
         ("model.safetensors", Code::ModelNotFound),
     ] {
-        let error = changed_folder(|folder| std::fs::remove_file(folder.join(name)).unwrap());
+        let error = error_after(|directory| std::fs::remove_file(directory.join(name)).unwrap());
         assert_eq!(error.code, code);
         assert!(error.message.contains(name), "{error}");
     }
-    let error = changed_folder(|folder| {
-        let path = folder.join("model.safetensors");
+    let error = error_after(|directory| {
+        let path = directory.join("model.safetensors");
         let file = std::fs::read(&path).unwrap();
         std::fs::write(path, &file[..file.len() / 2]).unwrap();
     });
     assert_eq!(error.code, Code::InvalidModelFile);
 }
 
-/// Writes the embedded weights as two files with an index, and a tensor more when given.
-fn write_shards(folder: &Path, extra: Option<&str>) {
+/// Writes the embedded weights as two files with an index, plus an `extra` tensor.
+fn write_shards(directory: &Path, extra: Option<&str>) {
     let file = std::fs::read(haiku().join("model.safetensors")).unwrap();
     let all = Safetensors::parse_header(&file, file.len() as u64).unwrap();
     let mut map = serde_json::Map::new();
@@ -205,14 +202,14 @@ fn write_shards(folder: &Path, extra: Option<&str>) {
         let json = serde_json::to_vec(&header).unwrap();
         let length = (json.len() as u64).to_le_bytes();
         std::fs::write(
-            folder.join(&name),
+            directory.join(&name),
             [&length, json.as_slice(), &data].concat(),
         )
         .unwrap();
     }
     let index = serde_json::json!({"weight_map": map}).to_string();
-    std::fs::write(folder.join("model.safetensors.index.json"), index).unwrap();
-    std::fs::remove_file(folder.join("model.safetensors")).unwrap();
+    std::fs::write(directory.join("model.safetensors.index.json"), index).unwrap();
+    std::fs::remove_file(directory.join("model.safetensors")).unwrap();
 }
 
 fn first_logits(path: &Path) -> Vec<f32> {
@@ -230,32 +227,24 @@ fn first_logits(path: &Path) -> Vec<f32> {
 }
 
 #[test]
-fn shards_are_one_model() {
-    let folder = tempfile::tempdir().unwrap();
-    for name in [
-        "config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "model.safetensors",
-    ] {
-        std::fs::copy(haiku().join(name), folder.path().join(name)).unwrap();
-    }
-    write_shards(folder.path(), None);
-    assert_eq!(first_logits(folder.path()), first_logits(&haiku()));
-    // The GGUF file has the rows of queries and keys in another order, the sums are the same.
+fn sharded_models_produce_the_same_logits() {
+    let directory = copied_directory();
+    write_shards(directory.path(), None);
+    assert_eq!(first_logits(directory.path()), first_logits(&haiku()));
+    // The GGUF file stores query and key rows in another order; the sums are the same.
     assert_eq!(first_logits(&f16_file()), first_logits(&haiku()));
 }
 
 #[test]
-fn a_weight_that_would_be_left_out_is_refused() {
+fn rejects_unused_weights() {
     let bias = "model.layers.0.self_attn.q_proj.bias";
-    let error = changed_folder(|folder| write_shards(folder, Some(bias)));
+    let error = error_after(|directory| write_shards(directory, Some(bias)));
     assert_eq!(error.code, Code::UnsupportedModel);
     assert!(error.message.contains(bias), "{error}");
 }
 
 #[test]
-fn progress_runs_to_the_end() {
+fn progress_runs_from_zero_to_the_total() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let writer = Arc::clone(&seen);
     let options = LoadOptions {
@@ -273,7 +262,7 @@ fn progress_runs_to_the_end() {
 }
 
 #[test]
-fn a_context_beyond_the_models_is_refused() {
+fn rejects_context_longer_than_the_model_supports() {
     let options = LoadOptions {
         context_length: Some(513),
         ..LoadOptions::default()

@@ -1,4 +1,4 @@
-//! The engine with the embedded model.
+//! Tests the engine with the embedded model.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

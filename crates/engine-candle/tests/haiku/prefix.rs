@@ -1,5 +1,4 @@
-//! A prompt that is found in the cache gives the same answer, bit by bit, as one that is
-//! computed.
+//! A cached prompt produces bit-identical output to a computed one.
 
 use std::{path::Path, sync::Arc};
 
@@ -9,7 +8,7 @@ use worker_contract::{InferInput, InferRequest, StreamEvent, TokenLogprob};
 use crate::common::{f16_file, golden, open, q8_file};
 
 #[derive(Debug, PartialEq)]
-struct Answer {
+struct Output {
     tokens: Vec<u32>,
     logprobs: Vec<TokenLogprob>,
 }
@@ -24,8 +23,8 @@ fn runtime(path: &Path, prefix_cache: bool) -> Runtime {
     Runtime::start(Box::new(loaded.engine), Arc::new(loaded.codec), config).unwrap()
 }
 
-/// Asks every golden question at once: the answers and how many tokens were cached.
-fn ask(runtime: &Runtime) -> (Vec<Answer>, u32) {
+/// Submits all golden prompts at once. Returns the outputs and the number of cached tokens.
+fn run(runtime: &Runtime) -> (Vec<Output>, u32) {
     let streams: Vec<_> = golden()
         .into_iter()
         .enumerate()
@@ -39,45 +38,45 @@ fn ask(runtime: &Runtime) -> (Vec<Answer>, u32) {
         })
         .collect();
     let mut cached = 0;
-    let mut answers = Vec::new();
+    let mut outputs = Vec::new();
     for mut stream in streams {
-        let mut answer = Answer {
+        let mut output = Output {
             tokens: Vec::new(),
             logprobs: Vec::new(),
         };
         while let Some(event) = stream.blocking_recv() {
             match event {
                 StreamEvent::Token(token) => {
-                    answer.tokens.push(token.id);
-                    answer.logprobs.extend(token.logprob);
+                    output.tokens.push(token.id);
+                    output.logprobs.extend(token.logprob);
                 }
                 StreamEvent::End(end) => cached += end.usage.cached_tokens,
                 StreamEvent::Error(error) => panic!("{error}"),
                 StreamEvent::Started(_) | StreamEvent::Metrics(_) => {}
             }
         }
-        answers.push(answer);
+        outputs.push(output);
     }
-    (answers, cached)
+    (outputs, cached)
 }
 
 #[test]
-fn a_warm_cache_changes_no_bit() {
+fn cached_prompts_produce_bit_identical_output() {
     for (path, exact) in [(f16_file(), true), (q8_file(), false)] {
-        let (expected, cached) = ask(&runtime(&path, false));
+        let (expected, cached) = run(&runtime(&path, false));
         assert_eq!(cached, 0);
-        for (answer, case) in expected.iter().zip(golden()) {
-            // Rounded weights and activations may prefer another word.
-            assert!(!exact || answer.tokens == case.output_ids[..answer.tokens.len()]);
+        for (output, case) in expected.iter().zip(golden()) {
+            // Quantized weights and activations may prefer another token.
+            assert!(!exact || output.tokens == case.output_ids[..output.tokens.len()]);
         }
-        let warm = runtime(&path, true);
-        let (first, cached_by_others) = ask(&warm);
-        assert!(first == expected, "with what the others compute");
-        assert!(cached_by_others > 0, "all begin alike");
-        let (again, cached) = ask(&warm);
-        assert!(again == expected, "with what was computed before");
+        let with_cache = runtime(&path, true);
+        let (first, cached_by_others) = run(&with_cache);
+        assert!(first == expected, "cached by concurrent requests");
+        assert!(cached_by_others > 0, "the prompts share a prefix");
+        let (again, cached) = run(&with_cache);
+        assert!(again == expected, "cached by earlier requests");
         let prompts: usize = golden().iter().map(|case| case.prompt_ids.len()).sum();
-        // All but the last, unfilled block of each.
+        // All but the last, incomplete block of each prompt.
         assert!(cached as usize > prompts - 20 * 16, "{cached} of {prompts}");
     }
 }

@@ -5,41 +5,38 @@ use model_format::{ModelHeader, TensorType};
 use crate::{
     architecture::Architecture,
     engine::CandleEngine,
+    errors,
     load::{LoadOptions, build},
+    tiny_models::{
+        gemma2_header, gemma3_header, llama_header, phi3_header, qwen3_moe_header, tiny_tensors,
+    },
     weights::RawTensor,
 };
 
-mod models;
 #[cfg(test)]
 mod reference;
 
-#[cfg(test)]
-pub(crate) use models::Numbers;
-pub(crate) use models::tiny_header;
-use models::{gemma2_header, gemma3_header, phi3_header, qwen3_moe_header, tiny_tensors};
-
-/// The prompt of the test.
 const PROMPT: [u32; 21] = [
     5, 17, 3, 60, 41, 2, 9, 33, 21, 7, 50, 12, 63, 0, 28, 19, 44, 8, 31, 5, 5,
 ];
-/// Sums in another order differ in the last digits.
+/// Sums in a different order differ in the last digits.
 const TOLERANCE_F32: f32 = 2e-4;
-/// Activations are rounded to 8 bits, now and then to the neighbour of the reference's.
+/// Activations are rounded to 8 bits, occasionally to a different value than in the reference.
 const TOLERANCE_Q8_0: f32 = 1e-2;
 
-/// A tiny model and what it must say.
+/// A tiny model and its expected logits.
 struct Case {
     header: fn() -> ModelHeader,
     kind: TensorType,
-    /// Logits of the first tokens of the vocabulary after the prompt, by the reference in
-    /// this module's tests.
+    /// Logits of the first tokens of the vocabulary after the prompt, computed by the reference
+    /// implementation in this module's tests.
     expected: [f32; 6],
     tolerance: f32,
 }
 
 const CASES: &[Case] = &[
     Case {
-        header: tiny_header,
+        header: llama_header,
         kind: TensorType::F32,
         expected: [
             -1.255_407_4,
@@ -52,7 +49,7 @@ const CASES: &[Case] = &[
         tolerance: TOLERANCE_F32,
     },
     Case {
-        header: tiny_header,
+        header: llama_header,
         kind: TensorType::Q8_0,
         expected: [
             -1.210_812_3,
@@ -118,34 +115,33 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// Checks the engine on this machine: tiny models made in memory, one for each kind of
-/// computation that a family needs, must give known logits, and the same ones bit for bit in
-/// pieces and in company.
+/// Checks the engine on this machine. Tiny models created in memory, which cover all variants of
+/// computation, must produce known logits, and bit-identical ones for a prompt split into chunks
+/// and batched with another sequence.
+///
+/// Errors: a model produces different logits.
 pub fn self_test() -> Result<(), Diagnostic> {
     for case in CASES {
         let header = (case.header)();
-        let what = format!("{} in {}", header.architecture, case.kind.name());
+        let model = format!("{} in {}", header.architecture, case.kind.name());
         let whole = logits(&mut tiny_engine(&header, case.kind)?, &[21])?;
         for (token, (found, expected)) in whole.iter().zip(case.expected).enumerate() {
             if (found - expected).abs() > case.tolerance {
-                return Err(Diagnostic::internal(format!(
-                    "self-test of {what}: logit {token} is {found}, expected {expected}",
-                ))
-                .hint("this build computes wrongly on this processor: report it"));
+                let problem = format!("logit {token} is {found}, expected {expected}");
+                return Err(errors::self_test(&model, problem));
             }
         }
-        let pieces = logits(&mut tiny_engine(&header, case.kind)?, &[1, 15, 3, 2])?;
-        if pieces != whole {
-            return Err(Diagnostic::internal(format!(
-                "self-test of {what}: a prompt in pieces gives other logits than the whole",
-            ))
-            .hint("this build computes wrongly on this processor: report it"));
+        let chunked = logits(&mut tiny_engine(&header, case.kind)?, &[1, 15, 3, 2])?;
+        if chunked != whole {
+            let problem = "a prompt in chunks produces other logits than the whole prompt";
+            return Err(errors::self_test(&model, problem));
         }
     }
     Ok(())
 }
 
-/// The logits after the prompt, fed in chunks of these sizes beside another sequence.
+/// Returns the logits after the prompt, processed in chunks of the given sizes and batched with
+/// another sequence.
 fn logits(engine: &mut CandleEngine, sizes: &[usize]) -> Result<Vec<f32>, Diagnostic> {
     let chunk = |sequence, tokens: &[u32], position: usize, blocks: &[u32], wants_logits| Chunk {
         sequence: SequenceId(sequence),
@@ -158,10 +154,10 @@ fn logits(engine: &mut CandleEngine, sizes: &[usize]) -> Result<Vec<f32>, Diagno
     let mut last = Vec::new();
     for &size in sizes {
         let tokens = &PROMPT[position..position + size];
-        let company = &PROMPT[..sizes.len()];
+        let other = &PROMPT[..sizes.len()];
         let batch = Batch {
             chunks: vec![
-                chunk(1, company, 0, &[2], false),
+                chunk(1, other, 0, &[2], false),
                 chunk(2, tokens, position, &[3, 0], true),
             ],
         };
@@ -195,23 +191,23 @@ mod tests {
     use inference_execution::Pooling;
 
     use super::{reference::Reference, *};
-    use crate::{engine::Computing, kv::TensorKv, load::kv_shape, tensors::Tensors};
+    use crate::{engine::AnyBackend, kv::TensorKv, load::kv_shape, tensors::TensorBackend};
 
     #[test]
-    fn the_known_logits_are_the_references() {
+    fn expected_logits_match_the_reference() {
         for case in CASES {
             let header = (case.header)();
             let family = header.architecture.clone();
             let reference = Reference::new(header, case.kind).logits(&PROMPT);
             println!("{family}: {:?}", &reference[..6]);
-            for (known, reference) in case.expected.iter().zip(&reference) {
-                assert!((f64::from(*known) - reference).abs() < 1e-5, "{family}");
+            for (expected, reference) in case.expected.iter().zip(&reference) {
+                assert!((f64::from(*expected) - reference).abs() < 1e-5, "{family}");
             }
         }
     }
 
     #[test]
-    fn every_logit_is_the_references() {
+    fn all_logits_match_the_reference() {
         for case in CASES {
             let header = (case.header)();
             let found = logits(&mut tiny_engine(&header, case.kind).unwrap(), &[21]).unwrap();
@@ -230,7 +226,8 @@ mod tests {
         }
     }
 
-    /// The row for each chunk of the prompt, in chunks of these sizes beside another sequence.
+    /// Returns the embedding row of each chunk of the prompt, processed in chunks of the given
+    /// sizes and batched with another sequence.
     fn states(engine: &mut CandleEngine, sizes: &[usize]) -> Vec<Vec<f32>> {
         let chunk = |sequence, tokens: &[u32], position: usize, blocks: &[u32]| Chunk {
             sequence: SequenceId(sequence),
@@ -251,14 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn the_states_of_texts_are_the_references() {
+    fn embeddings_match_the_reference() {
         for case in CASES {
             let header = (case.header)();
             let family = header.architecture.clone();
             let engine = |pooling| {
                 tiny_engine(&header, case.kind)
                     .unwrap()
-                    .pooled(Some(pooling))
+                    .with_pooling(Some(pooling))
             };
             let reference = Reference::new(header.clone(), case.kind).states(&PROMPT);
             let sum = |from: usize, to: usize| {
@@ -268,7 +265,7 @@ mod tests {
                 }
                 sum
             };
-            let close = |found: &[f32], expected: &[f64]| {
+            let assert_close = |found: &[f32], expected: &[f64]| {
                 assert_eq!(found.len(), expected.len());
                 let pairs = found.iter().zip(expected);
                 let difference = pairs
@@ -281,34 +278,34 @@ mod tests {
                 );
             };
             let last = states(&mut engine(Pooling::Last), &[15, 6]);
-            close(&last[1], &reference[20]);
+            assert_close(&last[1], &reference[20]);
             let whole = states(&mut engine(Pooling::Last), &[21]);
-            assert_eq!(whole[0], last[1], "{family}: in pieces as whole");
+            assert_eq!(whole[0], last[1], "{family}: whole and in chunks");
             let sums = states(&mut engine(Pooling::Mean), &[15, 6]);
-            close(&sums[0], &sum(0, 15));
-            close(&sums[1], &sum(15, 21));
+            assert_close(&sums[0], &sum(0, 15));
+            assert_close(&sums[1], &sum(15, 21));
         }
     }
 
     #[test]
-    fn the_tensor_operations_compute_the_same_models() {
+    fn tensor_backend_matches_cpu_backend() {
         for case in CASES {
             let header = (case.header)();
             let mut engine = tiny_engine(&header, case.kind).unwrap();
-            let ours = logits(&mut engine, &[1, 15, 5]).unwrap();
+            let cpu = logits(&mut engine, &[1, 15, 5]).unwrap();
             let blocks = engine.kv().blocks();
             let kv = TensorKv::new(kv_shape(&header), blocks, &Device::Cpu).unwrap();
-            engine.computing = Computing::Device(Tensors::new(Device::Cpu, kv));
-            let theirs = logits(&mut engine, &[1, 15, 5]).unwrap();
-            for (ours, theirs) in ours.iter().zip(&theirs) {
-                let difference = (ours - theirs).abs();
+            engine.backend = AnyBackend::Tensors(TensorBackend::new(Device::Cpu, kv));
+            let tensors = logits(&mut engine, &[1, 15, 5]).unwrap();
+            for (cpu, tensor) in cpu.iter().zip(&tensors) {
+                let difference = (cpu - tensor).abs();
                 assert!(difference < case.tolerance, "{}", header.architecture);
             }
         }
     }
 
     #[test]
-    fn the_self_test_passes() {
+    fn self_test_passes() {
         self_test().unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! What would be computed wrongly is refused by name.
+//! Unsupported and malformed models are rejected with a specific error.
 
 use diagnostics::{Code, Diagnostic};
 use engine_candle::{LoadOptions, load};
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use crate::{gguf_file::GgufFile, tiny_model::TinyModel};
 
 fn error_of(model: &TinyModel) -> Diagnostic {
-    let folder = tempfile::tempdir().unwrap();
-    model.write_folder(folder.path());
-    let loaded = load(folder.path(), LoadOptions::default());
-    loaded.err().expect("a model that is not supported")
+    let directory = tempfile::tempdir().unwrap();
+    model.write_to(directory.path());
+    let loaded = load(directory.path(), LoadOptions::default());
+    loaded.err().expect("the model must not load")
 }
 
 fn error(family: &str, changes: &Value) -> Diagnostic {
@@ -18,15 +18,15 @@ fn error(family: &str, changes: &Value) -> Diagnostic {
 }
 
 fn gguf_error(file: &GgufFile) -> Diagnostic {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tiny.gguf");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tiny.gguf");
     file.write(&path);
     let loaded = load(&path, LoadOptions::default());
-    loaded.err().expect("a model that is not supported")
+    loaded.err().expect("the model must not load")
 }
 
 #[test]
-fn variants_without_an_implementation_are_named() {
+fn rejects_unsupported_variants() {
     let listed = |kind: &str, count: usize| json!({"use_sliding_window": true, "layer_types": vec![kind; count], "sliding_window": 8});
     for (family, changes, expected) in [
         ("gemma3n_text", json!({}), "`gemma3n_text`"),
@@ -34,13 +34,13 @@ fn variants_without_an_implementation_are_named() {
         (
             "gemma3_text",
             json!({"use_bidirectional_attention": true}),
-            "come later",
+            "does not support bidirectional attention",
         ),
         ("phi3", json!({"partial_rotary_factor": 1.5}), "24 of 16"),
         (
             "phi3",
             json!({"partial_rotary_factor": 0.2}),
-            "rotation of 3",
+            "rotary embedding of 3 dimensions",
         ),
         ("llama", json!({"hidden_act": "gelu"}), "activation `gelu`"),
         ("llama", json!({"partial_rotary_factor": 0.5}), "8 of 16"),
@@ -67,9 +67,9 @@ fn variants_without_an_implementation_are_named() {
     }
 }
 
-/// Files of other families have neither the keys nor the tensors of ours.
+/// Files of other families lack keys and tensors, which must not be reported instead.
 #[test]
-fn another_family_is_named_before_its_keys_are_missed() {
+fn rejects_unsupported_families_by_name() {
     let mut file = GgufFile::default();
     file.text("general.architecture", "mamba");
     file.number("mamba.ssm.state_size", 16);
@@ -87,7 +87,7 @@ fn another_family_is_named_before_its_keys_are_missed() {
 }
 
 #[test]
-fn impossible_experts_are_refused() {
+fn rejects_invalid_expert_counts() {
     for (family, changes, expected) in [
         ("mixtral", json!({"num_local_experts": 0}), "experts = 0"),
         (
@@ -116,7 +116,7 @@ fn impossible_experts_are_refused() {
             "length of an expert = 0",
         ),
     ] {
-        // The weights are those of a model that could be.
+        // The weights are those of a valid model.
         let mut model = TinyModel::new(family, &json!({}));
         let keys = changes.as_object().unwrap().clone();
         model.config.as_object_mut().unwrap().extend(keys);
@@ -127,7 +127,7 @@ fn impossible_experts_are_refused() {
 }
 
 #[test]
-fn weights_that_the_family_needs_are_missed_by_name() {
+fn rejects_missing_and_unexpected_weights_by_name() {
     for (family, name) in [
         ("qwen2", "model.layers.1.self_attn.k_proj.bias"),
         ("qwen3", "model.layers.2.self_attn.q_norm.weight"),
@@ -151,7 +151,7 @@ fn weights_that_the_family_needs_are_missed_by_name() {
         assert_eq!(error.code, Code::InvalidModelFile, "{error}");
         assert!(error.message.contains(name), "{error}");
     }
-    // Matrices that are fused are cut only where they have the shape that is expected.
+    // Fused matrices are split only if they have the expected shape.
     let mut model = TinyModel::new("phi3", &json!({}));
     model.config["num_key_value_heads"] = json!(4);
     let error = error_of(&model);
@@ -161,7 +161,7 @@ fn weights_that_the_family_needs_are_missed_by_name() {
         error.message.contains("[128, 64], expected [192, 64]"),
         "{error}"
     );
-    // A bias that the configuration knows nothing of.
+    // A bias that the configuration does not declare.
     let mut model = TinyModel::new("llama", &json!({"attention_bias": true}));
     model.config["attention_bias"] = json!(false);
     let error = error_of(&model);
@@ -170,7 +170,7 @@ fn weights_that_the_family_needs_are_missed_by_name() {
 }
 
 #[test]
-fn gguf_variants_without_an_implementation_are_named() {
+fn rejects_unsupported_gguf_variants() {
     let model = TinyModel::new("qwen2", &json!({}));
     let mut yarn = GgufFile::of(&model);
     yarn.text("qwen2.rope.scaling.type", "yarn");
@@ -183,7 +183,7 @@ fn gguf_variants_without_an_implementation_are_named() {
     experts.number("qwen2.expert_count", 4);
     experts.number("qwen2.expert_used_count", 2);
     for (file, expected) in [
-        (experts, "mixtures of experts"),
+        (experts, "a mixture of experts in architecture `qwen2`"),
         (yarn, "yarn with yarn_log_multiplier"),
         (pattern, "qwen2.attention.sliding_window_pattern"),
     ] {
@@ -194,7 +194,7 @@ fn gguf_variants_without_an_implementation_are_named() {
 }
 
 #[test]
-fn stacked_experts_have_the_shape_that_the_header_says() {
+fn rejects_stacked_experts_that_do_not_match_the_header() {
     let model = TinyModel::new("qwen3_moe", &json!({}));
     let with = |key: &str, value: usize| {
         let mut config = model.config.clone();
@@ -202,7 +202,7 @@ fn stacked_experts_have_the_shape_that_the_header_says() {
         let tensors = model.tensors.clone();
         GgufFile::of(&TinyModel { config, tensors })
     };
-    // The header says more experts than were stacked.
+    // The header declares more experts than are stacked.
     let mut file = GgufFile::of(&model);
     file.replace_number("qwen3moe.expert_count", 7);
     let error = gguf_error(&file);

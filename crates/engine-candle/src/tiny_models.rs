@@ -1,3 +1,5 @@
+//! Tiny models with pseudo-random weights, for the self-test.
+
 use model_format::{
     Biases, Experts, LongRopeFactors, ModelHeader, RopeScaling, SlidingWindow, TensorType,
     WeightFormat, WindowedLayers,
@@ -5,11 +7,11 @@ use model_format::{
 
 use crate::{
     architecture::Architecture,
+    pseudo_random::PseudoRandom,
     tensor_names::{ExpertPart, LayerPart, Part},
 };
 
-/// The header of the tiny model of Llama.
-pub(crate) fn tiny_header() -> ModelHeader {
+pub(crate) fn llama_header() -> ModelHeader {
     ModelHeader {
         format: WeightFormat::Safetensors,
         name: None,
@@ -42,8 +44,8 @@ pub(crate) fn tiny_header() -> ModelHeader {
     }
 }
 
-/// One with soft caps, norms behind each part, and a window in its first layer.
-pub(super) fn gemma2_header() -> ModelHeader {
+/// Covers soft caps, post-norms and a sliding window in the first layer.
+pub(crate) fn gemma2_header() -> ModelHeader {
     ModelHeader {
         architecture: "gemma2".to_owned(),
         sliding_window: Some(SlidingWindow {
@@ -54,12 +56,12 @@ pub(super) fn gemma2_header() -> ModelHeader {
         attention_softcap: Some(1.5),
         logit_softcap: Some(3.0),
         tied_embeddings: true,
-        ..tiny_header()
+        ..llama_header()
     }
 }
 
-/// One that normalises its heads and rotates those of its first layer differently.
-pub(super) fn gemma3_header() -> ModelHeader {
+/// Covers head norms and a local rotation in the first layer.
+pub(crate) fn gemma3_header() -> ModelHeader {
     ModelHeader {
         architecture: "gemma3_text".to_owned(),
         rope_theta: 1e6,
@@ -71,8 +73,8 @@ pub(super) fn gemma3_header() -> ModelHeader {
     }
 }
 
-/// One with fused matrices, that rotates 12 of 16 numbers with factors of their own.
-pub(super) fn phi3_header() -> ModelHeader {
+/// Covers fused matrices, partial rotation and LongRoPE factors.
+pub(crate) fn phi3_header() -> ModelHeader {
     ModelHeader {
         architecture: "phi3".to_owned(),
         rope_dimensions: 12,
@@ -84,12 +86,12 @@ pub(super) fn phi3_header() -> ModelHeader {
                 long: vec![1.0, 1.5, 2.0, 2.5, 3.0, 3.5],
             }),
         },
-        ..tiny_header()
+        ..llama_header()
     }
 }
 
-/// One with four experts of which two compute a token.
-pub(super) fn qwen3_moe_header() -> ModelHeader {
+/// Covers a mixture of four experts, two per token.
+pub(crate) fn qwen3_moe_header() -> ModelHeader {
     ModelHeader {
         architecture: "qwen3_moe".to_owned(),
         experts: Some(Experts {
@@ -100,34 +102,33 @@ pub(super) fn qwen3_moe_header() -> ModelHeader {
             every: 1,
             dense_layers: Vec::new(),
         }),
-        ..tiny_header()
+        ..llama_header()
     }
 }
 
-/// A tensor of a tiny model.
-pub(super) struct TinyTensor {
-    pub(super) part: Part,
-    pub(super) shape: Vec<u64>,
-    pub(super) kind: TensorType,
-    pub(super) data: Vec<u8>,
+pub(crate) struct TinyTensor {
+    pub(crate) part: Part,
+    pub(crate) shape: Vec<u64>,
+    pub(crate) kind: TensorType,
+    pub(crate) data: Vec<u8>,
 }
 
-/// The weights of a tiny model, always the same ones.
-pub(super) fn tiny_tensors(
+/// Returns the weights of a tiny model, which are the same on every call.
+pub(crate) fn tiny_tensors(
     header: &ModelHeader,
     architecture: Architecture,
     kind: TensorType,
 ) -> Vec<TinyTensor> {
-    // Norms scale by something near one, as trained ones do.
-    let norms_about = 1.0 - architecture.norm_offset(header.format);
-    let mut numbers = Numbers::new(42);
+    // Norm weights are near one, as in trained models.
+    let norm_mean = 1.0 - architecture.norm_offset(header.format);
+    let mut random = PseudoRandom::new(42);
     let mut tensor = |(part, shape): (Part, Vec<u32>)| {
         let count: u64 = shape.iter().copied().map(u64::from).product();
-        let about = if shape.len() == 1 { norms_about } else { 0.0 };
+        let mean = if shape.len() == 1 { norm_mean } else { 0.0 };
         let (kind, data) = match kind {
-            TensorType::Q8_0 if shape.len() == 2 => (kind, q8_0_blocks(&mut numbers, count)),
+            TensorType::Q8_0 if shape.len() == 2 => (kind, q8_0_blocks(&mut random, count)),
             _ => {
-                let values = (0..count).map(|_| about + numbers.next() * 0.5);
+                let values = (0..count).map(|_| mean + random.next() * 0.5);
                 (TensorType::F32, values.flat_map(f32::to_le_bytes).collect())
             }
         };
@@ -141,8 +142,8 @@ pub(super) fn tiny_tensors(
     let (vocabulary, hidden) = (header.vocab_size, header.embedding_length);
     let mut shapes = vec![(Part::Embedding, vec![vocabulary, hidden])];
     for layer in 0..header.layers {
-        let of_layer = layer_shapes(header, architecture).into_iter();
-        shapes.extend(of_layer.map(|(part, shape)| (Part::Layer(layer, part), shape)));
+        let in_layer = layer_shapes(header, architecture).into_iter();
+        shapes.extend(in_layer.map(|(part, shape)| (Part::Layer(layer, part), shape)));
     }
     shapes.push((Part::FinalNorm, vec![hidden]));
     if !header.tied_embeddings {
@@ -199,34 +200,15 @@ fn layer_shapes(header: &ModelHeader, architecture: Architecture) -> Vec<(LayerP
     shapes
 }
 
-/// Blocks of 32 weights: a scale of 2^-8 as a 16-bit float, then signed bytes.
-fn q8_0_blocks(numbers: &mut Numbers, count: u64) -> Vec<u8> {
+/// Returns Q8_0 blocks of 32 weights: an F16 scale of 2^-8, then signed bytes.
+fn q8_0_blocks(random: &mut PseudoRandom, count: u64) -> Vec<u8> {
     let scale = half::f16::from_f32(1.0 / 256.0).to_le_bytes();
     (0..count / 32)
         .flat_map(|_| {
             let weights: Vec<u8> = (0..32)
-                .map(|_| ((numbers.next() * 127.0) as i8).to_le_bytes()[0])
+                .map(|_| ((random.next() * 127.0) as i8).to_le_bytes()[0])
                 .collect();
             [scale.to_vec(), weights].concat()
         })
         .collect()
-}
-
-/// Numbers that look random and are the same everywhere (SplitMix64).
-pub(crate) struct Numbers(u64);
-
-impl Numbers {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// From -0.5 up to 0.5.
-    pub(crate) fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        // 24 bits fill the mantissa of a 32-bit float.
-        ((z ^ (z >> 31)) >> 40) as f32 / (1 << 24) as f32 - 0.5
-    }
 }

@@ -1,5 +1,4 @@
-//! Models of every family with a wrong number somewhere: refused by name or computed, never
-//! a panic.
+//! Models of every family with a damaged value are rejected or computed, without a panic.
 
 use diagnostics::Code;
 use engine_candle::{LoadOptions, load};
@@ -8,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::{
     gguf_file::GgufFile,
-    tiny_model::{FAMILIES, Numbers, TinyModel},
+    tiny_model::{FAMILIES, PseudoRandom, TinyModel},
 };
 
-/// Loads what is at `path` and, if it loads, computes some tokens.
+/// Loads the model at `path`. Returns true if it loads and computes some tokens.
 fn load_and_run(path: &std::path::Path, what: &str) -> bool {
     let options = LoadOptions {
         threads: Some(1),
@@ -44,9 +43,9 @@ fn load_and_run(path: &std::path::Path, what: &str) -> bool {
     }
 }
 
-/// A number near those that a configuration has, or far from them.
-fn damaged(numbers: &mut Numbers, old: &Value) -> Value {
-    let pick = ((numbers.next() + 0.5) * 9.0) as usize;
+/// Returns a value that is near `old` or far from it.
+fn damaged(random: &mut PseudoRandom, old: &Value) -> Value {
+    let pick = ((random.next() + 0.5) * 9.0) as usize;
     match (pick, old.as_f64()) {
         (0, _) => json!(0),
         (1, _) => json!(1),
@@ -61,35 +60,35 @@ fn damaged(numbers: &mut Numbers, old: &Value) -> Value {
 }
 
 #[test]
-fn a_wrong_number_in_a_configuration_is_no_panic() {
-    let mut numbers = Numbers(99);
-    let (mut loaded, mut refused) = (0, 0);
+fn damaged_configurations_do_not_panic() {
+    let mut random = PseudoRandom(99);
+    let (mut loaded, mut rejected) = (0, 0);
     for family in FAMILIES {
         let model = TinyModel::new(family, &json!({}));
-        let folder = tempfile::tempdir().unwrap();
-        model.write_folder(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        model.write_to(directory.path());
         for key in model.config.as_object().unwrap().keys() {
             for _ in 0..3 {
                 let mut config = model.config.clone();
-                config[key] = damaged(&mut numbers, &model.config[key]);
+                config[key] = damaged(&mut random, &model.config[key]);
                 let what = format!("{family}, {key}: {}", config[key]);
-                std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-                if load_and_run(folder.path(), &what) {
+                std::fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
+                if load_and_run(directory.path(), &what) {
                     loaded += 1;
                 } else {
-                    refused += 1;
+                    rejected += 1;
                 }
             }
         }
     }
-    println!("{loaded} loaded, {refused} refused");
-    assert!(loaded > 100 && refused > 100);
+    println!("{loaded} loaded, {rejected} rejected");
+    assert!(loaded > 100 && rejected > 100);
 }
 
 #[test]
-fn a_wrong_number_in_a_gguf_file_is_no_panic() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tiny.gguf");
+fn damaged_gguf_values_do_not_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tiny.gguf");
     for family in FAMILIES {
         let model = TinyModel::new(family, &json!({}));
         for key in GgufFile::of(&model).number_keys() {
@@ -104,20 +103,22 @@ fn a_wrong_number_in_a_gguf_file_is_no_panic() {
 }
 
 #[test]
-fn a_tensor_of_another_shape_is_named() {
+fn rejects_wrong_tensor_shapes_by_name() {
     for family in FAMILIES {
         let model = TinyModel::new(family, &json!({}));
         for name in model.tensors.keys() {
             let mut tensors = model.tensors.clone();
             let values = tensors.get_mut(name).unwrap();
-            // One row or number less.
+            // One row or element less.
             let row = values.numbers.len() / values.shape[0];
             values.shape[0] -= 1;
             values.numbers.truncate(row * values.shape[0]);
             let config = model.config.clone();
-            let folder = tempfile::tempdir().unwrap();
-            TinyModel { config, tensors }.write_folder(folder.path());
-            let error = load(folder.path(), LoadOptions::default()).err().unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            TinyModel { config, tensors }.write_to(directory.path());
+            let error = load(directory.path(), LoadOptions::default())
+                .err()
+                .unwrap();
             assert_eq!(error.code, Code::InvalidModelFile, "{error}");
             assert!(error.message.contains(name), "{error}");
         }
@@ -125,17 +126,17 @@ fn a_tensor_of_another_shape_is_named() {
 }
 
 #[test]
-fn a_vocabulary_larger_than_the_embedding_is_refused() {
+fn rejects_vocabulary_larger_than_the_embedding() {
     let mut model = TinyModel::new("gemma3_text", &json!({}));
     model.config["vocab_size"] = json!(90);
     let embedding = model.tensors.get_mut("model.embed_tokens.weight").unwrap();
     embedding.shape[0] = 90;
     embedding.numbers.truncate(90 * 64);
-    let folder = tempfile::tempdir().unwrap();
-    model.write_folder(folder.path());
-    let gguf = folder.path().join("tiny.gguf");
+    let directory = tempfile::tempdir().unwrap();
+    model.write_to(directory.path());
+    let gguf = directory.path().join("tiny.gguf");
     GgufFile::of(&model).write(&gguf);
-    for path in [folder.path(), &gguf] {
+    for path in [directory.path(), &gguf] {
         let error = load(path, LoadOptions::default()).err().unwrap();
         assert_eq!(error.code, Code::InvalidModelFile, "{error}");
         assert!(

@@ -1,24 +1,24 @@
-//! The whole family written as its definition reads, in 64-bit floats, one token after
-//! another.
+//! A reference implementation of all families in `f64`, token by token, directly from the
+//! definitions.
 
 use std::f64::consts::{PI, TAU};
 
 use crate::tiny_model::TinyModel;
 
-/// What the configuration says in many words.
-pub struct Plain<'a> {
+/// A model with the parameters that the engine derives from its configuration.
+pub struct Reference<'a> {
     pub model: &'a TinyModel,
-    /// Tokens that a token of a layer sees.
+    /// Sliding window of each layer.
     pub windows: Vec<Option<usize>>,
-    /// For each pair of a head.
+    /// Rotary frequency of each pair of a head.
     pub frequencies: Vec<f64>,
-    /// In the layers with a window, where they are others.
+    /// Frequencies of layers with a window, if they differ.
     pub local_frequencies: Option<Vec<f64>>,
-    /// Of the rotation.
+    /// Factor that rotated elements are multiplied by.
     pub scale: f64,
 }
 
-/// The frequencies without scaling.
+/// Returns the frequencies without scaling.
 pub fn frequencies(model: &TinyModel) -> Vec<f64> {
     let part = model.config["partial_rotary_factor"]
         .as_f64()
@@ -33,8 +33,8 @@ pub fn frequencies_of(theta: f64, pairs: usize) -> Vec<f64> {
         .collect()
 }
 
-/// YaRN: which share of a frequency is divided rises from 0 to 1 between the pair that turns
-/// 32 times over the trained context and the one that turns once.
+/// Applies YaRN: the divided share of a frequency rises from 0 to 1 between the pair that completes
+/// 32 turns over the trained context and the pair that completes one.
 pub fn yarn(frequencies: &[f64], theta: f64, factor: f64, trained: f64) -> Vec<f64> {
     let pairs = frequencies.len() as f64;
     let pair = |turns: f64| pairs * (trained / (TAU * turns)).log(theta);
@@ -52,7 +52,7 @@ fn add(x: &mut [f64], more: &[f64]) {
     x.iter_mut().zip(more).for_each(|(x, m)| *x += m);
 }
 
-impl Plain<'_> {
+impl Reference<'_> {
     fn weight(&self, name: &str) -> Vec<f64> {
         let values = &self.model.tensors[name];
         values.numbers.iter().copied().map(f64::from).collect()
@@ -71,19 +71,18 @@ impl Plain<'_> {
 
     fn norm(&self, name: &str, x: &[f64]) -> Vec<f64> {
         let epsilon = self.number("rms_norm_eps").unwrap();
-        let above = if self.model.is_gemma() { 1.0 } else { 0.0 };
+        let offset = if self.model.is_gemma() { 1.0 } else { 0.0 };
         let mean = x.iter().map(|v| v * v).sum::<f64>() / x.len() as f64;
         let weight = self.weight(&format!("{name}.weight"));
         let scaled = x.iter().map(|v| v / (mean + epsilon).sqrt());
-        scaled.zip(weight).map(|(v, w)| v * (w + above)).collect()
+        scaled.zip(weight).map(|(v, w)| v * (w + offset)).collect()
     }
 
     fn number(&self, key: &str) -> Option<f64> {
         self.model.config[key].as_f64()
     }
 
-    /// Heads one after the other, each normalised where the model has a norm for them, and
-    /// rotated.
+    /// Normalizes each head, if the model has a norm for it, and rotates it.
     fn rotated(&self, layer: usize, part: &str, x: &[f64], position: usize) -> Vec<f64> {
         let width = self.model.head_dim();
         let norm = format!("model.layers.{layer}.self_attn.{part}_norm");
@@ -100,19 +99,19 @@ impl Plain<'_> {
             } else {
                 head.to_vec()
             };
-            let mut turned = head.clone();
+            let mut rotated = head.clone();
             for (pair, frequency) in frequencies.iter().enumerate() {
                 let (sin, cos) = (position as f64 * frequency).sin_cos();
                 let (a, b) = (head[pair], head[pair + half]);
-                turned[pair] = (a * cos - b * sin) * self.scale;
-                turned[pair + half] = (b * cos + a * sin) * self.scale;
+                rotated[pair] = (a * cos - b * sin) * self.scale;
+                rotated[pair + half] = (b * cos + a * sin) * self.scale;
             }
-            out.extend(turned);
+            out.extend(rotated);
         }
         out
     }
 
-    /// Queries, keys and values of a layer.
+    /// Returns the query, key and value of a layer.
     fn projected(&self, layer: usize, x: &[f64]) -> [Vec<f64>; 3] {
         let name = |part: &str| format!("model.layers.{layer}.self_attn.{part}_proj");
         if self.model.family() != "phi3" {
@@ -126,8 +125,8 @@ impl Plain<'_> {
         [queries, keys, values].map(<[f64]>::to_vec)
     }
 
-    /// What a token of a layer gets from those that it sees, of keys and values.
-    fn attended(&self, query: &[f64], seen: &[(Vec<f64>, Vec<f64>)]) -> Vec<f64> {
+    /// Computes attention over the visible keys and values.
+    fn attended(&self, query: &[f64], visible: &[(Vec<f64>, Vec<f64>)]) -> Vec<f64> {
         let width = self.model.head_dim();
         let group = self.model.heads() / self.model.kv_heads();
         let scalar = self.number("query_pre_attn_scalar").unwrap_or(width as f64);
@@ -137,22 +136,22 @@ impl Plain<'_> {
         };
         let mut out = Vec::new();
         for (head, q) in query.chunks_exact(width).enumerate() {
-            let of = head / group * width..(head / group + 1) * width;
+            let kv_head = head / group * width..(head / group + 1) * width;
             let dot = |k: &[f64]| q.iter().zip(k).map(|(a, b)| a * b).sum::<f64>();
-            let weights: Vec<f64> = seen
+            let weights: Vec<f64> = visible
                 .iter()
-                .map(|(k, _)| capped(dot(&k[of.clone()]) / scalar.sqrt()).exp())
+                .map(|(k, _)| capped(dot(&k[kv_head.clone()]) / scalar.sqrt()).exp())
                 .collect();
             let sum: f64 = weights.iter().sum();
-            out.extend(of.map(|d| {
-                let values = seen.iter().zip(&weights);
+            out.extend(kv_head.map(|d| {
+                let values = visible.iter().zip(&weights);
                 values.map(|((_, v), w)| v[d] * w / sum).sum::<f64>()
             }));
         }
         out
     }
 
-    /// The gate through the activation, times the other.
+    /// Returns `activation(gate) * up`.
     fn gated(&self, gate: &[f64], up: &[f64]) -> Vec<f64> {
         let active = |x: f64| {
             if self.model.is_gemma() {
@@ -167,7 +166,7 @@ impl Plain<'_> {
 
     fn feed_forward(&self, layer: usize, x: &[f64]) -> Vec<f64> {
         let name = |part: &str| format!("model.layers.{layer}.{part}");
-        let through = |[gate, up, down]: [String; 3]| {
+        let gated_network = |[gate, up, down]: [String; 3]| {
             let gated = self.gated(&self.linear(&gate, x), &self.linear(&up, x));
             self.linear(&down, &gated)
         };
@@ -177,33 +176,33 @@ impl Plain<'_> {
                 let (gate, up) = both.split_at(both.len() / 2);
                 return self.linear(&name("mlp.down_proj"), &self.gated(gate, up));
             }
-            return through(["gate", "up", "down"].map(|p| name(&format!("mlp.{p}_proj"))));
+            return gated_network(["gate", "up", "down"].map(|p| name(&format!("mlp.{p}_proj"))));
         };
         let (block, parts) = match self.model.family() {
             "mixtral" => ("block_sparse_moe", ["w1", "w3", "w2"]),
             _ => ("mlp", ["gate_proj", "up_proj", "down_proj"]),
         };
         let scores = self.linear(&name(&format!("{block}.gate")), x);
-        let all: f64 = scores.iter().map(|s| s.exp()).sum();
-        let mut picked: Vec<_> = scores.iter().map(|s| s.exp() / all).enumerate().collect();
-        picked.sort_by(|a, b| b.1.total_cmp(&a.1));
-        picked.truncate(used);
+        let total: f64 = scores.iter().map(|s| s.exp()).sum();
+        let mut selected: Vec<_> = scores.iter().map(|s| s.exp() / total).enumerate().collect();
+        selected.sort_by(|a, b| b.1.total_cmp(&a.1));
+        selected.truncate(used);
         let normalized = self.model.family() == "mixtral" || self.model.is("norm_topk_prob");
-        let of: f64 = picked.iter().map(|(_, weight)| weight).sum();
+        let sum: f64 = selected.iter().map(|(_, weight)| weight).sum();
         let mut out = vec![0.0; x.len()];
-        for (expert, weight) in picked {
-            let weight = if normalized { weight / of } else { weight };
+        for (expert, weight) in selected {
+            let weight = if normalized { weight / sum } else { weight };
             let parts = parts.map(|p| name(&format!("{block}.experts.{expert}.{p}")));
-            let mut more = through(parts);
-            for value in &mut more {
+            let mut expert_out = gated_network(parts);
+            for value in &mut expert_out {
                 *value *= weight;
             }
-            add(&mut out, &more);
+            add(&mut out, &expert_out);
         }
         out
     }
 
-    /// The logits after every token.
+    /// Returns the logits after every token.
     pub fn logits(&self, tokens: &[u32]) -> Vec<Vec<f64>> {
         let model = self.model;
         let hidden = model.size("hidden_size");
@@ -225,8 +224,8 @@ impl Plain<'_> {
                 let query = self.rotated(layer, "q", &query, position);
                 cache.push((self.rotated(layer, "k", &key, position), value));
                 let window = self.windows[layer].unwrap_or(usize::MAX);
-                let seen = &cache[cache.len() - window.min(cache.len())..];
-                let attended = self.attended(&query, seen);
+                let visible = &cache[cache.len() - window.min(cache.len())..];
+                let attended = self.attended(&query, visible);
                 let mut attended = self.linear(&name("self_attn.o_proj"), &attended);
                 if post_norms {
                     attended = self.norm(&name("post_attention_layernorm"), &attended);
@@ -237,11 +236,11 @@ impl Plain<'_> {
                 } else {
                     "post_attention_layernorm"
                 };
-                let mut more = self.feed_forward(layer, &self.norm(&name(norm), &x));
+                let mut out = self.feed_forward(layer, &self.norm(&name(norm), &x));
                 if post_norms {
-                    more = self.norm(&name("post_feedforward_layernorm"), &more);
+                    out = self.norm(&name("post_feedforward_layernorm"), &out);
                 }
-                add(&mut x, &more);
+                add(&mut x, &out);
             }
             let head = if model.is("tie_word_embeddings") {
                 "model.embed_tokens"

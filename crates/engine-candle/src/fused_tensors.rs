@@ -1,44 +1,44 @@
-//! Files lay some weights out as one tensor that is several matrices. Here they become
-//! tensors of their own, as slices of the file: nothing is copied.
+//! Splits tensors that fuse several matrices. The parts are slices of the file; nothing is copied.
 
 use std::ops::Range;
 
-use diagnostics::{Code, Diagnostic};
-use model_format::{ModelHeader, WeightFormat};
+use diagnostics::Diagnostic;
+use model_format::{WeightFormat, ModelHeader};
 
 use crate::{
     architecture::Architecture,
+    errors,
     tensor_names::{ExpertPart, LayerPart, Part, TensorNames},
-    weights::{RawTensor, RawTensors, missing, wrong_shape},
+    weights::{RawTensor, RawTensors},
 };
 
-/// The tensors of a model, each one matrix or vector.
-pub(crate) fn one_matrix_each<'a>(
+/// Replaces every fused tensor of a model by its parts.
+pub(crate) fn split_fused_tensors<'a>(
     tensors: RawTensors<'a>,
     header: &ModelHeader,
     architecture: Architecture,
 ) -> Result<RawTensors<'a>, Diagnostic> {
     let names = architecture.tensor_names(header.format);
-    let mut layout = Layout { tensors, names };
+    let mut splitter = Splitter { tensors, names };
     for layer in 0..header.layers {
         if architecture.fused {
-            layout.split_fused(layer, header)?;
+            splitter.split_projections(layer, header)?;
         }
-        // Safetensors files have them one by one.
+        // Safetensors files store experts separately.
         if header.format == WeightFormat::Gguf {
-            layout.split_experts(layer, header)?;
+            splitter.split_experts(layer, header)?;
         }
     }
-    Ok(layout.tensors)
+    Ok(splitter.tensors)
 }
 
-struct Layout<'a> {
+struct Splitter<'a> {
     tensors: RawTensors<'a>,
     names: TensorNames,
 }
 
-impl Layout<'_> {
-    fn split_fused(&mut self, layer: u32, header: &ModelHeader) -> Result<(), Diagnostic> {
+impl Splitter<'_> {
+    fn split_projections(&mut self, layer: u32, header: &ModelHeader) -> Result<(), Diagnostic> {
         let queries = u64::from(header.heads) * u64::from(header.head_dim);
         let keys = u64::from(header.kv_heads) * u64::from(header.head_dim);
         let inner = u64::from(header.feed_forward_length);
@@ -58,11 +58,14 @@ impl Layout<'_> {
         ];
         for (whole, parts) in fused {
             let name = Part::Layer(layer, whole).tensor_name(self.names);
-            let raw = self.tensors.remove(&name).ok_or_else(|| missing(&name))?;
+            let raw = self
+                .tensors
+                .remove(&name)
+                .ok_or_else(|| errors::missing_tensor(&name))?;
             let rows = parts.iter().map(|(_, rows)| rows).sum();
             let expected = [rows, u64::from(header.embedding_length)];
             if raw.shape != expected {
-                return Err(wrong_shape(&name, &raw.shape, &expected));
+                return Err(errors::wrong_shape(&name, &raw.shape, &expected));
             }
             let mut first = 0;
             for (part, rows) in parts {
@@ -90,24 +93,24 @@ impl Layout<'_> {
                 ExpertPart::Down => [hidden, inner],
             };
             let name = Part::Layer(layer, LayerPart::AllExperts(part)).tensor_name(self.names);
-            let of_expert =
+            let expert_name =
                 |index| Part::Layer(layer, LayerPart::Expert(index, part)).tensor_name(self.names);
             let Some(mut raw) = self.tensors.remove(&name) else {
-                // The first files of this kind have the experts one by one.
-                if self.tensors.contains_key(&of_expert(0)) {
+                // Old GGUF files store experts separately.
+                if self.tensors.contains_key(&expert_name(0)) {
                     continue;
                 }
-                return Err(missing(&name));
+                return Err(errors::missing_tensor(&name));
             };
             let expected = [count, rows, columns];
             if raw.shape != expected {
-                return Err(wrong_shape(&name, &raw.shape, &expected));
+                return Err(errors::wrong_shape(&name, &raw.shape, &expected));
             }
             raw.shape = vec![count * rows, columns];
             for index in 0..experts.count {
                 let first = u64::from(index) * rows;
                 let slice = raw.rows(&name, first..first + rows)?;
-                self.tensors.insert(of_expert(index), slice);
+                self.tensors.insert(expert_name(index), slice);
             }
         }
         Ok(())
@@ -115,18 +118,15 @@ impl Layout<'_> {
 }
 
 impl<'a> RawTensor<'a> {
-    /// Some rows of a matrix. A row of any type is a whole number of blocks.
+    /// Returns a range of rows of a matrix. A row of any type is a whole number of blocks.
     fn rows(&self, name: &str, rows: Range<u64>) -> Result<RawTensor<'a>, Diagnostic> {
         let columns = self.shape.last().copied().unwrap_or(0);
         let row_bytes = columns / self.kind.block_size() * self.kind.block_bytes();
         let bytes = (rows.start * row_bytes) as usize..(rows.end * row_bytes) as usize;
-        let data = self.data.get(bytes).ok_or_else(|| {
-            Diagnostic::new(
-                Code::InvalidModelFile,
-                format!("tensor `{name}` is shorter than its shape says"),
-            )
-            .hint("the file is damaged: fetch it again")
-        })?;
+        let data = self
+            .data
+            .get(bytes)
+            .ok_or_else(|| errors::truncated_tensor(name))?;
         Ok(RawTensor {
             shape: vec![rows.end - rows.start, columns],
             kind: self.kind,
@@ -137,6 +137,7 @@ impl<'a> RawTensor<'a> {
 
 #[cfg(test)]
 mod tests {
+    use diagnostics::Code;
     use model_format::TensorType;
 
     use super::*;
