@@ -3,8 +3,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    clippy::print_stderr,
-    missing_docs
+    clippy::print_stderr
 )]
 //! Measures the matrix products: `cargo run --release -p cpu-kernels --example kernels --
 //! [TYPE|all] [THREADS] [ROWS] [COLUMNS] [MB_OF_WEIGHTS]`.

@@ -33,10 +33,8 @@ const DEFAULT_KV_BYTES: u64 = 1 << 30;
 /// Bytes of weights loaded between releases of file pages.
 const RELEASE_EVERY: u64 = 16 << 20;
 
-/// A device that computes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ComputeDevice {
-    /// The CPU.
     #[default]
     Cpu,
 }
@@ -63,7 +61,6 @@ pub struct LoadOptions {
     /// is limited to a quarter of the memory left by the weights, or to 1 GiB if that is more but
     /// not more than half. `None`: unknown; the default KV cache is limited to 1 GiB.
     pub memory_bytes: Option<u64>,
-    /// Device that computes.
     pub device: ComputeDevice,
     /// Number of compute threads. `None`: the parallelism available to this process.
     pub threads: Option<usize>,
@@ -71,9 +68,7 @@ pub struct LoadOptions {
     pub progress: Option<Box<dyn FnMut(u64, u64) + Send>>,
 }
 
-/// A loaded model.
 pub struct LoadedModel {
-    /// Engine that holds the weights and the KV cache.
     pub engine: CandleEngine,
     /// Tokenizer and chat template.
     pub codec: Codec,

@@ -3,8 +3,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    clippy::print_stderr,
-    missing_docs
+    clippy::print_stderr
 )]
 //! Compares every kernel on every instruction set with the plain kernel and with its definition.
 //! Each pair is a test of its own; instruction sets that this processor lacks are ignored.
