@@ -1,6 +1,6 @@
 use cpu_kernels::Activation;
 use diagnostics::{Diagnostic, excerpt};
-use model_format::{Biases, WeightFormat, ModelHeader};
+use model_format::{Biases, ModelHeader, WeightFormat};
 
 use crate::{errors, tensor_names::TensorNames};
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use diagnostics::Diagnostic;
-use model_format::{WeightFormat, ModelHeader};
+use model_format::{ModelHeader, WeightFormat};
 
 use crate::{
     architecture::Architecture,

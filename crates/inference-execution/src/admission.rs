@@ -1,76 +1,64 @@
-//! Which requests are taken: everything that can be checked before a slot is used.
+//! Checks a request and tokenizes its input before the request gets a slot.
 
-use diagnostics::{Code, Diagnostic, excerpt};
+use std::ops::RangeInclusive;
+
+use diagnostics::Diagnostic;
 use input_validation::ModelRef;
 use text_codec::Codec;
-use worker_contract::{InferInput, InferRequest, Sampling, ToolChoice, ToolDefinition};
+use worker_contract::{
+    InferInput, InferRequest, Sampling, ToolChoice, ToolDefinition,
+    limits::{self, MAX_STOP_SEQUENCE_BYTES, MAX_STOP_SEQUENCES, MAX_TOP_LOGPROBS},
+};
 
-/// Most stop texts of a request.
-pub const MAX_STOPS: usize = 16;
-/// Longest stop text, in bytes.
-pub const MAX_STOP_BYTES: usize = 512;
-/// Most alternatives reported at each position.
-pub const MAX_LOGPROBS: u8 = 20;
+use crate::errors;
 
-/// What a request may use, given the model and its KV cache.
+/// Limits that follow from the model and its KV cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Longest prompt plus answer, in tokens.
+pub(crate) struct ModelLimits {
+    /// Maximum length of a sequence in tokens, prompt and output together.
     pub context_length: u32,
-    /// Ids below this exist.
     pub vocab_size: u32,
 }
 
-/// A request that can be run.
+/// A request that was accepted.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Admitted {
-    /// The prompt's tokens.
+pub(crate) struct Admitted {
     pub prompt: Vec<u32>,
-    /// Most tokens of the answer, `continue_from` included; at least 1.
+    /// Maximum number of output tokens, including `continue_from`; at least 1.
     pub max_tokens: u32,
 }
 
-/// Checks a request to `model` and encodes its input.
-pub fn admit(
+/// Checks a request to `model` and tokenizes its input.
+pub(crate) fn admit(
     request: &InferRequest,
     model: &ModelRef,
     codec: &Codec,
-    limits: Limits,
+    limits: ModelLimits,
 ) -> Result<Admitted, Diagnostic> {
     check_tools(request, model, codec)?;
     check_sampling(&request.sampling, limits.vocab_size)?;
-    check_stops(&request.stop)?;
-    check_ids(&request.continue_from, limits.vocab_size, "continue_from")?;
+    check_stop_sequences(&request.stop)?;
+    check_tokens("continue_from", &request.continue_from, limits.vocab_size)?;
     if request.max_tokens == Some(0) {
-        return Err(invalid("max_tokens", "max_tokens must be at least 1, is 0"));
+        return Err(errors::no_max_tokens());
     }
-    if let Some(n) = request.logprobs.filter(|n| *n > MAX_LOGPROBS) {
-        let message = format!("logprobs must be at most {MAX_LOGPROBS}, is {n}");
-        return Err(invalid("logprobs", message));
+    if let Some(count) = request.logprobs.filter(|n| *n > MAX_TOP_LOGPROBS) {
+        return Err(errors::too_many_logprobs(count));
     }
-    refuse_far_too_long(&request.input, codec, limits.context_length)?;
-    let tools = shown(request, codec);
-    let prompt = encode(&request.input, tools, codec, limits.vocab_size)?;
-    let max_tokens = fit(&prompt, request, limits.context_length)?;
+    check_input_bytes(&request.input, codec, limits.context_length)?;
+    let tools = rendered_tools(request, codec);
+    let prompt = tokenize(&request.input, tools, codec, limits.vocab_size)?;
+    let max_tokens = max_output_tokens(&prompt, request, limits.context_length)?;
     Ok(Admitted { prompt, max_tokens })
 }
 
-/// Tools are only shown to a model whose calls can be read. A call that is forced can be read
-/// from any model.
+/// Refuses tools for a model whose tool calls cannot be parsed. A forced tool call can be
+/// parsed from any model.
 fn check_tools(request: &InferRequest, model: &ModelRef, codec: &Codec) -> Result<(), Diagnostic> {
     match &request.tool_choice {
-        ToolChoice::Required if request.tools.is_empty() => {
-            return Err(invalid(
-                "tool_choice",
-                "tool_choice asks for a call, and there are no tools",
-            ));
-        }
+        ToolChoice::Required if request.tools.is_empty() => return Err(errors::no_tools_to_call()),
         ToolChoice::Named(name) if !request.tools.iter().any(|tool| tool.name == *name) => {
-            let message = format!(
-                "tool_choice names \"{}\", which is none of the tools",
-                excerpt(name, 80)
-            );
-            return Err(invalid("tool_choice", message));
+            return Err(errors::unknown_tool(name));
         }
         _ => {}
     }
@@ -78,25 +66,17 @@ fn check_tools(request: &InferRequest, model: &ModelRef, codec: &Codec) -> Resul
         return Ok(());
     }
     if !matches!(request.input, InferInput::Messages(_)) {
-        return Err(invalid(
-            "tools",
-            "tools go with messages, not with a prompt",
-        ));
+        return Err(errors::tools_without_messages());
     }
     if codec.tool_style().is_none() && !request.tool_choice.must_call() {
-        return Err(Diagnostic::new(
-            Code::UnsupportedParameter,
-            format!("the model {model} does not call tools in a way that is known here"),
-        )
-        .param("tools")
-        .hint("leave `tools` out, or use a model that was trained with tools: Llama 3.1 and later, Qwen 2.5 and 3, Hermes, Mistral"));
+        return Err(errors::no_tool_style(model));
     }
     Ok(())
 }
 
-/// The tools that the model is told of. One without a place for them can still be made to
-/// call one.
-fn shown<'a>(request: &'a InferRequest, codec: &Codec) -> &'a [ToolDefinition] {
+/// Returns the tools to render into the prompt. A model whose chat template does not support
+/// tools can still be forced to call one.
+fn rendered_tools<'a>(request: &'a InferRequest, codec: &Codec) -> &'a [ToolDefinition] {
     let hidden = request.tool_choice.must_call() && !codec.supports_tools();
     if request.may_call() && !hidden {
         &request.tools
@@ -105,13 +85,13 @@ fn shown<'a>(request: &'a InferRequest, codec: &Codec) -> &'a [ToolDefinition] {
     }
 }
 
-/// How many times over the context a text is refused without being encoded.
-const FAR: usize = 4;
+/// Factor by which a text must exceed the context length to be refused by its bytes alone.
+const FAR_TOO_LONG: usize = 4;
 
-/// Encoding takes time and memory, and no token stands for more bytes than the longest: a
-/// text that is far too long for that reason alone is refused before. Not one that is merely
-/// too long, since a chat template may leave out part of it.
-fn refuse_far_too_long(
+/// Refuses a text that is far too long without tokenizing it, which would take time and
+/// memory. A token has at most `longest_token_bytes` bytes, so the bytes of the text give a
+/// lower bound for its tokens. The margin is for chat templates that drop parts of the input.
+fn check_input_bytes(
     input: &InferInput,
     codec: &Codec,
     context_length: u32,
@@ -121,22 +101,27 @@ fn refuse_far_too_long(
         InferInput::Messages(messages) => messages.iter().map(|m| m.content.len() + 1).sum(),
         InferInput::Tokens(_) => return Ok(()),
     };
-    let least = bytes / codec.longest_token_bytes().max(1);
-    if least / FAR <= context_length as usize {
+    let least_tokens = bytes / codec.longest_token_bytes().max(1);
+    if least_tokens / FAR_TOO_LONG <= context_length as usize {
         return Ok(());
     }
-    Err(Diagnostic::new(
-        Code::ContextLengthExceeded,
-        format!("the prompt has at least {least} tokens, the context has {context_length}"),
-    )
-    .hint("shorten the prompt")
-    .param("input")
-    .detail("prompt_tokens", least)
-    .detail("context_length", context_length))
+    Err(errors::prompt_far_too_long(least_tokens, context_length))
 }
 
-/// The tokens of an input with the tools that are shown; an input without tokens is refused.
-pub fn encode(
+/// Tokenizes the input of `/v1/tokenize`.
+pub(crate) fn tokenize_with_tools(
+    input: &InferInput,
+    tools: &[ToolDefinition],
+    codec: &Codec,
+    vocab_size: u32,
+) -> Result<Vec<u32>, Diagnostic> {
+    if !tools.is_empty() && !matches!(input, InferInput::Messages(_)) {
+        return Err(errors::tools_without_messages());
+    }
+    tokenize(input, tools, codec, vocab_size)
+}
+
+fn tokenize(
     input: &InferInput,
     tools: &[ToolDefinition],
     codec: &Codec,
@@ -147,191 +132,177 @@ pub fn encode(
         InferInput::Messages(messages) if messages.is_empty() => Vec::new(),
         InferInput::Messages(messages) => codec.encode_chat(messages, tools)?,
         InferInput::Tokens(tokens) => {
-            check_ids(tokens, vocab_size, "input")?;
+            check_tokens("input", tokens, vocab_size)?;
             tokens.clone()
         }
     };
     if tokens.is_empty() {
-        return Err(invalid("input", "the input is empty")
-            .hint("give at least one message, character or token"));
+        return Err(errors::empty_input());
     }
     Ok(tokens)
 }
 
-/// The text of tokens; one that the model does not have is refused.
-pub fn decode(tokens: &[u32], codec: &Codec, vocab_size: u32) -> Result<String, Diagnostic> {
-    check_ids(tokens, vocab_size, "tokens")?;
+/// Converts tokens to text. Tokens outside the vocabulary are refused.
+pub(crate) fn detokenize(
+    tokens: &[u32],
+    codec: &Codec,
+    vocab_size: u32,
+) -> Result<String, Diagnostic> {
+    check_tokens("tokens", tokens, vocab_size)?;
     Ok(codec.decode(tokens))
 }
 
-/// The tokens of inputs that become vectors, each of which must fit the context or is cut to
-/// its beginning.
-pub fn admit_texts(
+/// Tokenizes the inputs of an embedding request. An input that exceeds the context length is
+/// truncated if `truncate` is set and refused otherwise.
+pub(crate) fn admit_embedding_inputs(
     inputs: &[InferInput],
     truncate: bool,
     codec: &Codec,
-    limits: Limits,
+    limits: ModelLimits,
 ) -> Result<Vec<Vec<u32>>, Diagnostic> {
     if inputs.is_empty() {
-        return Err(invalid("inputs", "there is nothing to embed"));
+        return Err(errors::no_inputs());
     }
-    let context = limits.context_length;
-    let admit = |input: &InferInput| {
+    let context_length = limits.context_length;
+    let admit_input = |input: &InferInput| {
         let tokens = if truncate {
-            beginning(input, codec, limits)?
+            truncated_embedding_tokens(input, codec, limits)?
         } else {
-            refuse_far_too_long(input, codec, context)?;
-            whole(input, codec, limits.vocab_size)?
+            check_input_bytes(input, codec, context_length)?;
+            embedding_tokens(input, codec, limits.vocab_size)?
         };
-        if tokens.len() > context as usize {
-            let message = format!(
-                "an input has {} tokens, the context {context}",
-                tokens.len()
-            );
-            return Err(Diagnostic::new(Code::ContextLengthExceeded, message)
-                .hint("cut the text into shorter pieces")
-                .param("input")
-                .detail("prompt_tokens", tokens.len())
-                .detail("context_length", context));
+        if tokens.len() > context_length as usize {
+            let count = tokens.len();
+            return Err(errors::embedding_input_too_long(count, context_length));
         }
         Ok(tokens)
     };
-    inputs.iter().map(admit).collect()
+    inputs.iter().map(admit_input).collect()
 }
 
-/// All tokens of an input that becomes a vector.
-fn whole(input: &InferInput, codec: &Codec, vocab_size: u32) -> Result<Vec<u32>, Diagnostic> {
-    let mut tokens = encode(input, &[], codec, vocab_size)?;
+fn embedding_tokens(
+    input: &InferInput,
+    codec: &Codec,
+    vocab_size: u32,
+) -> Result<Vec<u32>, Diagnostic> {
+    let mut tokens = tokenize(input, &[], codec, vocab_size)?;
     if let InferInput::Prompt(_) = input {
         codec.append_end_token(&mut tokens);
     }
     Ok(tokens)
 }
 
-/// As many of them as fit the context. The model's end token stays behind those of a text,
-/// and of one that is far too long only so much is encoded as could fit.
-fn beginning(input: &InferInput, codec: &Codec, limits: Limits) -> Result<Vec<u32>, Diagnostic> {
-    let context = limits.context_length as usize;
+/// Tokenizes an input and keeps as many tokens as fit the context. The end token of a text is
+/// kept. Of a text that is far too long, only as much is tokenized as could fit.
+fn truncated_embedding_tokens(
+    input: &InferInput,
+    codec: &Codec,
+    limits: ModelLimits,
+) -> Result<Vec<u32>, Diagnostic> {
+    let context_length = limits.context_length as usize;
     let InferInput::Prompt(text) = input else {
-        let mut tokens = whole(input, codec, limits.vocab_size)?;
-        tokens.truncate(context);
+        let mut tokens = embedding_tokens(input, codec, limits.vocab_size)?;
+        tokens.truncate(context_length);
         return Ok(tokens);
     };
-    let most = codec
+    let max_bytes = codec
         .longest_token_bytes()
         .max(1)
-        .saturating_mul(FAR)
-        .saturating_mul(context);
-    let enough = InferInput::Prompt(text[..text.floor_char_boundary(most)].to_owned());
-    let mut tokens = whole(&enough, codec, limits.vocab_size)?;
-    codec.truncate(&mut tokens, context);
+        .saturating_mul(FAR_TOO_LONG)
+        .saturating_mul(context_length);
+    let start = InferInput::Prompt(text[..text.floor_char_boundary(max_bytes)].to_owned());
+    let mut tokens = embedding_tokens(&start, codec, limits.vocab_size)?;
+    codec.truncate(&mut tokens, context_length);
     Ok(tokens)
 }
 
-/// How long the answer may become. Without `max_tokens`, or where it is a bound only, the
-/// prompt and one token must fit.
-fn fit(prompt: &[u32], request: &InferRequest, context_length: u32) -> Result<u32, Diagnostic> {
+/// Returns the maximum number of output tokens. Without `max_tokens`, or if it is only an
+/// upper bound, the prompt and one token must fit the context.
+fn max_output_tokens(
+    prompt: &[u32],
+    request: &InferRequest,
+    context_length: u32,
+) -> Result<u32, Diagnostic> {
     let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
     let room = context_length.saturating_sub(prompt_tokens);
     let max_tokens = request
         .max_tokens
         .filter(|max| !request.end_with_context || *max <= room);
-    let wanted = max_tokens.unwrap_or(1);
-    if wanted <= room {
+    if max_tokens.unwrap_or(1) <= room {
         return Ok(max_tokens.unwrap_or(room));
     }
-    let message = match max_tokens {
-        Some(max) => format!(
-            "the prompt of {prompt_tokens} tokens and max_tokens {max} are {} tokens, the context has {context_length}",
-            u64::from(prompt_tokens) + u64::from(max)
-        ),
-        None => format!(
-            "the prompt of {prompt_tokens} tokens leaves no room for an answer, the context has {context_length}"
-        ),
-    };
-    let (param, hint) = if prompt_tokens < context_length {
-        ("max_tokens", "shorten the prompt, or ask for fewer tokens")
-    } else {
-        ("input", "shorten the prompt")
-    };
-    Err(Diagnostic::new(Code::ContextLengthExceeded, message)
-        .hint(hint)
-        .param(param)
-        .detail("prompt_tokens", prompt_tokens)
-        .detail("max_tokens", wanted)
-        .detail("context_length", context_length))
+    Err(errors::no_room_for_output(
+        prompt_tokens,
+        max_tokens,
+        context_length,
+    ))
 }
 
 fn check_sampling(sampling: &Sampling, vocab_size: u32) -> Result<(), Diagnostic> {
-    for (name, value, least, most) in [
-        ("temperature", sampling.temperature, 0.0, 100.0),
-        ("top_p", sampling.top_p, 0.0, 1.0),
-        ("min_p", sampling.min_p, 0.0, 1.0),
+    for (name, range, value) in [
+        ("temperature", limits::TEMPERATURE, sampling.temperature),
+        ("top_p", limits::PROBABILITY, sampling.top_p),
+        ("min_p", limits::PROBABILITY, sampling.min_p),
         (
             "repetition_penalty",
+            limits::REPETITION_PENALTY,
             sampling.repetition_penalty,
-            0.01,
-            100.0,
         ),
-        ("frequency_penalty", sampling.frequency_penalty, -2.0, 2.0),
-        ("presence_penalty", sampling.presence_penalty, -2.0, 2.0),
+        (
+            "frequency_penalty",
+            limits::ADDITIVE_PENALTY,
+            sampling.frequency_penalty,
+        ),
+        (
+            "presence_penalty",
+            limits::ADDITIVE_PENALTY,
+            sampling.presence_penalty,
+        ),
     ] {
-        // A value that is not a number is in no range.
-        if !(least..=most).contains(&value) {
-            let message = format!("{name} must be from {least} to {most}, is {value}");
-            return Err(invalid(&format!("sampling.{name}"), message));
-        }
+        check_range(&format!("sampling.{name}"), name, &range, value)?;
     }
     for (id, bias) in &sampling.logit_bias {
-        if *id >= vocab_size {
-            let message = format!("logit_bias names token {id}, the model has {vocab_size}");
-            return Err(invalid("sampling.logit_bias", message));
-        }
-        if !(-100.0..=100.0).contains(bias) {
-            let message = format!("logit_bias must be from -100 to 100, is {bias}");
-            return Err(invalid("sampling.logit_bias", message));
-        }
+        let param = "sampling.logit_bias";
+        check_tokens(param, &[*id], vocab_size)?;
+        check_range(param, "logit_bias", &limits::LOGIT_BIAS, *bias)?;
     }
     Ok(())
 }
 
-fn check_stops(stops: &[String]) -> Result<(), Diagnostic> {
-    if stops.len() > MAX_STOPS {
-        let message = format!(
-            "at most {MAX_STOPS} stop texts are possible, there are {}",
-            stops.len()
-        );
-        return Err(invalid("stop", message));
+fn check_range(
+    param: &str,
+    name: &str,
+    range: &RangeInclusive<f64>,
+    value: f32,
+) -> Result<(), Diagnostic> {
+    // The bounds are rounded as the value was. NaN is in no range.
+    if (*range.start() as f32..=*range.end() as f32).contains(&value) {
+        return Ok(());
     }
-    for stop in stops {
-        if stop.is_empty() || stop.len() > MAX_STOP_BYTES {
-            let message = format!(
-                "a stop text must have 1 to {MAX_STOP_BYTES} bytes, \"{}\" has {}",
-                excerpt(stop, 40),
-                stop.len()
-            );
-            return Err(invalid("stop", message));
-        }
-    }
-    Ok(())
+    Err(errors::out_of_range(param, name, range, value))
 }
 
-fn check_ids(tokens: &[u32], vocab_size: u32, param: &str) -> Result<(), Diagnostic> {
-    match tokens.iter().find(|id| **id >= vocab_size) {
-        Some(id) => Err(invalid(
-            param,
-            format!("{param} has token {id}, the model's are below {vocab_size}"),
-        )),
+fn check_stop_sequences(stops: &[String]) -> Result<(), Diagnostic> {
+    if stops.len() > MAX_STOP_SEQUENCES {
+        return Err(errors::too_many_stop_sequences(stops.len()));
+    }
+    let invalid = |stop: &&String| stop.is_empty() || stop.len() > MAX_STOP_SEQUENCE_BYTES;
+    match stops.iter().find(invalid) {
+        Some(stop) => Err(errors::stop_sequence_length(stop)),
         None => Ok(()),
     }
 }
 
-fn invalid(param: &str, message: impl Into<String>) -> Diagnostic {
-    Diagnostic::new(Code::InvalidRequest, message).param(param)
+fn check_tokens(param: &str, tokens: &[u32], vocab_size: u32) -> Result<(), Diagnostic> {
+    match tokens.iter().find(|id| **id >= vocab_size) {
+        Some(id) => Err(errors::unknown_token(param, *id, vocab_size)),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use diagnostics::Code;
     use worker_contract::{Message, Role};
 
     use super::*;
@@ -346,7 +317,7 @@ mod tests {
     }
 
     fn try_admit(change: impl FnOnce(&mut InferRequest)) -> Result<Admitted, Diagnostic> {
-        let limits = Limits {
+        let limits = ModelLimits {
             context_length: 16,
             vocab_size: 257,
         };
@@ -355,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn names_the_invalid_field() {
         type Change = fn(&mut InferRequest);
         let cases: [(Change, &str); 21] = [
             (|r| r.tool_choice = ToolChoice::Required, "tool_choice"),
@@ -364,15 +335,21 @@ mod tests {
                 "tool_choice",
             ),
             (|r| r.max_tokens = Some(0), "max_tokens"),
-            (|r| r.logprobs = Some(21), "logprobs"),
+            (|r| r.logprobs = Some(MAX_TOP_LOGPROBS + 1), "logprobs"),
             (|r| r.input = InferInput::Prompt(String::new()), "input"),
             (|r| r.input = InferInput::Messages(vec![]), "input"),
             (|r| r.input = InferInput::Tokens(vec![]), "input"),
             (|r| r.input = InferInput::Tokens(vec![257]), "input"),
             (|r| r.continue_from = vec![257], "continue_from"),
             (|r| r.stop = vec![String::new()], "stop"),
-            (|r| r.stop = vec!["x".repeat(513)], "stop"),
-            (|r| r.stop = vec!["x".into(); 17], "stop"),
+            (
+                |r| r.stop = vec!["x".repeat(MAX_STOP_SEQUENCE_BYTES + 1)],
+                "stop",
+            ),
+            (
+                |r| r.stop = vec!["x".into(); MAX_STOP_SEQUENCES + 1],
+                "stop",
+            ),
             (|r| r.sampling.temperature = -0.1, "sampling.temperature"),
             (
                 |r| r.sampling.temperature = f32::NAN,
@@ -409,25 +386,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_far_too_long_is_refused_without_being_encoded() {
-        // No token has more than 7 bytes, so these are at least 143.
-        let error = try_admit(|r| r.input = InferInput::Prompt("x".repeat(1001))).unwrap_err();
-        assert_eq!(error.code, Code::ContextLengthExceeded);
-        assert!(error.message.contains("at least 143"), "{error}");
-        assert!(error.message.contains("16"), "{error}");
+    fn accepts_values_at_their_limits() {
+        let at_limits = try_admit(|r| {
+            r.stop = vec!["x".repeat(MAX_STOP_SEQUENCE_BYTES); MAX_STOP_SEQUENCES];
+            r.logprobs = Some(MAX_TOP_LOGPROBS);
+            r.sampling.repetition_penalty = 0.01;
+            r.sampling.logit_bias = vec![(256, 100.0)];
+        });
+        assert_eq!(at_limits.unwrap().max_tokens, 4);
     }
 
     #[test]
-    fn what_does_not_fit_is_told_with_both_numbers() {
+    fn refuses_far_too_long_prompt_without_tokenizing_it() {
+        // No token has more than 7 bytes, so these are at least 143.
+        let error = try_admit(|r| r.input = InferInput::Prompt("x".repeat(1001))).unwrap_err();
+        assert_eq!(error.code, Code::ContextLengthExceeded);
+        assert_eq!(
+            error.message,
+            "the prompt has at least 143 tokens, but the context length is 16"
+        );
+    }
+
+    #[test]
+    fn reports_tokens_and_context_length_when_the_output_does_not_fit() {
         let error = try_admit(|r| r.max_tokens = Some(12)).unwrap_err();
         assert_eq!(error.code, Code::ContextLengthExceeded);
-        assert!(
-            error.message.contains("17") && error.message.contains("16"),
-            "{error}"
+        assert_eq!(
+            error.message,
+            "the prompt has 5 tokens and max_tokens is 12, together 17, but the context length is 16"
         );
         assert_eq!(
             error.hint.as_deref(),
-            Some("shorten the prompt, or ask for fewer tokens")
+            Some("shorten the prompt or lower `max_tokens`")
         );
         assert_eq!(
             try_admit(|r| r.max_tokens = Some(11)).unwrap().max_tokens,
@@ -441,11 +431,12 @@ mod tests {
         let error = try_admit(sixteen).unwrap_err();
         assert_eq!(error.code, Code::ContextLengthExceeded);
         assert_eq!(error.hint.as_deref(), Some("shorten the prompt"));
-        assert!(try_admit(|r| r.max_tokens = Some(u32::MAX)).is_err());
+        let error = try_admit(|r| r.max_tokens = Some(u32::MAX)).unwrap_err();
+        assert_eq!(error.code, Code::ContextLengthExceeded);
     }
 
     #[test]
-    fn a_bound_above_the_room_is_the_room() {
+    fn upper_bound_is_lowered_to_the_remaining_context() {
         let bound = |max: u32, prompt: &str| {
             try_admit(|r| {
                 r.max_tokens = Some(max);
@@ -466,12 +457,12 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_goes_through_the_template() {
+    fn messages_are_rendered_by_the_chat_template() {
         let chat = |r: &mut InferRequest| {
             r.max_tokens = None;
             r.input = InferInput::Messages(vec![Message::new(Role::User, "")]);
         };
-        // Longer than the context by the template's own text.
+        // The text that the template adds exceeds the context.
         assert_eq!(
             try_admit(chat).unwrap_err().code,
             Code::ContextLengthExceeded

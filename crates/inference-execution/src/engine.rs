@@ -1,103 +1,97 @@
 use diagnostics::{Code, Diagnostic};
 
-/// What a loaded model is.
+/// Properties of a loaded model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelDescription {
-    /// Family: `llama`.
+    /// Model family, such as `llama`.
     pub architecture: String,
-    /// Transformer blocks.
     pub layers: u32,
-    /// Logits per row.
+    /// Number of logits per row.
     pub vocab_size: u32,
-    /// Longest sequence, prompt and answer together, in tokens.
+    /// Maximum length of a sequence in tokens, prompt and output together.
     pub context_length: u32,
-    /// Weight type: `F16`, `Q8_0`.
+    /// Weight type, such as `F16` or `Q8_0`.
     pub quantization: String,
-    /// Memory that the weights take.
+    /// Size of the weights in memory.
     pub weight_bytes: u64,
-    /// Weights, counted.
     pub parameters: u64,
 }
 
-/// A sequence as the engine knows it; never reused in one process.
+/// Identifies a sequence. Ids are not reused within a process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SequenceId(pub u64);
 
-/// A block of the KV cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockId(pub u32);
 
-/// Consecutive tokens of one sequence: a piece of a prefill, or the one token of a decode.
+/// Consecutive tokens of one sequence: a part of its prefill, or one token to decode.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chunk {
-    /// Whose tokens.
     pub sequence: SequenceId,
-    /// The tokens; never empty.
+    /// Token ids; never empty.
     pub tokens: Vec<u32>,
-    /// Position of the first token in its sequence.
+    /// Position of the first token in the sequence.
     pub position: u32,
-    /// Blocks of the sequence, in order; they have room for every position of the chunk.
+    /// Blocks of the sequence in order. They cover every position of the chunk.
     pub blocks: Vec<BlockId>,
-    /// Whether the logits after the last token are wanted.
+    /// Whether to return the logits after the last token.
     pub wants_logits: bool,
 }
 
-/// One step: prefill chunks and decode rows of different sequences together.
+/// The work of one step: prefill and decode chunks of different sequences.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// At most one chunk a sequence.
+    /// At most one chunk per sequence.
     pub chunks: Vec<Chunk>,
 }
 
-/// Logits of the chunks that wanted them, in the order of the chunks.
+/// Logits of the chunks with [`Chunk::wants_logits`], in the order of the chunks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Logits {
     /// Width of a row.
     pub vocab_size: usize,
-    /// Rows one after the other.
+    /// Concatenated rows.
     pub values: Vec<f32>,
 }
 
 impl Logits {
-    /// The rows.
     pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
         self.values.chunks_exact(self.vocab_size.max(1))
     }
 }
 
-/// How the states of a text become its vector.
+/// How the hidden states of a text are reduced to its embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
-    /// The state of the last token.
+    /// The hidden state of the last token.
     Last,
-    /// The mean of all tokens' states.
+    /// The mean of the hidden states of all tokens.
     Mean,
 }
 
-/// States after the final norm, one row for each chunk, in the order of the chunks.
+/// Hidden states after the final norm, one row per chunk, in the order of the chunks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct States {
-    /// Numbers in a row.
+    /// Width of a row.
     pub width: usize,
-    /// Rows one after the other.
+    /// Concatenated rows.
     pub values: Vec<f32>,
 }
 
 impl States {
-    /// The rows.
     pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
         self.values.chunks_exact(self.width.max(1))
     }
 }
 
-/// The engine could not do a step.
+/// Failure of an engine step.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum EngineError {
-    /// The step failed; its sequences are lost, the engine goes on.
-    #[error("the engine failed: {0}")]
+    /// The step failed and its sequences are lost. The engine remains usable.
+    #[error("engine step failed: {0}")]
     Step(String),
-    /// The device is gone; the worker must end.
-    #[error("the device is lost: {0}")]
+    /// The device is lost and the worker must exit.
+    #[error("device lost: {0}")]
     Device(String),
 }
 
@@ -107,33 +101,30 @@ impl From<EngineError> for Diagnostic {
     }
 }
 
-/// Storage of keys and values in blocks of equal size. Which block belongs to whom is the
-/// scheduler's business ([`crate::BlockPool`]); the storage only holds and copies.
+/// Storage for keys and values in blocks of equal size. The scheduler decides which sequences
+/// use a block; the storage only holds and copies the contents.
 pub trait KvCache {
-    /// Tokens in a block.
     fn block_tokens(&self) -> u32;
-    /// Blocks there are.
     fn blocks(&self) -> u32;
-    /// Copies a block's content, for copy-on-write.
+    /// Copies the contents of a block, for copy-on-write.
     fn copy(&mut self, from: BlockId, to: BlockId) -> Result<(), EngineError>;
 }
 
-/// A model on a device. One thread owns it.
+/// A model on a device. It is owned by one thread.
 pub trait Engine: Send {
-    /// What is loaded.
     fn describe(&self) -> &ModelDescription;
-    /// Computes one step: writes keys and values of every chunk, returns the wanted logits.
-    /// The result of a chunk does not depend on what else is in the batch.
+    /// Computes one step: writes the keys and values of every chunk and returns the requested
+    /// logits. The result for a chunk does not depend on the other chunks of the batch.
     fn step(&mut self, batch: &Batch) -> Result<Logits, EngineError>;
-    /// How the model makes vectors of texts; `None` when it does not.
+    /// Returns how the model pools embeddings, or `None` if it does not compute embeddings.
     fn pooling(&self) -> Option<Pooling> {
         None
     }
-    /// Computes one step of texts that become vectors: as [`Self::step`], but every chunk
-    /// gives a row, of its last token or, by [`Pooling::Mean`], the sum over its tokens.
+    /// Computes one step for embeddings. Works as [`Self::step`] but returns a row for every
+    /// chunk: the state of its last token or, with [`Pooling::Mean`], the sum over its tokens.
     fn embed(&mut self, _batch: &Batch) -> Result<States, EngineError> {
-        Err(EngineError::Step("the model makes no vectors".into()))
+        let message = "the model does not compute embeddings";
+        Err(EngineError::Step(message.into()))
     }
-    /// Its KV cache.
     fn kv(&mut self) -> &mut dyn KvCache;
 }

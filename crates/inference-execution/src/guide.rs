@@ -1,23 +1,25 @@
-//! Keeps an answer within its constraint. Which tokens may come next is found out beside the
-//! engine: as soon as a token is chosen, a thread of its own works on the next mask while the
-//! engine computes the next logits.
+//! Keeps the output of a request within its constraint. The masks of allowed tokens are
+//! computed on a separate thread: as soon as a token is sampled, that thread computes the next
+//! mask while the engine computes the next logits.
 
 use std::{
+    mem,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
     },
-    time::Instant,
 };
 
 use answer_constraint::{ConstraintState, Matcher, TokenMask, thread_builder};
 use diagnostics::Diagnostic;
 
-/// The thread that finds out masks. It ends with the last handle.
-#[derive(Clone)]
-pub struct MaskThread(SyncSender<Job>);
+use crate::{deadline::Deadline, errors};
 
-/// A token was chosen: the matcher takes it and tells what may follow.
+/// Handle of the thread that computes masks. The thread exits when the last handle is dropped.
+#[derive(Clone)]
+pub(crate) struct MaskThread(SyncSender<Job>);
+
+/// Advances the matcher by `token` and computes the mask that follows.
 struct Job {
     matcher: Box<Matcher>,
     token: u32,
@@ -27,101 +29,105 @@ struct Job {
 type Reply = Result<(Box<Matcher>, TokenMask), Diagnostic>;
 
 impl MaskThread {
-    /// Starts the thread for at most `guides` guides at once; `known` is called whenever a
-    /// mask is.
+    /// Starts the thread for at most `max_guides` concurrent guides. `on_mask` is called after
+    /// every mask.
     pub fn start(
-        guides: u32,
-        known: impl Fn() + Send + Sync + 'static,
+        max_guides: u32,
+        on_mask: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, Diagnostic> {
-        // A guide has one job at a time; only jobs of cancelled requests can fill the channel.
-        let (sender, jobs) = sync_channel(guides.max(1) as usize);
-        let known = Arc::new(known);
-        thread_builder("masks")
+        const NAME: &str = "masks";
+        // A guide has one job at a time. The channel is full only while it still has jobs of
+        // cancelled requests.
+        let (sender, jobs) = sync_channel::<Job>(max_guides.max(1) as usize);
+        let on_mask = Arc::new(on_mask);
+        thread_builder(NAME)
             .spawn(move || {
                 for job in jobs {
-                    work(job);
-                    known();
+                    job.run();
+                    on_mask();
                 }
             })
-            .map_err(|e| Diagnostic::internal(format!("cannot start a thread: {e}")))?;
+            .map_err(|e| errors::thread_not_started(NAME, &e))?;
         Ok(Self(sender))
     }
 }
 
-fn work(job: Job) {
-    let Job {
-        mut matcher,
-        token,
-        reply,
-    } = job;
-    let allowed = matcher.accept(token).and_then(|()| matcher.allowed());
-    // A request that was cancelled meanwhile waits for nothing.
-    let _ = reply.try_send(allowed.map(|allowed| (matcher, allowed)));
+impl Job {
+    fn run(mut self) {
+        let allowed = self.matcher.accept(self.token);
+        let allowed = allowed.and_then(|()| self.matcher.allowed());
+        // The receiver is gone if the request was cancelled meanwhile.
+        let _ = self
+            .reply
+            .try_send(allowed.map(|allowed| (self.matcher, allowed)));
+    }
 }
 
-/// Tells which tokens one answer may go on with.
-pub struct Guide {
+/// Computes the masks of allowed tokens for one request.
+pub(crate) struct Guide {
     state: State,
     masks: MaskThread,
 }
 
 enum State {
-    Known(Box<Matcher>, TokenMask),
-    Awaited(Receiver<Reply>),
+    Ready(Box<Matcher>, TokenMask),
+    Pending(Receiver<Reply>),
     Failed(Diagnostic),
 }
 
 impl Guide {
-    /// A guide from where the answer is now.
+    /// Returns a guide that continues from the matcher's current position.
     pub fn new(begun: ConstraintState, masks: MaskThread) -> Self {
         Self {
-            state: State::Known(Box::new(begun.matcher), begun.allowed),
+            state: State::Ready(Box::new(begun.matcher), begun.allowed),
             masks,
         }
     }
 
-    /// The tokens that may come next; `None` while that is being found out.
+    /// Returns the mask for the next token, or `None` while it is being computed.
     ///
-    /// Errors: `INVALID_REQUEST` when the constraint cannot be followed any further.
+    /// Errors: `INVALID_REQUEST` if the constraint cannot be followed any further.
     pub fn allowed(&mut self) -> Result<Option<&TokenMask>, Diagnostic> {
-        if let State::Awaited(reply) = &self.state {
+        if let State::Pending(reply) = &self.state {
             match reply.try_recv() {
-                Ok(reply) => self.learn(reply),
+                Ok(reply) => self.resolve(reply),
                 Err(TryRecvError::Empty) => return Ok(None),
-                Err(TryRecvError::Disconnected) => self.learn(Err(broken())),
+                Err(TryRecvError::Disconnected) => self.resolve(Err(errors::mask_thread_exited())),
             }
         }
         match &self.state {
-            State::Known(_, allowed) => Ok(Some(allowed)),
-            State::Awaited(_) => Ok(None),
+            State::Ready(_, allowed) => Ok(Some(allowed)),
+            State::Pending(_) => Ok(None),
             State::Failed(error) => Err(error.clone()),
         }
     }
 
-    /// Waits, until `end` at the latest, for what may come next.
-    pub fn wait(&mut self, end: Instant) {
-        if let State::Awaited(reply) = &self.state {
-            match reply.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(reply) => self.learn(reply),
+    /// Waits until the mask for the next token is computed, or until `deadline`.
+    pub fn wait(&mut self, deadline: Deadline) {
+        if let State::Pending(reply) = &self.state {
+            match reply.recv_timeout(deadline.remaining()) {
+                Ok(reply) => self.resolve(reply),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => self.learn(Err(broken())),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.resolve(Err(errors::mask_thread_exited()));
+                }
             }
         }
     }
 
-    fn learn(&mut self, reply: Reply) {
+    fn resolve(&mut self, reply: Reply) {
         self.state = match reply {
-            Ok((matcher, allowed)) => State::Known(matcher, allowed),
+            Ok((matcher, allowed)) => State::Ready(matcher, allowed),
             Err(error) => State::Failed(error),
         };
     }
 
-    /// The answer goes on with `token`, one of those that were allowed and no end token.
+    /// Continues with `token`, which must be allowed and must not be an end token.
     pub fn accept(&mut self, token: u32) {
-        let (reply, awaited) = sync_channel(1);
-        let State::Known(matcher, _) = std::mem::replace(&mut self.state, State::Awaited(awaited))
+        let (reply, pending) = sync_channel(1);
+        let State::Ready(matcher, _) = mem::replace(&mut self.state, State::Pending(pending))
         else {
-            self.state = State::Failed(Diagnostic::internal("a token came before its mask"));
+            self.state = State::Failed(errors::token_without_mask());
             return;
         };
         let job = Job {
@@ -130,11 +136,7 @@ impl Guide {
             reply,
         };
         if self.masks.0.send(job).is_err() {
-            self.state = State::Failed(broken());
+            self.state = State::Failed(errors::mask_thread_exited());
         }
     }
-}
-
-fn broken() -> Diagnostic {
-    Diagnostic::internal("the thread that follows constraints broke")
 }

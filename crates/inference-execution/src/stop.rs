@@ -1,24 +1,15 @@
-/// Finds stop texts in text that arrives in pieces. What could be the beginning of a stop
-/// text is held back until it is known. The result depends on the text alone, never on how
-/// it was cut into pieces.
+/// Finds stop sequences in a text that arrives in chunks. The end of the text is held back
+/// while it could be the start of a stop sequence. The result depends on the text only, not on
+/// the boundaries of the chunks.
 #[derive(Debug, Clone)]
-pub struct StopMatcher {
+pub(crate) struct StopMatcher {
     stops: Vec<String>,
     held: String,
     found: Option<usize>,
 }
 
-/// What a piece of text led to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pushed {
-    /// Text that is final.
-    pub text: String,
-    /// A stop text was complete; it and what follows it are not part of the answer.
-    pub stopped: bool,
-}
-
 impl StopMatcher {
-    /// A matcher for `stops`; empty ones are left out, since they would match everywhere.
+    /// Returns a matcher for `stops`. Empty stop sequences match nothing.
     pub fn new(stops: Vec<String>) -> Self {
         Self {
             stops: stops.into_iter().filter(|s| !s.is_empty()).collect(),
@@ -27,66 +18,61 @@ impl StopMatcher {
         }
     }
 
-    /// Which stop text was complete, by its place among those that are not empty.
+    /// Returns the index, among the non-empty stop sequences, of the one that was found.
     pub fn found(&self) -> Option<usize> {
         self.found
     }
 
-    /// Takes the next piece.
-    pub fn push(&mut self, piece: &str) -> Pushed {
+    /// Processes the next chunk and appends the text that became final to `out`. Returns
+    /// whether a stop sequence was found; neither it nor the text after it is appended.
+    pub fn push(&mut self, chunk: &str, out: &mut String) -> bool {
         if self.stops.is_empty() {
-            return Pushed {
-                text: piece.to_owned(),
-                stopped: false,
-            };
+            out.push_str(chunk);
+            return false;
         }
-        self.held.push_str(piece);
-        if let Some((start, which)) = self.first_completed() {
-            self.found = Some(which);
-            let mut text = std::mem::take(&mut self.held);
-            text.truncate(start);
-            return Pushed {
-                text,
-                stopped: true,
-            };
+        self.held.push_str(chunk);
+        if let Some((start, index)) = self.first_completed() {
+            self.found = Some(index);
+            out.push_str(&self.held[..start]);
+            self.held.clear();
+            return true;
         }
-        let keep_from = self.undecided_from();
-        let undecided = self.held.split_off(keep_from);
-        Pushed {
-            text: std::mem::replace(&mut self.held, undecided),
-            stopped: false,
-        }
+        let decided = self.undecided_from();
+        out.push_str(&self.held[..decided]);
+        self.held.drain(..decided);
+        false
     }
 
-    /// The text held back, once nothing follows it.
-    pub fn flush(&mut self) -> String {
-        std::mem::take(&mut self.held)
+    /// Appends the text that is held back to `out`; no text follows.
+    pub fn flush(&mut self, out: &mut String) {
+        out.push_str(&self.held);
+        self.held.clear();
     }
 
-    /// Where the stop text starts that is complete first, and which it is; of several that
-    /// end together the longest counts.
+    /// Returns the start and the index of the stop sequence that is complete first; the longest
+    /// if several end at the same position.
     fn first_completed(&self) -> Option<(usize, usize)> {
         self.stops
             .iter()
             .enumerate()
-            .filter_map(|(which, stop)| {
-                self.held
-                    .find(stop)
-                    .map(|start| (start + stop.len(), start, which))
+            .filter_map(|(index, stop)| {
+                let start = self.held.find(stop)?;
+                Some((start + stop.len(), start, index))
             })
             .min()
-            .map(|(_, start, which)| (start, which))
+            .map(|(_, start, index)| (start, index))
     }
 
-    /// Where the longest end of the text starts that begins a stop text.
+    /// Returns the start of the longest suffix of the held text that a stop sequence starts
+    /// with.
     fn undecided_from(&self) -> usize {
         let longest = self.stops.iter().map(String::len).max().unwrap_or(0);
         let earliest = (self.held.len() + 1).saturating_sub(longest);
         (earliest..self.held.len())
             .filter(|start| self.held.is_char_boundary(*start))
             .find(|start| {
-                let end = &self.held[*start..];
-                self.stops.iter().any(|stop| stop.starts_with(end))
+                let suffix = &self.held[*start..];
+                self.stops.iter().any(|stop| stop.starts_with(suffix))
             })
             .unwrap_or(self.held.len())
     }
@@ -97,22 +83,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn run(stops: &[String], pieces: &[&str]) -> (String, bool) {
+    fn run(stops: &[String], chunks: &[&str]) -> (String, bool) {
         let mut matcher = StopMatcher::new(stops.to_vec());
         let mut text = String::new();
-        for piece in pieces {
-            let pushed = matcher.push(piece);
-            text.push_str(&pushed.text);
-            if pushed.stopped {
+        for chunk in chunks {
+            if matcher.push(chunk, &mut text) {
                 return (text, true);
             }
         }
-        text.push_str(&matcher.flush());
+        matcher.flush(&mut text);
         (text, false)
     }
 
     #[test]
-    fn a_stop_text_may_be_spread_over_pieces() {
+    fn finds_stop_sequence_that_spans_chunks() {
         let stops = ["END".to_owned()];
         assert_eq!(run(&stops, &["say E", "N", "D now"]), ("say ".into(), true));
         assert_eq!(
@@ -120,38 +104,35 @@ mod tests {
             ("say ENough".into(), false)
         );
         let mut matcher = StopMatcher::new(stops.to_vec());
-        assert_eq!(
-            matcher.push("xEN").text,
-            "x",
-            "what may become END is held back"
-        );
-        assert_eq!(
-            matcher.push("EN").text,
-            "EN",
-            "only the new beginning is held"
-        );
-        assert_eq!(matcher.flush(), "EN");
+        let mut text = String::new();
+        matcher.push("xEN", &mut text);
+        assert_eq!(text, "x", "the start of END is held back");
+        matcher.push("EN", &mut text);
+        assert_eq!(text, "xEN", "only the latest start of END is held back");
+        matcher.flush(&mut text);
+        assert_eq!(text, "xENEN");
     }
 
     #[test]
-    fn the_stop_text_that_was_complete_is_told() {
+    fn reports_which_stop_sequence_was_found() {
         let mut matcher = StopMatcher::new(vec!["zz".into(), "ab".into(), "b".into()]);
-        assert!(!matcher.push("a").stopped);
+        let mut text = String::new();
+        assert!(!matcher.push("a", &mut text));
         assert_eq!(matcher.found(), None);
-        assert!(matcher.push("bzz").stopped);
+        assert!(matcher.push("bzz", &mut text));
         assert_eq!(matcher.found(), Some(1));
     }
 
     #[test]
-    fn a_repeated_beginning_is_not_overlooked() {
+    fn finds_stop_sequence_after_a_repeated_start() {
         let stops = ["aab".to_owned()];
         assert_eq!(run(&stops, &["a", "a", "a", "b"]), ("a".into(), true));
     }
 
     proptest! {
-        /// Compared with a reference that looks at the text one character at a time.
+        /// Compares with a reference that examines the text one character at a time.
         #[test]
-        fn the_cut_into_pieces_does_not_matter(
+        fn chunk_boundaries_do_not_affect_the_text(
             text in "[abé]{0,30}",
             stops in prop::collection::vec("[abé]{1,4}", 0..4),
             cuts in prop::collection::vec(0..60_usize, 0..8),
@@ -161,7 +142,7 @@ mod tests {
             cuts.push(0);
             cuts.push(text.len());
             cuts.sort_unstable();
-            let pieces: Vec<&str> = cuts.windows(2).map(|w| &text[w[0]..w[1]]).collect();
+            let chunks: Vec<&str> = cuts.windows(2).map(|w| &text[w[0]..w[1]]).collect();
 
             let mut expected = (text.clone(), false);
             'ends: for end in (1..=text.len()).filter(|e| text.is_char_boundary(*e)) {
@@ -171,7 +152,7 @@ mod tests {
                     break 'ends;
                 }
             }
-            prop_assert_eq!(run(&stops, &pieces), expected);
+            prop_assert_eq!(run(&stops, &chunks), expected);
         }
     }
 }

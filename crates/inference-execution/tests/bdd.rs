@@ -1,4 +1,4 @@
-//! Feature 110, through the real programs; its vocabulary is shared (`test-harness/bdd`).
+//! Feature 110, run with the real binaries. The steps are defined in `test-harness/bdd`.
 
 #[tokio::main]
 async fn main() -> std::process::ExitCode {

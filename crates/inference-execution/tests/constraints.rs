@@ -1,12 +1,11 @@
-//! Constrained answers through the runtime, with the mock engine: what is said keeps to the
-//! constraint, and nobody else is concerned.
+//! Constrained requests with the mock engine: their outputs satisfy the constraints, and other
+//! requests are not affected.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    clippy::print_stderr,
-    missing_docs
+    clippy::print_stderr
 )]
 
 use std::{sync::Arc, time::Duration};
@@ -24,9 +23,9 @@ use worker_contract::{
     ToolChoice, ToolDefinition,
 };
 
-/// Far longer than anything here takes: reached only by a hang.
+/// Much longer than any test takes; exceeded only by a hang.
 const HANG: Duration = Duration::from_secs(60);
-/// The mock's end token.
+/// The end token of the mock engine.
 const END: u32 = 256;
 
 fn runtime(settings: &str) -> Runtime {
@@ -36,7 +35,7 @@ fn runtime(settings: &str) -> Runtime {
     Runtime::start(engine, Arc::new(Codec::byte_level()), config).unwrap()
 }
 
-/// Hot enough that the mock's own words do not matter.
+/// The temperature is so high that the mock engine's own words do not matter.
 fn request(id: &str, constraint: Constraint, seed: u64) -> InferRequest {
     let mut request = InferRequest::new(id.parse().unwrap(), InferInput::Prompt("hello".into()));
     request.constraint = Some(constraint);
@@ -58,21 +57,21 @@ fn point() -> Constraint {
 
 fn is_point(text: &str) -> bool {
     let value: Value = serde_json::from_str(text).unwrap();
-    // `-0` is an integer as well, which serde reads as a float.
+    // `-0` is an integer in JSON schema, but serde parses it as a float.
     let zero = (value["x"] == json!(-0.0)).then_some(0);
     let x = value["x"].as_i64().or(zero).unwrap();
     (-50..=50).contains(&x) && ["left", "right"].contains(&value["name"].as_str().unwrap())
 }
 
 #[derive(Debug, Clone, PartialEq)]
-struct Answer {
+struct Collected {
     tokens: Vec<u32>,
     text: String,
     calls: Vec<ToolCall>,
     end: Result<FinishReason, Diagnostic>,
 }
 
-async fn collect(mut stream: RequestStream) -> Answer {
+async fn collect(mut stream: RequestStream) -> Collected {
     let (mut tokens, mut text, mut calls) = (Vec::new(), String::new(), Vec::new());
     let end = loop {
         match tokio::time::timeout(HANG, stream.recv()).await.unwrap() {
@@ -89,7 +88,7 @@ async fn collect(mut stream: RequestStream) -> Answer {
             None => panic!("no terminal event"),
         }
     };
-    Answer {
+    Collected {
         tokens,
         text,
         calls,
@@ -97,53 +96,53 @@ async fn collect(mut stream: RequestStream) -> Answer {
     }
 }
 
-async fn answer_to(runtime: &Runtime, request: InferRequest) -> Answer {
+async fn run(runtime: &Runtime, request: InferRequest) -> Collected {
     let runtime = runtime.clone();
     let submitted = tokio::task::spawn_blocking(move || runtime.submit(request));
     collect(submitted.await.unwrap().unwrap()).await
 }
 
 #[tokio::test]
-async fn the_answer_keeps_to_the_constraint_and_ends_with_it() {
+async fn output_satisfies_the_constraint_and_ends_with_it() {
     let runtime = runtime("slots=1");
     for seed in 0..12 {
-        let answer = answer_to(&runtime, request("a", point(), seed)).await;
-        assert_eq!(answer.end, Ok(FinishReason::Stop));
-        assert!(is_point(&answer.text), "{}", answer.text);
-        assert_eq!(answer.tokens.last(), Some(&END));
+        let collected = run(&runtime, request("a", point(), seed)).await;
+        assert_eq!(collected.end, Ok(FinishReason::Stop));
+        assert!(is_point(&collected.text), "{}", collected.text);
+        assert_eq!(collected.tokens.last(), Some(&END));
     }
     let mut greedy = request("a", Constraint::Regex("[x-z]{3}(, ok)?".into()), 1);
     greedy.sampling.temperature = 0.0;
-    let answer = answer_to(&runtime, greedy).await;
-    // All are equally likely to the mock, so the lowest id is taken each time.
+    let collected = run(&runtime, greedy).await;
+    // All of them are equally likely, so the lowest id is sampled each time.
     assert_eq!(
-        (answer.text.as_str(), answer.end),
+        (collected.text.as_str(), collected.end),
         ("xxx, ok", Ok(FinishReason::Stop))
     );
 }
 
 #[tokio::test]
-async fn what_is_cut_off_ends_with_length() {
+async fn output_that_is_cut_off_finishes_with_length() {
     let runtime = runtime("slots=1");
     let mut short = request("a", point(), 1);
     short.max_tokens = Some(4);
-    let answer = answer_to(&runtime, short).await;
+    let collected = run(&runtime, short).await;
     assert_eq!(
-        (answer.tokens.len(), answer.end),
+        (collected.tokens.len(), collected.end),
         (4, Ok(FinishReason::Length))
     );
 }
 
 #[tokio::test]
-async fn a_continued_answer_is_the_undisturbed_one() {
+async fn continued_output_equals_the_uninterrupted_one() {
     let runtime = runtime("slots=1");
-    let whole = answer_to(&runtime, request("a", point(), 5)).await;
-    for cut in 0..=whole.tokens.len() {
+    let complete = run(&runtime, request("a", point(), 5)).await;
+    for cut in 0..=complete.tokens.len() {
         let mut rest = request("a", point(), 5);
-        rest.continue_from = whole.tokens[..cut].to_vec();
-        let continued = answer_to(&runtime, rest).await;
-        assert_eq!(continued.tokens, whole.tokens[cut..]);
-        assert_eq!(continued.end, whole.end);
+        rest.continue_from = complete.tokens[..cut].to_vec();
+        let continued = run(&runtime, rest).await;
+        assert_eq!(continued.tokens, complete.tokens[cut..]);
+        assert_eq!(continued.end, complete.end);
     }
     let mut wrong = request("a", point(), 5);
     wrong.continue_from = vec![u32::from(b'x')];
@@ -152,7 +151,7 @@ async fn a_continued_answer_is_the_undisturbed_one() {
 }
 
 #[tokio::test]
-async fn a_constraint_that_cannot_be_used_is_refused_and_holds_no_slot() {
+async fn unusable_constraint_is_refused_and_holds_no_slot() {
     let runtime = runtime("slots=1");
     let impossible = json!({"type": "integer", "minimum": 5, "maximum": 3});
     for (constraint, code) in [
@@ -175,11 +174,11 @@ async fn a_constraint_that_cannot_be_used_is_refused_and_holds_no_slot() {
         assert_eq!(runtime.status().slots_free, 1);
     }
     assert!(is_point(
-        &answer_to(&runtime, request("a", point(), 1)).await.text
+        &run(&runtime, request("a", point(), 1)).await.text
     ));
 }
 
-/// A request that may call `weather` with a town, or `now`.
+/// Returns a request that may call `weather` with a town, or `now`.
 fn with_tools(id: &str, choice: ToolChoice, seed: u64) -> InferRequest {
     let town = json!({
         "type": "object", "required": ["town"], "additionalProperties": false,
@@ -212,56 +211,56 @@ fn is_call(call: &ToolCall) -> bool {
 }
 
 #[tokio::test]
-async fn a_call_that_is_asked_for_is_the_whole_answer() {
+async fn forced_tool_call_is_the_complete_output() {
     let runtime = runtime("slots=1");
     let mut names = std::collections::BTreeSet::new();
     for seed in 0..12 {
-        let answer = answer_to(&runtime, with_tools("a", ToolChoice::Required, seed)).await;
-        assert_eq!(answer.end, Ok(FinishReason::ToolCalls));
-        assert_eq!((answer.text.as_str(), answer.calls.len()), ("", 1));
-        assert!(is_call(&answer.calls[0]), "{:?}", answer.calls);
-        names.insert(answer.calls[0].name.clone());
+        let collected = run(&runtime, with_tools("a", ToolChoice::Required, seed)).await;
+        assert_eq!(collected.end, Ok(FinishReason::ToolCalls));
+        assert_eq!((collected.text.as_str(), collected.calls.len()), ("", 1));
+        assert!(is_call(&collected.calls[0]), "{:?}", collected.calls);
+        names.insert(collected.calls[0].name.clone());
         let named = with_tools("a", ToolChoice::Named("now".into()), seed);
-        let answer = answer_to(&runtime, named).await;
-        assert_eq!(answer.end, Ok(FinishReason::ToolCalls));
-        assert!(answer.calls.len() == 1 && answer.calls[0].name == "now");
+        let collected = run(&runtime, named).await;
+        assert_eq!(collected.end, Ok(FinishReason::ToolCalls));
+        assert!(collected.calls.len() == 1 && collected.calls[0].name == "now");
     }
-    assert_eq!(names.len(), 2, "any of them may be called: {names:?}");
+    assert_eq!(names.len(), 2, "both functions are called: {names:?}");
 }
 
 #[tokio::test]
-async fn a_call_that_is_continued_is_the_undisturbed_one() {
+async fn continued_tool_call_equals_the_uninterrupted_one() {
     let runtime = runtime("slots=1");
     let request = || with_tools("a", ToolChoice::Named("weather".into()), 5);
-    let whole = answer_to(&runtime, request()).await;
-    for cut in 0..=whole.tokens.len() {
+    let complete = run(&runtime, request()).await;
+    for cut in 0..=complete.tokens.len() {
         let mut rest = request();
-        rest.continue_from = whole.tokens[..cut].to_vec();
-        let continued = answer_to(&runtime, rest).await;
-        assert_eq!(continued.tokens, whole.tokens[cut..]);
-        assert_eq!(continued.end, whole.end);
+        rest.continue_from = complete.tokens[..cut].to_vec();
+        let continued = run(&runtime, rest).await;
+        assert_eq!(continued.tokens, complete.tokens[cut..]);
+        assert_eq!(continued.end, complete.end);
     }
 }
 
 #[tokio::test]
-async fn an_answer_with_a_constraint_may_still_call() {
+async fn constrained_output_may_call_tools() {
     let runtime = runtime("slots=1");
     let (mut texts, mut calls) = (0, 0);
     for seed in 0..40 {
         let mut request = with_tools("a", ToolChoice::Auto, seed);
         request.constraint = Some(point());
         request.max_tokens = Some(2000);
-        let answer = answer_to(&runtime, request).await;
-        if answer.calls.is_empty() {
-            assert!(is_point(&answer.text), "{}", answer.text);
-            assert_eq!(answer.end, Ok(FinishReason::Stop));
+        let collected = run(&runtime, request).await;
+        if collected.calls.is_empty() {
+            assert!(is_point(&collected.text), "{}", collected.text);
+            assert_eq!(collected.end, Ok(FinishReason::Stop));
             texts += 1;
         } else {
             assert_eq!(
-                (answer.text.as_str(), answer.end),
+                (collected.text.as_str(), collected.end),
                 ("", Ok(FinishReason::ToolCalls))
             );
-            assert!(answer.calls.iter().all(is_call), "{:?}", answer.calls);
+            assert!(collected.calls.iter().all(is_call), "{:?}", collected.calls);
             calls += 1;
         }
     }
@@ -269,7 +268,7 @@ async fn an_answer_with_a_constraint_may_still_call() {
 }
 
 #[tokio::test]
-async fn parameters_that_cannot_be_kept_to_are_refused_by_name() {
+async fn unusable_parameters_are_refused_with_the_tool() {
     let runtime = runtime("slots=1");
     for (schema, code) in [
         (json!({"not": {}}), Code::UnsupportedParameter),
@@ -294,22 +293,29 @@ async fn parameters_that_cannot_be_kept_to_are_refused_by_name() {
     assert_eq!(runtime.status().slots_free, 1);
 }
 
-/// A grammar whose every mask takes much work fails alone; who shares the engine gets its
-/// answer.
+/// Each mask of this grammar takes more work than the previous one. Its request fails without
+/// affecting others.
 #[tokio::test]
-async fn a_grammar_that_grows_too_large_on_the_way_ends_its_own_request_only() {
+async fn grammar_that_becomes_too_complex_ends_its_own_request_only() {
     let runtime = runtime("slots=3,length=300");
     let bomb = Constraint::Regex("(((a?b?){1000}){1000}){1000}".into());
+    let mut bomb = request("bomb", bomb, 3);
+    // Without the end token, the output continues until its masks take too much work.
+    bomb.sampling.temperature = 1.0;
+    bomb.sampling.logit_bias = vec![(END, -100.0)];
     let free = InferRequest::new("free".parse().unwrap(), InferInput::Prompt("x".into()));
     let (bomb, free, good) = tokio::join!(
-        answer_to(&runtime, request("bomb", bomb, 3)),
-        answer_to(&runtime, free),
-        answer_to(&runtime, request("good", point(), 3)),
+        run(&runtime, bomb),
+        run(&runtime, free),
+        run(&runtime, request("good", point(), 3)),
     );
-    if let Err(error) = bomb.end {
-        assert_eq!(error.code, Code::InvalidRequest);
-        assert!(error.message.contains("too complex"), "{error}");
-    }
+    let error = bomb.end.unwrap_err();
+    assert_eq!(error.code, Code::InvalidRequest);
+    assert!(error.message.contains("too complex"), "{error}");
+    assert!(
+        !bomb.tokens.is_empty(),
+        "the grammar was accepted, and failed later"
+    );
     assert_eq!((free.end, free.text.len()), (Ok(FinishReason::Stop), 300));
     assert!(is_point(&good.text));
 }
@@ -317,14 +323,14 @@ async fn a_grammar_that_grows_too_large_on_the_way_ends_its_own_request_only() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Constrained and free requests together, with so little KV cache that sequences are put
-    /// back and computed anew all the time: each answer is what it is alone.
+    /// The output of a request is the same alone and batched with constrained and unconstrained
+    /// others, in a KV cache so small that sequences are preempted frequently.
     #[test]
-    fn company_changes_no_constrained_answer(seeds in prop::collection::vec(0..1000_u64, 2..6)) {
+    fn batching_does_not_change_constrained_outputs(seeds in prop::collection::vec(0..1000_u64, 2..6)) {
         let tokio = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2).enable_all().build().unwrap();
         tokio.block_on(async {
-            let of = |index: usize, seed: u64| {
+            let request = |index: usize, seed: u64| {
                 let mut request = request(&format!("r{index}"), point(), seed);
                 if index.is_multiple_of(2) {
                     request.constraint = None;
@@ -332,14 +338,14 @@ proptest! {
                 request
             };
             let alone = runtime("slots=1,length=90,context=512");
-            let crowded = runtime("slots=6,length=90,context=512,kv=512");
+            let batched = runtime("slots=6,length=90,context=512,kv=512");
             let mut tasks = Vec::new();
             for (index, seed) in seeds.iter().enumerate() {
-                let (crowded, request) = (crowded.clone(), of(index, *seed));
-                tasks.push(tokio::spawn(async move { answer_to(&crowded, request).await }));
+                let (batched, request) = (batched.clone(), request(index, *seed));
+                tasks.push(tokio::spawn(async move { run(&batched, request).await }));
             }
             for (index, (seed, task)) in seeds.iter().zip(tasks).enumerate() {
-                let expected = answer_to(&alone, of(index, *seed)).await;
+                let expected = run(&alone, request(index, *seed)).await;
                 assert_eq!(task.await.unwrap(), expected);
             }
         });

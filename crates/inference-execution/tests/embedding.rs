@@ -1,11 +1,10 @@
-//! Vectors of texts, by the mock engine over the real runtime.
+//! Requests for embeddings with the mock engine.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    clippy::print_stderr,
-    missing_docs
+    clippy::print_stderr
 )]
 
 use std::{sync::Arc, time::Duration};
@@ -22,7 +21,8 @@ use text_codec::{Codec, CodecSettings};
 use tokio::time::timeout;
 use worker_contract::{EmbedRequest, InferInput, InferRequest, StreamEvent};
 
-const LIMIT: Duration = Duration::from_secs(20);
+/// Much longer than any test takes; exceeded only by a hang.
+const HANG: Duration = Duration::from_secs(20);
 
 fn runtime(settings: &str, slots: u32) -> Runtime {
     runtime_with(Codec::byte_level(), settings, slots)
@@ -56,11 +56,11 @@ fn texts(id: &str, texts: &[&str]) -> EmbedRequest {
 
 async fn vectors(runtime: &Runtime, request: &EmbedRequest) -> Vec<Vec<f32>> {
     let mut reply = runtime.embed(request).unwrap();
-    timeout(LIMIT, reply.vectors()).await.unwrap().unwrap()
+    timeout(HANG, reply.vectors()).await.unwrap().unwrap()
 }
 
 #[tokio::test]
-async fn a_text_has_the_same_vector_alone_and_in_company_whatever_the_room() {
+async fn batching_does_not_change_the_embedding() {
     let long = "a text of many more tokens than fit into one step, so that it comes in chunks";
     let all = ["one", "two", long, "x", "seven and more"];
     let mut alone = Vec::new();
@@ -72,7 +72,7 @@ async fn a_text_has_the_same_vector_alone_and_in_company_whatever_the_room() {
         assert!((length - 1.0).abs() < 1e-5, "{vector:?}");
     }
     assert_ne!(alone[0], alone[1]);
-    // 112 tokens of KV cache are seven blocks: the long text alone takes five of them.
+    // A KV cache of 112 tokens has seven blocks, of which the long text needs five.
     for settings in ["slots=1", "slots=4", "slots=4,kv=112"] {
         let runtime = runtime(settings, 4);
         assert_eq!(
@@ -90,61 +90,76 @@ async fn a_text_has_the_same_vector_alone_and_in_company_whatever_the_room() {
 }
 
 #[tokio::test]
-async fn many_texts_hold_up_nobody_and_take_one_slot() {
-    let runtime = runtime("slots=2,length=5", 2);
-    let many = vec!["some text"; 200];
-    let mut reply = runtime.embed(&texts("many", &many)).unwrap();
-    assert_eq!(runtime.status().slots_free, 1);
+async fn many_inputs_take_one_slot_and_do_not_delay_others() {
+    // The embeddings take more than 20 s, the other request less than a second.
+    let slow = runtime("slots=2,length=5,tokens_per_second=100", 2);
+    let embeddings = slow
+        .embed(&texts("many", &vec!["some text"; 2000]))
+        .unwrap();
+    assert_eq!(slow.status().slots_free, 1);
     let request = InferRequest::new("r".parse().unwrap(), InferInput::Prompt("hello".into()));
-    let mut answer = runtime.submit(request).unwrap();
+    let mut stream = slow.submit(request).unwrap();
     loop {
-        let event = timeout(LIMIT, answer.recv()).await.unwrap().unwrap();
+        let event = timeout(HANG, stream.recv()).await.unwrap().unwrap();
         if let StreamEvent::End(_) = event {
             break;
         }
         assert!(!event.is_terminal(), "{event:?}");
     }
-    let vectors = timeout(LIMIT, reply.vectors()).await.unwrap().unwrap();
-    assert_eq!(vectors.len(), 200);
-    assert_eq!(reply.prompt_tokens(), 200 * 9);
-    assert_eq!(runtime.counts().completed, 2);
+    let (counts, status) = (slow.counts(), slow.status());
+    assert_eq!((counts.completed, status.slots_free), (1, 1));
+    drop(embeddings);
 }
 
 #[tokio::test]
-async fn a_request_ends_by_cancel_deadline_drop_and_fault_and_leaves_nothing() {
+async fn all_inputs_are_embedded() {
+    let runtime = runtime("slots=2", 2);
+    let mut reply = runtime.embed(&texts("many", &["some text"; 200])).unwrap();
+    let vectors = timeout(HANG, reply.vectors()).await.unwrap().unwrap();
+    assert_eq!(vectors.len(), 200);
+    assert!(vectors.iter().all(|vector| *vector == vectors[0]));
+    assert_eq!(reply.prompt_tokens(), 200 * 9);
+    assert_eq!(runtime.counts().completed, 1);
+}
+
+#[tokio::test]
+async fn request_ends_by_cancellation_deadline_disconnect_and_fault() {
     let slow = "slots=1,tokens_per_second=20";
     let many = vec!["some text"; 2000];
-    let runtime_ = runtime(slow, 1);
-    let mut reply = runtime_.embed(&texts("a", &many)).unwrap();
-    assert!(runtime_.cancel(&"a".parse().unwrap()));
-    let error = timeout(LIMIT, reply.vectors()).await.unwrap().unwrap_err();
+    let slow_runtime = runtime(slow, 1);
+    let mut reply = slow_runtime.embed(&texts("a", &many)).unwrap();
+    assert!(slow_runtime.cancel(&"a".parse().unwrap()));
+    let error = timeout(HANG, reply.vectors()).await.unwrap().unwrap_err();
     assert_eq!(error.code, Code::Cancelled);
 
     let mut soon = texts("b", &many);
     soon.deadline = Some(Timestamp::now() + 150.milliseconds());
-    let mut reply = runtime_.embed(&soon).unwrap();
-    let error = timeout(LIMIT, reply.vectors()).await.unwrap().unwrap_err();
+    let mut reply = slow_runtime.embed(&soon).unwrap();
+    let error = timeout(HANG, reply.vectors()).await.unwrap().unwrap_err();
     assert_eq!(error.code, Code::DeadlineExceeded);
 
-    drop(runtime_.embed(&texts("c", &many)).unwrap());
-    timeout(LIMIT, runtime_.idle()).await.unwrap();
-    let status = runtime_.status();
+    drop(slow_runtime.embed(&texts("c", &many)).unwrap());
+    timeout(HANG, slow_runtime.idle()).await.unwrap();
+    let status = slow_runtime.status();
     assert_eq!((status.slots_free, status.kv_cache.used), (1, 0));
 
     let mut reply = runtime("slots=1,fail=step", 1)
         .embed(&texts("d", &many))
         .unwrap();
-    let error = timeout(LIMIT, reply.vectors()).await.unwrap().unwrap_err();
+    let error = timeout(HANG, reply.vectors()).await.unwrap().unwrap_err();
     assert_eq!(error.code, Code::Internal);
     let mut reply = runtime("slots=1,fail=panic", 1)
         .embed(&texts("e", &many))
         .unwrap();
-    let error = timeout(LIMIT, reply.vectors()).await.unwrap().unwrap_err();
-    assert!(error.message.contains("panicked"), "{error}");
+    let error = timeout(HANG, reply.vectors()).await.unwrap().unwrap_err();
+    assert_eq!(
+        error.message,
+        "the engine panicked: requested by the mock engine's settings"
+    );
 }
 
 #[test]
-fn what_cannot_be_embedded_is_refused() {
+fn invalid_inputs_are_refused() {
     let runtime = runtime("slots=1,context=64", 1);
     for (request, code) in [
         (texts("a", &[]), Code::InvalidRequest),
@@ -161,36 +176,39 @@ fn what_cannot_be_embedded_is_refused() {
     assert!(runtime.embed(&texts("d", &[&"y".repeat(64)])).is_ok());
 }
 
-/// What is cut has the vector of its beginning, however long it is.
+/// A truncated input has the embedding of its start, however long it is.
 #[tokio::test]
-async fn a_text_that_may_be_cut_is() {
+async fn inputs_are_truncated_on_request() {
     let runtime = runtime("slots=1,context=64", 1);
-    let cut = |id: &str, inputs: Vec<InferInput>| EmbedRequest {
+    let truncated = |id: &str, inputs: Vec<InferInput>| EmbedRequest {
         inputs,
         truncate: true,
         ..texts(id, &[])
     };
     let fits = "y".repeat(63) + "z";
-    let of_what_fits = vectors(&runtime, &texts("a", &[&fits])).await;
+    let expected = vectors(&runtime, &texts("a", &[&fits])).await;
     for more in ["", "x", &"x".repeat(100_000)] {
         let text = InferInput::Prompt(fits.clone() + more);
-        assert_eq!(vectors(&runtime, &cut("b", vec![text])).await, of_what_fits);
+        assert_eq!(
+            vectors(&runtime, &truncated("b", vec![text])).await,
+            expected
+        );
     }
     let ids = (fits.clone() + "xx").bytes().map(u32::from).collect();
-    let tokens = cut("c", vec![InferInput::Tokens(ids)]);
-    assert_eq!(vectors(&runtime, &tokens).await, of_what_fits);
-    // A character is not cut in two before it is encoded.
+    let tokens = truncated("c", vec![InferInput::Tokens(ids)]);
+    assert_eq!(vectors(&runtime, &tokens).await, expected);
+    // The text is not cut inside a character.
     let wide = InferInput::Prompt("€".repeat(100_000));
-    let mut reply = runtime.embed(&cut("d", vec![wide])).unwrap();
+    let mut reply = runtime.embed(&truncated("d", vec![wide])).unwrap();
     assert_eq!(reply.prompt_tokens(), 64);
     reply.vectors().await.unwrap();
-    let nothing = cut("e", vec![InferInput::Prompt(String::new())]);
-    let error = runtime.embed(&nothing).unwrap_err();
+    let empty = truncated("e", vec![InferInput::Prompt(String::new())]);
+    let error = runtime.embed(&empty).unwrap_err();
     assert_eq!(error.code, Code::InvalidRequest);
 }
 
 #[tokio::test]
-async fn what_is_cut_ends_as_the_model_was_trained() {
+async fn truncated_text_keeps_its_end_token() {
     for codec in [ending_codec(), codec_with(&surrounding(), false)] {
         let runtime = runtime_with(codec, "slots=1,context=4", 1);
         let long = EmbedRequest {
@@ -208,12 +226,12 @@ async fn what_is_cut_ends_as_the_model_was_trained() {
     }
 }
 
-/// A codec of one letter and an end that it puts behind texts that become vectors.
+/// A codec with one letter that appends an end token to texts for embeddings.
 fn ending_codec() -> Codec {
     codec_with(&Value::Null, true)
 }
 
-/// A post-processor that puts the end there by itself.
+/// A post-processor that appends the end token itself.
 fn surrounding() -> Value {
     json!({
         "type": "TemplateProcessing", "pair": [],
@@ -240,7 +258,7 @@ fn codec_with(post_processor: &Value, adds_end: bool) -> Codec {
 }
 
 #[test]
-fn texts_end_as_the_model_was_trained_and_tokens_are_as_they_are() {
+fn end_token_is_appended_to_texts_but_not_to_tokens() {
     let runtime = runtime_with(ending_codec(), "slots=2", 2);
     let text = texts("a", &["aa"]);
     assert_eq!(runtime.embed(&text).unwrap().prompt_tokens(), 3);

@@ -1,11 +1,10 @@
-//! What requests have in common is computed once, and nobody ever reads what is not its own.
+//! Shared prefixes are computed once, and no sequence reads a block of another prefix.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    clippy::print_stderr,
-    missing_docs
+    clippy::print_stderr
 )]
 
 use std::sync::{
@@ -24,7 +23,7 @@ use worker_contract::{InferInput, InferRequest, StreamEvent, Usage};
 const BLOCK_TOKENS: u32 = 16;
 const VOCAB_SIZE: usize = 257;
 
-/// What a token's keys and values are a function of: itself and all before it.
+/// Stands for the keys and values of a token, which depend on it and on all tokens before it.
 fn content(before: u64, token: u32) -> u64 {
     (before ^ u64::from(token))
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -32,9 +31,9 @@ fn content(before: u64, token: u32) -> u64 {
         .wrapping_add(1)
 }
 
-/// An engine that keeps in each place of its cache what a model's keys and values would
-/// depend on, and fails when a sequence reads a place that is not its own. What it says next
-/// is a function of all that it reads.
+/// An engine whose cache holds what a model's keys and values depend on. It fails when a sequence
+/// reads a slot with the contents of another prefix. Its output is a function of everything that
+/// it reads.
 struct CheckingEngine {
     description: ModelDescription,
     cache: Cache,
@@ -44,26 +43,27 @@ struct CheckingEngine {
 struct Cache(Vec<(u32, u64)>);
 
 impl Cache {
-    fn place(&self, chunk: &Chunk, position: u32) -> Result<usize, EngineError> {
+    /// Returns the slot of a position.
+    fn slot(&self, chunk: &Chunk, position: u32) -> Result<usize, EngineError> {
         let block = chunk.blocks.get((position / BLOCK_TOKENS) as usize);
-        let place = block.map(|b| (b.0 * BLOCK_TOKENS + position % BLOCK_TOKENS) as usize);
-        let none = || EngineError::Device(format!("no place for position {position}"));
-        place.filter(|p| *p < self.0.len()).ok_or_else(none)
+        let slot = block.map(|b| (b.0 * BLOCK_TOKENS + position % BLOCK_TOKENS) as usize);
+        let missing = || EngineError::Device(format!("no slot for position {position}"));
+        slot.filter(|slot| *slot < self.0.len()).ok_or_else(missing)
     }
 
-    /// Writes the chunk; what its last token depends on.
+    /// Writes the chunk. Returns the contents of the slot of its last token.
     fn compute(&mut self, chunk: &Chunk) -> Result<u64, EngineError> {
         let mut before = 0;
         for position in 0..chunk.position + chunk.tokens.len() as u32 {
-            let place = self.place(chunk, position)?;
+            let slot = self.slot(chunk, position)?;
             let own = position.checked_sub(chunk.position);
             if let Some(token) = own.map(|i| chunk.tokens[i as usize]) {
-                self.0[place] = (token, content(before, token));
+                self.0[slot] = (token, content(before, token));
             }
-            let (token, found) = self.0[place];
+            let (token, found) = self.0[slot];
             before = content(before, token);
             if found != before {
-                let message = format!("foreign content at {position} of {:?}", chunk.sequence);
+                let message = format!("wrong contents at {position} of {:?}", chunk.sequence);
                 return Err(EngineError::Device(message));
             }
         }
@@ -114,7 +114,7 @@ impl Engine for CheckingEngine {
     }
 }
 
-/// A runtime, and the count of tokens that its engine has computed.
+/// Returns a runtime and the number of tokens that its engine has computed.
 fn runtime(slots: u32, blocks: u32, prefix_cache: bool) -> (Runtime, Arc<AtomicU64>) {
     let computed = Arc::new(AtomicU64::new(0));
     let engine = CheckingEngine {
@@ -148,35 +148,35 @@ fn request(id: &str, tokens: Vec<u32>, max_tokens: u32) -> InferRequest {
 }
 
 #[derive(Debug, PartialEq)]
-struct Answer {
+struct Collected {
     tokens: Vec<u32>,
     cached_at_start: u32,
     usage: Usage,
 }
 
-/// Sends all at once and waits for all.
-fn answers(runtime: &Runtime, requests: Vec<InferRequest>) -> Vec<Answer> {
+/// Submits all requests at once and waits for all of them.
+fn run(runtime: &Runtime, requests: Vec<InferRequest>) -> Vec<Collected> {
     let submit = |request| runtime.submit(request).unwrap();
     let streams: Vec<_> = requests.into_iter().map(submit).collect();
-    let mut answers = Vec::new();
+    let mut all = Vec::new();
     for mut stream in streams {
-        let mut answer = Answer {
+        let mut collected = Collected {
             tokens: Vec::new(),
             cached_at_start: 0,
             usage: Usage::default(),
         };
         while let Some(event) = stream.blocking_recv() {
             match event {
-                StreamEvent::Started(started) => answer.cached_at_start = started.cached_tokens,
-                StreamEvent::Token(token) => answer.tokens.push(token.id),
+                StreamEvent::Started(started) => collected.cached_at_start = started.cached_tokens,
+                StreamEvent::Token(token) => collected.tokens.push(token.id),
                 StreamEvent::Metrics(_) => {}
-                StreamEvent::End(end) => answer.usage = end.usage,
+                StreamEvent::End(end) => collected.usage = end.usage,
                 StreamEvent::Error(error) => panic!("{error}"),
             }
         }
-        answers.push(answer);
+        all.push(collected);
     }
-    answers
+    all
 }
 
 fn system_prompt() -> Vec<u32> {
@@ -184,7 +184,7 @@ fn system_prompt() -> Vec<u32> {
 }
 
 #[test]
-fn a_shared_system_prompt_is_computed_once_for_twenty_requests() {
+fn shared_system_prompt_is_computed_once_for_twenty_requests() {
     let (runtime, computed) = runtime(20, 400, true);
     let requests = (0..20)
         .map(|i| {
@@ -193,32 +193,35 @@ fn a_shared_system_prompt_is_computed_once_for_twenty_requests() {
             request(&format!("r{i}"), tokens, 1)
         })
         .collect();
-    let answers = answers(&runtime, requests);
+    let all = run(&runtime, requests);
     let computed = computed.load(SeqCst);
     let mut cached = 0;
-    for (i, answer) in answers.iter().enumerate() {
-        assert_eq!(answer.usage.prompt_tokens, 1010);
-        assert_eq!(answer.usage.cached_tokens, answer.cached_at_start);
-        assert!(i == 0 || answer.usage.cached_tokens >= 992, "{answer:?}");
-        cached += u64::from(answer.usage.cached_tokens);
+    for (i, collected) in all.iter().enumerate() {
+        assert_eq!(collected.usage.prompt_tokens, 1010);
+        assert_eq!(collected.usage.cached_tokens, collected.cached_at_start);
+        assert!(
+            i == 0 || collected.usage.cached_tokens >= 992,
+            "{collected:?}"
+        );
+        cached += u64::from(collected.usage.cached_tokens);
     }
     assert_eq!(
         computed + cached,
         20 * 1010,
-        "cached is what was not computed"
+        "every token is either cached or computed"
     );
-    // 1000 tokens are 62 blocks of 16 and 8 tokens more, which some may have to compute.
+    // 1000 tokens are 62 blocks of 16 and 8 more tokens, which several requests may compute.
     assert!(
         computed <= 1000 + 20 * (10 + 8),
         "{computed} tokens computed"
     );
     assert_eq!(runtime.counts().cached_tokens, cached);
-    // What is kept for the next is not in use.
+    // Cached blocks do not count as used.
     assert_eq!(runtime.status().kv_cache.used, 0);
 }
 
 #[test]
-fn several_choices_compute_their_prompt_once() {
+fn choices_compute_their_prompt_once() {
     let (runtime, computed) = runtime(4, 400, true);
     let requests = (0..4)
         .map(|choice| {
@@ -227,42 +230,42 @@ fn several_choices_compute_their_prompt_once() {
             request
         })
         .collect();
-    let answers = answers(&runtime, requests);
-    assert!(answers.iter().all(|a| a.tokens == answers[0].tokens));
-    // The last block has 8 of 16 tokens: nobody but the one who computes it has it.
+    let all = run(&runtime, requests);
+    assert!(all.iter().all(|c| c.tokens == all[0].tokens));
+    // The last block has 8 of 16 tokens and cannot be shared.
     assert!(computed.load(SeqCst) <= 1000 + 3 * 8);
 }
 
 #[test]
-fn without_the_cache_everybody_computes_everything() {
+fn without_prefix_cache_every_request_computes_its_prompt() {
     let (runtime, computed) = runtime(4, 400, false);
     for round in 0..2 {
-        let answers = answers(&runtime, vec![request("r", system_prompt(), 1)]);
-        assert_eq!(answers[0].usage.cached_tokens, 0);
+        let all = run(&runtime, vec![request("r", system_prompt(), 1)]);
+        assert_eq!(all[0].usage.cached_tokens, 0);
         assert_eq!(computed.load(SeqCst), 1000 * (round + 1));
     }
 }
 
 #[test]
-fn the_next_turn_of_a_chat_computes_only_what_is_new() {
+fn next_turn_of_a_chat_computes_only_new_tokens() {
     let (runtime, computed) = runtime(1, 100, true);
     let mut chat: Vec<u32> = (0..40).collect();
-    let answer = answers(&runtime, vec![request("first", chat.clone(), 30)]).remove(0);
-    chat.extend(&answer.tokens);
+    let first = run(&runtime, vec![request("first", chat.clone(), 30)]).remove(0);
+    chat.extend(&first.tokens);
     chat.extend([1, 2, 3]);
     let before = computed.load(SeqCst);
-    let answer = answers(&runtime, vec![request("second", chat.clone(), 1)]).remove(0);
-    // 69 were computed: 4 full blocks.
-    assert_eq!(answer.usage.cached_tokens, 64);
+    let second = run(&runtime, vec![request("second", chat.clone(), 1)]).remove(0);
+    // 69 tokens were computed: 4 full blocks.
+    assert_eq!(second.usage.cached_tokens, 64);
     assert_eq!(computed.load(SeqCst) - before, chat.len() as u64 - 64);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
-    /// With little room, so that blocks are taken away all the time: every answer is the one
-    /// without a cache, whatever was computed before and beside it.
+    /// The output is the same with and without a prefix cache, whatever was computed before or
+    /// at the same time. The KV cache is small, so that blocks are evicted frequently.
     #[test]
-    fn cold_or_warm_the_answer_is_the_same(
+    fn prefix_cache_does_not_change_the_output(
         prompts in prop::collection::vec((0..3_u32, 0..70_usize, 0..20_u32), 1..24),
     ) {
         let (cold, _) = runtime(1, 20, false);
@@ -277,11 +280,11 @@ proptest! {
             .collect();
         let expected: Vec<Vec<u32>> = requests
             .iter()
-            .map(|request| answers(&cold, vec![request.clone()]).remove(0).tokens)
+            .map(|request| run(&cold, vec![request.clone()]).remove(0).tokens)
             .collect();
         for _ in 0..2 {
             let tokens: Vec<Vec<u32>> =
-                answers(&warm, requests.clone()).into_iter().map(|a| a.tokens).collect();
+                run(&warm, requests.clone()).into_iter().map(|a| a.tokens).collect();
             prop_assert_eq!(&tokens, &expected);
         }
         prop_assert_eq!(warm.status().kv_cache.used, 0);

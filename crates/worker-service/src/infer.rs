@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use axum::{
     Json,
     extract::State,
@@ -37,7 +35,6 @@ pub async fn infer(
     State(worker): State<Worker>,
     JsonBody(request): JsonBody<InferRequest>,
 ) -> Result<Response, Answer> {
-    let arrived = Instant::now();
     let runtime = worker.runtime()?.clone();
     let id = request.request_id.clone();
     let streaming = request.stream;
@@ -46,10 +43,9 @@ pub async fn infer(
         .await
         .map_err(|e| Diagnostic::internal(format!("submitting request {id}: {e}")))??;
     let events = Observed {
-        seed: events.seed(),
         events,
         worker,
-        waiting_since: Some(arrived),
+        first_token_seen: false,
     };
     if streaming {
         return Ok(event_stream(encoded(events)));
@@ -74,10 +70,9 @@ pub async fn cancel(State(worker): State<Worker>, PathArg(id): PathArg<RequestId
 
 /// A request's events, with the time to the first token recorded.
 struct Observed {
-    seed: u64,
     events: RequestStream,
     worker: Worker,
-    waiting_since: Option<Instant>,
+    first_token_seen: bool,
 }
 
 impl Observed {
@@ -94,10 +89,12 @@ impl Observed {
 
     fn seen(&mut self, event: Option<StreamEvent>) -> Option<StreamEvent> {
         if matches!(event, Some(StreamEvent::Token(_)))
-            && let Some(since) = self.waiting_since.take()
+            && !self.first_token_seen
+            && let Some(elapsed) = self.events.time_to_first_token()
         {
-            let seconds = since.elapsed().as_secs_f64();
-            self.worker.first_token_seconds().observe(seconds);
+            self.first_token_seen = true;
+            let histogram = self.worker.first_token_seconds();
+            histogram.observe(elapsed.as_secs_f64());
         }
         event
     }
@@ -147,7 +144,7 @@ async fn collect(mut events: Observed) -> Result<InferResponse, Diagnostic> {
                 return Ok(InferResponse {
                     request_id: started.request_id,
                     model: started.model,
-                    seed: events.seed,
+                    seed: started.seed,
                     text,
                     tokens,
                     logprobs,

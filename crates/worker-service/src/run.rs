@@ -129,7 +129,7 @@ async fn life(
         architecture = description.architecture,
         quantization = description.quantization,
         parameters = description.parameters,
-        context = runtime.limits().context_length,
+        context = runtime.context_length(),
         "ready"
     );
     let mut changes = runtime.changes();

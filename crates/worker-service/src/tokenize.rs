@@ -1,10 +1,7 @@
 use axum::{Json, extract::State};
 use daemon_shell::{Answer, JsonBody};
-use diagnostics::{Code, Diagnostic, ErrorBody};
-use inference_execution::admission::{decode, encode};
-use worker_contract::{
-    DetokenizeRequest, DetokenizeResponse, InferInput, TokenizeRequest, TokenizeResponse,
-};
+use diagnostics::{Diagnostic, ErrorBody};
+use worker_contract::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
 
 use crate::Worker;
 
@@ -20,16 +17,7 @@ pub async fn tokenize(
     JsonBody(request): JsonBody<TokenizeRequest>,
 ) -> Result<Json<TokenizeResponse>, Answer> {
     let runtime = worker.runtime()?.clone();
-    if !request.tools.is_empty() && !matches!(request.input, InferInput::Messages(_)) {
-        return Err(Answer(
-            Diagnostic::new(Code::InvalidRequest, "tools go with messages only").param("tools"),
-        ));
-    }
-    let tokens = blocking(move || {
-        let vocab_size = runtime.limits().vocab_size;
-        encode(&request.input, &request.tools, runtime.codec(), vocab_size)
-    })
-    .await??;
+    let tokens = blocking(move || runtime.tokenize(&request.input, &request.tools)).await??;
     Ok(Json(TokenizeResponse {
         count: tokens.len() as u32,
         tokens,
@@ -48,11 +36,7 @@ pub async fn detokenize(
     JsonBody(request): JsonBody<DetokenizeRequest>,
 ) -> Result<Json<DetokenizeResponse>, Answer> {
     let runtime = worker.runtime()?.clone();
-    let text = blocking(move || {
-        let vocab_size = runtime.limits().vocab_size;
-        decode(&request.tokens, runtime.codec(), vocab_size)
-    })
-    .await??;
+    let text = blocking(move || runtime.detokenize(&request.tokens)).await??;
     Ok(Json(DetokenizeResponse { text }))
 }
 

@@ -153,7 +153,7 @@ impl Worker {
             slots_total: status.map_or(config.slots, |s| s.slots_total),
             slots_free: status.map_or(0, |s| if s.draining { 0 } else { s.slots_free }),
             queue_depth: status.map_or(0, |s| s.queue_depth),
-            context_length: runtime.map_or(0, |r| r.limits().context_length),
+            context_length: runtime.map_or(0, Runtime::context_length),
             memory_bytes: process.rss_bytes().unwrap_or(0),
             kv_cache: status.map_or(KvCacheUse::default(), |s| s.kv_cache),
             prefix_digest: None,
@@ -179,7 +179,7 @@ impl Worker {
         if runtime.is_some_and(|r| !r.codec().end_tokens().is_empty()) {
             capabilities.push(Capability::Constraints);
         }
-        if runtime.is_some_and(Runtime::makes_vectors) {
+        if runtime.is_some_and(Runtime::computes_embeddings) {
             capabilities.push(Capability::Embed);
         }
         capabilities

@@ -4,65 +4,54 @@ use std::collections::BTreeMap;
 
 use prefix_tree::PrefixTree;
 
-use crate::BlockId;
+use crate::engine::BlockId;
 
-/// Who holds which block of the KV cache, and which tokens the full ones contain.
+/// Reference counts of the blocks of the KV cache, and the tokens that full blocks contain.
 ///
-/// A block is *free* (its content is worth nothing), *held* by one sequence or more, or
-/// *cached*: nobody holds it, but a sequence that begins alike can. Cached blocks are given
-/// away when no free one is left, the one that was not needed for the longest time first.
+/// A block is *free* (its contents are unused), *held* by one or more sequences, or *cached*: no
+/// sequence holds it, but one with the same prefix can. When no free block is left, the least
+/// recently used cached block is evicted.
 #[derive(Debug, Clone)]
-pub struct BlockPool {
+pub(crate) struct BlockPool {
     free: Vec<BlockId>,
     references: Vec<u32>,
     tree: PrefixTree,
-    /// Cached blocks by the moment when they were given back.
+    /// Cached blocks by the time of their release.
     cached: BTreeMap<u64, BlockId>,
-    /// Of each block, the moment when it was given back.
-    moments: Vec<u64>,
+    /// Time of the last release of each block.
+    released_at: Vec<u64>,
+    /// Logical time: the number of blocks that were released into the cache.
     now: u64,
 }
 
 impl BlockPool {
-    /// A pool of `blocks` free blocks.
     pub fn new(blocks: u32) -> Self {
         Self {
-            // Popped from the end, so the low numbers come first.
+            // Blocks are popped from the end: low ids come first.
             free: (0..blocks).rev().map(BlockId).collect(),
             references: vec![0; blocks as usize],
             tree: PrefixTree::new(blocks),
             cached: BTreeMap::new(),
-            moments: vec![0; blocks as usize],
+            released_at: vec![0; blocks as usize],
             now: 0,
         }
     }
 
-    /// Blocks in all.
     pub fn total(&self) -> u32 {
         self.references.len() as u32
     }
 
-    /// Blocks that nobody holds: free ones and cached ones.
+    /// Returns the number of free and cached blocks.
     pub fn available(&self) -> u32 {
         (self.free.len() + self.cached.len()) as u32
     }
 
-    /// Blocks that nobody holds and that are worth keeping.
-    pub fn cached(&self) -> u32 {
-        self.cached.len() as u32
-    }
-
-    /// Blocks that sequences hold.
+    /// Returns the number of blocks that sequences hold.
     pub fn held(&self) -> u32 {
         self.total() - self.available()
     }
 
-    /// How often a block is held; 0 for one that does not exist.
-    pub fn references(&self, block: BlockId) -> u32 {
-        self.references.get(block.0 as usize).copied().unwrap_or(0)
-    }
-
-    /// Takes a block to write into; a cached one loses its content when no other is left.
+    /// Allocates a block to write to. Evicts a cached block if no free one is left.
     pub fn allocate(&mut self) -> Option<BlockId> {
         let block = if let Some(block) = self.free.pop() {
             block
@@ -75,12 +64,12 @@ impl BlockPool {
         Some(block)
     }
 
-    /// Holds a block once more; `false` when its content is worth nothing.
+    /// Adds a reference to a held or cached block. Returns `false` for other blocks.
     pub fn hold(&mut self, block: BlockId) -> bool {
         let index = block.0 as usize;
         match self.references.get_mut(index) {
             Some(0) if self.tree.contains(block) => {
-                self.cached.remove(&self.moments[index]);
+                self.cached.remove(&self.released_at[index]);
                 self.references[index] = 1;
                 true
             }
@@ -92,9 +81,11 @@ impl BlockPool {
         }
     }
 
-    /// Gives a block back once; when nobody holds it any more it is cached or free. `false`
-    /// when nobody held it. The blocks of a sequence are given back last one first: the end
-    /// of a prefix is of no use without its beginning, so it must be the first to go.
+    /// Drops a reference to a block; without references the block becomes cached or free.
+    /// Returns `false` if the block was not held.
+    ///
+    /// A sequence releases its last block first: the end of a prefix is useless without its
+    /// start and must be evicted before it.
     pub fn release(&mut self, block: BlockId) -> bool {
         let index = block.0 as usize;
         let Some(count) = self.references.get_mut(index).filter(|count| **count > 0) else {
@@ -104,7 +95,7 @@ impl BlockPool {
         if *count == 0 {
             if self.tree.contains(block) {
                 self.now += 1;
-                self.moments[index] = self.now;
+                self.released_at[index] = self.now;
                 self.cached.insert(self.now, block);
             } else {
                 self.free.push(block);
@@ -113,21 +104,21 @@ impl BlockPool {
         true
     }
 
-    /// The block that holds exactly `tokens` after the block `parent`, which is none for the
-    /// beginning of a sequence.
+    /// Returns the block that contains exactly `tokens` and follows the block `parent`, or
+    /// starts a sequence if there is no parent.
     pub fn find(&self, parent: Option<BlockId>, tokens: &[u32]) -> Option<BlockId> {
         self.tree.find(parent, tokens)
     }
 
-    /// The block after `parent` that begins with most of `tokens`, and with how many: at
-    /// least one.
+    /// Returns the block after `parent` that shares the longest prefix with `tokens`, and the
+    /// length of that prefix, which is at least 1.
     pub fn closest(&self, parent: Option<BlockId>, tokens: &[u32]) -> Option<(BlockId, usize)> {
         self.tree.closest(parent, tokens)
     }
 
-    /// Lets others find a held block whose `tokens` are computed; nobody may write into it
-    /// any more. When there is such a block already, that one is held instead and the given
-    /// one released. Returns the block that is now held.
+    /// Makes a held block findable. Its `tokens` must be computed and it must not be written to
+    /// any more. If there already is a block with these tokens, that one is held instead and
+    /// the given one is released. Returns the block that is now held.
     pub fn publish(&mut self, parent: Option<BlockId>, tokens: &[u32], block: BlockId) -> BlockId {
         match self.tree.find(parent, tokens) {
             Some(known) if known != block && self.hold(known) => {
@@ -140,6 +131,19 @@ impl BlockPool {
                 block
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl BlockPool {
+    /// Returns the number of cached blocks.
+    pub fn cached(&self) -> u32 {
+        self.cached.len() as u32
+    }
+
+    /// Returns the number of references to a block, or 0 if it does not exist.
+    pub fn references(&self, block: BlockId) -> u32 {
+        self.references.get(block.0 as usize).copied().unwrap_or(0)
     }
 }
 

@@ -4,23 +4,21 @@ use std::{
     sync::Arc,
 };
 
-use crate::BlockId;
+use crate::engine::BlockId;
 
-/// Which computed blocks follow which, and the tokens in each: every path from the root is a
-/// prefix that was computed.
+/// The computed blocks and their tokens as a tree: every path from the root is a computed prefix.
 ///
-/// What keys and values are depends on all tokens before them, so a block is found only
-/// through the block before it. Tokens are compared themselves, not a hash of them: nothing
-/// can collide, whatever a client sends.
+/// Keys and values depend on all preceding tokens, so a block is found only through its parent.
+/// The tokens themselves are compared, not hashes of them, so clients cannot cause collisions.
 #[derive(Debug, Clone)]
 pub(super) struct PrefixTree {
-    /// Blocks at the beginning of sequences.
-    first: Children,
-    /// By block.
+    /// Blocks at the start of sequences.
+    roots: Children,
+    /// Indexed by block.
     nodes: Vec<Option<Node>>,
 }
 
-/// In the order of their tokens, so that the most similar are neighbours.
+/// Ordered by tokens, so that blocks with a common prefix are neighbors.
 type Children = BTreeMap<Arc<[u32]>, BlockId>;
 
 #[derive(Debug, Clone)]
@@ -31,10 +29,9 @@ struct Node {
 }
 
 impl PrefixTree {
-    /// An empty tree over `blocks` blocks.
     pub fn new(blocks: u32) -> Self {
         Self {
-            first: Children::new(),
+            roots: Children::new(),
             nodes: vec![None; blocks as usize],
         }
     }
@@ -49,14 +46,14 @@ impl PrefixTree {
 
     fn children(&self, parent: Option<BlockId>) -> Option<&Children> {
         match parent {
-            None => Some(&self.first),
+            None => Some(&self.roots),
             Some(block) => Some(&self.node(block)?.children),
         }
     }
 
     fn children_mut(&mut self, parent: Option<BlockId>) -> Option<&mut Children> {
         match parent {
-            None => Some(&mut self.first),
+            None => Some(&mut self.roots),
             Some(block) => {
                 let node = self.nodes.get_mut(block.0 as usize)?.as_mut()?;
                 Some(&mut node.children)
@@ -64,13 +61,13 @@ impl PrefixTree {
         }
     }
 
-    /// The block after `parent` that holds exactly `tokens`.
+    /// Returns the block after `parent` that contains exactly `tokens`.
     pub fn find(&self, parent: Option<BlockId>, tokens: &[u32]) -> Option<BlockId> {
         self.children(parent)?.get(tokens).copied()
     }
 
-    /// The block after `parent` that begins with most of `tokens`, and with how many: at
-    /// least one.
+    /// Returns the block after `parent` that shares the longest prefix with `tokens`, and the
+    /// length of that prefix, which is at least 1.
     pub fn closest(&self, parent: Option<BlockId>, tokens: &[u32]) -> Option<(BlockId, usize)> {
         let children = self.children(parent)?;
         let before = children.range::<[u32], _>((Unbounded, Included(tokens)));
@@ -79,13 +76,12 @@ impl PrefixTree {
             .rev()
             .take(1)
             .chain(after.take(1))
-            .map(|(content, block)| (*block, common(content, tokens)))
-            .filter(|(_, common)| *common > 0)
-            .max_by_key(|(_, common)| *common)
+            .map(|(content, block)| (*block, common_prefix(content, tokens)))
+            .filter(|(_, length)| *length > 0)
+            .max_by_key(|(_, length)| *length)
     }
 
-    /// Notes that `block` holds `tokens` after `parent`; nothing happens when `parent` is
-    /// not known.
+    /// Adds `block` with `tokens` after `parent`. Does nothing if `parent` is not in the tree.
     pub fn insert(&mut self, parent: Option<BlockId>, tokens: &[u32], block: BlockId) {
         let tokens: Arc<[u32]> = tokens.into();
         let Some(children) = self.children_mut(parent) else {
@@ -101,7 +97,7 @@ impl PrefixTree {
         }
     }
 
-    /// Forgets what `block` holds, and with it the way to the blocks after it.
+    /// Removes `block`, which makes the blocks after it unreachable.
     pub fn remove(&mut self, block: BlockId) {
         let node = self.nodes.get_mut(block.0 as usize).and_then(Option::take);
         let Some(node) = node else { return };
@@ -113,8 +109,8 @@ impl PrefixTree {
     }
 }
 
-/// How many tokens two begin with in common.
-fn common(a: &[u32], b: &[u32]) -> usize {
+/// Returns the length of the common prefix.
+fn common_prefix(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
@@ -127,7 +123,7 @@ mod tests {
     const C: BlockId = BlockId(2);
 
     #[test]
-    fn a_block_is_found_only_after_its_parent() {
+    fn finds_block_only_after_its_parent() {
         let mut tree = PrefixTree::new(3);
         tree.insert(None, &[1, 2], A);
         tree.insert(Some(A), &[3, 4], B);
@@ -142,20 +138,20 @@ mod tests {
     }
 
     #[test]
-    fn a_block_used_anew_has_no_children_of_its_former_content() {
+    fn reused_block_does_not_inherit_children() {
         let mut tree = PrefixTree::new(3);
         tree.insert(None, &[1, 2], A);
         tree.insert(Some(A), &[3, 4], B);
         tree.remove(A);
         tree.insert(None, &[8, 9], A);
         assert_eq!(tree.find(Some(A), &[3, 4]), None);
-        // The orphan leaves without a trace as well.
+        // The orphaned child can be removed as well.
         tree.remove(B);
         assert!(!tree.contains(B) && tree.contains(A));
     }
 
     #[test]
-    fn the_closest_shares_the_longest_beginning() {
+    fn closest_block_shares_the_longest_prefix() {
         let mut tree = PrefixTree::new(3);
         tree.insert(None, &[1, 2, 3, 4], A);
         tree.insert(None, &[1, 2, 7, 7], B);
@@ -164,7 +160,7 @@ mod tests {
         assert_eq!(closest(&[1, 2, 3, 9]), Some((A, 3)));
         assert_eq!(closest(&[1, 2, 7]), Some((B, 3)));
         assert_eq!(closest(&[1, 2, 3, 4]), Some((A, 4)));
-        assert_eq!(closest(&[1, 2, 4, 0]).map(|(_, common)| common), Some(2));
+        assert_eq!(closest(&[1, 2, 4, 0]).map(|(_, length)| length), Some(2));
         assert_eq!(closest(&[5]), Some((C, 1)));
         assert_eq!(closest(&[6, 0]), None);
         assert_eq!(closest(&[]), None);

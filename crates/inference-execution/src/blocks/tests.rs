@@ -7,7 +7,7 @@ enum Action {
     Allocate,
     Hold(usize),
     Release(usize),
-    /// The content of a held block: two tokens of a small alphabet, after another held one.
+    /// Publishes a held block with two tokens of a small alphabet, after another held block.
     Publish(usize, Option<usize>, [u32; 2]),
 }
 
@@ -28,9 +28,9 @@ fn action() -> impl Strategy<Value = Action> {
 
 proptest! {
     #[test]
-    fn no_block_is_lost_or_given_twice(actions in prop::collection::vec(action(), 0..200)) {
+    fn no_block_is_lost_or_allocated_twice(actions in prop::collection::vec(action(), 0..200)) {
         let mut pool = BlockPool::new(12);
-        // One entry a hold: the model that the pool is compared with.
+        // The expected state: one entry per reference.
         let mut held: Vec<BlockId> = Vec::new();
         for action in actions {
             match action {
@@ -38,7 +38,7 @@ proptest! {
                     let available = pool.available();
                     let block = pool.allocate();
                     prop_assert_eq!(block.is_some(), available > 0);
-                    prop_assert!(block.is_none_or(|b| !held.contains(&b)), "held already");
+                    prop_assert!(block.is_none_or(|b| !held.contains(&b)), "block is already held");
                     held.extend(block);
                 }
                 Action::Hold(i) if !held.is_empty() => {
@@ -71,14 +71,14 @@ proptest! {
 }
 
 #[test]
-fn what_is_worth_nothing_can_be_neither_held_nor_released() {
+fn free_block_can_be_neither_held_nor_released() {
     let mut pool = BlockPool::new(1);
     assert!(!pool.hold(BlockId(0)) && !pool.release(BlockId(0)) && !pool.release(BlockId(9)));
     assert_eq!(pool.available(), 1);
 }
 
 #[test]
-fn a_released_block_is_found_again_until_it_is_needed() {
+fn finds_released_block_until_it_is_evicted() {
     let mut pool = BlockPool::new(2);
     let first = pool.allocate().unwrap();
     assert_eq!(pool.publish(None, &[1, 2], first), first);
@@ -87,7 +87,7 @@ fn a_released_block_is_found_again_until_it_is_needed() {
     assert_eq!(pool.find(None, &[1, 2]), Some(first));
     assert!(pool.hold(first));
     pool.release(first);
-    // The free block goes first, then the cached one.
+    // Free blocks are allocated before cached ones.
     assert_eq!(pool.allocate(), Some(BlockId(1)));
     assert_eq!(pool.find(None, &[1, 2]), Some(first));
     assert_eq!(pool.allocate(), Some(first));
@@ -96,7 +96,7 @@ fn a_released_block_is_found_again_until_it_is_needed() {
 }
 
 #[test]
-fn the_least_recently_used_goes_first_and_an_end_before_its_beginning() {
+fn evicts_least_recently_used_block_and_children_before_parents() {
     let mut pool = BlockPool::new(4);
     let mut chain = |tokens: [u32; 2]| {
         let one = pool.allocate().unwrap();
@@ -109,7 +109,7 @@ fn the_least_recently_used_goes_first_and_an_end_before_its_beginning() {
     for block in [a.1, a.0, b.1, b.0] {
         pool.release(block);
     }
-    // Used again: now it is the most recent.
+    // Makes it the most recently used block.
     assert!(pool.hold(a.0));
     pool.release(a.0);
     let order: Vec<_> = (0..4).map(|_| pool.allocate().unwrap()).collect();
@@ -117,7 +117,7 @@ fn the_least_recently_used_goes_first_and_an_end_before_its_beginning() {
 }
 
 #[test]
-fn the_same_content_is_kept_once() {
+fn keeps_one_block_per_content() {
     let mut pool = BlockPool::new(2);
     let (one, two) = (pool.allocate().unwrap(), pool.allocate().unwrap());
     assert_eq!(pool.publish(None, &[1, 2], one), one);

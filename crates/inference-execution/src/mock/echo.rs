@@ -1,13 +1,13 @@
-//! The mock engine's other way to answer: it repeats the last message, so that whoever asks
-//! decides what is said. It reads the prompt that the byte-level codec's chat template writes.
+//! The mock engine's other output: it repeats the last message, so that the client determines the
+//! text. It parses prompts in the format of the byte-level codec's chat template.
 
 use super::words::END;
 
 const ASSISTANT: &[u8] = b"\nassistant: ";
-/// Begin the messages that are repeated.
+/// Prefixes of the messages that are repeated.
 const ROLES: [&[u8]; 2] = [b"user: ", b"tool: "];
 
-/// The token that follows `tokens`; a prompt without messages is answered by silence.
+/// Returns the token that follows `tokens`. The output is empty if the prompt has no messages.
 pub(super) fn next(tokens: &[u32]) -> u32 {
     let bytes: Vec<u8> = tokens
         .iter()
@@ -19,16 +19,16 @@ pub(super) fn next(tokens: &[u32]) -> u32 {
         .filter(|(_, window)| *window == ASSISTANT)
         .map(|(at, _)| at);
     for at in starts {
-        // Where the answer begins, what was said so far is how it begins.
-        let said = &bytes[at + ASSISTANT.len()..];
-        if let Some(rest) = last_message(&bytes[..at]).strip_prefix(said) {
+        // The output starts here if the message before it starts with the text after it.
+        let so_far = &bytes[at + ASSISTANT.len()..];
+        if let Some(rest) = last_message(&bytes[..at]).strip_prefix(so_far) {
             return rest.first().map_or(END, |byte| u32::from(*byte));
         }
     }
     END
 }
 
-/// What the last of the messages says; nothing when there is none.
+/// Returns the content of the last message, or nothing if there is none.
 fn last_message(prompt: &[u8]) -> &[u8] {
     let starts = ROLES.iter().filter_map(|role| {
         let after_line = rfind(prompt, &[b"\n", *role].concat()).map(|at| at + 1 + role.len());
@@ -48,33 +48,33 @@ mod tests {
 
     use super::*;
 
-    fn say(messages: &[Message]) -> String {
+    fn generate(messages: &[Message]) -> String {
         let mut tokens = Codec::byte_level().encode_chat(messages, &[]).unwrap();
-        let mut said = Vec::new();
+        let mut output = Vec::new();
         loop {
             match next(&tokens) {
-                END => return String::from_utf8(said).unwrap(),
+                END => return String::from_utf8(output).unwrap(),
                 token => {
                     tokens.push(token);
-                    said.push(token as u8);
+                    output.push(token as u8);
                 }
             }
         }
     }
 
     #[test]
-    fn the_last_message_is_repeated() {
+    fn repeats_the_last_message() {
         let user = |text: &str| Message::new(Role::User, text);
-        assert_eq!(say(&[user("é\n\nb")]), "é\n\nb");
-        assert_eq!(say(&[user("")]), "");
+        assert_eq!(generate(&[user("é\n\nb")]), "é\n\nb");
+        assert_eq!(generate(&[user("")]), "");
         let conversation = [
             user("first"),
             Message::new(Role::Assistant, "first"),
             user("a\nassistant: a"),
         ];
-        assert_eq!(say(&conversation), "a\nassistant: a");
+        assert_eq!(generate(&conversation), "a\nassistant: a");
         assert_eq!(
-            say(&[user("call"), Message::new(Role::Tool, "21 degrees")]),
+            generate(&[user("call"), Message::new(Role::Tool, "21 degrees")]),
             "21 degrees"
         );
         assert_eq!(next(&[65, 66]), END);

@@ -1,49 +1,53 @@
-//! An engine without a model: its answers are words chosen by the prompt, one byte a token.
-//! It keeps the tokens in its KV blocks and answers from what it reads there, so a wrong
-//! block gives a wrong text. Speed, size and faults are settings.
+//! An engine without a model. Its output is words that depend on the prompt, one byte per token.
+//! It stores the tokens in its KV cache and derives the output from what it reads there, so that
+//! a wrong block results in a wrong text. Speed, size and faults are configurable.
 
 mod echo;
 mod settings;
 mod words;
 
-pub use settings::{Fault, Manner, MockSettings};
+pub use settings::{MockFault, MockOutput, MockSettings};
 
 use std::{
     sync::{Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use text_codec::Codec;
 
 use crate::{
-    Batch, BlockId, Chunk, Engine, EngineError, KvCache, Logits, ModelDescription, Pooling, States,
+    engine::{
+        Batch, BlockId, Chunk, Engine, EngineError, KvCache, Logits, ModelDescription, Pooling,
+        States,
+    },
+    errors,
 };
 
 const BLOCK_TOKENS: u32 = 16;
-/// Numbers in a vector.
-const VECTOR_WIDTH: usize = 16;
-/// How far the other tokens are below the chosen one: at temperature 1 all of them together
-/// come once in 10^15 tokens, at high temperatures they do come.
-const OTHERS: f32 = -40.0;
-/// What `memory_mb` is allocated in.
+/// Number of components of an embedding.
+const EMBEDDING_WIDTH: usize = 16;
+/// Logit of every token but the intended one, whose logit is 0. At temperature 1 the others are
+/// sampled once in 10^15 tokens, at high temperatures regularly.
+const OTHER_LOGIT: f32 = -40.0;
+/// Size of the allocations for `memory_mb`.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// The engine.
+/// An engine that computes nothing.
 pub struct MockEngine {
     settings: MockSettings,
     description: ModelDescription,
     cache: TokenCache,
-    /// Tokens of the sequence that is just looked at.
+    /// Buffer for the tokens of a sequence.
     tokens: Vec<u32>,
+    /// Number of rows of logits returned so far.
     generated: u64,
-    /// Held only to be held.
-    #[expect(dead_code, reason = "memory that is taken is its whole purpose")]
+    #[expect(dead_code, reason = "held to occupy memory")]
     memory: Vec<Vec<u8>>,
 }
 
 impl MockEngine {
-    /// An engine that is loaded at once; faults of loading do not apply.
+    /// Returns a loaded engine. Settings that affect loading are ignored.
     pub fn new(settings: MockSettings) -> Self {
         Self::with_memory(settings, Vec::new())
     }
@@ -74,8 +78,10 @@ impl MockEngine {
         }
     }
 
-    /// Loads as the settings say: takes its time, its memory, or fails. `progress` is told
-    /// bytes done and in all.
+    /// Loads an engine as the settings specify. Calls `progress` with the steps done and the
+    /// total.
+    ///
+    /// Errors: `INVALID_MODEL_FILE` if the settings have the fault `load`.
     pub fn load(
         settings: MockSettings,
         progress: &dyn Fn(u64, u64),
@@ -85,13 +91,10 @@ impl MockEngine {
             progress(u64::from(step), u64::from(STEPS));
             wait(settings.load / STEPS);
         }
-        if settings.fail == Some(Fault::Load) {
-            return Err(Diagnostic::new(
-                Code::InvalidModelFile,
-                "the mock engine was told to fail at loading",
-            ));
+        if settings.fail == Some(MockFault::Load) {
+            return Err(errors::mock_load_fault());
         }
-        // Written, not only reserved: the system then really gives the memory.
+        // Nonzero, so that the memory is resident and not only reserved.
         let memory = (0..settings.memory_mb)
             .map(|_| vec![1; CHUNK_BYTES])
             .collect();
@@ -99,7 +102,9 @@ impl MockEngine {
         Ok((Self::with_memory(settings, memory), Codec::byte_level()))
     }
 
-    fn fault(&self) -> Result<(), EngineError> {
+    /// Triggers the faults that are due.
+    fn trigger_faults(&self) -> Result<(), EngineError> {
+        const REQUESTED: &str = "requested by the mock engine's settings";
         let reached = |limit: Option<u64>| limit.is_some_and(|n| self.generated >= n);
         if reached(self.settings.crash_after) {
             std::process::abort();
@@ -108,11 +113,11 @@ impl MockEngine {
             wait(Duration::MAX);
         }
         match self.settings.fail {
-            Some(Fault::Step) => Err(EngineError::Step("told to".into())),
-            Some(Fault::Device) => Err(EngineError::Device("told to".into())),
-            #[expect(clippy::panic, reason = "the fault that is asked for")]
-            Some(Fault::Panic) => panic!("told to"),
-            Some(Fault::Load) | None => Ok(()),
+            Some(MockFault::Step) => Err(EngineError::Step(REQUESTED.into())),
+            Some(MockFault::Device) => Err(EngineError::Device(REQUESTED.into())),
+            #[expect(clippy::panic, reason = "requested by the settings")]
+            Some(MockFault::Panic) => panic!("{REQUESTED}"),
+            Some(MockFault::Load) | None => Ok(()),
         }
     }
 }
@@ -123,7 +128,7 @@ impl Engine for MockEngine {
     }
 
     fn step(&mut self, batch: &Batch) -> Result<Logits, EngineError> {
-        self.fault()?;
+        self.trigger_faults()?;
         wait(self.settings.step);
         let vocab_size = words::VOCAB_SIZE as usize;
         let mut values = Vec::new();
@@ -132,12 +137,12 @@ impl Engine for MockEngine {
             if chunk.wants_logits {
                 self.cache.read(chunk, &mut self.tokens)?;
                 let tokens = &self.tokens;
-                let next = match self.settings.answer {
-                    Manner::Words => words::next(tokens, self.settings.length as usize),
-                    Manner::Echo => echo::next(tokens),
+                let next = match self.settings.output {
+                    MockOutput::Words => words::next(tokens, self.settings.length as usize),
+                    MockOutput::Echo => echo::next(tokens),
                 };
                 let row = values.len();
-                values.resize(row + vocab_size, OTHERS);
+                values.resize(row + vocab_size, OTHER_LOGIT);
                 values[row + next as usize] = 0.0;
                 self.generated += 1;
             }
@@ -149,22 +154,22 @@ impl Engine for MockEngine {
         Some(Pooling::Last)
     }
 
-    /// How often each byte comes, folded, and where.
+    /// Returns a histogram of the sums of token and position.
     fn embed(&mut self, batch: &Batch) -> Result<States, EngineError> {
-        self.fault()?;
+        self.trigger_faults()?;
         wait(self.settings.step);
         let (mut values, mut tokens) = (Vec::new(), Vec::new());
         for chunk in &batch.chunks {
             self.cache.write(chunk)?;
-            let mut row = [0.0_f32; VECTOR_WIDTH];
+            let mut row = [0.0_f32; EMBEDDING_WIDTH];
             self.cache.read(chunk, &mut tokens)?;
             for (position, token) in tokens.iter().enumerate() {
-                row[(*token as usize + position) % VECTOR_WIDTH] += 1.0;
+                row[(*token as usize + position) % EMBEDDING_WIDTH] += 1.0;
             }
             values.extend_from_slice(&row);
         }
         Ok(States {
-            width: VECTOR_WIDTH,
+            width: EMBEDDING_WIDTH,
             values,
         })
     }
@@ -181,31 +186,31 @@ struct TokenCache {
 }
 
 impl TokenCache {
-    fn place(&self, chunk: &Chunk, position: u32) -> Result<usize, EngineError> {
+    /// Returns the index of a position in `tokens`.
+    fn index(&self, chunk: &Chunk, position: u32) -> Result<usize, EngineError> {
         let block = chunk.blocks.get((position / BLOCK_TOKENS) as usize);
-        let place = block.map(|b| (b.0 * BLOCK_TOKENS + position % BLOCK_TOKENS) as usize);
-        place
-            .filter(|place| *place < self.tokens.len())
+        let index = block.map(|b| (b.0 * BLOCK_TOKENS + position % BLOCK_TOKENS) as usize);
+        index
+            .filter(|index| *index < self.tokens.len())
             .ok_or_else(|| EngineError::Step(format!("no block for position {position}")))
     }
 
     fn write(&mut self, chunk: &Chunk) -> Result<(), EngineError> {
         for (position, token) in (chunk.position..).zip(&chunk.tokens) {
-            let place = self.place(chunk, position)?;
-            self.tokens[place] = *token;
+            let index = self.index(chunk, position)?;
+            self.tokens[index] = *token;
         }
         Ok(())
     }
 
-    /// All tokens of a sequence up to the chunk's last, into `tokens`.
+    /// Reads the tokens of a sequence, up to the last one of the chunk, into `tokens`.
     fn read(&self, chunk: &Chunk, tokens: &mut Vec<u32>) -> Result<(), EngineError> {
         tokens.clear();
         let end = chunk.position + chunk.tokens.len() as u32;
         for start in (0..end).step_by(BLOCK_TOKENS as usize) {
-            let place = self.place(chunk, start)?;
+            let index = self.index(chunk, start)?;
             let count = (end - start).min(BLOCK_TOKENS) as usize;
-            // A block that has its first place has all of them.
-            tokens.extend_from_slice(&self.tokens[place..place + count]);
+            tokens.extend_from_slice(&self.tokens[index..index + count]);
         }
         Ok(())
     }
@@ -222,7 +227,10 @@ impl KvCache for TokenCache {
 
     fn copy(&mut self, from: BlockId, to: BlockId) -> Result<(), EngineError> {
         if from.0.max(to.0) >= self.blocks {
-            return Err(EngineError::Step("no such block".into()));
+            return Err(EngineError::Step(format!(
+                "no block {} in the KV cache",
+                from.0.max(to.0)
+            )));
         }
         let size = BLOCK_TOKENS as usize;
         let start = from.0 as usize * size;
@@ -232,13 +240,13 @@ impl KvCache for TokenCache {
     }
 }
 
-/// Lets the mock device's time pass.
+/// Blocks for the time that a device would take.
 fn wait(duration: Duration) {
     let (lock, never) = (Mutex::new(()), Condvar::new());
     let end = Instant::now().checked_add(duration);
     let mut guard = lock.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        // Far beyond any run, for a wait without an end.
+        // Waits without an end wait repeatedly.
         let left = end.map_or(Duration::from_secs(3600), |end| {
             end.saturating_duration_since(Instant::now())
         });

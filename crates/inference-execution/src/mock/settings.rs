@@ -1,54 +1,53 @@
 use std::{str::FromStr, time::Duration};
 
-use diagnostics::{Code, Diagnostic, excerpt};
+use diagnostics::Diagnostic;
 
-/// What goes wrong, on purpose.
+use crate::errors;
+
+/// An injected fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// Loading fails.
+pub enum MockFault {
     Load,
-    /// Every step fails.
     Step,
-    /// The first step loses the device.
+    /// The first step fails and the device is lost.
     Device,
-    /// The first step panics.
     Panic,
 }
 
-/// What it answers.
+/// The text that the mock engine generates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
-    /// Words chosen by the prompt.
+pub enum MockOutput {
+    /// Words that depend on the prompt.
     Words,
-    /// The last message.
+    /// The last message of the prompt.
     Echo,
 }
 
-/// How the mock engine behaves, written as `key=value,…`; nothing written costs no time.
+/// Behavior of the mock engine, parsed from `key=value,…`. By default no step takes any time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MockSettings {
-    /// `tokens_per_second`: the duration of a step, as that of a device; 0 is none.
+    /// Duration of a step. Key `tokens_per_second`; 0 means no duration.
     pub step: Duration,
-    /// `load_ms`: how long loading takes.
+    /// Duration of loading. Key `load_ms`.
     pub load: Duration,
-    /// `slots`: requests at once.
+    /// Maximum number of concurrent requests. Key `slots`.
     pub slots: u32,
-    /// `context`: longest prompt plus answer, in tokens.
+    /// Context length in tokens. Key `context`.
     pub context: u32,
-    /// `kv`: tokens in the KV cache; absent, `slots` times `context`.
+    /// Size of the KV cache in tokens, by default `slots` times `context`. Key `kv`.
     pub kv_tokens: Option<u32>,
-    /// `length`: tokens of an answer before its end token.
+    /// Number of output tokens before the end token. Key `length`.
     pub length: u32,
-    /// `answer`: `words` or `echo`.
-    pub answer: Manner,
-    /// `memory_mb`: memory held.
+    /// Generated text. Key `answer`, with the values `words` and `echo`.
+    pub output: MockOutput,
+    /// Memory to occupy in MiB. Key `memory_mb`.
     pub memory_mb: u32,
-    /// `crash_after`: tokens after which the process aborts.
+    /// Number of tokens after which the process aborts. Key `crash_after`.
     pub crash_after: Option<u64>,
-    /// `stall_after`: tokens after which a step never returns.
+    /// Number of tokens after which a step never returns. Key `stall_after`.
     pub stall_after: Option<u64>,
-    /// `fail`: `load`, `step`, `device` or `panic`.
-    pub fail: Option<Fault>,
+    /// Fault to inject. Key `fail`, with the values `load`, `step`, `device` and `panic`.
+    pub fail: Option<MockFault>,
 }
 
 impl Default for MockSettings {
@@ -60,7 +59,7 @@ impl Default for MockSettings {
             context: 4096,
             kv_tokens: None,
             length: 64,
-            answer: Manner::Words,
+            output: MockOutput::Words,
             memory_mb: 0,
             crash_after: None,
             stall_after: None,
@@ -78,21 +77,13 @@ impl FromStr for MockSettings {
     fn from_str(text: &str) -> Result<Self, Diagnostic> {
         let mut settings = Self::default();
         for entry in text.split(',').filter(|entry| !entry.is_empty()) {
-            let refused = || {
-                Diagnostic::new(
-                    Code::InvalidModelRef,
-                    format!(
-                        "not a setting of the mock engine: \"{}\"",
-                        excerpt(entry, 80)
-                    ),
-                )
-                .hint(format!("settings are `key=value,…` with the keys {KEYS}"))
-            };
-            // A bare word is a name that tells models apart, such as `mock:a`.
+            // A bare word such as `a` in `mock:a` only distinguishes models.
             let Some((key, value)) = entry.split_once('=') else {
                 continue;
             };
-            settings.set(key, value).ok_or_else(refused)?;
+            settings
+                .set(key, value)
+                .ok_or_else(|| errors::invalid_mock_setting(entry, KEYS))?;
         }
         Ok(settings)
     }
@@ -121,9 +112,9 @@ impl MockSettings {
             "kv" => self.kv_tokens = Some(positive(value)?),
             "length" => self.length = positive(value)?,
             "answer" => {
-                self.answer = match value {
-                    "words" => Manner::Words,
-                    "echo" => Manner::Echo,
+                self.output = match value {
+                    "words" => MockOutput::Words,
+                    "echo" => MockOutput::Echo,
                     _ => return None,
                 };
             }
@@ -132,10 +123,10 @@ impl MockSettings {
             "stall_after" => self.stall_after = Some(number(value)?),
             "fail" => {
                 self.fail = Some(match value {
-                    "load" => Fault::Load,
-                    "step" => Fault::Step,
-                    "device" => Fault::Device,
-                    "panic" => Fault::Panic,
+                    "load" => MockFault::Load,
+                    "step" => MockFault::Step,
+                    "device" => MockFault::Device,
+                    "panic" => MockFault::Panic,
                     _ => return None,
                 });
             }
@@ -150,15 +141,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_are_read_or_refused_by_name() {
+    fn settings_are_parsed_or_refused() {
         let settings: MockSettings =
             "tokens_per_second=50,load_ms=100,slots=2,answer=echo,fail=load,a"
                 .parse()
                 .unwrap();
         assert_eq!(settings.step, Duration::from_millis(20));
         assert_eq!(settings.load, Duration::from_millis(100));
-        assert_eq!((settings.slots, settings.fail), (2, Some(Fault::Load)));
-        assert_eq!(settings.answer, Manner::Echo);
+        assert_eq!((settings.slots, settings.fail), (2, Some(MockFault::Load)));
+        assert_eq!(settings.output, MockOutput::Echo);
         assert_eq!("".parse::<MockSettings>(), Ok(MockSettings::default()));
         for bad in [
             "answer=x",
@@ -169,7 +160,10 @@ mod tests {
             "load_ms=-1",
         ] {
             let error = bad.parse::<MockSettings>().unwrap_err();
-            assert!(error.message.contains(bad), "{error}");
+            assert_eq!(
+                error.message,
+                format!("invalid mock engine setting: \"{bad}\"")
+            );
         }
     }
 }

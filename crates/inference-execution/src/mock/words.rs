@@ -1,34 +1,35 @@
-//! What the mock engine says: a sign, then words chosen by a hash of the prompt.
+//! The mock engine's default output: a start marker, then words selected by a hash of the prompt.
 
-/// The byte-level codec's tokens: 256 bytes and the end token.
+/// The vocabulary of the byte-level codec: 256 bytes and the end token.
 pub(super) const VOCAB_SIZE: u32 = 257;
 pub(super) const END: u32 = 256;
-/// Begins every answer. By it an answer in progress is told from its prompt, so that the
-/// next token is a function of the tokens alone.
-const SIGN: u32 = b'~' as u32;
-/// Comes first and has four bytes, so that every answer is in need of whole characters.
+/// First token of every output. It separates the prompt from the output, so that the next token
+/// is a function of the tokens alone.
+const START: u32 = b'~' as u32;
+/// Follows the start marker. A character of four bytes, so that every output has a character that
+/// spans several tokens.
 const OPENER: &str = " 🐝";
 const WORDS: [&str; 16] = [
     "amber", "blüte", "copper", "dune", "ember", "fjord", "granite", "harbour", "île", "juniper",
     "kelp", "lagoon", "maple", "nectar", "opal", "piñon",
 ];
 
-/// The token that follows `tokens`.
+/// Returns the token that follows `tokens`.
 pub(super) fn next(tokens: &[u32], length: usize) -> u32 {
-    for (start, _) in tokens.iter().enumerate().filter(|(_, t)| **t == SIGN) {
-        let (prompt, said) = tokens.split_at(start);
-        if said.len() <= length {
-            let answer = answer(prompt, said.len() + 1, length);
-            if answer.starts_with(said) {
-                return answer[said.len()];
+    for (start, _) in tokens.iter().enumerate().filter(|(_, t)| **t == START) {
+        let (prompt, so_far) = tokens.split_at(start);
+        if so_far.len() <= length {
+            let output = output(prompt, so_far.len() + 1, length);
+            if output.starts_with(so_far) {
+                return output[so_far.len()];
             }
         }
     }
-    answer(tokens, 1, length)[0]
+    output(tokens, 1, length)[0]
 }
 
-/// The first `count` tokens of the answer to `prompt`, whose end token is at `length`.
-fn answer(prompt: &[u32], count: usize, length: usize) -> Vec<u32> {
+/// Returns the first `count` tokens of the output for `prompt`, whose end token is at `length`.
+fn output(prompt: &[u32], count: usize, length: usize) -> Vec<u32> {
     // FNV-1a, 64 bit: <http://www.isthe.com/chongo/tech/comp/fnv/>.
     let mut hash = prompt
         .iter()
@@ -42,7 +43,7 @@ fn answer(prompt: &[u32], count: usize, length: usize) -> Vec<u32> {
         text.push_str(WORDS[(hash >> 60) as usize]);
     }
     if text.len() > length {
-        // The last character must be a whole one.
+        // Do not end inside a character.
         text.truncate(text.floor_char_boundary(length));
         text.extend(std::iter::repeat_n('.', length - text.len()));
     }
@@ -56,7 +57,7 @@ fn answer(prompt: &[u32], count: usize, length: usize) -> Vec<u32> {
 mod tests {
     use super::*;
 
-    fn say(prompt: &str, length: usize) -> String {
+    fn generate(prompt: &str, length: usize) -> String {
         let mut tokens: Vec<u32> = prompt.bytes().map(u32::from).collect();
         let start = tokens.len();
         loop {
@@ -66,22 +67,22 @@ mod tests {
             }
         }
         let bytes = tokens[start..].iter().map(|t| *t as u8).collect();
-        String::from_utf8(bytes).expect("whole characters")
+        String::from_utf8(bytes).unwrap()
     }
 
     #[test]
-    fn an_answer_has_its_length_and_depends_on_the_prompt() {
+    fn output_has_its_length_and_depends_on_the_prompt() {
         for length in 1..60 {
-            let text = say("hello", length);
+            let text = generate("hello", length);
             assert_eq!(text.len(), length);
             assert!(text.is_ascii() == (length < 6), "{text}");
         }
-        assert_eq!(say("hello", 1), "~");
-        assert_ne!(say("hello", 40), say("hellp", 40));
+        assert_eq!(generate("hello", 1), "~");
+        assert_ne!(generate("hello", 40), generate("hellp", 40));
         assert!(
-            say("a ~ in the prompt~", 40).starts_with(' '),
-            "taken as begun"
+            generate("a ~ in the prompt~", 40).starts_with(' '),
+            "the prompt ends with a start marker"
         );
-        assert!(say("~x", 40).starts_with("~ "));
+        assert!(generate("~x", 40).starts_with("~ "));
     }
 }

@@ -5,9 +5,10 @@ use diagnostics::Diagnostic;
 use text_codec::Codec;
 
 use super::shared::Shared;
-use crate::{Guide, MaskThread};
+use crate::guide::{Guide, MaskThread};
 
-/// What constrained requests need; nothing is made before the first of them comes.
+/// Creates guides for constrained requests. The compiler and the mask thread are started by the
+/// first one.
 pub(super) struct Constraints {
     compiler: Compiler,
     shared: Arc<Shared>,
@@ -15,33 +16,34 @@ pub(super) struct Constraints {
 }
 
 impl Constraints {
-    pub fn new(codec: Arc<Codec>, vocab_size: u32, shared: &Arc<Shared>) -> Self {
+    pub fn new(codec: Arc<Codec>, vocab_size: u32, shared: Arc<Shared>) -> Self {
         Self {
             compiler: Compiler::new(move || vocabulary(&codec, vocab_size)),
-            shared: shared.clone(),
+            shared,
             masks: Mutex::new(None),
         }
     }
 
-    /// A guide for an answer that begins with `so_far`. Compiling takes its time.
-    pub fn guide(&self, shape: OutputConstraint, so_far: &[u32]) -> Result<Guide, Diagnostic> {
-        let begun = self.compiler.compile(shape, so_far)?;
-        Ok(Guide::new(begun, self.masks()?))
+    /// Returns a guide for an output that starts with `tokens`. Blocks while it compiles the
+    /// constraint.
+    pub fn guide(&self, shape: OutputConstraint, tokens: &[u32]) -> Result<Guide, Diagnostic> {
+        let begun = self.compiler.compile(shape, tokens)?;
+        Ok(Guide::new(begun, self.mask_thread()?))
     }
 
-    fn masks(&self) -> Result<MaskThread, Diagnostic> {
+    fn mask_thread(&self) -> Result<MaskThread, Diagnostic> {
         let mut masks = self.masks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(masks) = &*masks {
             return Ok(masks.clone());
         }
         let shared = self.shared.clone();
-        let started = MaskThread::start(self.shared.capacity(), move || shared.wake())?;
+        let started = MaskThread::start(self.shared.capacity(), move || shared.wake_engine())?;
         Ok(masks.insert(started).clone())
     }
 }
 
-/// The model's tokens as bytes. It may have more than the tokenizer, for alignment; those
-/// stand for no text.
+/// Returns the bytes of the model's tokens. A model may have more tokens than its tokenizer, for
+/// alignment; these have no bytes.
 fn vocabulary(codec: &Codec, vocab_size: u32) -> Vocabulary {
     Vocabulary {
         tokens: (0..vocab_size)

@@ -1,65 +1,75 @@
-//! The thread that owns the engine, and the handle that requests reach it by.
+//! The engine thread and its handle.
 
-mod active;
 mod constraints;
-mod embedding;
+mod counters;
+mod embeddings;
 mod engine_loop;
+mod generations;
+mod sequences;
 mod shared;
 mod stream;
+mod times;
 
-pub use embedding::EmbeddingReply;
-pub use shared::{RuntimeCounts, RuntimeStatus};
+pub use counters::RuntimeCounts;
+pub use embeddings::EmbeddingReply;
+pub use shared::RuntimeStatus;
 pub use stream::RequestStream;
 
 use std::{
     any::Any,
-    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::Ordering::SeqCst,
         mpsc::{SyncSender, sync_channel},
     },
     thread,
     time::Duration,
 };
 
-use active::{Active, RequestClock, Submission};
 use constraints::Constraints;
-use diagnostics::{Code, Diagnostic, escape};
-use embedding::{Embeddings, Job};
-use engine_loop::EngineLoop;
+use diagnostics::Diagnostic;
+use embeddings::NewEmbedding;
+use engine_loop::{EngineLoop, NewRequest};
+use generations::{GenerationRequest, NewGeneration};
 use input_validation::{ModelRef, RequestId};
-use jiff::Timestamp;
 use shared::Shared;
 use text_codec::Codec;
+use times::RequestTimes;
 use tokio::sync::{oneshot, watch};
-use worker_contract::{EmbedRequest, InferRequest, StartedEvent};
-
-use crate::{
-    Engine, Generation, ModelDescription, Pooling, Scheduler, SchedulerConfig,
-    admission::{Limits, admit, admit_texts},
-    tool_calls::shape,
+use worker_contract::{
+    EmbedRequest, FinishReason, InferInput, InferRequest, StartedEvent, ToolDefinition,
 };
 
-/// How a runtime works.
+use crate::{
+    admission::{
+        Admitted, ModelLimits, admit, admit_embedding_inputs, detokenize, tokenize_with_tools,
+    },
+    deadline::Deadline,
+    engine::{Engine, ModelDescription, Pooling},
+    errors,
+    generation::Generation,
+    scheduler::{BatchConfig, BatchScheduler},
+    tool_calls::required_shape,
+};
+
+/// Configuration of a runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeConfig {
-    /// The model as clients name it.
+    /// Model reference that clients use.
     pub model: ModelRef,
-    /// Requests that run at once; at least 1.
+    /// Maximum number of running requests; at least 1.
     pub slots: u32,
-    /// Requests that are accepted beyond the slots and wait.
+    /// Maximum number of accepted requests that wait for a slot.
     pub queue: u32,
-    /// Tokens computed in one step: the smaller, the less a long prompt holds others up.
+    /// Maximum number of tokens in a step. With fewer tokens, a long prompt delays other requests
+    /// less.
     pub token_budget: u32,
-    /// Requests that begin alike share what is computed of it.
+    /// Whether requests share the KV cache of common prefixes.
     pub prefix_cache: bool,
 }
 
 impl RuntimeConfig {
-    /// A configuration for `model` with `slots` slots, no queue, 256 tokens in a step, and
-    /// shared prefixes.
+    /// Returns a configuration without a queue, with 256 tokens per step and a prefix cache.
     pub fn new(model: ModelRef, slots: u32) -> Self {
         Self {
             model,
@@ -71,84 +81,71 @@ impl RuntimeConfig {
     }
 }
 
-/// A running engine. Clones are handles of the same one; when the last is dropped, running
-/// requests finish and the thread ends.
+/// A running engine. Clones are handles of the same engine. When the last handle is dropped,
+/// open requests finish and the engine thread exits.
 #[derive(Clone)]
 pub struct Runtime(Arc<Handle>);
 
 struct Handle {
-    submissions: SyncSender<Submission>,
-    jobs: SyncSender<Job>,
-    makes_vectors: bool,
+    new_requests: SyncSender<NewRequest>,
+    computes_embeddings: bool,
     shared: Arc<Shared>,
     codec: Arc<Codec>,
     constraints: Constraints,
     description: ModelDescription,
-    limits: Limits,
+    limits: ModelLimits,
     model: ModelRef,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.closing.store(true, SeqCst);
-        self.shared.wake();
+        self.shared.close();
     }
 }
 
 impl Runtime {
-    /// Starts the thread that owns `engine`.
+    /// Starts the engine thread.
     pub fn start(
         mut engine: Box<dyn Engine>,
         codec: Arc<Codec>,
         config: RuntimeConfig,
     ) -> Result<Self, Diagnostic> {
+        const THREAD: &str = "engine";
         let description = engine.describe().clone();
-        let blocks = engine.kv().blocks();
-        let block_tokens = engine.kv().block_tokens();
+        let pooling = engine.pooling();
+        let (blocks, block_tokens) = (engine.kv().blocks(), engine.kv().block_tokens());
         let kv_tokens = u64::from(blocks) * u64::from(block_tokens);
         let slots = config.slots.max(1);
         let shared = Arc::new(Shared::new(slots, config.queue, kv_tokens));
-        // Every accepted request has a place here, so that sending never waits.
-        let (submissions, receiver) = sync_channel((slots + config.queue) as usize);
-        let (jobs, job_receiver) = sync_channel((slots + config.queue) as usize);
-        let pooling = engine.pooling();
-        let makes_vectors = pooling.is_some();
-        let engine_loop = EngineLoop {
-            jobs: job_receiver,
-            embeddings: Embeddings::default(),
-            slots: slots as usize,
-            engine,
-            scheduler: Scheduler::new(SchedulerConfig {
-                slots,
-                token_budget: config.token_budget,
-                blocks,
-                block_tokens,
-                // A mean is taken over all states, so all are computed.
-                prefix_cache: config.prefix_cache && pooling != Some(Pooling::Mean),
-            }),
-            submissions: receiver,
-            shared: shared.clone(),
-            active: BTreeMap::new(),
-            next: 0,
-            block_tokens: u64::from(block_tokens),
-        };
+        // Large enough for all open requests, so that sending does not block.
+        let (new_requests, receiver) = sync_channel(shared.capacity() as usize);
+        let scheduler = BatchScheduler::new(BatchConfig {
+            slots,
+            token_budget: config.token_budget,
+            blocks,
+            block_tokens,
+            // Mean pooling needs the states of all tokens, including those of cached blocks.
+            prefix_cache: config.prefix_cache && pooling != Some(Pooling::Mean),
+        });
+        let engine_loop = EngineLoop::new(engine, scheduler, receiver, shared.clone());
         let thread = thread::Builder::new()
-            .name("engine".into())
-            .spawn(move || run(engine_loop))
-            .map_err(|e| Diagnostic::internal(format!("cannot start the engine's thread: {e}")))?;
-        // Set once, here.
-        let _ = shared.thread.set(thread.thread().clone());
-        let limits = Limits {
+            .name(THREAD.into())
+            .spawn({
+                let shared = shared.clone();
+                move || run_engine(engine_loop, &shared)
+            })
+            .map_err(|e| errors::thread_not_started(THREAD, &e))?;
+        shared.set_engine_thread(thread.thread().clone());
+        let limits = ModelLimits {
             context_length: u32::try_from(kv_tokens)
                 .unwrap_or(u32::MAX)
                 .min(description.context_length),
             vocab_size: description.vocab_size,
         };
         Ok(Self(Arc::new(Handle {
-            submissions,
-            constraints: Constraints::new(codec.clone(), description.vocab_size, &shared),
-            jobs,
-            makes_vectors,
+            new_requests,
+            computes_embeddings: pooling.is_some(),
+            constraints: Constraints::new(codec.clone(), description.vocab_size, shared.clone()),
             shared,
             codec,
             description,
@@ -157,115 +154,114 @@ impl Runtime {
         })))
     }
 
-    /// Takes a request: checks it, encodes its input, compiles its constraint, and gives it a
-    /// slot. A long prompt or a large constraint takes its time; call it where blocking is
-    /// allowed.
+    /// Submits a request for generated text. Blocks while it tokenizes the input and compiles
+    /// the constraint.
     ///
     /// Errors: `INVALID_REQUEST` with the field, `CONTEXT_LENGTH_EXCEEDED`,
     /// `DEADLINE_EXCEEDED`, `ALL_SLOTS_BUSY`, `DRAINING`, `DUPLICATE_REQUEST`.
     pub fn submit(&self, request: InferRequest) -> Result<RequestStream, Diagnostic> {
         let id = request.request_id.clone();
-        self.submit_inner(request)
+        self.submit_generation(request)
             .map_err(|error| error.correlated(id.as_str()))
     }
 
-    fn submit_inner(&self, request: InferRequest) -> Result<RequestStream, Diagnostic> {
-        let clock = RequestClock::new();
+    fn submit_generation(&self, request: InferRequest) -> Result<RequestStream, Diagnostic> {
         let handle = &*self.0;
         let shared = &handle.shared;
-        let deadline = request.deadline.map(|at| self.on_clock(at)).transpose()?;
-        // A slot is asked for first: a worker that is busy says so without encoding.
+        let times = RequestTimes::arrived_now();
+        let deadline = request.deadline.map(Deadline::from_wall_clock);
+        let deadline = deadline.transpose()?;
+        // A slot comes first: a busy worker refuses without tokenizing.
         let ticket = shared.accept(&request.request_id, request.first())?;
         let admitted = admit(&request, &handle.model, &handle.codec, handle.limits)?;
         let seed = match request.sampling.seed {
             Some(seed) => seed,
             None => draw_seed()?,
         };
-        let mut generation = Generation::new(&request, &admitted, seed, handle.codec.clone());
-        let complete = generation.replay(&request.continue_from);
-        if complete.is_none()
-            && let Some(shape) = shape(&request, &handle.codec)
-        {
-            let guide = handle.constraints.guide(shape, &request.continue_from);
-            generation.keep_to(guide?);
-        }
-        let (events, stream) = stream::channel(shared.clone(), seed);
+        let (generation, finish) = self.prepare_generation(&request, &admitted, seed)?;
+        let (events, stream) = stream::channel(shared.clone());
         let prompt_tokens = admitted.prompt.len() as u32;
-        shared
-            .prompt_tokens
-            .fetch_add(u64::from(prompt_tokens), SeqCst);
+        shared.counters.add_prompt_tokens(prompt_tokens);
         let mut tokens = admitted.prompt;
         tokens.extend(request.continue_from);
-        let submission = Submission {
+        self.send(NewRequest::Generation(Box::new(NewGeneration {
             tokens,
             deadline,
-            complete,
-            active: Active {
+            finish,
+            request: GenerationRequest {
                 ticket,
                 events,
                 generation,
-                started_event: StartedEvent {
+                started: StartedEvent {
                     request_id: request.request_id,
                     model: handle.model.clone(),
                     seed,
                     prompt_tokens,
                     cached_tokens: 0,
                 },
-                held: None,
+                times,
+                pending_logits: None,
                 paused: false,
-                clock,
             },
-        };
-        if handle.submissions.try_send(submission).is_err() {
-            let lost = || Diagnostic::internal("the engine has ended");
-            return Err(shared.failure.get().cloned().unwrap_or_else(lost));
-        }
-        shared.wake();
+        })))?;
         Ok(stream)
     }
 
-    /// Takes a request for vectors: checks it, encodes its inputs, and gives it a slot. The
-    /// encoding takes its time; call it where blocking is allowed.
+    /// Replays the output so far and compiles the constraint. The finish reason is set if the
+    /// output is complete.
+    fn prepare_generation(
+        &self,
+        request: &InferRequest,
+        admitted: &Admitted,
+        seed: u64,
+    ) -> Result<(Generation, Option<FinishReason>), Diagnostic> {
+        let Handle {
+            codec, constraints, ..
+        } = &*self.0;
+        let mut generation = Generation::new(request, admitted, seed, codec.clone());
+        let finish = generation.replay(&request.continue_from);
+        if finish.is_none()
+            && let Some(shape) = required_shape(request, codec)
+        {
+            let guide = constraints.guide(shape, &request.continue_from)?;
+            generation.set_guide(guide);
+        }
+        Ok((generation, finish))
+    }
+
+    /// Submits a request for embeddings. Blocks while it tokenizes the inputs.
     ///
-    /// Errors: those of [`Self::submit`], and `UNSUPPORTED_MODEL` when the model makes no
-    /// vectors.
+    /// Errors: as [`Self::submit`], and `UNSUPPORTED_MODEL` if the model does not compute
+    /// embeddings.
     pub fn embed(&self, request: &EmbedRequest) -> Result<EmbeddingReply, Diagnostic> {
-        self.embed_inner(request)
+        self.submit_embedding(request)
             .map_err(|error| error.correlated(request.request_id.as_str()))
     }
 
-    fn embed_inner(&self, request: &EmbedRequest) -> Result<EmbeddingReply, Diagnostic> {
+    fn submit_embedding(&self, request: &EmbedRequest) -> Result<EmbeddingReply, Diagnostic> {
         let handle = &*self.0;
         let shared = &handle.shared;
-        if !handle.makes_vectors {
-            let message = format!("{} makes no vectors of texts", handle.model);
-            return Err(Diagnostic::new(Code::UnsupportedModel, message).param("model"));
+        if !handle.computes_embeddings {
+            return Err(errors::no_embeddings(&handle.model));
         }
-        let deadline = request.deadline.map(|at| self.on_clock(at)).transpose()?;
+        let deadline = request.deadline.map(Deadline::from_wall_clock);
+        let deadline = deadline.transpose()?;
         let ticket = shared.accept(&request.request_id, None)?;
-        let texts = admit_texts(
+        let inputs = admit_embedding_inputs(
             &request.inputs,
             request.truncate,
             &handle.codec,
             handle.limits,
         )?;
-        let prompt_tokens = texts.iter().map(|tokens| tokens.len() as u32).sum();
-        shared
-            .prompt_tokens
-            .fetch_add(u64::from(prompt_tokens), SeqCst);
+        let prompt_tokens = inputs.iter().map(|tokens| tokens.len() as u32).sum();
+        shared.counters.add_prompt_tokens(prompt_tokens);
         let (sender, reply) = oneshot::channel();
-        let job = Job {
+        self.send(NewRequest::Embedding(NewEmbedding {
             ticket,
             deadline,
-            vectors: vec![Vec::new(); texts.len()],
-            inputs: texts.into_iter().enumerate().collect(),
+            inputs,
             reply: sender,
-        };
-        if handle.jobs.try_send(job).is_err() {
-            let lost = || Diagnostic::internal("the engine has ended");
-            return Err(shared.failure.get().cloned().unwrap_or_else(lost));
-        }
-        shared.wake();
+        }))?;
         Ok(EmbeddingReply {
             reply,
             shared: shared.clone(),
@@ -273,117 +269,126 @@ impl Runtime {
         })
     }
 
-    /// Whether the model makes vectors of texts.
-    pub fn makes_vectors(&self) -> bool {
-        self.0.makes_vectors
+    fn send(&self, request: NewRequest) -> Result<(), Diagnostic> {
+        let Handle {
+            new_requests,
+            shared,
+            ..
+        } = &*self.0;
+        new_requests
+            .try_send(request)
+            .map_err(|_| shared.engine_error())?;
+        shared.wake_engine();
+        Ok(())
     }
 
-    fn on_clock(&self, at: Timestamp) -> Result<Duration, Diagnostic> {
-        let left = at.duration_since(Timestamp::now());
-        match Duration::try_from(left) {
-            Ok(left) if !left.is_zero() => Ok(self.0.shared.now().saturating_add(left)),
-            _ => Err(Diagnostic::new(
-                Code::DeadlineExceeded,
-                format!("the request's deadline {at} has passed"),
-            )
-            .hint("allow more time")
-            .param("deadline")),
-        }
+    /// Converts an input to tokens as [`Self::submit`] does. `tools` require messages.
+    pub fn tokenize(
+        &self,
+        input: &InferInput,
+        tools: &[ToolDefinition],
+    ) -> Result<Vec<u32>, Diagnostic> {
+        let Handle { codec, limits, .. } = &*self.0;
+        tokenize_with_tools(input, tools, codec, limits.vocab_size)
     }
 
-    /// Cancels a request and other answers to it; their streams end with `CANCELLED`. `false`
-    /// when none of them runs.
+    /// Converts tokens to text.
+    ///
+    /// Errors: `INVALID_REQUEST` if a token is not in the vocabulary.
+    pub fn detokenize(&self, tokens: &[u32]) -> Result<String, Diagnostic> {
+        let Handle { codec, limits, .. } = &*self.0;
+        detokenize(tokens, codec, limits.vocab_size)
+    }
+
+    /// Cancels a request and its other choices. Their streams end with `CANCELLED`. Returns
+    /// whether any of them was open.
     pub fn cancel(&self, id: &RequestId) -> bool {
         self.0.shared.cancel(id)
     }
 
-    /// From now on nothing new is taken; what runs goes on.
+    /// Refuses new requests from now on. Open requests continue.
     pub fn drain(&self) {
         self.0.shared.drain();
     }
 
-    /// Resolves when nothing runs.
+    /// Waits until no request is open.
     pub async fn idle(&self) {
         let mut changes = self.changes();
-        // The sender lives as long as this handle.
+        // The channel cannot close, because this handle holds the sender.
         let _ = changes.wait_for(|_| self.0.shared.is_idle()).await;
     }
 
-    /// Ends everything that runs with `error`, and takes nothing new.
+    /// Drains and ends all open requests with `error`. Only the first call sets the error.
     pub fn abort(&self, error: Diagnostic) {
-        self.drain();
-        // The first reason stands.
-        let _ = self.0.shared.ending.set(error);
-        self.0.shared.wake();
+        self.0.shared.abort(error);
     }
 
-    /// Slots, queue and KV cache now.
     pub fn status(&self) -> RuntimeStatus {
         self.0.shared.status()
     }
 
-    /// How long ago the engine finished a step; absent before its first.
+    /// Returns the time since the engine completed a step, or `None` before its first step.
     pub fn since_last_step(&self) -> Option<Duration> {
         self.0.shared.since_last_step()
     }
 
-    /// What was done so far.
     pub fn counts(&self) -> RuntimeCounts {
-        self.0.shared.counts()
+        self.0.shared.counters.snapshot()
     }
 
-    /// Changes whenever the runtime becomes busy, ready, idle, draining or lost.
+    /// Returns a channel that changes whenever the runtime becomes busy, ready, idle, draining
+    /// or lost.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.shared.changes()
     }
 
-    /// Why the engine is lost; the process must then end.
+    /// Returns the error that the engine was lost with. The process must exit then.
     pub fn failure(&self) -> Option<&Diagnostic> {
-        self.0.shared.failure.get()
+        self.0.shared.failure()
     }
 
-    /// The model.
     pub fn description(&self) -> &ModelDescription {
         &self.0.description
     }
 
-    /// What a request may use.
-    pub fn limits(&self) -> Limits {
-        self.0.limits
+    /// Returns the maximum length of a sequence in tokens: what the model supports and the KV
+    /// cache has room for.
+    pub fn context_length(&self) -> u32 {
+        self.0.limits.context_length
     }
 
-    /// The model's tokenizer.
+    pub fn computes_embeddings(&self) -> bool {
+        self.0.computes_embeddings
+    }
+
     pub fn codec(&self) -> &Arc<Codec> {
         &self.0.codec
     }
 }
 
-/// The engine's thread. A panic of the engine counts as the loss of its device: what it left
-/// behind cannot be trusted.
-fn run(mut engine_loop: EngineLoop) {
+/// Runs the engine thread. A panic of the engine counts as a lost device, because the state that
+/// it leaves behind cannot be trusted.
+fn run_engine(mut engine_loop: EngineLoop, shared: &Shared) {
     let error = match catch_unwind(AssertUnwindSafe(|| engine_loop.run())) {
         Ok(Ok(())) => return,
-        Ok(Err(error)) => error,
-        Err(panic) => Diagnostic::internal(format!("the engine panicked: {}", text_of(&*panic))),
+        Ok(Err(error)) => error.into(),
+        Err(panic) => errors::engine_panicked(panic_message(&*panic)),
     };
-    tracing::error!(%error, "the engine is lost");
-    let shared = engine_loop.shared.clone();
-    let _ = shared.failure.set(error.clone());
-    engine_loop.end_all(&error);
-    shared.changed();
+    tracing::error!(%error, "engine lost");
+    shared.set_failure(error.clone());
+    engine_loop.fail_all(&error);
+    shared.notify();
 }
 
-fn text_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied());
-    escape(text.unwrap_or("no message"))
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+    message.unwrap_or("no message")
 }
 
-/// A seed that every JSON reader can hold.
+/// Draws a seed of 53 bits, which every JSON parser can represent.
 fn draw_seed() -> Result<u64, Diagnostic> {
     getrandom::u64()
         .map(|bits| bits >> 11)
-        .map_err(|e| Diagnostic::internal(format!("no random bytes for a seed: {e}")))
+        .map_err(errors::no_seed)
 }

@@ -1,57 +1,69 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::SeqCst, fence},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::SeqCst, fence},
+    },
+    time::Duration,
 };
 
-use diagnostics::Diagnostic;
 use tokio::sync::mpsc;
 use worker_contract::StreamEvent;
 
 use super::shared::Shared;
 
-/// Events that wait for a reader before its sequence is paused.
+/// Number of events that wait for the reader before the sequence is paused.
 const READ_AHEAD: usize = 64;
-/// Places that only the last events use (`metrics` and `end`, or `error`), so that they can
-/// be sent however slow the reader is.
+/// Room for the last events (`metrics` and `end`, or `error`), so that they can be sent to a
+/// slow reader.
 const RESERVED: usize = 2;
 
-/// A channel between the engine's thread and one reader.
-pub(super) fn channel(shared: Arc<Shared>, seed: u64) -> (EventSender, RequestStream) {
+/// Returns the two ends of a channel between the engine thread and a reader.
+pub(super) fn channel(shared: Arc<Shared>) -> (EventSender, RequestStream) {
     let (sender, receiver) = mpsc::channel(READ_AHEAD + RESERVED);
-    let blocked = Arc::new(AtomicBool::new(false));
+    let common = Arc::new(Common::default());
     let stream = RequestStream {
         events: receiver,
-        blocked: blocked.clone(),
+        common: common.clone(),
         shared,
-        seed,
         ended: false,
     };
-    (
-        EventSender {
-            events: sender,
-            blocked,
-        },
-        stream,
-    )
+    let sender = EventSender {
+        events: sender,
+        common,
+    };
+    (sender, stream)
 }
 
-/// The engine's end.
+/// State of both ends of the channel.
+#[derive(Debug, Default)]
+struct Common {
+    /// The channel is full; the reader must wake the engine thread when it makes room.
+    blocked: AtomicBool,
+    time_to_first_token: OnceLock<Duration>,
+}
+
+/// The engine thread's end of the channel.
 #[derive(Debug)]
 pub(super) struct EventSender {
     events: mpsc::Sender<StreamEvent>,
-    /// The engine waits for the reader, who must wake it.
-    blocked: Arc<AtomicBool>,
+    common: Arc<Common>,
 }
 
 impl EventSender {
-    /// Sends an event; the caller made sure of [`Self::has_room`] unless it is one of the
-    /// last. An event that nobody reads any more is lost rightly.
+    /// Sends an event. [`Self::ready`] must have returned `true`, except for the last events.
+    /// Events for a reader that disconnected are dropped.
     pub fn send(&self, event: StreamEvent) {
         if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
-            tracing::error!(event = event.name(), "an event found no room");
+            tracing::error!(event = event.name(), "event dropped: the channel is full");
         }
     }
 
+    /// Makes the time known to the reader. Must precede the first token event.
+    pub fn set_time_to_first_token(&self, elapsed: Duration) {
+        let _ = self.common.time_to_first_token.set(elapsed);
+    }
+
+    /// Returns whether the reader disconnected.
     pub fn is_abandoned(&self) -> bool {
         self.events.is_closed()
     }
@@ -60,14 +72,15 @@ impl EventSender {
         self.events.capacity() > RESERVED
     }
 
-    /// Whether another token can be sent; if not, the reader wakes the engine once it can.
+    /// Returns whether another token can be sent. If not, the reader wakes the engine thread
+    /// when it makes room.
     pub fn ready(&self) -> bool {
         if self.has_room() {
-            self.blocked.store(false, SeqCst);
+            self.common.blocked.store(false, SeqCst);
             return true;
         }
-        self.blocked.store(true, SeqCst);
-        // Either the reader sees `blocked`, or the room it made is seen here.
+        self.common.blocked.store(true, SeqCst);
+        // Either the reader sees `blocked`, or the room that it made is seen here.
         fence(SeqCst);
         self.has_room()
     }
@@ -77,19 +90,19 @@ impl EventSender {
 #[derive(Debug)]
 pub struct RequestStream {
     events: mpsc::Receiver<StreamEvent>,
-    blocked: Arc<AtomicBool>,
+    common: Arc<Common>,
     shared: Arc<Shared>,
-    seed: u64,
     ended: bool,
 }
 
 impl RequestStream {
-    /// The seed, given or drawn.
-    pub fn seed(&self) -> u64 {
-        self.seed
+    /// Returns the time from the request's arrival to its first token. It is known when the
+    /// first token event is received.
+    pub fn time_to_first_token(&self) -> Option<Duration> {
+        self.common.time_to_first_token.get().copied()
     }
 
-    /// The next event; `None` after the terminal one.
+    /// Receives the next event. Returns `None` after the terminal event.
     pub async fn recv(&mut self) -> Option<StreamEvent> {
         if self.ended {
             return None;
@@ -98,7 +111,7 @@ impl RequestStream {
         Some(self.received(received))
     }
 
-    /// The next event if there is one already.
+    /// Receives the next event if it is available.
     pub fn try_recv(&mut self) -> Option<StreamEvent> {
         if self.ended {
             return None;
@@ -110,7 +123,7 @@ impl RequestStream {
         }
     }
 
-    /// The next event, waited for by blocking the thread.
+    /// Receives the next event and blocks the thread until it is available.
     pub fn blocking_recv(&mut self) -> Option<StreamEvent> {
         if self.ended {
             return None;
@@ -121,14 +134,11 @@ impl RequestStream {
 
     fn received(&mut self, event: Option<StreamEvent>) -> StreamEvent {
         fence(SeqCst);
-        if self.blocked.load(SeqCst) {
-            self.shared.wake();
+        if self.common.blocked.load(SeqCst) {
+            self.shared.wake_engine();
         }
-        // A channel that closes without a terminal event lost its engine.
-        let event = event.unwrap_or_else(|| {
-            let lost = || Diagnostic::internal("the engine ended before the answer did");
-            StreamEvent::Error(self.shared.failure.get().cloned().unwrap_or_else(lost))
-        });
+        // The channel closes without a terminal event only if the engine thread exits.
+        let event = event.unwrap_or_else(|| StreamEvent::Error(self.shared.engine_error()));
         self.ended = event.is_terminal();
         event
     }
@@ -137,6 +147,6 @@ impl RequestStream {
 impl Drop for RequestStream {
     fn drop(&mut self) {
         self.events.close();
-        self.shared.wake();
+        self.shared.wake_engine();
     }
 }

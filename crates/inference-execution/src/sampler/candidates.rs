@@ -1,17 +1,17 @@
-//! Which tokens may be drawn, and the draw.
+//! The filters (top-k, top-p, min-p) and the random draw.
 //!
-//! No filter needs the whole vocabulary in order. Blocks of logits are told by their largest
-//! one, so that what is far from the likeliest is passed over a block at a time; and for
-//! top-p the mass is first told by classes of logits that are about as large, so that only
-//! the class where a sum is reached is looked into.
+//! None of the filters sorts the vocabulary. Each block of logits is represented by its maximum,
+//! so that blocks of unlikely tokens are skipped at once. For top-p, weights are first summed
+//! by classes of similar logits, so that only the class in which the sum reaches its target is
+//! examined in detail.
 
 use std::cmp::Ordering;
 
 use worker_contract::Sampling;
 
-use super::weight::{BLOCK, Scale, TO_WHOLE, largest};
+use super::weight::{BLOCK, Scale, TO_INTEGER, largest};
 
-/// A token that may be drawn.
+/// A token that can be drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Candidate {
     id: u32,
@@ -19,32 +19,32 @@ struct Candidate {
     weight: f64,
 }
 
-/// Few enough to be sorted.
+/// Maximum number of candidates that are simply sorted.
 const FEW: usize = 32;
-/// Classes of logits. The last holds all from [`CLASSES`] / [`CLASSES_PER_E`] on, whose
-/// weights are 0.
+/// Number of classes of logits. The last one has all logits that are at least
+/// [`CLASSES`] / [`CLASSES_PER_E`] below the maximum; their weights are 0.
 const CLASSES: usize = 800;
-/// Classes in which weights fall to 1/e.
+/// Number of classes over which the weight decreases by a factor of e.
 const CLASSES_PER_E: f32 = 30.0;
 
-/// Buffers that are used anew for every token.
+/// Buffers that are reused for every token.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Buffers {
-    /// The largest logit of each block.
+    /// Largest logit of each block.
     maxima: Vec<f32>,
-    /// The same in another order.
+    /// A permutation of `maxima`.
     order: Vec<f32>,
-    /// The sum of the weights of each block.
+    /// Sum of the weights of each block.
     sums: Vec<f64>,
-    /// The sum of the weights of each class.
+    /// Sum of the weights of each class.
     classes: Vec<f64>,
     candidates: Vec<Candidate>,
 }
 
 impl Buffers {
-    /// The first of the largest logits; `None` when no logit is a number above negative
-    /// infinity.
-    pub fn likeliest(&mut self, logits: &[f32]) -> Option<u32> {
+    /// Returns the most likely token, the lowest id among equals. Returns `None` if every logit
+    /// is NaN or negative infinity.
+    pub fn most_likely(&mut self, logits: &[f32]) -> Option<u32> {
         self.maxima.clear();
         self.maxima.extend(logits.chunks(BLOCK).map(largest));
         let max = largest(&self.maxima);
@@ -53,13 +53,14 @@ impl Buffers {
         }
         let block = self.maxima.iter().position(|m| *m == max)?;
         let start = block * BLOCK;
-        let place = logits[start..].iter().position(|l| *l == max)?;
-        Some((start + place) as u32)
+        let offset = logits[start..].iter().position(|l| *l == max)?;
+        Some((start + offset) as u32)
     }
 
-    /// The token at the fraction `at` of the summed weights that the settings' filters leave.
-    /// With top-k or top-p the tokens stand likeliest first, else by id. [`Self::likeliest`]
-    /// must have been called with the same logits, of which `max` is the largest.
+    /// Draws a token: the one at which the cumulative weight of the filtered tokens exceeds the
+    /// fraction `at` of their total weight. Tokens are ordered by descending likelihood with
+    /// top-k or top-p, and by id otherwise. `max` is the largest logit. The caller must have
+    /// called [`Self::most_likely`] with the same logits.
     pub fn draw(&mut self, logits: &[f32], max: f32, settings: &Sampling, at: f64) -> Option<u32> {
         let scale = Scale {
             max,
@@ -68,7 +69,7 @@ impl Buffers {
         let (top_p, min_p) = (f64::from(settings.top_p), f64::from(settings.min_p));
         if settings.top_k > 0 {
             self.gather_top(logits, scale, settings.top_k as usize);
-            self.keep(top_p, min_p);
+            self.filter_by_mass(top_p, min_p);
             self.at_mass(at)
         } else if top_p < 1.0 {
             self.draw_from_nucleus(logits, scale, top_p, min_p, at)
@@ -83,31 +84,31 @@ impl Buffers {
         }
     }
 
-    /// Keeps of the candidates those whose weights, likeliest first, reach the fraction
-    /// `top_p` of them all, and of these those with at least the weight `min_p`.
-    fn keep(&mut self, top_p: f64, min_p: f64) {
+    /// Keeps the most likely candidates whose weights add up to the fraction `top_p`, and drops
+    /// those with a weight less than `min_p`.
+    fn filter_by_mass(&mut self, top_p: f64, min_p: f64) {
         if top_p < 1.0 {
             let least = top_p * mass(&self.candidates);
             if let Some(last) = crossing(&mut self.candidates, |sum| sum >= least) {
                 self.candidates.truncate(last + 1);
             }
         }
-        // The likeliest has weight 1.
+        // `min_p` is relative to the most likely token, which has weight 1.
         self.candidates.retain(|c| c.weight >= min_p);
     }
 
-    /// The candidate at the fraction `at` of their mass, likeliest first.
+    /// Returns the candidate at the fraction `at` of the mass, in order of descending likelihood.
     fn at_mass(&mut self, at: f64) -> Option<u32> {
         let target = at * mass(&self.candidates);
-        let place = crossing(&mut self.candidates, |sum| sum > target);
-        // A target that was rounded up to the whole mass is that of the last.
+        let found = crossing(&mut self.candidates, |sum| sum > target);
+        // Rounding may have increased the target to the total mass.
         let last = self.candidates.last();
-        place.map_or(last, |p| self.candidates.get(p)).map(|c| c.id)
+        found.map_or(last, |p| self.candidates.get(p)).map(|c| c.id)
     }
 
-    /// Gathers the `count` likeliest tokens.
+    /// Gathers the `count` most likely tokens.
     fn gather_top(&mut self, logits: &[f32], scale: Scale, count: usize) {
-        // At least `count` logits reach the least of as many maxima.
+        // At least `count` logits are not less than the smallest of the `count` largest maxima.
         let bound = if count > self.maxima.len() {
             f32::NEG_INFINITY
         } else {
@@ -123,21 +124,21 @@ impl Buffers {
         }
     }
 
-    /// Gathers, by id, the tokens with a weight whose logits are wanted, all of which are at
-    /// least `bound`.
-    fn gather(&mut self, logits: &[f32], scale: Scale, wanted: impl Fn(f32) -> bool, bound: f32) {
+    /// Gathers, in order of their ids, the tokens that have a weight and whose logit `keep`
+    /// accepts. It must not accept logits less than `bound`.
+    fn gather(&mut self, logits: &[f32], scale: Scale, keep: impl Fn(f32) -> bool, bound: f32) {
         self.candidates.clear();
         for (nth, (block, max)) in logits.chunks(BLOCK).zip(&self.maxima).enumerate() {
             if *max < bound {
                 continue;
             }
-            for (place, logit) in block.iter().copied().enumerate() {
-                if wanted(logit) {
+            for (offset, logit) in block.iter().copied().enumerate() {
+                if keep(logit) {
                     let weight = scale.weight(logit);
                     if weight > 0.0 {
                         self.candidates.push(Candidate {
-                            id: (nth * BLOCK + place) as u32,
-                            // Makes one of the two zeros.
+                            id: (nth * BLOCK + offset) as u32,
+                            // Turns -0.0 into 0.0.
                             logit: logit + 0.0,
                             weight,
                         });
@@ -147,7 +148,7 @@ impl Buffers {
         }
     }
 
-    /// Draws from the likeliest tokens that together reach `top_p`.
+    /// Draws from the most likely tokens whose weights add up to the fraction `top_p`.
     fn draw_from_nucleus(
         &mut self,
         logits: &[f32],
@@ -159,14 +160,15 @@ impl Buffers {
         self.sum_classes(logits, scale);
         let total: f64 = self.classes.iter().sum();
         let least = top_p * total;
-        // Whole classes below the one where the sum is reached, then what of it is kept.
+        // All classes before the one in which the sum is reached are kept, and a part of that one.
         let (class, before) = self.class_where(|sum| sum >= least)?;
         self.gather_class(logits, scale, class);
         let kept = crossing(&mut self.candidates, |sum| before + sum >= least);
         self.candidates
             .truncate(kept.map_or(usize::MAX, |last| last + 1));
         if min_p > 0.0 {
-            // Of what is kept, min-p leaves what it leaves of all.
+            // Filtering the kept tokens by min-p equals filtering all tokens by min-p and dropping
+            // those after the least likely kept one.
             let least_kept = self.candidates.iter().copied().max_by(likelier_first)?;
             let bound = scale.logit_of(min_p);
             self.gather(logits, scale, |logit| logit >= bound, bound);
@@ -176,17 +178,17 @@ impl Buffers {
         }
         let target = at * (before + mass(&self.candidates));
         if target >= before {
-            let place = crossing(&mut self.candidates, |sum| before + sum > target);
+            let found = crossing(&mut self.candidates, |sum| before + sum > target);
             let last = self.candidates.last();
-            return place.map_or(last, |p| self.candidates.get(p)).map(|c| c.id);
+            return found.map_or(last, |p| self.candidates.get(p)).map(|c| c.id);
         }
         let (class, before) = self.class_where(|sum| sum > target)?;
         self.gather_class(logits, scale, class);
-        let place = crossing(&mut self.candidates, |sum| before + sum > target)?;
-        self.candidates.get(place).map(|c| c.id)
+        let found = crossing(&mut self.candidates, |sum| before + sum > target)?;
+        self.candidates.get(found).map(|c| c.id)
     }
 
-    /// Sums the weights of every class.
+    /// Sums the weights of each class.
     fn sum_classes(&mut self, logits: &[f32], scale: Scale) {
         self.classes.clear();
         self.classes.resize(CLASSES, 0.0);
@@ -205,7 +207,7 @@ impl Buffers {
         }
     }
 
-    /// The first class with which the sum of the classes is `reached`, and the sum without it.
+    /// Returns the first class with which the cumulative sum is `reached`, and the sum before it.
     fn class_where(&self, reached: impl Fn(f64) -> bool) -> Option<(u32, f64)> {
         let mut before = 0.0;
         for (class, sum) in self.classes.iter().enumerate() {
@@ -218,10 +220,10 @@ impl Buffers {
     }
 
     fn gather_class(&mut self, logits: &[f32], scale: Scale, class: u32) {
-        let likelier = -(class as f32 + 1.0) / CLASSES_PER_E;
-        let bound = scale.logit_of(f64::from(likelier).exp());
-        let wanted = |logit| logit >= bound && class_of(scale, logit) == class;
-        self.gather(logits, scale, wanted, bound);
+        let lower_edge = -(class as f32 + 1.0) / CLASSES_PER_E;
+        let bound = scale.logit_of(f64::from(lower_edge).exp());
+        let keep = |logit| logit >= bound && class_of(scale, logit) == class;
+        self.gather(logits, scale, keep, bound);
     }
 
     fn draw_from_all(&mut self, logits: &[f32], scale: Scale, at: f64) -> Option<u32> {
@@ -236,11 +238,11 @@ impl Buffers {
                 let start = nth * BLOCK;
                 let block = &logits[start..logits.len().min(start + BLOCK)];
                 scale.weights(block, &mut weights);
-                let place = weights[..block.len()].iter().position(|weight| {
+                let offset = weights[..block.len()].iter().position(|weight| {
                     before += weight;
                     before > target
                 })?;
-                return Some((start + place) as u32);
+                return Some((start + offset) as u32);
             }
             before += sum;
         }
@@ -248,18 +250,18 @@ impl Buffers {
     }
 }
 
-/// The class of a logit: the larger the logit, the lower.
+/// Returns the class of a logit. Larger logits have lower classes.
 #[inline]
 fn class_of(scale: Scale, logit: f32) -> u32 {
     let class = (scale.max - logit) / scale.temperature * CLASSES_PER_E;
     let last = (CLASSES - 1) as f32;
-    // What is no number has no weight and belongs to the last.
+    // NaN has no weight and belongs to the last class.
     let class = if class < last { class } else { last };
-    // A conversion that rounds, and that the compiler turns into vector instructions.
-    (class + TO_WHOLE).to_bits() - TO_WHOLE.to_bits()
+    // A rounding conversion that the compiler vectorizes.
+    (class + TO_INTEGER).to_bits() - TO_INTEGER.to_bits()
 }
 
-/// Likelier first, the lower id first among equals.
+/// Orders by descending likelihood; among equals the lower id first.
 fn likelier_first(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
 }
@@ -268,7 +270,7 @@ fn mass(candidates: &[Candidate]) -> f64 {
     candidates.iter().map(|c| c.weight).sum()
 }
 
-/// The first candidate with which the sum of the weights is above `target`, else the last.
+/// Returns the first candidate with which the cumulative weight exceeds `target`, or the last.
 fn by_id(candidates: &[Candidate], target: f64) -> Option<u32> {
     let mut sum = 0.0;
     let found = candidates.iter().find(|c| {
@@ -278,9 +280,10 @@ fn by_id(candidates: &[Candidate], target: f64) -> Option<u32> {
     found.or(candidates.last()).map(|c| c.id)
 }
 
-/// The place of the first candidate, likeliest first, with which the sum of the weights is
-/// `reached`; `None` when even the sum of all is not. What is likelier stands before it
-/// afterwards, in any order. If none is found, the least likely is the last.
+/// Returns the index of the first candidate, in order of descending likelihood, with which the
+/// cumulative weight is `reached`, or `None` if the total weight does not reach it. Reorders the
+/// candidates: more likely ones precede the returned index in any order, and if there is none,
+/// the least likely candidate is last.
 fn crossing(candidates: &mut [Candidate], reached: impl Fn(f64) -> bool) -> Option<usize> {
     let (mut low, mut high, mut before) = (0, candidates.len(), 0.0);
     while high - low > FEW {
@@ -294,8 +297,8 @@ fn crossing(candidates: &mut [Candidate], reached: impl Fn(f64) -> bool) -> Opti
         }
     }
     candidates[low..high].sort_unstable_by(likelier_first);
-    (low..high).find(|place| {
-        before += candidates[*place].weight;
+    (low..high).find(|index| {
+        before += candidates[*index].weight;
         reached(before)
     })
 }

@@ -1,16 +1,16 @@
 use super::weight::{BLOCK, Scale, largest};
 
-/// The log probability of one token and the likeliest others, of the raw logits.
+/// Log probabilities at one position: natural logarithms, before temperature and filters.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Logprob {
-    /// Natural logarithm of the chosen token's probability.
+pub(crate) struct Logprobs {
+    /// Log probability of the sampled token.
     pub chosen: f32,
-    /// The likeliest tokens with theirs, likeliest first, the lower id first among equals.
+    /// The most likely tokens in descending order; among equals the lower id first.
     pub top: Vec<(u32, f32)>,
 }
 
-/// Log-softmax of `logits` at `chosen`, and at the `top` likeliest tokens.
-pub fn logprob(logits: &[f32], chosen: u32, top: usize) -> Logprob {
+/// Computes the log-softmax of `logits` at `chosen` and at the `top` most likely tokens.
+pub(crate) fn logprob(logits: &[f32], chosen: u32, top: usize) -> Logprobs {
     let max = largest(logits);
     let scale = Scale {
         max,
@@ -22,20 +22,20 @@ pub fn logprob(logits: &[f32], chosen: u32, top: usize) -> Logprob {
         .sum();
     let log_sum = f64::from(max) + sum.ln();
     let of = |logit: f32| (f64::from(logit) - log_sum) as f32;
-    Logprob {
+    Logprobs {
         chosen: logits
             .get(chosen as usize)
             .map_or(f32::NEG_INFINITY, |l| of(*l)),
-        top: likeliest(logits, top)
+        top: largest_logits(logits, top)
             .into_iter()
             .map(|(id, logit)| (id, of(logit)))
             .collect(),
     }
 }
 
-/// The `count` largest logits with their ids, largest first, the lower id first among equals;
-/// what is not a number counts as negative infinity.
-fn likeliest(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
+/// Returns the `count` largest logits with their ids in descending order; among equals the
+/// lower id first. NaN counts as negative infinity.
+fn largest_logits(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
     let count = count.min(logits.len());
     let mut top: Vec<(u32, f32)> = Vec::with_capacity(count + 1);
     if count == 0 {
@@ -50,16 +50,16 @@ fn likeliest(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
         {
             continue;
         }
-        for (place, logit) in block.iter().enumerate() {
+        for (offset, logit) in block.iter().enumerate() {
             let logit = if logit.is_nan() {
                 f32::NEG_INFINITY
             } else {
                 *logit
             };
-            // Ids rise, so an equal that came before stays before.
+            // Ids ascend, so an equal logit that was inserted earlier stays first.
             let rank = top.partition_point(|(_, larger)| *larger >= logit);
             if rank < count {
-                top.insert(rank, ((nth * BLOCK + place) as u32, logit));
+                top.insert(rank, ((nth * BLOCK + offset) as u32, logit));
                 top.truncate(count);
             }
         }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn probabilities_sum_to_one_and_order_is_by_likelihood() {
+    fn probabilities_sum_to_one_in_descending_order() {
         let logits = [1.0, 3.0, 2.0, 3.0];
         let result = logprob(&logits, 2, 4);
         assert_eq!(

@@ -1,12 +1,12 @@
-//! Which token comes next: a pure function of the logits, the tokens so far, the settings,
-//! the seed and the position.
+//! Samples the next token: a pure function of the logits, the tokens so far, the settings, the
+//! seed and the position.
 
 mod candidates;
 mod logprob;
 mod random;
 mod weight;
 
-pub use logprob::{Logprob, logprob};
+pub(crate) use logprob::logprob;
 pub(crate) use random::uniform;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,23 +15,26 @@ use answer_constraint::TokenMask;
 use candidates::Buffers;
 use worker_contract::Sampling;
 
-/// Chooses tokens by settings that have been checked (`crate::admission`).
+/// Samples the tokens of one output.
 ///
-/// The order is: the constraint's mask, logit bias, repetition penalty, frequency and presence
-/// penalty, then greedy choice at temperature 0, else temperature, top-k, top-p,
-/// min-p and the draw.
+/// The steps are, in this order: mask, logit bias, repetition penalty, frequency and presence
+/// penalty; then, at temperature 0, the most likely token, otherwise temperature, top-k, top-p,
+/// min-p and a random draw.
 #[derive(Debug, Clone)]
-pub struct Sampler {
+pub(crate) struct Sampler {
+    /// Within the limits that admission enforces.
     settings: Sampling,
     seed: u64,
+    /// Tokens of the prompt and the output. Tracked only for the repetition penalty.
     seen: BTreeSet<u32>,
+    /// Number of occurrences of each output token. Tracked only for the frequency and presence
+    /// penalties.
     generated: BTreeMap<u32, u32>,
     adjusted: Vec<f32>,
     buffers: Buffers,
 }
 
 impl Sampler {
-    /// A sampler for one answer to `prompt`.
     pub fn new(settings: Sampling, seed: u64, prompt: &[u32]) -> Self {
         let mut sampler = Self {
             settings,
@@ -41,32 +44,32 @@ impl Sampler {
             adjusted: Vec::new(),
             buffers: Buffers::default(),
         };
-        if sampler.repeats() {
+        if sampler.penalizes_repetition() {
             sampler.seen.extend(prompt);
         }
         sampler
     }
 
-    fn repeats(&self) -> bool {
+    fn penalizes_repetition(&self) -> bool {
         self.settings.repetition_penalty != 1.0
     }
 
-    fn counts(&self) -> bool {
+    fn counts_tokens(&self) -> bool {
         self.settings.frequency_penalty != 0.0 || self.settings.presence_penalty != 0.0
     }
 
-    /// Takes note of a token that now belongs to the answer.
-    pub fn note(&mut self, token: u32) {
-        if self.repeats() {
+    /// Records an output token.
+    pub fn record(&mut self, token: u32) {
+        if self.penalizes_repetition() {
             self.seen.insert(token);
         }
-        if self.counts() {
+        if self.counts_tokens() {
             *self.generated.entry(token).or_default() += 1;
         }
     }
 
-    /// The token at `position` of the answer (0 is its first), of the allowed ones when a
-    /// mask is given; `None` when no logit left is a number above negative infinity.
+    /// Samples the output token at `position`, counted from 0, among the tokens that the mask
+    /// allows. Returns `None` if every logit is NaN or negative infinity.
     pub fn choose(
         &mut self,
         logits: &[f32],
@@ -78,27 +81,27 @@ impl Sampler {
         } else {
             logits
         };
-        let likeliest = self.buffers.likeliest(logits)?;
-        let max = logits[likeliest as usize];
+        let top = self.buffers.most_likely(logits)?;
+        let max = logits[top as usize];
         if self.settings.temperature == 0.0 || max.is_infinite() {
-            return Some(likeliest);
+            return Some(top);
         }
         let at = uniform(self.seed, self.settings.choice, position);
         let drawn = self.buffers.draw(logits, max, &self.settings, at);
-        Some(drawn.unwrap_or(likeliest))
+        Some(drawn.unwrap_or(top))
     }
 
-    /// Puts the logits after mask, bias and penalties into `self.adjusted`; `false` when they
-    /// are what they were.
+    /// Applies mask, bias and penalties, and writes the result to `self.adjusted`. Returns
+    /// `false`, without copying, if there is nothing to apply.
     fn adjust(&mut self, logits: &[f32], allowed: Option<&TokenMask>) -> bool {
-        let as_they_are = self.settings.logit_bias.is_empty()
+        let unchanged = self.settings.logit_bias.is_empty()
             && self.seen.is_empty()
             && self.generated.is_empty()
             && allowed.is_none();
-        if as_they_are {
+        if unchanged {
             return false;
         }
-        copy(logits, allowed, &mut self.adjusted);
+        copy_masked(logits, allowed, &mut self.adjusted);
         let logits = &mut self.adjusted;
         for (id, bias) in &self.settings.logit_bias {
             if let Some(logit) = logits.get_mut(*id as usize) {
@@ -124,9 +127,9 @@ impl Sampler {
     }
 }
 
-/// Copies the logits, those of tokens that are not allowed as negative infinity. No bias and
-/// no penalty brings these back.
-fn copy(logits: &[f32], allowed: Option<&TokenMask>, copied: &mut Vec<f32>) {
+/// Copies the logits and replaces those of masked tokens by negative infinity, which no bias
+/// or penalty changes.
+fn copy_masked(logits: &[f32], allowed: Option<&TokenMask>, copied: &mut Vec<f32>) {
     copied.clear();
     let Some(allowed) = allowed else {
         copied.extend_from_slice(logits);
@@ -148,13 +151,13 @@ fn copy(logits: &[f32], allowed: Option<&TokenMask>, copied: &mut Vec<f32>) {
     }
 }
 
-/// The bits of a word.
+/// `1 << i` at index `i`.
 const BITS: [u32; 32] = {
     let mut bits = [0; 32];
-    let mut place = 0;
-    while place < 32 {
-        bits[place] = 1 << place;
-        place += 1;
+    let mut i = 0;
+    while i < 32 {
+        bits[i] = 1 << i;
+        i += 1;
     }
     bits
 };

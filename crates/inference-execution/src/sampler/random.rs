@@ -1,7 +1,7 @@
-//! Philox4x32-10, a counter-based generator: the number is a function of key and counter,
-//! so nothing has to be carried from one token to the next. J. Salmon, M. Moraes, R. Dror,
-//! D. Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC '11; the constants are the
-//! paper's, the test vectors those published with it.
+//! Philox4x32-10, a counter-based random number generator: a number is a function of key and
+//! counter, so no state is kept between tokens. J. Salmon, M. Moraes, R. Dror, D. Shaw:
+//! "Parallel random numbers: as easy as 1, 2, 3", SC '11. The constants are from the paper, the
+//! test vectors were published with it.
 
 const ROUNDS: usize = 10;
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
@@ -25,7 +25,7 @@ fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// A number in `[0, 1)` for the token at `position` of the answer with index `choice`.
+/// Returns a number in `[0, 1)` for the token at `position` of the choice with index `choice`.
 pub(crate) fn uniform(seed: u64, choice: u32, position: u32) -> f64 {
     let words = philox([position, choice, 0, 0], [seed as u32, (seed >> 32) as u32]);
     let bits = (u64::from(words[1]) << 32 | u64::from(words[0])) >> 11;
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_published_test_vectors() {
+    fn matches_published_test_vectors() {
         let pi = [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344];
         for (counter, key, expected) in [
             (
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_spread_evenly() {
+    fn numbers_are_uniform() {
         let mut buckets = [0_u32; 10];
         for position in 0..10_000 {
             let u = uniform(7, 0, position);

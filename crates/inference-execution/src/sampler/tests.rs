@@ -21,7 +21,7 @@ fn drawn(settings: &Sampling, logits: &[f32]) -> BTreeMap<u32, u32> {
 }
 
 #[test]
-fn greedy_takes_the_first_of_the_largest() {
+fn greedy_takes_the_lowest_id_of_the_largest_logits() {
     let mut sampler = Sampler::new(greedy(), 0, &[]);
     assert_eq!(sampler.choose(&[1.0, 5.0, 5.0, f32::NAN], 0, None), Some(1));
     assert_eq!(
@@ -36,14 +36,14 @@ fn greedy_takes_the_first_of_the_largest() {
 }
 
 #[test]
-fn frequencies_follow_the_distribution() {
-    // Weights 1 : 2 : 4 : 1 (of 8).
+fn token_frequencies_follow_the_distribution() {
+    // The weights are 1 : 2 : 4 : 1, 8 in total.
     let logits = [0.0, 2.0_f32.ln(), 4.0_f32.ln(), 0.0];
     let counts = drawn(&Sampling::default(), &logits);
     for (id, expected) in [(0, 500), (1, 1000), (2, 2000), (3, 500)] {
         assert!(counts[&id].abs_diff(expected) < 120, "{counts:?}");
     }
-    // At temperature 0.5 the weights are squared: 1 : 4 : 16 : 1 (of 22).
+    // At temperature 0.5 the weights are squared: 1 : 4 : 16 : 1, 22 in total.
     let cold = drawn(
         &Sampling {
             temperature: 0.5,
@@ -55,7 +55,7 @@ fn frequencies_follow_the_distribution() {
 }
 
 #[test]
-fn filters_keep_what_they_say() {
+fn filters_keep_the_expected_tokens() {
     let logits = [0.0, 2.0_f32.ln(), 4.0_f32.ln(), 0.0];
     let base = Sampling::default;
     for (settings, expected) in [
@@ -125,12 +125,12 @@ fn filters_keep_what_they_say() {
 }
 
 #[test]
-fn penalties_turn_away_from_what_was_there() {
+fn penalties_lower_the_logits_of_earlier_tokens() {
     let repeat = Sampling {
         repetition_penalty: 2.0,
         ..greedy()
     };
-    // Of the prompt as well; a negative logit is multiplied.
+    // Applies to prompt tokens as well. A negative logit is multiplied.
     assert_eq!(
         Sampler::new(repeat.clone(), 0, &[1]).choose(&[1.0, 1.5], 0, None),
         Some(0)
@@ -148,11 +148,11 @@ fn penalties_turn_away_from_what_was_there() {
     assert_eq!(
         sampler.choose(&[1.0, 1.5], 0, None),
         Some(1),
-        "the prompt does not count"
+        "prompt tokens do not count"
     );
-    sampler.note(1);
+    sampler.record(1);
     assert_eq!(sampler.choose(&[1.0, 1.5], 1, None), Some(1));
-    sampler.note(1);
+    sampler.record(1);
     assert_eq!(sampler.choose(&[1.0, 1.5], 2, None), Some(0));
 
     let presence = Sampling {
@@ -160,12 +160,12 @@ fn penalties_turn_away_from_what_was_there() {
         ..greedy()
     };
     let mut sampler = Sampler::new(presence, 0, &[]);
-    sampler.note(1);
+    sampler.record(1);
     assert_eq!(sampler.choose(&[1.0, 1.5], 1, None), Some(0));
 }
 
-/// What the filters and the draw mean, with everything sorted and in the plainest order.
-fn plainly(logits: &[f32], settings: &Sampling, at: f64) -> Option<u32> {
+/// A reference implementation of the filters and the draw, with everything sorted.
+fn reference(logits: &[f32], settings: &Sampling, at: f64) -> Option<u32> {
     let number = |l: &f32| *l > f32::NEG_INFINITY;
     let max = logits.iter().copied().filter(number).reduce(f32::max)?;
     let scale = weight::Scale {
@@ -204,7 +204,7 @@ fn plainly(logits: &[f32], settings: &Sampling, at: f64) -> Option<u32> {
     drawn.or(left.last()).map(|c| c.0)
 }
 
-/// Logits of a few different shapes: alike, spread, with equals, with nothing.
+/// Logits that are close together, far apart, equal, or without a weight.
 fn any_logits() -> impl Strategy<Value = Vec<f32>> {
     let logit = prop_oneof![
         4 => -4.0..4.0_f32,
@@ -221,7 +221,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn the_quick_way_chooses_what_the_plain_way_does(
+    fn optimized_sampler_matches_the_reference(
         logits in any_logits(),
         seed: u64,
         temperature in prop_oneof![0.05..3.0_f32, Just(1.0_f32), Just(1e-9_f32), Just(90.0_f32)],
@@ -233,13 +233,13 @@ proptest! {
         let mut sampler = Sampler::new(settings.clone(), seed, &[]);
         for position in 0..12 {
             let at = random::uniform(seed, 0, position);
-            let expected = plainly(&logits, &settings, at);
+            let expected = reference(&logits, &settings, at);
             prop_assert_eq!(sampler.choose(&logits, position, None), expected);
         }
     }
 
     #[test]
-    fn a_mask_leaves_what_it_allows(
+    fn mask_equals_removing_the_logits(
         logits in any_logits(),
         seed: u64,
         allowed in prop::collection::btree_set(0..760_u32, 1..200),
@@ -259,7 +259,7 @@ proptest! {
     }
 
     #[test]
-    fn the_choice_is_a_function_of_seed_and_position(
+    fn token_depends_on_seed_and_position_only(
         logits in prop::collection::vec(-20.0..20.0_f32, 1..50),
         seed: u64,
         position: u32,
@@ -272,13 +272,13 @@ proptest! {
         let mut sampler = Sampler::new(settings, seed, &[]);
         let first = sampler.choose(&logits, position, None).unwrap();
         prop_assert!((first as usize) < logits.len());
-        // What was chosen at other positions in between has no influence.
+        // Sampling at another position in between has no effect.
         sampler.choose(&logits, position.wrapping_add(1), None);
         prop_assert_eq!(sampler.choose(&logits, position, None), Some(first));
     }
 
     #[test]
-    fn no_logits_break_it(bits in prop::collection::vec(any::<u32>(), 0..40), top_p in 0.0..=1.0_f32) {
+    fn handles_arbitrary_logits(bits in prop::collection::vec(any::<u32>(), 0..40), top_p in 0.0..=1.0_f32) {
         let logits: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
         let settings = Sampling { top_p, repetition_penalty: 1.3, ..Sampling::default() };
         let chosen = Sampler::new(settings, 1, &[0, 3]).choose(&logits, 0, None);

@@ -1,33 +1,32 @@
-//! The weight of a token relative to the likeliest one: `exp(x)` for `x <= 0`, in a form
-//! that the compiler turns into vector instructions and that has the same bits on every
-//! machine.
+//! The weight of a token relative to the most likely one: `exp(x)` for `x <= 0`, in a form that
+//! the compiler vectorizes and that yields the same bits on every machine.
 //!
-//! Weights are whole multiples of 2^-35. Sums of them are exact, for up to 2^18 tokens of
-//! the largest weight, and so do not depend on the order of the terms: which tokens a filter
-//! keeps, and which one a number draws, is the same however they are found. A token that is
-//! less than 2^-36 times as likely as the likeliest has no weight.
+//! Weights are integer multiples of 2^-35. Sums of up to 2^18 weights are exact and therefore
+//! independent of the order of the terms: which tokens a filter keeps and which one is drawn
+//! does not depend on the algorithm. A token whose probability is less than 2^-36 times that of
+//! the most likely one has weight 0.
 
-/// Logits whose weights are summed, or searched, together.
+/// Number of logits that are summed or searched together.
 pub(super) const BLOCK: usize = 64;
-/// The exponential of this is less than half the least weight.
+/// The exponential of this is less than half the smallest nonzero weight.
 const LEAST: f32 = -30.0;
-/// Adding and taking away this number rounds an `f32` to a whole number; after adding it, the
-/// low bits are that number.
-pub(super) const TO_WHOLE: f32 = 12_582_912.0;
-/// Adding and taking away this number rounds an `f64` below 2^16 to a multiple of 2^-35.
+/// Adding and subtracting this number rounds an `f32` to an integer. After the addition, the
+/// low bits hold that integer.
+pub(super) const TO_INTEGER: f32 = 12_582_912.0;
+/// Adding and subtracting this number rounds an `f64` below 2^16 to a multiple of 2^-35.
 const TO_WEIGHT: f64 = 196_608.0;
-/// The natural logarithm of 2 in two parts, the first with few bits, so that its multiples
-/// are exact.
+/// The natural logarithm of 2 in two parts. The first has so few bits that its multiples are
+/// exact.
 const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
-/// `exp(x)` for `x <= 0` to within 2 units in the last place; next to nothing for what is
-/// no number or far below 0.
+/// Computes `exp(x)` for `x <= 0` to within 2 units in the last place. The result is close to 0
+/// if `x` is NaN or less than [`LEAST`].
 #[inline]
 pub(super) fn exponential(x: f32) -> f32 {
     let x = if x > LEAST { x } else { LEAST };
-    let shifted = x * std::f32::consts::LOG2_E + TO_WHOLE;
-    let whole = shifted - TO_WHOLE;
-    let rest = x - whole * LN_2[0] - whole * LN_2[1];
-    // Taylor's series, up to the seventh power.
+    let shifted = x * std::f32::consts::LOG2_E + TO_INTEGER;
+    let integer = shifted - TO_INTEGER;
+    let rest = x - integer * LN_2[0] - integer * LN_2[1];
+    // Taylor series up to the seventh power.
     let mut series = rest * (1.0 / 5040.0) + 1.0 / 720.0;
     series = series * rest + 1.0 / 120.0;
     series = series * rest + 1.0 / 24.0;
@@ -35,8 +34,8 @@ pub(super) fn exponential(x: f32) -> f32 {
     series = series * rest + 0.5;
     series = series * rest + 1.0;
     series = series * rest + 1.0;
-    // The low bits of `shifted` are the whole number, which is added to the exponent.
-    let exponent = shifted.to_bits().wrapping_sub(TO_WHOLE.to_bits()) << 23;
+    // Adds the integer in the low bits of `shifted` to the exponent.
+    let exponent = shifted.to_bits().wrapping_sub(TO_INTEGER.to_bits()) << 23;
     f32::from_bits(series.to_bits().wrapping_add(exponent))
 }
 
@@ -45,16 +44,16 @@ fn rounded(exponential: f32) -> f64 {
     (f64::from(exponential) + TO_WEIGHT) - TO_WEIGHT
 }
 
-/// How logits become weights.
+/// Converts logits to weights.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scale {
-    /// The largest logit.
+    /// Largest logit.
     pub max: f32,
     pub temperature: f32,
 }
 
 impl Scale {
-    /// The weight of a logit; that of the largest is 1.
+    /// Returns the weight of a logit. The largest logit has weight 1.
     #[inline]
     pub fn weight(self, logit: f32) -> f64 {
         rounded(self.exponential(logit))
@@ -62,21 +61,21 @@ impl Scale {
 
     #[inline]
     fn exponential(self, logit: f32) -> f32 {
-        // A quotient: the reciprocal of a tiny temperature would be infinite.
+        // A division, because the reciprocal of a tiny temperature is infinite.
         exponential((logit - self.max) / self.temperature)
     }
 
-    /// The sum of the weights of at most [`BLOCK`] logits.
+    /// Sums the weights of at most [`BLOCK`] logits.
     pub fn sum(self, block: &[f32]) -> f64 {
         self.sum_of(block, rounded)
     }
 
-    /// The sum of the exponentials of at most [`BLOCK`] logits, not rounded to weights.
+    /// Sums the exponentials of at most [`BLOCK`] logits without rounding them to weights.
     pub fn sum_unrounded(self, block: &[f32]) -> f64 {
         self.sum_of(block, f64::from)
     }
 
-    /// The weights of at most [`BLOCK`] logits.
+    /// Computes the weights of at most [`BLOCK`] logits.
     #[inline]
     pub fn weights(self, block: &[f32], weights: &mut [f64; BLOCK]) {
         for (weight, e) in weights.iter_mut().zip(self.exponentials(block)) {
@@ -84,7 +83,7 @@ impl Scale {
         }
     }
 
-    /// The exponentials of at most [`BLOCK`] logits, and 0 for what is missing.
+    /// Computes the exponentials of at most [`BLOCK`] logits, padded with zeros.
     #[inline]
     fn exponentials(self, block: &[f32]) -> [f32; BLOCK] {
         let mut exponentials = [0.0_f32; BLOCK];
@@ -106,16 +105,16 @@ impl Scale {
         sums.iter().sum()
     }
 
-    /// A logit below which no weight reaches `weight`, or a little less.
+    /// Returns a logit such that the weight of every smaller one is at most `weight`.
     pub fn logit_of(self, weight: f64) -> f32 {
         let below = weight.ln() * f64::from(self.temperature);
-        // Rounding is by far less than this.
+        // Much larger than the rounding error.
         let slack = 1e-4 * (f64::from(self.temperature) + f64::from(self.max).abs());
         (f64::from(self.max) + below - slack) as f32
     }
 }
 
-/// The largest of some logits; what is not a number does not count.
+/// Returns the largest of the logits, ignoring NaN.
 #[inline]
 pub(super) fn largest(logits: &[f32]) -> f32 {
     const LANES: usize = 16;
@@ -136,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_exponential_is_that_of_the_mathematicians() {
+    fn exponential_is_accurate() {
         assert_eq!(exponential(0.0), 1.0);
         let mut x = 0.0_f32;
         while x > -25.0 {
@@ -153,7 +152,7 @@ mod tests {
         for nothing in [f32::NAN, f32::NEG_INFINITY, -1e30, -100.0] {
             assert_eq!(scale.weight(nothing), 0.0);
         }
-        // The least temperature there is keeps the likeliest alone.
+        // At the smallest positive temperature only the most likely token keeps a weight.
         let coldest = Scale {
             max: 3.0,
             temperature: f32::from_bits(1),
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_do_not_depend_on_the_order() {
+    fn sums_do_not_depend_on_the_order_of_the_terms() {
         let scale = Scale {
             max: 0.0,
             temperature: 1.0,
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn no_weight_is_reached_below_its_logit() {
+    fn smaller_logits_do_not_exceed_the_weight() {
         for (max, temperature) in [(0.0, 1.0), (1e4, 0.01), (-300.0, 7.0), (5.0, 1e-9)] {
             let scale = Scale { max, temperature };
             for weight in [1.0, 0.5, 1e-3, 3e-9] {

@@ -1,110 +1,109 @@
-//! Continuous batching: which tokens of which sequences the engine computes next. Pure: the
-//! time is given, nothing is computed here.
+//! Continuous batching: decides which tokens of which sequences the engine computes in the
+//! next step. Nothing is computed here, and the time is an argument.
 //!
-//! - At most `slots` sequences run; the others wait in the order of their arrival. A
-//!   sequence leaves the queue when there is room in the KV cache for all its known tokens.
-//! - Blocks that are full and computed can be found by their tokens. A sequence holds those
-//!   that it finds instead of computing them, and copies one that is right in part. When
-//!   another one is just computing the block that it needs, it waits for that.
-//! - Each step gives one row to every sequence that decodes, and what is left of the token
-//!   budget to prefills ([`prefill`] says how). While somebody decodes, prefills get no more
-//!   than a machine of this pace computes in a tenth of a second ([`pace`]).
-//! - A sequence that needs a block when none is available takes those of a paused one, else
-//!   of the youngest. Who loses its blocks waits again at its old place, keeps its tokens
-//!   and computes anew what the cache has lost by then.
-//! - A paused sequence (its reader is slow) is never computed and never holds others up.
+//! - At most `slots` sequences run; the others wait in order of arrival. A waiting sequence
+//!   starts to run when the KV cache has room for all its known tokens.
+//! - Full blocks are shared: a sequence holds the computed blocks that match its tokens, and
+//!   copies a block that matches in part. If another sequence is computing the block that it
+//!   needs next, it waits for that block.
+//! - Every step has one token of each decoding sequence. The rest of the token budget is for
+//!   prefills ([`prefill`] distributes it). While sequences decode, prefills get no more tokens
+//!   than take about a tenth of a second ([`pace`]).
+//! - If a sequence needs a block and none is available, the youngest paused sequence is
+//!   preempted, or else the youngest sequence. A preempted sequence releases its blocks, waits
+//!   at its original position and later recomputes what is no longer cached.
+//! - A paused sequence (its reader is slow) is not computed and does not block others.
 
 mod pace;
 mod prefill;
 mod sequence;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use pace::Pace;
-use prefill::{Prefill, share_out};
+use prefill::{Prefill, distribute};
 use sequence::Sequence;
 
-use crate::{Batch, BlockId, BlockPool, Chunk, SequenceId};
+use crate::{
+    blocks::BlockPool,
+    deadline::Deadline,
+    engine::{Batch, BlockId, Chunk, SequenceId},
+};
 
-/// Limits of the scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SchedulerConfig {
-    /// Sequences that run at once; at least 1.
+pub(crate) struct BatchConfig {
+    /// Maximum number of running sequences; at least 1.
     pub slots: u32,
-    /// Tokens computed in one step; raised to `slots`, so that all can decode.
+    /// Maximum number of tokens in a step. Raised to `slots`, so that every sequence can decode.
     pub token_budget: u32,
-    /// Blocks of the KV cache.
+    /// Number of blocks of the KV cache.
     pub blocks: u32,
-    /// Tokens in a block; at least 1.
+    /// Number of tokens in a block; at least 1.
     pub block_tokens: u32,
-    /// Sequences share the blocks of what they have in common.
+    /// Whether sequences share the blocks of common prefixes.
     pub prefix_cache: bool,
 }
 
-/// What happened to a sequence. Events of a sequence that is not known are passed over.
+/// A change of a sequence. Events of unknown sequences are ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A new sequence.
+pub(crate) enum SequenceEvent {
     Arrived {
-        /// Its tokens: the prompt and what was generated elsewhere; never empty.
+        /// The prompt and the replayed output; never empty.
         tokens: Vec<u32>,
-        /// When it is worth nothing any more, on the clock of `now`.
-        deadline: Option<Duration>,
+        deadline: Option<Deadline>,
     },
-    /// Its next token was chosen from the logits of the last step.
+    /// A token was sampled from the logits of the last step.
     Sampled(u32),
-    /// Its reader has no room for more.
+    /// The reader has no room for more events.
     Paused,
-    /// Its reader has room again.
+    /// The reader has room again.
     Resumed,
-    /// It is complete, cancelled or lost.
+    /// The sequence is complete, cancelled or failed.
     Finished,
 }
 
-/// What the shell is to do before the batch is computed, in this order.
+/// An action for the caller to perform, in order, before it computes the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// The sequence is computed for the first time in this step.
+pub(crate) enum BatchEffect {
+    /// Report that the first step of the sequence begins.
     Started {
-        /// Which.
         sequence: SequenceId,
-        /// How many of its tokens need not be computed, since a cache has them.
+        /// Number of tokens that the prefix cache provides.
         cached_tokens: u32,
     },
-    /// A block's content is to be copied to one that the sequence will write into.
+    /// Copy the contents of a block to one that the sequence will write to.
     Copy {
-        /// For whom.
         sequence: SequenceId,
-        /// The block to copy.
         from: BlockId,
-        /// Where to.
         to: BlockId,
     },
-    /// The sequence is over because its deadline passed.
+    /// Report that the sequence was removed because its deadline passed.
     Expired(SequenceId),
-    /// The sequence is over because it is longer than the whole KV cache.
+    /// Report that the sequence was removed because it does not fit an empty KV cache.
     Overlong(SequenceId),
 }
 
-/// The state: who waits, who runs, who holds which blocks.
+/// Waiting and running sequences and the blocks that they hold.
 #[derive(Debug, Clone)]
-pub struct Scheduler {
-    config: SchedulerConfig,
+pub(crate) struct BatchScheduler {
+    config: BatchConfig,
     pool: BlockPool,
-    /// By arrival: ids count up.
+    /// In order of arrival: ids ascend.
     waiting: Vec<Sequence>,
-    /// By arrival.
+    /// In order of arrival.
     running: Vec<Sequence>,
-    /// Long prefills stood back in the last step.
-    stood_back: bool,
+    /// Whether long prefills were deferred in the last step.
+    deferred_long: bool,
     pace: Pace,
-    /// Chunks of former batches, for their memory.
+    /// Chunks of earlier batches, whose allocations are reused.
     spare: Vec<Chunk>,
 }
 
-impl Scheduler {
-    /// A scheduler with nothing to do.
-    pub fn new(mut config: SchedulerConfig) -> Self {
+impl BatchScheduler {
+    pub fn new(mut config: BatchConfig) -> Self {
         config.slots = config.slots.max(1);
         config.token_budget = config.token_budget.max(config.slots);
         config.block_tokens = config.block_tokens.max(1);
@@ -113,29 +112,29 @@ impl Scheduler {
             pool: BlockPool::new(config.blocks),
             waiting: Vec::new(),
             running: Vec::new(),
-            stood_back: false,
+            deferred_long: false,
             pace: Pace::default(),
             spare: Vec::new(),
         }
     }
 
-    /// The blocks.
-    pub fn pool(&self) -> &BlockPool {
-        &self.pool
+    /// Returns the number of tokens in the blocks that sequences hold.
+    pub fn held_tokens(&self) -> u64 {
+        u64::from(self.pool.held()) * u64::from(self.config.block_tokens)
     }
 
-    /// Sequences that do not run.
+    /// Returns the number of waiting sequences.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Sequences that run.
-    pub fn running(&self) -> usize {
-        self.running.len()
+    /// Returns whether there are fewer sequences than slots.
+    pub fn has_free_slot(&self) -> bool {
+        self.running.len() + self.waiting.len() < self.config.slots as usize
     }
 
-    /// The next deadline of any sequence.
-    pub fn next_deadline(&self) -> Option<Duration> {
+    /// Returns the earliest deadline of any sequence.
+    pub fn next_deadline(&self) -> Option<Deadline> {
         self.sequences().filter_map(|s| s.deadline).min()
     }
 
@@ -143,83 +142,85 @@ impl Scheduler {
         self.running.iter().chain(&self.waiting)
     }
 
-    /// Takes note of an event. Sequences must arrive with rising ids.
-    pub fn handle(&mut self, id: SequenceId, event: Event) {
+    /// Applies an event. Sequences must arrive with ascending ids.
+    pub fn handle(&mut self, id: SequenceId, event: SequenceEvent) {
         match event {
-            Event::Arrived { tokens, deadline } => {
+            SequenceEvent::Arrived { tokens, deadline } => {
                 insert(&mut self.waiting, Sequence::new(id, tokens, deadline));
             }
-            Event::Finished => {
-                if let Some(place) = find(&self.running, id) {
-                    self.running.remove(place).release(&mut self.pool);
-                } else if let Some(place) = find(&self.waiting, id) {
-                    self.waiting.remove(place);
+            SequenceEvent::Finished => {
+                if let Some(index) = find(&self.running, id) {
+                    self.running.remove(index).release(&mut self.pool);
+                } else if let Some(index) = find(&self.waiting, id) {
+                    self.waiting.remove(index);
                 }
             }
-            Event::Sampled(token) => self.change(id, |s| s.tokens.push(token)),
-            Event::Paused => self.change(id, |s| s.paused = true),
-            Event::Resumed => self.change(id, |s| s.paused = false),
+            SequenceEvent::Sampled(token) => self.update(id, |s| s.tokens.push(token)),
+            SequenceEvent::Paused => self.update(id, |s| s.paused = true),
+            SequenceEvent::Resumed => self.update(id, |s| s.paused = false),
         }
     }
 
-    fn change(&mut self, id: SequenceId, change: impl FnOnce(&mut Sequence)) {
-        if let Some(place) = find(&self.running, id) {
-            change(&mut self.running[place]);
-        } else if let Some(place) = find(&self.waiting, id) {
-            change(&mut self.waiting[place]);
+    fn update(&mut self, id: SequenceId, update: impl FnOnce(&mut Sequence)) {
+        if let Some(index) = find(&self.running, id) {
+            update(&mut self.running[index]);
+        } else if let Some(index) = find(&self.waiting, id) {
+            update(&mut self.waiting[index]);
         }
     }
 
-    /// Makes the next step: replaces what is in `batch`, and adds to `effects`. Its tokens
-    /// count as computed; a sequence whose chunk wants logits is in no further batch until
-    /// [`Event::Sampled`].
-    pub fn schedule(&mut self, now: Duration, batch: &mut Batch, effects: &mut Vec<Effect>) {
+    /// Composes the next step: replaces the contents of `batch` and appends to `effects`. The
+    /// tokens of the batch count as computed. A sequence whose chunk wants logits is in no
+    /// further batch until [`SequenceEvent::Sampled`].
+    pub fn schedule(&mut self, now: Instant, batch: &mut Batch, effects: &mut Vec<BatchEffect>) {
         self.spare.append(&mut batch.chunks);
         self.expire(now, effects);
         self.admit(effects);
-        if self.compose(batch, effects) && batch.chunks.is_empty() {
-            // Blocks were given back and used by nobody: who waits has room now.
+        let preempted = self.compose(batch, effects);
+        if preempted && batch.chunks.is_empty() {
+            // The released blocks are unused, so there may be room for waiting sequences.
             self.admit(effects);
             self.compose(batch, effects);
         }
     }
 
-    /// The engine has computed `batch`, which took so long: from now on others can share its
-    /// full blocks. A batch that failed is not told, and its sequences must finish.
+    /// Records that the engine computed `batch` in the time `took`. Its full blocks can be
+    /// shared from now on. Must not be called for a batch that failed; its sequences must
+    /// finish.
     pub fn computed(&mut self, batch: &Batch, took: Duration) {
         self.pace.observe(batch, took);
         if !self.config.prefix_cache {
             return;
         }
         for chunk in &batch.chunks {
-            if let Some(place) = find(&self.running, chunk.sequence) {
-                self.running[place].publish(&mut self.pool, self.config.block_tokens as usize);
+            if let Some(index) = find(&self.running, chunk.sequence) {
+                self.running[index].publish(&mut self.pool, self.config.block_tokens as usize);
             }
         }
     }
 
-    fn expire(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        let over: Vec<SequenceId> = self
+    fn expire(&mut self, now: Instant, effects: &mut Vec<BatchEffect>) {
+        let expired: Vec<SequenceId> = self
             .sequences()
-            .filter(|s| s.deadline.is_some_and(|deadline| deadline <= now))
+            .filter(|s| s.deadline.is_some_and(|deadline| deadline.has_passed(now)))
             .map(|s| s.id)
             .collect();
-        for id in over {
-            self.handle(id, Event::Finished);
-            effects.push(Effect::Expired(id));
+        for id in expired {
+            self.handle(id, SequenceEvent::Finished);
+            effects.push(BatchEffect::Expired(id));
         }
     }
 
-    /// Moves waiting sequences into slots, oldest first. One that must wait for blocks
-    /// makes the younger ones wait as well: otherwise a long one would never get its turn.
-    fn admit(&mut self, effects: &mut Vec<Effect>) {
-        let mut promised = self.promised();
+    /// Moves waiting sequences into slots, oldest first. A sequence that must wait for blocks
+    /// blocks the younger ones as well; otherwise a long one might never run.
+    fn admit(&mut self, effects: &mut Vec<BatchEffect>) {
+        let mut reserved = self.reserved_blocks();
         let mut index = 0;
         while index < self.waiting.len() {
             let candidate = &self.waiting[index];
             if self.blocks_for(candidate.tokens.len() as u32) > self.pool.total() {
                 let overlong = self.waiting.remove(index);
-                effects.push(Effect::Overlong(overlong.id));
+                effects.push(BatchEffect::Overlong(overlong.id));
                 continue;
             }
             if candidate.paused {
@@ -227,13 +228,13 @@ impl Scheduler {
                 continue;
             }
             let slot_free = self.running.len() < self.config.slots as usize;
-            if slot_free && let Some(missing) = self.room_for(index, promised) {
-                promised += missing;
+            if slot_free && let Some(missing) = self.reserve(index, reserved) {
+                reserved += missing;
                 let sequence = self.waiting.remove(index);
                 insert(&mut self.running, sequence);
-            } else if self.suspend_paused() {
-                // That put a sequence into the queue, perhaps before this one.
-                promised = self.promised();
+            } else if self.preempt_paused() {
+                // The preempted sequence may precede this one in the queue.
+                reserved = self.reserved_blocks();
                 index = 0;
             } else {
                 break;
@@ -241,35 +242,35 @@ impl Scheduler {
         }
     }
 
-    /// Blocks that the running sequences still need for the tokens they have.
-    fn promised(&self) -> u32 {
-        self.running.iter().map(|s| self.missing(s)).sum()
+    /// Returns the number of blocks that running sequences still need for their known tokens.
+    fn reserved_blocks(&self) -> u32 {
+        self.running.iter().map(|s| self.missing_blocks(s)).sum()
     }
 
-    /// How many blocks a waiting sequence needs, when they are there besides the promised
-    /// ones. It then holds what it shares with others.
-    fn room_for(&mut self, index: usize, promised: u32) -> Option<u32> {
+    /// Returns the number of blocks that a waiting sequence needs if they are available besides
+    /// the reserved ones. In that case the sequence holds its cached blocks afterwards.
+    fn reserve(&mut self, index: usize, reserved: u32) -> Option<u32> {
         if self.config.prefix_cache {
             let size = self.config.block_tokens as usize;
             self.waiting[index].take_cached(&mut self.pool, size);
         }
-        let missing = self.missing(&self.waiting[index]);
-        if promised + missing <= self.pool.available() {
+        let missing = self.missing_blocks(&self.waiting[index]);
+        if reserved + missing <= self.pool.available() {
             return Some(missing);
         }
         self.waiting[index].release(&mut self.pool);
         None
     }
 
-    /// Blocks that a sequence still needs for the tokens it has.
-    fn missing(&self, sequence: &Sequence) -> u32 {
+    /// Returns the number of blocks that a sequence still needs for its known tokens.
+    fn missing_blocks(&self, sequence: &Sequence) -> u32 {
         let needed = self.blocks_for(sequence.tokens.len() as u32);
         needed.saturating_sub(sequence.blocks.len() as u32)
     }
 
-    /// Fills the batch; whether a sequence lost its blocks.
-    fn compose(&mut self, batch: &mut Batch, effects: &mut Vec<Effect>) -> bool {
-        self.share_out();
+    /// Fills the batch. Returns whether a sequence was preempted.
+    fn compose(&mut self, batch: &mut Batch, effects: &mut Vec<BatchEffect>) -> bool {
+        self.distribute_budget();
         let before = self.running.len();
         let mut index = 0;
         while let Some(sequence) = self.running.get(index) {
@@ -279,13 +280,12 @@ impl Scheduler {
                 continue;
             }
             self.copy_closest(index, effects);
-            // Making room removes others, but only younger or paused ones, or the sequence
-            // itself.
-            self.make_room(id);
+            // Preempts only younger or paused sequences, or the sequence itself.
+            self.allocate_blocks(id);
             index = self.running.partition_point(|s| s.id < id);
             if let Some(sequence) = self.running.get_mut(index).filter(|s| s.id == id) {
                 if !std::mem::replace(&mut sequence.started, true) {
-                    effects.push(Effect::Started {
+                    effects.push(BatchEffect::Started {
                         sequence: id,
                         cached_tokens: sequence.computed(),
                     });
@@ -299,13 +299,13 @@ impl Scheduler {
         self.running.len() < before
     }
 
-    /// Decides how many tokens of each running sequence this step computes.
-    fn share_out(&mut self) {
+    /// Sets the number of tokens that each running sequence computes in this step.
+    fn distribute_budget(&mut self) {
         let size = self.config.block_tokens as usize;
-        let mut left = self.config.token_budget;
-        let mut decode = false;
+        let mut budget = self.config.token_budget;
+        let mut decoding = false;
         let mut prefills = Vec::new();
-        for (place, sequence) in self.running.iter_mut().enumerate() {
+        for (index, sequence) in self.running.iter_mut().enumerate() {
             sequence.share = 0;
             if sequence.paused || sequence.pending() == 0 {
                 continue;
@@ -315,11 +315,11 @@ impl Scheduler {
             }
             if sequence.is_decoding() {
                 sequence.share = 1;
-                left = left.saturating_sub(1);
-                decode = true;
+                budget = budget.saturating_sub(1);
+                decoding = true;
             } else {
                 prefills.push(Prefill {
-                    place,
+                    running_index: index,
                     pending: sequence.pending(),
                     fresh: !sequence.started,
                     leader: prefills.len(),
@@ -328,47 +328,49 @@ impl Scheduler {
             }
         }
         if prefills.is_empty() {
-            self.stood_back = false;
+            self.deferred_long = false;
             return;
         }
         if self.config.prefix_cache {
-            self.find_leaders(&mut prefills);
+            self.assign_leaders(&mut prefills);
             for (index, prefill) in prefills.iter_mut().enumerate() {
                 if prefill.leader == index {
-                    let closest = self.running[prefill.place].closest(&self.pool, size);
+                    let closest = self.running[prefill.running_index].closest(&self.pool, size);
                     prefill.pending -= closest.map_or(0, |(_, tokens)| tokens as u32);
                 }
             }
         }
-        if decode {
-            left = self.pace.prefill_tokens(left);
+        if decoding {
+            budget = self.pace.limit_prefill(budget);
         }
-        self.stood_back = share_out(&mut prefills, left, self.stood_back);
+        self.deferred_long = distribute(&mut prefills, budget, self.deferred_long);
         for prefill in &prefills {
-            self.running[prefill.place].share = prefill.share;
+            self.running[prefill.running_index].share = prefill.share;
         }
     }
 
-    /// Finds out who computes a block that others need: the one that has come furthest in
-    /// it, of several alike the oldest. Who has begun a block goes on with it.
-    fn find_leaders(&self, prefills: &mut [Prefill]) {
+    /// If several prefills need the same block next, selects the one that computes it: the one
+    /// that has computed most of it, the oldest among equals. A prefill that has started a
+    /// block always continues it.
+    fn assign_leaders(&self, prefills: &mut [Prefill]) {
         if prefills.len() < 2 {
             return;
         }
         let size = self.config.block_tokens as usize;
         let mut leaders = BTreeMap::new();
         for (index, prefill) in prefills.iter().enumerate() {
-            let sequence = &self.running[prefill.place];
+            let sequence = &self.running[prefill.running_index];
             let Some(block) = sequence.next_block(size) else {
                 continue;
             };
             let leader = leaders.entry(block).or_insert(index);
-            if sequence.computed() > self.running[prefills[*leader].place].computed() {
+            let leading = &self.running[prefills[*leader].running_index];
+            if sequence.computed() > leading.computed() {
                 *leader = index;
             }
         }
         for prefill in prefills {
-            let sequence = &self.running[prefill.place];
+            let sequence = &self.running[prefill.running_index];
             if sequence.computed().is_multiple_of(self.config.block_tokens)
                 && let Some(block) = sequence.next_block(size)
                 && let Some(leader) = leaders.get(&block)
@@ -378,9 +380,9 @@ impl Scheduler {
         }
     }
 
-    /// Lets a sequence begin its next block with a copy of one that begins alike.
-    fn copy_closest(&mut self, place: usize, effects: &mut Vec<Effect>) {
-        let sequence = &mut self.running[place];
+    /// Starts the next block of a sequence with a copy of a block that has the same prefix.
+    fn copy_closest(&mut self, index: usize, effects: &mut Vec<BatchEffect>) {
+        let sequence = &mut self.running[index];
         if !self.config.prefix_cache || sequence.is_decoding() {
             return;
         }
@@ -388,11 +390,11 @@ impl Scheduler {
         let Some((from, tokens)) = sequence.closest(&self.pool, size) else {
             return;
         };
-        // Held meanwhile, so that it is not its own copy.
+        // Held, so that the allocation does not evict it.
         self.pool.hold(from);
         if let Some(to) = self.pool.allocate() {
-            sequence.take_copy(to, tokens);
-            effects.push(Effect::Copy {
+            sequence.push_copy(to, tokens);
+            effects.push(BatchEffect::Copy {
                 sequence: sequence.id,
                 from,
                 to,
@@ -401,37 +403,37 @@ impl Scheduler {
         self.pool.release(from);
     }
 
-    /// Gives a running sequence blocks for its share, if need be those of others, or takes
-    /// its own.
-    fn make_room(&mut self, id: SequenceId) {
-        while let Some(place) = find(&self.running, id) {
-            let sequence = &self.running[place];
+    /// Allocates the blocks that a running sequence needs for its share. Preempts others if
+    /// necessary, and the sequence itself if it is the youngest.
+    fn allocate_blocks(&mut self, id: SequenceId) {
+        while let Some(index) = find(&self.running, id) {
+            let sequence = &self.running[index];
             let end = sequence.computed() + sequence.share.min(sequence.pending());
             let needed = self.blocks_for(end) as usize;
             let missing = needed.saturating_sub(sequence.blocks.len());
             if missing <= self.pool.available() as usize {
                 let blocks = std::iter::from_fn(|| self.pool.allocate()).take(missing);
-                self.running[place].blocks.extend(blocks);
+                self.running[index].blocks.extend(blocks);
                 return;
             }
-            if !self.suspend_paused() {
+            if !self.preempt_paused() {
                 let youngest = self.running.len() - 1;
-                self.suspend(youngest);
+                self.preempt(youngest);
             }
         }
     }
 
-    /// Takes the blocks of the youngest paused sequence, if there is one.
-    fn suspend_paused(&mut self) -> bool {
+    /// Preempts the youngest paused sequence. Returns `false` if there is none.
+    fn preempt_paused(&mut self) -> bool {
         let paused = self.running.iter().rposition(|s| s.paused);
-        paused.is_some_and(|place| {
-            self.suspend(place);
+        paused.is_some_and(|index| {
+            self.preempt(index);
             true
         })
     }
 
-    fn suspend(&mut self, place: usize) {
-        let mut sequence = self.running.remove(place);
+    fn preempt(&mut self, index: usize) {
+        let mut sequence = self.running.remove(index);
         sequence.release(&mut self.pool);
         insert(&mut self.waiting, sequence);
     }
@@ -441,14 +443,15 @@ impl Scheduler {
     }
 }
 
-/// The place of a sequence among others in the order of their arrival.
+/// Returns the index of a sequence in a list ordered by id.
 fn find(sequences: &[Sequence], id: SequenceId) -> Option<usize> {
     sequences.binary_search_by_key(&id, |s| s.id).ok()
 }
 
+/// Inserts a sequence into a list ordered by id.
 fn insert(sequences: &mut Vec<Sequence>, sequence: Sequence) {
-    let place = sequences.partition_point(|s| s.id < sequence.id);
-    sequences.insert(place, sequence);
+    let index = sequences.partition_point(|s| s.id < sequence.id);
+    sequences.insert(index, sequence);
 }
 
 #[cfg(test)]

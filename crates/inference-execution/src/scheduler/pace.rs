@@ -1,35 +1,37 @@
 use std::time::Duration;
 
-use crate::Batch;
+use crate::engine::Batch;
 
-/// About what those who decode wait for their next token while prompts are computed.
-const STEP: Duration = Duration::from_millis(100);
-/// Tokens of prompts that a step computes even so: for fewer it hardly pays to read the
-/// weights.
-const LEAST: u32 = 16;
+/// Target duration of a step with decoding sequences and prefills.
+const TARGET_STEP: Duration = Duration::from_millis(100);
+/// Minimum number of prefill tokens in a step. With fewer, most of the step is spent on reading
+/// the weights.
+const MIN_TOKENS: u32 = 16;
 
-/// How fast prompts are computed on this machine, at the depth they have reached.
+/// The speed of prefills on this machine, at their current depth.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Pace {
-    /// Of the last step with a piece of a prompt: its time by its tokens.
-    token: Option<Duration>,
+    /// Duration per token of the last step with prefill tokens.
+    per_token: Option<Duration>,
 }
 
 impl Pace {
-    /// A step took so long.
-    pub(super) fn observe(&mut self, batch: &Batch, took: Duration) {
+    /// Records the duration of a step.
+    pub fn observe(&mut self, batch: &Batch, took: Duration) {
         let tokens: usize = batch.chunks.iter().map(|chunk| chunk.tokens.len()).sum();
-        if tokens > batch.chunks.len() {
-            self.token = u32::try_from(tokens).ok().map(|tokens| took / tokens);
+        let has_prefill = tokens > batch.chunks.len();
+        if has_prefill {
+            self.per_token = u32::try_from(tokens).ok().map(|tokens| took / tokens);
         }
     }
 
-    /// Tokens of prompts for a step that others decode in, of `most`.
-    pub(super) fn prefill_tokens(&self, most: u32) -> u32 {
-        let Some(token) = self.token else {
-            return most;
+    /// Reduces the prefill tokens of a step with decoding sequences to what fits the target
+    /// duration.
+    pub fn limit_prefill(&self, budget: u32) -> u32 {
+        let Some(per_token) = self.per_token else {
+            return budget;
         };
-        let tokens = STEP.as_nanos() / token.as_nanos().max(1);
-        u32::try_from(tokens).map_or(most, |tokens| tokens.max(LEAST).min(most))
+        let tokens = TARGET_STEP.as_nanos() / per_token.as_nanos().max(1);
+        u32::try_from(tokens).map_or(budget, |tokens| tokens.max(MIN_TOKENS).min(budget))
     }
 }

@@ -1,36 +1,38 @@
-//! How prefills share what decoding leaves of a step.
+//! Distributes the token budget that decoding leaves among the prefills.
 
-/// A sequence with more than one token to compute.
+/// A running sequence with more than one token to compute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Prefill {
-    /// Its place among the running sequences.
-    pub place: usize,
-    /// Tokens that it has to compute.
+    /// Index among the running sequences.
+    pub running_index: usize,
+    /// Number of tokens to compute.
     pub pending: u32,
-    /// It has computed nothing yet.
+    /// The sequence has not computed anything yet.
     pub fresh: bool,
-    /// Who computes the block that it needs next, as an index into the prefills: itself, or
-    /// another one that it waits for.
+    /// Index of the prefill that computes the next block of this one: itself, or another one
+    /// that this one waits for.
     pub leader: usize,
-    /// Tokens that it computes in this step.
+    /// Number of tokens to compute in this step.
     pub share: u32,
 }
 
-/// Shares `budget` tokens among `prefills`, which are in the order of their arrival.
-/// `true` when long ones stood back, which they do not twice in a row.
+/// Distributes `budget` tokens among `prefills`, which are in order of arrival. Returns whether
+/// long prefills were deferred.
 ///
-/// - Whoever has least left comes first, the older of two alike: most wait least that way.
-/// - Half of the budget is the oldest's before that, so that nobody waits forever.
-/// - When new ones can be done within one step, those that cannot stand back: the step stays
-///   short, and a short prompt waits for hardly more than the step that it came in.
-/// - Who waits for a block lends its turn to the one who computes it.
-pub(super) fn share_out(prefills: &mut [Prefill], budget: u32, stood_back: bool) -> bool {
+/// - The prefill with the fewest pending tokens comes first, the oldest among equals. This
+///   minimizes the average waiting time.
+/// - The oldest prefill gets half of the budget before that, so that it does not starve.
+/// - If new prefills fit into one step, those that do not fit are deferred, but not in two
+///   consecutive steps. The step stays short, and a short prompt waits for little more than the
+///   step during which it arrives.
+/// - A prefill that waits for a block passes its turn to the one that computes the block.
+pub(super) fn distribute(prefills: &mut [Prefill], budget: u32, deferred_before: bool) -> bool {
     let long = |p: &Prefill| p.pending > budget;
-    let stand_back =
-        !stood_back && prefills.iter().any(|p| p.fresh && !long(p)) && prefills.iter().any(long);
+    let short_arrived = prefills.iter().any(|p| p.fresh && !long(p));
+    let defer_long = !deferred_before && short_arrived && prefills.iter().any(long);
     let mut left = budget;
-    if !stand_back {
-        left -= give(prefills, 0, budget.div_ceil(2));
+    if !defer_long {
+        left -= grant(prefills, 0, budget.div_ceil(2));
     }
     let mut order: Vec<usize> = (0..prefills.len()).collect();
     order.sort_by_key(|index| prefills[*index].pending);
@@ -38,30 +40,30 @@ pub(super) fn share_out(prefills: &mut [Prefill], budget: u32, stood_back: bool)
         if left == 0 {
             break;
         }
-        if stand_back && long(&prefills[index]) {
+        if defer_long && long(&prefills[index]) {
             continue;
         }
-        left -= give(prefills, index, left);
+        left -= grant(prefills, index, left);
     }
-    stand_back
+    defer_long
 }
 
-/// Gives the turn of a prefill, and at most `most` tokens, to itself or to its leader; how
-/// many were taken.
-fn give(prefills: &mut [Prefill], index: usize, most: u32) -> u32 {
+/// Grants at most `max_tokens` tokens to the leader of a prefill, and no more than the prefill
+/// itself needs. Returns the number of tokens granted.
+fn grant(prefills: &mut [Prefill], index: usize, max_tokens: u32) -> u32 {
     let Some(Prefill {
         pending, leader, ..
     }) = prefills.get(index)
     else {
         return 0;
     };
-    let most = most.min(*pending);
-    let Some(taker) = prefills.get_mut(*leader) else {
+    let max_tokens = max_tokens.min(*pending);
+    let Some(leader) = prefills.get_mut(*leader) else {
         return 0;
     };
-    let taken = most.min(taker.pending - taker.share);
-    taker.share += taken;
-    taken
+    let granted = max_tokens.min(leader.pending - leader.share);
+    leader.share += granted;
+    granted
 }
 
 #[cfg(test)]
@@ -70,10 +72,10 @@ mod tests {
 
     use super::*;
 
-    /// Prefills by their pending tokens, nobody waiting for another.
+    /// Prefills with these pending tokens, none of which waits for another.
     fn prefills(pending: &[(u32, bool)]) -> Vec<Prefill> {
         let prefill = |(index, (pending, fresh)): (usize, &(u32, bool))| Prefill {
-            place: index,
+            running_index: index,
             pending: *pending,
             fresh: *fresh,
             leader: index,
@@ -82,19 +84,19 @@ mod tests {
         pending.iter().enumerate().map(prefill).collect()
     }
 
-    fn shares(prefills: &mut [Prefill], budget: u32, stood_back: bool) -> (Vec<u32>, bool) {
-        let stand_back = share_out(prefills, budget, stood_back);
-        (prefills.iter().map(|p| p.share).collect(), stand_back)
+    fn shares(prefills: &mut [Prefill], budget: u32, deferred_before: bool) -> (Vec<u32>, bool) {
+        let deferred = distribute(prefills, budget, deferred_before);
+        (prefills.iter().map(|p| p.share).collect(), deferred)
     }
 
     #[test]
-    fn a_long_one_alone_has_all() {
+    fn single_prefill_gets_the_whole_budget() {
         let mut alone = prefills(&[(1000, true)]);
         assert_eq!(shares(&mut alone, 100, false), (vec![100], false));
     }
 
     #[test]
-    fn long_ones_stand_back_once_for_new_short_ones() {
+    fn long_prefills_are_deferred_once_for_new_short_ones() {
         let of = [(1000, false), (20, true), (30, true)];
         assert_eq!(
             shares(&mut prefills(&of), 100, false),
@@ -104,7 +106,7 @@ mod tests {
             shares(&mut prefills(&of), 100, true),
             (vec![50, 20, 30], false)
         );
-        // The rest of a long one is not new.
+        // A short prefill that has already started defers nothing.
         let of = [(1000, false), (20, false)];
         assert_eq!(
             shares(&mut prefills(&of), 100, false),
@@ -113,13 +115,13 @@ mod tests {
     }
 
     #[test]
-    fn equals_are_done_one_after_the_other() {
+    fn equal_prefills_are_computed_one_after_the_other() {
         let of = [(300, true), (300, true), (300, true)];
         assert_eq!(shares(&mut prefills(&of), 100, false).0, [100, 0, 0]);
     }
 
     #[test]
-    fn a_turn_is_lent_to_who_computes_what_is_waited_for() {
+    fn waiting_prefill_passes_its_turn_to_its_leader() {
         let mut of = prefills(&[(1000, false), (30, false), (20, false)]);
         of[1].leader = 0;
         of[2].leader = 0;
@@ -132,37 +134,37 @@ mod tests {
         assert_eq!(
             shares(&mut of, 100, false),
             (vec![0, 30], true),
-            "no more is lent than the own turn"
+            "the leader gets no more than the waiting prefill needs"
         );
     }
 
     proptest! {
         #[test]
-        fn the_budget_is_kept_and_not_wasted(
+        fn budget_is_neither_exceeded_nor_wasted(
             of in prop::collection::vec((2..300_u32, any::<bool>()), 1..20),
             leaders in prop::collection::vec(any::<bool>(), 20),
             budget in 1..100_u32,
         ) {
             let mut prefills = prefills(&of);
-            // Everybody leads, or follows the first.
+            // Each prefill leads itself or follows the first one.
             for (prefill, leads) in prefills.iter_mut().zip(&leaders).skip(1) {
                 if !leads {
                     prefill.leader = 0;
                 }
             }
-            let (shares, stand_back) = shares(&mut prefills, budget, false);
+            let (shares, deferred) = shares(&mut prefills, budget, false);
             let sum: u32 = shares.iter().sum();
             prop_assert!((1..=budget).contains(&sum), "{shares:?}");
             for (prefill, share) in prefills.iter().zip(&shares) {
                 prop_assert!(*share <= prefill.pending);
-                prop_assert!(*share == 0 || prefills[prefill.leader].place == prefill.place);
+                prop_assert!(*share == 0 || prefills[prefill.leader].running_index == prefill.running_index);
             }
             let followed = prefills.iter().skip(1).any(|p| p.leader == 0);
-            if !stand_back && !followed {
-                let wanted: u32 = prefills.iter().map(|p| p.pending).sum();
-                prop_assert_eq!(sum, wanted.min(budget));
+            if !deferred && !followed {
+                let pending: u32 = prefills.iter().map(|p| p.pending).sum();
+                prop_assert_eq!(sum, pending.min(budget));
             }
-            if !stand_back {
+            if !deferred {
                 let oldest = prefills[0].pending.min(budget.div_ceil(2));
                 prop_assert!(shares[0] >= oldest);
             }

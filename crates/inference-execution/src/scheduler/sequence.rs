@@ -1,29 +1,32 @@
-use std::time::Duration;
+use crate::{
+    blocks::BlockPool,
+    deadline::Deadline,
+    engine::{BlockId, Chunk, SequenceId},
+};
 
-use crate::{BlockId, BlockPool, Chunk, SequenceId};
-
-/// One sequence as the scheduler sees it.
+/// The scheduling state of a sequence.
 #[derive(Debug, Clone)]
 pub(super) struct Sequence {
     pub id: SequenceId,
-    /// Prompt and answer so far.
+    /// The prompt and the output so far.
     pub tokens: Vec<u32>,
-    /// Tokens whose keys and values are in the blocks, or will be after the step.
+    /// Number of tokens whose keys and values are in the blocks, or will be after the step that
+    /// is being composed.
     computed: usize,
-    /// Room for what is computed and no more; none while it waits.
+    /// Blocks of the computed tokens; none while the sequence waits.
     pub blocks: Vec<BlockId>,
-    /// How many of the blocks, from the first, others can find.
+    /// Number of leading blocks that other sequences can find.
     published: usize,
-    /// Tokens that it computes in the step that is being made.
+    /// Number of tokens to compute in the step that is being composed.
     pub share: u32,
-    pub deadline: Option<Duration>,
+    pub deadline: Option<Deadline>,
     pub paused: bool,
-    /// It has computed something.
+    /// The sequence was in a batch before.
     pub started: bool,
 }
 
 impl Sequence {
-    pub fn new(id: SequenceId, tokens: Vec<u32>, deadline: Option<Duration>) -> Self {
+    pub fn new(id: SequenceId, tokens: Vec<u32>, deadline: Option<Deadline>) -> Self {
         Self {
             id,
             tokens,
@@ -37,17 +40,16 @@ impl Sequence {
         }
     }
 
-    /// Tokens that have keys and values.
     pub fn computed(&self) -> u32 {
         self.computed as u32
     }
 
-    /// Tokens that can be computed.
+    /// Returns the number of known tokens that are not computed.
     pub fn pending(&self) -> u32 {
         (self.tokens.len() - self.computed) as u32
     }
 
-    /// Only its newest token is missing.
+    /// Returns whether only the newest token is not computed.
     pub fn is_decoding(&self) -> bool {
         self.computed > 0 && self.pending() == 1
     }
@@ -56,8 +58,8 @@ impl Sequence {
         self.computed.is_multiple_of(size)
     }
 
-    /// Holds the blocks that have its next tokens already. One token is always left to
-    /// compute: its logits are what the step is for.
+    /// Holds the cached blocks with the next tokens. At least one token remains to be computed,
+    /// because its logits are needed.
     pub fn take_cached(&mut self, pool: &mut BlockPool, size: usize) {
         while self.at_block_start(size) && self.computed + size < self.tokens.len() {
             let next = &self.tokens[self.computed..self.computed + size];
@@ -71,7 +73,8 @@ impl Sequence {
         }
     }
 
-    /// A block that begins as its next one does, and for how many tokens.
+    /// Returns the block that shares the longest prefix with the next block, and the length of
+    /// that prefix.
     pub fn closest(&self, pool: &BlockPool, size: usize) -> Option<(BlockId, usize)> {
         let end = (self.computed + size).min(self.tokens.len().saturating_sub(1));
         if !self.at_block_start(size) || end <= self.computed {
@@ -81,14 +84,14 @@ impl Sequence {
         pool.closest(self.blocks.last().copied(), next)
     }
 
-    /// Takes a block of its own that will be a copy of one with its next `tokens` tokens.
-    pub fn take_copy(&mut self, block: BlockId, tokens: usize) {
+    /// Appends a block that will be a copy of one with the next `tokens` tokens.
+    pub fn push_copy(&mut self, block: BlockId, tokens: usize) {
         self.blocks.push(block);
         self.computed += tokens;
     }
 
-    /// The block that it computes next, named as the pool finds blocks: the one before it,
-    /// and its tokens. None when it does not know enough tokens to fill it.
+    /// Returns the block to compute next as the pool identifies it: by its parent and its
+    /// tokens. Returns `None` if the known tokens do not fill it.
     pub fn next_block(&self, size: usize) -> Option<(Option<BlockId>, &[u32])> {
         let index = self.computed / size;
         let tokens = self.tokens.get(index * size..(index + 1) * size)?;
@@ -96,7 +99,7 @@ impl Sequence {
         Some((parent.copied(), tokens))
     }
 
-    /// Writes its share as a chunk; those tokens count as computed.
+    /// Writes the share to `chunk`. Its tokens count as computed.
     pub fn fill(&mut self, chunk: &mut Chunk) {
         let start = self.computed;
         self.computed = (start + self.share as usize).min(self.tokens.len());
@@ -111,7 +114,7 @@ impl Sequence {
         chunk.blocks.extend_from_slice(&self.blocks);
     }
 
-    /// Lets others find the blocks that have become full.
+    /// Makes the blocks findable that became full.
     pub fn publish(&mut self, pool: &mut BlockPool, size: usize) {
         while (self.published + 1) * size <= self.computed {
             let index = self.published;
@@ -122,7 +125,7 @@ impl Sequence {
         }
     }
 
-    /// Gives all blocks back; what nobody has kept in the cache must be computed again.
+    /// Releases all blocks. Tokens whose blocks are evicted must be recomputed.
     pub fn release(&mut self, pool: &mut BlockPool) {
         self.computed = 0;
         self.published = 0;

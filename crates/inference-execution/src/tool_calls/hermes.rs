@@ -1,10 +1,10 @@
-//! `<tool_call>{"name": …, "arguments": …}</tool_call>`, any number, as models trained in the
-//! way of Hermes 2 Pro write it, Qwen 2.5 and 3 among them.
+//! Tool calls of the form `<tool_call>{"name": …, "arguments": …}</tool_call>`, repeated for
+//! several calls. Models trained like Hermes 2 Pro write it, Qwen 2.5 and 3 among them.
 
 use super::{
-    Part,
     object::{ObjectReader, Read},
     outside::Outside,
+    part::Part,
 };
 
 const OPEN: &str = "<tool_call>";
@@ -13,9 +13,9 @@ const CLOSE: &str = "</tool_call>";
 #[derive(Debug, Default)]
 pub(crate) struct Hermes {
     outside: Outside,
-    /// A call that is being read, with its text as long as it is not certain.
+    /// The call that is being read, and its text while the call is not certain.
     inside: Option<(ObjectReader, String)>,
-    /// The mark of the end is due.
+    /// A closing tag is expected.
     closing: bool,
 }
 
@@ -58,7 +58,7 @@ impl Hermes {
         }
     }
 
-    /// Nothing follows in the object that was being read: it was a call, or text.
+    /// Leaves the object that was being read, which was a call or text.
     fn leave(&mut self, out: &mut Vec<Part>) {
         if let Some((reader, text)) = self.inside.take() {
             if reader.has_begun() {

@@ -1,11 +1,11 @@
 use crate::sampler::uniform;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// Templates of Mistral's models take no other length.
+/// The chat templates of Mistral models require this length.
 const LENGTH: u32 = 9;
 
-/// The names of an answer's calls: nine letters and digits, a function of prompt, seed and
-/// choice, so that an answer that goes on elsewhere goes on with the same names.
+/// Generates the ids of an output's tool calls: nine letters and digits that depend on prompt,
+/// seed and choice only, so that they stay the same when another worker continues the output.
 #[derive(Debug, Clone)]
 pub(crate) struct CallIds {
     key: u64,
@@ -24,10 +24,10 @@ impl CallIds {
         Self { key, choice }
     }
 
-    /// The name of the call with this index.
+    /// Returns the id of the call with this index.
     pub fn id(&self, index: u32) -> String {
-        let names = 62_u64.pow(LENGTH) as f64;
-        let mut number = (uniform(self.key, self.choice, index) * names) as u64;
+        let count = 62_u64.pow(LENGTH) as f64;
+        let mut number = (uniform(self.key, self.choice, index) * count) as u64;
         let mut id = String::with_capacity(LENGTH as usize);
         for _ in 0..LENGTH {
             id.push(char::from(ALPHABET[(number % 62) as usize]));
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_differ_by_everything_that_tells_calls_apart_and_by_nothing_else() {
+    fn ids_depend_on_prompt_seed_choice_and_index_only() {
         let mut seen = HashSet::new();
         for prompt in [&[1, 2][..], &[1, 3], &[256, 2]] {
             for seed in [0, 1, u64::MAX] {

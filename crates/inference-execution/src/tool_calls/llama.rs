@@ -1,12 +1,12 @@
-//! `{"name": …, "parameters": …}` as the whole answer, or marked by `<|python_tag|>`, several
-//! divided by `;`, as Llama 3.1 and later write it.
+//! Tool calls of the form `{"name": …, "parameters": …}`, which are the complete output or
+//! follow `<|python_tag|>`. Several calls are separated by `;`. Llama 3.1 and later write it.
 
 use std::sync::Arc;
 
 use super::{
-    Part,
     object::{ObjectReader, Read},
     outside::Outside,
+    part::Part,
 };
 
 const TAG: &str = "<|python_tag|>";
@@ -14,7 +14,7 @@ const TAG: &str = "<|python_tag|>";
 #[derive(Debug)]
 pub(crate) struct Llama {
     outside: Outside,
-    /// A call that is being read, with its text as long as it is not certain.
+    /// The call that is being read, and its text while the call is not certain.
     inside: Option<(ObjectReader, String)>,
     functions: Arc<[String]>,
 }
@@ -47,19 +47,19 @@ impl Llama {
     }
 
     fn push_outside(&mut self, c: char, out: &mut Vec<Part>) {
-        // JSON later in a text is part of the text.
+        // An object that follows text is part of the text.
         if c == '{' && self.outside.is_blank() {
             let mut reader = ObjectReader::unmarked(Arc::clone(&self.functions));
             reader.push(c, out);
             self.inside = Some((reader, c.to_string()));
         } else if c == ';' && self.outside.is_blank() && self.outside.has_calls() {
-            self.outside.divider(c);
+            self.outside.push_separator(c);
         } else if self.outside.push(c, &[TAG], out).is_some() {
             self.inside = Some((ObjectReader::new(), TAG.to_owned()));
         }
     }
 
-    /// Nothing follows in the object that was being read: it was a call, or text.
+    /// Leaves the object that was being read, which was a call or text.
     fn leave(&mut self, out: &mut Vec<Part>) {
         if let Some((reader, text)) = self.inside.take() {
             if reader.has_begun() {

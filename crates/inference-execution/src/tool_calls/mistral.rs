@@ -1,13 +1,12 @@
-//! `[TOOL_CALLS] [{"name": …, "arguments": …}, …]`, or `[TOOL_CALLS]name[ARGS]{…}` for each
-//! call, also with `[CALL_ID]…` before the arguments or with nothing before them, as Mistral's
-//! models write it, the latter since their tokenizer's version 11.
+//! Tool calls as Mistral models write them: `[TOOL_CALLS] [{"name": …, "arguments": …}, …]`, and
+//! since version 11 of their tokenizer `[TOOL_CALLS]name[ARGS]{…}` for each call, where
+//! `[CALL_ID]…` may precede `[ARGS]`, and `[ARGS]` may be missing.
 
 use super::{
-    Part,
     json::{Span, is_space},
     object::{ObjectReader, Read},
     outside::Outside,
-    put_argument,
+    part::{Part, append_argument},
 };
 
 const CALLS: &str = "[TOOL_CALLS]";
@@ -18,7 +17,7 @@ const ARGUMENTS: &str = "[ARGS]";
 pub(crate) struct Mistral {
     outside: Outside,
     state: State,
-    /// What was read since the mark or the last call, as long as no call came of it.
+    /// The text since the marker or the last call.
     text: String,
 }
 
@@ -26,17 +25,17 @@ pub(crate) struct Mistral {
 enum State {
     #[default]
     Outside,
-    /// After the mark: a list, an object or a name follows.
+    /// After the marker: a list, an object or a name follows.
     Marked,
     /// In a list, before an object.
     Item,
-    /// In an object, of a list or alone.
+    /// In an object.
     Object(ObjectReader, Within),
     /// In a list, after an object.
     AfterItem,
     Name(String),
-    /// In a mark between name and arguments.
-    Mark(String, String),
+    /// In a marker between name and arguments.
+    Marker(String, String),
     CallId(String),
     BeforeArguments(String),
     Arguments(Span),
@@ -45,7 +44,7 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Within {
     List,
-    Nothing,
+    Alone,
 }
 
 impl Mistral {
@@ -61,7 +60,7 @@ impl Mistral {
         if let Some(state) = self.next(state, c, out) {
             self.state = state;
         } else {
-            self.give_up(out);
+            self.abandon_call(out);
             self.push_outside(c, out);
         }
     }
@@ -73,12 +72,12 @@ impl Mistral {
         }
     }
 
-    /// The state that a character of a call leads to; `None` when it belongs to none.
+    /// Returns the state after a character, or `None` if it cannot be part of a call.
     fn next(&mut self, state: State, c: char, out: &mut Vec<Part>) -> Option<State> {
         let next = match state {
             State::Marked | State::Item | State::AfterItem if is_space(c) => state,
             State::Marked if c == '[' => State::Item,
-            State::Marked if c == '{' => Self::object(c, Within::Nothing, out),
+            State::Marked if c == '{' => Self::object(c, Within::Alone, out),
             State::Marked if is_name(c) => State::Name(c.to_string()),
             State::Item if c == '{' => Self::object(c, Within::List, out),
             State::Object(mut reader, within) => match reader.push(c, out) {
@@ -99,29 +98,31 @@ impl Mistral {
                 name.push(c);
                 State::Name(name)
             }
-            State::Name(name) | State::CallId(name) if c == '[' => State::Mark(name, c.to_string()),
+            State::Name(name) | State::CallId(name) if c == '[' => {
+                State::Marker(name, c.to_string())
+            }
             State::Name(name) | State::BeforeArguments(name) if c == '{' => {
                 return Some(Self::begin(name, c, out));
             }
             State::CallId(name) if c.is_ascii_alphanumeric() => State::CallId(name),
             State::BeforeArguments(name) if is_space(c) => State::BeforeArguments(name),
-            State::Mark(name, mut mark) => {
-                mark.push(c);
-                match mark.as_str() {
+            State::Marker(name, mut marker) => {
+                marker.push(c);
+                match marker.as_str() {
                     ARGUMENTS => State::BeforeArguments(name),
                     ID => State::CallId(name),
                     part if ARGUMENTS.starts_with(part) || ID.starts_with(part) => {
-                        State::Mark(name, mark)
+                        State::Marker(name, marker)
                     }
                     _ => return None,
                 }
             }
             State::Arguments(mut span) => {
                 let ended = span.push(c);
-                put_argument(out, c);
+                append_argument(out, c);
                 if ended {
                     out.push(Part::End);
-                    self.call(Within::Nothing);
+                    self.call(Within::Alone);
                     return Some(State::Outside);
                 }
                 return Some(State::Arguments(span));
@@ -142,22 +143,22 @@ impl Mistral {
         let mut span = Span::default();
         span.push(c);
         out.push(Part::Begin(name));
-        put_argument(out, c);
+        append_argument(out, c);
         State::Arguments(span)
     }
 
-    /// A call was read.
+    /// Records that a call is complete.
     fn call(&mut self, within: Within) -> State {
         self.outside.call();
         self.text.clear();
         match within {
             Within::List => State::AfterItem,
-            Within::Nothing => State::Outside,
+            Within::Alone => State::Outside,
         }
     }
 
-    /// What was read since the last call is text.
-    fn give_up(&mut self, out: &mut Vec<Part>) {
+    /// Turns what was read since the last call into text.
+    fn abandon_call(&mut self, out: &mut Vec<Part>) {
         let text = std::mem::take(&mut self.text);
         if !text.is_empty() {
             self.outside.text(&text, out);
@@ -168,9 +169,9 @@ impl Mistral {
         match std::mem::take(&mut self.state) {
             State::Arguments(_) => self.outside.call(),
             State::Object(reader, _) if reader.has_begun() => self.outside.call(),
-            // A list whose end is missing.
+            // The list was not closed.
             State::AfterItem => {}
-            _ => self.give_up(out),
+            _ => self.abandon_call(out),
         }
         self.outside.finish(out);
     }

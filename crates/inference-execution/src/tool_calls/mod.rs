@@ -1,10 +1,10 @@
-//! Finds calls of tools in what a model says, character by character: what comes out depends
-//! on the text alone, never on how it was cut into tokens.
+//! Finds tool calls in a model's output. The parser works on characters, so the result depends
+//! on the text only, not on the boundaries of the tokens.
 //!
-//! Text that is no call, or turns out to be none, comes out as text. Only whitespace that
-//! does nothing but divide calls is left out. A call is certain once its function and the
-//! beginning of its arguments were read; from there on its arguments come out as they are
-//! read.
+//! Text that is not a tool call, or turns out not to be one, is returned as text. Only
+//! whitespace that merely separates calls is dropped. A call is certain once its function and
+//! the start of its arguments are read; from then on its arguments are returned as they
+//! arrive.
 
 mod hermes;
 mod id;
@@ -13,13 +13,15 @@ mod llama;
 mod mistral;
 mod object;
 mod outside;
+mod part;
 mod shape;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use id::CallIds;
-pub(crate) use shape::{FORCED, shape};
+pub(crate) use part::Part;
+pub(crate) use shape::{FORCED_STYLE, required_shape};
 
 use std::sync::Arc;
 
@@ -28,20 +30,7 @@ use llama::Llama;
 use mistral::Mistral;
 use text_codec::ToolStyle;
 
-/// A part of what a model says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// Text for the reader.
-    Text(String),
-    /// A call of this function begins.
-    Begin(String),
-    /// More of the arguments of the call that began last.
-    Arguments(String),
-    /// The call that began last has all its arguments.
-    End,
-}
-
-/// Reads one answer in one style.
+/// Parses one output in one style.
 #[derive(Debug)]
 pub(crate) enum ToolCallParser {
     Llama(Llama),
@@ -50,7 +39,7 @@ pub(crate) enum ToolCallParser {
 }
 
 impl ToolCallParser {
-    /// A parser of an answer from its beginning; `functions` are the names that it may call.
+    /// Returns a parser for an output that may call these functions.
     pub fn new(style: ToolStyle, functions: Arc<[String]>) -> Self {
         match style {
             ToolStyle::Llama => Self::Llama(Llama::new(functions)),
@@ -59,44 +48,27 @@ impl ToolCallParser {
         }
     }
 
-    /// Takes the next text and returns what became certain with it.
+    /// Parses more text and returns the parts that became certain.
     pub fn push(&mut self, text: &str) -> Vec<Part> {
-        let mut out = Vec::new();
+        let mut parts = Vec::new();
         for c in text.chars() {
             match self {
-                Self::Llama(parser) => parser.push(c, &mut out),
-                Self::Hermes(parser) => parser.push(c, &mut out),
-                Self::Mistral(parser) => parser.push(c, &mut out),
+                Self::Llama(parser) => parser.push(c, &mut parts),
+                Self::Hermes(parser) => parser.push(c, &mut parts),
+                Self::Mistral(parser) => parser.push(c, &mut parts),
             }
         }
-        out
+        parts
     }
 
-    /// Ends the answer: what is not a call by now is none.
+    /// Ends the output. Text that is held back and is not certain to be a call becomes text.
     pub fn finish(&mut self) -> Vec<Part> {
-        let mut out = Vec::new();
+        let mut parts = Vec::new();
         match self {
-            Self::Llama(parser) => parser.finish(&mut out),
-            Self::Hermes(parser) => parser.finish(&mut out),
-            Self::Mistral(parser) => parser.finish(&mut out),
+            Self::Llama(parser) => parser.finish(&mut parts),
+            Self::Hermes(parser) => parser.finish(&mut parts),
+            Self::Mistral(parser) => parser.finish(&mut parts),
         }
-        out
-    }
-}
-
-/// Appends text to the parts, to the last one where that is text too.
-fn put_text(out: &mut Vec<Part>, text: &str) {
-    match out.last_mut() {
-        Some(Part::Text(last)) => last.push_str(text),
-        _ if text.is_empty() => {}
-        _ => out.push(Part::Text(text.to_owned())),
-    }
-}
-
-/// Appends a character of arguments to the parts.
-fn put_argument(out: &mut Vec<Part>, c: char) {
-    match out.last_mut() {
-        Some(Part::Arguments(last)) => last.push(c),
-        _ => out.push(Part::Arguments(c.to_string())),
+        parts
     }
 }

@@ -3,40 +3,39 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::{
-    Part,
     json::{Span, is_space},
-    put_argument,
+    part::{Part, append_argument},
 };
 
-/// Keys that an object of a call has; one with another key is none.
+/// Keys that the object of a call may have.
 const KEYS: &[&str] = &["name", "arguments", "parameters", "id", "type"];
 
-/// What a character led to.
+/// Result of a character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Read {
-    /// More is to come.
+    /// The object continues.
     More,
-    /// The object ends with it.
+    /// The object is complete.
     Done,
-    /// It does not belong to an object of a call.
+    /// The character cannot be part of the object of a call.
     Broken,
 }
 
-/// Reads a call written as a JSON object: `{"name": "f", "arguments": {…}}`, the arguments
-/// also named `parameters`, also before the name, also as a text that holds the object, also
-/// not at all.
+/// Reads a call that is a JSON object such as `{"name": "f", "arguments": {…}}`. The arguments may
+/// be named `parameters`, precede the name, be a string that contains the object, or be missing.
 #[derive(Debug)]
 pub(super) struct ObjectReader {
     state: State,
-    /// The key or value that is being read, or the key whose value comes.
+    /// The current key, as far as it is read.
     key: String,
+    /// The current value, as far as it is read.
     value: String,
     name: Option<String>,
-    /// Arguments that came whole.
+    /// Arguments that were not streamed.
     arguments: Option<String>,
-    /// The call is certain and came out.
+    /// The call is certain and was returned.
     begun: bool,
-    /// The only functions that an object may name to be a call.
+    /// Functions that the object may name, if they are restricted.
     functions: Option<Arc<[String]>>,
 }
 
@@ -47,17 +46,17 @@ enum State {
     Key(Span),
     Colon,
     Value,
-    /// A text, object or array.
+    /// In a string, object or array.
     Spanned(Span),
-    /// Arguments that come out as they come in.
+    /// In arguments that are returned as they arrive.
     Streamed(Span),
-    /// A number, `true`, `false` or `null`.
+    /// In a number, `true`, `false` or `null`.
     Bare,
     Comma,
 }
 
 impl ObjectReader {
-    /// A reader of an object with marks around it.
+    /// Returns a reader for an object that a marker precedes.
     pub fn new() -> Self {
         Self {
             state: State::Open,
@@ -70,8 +69,8 @@ impl ObjectReader {
         }
     }
 
-    /// A reader of an object that nothing marks as a call but what it says: it must name one
-    /// of `functions`.
+    /// Returns a reader for an object without a marker. It is a call only if it names one of
+    /// `functions`.
     pub fn unmarked(functions: Arc<[String]>) -> Self {
         Self {
             functions: Some(functions),
@@ -79,12 +78,12 @@ impl ObjectReader {
         }
     }
 
-    /// The call came out, so that nothing of its object is text any more.
+    /// Returns whether the call is certain, so that its object is not text.
     pub fn has_begun(&self) -> bool {
         self.begun
     }
 
-    /// Takes the next character of the object, whitespace before it included.
+    /// Processes the next character of the object or of the whitespace before it.
     pub fn push(&mut self, c: char, out: &mut Vec<Part>) -> Read {
         match &mut self.state {
             State::Open if is_space(c) => Read::More,
@@ -118,7 +117,7 @@ impl ObjectReader {
             }
             State::Streamed(span) => {
                 let ended = span.push(c);
-                put_argument(out, c);
+                append_argument(out, c);
                 if ended {
                     out.push(Part::End);
                     return self.go(State::Comma);
@@ -172,7 +171,7 @@ impl ObjectReader {
         {
             self.begun = true;
             out.push(Part::Begin(name));
-            put_argument(out, c);
+            append_argument(out, c);
             return self.go(State::Streamed(span));
         }
         self.value.clear();
@@ -226,7 +225,8 @@ impl ObjectReader {
     }
 }
 
-/// The text of the object that a value is or holds; of none, the empty one.
+/// Returns the object that a JSON value is, or that it contains as a string. A missing object is
+/// `{}`.
 fn object_text(value: String) -> Option<String> {
     let is_object = |text: &str| serde_json::from_str::<Map<String, Value>>(text).is_ok();
     if is_object(&value) {

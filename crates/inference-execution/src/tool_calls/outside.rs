@@ -1,21 +1,24 @@
-use super::{Part, json::is_space, put_text};
+use super::{
+    json::is_space,
+    part::{Part, append_text},
+};
 
-/// What is said outside of calls. Looks for the markers of calls and keeps whitespace back
-/// that may do nothing but divide calls.
+/// The text outside of tool calls. Finds the markers of calls and holds back whitespace that may
+/// only separate calls.
 #[derive(Debug, Default)]
 pub(super) struct Outside {
-    /// The beginning of a marker, so far.
+    /// Possible start of a marker.
     held: String,
-    /// Whitespace since the beginning or the last call.
+    /// Whitespace since the start or the last call.
     gap: String,
-    /// There was text since the beginning or the last call.
+    /// There was text since the start or the last call.
     has_text: bool,
     has_calls: bool,
 }
 
 impl Outside {
-    /// Takes a character; tells which of `markers` is complete with it. A marker has its
-    /// first character nowhere else.
+    /// Processes a character. Returns the marker that it completes. The first character of a
+    /// marker must not occur in it again.
     pub fn push(
         &mut self,
         c: char,
@@ -39,7 +42,7 @@ impl Outside {
         found
     }
 
-    /// Nothing but whitespace was said since the beginning or the last call.
+    /// Returns whether there was only whitespace since the start or the last call.
     pub fn is_blank(&self) -> bool {
         !self.has_text && self.held.is_empty()
     }
@@ -48,30 +51,30 @@ impl Outside {
         self.has_calls
     }
 
-    /// Puts a character to the whitespace that divides calls.
-    pub fn divider(&mut self, c: char) {
+    /// Appends a separator between calls.
+    pub fn push_separator(&mut self, c: char) {
         self.gap.push(c);
     }
 
-    /// A call was read.
+    /// Records that a call is complete.
     pub fn call(&mut self) {
         self.gap.clear();
         self.has_text = false;
         self.has_calls = true;
     }
 
-    /// Takes text that is no marker.
+    /// Appends text that is not a marker.
     pub fn text(&mut self, text: &str, out: &mut Vec<Part>) {
         if !self.has_text && text.chars().all(is_space) {
             self.gap.push_str(text);
             return;
         }
         self.has_text = true;
-        put_text(out, &std::mem::take(&mut self.gap));
-        put_text(out, text);
+        append_text(out, &std::mem::take(&mut self.gap));
+        append_text(out, text);
     }
 
-    /// The beginning of a marker that did not go on is text.
+    /// Turns an incomplete marker into text.
     fn release(&mut self, out: &mut Vec<Part>) {
         let held = std::mem::take(&mut self.held);
         if !held.is_empty() {
@@ -79,11 +82,11 @@ impl Outside {
         }
     }
 
-    /// Ends the answer. An answer of nothing but whitespace keeps it.
+    /// Ends the output. Whitespace is kept if there were no calls.
     pub fn finish(&mut self, out: &mut Vec<Part>) {
         self.release(out);
         if !self.has_calls {
-            put_text(out, &std::mem::take(&mut self.gap));
+            append_text(out, &std::mem::take(&mut self.gap));
         }
     }
 }

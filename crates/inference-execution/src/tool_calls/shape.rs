@@ -1,17 +1,16 @@
-//! What an answer must be: where it must be a call, where it has a constraint, or where it
-//! has one and may call.
+//! The shape that an output is constrained to: a tool call, the request's constraint, or either
+//! of the two.
 
 use answer_constraint::{Calls, Function, OutputConstraint, Piece};
 use serde_json::{Value, json};
 use text_codec::{Codec, ToolStyle};
 use worker_contract::{InferRequest, ToolChoice, ToolDefinition};
 
-/// The style in which an answer that must be a call is read: nothing marks it, and every
-/// model can write it.
-pub(crate) const FORCED: ToolStyle = ToolStyle::Llama;
+/// Style of forced tool calls. It needs no markers, so every model can write it.
+pub(crate) const FORCED_STYLE: ToolStyle = ToolStyle::Llama;
 
-/// What the answer to `request` must be; `None` when it may be anything.
-pub(crate) fn shape(request: &InferRequest, codec: &Codec) -> Option<OutputConstraint> {
+/// Returns the shape that the output must have, or `None` if it is unconstrained.
+pub(crate) fn required_shape(request: &InferRequest, codec: &Codec) -> Option<OutputConstraint> {
     let style = codec.tool_style();
     if request.tool_choice.must_call() {
         return Some(OutputConstraint::Calls(forced(request, style)));
@@ -27,22 +26,22 @@ pub(crate) fn shape(request: &InferRequest, codec: &Codec) -> Option<OutputConst
     }
 }
 
-/// One call of what is meant, as an object with nothing around it.
+/// A single call of a function that the tool choice admits, as a plain object.
 fn forced(request: &InferRequest, style: Option<ToolStyle>) -> Calls {
-    let is_meant = |tool: &&ToolDefinition| match &request.tool_choice {
+    let is_admitted = |tool: &&ToolDefinition| match &request.tool_choice {
         ToolChoice::Named(name) => tool.name == *name,
         _ => true,
     };
-    let meant = request.tools.iter().filter(is_meant);
+    let admitted = request.tools.iter().filter(is_admitted);
     Calls {
         open: Vec::new(),
         divider: None,
         close: Vec::new(),
-        functions: meant.map(|tool| object(tool, style)).collect(),
+        functions: admitted.map(|tool| object(tool, style)).collect(),
     }
 }
 
-/// Calls as models of a style write them.
+/// Calls in the style of the model.
 fn marked(tools: &[ToolDefinition], style: ToolStyle, codec: &Codec) -> Calls {
     let spell = |text: &str| spell(text, codec.markers());
     let objects = || tools.iter().map(|tool| object(tool, Some(style))).collect();
@@ -59,7 +58,7 @@ fn marked(tools: &[ToolDefinition], style: ToolStyle, codec: &Codec) -> Calls {
             close: spell("\n</tool_call>"),
             functions: objects(),
         },
-        // Vocabularies since version 11 have a mark between name and arguments.
+        // Since version 11, vocabularies have a marker between name and arguments.
         ToolStyle::Mistral if codec.markers().iter().any(|(_, m)| *m == "[ARGS]") => Calls {
             open: spell("[TOOL_CALLS]"),
             divider: Some(spell("[TOOL_CALLS]")),
@@ -82,8 +81,7 @@ fn marked(tools: &[ToolDefinition], style: ToolStyle, codec: &Codec) -> Calls {
     }
 }
 
-/// A call as an object. The name comes first, so that the arguments can be told as they
-/// come.
+/// A call as an object. The name comes first, so that the arguments can be streamed.
 fn object(tool: &ToolDefinition, style: Option<ToolStyle>) -> Function {
     let key = match style {
         Some(ToolStyle::Llama) => "parameters",
@@ -104,7 +102,8 @@ fn function(tool: &ToolDefinition, begin: Vec<Piece>, end: Vec<Piece>) -> Functi
     }
 }
 
-/// The schema of a function's arguments, which are an object whatever else it says.
+/// Returns the schema of a function's arguments. They are an object even if the definition says
+/// otherwise.
 fn arguments(tool: &ToolDefinition) -> Value {
     match &tool.parameters {
         Some(Value::Object(schema)) => {
@@ -118,7 +117,7 @@ fn arguments(tool: &ToolDefinition) -> Value {
     }
 }
 
-/// A text with the tokens that stand for its marks.
+/// Splits a text into plain text and the tokens of its markers.
 fn spell(text: &str, markers: &[(u32, &'static str)]) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut rest = text;
@@ -171,22 +170,22 @@ mod tests {
     }
 
     #[test]
-    fn the_model_decides_unless_it_is_told() {
+    fn output_is_unconstrained_unless_requested() {
         let codec = Codec::byte_level();
         for choice in [ToolChoice::Auto, ToolChoice::None] {
-            assert_eq!(shape(&request(choice), &codec), None);
+            assert_eq!(required_shape(&request(choice), &codec), None);
         }
     }
 
     #[test]
-    fn what_is_forced_is_a_call_of_what_is_meant() {
+    fn forced_output_is_a_call_of_an_admitted_function() {
         let codec = Codec::byte_level();
         let mut constrained = request(ToolChoice::Required);
         constrained.constraint = Some(Constraint::JsonObject);
-        // A constraint is about text, of which there is none.
+        // A constraint applies to text, and a forced call has none.
         for request in [request(ToolChoice::Required), constrained] {
-            let Some(OutputConstraint::Calls(calls)) = shape(&request, &codec) else {
-                panic!("no calls")
+            let Some(OutputConstraint::Calls(calls)) = required_shape(&request, &codec) else {
+                panic!("not a call")
             };
             assert_eq!(
                 (calls.open.len(), calls.divider, calls.close.len()),
@@ -216,30 +215,30 @@ mod tests {
     }
 
     #[test]
-    fn a_constraint_leaves_calls_as_they_are_written() {
+    fn constrained_output_may_be_calls_in_the_models_style() {
         let codec = Codec::byte_level();
         let mut both = request(ToolChoice::Auto);
         both.constraint = Some(Constraint::JsonObject);
-        let Some(OutputConstraint::Either(Constraint::JsonObject, calls)) = shape(&both, &codec)
+        let Some(OutputConstraint::Either(Constraint::JsonObject, calls)) = required_shape(&both, &codec)
         else {
-            panic!("no alternative")
+            panic!("not an alternative")
         };
         assert_eq!(calls.open, text("<tool_call>\n"));
         assert!(calls.divider.is_some() && calls.functions.len() == 3);
         both.parallel_tool_calls = false;
-        let Some(OutputConstraint::Either(_, calls)) = shape(&both, &codec) else {
-            panic!("no alternative")
+        let Some(OutputConstraint::Either(_, calls)) = required_shape(&both, &codec) else {
+            panic!("not an alternative")
         };
         assert_eq!(calls.divider, None);
         both.tool_choice = ToolChoice::None;
         assert_eq!(
-            shape(&both, &codec),
+            required_shape(&both, &codec),
             Some(OutputConstraint::Text(Constraint::JsonObject))
         );
     }
 
     #[test]
-    fn marks_that_are_tokens_are_spelled_as_tokens() {
+    fn markers_in_the_vocabulary_become_tokens() {
         let markers = [(7, "<tool_call>"), (8, "</tool_call>")];
         assert_eq!(
             spell("\n</tool_call>\n<tool_call>", &markers),

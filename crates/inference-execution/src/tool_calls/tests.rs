@@ -4,12 +4,12 @@ use super::*;
 
 const STYLES: [ToolStyle; 3] = [ToolStyle::Llama, ToolStyle::Hermes, ToolStyle::Mistral];
 
-/// The parts of an answer that comes in `pieces`, neighbours of one kind put together.
-fn parts(style: ToolStyle, pieces: &[&str]) -> Vec<Part> {
+/// Returns the parts of an output that arrives in `chunks`. Adjacent parts of one kind are merged.
+fn parts(style: ToolStyle, chunks: &[&str]) -> Vec<Part> {
     let functions = ["f", "weather"].map(str::to_owned);
     let mut parser = ToolCallParser::new(style, functions.into());
     let mut all: Vec<Part> = Vec::new();
-    let mut take = |parts: Vec<Part>| {
+    let mut merge = |parts: Vec<Part>| {
         for part in parts {
             match (all.last_mut(), part) {
                 (Some(Part::Text(last)), Part::Text(more))
@@ -18,18 +18,18 @@ fn parts(style: ToolStyle, pieces: &[&str]) -> Vec<Part> {
             }
         }
     };
-    for piece in pieces {
-        take(parser.push(piece));
+    for chunk in chunks {
+        merge(parser.push(chunk));
     }
-    take(parser.finish());
+    merge(parser.finish());
     all
 }
 
-/// Texts and calls as one writes them: `text`, `f {…}`.
-fn read(style: ToolStyle, answer: &str) -> Vec<String> {
+/// Formats the parts of an output: `text`, `f {…}`, `end`.
+fn read(style: ToolStyle, output: &str) -> Vec<String> {
     let mut all = Vec::new();
     let mut name = String::new();
-    for part in parts(style, &[answer]) {
+    for part in parts(style, &[output]) {
         match part {
             Part::Text(text) => all.push(text),
             Part::Begin(called) => name = called,
@@ -41,8 +41,8 @@ fn read(style: ToolStyle, answer: &str) -> Vec<String> {
 }
 
 #[test]
-fn llamas_calls() {
-    for (answer, expected) in [
+fn parses_llama_style() {
+    for (output, expected) in [
         (
             r#"{"name": "weather", "parameters": {"city": "Pa\"}ris"}}"#,
             &[r#"weather {"city": "Pa\"}ris"}"#, "end"][..],
@@ -59,7 +59,7 @@ fn llamas_calls() {
             r#"I look. <|python_tag|>{"name": "other", "parameters": {"a": 1}, "id": 5}"#,
             &["I look. ", r#"other {"a": 1}"#, "end"],
         ),
-        // Not a call: another key, another function, later in a text, no JSON, cut off.
+        // Not a call: unknown key, unknown function, after text, not JSON, cut off.
         (
             r#"{"name": "Al", "age": 5}"#,
             &[r#"{"name": "Al", "age": 5}"#],
@@ -76,13 +76,13 @@ fn llamas_calls() {
         (r#"{"name": "f", "param"#, &[r#"{"name": "f", "param"#]),
         (" \n", &[" \n"]),
     ] {
-        assert_eq!(read(ToolStyle::Llama, answer), expected, "{answer}");
+        assert_eq!(read(ToolStyle::Llama, output), expected, "{output}");
     }
 }
 
 #[test]
-fn hermes_calls() {
-    for (answer, expected) in [
+fn parses_hermes_style() {
+    for (output, expected) in [
         (
             "Let me see.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": \"</tool_call>\"}}\n</tool_call>",
             &["Let me see.\n", r#"f {"x": "</tool_call>"}"#, "end"][..],
@@ -99,7 +99,7 @@ fn hermes_calls() {
             "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>\n\nDone </tool_call>",
             &["f {}", "end", "\n\nDone </tool_call>"],
         ),
-        // Cut off in the arguments: what there is comes out.
+        // Cut off in the arguments, which are returned as far as they go.
         (
             "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": \"a",
             &[r#"f {"x": "a"#],
@@ -127,13 +127,13 @@ fn hermes_calls() {
             &["{\"name\": \"f\", \"arguments\": {}}"],
         ),
     ] {
-        assert_eq!(read(ToolStyle::Hermes, answer), expected, "{answer}");
+        assert_eq!(read(ToolStyle::Hermes, output), expected, "{output}");
     }
 }
 
 #[test]
-fn mistrals_calls() {
-    for (answer, expected) in [
+fn parses_mistral_style() {
+    for (output, expected) in [
         (
             "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {\"x\": [1]}}, {\"name\": \"g\", \"arguments\": {}}]",
             &[r#"f {"x": [1]}"#, "end", "g {}", "end"][..],
@@ -164,12 +164,12 @@ fn mistrals_calls() {
         ("[1, 2] [TOOL", &["[1, 2] [TOOL"]),
         ("[TOOL_CALLS]", &["[TOOL_CALLS]"]),
     ] {
-        assert_eq!(read(ToolStyle::Mistral, answer), expected, "{answer}");
+        assert_eq!(read(ToolStyle::Mistral, output), expected, "{output}");
     }
 }
 
 #[test]
-fn arguments_come_out_as_they_come_in() {
+fn arguments_are_returned_as_they_arrive() {
     let mut parser = ToolCallParser::new(ToolStyle::Hermes, [].into());
     assert_eq!(parser.push("<tool_call>\n{\"name\": \"f\", \"argu"), []);
     assert_eq!(
@@ -183,9 +183,9 @@ fn arguments_come_out_as_they_come_in() {
     );
 }
 
-/// Texts made of what matters in them.
-fn babble() -> impl Strategy<Value = String> {
-    let pieces = prop::sample::select(vec![
+/// Texts composed of syntax elements.
+fn any_output() -> impl Strategy<Value = String> {
+    let elements = prop::sample::select(vec![
         "<tool_call>",
         "</tool_call>",
         "<|python_tag|>",
@@ -213,39 +213,39 @@ fn babble() -> impl Strategy<Value = String> {
         "🐝",
     ]);
     prop_oneof![
-        3 => prop::collection::vec(pieces, 0..14).prop_map(|pieces| pieces.concat()),
+        3 => prop::collection::vec(elements, 0..14).prop_map(|elements| elements.concat()),
         1 => ".{0,30}",
     ]
 }
 
 proptest! {
     #[test]
-    fn the_cut_into_pieces_does_not_matter(
-        answer in babble(),
+    fn token_boundaries_do_not_affect_the_parts(
+        output in any_output(),
         cuts in prop::collection::vec(0..200_usize, 0..12),
     ) {
         let mut cuts: Vec<usize> =
-            cuts.into_iter().filter(|c| answer.is_char_boundary(*c)).collect();
-        cuts.extend([0, answer.len()]);
+            cuts.into_iter().filter(|c| output.is_char_boundary(*c)).collect();
+        cuts.extend([0, output.len()]);
         cuts.sort_unstable();
-        let pieces: Vec<&str> = cuts.windows(2).map(|w| &answer[w[0]..w[1]]).collect();
+        let chunks: Vec<&str> = cuts.windows(2).map(|w| &output[w[0]..w[1]]).collect();
         for style in STYLES {
-            prop_assert_eq!(parts(style, &pieces), parts(style, &[&answer]));
+            prop_assert_eq!(parts(style, &chunks), parts(style, &[&output]));
         }
     }
 
     #[test]
-    fn nothing_is_lost_but_what_writes_calls(answer in babble()) {
+    fn only_tool_call_syntax_is_dropped(output in any_output()) {
         for style in STYLES {
-            let all = parts(style, &[&answer]);
-            let mut rest = answer.chars();
+            let all = parts(style, &[&output]);
+            let mut rest = output.chars();
             let mut calls = 0;
             for part in &all {
                 match part {
-                    // In the order of the answer; left out is only what writes calls.
+                    // The text is a subsequence of the output.
                     Part::Text(text) => {
                         let in_order = text.chars().all(|c| rest.any(|other| other == c));
-                        prop_assert!(in_order, "{:?}: {:?} is not in it", style, text);
+                        prop_assert!(in_order, "{:?}: {:?} is not in the output", style, text);
                     }
                     Part::Begin(_) => calls += 1,
                     Part::Arguments(text) => prop_assert_eq!(text.chars().next(), Some('{')),
@@ -253,14 +253,14 @@ proptest! {
                 }
             }
             if calls == 0 {
-                prop_assert_eq!(all, Vec::from_iter((!answer.is_empty()).then(|| Part::Text(answer.clone()))));
+                prop_assert_eq!(all, Vec::from_iter((!output.is_empty()).then(|| Part::Text(output.clone()))));
             }
         }
     }
 
-    /// Any call, written in any style, among any text, is read back.
+    /// A call after any text is parsed in every style.
     #[test]
-    fn a_call_reads_back(
+    fn call_round_trips(
         before in "[a-z .]{0,12}",
         arguments in prop::collection::btree_map("[a-z]{1,4}", "\\PC{0,8}", 0..3),
     ) {

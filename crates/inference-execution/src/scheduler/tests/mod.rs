@@ -4,8 +4,8 @@ mod sharing;
 
 use super::*;
 
-fn scheduler(slots: u32, token_budget: u32, blocks: u32) -> Scheduler {
-    Scheduler::new(SchedulerConfig {
+fn scheduler(slots: u32, token_budget: u32, blocks: u32) -> BatchScheduler {
+    BatchScheduler::new(BatchConfig {
         slots,
         token_budget,
         blocks,
@@ -14,77 +14,77 @@ fn scheduler(slots: u32, token_budget: u32, blocks: u32) -> Scheduler {
     })
 }
 
-fn arrive(scheduler: &mut Scheduler, id: u64, tokens: u32) {
-    // Nothing in common with any other.
+fn arrive(scheduler: &mut BatchScheduler, id: u64, tokens: u32) {
+    // No two sequences share a prefix.
     let tokens = (0..tokens).map(|i| i + 1000 * id as u32).collect();
     scheduler.handle(
         SequenceId(id),
-        Event::Arrived {
+        SequenceEvent::Arrived {
             tokens,
             deadline: None,
         },
     );
 }
 
-fn schedule(scheduler: &mut Scheduler, now: Duration) -> (Batch, Vec<Effect>) {
+fn schedule(scheduler: &mut BatchScheduler, now: Instant) -> (Batch, Vec<BatchEffect>) {
     let (mut batch, mut effects) = (Batch::default(), Vec::new());
     scheduler.schedule(now, &mut batch, &mut effects);
     (batch, effects)
 }
 
-fn started(id: u64) -> Effect {
-    Effect::Started {
+fn started(id: u64) -> BatchEffect {
+    BatchEffect::Started {
         sequence: SequenceId(id),
         cached_tokens: 0,
     }
 }
 
-/// Schedules a step and samples for all that want it: (sequence, tokens, logits wanted).
-fn step(scheduler: &mut Scheduler) -> Vec<(u64, usize, bool)> {
-    let (batch, _) = schedule(scheduler, Duration::ZERO);
+/// Schedules a step and samples a token wherever logits are wanted. Returns sequence, number of
+/// tokens, and whether logits are wanted.
+fn step(scheduler: &mut BatchScheduler) -> Vec<(u64, usize, bool)> {
+    let (batch, _) = schedule(scheduler, Instant::now());
     scheduler.computed(&batch, Duration::ZERO);
     for chunk in batch.chunks.iter().filter(|c| c.wants_logits) {
-        scheduler.handle(chunk.sequence, Event::Sampled(7));
+        scheduler.handle(chunk.sequence, SequenceEvent::Sampled(7));
     }
     let summary = |c: &crate::Chunk| (c.sequence.0, c.tokens.len(), c.wants_logits);
     batch.chunks.iter().map(summary).collect()
 }
 
-/// Schedules a step that takes so long, and samples; the tokens of each sequence in it.
-fn slow_step(scheduler: &mut Scheduler, took: Duration) -> Vec<(u64, usize)> {
-    let (batch, _) = schedule(scheduler, Duration::ZERO);
+/// Schedules a step of the given duration and samples. Returns sequence and number of tokens.
+fn slow_step(scheduler: &mut BatchScheduler, took: Duration) -> Vec<(u64, usize)> {
+    let (batch, _) = schedule(scheduler, Instant::now());
     scheduler.computed(&batch, took);
     for chunk in batch.chunks.iter().filter(|c| c.wants_logits) {
-        scheduler.handle(chunk.sequence, Event::Sampled(7));
+        scheduler.handle(chunk.sequence, SequenceEvent::Sampled(7));
     }
     let tokens = |c: &crate::Chunk| (c.sequence.0, c.tokens.len());
     batch.chunks.iter().map(tokens).collect()
 }
 
 #[test]
-fn a_slow_machine_computes_less_of_a_prompt_between_two_tokens_of_others() {
+fn slow_machine_prefills_less_while_others_decode() {
     let second = Duration::from_secs(1);
     let mut s = scheduler(3, 200, 1000);
     arrive(&mut s, 1, 1000);
-    // Nobody else waits for anything.
+    // No other sequence decodes.
     assert_eq!(slow_step(&mut s, 2 * second), [(1, 200)]);
     assert_eq!(slow_step(&mut s, second * 2 / 5), [(1, 200)]);
     arrive(&mut s, 2, 1);
     assert_eq!(slow_step(&mut s, 9 * second), [(2, 1)]);
-    // A step without a piece of a prompt tells nothing; before it a token took two
-    // milliseconds, and 50 of those are a tenth of a second.
+    // The pace is that of the last step with a prefill, 2 ms per token: 50 tokens in 100 ms.
     assert_eq!(slow_step(&mut s, 6 * second), [(1, 50), (2, 1)]);
-    // So slow that reading the weights alone takes longer.
+    // So slow that the minimum number of tokens applies.
     assert_eq!(slow_step(&mut s, second / 100), [(1, 16), (2, 1)]);
     assert_eq!(slow_step(&mut s, second / 100), [(1, 170), (2, 1)]);
-    s.handle(SequenceId(1), Event::Finished);
+    s.handle(SequenceId(1), SequenceEvent::Finished);
     assert_eq!(slow_step(&mut s, 9 * second), [(2, 1)]);
     arrive(&mut s, 3, 50);
     assert_eq!(slow_step(&mut s, second), [(2, 1), (3, 50)]);
 }
 
 #[test]
-fn a_long_prompt_does_not_stall_those_who_decode() {
+fn long_prompt_does_not_stall_decoding_sequences() {
     let mut s = scheduler(3, 5, 100);
     arrive(&mut s, 1, 2);
     assert_eq!(step(&mut s), [(1, 2, true)]);
@@ -97,92 +97,94 @@ fn a_long_prompt_does_not_stall_those_who_decode() {
 }
 
 #[test]
-fn the_youngest_gives_way_and_computes_its_tokens_again() {
+fn youngest_sequence_is_preempted_and_recomputed() {
     let mut s = scheduler(2, 16, 3);
     s.config.prefix_cache = false;
     arrive(&mut s, 1, 4);
     arrive(&mut s, 2, 5);
     arrive(&mut s, 3, 9);
     assert_eq!(step(&mut s), [(1, 4, true), (2, 5, true)]);
-    // 1 needs a second block; none is free.
+    // Sequence 1 needs a second block, and none is free.
     assert_eq!(step(&mut s), [(1, 1, true)]);
-    assert_eq!((s.running(), s.waiting()), (1, 2));
-    s.handle(SequenceId(1), Event::Finished);
-    // The generated token was kept: six tokens now. It comes before 3, which came later.
+    assert_eq!((s.running.len(), s.waiting.len()), (1, 2));
+    s.handle(SequenceId(1), SequenceEvent::Finished);
+    // Sequence 2 kept its sampled token, so it has six. It precedes 3, which arrived later.
     assert_eq!(step(&mut s), [(2, 6, true)]);
 }
 
 #[test]
-fn a_paused_sequence_neither_computes_nor_holds_others_up() {
+fn paused_sequence_is_not_computed_and_does_not_block_others() {
     let mut s = scheduler(2, 16, 2);
     arrive(&mut s, 1, 5);
     assert_eq!(step(&mut s), [(1, 5, true)]);
-    s.handle(SequenceId(1), Event::Paused);
+    s.handle(SequenceId(1), SequenceEvent::Paused);
     assert_eq!(step(&mut s), []);
     arrive(&mut s, 2, 5);
     assert_eq!(
         step(&mut s),
         [(2, 5, true)],
-        "it got the blocks of the paused one"
+        "the paused sequence was preempted"
     );
-    s.handle(SequenceId(1), Event::Resumed);
+    s.handle(SequenceId(1), SequenceEvent::Resumed);
     assert_eq!(
         step(&mut s),
         [(2, 1, true)],
-        "the resumed one waits for room"
+        "the resumed sequence waits for blocks"
     );
-    s.handle(SequenceId(2), Event::Finished);
+    s.handle(SequenceId(2), SequenceEvent::Finished);
     assert_eq!(step(&mut s), [(1, 6, true)]);
 }
 
 #[test]
-fn slots_bound_who_runs_and_the_order_is_that_of_arrival() {
+fn sequences_get_slots_in_order_of_arrival() {
     let mut s = scheduler(1, 16, 100);
     for id in 1..=3 {
         arrive(&mut s, id, 2);
     }
     for id in 1..=3 {
         assert_eq!(step(&mut s), [(id, 2, true)]);
-        s.handle(SequenceId(id), Event::Finished);
+        s.handle(SequenceId(id), SequenceEvent::Finished);
     }
     assert_eq!(step(&mut s), []);
 }
 
 #[test]
-fn a_passed_deadline_ends_a_sequence_wherever_it_is() {
+fn deadlines_apply_to_running_and_waiting_sequences() {
     let mut s = scheduler(1, 16, 100);
+    let start = Instant::now();
+    let after = |seconds| start + Duration::from_secs(seconds);
     for id in [1, 2] {
-        let event = Event::Arrived {
+        let event = SequenceEvent::Arrived {
             tokens: vec![1],
-            deadline: Some(Duration::from_secs(id)),
+            deadline: Some(Deadline::at(after(id))),
         };
         s.handle(SequenceId(id), event);
     }
-    assert_eq!(schedule(&mut s, Duration::ZERO).1, [started(1)]);
-    assert_eq!(s.next_deadline(), Some(Duration::from_secs(1)));
-    let (_, effects) = schedule(&mut s, Duration::from_secs(2));
+    assert_eq!(schedule(&mut s, start).1, [started(1)]);
+    assert_eq!(s.next_deadline(), Some(Deadline::at(after(1))));
+    let (_, effects) = schedule(&mut s, after(2));
     assert_eq!(
         effects,
         [
-            Effect::Expired(SequenceId(1)),
-            Effect::Expired(SequenceId(2))
+            BatchEffect::Expired(SequenceId(1)),
+            BatchEffect::Expired(SequenceId(2))
         ]
     );
-    assert_eq!(s.pool().available(), 100);
+    assert_eq!(s.pool.available(), 100);
 }
 
 #[test]
-fn what_can_never_fit_is_told_at_once() {
+fn sequence_that_exceeds_the_cache_is_removed_at_once() {
     let mut s = scheduler(1, 16, 2);
     arrive(&mut s, 1, 9);
     arrive(&mut s, 2, 8);
-    let (_, effects) = schedule(&mut s, Duration::ZERO);
-    assert_eq!(effects, [Effect::Overlong(SequenceId(1)), started(2)]);
-    // The ninth token is one too many: the last was computed, so no room is left for it.
-    s.handle(SequenceId(2), Event::Sampled(1));
+    let (_, effects) = schedule(&mut s, Instant::now());
+    assert_eq!(effects, [BatchEffect::Overlong(SequenceId(1)), started(2)]);
+    // The sampled token is the ninth, and the cache has room for eight.
+    s.handle(SequenceId(2), SequenceEvent::Sampled(1));
     assert_eq!(
-        schedule(&mut s, Duration::ZERO).1,
-        [Effect::Overlong(SequenceId(2))]
+        schedule(&mut s, Instant::now()).1,
+        [BatchEffect::Overlong(SequenceId(2))]
     );
-    assert_eq!(s.pool().available(), 2);
+    assert_eq!(s.pool.available(), 2);
 }

@@ -4,12 +4,12 @@ use super::{driver::Driver, *};
 
 #[derive(Debug, Clone)]
 enum Action {
-    /// A prompt that begins as others do, and the length of the answer.
+    /// A prompt that shares a prefix with others, and the length of the output.
     Arrive {
         family: u32,
         shared: usize,
         own: usize,
-        answer: u32,
+        output: u32,
     },
     Pause(usize),
     Resume(usize),
@@ -20,12 +20,12 @@ enum Action {
 
 fn action() -> impl Strategy<Value = Action> {
     let arrive =
-        (0..2_u32, 0..16_usize, 0..5_usize, 1..10_u32).prop_map(|(family, shared, own, answer)| {
+        (0..2_u32, 0..16_usize, 0..5_usize, 1..10_u32).prop_map(|(family, shared, own, output)| {
             Action::Arrive {
                 family,
                 shared,
                 own,
-                answer,
+                output,
             }
         });
     prop_oneof![
@@ -48,12 +48,12 @@ fn act(driver: &mut Driver, action: &Action) {
             family,
             shared,
             own,
-            answer,
+            output,
         } => {
             let shared = (0..shared as u32).map(|i| 10 * family + i % 3);
             let own = (0..own as u32).map(|i| i % 2);
             let tokens: Vec<u32> = std::iter::once(family).chain(shared).chain(own).collect();
-            driver.arrive(tokens, answer);
+            driver.arrive(tokens, output);
         }
         Action::Pause(i) | Action::Resume(i) => {
             if let Some(id) = pick(driver, i) {
@@ -75,7 +75,7 @@ fn act(driver: &mut Driver, action: &Action) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
     #[test]
-    fn any_workload_keeps_the_rules_and_ends(
+    fn any_workload_upholds_the_invariants_and_finishes(
         slots in 1..6_u32,
         token_budget in 1..14_u32,
         // The longest sequence has 29 tokens: 8 blocks of 4.
@@ -83,7 +83,7 @@ proptest! {
         prefix_cache: bool,
         actions in prop::collection::vec(action(), 0..150),
     ) {
-        let mut driver = Driver::new(SchedulerConfig {
+        let mut driver = Driver::new(BatchConfig {
             slots, token_budget, blocks, prefix_cache, block_tokens: driver::BLOCK_TOKENS,
         });
         for action in &actions {
@@ -93,37 +93,36 @@ proptest! {
         prop_assert!(prefix_cache || driver.started.iter().all(|(_, cached)| *cached == 0));
     }
 
-    /// Nobody is overtaken into the slots, and with nothing in common nobody waits for
-    /// another.
+    /// No sequence is overtaken, as no sequence is paused and no two share a prefix.
     #[test]
-    fn without_pauses_all_run_in_the_order_of_arrival(
+    fn sequences_without_pauses_start_in_order_of_arrival(
         slots in 1..4_u32,
         blocks in 8..12_u32,
         arrivals in prop::collection::vec((1..20_u32, 1..12_u32), 1..20),
     ) {
-        let mut driver = Driver::new(SchedulerConfig {
+        let mut driver = Driver::new(BatchConfig {
             slots, token_budget: 8, blocks, prefix_cache: true, block_tokens: driver::BLOCK_TOKENS,
         });
         let mut entered: Vec<SequenceId> = Vec::new();
-        for (number, (prompt, answer)) in (0..).zip(arrivals) {
-            driver.arrive((0..prompt).map(|i| i + 100 * number).collect(), answer);
-            entered.extend(step_and_see_new(&mut driver, &entered));
+        for (number, (prompt, output)) in (0..).zip(arrivals) {
+            driver.arrive((0..prompt).map(|i| i + 100 * number).collect(), output);
+            entered.extend(step_and_list_new(&mut driver, &entered));
         }
         while !driver.alive.is_empty() {
-            entered.extend(step_and_see_new(&mut driver, &entered));
+            entered.extend(step_and_list_new(&mut driver, &entered));
         }
         prop_assert!(entered.is_sorted(), "{entered:?}");
     }
 
-    /// The more is shared the less is computed: of a prompt in common, each token once.
+    /// Every token of a shared prefix is computed once.
     #[test]
-    fn what_is_in_common_is_computed_once(
+    fn shared_prefix_is_computed_once(
         shared in 1..40_usize,
         count in 2..8_u32,
         token_budget in 8..40_u32,
-        apart in 0..3_usize,
+        steps_between in 0..3_usize,
     ) {
-        let mut driver = Driver::new(SchedulerConfig {
+        let mut driver = Driver::new(BatchConfig {
             slots: 8, token_budget, blocks: 200, prefix_cache: true, block_tokens: 4,
         });
         let common: Vec<u32> = (0..shared as u32).collect();
@@ -131,14 +130,14 @@ proptest! {
             let mut tokens = common.clone();
             tokens.extend([1000 + number; 6]);
             driver.arrive(tokens, 1);
-            for _ in 0..apart {
+            for _ in 0..steps_between {
                 driver.step();
             }
         }
         driver.run_out();
         let least = shared + 6 * count as usize;
-        // Where the common part ends inside a block, that block may be needed before there
-        // is one to copy.
+        // If the prefix ends inside a block, that block may be computed several times, because
+        // there is none to copy yet.
         let most = least + (shared % 4) * (count as usize - 1);
         prop_assert!((least..=most).contains(&driver.computed), "{} for {least}", driver.computed);
         let cached: u32 = driver.started.iter().map(|(_, cached)| cached).sum();
@@ -146,15 +145,15 @@ proptest! {
         prop_assert_eq!(driver.computed + cached as usize, all);
     }
 
-    /// A short prompt among decoding ones and a long prefill has its first token after the
-    /// step in which it comes and one that is as long as if the long one were not there.
+    /// A short prompt that arrives next to decoding sequences and a long prefill is computed in
+    /// the next step, without any tokens of the long prefill.
     #[test]
-    fn a_short_prompt_waits_for_no_long_one(
+    fn short_prompt_does_not_wait_for_a_long_one(
         short in 2..60_u32,
         decoding in 0..9_u32,
         steps_before in 1..10_usize,
     ) {
-        let mut driver = Driver::new(SchedulerConfig {
+        let mut driver = Driver::new(BatchConfig {
             slots: 16, token_budget: 256, blocks: 2000, prefix_cache: true, block_tokens: 4,
         });
         for number in 0..decoding {
@@ -169,14 +168,14 @@ proptest! {
         let step = driver.step();
         prop_assert!(step.contains(&(new, short as usize)));
         prop_assert_eq!(step.len() as u32, decoding + 1, "{:?}", step);
-        // The long one goes on at once.
+        // The long prefill continues in the step after that.
         let step = driver.step();
         prop_assert!(step.iter().any(|(id, tokens)| *id == long && *tokens > 200));
     }
 }
 
-/// Does a step; which sequences are in their first one.
-fn step_and_see_new(driver: &mut Driver, before: &[SequenceId]) -> Vec<SequenceId> {
+/// Runs a step. Returns the sequences that left the queue for the first time.
+fn step_and_list_new(driver: &mut Driver, before: &[SequenceId]) -> Vec<SequenceId> {
     let waiting: Vec<SequenceId> = driver.scheduler.waiting.iter().map(|s| s.id).collect();
     driver.step();
     let left = |id: &SequenceId| driver.scheduler.waiting.iter().all(|s| s.id != *id);
@@ -186,10 +185,10 @@ fn step_and_see_new(driver: &mut Driver, before: &[SequenceId]) -> Vec<SequenceI
     new.collect()
 }
 
-/// While short prompts keep coming, a long one still gets a good part of the budget.
+/// A long prompt gets a good part of the budget while short ones keep arriving.
 #[test]
-fn a_stream_of_short_prompts_does_not_starve_a_long_one() {
-    let mut driver = Driver::new(SchedulerConfig {
+fn short_prompts_do_not_starve_a_long_one() {
+    let mut driver = Driver::new(BatchConfig {
         slots: 8,
         token_budget: 64,
         blocks: 1000,
@@ -204,7 +203,7 @@ fn a_stream_of_short_prompts_does_not_starve_a_long_one() {
         steps += 1;
         assert!(
             steps <= 2 * 2000 / 32 + 1,
-            "half of the budget every second step"
+            "the long prompt gets half of the budget in every second step"
         );
     }
 }

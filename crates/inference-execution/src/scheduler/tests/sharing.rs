@@ -1,9 +1,9 @@
-//! Examples of what is shared, and with whom.
+//! Examples of shared blocks.
 
 use super::{driver::Driver, *};
 
 fn driver(token_budget: u32, blocks: u32) -> Driver {
-    Driver::new(SchedulerConfig {
+    Driver::new(BatchConfig {
         slots: 4,
         token_budget,
         blocks,
@@ -17,22 +17,19 @@ fn tokens(all: impl Iterator<Item = u32>) -> Vec<u32> {
 }
 
 #[test]
-fn a_second_request_finds_what_the_first_has_left() {
+fn second_request_reuses_blocks_of_the_first() {
     let mut d = driver(64, 20);
     d.arrive(tokens(0..10), 1);
     assert_eq!(d.step(), [(SequenceId(0), 10)]);
-    assert_eq!(
-        (d.scheduler.pool().held(), d.scheduler.pool().cached()),
-        (0, 2)
-    );
-    // Two full blocks are found; what the third had was not kept.
+    assert_eq!((d.scheduler.pool.held(), d.scheduler.pool.cached()), (0, 2));
+    // Two full blocks are reused. The third was not full and was not cached.
     d.arrive(tokens((0..10).chain(50..53)), 1);
     assert_eq!(d.step(), [(SequenceId(1), 5)]);
     assert_eq!(d.started[1], (SequenceId(1), 8));
 }
 
 #[test]
-fn the_next_turn_of_a_chat_finds_the_answer_as_well() {
+fn next_turn_of_a_chat_reuses_the_output() {
     let mut d = driver(64, 20);
     let id = d.arrive(tokens(0..6), 8);
     let mut chat = Vec::new();
@@ -40,7 +37,7 @@ fn the_next_turn_of_a_chat_finds_the_answer_as_well() {
         chat.clone_from(&expected.tokens);
         d.step();
     }
-    // 6 of the prompt and 7 computed of the answer: 3 full blocks.
+    // 6 prompt tokens and 7 computed output tokens: 3 full blocks.
     chat.extend(100..105);
     d.arrive(chat, 1);
     d.step();
@@ -48,7 +45,7 @@ fn the_next_turn_of_a_chat_finds_the_answer_as_well() {
 }
 
 #[test]
-fn one_token_is_always_computed() {
+fn at_least_one_token_is_computed() {
     let mut d = driver(64, 20);
     d.arrive(tokens(0..8), 1);
     d.step();
@@ -59,7 +56,7 @@ fn one_token_is_always_computed() {
 }
 
 #[test]
-fn a_block_that_is_right_in_part_is_copied() {
+fn partly_matching_block_is_copied() {
     let mut d = driver(64, 20);
     d.arrive(tokens(0..8), 1);
     d.step();
@@ -69,66 +66,66 @@ fn a_block_that_is_right_in_part_is_copied() {
 }
 
 #[test]
-fn those_that_come_together_wait_for_the_one_that_computes() {
+fn concurrent_requests_wait_for_the_one_that_computes_the_prefix() {
     let mut d = driver(8, 40);
     let ids: Vec<_> = (0..3)
         .map(|i| d.arrive(tokens((0..20).chain(50 + i..51 + i)), 1))
         .collect();
     assert_eq!(d.step(), [(ids[0], 8)]);
     assert_eq!(d.step(), [(ids[0], 8)]);
-    // The last block in common is not full before its fourth token.
+    // The others wait until the last shared block is full.
     assert_eq!(d.step(), [(ids[0], 5)]);
     assert_eq!(d.step(), [(ids[1], 1), (ids[2], 1)]);
     assert_eq!(d.started, [(ids[0], 0), (ids[1], 20), (ids[2], 20)]);
 }
 
 #[test]
-fn who_is_waited_for_may_go_away() {
+fn waiting_request_continues_when_the_leader_is_paused_or_cancelled() {
     let mut d = driver(6, 40);
     let ids: Vec<_> = (0..3).map(|_| d.arrive(tokens(0..20), 1)).collect();
     assert_eq!(d.step(), [(ids[0], 6)]);
     d.pause(ids[0], true);
-    // One full block was done.
+    // The first request has computed one full block.
     assert_eq!(d.step(), [(ids[1], 6)]);
     d.finish(ids[1]);
     assert_eq!(d.step(), [(ids[2], 6)]);
     d.pause(ids[0], false);
     d.run_out();
-    // The blocks of the cancelled one stayed, those of the paused one were its own.
+    // The two full blocks of the cancelled request are still cached.
     assert_eq!(d.started[2], (ids[2], 8));
 }
 
 #[test]
-fn a_failed_step_leaves_nothing_behind() {
+fn failed_step_publishes_no_blocks() {
     let mut d = driver(64, 20);
     d.arrive(tokens(0..8), 1);
     d.failing_step();
-    assert_eq!(d.scheduler.pool().cached(), 0);
+    assert_eq!(d.scheduler.pool.cached(), 0);
     d.arrive(tokens(0..8), 1);
     assert_eq!(d.step(), [(SequenceId(1), 8)]);
 }
 
 #[test]
-fn cached_blocks_make_room_for_the_living() {
+fn cached_blocks_are_evicted_for_running_sequences() {
     let mut d = driver(64, 4);
     d.arrive(tokens(0..8), 1);
     d.step();
     d.arrive(tokens(50..66), 1);
     assert_eq!(d.step(), [(SequenceId(1), 16)]);
-    // Three blocks of the second are still there, and nothing of the first.
+    // Three blocks of the second request are cached, and none of the first.
     d.arrive(tokens(0..8), 1);
     assert_eq!(d.step(), [(SequenceId(2), 8)]);
 }
 
 #[test]
-fn the_preempted_finds_its_blocks_again() {
+fn preempted_sequence_reuses_its_blocks() {
     let mut d = driver(64, 5);
     let old = d.arrive(tokens(0..8), 10);
     let young = d.arrive(tokens(50..58), 2);
     assert_eq!(d.step(), [(old, 8), (young, 8)]);
-    // The ninth token of both needs a block; there is one.
+    // Both need a block for their ninth token, and one is available.
     assert_eq!(d.step(), [(old, 1)]);
-    assert_eq!(d.scheduler.waiting(), 1);
+    assert_eq!(d.scheduler.waiting.len(), 1);
     d.finish(old);
     assert_eq!(d.step(), [(young, 1)]);
 }

@@ -1,0 +1,102 @@
+use std::ops::ControlFlow;
+
+use text_codec::Codec;
+use worker_contract::{FinishReason, InferRequest, ToolCallPiece};
+
+use crate::{
+    admission::Admitted,
+    tool_calls::{CallIds, FORCED_STYLE, Part, ToolCallParser},
+};
+
+/// The tool calls of one output.
+pub(super) struct ToolCalls {
+    parser: ToolCallParser,
+    ids: CallIds,
+    /// Number of calls so far.
+    count: u32,
+    /// The output must be a single call.
+    forced: bool,
+    /// The output may continue after its first call.
+    parallel: bool,
+}
+
+impl ToolCalls {
+    /// Returns `None` if the request may not call tools.
+    pub fn new(
+        request: &InferRequest,
+        admitted: &Admitted,
+        seed: u64,
+        codec: &Codec,
+    ) -> Option<Self> {
+        if !request.may_call() {
+            return None;
+        }
+        let forced = request.tool_choice.must_call();
+        let style = if forced {
+            FORCED_STYLE
+        } else {
+            codec.tool_style()?
+        };
+        let functions = request.tools.iter().map(|tool| tool.name.clone()).collect();
+        Some(Self {
+            parser: ToolCallParser::new(style, functions),
+            ids: CallIds::new(&admitted.prompt, seed, request.sampling.choice),
+            count: 0,
+            forced,
+            parallel: request.parallel_tool_calls && !forced,
+        })
+    }
+
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Splits text into parts.
+    pub fn push(&mut self, text: &str) -> Vec<Part> {
+        self.parser.push(text)
+    }
+
+    /// Returns the parts that are held back; no text follows.
+    pub fn finish(&mut self) -> Vec<Part> {
+        let mut parts = self.parser.finish();
+        if self.forced {
+            // The start of a call that was cut off is not text.
+            parts.retain(|part| !matches!(part, Part::Text(_)));
+        }
+        parts
+    }
+
+    /// Appends a part of a call to `pieces`. Breaks if the output ends with this call.
+    pub fn apply(
+        &mut self,
+        part: Part,
+        pieces: &mut Vec<ToolCallPiece>,
+    ) -> ControlFlow<FinishReason> {
+        match part {
+            Part::Begin(name) => {
+                pieces.push(ToolCallPiece {
+                    index: self.count,
+                    id: Some(self.ids.id(self.count)),
+                    name: Some(name),
+                    arguments: String::new(),
+                });
+                self.count += 1;
+            }
+            Part::Arguments(arguments) => {
+                let index = self.count.saturating_sub(1);
+                match pieces.last_mut() {
+                    Some(last) if last.index == index => last.arguments.push_str(&arguments),
+                    _ => pieces.push(ToolCallPiece {
+                        index,
+                        id: None,
+                        name: None,
+                        arguments,
+                    }),
+                }
+            }
+            Part::End if !self.parallel => return ControlFlow::Break(FinishReason::ToolCalls),
+            Part::End | Part::Text(_) => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
