@@ -8,26 +8,26 @@ use inference_execution::{
     Batch, BlockId, Chunk, Engine as _, SequenceId,
     mock::{MockEngine, MockSettings},
 };
-use worker_service::Loaded;
+use worker_service::LoadedModel;
 
 use crate::{
     arguments::WorkerArguments,
-    process::{Kind, exit, serve},
+    errors,
+    process::{WorkerKind, exit, serve},
 };
 
-/// A worker of rbee without a model, for tests and benches; `--model` has its settings, such
-/// as `tokens_per_second=50,length=20`.
+/// An rbee worker without a model, for tests and benchmarks; `--model` has its settings, such as
+/// `tokens_per_second=50,length=20`.
 #[derive(Debug, Parser)]
 #[command(name = "mock-worker-rbee", version)]
 struct CommandLine {
     #[command(flatten)]
     worker: Option<WorkerArguments>,
-    /// Answer one request in memory, and exit.
+    /// Compute one step in memory, and exit.
     #[arg(long, exclusive = true)]
     self_test: bool,
 }
 
-/// The program.
 pub fn main() -> ExitCode {
     exit(match CommandLine::parse().worker {
         Some(arguments) => run(arguments),
@@ -49,9 +49,7 @@ fn self_test() -> Result<(), Diagnostic> {
     };
     match engine.step(&batch)?.rows().count() {
         1 => Ok(()),
-        rows => Err(Diagnostic::internal(format!(
-            "{rows} rows of logits for one"
-        ))),
+        rows => Err(errors::self_test_rows(rows)),
     }
 }
 
@@ -67,14 +65,14 @@ fn run(arguments: WorkerArguments) -> Result<(), Diagnostic> {
         Some(alias) => alias.clone(),
         None => format!("mock:{}", arguments.model).parse()?,
     };
-    let kind = Kind {
+    let kind = WorkerKind {
         implementation: "rbee-mock",
         model,
         slots: settings.slots,
     };
     serve(arguments, kind, move |progress| {
         let (engine, codec) = MockEngine::load(settings, &*progress)?;
-        Ok(Loaded {
+        Ok(LoadedModel {
             engine: Box::new(engine),
             codec,
         })

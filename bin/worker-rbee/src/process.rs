@@ -5,43 +5,43 @@ use diagnostics::{Code, Diagnostic};
 use inference_execution::RuntimeConfig;
 use input_validation::ModelRef;
 use worker_contract::{QUEEN_TOKEN_FILE_ENV, WORKER_TOKEN_FILE_ENV};
-use worker_service::{Loaded, Progress, ServiceConfig, WorkerConfig};
+use worker_service::{LoadedModel, ProgressCallback, ServiceConfig, WorkerConfig};
 
-use crate::arguments::WorkerArguments;
+use crate::{arguments::WorkerArguments, errors};
 
-/// Threads that serve HTTP; the engine has its own.
+/// Number of threads that serve HTTP. The engine has its own threads.
 const HTTP_THREADS: usize = 2;
 
-/// What one kind of worker decides.
-pub(crate) struct Kind {
-    /// The engine's name in `WorkerInfo`.
+/// Properties that depend on the kind of worker.
+pub(crate) struct WorkerKind {
+    /// Name of the engine in `WorkerInfo`.
     pub implementation: &'static str,
-    /// The model as clients name it.
+    /// Model reference that clients use.
     pub model: ModelRef,
-    /// Requests that run at once.
+    /// Maximum number of running requests.
     pub slots: u32,
 }
 
-/// When the kernel must kill for memory (oom_score_adj in proc(5)), it takes a worker, which is
-/// started again, before the queen, the hive and what else runs on this machine.
-fn be_first_when_memory_ends() {
-    // Only Linux has the file; a worker without it serves as well.
+/// Makes the OOM killer prefer this process (`oom_score_adj` in proc(5)): a worker is restarted, in
+/// contrast to the queen, the hive and other processes.
+fn prefer_for_oom_kill() {
+    // The file exists on Linux only, and the worker does not depend on it.
     let _ = std::fs::write("/proc/self/oom_score_adj", "500");
 }
 
-/// Runs the worker until it ends.
+/// Runs the worker until it exits.
 pub(crate) fn serve(
     arguments: WorkerArguments,
-    kind: Kind,
-    load: impl FnOnce(Progress) -> Result<Loaded, Diagnostic> + Send + 'static,
+    kind: WorkerKind,
+    load: impl FnOnce(ProgressCallback) -> Result<LoadedModel, Diagnostic> + Send + 'static,
 ) -> Result<(), Diagnostic> {
     init_logging(&arguments.log);
-    be_first_when_memory_ends();
+    prefer_for_oom_kill();
     let service = ServiceConfig {
         bind: SocketAddr::new(arguments.bind, arguments.port),
         queen_url: arguments.queen_url,
-        worker_token: Arc::new(token(WORKER_TOKEN_FILE_ENV)?),
-        queen_token: token(QUEEN_TOKEN_FILE_ENV)?,
+        worker_token: Arc::new(load_token(WORKER_TOKEN_FILE_ENV)?),
+        queen_token: load_token(QUEEN_TOKEN_FILE_ENV)?,
         runtime: RuntimeConfig {
             prefix_cache: !arguments.no_prefix_cache,
             ..RuntimeConfig::new(kind.model.clone(), kind.slots)
@@ -62,24 +62,21 @@ pub(crate) fn serve(
         .worker_threads(HTTP_THREADS)
         .enable_all()
         .build()
-        .map_err(|e| Diagnostic::internal(format!("cannot start threads: {e}")))?;
+        .map_err(|e| errors::threads_not_started(&e))?;
     let result = runtime.block_on(worker_service::run(config, service, load));
-    // What still blocks a thread must not keep the process.
+    // A blocked thread must not delay the exit.
     runtime.shutdown_background();
     result
 }
 
-/// A token from the file that the environment names.
-fn token(variable: &str) -> Result<Token, Diagnostic> {
+/// Loads the token from the file that an environment variable names.
+fn load_token(variable: &str) -> Result<Token, Diagnostic> {
     let path = env::var_os(variable).filter(|path| !path.is_empty());
-    let path = path.ok_or_else(|| {
-        Diagnostic::new(Code::ConfigInvalid, format!("{variable} is not set"))
-            .hint("let it name the file that holds the token")
-    })?;
+    let path = path.ok_or_else(|| errors::variable_not_set(variable))?;
     Token::load(Path::new(&path))
 }
 
-/// The exit code of a result; an error is told in the last line of standard error.
+/// Converts a result to an exit code. An error is written to the last line of standard error.
 pub(crate) fn exit(result: Result<(), Diagnostic>) -> ExitCode {
     let Err(fatal) = result else {
         return diagnostics::ExitCode::Success.into();

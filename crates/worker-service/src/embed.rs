@@ -1,19 +1,19 @@
 use axum::{Json, extract::State};
 use daemon_shell::{Answer, JsonBody};
-use diagnostics::{Diagnostic, ErrorBody};
+use diagnostics::ErrorBody;
 use worker_contract::{EmbedRequest, EmbedResponse};
 
-use crate::Worker;
+use crate::{errors, worker::Worker};
 
-/// Vectors of texts, as the model makes them. A client that goes away cancels the request.
+/// Computes embeddings. Closing the connection cancels the request.
 #[utoipa::path(post, path = "/v1/embed", tag = "inference", request_body = EmbedRequest, responses(
-    (status = 200, description = "One vector of length 1 for each input", body = EmbedResponse),
-    (status = 400, description = "An input is wrong or does not fit the context, or the model makes no vectors", body = ErrorBody),
-    (status = 401, description = "No key, or a wrong one", body = ErrorBody),
+    (status = 200, description = "One vector of length 1 per input", body = EmbedResponse),
+    (status = 400, description = "An input is invalid or exceeds the context length, or the model does not compute embeddings", body = ErrorBody),
+    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
     (status = 408, description = "The deadline passed", body = ErrorBody),
-    (status = 409, description = "A request of this name is running", body = ErrorBody),
+    (status = 409, description = "A request with this id is running", body = ErrorBody),
     (status = 499, description = "The request was cancelled", body = ErrorBody),
-    (status = 503, description = "It loads, drains, or all slots are busy", body = ErrorBody),
+    (status = 503, description = "The worker is loading or draining, or all slots are busy", body = ErrorBody),
 ))]
 pub async fn embed(
     State(worker): State<Worker>,
@@ -21,10 +21,10 @@ pub async fn embed(
 ) -> Result<Json<EmbedResponse>, Answer> {
     let runtime = worker.runtime()?.clone();
     let id = request.request_id.clone();
-    // Long texts take their time to be encoded.
+    // Tokenizing long texts blocks.
     let mut reply = tokio::task::spawn_blocking(move || runtime.embed(&request))
         .await
-        .map_err(|e| Diagnostic::internal(format!("submitting request {id}: {e}")))??;
+        .map_err(|e| errors::submit_panicked(&id, e))??;
     let vectors = reply.vectors().await;
     Ok(Json(EmbedResponse {
         vectors: vectors.map_err(|error| error.correlated(id.as_str()))?,

@@ -1,28 +1,29 @@
 use std::time::Duration;
 
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use jiff::Timestamp;
 use queen_contract::QueenClient;
 use rest_client::CallError;
 use tokio::time::{Instant, sleep_until, timeout};
 use worker_contract::{HEARTBEAT_SECONDS, WorkerHeartbeat};
 
-use crate::Worker;
+use crate::{errors, worker::Worker};
 
 const INTERVAL: Duration = Duration::from_secs(HEARTBEAT_SECONDS);
-/// Least time between two heartbeats: a worker whose status flickers sends the last of it.
-const LEAST_GAP: Duration = Duration::from_millis(100);
-/// Longest wait for the last heartbeat, which only spares the queen its own finding out.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+/// Minimum time between two heartbeats. If the status changes more often, only the last status
+/// is sent.
+const MIN_GAP: Duration = Duration::from_millis(100);
+/// Time limit of the last heartbeat. Without it, the queen detects later that the worker is gone.
+const LAST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Tells the queen what the worker is doing: every 5 s and when its status changes. A queen
-/// that does not answer is tried again with the next one.
+/// Sends the worker's status to the queen every 5 s and whenever it changes. If the queen does
+/// not respond, the next heartbeat tries again.
 pub(crate) struct Heartbeats {
     queen: QueenClient,
     worker: Worker,
     sequence: u64,
-    /// What the last attempt led to, so that only changes are logged.
-    reached: Option<bool>,
+    /// Whether the last heartbeat was accepted. Only changes are logged.
+    accepted: Option<bool>,
 }
 
 impl Heartbeats {
@@ -31,32 +32,33 @@ impl Heartbeats {
             queen,
             worker,
             sequence: 0,
-            reached: None,
+            accepted: None,
         }
     }
 
-    /// Sends until the queen answers that a newer generation of this worker exists; that
-    /// answer is returned.
+    /// Sends heartbeats until the queen responds that a newer generation of this worker exists.
+    /// Returns the resulting error.
     pub async fn run(&mut self) -> Diagnostic {
         loop {
             let status = self.worker.status();
             let sent = Instant::now();
-            if let Err(fenced) = self.send(INTERVAL).await {
-                return fenced;
+            if let Err(superseded) = self.send(INTERVAL).await {
+                return superseded;
             }
-            sleep_until(sent + LEAST_GAP).await;
+            sleep_until(sent + MIN_GAP).await;
             tokio::select! {
                 () = sleep_until(sent + INTERVAL) => {}
-                () = self.worker.status_other_than(status) => {}
+                () = self.worker.status_changed(status) => {}
             }
         }
     }
 
-    /// The last one: the worker has stopped.
-    pub async fn farewell(&mut self) {
-        let _ = self.send(FAREWELL_LIMIT).await;
+    /// Sends the last heartbeat.
+    pub async fn send_last(&mut self) {
+        let _ = self.send(LAST_TIMEOUT).await;
     }
 
+    /// Returns an error only if the worker is superseded.
     async fn send(&mut self, limit: Duration) -> Result<(), Diagnostic> {
         let heartbeat = WorkerHeartbeat {
             worker: self.worker.info(),
@@ -64,34 +66,24 @@ impl Heartbeats {
             sequence: self.sequence,
         };
         self.sequence += 1;
-        let answer = timeout(limit, self.queen.heartbeat(&heartbeat)).await;
-        let problem = match answer {
+        let problem = match timeout(limit, self.queen.heartbeat(&heartbeat)).await {
             Ok(Ok(())) => None,
-            Ok(Err(CallError::Answer(409, answer))) => return Err(fenced(&self.worker, &answer)),
+            Ok(Err(CallError::Answer(409, refusal))) => {
+                let config = self.worker.config();
+                return Err(errors::superseded(&config.id, config.generation, &refusal));
+            }
             Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no answer within {} s", limit.as_secs())),
+            Err(_) => Some(format!("no response within {} s", limit.as_secs())),
         };
-        if self.reached != Some(problem.is_none()) {
-            self.reached = Some(problem.is_none());
+        if self.accepted != Some(problem.is_none()) {
+            self.accepted = Some(problem.is_none());
             match problem {
-                None => tracing::info!(queen = self.queen.base(), "the queen knows this worker"),
-                Some(problem) => tracing::warn!(%problem, "the queen was not reached"),
+                None => {
+                    tracing::info!(queen = self.queen.base(), "the queen accepted a heartbeat");
+                }
+                Some(problem) => tracing::warn!(%problem, "cannot send heartbeats to the queen"),
             }
         }
         Ok(())
     }
-}
-
-fn fenced(worker: &Worker, answer: &Diagnostic) -> Diagnostic {
-    let config = worker.config();
-    Diagnostic::new(
-        Code::Fenced,
-        format!(
-            "worker {} of generation {} is superseded: {}",
-            config.id,
-            config.generation,
-            diagnostics::escape(&answer.message)
-        ),
-    )
-    .hint("nothing: a newer process serves under this name")
 }

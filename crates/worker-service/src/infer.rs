@@ -12,24 +12,24 @@ use inference_execution::RequestStream;
 use input_validation::RequestId;
 use worker_contract::{InferRequest, InferResponse, StreamEvent};
 
-use crate::Worker;
+use crate::{errors, worker::Worker};
 
-/// Events that are ready together travel in one chunk of about this size.
-const CHUNK_BYTES: usize = 16 << 10;
+/// Approximate maximum size of the events that are written together.
+const WRITE_BYTES: usize = 16 << 10;
 
-/// Infers: events as they come, or one document with `stream: false`. A client that goes
-/// away cancels the request.
+/// Generates text. Returns events as they occur, or a single document with `stream: false`.
+/// Closing the connection cancels the request.
 #[utoipa::path(post, path = "/v1/infer", tag = "inference", request_body = InferRequest, responses(
-    (status = 200, description = "Events, exactly one of `end` and `error` last; one document with `stream: false`",
+    (status = 200, description = "Events, the last of which is either `end` or `error`; a single document with `stream: false`",
      content((StreamEvent = "text/event-stream"), (InferResponse = "application/json"))),
-    (status = 400, description = "The request is wrong or does not fit the context", body = ErrorBody),
-    (status = 401, description = "No key, or a wrong one", body = ErrorBody),
+    (status = 400, description = "The request is invalid or exceeds the context length", body = ErrorBody),
+    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
     (status = 408, description = "The deadline passed", body = ErrorBody),
-    (status = 409, description = "A request of this name is running", body = ErrorBody),
+    (status = 409, description = "A request with this id is running", body = ErrorBody),
     (status = 413, description = "The body is too large", body = ErrorBody),
     (status = 415, description = "The body is not JSON", body = ErrorBody),
     (status = 499, description = "The request was cancelled", body = ErrorBody),
-    (status = 503, description = "It loads, drains, or all slots are busy", body = ErrorBody),
+    (status = 503, description = "The worker is loading or draining, or all slots are busy", body = ErrorBody),
 ))]
 pub async fn infer(
     State(worker): State<Worker>,
@@ -38,28 +38,28 @@ pub async fn infer(
     let runtime = worker.runtime()?.clone();
     let id = request.request_id.clone();
     let streaming = request.stream;
-    // A long prompt takes its time to be encoded.
+    // Tokenizing a long prompt blocks.
     let events = tokio::task::spawn_blocking(move || runtime.submit(request))
         .await
-        .map_err(|e| Diagnostic::internal(format!("submitting request {id}: {e}")))??;
-    let events = Observed {
+        .map_err(|e| errors::submit_panicked(&id, e))??;
+    let events = ObservedEvents {
         events,
         worker,
-        first_token_seen: false,
+        first_token_observed: false,
     };
     if streaming {
-        return Ok(event_stream(encoded(events)));
+        return Ok(event_stream(encode(events)));
     }
-    let document = collect(events).await?;
+    let document = collect(events, &id).await?;
     Ok(Json(document).into_response())
 }
 
-/// Cancels a request and other answers to it; done already or never there is fine too.
+/// Cancels a request and its other choices. Does nothing if none of them is running.
 #[utoipa::path(delete, path = "/v1/infer/{request_id}", tag = "inference",
-    params(("request_id" = String, Path, description = "The request's name")), responses(
-    (status = 204, description = "It does not run any more"),
-    (status = 400, description = "Not a request's name", body = ErrorBody),
-    (status = 401, description = "No key, or a wrong one", body = ErrorBody),
+    params(("request_id" = String, Path, description = "Id of the request")), responses(
+    (status = 204, description = "The request is not running any more"),
+    (status = 400, description = "Not a valid request id", body = ErrorBody),
+    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
 ))]
 pub async fn cancel(State(worker): State<Worker>, PathArg(id): PathArg<RequestId>) -> StatusCode {
     if let Ok(runtime) = worker.runtime() {
@@ -68,31 +68,30 @@ pub async fn cancel(State(worker): State<Worker>, PathArg(id): PathArg<RequestId
     StatusCode::NO_CONTENT
 }
 
-/// A request's events, with the time to the first token recorded.
-struct Observed {
+/// The events of a request. Adds the time to its first token to the worker's histogram.
+struct ObservedEvents {
     events: RequestStream,
     worker: Worker,
-    first_token_seen: bool,
+    first_token_observed: bool,
 }
 
-impl Observed {
+impl ObservedEvents {
     async fn recv(&mut self) -> Option<StreamEvent> {
         let event = self.events.recv().await;
-        self.seen(event)
+        self.observe(event)
     }
 
-    /// What is there already.
     fn try_recv(&mut self) -> Option<StreamEvent> {
         let event = self.events.try_recv();
-        self.seen(event)
+        self.observe(event)
     }
 
-    fn seen(&mut self, event: Option<StreamEvent>) -> Option<StreamEvent> {
+    fn observe(&mut self, event: Option<StreamEvent>) -> Option<StreamEvent> {
         if matches!(event, Some(StreamEvent::Token(_)))
-            && !self.first_token_seen
+            && !self.first_token_observed
             && let Some(elapsed) = self.events.time_to_first_token()
         {
-            self.first_token_seen = true;
+            self.first_token_observed = true;
             let histogram = self.worker.first_token_seconds();
             histogram.observe(elapsed.as_secs_f64());
         }
@@ -100,16 +99,16 @@ impl Observed {
     }
 }
 
-/// The events as SSE; those that are ready together in one piece.
-fn encoded(events: Observed) -> impl Stream<Item = Bytes> + Send {
+/// Encodes the events as SSE. Events that are available at the same time are written together.
+fn encode(events: ObservedEvents) -> impl Stream<Item = Bytes> + Send {
     stream::unfold(events, |mut events| async move {
         let mut event = events.recv().await?;
         let mut out = Vec::with_capacity(256);
         loop {
             if let Err(error) = event.write_sse(&mut out) {
-                tracing::error!(%error, event = event.name(), "an event cannot be written");
+                tracing::error!(%error, event = event.name(), "cannot encode an event");
             }
-            if out.len() >= CHUNK_BYTES {
+            if out.len() >= WRITE_BYTES {
                 break;
             }
             match events.try_recv() {
@@ -121,8 +120,8 @@ fn encoded(events: Observed) -> impl Stream<Item = Bytes> + Send {
     })
 }
 
-/// The whole answer as one document, or the error that ended it.
-async fn collect(mut events: Observed) -> Result<InferResponse, Diagnostic> {
+/// Collects the events into a document. Returns the error if the request ended with one.
+async fn collect(mut events: ObservedEvents, id: &RequestId) -> Result<InferResponse, Diagnostic> {
     let mut started = None;
     let (mut text, mut tokens, mut logprobs) = (String::new(), Vec::new(), Vec::new());
     let mut tool_calls = Vec::new();
@@ -156,5 +155,5 @@ async fn collect(mut events: Observed) -> Result<InferResponse, Diagnostic> {
             }
         }
     }
-    Err(Diagnostic::internal("the answer broke off"))
+    Err(errors::stream_incomplete(id))
 }

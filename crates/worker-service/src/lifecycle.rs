@@ -7,11 +7,11 @@ use diagnostics::ErrorBody;
 use http::StatusCode;
 use worker_contract::{API_VERSION, Health, Ready, WorkerInfo, WorkerStatus};
 
-use crate::Worker;
+use crate::worker::Worker;
 
-/// The process listens; public.
+/// Reports that the process is listening. Does not require a token.
 #[utoipa::path(get, path = "/health", tag = "lifecycle", security(()), responses(
-    (status = 200, description = "It listens", body = Health),
+    (status = 200, description = "The process is listening", body = Health),
 ))]
 pub async fn health(State(worker): State<Worker>) -> Json<Health> {
     let config = worker.config();
@@ -24,11 +24,11 @@ pub async fn health(State(worker): State<Worker>) -> Json<Health> {
     })
 }
 
-/// Whether it can infer, with the progress of loading.
+/// Reports whether the worker accepts requests, and the progress of loading.
 #[utoipa::path(get, path = "/ready", tag = "lifecycle", responses(
-    (status = 200, description = "It can infer", body = Ready),
-    (status = 401, description = "No key, or a wrong one", body = ErrorBody),
-    (status = 503, description = "It loads, drains or stops", body = Ready),
+    (status = 200, description = "The worker accepts requests", body = Ready),
+    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
+    (status = 503, description = "The worker is loading, draining or stopping", body = Ready),
 ))]
 pub async fn ready(State(worker): State<Worker>) -> Response {
     let status = worker.status();
@@ -46,19 +46,19 @@ pub async fn ready(State(worker): State<Worker>) -> Response {
     (code, Json(body)).into_response()
 }
 
-/// Everything about the worker.
+/// Returns the identity, state and capabilities of the worker.
 #[utoipa::path(get, path = "/info", tag = "lifecycle", responses(
-    (status = 200, description = "The worker now", body = WorkerInfo),
-    (status = 401, description = "No key, or a wrong one", body = ErrorBody),
+    (status = 200, description = "The current state of the worker", body = WorkerInfo),
+    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
 ))]
 pub async fn info(State(worker): State<Worker>) -> Json<WorkerInfo> {
     Json(worker.info())
 }
 
-/// No new work from now on; what runs goes on.
+/// Refuses new requests from now on. Running requests continue.
 #[utoipa::path(post, path = "/v1/drain", tag = "lifecycle", responses(
-    (status = 204, description = "It drains"),
-    (status = 401, description = "No key, or a wrong one", body = ErrorBody),
+    (status = 204, description = "The worker is draining"),
+    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
 ))]
 pub async fn drain(State(worker): State<Worker>) -> StatusCode {
     tracing::info!("draining");
@@ -66,10 +66,10 @@ pub async fn drain(State(worker): State<Worker>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// Drains, finishes what runs for up to 30 s, then ends the process.
+/// Drains, lets running requests finish for up to 30 s, then exits.
 #[utoipa::path(post, path = "/v1/shutdown", tag = "lifecycle", responses(
-    (status = 202, description = "It will end"),
-    (status = 401, description = "No key, or a wrong one", body = ErrorBody),
+    (status = 202, description = "The worker is shutting down"),
+    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
 ))]
 pub async fn shutdown(State(worker): State<Worker>) -> StatusCode {
     worker.drain();

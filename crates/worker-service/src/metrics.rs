@@ -3,7 +3,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use daemon_shell::Answer;
-use diagnostics::{Diagnostic, ErrorBody};
+use diagnostics::ErrorBody;
 use http::header;
 use inference_execution::{Runtime, RuntimeCounts};
 use prometheus_client::{
@@ -12,25 +12,24 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::Worker;
+use crate::{errors, worker::Worker};
 
 /// The content type of the OpenMetrics text format.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Figures for Prometheus.
+/// Returns metrics for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "lifecycle", responses(
-    (status = 200, description = "OpenMetrics text", body = String,
+    (status = 200, description = "Metrics in the OpenMetrics text format", body = String,
      content_type = "application/openmetrics-text"),
-    (status = 401, description = "No key, or a wrong one", body = ErrorBody),
+    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
 ))]
 pub async fn metrics(State(worker): State<Worker>) -> Result<Response, Answer> {
     let mut text = String::new();
-    encode(&mut text, &registry(&worker))
-        .map_err(|e| Diagnostic::internal(format!("metrics: {e}")))?;
+    encode(&mut text, &registry(&worker)).map_err(errors::metrics_not_encoded)?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }
 
-/// The figures are the runtime's own; they are only put into words here.
+/// All values are read from the worker and its runtime; nothing is counted here.
 fn registry(worker: &Worker) -> Registry {
     let runtime = worker.runtime().ok();
     let counts = runtime.map_or(RuntimeCounts::default(), Runtime::counts);
@@ -48,22 +47,22 @@ fn registry(worker: &Worker) -> Registry {
             .get_or_create(&[("outcome", outcome)])
             .inc_by(count);
     }
-    registry.register("requests", "Requests that ended, by outcome", requests);
+    registry.register("requests", "Ended requests by outcome", requests);
 
     for (name, help, count) in [
         (
             "tokens_generated",
-            "Tokens generated and sent, end tokens included",
+            "Generated tokens, including end tokens",
             counts.generated_tokens,
         ),
         (
             "prompt_tokens",
-            "Tokens of accepted prompts",
+            "Prompt tokens of accepted requests",
             counts.prompt_tokens,
         ),
         (
             "prefix_cached_tokens",
-            "Tokens of prompts that were not computed because the KV cache had them",
+            "Prompt tokens that the prefix cache provided",
             counts.cached_tokens,
         ),
     ] {
@@ -75,27 +74,27 @@ fn registry(worker: &Worker) -> Registry {
     for (name, help, value) in [
         (
             "slots",
-            "Requests that run at once",
+            "Maximum number of running requests",
             u64::from(info.slots_total),
         ),
         (
             "slots_free",
-            "Requests that could start now",
+            "Number of requests that could start now",
             u64::from(info.slots_free),
         ),
         (
             "queue_depth",
-            "Accepted requests that wait",
+            "Number of accepted requests that wait",
             u64::from(info.queue_depth),
         ),
         (
             "kv_cache_tokens",
-            "Room in the KV cache, in tokens",
+            "Size of the KV cache in tokens",
             info.kv_cache.total,
         ),
         (
             "kv_cache_used_tokens",
-            "Tokens that requests hold in the KV cache",
+            "Number of tokens in the KV cache that requests hold",
             info.kv_cache.used,
         ),
         (
@@ -111,7 +110,7 @@ fn registry(worker: &Worker) -> Registry {
 
     registry.register(
         "first_token_seconds",
-        "From a request's arrival to its first token",
+        "Time from a request's arrival to its first token",
         worker.first_token_seconds().clone(),
     );
     registry

@@ -3,7 +3,6 @@ use utoipa::{
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-/// The worker's OpenAPI document.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     Document::openapi()
 }
@@ -12,7 +11,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[openapi(
     info(
         title = "rbee worker",
-        description = "The interface that every worker of rbee implements, whoever wrote it."
+        description = "The interface of every rbee worker, whoever implements it."
     ),
     paths(
         crate::lifecycle::health,
@@ -39,7 +38,7 @@ impl Modify for Token {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
-            .description(Some("The node's token"))
+            .description(Some("The token of the node"))
             .build();
         document
             .components

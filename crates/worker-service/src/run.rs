@@ -13,62 +13,62 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Worker, WorkerConfig, heartbeat::Heartbeats, router};
+use crate::{
+    errors,
+    heartbeat::Heartbeats,
+    router::router,
+    worker::{Worker, WorkerConfig},
+};
 
-/// How long running requests may go on after `POST /v1/shutdown`.
+/// Time for running requests to finish after `POST /v1/shutdown`.
 const SHUTDOWN_DRAIN: Duration = Duration::from_secs(30);
-/// How long running requests may go on after SIGTERM.
+/// Time for running requests to finish after SIGTERM.
 const SIGTERM_DRAIN: Duration = Duration::from_secs(10);
-/// How long connections may take to carry away their last bytes.
-const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// Time for aborted requests to end and for connections to send their last bytes.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a worker process needs besides its identity.
+/// Configuration of a worker process, besides its identity.
 pub struct ServiceConfig {
-    /// Where it listens; port 0 takes any.
+    /// Address to listen on; with port 0, any free port.
     pub bind: SocketAddr,
-    /// Where heartbeats go.
     pub queen_url: String,
-    /// Asked of callers.
+    /// Token that callers must present.
     pub worker_token: Arc<Token>,
-    /// Shown to the queen.
+    /// Token to present to the queen.
     pub queen_token: Token,
-    /// How requests share the engine.
     pub runtime: RuntimeConfig,
 }
 
-/// A loaded model.
-pub struct Loaded {
-    /// What computes.
+pub struct LoadedModel {
     pub engine: Box<dyn Engine>,
-    /// Its text.
     pub codec: Codec,
 }
 
-/// Told by a loader how far it is: bytes done, bytes in all.
-pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
+/// Called by a loader with its progress: bytes done and bytes in total.
+pub type ProgressCallback = Arc<dyn Fn(u64, u64) + Send + Sync>;
 
-/// Why the worker ends.
-enum End {
-    /// Asked to; running requests may finish within this time.
-    Asked(Duration),
-    /// It cannot go on.
+/// Why the worker exits.
+enum Exit {
+    /// On request. Running requests may finish within this time.
+    Requested(Duration),
+    /// The worker cannot continue.
     Fatal(Diagnostic),
 }
 
-/// Runs a worker until it is asked to end (`Ok`) or cannot go on (`Err`).
+/// Runs a worker until it is asked to exit (`Ok`) or cannot continue (`Err`).
 ///
-/// It listens at once and loads meanwhile. `POST /v1/shutdown` and SIGTERM let running
-/// requests finish for 30 and 10 s; SIGINT, or a second SIGTERM, ends them.
+/// It listens at once and loads the model meanwhile. After `POST /v1/shutdown` running requests
+/// may finish for 30 s, after SIGTERM for 10 s. SIGINT or a second SIGTERM ends them.
 pub async fn run(
     mut config: WorkerConfig,
     service: ServiceConfig,
-    load: impl FnOnce(Progress) -> Result<Loaded, Diagnostic> + Send + 'static,
+    load: impl FnOnce(ProgressCallback) -> Result<LoadedModel, Diagnostic> + Send + 'static,
 ) -> Result<(), Diagnostic> {
     let mut signals = Signals::new()?;
     let listener = daemon_shell::bind(service.bind).await?;
     config.port = listener
         .local_addr()
-        .map_err(|e| Diagnostic::internal(format!("the listening address: {e}")))?
+        .map_err(errors::no_local_address)?
         .port();
     let queen_token = service.queen_token.expose().to_owned();
     let queen = QueenClient::new(&service.queen_url, Some(queen_token))?;
@@ -82,47 +82,48 @@ pub async fn run(
     let server = tokio::spawn(daemon_shell::serve(listener, routes, stop.clone()));
     let mut heartbeats = Heartbeats::new(queen, worker.clone());
 
-    let end = tokio::select! {
-        end = life(&worker, service.runtime, load) => end,
-        fenced = heartbeats.run() => End::Fatal(fenced),
-        () = worker.shutdown().cancelled() => End::Asked(SHUTDOWN_DRAIN),
-        end = signals.first() => end,
+    let exit = tokio::select! {
+        error = load_and_serve(&worker, service.runtime, load) => Exit::Fatal(error),
+        superseded = heartbeats.run() => Exit::Fatal(superseded),
+        () = worker.shutdown().cancelled() => Exit::Requested(SHUTDOWN_DRAIN),
+        exit = signals.first() => exit,
     };
-    let result = match end {
-        End::Asked(drain) => {
+    let result = match exit {
+        Exit::Requested(drain) => {
             tracing::info!(seconds = drain.as_secs(), "stopping");
-            // The queen keeps hearing of a worker that drains.
+            // Heartbeats continue while the worker drains.
             tokio::select! {
-                () = finish(&worker, drain, &mut signals) => {}
-                fenced = heartbeats.run() => abort(&worker, &fenced).await,
+                () = finish_requests(&worker, drain, &mut signals) => {}
+                superseded = heartbeats.run() => abort(&worker, &superseded).await,
             }
             Ok(())
         }
-        End::Fatal(error) => {
-            tracing::error!(%error, "the worker cannot go on");
+        Exit::Fatal(error) => {
+            tracing::error!(%error, "the worker cannot continue");
             abort(&worker, &error).await;
             Err(error)
         }
     };
-    worker.stopped();
-    heartbeats.farewell().await;
+    worker.set_stopped();
+    heartbeats.send_last().await;
     close(server, &stop).await;
     tracing::info!("stopped");
     result
 }
 
-/// Loads the model and serves; returns when either fails.
-async fn life(
+/// Loads the model and serves requests. Returns the error if loading fails or the engine is
+/// lost.
+async fn load_and_serve(
     worker: &Worker,
     config: RuntimeConfig,
-    load: impl FnOnce(Progress) -> Result<Loaded, Diagnostic> + Send + 'static,
-) -> End {
-    let runtime = match loaded(worker, load)
+    load: impl FnOnce(ProgressCallback) -> Result<LoadedModel, Diagnostic> + Send + 'static,
+) -> Diagnostic {
+    let runtime = match load_model(worker, load)
         .await
-        .and_then(|Loaded { engine, codec }| Runtime::start(engine, Arc::new(codec), config))
+        .and_then(|LoadedModel { engine, codec }| Runtime::start(engine, Arc::new(codec), config))
     {
         Ok(runtime) => runtime,
-        Err(error) => return End::Fatal(error),
+        Err(error) => return error,
     };
     let description = runtime.description();
     tracing::info!(
@@ -133,41 +134,41 @@ async fn life(
         "ready"
     );
     let mut changes = runtime.changes();
-    worker.loaded(runtime.clone());
+    worker.set_loaded(runtime.clone());
     loop {
         if let Some(failure) = runtime.failure() {
-            return End::Fatal(failure.clone());
+            return failure.clone();
         }
-        // The runtime is held here, so its changes cannot end.
+        // The channel cannot close, because `runtime` holds the sender.
         let _ = changes.changed().await;
     }
 }
 
-/// Loads on a thread of its own: loading computes and reads, and a worker that is stopped
+/// Loads the model on a separate thread, because loading blocks and a worker that is stopped
 /// meanwhile does not wait for it.
-async fn loaded(
+async fn load_model(
     worker: &Worker,
-    load: impl FnOnce(Progress) -> Result<Loaded, Diagnostic> + Send + 'static,
-) -> Result<Loaded, Diagnostic> {
+    load: impl FnOnce(ProgressCallback) -> Result<LoadedModel, Diagnostic> + Send + 'static,
+) -> Result<LoadedModel, Diagnostic> {
     let (sender, receiver) = oneshot::channel();
-    let progress: Progress = {
+    let progress: ProgressCallback = {
         let worker = worker.clone();
-        Arc::new(move |done, total| worker.progress(done, total))
+        Arc::new(move |done, total| worker.set_load_progress(done, total))
     };
     thread::Builder::new()
         .name("loader".into())
         .spawn(move || {
-            // Nobody waits for the model of a worker that was stopped.
+            // The receiver is gone if the worker was stopped meanwhile.
             let _ = sender.send(load(progress));
         })
-        .map_err(|e| Diagnostic::internal(format!("cannot start the loader's thread: {e}")))?;
+        .map_err(errors::loader_not_started)?;
     receiver
         .await
-        .unwrap_or_else(|_| Err(Diagnostic::internal("the loader panicked")))
+        .unwrap_or_else(|_| Err(errors::loader_panicked()))
 }
 
-/// Lets running requests finish, within limits.
-async fn finish(worker: &Worker, limit: Duration, signals: &mut Signals) {
+/// Drains and lets running requests finish within `limit`, or until a signal arrives.
+async fn finish_requests(worker: &Worker, limit: Duration, signals: &mut Signals) {
     let Ok(runtime) = worker.runtime() else {
         return;
     };
@@ -177,26 +178,25 @@ async fn finish(worker: &Worker, limit: Duration, signals: &mut Signals) {
         () = tokio::time::sleep(limit) => {}
         () = signals.next() => {}
     }
-    let error = Diagnostic::new(diagnostics::Code::Draining, "the worker was stopped")
-        .hint("send the request again; what was generated so far can be continued");
-    abort(worker, &error).await;
+    abort(worker, &errors::worker_stopped()).await;
 }
 
 /// Ends running requests with an error.
 async fn abort(worker: &Worker, error: &Diagnostic) {
     if let Ok(runtime) = worker.runtime() {
         runtime.abort(error.clone());
-        // An engine that hangs in a step cannot end its requests; the exit will.
-        let _ = timeout(CLOSE_LIMIT, runtime.idle()).await;
+        // An engine that hangs in a step cannot end its requests; they end when the process
+        // exits.
+        let _ = timeout(CLOSE_TIMEOUT, runtime.idle()).await;
     }
 }
 
 async fn close(server: JoinHandle<()>, stop: &CancellationToken) {
     stop.cancel();
-    match timeout(CLOSE_LIMIT, server).await {
+    match timeout(CLOSE_TIMEOUT, server).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "while closing"),
-        Err(_) => tracing::warn!("connections were cut"),
+        Ok(Err(error)) => tracing::warn!(%error, "the HTTP server failed"),
+        Err(_) => tracing::warn!("open connections were closed"),
     }
 }
 
@@ -207,19 +207,17 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, Diagnostic> {
-        let listen = |kind| {
-            signal(kind).map_err(|e| Diagnostic::internal(format!("cannot handle signals: {e}")))
-        };
+        let listen = |kind| signal(kind).map_err(errors::no_signal_handler);
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
         })
     }
 
-    async fn first(&mut self) -> End {
+    async fn first(&mut self) -> Exit {
         tokio::select! {
-            _ = self.terminate.recv() => End::Asked(SIGTERM_DRAIN),
-            _ = self.interrupt.recv() => End::Asked(Duration::ZERO),
+            _ = self.terminate.recv() => Exit::Requested(SIGTERM_DRAIN),
+            _ = self.interrupt.recv() => Exit::Requested(Duration::ZERO),
         }
     }
 

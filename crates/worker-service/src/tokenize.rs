@@ -3,14 +3,14 @@ use daemon_shell::{Answer, JsonBody};
 use diagnostics::{Diagnostic, ErrorBody};
 use worker_contract::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
 
-use crate::Worker;
+use crate::{errors, worker::Worker};
 
-/// The tokens of an input, as `/v1/infer` would see them.
+/// Converts an input to tokens as `/v1/infer` does.
 #[utoipa::path(post, path = "/v1/tokenize", tag = "tokens", request_body = TokenizeRequest, responses(
-    (status = 200, description = "Its tokens", body = TokenizeResponse),
-    (status = 400, description = "The input is wrong", body = ErrorBody),
-    (status = 401, description = "No key, or a wrong one", body = ErrorBody),
-    (status = 503, description = "It loads", body = ErrorBody),
+    (status = 200, description = "The tokens of the input", body = TokenizeResponse),
+    (status = 400, description = "The input is invalid", body = ErrorBody),
+    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
+    (status = 503, description = "The worker is loading", body = ErrorBody),
 ))]
 pub async fn tokenize(
     State(worker): State<Worker>,
@@ -24,12 +24,12 @@ pub async fn tokenize(
     }))
 }
 
-/// The text of tokens.
+/// Converts tokens to text.
 #[utoipa::path(post, path = "/v1/detokenize", tag = "tokens", request_body = DetokenizeRequest, responses(
-    (status = 200, description = "Their text", body = DetokenizeResponse),
-    (status = 400, description = "The body is wrong, or the model has no such token", body = ErrorBody),
-    (status = 401, description = "No key, or a wrong one", body = ErrorBody),
-    (status = 503, description = "It loads", body = ErrorBody),
+    (status = 200, description = "The text of the tokens", body = DetokenizeResponse),
+    (status = 400, description = "The body is invalid, or a token is not in the vocabulary", body = ErrorBody),
+    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
+    (status = 503, description = "The worker is loading", body = ErrorBody),
 ))]
 pub async fn detokenize(
     State(worker): State<Worker>,
@@ -45,5 +45,5 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Diagnostic> {
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|e| Diagnostic::internal(format!("the tokenizer: {e}")))
+        .map_err(errors::tokenizer_panicked)
 }

@@ -4,7 +4,7 @@ use std::sync::{
 };
 
 use daemon_shell::ProcessIdentity;
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use inference_execution::Runtime;
 use input_validation::{DeviceId, Generation, ModelRef, NodeName, WorkerId};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -12,53 +12,51 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use worker_contract::{Capability, KvCacheUse, LoadProgress, WorkerInfo, WorkerStatus};
 
-/// Who a worker is; nothing here changes while it runs.
+use crate::errors;
+
+/// Identity and fixed properties of a worker.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
-    /// Its name.
     pub id: WorkerId,
-    /// Which spawn of this name it is.
+    /// Generation of the worker: each spawn with the same id has a higher one.
     pub generation: Generation,
-    /// The node it runs on.
     pub hive_id: NodeName,
-    /// The model as clients name it.
+    /// Model reference that clients use.
     pub model: ModelRef,
-    /// Where it computes.
     pub device: DeviceId,
-    /// Where it listens.
     pub port: u16,
-    /// The engine: `rbee-candle`.
+    /// Name of the engine, such as `rbee-candle`.
     pub implementation: String,
-    /// The program's version.
     pub version: String,
-    /// Requests it will run at once, told while it loads.
+    /// Maximum number of running requests, reported while the model loads.
     pub slots: u32,
 }
 
-/// A worker as its HTTP interface sees it. Clones are the same worker.
+/// The state of a worker, shared by the HTTP handlers. Clones refer to the same worker.
 #[derive(Clone)]
 pub struct Worker(Arc<Inner>);
 
 struct Inner {
     config: WorkerConfig,
-    /// Absent while the model is loaded.
+    /// Absent while the model loads.
     runtime: OnceLock<Runtime>,
-    loaded: AtomicU64,
-    to_load: AtomicU64,
+    loaded_bytes: AtomicU64,
+    total_bytes: AtomicU64,
     stopped: AtomicBool,
     shutdown: CancellationToken,
+    /// Incremented when the model is loaded and when the worker stops.
     changes: watch::Sender<u64>,
     first_token_seconds: Histogram,
 }
 
 impl Worker {
-    /// A worker that loads its model.
+    /// Returns a worker whose model is loading.
     pub fn loading(config: WorkerConfig) -> Self {
         Self(Arc::new(Inner {
             config,
             runtime: OnceLock::new(),
-            loaded: AtomicU64::new(0),
-            to_load: AtomicU64::new(0),
+            loaded_bytes: AtomicU64::new(0),
+            total_bytes: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             shutdown: CancellationToken::new(),
             changes: watch::Sender::new(0),
@@ -67,46 +65,39 @@ impl Worker {
         }))
     }
 
-    /// A worker that can infer.
+    /// Returns a worker whose model is loaded.
     pub fn serving(config: WorkerConfig, runtime: Runtime) -> Self {
         let worker = Self::loading(config);
-        worker.loaded(runtime);
+        worker.set_loaded(runtime);
         worker
     }
 
-    /// The model is loaded; only the first call counts.
-    pub fn loaded(&self, runtime: Runtime) {
+    /// Sets the runtime of the loaded model. Only the first call has an effect.
+    pub fn set_loaded(&self, runtime: Runtime) {
         let _ = self.0.runtime.set(runtime);
-        self.changed();
+        self.notify();
     }
 
-    /// Loading came this far, in bytes.
-    pub fn progress(&self, done: u64, total: u64) {
-        self.0.loaded.store(done, SeqCst);
-        self.0.to_load.store(total, SeqCst);
+    /// Sets the progress of loading, in bytes.
+    pub fn set_load_progress(&self, done: u64, total: u64) {
+        self.0.loaded_bytes.store(done, SeqCst);
+        self.0.total_bytes.store(total, SeqCst);
     }
 
-    /// Who it is.
     pub fn config(&self) -> &WorkerConfig {
         &self.0.config
     }
 
-    /// The running engine, or `NOT_READY` with how far loading is.
+    /// Returns the runtime.
+    ///
+    /// Errors: `NOT_READY` with the progress while the model loads.
     pub fn runtime(&self) -> Result<&Runtime, Diagnostic> {
-        self.0.runtime.get().ok_or_else(|| {
-            let LoadProgress { done, total } = self.load_progress();
-            Diagnostic::new(
-                Code::NotReady,
-                format!("the model is being loaded: {done} of {total} bytes"),
-            )
-            .hint("try again when `GET /ready` answers 200")
-            .detail("done_bytes", done)
-            .detail("total_bytes", total)
-            .detail("retry_after_seconds", 1)
-        })
+        self.0
+            .runtime
+            .get()
+            .ok_or_else(|| errors::not_ready(self.load_progress()))
     }
 
-    /// What it is doing.
     pub fn status(&self) -> WorkerStatus {
         if self.0.stopped.load(SeqCst) {
             return WorkerStatus::Stopped;
@@ -124,15 +115,14 @@ impl Worker {
         }
     }
 
-    /// How far loading is.
     pub fn load_progress(&self) -> LoadProgress {
         LoadProgress {
-            done: self.0.loaded.load(SeqCst),
-            total: self.0.to_load.load(SeqCst),
+            done: self.0.loaded_bytes.load(SeqCst),
+            total: self.0.total_bytes.load(SeqCst),
         }
     }
 
-    /// Everything that a queen wants to know.
+    /// Returns the state that heartbeats and `/info` report.
     pub fn info(&self) -> WorkerInfo {
         let config = self.config();
         let runtime = self.0.runtime.get();
@@ -163,7 +153,7 @@ impl Worker {
         }
     }
 
-    /// What it can do; what depends on the model is known once that is loaded.
+    /// Returns the capabilities. Those that depend on the model are missing while it loads.
     fn capabilities(&self) -> Vec<Capability> {
         let mut capabilities = vec![
             Capability::Stream,
@@ -171,22 +161,24 @@ impl Worker {
             Capability::Logprobs,
             Capability::Tokenize,
         ];
-        let runtime = self.0.runtime.get();
-        if runtime.is_some_and(|r| r.codec().tool_style().is_some()) {
+        let Some(runtime) = self.0.runtime.get() else {
+            return capabilities;
+        };
+        if runtime.codec().tool_style().is_some() {
             capabilities.push(Capability::Tools);
         }
-        // Without an end token a constrained answer could not end.
-        if runtime.is_some_and(|r| !r.codec().end_tokens().is_empty()) {
+        // A constrained output needs an end token to end.
+        if !runtime.codec().end_tokens().is_empty() {
             capabilities.push(Capability::Constraints);
         }
-        if runtime.is_some_and(Runtime::computes_embeddings) {
+        if runtime.computes_embeddings() {
             capabilities.push(Capability::Embed);
         }
         capabilities
     }
 
-    /// Takes nothing new from now on. A worker that still loads is asked to shut down
-    /// instead, since it has nothing to finish.
+    /// Refuses new requests from now on. A worker whose model is loading shuts down instead,
+    /// because it has no requests to finish.
     pub fn drain(&self) {
         match self.0.runtime.get() {
             Some(runtime) => runtime.drain(),
@@ -194,40 +186,40 @@ impl Worker {
         }
     }
 
-    /// Cancelled when somebody asked the worker to shut down.
+    /// Returns the token that is cancelled when the worker is asked to shut down.
     pub fn shutdown(&self) -> &CancellationToken {
         &self.0.shutdown
     }
 
-    /// The process is about to end.
-    pub(crate) fn stopped(&self) {
+    /// Sets the status to stopped; the process is about to exit.
+    pub(crate) fn set_stopped(&self) {
         self.0.stopped.store(true, SeqCst);
-        self.changed();
+        self.notify();
     }
 
-    fn changed(&self) {
+    fn notify(&self) {
         self.0.changes.send_modify(|version| *version += 1);
     }
 
-    /// Resolves when the status is another one than `last`. What comes and goes in between
-    /// is not seen.
-    pub async fn status_other_than(&self, last: WorkerStatus) {
-        let mut own = self.0.changes.subscribe();
+    /// Waits until the status differs from `last`. Changes that are reverted in between can be
+    /// missed.
+    pub(crate) async fn status_changed(&self, last: WorkerStatus) {
+        let mut changes = self.0.changes.subscribe();
         loop {
-            let mut runtime = self.0.runtime.get().map(Runtime::changes);
+            let mut runtime_changes = self.0.runtime.get().map(Runtime::changes);
             if self.status() != last {
                 return;
             }
-            let of_runtime = async {
-                match &mut runtime {
+            let runtime_changed = async {
+                match &mut runtime_changes {
                     Some(changes) => changes.changed().await,
                     None => std::future::pending().await,
                 }
             };
-            // Neither sender can be gone: this worker holds both.
+            // Neither channel can close, because this worker holds both senders.
             tokio::select! {
-                _ = own.changed() => {}
-                _ = of_runtime => {}
+                _ = changes.changed() => {}
+                _ = runtime_changed => {}
             }
         }
     }

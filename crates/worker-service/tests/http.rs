@@ -1,11 +1,10 @@
-//! The worker's HTTP interface, in process over real sockets.
+//! The worker's HTTP interface, in this process and over real sockets.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    clippy::print_stderr,
-    missing_docs
+    clippy::print_stderr
 )]
 
 mod support;
@@ -24,12 +23,12 @@ fn request(id: &str) -> InferRequest {
     InferRequest::new(id.parse().unwrap(), InferInput::Prompt("hello".into()))
 }
 
-fn code(answer: &Value) -> &str {
-    answer["error"]["code"].as_str().unwrap_or("none")
+fn code(response: &Value) -> &str {
+    response["error"]["code"].as_str().unwrap_or("none")
 }
 
 #[tokio::test]
-async fn a_stream_has_the_contracts_events_and_equals_the_document() {
+async fn stream_has_the_events_of_the_contract_and_the_text_of_the_document() {
     let worker = serving("length=40").await;
     let stream = worker
         .client
@@ -55,18 +54,18 @@ async fn a_stream_has_the_contracts_events_and_equals_the_document() {
         })
         .collect();
 
-    let whole = InferRequest {
+    let unstreamed = InferRequest {
         stream: false,
         ..request("a")
     };
-    let document = worker.client.infer(&whole).await.unwrap();
+    let document = worker.client.infer(&unstreamed).await.unwrap();
     assert_eq!((document.text.len(), document.tokens.len()), (40, 41));
     assert_eq!(document.text, text);
     assert_eq!(document.usage.completion_tokens, 41);
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_answered_in_the_one_shape() {
+async fn invalid_requests_get_error_responses() {
     let worker = serving("context=128").await;
     let good = json!({"request_id": "a", "input": {"prompt": "x"}});
     let with = |name: &str, value: Value| {
@@ -109,11 +108,11 @@ async fn what_is_wrong_is_answered_in_the_one_shape() {
     ];
     for (body, status, expected) in cases {
         let shown = String::from_utf8_lossy(&body[..body.len().min(120)]).into_owned();
-        let (found, answer) = worker.post("/v1/infer", body).await;
+        let (found, response) = worker.post("/v1/infer", body).await;
         assert_eq!(
-            (found, code(&answer)),
+            (found, code(&response)),
             (status, expected),
-            "{shown}: {answer}"
+            "{shown}: {response}"
         );
     }
     let plain = worker
@@ -141,13 +140,13 @@ async fn what_is_wrong_is_answered_in_the_one_shape() {
             .status(),
         404
     );
-    let bad_name = worker
+    let invalid_id = worker
         .call(Method::DELETE, "/v1/infer/a%20b")
         .send()
         .await
         .unwrap();
-    assert_eq!(bad_name.status(), 400);
-    // After all of it the worker serves.
+    assert_eq!(invalid_id.status(), 400);
+    // The worker still serves.
     let (status, _) = worker.post("/v1/infer", with("stream", json!(false))).await;
     assert_eq!(status, 200);
 }
@@ -162,15 +161,19 @@ async fn every_documented_route_exists_and_only_health_is_public() {
             routes += 1;
             let method: Method = method.to_uppercase().parse().unwrap();
             let url = format!("{}{}", worker.base, path.replace("{request_id}", "a"));
-            let nothing = worker.http.request(method.clone(), &url).send();
-            let wrong = worker
+            let no_token = worker.http.request(method.clone(), &url).send();
+            let wrong_token = worker
                 .http
                 .request(method.clone(), &url)
                 .bearer_auth("wrong");
             let expected = if path == "/health" { 200 } else { 401 };
-            assert_eq!(nothing.await.unwrap().status(), expected, "{method} {path}");
             assert_eq!(
-                wrong.send().await.unwrap().status(),
+                no_token.await.unwrap().status(),
+                expected,
+                "{method} {path}"
+            );
+            assert_eq!(
+                wrong_token.send().await.unwrap().status(),
                 expected,
                 "{method} {path}"
             );
@@ -181,9 +184,9 @@ async fn every_documented_route_exists_and_only_health_is_public() {
 }
 
 #[tokio::test]
-async fn while_it_loads_it_listens_and_takes_nothing() {
+async fn loading_worker_listens_and_refuses_requests() {
     let worker = serve(Worker::loading(config())).await;
-    worker.worker.progress(3, 10);
+    worker.worker.set_load_progress(3, 10);
     assert_eq!(worker.client.health().await.unwrap().generation.0, 3);
     let ready = worker.call(Method::GET, "/ready").send().await.unwrap();
     assert_eq!(ready.status(), 503);
@@ -195,12 +198,12 @@ async fn while_it_loads_it_listens_and_takes_nothing() {
         })
     );
     let Err(CallError::Answer(503, error)) = worker.client.infer(&request("a")).await else {
-        panic!("it took a request");
+        panic!("the request was accepted");
     };
     assert_eq!(error.code, Code::NotReady);
     assert_eq!(worker.client.info().await.unwrap().context_length, 0);
 
-    worker.worker.loaded(runtime("slots=2,context=64"));
+    worker.worker.set_loaded(runtime("slots=2,context=64"));
     assert_eq!(
         worker
             .call(Method::GET, "/ready")
@@ -220,7 +223,7 @@ async fn while_it_loads_it_listens_and_takes_nothing() {
 }
 
 #[tokio::test]
-async fn a_worker_asked_past_its_slots_says_so() {
+async fn requests_beyond_the_slots_are_refused() {
     let worker = serving("slots=1,tokens_per_second=50,length=4000").await;
     let held = worker
         .client
@@ -233,30 +236,30 @@ async fn a_worker_asked_past_its_slots_says_so() {
         worker.client.info().await.unwrap().status,
         WorkerStatus::Busy
     );
-    let whole = InferRequest {
+    let unstreamed = InferRequest {
         stream: false,
         ..request("b")
     };
-    let Err(CallError::Answer(503, error)) = worker.client.infer(&whole).await else {
-        panic!("it took a request");
+    let Err(CallError::Answer(503, error)) = worker.client.infer(&unstreamed).await else {
+        panic!("the request was accepted");
     };
     assert_eq!(error.code, Code::AllSlotsBusy);
     let same = worker
         .post("/v1/infer", serde_json::to_vec(&request("held")).unwrap())
         .await;
-    assert_eq!(same.0, 503, "busy comes before the name");
-    // Closing the stream frees the slot: the next request has it.
+    assert_eq!(same.0, 503, "busy slots are checked before the id");
+    // Closing the stream frees the slot for the next request.
     drop(held);
     worker.idle().await;
     let short = InferRequest {
         max_tokens: Some(2),
-        ..whole
+        ..unstreamed
     };
     worker.client.infer(&short).await.unwrap();
 }
 
 #[tokio::test]
-async fn cancelling_is_idempotent_and_ends_the_stream() {
+async fn cancel_is_idempotent_and_ends_the_stream() {
     let worker = serving("slots=2,tokens_per_second=50,length=4000").await;
     let id = "a".parse().unwrap();
     let stream = worker
@@ -283,29 +286,26 @@ async fn cancelling_is_idempotent_and_ends_the_stream() {
 }
 
 #[tokio::test]
-async fn a_document_that_is_cancelled_is_answered_499() {
+async fn cancelled_document_request_gets_status_499() {
     let worker = serving("slots=1,tokens_per_second=50,length=4000").await;
-    let whole = InferRequest {
+    let unstreamed = InferRequest {
         stream: false,
         ..request("a")
     };
     let mut changes = worker.worker.runtime().unwrap().changes();
-    let (answer, ()) = tokio::join!(worker.client.infer(&whole), async {
+    let (response, ()) = tokio::join!(worker.client.infer(&unstreamed), async {
         let runtime = worker.worker.runtime().unwrap();
         changes
             .wait_for(|_| runtime.status().slots_free == 0)
             .await
             .unwrap();
-        // The slot is taken an instant before the name is known.
-        while !runtime.cancel(&whole.request_id) {
-            tokio::task::yield_now().await;
-        }
+        assert!(runtime.cancel(&unstreamed.request_id));
     });
-    assert!(matches!(answer, Err(CallError::Answer(499, e)) if e.code == Code::Cancelled));
+    assert!(matches!(response, Err(CallError::Answer(499, e)) if e.code == Code::Cancelled));
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_before_a_document_frees_the_slot() {
+async fn client_that_disconnects_before_the_document_frees_the_slot() {
     let worker = serving("slots=1,tokens_per_second=50,length=4000").await;
     let mut changes = worker.worker.runtime().unwrap().changes();
     let body = serde_json::to_string(&InferRequest {
@@ -324,27 +324,30 @@ async fn a_client_that_goes_away_before_a_document_frees_the_slot() {
     );
     socket.write_all(head.as_bytes()).await.unwrap();
     let runtime = worker.worker.runtime().unwrap();
-    let taken = changes.wait_for(|_| runtime.status().slots_free == 0);
-    tokio::time::timeout(HANG, taken).await.unwrap().unwrap();
+    let slot_used = changes.wait_for(|_| runtime.status().slots_free == 0);
+    tokio::time::timeout(HANG, slot_used)
+        .await
+        .unwrap()
+        .unwrap();
     drop(socket);
     worker.idle().await;
     assert_eq!(runtime.counts().cancelled, 1);
 }
 
 #[tokio::test]
-async fn a_reader_that_stops_reading_loses_nothing() {
+async fn slow_reader_receives_all_events() {
     let worker = serving("slots=2,length=3900,context=4096").await;
-    // Small windows: the worker must wait for the reader long before the end.
+    // The output is larger than all buffers, so the worker must wait for the reader.
     let stream = worker
         .client
         .infer_stream(&request("slow"), HeaderMap::new())
         .await
         .unwrap();
-    let whole = InferRequest {
+    let unstreamed = InferRequest {
         stream: false,
         ..request("quick")
     };
-    let quick = worker.client.infer(&whole).await.unwrap();
+    let quick = worker.client.infer(&unstreamed).await.unwrap();
     let events: Vec<StreamEvent> = stream.map(Result::unwrap).collect().await;
     let text: String = events
         .iter()
@@ -358,7 +361,7 @@ async fn a_reader_that_stops_reading_loses_nothing() {
 }
 
 #[tokio::test]
-async fn draining_refuses_new_work_and_finishes_the_old() {
+async fn draining_worker_refuses_new_requests_and_finishes_running_ones() {
     let worker = serving("slots=2,tokens_per_second=200,length=30").await;
     let stream = worker
         .client
@@ -381,7 +384,7 @@ async fn draining_refuses_new_work_and_finishes_the_old() {
         503
     );
     let Err(CallError::Answer(503, error)) = worker.client.infer(&request("b")).await else {
-        panic!("it took a request");
+        panic!("the request was accepted");
     };
     assert_eq!(error.code, Code::Draining);
     let last = stream
@@ -394,37 +397,43 @@ async fn draining_refuses_new_work_and_finishes_the_old() {
 }
 
 #[tokio::test]
-async fn text_and_tokens_convert_both_ways() {
+async fn text_and_tokens_are_converted_both_ways() {
     let worker = serving("").await;
     let body = json!({"input": {"prompt": "bé"}}).to_string();
-    let (status, answer) = worker.post("/v1/tokenize", body).await;
+    let (status, response) = worker.post("/v1/tokenize", body).await;
     assert_eq!(
-        (status, answer),
+        (status, response),
         (200, json!({"tokens": [98, 195, 169], "count": 3}))
     );
-    let (status, answer) = worker
+    let (status, response) = worker
         .post("/v1/detokenize", r#"{"tokens": [98, 195, 169, 256]}"#)
         .await;
-    assert_eq!((status, answer), (200, json!({"text": "bé"})));
-    let (status, answer) = worker
+    assert_eq!((status, response), (200, json!({"text": "bé"})));
+    let (status, response) = worker
         .post(
             "/v1/tokenize",
             r#"{"input": {"prompt": "b"}, "tools": [{"name": "f"}]}"#,
         )
         .await;
-    assert_eq!((status, &answer["error"]["param"]), (400, &json!("tools")));
+    assert_eq!(
+        (status, &response["error"]["param"]),
+        (400, &json!("tools"))
+    );
     let (status, _) = worker
         .post("/v1/tokenize", r#"{"input": {"tokens": [999]}}"#)
         .await;
     assert_eq!(status, 400);
-    let (status, answer) = worker
+    let (status, response) = worker
         .post("/v1/detokenize", r#"{"tokens": [98, 999]}"#)
         .await;
-    assert_eq!((status, &answer["error"]["param"]), (400, &json!("tokens")));
+    assert_eq!(
+        (status, &response["error"]["param"]),
+        (400, &json!("tokens"))
+    );
 }
 
 #[tokio::test]
-async fn the_metrics_count_what_was_streamed() {
+async fn metrics_count_requests_and_tokens() {
     let worker = serving("slots=2,length=20").await;
     let last_step = async || worker.client.info().await.unwrap().last_step_ms;
     assert_eq!(last_step().await, None);
@@ -456,7 +465,7 @@ async fn the_metrics_count_what_was_streamed() {
 }
 
 #[tokio::test]
-async fn every_first_token_is_timed_also_one_that_is_there_already() {
+async fn time_to_first_token_is_observed_for_every_request() {
     let worker = serving("slots=2,length=1").await;
     for n in 0..20 {
         let streamed = request(&format!("r{n}"));
@@ -469,14 +478,14 @@ async fn every_first_token_is_timed_also_one_that_is_there_already() {
 }
 
 #[tokio::test]
-async fn many_clients_some_of_whom_cancel() {
-    // More slots than clients: a closed stream is noticed only after its client goes on.
+async fn serves_many_clients_some_of_which_disconnect() {
+    // More slots than clients, because a closed stream is detected with a delay.
     let worker = std::sync::Arc::new(serving("slots=80,length=50,context=128").await);
     let mut tasks = tokio::task::JoinSet::new();
     for client in 0..20 {
         let worker = worker.clone();
         tasks.spawn(async move {
-            let mut ended = 0;
+            let mut completed = 0;
             for round in 0..10 {
                 let stream = worker
                     .client
@@ -492,15 +501,15 @@ async fn many_clients_some_of_whom_cancel() {
                 let events: Vec<StreamEvent> = stream.map(Result::unwrap).collect().await;
                 assert_eq!(events.iter().filter(|e| e.is_terminal()).count(), 1);
                 assert!(matches!(events.last(), Some(StreamEvent::End(_))));
-                ended += 1;
+                completed += 1;
             }
-            ended
+            completed
         });
     }
-    let ended: u64 = tasks.join_all().await.into_iter().sum();
+    let completed: u64 = tasks.join_all().await.into_iter().sum();
     worker.idle().await;
     let counts = worker.worker.runtime().unwrap().counts();
-    assert_eq!(ended, 150);
+    assert_eq!(completed, 150);
     assert_eq!(counts.completed + counts.cancelled, 200, "{counts:?}");
     assert!(counts.completed >= 150 && counts.failed == 0, "{counts:?}");
 }

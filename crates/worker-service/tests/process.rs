@@ -1,11 +1,10 @@
-//! The worker as a whole: loading, heartbeats, fencing, shutdown.
+//! A complete worker: loading, heartbeats, fencing, shutdown.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    clippy::print_stderr,
-    missing_docs
+    clippy::print_stderr
 )]
 
 #[allow(dead_code)]
@@ -21,15 +20,16 @@ use inference_execution::{
     RuntimeConfig,
     mock::{MockEngine, MockSettings},
 };
+use rest_client::CallError;
 use support::{HANG, config};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use worker_contract::{
     InferInput, InferRequest, StreamEvent, WorkerClient, WorkerHeartbeat, WorkerInfo, WorkerStatus,
 };
-use worker_service::{Loaded, ServiceConfig, run};
+use worker_service::{LoadedModel, ServiceConfig, run};
 
-/// A queen that passes heartbeats on to the test and answers as it is told.
+/// A queen that forwards heartbeats to the test.
 struct FakeQueen {
     url: String,
     heartbeats: mpsc::UnboundedReceiver<(Option<String>, WorkerHeartbeat)>,
@@ -42,26 +42,30 @@ impl Drop for FakeQueen {
     }
 }
 
-type Told = mpsc::UnboundedSender<(Option<String>, WorkerHeartbeat)>;
+type Forward = mpsc::UnboundedSender<(Option<String>, WorkerHeartbeat)>;
 
 impl FakeQueen {
-    async fn start(fences_above: u64) -> Self {
+    /// Starts a queen that refuses heartbeats after the one with this sequence number.
+    async fn start(last_accepted: u64) -> Self {
         let (sender, heartbeats) = mpsc::unbounded_channel();
-        let take = move |State(told): State<Told>,
-                         headers: HeaderMap,
-                         Json(beat): Json<WorkerHeartbeat>| async move {
+        let handler = move |State(forward): State<Forward>,
+                            headers: HeaderMap,
+                            Json(beat): Json<WorkerHeartbeat>| async move {
             let sequence = beat.sequence;
             let token = headers
                 .get("authorization")
                 .map(|v| v.to_str().unwrap().to_owned());
-            told.send((token, beat)).unwrap();
-            if sequence > fences_above {
-                return Err(Answer(Diagnostic::new(Code::Fenced, "generation 4 serves")));
+            forward.send((token, beat)).unwrap();
+            if sequence > last_accepted {
+                return Err(Answer(Diagnostic::new(
+                    Code::Fenced,
+                    "generation 4 is registered",
+                )));
             }
             Ok(Json(serde_json::json!({})))
         };
         let routes = Router::new()
-            .route("/v1/worker-heartbeats", post(take))
+            .route("/v1/worker-heartbeats", post(handler))
             .with_state(sender);
         let listener = daemon_shell::bind("127.0.0.1:0".parse().unwrap())
             .await
@@ -76,8 +80,8 @@ impl FakeQueen {
         }
     }
 
-    /// The next heartbeat with this status.
-    async fn told(&mut self, status: WorkerStatus) -> WorkerInfo {
+    /// Waits for a heartbeat with this status.
+    async fn heartbeat(&mut self, status: WorkerStatus) -> WorkerInfo {
         let wait = async {
             loop {
                 let (token, beat) = self.heartbeats.recv().await.unwrap();
@@ -89,7 +93,7 @@ impl FakeQueen {
         };
         timeout(HANG, wait)
             .await
-            .unwrap_or_else(|_| panic!("never told {status:?}"))
+            .unwrap_or_else(|_| panic!("no heartbeat with {status:?}"))
     }
 }
 
@@ -107,7 +111,7 @@ fn start(queen_url: &str, settings: &str) -> (JoinHandle<Result<(), Diagnostic>>
     };
     let handle = tokio::spawn(run(config(), service, move |progress| {
         let (engine, codec) = MockEngine::load(settings, &*progress)?;
-        Ok(Loaded {
+        Ok(LoadedModel {
             engine: Box::new(engine),
             codec,
         })
@@ -128,15 +132,15 @@ fn request(id: &str) -> InferRequest {
 }
 
 #[tokio::test]
-async fn the_queen_is_told_of_every_state_until_the_end() {
+async fn heartbeats_report_every_status_until_the_worker_stops() {
     let mut queen = FakeQueen::start(u64::MAX).await;
     let (worker, secret) = start(
         &queen.url,
-        "slots=1,load_ms=300,tokens_per_second=50,length=25",
+        "slots=1,load_ms=300,tokens_per_second=50,length=75",
     );
-    let starting = queen.told(WorkerStatus::Starting).await;
+    let starting = queen.heartbeat(WorkerStatus::Starting).await;
     assert_ne!(starting.port, 0);
-    let ready = queen.told(WorkerStatus::Ready).await;
+    let ready = queen.heartbeat(WorkerStatus::Ready).await;
     assert_eq!((ready.slots_free, ready.generation.0), (1, 3));
 
     let client = client(&ready, &secret);
@@ -144,29 +148,29 @@ async fn the_queen_is_told_of_every_state_until_the_end() {
         .infer_stream(&request("a"), HeaderMap::new())
         .await
         .unwrap();
-    queen.told(WorkerStatus::Busy).await;
+    queen.heartbeat(WorkerStatus::Busy).await;
     client.shutdown().await.unwrap();
-    queen.told(WorkerStatus::Draining).await;
-    // What runs finishes, and the last event arrives although the server stops.
+    queen.heartbeat(WorkerStatus::Draining).await;
+    // The running request finishes, and its last event arrives although the server stops.
     let events: Vec<StreamEvent> = futures_util::StreamExt::collect::<Vec<_>>(stream)
         .await
         .into_iter()
         .map(Result::unwrap)
         .collect();
     assert!(matches!(events.last(), Some(StreamEvent::End(_))));
-    queen.told(WorkerStatus::Stopped).await;
+    queen.heartbeat(WorkerStatus::Stopped).await;
     assert_eq!(timeout(HANG, worker).await.unwrap().unwrap(), Ok(()));
 }
 
 #[tokio::test]
-async fn a_fenced_worker_ends_what_runs_and_itself() {
+async fn superseded_worker_ends_its_requests_and_exits() {
     let mut queen = FakeQueen::start(1).await;
     let (worker, secret) = start(
         &queen.url,
         "slots=1,load_ms=300,tokens_per_second=50,length=4000",
     );
-    let ready = queen.told(WorkerStatus::Ready).await;
-    // The third heartbeat, which tells that it is busy, is answered 409.
+    let ready = queen.heartbeat(WorkerStatus::Ready).await;
+    // The third heartbeat reports that the worker is busy and is refused with status 409.
     let client = client(&ready, &secret);
     let stream = client
         .infer_stream(&request("a"), HeaderMap::new())
@@ -177,25 +181,25 @@ async fn a_fenced_worker_ends_what_runs_and_itself() {
         panic!("{:?}", events.last());
     };
     assert_eq!(error.code, Code::Fenced);
-    let ended = timeout(HANG, worker).await.unwrap().unwrap().unwrap_err();
-    assert_eq!(ended.code, Code::Fenced);
+    let exit = timeout(HANG, worker).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(exit.code, Code::Fenced);
 }
 
 #[tokio::test]
-async fn without_a_queen_it_serves_all_the_same() {
-    // A port that was free an instant ago and that nobody listens on.
+async fn worker_does_not_need_a_queen() {
+    // A port that was just freed, so that no process listens on it.
     let closed = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
     let (worker, _) = start(&format!("http://{closed}"), "fail=load");
-    // Even its failure to load is its own, not that of the missing queen.
+    // The error is that of loading, not that of the missing queen.
     let error = timeout(HANG, worker).await.unwrap().unwrap().unwrap_err();
     assert_eq!(error.code, Code::InvalidModelFile);
 }
 
 #[tokio::test]
-async fn a_taken_port_is_told_apart() {
+async fn occupied_port_has_its_own_error() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let dir = tempfile::tempdir().unwrap();
     let token = Token::load_or_create(&dir.path().join("token")).unwrap();
@@ -206,7 +210,7 @@ async fn a_taken_port_is_told_apart() {
         queen_token: token,
         runtime: RuntimeConfig::new("mock:test".parse().unwrap(), 1),
     };
-    let load = |_| -> Result<Loaded, Diagnostic> { panic!("it must not load") };
+    let load = |_| -> Result<LoadedModel, Diagnostic> { panic!("the model must not be loaded") };
     assert_eq!(
         run(config(), service, load).await.unwrap_err().code,
         Code::PortInUse
@@ -214,30 +218,34 @@ async fn a_taken_port_is_told_apart() {
 }
 
 #[tokio::test]
-async fn an_engine_that_is_lost_ends_the_worker() {
+async fn lost_engine_ends_the_worker() {
     let mut queen = FakeQueen::start(u64::MAX).await;
     let (worker, secret) = start(&queen.url, "slots=1,fail=panic");
-    let ready = queen.told(WorkerStatus::Ready).await;
-    let answer = client(&ready, &secret)
+    let ready = queen.heartbeat(WorkerStatus::Ready).await;
+    let response = client(&ready, &secret)
         .infer(&InferRequest {
             stream: false,
             ..request("a")
         })
         .await;
-    assert!(answer.is_err());
-    let error = timeout(HANG, worker).await.unwrap().unwrap().unwrap_err();
-    assert!(error.message.contains("panicked"), "{error}");
+    let expected = "the engine panicked: requested by the mock engine's settings";
+    let Err(CallError::Answer(500, error)) = response else {
+        panic!("{response:?}");
+    };
+    assert_eq!(error.message, expected);
+    let exit = timeout(HANG, worker).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(exit.message, expected);
 }
 
 #[tokio::test]
-async fn shutting_down_does_not_wait_for_loading() {
+async fn shutdown_does_not_wait_for_loading() {
     let mut queen = FakeQueen::start(u64::MAX).await;
     let (worker, secret) = start(&queen.url, "load_ms=600000");
-    let starting = queen.told(WorkerStatus::Starting).await;
+    let starting = queen.heartbeat(WorkerStatus::Starting).await;
     client(&starting, &secret).shutdown().await.unwrap();
-    let ended = timeout(Duration::from_secs(10), worker)
+    let exit = timeout(Duration::from_secs(10), worker)
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(ended, Ok(()));
+    assert_eq!(exit, Ok(()));
 }

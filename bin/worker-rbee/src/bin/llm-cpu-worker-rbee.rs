@@ -1,4 +1,4 @@
-//! The worker that computes on the processor, with candle.
+//! The worker that computes on the CPU with candle.
 
 fn main() -> std::process::ExitCode {
     worker_rbee::candle::main()

@@ -1,4 +1,4 @@
-//! A worker on port 0 in this process, and a plain HTTP client for it.
+//! A worker in this process, and HTTP clients for it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use worker_contract::WorkerClient;
 use worker_service::{Worker, WorkerConfig, router};
 
-/// Far longer than anything here takes: reached only by a hang.
+/// Much longer than any test takes; exceeded only by a hang.
 pub const HANG: Duration = Duration::from_secs(30);
 
 pub struct TestWorker {
@@ -87,7 +87,7 @@ impl TestWorker {
             .bearer_auth(self.token.expose())
     }
 
-    /// Posts a body as JSON; status and the answer's JSON (null when it has none).
+    /// Posts a JSON body. Returns the status and the JSON of the response, or null if it has none.
     pub async fn post(
         &self,
         path: &str,
@@ -105,7 +105,7 @@ impl TestWorker {
         (status, serde_json::from_str(&text).unwrap_or_default())
     }
 
-    /// Waits for the slots to be free, told by the runtime itself.
+    /// Waits until no request is open.
     pub async fn idle(&self) {
         let runtime = self.worker.runtime().unwrap();
         tokio::time::timeout(HANG, runtime.idle()).await.unwrap();

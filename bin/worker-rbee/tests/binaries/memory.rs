@@ -1,4 +1,4 @@
-//! How much memory a loaded model takes.
+//! Memory use of a loaded model.
 #![cfg(target_os = "linux")]
 
 use std::{fs, path::Path};
@@ -8,11 +8,11 @@ use worker_contract::InferRequest;
 
 use crate::support::{CANDLE, CPU_0, MOCK, infer, request, start};
 
-/// What loading may hold of the file beside the weights that it made: what it reads between
-/// two times that it gives memory back, and its largest tensor.
+/// Parts of the file that loading may keep in memory in addition to the weights: what it reads
+/// until it releases memory again, and the largest tensor.
 const READ_AHEAD: u64 = 24 << 20;
 
-/// Bytes of memory of a worker that loaded a model and answered once.
+/// Memory of a worker that loaded a model and served one request, in bytes.
 #[derive(Debug, Clone, Copy)]
 struct Memory {
     peak: u64,
@@ -22,7 +22,7 @@ struct Memory {
 async fn memory_with(model: &Path) -> Memory {
     let mut process = start(CANDLE, model.to_str().unwrap(), &CPU_0);
     let client = process.client();
-    // Every question before it is ready is told in its log; a full pipe would stop it.
+    // Requests while the model loads are logged, and a full pipe would block the worker.
     process.stderr = None;
     let one_token = InferRequest {
         max_tokens: Some(1),
@@ -41,7 +41,7 @@ async fn memory_with(model: &Path) -> Memory {
     }
 }
 
-/// A model with 3.8 million weights in a layer, in matrices of 1 million at most.
+/// Writes a model with 3.8 million weights per layer, in matrices of at most 1 million.
 fn make(layers: usize, quantization: Quantization, path: &Path) {
     let recipe = Recipe::new(Architecture::Llama, Shape::Tiny, quantization);
     let sizes = Sizes {
@@ -56,7 +56,7 @@ fn make(layers: usize, quantization: Quantization, path: &Path) {
 }
 
 #[tokio::test]
-async fn the_kernel_takes_a_worker_before_what_else_runs() {
+async fn worker_is_preferred_by_the_oom_killer() {
     let mut process = start(MOCK, "length=1", &CPU_0);
     infer(&process.client(), &request("a")).await;
     let score = format!("/proc/{}/oom_score_adj", process.child.id());
@@ -64,12 +64,12 @@ async fn the_kernel_takes_a_worker_before_what_else_runs() {
 }
 
 #[tokio::test]
-async fn a_model_takes_little_more_memory_than_its_file() {
+async fn model_takes_little_more_memory_than_its_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");
     for quantization in [Quantization::Q8_0, Quantization::Q4_K_M, Quantization::F16] {
         let mut measured = Vec::new();
-        // What the program takes whatever the model is seen by one with a single layer.
+        // The model with a single layer shows how much memory the binary itself takes.
         for layers in [1, 17] {
             make(layers, quantization, &path);
             let file = fs::metadata(&path).unwrap().len();

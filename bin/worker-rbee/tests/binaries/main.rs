@@ -1,17 +1,16 @@
-//! The worker programs as processes: arguments, exit codes, signals, and a real model.
+//! The worker binaries as processes: arguments, exit codes, signals, and a real model.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    clippy::print_stderr,
-    missing_docs
+    clippy::print_stderr
 )]
 
 mod memory;
 mod support;
 
-use std::{path::PathBuf, pin::Pin, process::Command};
+use std::{os::unix::process::ExitStatusExt as _, path::PathBuf, pin::Pin, process::Command};
 
 use diagnostics::Code;
 use futures_util::{Stream, StreamExt as _};
@@ -24,6 +23,9 @@ use worker_contract::{
 
 use support::{CANDLE, CPU_0, HANG, MOCK, infer, request, start};
 
+/// Signal number of `abort(3)`.
+const SIGABRT: i32 = 6;
+
 fn haiku(file: &str) -> String {
     let models = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/haiku");
     models.join(file).to_str().unwrap().to_owned()
@@ -31,15 +33,16 @@ fn haiku(file: &str) -> String {
 
 #[test]
 fn self_tests_pass_and_versions_print() {
-    for program in [MOCK, CANDLE] {
-        let run = |argument| Command::new(program).arg(argument).output().unwrap();
+    for (binary, name) in [(MOCK, "mock-worker-rbee"), (CANDLE, "llm-cpu-worker-rbee")] {
+        let run = |argument| Command::new(binary).arg(argument).output().unwrap();
         let tested = run("--self-test");
-        assert!(tested.status.success(), "{program}: {tested:?}");
+        assert!(tested.status.success(), "{name}: {tested:?}");
         let version = String::from_utf8(run("--version").stdout).unwrap();
-        assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
+        let expected = format!("{name} {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(version, expected);
         assert_eq!(run("--unknown").status.code(), Some(2));
         assert_eq!(
-            Command::new(program)
+            Command::new(binary)
                 .arg("--worker-id=a")
                 .output()
                 .unwrap()
@@ -51,7 +54,7 @@ fn self_tests_pass_and_versions_print() {
 }
 
 #[test]
-fn a_worker_that_cannot_serve_says_why_in_its_last_line() {
+fn worker_that_cannot_serve_reports_the_error_in_its_last_line() {
     let gpu = ["--device", "GPU-0", "--port", "0"];
     let (code, line) = start(CANDLE, &haiku("rbee-haiku-tiny-f16.gguf"), &gpu).fatal();
     assert_eq!((code, line.fatal.code), (1, Code::BackendUnavailable));
@@ -72,7 +75,7 @@ fn a_worker_that_cannot_serve_says_why_in_its_last_line() {
 }
 
 #[test]
-fn without_tokens_it_does_not_start() {
+fn worker_does_not_start_without_tokens() {
     let output = Command::new(MOCK)
         .args([
             "--worker-id",
@@ -98,11 +101,12 @@ fn without_tokens_it_does_not_start() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
     let line: FatalLine = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-    assert!(line.fatal.message.contains(WORKER_TOKEN_FILE_ENV), "{text}");
+    let expected = format!("{WORKER_TOKEN_FILE_ENV} is not set");
+    assert_eq!(line.fatal.message, expected);
 }
 
-/// The stream of a request that has its first event.
-async fn begun(
+/// Starts a request and returns its stream after the first event.
+async fn started_stream(
     client: &WorkerClient,
 ) -> Pin<Box<impl Stream<Item = Result<StreamEvent, CallError>> + use<>>> {
     let warm = InferRequest {
@@ -121,53 +125,53 @@ async fn begun(
 }
 
 #[tokio::test]
-async fn sigterm_lets_requests_finish_and_a_second_one_does_not() {
+async fn first_sigterm_lets_requests_finish_and_second_ends_them() {
     let mut process = start(MOCK, "tokens_per_second=50,length=20", &CPU_0);
     let client = process.client();
-    let stream = begun(&client).await;
+    let stream = started_stream(&client).await;
     process.terminate();
     let events: Vec<_> = stream.collect().await;
     assert!(
         matches!(events.last(), Some(Ok(StreamEvent::End(_)))),
         "{events:?}"
     );
-    assert_eq!(process.end().0.code(), Some(0));
+    assert_eq!(process.wait().0.code(), Some(0));
 
     let mut process = start(MOCK, "tokens_per_second=20,length=4000", &CPU_0);
     let client = process.client();
-    let stream = begun(&client).await;
+    let stream = started_stream(&client).await;
     process.terminate();
-    // The first is seen once it drains; only then is the second a second one.
-    let drains = async {
+    // Wait until the first signal is handled.
+    let draining = async {
         while client.info().await.unwrap().status != worker_contract::WorkerStatus::Draining {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(HANG, drains).await.unwrap();
+    tokio::time::timeout(HANG, draining).await.unwrap();
     process.terminate();
     let events: Vec<_> = stream.collect().await;
     assert!(
         matches!(events.last(), Some(Ok(StreamEvent::Error(_)))),
         "{events:?}"
     );
-    assert_eq!(process.end().0.code(), Some(0));
+    assert_eq!(process.wait().0.code(), Some(0));
 }
 
 #[tokio::test]
-async fn it_outlives_whoever_read_its_log() {
+async fn worker_survives_the_reader_of_its_log() {
     let mut process = start(MOCK, "any", &[&CPU_0[..], &["--log", "trace"]].concat());
     let client = process.client();
-    // The other end of its standard error is gone: every line logged from here on fails.
+    // Closes the pipe: every log line from here on fails.
     process.stderr = None;
     for round in 0..3 {
         infer(&client, &request(&format!("r{round}"))).await;
     }
     client.shutdown().await.unwrap();
-    assert_eq!(process.end().0.code(), Some(0));
+    assert_eq!(process.wait().0.code(), Some(0));
 }
 
 #[tokio::test]
-async fn a_crash_of_the_engine_is_a_crash_of_the_process() {
+async fn crash_of_the_engine_terminates_the_process() {
     let mut process = start(MOCK, "crash_after=3", &CPU_0);
     let client = process.client();
     infer(
@@ -178,12 +182,16 @@ async fn a_crash_of_the_engine_is_a_crash_of_the_process() {
         },
     )
     .await;
-    assert!(client.infer(&request("a")).await.is_err());
-    assert_eq!(process.end().0.code(), None, "it was ended by a signal");
+    let response = client.infer(&request("a")).await;
+    assert!(
+        matches!(response, Err(CallError::Link(_))),
+        "the connection breaks: {response:?}"
+    );
+    assert_eq!(process.wait().0.signal(), Some(SIGABRT));
 }
 
 #[tokio::test]
-async fn the_real_model_answers_as_the_reference_did() {
+async fn real_model_reproduces_the_reference_outputs() {
     let golden: serde_json::Value =
         serde_json::from_slice(&std::fs::read(haiku("golden.json")).unwrap()).unwrap();
     for file in ["rbee-haiku-tiny-f16.gguf", ""] {
@@ -221,7 +229,7 @@ async fn the_real_model_answers_as_the_reference_did() {
                     assert!(difference.abs() < 1e-3, "{file} case {index}: {difference}");
                 }
             }
-            // Interrupted after a few tokens, it goes on the same way.
+            // A request that is continued after a few tokens yields the same tokens.
             let cut = response.tokens.len().min(6) - 1;
             let continued = InferRequest {
                 continue_from: response.tokens[..cut].to_vec(),
@@ -232,6 +240,6 @@ async fn the_real_model_answers_as_the_reference_did() {
             assert!(response.text.ends_with(&rest.text));
         }
         client.shutdown().await.unwrap();
-        assert_eq!(process.end().0.code(), Some(0));
+        assert_eq!(process.wait().0.code(), Some(0));
     }
 }

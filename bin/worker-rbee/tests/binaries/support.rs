@@ -1,4 +1,4 @@
-//! Starting worker programs and talking to them.
+//! Starts worker processes and sends requests to them.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
@@ -15,10 +15,10 @@ use worker_contract::{
 
 pub(crate) const MOCK: &str = env!("CARGO_BIN_EXE_mock-worker-rbee");
 pub(crate) const CANDLE: &str = env!("CARGO_BIN_EXE_llm-cpu-worker-rbee");
-/// Far longer than anything here takes: reached only by a hang.
+/// Much longer than any test takes; exceeded only by a hang.
 pub(crate) const HANG: Duration = Duration::from_secs(60);
 
-/// A worker process; killed when dropped.
+/// A worker process. It is killed when dropped.
 pub(crate) struct Process {
     pub(crate) child: Child,
     pub(crate) stderr: Option<BufReader<ChildStderr>>,
@@ -33,11 +33,11 @@ impl Drop for Process {
     }
 }
 
-pub(crate) fn start(program: &str, model: &str, more: &[&str]) -> Process {
+pub(crate) fn start(binary: &str, model: &str, more: &[&str]) -> Process {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("token");
     let token = Token::load_or_create(&path).unwrap();
-    let mut command = Command::new(program);
+    let mut command = Command::new(binary);
     command
         .args([
             "--worker-id",
@@ -47,7 +47,7 @@ pub(crate) fn start(program: &str, model: &str, more: &[&str]) -> Process {
             "--generation",
             "1",
         ])
-        // Port 1 has no queen: the worker must do without.
+        // No queen listens on port 1, and the worker does not need one.
         .args(["--queen-url", "http://127.0.0.1:1", "--model", model])
         .args(more)
         .env(WORKER_TOKEN_FILE_ENV, &path)
@@ -68,7 +68,7 @@ pub(crate) fn start(program: &str, model: &str, more: &[&str]) -> Process {
 pub(crate) const CPU_0: [&str; 4] = ["--device", "CPU-0", "--port", "0"];
 
 impl Process {
-    /// A client, as soon as the log tells the port.
+    /// Returns a client when the log shows the port.
     pub(crate) fn client(&mut self) -> WorkerClient {
         let mut lines = self.stderr.as_mut().unwrap().lines();
         let port = lines
@@ -77,18 +77,18 @@ impl Process {
                 let (_, rest) = line.split_once(" port=")?;
                 Some(rest.split_whitespace().next().unwrap().to_owned())
             })
-            .expect("the worker ended before it listened");
+            .expect("the worker exited before it listened");
         let token = Some(self.token.expose().to_owned());
         WorkerClient::new(&format!("http://127.0.0.1:{port}"), token).unwrap()
     }
 
     pub(crate) fn terminate(&self) {
-        let identity = ProcessIdentity::of(self.child.id()).expect("it ended by itself");
+        let identity = ProcessIdentity::of(self.child.id()).expect("the worker exited by itself");
         assert_eq!(identity.signal(Signal::Term), Ok(true));
     }
 
-    /// Waits for the end; the exit status and the rest of standard error.
-    pub(crate) fn end(&mut self) -> (ExitStatus, String) {
+    /// Waits for the exit. Returns the status and the rest of standard error.
+    pub(crate) fn wait(&mut self) -> (ExitStatus, String) {
         let mut text = String::new();
         if let Some(mut stderr) = self.stderr.take() {
             stderr.read_to_string(&mut text).unwrap();
@@ -96,8 +96,9 @@ impl Process {
         (self.child.wait().unwrap(), text)
     }
 
+    /// Waits for the exit. Returns the exit code and the reported error.
     pub(crate) fn fatal(&mut self) -> (i32, FatalLine) {
-        let (status, text) = self.end();
+        let (status, text) = self.wait();
         let last = text.lines().last().unwrap_or_default();
         let line = serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {text}"));
         (status.code().unwrap(), line)
@@ -111,7 +112,7 @@ pub(crate) fn request(id: &str) -> InferRequest {
     }
 }
 
-/// Asks until the model is loaded.
+/// Sends a request, and retries while the model loads.
 pub(crate) async fn infer(
     client: &WorkerClient,
     request: &InferRequest,
