@@ -85,6 +85,6 @@ pub(crate) fn exit(result: Result<(), Diagnostic>) -> ExitCode {
         Code::PortInUse => diagnostics::ExitCode::PortTaken,
         _ => diagnostics::ExitCode::Failure,
     };
-    daemon_shell::tell_failure(fatal);
+    daemon_shell::report_fatal(fatal);
     code.into()
 }

@@ -33,9 +33,3 @@ pub use process::{ProcessIdentity, Signal};
 pub use serve::{bind, local_url, serve, termination};
 pub use sse::{event_stream, line_stream};
 pub use token::Token;
-
-// Former names, until every crate uses the new ones.
-#[doc(hidden)]
-pub use error_response::ErrorResponse as Answer;
-#[doc(hidden)]
-pub use fatal::report_fatal as tell_failure;

@@ -170,7 +170,7 @@ enum Op {
         generation: u64,
     },
     Reserve,
-    Respawn(usize),
+    Release(usize),
     Wait(u64),
 }
 

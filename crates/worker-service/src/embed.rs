@@ -1,5 +1,5 @@
 use axum::{Json, extract::State};
-use daemon_shell::{Answer, JsonBody};
+use daemon_shell::{ErrorResponse, JsonBody};
 use diagnostics::ErrorBody;
 use worker_contract::{EmbedRequest, EmbedResponse};
 
@@ -18,7 +18,7 @@ use crate::{errors, worker::Worker};
 pub async fn embed(
     State(worker): State<Worker>,
     JsonBody(request): JsonBody<EmbedRequest>,
-) -> Result<Json<EmbedResponse>, Answer> {
+) -> Result<Json<EmbedResponse>, ErrorResponse> {
     let runtime = worker.runtime()?.clone();
     let id = request.request_id.clone();
     // Tokenizing long texts blocks.

@@ -4,7 +4,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
-use daemon_shell::{Answer, JsonBody, PathArg, event_stream};
+use daemon_shell::{ErrorResponse, JsonBody, PathArg, event_stream};
 use diagnostics::{Diagnostic, ErrorBody};
 use futures_util::{Stream, stream};
 use http::StatusCode;
@@ -34,7 +34,7 @@ const WRITE_BYTES: usize = 16 << 10;
 pub async fn infer(
     State(worker): State<Worker>,
     JsonBody(request): JsonBody<InferRequest>,
-) -> Result<Response, Answer> {
+) -> Result<Response, ErrorResponse> {
     let runtime = worker.runtime()?.clone();
     let id = request.request_id.clone();
     let streaming = request.stream;

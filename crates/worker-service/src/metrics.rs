@@ -2,7 +2,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use daemon_shell::Answer;
+use daemon_shell::ErrorResponse;
 use diagnostics::ErrorBody;
 use http::header;
 use inference_execution::{Runtime, RuntimeCounts};
@@ -23,7 +23,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
      content_type = "application/openmetrics-text"),
     (status = 401, description = "The token is missing or wrong", body = ErrorBody),
 ))]
-pub async fn metrics(State(worker): State<Worker>) -> Result<Response, Answer> {
+pub async fn metrics(State(worker): State<Worker>) -> Result<Response, ErrorResponse> {
     let mut text = String::new();
     encode(&mut text, &registry(&worker)).map_err(errors::metrics_not_encoded)?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())

@@ -1,5 +1,5 @@
 use axum::{Json, extract::State};
-use daemon_shell::{Answer, JsonBody};
+use daemon_shell::{ErrorResponse, JsonBody};
 use diagnostics::{Diagnostic, ErrorBody};
 use worker_contract::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
 
@@ -15,7 +15,7 @@ use crate::{errors, worker::Worker};
 pub async fn tokenize(
     State(worker): State<Worker>,
     JsonBody(request): JsonBody<TokenizeRequest>,
-) -> Result<Json<TokenizeResponse>, Answer> {
+) -> Result<Json<TokenizeResponse>, ErrorResponse> {
     let runtime = worker.runtime()?.clone();
     let tokens = blocking(move || runtime.tokenize(&request.input, &request.tools)).await??;
     Ok(Json(TokenizeResponse {
@@ -34,7 +34,7 @@ pub async fn tokenize(
 pub async fn detokenize(
     State(worker): State<Worker>,
     JsonBody(request): JsonBody<DetokenizeRequest>,
-) -> Result<Json<DetokenizeResponse>, Answer> {
+) -> Result<Json<DetokenizeResponse>, ErrorResponse> {
     let runtime = worker.runtime()?.clone();
     let text = blocking(move || runtime.detokenize(&request.tokens)).await??;
     Ok(Json(DetokenizeResponse { text }))

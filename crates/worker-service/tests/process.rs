@@ -13,7 +13,7 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use axum::{Json, Router, extract::State, routing::post};
-use daemon_shell::{Answer, Token};
+use daemon_shell::{ErrorResponse, Token};
 use diagnostics::{Code, Diagnostic};
 use http::HeaderMap;
 use inference_execution::{
@@ -57,7 +57,7 @@ impl FakeQueen {
                 .map(|v| v.to_str().unwrap().to_owned());
             forward.send((token, beat)).unwrap();
             if sequence > last_accepted {
-                return Err(Answer(Diagnostic::new(
+                return Err(ErrorResponse(Diagnostic::new(
                     Code::Fenced,
                     "generation 4 is registered",
                 )));

@@ -219,7 +219,8 @@ mod tests {
         let codec = Codec::byte_level();
         let mut both = request(ToolChoice::Auto);
         both.constraint = Some(Constraint::JsonObject);
-        let Some(OutputConstraint::Either(Constraint::JsonObject, calls)) = required_shape(&both, &codec)
+        let Some(OutputConstraint::Either(Constraint::JsonObject, calls)) =
+            required_shape(&both, &codec)
         else {
             panic!("not an alternative")
         };
