@@ -97,7 +97,7 @@ impl Compiler {
         let constraint = constraint.into();
         let field = constraint.field();
         let state = self.compile_on_thread(constraint, output.to_vec());
-        state.map_err(|error| error.renamed(errors::PARAM, field))
+        state.map_err(|error| error.rename_param(errors::PARAM, field))
     }
 
     /// Compiles on a thread with a stack that is large enough.

@@ -54,6 +54,6 @@ impl Matcher {
     }
 
     fn diagnostic(&self, error: &impl ToString) -> Diagnostic {
-        errors::from_matching(error).renamed(errors::PARAM, self.field)
+        errors::from_matching(error).rename_param(errors::PARAM, self.field)
     }
 }

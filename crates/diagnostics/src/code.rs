@@ -1,21 +1,21 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// OpenAI's classes of error, as its clients know them.
+/// OpenAI's types of errors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorType {
-    /// The request is at fault.
+    /// The request is invalid.
     InvalidRequestError,
-    /// No key, or a wrong one.
+    /// The key or token is missing or not valid.
     AuthenticationError,
-    /// The key or the origin may not do this.
+    /// The caller is not permitted to do this.
     PermissionError,
-    /// No such thing.
+    /// The object does not exist.
     NotFoundError,
-    /// Too much at once; later it works.
+    /// Too many requests; a later retry can succeed.
     RateLimitError,
-    /// The server is at fault.
+    /// The server failed. Also stands for types that this version does not know.
     #[default]
     #[serde(other)]
     ServerError,
@@ -23,18 +23,18 @@ pub enum ErrorType {
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $status:literal;)*) => {
-        /// Stable names of errors, each with the HTTP status it travels under.
+        /// Stable error codes, each with its HTTP status.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
         #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
         pub enum Code {
             $($(#[$doc])* $name,)*
-            /// A code that this version does not know; only ever read, never sent.
+            /// A code that this version does not know. It is only received, never sent.
             #[serde(other)]
             Unrecognized,
         }
 
         impl Code {
-            /// The HTTP status that carries this error.
+            /// Returns the HTTP status of responses with this error.
             pub const fn http_status(self) -> u16 {
                 match self {
                     $(Self::$name => $status,)*
@@ -42,145 +42,146 @@ macro_rules! codes {
                 }
             }
 
-            /// Every code that can be sent.
+            /// All codes except [`Unrecognized`](Self::Unrecognized).
             pub const ALL: &[Self] = &[$(Self::$name,)*];
         }
     };
 }
 
 codes! {
-    /// No SSH connection within the limit.
+    /// No SSH connection was established within the time limit.
     SshUnreachable = 502;
-    /// SSH refused the credentials.
+    /// The SSH server refused the credentials.
     SshAuthFailed = 502;
-    /// The hive binary is missing on the node.
+    /// The hive's binary is missing on the node.
     HiveNotInstalled = 502;
-    /// The hive does not answer.
+    /// The hive does not respond.
     HiveUnreachable = 502;
-    /// The hive answered something that is not its contract.
+    /// The hive sent a response that does not conform to its contract.
     HiveBadResponse = 502;
-    /// The hive did not become healthy after it was started.
+    /// The hive did not become healthy after its start.
     HiveStartFailed = 502;
-    /// The stream from a worker broke.
+    /// The connection to a worker failed.
     WorkerLinkLost = 502;
-    /// Less memory than needed.
+    /// The node has less free memory than required.
     InsufficientRam = 507;
-    /// The kernel killed a loading worker for memory.
+    /// A worker was OOM-killed during startup.
     OutOfMemory = 507;
-    /// Less device memory than needed.
+    /// The device has less free memory than required.
     InsufficientVram = 507;
-    /// Less disk than needed.
+    /// The disk has less free space than required.
     InsufficientDisk = 507;
-    /// The disk filled up.
+    /// The disk is full.
     DiskFull = 507;
-    /// No such model.
+    /// The model does not exist.
     ModelNotFound = 404;
-    /// The vendor refuses access to the model.
+    /// The source of the model denies access.
     ModelAccessDenied = 403;
-    /// No byte for 60 s.
+    /// A download received no data for 60 s.
     DownloadStalled = 504;
-    /// The transfer broke for good.
+    /// A download failed, retries included.
     DownloadFailed = 502;
-    /// A file is not what it should be.
+    /// The checksum of a file is wrong.
     ChecksumMismatch = 502;
-    /// The backend does not exist on this node.
+    /// The node does not have the backend.
     BackendUnavailable = 503;
-    /// No usable CUDA driver.
+    /// The node has no usable CUDA driver.
     CudaUnavailable = 503;
-    /// No such node.
+    /// The node does not exist.
     NodeNotFound = 404;
-    /// The node's name is taken.
+    /// A node with this name exists.
     NodeExists = 409;
-    /// The key file does not exist.
+    /// The SSH key file does not exist.
     SshKeyNotFound = 400;
-    /// No binary for this kind of worker.
+    /// The node has no binary of a worker for this device.
     WorkerBinaryNotFound = 503;
-    /// The worker ended or stayed silent while it started.
+    /// The worker exited or did not respond during startup.
     WorkerStartFailed = 502;
-    /// The worker died while it served.
+    /// The worker exited while it was serving.
     WorkerCrashed = 502;
-    /// The worker gave no token for too long.
+    /// The worker produced no output for too long.
     WorkerStalled = 504;
-    /// Not a model reference.
+    /// The text is not a model reference.
     InvalidModelRef = 400;
-    /// Not a backend.
+    /// The text is not a backend.
     InvalidBackend = 400;
-    /// Not a device.
+    /// The text is not a device.
     InvalidDevice = 400;
-    /// Loading made no progress.
+    /// Loading a model made no progress for too long.
     LoadingTimeout = 504;
-    /// A key is required and none was given.
+    /// A key or token is required, and the request has none.
     MissingApiKey = 401;
-    /// The key is not valid.
+    /// The key or token is not valid.
     InvalidApiKey = 401;
     /// The worker has no free slot.
     AllSlotsBusy = 503;
-    /// The queue has no room.
+    /// The queue is full.
     QueueFull = 429;
-    /// A preflight found no worker binary.
+    /// A check before the start found no worker binary.
     WorkerBinaryMissing = 503;
-    /// Two versions that do not work together.
+    /// The versions of two processes are incompatible.
     VersionIncompatible = 409;
-    /// The prompt does not fit.
+    /// Prompt and output exceed the context length of the model.
     ContextLengthExceeded = 400;
-    /// The deadline passed.
+    /// The deadline has passed.
     DeadlineExceeded = 408;
-    /// The caller went away or asked for it.
+    /// The request was cancelled, or its client disconnected.
     Cancelled = 499;
-    /// An architecture that the engine does not have.
+    /// The engine does not support the architecture of the model.
     UnsupportedModel = 400;
-    /// A tensor type that the engine does not have.
+    /// The engine does not support a tensor type of the model.
     UnsupportedQuantization = 400;
-    /// A model file that is damaged or not of its format.
+    /// A model file is damaged or has the wrong format.
     InvalidModelFile = 400;
-    /// A field, value or document that is wrong.
+    /// A field, value or document is invalid.
     InvalidRequest = 400;
-    /// A known parameter that is not supported; it is never ignored.
+    /// A parameter of the API is not supported with this value, and ignoring it would change the
+    /// output.
     UnsupportedParameter = 400;
-    /// No such route or object.
+    /// The route or object does not exist.
     NotFound = 404;
-    /// No such worker.
+    /// The worker does not exist.
     WorkerNotFound = 404;
-    /// No such job.
+    /// The job does not exist.
     JobNotFound = 404;
-    /// The route exists under another method.
+    /// The route does not support the method.
     MethodNotAllowed = 405;
-    /// The body is over the limit.
+    /// The body exceeds the size limit.
     BodyTooLarge = 413;
-    /// The body is not of the type asked for.
+    /// The content type of the body is not supported.
     UnsupportedMediaType = 415;
-    /// A browser page or foreign host name may not use this endpoint.
+    /// The `Host` or `Origin` of the request is not permitted.
     OriginForbidden = 403;
-    /// A newer generation of this worker exists; this one must stop.
+    /// A newer generation of the worker exists, or it was stopped: this process must exit.
     Fenced = 409;
-    /// A request of this name is running.
+    /// A request with this id is running.
     DuplicateRequest = 409;
-    /// The worker exists already.
+    /// The worker exists.
     WorkerExists = 409;
-    /// Stopping: no new work.
+    /// The process is shutting down and accepts no new requests.
     Draining = 503;
-    /// Still loading.
+    /// The worker is still loading its model.
     NotReady = 503;
     /// The address is in use.
     PortInUse = 409;
-    /// A public address without a key.
+    /// Listening on a public address requires a key.
     InsecureBind = 400;
-    /// The configuration is wrong.
+    /// The configuration is invalid.
     ConfigInvalid = 400;
-    /// State on disk was written by a newer version.
+    /// A newer version wrote the state on disk.
     StateTooNew = 409;
-    /// State on disk cannot be read or written.
+    /// The state on disk cannot be read or written.
     StateUnusable = 500;
-    /// The queen does not answer.
+    /// The queen does not respond.
     QueenUnreachable = 502;
-    /// The queen did not become healthy after it was started.
+    /// The queen did not become healthy after its start.
     QueenStartFailed = 502;
-    /// A defect of rbee itself.
+    /// A defect in rbee.
     Internal = 500;
 }
 
 impl Code {
-    /// OpenAI's class for this error.
+    /// Returns OpenAI's type of this error, which follows from the HTTP status.
     pub const fn error_type(self) -> ErrorType {
         match self.http_status() {
             401 => ErrorType::AuthenticationError,
@@ -192,7 +193,7 @@ impl Code {
         }
     }
 
-    /// The name as it travels: `MODEL_NOT_FOUND`.
+    /// Returns the code as in JSON: `MODEL_NOT_FOUND`.
     pub fn as_str(self) -> String {
         match serde_json::to_value(self) {
             Ok(serde_json::Value::String(name)) => name,

@@ -1,5 +1,5 @@
-//! The one error shape that crosses every boundary of rbee, the exit codes, and the
-//! narration event. Plain data: no IO, no clock.
+//! The error format that all rbee processes share, error codes, exit codes and narration
+//! events. Plain data: no IO, no clock.
 
 #![warn(missing_docs)]
 
@@ -16,19 +16,19 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// How a process ends: 0 success, 1 failure, 2 wrong usage, 130 interrupted.
+/// Exit code of an rbee process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
-    /// Everything asked for was done.
+    /// The command completed.
     Success = 0,
-    /// Something failed; the error was printed.
+    /// The command failed; the error was printed.
     Failure = 1,
-    /// The command line or the configuration is wrong; nothing was tried.
+    /// The command line or the configuration is invalid; nothing was done.
     Usage = 2,
-    /// The worker's port was taken between choosing and binding it (worker contract).
+    /// Another process bound the worker's port after the hive had chosen it.
     PortTaken = 98,
-    /// Ctrl+C.
+    /// The user pressed Ctrl+C.
     Interrupted = 130,
 }
 
@@ -38,37 +38,37 @@ impl From<ExitCode> for std::process::ExitCode {
     }
 }
 
-/// Numbers and names that belong to an error, by name: `{"need_bytes": 5, "free_bytes": 3}`.
+/// Values of an error by name: `{"need_bytes": 5, "free_bytes": 3}`.
 pub type Details = BTreeMap<String, serde_json::Value>;
 
-/// What failed, with its values, and what to do about it.
+/// Description of a failure, with its values and what to do about it.
 ///
-/// `Display` prints the message alone; the keeper prints message and hint.
+/// `Display` writes the message only; the keeper prints the hint as well.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Diagnostic {
-    /// Stable name of the error.
+    /// Stable error code.
     pub code: Code,
-    /// What failed, ending with the values.
+    /// What failed, with the values, for display.
     pub message: String,
-    /// What to do; commands stand in backticks.
+    /// What to do, for display; commands are in backticks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// The request field at fault.
+    /// Field of the request that is invalid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub param: Option<Box<str>>,
-    /// The numbers of the message, for programs.
+    /// Values of the message, for programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<std::collections::HashMap<String, serde_json::Value>>)]
     pub details: Option<Box<Details>>,
-    /// The request or job that the error belongs to.
+    /// Id of the request or job that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub correlation_id: Option<Box<str>>,
 }
 
 impl Diagnostic {
-    /// A diagnostic with a message and nothing else.
+    /// Creates a diagnostic with a message only.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -80,37 +80,38 @@ impl Diagnostic {
         }
     }
 
-    /// An internal error: a defect of rbee itself, never of its input.
+    /// Creates an error that is caused by a defect in rbee, not by its input.
     pub fn internal(message: impl fmt::Display) -> Self {
         Self::new(Code::Internal, message.to_string())
     }
 
-    /// Adds what to do about it.
+    /// Sets the hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Names the request field at fault.
+    /// Sets the field of the request that is invalid.
     #[must_use]
     pub fn param(mut self, param: impl Into<Box<str>>) -> Self {
         self.param = Some(param.into());
         self
     }
 
-    /// Tells of the field `from` by the name `to`, when it is the one at fault.
+    /// Replaces the name of the invalid field in `param` and in the message, for a caller that
+    /// knows the field by another name. Does nothing if `param` is not `from`.
     #[must_use]
-    pub fn renamed(mut self, from: &str, to: &str) -> Self {
+    pub fn rename_param(mut self, from: &str, to: &str) -> Self {
         if self.param.as_deref() != Some(from) {
             return self;
         }
-        let written = format!("`{from}`");
-        self.message = self.message.replacen(&written, &format!("`{to}`"), 1);
+        let quoted = format!("`{from}`");
+        self.message = self.message.replacen(&quoted, &format!("`{to}`"), 1);
         self.param(to)
     }
 
-    /// Adds one value by name.
+    /// Adds a value to the details.
     #[must_use]
     pub fn detail(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
         self.details
@@ -119,9 +120,9 @@ impl Diagnostic {
         self
     }
 
-    /// Names the request or job; one that is already named keeps its name.
+    /// Sets the id of the request or job that failed, unless one is set.
     #[must_use]
-    pub fn correlated(mut self, id: impl Into<Box<str>>) -> Self {
+    pub fn correlation_id(mut self, id: impl Into<Box<str>>) -> Self {
         self.correlation_id.get_or_insert_with(|| id.into());
         self
     }
@@ -135,28 +136,28 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
-/// The last line on the standard error of a program that gives up, for the program that
-/// started it: `{"fatal": {…}}`.
+/// Last line on the standard error of a process that fails, for the process that started it:
+/// `{"fatal": {…}}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FatalLine {
-    /// Why it gave up.
+    /// Reason of the exit.
     pub fatal: Diagnostic,
 }
 
-/// The error body of every HTTP answer; OpenAI clients read it as theirs.
+/// Body of error responses. Clients of OpenAI can parse it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// The error.
     pub error: WireError,
 }
 
-/// A [`Diagnostic`] with OpenAI's `type`, which is derived from the code.
+/// A [`Diagnostic`] with OpenAI's `type`, which follows from the code.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct WireError {
-    /// OpenAI's class of error.
+    /// OpenAI's type of the error.
     #[serde(rename = "type", default)]
     pub error_type: ErrorType,
-    /// The error itself.
+    /// The error in rbee's format.
     #[serde(flatten)]
     pub diagnostic: Diagnostic,
 }
@@ -177,13 +178,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wire_shape_is_openais_with_ours_beside_it() {
+    fn error_body_has_the_fields_of_openai_and_those_of_rbee() {
         let body = ErrorBody::from(
             Diagnostic::new(Code::ContextLengthExceeded, "too long: 600 of 512")
                 .hint("shorten it")
                 .param("messages")
                 .detail("context_length", 512)
-                .correlated("req-1"),
+                .correlation_id("req-1"),
         );
         let json = serde_json::to_value(&body).unwrap();
         assert_eq!(
@@ -198,18 +199,26 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_told_by_another_name_where_it_is_at_fault() {
-        let wrong = || Diagnostic::new(Code::InvalidRequest, "`a` is not `a`").param("a");
-        let told = wrong().renamed("a", "b");
+    fn rename_param_changes_the_invalid_field_only() {
+        let error = || Diagnostic::new(Code::InvalidRequest, "`a` is not `a`").param("a");
+        let renamed = error().rename_param("a", "b");
         assert_eq!(
-            (told.message.as_str(), told.param.as_deref()),
+            (renamed.message.as_str(), renamed.param.as_deref()),
             ("`b` is not `a`", Some("b"))
         );
-        assert_eq!(wrong().renamed("c", "b"), wrong());
+        assert_eq!(error().rename_param("c", "b"), error());
     }
 
     #[test]
-    fn a_code_of_a_newer_peer_is_read_not_refused() {
+    fn correlation_id_is_set_once() {
+        let error = Diagnostic::internal("x")
+            .correlation_id("a")
+            .correlation_id("b");
+        assert_eq!(error.correlation_id.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn accepts_the_unknown_code_of_a_newer_peer() {
         let d: Diagnostic =
             serde_json::from_str(r#"{"code":"FROM_THE_FUTURE","message":"m"}"#).unwrap();
         assert_eq!(d.code, Code::Unrecognized);

@@ -1,39 +1,39 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// How much a narration matters.
+/// Severity of a narration event.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// For someone who looks for a fault.
+    /// Details for troubleshooting.
     Debug,
-    /// What happens.
+    /// Normal progress.
     #[default]
     Info,
-    /// It goes on, but not as planned.
+    /// The work continues, but not as planned.
     Warn,
-    /// It failed.
+    /// The work failed.
     Error,
 }
 
-/// What a component tells its user while it works: who does what.
+/// Progress message of a component, for display to the user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Narration {
-    /// Who: `queen`, `hive`, `worker`, `keeper`.
+    /// Component that sends it: `queen`, `hive`, `worker` or `keeper`.
     pub actor: String,
-    /// What, one word: `spawn`, `load`, `ready`.
+    /// What the component does, in one word: `spawn`, `load`, `ready`.
     pub action: String,
-    /// The sentence for a person.
+    /// Complete sentence for display.
     pub message: String,
-    /// How much it matters.
+    /// Severity. Default: `info`.
     #[serde(default)]
     pub level: Level,
 }
 
 impl Narration {
-    /// A narration at level info.
+    /// Creates an event of level `info`.
     pub fn info(actor: &str, action: &str, message: impl Into<String>) -> Self {
         Self {
             actor: actor.to_owned(),
@@ -43,7 +43,7 @@ impl Narration {
         }
     }
 
-    /// A narration at level warn.
+    /// Creates an event of level `warn`.
     pub fn warn(actor: &str, action: &str, message: impl Into<String>) -> Self {
         Self {
             level: Level::Warn,

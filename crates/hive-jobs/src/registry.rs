@@ -100,7 +100,7 @@ fn finish(job: &Job, node_events: &NodeEvents, result: Result<serde_json::Value,
                 level: Level::Error,
                 ..Narration::info("hive", job.kind(), error.message.clone())
             });
-            JobEvent::Error(error.correlated(job.id().as_str()))
+            JobEvent::Error(error.correlation_id(job.id().as_str()))
         }
     };
     job.push(event);
@@ -189,7 +189,7 @@ mod tests {
         let error = subscriber.next().await.unwrap();
         assert_eq!((error.action.as_str(), error.level), ("test", Level::Error));
         assert_eq!(error.message, "no space");
-        let error = Diagnostic::new(Code::DiskFull, "no space").correlated(job.id().as_str());
+        let error = Diagnostic::new(Code::DiskFull, "no space").correlation_id(job.id().as_str());
         assert_eq!(job.finished().await, JobEvent::Error(error));
         assert_eq!(job.status().state, JobState::Failed);
     }

@@ -14,8 +14,8 @@ impl FieldNames {
     #[must_use]
     pub fn translate(self, error: Diagnostic) -> Diagnostic {
         let mut error = error
-            .renamed("constraint", self.constraint)
-            .renamed("input", self.input);
+            .rename_param("constraint", self.constraint)
+            .rename_param("input", self.input);
         // Clients send the sampling parameters next to the other fields, not in an object.
         let sampling = error
             .param

@@ -69,7 +69,7 @@ pub(crate) async fn respond(
     };
     let response = response.await.unwrap_or_else(|error: Diagnostic| {
         let error = field_names.translate(error);
-        ErrorResponse(error.correlated(id.as_str())).into_response()
+        ErrorResponse(error.correlation_id(id.as_str())).into_response()
     });
     Ok(with_request_id(response, &id))
 }

@@ -74,7 +74,7 @@ impl Relay {
         F: Future<Output = Result<T, CallError>>,
     {
         let id = call.id.clone();
-        let correlated = |error: Diagnostic| error.correlated(id.as_str());
+        let correlated = |error: Diagnostic| error.correlation_id(id.as_str());
         let request = NewRequest {
             id: call.id,
             requirements: call.requirements,

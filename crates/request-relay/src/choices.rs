@@ -83,7 +83,7 @@ impl Stream for Choices {
         if let Some(group) = &mut self.group
             && group.poll_cancelled(cx).is_ready()
         {
-            let error = errors::cancelled().correlated(group.id().as_str());
+            let error = errors::cancelled().correlation_id(group.id().as_str());
             self.end_all();
             let event = InferEvent::Worker(StreamEvent::Error(error));
             return Poll::Ready(Some((0, event)));

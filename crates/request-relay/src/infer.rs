@@ -93,7 +93,7 @@ async fn run(relay: Relay, job: InferJob, client: mpsc::Sender<InferEvent>) {
         }
         Err(error) => error,
     };
-    let error = StreamEvent::Error(error.correlated(id.as_str()));
+    let error = StreamEvent::Error(error.correlation_id(id.as_str()));
     terminal.send(InferEvent::Worker(error));
 }
 

@@ -27,7 +27,7 @@ pub async fn embed(
         .map_err(|e| errors::submit_panicked(&id, e))??;
     let vectors = reply.vectors().await;
     Ok(Json(EmbedResponse {
-        vectors: vectors.map_err(|error| error.correlated(id.as_str()))?,
+        vectors: vectors.map_err(|error| error.correlation_id(id.as_str()))?,
         prompt_tokens: reply.prompt_tokens(),
         model: worker.config().model.clone(),
         request_id: id,

@@ -84,7 +84,7 @@ pub(super) async fn respond(
         event = job.finished() => event,
         () = hive.stop.cancelled() => JobEvent::Error(
             Diagnostic::new(Code::Draining, "the hive is shutting down and no longer follows the job")
-                .correlated(job.id().as_str()),
+                .correlation_id(job.id().as_str()),
         ),
     };
     match event {
@@ -92,7 +92,7 @@ pub(super) async fn respond(
         JobEvent::Error(error) => Err(ErrorResponse(error)),
         _ => Err(ErrorResponse(
             Diagnostic::new(Code::Cancelled, format!("job {} was cancelled", job.id()))
-                .correlated(job.id().as_str()),
+                .correlation_id(job.id().as_str()),
         )),
     }
 }

@@ -81,7 +81,8 @@ impl GenerationRequest {
     fn fail(self, error: Diagnostic) {
         self.ticket.end(RequestEnd::from(&error));
         let id = self.started.request_id.as_str();
-        self.events.send(StreamEvent::Error(error.correlated(id)));
+        self.events
+            .send(StreamEvent::Error(error.correlation_id(id)));
     }
 }
 

@@ -162,7 +162,7 @@ impl Runtime {
     pub fn submit(&self, request: InferRequest) -> Result<RequestStream, Diagnostic> {
         let id = request.request_id.clone();
         self.submit_generation(request)
-            .map_err(|error| error.correlated(id.as_str()))
+            .map_err(|error| error.correlation_id(id.as_str()))
     }
 
     fn submit_generation(&self, request: InferRequest) -> Result<RequestStream, Diagnostic> {
@@ -235,7 +235,7 @@ impl Runtime {
     /// embeddings.
     pub fn embed(&self, request: &EmbedRequest) -> Result<EmbeddingReply, Diagnostic> {
         self.submit_embedding(request)
-            .map_err(|error| error.correlated(request.request_id.as_str()))
+            .map_err(|error| error.correlation_id(request.request_id.as_str()))
     }
 
     fn submit_embedding(&self, request: &EmbedRequest) -> Result<EmbeddingReply, Diagnostic> {

@@ -460,7 +460,7 @@ fn errors_have_anthropics_types() {
         (Code::Internal, "api_error"),
     ] {
         let mut out = Vec::new();
-        let error = Diagnostic::new(code, "m").correlated("r1");
+        let error = Diagnostic::new(code, "m").correlation_id("r1");
         writer(true).error(error, &mut out);
         let (name, data) = events(&out).remove(0);
         assert_eq!(name, "error");
