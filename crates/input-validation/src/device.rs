@@ -1,20 +1,22 @@
 use std::{fmt, str::FromStr};
 
-use diagnostics::{Code, Diagnostic, excerpt};
+use diagnostics::Diagnostic;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What computes.
+use crate::errors::{invalid_backend, invalid_device};
+
+/// Kind of hardware that runs a model.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Backend {
-    /// The processor.
+    /// The CPU.
     Cpu,
-    /// An NVIDIA GPU.
+    /// NVIDIA GPUs.
     Cuda,
-    /// An Apple GPU.
+    /// Apple GPUs.
     Metal,
 }
 
@@ -25,11 +27,7 @@ impl FromStr for Backend {
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda),
             "metal" => Ok(Self::Metal),
-            _ => Err(Diagnostic::new(
-                Code::InvalidBackend,
-                format!("not a backend: \"{}\"", excerpt(text, 40)),
-            )
-            .hint("use `cpu`, `cuda` or `metal`")),
+            _ => Err(invalid_backend(text)),
         }
     }
 }
@@ -44,13 +42,13 @@ impl fmt::Display for Backend {
     }
 }
 
-/// One device of a node: `CPU-0`, `GPU-1`.
+/// Device of a node: `CPU-0`, `GPU-1`. Parsing ignores the case of the letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceId {
-    /// The processor; its index is always 0.
+    /// The CPU; nodes have `CPU-0` only.
     Cpu(u16),
-    /// A GPU by its index.
+    /// The GPU with this index, from 0.
     Gpu(u16),
 }
 
@@ -60,7 +58,7 @@ impl FromStr for DeviceId {
     type Err = Diagnostic;
     fn from_str(text: &str) -> Result<Self, Diagnostic> {
         let parsed = text.split_once('-').and_then(|(kind, index)| {
-            // `parse` alone would take a sign.
+            // `u16::from_str` accepts a sign.
             let digits = index.bytes().all(|b| b.is_ascii_digit());
             let index = index.parse().ok().filter(|_| digits)?;
             match kind.to_ascii_uppercase().as_str() {
@@ -69,13 +67,7 @@ impl FromStr for DeviceId {
                 _ => None,
             }
         });
-        parsed.ok_or_else(|| {
-            Diagnostic::new(
-                Code::InvalidDevice,
-                format!("not a device: \"{}\"", excerpt(text, 40)),
-            )
-            .hint("a device is `CPU-0` or `GPU-` and its index")
-        })
+        parsed.ok_or_else(|| invalid_device(text))
     }
 }
 
@@ -106,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_print_as_they_parse() {
+    fn devices_display_as_parsed() {
         for text in ["CPU-0", "GPU-0", "GPU-15"] {
             assert_eq!(text.parse::<DeviceId>().unwrap().to_string(), text);
         }

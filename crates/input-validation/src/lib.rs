@@ -1,9 +1,10 @@
-//! Parse, don't validate: what a user or a peer may name, as types that can only hold
-//! valid values. Used by command line and HTTP alike.
+//! Types for the names that users and peers send: ids, node names, devices and model
+//! references. Parsing is the only way to create them, so that every value is valid. The
+//! command line and the HTTP interfaces share them.
 
 #![warn(missing_docs)]
 
-/// Documents a type as what it is on the wire: a string.
+/// Describes a type in OpenAPI as a string.
 macro_rules! string_schema {
     ($name:ident, $example:literal) => {
         impl utoipa::PartialSchema for $name {
@@ -20,6 +21,7 @@ macro_rules! string_schema {
 }
 
 mod device;
+mod errors;
 mod ids;
 mod model_ref;
 

@@ -1,22 +1,26 @@
 use std::{fmt, str::FromStr};
 
-use diagnostics::{Code, Diagnostic, excerpt};
+use diagnostics::Diagnostic;
 use serde::{Deserialize, Serialize};
 
-/// Where a model comes from. It prints in the form it is written in.
+use crate::errors::invalid_model_ref;
+
+/// Source and name of a model. `Display` writes the form that was parsed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ModelRef {
-    /// `builtin:haiku`: shipped with rbee. `variant` chooses a weight type: `builtin:haiku@q8_0`.
+    /// Model that is part of rbee: `builtin:haiku`, or `builtin:haiku@q8_0` with the type of its
+    /// weights.
     Builtin {
         /// Name of the model.
         name: String,
-        /// Weight type, when not the default.
+        /// Type of the weights; `None` is the default type of the model.
         variant: Option<String>,
     },
-    /// `file:/abs/model.gguf` or `file:/abs/folder`: on the node's own disk.
+    /// Absolute path on the node's disk, of a GGUF file or of a directory with safetensors:
+    /// `file:/models/model.gguf`.
     File(String),
-    /// `mock:key=value,…`: the mock engine with its settings; for tests and benches.
+    /// Settings of the mock engine, for tests and benchmarks: `mock:key=value,…`.
     Mock(String),
 }
 
@@ -59,18 +63,7 @@ impl FromStr for ModelRef {
                 "mock" => is_word(rest, "=,.").then(|| Self::Mock(rest.to_owned())),
                 _ => None,
             });
-        parsed.ok_or_else(|| {
-            let hint = if text.starts_with("file:") {
-                "`file:` takes an absolute path without `..`, such as `file:/models/model.gguf`"
-            } else {
-                "use `builtin:haiku` or `file:/absolute/path/model.gguf`"
-            };
-            Diagnostic::new(
-                Code::InvalidModelRef,
-                format!("not a model reference: \"{}\"", excerpt(text, 120)),
-            )
-            .hint(hint)
-        })
+        parsed.ok_or_else(|| invalid_model_ref(text))
     }
 }
 
@@ -106,11 +99,13 @@ impl fmt::Display for ModelRef {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use diagnostics::Code;
     use proptest::prelude::*;
 
+    use super::*;
+
     #[test]
-    fn references_print_as_they_parse() {
+    fn references_display_as_parsed() {
         for text in [
             "builtin:haiku",
             "builtin:haiku@q8_0",
@@ -122,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn references_that_must_be_refused() {
+    fn refuses_invalid_references() {
         for bad in [
             "",
             "haiku",
@@ -142,7 +137,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_refused_or_prints_back(text in "(builtin|file|mock|x):.{0,40}") {
+        fn accepted_references_display_as_parsed(text in "(builtin|file|mock|x):.{0,40}") {
             if let Ok(model) = text.parse::<ModelRef>() {
                 prop_assert_eq!(model.to_string(), text);
             }

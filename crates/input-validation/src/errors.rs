@@ -1,0 +1,39 @@
+use diagnostics::{Code, Diagnostic, excerpt};
+
+/// `text` is not a valid `kind`; `form` describes the valid form.
+pub(crate) fn invalid_name(kind: &str, form: &str, text: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("not a {kind}: \"{}\"", excerpt(text, 80)),
+    )
+    .hint(format!("a {kind} is {form}"))
+}
+
+pub(crate) fn invalid_backend(text: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidBackend,
+        format!("not a backend: \"{}\"", excerpt(text, 40)),
+    )
+    .hint("use `cpu`, `cuda` or `metal`")
+}
+
+pub(crate) fn invalid_device(text: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidDevice,
+        format!("not a device: \"{}\"", excerpt(text, 40)),
+    )
+    .hint("use `CPU-0`, or `GPU-` and the index of the GPU")
+}
+
+pub(crate) fn invalid_model_ref(text: &str) -> Diagnostic {
+    let hint = if text.starts_with("file:") {
+        "write `file:` and an absolute path without `..`, such as `file:/models/model.gguf`"
+    } else {
+        "use `builtin:haiku` or `file:/absolute/path/model.gguf`"
+    };
+    Diagnostic::new(
+        Code::InvalidModelRef,
+        format!("not a model reference: \"{}\"", excerpt(text, 120)),
+    )
+    .hint(hint)
+}
