@@ -82,7 +82,7 @@ impl QueenLifecycle {
                     Err(_) => Err(unresponsive(record.process.pid, &error)),
                 };
             }
-            Err(CallError::Answer(_, error)) => return Err(error),
+            Err(CallError::Response(_, error)) => return Err(error),
         };
         check_version(&health.version, health.api_version)?;
         Ok(Some(Queen {

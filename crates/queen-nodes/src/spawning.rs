@@ -39,7 +39,7 @@ impl From<CallError> for SpawnError {
     fn from(error: CallError) -> Self {
         match error {
             CallError::Link(error) => Self::HiveLost(error),
-            CallError::Answer(_, error) => Self::Final(error),
+            CallError::Response(_, error) => Self::Final(error),
         }
     }
 }

@@ -78,7 +78,7 @@ impl Nodes {
             };
             match hive.client.worker(id).await {
                 Ok(entry) => return Ok((hive, entry)),
-                Err(CallError::Answer(_, error)) if error.code == Code::WorkerNotFound => {}
+                Err(CallError::Response(_, error)) if error.code == Code::WorkerNotFound => {}
                 Err(error) => {
                     unreachable.get_or_insert(error.into());
                 }

@@ -27,7 +27,7 @@ pub(crate) fn judge_call<T>(
             let error = errors::connection_lost(&error, assigned, progress.tokens);
             AttemptEnd::Failed(AttemptFailure::Link(error))
         }
-        CallError::Answer(_, error) => judge_error(error, assigned, progress),
+        CallError::Response(_, error) => judge_error(error, assigned, progress),
     }
 }
 

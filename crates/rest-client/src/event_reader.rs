@@ -1,51 +1,52 @@
 use std::mem::take;
 
-/// Most bytes of one event: far beyond any token, far below what a peer could fill memory with.
-const MOST_BYTES: usize = 16 << 20;
+/// Maximum size of an event, in bytes. Bounds the memory that a peer can use; events of rbee
+/// are much smaller.
+const MAX_EVENT_BYTES: usize = 16 << 20;
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// An event of a stream.
+/// Server-sent event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Event {
-    /// Its type; `message` when the stream names none.
+    /// Type of the event; `message` if the stream does not name one.
     pub(crate) name: String,
-    /// Its data, lines joined by line feeds.
+    /// Data; lines are separated by line feeds.
     pub(crate) data: String,
 }
 
-/// Why a stream cannot be read on.
+/// Violation of the format or of the size limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unreadable {
-    #[error("an event has more than {MOST_BYTES} bytes")]
+pub(crate) enum InvalidStream {
+    #[error("an event is larger than {MAX_EVENT_BYTES} bytes")]
     TooLong,
     #[error("a line is not UTF-8")]
     NotUtf8,
 }
 
-/// Reads server-sent events as the HTML standard defines them, from bytes that come in any
-/// pieces. Ids and retry times are passed over.
+/// Incremental parser of server-sent events as defined by the HTML standard. Ignores ids and
+/// retry times.
 #[derive(Debug, Default)]
 pub(crate) struct EventReader {
     line: Vec<u8>,
     name: String,
     data: String,
-    /// A line was read, so that no byte order mark can follow.
-    begun: bool,
-    /// A line feed now is the second half of a line end.
-    after_return: bool,
-    /// An error was found: nothing that follows can be trusted.
-    broken: bool,
+    /// Whether the first line was read. Only it can begin with a byte order mark.
+    past_first_line: bool,
+    /// Whether the last byte was a carriage return. A line feed after it belongs to it.
+    after_carriage_return: bool,
+    /// Whether an error was returned. The rest of the stream is ignored.
+    failed: bool,
 }
 
 impl EventReader {
-    /// The events that this piece completes, in order; nothing follows an error, whatever
-    /// else comes.
-    pub(crate) fn feed(&mut self, piece: &[u8]) -> Vec<Result<Event, Unreadable>> {
+    /// Returns the events that end in this chunk. An error is the last item; later calls return
+    /// nothing.
+    pub(crate) fn feed(&mut self, chunk: &[u8]) -> Vec<Result<Event, InvalidStream>> {
         let mut events = Vec::new();
-        if !self.broken
-            && let Err(error) = self.read(piece, &mut events)
+        if !self.failed
+            && let Err(error) = self.read(chunk, &mut events)
         {
-            self.broken = true;
+            self.failed = true;
             events.push(Err(error));
         }
         events
@@ -53,31 +54,31 @@ impl EventReader {
 
     fn read(
         &mut self,
-        mut piece: &[u8],
-        events: &mut Vec<Result<Event, Unreadable>>,
-    ) -> Result<(), Unreadable> {
-        while !piece.is_empty() {
-            if take(&mut self.after_return) && piece[0] == b'\n' {
-                piece = &piece[1..];
+        mut chunk: &[u8],
+        events: &mut Vec<Result<Event, InvalidStream>>,
+    ) -> Result<(), InvalidStream> {
+        while !chunk.is_empty() {
+            if take(&mut self.after_carriage_return) && chunk[0] == b'\n' {
+                chunk = &chunk[1..];
                 continue;
             }
-            let end = piece.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
-            let part = &piece[..end.unwrap_or(piece.len())];
-            if self.line.len() + self.data.len() + part.len() > MOST_BYTES {
-                return Err(Unreadable::TooLong);
+            let end = chunk.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+            let part = &chunk[..end.unwrap_or(chunk.len())];
+            if self.line.len() + self.data.len() + part.len() > MAX_EVENT_BYTES {
+                return Err(InvalidStream::TooLong);
             }
             self.line.extend_from_slice(part);
             let Some(end) = end else { break };
-            self.after_return = piece[end] == b'\r';
-            piece = &piece[end + 1..];
+            self.after_carriage_return = chunk[end] == b'\r';
+            chunk = &chunk[end + 1..];
             events.extend(self.end_line()?.map(Ok));
         }
         Ok(())
     }
 
-    fn end_line(&mut self) -> Result<Option<Event>, Unreadable> {
+    fn end_line(&mut self) -> Result<Option<Event>, InvalidStream> {
         let line = take(&mut self.line);
-        let first = !std::mem::replace(&mut self.begun, true);
+        let first = !std::mem::replace(&mut self.past_first_line, true);
         let line = match line.strip_prefix(BYTE_ORDER_MARK) {
             Some(rest) if first => rest,
             _ => &line,
@@ -85,7 +86,7 @@ impl EventReader {
         if line.is_empty() {
             return Ok(self.end_event());
         }
-        let line = std::str::from_utf8(line).map_err(|_| Unreadable::NotUtf8)?;
+        let line = std::str::from_utf8(line).map_err(|_| InvalidStream::NotUtf8)?;
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
@@ -94,13 +95,13 @@ impl EventReader {
                 self.data.push_str(value);
                 self.data.push('\n');
             }
-            // A comment has no field.
+            // Other fields, and comments, whose field is empty.
             _ => {}
         }
         Ok(None)
     }
 
-    /// An event without data is none.
+    /// An event without data is discarded.
     fn end_event(&mut self) -> Option<Event> {
         let (name, mut data) = (take(&mut self.name), take(&mut self.data));
         data.pop()?;
@@ -117,19 +118,19 @@ impl EventReader {
 mod tests {
     use super::*;
 
-    fn read(pieces: &[&[u8]]) -> Vec<Result<(String, String), Unreadable>> {
+    fn read(chunks: &[&[u8]]) -> Vec<Result<(String, String), InvalidStream>> {
         let mut reader = EventReader::default();
-        let events = pieces.iter().flat_map(|piece| reader.feed(piece));
+        let events = chunks.iter().flat_map(|chunk| reader.feed(chunk));
         events.map(|e| e.map(|e| (e.name, e.data))).collect()
     }
 
     #[allow(clippy::unnecessary_wraps)]
-    fn event(name: &str, data: &str) -> Result<(String, String), Unreadable> {
+    fn event(name: &str, data: &str) -> Result<(String, String), InvalidStream> {
         Ok((name.into(), data.into()))
     }
 
     #[test]
-    fn events_are_read_as_the_standard_says() {
+    fn parses_events_however_the_bytes_are_split() {
         let text = "\u{feff}data: a\ndata:b\ndata\n\n: no field\nid: 7\nevent: x\ndata:  c: d\r\n\r\nevent: y\n\ndata: e\r\r\u{feff}data: f\n\ndata: unfinished\n";
         let expected = [
             event("message", "a\nb\n"),
@@ -137,19 +138,19 @@ mod tests {
             event("message", "e"),
         ];
         for length in 1..=text.len() {
-            let pieces: Vec<&[u8]> = text.as_bytes().chunks(length).collect();
-            assert_eq!(read(&pieces), expected, "pieces of {length}");
+            let chunks: Vec<&[u8]> = text.as_bytes().chunks(length).collect();
+            assert_eq!(read(&chunks), expected, "chunks of {length} bytes");
         }
     }
 
     #[test]
-    fn what_is_no_text_or_too_long_is_an_error() {
-        assert_eq!(read(&[b"data: \xff\n\n"]), [Err(Unreadable::NotUtf8)]);
-        let long = vec![b'x'; MOST_BYTES / 2];
+    fn invalid_utf8_and_long_events_are_errors() {
+        assert_eq!(read(&[b"data: \xff\n\n"]), [Err(InvalidStream::NotUtf8)]);
+        let long = vec![b'x'; MAX_EVENT_BYTES / 2];
         assert_eq!(read(&[&long, &long]), []);
-        assert_eq!(read(&[&long, &long, b"x"]), [Err(Unreadable::TooLong)]);
+        assert_eq!(read(&[&long, &long, b"x"]), [Err(InvalidStream::TooLong)]);
         let line = [b"data:", long.as_slice(), b"\n"].concat();
         let found = read(&[&line, &line, &line]);
-        assert_eq!(found.last(), Some(&Err(Unreadable::TooLong)));
+        assert_eq!(found.last(), Some(&Err(InvalidStream::TooLong)));
     }
 }

@@ -1,4 +1,4 @@
-//! Whatever a peer streams: events, or an error that says so.
+//! Event streams with arbitrary content produce events or errors, never a panic.
 
 use std::{convert::Infallible, path::Path};
 
@@ -15,8 +15,8 @@ const WORDS: &[&str] = &[
 ];
 
 fn corpus() -> Corpus {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/sse");
-    Corpus::read(&folder, WORDS).unwrap()
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/sse");
+    Corpus::read(&directory, WORDS).unwrap()
 }
 
 fn client() -> RestClient {
@@ -28,19 +28,22 @@ fn client() -> RestClient {
     RestClient::new(peer, "http://127.0.0.1:1", None).unwrap()
 }
 
-/// Name and data of each event; data that is no JSON breaks the stream.
-fn events(client: &RestClient, pieces: Vec<Vec<u8>>) -> Vec<Result<(String, Value), CallError>> {
-    let bytes = stream::iter(pieces.into_iter().map(Ok::<_, Infallible>));
-    let read = |name: &str, data: &str| -> serde_json::Result<_> {
+/// Returns the name and the data of each event. Data that is not JSON is an error.
+fn events(client: &RestClient, chunks: Vec<Vec<u8>>) -> Vec<Result<(String, Value), CallError>> {
+    let bytes = stream::iter(chunks.into_iter().map(Ok::<_, Infallible>));
+    let parse = |name: &str, data: &str| -> serde_json::Result<_> {
         Ok(Some((name.to_owned(), serde_json::from_str(data)?)))
     };
-    let all = client.clone().read_events(bytes, read).collect::<Vec<_>>();
-    // Every piece is there already, so nothing waits.
+    let all = client
+        .clone()
+        .parse_events(bytes, parse)
+        .collect::<Vec<_>>();
+    // All chunks are available, so the stream never waits.
     all.now_or_never().unwrap()
 }
 
 #[test]
-fn the_corpus_is_read() {
+fn parses_the_corpus() {
     let tokens = corpus().files()[1].clone();
     let events = events(&client(), vec![tokens]);
     let names: Vec<&str> = events
@@ -49,22 +52,22 @@ fn the_corpus_is_read() {
         .map(|(name, _)| name.as_str())
         .collect();
     assert_eq!(names, ["start", "token", "token", "end"]);
-    assert!(events.last().unwrap().is_err(), "`[DONE]` is no JSON");
+    assert!(events.last().unwrap().is_err(), "`[DONE]` is not JSON");
 }
 
 proptest! {
     #![proptest_config(fuzzing::cases(3000))]
 
     #[test]
-    fn damaged_streams_are_read_the_same_in_any_pieces(
+    fn any_split_of_a_damaged_stream_yields_the_same_events(
         bytes in corpus().damaged(),
         length in 1..40_usize,
     ) {
         let client = client();
-        let whole = events(&client, vec![bytes.clone()]);
-        let pieces = bytes.chunks(length).map(<[u8]>::to_vec).collect();
-        prop_assert_eq!(&events(&client, pieces), &whole);
-        for error in whole.into_iter().filter_map(Result::err) {
+        let unsplit = events(&client, vec![bytes.clone()]);
+        let chunks = bytes.chunks(length).map(<[u8]>::to_vec).collect();
+        prop_assert_eq!(&events(&client, chunks), &unsplit);
+        for error in unsplit.into_iter().filter_map(Result::err) {
             prop_assert!(matches!(error, CallError::Link(_)), "{}", error);
         }
     }

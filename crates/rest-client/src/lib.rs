@@ -1,76 +1,43 @@
-//! One JSON and SSE client for all daemons: bearer token, limits, and every failure as a
-//! [`Diagnostic`] whose code says which peer it was.
+//! HTTP client for the interfaces of rbee's processes: JSON calls and event streams with a
+//! bearer token and time limits. Every failure is a [`Diagnostic`] whose code names the peer.
 
 #![warn(missing_docs)]
 
+mod errors;
 mod event_reader;
 #[cfg(test)]
 mod fuzz_tests;
 
 use std::{fmt, time::Duration};
 
-use diagnostics::{Code, Diagnostic, ErrorBody, excerpt};
+use diagnostics::{Code, Diagnostic};
 use futures_util::{Stream, StreamExt as _, stream};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method};
 use serde::{Serialize, de::DeserializeOwned};
+
+pub use errors::CallError;
+// Clients share a connection pool without a dependency on reqwest.
+pub use reqwest::Client as HttpClient;
 
 use event_reader::EventReader;
 
-/// Limit for a connection to be accepted.
+/// Time limit for establishing a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// Limit for the whole of an ordinary call; streams and jobs have none.
-// Re-exported so that clients can share a pool without naming reqwest.
-pub use reqwest::Client as HttpClient;
-
+/// Time limit for a call, unless the caller sets another one. Event streams have no limit.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 
-/// Names a peer and the codes its failures have.
+/// Kind of process that a client calls, and the codes of its errors.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer {
-    /// `queen`, `hive`, `worker`.
+    /// Name in messages: `queen`, `hive` or `worker`.
     pub name: &'static str,
-    /// It cannot be reached.
+    /// Code if the peer cannot be reached or the connection fails.
     pub unreachable: Code,
-    /// It answered something else than its contract says.
+    /// Code if the response does not conform to the peer's contract.
     pub bad_response: Code,
 }
 
-/// What went wrong with a call, kept apart because only the first says nothing about the
-/// request: it may be sent elsewhere.
-#[derive(Debug, Clone, PartialEq)]
-pub enum CallError {
-    /// The connection was refused, broke, or timed out before an answer.
-    Link(Diagnostic),
-    /// The peer answered with an error of its own, under this HTTP status.
-    Answer(u16, Diagnostic),
-}
-
-impl CallError {
-    /// The error for a person or for the next boundary.
-    pub fn into_diagnostic(self) -> Diagnostic {
-        match self {
-            Self::Link(diagnostic) | Self::Answer(_, diagnostic) => diagnostic,
-        }
-    }
-}
-
-impl fmt::Display for CallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Link(diagnostic) | Self::Answer(_, diagnostic) => diagnostic.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for CallError {}
-
-impl From<CallError> for Diagnostic {
-    fn from(error: CallError) -> Self {
-        error.into_diagnostic()
-    }
-}
-
-/// A client of one daemon. Cheap to clone; clones share their connections.
+/// Client of one process. Clones share a connection pool.
 #[derive(Clone)]
 pub struct RestClient {
     peer: Peer,
@@ -86,13 +53,14 @@ impl fmt::Debug for RestClient {
 }
 
 impl RestClient {
-    /// A client of the daemon at `base` (`http://127.0.0.1:8500`).
+    /// Creates a client of the process at the URL `base`, such as `http://127.0.0.1:8500`.
+    /// `token` is the bearer token of its requests.
     pub fn new(peer: Peer, base: &str, token: Option<String>) -> Result<Self, Diagnostic> {
         let http = http_client()?;
         Ok(Self::with_http(peer, base, token, http))
     }
 
-    /// The same over an existing connection pool.
+    /// Creates a client that uses the connection pool of `http`.
     pub fn with_http(peer: Peer, base: &str, token: Option<String>, http: reqwest::Client) -> Self {
         Self {
             peer,
@@ -102,34 +70,34 @@ impl RestClient {
         }
     }
 
-    /// The address that this client calls.
+    /// Returns the URL of the process, without a trailing `/`.
     pub fn base(&self) -> &str {
         &self.base
     }
 
-    /// `GET path`, its JSON parsed.
+    /// Sends `GET path` and parses the JSON of the response. Time limit: 10 s.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
         let request = self.request(Method::GET, path).timeout(CALL_LIMIT);
         self.json(self.send(request).await?).await
     }
 
-    /// `GET path`, its JSON parsed whatever the status: for calls that answer the same
-    /// document under 200 and 503.
+    /// Sends `GET path` and parses the JSON of the response whatever its status is, for
+    /// endpoints that send the same document with 200 and 503. Time limit: 10 s.
     pub async fn get_any_status<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
         let request = self.request(Method::GET, path).timeout(CALL_LIMIT);
-        let response = request.send().await.map_err(|e| self.link(&e))?;
+        let response = request.send().await.map_err(|e| self.unreachable(&e))?;
         self.json(response).await
     }
 
-    /// `GET path` as text.
+    /// Sends `GET path` and returns the response as text. Time limit: 10 s.
     pub async fn get_text(&self, path: &str) -> Result<String, CallError> {
         let request = self.request(Method::GET, path).timeout(CALL_LIMIT);
         let response = self.send(request).await?;
-        response.text().await.map_err(|e| self.link(&e))
+        response.text().await.map_err(|e| self.unreachable(&e))
     }
 
-    /// `POST path` with a JSON body, the answer's JSON parsed; `limit` bounds the call,
-    /// `None` leaves it unbounded (jobs bound themselves).
+    /// Sends `POST path` with a JSON body and parses the JSON of the response. `limit` is the
+    /// time limit; `None` is for operations that have limits of their own.
     pub async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -143,7 +111,8 @@ impl RestClient {
         self.json(self.send(request).await?).await
     }
 
-    /// `POST path` with a JSON body; only the status counts.
+    /// Sends `POST path` with a JSON body and ignores the body of the response. Time limit:
+    /// 10 s.
     pub async fn post_empty(
         &self,
         path: &str,
@@ -153,7 +122,8 @@ impl RestClient {
         self.send(request.timeout(CALL_LIMIT)).await.map(drop)
     }
 
-    /// `DELETE path`; only the status counts.
+    /// Sends `DELETE path` and ignores the body of the response. The time limit is `limit` or
+    /// 10 s.
     pub async fn delete(&self, path: &str, limit: Option<Duration>) -> Result<(), CallError> {
         let request = self.request(Method::DELETE, path);
         self.send(request.timeout(limit.unwrap_or(CALL_LIMIT)))
@@ -161,16 +131,18 @@ impl RestClient {
             .map(drop)
     }
 
-    /// Opens an event stream with `method` on `path`. `read` makes an event of its name and
-    /// data; what it reads as `None` is passed over. An error in the stream, one that `read`
-    /// finds as well, is always [`CallError::Link`].
+    /// Sends a request and returns the event stream of the response, without a time limit.
+    ///
+    /// `parse` converts the name and the data of an event. Events for which it returns `None`
+    /// are skipped. Errors in the stream, those of `parse` included, are always
+    /// [`CallError::Link`].
     pub async fn events<B: Serialize + Sync, T: Send>(
         &self,
         method: Method,
         path: &str,
         body: Option<&B>,
         headers: HeaderMap,
-        read: fn(&str, &str) -> serde_json::Result<Option<T>>,
+        parse: fn(&str, &str) -> serde_json::Result<Option<T>>,
     ) -> Result<impl Stream<Item = Result<T, CallError>> + Send + use<B, T>, CallError> {
         let mut request = self
             .request(method, path)
@@ -180,14 +152,14 @@ impl RestClient {
             request = request.json(body);
         }
         let response = self.send(request).await?;
-        Ok(self.clone().read_events(response.bytes_stream(), read))
+        Ok(self.clone().parse_events(response.bytes_stream(), parse))
     }
 
-    /// The events in the bytes of an answer, whatever pieces they come in.
-    fn read_events<T, B, E>(
+    /// Parses the chunks of an event stream.
+    fn parse_events<T, B, E>(
         self,
-        bytes: impl Stream<Item = Result<B, E>> + Send,
-        read: fn(&str, &str) -> serde_json::Result<Option<T>>,
+        chunks: impl Stream<Item = Result<B, E>> + Send,
+        parse: fn(&str, &str) -> serde_json::Result<Option<T>>,
     ) -> impl Stream<Item = Result<T, CallError>> + Send
     where
         T: Send,
@@ -195,18 +167,20 @@ impl RestClient {
         E: std::error::Error + Send + Sync,
     {
         let mut reader = EventReader::default();
-        bytes.flat_map(move |piece| {
-            let found = match piece {
-                Ok(piece) => reader.feed(piece.as_ref()),
-                Err(error) => return stream::iter(vec![Err(self.broken(&error))]),
+        chunks.flat_map(move |chunk| {
+            let failed =
+                |error: &dyn std::error::Error| errors::stream_failed(self.peer, &self.base, error);
+            let events = match chunk {
+                Ok(chunk) => reader.feed(chunk.as_ref()),
+                Err(error) => return stream::iter(vec![Err(failed(&error))]),
             };
-            let read = found.into_iter().filter_map(|event| {
-                let event = event.map_err(|e| self.broken(&e));
-                let read = event
-                    .and_then(|event| read(&event.name, &event.data).map_err(|e| self.broken(&e)));
-                read.transpose()
+            let parsed = events.into_iter().filter_map(|event| {
+                let event = event.map_err(|e| failed(&e));
+                let parsed =
+                    event.and_then(|event| parse(&event.name, &event.data).map_err(|e| failed(&e)));
+                parsed.transpose()
             });
-            stream::iter(read.collect::<Vec<_>>())
+            stream::iter(parsed.collect::<Vec<_>>())
         })
     }
 
@@ -219,104 +193,36 @@ impl RestClient {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, CallError> {
-        let response = request.send().await.map_err(|e| self.link(&e))?;
+        let response = request.send().await.map_err(|e| self.unreachable(&e))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let text = response.text().await.map_err(|e| self.link(&e))?;
-        Err(CallError::Answer(
-            status.as_u16(),
-            self.refusal(status, &text),
-        ))
+        let text = response.text().await.map_err(|e| self.unreachable(&e))?;
+        Err(errors::error_response(self.peer, &self.base, status, &text))
     }
 
     async fn json<T: DeserializeOwned>(&self, response: reqwest::Response) -> Result<T, CallError> {
         let status = response.status();
-        let text = response.text().await.map_err(|e| self.link(&e))?;
-        // An empty answer (204) reads as JSON null, which `()` accepts.
+        let text = response.text().await.map_err(|e| self.unreachable(&e))?;
+        // `()` deserializes from `null`, which stands for an empty body (204).
         let text = if text.is_empty() { "null" } else { &text };
-        serde_json::from_str(text).map_err(|e| {
-            CallError::Answer(
-                status.as_u16(),
-                Diagnostic::new(
-                    self.peer.bad_response,
-                    format!(
-                        "the {} at {} answered something unexpected: {e}: {}",
-                        self.peer.name,
-                        self.base,
-                        excerpt(text, 120)
-                    ),
-                )
-                .hint(format!(
-                    "check that a {} of this version runs there",
-                    self.peer.name
-                )),
-            )
-        })
+        serde_json::from_str(text)
+            .map_err(|e| errors::unexpected_body(self.peer, &self.base, status, text, &e))
     }
 
-    fn refusal(&self, status: StatusCode, text: &str) -> Diagnostic {
-        match serde_json::from_str::<ErrorBody>(text) {
-            Ok(body) => body.error.diagnostic,
-            Err(_) => Diagnostic::new(
-                self.peer.bad_response,
-                format!(
-                    "the {} at {} answered {status}: {}",
-                    self.peer.name,
-                    self.base,
-                    excerpt(text, 120)
-                ),
-            ),
-        }
-    }
-
-    fn link(&self, error: &reqwest::Error) -> CallError {
-        CallError::Link(Diagnostic::new(
-            self.peer.unreachable,
-            format!(
-                "the {} at {} does not answer: {}",
-                self.peer.name,
-                self.base,
-                chain(error)
-            ),
-        ))
-    }
-
-    fn broken(&self, error: &dyn std::error::Error) -> CallError {
-        CallError::Link(Diagnostic::new(
-            self.peer.unreachable,
-            format!(
-                "the stream from the {} at {} broke: {}",
-                self.peer.name,
-                self.base,
-                chain(error)
-            ),
-        ))
+    fn unreachable(&self, error: &reqwest::Error) -> CallError {
+        errors::unreachable(self.peer, &self.base, error)
     }
 }
 
-/// A connection pool as every client here has it.
+/// Creates a connection pool for [`RestClient::with_http`].
 pub fn http_client() -> Result<HttpClient, Diagnostic> {
     reqwest::Client::builder()
-        // A proxy from the environment must never see traffic between daemons.
+        // Requests contain tokens and must not pass through a proxy from the environment.
         .no_proxy()
         .connect_timeout(CONNECT_LIMIT)
         .tcp_nodelay(true)
         .build()
-        .map_err(|e| Diagnostic::internal(format!("HTTP client: {}", chain(&e))))
-}
-
-/// An error with all its causes: reqwest's own `Display` hides them.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
+        .map_err(|e| errors::no_http_client(&e))
 }

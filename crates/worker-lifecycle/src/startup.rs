@@ -238,5 +238,5 @@ impl Startup {
 /// Whether the worker belongs to this hive: another rbee on this machine may have a worker of
 /// the same id, but not the same token.
 async fn accepts_our_token(client: &WorkerClient) -> bool {
-    !matches!(client.info().await, Err(CallError::Answer(401, _)))
+    !matches!(client.info().await, Err(CallError::Response(401, _)))
 }

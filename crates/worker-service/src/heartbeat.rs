@@ -68,7 +68,7 @@ impl Heartbeats {
         self.sequence += 1;
         let problem = match timeout(limit, self.queen.heartbeat(&heartbeat)).await {
             Ok(Ok(())) => None,
-            Ok(Err(CallError::Answer(409, refusal))) => {
+            Ok(Err(CallError::Response(409, refusal))) => {
                 let config = self.worker.config();
                 return Err(errors::superseded(&config.id, config.generation, &refusal));
             }

@@ -197,7 +197,7 @@ async fn loading_worker_listens_and_refuses_requests() {
             "ready": false, "status": "starting", "loading": {"done": 3, "total": 10}
         })
     );
-    let Err(CallError::Answer(503, error)) = worker.client.infer(&request("a")).await else {
+    let Err(CallError::Response(503, error)) = worker.client.infer(&request("a")).await else {
         panic!("the request was accepted");
     };
     assert_eq!(error.code, Code::NotReady);
@@ -240,7 +240,7 @@ async fn requests_beyond_the_slots_are_refused() {
         stream: false,
         ..request("b")
     };
-    let Err(CallError::Answer(503, error)) = worker.client.infer(&unstreamed).await else {
+    let Err(CallError::Response(503, error)) = worker.client.infer(&unstreamed).await else {
         panic!("the request was accepted");
     };
     assert_eq!(error.code, Code::AllSlotsBusy);
@@ -301,7 +301,7 @@ async fn cancelled_document_request_gets_status_499() {
             .unwrap();
         assert!(runtime.cancel(&unstreamed.request_id));
     });
-    assert!(matches!(response, Err(CallError::Answer(499, e)) if e.code == Code::Cancelled));
+    assert!(matches!(response, Err(CallError::Response(499, e)) if e.code == Code::Cancelled));
 }
 
 #[tokio::test]
@@ -383,7 +383,7 @@ async fn draining_worker_refuses_new_requests_and_finishes_running_ones() {
             .status(),
         503
     );
-    let Err(CallError::Answer(503, error)) = worker.client.infer(&request("b")).await else {
+    let Err(CallError::Response(503, error)) = worker.client.infer(&request("b")).await else {
         panic!("the request was accepted");
     };
     assert_eq!(error.code, Code::Draining);

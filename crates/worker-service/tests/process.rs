@@ -229,7 +229,7 @@ async fn lost_engine_ends_the_worker() {
         })
         .await;
     let expected = "the engine panicked: requested by the mock engine's settings";
-    let Err(CallError::Answer(500, error)) = response else {
+    let Err(CallError::Response(500, error)) = response else {
         panic!("{response:?}");
     };
     assert_eq!(error.message, expected);

@@ -15,7 +15,7 @@ use crate::{
 
 fn code<T: std::fmt::Debug>(answer: Result<T, CallError>) -> (u16, Code) {
     match answer.unwrap_err() {
-        CallError::Answer(status, error) => (status, error.code),
+        CallError::Response(status, error) => (status, error.code),
         CallError::Link(error) => panic!("no answer: {error}"),
     }
 }

@@ -125,7 +125,7 @@ async fn a_stopped_worker_is_fenced_and_the_next_request_starts_a_new_one() {
         .unwrap();
     assert!(old.stop.is_cancelled());
     let late = queen.node.heartbeat(&old.heartbeat()).await.unwrap_err();
-    assert!(matches!(late, CallError::Answer(409, _)), "{late}");
+    assert!(matches!(late, CallError::Response(409, _)), "{late}");
     assert_eq!(queen.control.workers().await.unwrap().workers, []);
     assert_whole(&queen.infer(&call("r2")).await, 5);
     assert_eq!(hive.spawned(), 2);
@@ -135,7 +135,7 @@ async fn a_stopped_worker_is_fenced_and_the_next_request_starts_a_new_one() {
 async fn what_cannot_be_had_is_refused_before_anything_is_spawned() {
     let (queen, hive) = queen_and_hive().await;
     let refused = async |call| match queen.control.infer(&call).await {
-        Err(CallError::Answer(status, error)) => (status, error.code),
+        Err(CallError::Response(status, error)) => (status, error.code),
         Err(CallError::Link(error)) => panic!("{error}"),
         Ok(_) => panic!("not refused"),
     };

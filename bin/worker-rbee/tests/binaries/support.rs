@@ -121,7 +121,7 @@ pub(crate) async fn infer(
         loop {
             match client.infer(request).await {
                 Ok(response) => return response,
-                Err(rest_client::CallError::Answer(503, e)) if e.code == Code::NotReady => {
+                Err(rest_client::CallError::Response(503, e)) if e.code == Code::NotReady => {
                     tokio::task::yield_now().await;
                 }
                 Err(error) => panic!("{error}"),
