@@ -79,7 +79,7 @@ async fn collect(mut stream: RequestStream) -> Collected {
                 tokens.push(token.id);
                 text.push_str(&token.t);
                 for piece in token.calls {
-                    piece.add_to(&mut calls);
+                    piece.append_to(&mut calls);
                 }
             }
             Some(StreamEvent::End(end)) => break Ok(end.reason),

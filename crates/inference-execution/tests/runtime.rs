@@ -198,7 +198,7 @@ async fn cancel_ends_the_other_choices_of_a_request() {
     let runtime = runtime("slots=4,tokens_per_second=50,length=4000", |_| {});
     let first = request("a", "x");
     // The first choice is not open.
-    let others = [1, 2].map(|choice| first.another(choice).unwrap());
+    let others = [1, 2].map(|choice| first.for_choice(choice).unwrap());
     let mut streams: Vec<_> = others
         .into_iter()
         .map(|request| runtime.submit(request).unwrap())

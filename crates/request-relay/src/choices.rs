@@ -43,7 +43,7 @@ impl Relay {
             .map(|choice| {
                 Ok(InferJob {
                     requirements: job.requirements.clone(),
-                    request: job.request.another(choice)?,
+                    request: job.request.for_choice(choice)?,
                     deadline: job.deadline,
                     headers: job.headers.clone(),
                 })

@@ -5,8 +5,8 @@ use input_validation::RequestId;
 use rest_client::{CallError, Peer, RestClient};
 
 use crate::{
-    DetokenizeRequest, DetokenizeResponse, EmbedRequest, EmbedResponse, Health, InferRequest,
-    InferResponse, Ready, StreamEvent, TokenizeRequest, TokenizeResponse, WorkerInfo,
+    DetokenizeRequest, DetokenizeResponse, EmbedRequest, EmbedResponse, InferRequest,
+    InferResponse, Ready, StreamEvent, TokenizeRequest, TokenizeResponse, WorkerHealth, WorkerInfo,
 };
 
 const PEER: Peer = Peer {
@@ -15,60 +15,61 @@ const PEER: Peer = Peer {
     bad_response: Code::WorkerLinkLost,
 };
 
-/// Calls to one worker.
+/// Client of a worker.
 #[derive(Debug, Clone)]
 pub struct WorkerClient(RestClient);
 
 impl WorkerClient {
-    /// A client of the worker at `base`.
+    /// Creates a client of the worker at the URL `base`. `token` is the node's token.
     pub fn new(base: &str, token: Option<String>) -> Result<Self, Diagnostic> {
         RestClient::new(PEER, base, token).map(Self)
     }
 
-    /// The same over an existing connection pool.
+    /// Creates a client that uses the connection pool of `http`.
     pub fn with_http(base: &str, token: Option<String>, http: rest_client::HttpClient) -> Self {
         Self(RestClient::with_http(PEER, base, token, http))
     }
 
-    /// `GET /health`.
-    pub async fn health(&self) -> Result<Health, CallError> {
+    /// Calls `GET /health`.
+    pub async fn health(&self) -> Result<WorkerHealth, CallError> {
         self.0.get("/health").await
     }
 
-    /// `GET /ready`: whether it can infer, else how far loading is.
+    /// Calls `GET /ready`. A worker that is not ready is not an error.
     pub async fn ready(&self) -> Result<Ready, CallError> {
         self.0.get_any_status("/ready").await
     }
 
-    /// `GET /info`.
+    /// Calls `GET /info`.
     pub async fn info(&self) -> Result<WorkerInfo, CallError> {
         self.0.get("/info").await
     }
 
-    /// `POST /v1/infer` as events, ending with the terminal one. A stream that breaks or
-    /// ends before it is a [`CallError::Link`].
+    /// Calls `POST /v1/infer` and returns the events. A connection that fails in the middle of
+    /// the stream is a [`CallError::Link`]. Dropping the stream cancels the request.
     pub async fn infer_stream(
         &self,
         request: &InferRequest,
         headers: HeaderMap,
     ) -> Result<impl Stream<Item = Result<StreamEvent, CallError>> + Send + use<>, CallError> {
-        let read = StreamEvent::read_sse;
+        let parse = StreamEvent::read_sse;
         self.0
-            .events(Method::POST, "/v1/infer", Some(request), headers, read)
+            .events(Method::POST, "/v1/infer", Some(request), headers, parse)
             .await
     }
 
-    /// `POST /v1/infer` as one document; the request's `stream` must be false.
+    /// Calls `POST /v1/infer` and returns the complete response; `stream` of the request must be
+    /// false. Dropping the future cancels the request.
     pub async fn infer(&self, request: &InferRequest) -> Result<InferResponse, CallError> {
         self.0.post("/v1/infer", request, None).await
     }
 
-    /// `POST /v1/tokenize`.
+    /// Calls `POST /v1/tokenize`.
     pub async fn tokenize(&self, request: &TokenizeRequest) -> Result<TokenizeResponse, CallError> {
         self.0.post("/v1/tokenize", request, None).await
     }
 
-    /// `POST /v1/detokenize`.
+    /// Calls `POST /v1/detokenize`.
     pub async fn detokenize(
         &self,
         request: &DetokenizeRequest,
@@ -76,29 +77,29 @@ impl WorkerClient {
         self.0.post("/v1/detokenize", request, None).await
     }
 
-    /// `POST /v1/embed`. Dropping the call cancels the request.
+    /// Calls `POST /v1/embed`. Dropping the future cancels the request.
     pub async fn embed(&self, request: &EmbedRequest) -> Result<EmbedResponse, CallError> {
         self.0.post("/v1/embed", request, None).await
     }
 
-    /// `DELETE /v1/infer/{id}`: idempotent.
+    /// Calls `DELETE /v1/infer/{id}`, which cancels the request if it is running.
     pub async fn cancel(&self, id: &RequestId) -> Result<(), CallError> {
         self.0.delete(&format!("/v1/infer/{id}"), None).await
     }
 
-    /// `POST /v1/drain`: no new work.
+    /// Calls `POST /v1/drain`: the worker refuses new requests.
     pub async fn drain(&self) -> Result<(), CallError> {
         self.0.post_empty("/v1/drain", &serde_json::json!({})).await
     }
 
-    /// `POST /v1/shutdown`: finish what runs, then exit.
+    /// Calls `POST /v1/shutdown`: the worker finishes running requests and exits.
     pub async fn shutdown(&self) -> Result<(), CallError> {
         self.0
             .post_empty("/v1/shutdown", &serde_json::json!({}))
             .await
     }
 
-    /// `GET /metrics`.
+    /// Calls `GET /metrics`.
     pub async fn metrics(&self) -> Result<String, CallError> {
         self.0.get_text("/metrics").await
     }

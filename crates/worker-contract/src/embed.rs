@@ -3,33 +3,32 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{InferInput, infer::is_no};
+use crate::{defaults::is_false, infer::InferInput};
 
 /// Body of `POST /v1/embed`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EmbedRequest {
-    /// Its name; cancelling names it.
+    /// Id of the request; must not be the id of a running request.
     pub request_id: RequestId,
-    /// What is embedded, at least one; each must fit the context, unless they are cut.
+    /// Inputs to embed, at least one.
     pub inputs: Vec<InferInput>,
-    /// Whether only the beginning of an input that is too long is embedded. Otherwise it is
-    /// refused.
-    #[serde(default, skip_serializing_if = "is_no")]
+    /// Whether to truncate inputs that are longer than the context instead of refusing them.
+    #[serde(default, skip_serializing_if = "is_false")]
     pub truncate: bool,
-    /// When the answer is worth nothing any more.
+    /// Deadline. A request that is not complete then fails with `DEADLINE_EXCEEDED`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub deadline: Option<Timestamp>,
 }
 
-/// Answer of `POST /v1/embed`.
+/// Response of `POST /v1/embed`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EmbedResponse {
-    /// The request's name.
+    /// Id of the request.
     pub request_id: RequestId,
-    /// The model that answered.
+    /// Model that computed the embeddings.
     pub model: ModelRef,
-    /// One for each input, in order: what the model makes of the whole of it, of length 1.
+    /// One vector of length 1 for each input, in the order of the request.
     pub vectors: Vec<Vec<f32>>,
     /// Tokens of all inputs.
     pub prompt_tokens: u32,

@@ -4,154 +4,68 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::TokenLogprob;
+use crate::{
+    defaults::{is_false, is_true, is_zero, yes},
+    message::{Message, ToolCall, ToolChoice, ToolDefinition},
+    output::{FinishReason, Timings, TokenLogprob, Usage},
+};
 
-/// Who says a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Instructions.
-    #[serde(alias = "developer")]
-    System,
-    /// The person.
-    User,
-    /// The model.
-    Assistant,
-    /// The result of a tool.
-    Tool,
-}
-
-/// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Message {
-    /// Who says it.
-    pub role: Role,
-    /// What is said.
-    pub content: String,
-    /// Of an assistant: the tools it called.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tool_calls: Vec<ToolCall>,
-    /// Of a tool: the call that this is the result of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tool_call_id: Option<String>,
-    /// Of a tool: its name; of others, who speaks, where the template has a place for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-}
-
-impl Message {
-    /// A message without tools.
-    pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self {
-            role,
-            content: content.into(),
-            tool_calls: Vec::new(),
-            tool_call_id: None,
-            name: None,
-        }
-    }
-}
-
-/// A function that the model may ask to have called.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct ToolDefinition {
-    /// Its name.
-    pub name: String,
-    /// What it does, for the model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    /// JSON schema of its arguments; absent, it has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parameters: Option<serde_json::Value>,
-}
-
-/// A function that the model asks to have called.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ToolCall {
-    /// Names the call, so that its result can.
-    pub id: String,
-    /// The function.
-    pub name: String,
-    /// Its arguments, as the text of a JSON object.
-    pub arguments: String,
-}
-
-/// Whether tools are called.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ToolChoice {
-    /// The model decides.
-    #[default]
-    Auto,
-    /// None is, and the model is not told of them.
-    None,
-    /// One is: the answer is a call, and nothing else.
-    Required,
-    /// This one is, likewise.
-    Named(String),
-}
-
-impl ToolChoice {
-    /// Whether the answer must be a call.
-    pub const fn must_call(&self) -> bool {
-        matches!(self, Self::Required | Self::Named(_))
-    }
-}
-
-/// What the answer must match, whole.
+/// Constraint that the entire output must match.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Constraint {
     /// Any JSON object.
     JsonObject,
-    /// A document of this JSON schema.
+    /// JSON that is valid under this JSON schema.
     JsonSchema(serde_json::Value),
-    /// This regular expression.
+    /// Regular expression.
     Regex(String),
-    /// This grammar, in Lark's notation.
+    /// Grammar in Lark's notation.
     Grammar(String),
 }
 
-/// What the model is given.
+/// Input of the model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InferInput {
-    /// Text as it is, no template.
+    /// Text, without a chat template.
     Prompt(String),
-    /// A conversation, rendered by the model's chat template.
+    /// Conversation, oldest message first, rendered by the model's chat template.
     Messages(Vec<Message>),
-    /// Token ids as they are.
+    /// Token ids.
     Tokens(Vec<u32>),
 }
 
-/// How the next token is chosen. The defaults change nothing about the model's own
-/// distribution.
+/// Parameters of the sampler. The defaults leave the model's distribution unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Sampling {
-    /// 0 is greedy; logits are divided by it.
+    /// Divisor of the logits; 0 selects the most likely token (greedy).
     pub temperature: f32,
-    /// Least set of tokens whose probabilities reach this sum; 1 keeps all.
+    /// Keeps the smallest set of tokens whose probabilities reach this sum; 1 keeps all tokens.
     pub top_p: f32,
-    /// The k likeliest tokens; 0 keeps all.
+    /// Keeps the k most likely tokens; 0 keeps all tokens.
     pub top_k: u32,
-    /// Tokens at least this fraction as likely as the likeliest; 0 keeps all.
+    /// Keeps tokens at least this fraction as likely as the most likely one; 0 keeps all
+    /// tokens.
     pub min_p: f32,
-    /// Divides (multiplies, when negative) the logits of tokens seen; 1 is off.
+    /// Divides the positive logits and multiplies the negative logits of tokens that occurred
+    /// before; 1 is off.
     pub repetition_penalty: f32,
-    /// Taken from a logit once for each time its token was generated.
+    /// Subtracted from a token's logit for each time the token was generated.
     pub frequency_penalty: f32,
-    /// Taken from a logit whose token was generated.
+    /// Subtracted from a token's logit if the token was generated.
     pub presence_penalty: f32,
-    /// Added to logits, by token id.
+    /// Values to add to logits, as pairs of token id and value.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub logit_bias: Vec<(u32, f32)>,
-    /// Same seed, same text. Drawn and reported when absent.
+    /// Seed: the same request with the same seed produces the same output. Drawn at random if
+    /// absent; the response reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Which of several answers to one prompt this is: each draws numbers of its own from
-    /// one seed.
-    #[serde(skip_serializing_if = "is_first")]
+    /// Index of this choice among several choices for one input. Choices draw different random
+    /// numbers from the same seed.
+    #[serde(skip_serializing_if = "is_zero")]
     pub choice: u32,
 }
 
@@ -172,71 +86,54 @@ impl Default for Sampling {
     }
 }
 
-/// One request for text, the form that every edge translates to.
+/// Body of `POST /v1/infer`. All APIs of the queen translate their requests to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct InferRequest {
-    /// Its name; cancelling names it.
+    /// Id of the request; must not be the id of a running request.
     pub request_id: RequestId,
-    /// What the model is given.
+    /// Input of the model; must not be empty.
     pub input: InferInput,
-    /// Most tokens to generate; absent, what the context leaves.
+    /// Maximum number of tokens to generate. Default: what the context leaves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
-    /// Whether `max_tokens` may be more than the context leaves: then the answer ends where
-    /// the context does. Otherwise such a request is refused.
-    #[serde(default, skip_serializing_if = "is_no")]
+    /// Whether the output ends where the context does if `max_tokens` exceeds what the context
+    /// leaves. Otherwise, such a request is refused.
+    #[serde(default, skip_serializing_if = "is_false")]
     pub end_with_context: bool,
-    /// How tokens are chosen.
+    /// Parameters of the sampler.
     #[serde(default)]
     pub sampling: Sampling,
-    /// What the answer must match, unless it calls tools.
+    /// Constraint of the output. It does not apply to tool calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub constraint: Option<Constraint>,
-    /// Functions that the model may ask to have called; only with messages.
+    /// Functions that the model may call; requires an input of messages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<ToolDefinition>,
-    /// Whether it does.
+    /// Whether the model calls tools. Default: `auto`.
     #[serde(default, skip_serializing_if = "is_auto")]
     pub tool_choice: ToolChoice,
-    /// Whether one answer may call several times; otherwise it ends with its first call.
-    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    /// Whether the output may contain several tool calls. Otherwise, it ends after the first
+    /// one.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub parallel_tool_calls: bool,
-    /// Texts that end the answer and are not part of it.
+    /// Stop sequences. The first one to occur ends the output and is not part of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
-    /// Report the log probability of each token and of this many alternatives.
+    /// Reports the log probability of each output token and of this many most likely tokens at
+    /// its position. Absent: no log probabilities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<u8>,
-    /// Tokens already generated elsewhere for this very request: they count as generated,
-    /// are not sent again, and the rest is as if nothing had been interrupted.
+    /// Tokens that another worker generated for this request. They count as generated and are
+    /// not sent again; the output continues after them as if it had not been interrupted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub continue_from: Vec<u32>,
-    /// When the answer is worth nothing any more.
+    /// Deadline. A request that is not complete then fails with `DEADLINE_EXCEEDED`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub deadline: Option<Timestamp>,
-    /// Events (true) or one document.
+    /// Whether the response is an event stream or one document.
     #[serde(default = "yes")]
     pub stream: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_yes(flag: &bool) -> bool {
-    *flag
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)]
-pub(crate) fn is_no(flag: &bool) -> bool {
-    !*flag
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_first(choice: &u32) -> bool {
-    *choice == 0
 }
 
 fn is_auto(choice: &ToolChoice) -> bool {
@@ -244,31 +141,7 @@ fn is_auto(choice: &ToolChoice) -> bool {
 }
 
 impl InferRequest {
-    /// Whether the answer may be a call.
-    pub fn may_call(&self) -> bool {
-        !self.tools.is_empty() && self.tool_choice != ToolChoice::None
-    }
-
-    /// The request for another answer to the same, the `choice`th from 0, under a name of
-    /// its own: `r` becomes `r_2`.
-    ///
-    /// Errors: `INVALID_REQUEST` when that name is too long.
-    pub fn another(&self, choice: u32) -> Result<Self, Diagnostic> {
-        let mut another = self.clone();
-        another.request_id = format!("{}_{choice}", self.request_id).parse()?;
-        another.sampling.choice = choice;
-        Ok(another)
-    }
-
-    /// The name of the request that this asks for [another](Self::another) answer to.
-    pub fn first(&self) -> Option<&str> {
-        let choice = self.sampling.choice;
-        let name = self.request_id.as_str();
-        let first = name.strip_suffix(&choice.to_string())?.strip_suffix('_')?;
-        (choice > 0).then_some(first)
-    }
-
-    /// A request for events, with nothing asked beyond the input.
+    /// Creates a request for an event stream, with defaults for all other fields.
     pub fn new(request_id: RequestId, input: InferInput) -> Self {
         Self {
             request_id,
@@ -287,68 +160,56 @@ impl InferRequest {
             stream: true,
         }
     }
+
+    /// Whether the output may contain tool calls.
+    pub fn may_call(&self) -> bool {
+        !self.tools.is_empty() && self.tool_choice != ToolChoice::None
+    }
+
+    /// Returns the request for another choice of the same input. `choice` is its index, at
+    /// least 1. Its id is derived: `r` becomes `r_2`.
+    ///
+    /// Fails with `INVALID_REQUEST` if that id is too long.
+    pub fn for_choice(&self, choice: u32) -> Result<Self, Diagnostic> {
+        let mut request = self.clone();
+        request.request_id = format!("{}_{choice}", self.request_id).parse()?;
+        request.sampling.choice = choice;
+        Ok(request)
+    }
+
+    /// Returns the id of the first choice, if this is [another](Self::for_choice) choice.
+    pub fn first_choice_id(&self) -> Option<&str> {
+        let choice = self.sampling.choice;
+        let id = self.request_id.as_str();
+        let first = id.strip_suffix(&choice.to_string())?.strip_suffix('_')?;
+        (choice > 0).then_some(first)
+    }
 }
 
-/// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FinishReason {
-    /// An end token or a stop text.
-    Stop,
-    /// `max_tokens` or the end of the context.
-    Length,
-    /// Tools are to be called.
-    ToolCalls,
-}
-
-/// Tokens counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Usage {
-    /// Of the prompt.
-    pub prompt_tokens: u32,
-    /// Generated, the end token and `continue_from` included.
-    pub completion_tokens: u32,
-    /// Of the prompt, not computed because a cache had them.
-    pub cached_tokens: u32,
-}
-
-/// Where the time went, in milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Timings {
-    /// Waiting for a slot.
-    pub queue_ms: f64,
-    /// From the start of the prefill to the first token.
-    pub prefill_ms: f64,
-    /// From the first token to the last.
-    pub decode_ms: f64,
-    /// Tokens per second from the first to the last; 0 with fewer than two.
-    pub tokens_per_second: f64,
-}
-
-/// The answer of `/v1/infer` with `stream: false`.
+/// Response of `POST /v1/infer` with `stream: false`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct InferResponse {
-    /// The request's name.
+    /// Id of the request.
     pub request_id: RequestId,
-    /// The model that answered.
+    /// Model that generated the output.
     pub model: ModelRef,
-    /// The seed, given or drawn.
+    /// Seed of the sampler, from the request or drawn at random.
     pub seed: u64,
-    /// The text.
+    /// Text of the output.
     pub text: String,
-    /// The tokens, the end token included.
+    /// Ids of the generated tokens, including the end token.
     pub tokens: Vec<u32>,
-    /// The tokens' log probabilities, when asked for.
+    /// Log probabilities of the tokens; absent unless requested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logprobs: Vec<TokenLogprob>,
-    /// Tools that are to be called.
+    /// Tool calls for the client to run; absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<ToolCall>,
-    /// Why it ended.
+    /// Reason why the output ended.
     pub reason: FinishReason,
-    /// Tokens counted.
+    /// Token counts.
     pub usage: Usage,
-    /// Where the time went.
+    /// Durations of the phases of the request.
     pub timings: Timings,
 }
 
@@ -357,18 +218,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_answer_knows_the_request_that_it_belongs_to() {
+    fn choices_have_derived_ids() {
         let request =
-            |name: &str| InferRequest::new(name.parse().unwrap(), InferInput::Prompt("x".into()));
-        let third = request("a_1").another(2).unwrap();
+            |id: &str| InferRequest::new(id.parse().unwrap(), InferInput::Prompt("x".into()));
+        let third = request("a_1").for_choice(2).unwrap();
         assert_eq!(
             (third.request_id.as_str(), third.sampling.choice),
             ("a_1_2", 2)
         );
-        assert_eq!(third.first(), Some("a_1"));
-        // A name that only looks like it is a name.
-        assert_eq!(request("a_1").first(), None);
-        assert_eq!(request("a_0").first(), None);
-        assert!(request(&"a".repeat(127)).another(1).is_err());
+        assert_eq!(third.first_choice_id(), Some("a_1"));
+        // Only `sampling.choice` makes a request another choice, not the form of its id.
+        assert_eq!(request("a_1").first_choice_id(), None);
+        assert_eq!(request("a_0").first_choice_id(), None);
+        assert!(request(&"a".repeat(127)).for_choice(1).is_err());
     }
 }

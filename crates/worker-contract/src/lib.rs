@@ -1,19 +1,23 @@
-//! The worker contract: what a program must speak to be a worker of rbee, whoever wrote
-//! it. Plain data; the `client` feature adds the calls.
+//! The HTTP interface that every worker of rbee implements, whoever wrote the worker. Plain
+//! data; the feature `client` adds a client.
 //!
-//! Start: `--worker-id --model --device --port --queen-url --hive-id --generation
-//! [--context-length --slots --kv-cache-bytes --threads --alias]`, the token for incoming
-//! calls in the file that `RBEE_WORKER_TOKEN_FILE` names, the one for heartbeats in
-//! `RBEE_QUEEN_TOKEN_FILE`. A worker that cannot serve prints [`FatalLine`] as the last
-//! line of its standard error and exits 1; it exits 98 when its port is taken.
+//! A hive starts a worker with `--worker-id --model --device --port --queen-url --hive-id
+//! --generation [--context-length --slots --kv-cache-bytes --threads --alias]`. The file named
+//! by `RBEE_WORKER_TOKEN_FILE` contains the token that callers must send, the one named by
+//! `RBEE_QUEEN_TOKEN_FILE` the token for heartbeats. A worker that fails prints a
+//! [`FatalLine`] as the last line on its standard error and exits with code 1; it exits with
+//! code 98 if its port is taken.
 
 #![warn(missing_docs)]
 
 #[cfg(feature = "client")]
 mod client;
+mod defaults;
 mod embed;
 mod infer;
 pub mod limits;
+mod message;
+mod output;
 mod status;
 mod stream;
 mod tokenize;
@@ -21,26 +25,23 @@ mod tokenize;
 #[cfg(feature = "client")]
 pub use client::WorkerClient;
 pub use embed::{EmbedRequest, EmbedResponse};
-pub use infer::{
-    Constraint, FinishReason, InferInput, InferRequest, InferResponse, Message, Role, Sampling,
-    Timings, ToolCall, ToolChoice, ToolDefinition, Usage,
-};
+pub use infer::{Constraint, InferInput, InferRequest, InferResponse, Sampling};
+pub use message::{Message, Role, ToolCall, ToolChoice, ToolDefinition};
+pub use output::{FinishReason, Timings, TokenLogprob, ToolCallPiece, TopLogprob, Usage};
 pub use status::{
-    Capability, Health, KvCacheUse, LoadProgress, Ready, WorkerHeartbeat, WorkerInfo, WorkerStatus,
+    Capability, KvCacheUse, LoadProgress, Ready, WorkerHealth, WorkerHeartbeat, WorkerInfo,
+    WorkerStatus,
 };
-pub use stream::{
-    EndEvent, MetricsEvent, StartedEvent, StreamEvent, TokenEvent, TokenLogprob, ToolCallPiece,
-    TopLogprob,
-};
+pub use stream::{EndEvent, MetricsEvent, StartedEvent, StreamEvent, TokenEvent};
 pub use tokenize::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
 
 pub use diagnostics::FatalLine;
 
-/// Version of this contract; a peer of another version is refused by name.
+/// Version of this contract. Processes refuse peers of other versions.
 pub const API_VERSION: u32 = 1;
-/// How often a worker tells the queen that it is there, in seconds.
+/// Interval between heartbeats, in seconds.
 pub const HEARTBEAT_SECONDS: u64 = 5;
-/// Environment variable with the file of the token for calls to the worker.
+/// Environment variable that names the file of the token for calls to the worker.
 pub const WORKER_TOKEN_FILE_ENV: &str = "RBEE_WORKER_TOKEN_FILE";
-/// Environment variable with the file of the token for heartbeats to the queen.
+/// Environment variable that names the file of the token for heartbeats to the queen.
 pub const QUEEN_TOKEN_FILE_ENV: &str = "RBEE_QUEEN_TOKEN_FILE";

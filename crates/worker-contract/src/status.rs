@@ -3,145 +3,147 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What a worker is doing.
+/// State of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerStatus {
-    /// Loading its model.
+    /// The model is loading.
     Starting,
-    /// Has a free slot.
+    /// At least one slot is free.
     Ready,
-    /// Every slot is taken.
+    /// All slots are in use.
     Busy,
-    /// Finishes what runs, takes nothing new.
+    /// Running requests continue; new ones are refused.
     Draining,
-    /// About to exit.
+    /// The process is about to exit.
     Stopped,
 }
 
-/// What a worker can do beyond plain text completion.
+/// Feature that a worker supports in addition to text completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Capability {
-    /// Streams tokens.
+    /// Streaming of tokens.
     Stream,
-    /// Continues from tokens generated elsewhere, exactly.
+    /// Continuation of a request that another worker began.
     Continue,
-    /// Reports log probabilities.
+    /// Log probabilities.
     Logprobs,
     /// `/v1/tokenize` and `/v1/detokenize`.
     Tokenize,
     /// `/v1/embed`.
     Embed,
-    /// Calls tools.
+    /// Tool calls.
     Tools,
-    /// Keeps answers to a schema, an expression or a grammar.
+    /// Outputs that match a JSON schema, a regular expression or a grammar.
     Constraints,
     /// A capability that this version does not know.
     #[serde(other)]
     Unrecognized,
 }
 
-/// Room in the KV cache, in tokens.
+/// Usage of the KV cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KvCacheUse {
-    /// Tokens that fit.
+    /// Capacity in tokens.
     pub total: u64,
-    /// Tokens that requests hold; what is only kept for later ones that begin alike is free.
+    /// Tokens in use by requests. Tokens that are only kept for reuse by later requests count
+    /// as free.
     pub used: u64,
 }
 
-/// Everything a queen knows of a worker.
+/// Identity and state of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WorkerInfo {
-    /// Its name.
+    /// Id of the worker.
     pub id: WorkerId,
-    /// Which spawn of this name it is.
+    /// Generation of this process among those with the same id.
     pub generation: Generation,
-    /// The node it runs on.
+    /// Node that the worker runs on.
     pub hive_id: NodeName,
-    /// The model as clients name it.
+    /// Model that the worker serves, as clients name it.
     pub model_id: ModelRef,
-    /// Where it computes.
+    /// Device that the model runs on.
     pub device: DeviceId,
-    /// Where it listens, on its own machine.
+    /// TCP port that the worker listens on.
     pub port: u16,
-    /// Its process.
+    /// Process id.
     pub pid: u32,
-    /// What it is doing.
+    /// State of the worker.
     pub status: WorkerStatus,
-    /// The engine: `rbee-candle`, `rbee-mock`, `llama-cpp`, ….
+    /// Name of the engine: `rbee-candle`, `rbee-mock`, `llama-cpp`, ….
     pub implementation: String,
     /// Version of the engine.
     pub version: String,
-    /// What it can do.
+    /// Supported features.
     #[serde(default)]
     pub capabilities: Vec<Capability>,
-    /// Requests it can run at once.
+    /// Maximum number of concurrent requests.
     pub slots_total: u32,
-    /// Requests it could take now.
+    /// Number of requests that the worker could start now.
     pub slots_free: u32,
-    /// Requests that it accepted and has not started.
+    /// Requests that the worker has accepted but not started.
     pub queue_depth: u32,
-    /// Longest prompt plus answer, in tokens; 0 while loading.
+    /// Maximum length of prompt and output together, in tokens; 0 while loading.
     pub context_length: u32,
-    /// Resident memory of the process.
+    /// Resident memory of the process, in bytes.
     pub memory_bytes: u64,
-    /// Its KV cache.
+    /// Usage of the KV cache.
     #[serde(default)]
     pub kv_cache: KvCacheUse,
-    /// Summary of the prefixes it holds.
+    /// Digest of the prefixes in the KV cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix_digest: Option<String>,
-    /// Since the engine finished a step; absent before its first. An engine that has work and
-    /// finishes nothing for long is stuck.
+    /// Time since the engine finished its last step, in milliseconds; absent before the first
+    /// step. A large value while requests are running means that the engine is stuck.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_step_ms: Option<u64>,
 }
 
-/// Sent to the queen every 5 s and on every change of status.
+/// Heartbeat, which a worker sends to the queen every 5 s and whenever its status changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WorkerHeartbeat {
-    /// The worker now.
+    /// Current state of the worker.
     pub worker: WorkerInfo,
-    /// The worker's wall clock; for people, never for decisions.
+    /// Wall-clock time of the worker, for display only.
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
-    /// Counts up from 0 in each process, so that an overtaken heartbeat is recognised.
+    /// Number of the heartbeat, from 0 in each process. Heartbeats that arrive out of order
+    /// are recognized by it.
     pub sequence: u64,
 }
 
-/// Answer of `/health`: the process listens.
+/// Response of `GET /health`: the process is listening.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Health {
+pub struct WorkerHealth {
     /// Always `ok`.
     pub status: String,
-    /// The worker's name.
+    /// Id of the worker.
     pub worker_id: WorkerId,
-    /// Which spawn of this name it is.
+    /// Generation of this process among those with the same id.
     pub generation: Generation,
-    /// Version of the program.
+    /// Version of the binary.
     pub version: String,
     /// Version of the contract.
     pub api_version: u32,
 }
 
-/// How far loading is.
+/// Progress of loading a model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LoadProgress {
-    /// Done so far.
+    /// Bytes loaded.
     pub done: u64,
-    /// Of this many; 0 while not known.
+    /// Bytes to load; 0 while unknown.
     pub total: u64,
 }
 
-/// Answer of `/ready`: 200 when it can infer, else 503 with the same body.
+/// Response of `GET /ready`: status 200 if the worker accepts requests, otherwise 503.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ready {
-    /// It can infer.
+    /// Whether the worker accepts requests.
     pub ready: bool,
-    /// What it is doing.
+    /// State of the worker.
     pub status: WorkerStatus,
-    /// Bytes of weights loaded.
+    /// Progress of loading the weights.
     pub loading: LoadProgress,
 }

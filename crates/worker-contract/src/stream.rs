@@ -3,142 +3,84 @@ use input_validation::{ModelRef, RequestId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{FinishReason, Timings, ToolCall, Usage};
+use crate::output::{FinishReason, Timings, TokenLogprob, ToolCallPiece, Usage};
 
 /// First event: the request has a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StartedEvent {
-    /// The request's name.
+    /// Id of the request.
     pub request_id: RequestId,
-    /// The model that answers.
+    /// Model that generates the output.
     pub model: ModelRef,
-    /// The seed, given or drawn.
+    /// Seed of the sampler, from the request or drawn at random.
     pub seed: u64,
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
-    /// Of them, not computed because a cache had them.
+    /// Tokens of the prompt found in the KV cache instead of being computed.
     pub cached_tokens: u32,
 }
 
-/// An alternative at one position.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct TopLogprob {
-    /// Token id.
-    pub id: u32,
-    /// Its text; bytes that are no UTF-8 alone show as U+FFFD.
-    pub token: String,
-    /// The bytes of its text, which may be a part of a character; none for a special token.
-    pub bytes: Vec<u8>,
-    /// Natural logarithm of its probability, before temperature and filters.
-    pub logprob: f32,
-}
-
-/// The probability of a generated token.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct TokenLogprob {
-    /// The token's own text, which is not what became final with it; as [`TopLogprob::token`].
-    pub token: String,
-    /// As [`TopLogprob::bytes`].
-    pub bytes: Vec<u8>,
-    /// Natural logarithm of its probability, before temperature and filters.
-    pub logprob: f32,
-    /// The likeliest tokens, likeliest first.
-    #[serde(default)]
-    pub top: Vec<TopLogprob>,
-}
-
-/// One generated token. Its text may be empty: bytes wait for the rest of a character,
-/// and text that may become a stop text waits until it is known not to.
+/// A generated token. Its text is empty while the bytes of a character are incomplete, and
+/// while the text could be the beginning of a stop sequence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TokenEvent {
-    /// Its index in the answer, from 0; continued requests go on counting.
+    /// Index of the token in the output, from 0. It counts the tokens of `continue_from`.
     pub i: u32,
     /// Text that became final with this token.
     pub t: String,
-    /// Token id; the end token is sent too.
+    /// Id of the token. The end token has an event as well.
     pub id: u32,
-    /// Pieces of calls of tools that became final with this token.
+    /// Parts of tool calls that became final with this token.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<ToolCallPiece>,
-    /// Its probability, when asked for.
+    /// Log probability of the token; absent unless requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logprob: Option<TokenLogprob>,
 }
 
-/// A piece of a call of a tool. The first piece of a call has its id and name; the pieces'
-/// arguments, put together, are the text of a JSON object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ToolCallPiece {
-    /// Which call of this answer, from 0.
-    pub index: u32,
-    /// Names the call.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
-    /// The function.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// More of its arguments.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub arguments: String,
-}
-
-impl ToolCallPiece {
-    /// Puts the piece to the calls that came before it.
-    pub fn add_to(self, calls: &mut Vec<ToolCall>) {
-        if let Some(call) = calls.get_mut(self.index as usize) {
-            call.arguments.push_str(&self.arguments);
-        } else {
-            calls.push(ToolCall {
-                id: self.id.unwrap_or_default(),
-                name: self.name.unwrap_or_default(),
-                arguments: self.arguments,
-            });
-        }
-    }
-}
-
-/// Sent once before `end`.
+/// Metrics, sent once before `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MetricsEvent {
-    /// From the request's arrival at the worker to its first token.
+    /// Time from the arrival of the request at the worker to the first token, in milliseconds.
     pub time_to_first_token_ms: f64,
-    /// From the first token to the last; 0 with fewer than two.
+    /// Tokens per second from the first to the last token; 0 with fewer than two tokens.
     pub tokens_per_second: f64,
 }
 
-/// The answer is complete.
+/// Last event of a successful request: the output is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EndEvent {
-    /// Why it ended.
+    /// Reason why the output ended.
     pub reason: FinishReason,
-    /// The stop text that ended it, by its place in the request's list.
+    /// Index in `stop` of the stop sequence that ended the output; absent if none did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<u32>,
-    /// Tokens counted.
+    /// Token counts.
     pub usage: Usage,
-    /// Where the time went.
+    /// Durations of the phases of the request.
     pub timings: Timings,
 }
 
-/// An event of `/v1/infer`: `started`, `token` …, `metrics`, then exactly one of `end` and
-/// `error`, last. As SSE the variant is the event's name, its content the data.
+/// Event of `POST /v1/infer`. A stream consists of `started`, a `token` for each token,
+/// `metrics` and `end`; if the request fails, `error` is the last event instead. As a
+/// server-sent event, the variant is the event's type and its content the data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamEvent {
     /// The request has a slot.
     Started(StartedEvent),
-    /// One token.
+    /// A token was generated.
     Token(TokenEvent),
-    /// Figures.
+    /// Metrics of the request.
     Metrics(MetricsEvent),
-    /// The answer is complete.
+    /// The output is complete.
     End(EndEvent),
-    /// The answer stays incomplete.
+    /// The request failed; the output is incomplete.
     Error(Diagnostic),
 }
 
 impl StreamEvent {
-    /// The name of the event in SSE.
+    /// Returns the type of the server-sent event.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Started(_) => "started",
@@ -149,12 +91,12 @@ impl StreamEvent {
         }
     }
 
-    /// Whether nothing follows it.
+    /// Whether this is the last event of a stream.
     pub const fn is_terminal(&self) -> bool {
         matches!(self, Self::End(_) | Self::Error(_))
     }
 
-    /// Appends the event to `out` as SSE: name, one line of JSON, empty line.
+    /// Appends the event to `out` as a server-sent event.
     pub fn write_sse(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
         out.extend_from_slice(b"event: ");
         out.extend_from_slice(self.name().as_bytes());
@@ -170,8 +112,8 @@ impl StreamEvent {
         Ok(())
     }
 
-    /// Reads an event by its SSE name and data; `Ok(None)` is an event that this version
-    /// does not know and passes over.
+    /// Parses a server-sent event from its type and data. Returns `Ok(None)` for a type that
+    /// this version does not know.
     pub fn read_sse(name: &str, data: &str) -> Result<Option<Self>, serde_json::Error> {
         Ok(Some(match name {
             "started" => Self::Started(serde_json::from_str(data)?),
@@ -189,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_reads_back_from_its_sse_form() {
+    fn written_events_can_be_read() {
         let event = StreamEvent::Token(TokenEvent {
             i: 3,
             t: "line\nnext \"quoted\"".into(),

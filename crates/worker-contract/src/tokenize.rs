@@ -1,37 +1,38 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{InferInput, ToolDefinition};
+use crate::{infer::InferInput, message::ToolDefinition};
 
 /// Body of `POST /v1/tokenize`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TokenizeRequest {
-    /// What is to be encoded, as `/v1/infer` would.
+    /// Input to convert as `/v1/infer` does; must not be empty.
     pub input: InferInput,
-    /// What the model is told that it may call; only with messages.
+    /// Functions that the model may call; requires an input of messages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<ToolDefinition>,
 }
 
-/// Answer of `POST /v1/tokenize`.
+/// Response of `POST /v1/tokenize`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenizeResponse {
     /// Token ids.
     pub tokens: Vec<u32>,
-    /// How many.
+    /// Number of tokens.
     pub count: u32,
 }
 
 /// Body of `POST /v1/detokenize`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DetokenizeRequest {
-    /// Token ids.
+    /// Token ids; each must be in the vocabulary of the model.
     pub tokens: Vec<u32>,
 }
 
-/// Answer of `POST /v1/detokenize`.
+/// Response of `POST /v1/detokenize`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DetokenizeResponse {
-    /// Their text; special tokens contribute nothing, bytes that are no UTF-8 show as U+FFFD.
+    /// Text of the tokens, without special tokens. Bytes that are not valid UTF-8 appear as
+    /// U+FFFD.
     pub text: String,
 }

@@ -131,7 +131,7 @@ async fn collect(mut events: ObservedEvents, id: &RequestId) -> Result<InferResp
             StreamEvent::Token(token) => {
                 text.push_str(&token.t);
                 for piece in token.calls {
-                    piece.add_to(&mut tool_calls);
+                    piece.append_to(&mut tool_calls);
                 }
                 tokens.push(token.id);
                 logprobs.extend(token.logprob);

@@ -5,17 +5,17 @@ use axum::{
 };
 use diagnostics::ErrorBody;
 use http::StatusCode;
-use worker_contract::{API_VERSION, Health, Ready, WorkerInfo, WorkerStatus};
+use worker_contract::{API_VERSION, Ready, WorkerHealth, WorkerInfo, WorkerStatus};
 
 use crate::worker::Worker;
 
 /// Reports that the process is listening. Does not require a token.
 #[utoipa::path(get, path = "/health", tag = "lifecycle", security(()), responses(
-    (status = 200, description = "The process is listening", body = Health),
+    (status = 200, description = "The process is listening", body = WorkerHealth),
 ))]
-pub async fn health(State(worker): State<Worker>) -> Json<Health> {
+pub async fn health(State(worker): State<Worker>) -> Json<WorkerHealth> {
     let config = worker.config();
-    Json(Health {
+    Json(WorkerHealth {
         status: "ok".into(),
         worker_id: config.id.clone(),
         generation: config.generation,

@@ -145,7 +145,7 @@ fn output(request: &InferRequest, text: &str) -> (String, Vec<ToolCall>, FinishR
         let generated = g.next(&only(token)).unwrap().unwrap();
         plain.push_str(&generated.event.t);
         for piece in generated.event.calls {
-            piece.add_to(&mut calls);
+            piece.append_to(&mut calls);
         }
         if let Some(reason) = generated.finish {
             return (plain, calls, reason);

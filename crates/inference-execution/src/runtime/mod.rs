@@ -172,7 +172,7 @@ impl Runtime {
         let deadline = request.deadline.map(Deadline::from_wall_clock);
         let deadline = deadline.transpose()?;
         // A slot comes first: a busy worker refuses without tokenizing.
-        let ticket = shared.accept(&request.request_id, request.first())?;
+        let ticket = shared.accept(&request.request_id, request.first_choice_id())?;
         let admitted = admit(&request, &handle.model, &handle.codec, handle.limits)?;
         let seed = match request.sampling.seed {
             Some(seed) => seed,

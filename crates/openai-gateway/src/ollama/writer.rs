@@ -233,7 +233,7 @@ impl ResponseWriter for OllamaWriter {
             pending.push(&mut event);
         }
         for piece in event.calls {
-            piece.add_to(&mut self.calls);
+            piece.append_to(&mut self.calls);
         }
         // Ollama's clients expect complete calls. A call is complete when the next one begins.
         let complete = self.calls.len().saturating_sub(1).max(self.written_calls);

@@ -190,7 +190,7 @@ impl ResponseWriter for DocumentWriter {
             pending.push(&mut event);
         }
         for piece in event.calls {
-            piece.add_to(&mut choice.calls);
+            piece.append_to(&mut choice.calls);
         }
     }
 
