@@ -7,8 +7,8 @@ use input_validation::{JobId, WorkerId};
 use rest_client::{CallError, Peer, RestClient};
 
 use crate::{
-    Capabilities, Health, JobEvent, JobStatus, ModelList, ShutdownRequest, SpawnRequest,
-    SpawnResponse, WorkerEntry, WorkerList,
+    Capabilities, HiveHealth, HiveShutdownRequest, InstalledModelList, JobEvent, JobStatus,
+    SpawnRequest, SpawnResponse, WorkerProcess, WorkerProcessList,
 };
 
 const PEER: Peer = Peer {
@@ -17,46 +17,46 @@ const PEER: Peer = Peer {
     bad_response: Code::HiveBadResponse,
 };
 
-/// Longest a stop may take: drain 30 s, SIGTERM 10 s, SIGKILL, and some air.
+/// Time limit for stopping a worker: 30 s to drain, 10 s after SIGTERM, SIGKILL, and a margin.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
-/// Calls to one hive.
+/// Client of a hive.
 #[derive(Debug, Clone)]
 pub struct HiveClient(RestClient);
 
 impl HiveClient {
-    /// A client of the hive at `base`.
+    /// Creates a client of the hive at the URL `base`. `token` is the node's token.
     pub fn new(base: &str, token: Option<String>) -> Result<Self, Diagnostic> {
         RestClient::new(PEER, base, token).map(Self)
     }
 
-    /// The address that this client calls.
+    /// Returns the URL of the hive.
     pub fn base(&self) -> &str {
         self.0.base()
     }
 
-    /// `GET /v1/health`.
-    pub async fn health(&self) -> Result<Health, CallError> {
+    /// Calls `GET /v1/health`.
+    pub async fn health(&self) -> Result<HiveHealth, CallError> {
         self.0.get("/v1/health").await
     }
 
-    /// `GET /v1/capabilities`.
+    /// Calls `GET /v1/capabilities`.
     pub async fn capabilities(&self) -> Result<Capabilities, CallError> {
         self.0.get("/v1/capabilities").await
     }
 
-    /// `GET /v1/models`.
-    pub async fn models(&self) -> Result<ModelList, CallError> {
+    /// Calls `GET /v1/models`.
+    pub async fn models(&self) -> Result<InstalledModelList, CallError> {
         self.0.get("/v1/models").await
     }
 
-    /// `POST /v1/workers/spawn`, waiting for the result.
+    /// Calls `POST /v1/workers/spawn` and waits for the result, without a time limit.
     pub async fn spawn(&self, request: &SpawnRequest) -> Result<SpawnResponse, CallError> {
         self.0.post("/v1/workers/spawn", request, None).await
     }
 
-    /// `POST /v1/workers/spawn` as the job's events. A stream that breaks is a
-    /// [`CallError::Link`].
+    /// Calls `POST /v1/workers/spawn` and returns the events of the job. A connection that fails
+    /// in the middle of the stream is a [`CallError::Link`].
     pub async fn spawn_events(
         &self,
         request: &SpawnRequest,
@@ -65,7 +65,7 @@ impl HiveClient {
             .await
     }
 
-    /// `GET /v1/jobs/{id}/events`, from the first.
+    /// Calls `GET /v1/jobs/{id}/events` and returns all events of the job, past ones included.
     pub async fn job_events(
         &self,
         id: &JobId,
@@ -74,34 +74,34 @@ impl HiveClient {
             .await
     }
 
-    /// `GET /v1/jobs/{id}`.
+    /// Calls `GET /v1/jobs/{id}`.
     pub async fn job(&self, id: &JobId) -> Result<JobStatus, CallError> {
         self.0.get(&format!("/v1/jobs/{id}")).await
     }
 
-    /// `DELETE /v1/jobs/{id}`: idempotent.
+    /// Calls `DELETE /v1/jobs/{id}`, which cancels the job if it is running.
     pub async fn cancel_job(&self, id: &JobId) -> Result<(), CallError> {
         self.0.delete(&format!("/v1/jobs/{id}"), None).await
     }
 
-    /// `GET /v1/workers`.
-    pub async fn workers(&self) -> Result<WorkerList, CallError> {
+    /// Calls `GET /v1/workers`.
+    pub async fn workers(&self) -> Result<WorkerProcessList, CallError> {
         self.0.get("/v1/workers").await
     }
 
-    /// `GET /v1/workers/{id}`.
-    pub async fn worker(&self, id: &WorkerId) -> Result<WorkerEntry, CallError> {
+    /// Calls `GET /v1/workers/{id}`.
+    pub async fn worker(&self, id: &WorkerId) -> Result<WorkerProcess, CallError> {
         self.0.get(&format!("/v1/workers/{id}")).await
     }
 
-    /// `GET /v1/workers/{id}/logs`: the last `lines` lines.
+    /// Calls `GET /v1/workers/{id}/logs` for the last `lines` lines.
     pub async fn worker_logs(&self, id: &WorkerId, lines: u32) -> Result<String, CallError> {
         self.0
             .get_text(&format!("/v1/workers/{id}/logs?lines={lines}"))
             .await
     }
 
-    /// `DELETE /v1/workers/{id}`: returns when the process is gone.
+    /// Calls `DELETE /v1/workers/{id}`, which responds when the process has exited.
     pub async fn stop_worker(
         &self,
         id: &WorkerId,
@@ -113,9 +113,9 @@ impl HiveClient {
             .await
     }
 
-    /// `POST /v1/shutdown`: returns when the workers are stopped, if asked to; the hive's
-    /// own process ends right after.
-    pub async fn shutdown(&self, request: &ShutdownRequest) -> Result<(), CallError> {
+    /// Calls `POST /v1/shutdown`. The hive responds after it has stopped the workers, if
+    /// requested, and exits immediately after.
+    pub async fn shutdown(&self, request: &HiveShutdownRequest) -> Result<(), CallError> {
         self.0.post("/v1/shutdown", request, Some(STOP_LIMIT)).await
     }
 

@@ -3,45 +3,45 @@ use input_validation::JobId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// How far a job is.
+/// Progress of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Progress {
-    /// What is being done: `load`, `download`.
+    /// Phase of the job: `load`, `download`.
     pub phase: String,
-    /// Done so far.
+    /// Units completed.
     pub done: u64,
-    /// Of this many; absent while not known.
+    /// Units in total; absent while unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
-    /// What is counted: `bytes`.
+    /// Unit of the counts: `bytes`.
     pub unit: String,
-    /// Units per second.
+    /// Units per second; absent while unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
-    /// Seconds to go.
+    /// Estimated time left, in seconds; absent while unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<f64>,
 }
 
-/// An event of a job: narration and progress, then exactly one of result, error and
-/// cancelled, last. As SSE the variant is the event's name, its content the data.
+/// Event of a job. The last event is `result`, `error` or `cancelled`. As a server-sent event,
+/// the variant is the event's type and its content the data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobEvent {
-    /// What happens.
+    /// Message for display.
     Narration(Narration),
-    /// How far it is.
+    /// Progress of the current phase.
     Progress(Progress),
-    /// It is done; the content is what the plain call would have answered.
+    /// The job succeeded. The content is the response of the call without streaming.
     Result(serde_json::Value),
-    /// It failed.
+    /// The job failed.
     Error(Diagnostic),
-    /// It was cancelled.
+    /// The job was cancelled.
     Cancelled {},
 }
 
 impl JobEvent {
-    /// The name of the event in SSE.
+    /// Returns the type of the server-sent event.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Narration(_) => "narration",
@@ -52,12 +52,12 @@ impl JobEvent {
         }
     }
 
-    /// Whether nothing follows it.
+    /// Whether this is the last event of a stream.
     pub const fn is_terminal(&self) -> bool {
         matches!(self, Self::Result(_) | Self::Error(_) | Self::Cancelled {})
     }
 
-    /// The event's data in SSE: one line of JSON.
+    /// Returns the data of the server-sent event: one line of JSON.
     pub fn data(&self) -> Result<String, serde_json::Error> {
         match self {
             Self::Narration(e) => serde_json::to_string(e),
@@ -68,8 +68,8 @@ impl JobEvent {
         }
     }
 
-    /// Reads an event by its SSE name and data; `Ok(None)` is an event that this version
-    /// does not know and passes over.
+    /// Parses a server-sent event from its type and data. Returns `Ok(None)` for a type that
+    /// this version does not know.
     pub fn read_sse(name: &str, data: &str) -> Result<Option<Self>, serde_json::Error> {
         Ok(Some(match name {
             "narration" => Self::Narration(serde_json::from_str(data)?),
@@ -82,36 +82,36 @@ impl JobEvent {
     }
 }
 
-/// Where a job stands.
+/// State of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// It goes on.
+    /// The job is running.
     Running,
-    /// It is done.
+    /// The job succeeded.
     Succeeded,
-    /// It failed.
+    /// The job failed.
     Failed,
-    /// It was cancelled.
+    /// The job was cancelled.
     Cancelled,
 }
 
-/// Answer of `GET /v1/jobs/{id}`.
+/// Response of `GET /v1/jobs/{id}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobStatus {
-    /// The job's name.
+    /// Id of the job.
     pub id: JobId,
-    /// What it does: `spawn`.
+    /// Kind of the job: `spawn`.
     pub kind: String,
-    /// Where it stands.
+    /// State of the job.
     pub state: JobState,
-    /// How many events it has sent.
+    /// Number of events so far.
     pub events: u64,
 }
 
-/// Answer of a long call with `Prefer: respond-async` (202).
+/// Response of a long operation with `Prefer: respond-async` (status 202).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JobAccepted {
-    /// The job to follow.
+    /// Id of the job, for `GET /v1/jobs/{id}`.
     pub job_id: JobId,
 }

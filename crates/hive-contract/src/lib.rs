@@ -1,5 +1,5 @@
-//! The hive's HTTP interface: what a machine can do, which workers run on it, and the
-//! long operations on it as jobs. Plain data; the `client` feature adds the calls.
+//! The HTTP interface of the hive: resources of its machine, models, workers, and jobs, which
+//! are long operations with events. Plain data; the feature `client` adds a client.
 
 #![warn(missing_docs)]
 
@@ -12,9 +12,10 @@ mod types;
 pub use client::HiveClient;
 pub use jobs::{JobAccepted, JobEvent, JobState, JobStatus, Progress};
 pub use types::{
-    Capabilities, Cpu, Device, Disk, Health, ModelEntry, ModelFormat, ModelList, Ram,
-    ShutdownRequest, SpawnRequest, SpawnResponse, StopQuery, WorkerEntry, WorkerList, WorkerState,
+    Capabilities, Cpu, Device, Disk, HiveHealth, HiveShutdownRequest, InstalledModel,
+    InstalledModelList, ModelFormat, Ram, SpawnRequest, SpawnResponse, StopQuery, WorkerProcess,
+    WorkerProcessList, WorkerState,
 };
 
-/// Version of this interface; a peer of another version is refused by name.
+/// Version of this interface. Processes refuse peers of other versions.
 pub const API_VERSION: u32 = 1;

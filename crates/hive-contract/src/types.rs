@@ -3,35 +3,35 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-/// Answer of `GET /v1/health`, the one public call.
+/// Response of `GET /v1/health`, the only endpoint that requires no token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Health {
+pub struct HiveHealth {
     /// Always `ok`.
     pub status: String,
-    /// The node's name.
+    /// Name of the node.
     pub hive_id: NodeName,
-    /// Version of the program.
+    /// Version of the binary.
     pub version: String,
     /// Version of the interface.
     pub api_version: u32,
-    /// The hive's process.
+    /// Process id of the hive.
     pub pid: u32,
 }
 
-/// Something that computes.
+/// CPU or GPU of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Device {
-    /// Its name on this node.
+    /// Id of the device on this node.
     pub id: DeviceId,
-    /// How it is driven.
+    /// Backend that workers on this device use.
     pub backend: Backend,
-    /// What it is: `NVIDIA H100`.
+    /// Name of the product: `NVIDIA H100`.
     pub name: String,
-    /// Its memory; for the CPU, the machine's.
+    /// Total memory in bytes; for the CPU, that of the machine.
     pub memory_total_bytes: u64,
-    /// Of it, free now.
+    /// Free memory in bytes.
     pub memory_free_bytes: u64,
-    /// Version of its driver.
+    /// Version of the driver; absent for the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
     /// CUDA compute capability: `9.0`.
@@ -39,195 +39,196 @@ pub struct Device {
     pub compute_capability: Option<String>,
 }
 
-/// The processor.
+/// CPU of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Cpu {
-    /// What it is.
+    /// Name of the product.
     pub name: String,
-    /// Cores that this process may use.
+    /// Number of cores that the hive may use.
     pub cores: u32,
-    /// Instruction sets that matter here: `avx2`, `avx512vnni`, `amx-tile`, `neon`.
+    /// Instruction sets that speed up inference: `avx2`, `avx512vnni`, `amx-tile`, `neon`.
     pub features: Vec<String>,
 }
 
-/// Main memory.
+/// Main memory of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ram {
-    /// All of it.
+    /// Total memory, in bytes.
     pub total_bytes: u64,
-    /// What a new process can have without swapping.
+    /// Memory available to a new process without swapping, in bytes.
     pub available_bytes: u64,
 }
 
-/// The disk that holds the models.
+/// Disk that contains the models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Disk {
-    /// All of it.
+    /// Size of the file system, in bytes.
     pub total_bytes: u64,
-    /// What is free for this user.
+    /// Space available to the hive's user, in bytes.
     pub free_bytes: u64,
 }
 
-/// Answer of `GET /v1/capabilities`.
+/// Response of `GET /v1/capabilities`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Capabilities {
-    /// The machine's own name.
+    /// Host name of the machine.
     pub hostname: String,
-    /// What computes here; the CPU is always first.
+    /// Devices of the machine; the CPU is the first one.
     pub devices: Vec<Device>,
-    /// The processor.
+    /// CPU of the machine.
     pub cpu: Cpu,
-    /// Main memory.
+    /// Main memory of the machine.
     pub ram: Ram,
-    /// The disk that holds the models.
+    /// Disk that contains the models.
     pub disk: Disk,
-    /// Worker programs that are installed: `llm-cpu-worker-rbee`.
+    /// Installed worker binaries: `llm-cpu-worker-rbee`.
     pub worker_binaries: Vec<String>,
 }
 
 /// Body of `POST /v1/workers/spawn`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SpawnRequest {
-    /// The worker's name. A live worker of this name and a lower generation is stopped
-    /// first; one of the same or a higher generation is a conflict.
+    /// Id of the worker. A running worker with this id is stopped first if its generation is
+    /// lower; otherwise the request fails with `WORKER_EXISTS`.
     pub worker_id: WorkerId,
-    /// Which spawn of this name it is.
+    /// Generation of the process among those with the same id.
     pub generation: Generation,
-    /// What it serves.
+    /// Model that the worker serves.
     pub model: ModelRef,
-    /// Where it computes.
+    /// Device that the model runs on.
     pub device: DeviceId,
-    /// Where it sends its heartbeats.
+    /// URL of the queen, to which the worker sends heartbeats.
     pub queen_url: String,
-    /// Longest prompt plus answer; absent, the model's own.
+    /// Maximum length of prompt and output together, in tokens. Default: that of the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_length: Option<u32>,
-    /// Requests at once; absent, the worker's default.
+    /// Maximum number of concurrent requests. Default: chosen by the worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
-    /// Threads that compute; absent, the cores of the machine.
+    /// Number of threads that compute. Default: the number of cores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<u32>,
-    /// Answer when the worker can infer, not already when its process is up.
+    /// Whether to respond when the worker accepts requests, instead of when its process is
+    /// listening. Default: false.
     #[serde(default)]
     pub wait_ready: bool,
 }
 
-/// Result of a spawn.
+/// Response of `POST /v1/workers/spawn`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SpawnResponse {
-    /// The worker's name.
+    /// Id of the worker.
     pub worker_id: WorkerId,
-    /// Its process.
+    /// Process id.
     pub pid: u32,
-    /// Where it listens, on loopback.
+    /// TCP port that the worker listens on, on the loopback interface.
     pub port: u16,
-    /// Which spawn of this name it is.
+    /// Generation of the process among those with the same id.
     pub generation: Generation,
 }
 
-/// What the process table says of a worker.
+/// State of a worker's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerState {
-    /// Its process lives.
+    /// The process is running.
     Running,
-    /// Its process is gone (or its pid now belongs to another program).
+    /// The process has exited. Its pid may belong to another process.
     Exited,
 }
 
-/// A worker of this machine, from the run directory and the process table.
+/// Worker process of this machine, as recorded in the run directory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct WorkerEntry {
-    /// Its name.
+pub struct WorkerProcess {
+    /// Id of the worker.
     pub worker_id: WorkerId,
-    /// Which spawn of this name it is.
+    /// Generation of the process among those with the same id.
     pub generation: Generation,
-    /// What it serves.
+    /// Model that the worker serves.
     pub model: ModelRef,
-    /// Where it computes.
+    /// Device that the model runs on.
     pub device: DeviceId,
-    /// Where it listens, on loopback.
+    /// TCP port that the worker listens on, on the loopback interface.
     pub port: u16,
-    /// Its process.
+    /// Process id.
     pub pid: u32,
-    /// Whether the process lives.
+    /// State of the process.
     pub state: WorkerState,
-    /// When it was spawned.
+    /// Time of the spawn.
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
-    /// How long it has been running; 0 when it is not.
+    /// Time since the spawn, in seconds; 0 if the process has exited.
     pub uptime_seconds: u64,
-    /// Resident memory; 0 when it is not running.
+    /// Resident memory, in bytes; 0 if the process has exited.
     pub rss_bytes: u64,
-    /// Device memory, where the system tells.
+    /// Device memory, in bytes; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vram_bytes: Option<u64>,
-    /// How often this name was spawned before.
+    /// Number of earlier spawns with this id.
     pub restarts: u64,
-    /// How the last process of this name ended, when that is known.
+    /// How the last process with this id exited; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<String>,
 }
 
-/// Answer of `GET /v1/workers`.
+/// Response of `GET /v1/workers`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct WorkerList {
-    /// By name.
-    pub workers: Vec<WorkerEntry>,
+pub struct WorkerProcessList {
+    /// Workers in order of their ids.
+    pub workers: Vec<WorkerProcess>,
 }
 
 /// Query of `DELETE /v1/workers/{id}`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 pub struct StopQuery {
-    /// How long running requests may go on; absent, 30 s; 0 stops at once.
+    /// Time that running requests have to finish, in seconds; 0 aborts them. Default: 30.
     pub drain_seconds: Option<u64>,
 }
 
-/// How a model is stored.
+/// File format of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelFormat {
-    /// One GGUF file.
+    /// GGUF file.
     Gguf,
-    /// A folder with safetensors, config and tokenizer.
+    /// Directory with safetensors, configuration and tokenizer.
     Safetensors,
-    /// No file: the mock engine.
+    /// Mock engine, without files.
     Mock,
 }
 
-/// A model that this machine has.
+/// Model that is available on a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ModelEntry {
-    /// How it is asked for.
+pub struct InstalledModel {
+    /// Reference of the model.
     pub model: ModelRef,
-    /// How it is stored.
+    /// File format.
     pub format: ModelFormat,
-    /// On disk.
+    /// Size of the files, in bytes.
     pub size_bytes: u64,
-    /// Family: `llama`.
+    /// Architecture: `llama`.
     pub architecture: String,
-    /// Weight type: `F16`.
+    /// Type of the weights: `F16`.
     pub quantization: String,
-    /// Longest prompt plus answer, in tokens.
+    /// Maximum length of prompt and output together, in tokens.
     pub context_length: u32,
-    /// Weights, counted.
+    /// Number of weights.
     pub parameters: u64,
 }
 
-/// Answer of `GET /v1/models`.
+/// Response of `GET /v1/models`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ModelList {
-    /// By reference.
-    pub models: Vec<ModelEntry>,
+pub struct InstalledModelList {
+    /// Models in order of their references.
+    pub models: Vec<InstalledModel>,
 }
 
 /// Body of `POST /v1/shutdown`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
-pub struct ShutdownRequest {
-    /// Stop the workers first (drain, then signals).
+pub struct HiveShutdownRequest {
+    /// Whether to stop the workers first. Default: false.
     pub stop_workers: bool,
-    /// How long running requests may go on; absent, 30 s.
+    /// Time that running requests of the workers have to finish, in seconds. Default: 30.
     pub drain_seconds: Option<u64>,
 }

@@ -3,7 +3,7 @@
 use std::{io, path::Path};
 
 use diagnostics::{Code, Diagnostic, excerpt};
-use hive_contract::{API_VERSION, Health};
+use hive_contract::{API_VERSION, HiveHealth};
 
 pub(crate) fn cannot_execute(program: &Path, error: &io::Error) -> Diagnostic {
     let code = match error.kind() {
@@ -40,7 +40,7 @@ pub(crate) fn start_failed(what: &str, last_log_lines: &[String], log: &Path) ->
     Diagnostic::new(Code::HiveStartFailed, format!("the hive {what}{log_end}")).hint(see(log))
 }
 
-pub(crate) fn version_incompatible(url: &str, health: &Health) -> Diagnostic {
+pub(crate) fn version_incompatible(url: &str, health: &HiveHealth) -> Diagnostic {
     Diagnostic::new(
         Code::VersionIncompatible,
         format!(

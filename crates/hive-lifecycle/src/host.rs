@@ -3,7 +3,7 @@ use std::fmt::Debug;
 use daemon_shell::ProcessIdentity;
 use diagnostics::Diagnostic;
 use futures_util::future::BoxFuture;
-use hive_contract::{Health, HiveClient, ShutdownRequest};
+use hive_contract::{HiveClient, HiveHealth, HiveShutdownRequest};
 
 /// A hive that responds to calls.
 #[derive(Debug, Clone)]
@@ -11,7 +11,7 @@ pub struct RunningHive {
     pub client: HiveClient,
     /// Its process on its own machine.
     pub process: ProcessIdentity,
-    pub health: Health,
+    pub health: HiveHealth,
 }
 
 /// A machine on which a hive can run.
@@ -33,6 +33,6 @@ pub trait HiveHost: Debug + Send + Sync + 'static {
     fn stop<'a>(
         &'a self,
         hive: &'a RunningHive,
-        request: &'a ShutdownRequest,
+        request: &'a HiveShutdownRequest,
     ) -> BoxFuture<'a, Result<(), Diagnostic>>;
 }

@@ -3,7 +3,7 @@ use std::{path::PathBuf, process::Stdio, time::Duration};
 use daemon_shell::{ProcessIdentity, Signal, Token};
 use diagnostics::Diagnostic;
 use futures_util::future::BoxFuture;
-use hive_contract::{API_VERSION, HiveClient, ShutdownRequest};
+use hive_contract::{API_VERSION, HiveClient, HiveShutdownRequest};
 use input_validation::NodeName;
 use state_files::{DaemonRecord, Home};
 use tokio::{
@@ -55,7 +55,7 @@ impl HiveHost for LocalHive {
     fn stop<'a>(
         &'a self,
         hive: &'a RunningHive,
-        request: &'a ShutdownRequest,
+        request: &'a HiveShutdownRequest,
     ) -> BoxFuture<'a, Result<(), Diagnostic>> {
         Box::pin(stop(hive, request))
     }
@@ -163,7 +163,7 @@ impl LocalHive {
     }
 }
 
-async fn stop(hive: &RunningHive, request: &ShutdownRequest) -> Result<(), Diagnostic> {
+async fn stop(hive: &RunningHive, request: &HiveShutdownRequest) -> Result<(), Diagnostic> {
     let accepted = hive.client.shutdown(request).await;
     if let Err(error) = &accepted {
         tracing::warn!(%error, "the hive did not accept the request to stop");

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use diagnostics::{Code, Diagnostic};
-use hive_contract::ShutdownRequest;
+use hive_contract::HiveShutdownRequest;
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -81,7 +81,7 @@ impl HiveSupervisor {
     pub async fn stop(
         &self,
         hive: &RunningHive,
-        request: &ShutdownRequest,
+        request: &HiveShutdownRequest,
     ) -> Result<(), Diagnostic> {
         self.host.stop(hive, request).await
     }

@@ -4,7 +4,7 @@ use std::{
 };
 
 use diagnostics::Diagnostic;
-use hive_contract::{ModelEntry, ModelFormat};
+use hive_contract::{InstalledModel, ModelFormat};
 use input_validation::ModelRef;
 
 use crate::{builtin, local, resolved::ResolvedModel};
@@ -14,7 +14,7 @@ use crate::{builtin, local, resolved::ResolvedModel};
 pub struct ModelCatalog {
     directory: PathBuf,
     // The embedded models do not change, so they are inspected once.
-    builtin: OnceLock<Vec<ModelEntry>>,
+    builtin: OnceLock<Vec<InstalledModel>>,
 }
 
 impl ModelCatalog {
@@ -44,7 +44,7 @@ impl ModelCatalog {
     }
 
     /// Lists the models that need no path, which are the embedded ones, sorted by reference.
-    pub fn list(&self) -> Result<Vec<ModelEntry>, Diagnostic> {
+    pub fn list(&self) -> Result<Vec<InstalledModel>, Diagnostic> {
         if let Some(known) = self.builtin.get() {
             return Ok(known.clone());
         }
@@ -62,10 +62,10 @@ impl ModelCatalog {
         Ok(self.builtin.get_or_init(|| entries).clone())
     }
 
-    fn inspect(&self, model: ModelRef) -> Result<ModelEntry, Diagnostic> {
+    fn inspect(&self, model: ModelRef) -> Result<InstalledModel, Diagnostic> {
         let resolved = self.resolve(&model)?;
         let header = model_format::inspect(Path::new(&resolved.argument))?;
-        Ok(ModelEntry {
+        Ok(InstalledModel {
             model,
             format: resolved.format,
             size_bytes: resolved.size_bytes,

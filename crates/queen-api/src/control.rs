@@ -9,7 +9,7 @@ use daemon_shell::{ErrorResponse, JsonBody};
 use diagnostics::{Diagnostic, ErrorBody};
 use http::{HeaderValue, header};
 use queen_contract::{
-    API_VERSION, Availability, DeploymentList, Health, ModelEntry, ModelList, NodeList,
+    API_VERSION, Availability, DeploymentList, ModelEntry, ModelList, NodeList, QueenHealth,
     ShutdownRequest, ShutdownResponse, Status,
 };
 use worker_contract::WorkerStatus;
@@ -17,13 +17,13 @@ use worker_contract::WorkerStatus;
 use crate::Api;
 
 /// Check that the queen responds
-#[utoipa::path(get, path = "/health", tag = "control", responses((status = 200, body = Health)))]
-pub(crate) async fn health() -> Json<Health> {
+#[utoipa::path(get, path = "/health", tag = "control", responses((status = 200, body = QueenHealth)))]
+pub(crate) async fn health() -> Json<QueenHealth> {
     Json(own_health())
 }
 
-fn own_health() -> Health {
-    Health {
+fn own_health() -> QueenHealth {
+    QueenHealth {
         status: "ok".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         api_version: API_VERSION,

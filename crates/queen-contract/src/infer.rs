@@ -4,69 +4,69 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use worker_contract::{DetokenizeRequest, InferRequest, StreamEvent, TokenizeRequest};
 
-/// Body of `POST /v1/infer` on the queen: an [`InferRequest`] and where it may run.
+/// Body of `POST /v1/infer` of the queen: an [`InferRequest`] and requirements for the worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct InferCall {
-    /// The model; loaded when no worker has it.
+    /// Model. If no worker serves it, the queen spawns one.
     pub model: ModelRef,
-    /// Only on such a device.
+    /// Backend that the worker must use. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<Backend>,
-    /// Only on this node.
+    /// Node that the worker must run on. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeName>,
-    /// The request; always answered as events.
+    /// The request. Its `stream` is ignored: the response is always an event stream.
     #[serde(flatten)]
     pub request: InferRequest,
 }
 
-/// Body of `POST /v1/tokenize` on the queen.
+/// Body of `POST /v1/tokenize` of the queen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TokenizeCall {
-    /// The model; loaded when no worker has it.
+    /// Model. If no worker serves it, the queen spawns one.
     pub model: ModelRef,
-    /// The request.
+    /// The request for the worker.
     #[serde(flatten)]
     pub request: TokenizeRequest,
 }
 
-/// Body of `POST /v1/detokenize` on the queen.
+/// Body of `POST /v1/detokenize` of the queen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DetokenizeCall {
-    /// The model; loaded when no worker has it.
+    /// Model. If no worker serves it, the queen spawns one.
     pub model: ModelRef,
-    /// The request.
+    /// The request for the worker.
     #[serde(flatten)]
     pub request: DetokenizeRequest,
 }
 
-/// The request got a worker. Sent again when it moves to another.
+/// The request was assigned to a worker. Sent again if it continues on another worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Assigned {
-    /// The worker.
+    /// Id of the worker.
     pub worker: WorkerId,
-    /// Its node.
+    /// Node that the worker runs on.
     pub node: NodeName,
-    /// Its device.
+    /// Device that the model runs on.
     pub device: DeviceId,
-    /// 1 for the first worker, 2 for the next, ….
+    /// Number of the attempt: 1 for the first worker, 2 for the next one.
     pub attempt: u32,
 }
 
-/// An event of the queen's `/v1/infer`. A client sees `started` once, every token once, and
-/// exactly one of `end` and `error`, last, however often the request moved.
+/// Event of the queen's `POST /v1/infer`. A client receives `started` and each token once even
+/// if the request continues on another worker. The last event is `end` or `error`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum InferEvent {
-    /// What happens while it waits.
+    /// Message for display while the request waits.
     Narration(Narration),
-    /// It got a worker.
+    /// The request was assigned to a worker.
     Assigned(Assigned),
-    /// From the worker.
+    /// Event of the worker.
     Worker(StreamEvent),
 }
 
 impl InferEvent {
-    /// Appends the event to `out` as SSE.
+    /// Appends the event to `out` as a server-sent event.
     pub fn write_sse(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
         let (name, data) = match self {
             Self::Narration(e) => ("narration", serde_json::to_string(e)?),
@@ -77,8 +77,8 @@ impl InferEvent {
         Ok(())
     }
 
-    /// Reads an event by its SSE name and data; `Ok(None)` is an event that this version
-    /// does not know and passes over.
+    /// Parses a server-sent event from its type and data. Returns `Ok(None)` for a type that
+    /// this version does not know.
     pub fn read_sse(name: &str, data: &str) -> Result<Option<Self>, serde_json::Error> {
         Ok(match name {
             "narration" => Some(Self::Narration(serde_json::from_str(data)?)),

@@ -1,6 +1,6 @@
-//! The queen's control interface and the native inference edge that the keeper uses. The
-//! OpenAI-compatible edge lives in `openai-gateway`. Plain data; the `client` feature adds
-//! the calls.
+//! The queen's control interface and its native inference API, which the keeper uses. The APIs
+//! of OpenAI, Ollama and Anthropic are in `openai-gateway`. Plain data; the feature `client` adds
+//! a client.
 
 #![warn(missing_docs)]
 
@@ -13,26 +13,26 @@ mod types;
 pub use client::QueenClient;
 pub use infer::{Assigned, DetokenizeCall, InferCall, InferEvent, TokenizeCall};
 pub use types::{
-    Availability, Deployment, DeploymentList, DeploymentState, Health, ModelEntry, ModelList,
-    NodeEntry, NodeList, NodeStatus, RequestCounts, ShutdownRequest, ShutdownResponse, Status,
+    Availability, Deployment, DeploymentList, DeploymentState, ModelEntry, ModelList, NodeEntry,
+    NodeList, NodeStatus, QueenHealth, RequestCounts, ShutdownRequest, ShutdownResponse, Status,
     WorkerEntry, WorkerList,
 };
 
-/// Version of this interface; a peer of another version is refused by name.
+/// Version of this interface. Processes refuse peers of other versions.
 pub const API_VERSION: u32 = 1;
-/// Where a queen listens unless told otherwise.
+/// Default TCP port of the queen.
 pub const DEFAULT_PORT: u16 = 8500;
-/// The model that serves when none is named.
+/// Default model of the keeper's commands.
 pub const DEFAULT_MODEL: &str = "builtin:haiku";
-/// Response header: the worker that answered.
+/// Response header: id of the worker that serves the request.
 pub const HEADER_WORKER: &str = "x-rbee-worker";
-/// Response header: the node it runs on.
+/// Response header: node that the worker runs on.
 pub const HEADER_NODE: &str = "x-rbee-node";
-/// Response header: the request's name.
+/// Response header: id of the request.
 pub const HEADER_REQUEST_ID: &str = "x-rbee-request-id";
-/// Response header: the seed, given or drawn.
+/// Response header: seed of the sampler, from the request or drawn at random.
 pub const HEADER_SEED: &str = "x-rbee-seed";
-/// Response header: milliseconds in the queue, loading included.
+/// Response header: time spent waiting for a worker, loading included, in milliseconds.
 pub const HEADER_QUEUE_MS: &str = "x-rbee-queue-ms";
-/// Request header: RFC 3339 instant after which the answer is worth nothing.
+/// Request header: deadline of the request, in RFC 3339.
 pub const HEADER_DEADLINE: &str = "x-request-deadline";

@@ -1,184 +1,184 @@
-use hive_contract::Device;
+use hive_contract::{Device, InstalledModel};
 use input_validation::{Generation, ModelRef, NodeName, WorkerId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use worker_contract::WorkerInfo;
 
-/// Answer of `GET /health`.
+/// Response of `GET /health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Health {
+pub struct QueenHealth {
     /// Always `ok`.
     pub status: String,
-    /// Version of the program.
+    /// Version of the binary.
     pub version: String,
     /// Version of the interface.
     pub api_version: u32,
-    /// The queen's process.
+    /// Process id of the queen.
     pub pid: u32,
 }
 
-/// Whether a node answers.
+/// Whether the hive of a node responds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeStatus {
-    /// Not tried yet.
+    /// The queen has not called the hive yet.
     Unknown,
-    /// Its hive answers.
+    /// The hive responds.
     Reachable,
-    /// Its hive does not answer.
+    /// The hive does not respond.
     Unreachable,
 }
 
-/// A machine that the queen knows.
+/// Registered machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeEntry {
-    /// Its name; `local` is the queen's own machine.
+    /// Name of the node; `local` is the machine of the queen.
     pub name: NodeName,
-    /// Where its hive is reached.
+    /// URL of the hive; null if unknown.
     pub hive_url: Option<String>,
-    /// Whether it answers.
+    /// Whether the hive responds.
     pub status: NodeStatus,
-    /// What computes there, as last seen.
+    /// Devices of the node, as last reported by its hive.
     pub devices: Vec<Device>,
-    /// When its hive answered last.
+    /// Time of the hive's last response; null if there was none.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_connected: Option<Timestamp>,
-    /// What went wrong last.
+    /// Last error of a call to the hive; absent if the last call succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
 }
 
-/// Answer of `GET /v1/nodes`.
+/// Response of `GET /v1/nodes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeList {
-    /// By name.
+    /// Nodes in order of their names.
     pub nodes: Vec<NodeEntry>,
 }
 
-/// Whether a worker gets new work.
+/// Whether a worker receives new requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Availability {
-    /// Heartbeats come.
+    /// The worker sends heartbeats and receives new requests.
     Available,
-    /// No heartbeat for 15 s.
+    /// The last heartbeat is more than 15 s old.
     Silent,
-    /// A connection to it failed after its last heartbeat.
+    /// A connection to the worker failed after its last heartbeat.
     Failed,
 }
 
-/// A worker as the queen sees it.
+/// Worker that is registered with the queen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WorkerEntry {
-    /// Its last heartbeat.
+    /// Content of the last heartbeat.
     #[serde(flatten)]
     pub info: WorkerInfo,
-    /// Whether it gets new work.
+    /// Whether the worker receives new requests.
     pub availability: Availability,
-    /// Age of the last heartbeat.
+    /// Age of the last heartbeat, in milliseconds.
     pub heartbeat_age_ms: u64,
-    /// Requests that this queen runs on it.
+    /// Number of requests that the queen is running on the worker.
     pub active_requests: u32,
 }
 
-/// Answer of `GET /v1/workers`.
+/// Response of `GET /v1/workers`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WorkerList {
-    /// By name.
+    /// Workers in order of their ids.
     pub workers: Vec<WorkerEntry>,
 }
 
-/// A model that a node has, as the queen lists it.
+/// Model that is available on at least one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ModelEntry {
-    /// The model.
+    /// Properties of the model.
     #[serde(flatten)]
-    pub model: hive_contract::ModelEntry,
-    /// Nodes that have its files.
+    pub model: InstalledModel,
+    /// Nodes that have the files of the model.
     pub nodes: Vec<NodeName>,
-    /// Workers that can infer with it now.
+    /// Number of workers that accept requests for the model.
     pub ready_workers: u32,
 }
 
-/// Answer of `GET /v1/catalog`.
+/// Response of `GET /v1/catalog`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ModelList {
-    /// By reference.
+    /// Models in order of their references.
     pub models: Vec<ModelEntry>,
 }
 
-/// Where a deployment stands.
+/// State of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeploymentState {
-    /// No worker; the next request loads one.
+    /// No worker is running. The next request spawns one.
     Idle,
-    /// A worker is being spawned or loads.
+    /// A worker is being spawned or is loading the model.
     Starting,
-    /// A worker can infer.
+    /// A worker accepts requests.
     Ready,
-    /// Too many failures; waits before the next attempt.
+    /// The worker failed too often. The queen waits before it spawns the next one.
     Backoff,
 }
 
-/// A model that is to be served.
+/// Model that the queen keeps a worker for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Deployment {
-    /// What is served.
+    /// Model of the deployment.
     pub model: ModelRef,
-    /// Where.
+    /// Node that the worker runs on.
     pub node: NodeName,
-    /// The worker that serves it.
+    /// Id of the worker.
     pub worker_id: WorkerId,
-    /// The last spawn of it.
+    /// Generation of the last spawn of the worker.
     pub generation: Generation,
-    /// Where it stands.
+    /// State of the deployment.
     pub state: DeploymentState,
-    /// When the first request asked for it.
+    /// Time of the first request for the model.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// Why the last start failed.
+    /// Error of the last spawn; absent if it succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
 }
 
-/// Answer of `GET /v1/deployments`.
+/// Response of `GET /v1/deployments`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeploymentList {
-    /// By model.
+    /// Deployments in order of their models.
     pub deployments: Vec<Deployment>,
 }
 
-/// Requests counted since the queen started.
+/// Numbers of requests since the start of the queen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RequestCounts {
-    /// Waiting for a worker.
+    /// Requests that are waiting for a worker.
     pub waiting: u64,
-    /// On a worker.
+    /// Requests that a worker is running.
     pub running: u64,
-    /// Ended well.
+    /// Requests that completed.
     pub completed: u64,
-    /// Ended with an error.
+    /// Requests that failed.
     pub failed: u64,
-    /// Ended because the client went away or asked for it.
+    /// Requests that were cancelled or whose client disconnected.
     pub cancelled: u64,
 }
 
-/// Answer of `GET /v1/status`.
+/// Response of `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
-    /// The queen itself.
-    pub queen: Health,
-    /// How long it has been running.
+    /// Health of the queen.
+    pub queen: QueenHealth,
+    /// Time since the start of the queen, in seconds.
     pub uptime_seconds: u64,
-    /// Its machines.
+    /// Nodes in order of their names.
     pub nodes: Vec<NodeEntry>,
-    /// Its workers.
+    /// Workers in order of their ids.
     pub workers: Vec<WorkerEntry>,
-    /// What is to be served.
+    /// Deployments in order of their models.
     pub deployments: Vec<Deployment>,
-    /// Its requests.
+    /// Numbers of requests since the start of the queen.
     pub requests: RequestCounts,
 }
 
@@ -186,16 +186,15 @@ pub struct Status {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct ShutdownRequest {
-    /// Stop hives and workers as well, workers first.
+    /// Whether to stop the workers and hives first. Default: false.
     pub cascade: bool,
-    /// How long running requests may go on; absent, 30 s.
+    /// Time that running requests have to finish, in seconds. Default: 30.
     pub drain_seconds: Option<u64>,
 }
 
-/// Answer of `POST /v1/shutdown`: what was stopped, in order. The queen's own process ends
-/// right after.
+/// Response of `POST /v1/shutdown`. The queen exits immediately after it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShutdownResponse {
-    /// One sentence each.
+    /// What was stopped, in order; one sentence for each process.
     pub stopped: Vec<String>,
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use daemon_shell::Token;
 use diagnostics::Diagnostic;
-use hive_contract::{HiveClient, ShutdownRequest, WorkerState};
+use hive_contract::{HiveClient, HiveShutdownRequest, WorkerState};
 use input_validation::NodeName;
 use state_files::{DaemonRecord, Home, SpawnRecord};
 use tokio::time::timeout;
@@ -38,7 +38,7 @@ impl QueenLifecycle {
             .filter(|worker| worker.state == WorkerState::Running)
             .map(|worker| format!("worker {} ({})", worker.worker_id, worker.model))
             .collect();
-        let request = ShutdownRequest {
+        let request = HiveShutdownRequest {
             stop_workers: true,
             drain_seconds,
         };

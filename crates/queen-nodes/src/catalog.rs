@@ -3,7 +3,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use hive_contract::ModelEntry;
+use hive_contract::InstalledModel;
 use input_validation::{ModelRef, NodeName};
 use worker_contract::{Capability, WorkerInfo};
 
@@ -13,7 +13,7 @@ const REMEMBERED_MODELS: usize = 128;
 /// A model and the nodes that have its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeModel {
-    pub entry: ModelEntry,
+    pub entry: InstalledModel,
     pub nodes: Vec<NodeName>,
 }
 
@@ -21,13 +21,13 @@ pub struct NodeModel {
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     /// The last list of each node.
-    models: Mutex<BTreeMap<NodeName, Vec<ModelEntry>>>,
+    models: Mutex<BTreeMap<NodeName, Vec<InstalledModel>>>,
     /// What the last worker of each model can do, most recently seen last.
     capabilities: Mutex<Vec<(ModelRef, Vec<Capability>)>>,
 }
 
 impl Catalog {
-    pub(crate) fn set_models(&self, node: NodeName, models: Vec<ModelEntry>) {
+    pub(crate) fn set_models(&self, node: NodeName, models: Vec<InstalledModel>) {
         let mut known = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(node, models);
     }
@@ -50,7 +50,7 @@ impl Catalog {
         merged.into_values().collect()
     }
 
-    pub(crate) fn model(&self, model: &ModelRef) -> Option<ModelEntry> {
+    pub(crate) fn model(&self, model: &ModelRef) -> Option<InstalledModel> {
         let known = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         let mut entries = known.values().flatten();
         entries.find(|entry| entry.model == *model).cloned()
@@ -94,7 +94,7 @@ mod tests {
         .unwrap()
     }
 
-    pub(crate) fn model(name: &str) -> ModelEntry {
+    pub(crate) fn model(name: &str) -> InstalledModel {
         serde_json::from_value(json!({
             "model": name, "format": "gguf", "size_bytes": 1, "architecture": "llama",
             "quantization": "F16", "context_length": 512, "parameters": 1,

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use diagnostics::Diagnostic;
 use futures_util::future::join_all;
-use hive_contract::ModelEntry;
+use hive_contract::InstalledModel;
 use input_validation::ModelRef;
 use worker_contract::{Capability, WorkerInfo};
 
@@ -27,7 +27,7 @@ impl Nodes {
     }
 
     /// Returns what is known of a model without calling a hive.
-    pub fn known_model(&self, model: &ModelRef) -> Option<ModelEntry> {
+    pub fn known_model(&self, model: &ModelRef) -> Option<InstalledModel> {
         self.catalog().model(model)
     }
 

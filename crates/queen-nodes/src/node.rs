@@ -5,7 +5,7 @@ use std::{
 
 use daemon_shell::Token;
 use diagnostics::Diagnostic;
-use hive_contract::ShutdownRequest;
+use hive_contract::HiveShutdownRequest;
 use hive_lifecycle::{HiveHost, HiveState, HiveSupervisor, RunningHive};
 use input_validation::NodeName;
 use node_link::Link;
@@ -145,7 +145,7 @@ impl Node {
     pub(crate) async fn stop_hive(
         &self,
         hive: &RunningHive,
-        request: &ShutdownRequest,
+        request: &HiveShutdownRequest,
     ) -> Result<(), Diagnostic> {
         match &self.hive {
             Some(supervisor) => supervisor.stop(hive, request).await,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use diagnostics::Diagnostic;
-use hive_contract::{WorkerEntry, WorkerState};
+use hive_contract::{WorkerProcess, WorkerState};
 use hive_lifecycle::{HiveState, RunningHive};
 use queen_contract::{ShutdownRequest, ShutdownResponse};
 use queen_dispatch::Dispatcher;
@@ -109,7 +109,7 @@ impl Shutdown {
             let reason = node.hive_now().err();
             return Err(reason.unwrap_or_else(errors::hive_unresponsive));
         };
-        let request = hive_contract::ShutdownRequest {
+        let request = hive_contract::HiveShutdownRequest {
             stop_workers: true,
             drain_seconds,
         };
@@ -142,7 +142,7 @@ async fn shut_down_worker(node: &Node, port: u16) -> Result<(), Diagnostic> {
 
 /// Waits for a hive that responds, and returns it with its workers: only a hive can stop
 /// workers, and one that has just exited is being restarted.
-async fn responding_hive(node: &Node) -> (RunningHive, Vec<WorkerEntry>) {
+async fn responding_hive(node: &Node) -> (RunningHive, Vec<WorkerProcess>) {
     let Some(mut state) = node.hive_state() else {
         return std::future::pending().await;
     };

@@ -2,7 +2,7 @@ use std::{pin::pin, time::Duration};
 
 use diagnostics::{Diagnostic, Narration};
 use futures_util::{StreamExt as _, future::BoxFuture};
-use hive_contract::{JobEvent, Progress, SpawnRequest, SpawnResponse, WorkerEntry, WorkerState};
+use hive_contract::{JobEvent, Progress, SpawnRequest, SpawnResponse, WorkerProcess, WorkerState};
 use hive_lifecycle::RunningHive;
 use input_validation::{Backend, DeviceId, Generation};
 use jiff::Timestamp;
@@ -228,7 +228,10 @@ impl Spawning<'_> {
         false
     }
 
-    async fn highest_generation(&self, spawned: &[WorkerEntry]) -> Result<Generation, Diagnostic> {
+    async fn highest_generation(
+        &self,
+        spawned: &[WorkerProcess],
+    ) -> Result<Generation, Diagnostic> {
         let registered = self.dispatcher.workers(WorkerFilter::default()).await?;
         let registered = registered.into_iter().map(|worker| worker.info.generation);
         let spawned = spawned.iter().map(|worker| worker.generation);
@@ -241,7 +244,7 @@ impl Spawning<'_> {
 }
 
 /// The last spawn of the deployment's worker, if its process is running.
-fn running_spawn(deployment: &DeploymentRow, spawned: &[WorkerEntry]) -> Option<SpawnId> {
+fn running_spawn(deployment: &DeploymentRow, spawned: &[WorkerProcess]) -> Option<SpawnId> {
     let running = spawned.iter().any(|worker| {
         worker.worker_id == deployment.worker_id
             && worker.generation == deployment.generation

@@ -1,5 +1,5 @@
 use diagnostics::{Code, Diagnostic};
-use hive_contract::WorkerEntry;
+use hive_contract::WorkerProcess;
 use hive_lifecycle::RunningHive;
 use input_validation::{Generation, WorkerId};
 use queen_dispatch::Dispatcher;
@@ -65,7 +65,7 @@ impl Nodes {
     async fn spawned_worker(
         &self,
         id: &WorkerId,
-    ) -> Result<(RunningHive, WorkerEntry), Diagnostic> {
+    ) -> Result<(RunningHive, WorkerProcess), Diagnostic> {
         let mut unreachable = None;
         let nodes = self.all();
         for node in nodes.iter().filter(|node| node.has_hive()) {

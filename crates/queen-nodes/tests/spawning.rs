@@ -17,7 +17,7 @@ use axum::{
 use daemon_shell::{ProcessIdentity, Token};
 use diagnostics::{Code, Diagnostic};
 use futures_util::{StreamExt as _, future::BoxFuture, stream};
-use hive_contract::{HiveClient, ShutdownRequest};
+use hive_contract::{HiveClient, HiveShutdownRequest};
 use hive_lifecycle::{HiveHost, RunningHive};
 use input_validation::{Backend, NodeName};
 use node_link::LocalLink;
@@ -47,7 +47,7 @@ impl HiveHost for FakeHost {
     fn stop<'a>(
         &'a self,
         _: &'a RunningHive,
-        _: &'a ShutdownRequest,
+        _: &'a HiveShutdownRequest,
     ) -> BoxFuture<'a, Result<(), Diagnostic>> {
         Box::pin(async { Ok(()) })
     }

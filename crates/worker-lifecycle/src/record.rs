@@ -1,6 +1,6 @@
 //! What the hive makes of a [`SpawnRecord`].
 
-use hive_contract::{WorkerEntry, WorkerState};
+use hive_contract::{WorkerProcess, WorkerState};
 use jiff::Timestamp;
 use state_files::SpawnRecord;
 
@@ -18,10 +18,10 @@ pub(crate) fn mark_ended(record: &mut SpawnRecord, now: Timestamp, exit: Option<
 }
 
 /// The record in terms of the hive's API, checked against the process table.
-pub(crate) fn worker_entry(record: &SpawnRecord, now: Timestamp) -> WorkerEntry {
+pub(crate) fn worker_entry(record: &SpawnRecord, now: Timestamp) -> WorkerProcess {
     let running = record.running();
     let uptime = now.duration_since(record.started_at).as_secs();
-    WorkerEntry {
+    WorkerProcess {
         worker_id: record.worker_id.clone(),
         generation: record.generation,
         model: record.model.clone(),

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use daemon_shell::blocking;
 use diagnostics::Diagnostic;
 use futures_util::future::join_all;
-use hive_contract::{SpawnRequest, SpawnResponse, WorkerEntry};
+use hive_contract::{SpawnRequest, SpawnResponse, WorkerProcess};
 use hive_jobs::{JobContext, Reporter};
 use input_validation::WorkerId;
 use jiff::Timestamp;
@@ -55,14 +55,14 @@ impl Workers {
     }
 
     /// All workers by id, according to the spawn records and the process table.
-    pub async fn list(&self) -> Result<Vec<WorkerEntry>, Diagnostic> {
+    pub async fn list(&self) -> Result<Vec<WorkerProcess>, Diagnostic> {
         let now = Timestamp::now();
         let records = self.records().await?;
         Ok(records.iter().map(|r| worker_entry(r, now)).collect())
     }
 
     /// One worker. `WORKER_NOT_FOUND` if none was ever spawned under this id.
-    pub async fn get(&self, id: &WorkerId) -> Result<WorkerEntry, Diagnostic> {
+    pub async fn get(&self, id: &WorkerId) -> Result<WorkerProcess, Diagnostic> {
         Ok(worker_entry(&self.record(id).await?, Timestamp::now()))
     }
 

@@ -17,7 +17,8 @@ use daemon_shell::ProcessIdentity;
 use diagnostics::{Code, Diagnostic, ErrorBody, Narration};
 use futures_util::{StreamExt as _, stream};
 use hive_contract::{
-    API_VERSION, JobEvent, SpawnRequest, SpawnResponse, WorkerEntry, WorkerList, WorkerState,
+    API_VERSION, JobEvent, SpawnRequest, SpawnResponse, WorkerProcess, WorkerProcessList,
+    WorkerState,
 };
 use input_validation::{NodeName, WorkerId};
 use jiff::Timestamp;
@@ -82,14 +83,14 @@ impl FakeHive {
         Arc::clone(self.workers.lock().unwrap().last().unwrap())
     }
 
-    fn entries(&self) -> Vec<WorkerEntry> {
+    fn entries(&self) -> Vec<WorkerProcess> {
         let workers = self.workers.lock().unwrap();
         workers
             .iter()
             .map(|worker| {
                 let info = worker.info.lock().unwrap().clone();
                 let exited = worker.stop.is_cancelled();
-                WorkerEntry {
+                WorkerProcess {
                     worker_id: info.id,
                     generation: info.generation,
                     model: info.model_id,
@@ -137,8 +138,8 @@ async fn capabilities() -> Json<serde_json::Value> {
     )
 }
 
-async fn list(State(hive): State<Arc<FakeHive>>) -> Json<WorkerList> {
-    Json(WorkerList {
+async fn list(State(hive): State<Arc<FakeHive>>) -> Json<WorkerProcessList> {
+    Json(WorkerProcessList {
         workers: hive.entries(),
     })
 }

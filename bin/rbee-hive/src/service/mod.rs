@@ -109,7 +109,7 @@ mod tests {
             "the routes and the document differ"
         );
         let json = serde_json::to_string(&document).unwrap();
-        for schema in ["SpawnRequest", "WorkerEntry", "JobEvent", "ErrorBody"] {
+        for schema in ["SpawnRequest", "WorkerProcess", "JobEvent", "ErrorBody"] {
             assert!(
                 json.contains(&format!("#/components/schemas/{schema}")),
                 "{schema}"

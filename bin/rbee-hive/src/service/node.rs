@@ -4,16 +4,18 @@ use axum::{Json, extract::State, response::Response};
 use daemon_shell::{ErrorResponse, JsonBody, blocking, event_stream};
 use diagnostics::{Diagnostic, ErrorBody, Narration};
 use futures_util::StreamExt as _;
-use hive_contract::{API_VERSION, Capabilities, Health, JobEvent, ModelList, ShutdownRequest};
+use hive_contract::{
+    API_VERSION, Capabilities, HiveHealth, HiveShutdownRequest, InstalledModelList, JobEvent,
+};
 use http::StatusCode;
 
 use super::{Hive, sse::encode};
 
-/// Health of the hive
+/// HiveHealth of the hive
 #[utoipa::path(get, path = "/v1/health", tag = "node", security(()),
-    responses((status = 200, body = Health)))]
-pub async fn health(State(hive): State<Arc<Hive>>) -> Json<Health> {
-    Json(Health {
+    responses((status = 200, body = HiveHealth)))]
+pub async fn health(State(hive): State<Arc<Hive>>) -> Json<HiveHealth> {
+    Json(HiveHealth {
         status: "ok".to_owned(),
         hive_id: hive.id.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -44,10 +46,12 @@ pub async fn capabilities(
 
 /// Models on the machine
 #[utoipa::path(get, path = "/v1/models", tag = "node",
-    responses((status = 200, body = ModelList), (status = "default", body = ErrorBody)))]
-pub async fn models(State(hive): State<Arc<Hive>>) -> Result<Json<ModelList>, ErrorResponse> {
+    responses((status = 200, body = InstalledModelList), (status = "default", body = ErrorBody)))]
+pub async fn models(
+    State(hive): State<Arc<Hive>>,
+) -> Result<Json<InstalledModelList>, ErrorResponse> {
     let models = blocking(move || hive.catalog.list()).await?;
-    Ok(Json(ModelList { models }))
+    Ok(Json(InstalledModelList { models }))
 }
 
 /// Events of the node, from now on
@@ -64,12 +68,12 @@ pub async fn events(State(hive): State<Arc<Hive>>) -> Response {
 }
 
 /// Shut down the hive, with or without its workers
-#[utoipa::path(post, path = "/v1/shutdown", tag = "node", request_body = ShutdownRequest,
+#[utoipa::path(post, path = "/v1/shutdown", tag = "node", request_body = HiveShutdownRequest,
     responses((status = 204, description = "the workers are stopped if requested; the hive is shutting down"),
         (status = "default", body = ErrorBody)))]
 pub async fn shutdown(
     State(hive): State<Arc<Hive>>,
-    JsonBody(request): JsonBody<ShutdownRequest>,
+    JsonBody(request): JsonBody<HiveShutdownRequest>,
 ) -> Result<StatusCode, ErrorResponse> {
     let drain = request.drain_seconds.map(Duration::from_secs);
     detached(async move {

@@ -3,7 +3,9 @@ use std::{sync::Arc, time::Duration};
 use axum::{Json, extract::State, response::Response};
 use daemon_shell::{ErrorResponse, JsonBody, PathArg, QueryArgs};
 use diagnostics::ErrorBody;
-use hive_contract::{JobAccepted, SpawnRequest, SpawnResponse, StopQuery, WorkerEntry, WorkerList};
+use hive_contract::{
+    JobAccepted, SpawnRequest, SpawnResponse, StopQuery, WorkerProcess, WorkerProcessList,
+};
 use http::{HeaderMap, StatusCode};
 use input_validation::WorkerId;
 use serde::Deserialize;
@@ -23,20 +25,20 @@ pub struct LogsQuery {
 
 /// The workers of this machine
 #[utoipa::path(get, path = "/v1/workers", tag = "workers",
-    responses((status = 200, body = WorkerList), (status = "default", body = ErrorBody)))]
-pub async fn list(State(hive): State<Arc<Hive>>) -> Result<Json<WorkerList>, ErrorResponse> {
+    responses((status = 200, body = WorkerProcessList), (status = "default", body = ErrorBody)))]
+pub async fn list(State(hive): State<Arc<Hive>>) -> Result<Json<WorkerProcessList>, ErrorResponse> {
     let workers = hive.workers.list().await?;
-    Ok(Json(WorkerList { workers }))
+    Ok(Json(WorkerProcessList { workers }))
 }
 
 /// One worker
 #[utoipa::path(get, path = "/v1/workers/{id}", tag = "workers",
     params(("id" = String, Path, description = "the worker's id")),
-    responses((status = 200, body = WorkerEntry), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = WorkerProcess), (status = "default", body = ErrorBody)))]
 pub async fn show(
     State(hive): State<Arc<Hive>>,
     PathArg(id): PathArg<WorkerId>,
-) -> Result<Json<WorkerEntry>, ErrorResponse> {
+) -> Result<Json<WorkerProcess>, ErrorResponse> {
     Ok(Json(hive.workers.get(&id).await?))
 }
 
