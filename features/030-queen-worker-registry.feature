@@ -1,22 +1,22 @@
 Feature: The queen's registry of workers
-  The queen knows its workers by what they tell: a heartbeat every 5 s and on every change.
-  Silence, a broken connection and a newer spawn of the same worker take one out of routing.
-  Time is the queen's own, monotonic.
+  A worker sends the queen a heartbeat every 5 s and whenever its state changes. A worker
+  receives no new requests if it sends no heartbeats, if a connection to it fails, or if a
+  newer spawn of it has registered. Time is the queen's own monotonic clock.
 
   Background:
     Given an empty registry
 
-  Rule: Heartbeats register and refresh
+  Rule: Heartbeats register workers and update their state
 
-    Scenario: The first heartbeat registers
-      When w-1 is heard
-      Then the registry has 1 worker
+    Scenario: The first heartbeat registers a worker
+      When w-1 sends a heartbeat
+      Then the registry contains 1 worker
       And w-1 is available
-      And w-1 may get a request
+      And w-1 can receive new requests
 
-    Scenario: Later heartbeats replace what was told before
-      Given w-1 was heard
-      When w-1 is heard with
+    Scenario: A later heartbeat replaces the worker's state
+      Given w-1 has sent a heartbeat
+      When w-1 sends a heartbeat with
         | slots_total   | 8      |
         | slots_free    | 6      |
         | queue_depth   | 3      |
@@ -24,8 +24,8 @@ Feature: The queen's registry of workers
         | kv_used       | 17     |
         | prefix_digest | abc123 |
         | model_id      | mock:b |
-      Then the registry has 1 worker
-      And w-1 shows
+      Then the registry contains 1 worker
+      And w-1 is registered with
         | slots_total   | 8      |
         | slots_free    | 6      |
         | queue_depth   | 3      |
@@ -34,195 +34,195 @@ Feature: The queen's registry of workers
         | prefix_digest | abc123 |
         | model_id      | mock:b |
 
-    Scenario: A heartbeat that was overtaken changes nothing
-      Given w-1 was heard with
+    Scenario: A heartbeat that arrives out of order changes nothing
+      Given w-1 has sent a heartbeat with
         | sequence   | 7 |
         | slots_free | 1 |
-      When w-1 is heard with
+      When w-1 sends a heartbeat with
         | sequence   | 6 |
         | slots_free | 4 |
-      Then w-1 shows
+      Then w-1 is registered with
         | slots_free | 1 |
 
-    Scenario: A worker that says goodbye is forgotten and may not come back
-      Given w-1 was heard
-      When w-1 is heard with
+    Scenario: A worker that reports that it has stopped is removed and cannot register again
+      Given w-1 has sent a heartbeat
+      When w-1 sends a heartbeat with
         | status | stopped |
-      Then the registry has 0 workers
-      When w-1 is heard
-      Then it is fenced
+      Then the registry contains 0 workers
+      When w-1 sends a heartbeat
+      Then the heartbeat is refused with FENCED
 
   Rule: Workers can be listed, filtered and looked up
 
     Background:
-      Given these workers were heard
+      Given these workers have sent heartbeats
         | worker | model_id | hive_id | device | status   | pid |
         | w-1    | mock:a   | local   | CPU-0  | ready    | 101 |
         | w-2    | mock:a   | attic   | GPU-0  | busy     | 102 |
         | w-3    | mock:b   | attic   | GPU-1  | starting | 103 |
         | w-4    | mock:b   | local   | CPU-0  | draining | 104 |
 
-    Scenario Outline: Filter by <what>
+    Scenario Outline: Filter by <criterion>
       Then the workers with <filter> are <workers>
 
       Examples:
-        | what        | filter                    | workers            |
-        | nothing     | any                       | w-1, w-2, w-3, w-4 |
-        | model       | model mock:a              | w-1, w-2           |
-        | node        | node attic                | w-2, w-3           |
-        | device kind | backend cuda              | w-2, w-3           |
-        | device kind | backend cpu               | w-1, w-4           |
-        | status      | status starting           | w-3                |
-        | several     | model mock:a, node attic  | w-2                |
-        | no match    | model mock:c              | none               |
+        | criterion      | filter                   | workers            |
+        | nothing        | any                      | w-1, w-2, w-3, w-4 |
+        | model          | model mock:a             | w-1, w-2           |
+        | node           | node attic               | w-2, w-3           |
+        | GPU backend    | backend cuda             | w-2, w-3           |
+        | CPU backend    | backend cpu              | w-1, w-4           |
+        | status         | status starting          | w-3                |
+        | model and node | model mock:a, node attic | w-2                |
+        | unknown model  | model mock:c             | none               |
 
-    Scenario: One worker, with the pid that its hive knows it by
-      Then w-3 shows
+    Scenario: One worker, with the pid that its hive knows
+      Then w-3 is registered with
         | pid      | 103      |
         | device   | GPU-1    |
         | status   | starting |
-      And there is no w-9
+      And w-9 is not registered
 
-    Scenario: Only workers that can serve get requests
-      Then the workers that may get a request are w-1
+    Scenario: Only workers that are ready or busy receive requests
+      Then the workers that can receive new requests are w-1
 
-  Rule: Silence
+  Rule: Workers without heartbeats
 
-    Scenario: After 15 s of silence no new work, after 30 s forgotten
-      Given w-1 was heard
+    Scenario: A worker without a heartbeat for 15 s is silent, and is removed after 30 s
+      Given w-1 has sent a heartbeat
       When 14.9 s pass
       Then w-1 is available
       When 0.1 s pass
       Then w-1 is silent
-      And w-1 may get no request
+      And w-1 receives no new requests
       When 14.9 s pass
-      Then the registry has 1 worker
+      Then the registry contains 1 worker
       When 0.1 s pass
-      Then the registry has 0 workers
+      Then the registry contains 0 workers
 
-    Scenario: Back in time
-      Given w-1 was heard
+    Scenario: A heartbeat makes a silent worker available again
+      Given w-1 has sent a heartbeat
       When 20 s pass
       Then w-1 is silent
-      When w-1 is heard
+      When w-1 sends a heartbeat
       Then w-1 is available
-      And w-1 may get a request
+      And w-1 can receive new requests
 
-    Scenario: A silent worker keeps the requests that it has
-      Given w-1 was heard
-      And w-1 got a request
+    Scenario: A silent worker keeps its running requests
+      Given w-1 has sent a heartbeat
+      And a request is assigned to w-1
       When 20 s pass
       Then w-1 is silent
       And w-1 runs 1 request
 
-    Scenario: The wall clocks of machines do not matter
-      When w-1 is heard with
+    Scenario: The wall clock of the worker's machine does not matter
+      When w-1 sends a heartbeat with
         | timestamp | 1999-12-31T23:59:59Z |
       Then w-1 is available
 
-  Rule: A broken connection
+  Rule: Failed connections
 
-    Scenario: Out of routing at once, back after a heartbeat that follows
-      Given w-1 was heard
-      When the connection to w-1 breaks
+    Scenario: A worker whose connection failed receives no requests until its next heartbeat
+      Given w-1 has sent a heartbeat
+      When a connection to w-1 fails
       Then w-1 is failed
-      And w-1 may get no request
-      When w-1 is heard
+      And w-1 receives no new requests
+      When w-1 sends a heartbeat
       Then w-1 is available
-      And w-1 may get a request
+      And w-1 can receive new requests
 
-    Scenario: An overtaken heartbeat does not bring it back
-      Given w-1 was heard with
+    Scenario: A heartbeat that arrives out of order does not make a failed worker available
+      Given w-1 has sent a heartbeat with
         | sequence | 7 |
-      When the connection to w-1 breaks
-      And w-1 is heard with
+      When a connection to w-1 fails
+      And w-1 sends a heartbeat with
         | sequence | 6 |
       Then w-1 is failed
 
-    Scenario: A broken connection of an earlier spawn says nothing
-      Given w-1 was heard with
+    Scenario: The failed connection of an earlier spawn is ignored
+      Given w-1 has sent a heartbeat with
         | generation | 2 |
-      When the connection to w-1 of generation 1 breaks
+      When a connection to generation 1 of w-1 fails
       Then w-1 is available
 
   Rule: Generations
 
-    Scenario: An older spawn is refused and told to stop
-      Given w-1 was heard with
+    Scenario: A heartbeat of an older spawn is refused
+      Given w-1 has sent a heartbeat with
         | generation | 5 |
-      When w-1 is heard with
+      When w-1 sends a heartbeat with
         | generation | 4 |
-      Then it is fenced
-      And w-1 shows
+      Then the heartbeat is refused with FENCED
+      And w-1 is registered with
         | generation | 5 |
 
-    Scenario: A newer spawn takes over, with none of the old one's requests
-      Given w-1 was heard with
+    Scenario: A newer spawn replaces the older one and has none of its requests
+      Given w-1 has sent a heartbeat with
         | generation | 5 |
-      And w-1 got a request
-      When w-1 is heard with
+      And a request is assigned to w-1
+      When w-1 sends a heartbeat with
         | generation | 6 |
-      Then w-1 shows
+      Then w-1 is registered with
         | generation | 6 |
       And w-1 runs 0 requests
 
-    Scenario: An older spawn stays refused after the newer one was forgotten
-      Given w-1 was heard with
+    Scenario: An older spawn is refused after the newer one was removed
+      Given w-1 has sent a heartbeat with
         | generation | 5 |
       When 30 s pass
-      And w-1 is heard with
+      And w-1 sends a heartbeat with
         | generation | 4 |
-      Then it is fenced
+      Then the heartbeat is refused with FENCED
 
-    Scenario: A worker that was stopped on purpose
-      Given w-1 was heard with
+    Scenario: A stopped worker is refused, and its next spawn is not
+      Given w-1 has sent a heartbeat with
         | generation | 5 |
       When w-1 is stopped
-      Then the registry has 0 workers
-      When w-1 is heard with
+      Then the registry contains 0 workers
+      When w-1 sends a heartbeat with
         | generation | 5 |
-      Then it is fenced
-      When w-1 is heard with
+      Then the heartbeat is refused with FENCED
+      When w-1 sends a heartbeat with
         | generation | 6 |
       Then w-1 is available
 
   Rule: Slots
 
-    Scenario: The queen counts its own requests between heartbeats
-      Given w-1 was heard with
+    Scenario: The queen counts its own requests between two heartbeats
+      Given w-1 has sent a heartbeat with
         | slots_total | 2 |
         | slots_free  | 2 |
-      When w-1 gets a request
-      And w-1 gets a request
-      Then w-1 may get no request
-      When a request of w-1 ends
-      Then w-1 may get a request
+      When a request is assigned to w-1
+      And a request is assigned to w-1
+      Then w-1 receives no new requests
+      When a request on w-1 finishes
+      Then w-1 can receive new requests
 
-    Scenario: Slots that others use are not given away
-      When w-1 is heard with
+    Scenario: Slots that other clients use are not assigned
+      When w-1 sends a heartbeat with
         | slots_total | 2    |
         | slots_free  | 0    |
         | status      | busy |
-      Then w-1 may get no request
+      Then w-1 receives no new requests
 
-    Scenario: A worker that answers that it is full is asked again after a pause
-      Given w-1 was heard
-      When w-1 answers that every slot is taken
-      Then w-1 may get no request
+    Scenario: A worker that refuses a request because all slots are busy is avoided for 1 s
+      Given w-1 has sent a heartbeat
+      When w-1 refuses a request because all its slots are busy
+      Then w-1 receives no new requests
       When 1 s pass
-      Then w-1 may get a request
+      Then w-1 can receive new requests
 
-  Rule: Under load
+  Rule: Many workers
 
-    Scenario: A restarted queen has the full picture within two heartbeat intervals
-      Given 200 workers that are heard every 5 s
+    Scenario: A restarted queen knows all workers after two heartbeat intervals
+      Given 200 workers send a heartbeat every 5 s
       And 60 s pass
-      When the registry is lost
+      When the queen restarts with an empty registry
       And 10 s pass
-      Then the registry has 200 workers
+      Then the registry contains 200 workers
       And every worker is available
 
-    Scenario: 1000 updates at once, none lost
-      When 100 workers send 10 heartbeats each, all at once
-      Then the registry has 100 workers
+    Scenario: 1000 concurrent heartbeats, none lost
+      When 100 workers each send 10 heartbeats to the dispatcher, all concurrently
+      Then the dispatcher has registered each of the 100 workers once
       And every worker shows its last heartbeat

@@ -26,7 +26,7 @@ pub enum HeartbeatResult {
     Deregistered,
 }
 
-/// Whether any existing worker can serve a request, now or later.
+/// Whether an existing worker can serve a request, now or later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ServingState {
     /// No worker can serve it.
@@ -37,12 +37,20 @@ pub enum ServingState {
     Serving,
 }
 
+/// Which generations of a worker may register.
+#[derive(Debug, Clone, Copy)]
+struct Fence {
+    /// The lowest generation that may register.
+    lowest: Generation,
+    /// That generation has registered. If not, the fence was raised by stopping a worker.
+    registered: bool,
+}
+
 /// All workers of a queen.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerRegistry {
     workers: BTreeMap<WorkerId, Worker>,
-    /// Fences: the lowest generation that may register, by worker.
-    fences: HashMap<WorkerId, Generation>,
+    fences: HashMap<WorkerId, Fence>,
 }
 
 impl WorkerRegistry {
@@ -55,15 +63,20 @@ impl WorkerRegistry {
     ) -> Result<HeartbeatResult, Diagnostic> {
         let id = heartbeat.worker.id.clone();
         let generation = heartbeat.worker.generation;
-        let lowest = self.fences.get(&id).copied().unwrap_or(Generation(0));
-        if generation < lowest {
-            return Err(fenced(&id, generation, lowest));
+        if let Some(fence) = self.fences.get(&id)
+            && generation < fence.lowest
+        {
+            return Err(fenced(&id, generation, fence.lowest));
         }
         if heartbeat.worker.status == WorkerStatus::Stopped {
             self.fence(&id, Generation(generation.0.saturating_add(1)));
             return Ok(HeartbeatResult::Deregistered);
         }
-        self.fences.insert(id.clone(), generation);
+        let fence = Fence {
+            lowest: generation,
+            registered: true,
+        };
+        self.fences.insert(id.clone(), fence);
         match self.workers.entry(id) {
             Entry::Vacant(entry) => {
                 entry.insert(Worker::new(heartbeat, now));
@@ -88,9 +101,14 @@ impl WorkerRegistry {
     /// Raises the worker's fence to `lowest` and removes a registered spawn below it. A fence
     /// is never lowered.
     pub fn fence(&mut self, id: &WorkerId, lowest: Generation) {
-        let fence = self.fences.entry(id.clone()).or_insert(lowest);
-        *fence = (*fence).max(lowest);
-        let lowest = *fence;
+        let raised = Fence {
+            lowest,
+            registered: false,
+        };
+        let fence = self.fences.entry(id.clone()).or_insert(raised);
+        if fence.lowest < lowest {
+            *fence = raised;
+        }
         if self
             .workers
             .get(id)
@@ -100,12 +118,12 @@ impl WorkerRegistry {
         }
     }
 
-    /// Returns true if this spawn or a later one has registered or was fenced, so its first
-    /// heartbeat is not pending any more.
+    /// Returns true if the first heartbeat of this spawn is not pending: the spawn has
+    /// registered, a later one has, or it was fenced.
     pub fn has_registered(&self, spawn: &SpawnId) -> bool {
-        self.fences
-            .get(&spawn.worker)
-            .is_some_and(|lowest| *lowest >= spawn.generation)
+        self.fences.get(&spawn.worker).is_some_and(|fence| {
+            fence.lowest > spawn.generation || fence.lowest == spawn.generation && fence.registered
+        })
     }
 
     /// Removes a worker whose process has exited, unless a newer spawn has registered.
@@ -204,7 +222,7 @@ impl WorkerRegistry {
             .collect()
     }
 
-    /// Returns the number of slots of all workers that serve the model, busy or free.
+    /// Returns the number of slots, busy or free, of the workers that match the filter.
     pub fn total_slots(&self, filter: &WorkerFilter) -> u32 {
         self.workers
             .values()

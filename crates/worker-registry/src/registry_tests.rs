@@ -68,10 +68,13 @@ fn a_heartbeat_sent_before_our_request_finished_occupies_no_slot() {
     registry.heartbeat(heartbeat("a", 1, 0), T0).unwrap();
     registry.reserve(&spawn("a", 1));
     registry.release(&spawn("a", 1));
-    let mut late = heartbeat("a", 1, 1);
-    late.worker.slots_free = 1;
-    registry.heartbeat(late, T0).unwrap();
-    assert_eq!(free(&registry, T0), 2);
+    for (sequence, expected) in [(1, 2), (2, 1)] {
+        let mut one_used = heartbeat("a", 1, sequence);
+        one_used.worker.slots_free = 1;
+        registry.heartbeat(one_used, T0).unwrap();
+        // The second heartbeat was sent after the first, so no request of ours explains it.
+        assert_eq!(free(&registry, T0), expected, "heartbeat {sequence}");
+    }
 }
 
 #[test]
@@ -124,6 +127,153 @@ fn requests_of_an_old_spawn_do_not_free_slots_of_the_new_one() {
         "the failed connection of an old spawn is ignored"
     );
     assert_eq!(free(&registry, T0), 1);
+}
+
+#[test]
+fn a_new_process_of_the_same_generation_replaces_the_worker() {
+    let mut registry = WorkerRegistry::default();
+    registry.heartbeat(heartbeat("a", 1, 5), T0).unwrap();
+    registry.reserve(&spawn("a", 1));
+    registry.connection_failed(&spawn("a", 1));
+    let mut restarted = heartbeat("a", 1, 0);
+    restarted.worker.pid += 1;
+    assert_eq!(
+        registry.heartbeat(restarted, T0),
+        Ok(HeartbeatResult::Registered)
+    );
+    assert_eq!(free(&registry, T0), 2);
+}
+
+#[test]
+fn serving_state_is_the_best_state_of_the_available_workers() {
+    let mut registry = WorkerRegistry::default();
+    let mut beat = |id: &str, status, now| {
+        let mut heartbeat = heartbeat(id, 1, 0);
+        heartbeat.worker.status = status;
+        registry.heartbeat(heartbeat, now).unwrap();
+        let other_model = WorkerFilter {
+            model: Some("mock:a=1".parse().unwrap()),
+            ..WorkerFilter::default()
+        };
+        assert_eq!(
+            registry.serving_state(&other_model, now),
+            ServingState::None
+        );
+        registry.serving_state(&WorkerFilter::default(), now)
+    };
+    let later = Duration::from_secs(1);
+    assert_eq!(
+        beat("draining", WorkerStatus::Draining, T0),
+        ServingState::None
+    );
+    assert_eq!(
+        beat("starting", WorkerStatus::Starting, later),
+        ServingState::Loading
+    );
+    assert_eq!(beat("busy", WorkerStatus::Busy, T0), ServingState::Serving);
+    assert_eq!(
+        beat("ready", WorkerStatus::Ready, T0),
+        ServingState::Serving
+    );
+
+    let all = WorkerFilter::default();
+    registry.connection_failed(&spawn("ready", 1));
+    assert_eq!(registry.serving_state(&all, T0), ServingState::Serving);
+    registry.connection_failed(&spawn("busy", 1));
+    assert_eq!(registry.serving_state(&all, T0), ServingState::Loading);
+    assert_eq!(
+        registry.serving_state(&all, later + SILENT_AFTER),
+        ServingState::None
+    );
+}
+
+#[test]
+fn total_slots_counts_busy_and_free_slots_of_matching_workers() {
+    let mut registry = WorkerRegistry::default();
+    for (id, slots, status) in [("a", 3, WorkerStatus::Ready), ("b", 4, WorkerStatus::Busy)] {
+        let mut heartbeat = heartbeat(id, 1, 0);
+        heartbeat.worker.slots_total = slots;
+        heartbeat.worker.slots_free = 0;
+        heartbeat.worker.status = status;
+        registry.heartbeat(heartbeat, T0).unwrap();
+    }
+    let mut other = heartbeat("c", 1, 0);
+    other.worker.model_id = "mock:a=1".parse().unwrap();
+    registry.heartbeat(other, T0).unwrap();
+    let haiku = WorkerFilter {
+        model: Some("builtin:haiku".parse().unwrap()),
+        ..WorkerFilter::default()
+    };
+    assert_eq!(registry.total_slots(&haiku), 7);
+    assert_eq!(registry.total_slots(&WorkerFilter::default()), 9);
+}
+
+#[test]
+fn a_spawn_has_registered_from_its_first_heartbeat_on() {
+    let mut registry = WorkerRegistry::default();
+    assert!(!registry.has_registered(&spawn("a", 2)));
+    registry.heartbeat(heartbeat("a", 2, 0), T0).unwrap();
+    for (generation, expected) in [(1, true), (2, true), (3, false)] {
+        let registered = registry.has_registered(&spawn("a", generation));
+        assert_eq!(registered, expected, "generation {generation}");
+    }
+    assert!(!registry.has_registered(&spawn("b", 1)));
+    registry.expire(REMOVED_AFTER);
+    assert!(registry.has_registered(&spawn("a", 2)), "it was removed");
+}
+
+#[test]
+fn a_fenced_spawn_is_not_pending_and_the_next_one_is() {
+    let mut registry = WorkerRegistry::default();
+    registry.fence(&"a".parse().unwrap(), Generation(3));
+    assert!(registry.has_registered(&spawn("a", 2)));
+    assert!(!registry.has_registered(&spawn("a", 3)));
+    registry.heartbeat(heartbeat("a", 3, 0), T0).unwrap();
+    assert!(registry.has_registered(&spawn("a", 3)));
+    // The same fence again changes nothing.
+    registry.fence(&"a".parse().unwrap(), Generation(3));
+    assert!(registry.has_registered(&spawn("a", 3)));
+}
+
+#[test]
+fn a_fence_removes_older_spawns_only_and_is_never_lowered() {
+    let mut registry = WorkerRegistry::default();
+    let id: WorkerId = "a".parse().unwrap();
+    registry.heartbeat(heartbeat("a", 3, 0), T0).unwrap();
+    registry.fence(&id, Generation(2));
+    registry.fence(&id, Generation(3));
+    assert!(registry.get(&id).is_some());
+    registry.fence(&id, Generation(5));
+    assert_eq!(registry.get(&id), None);
+    registry.fence(&id, Generation(4));
+    let error = registry.heartbeat(heartbeat("a", 4, 0), T0).unwrap_err();
+    assert_eq!(
+        error.message,
+        "worker a of generation 4 must exit: only generation 5 or later may serve"
+    );
+}
+
+#[test]
+fn remove_affects_only_the_registered_spawn() {
+    let mut registry = WorkerRegistry::default();
+    registry.heartbeat(heartbeat("a", 2, 0), T0).unwrap();
+    registry.heartbeat(heartbeat("b", 2, 0), T0).unwrap();
+    registry.remove(&spawn("a", 1));
+    assert!(registry.get_spawn(&spawn("a", 2)).is_some());
+    assert_eq!(registry.get_spawn(&spawn("a", 1)), None);
+    registry.remove(&spawn("a", 2));
+    assert_eq!(registry.get_spawn(&spawn("a", 2)), None);
+    assert!(registry.get_spawn(&spawn("b", 2)).is_some());
+}
+
+#[test]
+fn expired_workers_are_returned_with_their_generation() {
+    let mut registry = WorkerRegistry::default();
+    registry.heartbeat(heartbeat("a", 3, 0), T0).unwrap();
+    let later = Duration::from_millis(1);
+    registry.heartbeat(heartbeat("b", 1, 0), later).unwrap();
+    assert_eq!(registry.expire(REMOVED_AFTER), [spawn("a", 3)]);
+    assert!(registry.get_spawn(&spawn("b", 1)).is_some());
 }
 
 #[test]
@@ -255,7 +405,7 @@ proptest! {
                 registry.get(&spawn.worker).is_some_and(|info| info.generation == spawn.generation)
             });
             for entry in registry.snapshot(&WorkerFilter::default(), now) {
-                let held = reserved.iter().filter(|l| l.worker == entry.info.id).count();
+                let held = reserved.iter().filter(|s| s.worker == entry.info.id).count();
                 prop_assert_eq!(entry.active_requests as usize, held);
                 prop_assert!(entry.heartbeat_age_ms < REMOVED_AFTER.as_millis() as u64);
                 prop_assert!(entry.info.generation.0 >= highest[entry.info.id.as_str()]);

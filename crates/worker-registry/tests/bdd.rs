@@ -1,4 +1,4 @@
-//! Feature 030, in process: the registry and time as the scenario lets it pass.
+//! Feature 030 in process: the registry with simulated time, and the queen's dispatcher.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,41 +10,45 @@
     reason = "test code: a step fails by panicking"
 )]
 
-use std::time::Duration;
+use std::{future::pending, sync::Arc, time::Duration};
 
 use bdd::World;
 use cucumber::{gherkin::Step, given, then, when};
 use diagnostics::{Code, Diagnostic};
+use futures_util::future::BoxFuture;
 use input_validation::{Generation, WorkerId};
 use queen_contract::{Availability, WorkerEntry};
+use queen_dispatch::{Clock, Dispatcher, WorkerSource};
+use scheduler::{Scheduler, SchedulerSettings, SpawnTarget};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use worker_contract::WorkerHeartbeat;
-use worker_registry::{Filter, Heard, Lease, Registry};
+use worker_registry::{HeartbeatResult, SpawnId, WorkerFilter, WorkerRegistry};
 
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
     bdd::run(&["030-queen-worker-registry"]).await
 }
 
-/// The queen's side, the workers that go on by themselves, and the queen's time.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A registry and its clock, and workers that send heartbeats as time passes.
 #[derive(Default)]
 struct Queen {
-    registry: Registry,
+    registry: WorkerRegistry,
     now: Duration,
-    heard: Option<Result<Heard, Diagnostic>>,
+    last_result: Option<Result<HeartbeatResult, Diagnostic>>,
+    /// Sequence number of the last heartbeat.
     sequence: u64,
-    /// Workers that are heard every 5 s, with the time of the next heartbeat.
-    regular: Vec<(String, Duration)>,
+    /// Workers that send a heartbeat every 5 s, with the time of the next one.
+    periodic: Vec<(String, Duration)>,
 }
 
-const EVERY: Duration = Duration::from_secs(5);
-
 impl Queen {
-    /// A heartbeat of a ready worker with 4 slots, changed by the named fields.
+    /// Builds a heartbeat of a ready worker with 4 slots, then sets the given fields.
     fn heartbeat(&mut self, worker: &str, fields: &[(String, String)]) -> WorkerHeartbeat {
         self.sequence += 1;
-        let mut beat = json!({
+        let mut heartbeat = json!({
             "worker": {
                 "id": worker, "generation": 1, "hive_id": "local", "model_id": "mock:a",
                 "device": "CPU-0", "port": 8081, "pid": 7, "status": "ready",
@@ -57,32 +61,33 @@ impl Queen {
         for (name, text) in fields {
             let value = text.parse().map_or(json!(text), |n: u64| json!(n));
             match name.as_str() {
-                "kv_used" => beat["worker"]["kv_cache"]["used"] = value,
-                "sequence" | "timestamp" => beat[name] = value,
-                _ => beat["worker"][name] = value,
+                "kv_used" => heartbeat["worker"]["kv_cache"]["used"] = value,
+                "sequence" | "timestamp" => heartbeat[name] = value,
+                _ => heartbeat["worker"][name] = value,
             }
         }
-        serde_json::from_value(beat).unwrap()
+        serde_json::from_value(heartbeat).unwrap()
     }
 
-    fn hear(&mut self, worker: &str, fields: &[(String, String)]) {
-        let beat = self.heartbeat(worker, fields);
-        self.heard = Some(self.registry.heartbeat(beat, self.now));
+    fn receive_heartbeat(&mut self, worker: &str, fields: &[(String, String)]) {
+        let heartbeat = self.heartbeat(worker, fields);
+        self.last_result = Some(self.registry.heartbeat(heartbeat, self.now));
     }
 
-    fn pass(&mut self, time: Duration) {
+    /// Advances the clock and delivers the periodic heartbeats that become due.
+    fn advance(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
-            let due = self.regular.iter().map(|(_, at)| *at).min();
+            let due = self.periodic.iter().map(|(_, at)| *at).min();
             let Some(next) = due.filter(|at| *at <= end) else {
                 break;
             };
             self.now = next;
-            for i in 0..self.regular.len() {
-                if self.regular[i].1 == next {
-                    self.regular[i].1 += EVERY;
-                    let worker = self.regular[i].0.clone();
-                    self.hear(&worker, &[]);
+            for i in 0..self.periodic.len() {
+                if self.periodic[i].1 == next {
+                    self.periodic[i].1 += HEARTBEAT_INTERVAL;
+                    let worker = self.periodic[i].0.clone();
+                    self.receive_heartbeat(&worker, &[]);
                 }
             }
             self.registry.expire(self.now);
@@ -91,42 +96,58 @@ impl Queen {
         self.registry.expire(self.now);
     }
 
-    fn all(&self) -> Vec<WorkerEntry> {
-        self.registry.snapshot(&Filter::default(), self.now)
+    fn workers(&self) -> Vec<WorkerEntry> {
+        self.registry.snapshot(&WorkerFilter::default(), self.now)
     }
 
     fn find(&self, worker: &str) -> Option<WorkerEntry> {
-        self.all()
+        self.workers()
             .into_iter()
             .find(|w| w.info.id.as_str() == worker)
     }
 
     fn entry(&self, worker: &str) -> WorkerEntry {
         self.find(worker)
-            .unwrap_or_else(|| panic!("there is no {worker}"))
+            .unwrap_or_else(|| panic!("{worker} is not registered"))
     }
 
-    fn lease(&self, worker: &str) -> Lease {
-        let info = self.entry(worker).info;
-        Lease {
-            worker: info.id,
-            generation: info.generation,
-        }
+    fn spawn_id(&self, worker: &str) -> SpawnId {
+        SpawnId::of(&self.entry(worker).info)
     }
 
     fn candidates(&self) -> Vec<String> {
         self.registry
-            .candidates(&Filter::default(), self.now)
+            .candidates(&WorkerFilter::default(), self.now)
             .map(|c| c.info.id.to_string())
             .collect()
     }
+}
+
+/// A worker source whose spawns never end.
+struct NeverSpawns;
+
+impl WorkerSource for NeverSpawns {
+    fn provide<'a>(
+        &'a self,
+        _: &'a SpawnTarget,
+        _: &'a Dispatcher,
+    ) -> BoxFuture<'a, Result<SpawnId, Diagnostic>> {
+        Box::pin(pending())
+    }
+}
+
+/// What a dispatcher returned for concurrent heartbeats, and its workers afterwards.
+#[derive(Default)]
+struct Dispatched {
+    results: Vec<HeartbeatResult>,
+    workers: Vec<WorkerEntry>,
+    heartbeats_per_worker: u64,
 }
 
 fn queen(world: &mut World) -> &mut Queen {
     world.get::<Queen>()
 }
 
-/// The rows of a step's table.
 fn rows(step: &Step) -> Vec<Vec<String>> {
     step.table
         .as_ref()
@@ -141,133 +162,149 @@ fn pairs(step: &Step) -> Vec<(String, String)> {
 }
 
 #[given("an empty registry")]
-fn empty(world: &mut World) {
+fn empty_registry(world: &mut World) {
     *queen(world) = Queen::default();
 }
 
-#[given(regex = r"^(w-\d+) was heard(?: with)?$")]
-#[when(regex = r"^(w-\d+) is heard(?: with)?$")]
-fn heard(world: &mut World, worker: String, step: &Step) {
-    queen(world).hear(&worker, &pairs(step));
+#[given(regex = r"^(w-\d+) has sent a heartbeat(?: with)?$")]
+#[when(regex = r"^(w-\d+) sends a heartbeat(?: with)?$")]
+fn send_heartbeat(world: &mut World, worker: String, step: &Step) {
+    queen(world).receive_heartbeat(&worker, &pairs(step));
 }
 
-#[given("these workers were heard")]
-fn these(world: &mut World, step: &Step) {
+#[given("these workers have sent heartbeats")]
+fn send_heartbeats_of_table(world: &mut World, step: &Step) {
     let mut rows = rows(step).into_iter();
     let names = rows.next().unwrap();
     for row in rows {
         let fields: Vec<_> = names.iter().cloned().zip(row.clone()).skip(1).collect();
-        queen(world).hear(&row[0], &fields);
+        queen(world).receive_heartbeat(&row[0], &fields);
     }
 }
 
-#[given(regex = r"^(\d+) workers that are heard every 5 s$")]
-fn regular(world: &mut World, count: u64) {
+#[given(regex = r"^(\d+) workers send a heartbeat every 5 s$")]
+fn start_periodic_workers(world: &mut World, count: u64) {
     let queen = queen(world);
-    // Spread over the interval, as real ones are.
-    queen.regular = (0..count)
-        .map(|n| (format!("w-{n}"), EVERY * n as u32 / count as u32))
+    // Spread over the interval, as those of real workers are.
+    queen.periodic = (0..count)
+        .map(|n| {
+            let first = HEARTBEAT_INTERVAL * n as u32 / count as u32;
+            (format!("w-{n}"), first)
+        })
         .collect();
 }
 
-#[when("the registry is lost")]
-fn lost(world: &mut World) {
-    queen(world).registry = Registry::default();
+#[when("the queen restarts with an empty registry")]
+fn restart(world: &mut World) {
+    queen(world).registry = WorkerRegistry::default();
 }
 
 #[given(regex = r"^([\d.]+) s pass$")]
 #[when(regex = r"^([\d.]+) s pass$")]
-fn pass(world: &mut World, seconds: f64) {
-    queen(world).pass(Duration::from_secs_f64(seconds));
+fn advance(world: &mut World, seconds: f64) {
+    queen(world).advance(Duration::from_secs_f64(seconds));
 }
 
-#[when(regex = r"^the connection to (w-\d+) breaks$")]
-fn breaks(world: &mut World, worker: String) {
+#[when(regex = r"^a connection to (w-\d+) fails$")]
+fn fail_connection(world: &mut World, worker: String) {
     let queen = queen(world);
-    let lease = queen.lease(&worker);
-    queen.registry.link_failed(&lease);
+    let spawn = queen.spawn_id(&worker);
+    assert!(queen.registry.connection_failed(&spawn));
 }
 
-#[when(regex = r"^the connection to (w-\d+) of generation (\d+) breaks$")]
-fn old_breaks(world: &mut World, worker: String, generation: u64) {
-    let lease = Lease {
+#[when(regex = r"^a connection to generation (\d+) of (w-\d+) fails$")]
+fn fail_old_connection(world: &mut World, generation: u64, worker: String) {
+    let spawn = SpawnId {
         worker: worker.parse().unwrap(),
         generation: Generation(generation),
     };
-    queen(world).registry.link_failed(&lease);
+    assert!(!queen(world).registry.connection_failed(&spawn));
 }
 
 #[when(regex = r"^(w-\d+) is stopped$")]
-fn stopped(world: &mut World, worker: String) {
+fn stop(world: &mut World, worker: String) {
     let queen = queen(world);
-    let lease = queen.lease(&worker);
-    queen
-        .registry
-        .fence(&lease.worker, Generation(lease.generation.0 + 1));
+    let SpawnId { worker, generation } = queen.spawn_id(&worker);
+    queen.registry.fence(&worker, Generation(generation.0 + 1));
 }
 
-#[given(regex = r"^(w-\d+) got a request$")]
-#[when(regex = r"^(w-\d+) gets a request$")]
-fn request(world: &mut World, worker: String) {
+#[given(regex = r"^a request is assigned to (w-\d+)$")]
+#[when(regex = r"^a request is assigned to (w-\d+)$")]
+fn assign_request(world: &mut World, worker: String) {
     let queen = queen(world);
     assert!(queen.candidates().contains(&worker));
-    let lease = queen.lease(&worker);
-    queen.registry.reserve(&lease);
+    let spawn = queen.spawn_id(&worker);
+    queen.registry.reserve(&spawn);
 }
 
-#[when(regex = r"^a request of (w-\d+) ends$")]
-fn request_ends(world: &mut World, worker: String) {
+#[when(regex = r"^a request on (w-\d+) finishes$")]
+fn finish_request(world: &mut World, worker: String) {
     let queen = queen(world);
-    let lease = queen.lease(&worker);
-    queen.registry.release(&lease);
+    let spawn = queen.spawn_id(&worker);
+    queen.registry.release(&spawn);
 }
 
-#[when(regex = r"^(w-\d+) answers that every slot is taken$")]
-fn full(world: &mut World, worker: String) {
+#[when(regex = r"^(w-\d+) refuses a request because all its slots are busy$")]
+fn refuse_request(world: &mut World, worker: String) {
     let queen = queen(world);
-    let lease = queen.lease(&worker);
-    queen.registry.refused(&lease, queen.now);
+    let spawn = queen.spawn_id(&worker);
+    queen.registry.all_slots_busy(&spawn, queen.now);
 }
 
-/// One owner behind a bounded channel, as in the queen.
-#[when(regex = r"^(\d+) workers send (\d+) heartbeats each, all at once$")]
-async fn at_once(world: &mut World, workers: u64, each: u64) {
-    let mut registry = Registry::default();
-    let now = queen(world).now;
-    let mut beats = Vec::new();
-    for n in 0..each {
+#[when(regex = r"^(\d+) workers each send (\d+) heartbeats to the dispatcher, all concurrently$")]
+async fn send_concurrent_heartbeats(world: &mut World, workers: u64, heartbeats: u64) {
+    let scheduler = Scheduler::new(SchedulerSettings::new("local".parse().unwrap()));
+    let dispatcher = Dispatcher::start(scheduler, Clock::start(), Arc::new(NeverSpawns));
+    let mut sending = JoinSet::new();
+    for sequence in 1..=heartbeats {
         for worker in 0..workers {
             let fields = [
-                ("memory_bytes".to_owned(), (n + 1).to_string()),
-                ("sequence".to_owned(), n.to_string()),
+                ("memory_bytes".to_owned(), sequence.to_string()),
+                ("sequence".to_owned(), sequence.to_string()),
             ];
-            beats.push(queen(world).heartbeat(&format!("w-{worker}"), &fields));
+            let heartbeat = queen(world).heartbeat(&format!("w-{worker}"), &fields);
+            let dispatcher = dispatcher.clone();
+            sending.spawn(async move { dispatcher.heartbeat(heartbeat).await.unwrap() });
         }
     }
-    let (sender, mut mailbox) = mpsc::channel(64);
-    let owner = tokio::spawn(async move {
-        let mut heard = 0;
-        while let Some(beat) = mailbox.recv().await {
-            registry.heartbeat(beat, now).unwrap();
-            heard += 1;
-        }
-        (registry, heard)
-    });
-    for beat in beats {
-        let sender = sender.clone();
-        world.spawn(async move { sender.send(beat).await.unwrap() });
-    }
-    drop(sender);
-    let (registry, heard) = bdd::within(Duration::from_secs(20), "all heartbeats", owner)
-        .await
-        .unwrap();
-    assert_eq!(heard, workers * each);
-    queen(world).registry = registry;
+    let limit = Duration::from_secs(20);
+    let results = bdd::within(limit, "all heartbeats", sending.join_all()).await;
+    let workers = dispatcher.workers(WorkerFilter::default()).await.unwrap();
+    *world.get::<Dispatched>() = Dispatched {
+        results,
+        workers,
+        heartbeats_per_worker: heartbeats,
+    };
 }
 
-#[then(regex = r"^the registry has (\d+) workers?$")]
+#[then(regex = r"^the dispatcher has registered each of the (\d+) workers once$")]
+fn registered_once(world: &mut World, count: usize) {
+    let dispatched = world.get::<Dispatched>();
+    let registered = dispatched
+        .results
+        .iter()
+        .filter(|result| **result == HeartbeatResult::Registered);
+    assert_eq!(registered.count(), count);
+    assert_eq!(dispatched.workers.len(), count);
+}
+
+#[then("every worker shows its last heartbeat")]
+fn last_heartbeats(world: &mut World) {
+    let dispatched = world.get::<Dispatched>();
+    assert_ne!(dispatched.workers.len(), 0);
+    for worker in &dispatched.workers {
+        let shown = worker.info.memory_bytes;
+        assert_eq!(
+            shown, dispatched.heartbeats_per_worker,
+            "{}",
+            worker.info.id
+        );
+    }
+}
+
+#[then(regex = r"^the registry contains (\d+) workers?$")]
 fn size(world: &mut World, count: usize) {
-    assert_eq!(queen(world).all().len(), count);
+    assert_eq!(queen(world).workers().len(), count);
 }
 
 #[then(regex = r"^(w-\d+) is (available|silent|failed)$")]
@@ -278,7 +315,7 @@ fn availability(world: &mut World, worker: String, expected: String) {
 
 #[then("every worker is available")]
 fn all_available(world: &mut World) {
-    for worker in queen(world).all() {
+    for worker in queen(world).workers() {
         assert_eq!(
             worker.availability,
             Availability::Available,
@@ -288,47 +325,44 @@ fn all_available(world: &mut World) {
     }
 }
 
-#[then("every worker shows its last heartbeat")]
-fn all_last(world: &mut World) {
-    for worker in queen(world).all() {
-        assert_eq!(worker.info.memory_bytes, 10, "{}", worker.info.id);
-    }
+#[then(regex = r"^(w-\d+) can receive new requests$")]
+fn is_candidate(world: &mut World, worker: String) {
+    assert!(queen(world).candidates().contains(&worker));
 }
 
-#[then(regex = r"^(w-\d+) may get (a|no) request$")]
-fn may(world: &mut World, worker: String, which: String) {
-    let queen = queen(world);
-    assert_eq!(queen.candidates().contains(&worker), which == "a");
+#[then(regex = r"^(w-\d+) receives no new requests$")]
+fn is_not_candidate(world: &mut World, worker: String) {
+    assert!(!queen(world).candidates().contains(&worker));
 }
 
-#[then(regex = r"^the workers that may get a request are (.*)$")]
-fn may_all(world: &mut World, expected: String) {
+#[then(regex = r"^the workers that can receive new requests are (.*)$")]
+fn candidates(world: &mut World, expected: String) {
     assert_eq!(queen(world).candidates().join(", "), expected);
 }
 
 #[then(regex = r"^(w-\d+) runs (\d+) requests?$")]
-fn runs(world: &mut World, worker: String, count: u32) {
+fn active_requests(world: &mut World, worker: String, count: u32) {
     assert_eq!(queen(world).entry(&worker).active_requests, count);
 }
 
-#[then("it is fenced")]
-fn fenced(world: &mut World) {
-    match queen(world).heard.take() {
+#[then("the heartbeat is refused with FENCED")]
+fn refused_as_fenced(world: &mut World) {
+    match queen(world).last_result.take() {
         Some(Err(error)) => assert_eq!(error.code, Code::Fenced),
-        other => panic!("not fenced: {other:?}"),
+        other => panic!("not refused: {other:?}"),
     }
 }
 
-#[then(regex = r"^there is no (w-\d+)$")]
-fn none(world: &mut World, worker: String) {
+#[then(regex = r"^(w-\d+) is not registered$")]
+fn not_registered(world: &mut World, worker: String) {
     let queen = queen(world);
-    assert!(queen.find(&worker).is_none());
+    assert_eq!(queen.find(&worker), None);
     let id: WorkerId = worker.parse().unwrap();
-    assert!(queen.registry.get(&id).is_none());
+    assert_eq!(queen.registry.get(&id), None);
 }
 
-#[then(regex = r"^(w-\d+) shows$")]
-fn shows(world: &mut World, worker: String, step: &Step) {
+#[then(regex = r"^(w-\d+) is registered with$")]
+fn registered_with(world: &mut World, worker: String, step: &Step) {
     let entry = json!(queen(world).entry(&worker));
     for (name, expected) in pairs(step) {
         let found = match name.as_str() {
@@ -341,25 +375,25 @@ fn shows(world: &mut World, worker: String, step: &Step) {
 }
 
 #[then(regex = r"^the workers with (.*) are (.*)$")]
-fn filtered(world: &mut World, filter: String, expected: String) {
-    let mut wanted = Filter::default();
-    for part in filter.split(", ").filter(|part| *part != "any") {
-        let (name, value) = part.split_once(' ').unwrap();
+fn filtered(world: &mut World, criteria: String, expected: String) {
+    let mut filter = WorkerFilter::default();
+    for criterion in criteria.split(", ").filter(|part| *part != "any") {
+        let (name, value) = criterion.split_once(' ').unwrap();
         match name {
-            "model" => wanted.model = Some(value.parse().unwrap()),
-            "node" => wanted.node = Some(value.parse().unwrap()),
-            "backend" => wanted.backend = Some(value.parse().unwrap()),
-            "status" => wanted.status = Some(serde_json::from_value(json!(value)).unwrap()),
-            _ => panic!("no such filter: {name}"),
+            "model" => filter.model = Some(value.parse().unwrap()),
+            "node" => filter.node = Some(value.parse().unwrap()),
+            "backend" => filter.backend = Some(value.parse().unwrap()),
+            "status" => filter.status = Some(serde_json::from_value(json!(value)).unwrap()),
+            _ => panic!("unknown criterion: {name}"),
         }
     }
     let queen = queen(world);
-    let names: Vec<String> = queen
+    let workers: Vec<String> = queen
         .registry
-        .snapshot(&wanted, queen.now)
+        .snapshot(&filter, queen.now)
         .iter()
         .map(|w| w.info.id.to_string())
         .collect();
     let expected = if expected == "none" { "" } else { &expected };
-    assert_eq!(names.join(", "), expected);
+    assert_eq!(workers.join(", "), expected);
 }
