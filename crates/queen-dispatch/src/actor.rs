@@ -17,10 +17,10 @@ use crate::{
     open_request::{Acceptance, Recipient, Report, Reported},
 };
 
-/// How often the scheduler is told that time has passed.
+/// How often the scheduler receives a tick.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Messages, and reports, that may wait for the dispatcher; senders wait when it is full.
+/// Capacity of each of the dispatcher's two channels; senders wait while one is full.
 const MAILBOX_CAPACITY: usize = 1024;
 
 impl Dispatcher {
@@ -70,12 +70,20 @@ impl Actor {
         loop {
             tokio::select! {
                 message = mailbox.recv() => match message {
-                    Some(message) => self.handle(message),
+                    Some(message) => {
+                        // A client may use an id again as soon as its response has ended, so
+                        // reports that were sent before this message are applied before it.
+                        while let Ok(report) = reports.try_recv() {
+                            self.reported(report);
+                        }
+                        self.handle(message);
+                    }
                     None => return,
                 },
                 Some(report) = reports.recv() => self.reported(report),
                 _ = ticks.tick() => self.event(SchedulerEvent::Tick),
             }
+            self.notify_idle();
         }
     }
 
@@ -108,7 +116,6 @@ impl Actor {
             }
             Message::AwaitIdle(reply) => self.idle_listeners.push(reply),
         }
-        self.notify_idle();
     }
 
     fn reported(&mut self, report: Report) {
@@ -130,7 +137,6 @@ impl Actor {
                 self.event(SchedulerEvent::Finished(id, outcome));
             }
         }
-        self.notify_idle();
     }
 
     fn notify_idle(&mut self) {

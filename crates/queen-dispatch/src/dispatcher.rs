@@ -90,7 +90,7 @@ impl Dispatcher {
         Ok(self.snapshot(filter).await?.workers)
     }
 
-    /// Resolves when the dispatcher has stopped, which only a defect makes it do.
+    /// Resolves when the dispatcher has stopped, which happens only if its task panics.
     pub async fn stopped(&self) {
         self.mailbox.closed().await;
     }

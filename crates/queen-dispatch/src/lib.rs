@@ -1,8 +1,8 @@
 //! The dispatcher: the only owner of the queen's [`Scheduler`](scheduler::Scheduler). It
 //! passes events and the time to the scheduler and executes its effects.
 //!
-//! [`Dispatcher`] is a handle; all state is in one task, reached by messages. Whoever runs a
-//! request holds an [`OpenRequest`], which receives orders and reports the outcome exactly
+//! [`Dispatcher`] is a handle; all state is in one task, which receives messages. The owner of
+//! a request holds an [`OpenRequest`], which receives orders and reports the outcome exactly
 //! once. Workers come from a [`WorkerSource`].
 
 mod actor;

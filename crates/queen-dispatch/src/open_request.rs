@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 /// Narration that may be pending for one request.
 const NARRATION_CAPACITY: usize = 16;
 
-/// What the dispatcher tells the owner of a request to do.
+/// An instruction of the dispatcher to the owner of a request.
 #[derive(Debug)]
 pub enum Order {
     /// Run the request on this worker.
@@ -15,7 +15,7 @@ pub enum Order {
     End(Diagnostic),
 }
 
-/// The next thing the dispatcher has for the owner of a request.
+/// What the owner of a request receives from the dispatcher.
 #[derive(Debug)]
 pub enum Directive {
     Order(Order),
@@ -46,8 +46,8 @@ pub(crate) enum Reported {
 #[derive(Debug)]
 pub(crate) struct Recipient {
     pub(crate) acceptance: Acceptance,
-    /// Unbounded, so that no order is lost. At most two are pending: one assignment, which
-    /// the owner must report on before the next, and one end.
+    /// Unbounded, so that no order is lost. At most two orders are pending: one assignment,
+    /// which the owner must report on before the next, and one to end the request.
     orders: mpsc::UnboundedSender<Order>,
     /// Narration is dropped when the client reads too slowly.
     narration: mpsc::Sender<Narration>,
@@ -55,7 +55,7 @@ pub(crate) struct Recipient {
 
 impl Recipient {
     pub(crate) fn order(&self, order: Order) {
-        // An owner that is gone reports the end of its request itself.
+        // The drop of an owner that is gone reports the end of its request.
         let _ = self.orders.send(order);
     }
 
@@ -112,7 +112,7 @@ impl OpenRequest {
         }
     }
 
-    /// Waits for the order to end, which is the only one while a worker runs the request.
+    /// Waits for the order to end the request. No other order is sent while a worker runs it.
     /// Cancel safe.
     pub async fn ended(&mut self) -> Diagnostic {
         loop {

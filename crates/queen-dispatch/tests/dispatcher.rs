@@ -13,6 +13,7 @@ use std::{
 
 use diagnostics::{Code, Diagnostic, Narration};
 use futures_util::future::BoxFuture;
+use input_validation::Generation;
 use queen_contract::RequestCounts;
 use queen_dispatch::{Clock, Directive, Dispatcher, OpenRequest, Order, WorkerSource};
 use scheduler::{
@@ -21,8 +22,8 @@ use scheduler::{
 };
 use serde_json::json;
 use tokio::time::{Instant, timeout};
-use worker_contract::WorkerHeartbeat;
-use worker_registry::{SpawnId, WorkerFilter};
+use worker_contract::{WorkerHeartbeat, WorkerStatus};
+use worker_registry::{HeartbeatResult, SpawnId, WorkerFilter};
 
 /// Longer than every limit of the dispatcher; passes at once, as time is paused.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -30,6 +31,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// What the source does with each spawn, in order; the last one repeats.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Spawn {
+    /// Returns the worker of [`heartbeat`].
+    Succeeds,
     Fails,
     Panics,
     NeverEnds,
@@ -72,6 +75,7 @@ impl WorkerSource for ScriptedSource {
                 }
             };
             match spawn {
+                Spawn::Succeeds => Ok(worker()),
                 Spawn::Fails => Err(Diagnostic::new(Code::WorkerStartFailed, "exit 1")),
                 Spawn::Panics => panic!("on purpose"),
                 Spawn::NeverEnds => pending().await,
@@ -97,13 +101,24 @@ fn start(script: &[Spawn]) -> (Dispatcher, Arc<ScriptedSource>) {
     (dispatcher, source)
 }
 
-async fn submit(dispatcher: &Dispatcher, id: &str) -> OpenRequest {
-    let request = NewRequest {
+fn new_request(dispatcher: &Dispatcher, id: &str, time: Duration) -> NewRequest {
+    NewRequest {
         id: id.parse().unwrap(),
         requirements: WorkerRequirements::model("mock:a=1".parse().unwrap()),
-        deadline: dispatcher.clock().deadline_in(10 * HOUR),
-    };
+        deadline: dispatcher.clock().deadline_in(time),
+    }
+}
+
+async fn submit(dispatcher: &Dispatcher, id: &str) -> OpenRequest {
+    let request = new_request(dispatcher, id, 10 * HOUR);
     dispatcher.submit(request).await.unwrap()
+}
+
+fn worker() -> SpawnId {
+    SpawnId {
+        worker: "w-0".parse().unwrap(),
+        generation: Generation(1),
+    }
 }
 
 fn heartbeat(sequence: u64) -> WorkerHeartbeat {
@@ -170,7 +185,7 @@ async fn a_spawn_that_never_ends_is_abandoned_and_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn narration_that_nobody_reads_does_not_displace_an_order() {
+async fn unread_narration_does_not_displace_an_order() {
     let (dispatcher, source) = start(&[Spawn::Narrates(100)]);
     let mut request = submit(&dispatcher, "r1").await;
     dispatcher.heartbeat(heartbeat(0)).await.unwrap();
@@ -239,4 +254,123 @@ async fn a_stopped_request_frees_its_slot_when_its_owner_reports_the_end() {
     assert_eq!(counts(&dispatcher).await.running, 1);
     request.finish(RequestOutcome::Cancelled).await;
     timeout(HOUR, dispatcher.idle()).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_can_be_used_again_as_soon_as_its_request_has_finished() {
+    let (dispatcher, _) = start(&[Spawn::NeverEnds]);
+    dispatcher.heartbeat(heartbeat(0)).await.unwrap();
+    // Both messages are pending when the dispatcher runs, and it must not choose among them.
+    for n in 0..64 {
+        let mut request = submit(&dispatcher, "same").await;
+        let (order, _) = next_order(&mut request).await;
+        assert!(matches!(order, Order::Run(_)), "{n}: {order:?}");
+        request.finish(RequestOutcome::Completed).await;
+    }
+    timeout(HOUR, dispatcher.idle()).await.unwrap().unwrap();
+    assert_eq!(counts(&dispatcher).await.completed, 64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_resolves_when_the_last_waiting_request_expires() {
+    let (dispatcher, _) = start(&[Spawn::NeverEnds]);
+    let minute = Duration::from_secs(60);
+    let request = new_request(&dispatcher, "r1", minute);
+    let mut request = dispatcher.submit(request).await.unwrap();
+    let begun = Instant::now();
+    let (idle, error) = tokio::join!(
+        timeout(2 * minute, dispatcher.idle()),
+        ended_with(&mut request)
+    );
+    idle.expect("idle").unwrap();
+    assert_eq!(error.code, Code::DeadlineExceeded);
+    assert!(begun.elapsed() < minute + Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_waits_for_waiting_and_running_requests() {
+    let (dispatcher, _) = start(&[Spawn::NeverEnds]);
+    timeout(HOUR, dispatcher.idle()).await.unwrap().unwrap();
+    dispatcher.heartbeat(heartbeat(0)).await.unwrap();
+    let mut running = submit(&dispatcher, "r1").await;
+    assert!(matches!(next_order(&mut running).await.0, Order::Run(_)));
+    let waiting = submit(&dispatcher, "r2").await;
+    let minute = Duration::from_secs(60);
+    timeout(minute, dispatcher.idle()).await.unwrap_err();
+    waiting.finish(RequestOutcome::Cancelled).await;
+    timeout(minute, dispatcher.idle()).await.unwrap_err();
+    running.finish(RequestOutcome::Completed).await;
+    timeout(HOUR, dispatcher.idle()).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_in_use_is_refused_and_its_request_keeps_running() {
+    let (dispatcher, _) = start(&[Spawn::NeverEnds]);
+    dispatcher.heartbeat(heartbeat(0)).await.unwrap();
+    let mut first = submit(&dispatcher, "same").await;
+    assert!(matches!(next_order(&mut first).await.0, Order::Run(_)));
+    let second = new_request(&dispatcher, "same", HOUR);
+    let error = dispatcher.submit(second).await.unwrap_err();
+    assert_eq!(error.code, Code::InvalidRequest);
+    assert_eq!(counts(&dispatcher).await.running, 1);
+    first.finish(RequestOutcome::Completed).await;
+    timeout(HOUR, dispatcher.idle()).await.unwrap().unwrap();
+    assert_eq!(counts(&dispatcher).await.completed, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_heartbeat_of_a_spawn_is_awaited_unless_it_is_exiting() {
+    let (dispatcher, _) = start(&[Spawn::NeverEnds]);
+    let minute = Duration::from_secs(60);
+    let mut awaited = Box::pin(dispatcher.next_heartbeat(worker()));
+    let mut sequence = 0;
+    let mut beat = async |status, generation| {
+        sequence += 1;
+        let mut heartbeat = heartbeat(sequence);
+        heartbeat.worker.status = status;
+        heartbeat.worker.generation = Generation(generation);
+        dispatcher.heartbeat(heartbeat).await
+    };
+    timeout(minute, &mut awaited).await.unwrap_err();
+    beat(WorkerStatus::Draining, 1).await.unwrap();
+    timeout(minute, &mut awaited).await.unwrap_err();
+    beat(WorkerStatus::Starting, 1).await.unwrap();
+    timeout(minute, awaited).await.unwrap().unwrap();
+
+    // The heartbeat of another spawn does not count.
+    let mut awaited = Box::pin(dispatcher.next_heartbeat(worker()));
+    timeout(minute, &mut awaited).await.unwrap_err();
+    let registered = beat(WorkerStatus::Ready, 2).await;
+    assert_eq!(registered, Ok(HeartbeatResult::Registered));
+    timeout(minute, &mut awaited).await.unwrap_err();
+    let fenced = beat(WorkerStatus::Ready, 1).await.unwrap_err();
+    assert_eq!(fenced.code, Code::Fenced);
+    timeout(minute, &mut awaited).await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_snapshot_shows_targets_that_are_starting_or_delayed() {
+    let (dispatcher, _) = start(&[Spawn::Fails, Spawn::Succeeds]);
+    let targets = async || {
+        let snapshot = dispatcher.snapshot(WorkerFilter::default()).await.unwrap();
+        let states = snapshot.targets.into_iter();
+        states.map(|t| (t.starting, t.pause)).collect::<Vec<_>>()
+    };
+    assert_eq!(targets().await, []);
+    let error = ended_with(&mut submit(&dispatcher, "r1").await).await;
+    assert_eq!(error.code, Code::WorkerStartFailed);
+    assert_eq!(targets().await, [(false, Duration::from_secs(1))]);
+    let mut request = submit(&dispatcher, "r2").await;
+    // The spawn is reported after the pause, and the first heartbeat is awaited.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(targets().await, [(true, Duration::ZERO)]);
+    dispatcher.heartbeat(heartbeat(0)).await.unwrap();
+    let (order, narration) = next_order(&mut request).await;
+    assert!(matches!(order, Order::Run(_)), "{order:?}");
+    let expected = [
+        "the last spawn failed; next attempt in 1 s",
+        "waiting for a worker to load the model",
+    ];
+    assert_eq!(narration, expected);
+    assert_eq!(targets().await, [(false, Duration::ZERO)]);
 }
