@@ -2,8 +2,8 @@ use std::time::Duration;
 
 /// The time at which a request is abandoned, as a duration since the start of the queen.
 ///
-/// The queen parses deadlines once, where a request arrives, and uses this type everywhere
-/// inside. Only workers receive the wall-clock form.
+/// The queen converts deadlines to this type where a request arrives; only workers receive the
+/// wall-clock time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Deadline(Duration);
 
@@ -16,7 +16,7 @@ impl Deadline {
         self.0
     }
 
-    pub fn has_passed(self, now: Duration) -> bool {
+    pub(crate) fn has_passed(self, now: Duration) -> bool {
         self.0 <= now
     }
 }

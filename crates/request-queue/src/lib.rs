@@ -5,13 +5,11 @@
 //! priorities, fairness among keys or batching by model, extend [`QueuedRequest`] with what
 //! the order depends on and change [`RequestQueue::in_order`] and [`RequestQueue::offer`].
 //!
-//! Pure: no IO and no clock. Time is a [`Duration`] since the start of the queen.
+//! Pure: no IO and no clock. Time is a [`Duration`](std::time::Duration) since the start of
+//! the queen.
 
 mod deadline;
 mod queue;
 
 pub use deadline::Deadline;
 pub use queue::{Offer, QueueFull, QueuedRequest, RequestQueue, Ticket};
-
-#[cfg(doc)]
-use std::time::Duration;

@@ -20,19 +20,17 @@ pub struct QueuedRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
-/// The queue of a model holds as many requests as it may.
+/// The queue of a model has reached its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueFull {
     pub waiting: usize,
     pub limit: usize,
 }
 
-/// What becomes of a request that [`RequestQueue::offer`] presents.
+/// Whether a request that [`RequestQueue::offer`] presents leaves the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {
-    /// It leaves the queue.
     Take,
-    /// It keeps waiting.
     Keep,
 }
 
@@ -308,7 +306,11 @@ mod tests {
                     let expected: Vec<String> = list.iter().map(usize::to_string).collect();
                     prop_assert_eq!(ids(&queue, name), expected);
                 }
+                for (name, list) in NAMES.iter().zip(&waiting) {
+                    prop_assert_eq!(queue.waiting(&model(name)), list.len());
+                }
                 prop_assert_eq!(queue.len(), waiting.iter().map(Vec::len).sum::<usize>());
+                prop_assert_eq!(queue.is_empty(), queue.len() == 0);
                 prop_assert_eq!(queue.models().count(), waiting.iter().filter(|l| !l.is_empty()).count());
             }
         }

@@ -83,7 +83,7 @@ pub enum RequestOutcome {
     Cancelled,
 }
 
-/// Why a worker did not complete a request. The request is given to another worker.
+/// Why a worker did not complete a request, which another worker may complete.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AttemptFailure {
     /// The connection was refused or broke: the worker receives no new requests until its
@@ -128,7 +128,8 @@ pub struct Assignment {
     pub worker: WorkerInfo,
     /// 1 for the first worker; refusals do not count.
     pub attempt: u32,
-    /// How many workers the request was given to so far, this one and refusals included.
+    /// Number of workers that the request was assigned to so far, including this one and
+    /// refusals.
     pub number: u32,
 }
 
@@ -155,7 +156,7 @@ pub enum WaitReason {
     },
 }
 
-/// What the shell must do.
+/// What the owner of the scheduler must do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SchedulerEffect {
     /// Run the request on this worker.

@@ -9,7 +9,7 @@ use crate::{
     Assignment, SpawnTarget, TargetState, WaitReason, WorkerRequirements, target::Readiness,
 };
 
-/// What becomes of a request that needs a worker.
+/// The result of placing a request.
 pub(crate) enum Placement {
     Assigned(Box<Assignment>),
     Waits {
@@ -113,7 +113,7 @@ fn rank<'a>(
     )
 }
 
-/// Where a worker is spawned for these requirements.
+/// Returns where a worker is spawned for these requirements.
 pub(crate) fn spawn_target(
     requirements: &WorkerRequirements,
     default_node: &NodeName,
@@ -128,8 +128,8 @@ pub(crate) fn spawn_target(
     }
 }
 
-/// The target that a worker was spawned for, given the backend that a request of it required.
-/// A GPU serves the required backend: a node has only one kind of GPU.
+/// Returns the target that a worker was spawned for. `required` is the backend that a request
+/// on this worker required; a node has only one kind of GPU, so it is the worker's backend.
 pub(crate) fn target_of_worker(info: &WorkerInfo, required: Option<Backend>) -> SpawnTarget {
     SpawnTarget {
         model: info.model_id.clone(),

@@ -24,6 +24,8 @@ const RETRY_AFTER_SECONDS: (u64, u64) = (1, 60);
 struct Running {
     spawn: SpawnId,
     since: Duration,
+    /// [`SchedulerEffect::Stop`] was returned.
+    stopping: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -33,9 +35,9 @@ struct Request {
     ticket: Ticket,
     /// `None` while the request waits.
     running: Option<Running>,
-    /// Workers that the request was given to, without refusals.
+    /// Number of workers that the request was assigned to, without refusals.
     attempts: u32,
-    /// Workers that the request was given to, including refusals.
+    /// Number of workers that the request was assigned to, including refusals.
     assignments: u32,
     /// The worker that failed it last.
     avoid: Option<SpawnId>,
@@ -93,7 +95,7 @@ impl Scheduler {
     }
 
     /// Returns where a worker is spawned for these requirements.
-    pub fn spawn_target(&self, requirements: &WorkerRequirements) -> SpawnTarget {
+    pub(crate) fn spawn_target(&self, requirements: &WorkerRequirements) -> SpawnTarget {
         spawn_target(requirements, &self.settings.default_node)
     }
 
@@ -319,12 +321,16 @@ impl Scheduler {
     }
 
     fn cancel(&mut self, id: &RequestId, error: Diagnostic, out: &mut Vec<SchedulerEffect>) {
-        match self.requests.get(id) {
-            None => {}
-            Some(request) if request.running.is_some() => {
+        let Some(request) = self.requests.get_mut(id) else {
+            return;
+        };
+        match &mut request.running {
+            None => self.fail(id, error, out),
+            Some(running) if running.stopping => {}
+            Some(running) => {
+                running.stopping = true;
                 out.push(SchedulerEffect::Stop(id.clone(), error));
             }
-            Some(_) => self.fail(id, error, out),
         }
     }
 
@@ -538,6 +544,7 @@ impl Request {
         self.running = Some(Running {
             spawn: assignment.spawn_id(),
             since: now,
+            stopping: false,
         });
     }
 }

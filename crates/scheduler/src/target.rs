@@ -71,7 +71,7 @@ impl TargetState {
     }
 
     /// Returns the error of the last spawn, unless it succeeded.
-    pub fn last_error(&self) -> Option<&Diagnostic> {
+    pub(crate) fn last_error(&self) -> Option<&Diagnostic> {
         self.last_error.as_ref()
     }
 
@@ -220,6 +220,8 @@ fn is_input_error(code: Code) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use input_validation::Generation;
+
     use super::*;
 
     const T0: Duration = Duration::ZERO;
@@ -250,7 +252,57 @@ mod tests {
         );
         let later = FAILURE_WINDOW + Duration::from_secs(31);
         assert_eq!(target.readiness(later), Readiness::Now);
-        assert_eq!(pause_after(50), Duration::from_secs(60));
+        let pauses = (1..=8).map(|failures| pause_after(failures).as_secs());
+        assert!(pauses.eq([1, 2, 4, 8, 16, 32, 60, 60]));
+    }
+
+    #[test]
+    fn only_the_pending_spawn_or_a_later_one_completes_the_start() {
+        let spawn = |worker: &str, generation| SpawnId {
+            worker: worker.parse().unwrap(),
+            generation: Generation(generation),
+        };
+        for (registered, completes) in [
+            (spawn("w", 4), false),
+            (spawn("other", 9), false),
+            (spawn("w", 5), true),
+            (spawn("w", 6), true),
+        ] {
+            let mut target = TargetState::default();
+            target.begin(T0);
+            target.registered(&registered);
+            assert!(target.is_starting(), "the spawn was not reported yet");
+            target.spawned(spawn("w", 5), T0);
+            target.registered(&registered);
+            assert_eq!(!target.is_starting(), completes, "{registered:?}");
+            let overdue = (!completes).then(|| Overdue::Heartbeat(spawn("w", 5)));
+            assert_eq!(target.overdue(REGISTRATION_LIMIT), overdue);
+        }
+    }
+
+    #[test]
+    fn a_successful_spawn_clears_the_error_and_a_completed_request_the_failures() {
+        let mut target = TargetState::default();
+        for _ in 0..2 {
+            target.begin(T0);
+            assert!(target.failed(start_failed(), T0));
+        }
+        assert_eq!(target.last_error(), Some(&start_failed()));
+        assert_eq!(target.pause(T0), Duration::from_secs(2));
+        target.begin(T0);
+        let worker = "w".parse().unwrap();
+        let generation = Generation(1);
+        target.spawned(SpawnId { worker, generation }, T0);
+        assert_eq!(target.last_error(), None);
+        target.registered(&SpawnId {
+            worker: "w".parse().unwrap(),
+            generation,
+        });
+        assert_eq!(target.pause(T0), Duration::from_secs(2));
+        assert!(!target.is_as_new(T0));
+        target.served();
+        assert_eq!(target.pause(T0), Duration::ZERO);
+        assert!(target.is_as_new(T0));
     }
 
     #[test]

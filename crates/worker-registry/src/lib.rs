@@ -19,6 +19,6 @@ pub use worker::{Candidate, SpawnId, WorkerFilter};
 use std::time::Duration;
 
 /// A worker without a heartbeat for this long receives no new requests.
-pub const SILENT_AFTER: Duration = Duration::from_secs(15);
+pub(crate) const SILENT_AFTER: Duration = Duration::from_secs(15);
 /// A worker without a heartbeat for this long is removed.
-pub const REMOVED_AFTER: Duration = Duration::from_secs(30);
+pub(crate) const REMOVED_AFTER: Duration = Duration::from_secs(30);

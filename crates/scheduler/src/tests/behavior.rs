@@ -446,6 +446,105 @@ fn a_worker_stopped_before_its_spawn_is_reported_is_not_awaited() {
 }
 
 #[test]
+fn the_next_spawn_of_a_stopped_worker_is_awaited() {
+    let mut s = scheduler();
+    s.handle(
+        SchedulerEvent::Fence("w".parse().unwrap(), Generation(2)),
+        T0,
+    );
+    assert_eq!(spawns(&submit(&mut s, "r1", T0)), 1);
+    // Its generation is the lowest one that the fence permits, and its spawn is reported
+    // before its first heartbeat arrives.
+    let effects = s.handle(SchedulerEvent::Spawned(target(), spawn_id("w", 2)), T0);
+    assert_eq!(effects, [], "no second spawn");
+    assert_eq!(
+        assigned(&beat(&mut s, worker("w", 2, 1), 0, T0)),
+        pair("r1", "w")
+    );
+}
+
+#[test]
+fn a_fenced_worker_is_replaced_and_receives_no_requests() {
+    let mut s = scheduler();
+    beat(&mut s, worker("w", 1, 1), 0, T0);
+    assert_eq!(assigned(&submit(&mut s, "r1", T0)), pair("r1", "w"));
+    assert_eq!(spawns(&submit(&mut s, "r2", T0)), 0);
+    let fence = SchedulerEvent::Fence("w".parse().unwrap(), Generation(2));
+    let effects = s.handle(fence, T0);
+    assert_eq!((assigned(&effects), spawns(&effects)), (vec![], 1));
+    // The slot of the fenced worker does not exist any more.
+    let finished = SchedulerEvent::Finished(id("r1"), RequestOutcome::Completed);
+    assert_eq!(s.handle(finished, T0), []);
+}
+
+#[test]
+fn several_requests_on_a_lost_worker_count_as_one_crash() {
+    let mut s = scheduler();
+    beat(&mut s, worker("w", 1, 2), 0, T0);
+    submit(&mut s, "r1", T0);
+    submit(&mut s, "r2", T0);
+    for name in ["r1", "r2"] {
+        s.handle(SchedulerEvent::AttemptFailed(id(name), broke()), T0);
+    }
+    // Ends the spawn that began, without a failure of its own.
+    let error = Diagnostic::new(Code::InvalidModelFile, "no");
+    s.handle(SchedulerEvent::SpawnFailed(target(), error), T0);
+    let (_, state) = s.targets().next().unwrap();
+    assert_eq!(state.pause(T0), Duration::ZERO);
+}
+
+#[test]
+fn a_crash_of_a_gpu_worker_counts_for_the_backend_that_was_required() {
+    for (required, expected) in [
+        // The request requires no GPU, so the next worker is spawned on the CPU.
+        (None, vec![Backend::Cpu, Backend::Cuda]),
+        (Some(Backend::Cuda), vec![Backend::Cuda]),
+        (Some(Backend::Metal), vec![Backend::Metal]),
+    ] {
+        let mut s = scheduler();
+        let mut gpu = worker("w", 1, 1);
+        gpu.device = "GPU-0".parse().unwrap();
+        beat(&mut s, gpu, 0, T0);
+        let mut request = new_request("r1", HAIKU, secs(9));
+        request.requirements.backend = required;
+        assert_eq!(assigned(&s.submit(request, T0).unwrap()), pair("r1", "w"));
+        s.handle(SchedulerEvent::AttemptFailed(id("r1"), broke()), T0);
+        let targets = s.targets().map(|(target, _)| target.backend);
+        assert_eq!(targets.collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
+fn a_running_request_is_stopped_once() {
+    let mut s = scheduler();
+    beat(&mut s, worker("w", 1, 1), 0, T0);
+    submit(&mut s, "r1", T0);
+    let first = Diagnostic::new(Code::Cancelled, "by the client");
+    let effects = s.handle(SchedulerEvent::Cancel(id("r1"), first.clone()), T0);
+    assert_eq!(effects, [SchedulerEffect::Stop(id("r1"), first)]);
+    let again = Diagnostic::new(Code::Cancelled, "again");
+    assert_eq!(s.handle(SchedulerEvent::Cancel(id("r1"), again), T0), []);
+    assert_eq!(s.counts().running, 1);
+    // The attempt failed while it was being stopped: it can be stopped on its next worker.
+    s.handle(SchedulerEvent::AttemptFailed(id("r1"), broke()), T0);
+    beat(&mut s, worker("w", 2, 1), 0, T0);
+    let last = Diagnostic::new(Code::Draining, "stop");
+    let effects = s.handle(SchedulerEvent::Abort(last.clone()), T0);
+    assert_eq!(effects, [SchedulerEffect::Stop(id("r1"), last)]);
+}
+
+#[test]
+fn a_worker_without_heartbeats_is_reported_as_expired() {
+    let mut s = scheduler();
+    beat(&mut s, worker("w", 3, 1), 0, T0);
+    assert_eq!(s.handle(SchedulerEvent::Tick, secs(29)), []);
+    assert_eq!(
+        s.handle(SchedulerEvent::Tick, secs(30)),
+        [SchedulerEffect::WorkerExpired(spawn_id("w", 3))]
+    );
+}
+
+#[test]
 fn a_worker_that_is_loading_after_a_queen_restart_is_awaited() {
     let mut s = scheduler();
     let mut loading = worker("w", 4, 1);

@@ -1,6 +1,8 @@
 //! Helpers for the tests of the scheduler.
 
 mod behavior;
+mod counters;
+mod placement;
 mod properties;
 
 use std::time::Duration;
