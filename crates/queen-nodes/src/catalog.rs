@@ -17,12 +17,12 @@ pub struct NodeModel {
     pub nodes: Vec<NodeName>,
 }
 
-/// What is known of models without calling a hive.
+/// Models and their capabilities, known without calling a hive.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     /// The last list of each node.
     models: Mutex<BTreeMap<NodeName, Vec<InstalledModel>>>,
-    /// What the last worker of each model can do, most recently seen last.
+    /// Capabilities of each model's last worker, most recent heartbeat last.
     capabilities: Mutex<Vec<(ModelRef, Vec<Capability>)>>,
 }
 
@@ -94,7 +94,7 @@ mod tests {
         .unwrap()
     }
 
-    pub(crate) fn model(name: &str) -> InstalledModel {
+    fn model(name: &str) -> InstalledModel {
         serde_json::from_value(json!({
             "model": name, "format": "gguf", "size_bytes": 1, "architecture": "llama",
             "quantization": "F16", "context_length": 512, "parameters": 1,

@@ -17,8 +17,8 @@ impl Nodes {
             .into_iter()
             .map(|row| Deployment {
                 state: state(&row, snapshot),
-                model: row.place.model,
-                node: row.place.node,
+                model: row.key.model,
+                node: row.key.node,
                 worker_id: row.worker_id,
                 generation: row.generation,
                 created_at: row.created_at,
@@ -35,7 +35,7 @@ fn state(row: &DeploymentRow, snapshot: &DispatcherSnapshot) -> DeploymentState 
     let target = snapshot
         .targets
         .iter()
-        .find(|entry| entry.target.model == row.place.model && entry.target.node == row.place.node);
+        .find(|entry| entry.target.model == row.key.model && entry.target.node == row.key.node);
     match (worker.map(|worker| worker.info.status), target) {
         (Some(WorkerStatus::Ready | WorkerStatus::Busy), _) => DeploymentState::Ready,
         (Some(WorkerStatus::Starting), _) => DeploymentState::Starting,

@@ -26,7 +26,7 @@ impl Nodes {
         self.catalog().models()
     }
 
-    /// Returns what is known of a model without calling a hive.
+    /// Returns a model's entry in the last lists of the hives, without calling one.
     pub fn known_model(&self, model: &ModelRef) -> Option<InstalledModel> {
         self.catalog().model(model)
     }
@@ -58,18 +58,18 @@ impl Nodes {
         Ok(models
             .into_iter()
             .map(|model| model.entry.model)
-            .chain(deployed.into_iter().map(|row| row.place.model))
+            .chain(deployed.into_iter().map(|row| row.key.model))
             .chain(served)
             .map(|model| model.to_string())
             .collect())
     }
 
-    /// Remembers what a worker can do with its model, for when no worker serves it.
+    /// Remembers the capabilities of a worker for its model, for when no worker serves it.
     pub fn remember_capabilities(&self, worker: &WorkerInfo) {
         self.catalog().remember(worker);
     }
 
-    /// Returns what the last known worker of the model can do.
+    /// Returns the capabilities of the model's last worker.
     pub fn capabilities(&self, model: &ModelRef) -> Vec<Capability> {
         self.catalog().capabilities(model)
     }

@@ -15,13 +15,13 @@ use worker_contract::WorkerClient;
 
 use crate::errors;
 
-/// How long a starting or restarting hive is waited for.
+/// Longest wait for a hive that is starting or restarting.
 const HIVE_LIMIT: Duration = Duration::from_secs(20);
-/// A hive that a call could not reach and that is still up after this time was only
-/// temporarily out of reach.
+/// Longest wait for the supervisor to notice that a hive is down. A hive that is up after this
+/// time was only temporarily out of reach.
 const LOSS_NOTICED_WITHIN: Duration = Duration::from_secs(1);
 
-/// What a node is made of.
+/// The parts of a node.
 pub struct NodeConfig {
     pub name: NodeName,
     pub link: Arc<dyn Link>,
@@ -44,8 +44,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Creates the node and starts to supervise its hive. `known` is what an earlier run of
-    /// the queen knew about it.
+    /// Creates the node and starts to supervise its hive. `known` is the
+    /// entry that an earlier run of the queen stored.
     pub(crate) fn new(config: NodeConfig, known: Option<NodeEntry>) -> Self {
         let unknown = NodeEntry {
             name: config.name.clone(),
@@ -76,7 +76,7 @@ impl Node {
         &self.token
     }
 
-    /// Returns what is known of the node.
+    /// Returns the node's state and capabilities.
     pub fn entry(&self) -> NodeEntry {
         self.entry
             .lock()

@@ -27,7 +27,7 @@ struct Shared {
     limits: NodeLimits,
 }
 
-/// How long hives may take.
+/// Time limits for hives.
 #[derive(Debug, Clone, Copy)]
 pub struct NodeLimits {
     /// Longest time between two events of a spawn.

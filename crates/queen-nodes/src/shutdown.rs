@@ -21,7 +21,7 @@ use crate::{Node, Nodes, errors};
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 /// Time for requests to end after they were aborted.
 const ABORT_LIMIT: Duration = Duration::from_secs(5);
-/// How long a hive that is being restarted is waited for.
+/// Longest wait for a hive that is being restarted.
 const HIVE_LIMIT: Duration = Duration::from_secs(15);
 
 /// The shutdown of the queen: no new requests, running requests finish, then, if requested,
@@ -49,8 +49,8 @@ impl Shutdown {
         &self.completed
     }
 
-    /// Shuts the queen down and returns what was stopped. Fails if a shutdown has begun
-    /// before.
+    /// Shuts the queen down and returns what was stopped. Fails if a shutdown is
+    /// under way.
     pub async fn run(&self, request: ShutdownRequest) -> Result<ShutdownResponse, Diagnostic> {
         if self.started.swap(true, Ordering::SeqCst) {
             return Err(errors::already_stopping());

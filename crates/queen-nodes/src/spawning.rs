@@ -7,7 +7,7 @@ use hive_lifecycle::RunningHive;
 use input_validation::{Backend, DeviceId, Generation};
 use jiff::Timestamp;
 use queen_dispatch::{Dispatcher, WorkerSource};
-use queen_store::{DeploymentRow, Place};
+use queen_store::{DeploymentKey, DeploymentRow};
 use rest_client::CallError;
 use scheduler::SpawnTarget;
 use tokio::time::{Instant, timeout};
@@ -18,9 +18,9 @@ use crate::{Node, Nodes, errors};
 
 /// A running worker registers within two heartbeats, or it is replaced.
 const REGISTRATION_LIMIT: Duration = Duration::from_secs(2 * HEARTBEAT_SECONDS + 1);
-/// How often the hive is asked whether such a worker is still running.
+/// How often the hive is queried whether such a worker is still running.
 const PROCESS_POLL: Duration = Duration::from_millis(250);
-/// How often a spawn is repeated because its hive was lost.
+/// Maximum number of times that a spawn is repeated because its hive was lost.
 const HIVE_LOSSES: u32 = 2;
 
 enum SpawnError {
@@ -97,14 +97,14 @@ impl Spawning<'_> {
 
     async fn attempt(&self) -> Result<SpawnId, SpawnError> {
         let hive = self.node.hive_soon().await?;
-        let place = Place {
+        let key = DeploymentKey {
             model: self.target.model.clone(),
             node: self.target.node.clone(),
             device: self.device(&hive).await?,
         };
         let state = self.nodes.state();
         let deployment = state
-            .call(move |store| store.deploy(&place, Timestamp::now()))
+            .call(move |store| store.deploy(&key, Timestamp::now()))
             .await?;
         let spawned = hive.client.workers().await?.workers;
         if let Some(running) = running_spawn(&deployment, &spawned)
@@ -155,7 +155,7 @@ impl Spawning<'_> {
         let worker = &deployment.worker_id;
         let SpawnTarget { model, node, .. } = self.target;
         tracing::info!(%worker, generation = generation.0, %model, "spawning a worker");
-        let device = deployment.place.device;
+        let device = deployment.key.device;
         let message = format!("starting worker {worker} for {model} on {device} of {node}");
         self.narrate(Narration::info("queen", "spawn", message))
             .await;

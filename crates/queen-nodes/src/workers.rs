@@ -9,8 +9,7 @@ use worker_registry::WorkerFilter;
 use crate::{Nodes, errors};
 
 impl Nodes {
-    /// Returns what the queen knows of a registered worker. Fails with
-    /// [`Code::WorkerNotFound`].
+    /// Returns a registered worker. Fails with [`Code::WorkerNotFound`].
     pub async fn worker(
         &self,
         id: &WorkerId,

@@ -1,13 +1,18 @@
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
-use diagnostics::{Code, Diagnostic};
-use rusqlite::{Connection, ErrorCode};
+use diagnostics::Diagnostic;
+use rusqlite::Connection;
 use rusqlite_migration::{M, Migrations};
+
+use crate::errors;
 
 /// How long a statement waits for another process's lock, in milliseconds.
 const BUSY_MS: u32 = 5000;
 
-/// One SQLite file in the schema of this version.
+/// A SQLite file with the newest schema.
 #[derive(Debug)]
 pub(crate) struct Database {
     path: PathBuf,
@@ -15,42 +20,36 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Opens the file and brings it to the newest schema.
+    /// Opens the file, creates it if it is missing, and migrates it to the newest schema.
     pub(crate) fn open(path: &Path, migrations: &[M<'_>]) -> Result<Self, Diagnostic> {
         let newest = migrations.len() as i64;
-        let mut connection = Connection::open(path).map_err(|e| unusable(path, &e))?;
-        let found = check(&connection).map_err(|e| unusable(path, &e))?;
-        if found.damage != "ok" {
-            return Err(damaged(path, &found.damage));
+        let sqlite = |error| errors::sqlite(path, &error);
+        let mut connection = Connection::open(path).map_err(sqlite)?;
+        let state = inspect(&connection).map_err(sqlite)?;
+        if state.integrity != "ok" {
+            return Err(errors::unusable(path, &state.integrity));
         }
-        if found.version > newest {
-            return Err(Diagnostic::new(
-                Code::StateTooNew,
-                format!(
-                    "{} has schema {}, this rbee knows up to {newest}",
-                    path.display(),
-                    found.version
-                ),
-            )
-            .hint("run the newer rbee that wrote it, or set `RBEE_HOME` to another folder")
-            .detail("schema", found.version)
-            .detail("newest_known", newest));
+        if state.schema > newest {
+            return Err(errors::too_new(path, state.schema, newest));
         }
-        if found.version == 0 && found.tables > 0 {
-            return Err(damaged(path, "it holds tables that are not rbee's"));
+        if state.schema == 0 && state.tables > 0 {
+            return Err(errors::unusable(
+                path,
+                "it contains tables of another program",
+            ));
         }
-        if (1..newest).contains(&found.version) {
-            back_up(&connection, path, found.version)?;
+        if (1..newest).contains(&state.schema) {
+            back_up(&connection, path, state.schema)?;
         }
-        let prepared = connection
+        connection
             .pragma_update(None, "journal_mode", "WAL")
-            // A generation that was given out must not be given out again after a power cut.
+            // A generation that was used must not be used again after a power failure.
             .and_then(|()| connection.pragma_update(None, "synchronous", "FULL"))
-            .and_then(|()| connection.pragma_update(None, "busy_timeout", BUSY_MS));
-        prepared.map_err(|e| unusable(path, &e))?;
+            .and_then(|()| connection.pragma_update(None, "busy_timeout", BUSY_MS))
+            .map_err(sqlite)?;
         Migrations::from_slice(migrations)
             .to_latest(&mut connection)
-            .map_err(|e| damaged(path, &format!("its schema cannot be migrated: {e}")))?;
+            .map_err(|e| errors::unusable(path, &format!("cannot migrate its schema: {e}")))?;
         Ok(Self {
             path: path.to_owned(),
             connection,
@@ -69,72 +68,54 @@ impl Database {
             transaction.commit()?;
             Ok(value)
         };
-        run().map_err(|e| unusable(path, &e))
+        run().map_err(|e| errors::sqlite(path, &e))
     }
 
-    /// Runs `work`, which only reads.
+    /// Runs `work`, which must not write.
     pub(crate) fn read<T>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, Diagnostic> {
-        work(&self.connection).map_err(|e| unusable(&self.path, &e))
+        work(&self.connection).map_err(|e| errors::sqlite(&self.path, &e))
     }
 }
 
-struct Found {
-    version: i64,
+/// The state of a file before it is used.
+struct FileState {
+    /// 0 for a new file.
+    schema: i64,
     tables: i64,
-    damage: String,
+    /// `ok`, or the first problem that SQLite found.
+    integrity: String,
 }
 
-fn check(connection: &Connection) -> rusqlite::Result<Found> {
-    Ok(Found {
-        version: connection.query_row("PRAGMA user_version", [], |row| row.get(0))?,
+fn inspect(connection: &Connection) -> rusqlite::Result<FileState> {
+    Ok(FileState {
+        schema: connection.query_row("PRAGMA user_version", [], |row| row.get(0))?,
         tables: connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?,
-        damage: connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?,
+        integrity: connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?,
     })
 }
 
-fn back_up(connection: &Connection, path: &Path, version: i64) -> Result<(), Diagnostic> {
+/// Copies the database to a file that is named after its schema.
+fn back_up(connection: &Connection, path: &Path, schema: i64) -> Result<(), Diagnostic> {
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".schema-{version}.backup"));
+    name.push(format!(".schema-{schema}.backup"));
     let backup = PathBuf::from(name);
-    // A copy from an attempt that did not come to its end would stand in the way.
+    // `VACUUM INTO` fails if the file exists, as after a backup that was interrupted.
     match std::fs::remove_file(&backup) {
         Ok(()) => {}
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(damaged(&backup, &e.to_string())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(errors::unusable(&backup, &e.to_string())),
     }
     let target = backup.to_string_lossy();
     connection
         .execute("VACUUM INTO ?1", [target.as_ref()])
-        .map_err(|e| unusable(&backup, &e))?;
+        .map_err(|e| errors::sqlite(&backup, &e))?;
     Ok(())
 }
 
-fn damaged(path: &Path, cause: &str) -> Diagnostic {
-    Diagnostic::new(
-        Code::StateUnusable,
-        format!("{} cannot be used: {cause}", path.display()),
-    )
-    .hint(format!(
-        "move {} away (what it remembers is lost) or restore a copy of it",
-        path.display()
-    ))
-}
-
-fn unusable(path: &Path, error: &rusqlite::Error) -> Diagnostic {
-    let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
-    let mut diagnostic = damaged(path, &error.to_string());
-    if full {
-        diagnostic.code = Code::DiskFull;
-        diagnostic.hint = Some("free space on the disk that holds rbee's state".to_owned());
-    }
-    diagnostic
-}
-
-/// Reads a column that holds a value in text form; one that this version cannot read is an
-/// error of the row.
+/// Parses a text column. A value that this version cannot parse is an error of the row.
 pub(crate) fn parsed<T>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T>
 where
     T: std::str::FromStr,
@@ -147,6 +128,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use diagnostics::Code;
+
     use super::*;
 
     const V1: &[M<'_>] = &[M::up("CREATE TABLE t (x INTEGER) STRICT;")];
@@ -155,63 +138,86 @@ mod tests {
         M::up("ALTER TABLE t ADD COLUMN y INTEGER;"),
     ];
 
+    /// The first row of the first column.
+    fn first(database: &Database, query: &str) -> i64 {
+        database
+            .read(|c| c.query_row(query, [], |row| row.get(0)))
+            .unwrap()
+    }
+
     #[test]
-    fn an_older_file_is_copied_aside_and_then_migrated() {
+    fn an_older_file_is_backed_up_and_migrated() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.db");
         let mut old = Database::open(&path, V1).unwrap();
         old.write(|t| t.execute("INSERT INTO t VALUES (7)", []))
             .unwrap();
         drop(old);
+        let backup = dir.path().join("a.db.schema-1.backup");
+        // The backup of an interrupted migration is replaced.
+        std::fs::write(&backup, "incomplete").unwrap();
         let new = Database::open(&path, V2).unwrap();
-        let sum = "SELECT x FROM t WHERE y IS NULL";
-        assert_eq!(
-            new.read(|c| c.query_row(sum, [], |r| r.get::<_, i64>(0))),
-            Ok(7)
-        );
-        let copy = Database::open(&dir.path().join("a.db.schema-1.backup"), V1).unwrap();
-        assert_eq!(
-            copy.read(|c| c.query_row("SELECT x FROM t", [], |r| r.get::<_, i64>(0))),
-            Ok(7)
-        );
+        assert_eq!(first(&new, "SELECT x FROM t WHERE y IS NULL"), 7);
+        let backup = Database::open(&backup, V1).unwrap();
+        assert_eq!(first(&backup, "SELECT x FROM t"), 7);
     }
 
     #[test]
-    fn a_newer_file_is_refused_and_not_touched() {
+    fn a_newer_file_is_refused_and_left_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.db");
         drop(Database::open(&path, V2).unwrap());
         let before = std::fs::read(&path).unwrap();
         let error = Database::open(&path, V1).unwrap_err();
         assert_eq!(error.code, Code::StateTooNew);
+        assert_eq!(
+            error.message,
+            format!(
+                "{} has schema 2, this rbee knows schemas up to 1",
+                path.display()
+            )
+        );
         assert!(error.hint.is_some());
         assert_eq!(std::fs::read(&path).unwrap(), before);
     }
 
     #[test]
-    fn a_damaged_or_foreign_file_is_refused_with_its_path() {
+    fn a_damaged_file_or_one_of_another_program_is_refused_with_its_path() {
         let dir = tempfile::tempdir().unwrap();
         let noise = dir.path().join("noise.db");
         std::fs::write(&noise, vec![7; 9000]).unwrap();
-        let cut = dir.path().join("cut.db");
-        let mut database = Database::open(&cut, V1).unwrap();
+        let truncated = dir.path().join("truncated.db");
+        let mut database = Database::open(&truncated, V1).unwrap();
         for n in 0..2000 {
             database
                 .write(|t| t.execute("INSERT INTO t VALUES (?1)", [n]))
                 .unwrap();
         }
         drop(database);
-        let bytes = std::fs::read(&cut).unwrap();
-        std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
-        let foreign = dir.path().join("foreign.db");
-        Connection::open(&foreign)
+        let bytes = std::fs::read(&truncated).unwrap();
+        std::fs::write(&truncated, &bytes[..bytes.len() / 2]).unwrap();
+        let other = dir.path().join("other.db");
+        Connection::open(&other)
             .unwrap()
             .execute_batch("CREATE TABLE other (x)")
             .unwrap();
-        for path in [noise, cut, foreign] {
+        for path in [noise, truncated, other] {
             let error = Database::open(&path, V1).unwrap_err();
             assert_eq!(error.code, Code::StateUnusable, "{error}");
-            assert!(error.message.contains(path.to_str().unwrap()));
+            let start = format!("{} cannot be used: ", path.display());
+            assert!(error.message.starts_with(&start), "{error}");
         }
+    }
+
+    #[test]
+    fn a_failed_transaction_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut database = Database::open(&dir.path().join("a.db"), V1).unwrap();
+        let failed = database.write(|t| {
+            t.execute("INSERT INTO t VALUES (7)", [])?;
+            t.execute("INSERT INTO missing VALUES (7)", [])
+        });
+        assert_eq!(failed.unwrap_err().code, Code::StateUnusable);
+        assert_eq!(first(&database, "SELECT count(*) FROM t"), 0);
     }
 }

@@ -27,34 +27,30 @@ pub(crate) const MIGRATIONS: &[M<'_>] = &[M::up(
 
 const COLUMNS: &str = "model, node, device, worker_id, generation, created_at, last_error";
 
-/// Where a model is served: at most one worker each.
+/// Identifies a deployment: each has at most one worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The model.
+pub struct DeploymentKey {
     pub model: ModelRef,
-    /// The node.
     pub node: NodeName,
-    /// Its device.
     pub device: DeviceId,
 }
 
-/// A model that is to be served.
+/// A model that has been requested, and the worker that serves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeploymentRow {
-    /// What is served where.
-    pub place: Place,
-    /// The worker's name, the deployment's for good.
+    pub key: DeploymentKey,
+    /// Never changes.
     pub worker_id: WorkerId,
-    /// The last spawn of it; 0 before the first.
+    /// Generation of the last spawn; 0 before the first.
     pub generation: Generation,
-    /// When the first request asked for it.
+    /// Time of the first request.
     pub created_at: Timestamp,
-    /// Why the last start failed.
+    /// Error of the last spawn, if it failed.
     pub last_error: Option<String>,
 }
 
 impl Store {
-    /// What is to be served, by model.
+    /// Returns the deployments, ordered by model, node and device.
     pub fn deployments(&self) -> Result<Vec<DeploymentRow>, Diagnostic> {
         self.queen.read(|connection| {
             connection
@@ -66,30 +62,34 @@ impl Store {
         })
     }
 
-    /// The deployment of this place, made at `now` if there is none. A new one's worker is
-    /// named `<slug>-<n>` with the lowest free n.
-    pub fn deploy(&mut self, place: &Place, now: Timestamp) -> Result<DeploymentRow, Diagnostic> {
+    /// Returns the deployment with this key; creates a missing one with the time `now`. The
+    /// worker of a new deployment has the id `<slug>-<n>` with the lowest unused n.
+    pub fn deploy(
+        &mut self,
+        key: &DeploymentKey,
+        now: Timestamp,
+    ) -> Result<DeploymentRow, Diagnostic> {
         self.queen.write(|transaction| {
-            if let Some(row) = find(transaction, place)? {
+            if let Some(row) = find(transaction, key)? {
                 return Ok(row);
             }
-            let worker_id = free_name(transaction, &slug(&place.model))?;
+            let worker_id = unused_worker_id(transaction, &slug(&key.model))?;
             transaction.execute(
                 "INSERT INTO deployments (model, node, device, worker_id, generation, created_at)
                  VALUES (?1, ?2, ?3, ?4, 0, ?5)",
                 (
-                    place.model.to_string(),
-                    place.node.as_str(),
-                    place.device.to_string(),
+                    key.model.to_string(),
+                    key.node.as_str(),
+                    key.device.to_string(),
                     worker_id,
                     now.to_string(),
                 ),
             )?;
-            find(transaction, place)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
+            find(transaction, key)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
         })
     }
 
-    /// Forgets the deployment of this worker.
+    /// Deletes the deployment of this worker.
     pub fn undeploy(&mut self, worker: &WorkerId) -> Result<(), Diagnostic> {
         self.queen.write(|transaction| {
             transaction.execute(
@@ -100,7 +100,8 @@ impl Store {
         })
     }
 
-    /// Where the queen listened last: workers that outlived it send their heartbeats there.
+    /// Returns the port on which the queen listened last, to which workers that outlived it
+    /// send heartbeats.
     pub fn last_port(&self) -> Result<Option<u16>, Diagnostic> {
         self.queen.read(|connection| {
             connection
@@ -109,7 +110,7 @@ impl Store {
         })
     }
 
-    /// Remembers where the queen listens.
+    /// Stores the port on which the queen listens.
     pub fn set_last_port(&mut self, port: u16) -> Result<(), Diagnostic> {
         self.queen.write(|transaction| {
             transaction.execute("INSERT OR REPLACE INTO last_port VALUES (0, ?1)", [port])?;
@@ -117,17 +118,18 @@ impl Store {
         })
     }
 
-    /// Takes the next generation for a spawn of this worker: higher than every one taken
-    /// before, in any run of the queen, and than `seen`, the highest seen elsewhere.
+    /// Allocates a generation for a spawn of this worker. It is higher than all generations
+    /// that were allocated before, in any run of the queen, and than `highest_seen`, the
+    /// highest one among running workers.
     pub fn next_generation(
         &mut self,
         worker: &WorkerId,
-        seen: Generation,
+        highest_seen: Generation,
     ) -> Result<Generation, Diagnostic> {
         self.queen.write(|transaction| {
             let next: i64 = transaction.query_row(
                 "UPDATE generations SET last = max(last, ?1) + 1 RETURNING last",
-                [seen.0.cast_signed()],
+                [highest_seen.0.cast_signed()],
                 |row| row.get(0),
             )?;
             transaction.execute(
@@ -138,7 +140,7 @@ impl Store {
         })
     }
 
-    /// Writes why the last start of this worker failed, or that it did not.
+    /// Stores the error of the worker's last spawn; `None` if it succeeded.
     pub fn set_last_error(
         &mut self,
         worker: &WorkerId,
@@ -153,7 +155,7 @@ impl Store {
         })
     }
 
-    /// Remembers that generations of the worker below `lowest` must not serve again.
+    /// Stores that generations of the worker below `lowest` must not serve again.
     pub fn fence(&mut self, worker: &WorkerId, lowest: Generation) -> Result<(), Diagnostic> {
         self.queen.write(|transaction| {
             transaction.execute(
@@ -165,7 +167,7 @@ impl Store {
         })
     }
 
-    /// The lowest generation that may serve, of every worker that was ever stopped.
+    /// Returns the lowest generation that may serve, for every worker that was ever stopped.
     pub fn fences(&self) -> Result<Vec<(WorkerId, Generation)>, Diagnostic> {
         self.queen.read(|connection| {
             connection
@@ -176,29 +178,32 @@ impl Store {
     }
 }
 
-fn find(transaction: &Transaction<'_>, place: &Place) -> rusqlite::Result<Option<DeploymentRow>> {
+fn find(
+    transaction: &Transaction<'_>,
+    key: &DeploymentKey,
+) -> rusqlite::Result<Option<DeploymentRow>> {
     transaction
         .query_row(
             &format!(
                 "SELECT {COLUMNS} FROM deployments WHERE model = ?1 AND node = ?2 AND device = ?3"
             ),
             (
-                place.model.to_string(),
-                place.node.as_str(),
-                place.device.to_string(),
+                key.model.to_string(),
+                key.node.as_str(),
+                key.device.to_string(),
             ),
             deployment,
         )
         .optional()
 }
 
-fn free_name(transaction: &Transaction<'_>, slug: &str) -> rusqlite::Result<String> {
+fn unused_worker_id(transaction: &Transaction<'_>, slug: &str) -> rusqlite::Result<String> {
     let mut statement = transaction.prepare("SELECT 1 FROM deployments WHERE worker_id = ?1")?;
     let mut n = 0_u64;
     loop {
-        let name = format!("{slug}-{n}");
-        if !statement.exists([&name])? {
-            return Ok(name);
+        let id = format!("{slug}-{n}");
+        if !statement.exists([&id])? {
+            return Ok(id);
         }
         n += 1;
     }
@@ -206,7 +211,7 @@ fn free_name(transaction: &Transaction<'_>, slug: &str) -> rusqlite::Result<Stri
 
 fn deployment(row: &Row<'_>) -> rusqlite::Result<DeploymentRow> {
     Ok(DeploymentRow {
-        place: Place {
+        key: DeploymentKey {
             model: parsed(row, 0)?,
             node: parsed(row, 1)?,
             device: parsed(row, 2)?,
@@ -222,7 +227,8 @@ fn generation(row: &Row<'_>, column: usize) -> rusqlite::Result<Generation> {
     Ok(Generation(row.get::<_, i64>(column)?.cast_unsigned()))
 }
 
-/// A short name for workers of a model: lower case letters, digits and single dashes.
+/// Returns the start of the ids of a model's workers: lower case letters, digits and single
+/// dashes.
 fn slug(model: &ModelRef) -> String {
     let source = match model {
         ModelRef::Builtin {
@@ -242,7 +248,7 @@ fn slug(model: &ModelRef) -> String {
         .filter(|word| !word.is_empty())
         .map(str::to_ascii_lowercase)
         .collect();
-    // A worker id has 64 characters at the most, and the number needs some of them.
+    // A worker id has at most 64 characters, and the number needs some of them.
     let mut slug: String = words.join("-").chars().take(48).collect();
     if slug.is_empty() {
         "model".clone_into(&mut slug);
@@ -256,8 +262,8 @@ mod tests {
 
     use super::*;
 
-    fn place(model: &str) -> Place {
-        Place {
+    fn key(model: &str) -> DeploymentKey {
+        DeploymentKey {
             model: model.parse().unwrap(),
             node: "local".parse().unwrap(),
             device: "CPU-0".parse().unwrap(),
@@ -269,15 +275,15 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_is_made_once_and_names_its_worker() {
+    fn a_deployment_is_created_once_with_a_worker_id_from_its_model() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(&Home::at(dir.path())).unwrap();
-        let first = store.deploy(&place("builtin:haiku"), now()).unwrap();
+        let first = store.deploy(&key("builtin:haiku"), now()).unwrap();
         assert_eq!(first.worker_id.as_str(), "haiku-0");
         assert_eq!(first.generation, Generation(0));
         drop(store);
         let mut store = Store::open(&Home::at(dir.path())).unwrap();
-        assert_eq!(store.deploy(&place("builtin:haiku"), now()).unwrap(), first);
+        assert_eq!(store.deploy(&key("builtin:haiku"), now()).unwrap(), first);
         for (model, worker) in [
             ("builtin:haiku@q8_0", "haiku-q8-0-0"),
             ("file:/models/My Model (v2).gguf", "my-model-v2-0"),
@@ -286,21 +292,21 @@ mod tests {
             ("mock:load_ms=1", "mock-0"),
             ("mock:load_ms=2", "mock-1"),
         ] {
-            let row = store.deploy(&place(model), now()).unwrap();
+            let row = store.deploy(&key(model), now()).unwrap();
             assert_eq!(row.worker_id.as_str(), worker, "{model}");
         }
         let long = format!("file:/{}.gguf", "x".repeat(200));
-        store.deploy(&place(&long), now()).unwrap();
+        store.deploy(&key(&long), now()).unwrap();
         assert_eq!(store.deployments().unwrap().len(), 8);
     }
 
     #[test]
-    fn generations_only_go_up_over_restarts_and_over_what_was_seen() {
+    fn generations_increase_across_restarts_and_exceed_those_of_running_workers() {
         let dir = tempfile::tempdir().unwrap();
         let mut last = Generation(0);
         for seen in [0, 0, 50, 3] {
             let mut store = Store::open(&Home::at(dir.path())).unwrap();
-            let row = store.deploy(&place("builtin:haiku"), now()).unwrap();
+            let row = store.deploy(&key("builtin:haiku"), now()).unwrap();
             let next = store
                 .next_generation(&row.worker_id, Generation(seen))
                 .unwrap();
@@ -311,25 +317,37 @@ mod tests {
     }
 
     #[test]
-    fn what_is_undeployed_is_gone_and_the_port_is_remembered() {
+    fn undeploy_deletes_only_the_deployment_of_the_worker() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(&Home::at(dir.path())).unwrap();
-        let id = store.deploy(&place("mock:a=1"), now()).unwrap().worker_id;
-        store.undeploy(&id).unwrap();
-        assert_eq!(store.deployments().unwrap(), []);
+        let first = store.deploy(&key("mock:a=1"), now()).unwrap();
+        let second = store.deploy(&key("mock:a=2"), now()).unwrap();
+        store.undeploy(&first.worker_id).unwrap();
+        assert_eq!(store.deployments().unwrap(), [second]);
+        // The id is unused again.
+        let again = store.deploy(&key("mock:a=1"), now()).unwrap();
+        assert_eq!(again.worker_id, first.worker_id);
+    }
+
+    #[test]
+    fn the_last_port_survives_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&Home::at(dir.path())).unwrap();
         assert_eq!(store.last_port().unwrap(), None);
         for port in [8500, 41234] {
             store.set_last_port(port).unwrap();
+            drop(store);
+            store = Store::open(&Home::at(dir.path())).unwrap();
             assert_eq!(store.last_port().unwrap(), Some(port));
         }
     }
 
     #[test]
-    fn fences_and_errors_are_remembered() {
+    fn fences_and_errors_survive_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(&Home::at(dir.path())).unwrap();
         let id = store
-            .deploy(&place("builtin:haiku"), now())
+            .deploy(&key("builtin:haiku"), now())
             .unwrap()
             .worker_id;
         store.fence(&id, Generation(5)).unwrap();

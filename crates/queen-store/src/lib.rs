@@ -1,5 +1,4 @@
-//! The queen's persistent state: two SQLite files in its state directory, one for the nodes
-//! and one for the deployments.
+//! The queen's persistent state: one SQLite file for the nodes and one for the deployments.
 //!
 //! All calls block. A file written by a newer rbee is refused and left unchanged
 //! ([`Code::StateTooNew`]), an older one is backed up and migrated, a damaged one is refused
@@ -10,9 +9,10 @@
 
 mod database;
 mod deployments;
+mod errors;
 mod nodes;
 
-pub use deployments::{DeploymentRow, Place};
+pub use deployments::{DeploymentKey, DeploymentRow};
 
 use diagnostics::Diagnostic;
 use state_files::Home;

@@ -62,7 +62,7 @@ fn node(row: &Row<'_>) -> rusqlite::Result<NodeEntry> {
     Ok(NodeEntry {
         name: parsed(row, 0)?,
         hive_url: row.get(1)?,
-        // Devices are queried whenever the hive connects, so an unreadable old form is no loss.
+        // Devices are queried whenever the hive connects, so those of an older rbee may be lost.
         devices: serde_json::from_str(&row.get::<_, String>(2)?).unwrap_or_default(),
         status: match row.get::<_, String>(3)?.as_str() {
             "reachable" => NodeStatus::Reachable,
