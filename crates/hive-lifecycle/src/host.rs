@@ -3,7 +3,7 @@ use std::fmt::Debug;
 use daemon_shell::ProcessIdentity;
 use diagnostics::Diagnostic;
 use futures_util::future::BoxFuture;
-use hive_contract::{HiveClient, HiveHealth, HiveShutdownRequest};
+use hive_contract::{HiveClient, HiveShutdownRequest};
 
 /// A hive that responds to calls.
 #[derive(Debug, Clone)]
@@ -11,7 +11,6 @@ pub struct RunningHive {
     pub client: HiveClient,
     /// Its process on its own machine.
     pub process: ProcessIdentity,
-    pub health: HiveHealth,
 }
 
 /// A machine on which a hive can run.

@@ -80,7 +80,6 @@ impl LocalHive {
         Ok(RunningHive {
             client,
             process: record.process,
-            health,
         })
     }
 

@@ -15,12 +15,13 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 /// A hive that ran this long resets the pause.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 
+/// The state of a supervised hive.
 #[derive(Debug, Clone)]
 pub enum HiveState {
-    /// It is being looked for or started.
+    /// The supervisor looks for a running hive or starts one.
     Starting,
     Up(RunningHive),
-    /// It does not respond, for this reason; another attempt follows.
+    /// The hive is not available, for this reason; another attempt follows.
     Down(Diagnostic),
 }
 

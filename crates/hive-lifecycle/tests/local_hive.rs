@@ -97,17 +97,19 @@ async fn a_missing_binary_is_named() {
 async fn a_running_hive_is_used_unless_its_interface_version_differs() {
     let dir = tempfile::tempdir().unwrap();
     let hive = hive(dir.path(), Path::new("/nowhere/rbee-hive"));
-    record(
-        &hive.home,
-        &health_server(API_VERSION).await,
-        ProcessIdentity::own(),
-    );
-    assert_eq!(hive.ensure().await.unwrap().health.version, "9.9.9");
-    record(&hive.home, &health_server(77).await, ProcessIdentity::own());
+    let url = health_server(API_VERSION).await;
+    record(&hive.home, &url, ProcessIdentity::own());
+    assert_eq!(hive.ensure().await.unwrap().client.base(), url);
+    let other = health_server(77).await;
+    record(&hive.home, &other, ProcessIdentity::own());
     let error = hive.ensure().await.unwrap_err();
     assert_eq!(error.code, Code::VersionIncompatible);
-    let versions = "is version 9.9.9 (interface 77), this queen is version";
-    assert!(error.message.contains(versions), "{error}");
+    let expected = format!(
+        "the hive at {other} is version 9.9.9 (interface 77), this queen is version {} \
+         (interface {API_VERSION})",
+        env!("CARGO_PKG_VERSION")
+    );
+    assert_eq!(error.message, expected);
 }
 
 #[tokio::test]

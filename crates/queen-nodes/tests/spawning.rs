@@ -61,9 +61,6 @@ fn open_stream(events: &'static [&'static str]) -> Response {
 }
 
 async fn fake_hive(spawn_events: &'static [&'static str]) -> RunningHive {
-    let health = json!({
-        "status": "ok", "hive_id": "attic", "version": "1", "api_version": 1, "pid": 1,
-    });
     let app = Router::new()
         .route(
             "/v1/workers",
@@ -79,7 +76,6 @@ async fn fake_hive(spawn_events: &'static [&'static str]) -> RunningHive {
     RunningHive {
         client: HiveClient::new(&url, None).unwrap(),
         process: ProcessIdentity::own(),
-        health: serde_json::from_value(health).unwrap(),
     }
 }
 
