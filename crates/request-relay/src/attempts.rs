@@ -50,7 +50,7 @@ impl From<Interrupt> for Failure {
 pub(crate) struct AssignedWorker {
     pub(crate) client: WorkerClient,
     pub(crate) assigned: Assigned,
-    /// How many workers the request was assigned to so far.
+    /// Number of workers that the request was assigned to so far, including this one.
     pub(crate) number: u32,
 }
 
@@ -66,7 +66,7 @@ pub(crate) trait Work {
         supervision: &mut Supervision,
     ) -> Result<AttemptEnd<Self::Output>, Interrupt>;
 
-    /// Tells the client what happens while it waits.
+    /// Reports to the client what happens while it waits.
     fn narrate(&mut self, narration: Narration);
 }
 

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tracing::Instrument as _;
-use worker_contract::{InferRequest, StreamEvent, WorkerClient};
+use worker_contract::{EndEvent, InferRequest, StreamEvent, WorkerClient};
 
 use crate::{
     Relay, RelayMetrics,
@@ -58,7 +58,7 @@ impl Relay {
 async fn run(relay: Relay, job: InferJob, client: mpsc::Sender<InferEvent>) {
     let submitted = Instant::now();
     let id = job.request.request_id.clone();
-    // A slot for the terminal event, however slowly the client reads.
+    // A slot for the terminal event, which the client then receives however slowly it reads.
     let Ok(terminal) = client.clone().try_reserve_owned() else {
         return;
     };
@@ -67,7 +67,7 @@ async fn run(relay: Relay, job: InferJob, client: mpsc::Sender<InferEvent>) {
         requirements: job.requirements.clone(),
         deadline: job.deadline,
     };
-    let error = match relay.dispatcher.submit(new).await {
+    let last = match relay.dispatcher.submit(new).await {
         Ok(open) => {
             let deadline = relay.dispatcher.clock().instant(job.deadline) + DEADLINE_GRACE;
             let supervision = Supervision::new(open, deadline, Some(client.clone()));
@@ -82,19 +82,24 @@ async fn run(relay: Relay, job: InferJob, client: mpsc::Sender<InferEvent>) {
                 tokens: Vec::new(),
             };
             match attempts::run(&relay, supervision, &mut work).await {
-                Ok(()) | Err(Failure::Interrupted(Interrupt::ClientDisconnected)) => return,
+                Ok(end) => Ok(end),
+                Err(Failure::Interrupted(Interrupt::ClientDisconnected)) => return,
                 Err(Failure::Rejected(error) | Failure::Interrupted(Interrupt::Ended(error))) => {
-                    error
+                    Err(error)
                 }
                 Err(Failure::Interrupted(Interrupt::DeadlinePassed)) => {
-                    errors::deadline_passed(work.tokens.len())
+                    Err(errors::deadline_passed(work.tokens.len()))
                 }
             }
         }
-        Err(error) => error,
+        Err(error) => Err(error),
     };
-    let error = StreamEvent::Error(error.correlation_id(id.as_str()));
-    terminal.send(InferEvent::Worker(error));
+    // The outcome has been reported: the client may use its id again from here on.
+    let last = match last {
+        Ok(end) => StreamEvent::End(end),
+        Err(error) => StreamEvent::Error(error.correlation_id(id.as_str())),
+    };
+    terminal.send(InferEvent::Worker(last));
 }
 
 struct InferWork {
@@ -111,14 +116,14 @@ struct InferWork {
 }
 
 impl Work for InferWork {
-    type Output = ();
+    type Output = EndEvent;
 
-    /// Runs the request on one worker, which is told if the request is interrupted.
+    /// Runs the request on one worker, and cancels it there if it is interrupted.
     async fn attempt(
         &mut self,
         worker: &AssignedWorker,
         supervision: &mut Supervision,
-    ) -> Result<AttemptEnd<()>, Interrupt> {
+    ) -> Result<AttemptEnd<EndEvent>, Interrupt> {
         let request = self.request_for(worker);
         let end = self.stream(worker, &request, supervision).await;
         if end.is_err() {
@@ -156,7 +161,7 @@ impl InferWork {
         worker: &AssignedWorker,
         request: &InferRequest,
         supervision: &mut Supervision,
-    ) -> Result<AttemptEnd<()>, Interrupt> {
+    ) -> Result<AttemptEnd<EndEvent>, Interrupt> {
         let (client, assigned) = (&worker.client, &worker.assigned);
         self.send(InferEvent::Assigned(assigned.clone()), supervision)
             .await?;
@@ -170,23 +175,19 @@ impl InferWork {
         };
         loop {
             let next = next_event(&mut events);
-            let event = match self.unless_stalled(client, next, supervision).await? {
+            match self.unless_stalled(client, next, supervision).await? {
                 None => return Ok(self.stalled(assigned)),
                 Some(Err(error)) => return Ok(judge_call(error, assigned, self.progress(before))),
                 Some(Ok(StreamEvent::Error(error))) => {
                     return Ok(judge_error(error, assigned, self.progress(before)));
                 }
-                Some(Ok(event)) => event,
-            };
-            let is_end = matches!(event, StreamEvent::End(_));
-            self.forward(event, supervision).await?;
-            if is_end {
-                return Ok(AttemptEnd::Completed(()));
+                Some(Ok(StreamEvent::End(end))) => return Ok(AttemptEnd::Completed(end)),
+                Some(Ok(event)) => self.forward(event, supervision).await?,
             }
         }
     }
 
-    /// Sends an event of a worker to the client, who sees one uninterrupted response.
+    /// Sends an event of a worker to the client, which sees one uninterrupted response.
     async fn forward(
         &mut self,
         event: StreamEvent,
@@ -250,7 +251,7 @@ impl InferWork {
         }
     }
 
-    fn stalled(&self, assigned: &Assigned) -> AttemptEnd<()> {
+    fn stalled(&self, assigned: &Assigned) -> AttemptEnd<EndEvent> {
         let seconds = self.worker_silence.as_secs();
         let error = errors::stalled(assigned, seconds, self.tokens.len());
         AttemptEnd::Failed(AttemptFailure::Link(error))
@@ -264,8 +265,8 @@ impl InferWork {
     }
 }
 
-/// How much longer a silent worker is waited for: its engine may be computing a long prompt,
-/// of this request or of one before it. `None` if it completed no step for `patience`.
+/// Returns how much longer to wait for a silent worker, whose engine may be computing a long
+/// prompt of this request or of another one. `None` if it completed no step for `patience`.
 async fn remaining_patience(worker: &WorkerClient, patience: Duration) -> Option<Duration> {
     let info = timeout(STATUS_LIMIT, worker.info()).await.ok()?.ok()?;
     let since_step = Duration::from_millis(info.last_step_ms?);
