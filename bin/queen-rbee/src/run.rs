@@ -7,7 +7,7 @@ use hive_lifecycle::{HiveHost, LocalHive};
 use input_validation::NodeName;
 use jiff::Timestamp;
 use node_link::LocalLink;
-use queen_api::{Api, ApiConfig};
+use queen_api::{Api, ApiConfig, CorsOrigins};
 use queen_contract::ShutdownRequest;
 use queen_dispatch::{Clock, Dispatcher};
 use queen_nodes::{NodeConfig, NodeLimits, Nodes, QueenState, Shutdown};
@@ -35,6 +35,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     if api_key.is_none() && !args.bind_address().is_loopback() {
         return Err(insecure_bind(args.bind_address()));
     }
+    let cors_origins = CorsOrigins::parse(args.cors_origin.clone())?;
     let home = Home::open(args.home.clone())?;
     let record_file = home.queen_record();
     let Some(_lock) = FileLock::try_acquire(&home.queen_lock())? else {
@@ -42,18 +43,19 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     };
     // A home of a newer rbee is refused before anything in it changes.
     DaemonRecord::read(&record_file)?;
-    let config = ApiConfig {
-        api_key,
-        control_token: Arc::new(Token::load_or_create(&home.queen_token())?),
-        cors_origins: args.cors_origin.clone(),
-        loopback_only: args.bind_address().is_loopback(),
-    };
+    let control_token = Arc::new(Token::load_or_create(&home.queen_token())?);
     let state = QueenState::open(&home).await?;
     let Listeners { listeners, url } = listen(&args, &state).await?;
     let started_at = Timestamp::now();
     let queen = Queen::assemble(&args, &home, state, &url, started_at).await?;
 
-    let router = queen_api::router(&queen.api, &config)?;
+    let config = ApiConfig {
+        api_key,
+        control_token: Arc::clone(&control_token),
+        cors_origins,
+        loopback_only: args.bind_address().is_loopback(),
+    };
+    let router = queen_api::router(&queen.api, config);
     let shut_down = queen.shutdown.completed();
     let serving = listeners
         .into_iter()
@@ -74,7 +76,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         started_at,
     };
     record.write(&record_file)?;
-    let control = config.control_token.fingerprint();
+    let control = control_token.fingerprint();
     tracing::info!(url, control, "the queen is ready");
 
     let served = tokio::select! {

@@ -9,20 +9,48 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use daemon_shell::Admitted;
-use diagnostics::{Code, Diagnostic};
+use diagnostics::{Code, Diagnostic, excerpt};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 /// Response headers that pages may read.
 const EXPOSED_HEADERS: &str = "x-rbee-worker, x-rbee-node, x-rbee-request-id, x-rbee-seed, \
                                x-rbee-queue-ms, request-id, retry-after, x-should-retry";
 
+/// Origins of web pages and apps that may call the API from a browser.
+#[derive(Debug, Clone, Default)]
+pub struct CorsOrigins {
+    origins: Vec<String>,
+    local: Admitted,
+}
+
+impl CorsOrigins {
+    /// Checks the origins. Fails with [`Code::ConfigInvalid`].
+    pub fn parse(origins: Vec<String>) -> Result<Self, Diagnostic> {
+        let mut local = Admitted::default();
+        for origin in &origins {
+            match scheme_and_host(origin) {
+                Some(("http" | "https", host)) => local.hosts.push(host.to_owned()),
+                Some(_) => local.origins.push(origin.clone()),
+                None => return Err(invalid_origin(origin)),
+            }
+        }
+        Ok(Self { origins, local })
+    }
+
+    /// Returns what these origins may access on a loopback address: web pages by the name of
+    /// their host, other origins only as themselves.
+    pub(crate) fn local(&self) -> Admitted {
+        self.local.clone()
+    }
+}
+
 /// Lets pages of these origins read responses. Without any, browsers keep pages of other
 /// origins out.
-pub(crate) fn allow_origins(router: Router, origins: Vec<String>) -> Router {
-    if origins.is_empty() {
+pub(crate) fn allow_origins(router: Router, allowed: &CorsOrigins) -> Router {
+    if allowed.origins.is_empty() {
         return router;
     }
-    let origins = Arc::new(origins);
+    let origins = Arc::new(allowed.origins.clone());
     router.layer(middleware::from_fn(move |request: Request, next: Next| {
         let origins = Arc::clone(&origins);
         async move {
@@ -50,8 +78,8 @@ fn allowed_origin(headers: &HeaderMap, origins: &[String]) -> Option<HeaderValue
     allowed.then(|| origin.clone())
 }
 
-/// Adds the headers that let the page read the response. Whatever request headers the page
-/// asks for are allowed: clients keep adding new ones, and none of them grants access.
+/// Adds the headers that let the page read the response. All request headers that the page
+/// announces are allowed: clients keep adding new ones, and none of them grants access.
 fn allow(response: &mut Response, origin: HeaderValue, requested_headers: Option<HeaderValue>) {
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
@@ -71,29 +99,12 @@ fn allow(response: &mut Response, origin: HeaderValue, requested_headers: Option
     );
 }
 
-/// Returns what these origins may access on a loopback address: web pages by the name of
-/// their host, other origins only as themselves.
-pub(crate) fn local_access(origins: &[String]) -> Result<Admitted, Diagnostic> {
-    let mut access = Admitted::default();
-    for origin in origins {
-        match scheme_and_host(origin) {
-            Some(("http" | "https", host)) => access.hosts.push(host.to_owned()),
-            Some(_) => access.origins.push(origin.clone()),
-            None => {
-                return Err(Diagnostic::new(
-                    Code::ConfigInvalid,
-                    format!(
-                        "\"{}\" is not an origin",
-                        diagnostics::excerpt(origin, 80)
-                    ),
-                )
-                .hint(
-                    "examples of origins: `https://app.example`, `http://app.example:3000`, `app://name`",
-                ));
-            }
-        }
-    }
-    Ok(access)
+fn invalid_origin(origin: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::ConfigInvalid,
+        format!("\"{}\" is not an origin", excerpt(origin, 80)),
+    )
+    .hint("examples of origins: `https://app.example`, `http://app.example:3000`, `app://name`")
 }
 
 fn scheme_and_host(origin: &str) -> Option<(&str, &str)> {
@@ -122,9 +133,11 @@ mod tests {
             "vscode-webview://1f-2e",
             "tauri://localhost",
         ];
-        let access = local_access(&origins.map(str::to_owned)).unwrap();
-        assert_eq!(access.hosts, ["app.example", "page.example"]);
-        assert_eq!(access.origins, origins[2..]);
+        let local = CorsOrigins::parse(origins.map(str::to_owned).to_vec())
+            .unwrap()
+            .local();
+        assert_eq!(local.hosts, ["app.example", "page.example"]);
+        assert_eq!(local.origins, origins[2..]);
     }
 
     #[test]
@@ -145,7 +158,7 @@ mod tests {
             "://a",
             "https://me@app.example",
         ] {
-            let error = local_access(&[invalid.to_owned()]).unwrap_err();
+            let error = CorsOrigins::parse(vec![invalid.to_owned()]).unwrap_err();
             assert_eq!(error.code, Code::ConfigInvalid, "{invalid}");
         }
     }

@@ -13,21 +13,17 @@ use http::{HeaderName, HeaderValue, header};
 use openai_gateway::{anthropic::AnthropicErrorBody, ollama::OllamaErrorBody};
 use queen_contract::HEADER_REQUEST_ID;
 
-/// Whose clients call a route.
+/// An API whose errors have a format of their own. All other routes have OpenAI's format, which
+/// is that of all other parts of rbee as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
-    /// The format that all other parts of rbee use as well.
-    OpenAi,
     Ollama,
     Anthropic,
 }
 
 impl Dialect {
     /// Translates the errors of all routes of `router`.
-    pub(crate) fn of_errors(self, router: Router) -> Router {
-        if self == Self::OpenAi {
-            return router;
-        }
+    pub(crate) fn translate_errors(self, router: Router) -> Router {
         router.layer(middleware::from_fn(
             move |request: Request, next: Next| async move {
                 self.translate(next.run(request).await)
@@ -55,7 +51,6 @@ impl Dialect {
 
     fn error_body(self, error: Diagnostic) -> serde_json::Result<Vec<u8>> {
         match self {
-            Self::OpenAi => serde_json::to_vec(&diagnostics::ErrorBody::from(error)),
             Self::Ollama => serde_json::to_vec(&OllamaErrorBody::from(error)),
             Self::Anthropic => serde_json::to_vec(&AnthropicErrorBody::from(error)),
         }

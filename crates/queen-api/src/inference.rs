@@ -113,7 +113,7 @@ pub(crate) fn parse_model(name: &str) -> Result<ModelRef, Diagnostic> {
     name.parse().map_err(|_| queen_nodes::model_not_found(name))
 }
 
-/// What the first events of a response report; its headers contain it.
+/// The contents of a response's first events, which become its headers.
 pub(crate) struct Opening {
     assigned: Option<Assigned>,
     /// Time until a worker was assigned, including loading.
@@ -162,7 +162,7 @@ fn add_worker_headers(response: &mut Response, worker: Option<&Assigned>, waited
     }
 }
 
-/// The response to a short call, with the headers that report where it came from.
+/// Returns the response to a short call, with the headers that report where it came from.
 pub(crate) fn call_response(origin: &CallOrigin, body: impl Serialize) -> Response {
     let mut response = Json(body).into_response();
     add_worker_headers(&mut response, Some(&origin.worker), origin.waited);

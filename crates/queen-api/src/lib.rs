@@ -23,6 +23,7 @@ mod state;
 mod tokens;
 mod workers;
 
+pub use cors::CorsOrigins;
 pub use openapi::openapi;
 pub use routes::{ApiConfig, router};
 pub use state::Api;

@@ -183,7 +183,7 @@ pub(crate) async fn alive() -> &'static str {
     "rbee is running"
 }
 
-/// What a node knows of a model; for a model that no node lists, what a worker knows.
+/// Returns what a node reports of a model, or a worker for a model that no node lists.
 fn facts(api: &Api, name: &str, workers: &[WorkerInfo]) -> ModelFacts {
     let known = name
         .parse()

@@ -60,7 +60,7 @@ pub(crate) async fn models(
     Ok(Json(OpenAiModelList::new(list(&api).await?)))
 }
 
-/// What a client calls a model; may be any text.
+/// The name of a model in a path; may be any text.
 pub(crate) struct ModelName(String);
 
 impl FromStr for ModelName {

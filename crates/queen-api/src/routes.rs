@@ -4,13 +4,12 @@ use axum::{
     Router,
     routing::{any, delete, get, post},
 };
-use daemon_shell::{Admitted, Token, loopback_only, require_token};
-use diagnostics::Diagnostic;
+use daemon_shell::{Token, loopback_only, require_token};
 use worker_contract::limits;
 
 use crate::{
-    Api, anthropic, control,
-    cors::{allow_origins, local_access},
+    Api, CorsOrigins, anthropic, control,
+    cors::allow_origins,
     dialect::Dialect,
     embeddings,
     guards::{require_api_key, require_node_token},
@@ -24,21 +23,19 @@ pub struct ApiConfig {
     pub api_key: Option<Arc<Token>>,
     /// Token for the control interface. It is accepted for inference as well.
     pub control_token: Arc<Token>,
-    /// Origins of web pages and apps that may call the API from a browser.
-    pub cors_origins: Vec<String>,
+    pub cors_origins: CorsOrigins,
     /// Accept only requests that were sent to a loopback name, and none from other pages.
     pub loopback_only: bool,
 }
 
-/// Creates the router of all routes. Fails if an origin is not valid.
+/// Creates the router of all routes.
 ///
 /// Every route belongs to a dialect, and everything that responds for it (handler, guard,
 /// limits) writes errors in the format of that dialect.
-pub fn router(api: &Arc<Api>, config: &ApiConfig) -> Result<Router, Diagnostic> {
+pub fn router(api: &Arc<Api>, config: ApiConfig) -> Router {
     let guards = Guards {
         api: Arc::clone(api),
-        local: local_access(&config.cors_origins)?,
-        config: config.clone(),
+        config,
     };
     let default = guards
         .inference(openai_routes().merge(native_routes()))
@@ -50,10 +47,19 @@ pub fn router(api: &Arc<Api>, config: &ApiConfig) -> Result<Router, Diagnostic> 
         .route("/health", get(control::health))
         .route("/", get(ollama::alive));
     let default = daemon_shell::not_found_fallback(default);
-    Ok(Router::new()
-        .merge(guards.finish(default, Dialect::OpenAi))
-        .merge(guards.finish(guards.inference(ollama_routes()), Dialect::Ollama))
-        .merge(guards.finish(guards.inference(anthropic_routes()), Dialect::Anthropic)))
+    let ollama = unknown_below("/api/", guards.inference(ollama_routes()));
+    let anthropic = unknown_below("/v1/messages/", guards.inference(anthropic_routes()));
+    Router::new()
+        .merge(guards.finish(default))
+        .merge(Dialect::Ollama.translate_errors(guards.finish(ollama)))
+        .merge(Dialect::Anthropic.translate_errors(guards.finish(anthropic)))
+}
+
+/// Adds routes for all unknown paths that begin with `prefix`.
+fn unknown_below(prefix: &str, router: Router) -> Router {
+    router
+        .route(prefix, any(daemon_shell::not_found))
+        .route(&format!("{prefix}{{*path}}"), any(daemon_shell::not_found))
 }
 
 fn openai_routes() -> Router<Arc<Api>> {
@@ -84,14 +90,12 @@ fn ollama_routes() -> Router<Arc<Api>> {
         .route("/api/version", get(ollama::version))
         .route("/api/embed", post(embeddings::ollama))
         .route("/api/embeddings", post(embeddings::ollama_legacy))
-        .route("/api/{*other}", any(daemon_shell::not_found))
 }
 
 fn anthropic_routes() -> Router<Arc<Api>> {
     Router::new()
         .route("/v1/messages", post(anthropic::messages))
         .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
-        .route("/v1/messages/{*other}", any(daemon_shell::not_found))
 }
 
 fn control_routes() -> Router<Arc<Api>> {
@@ -108,7 +112,6 @@ fn control_routes() -> Router<Arc<Api>> {
 
 struct Guards {
     api: Arc<Api>,
-    local: Admitted,
     config: ApiConfig,
 }
 
@@ -134,13 +137,15 @@ impl Guards {
         require_node_token(router, self.api.nodes.clone())
     }
 
-    /// Adds what all routes of a dialect share.
-    fn finish(&self, router: Router, dialect: Dialect) -> Router {
+    /// Adds what all routes share.
+    fn finish(&self, router: Router) -> Router {
+        let origins = &self.config.cors_origins;
         let router = daemon_shell::limit_requests(router, limits::MAX_BODY_BYTES);
-        let mut router = allow_origins(router, self.config.cors_origins.clone());
+        let router = allow_origins(router, origins);
         if self.config.loopback_only {
-            router = loopback_only(router, self.local.clone());
+            loopback_only(router, origins.local())
+        } else {
+            router
         }
-        dialect.of_errors(router)
     }
 }
