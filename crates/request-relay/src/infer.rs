@@ -291,3 +291,19 @@ fn attempt_id(id: &RequestId, number: u32) -> RequestId {
         .parse()
         .unwrap_or_else(|_| id.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_attempt_has_its_own_valid_id() {
+        let id = |id: &str, number| attempt_id(&id.parse().unwrap(), number).to_string();
+        assert_eq!(id("r1", 2), "r1-2");
+        assert_eq!(id("r1", 13), "r1-13");
+        let longest = "x".repeat(128);
+        assert_eq!(id(&longest, 2), format!("{}-2", "x".repeat(110)));
+        let last = id(&longest, u32::MAX);
+        assert_eq!(last, format!("{}-{}", "x".repeat(110), u32::MAX));
+    }
+}

@@ -54,3 +54,102 @@ pub(crate) fn judge_error<T>(
     };
     AttemptEnd::Failed(failure)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assigned() -> Assigned {
+        Assigned {
+            worker: "w-0".parse().unwrap(),
+            node: "local".parse().unwrap(),
+            device: "CPU-0".parse().unwrap(),
+            attempt: 1,
+        }
+    }
+
+    fn judge(code: Code, tokens: usize, before: usize) -> AttemptEnd<()> {
+        let error = Diagnostic::new(code, "said by the worker");
+        judge_error(error, &assigned(), Progress { tokens, before })
+    }
+
+    #[test]
+    fn a_worker_that_is_not_ready_refuses_only_if_it_produced_no_token() {
+        for code in [Code::AllSlotsBusy, Code::NotReady, Code::Draining] {
+            for (tokens, before) in [(0, 0), (3, 3)] {
+                let end = judge(code, tokens, before);
+                let AttemptEnd::Failed(AttemptFailure::Refused(error)) = end else {
+                    panic!("{code}: {end:?}")
+                };
+                assert_eq!(error, Diagnostic::new(code, "said by the worker"));
+            }
+            let end = judge(code, 4, 3);
+            assert!(
+                matches!(end, AttemptEnd::Failed(AttemptFailure::Fault(_))),
+                "{code}: {end:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn errors_that_only_the_queen_could_cause_are_lost_connections() {
+        for code in [
+            Code::Cancelled,
+            Code::MissingApiKey,
+            Code::InvalidApiKey,
+            Code::OriginForbidden,
+        ] {
+            let end = judge(code, 2, 0);
+            let AttemptEnd::Failed(AttemptFailure::Fault(error)) = end else {
+                panic!("{code}: {end:?}")
+            };
+            assert_eq!(error.code, Code::WorkerLinkLost);
+            assert_eq!(
+                error.message,
+                "connection to worker w-0 on node local was lost after 2 tokens: said by the worker"
+            );
+        }
+    }
+
+    #[test]
+    fn a_fault_of_the_worker_is_located_and_an_invalid_request_is_rejected() {
+        for code in [Code::Internal, Code::InsufficientRam] {
+            let end = judge(code, 0, 0);
+            let AttemptEnd::Failed(AttemptFailure::Fault(error)) = end else {
+                panic!("{code}: {end:?}")
+            };
+            let expected = Diagnostic::new(code, "said by the worker")
+                .detail("worker", "w-0")
+                .detail("node", "local");
+            assert_eq!(error, expected);
+        }
+        for code in [
+            Code::InvalidRequest,
+            Code::ContextLengthExceeded,
+            Code::DeadlineExceeded,
+        ] {
+            let end = judge(code, 2, 0);
+            let AttemptEnd::Rejected(error) = end else {
+                panic!("{code}: {end:?}")
+            };
+            assert_eq!(error, Diagnostic::new(code, "said by the worker"));
+        }
+    }
+
+    #[test]
+    fn a_broken_connection_is_a_lost_link() {
+        let reset = CallError::Link(Diagnostic::new(Code::WorkerLinkLost, "reset"));
+        let end = judge_call::<()>(reset, &assigned(), Progress::default());
+        let AttemptEnd::Failed(AttemptFailure::Link(error)) = end else {
+            panic!("{end:?}")
+        };
+        assert_eq!(
+            error.message,
+            "connection to worker w-0 on node local was lost after 0 tokens: reset"
+        );
+        assert_eq!(
+            error.hint.as_deref(),
+            Some("see `rbee-keeper worker logs w-0`")
+        );
+    }
+}
