@@ -1,26 +1,13 @@
-//! Ollama's and Anthropic's APIs over a worker that does what the test says.
+//! The APIs of Ollama and Anthropic.
 
 use diagnostics::{Code, Diagnostic};
 use serde_json::{Value, json};
 use worker_contract::InferInput;
 
 use crate::{
-    fake_worker::{Behaviour, FakeWorker},
-    world::{MODEL, Queen, chat, eventually},
+    fake_worker::{Behavior, FakeWorker},
+    harness::{API_KEY, MODEL, Queen, chat, message},
 };
-
-async fn queen() -> (Queen, std::sync::Arc<FakeWorker>) {
-    let queen = Queen::alone().await;
-    let worker = FakeWorker::start("w-0", 1, 2).await;
-    worker.beat(&queen).await;
-    (queen, worker)
-}
-
-fn message(stream: bool) -> Value {
-    let mut body = chat(stream);
-    body["max_tokens"] = json!(9);
-    body
-}
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines()
@@ -28,28 +15,29 @@ fn lines(text: &str) -> Vec<Value> {
         .collect()
 }
 
-async fn get(queen: &Queen, path: &str) -> (u16, Value) {
-    let url = format!("{}{path}", queen.url);
-    let answer = queen.http.get(url).send().await.unwrap();
-    (answer.status().as_u16(), answer.json().await.unwrap())
+/// Returns the names of the events of a stream.
+fn event_names(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("event: "))
+        .collect()
 }
 
 #[tokio::test]
-async fn ollama_answers_in_lines_unless_told_otherwise() {
-    let (queen, worker) = queen().await;
+async fn ollama_streams_lines_unless_the_request_says_otherwise() {
+    let (queen, worker) = Queen::with_worker(2).await;
     let mut body = chat(true);
     body.as_object_mut().unwrap().remove("stream");
-    let answer = queen.post_raw("/api/chat", &body).await;
-    assert_eq!(answer.headers()["content-type"], "application/x-ndjson");
+    let response = queen.post_raw("/api/chat", &body).await;
+    assert_eq!(response.headers()["content-type"], "application/x-ndjson");
     for name in [
         "x-rbee-worker",
         "x-rbee-node",
         "x-rbee-seed",
         "x-rbee-request-id",
     ] {
-        assert!(answer.headers().contains_key(name), "{name}");
+        assert!(response.headers().contains_key(name), "{name}");
     }
-    let lines = lines(&answer.text().await.unwrap());
+    let lines = lines(&response.text().await.unwrap());
     let text: String = lines
         .iter()
         .filter_map(|line| line["message"]["content"].as_str())
@@ -63,26 +51,36 @@ async fn ollama_answers_in_lines_unless_told_otherwise() {
 
     let body = json!({"model": MODEL, "prompt": "hi", "stream": false,
         "options": {"num_predict": 7, "temperature": 0}});
-    let (status, answer) = queen.post("/api/generate", &body).await;
-    assert_eq!((status, &answer["response"]), (200, &json!("0.1.2.3.4.")));
-    assert_eq!(worker.seen()[1].max_tokens, Some(7));
+    let (status, response) = queen.post("/api/generate", &body).await;
+    assert_eq!((status, &response["response"]), (200, &json!("0.1.2.3.4.")));
+    assert_eq!(worker.requests()[1].max_tokens, Some(7));
 }
 
 #[tokio::test]
-async fn ollama_reads_json_whatever_it_is_called() {
-    let (queen, _worker) = queen().await;
+async fn ollama_accepts_json_of_any_content_type() {
+    let (queen, _worker) = Queen::with_worker(2).await;
     let body = format!(r#"{{"model": "{MODEL}", "prompt": "hi", "stream": false}}"#);
     let request = queen.http.post(format!("{}/api/generate", queen.url));
     let form = request.header("content-type", "application/x-www-form-urlencoded");
-    let answer = form.body(body).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
+    assert_eq!(queen.send(form.body(body)).await.0, 200);
 }
 
-/// Whoever made a constraint is told of it by the name of their own field, in the middle of a
-/// stream as at its beginning.
+/// Returns the messages of the errors in a response, whatever its dialect.
+fn error_messages(text: &str) -> Vec<String> {
+    text.lines()
+        .map(|line| line.strip_prefix("data: ").unwrap_or(line))
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|json| {
+            let error = &json["error"];
+            let message = error.as_str().or_else(|| error["message"].as_str());
+            message.map(str::to_owned)
+        })
+        .collect()
+}
+
 #[tokio::test]
-async fn a_constraint_is_told_of_by_the_clients_own_field() {
-    let (queen, worker) = queen().await;
+async fn errors_about_a_constraint_name_the_field_of_the_clients_api() {
+    let (queen, worker) = Queen::with_worker(2).await;
     let impossible = || {
         Diagnostic::new(Code::InvalidRequest, "`constraint`: no text satisfies it")
             .param("constraint")
@@ -112,17 +110,17 @@ async fn a_constraint_is_told_of_by_the_clients_own_field() {
         for stream in [false, true] {
             let mut body = message(stream);
             body[name] = form.clone();
-            for behaviour in [
-                Behaviour::Refuse(impossible()),
-                Behaviour::ErrorAt {
+            for behavior in [
+                Behavior::Refuse(impossible()),
+                Behavior::ErrorAt {
                     tokens: 2,
                     error: impossible(),
                 },
             ] {
-                worker.behave(behaviour);
+                worker.behave(behavior);
                 let text = queen.post_raw(path, &body).await.text().await.unwrap();
-                let told = format!("`{field}`: no text satisfies it");
-                assert!(text.contains(&told), "{path}, {name}: {text}");
+                let expected = [format!("`{field}`: no text satisfies it")];
+                assert_eq!(error_messages(&text), expected, "{path}, {name}: {text}");
                 assert!(!text.contains("constraint"), "{path}, {name}: {text}");
             }
         }
@@ -130,14 +128,14 @@ async fn a_constraint_is_told_of_by_the_clients_own_field() {
 }
 
 #[tokio::test]
-async fn ollama_lists_shows_and_counts_models() {
-    let (queen, _worker) = queen().await;
-    let (_, tags) = get(&queen, "/api/tags").await;
+async fn ollama_lists_and_shows_models() {
+    let (queen, _worker) = Queen::with_worker(2).await;
+    let (_, tags) = queen.get("/api/tags").await;
     assert_eq!(tags["models"][0]["name"], MODEL);
-    let (_, running) = get(&queen, "/api/ps").await;
+    let (_, running) = queen.get("/api/ps").await;
     assert_eq!(running["models"][0]["context_length"], 512);
-    // Copilot in VS Code wants at least 0.6.4.
-    assert_eq!(get(&queen, "/api/version").await.1["version"], "0.13.0");
+    // Copilot in VS Code requires at least 0.6.4.
+    assert_eq!(queen.get("/api/version").await.1["version"], "0.13.0");
     let (status, shown) = queen.post("/api/show", &json!({"model": MODEL})).await;
     assert_eq!(
         (status, &shown["capabilities"]),
@@ -145,40 +143,37 @@ async fn ollama_lists_shows_and_counts_models() {
     );
     let (status, error) = queen.post("/api/show", &json!({"model": "nope"})).await;
     assert_eq!((status, &error["code"]), (404, &json!("MODEL_NOT_FOUND")));
-    let alive = queen.http.head(&queen.url).send().await.unwrap();
-    assert_eq!(alive.status(), 200);
+    let root = queen.http.head(&queen.url).send().await.unwrap();
+    assert_eq!(root.status(), 200);
 }
 
 #[tokio::test]
-async fn anthropic_whole_and_streamed() {
-    let (queen, worker) = queen().await;
-    let answer = queen.post_raw("/v1/messages", &message(false)).await;
+async fn anthropic_responds_with_a_message_or_with_events() {
+    let (queen, worker) = Queen::with_worker(2).await;
+    let response = queen.post_raw("/v1/messages", &message(false)).await;
     assert_eq!(
-        answer.headers()["request-id"],
-        answer.headers()["x-rbee-request-id"]
+        response.headers()["request-id"],
+        response.headers()["x-rbee-request-id"]
     );
-    let body: Value = answer.json().await.unwrap();
+    let body: Value = response.json().await.unwrap();
     assert_eq!(
         body["content"],
         json!([{"type": "text", "text": "0.1.2.3.4."}])
     );
     assert_eq!(body["stop_reason"], "end_turn");
     assert_eq!(body["usage"]["output_tokens"], 5);
-    assert_eq!(worker.seen()[0].max_tokens, Some(9));
-    let answer = queen.post_raw("/v1/messages", &message(true)).await;
-    assert_eq!(answer.headers()["content-type"], "text/event-stream");
-    let text = answer.text().await.unwrap();
-    let names: Vec<_> = text
-        .lines()
-        .filter_map(|l| l.strip_prefix("event: "))
-        .collect();
+    assert_eq!(worker.requests()[0].max_tokens, Some(9));
+    let response = queen.post_raw("/v1/messages", &message(true)).await;
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let text = response.text().await.unwrap();
+    let names = event_names(&text);
     assert_eq!(names[..3], ["message_start", "ping", "content_block_start"]);
     assert_eq!(names[names.len() - 2..], ["message_delta", "message_stop"]);
 }
 
 #[tokio::test]
-async fn claude_code_is_answered() {
-    let (queen, worker) = queen().await;
+async fn a_request_of_claude_code_is_accepted() {
+    let (queen, worker) = Queen::with_worker(2).await;
     let cache = json!({"type": "ephemeral"});
     let body = json!({
         "model": MODEL, "max_tokens": 32000, "stream": true, "temperature": 1,
@@ -198,7 +193,7 @@ async fn claude_code_is_answered() {
         "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
         "metadata": {"user_id": "u"}, "service_tier": "auto",
     });
-    let answer = queen
+    let response = queen
         .http
         .post(format!("{}/v1/messages?beta=true", queen.url))
         .header("anthropic-version", "2023-06-01")
@@ -210,18 +205,19 @@ async fn claude_code_is_answered() {
         .send()
         .await
         .unwrap();
-    assert_eq!(answer.status(), 200);
-    assert!(answer.text().await.unwrap().contains("message_stop"));
-    let InferInput::Messages(messages) = worker.seen()[0].input.clone() else {
+    assert_eq!(response.status(), 200);
+    let text = response.text().await.unwrap();
+    assert_eq!(event_names(&text).last(), Some(&"message_stop"));
+    let InferInput::Messages(messages) = worker.requests()[0].input.clone() else {
         panic!("no messages")
     };
-    let said: Vec<_> = messages.iter().map(|m| m.content.as_str()).collect();
-    assert_eq!(said, ["You are an agent.", "list", "", "a\nb"]);
+    let contents: Vec<_> = messages.iter().map(|m| m.content.as_str()).collect();
+    assert_eq!(contents, ["You are an agent.", "list", "", "a\nb"]);
 }
 
 #[tokio::test]
-async fn errors_are_told_in_the_edges_own_shape() {
-    let (queen, worker) = queen().await;
+async fn invalid_requests_have_errors_of_their_api() {
+    let (queen, _worker) = Queen::with_worker(2).await;
     let (status, error) = queen.post("/api/chat", &json!({"model": 7})).await;
     assert_eq!(status, 400);
     assert!(error["error"].is_string(), "{error}");
@@ -231,117 +227,79 @@ async fn errors_are_told_in_the_edges_own_shape() {
     assert_eq!((status, &error["type"]), (404, &json!("error")));
     assert_eq!(error["error"]["type"], "not_found_error");
     assert_eq!(error["error"]["code"], "MODEL_NOT_FOUND");
-    // A body that nobody reads, a method and a path that are not there, a foreign page.
     let request = queen.http.post(format!("{}/v1/messages", queen.url));
-    let answer = request.header("content-type", "application/json").body("{");
-    let error: Value = answer.send().await.unwrap().json().await.unwrap();
+    let request = request.header("content-type", "application/json");
+    let (_, error) = queen.send(request.body("{")).await;
     assert_eq!(error["error"]["type"], "invalid_request_error");
-    assert_eq!(get(&queen, "/v1/messages").await.1["type"], "error");
-    assert!(get(&queen, "/api/nothing").await.1["error"].is_string());
     let foreign = queen.http.get(format!("{}/api/tags", queen.url));
-    let answer = foreign
-        .header("origin", "https://evil.example")
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(answer.status(), 403);
-    assert!(answer.json::<Value>().await.unwrap()["error"].is_string());
+    let foreign = foreign.header("origin", "https://evil.example");
+    let (status, error) = queen.send(foreign).await;
+    assert_eq!((status, &error["code"]), (403, &json!("ORIGIN_FORBIDDEN")));
+    assert!(error["error"].is_string(), "{error}");
+}
 
-    worker.behave(Behaviour::ErrorAt {
+#[tokio::test]
+async fn an_error_after_the_first_token_ends_the_stream_or_is_the_response() {
+    let (queen, worker) = Queen::with_worker(2).await;
+    worker.behave(Behavior::ErrorAt {
         tokens: 2,
         error: Diagnostic::new(Code::DeadlineExceeded, "too late"),
     });
-    let answer = queen.post_raw("/api/chat", &chat(true)).await;
-    let last = lines(&answer.text().await.unwrap()).pop().unwrap();
+    let response = queen.post_raw("/api/chat", &chat(true)).await;
+    let last = lines(&response.text().await.unwrap()).pop().unwrap();
     assert_eq!(last["error"], "too late");
-    let text = queen.post_raw("/v1/messages", &message(true)).await;
-    let text = text.text().await.unwrap();
-    assert!(
-        text.trim_end().lines().rev().nth(1) == Some("event: error"),
-        "{text}"
-    );
+    let response = queen.post_raw("/v1/messages", &message(true)).await;
+    let text = response.text().await.unwrap();
+    assert_eq!(event_names(&text).last(), Some(&"error"));
+    assert_eq!(error_messages(&text), ["too late"]);
     let (status, error) = queen.post("/v1/messages", &message(false)).await;
     assert_eq!(
         (status, &error["error"]["details"]["partial_text"]),
         (408, &json!("0.1."))
     );
-    let mut whole = chat(false);
-    let (status, error) = queen.post("/api/chat", &whole).await;
+    let (status, error) = queen.post("/api/chat", &chat(false)).await;
     assert_eq!(
         (status, &error["details"]["partial_text"]),
         (408, &json!("0.1."))
     );
-
-    worker.behave(Behaviour::Answer { tokens: 1 });
-    whole["stream"] = json!(false);
-    assert_eq!(queen.post("/api/chat", &whole).await.0, 200);
+    worker.behave(Behavior::Complete { tokens: 1 });
+    assert_eq!(queen.post("/api/chat", &chat(false)).await.0, 200);
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_ends_its_request() {
-    let (queen, worker) = queen().await;
+async fn a_client_that_disconnects_ends_its_request() {
+    let (queen, worker) = Queen::with_worker(2).await;
+    worker.behave(Behavior::Hang { tokens: 2 });
     for path in ["/api/chat", "/v1/messages"] {
         for stream in [true, false] {
-            worker.behave(Behaviour::Hang { tokens: 2 });
-            let mut body = message(stream);
-            body["model"] = json!(MODEL);
-            let asking = queen.post_raw(path, &body);
+            let body = message(stream);
+            let response = queen.post_raw(path, &body);
             if stream {
-                drop(asking.await);
+                drop(response.await);
             } else {
                 tokio::select! {
-                    answer = asking => panic!("{answer:?}"),
-                    () = eventually("the worker has it", async || (worker.active() == 1).then_some(())) => {}
+                    response = response => panic!("{response:?}"),
+                    () = worker.until_active(1) => {}
                 }
             }
             queen.idle().await;
-            eventually("the worker is free", async || {
-                (worker.active() == 0).then_some(())
-            })
-            .await;
+            worker.until_active(0).await;
         }
     }
+    assert_eq!(queen.counts().await.cancelled, 4);
 }
 
 #[tokio::test]
-async fn anthropics_header_carries_the_key() {
-    let home = std::sync::Arc::new(tempfile::tempdir().unwrap());
-    let key_file = home.path().join("api.key");
-    std::fs::write(&key_file, "sk-0123456789abcdef\n").unwrap();
-    let key_file = key_file.to_str().unwrap();
-    let queen = Queen::start(
-        std::sync::Arc::clone(&home),
-        &["--no-local-hive", "--api-key-file", key_file],
-    )
-    .await;
+async fn the_api_key_may_be_in_the_header_of_anthropics_clients() {
+    let queen = Queen::with_api_key().await;
     let worker = FakeWorker::start("w-0", 1, 2).await;
-    worker.beat(&queen).await;
-    let send = async |path: &str, key: Option<&str>| {
-        let request = queen.http.post(format!("{}{path}", queen.url));
-        let mut request = request.json(&message(false));
-        if let Some(key) = key {
-            request = request.header("x-api-key", key);
+    worker.send_heartbeat(&queen).await;
+    for path in ["/v1/messages", "/api/chat", "/v1/chat/completions"] {
+        for (key, expected) in [(API_KEY, 200), ("sk-wrong", 401), ("", 401)] {
+            let request = queen.http.post(format!("{}{path}", queen.url));
+            let request = request.header("x-api-key", key);
+            let (status, body) = queen.send(request.json(&message(false))).await;
+            assert_eq!(status, expected, "{path}, \"{key}\": {body}");
         }
-        let answer = request.send().await.unwrap();
-        (
-            answer.status().as_u16(),
-            answer.json::<Value>().await.unwrap(),
-        )
-    };
-    let (status, error) = send("/v1/messages", None).await;
-    assert_eq!(
-        (status, &error["error"]["type"]),
-        (401, &json!("authentication_error"))
-    );
-    let (status, error) = send("/v1/messages", Some("sk-wrong")).await;
-    assert_eq!(
-        (status, &error["error"]["code"]),
-        (401, &json!("INVALID_API_KEY"))
-    );
-    assert_eq!(
-        send("/v1/messages", Some("sk-0123456789abcdef")).await.0,
-        200
-    );
-    let (status, error) = send("/api/chat", None).await;
-    assert_eq!((status, &error["code"]), (401, &json!("MISSING_API_KEY")));
+    }
 }

@@ -1,7 +1,8 @@
-//! A hive that spawns fake workers, or fails as the test says.
+//! A hive that spawns fake workers, or fails as the test sets.
 
 use std::{
     convert::Infallible,
+    fs,
     sync::{Arc, Mutex},
 };
 
@@ -23,26 +24,26 @@ use hive_contract::{
 use input_validation::{NodeName, WorkerId};
 use jiff::Timestamp;
 use queen_contract::QueenClient;
-use serde_json::json;
+use serde_json::{Value, json};
 use state_files::{DaemonRecord, Home};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::fake_worker::{Behaviour, FakeWorker};
+use crate::fake_worker::{Behavior, FakeWorker};
 
 #[derive(Debug)]
 pub struct FakeHive {
-    pub home: Arc<TempDir>,
-    pub spawns: Mutex<Vec<SpawnRequest>>,
-    pub workers: Mutex<Vec<Arc<FakeWorker>>>,
-    /// Fails the next spawns.
-    pub failure: Mutex<Option<Diagnostic>>,
-    /// What the next workers do.
-    pub behaviour: Mutex<Behaviour>,
+    home: Arc<TempDir>,
+    spawns: Mutex<Vec<SpawnRequest>>,
+    workers: Mutex<Vec<Arc<FakeWorker>>>,
+    /// The error of the next spawns.
+    failure: Mutex<Option<Diagnostic>>,
+    /// The behavior of the next workers.
+    behavior: Mutex<Behavior>,
 }
 
 impl FakeHive {
-    /// A hive whose record lies in the home, so that a queen finds it running.
+    /// Starts a hive and writes its record to `home`, where a queen finds it.
     pub async fn start(home: Arc<TempDir>) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -51,7 +52,7 @@ impl FakeHive {
             spawns: Mutex::default(),
             workers: Mutex::default(),
             failure: Mutex::default(),
-            behaviour: Mutex::new(Behaviour::Answer { tokens: 5 }),
+            behavior: Mutex::new(Behavior::Complete { tokens: 5 }),
         });
         let app = Router::new()
             .route("/v1/health", get(health))
@@ -75,22 +76,30 @@ impl FakeHive {
         hive
     }
 
-    pub fn spawned(&self) -> usize {
-        self.spawns.lock().unwrap().len()
+    pub fn spawns(&self) -> Vec<SpawnRequest> {
+        self.spawns.lock().unwrap().clone()
     }
 
     pub fn last_worker(&self) -> Arc<FakeWorker> {
         Arc::clone(self.workers.lock().unwrap().last().unwrap())
     }
 
-    fn entries(&self) -> Vec<WorkerProcess> {
+    pub fn fail_spawns(&self, error: Option<Diagnostic>) {
+        *self.failure.lock().unwrap() = error;
+    }
+
+    pub fn behave(&self, behavior: Behavior) {
+        *self.behavior.lock().unwrap() = behavior;
+    }
+
+    fn entries(&self) -> Vec<WorkerEntry> {
         let workers = self.workers.lock().unwrap();
         workers
             .iter()
             .map(|worker| {
                 let info = worker.info.lock().unwrap().clone();
-                let exited = worker.stop.is_cancelled();
-                WorkerProcess {
+                let exited = worker.exited.is_cancelled();
+                WorkerEntry {
                     worker_id: info.id,
                     generation: info.generation,
                     model: info.model_id,
@@ -114,21 +123,21 @@ impl FakeHive {
     }
 }
 
-async fn health() -> Json<serde_json::Value> {
+async fn health() -> Json<Value> {
     Json(
         json!({"status": "ok", "hive_id": "local", "version": "0", "api_version": API_VERSION,
         "pid": 1}),
     )
 }
 
-async fn models() -> Json<serde_json::Value> {
+async fn models() -> Json<Value> {
     Json(
         json!({"models": [{"model": "builtin:haiku", "format": "gguf", "size_bytes": 1,
         "architecture": "llama", "quantization": "F16", "context_length": 512, "parameters": 1}]}),
     )
 }
 
-async fn capabilities() -> Json<serde_json::Value> {
+async fn capabilities() -> Json<Value> {
     Json(
         json!({"hostname": "here", "devices": [{"id": "CPU-0", "backend": "cpu", "name": "cpu",
         "memory_total_bytes": 2, "memory_free_bytes": 1}],
@@ -148,7 +157,7 @@ async fn show(State(hive): State<Arc<FakeHive>>, Path(id): Path<WorkerId>) -> Re
     let entry = hive.entries().into_iter().rfind(|w| w.worker_id == id);
     entry.map_or_else(
         || {
-            let error = Diagnostic::new(Code::WorkerNotFound, "no such worker");
+            let error = Diagnostic::new(Code::WorkerNotFound, "the worker does not exist");
             (StatusCode::NOT_FOUND, Json(ErrorBody::from(error))).into_response()
         },
         |entry| Json(entry).into_response(),
@@ -158,7 +167,7 @@ async fn show(State(hive): State<Arc<FakeHive>>, Path(id): Path<WorkerId>) -> Re
 async fn stop(State(hive): State<Arc<FakeHive>>, Path(id): Path<WorkerId>) -> StatusCode {
     for worker in hive.workers.lock().unwrap().iter() {
         if worker.info.lock().unwrap().id == id {
-            worker.stop.cancel();
+            worker.exited.cancel();
         }
     }
     StatusCode::NO_CONTENT
@@ -166,16 +175,19 @@ async fn stop(State(hive): State<Arc<FakeHive>>, Path(id): Path<WorkerId>) -> St
 
 async fn spawn(State(hive): State<Arc<FakeHive>>, Json(request): Json<SpawnRequest>) -> Response {
     hive.spawns.lock().unwrap().push(request.clone());
-    let told =
+    let narration =
         stream::once(async { JobEvent::Narration(Narration::info("hive", "spawn", "spawning")) });
     let result = stream::once(async move {
         let failure = hive.failure.lock().unwrap().clone();
         match failure {
             Some(error) => JobEvent::Error(error),
-            None => JobEvent::Result(serde_json::to_value(start(&hive, &request).await).unwrap()),
+            None => {
+                let spawned = start_worker(&hive, &request).await;
+                JobEvent::Result(serde_json::to_value(spawned).unwrap())
+            }
         }
     });
-    let body = told.chain(result).map(|event| {
+    let body = narration.chain(result).map(|event| {
         let data = event.data().unwrap();
         Ok::<_, Infallible>(format!("event: {}\ndata: {data}\n\n", event.name()))
     });
@@ -183,12 +195,13 @@ async fn spawn(State(hive): State<Arc<FakeHive>>, Json(request): Json<SpawnReque
     (events, Body::from_stream(body)).into_response()
 }
 
-async fn start(hive: &Arc<FakeHive>, request: &SpawnRequest) -> SpawnResponse {
+/// Starts a worker, which registers with the queen.
+async fn start_worker(hive: &Arc<FakeHive>, request: &SpawnRequest) -> SpawnResponse {
     let worker = FakeWorker::start(request.worker_id.as_str(), request.generation.0, 2).await;
     worker.info.lock().unwrap().model_id = request.model.clone();
-    worker.behave(hive.behaviour.lock().unwrap().clone());
+    worker.behave(hive.behavior.lock().unwrap().clone());
     let token_file = Home::at(hive.home.path()).node_token(&NodeName::local());
-    let token = std::fs::read_to_string(token_file).unwrap();
+    let token = fs::read_to_string(token_file).unwrap();
     let queen = QueenClient::new(&request.queen_url, Some(token)).unwrap();
     queen.heartbeat(&worker.heartbeat()).await.unwrap();
     hive.workers.lock().unwrap().push(Arc::clone(&worker));

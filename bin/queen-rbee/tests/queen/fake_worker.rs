@@ -1,8 +1,12 @@
-//! A worker that does what the test says: token n has the id n.
+//! A worker whose behavior the test sets. Token n has the id n.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst},
+    },
 };
 
 use axum::{
@@ -15,7 +19,7 @@ use axum::{
 };
 use diagnostics::{Code, Diagnostic, ErrorBody};
 use futures_util::stream;
-use input_validation::Generation;
+use input_validation::{Generation, RequestId};
 use jiff::Timestamp;
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::sync::CancellationToken;
@@ -25,109 +29,141 @@ use worker_contract::{
     WorkerInfo, WorkerStatus,
 };
 
-use crate::world::{MODEL, Queen};
+use crate::harness::{MODEL, Queen, eventually};
 
 pub const SEED: u64 = 77;
 
-/// What happens to requests.
+/// How requests are processed.
 #[derive(Debug, Clone)]
-pub enum Behaviour {
-    /// So many tokens, then the end.
-    Answer { tokens: u32 },
-    /// The connection breaks when the answer has so many tokens.
+pub enum Behavior {
+    /// Responds with this many tokens.
+    Complete { tokens: u32 },
+    /// Breaks the connection once the response has this many tokens.
     BreakAt { tokens: u32 },
-    /// The answer ends with this error when it has so many tokens.
+    /// Ends the response with an error once it has this many tokens.
     ErrorAt { tokens: u32, error: Diagnostic },
-    /// Refused before it starts.
+    /// Refuses the request before it starts.
     Refuse(Diagnostic),
-    /// So many tokens, then nothing for ever.
+    /// Produces no output after this many tokens.
     Hang { tokens: u32 },
-    /// Tokens without end, each with so many bytes of text.
+    /// Produces tokens without end, each with this many bytes of text.
     Flood { bytes: usize },
 }
 
 #[derive(Debug)]
 pub struct FakeWorker {
     pub info: Mutex<WorkerInfo>,
-    pub behaviour: Mutex<Behaviour>,
-    /// What happens to answers after the first of a request, when that is something else.
-    pub behaviour_of_others: Mutex<Option<Behaviour>>,
-    pub requests: Mutex<Vec<InferRequest>>,
-    pub active: AtomicU32,
-    pub most_active: AtomicU32,
-    pub sent: AtomicU64,
-    /// How often it was asked for its state.
-    pub looked_at: AtomicU32,
+    behavior: Mutex<Behavior>,
+    /// For the choices of a request after the first, if they differ.
+    behavior_of_other_choices: Mutex<Option<Behavior>>,
+    requests: Mutex<Vec<InferRequest>>,
+    /// Requests that occupy a slot.
+    active: AtomicU32,
+    max_active: AtomicU32,
+    tokens_sent: AtomicU64,
+    tokenize_calls: AtomicU32,
+    info_calls: AtomicU32,
     sequence: AtomicU64,
-    cancelled: Mutex<Vec<(String, Arc<Notify>)>>,
-    pub stop: CancellationToken,
+    slots: Mutex<HashMap<RequestId, Weak<Slot>>>,
+    /// Cancelled when the process has exited.
+    pub exited: CancellationToken,
 }
 
 impl FakeWorker {
     pub async fn start(id: &str, generation: u64, slots: u32) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
         let worker = Arc::new(Self {
-            info: Mutex::new(info(
-                id,
-                generation,
-                slots,
-                listener.local_addr().unwrap().port(),
-            )),
-            behaviour: Mutex::new(Behaviour::Answer { tokens: 5 }),
-            behaviour_of_others: Mutex::default(),
+            info: Mutex::new(info(id, generation, slots, port)),
+            behavior: Mutex::new(Behavior::Complete { tokens: 5 }),
+            behavior_of_other_choices: Mutex::default(),
             requests: Mutex::default(),
             active: AtomicU32::new(0),
-            most_active: AtomicU32::new(0),
-            sent: AtomicU64::new(0),
-            looked_at: AtomicU32::new(0),
+            max_active: AtomicU32::new(0),
+            tokens_sent: AtomicU64::new(0),
+            tokenize_calls: AtomicU32::new(0),
+            info_calls: AtomicU32::new(0),
             sequence: AtomicU64::new(0),
-            cancelled: Mutex::default(),
-            stop: CancellationToken::new(),
+            slots: Mutex::default(),
+            exited: CancellationToken::new(),
         });
         let app = Router::new()
             .route("/v1/infer", post(infer))
             .route("/v1/infer/{id}", delete(cancel))
-            .route("/info", get(look))
+            .route("/info", get(show_info))
             .route("/v1/tokenize", post(tokenize))
             .route("/v1/embed", post(embed))
             .with_state(Arc::clone(&worker));
-        let stop = worker.stop.clone();
+        let exited = worker.exited.clone();
         tokio::spawn(async move {
             tokio::select! {
                 served = axum::serve(listener, app) => served.unwrap(),
-                () = stop.cancelled() => {}
+                () = exited.cancelled() => {}
             }
         });
         worker
     }
 
-    pub fn behave(&self, behaviour: Behaviour) {
-        *self.behaviour.lock().unwrap() = behaviour;
+    pub fn behave(&self, behavior: Behavior) {
+        *self.behavior.lock().unwrap() = behavior;
     }
 
-    pub fn behave_after_first(&self, behaviour: Behaviour) {
-        *self.behaviour_of_others.lock().unwrap() = Some(behaviour);
+    pub fn behave_for_other_choices(&self, behavior: Behavior) {
+        *self.behavior_of_other_choices.lock().unwrap() = Some(behavior);
     }
 
     pub fn heartbeat(&self) -> WorkerHeartbeat {
         WorkerHeartbeat {
             worker: self.info.lock().unwrap().clone(),
             timestamp: Timestamp::now(),
-            sequence: self.sequence.fetch_add(1, Ordering::SeqCst),
+            sequence: self.sequence.fetch_add(1, SeqCst),
         }
     }
 
-    /// Tells the queen that it is there.
-    pub async fn beat(&self, queen: &Queen) {
+    pub async fn send_heartbeat(&self, queen: &Queen) {
         queen.node.heartbeat(&self.heartbeat()).await.unwrap();
     }
 
-    pub fn seen(&self) -> Vec<InferRequest> {
+    /// Returns the requests that it has received.
+    pub fn requests(&self) -> Vec<InferRequest> {
         self.requests.lock().unwrap().clone()
     }
 
     pub fn active(&self) -> u32 {
-        self.active.load(Ordering::SeqCst)
+        self.active.load(SeqCst)
+    }
+
+    /// Returns the highest number of requests at the same time, including those that were
+    /// refused because all slots were busy.
+    pub fn max_active(&self) -> u32 {
+        self.max_active.load(SeqCst)
+    }
+
+    pub fn tokens_sent(&self) -> u64 {
+        self.tokens_sent.load(SeqCst)
+    }
+
+    pub fn tokenize_calls(&self) -> u32 {
+        self.tokenize_calls.load(SeqCst)
+    }
+
+    /// Returns how often its state was queried.
+    pub fn info_calls(&self) -> u32 {
+        self.info_calls.load(SeqCst)
+    }
+
+    pub async fn until_active(&self, count: u32) {
+        eventually("the worker runs this many requests", async || {
+            (self.active() == count).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn until_requested(&self, count: usize) {
+        eventually("the worker has received this many requests", async || {
+            (self.requests().len() >= count).then_some(())
+        })
+        .await;
     }
 }
 
@@ -155,23 +191,46 @@ pub fn info(id: &str, generation: u64, slots: u32, port: u16) -> WorkerInfo {
     }
 }
 
-/// Counts a request for as long as its answer is open.
-struct Open(Arc<FakeWorker>);
+/// The slot of a request.
+#[derive(Debug)]
+struct Slot {
+    worker: Arc<FakeWorker>,
+    is_free: AtomicBool,
+    cancelled: Notify,
+}
 
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::SeqCst);
+impl Slot {
+    fn occupy(worker: &Arc<FakeWorker>) -> Arc<Self> {
+        let active = worker.active.fetch_add(1, SeqCst) + 1;
+        worker.max_active.fetch_max(active, SeqCst);
+        Arc::new(Self {
+            worker: Arc::clone(worker),
+            is_free: AtomicBool::new(false),
+            cancelled: Notify::new(),
+        })
+    }
+
+    fn free(&self) {
+        if !self.is_free.swap(true, SeqCst) {
+            self.worker.active.fetch_sub(1, SeqCst);
+        }
     }
 }
 
-struct Answering {
-    open: Open,
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.free();
+    }
+}
+
+/// A response that is being produced.
+struct Completion {
+    slot: Arc<Slot>,
     request: InferRequest,
-    behaviour: Behaviour,
-    next: u32,
+    behavior: Behavior,
+    next_token: u32,
     started: bool,
-    over: bool,
-    cancelled: Arc<Notify>,
+    ended: bool,
 }
 
 async fn infer(
@@ -179,44 +238,37 @@ async fn infer(
     Json(request): Json<InferRequest>,
 ) -> Response {
     worker.requests.lock().unwrap().push(request.clone());
-    let others = worker.behaviour_of_others.lock().unwrap().clone();
-    let behaviour = others
+    let of_other_choices = worker.behavior_of_other_choices.lock().unwrap().clone();
+    let behavior = of_other_choices
         .filter(|_| request.sampling.choice > 0)
-        .unwrap_or_else(|| worker.behaviour.lock().unwrap().clone());
-    if let Behaviour::Refuse(error) = behaviour {
-        return refusal(error);
+        .unwrap_or_else(|| worker.behavior.lock().unwrap().clone());
+    if let Behavior::Refuse(error) = behavior {
+        return refuse(error);
     }
     let slots = worker.info.lock().unwrap().slots_total;
-    let active = worker.active.fetch_add(1, Ordering::SeqCst) + 1;
-    let open = Open(Arc::clone(&worker));
-    if active > slots {
-        return refusal(Diagnostic::new(Code::AllSlotsBusy, "every slot is taken"));
+    let slot = Slot::occupy(&worker);
+    if worker.active() > slots {
+        return refuse(Diagnostic::new(Code::AllSlotsBusy, "all slots are busy"));
     }
-    worker.most_active.fetch_max(active, Ordering::SeqCst);
-    let cancelled = Arc::new(Notify::new());
-    let name = request.request_id.to_string();
-    worker
-        .cancelled
-        .lock()
-        .unwrap()
-        .push((name, Arc::clone(&cancelled)));
-    let answering = Answering {
-        open,
-        next: request.continue_from.len() as u32,
+    let id = request.request_id.clone();
+    let open = Arc::downgrade(&slot);
+    worker.slots.lock().unwrap().insert(id, open);
+    let completion = Completion {
+        slot,
+        next_token: request.continue_from.len() as u32,
         request,
-        behaviour,
+        behavior,
         started: false,
-        over: false,
-        cancelled,
+        ended: false,
     };
-    let body = stream::unfold(answering, |mut answering| async move {
-        let event = answering.next_event().await?;
+    let body = stream::unfold(completion, |mut completion| async move {
+        let event = completion.next_event().await?;
         let bytes = event.map(|event| {
             let mut bytes = Vec::new();
             event.write_sse(&mut bytes).unwrap();
             Bytes::from(bytes)
         });
-        Some((bytes, answering))
+        Some((bytes, completion))
     });
     Response::builder()
         .header("content-type", "text/event-stream")
@@ -224,12 +276,12 @@ async fn infer(
         .unwrap()
 }
 
-async fn look(State(worker): State<Arc<FakeWorker>>) -> Json<WorkerInfo> {
-    worker.looked_at.fetch_add(1, Ordering::SeqCst);
+async fn show_info(State(worker): State<Arc<FakeWorker>>) -> Json<WorkerInfo> {
+    worker.info_calls.fetch_add(1, SeqCst);
     Json(worker.info.lock().unwrap().clone())
 }
 
-/// A vector for each input: its index on the one axis, 1 on the other.
+/// Returns the vector `[i, 1]` for input i.
 async fn embed(Json(request): Json<EmbedRequest>) -> Response {
     let vectors = (0..request.inputs.len()).map(|i| vec![i as f32, 1.0]);
     Json(EmbedResponse {
@@ -241,18 +293,17 @@ async fn embed(Json(request): Json<EmbedRequest>) -> Response {
     .into_response()
 }
 
-/// Three tokens, whatever the input; what is to break or hang does so before it answers.
+/// Returns three tokens, unless the behavior is to refuse or to hang.
 async fn tokenize(
     State(worker): State<Arc<FakeWorker>>,
     Json(_): Json<TokenizeRequest>,
 ) -> Response {
-    worker.active.fetch_add(1, Ordering::SeqCst);
-    let _open = Open(Arc::clone(&worker));
-    worker.sent.fetch_add(1, Ordering::SeqCst);
-    let behaviour = worker.behaviour.lock().unwrap().clone();
-    match behaviour {
-        Behaviour::Refuse(error) => refusal(error),
-        Behaviour::Hang { .. } => std::future::pending().await,
+    worker.tokenize_calls.fetch_add(1, SeqCst);
+    let _slot = Slot::occupy(&worker);
+    let behavior = worker.behavior.lock().unwrap().clone();
+    match behavior {
+        Behavior::Refuse(error) => refuse(error),
+        Behavior::Hang { .. } => std::future::pending().await,
         _ => Json(TokenizeResponse {
             tokens: vec![1, 2, 3],
             count: 3,
@@ -261,26 +312,26 @@ async fn tokenize(
     }
 }
 
-fn refusal(error: Diagnostic) -> Response {
+fn refuse(error: Diagnostic) -> Response {
     let status = StatusCode::from_u16(error.code.http_status()).unwrap();
     (status, Json(ErrorBody::from(error))).into_response()
 }
 
-async fn cancel(State(worker): State<Arc<FakeWorker>>, Path(id): Path<String>) -> StatusCode {
-    for (name, cancelled) in worker.cancelled.lock().unwrap().iter() {
-        if *name == id {
-            cancelled.notify_one();
-        }
+async fn cancel(State(worker): State<Arc<FakeWorker>>, Path(id): Path<RequestId>) -> StatusCode {
+    let slot = worker.slots.lock().unwrap().get(&id).cloned();
+    if let Some(slot) = slot.and_then(|slot| slot.upgrade()) {
+        slot.free();
+        slot.cancelled.notify_one();
     }
     StatusCode::NO_CONTENT
 }
 
-impl Answering {
-    async fn next_event(&mut self) -> Option<Result<StreamEvent, std::io::Error>> {
-        if self.over {
+impl Completion {
+    async fn next_event(&mut self) -> Option<Result<StreamEvent, io::Error>> {
+        if self.ended {
             return None;
         }
-        // Lets the server write out what it has, so that a break comes after it.
+        // Lets the server write what it has, so that the client receives it before a break.
         tokio::task::yield_now().await;
         if !self.started {
             self.started = true;
@@ -292,32 +343,19 @@ impl Answering {
                 cached_tokens: 0,
             })));
         }
-        let mut text = format!("{}.", self.next);
-        match &self.behaviour {
-            Behaviour::Answer { tokens } if self.next >= *tokens => {
-                self.over = true;
-                return Some(Ok(self.end()));
-            }
-            Behaviour::BreakAt { tokens } if self.next >= *tokens => {
-                self.over = true;
-                return Some(Err(std::io::Error::other("broken on purpose")));
-            }
-            Behaviour::ErrorAt { tokens, error } if self.next >= *tokens => {
-                self.over = true;
-                return Some(Ok(StreamEvent::Error(error.clone())));
-            }
-            Behaviour::Hang { tokens } if self.next >= *tokens => {
-                self.cancelled.notified().await;
-                self.over = true;
-                let error = Diagnostic::new(Code::Cancelled, "cancelled");
-                return Some(Ok(StreamEvent::Error(error)));
-            }
-            Behaviour::Flood { bytes } => text = "x".repeat(*bytes),
-            _ => {}
+        if let Some(last) = self.last_event().await {
+            // A worker frees the slot before its client receives the end of the response.
+            self.slot.free();
+            self.ended = true;
+            return Some(last);
         }
-        let id = self.next;
-        self.next += 1;
-        self.open.0.sent.fetch_add(1, Ordering::SeqCst);
+        let text = match self.behavior {
+            Behavior::Flood { bytes } => "x".repeat(bytes),
+            _ => format!("{}.", self.next_token),
+        };
+        let id = self.next_token;
+        self.next_token += 1;
+        self.slot.worker.tokens_sent.fetch_add(1, SeqCst);
         Some(Ok(StreamEvent::Token(TokenEvent {
             i: id,
             t: text,
@@ -327,13 +365,32 @@ impl Answering {
         })))
     }
 
+    /// Returns the event that ends the response; `None` if another token follows.
+    async fn last_event(&self) -> Option<Result<StreamEvent, io::Error>> {
+        match &self.behavior {
+            Behavior::Complete { tokens } if self.next_token >= *tokens => Some(Ok(self.end())),
+            Behavior::BreakAt { tokens } if self.next_token >= *tokens => {
+                Some(Err(io::Error::other("broken on purpose")))
+            }
+            Behavior::ErrorAt { tokens, error } if self.next_token >= *tokens => {
+                Some(Ok(StreamEvent::Error(error.clone())))
+            }
+            Behavior::Hang { tokens } if self.next_token >= *tokens => {
+                self.slot.cancelled.notified().await;
+                let error = Diagnostic::new(Code::Cancelled, "cancelled");
+                Some(Ok(StreamEvent::Error(error)))
+            }
+            _ => None,
+        }
+    }
+
     fn end(&self) -> StreamEvent {
         StreamEvent::End(EndEvent {
             stop: None,
             reason: FinishReason::Stop,
             usage: Usage {
                 prompt_tokens: 3,
-                completion_tokens: self.next,
+                completion_tokens: self.next_token,
                 cached_tokens: 0,
             },
             timings: Timings::default(),

@@ -1,4 +1,4 @@
-//! The queen over HTTP, with workers and a hive that stand in for the real ones.
+//! The complete queen in this process, called over HTTP, with fake workers and a fake hive.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,13 +8,17 @@
     missing_docs
 )]
 
-mod ask;
 mod choices;
 mod control;
 mod dialects;
+mod error_formats;
 mod fake_hive;
 mod fake_worker;
+mod harness;
+mod listening;
+mod metrics;
 mod openai;
 mod relay;
+mod request_ids;
+mod short_calls;
 mod spawning;
-mod world;

@@ -1,19 +1,17 @@
+//! OpenAI's API.
+
+use std::sync::Arc;
+
 use diagnostics::{Code, Diagnostic};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    fake_worker::{Behaviour, FakeWorker},
-    world::{MODEL, Queen, chat},
+    fake_worker::{Behavior, FakeWorker},
+    harness::{API_KEY, MODEL, Queen, chat},
 };
 
-async fn queen() -> (Queen, std::sync::Arc<FakeWorker>) {
-    let queen = Queen::alone().await;
-    let worker = FakeWorker::start("w-0", 1, 2).await;
-    worker.beat(&queen).await;
-    (queen, worker)
-}
-
-/// The JSON of each event of a stream; the end mark is null.
+/// Returns the JSON of each event of a stream; null for the end mark.
 fn events(text: &str) -> Vec<Value> {
     text.split("\n\n")
         .filter_map(|event| event.strip_prefix("data: "))
@@ -25,37 +23,37 @@ fn events(text: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_whole_chat_answer_and_its_headers() {
-    let (queen, _worker) = queen().await;
-    let answer = queen.post_raw("/v1/chat/completions", &chat(false)).await;
-    assert_eq!(answer.status(), 200);
+async fn a_chat_completion_and_its_headers() {
+    let (queen, _worker) = Queen::with_worker(2).await;
+    let response = queen.post_raw("/v1/chat/completions", &chat(false)).await;
+    assert_eq!(response.status(), 200);
     for (name, value) in [
         ("x-rbee-worker", "w-0"),
         ("x-rbee-node", "local"),
         ("x-rbee-seed", "77"),
         ("content-type", "application/json"),
     ] {
-        assert_eq!(answer.headers()[name], value);
+        assert_eq!(response.headers()[name], value);
     }
-    let id = answer.headers()["x-rbee-request-id"]
+    let id = response.headers()["x-rbee-request-id"]
         .to_str()
         .unwrap()
         .to_owned();
-    assert!(answer.headers().contains_key("x-rbee-queue-ms"));
-    let body: Value = answer.json().await.unwrap();
+    assert!(response.headers().contains_key("x-rbee-queue-ms"));
+    let body: Value = response.json().await.unwrap();
     assert_eq!(body["id"], format!("chatcmpl-{id}"));
     assert_eq!(body["choices"][0]["message"]["content"], "0.1.2.3.4.");
     assert_eq!(body["usage"]["total_tokens"], 8);
 }
 
 #[tokio::test]
-async fn a_stream_with_usage() {
-    let (queen, _worker) = queen().await;
+async fn a_streamed_chat_completion_with_usage() {
+    let (queen, _worker) = Queen::with_worker(2).await;
     let mut body = chat(true);
     body["stream_options"] = json!({"include_usage": true});
-    let answer = queen.post_raw("/v1/chat/completions", &body).await;
-    assert_eq!(answer.headers()["content-type"], "text/event-stream");
-    let events = events(&answer.text().await.unwrap());
+    let response = queen.post_raw("/v1/chat/completions", &body).await;
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let events = events(&response.text().await.unwrap());
     assert_eq!(events[0]["choices"][0]["delta"]["role"], "assistant");
     let text: String = events
         .iter()
@@ -70,8 +68,8 @@ async fn a_stream_with_usage() {
 }
 
 #[tokio::test]
-async fn text_completion_whole_and_streamed() {
-    let (queen, worker) = queen().await;
+async fn a_text_completion_as_a_document_and_as_a_stream() {
+    let (queen, worker) = Queen::with_worker(2).await;
     let (status, body) = queen
         .post(
             "/v1/completions",
@@ -80,71 +78,50 @@ async fn text_completion_whole_and_streamed() {
         .await;
     assert_eq!(status, 200, "{body}");
     assert_eq!(body["choices"][0]["text"], "0.1.2.3.4.");
-    assert_eq!(worker.seen()[0].max_tokens, Some(9));
-    let answer = queen
+    assert_eq!(worker.requests()[0].max_tokens, Some(9));
+    let response = queen
         .post_raw(
             "/v1/completions",
             &json!({"model": MODEL, "prompt": "a", "stream": true}),
         )
         .await;
-    let events = events(&answer.text().await.unwrap());
+    let events = events(&response.text().await.unwrap());
     assert_eq!(events[0]["choices"][0]["text"], "0.");
     assert_eq!(events.last(), Some(&Value::Null));
 }
 
 #[tokio::test]
 async fn models_are_listed_and_unknown_ones_are_not_found() {
-    let (queen, _worker) = queen().await;
-    let get = async |path: &str| {
-        let answer = queen
-            .http
-            .get(format!("{}{path}", queen.url))
-            .send()
-            .await
-            .unwrap();
-        (
-            answer.status().as_u16(),
-            answer.json::<Value>().await.unwrap(),
-        )
-    };
-    let (_, list) = get("/v1/models").await;
+    let (queen, _worker) = Queen::with_worker(2).await;
+    let (_, list) = queen.get("/v1/models").await;
     assert_eq!(list["data"][0]["id"], MODEL);
-    assert_eq!(
-        get(&format!("/v1/models/{MODEL}")).await.1["object"],
-        "model"
-    );
-    assert_eq!(get("/v1/models/nope").await.0, 404);
+    let (_, model) = queen.get(&format!("/v1/models/{MODEL}")).await;
+    assert_eq!(model["object"], "model");
+    assert_eq!(queen.get("/v1/models/nope").await.0, 404);
     let mut body = chat(false);
     body["model"] = json!("gpt-4");
     let (status, error) = queen.post("/v1/chat/completions", &body).await;
     assert_eq!(status, 404);
-    assert_eq!(error["error"]["code"], "MODEL_NOT_FOUND");
-    assert_eq!(error["error"]["param"], "model");
-    assert!(
-        error["error"]["hint"]
-            .as_str()
-            .unwrap()
-            .contains("/v1/models")
+    let error = &error["error"];
+    assert_eq!(error["code"], "MODEL_NOT_FOUND");
+    assert_eq!(error["param"], "model");
+    assert_eq!(
+        error["hint"],
+        "`rbee-keeper model list` and `GET /v1/models` list the models, for example `builtin:haiku`"
     );
 }
 
 #[tokio::test]
-async fn bad_requests_have_their_status_and_the_queen_goes_on() {
-    let (queen, _worker) = queen().await;
+async fn invalid_requests_have_their_status_and_the_queen_keeps_serving() {
+    let (queen, _worker) = Queen::with_worker(2).await;
     let url = format!("{}/v1/chat/completions", queen.url);
-    let send = async |kind: &str, body: Vec<u8>| {
-        let request = queen
-            .http
-            .post(&url)
-            .header("content-type", kind)
-            .body(body);
-        let answer = request.send().await.unwrap();
-        let status = answer.status().as_u16();
-        let error: Value = answer.json().await.unwrap();
+    let send = async |content_type: &str, body: Vec<u8>| {
+        let request = queen.http.post(&url).header("content-type", content_type);
+        let (status, error) = queen.send(request.body(body)).await;
         (status, error["error"]["code"].as_str().unwrap().to_owned())
     };
     let json_type = "application/json";
-    for (kind, body, status, code) in [
+    for (content_type, body, status, code) in [
         (json_type, b"{\"model\": ".to_vec(), 400, "INVALID_REQUEST"),
         (json_type, b"\xff\xfe".to_vec(), 400, "INVALID_REQUEST"),
         (json_type, b"[]".to_vec(), 400, "INVALID_REQUEST"),
@@ -152,11 +129,11 @@ async fn bad_requests_have_their_status_and_the_queen_goes_on() {
         (json_type, vec![b' '; 10 << 20], 413, "BODY_TOO_LARGE"),
         ("text/plain", b"{}".to_vec(), 415, "UNSUPPORTED_MEDIA_TYPE"),
     ] {
-        assert_eq!(send(kind, body).await, (status, code.to_owned()));
+        assert_eq!(send(content_type, body).await, (status, code.to_owned()));
     }
-    let mut tools = chat(false);
-    tools["functions"] = json!([{"name": "f"}]);
-    let (status, body) = queen.post("/v1/chat/completions", &tools).await;
+    let mut functions = chat(false);
+    functions["functions"] = json!([{"name": "f"}]);
+    let (status, body) = queen.post("/v1/chat/completions", &functions).await;
     assert_eq!(
         (status, &body["error"]["param"]),
         (400, &json!("functions"))
@@ -168,15 +145,15 @@ async fn bad_requests_have_their_status_and_the_queen_goes_on() {
 }
 
 #[tokio::test]
-async fn an_error_after_the_start_comes_in_the_stream_or_as_the_answer() {
-    let (queen, worker) = queen().await;
-    worker.behave(Behaviour::ErrorAt {
+async fn an_error_after_the_first_token_ends_the_stream_or_is_the_response() {
+    let (queen, worker) = Queen::with_worker(2).await;
+    worker.behave(Behavior::ErrorAt {
         tokens: 2,
         error: Diagnostic::new(Code::DeadlineExceeded, "too late"),
     });
-    let answer = queen.post_raw("/v1/chat/completions", &chat(true)).await;
-    assert_eq!(answer.status(), 200);
-    let events = events(&answer.text().await.unwrap());
+    let response = queen.post_raw("/v1/chat/completions", &chat(true)).await;
+    assert_eq!(response.status(), 200);
+    let events = events(&response.text().await.unwrap());
     assert_eq!(events.last().unwrap()["error"]["code"], "DEADLINE_EXCEEDED");
     let (status, body) = queen.post("/v1/chat/completions", &chat(false)).await;
     assert_eq!(status, 408);
@@ -184,79 +161,62 @@ async fn an_error_after_the_start_comes_in_the_stream_or_as_the_answer() {
 }
 
 #[tokio::test]
-async fn with_a_key_inference_needs_it() {
-    let home = std::sync::Arc::new(tempfile::tempdir().unwrap());
-    let key_file = home.path().join("api.key");
-    std::fs::write(&key_file, "sk-0123456789abcdef\n").unwrap();
-    let queen = Queen::start(
-        home,
-        &[
-            "--no-local-hive",
-            "--api-key-file",
-            key_file.to_str().unwrap(),
-        ],
-    )
-    .await;
+async fn inference_requires_the_api_key_or_the_control_token() {
+    let queen = Queen::with_api_key().await;
     let worker = FakeWorker::start("w-0", 1, 2).await;
-    worker.beat(&queen).await;
+    worker.send_heartbeat(&queen).await;
     let url = format!("{}/v1/chat/completions", queen.url);
     let send = async |key: Option<&str>| {
         let mut request = queen.http.post(&url).json(&chat(false));
         if let Some(key) = key {
             request = request.bearer_auth(key);
         }
-        let answer = request.send().await.unwrap();
-        let status = answer.status().as_u16();
-        (
-            status,
-            answer.json::<Value>().await.unwrap()["error"]["code"].clone(),
-        )
+        let (status, body) = queen.send(request).await;
+        (status, body["error"]["code"].clone())
     };
     assert_eq!(send(None).await, (401, json!("MISSING_API_KEY")));
     assert_eq!(
         send(Some("sk-wrong")).await,
         (401, json!("INVALID_API_KEY"))
     );
-    assert_eq!(send(Some("sk-0123456789abcdef")).await, (200, Value::Null));
+    assert_eq!(send(Some(API_KEY)).await, (200, Value::Null));
+    let id = "unknown".parse().unwrap();
+    queen.control.cancel(&id).await.unwrap();
+    assert!(queen.node.cancel(&id).await.is_err());
 }
 
 #[tokio::test]
-async fn web_pages_stay_out_unless_their_origin_is_let_in() {
-    let home = std::sync::Arc::new(tempfile::tempdir().unwrap());
+async fn web_pages_of_other_origins_are_refused_unless_configured() {
+    let home = Arc::new(tempfile::tempdir().unwrap());
     let page = "https://app.example";
     let app = "app://notes.example";
-    let queen = Queen::start(
-        home,
-        &[
-            "--no-local-hive",
-            "--cors-origin",
-            page,
-            "--cors-origin",
-            app,
-        ],
-    )
-    .await;
-    let ask = async |origin: &str, method: reqwest::Method| {
-        let url = format!("{}/v1/models", queen.url);
-        let request = queen.http.request(method, url).header("origin", origin);
-        request.send().await.unwrap()
+    let origins = [
+        "--no-local-hive",
+        "--cors-origin",
+        page,
+        "--cors-origin",
+        app,
+    ];
+    let queen = Queen::start(home, &origins).await;
+    let url = format!("{}/v1/models", queen.url);
+    let request = |method: Method, origin: &str| {
+        let request = queen.http.request(method, &url);
+        request.header("origin", origin)
     };
-    let get = reqwest::Method::GET;
-    for foreign in ["https://evil.example", "http://notes.example", "null"] {
-        assert_eq!(ask(foreign, get.clone()).await.status(), 403, "{foreign}");
+    for origin in ["https://evil.example", "http://notes.example", "null"] {
+        let response = request(Method::GET, origin).send().await.unwrap();
+        assert_eq!(response.status(), 403, "{origin}");
     }
     for origin in [page, app] {
-        let answer = ask(origin, get.clone()).await;
-        assert_eq!(answer.status(), 200);
-        assert_eq!(answer.headers()["access-control-allow-origin"], origin);
-        let exposed = answer.headers()["access-control-expose-headers"]
-            .to_str()
-            .unwrap();
-        assert!(exposed.contains("retry-after") && exposed.contains("request-id"));
-        let url = format!("{}/v1/models", queen.url);
-        let preflight = queen.http.request(reqwest::Method::OPTIONS, url);
-        let preflight = preflight
-            .header("origin", origin)
+        let response = request(Method::GET, origin).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["access-control-allow-origin"], origin);
+        assert_eq!(
+            response.headers()["access-control-expose-headers"],
+            "x-rbee-worker, x-rbee-node, x-rbee-request-id, x-rbee-seed, x-rbee-queue-ms, \
+             request-id, retry-after, x-should-retry"
+        );
+        let preflight = request(Method::OPTIONS, origin)
             .header("access-control-request-method", "POST")
             .header("access-control-request-headers", "x-stainless-os,x-new")
             .send()
@@ -268,7 +228,7 @@ async fn web_pages_stay_out_unless_their_origin_is_let_in() {
             "x-stainless-os,x-new"
         );
     }
-    let rebound = queen.http.get(format!("{}/v1/models", queen.url));
-    let answer = rebound.header("host", "notes.example").send().await;
-    assert_eq!(answer.unwrap().status(), 403);
+    // As after DNS rebinding to the host of an app's origin.
+    let rebound = queen.http.get(&url).header("host", "notes.example");
+    assert_eq!(rebound.send().await.unwrap().status(), 403);
 }

@@ -1,14 +1,12 @@
-//! Questions with one answer.
-
-use std::sync::atomic::Ordering::SeqCst;
+//! Calls with a single response: tokenization and embeddings.
 
 use diagnostics::{Code, Diagnostic};
 use jiff::{Timestamp, ToSpan as _};
 use serde_json::{Value, json};
 
 use crate::{
-    fake_worker::{Behaviour, FakeWorker},
-    world::{MODEL, Queen, eventually},
+    fake_worker::{Behavior, FakeWorker},
+    harness::{MODEL, Queen},
 };
 
 fn tokenize() -> Value {
@@ -16,15 +14,13 @@ fn tokenize() -> Value {
 }
 
 #[tokio::test]
-async fn tokens_come_from_a_worker_that_is_named() {
-    let queen = Queen::alone().await;
-    let worker = FakeWorker::start("w-0", 1, 1).await;
-    worker.beat(&queen).await;
-    let answer = queen.post_raw("/v1/tokenize", &tokenize()).await;
-    assert_eq!(answer.headers()["x-rbee-worker"], "w-0");
-    assert!(answer.headers().contains_key("x-rbee-request-id"));
+async fn tokenize_reports_its_worker_and_count_tokens_counts() {
+    let (queen, _worker) = Queen::with_worker(1).await;
+    let response = queen.post_raw("/v1/tokenize", &tokenize()).await;
+    assert_eq!(response.headers()["x-rbee-worker"], "w-0");
+    assert!(response.headers().contains_key("x-rbee-request-id"));
     assert_eq!(
-        answer.json::<Value>().await.unwrap(),
+        response.json::<Value>().await.unwrap(),
         json!({"tokens": [1, 2, 3], "count": 3})
     );
     let count = json!({"model": MODEL, "messages": [{"role": "user", "content": "hi"}]});
@@ -39,59 +35,57 @@ async fn tokens_come_from_a_worker_that_is_named() {
 }
 
 #[tokio::test]
-async fn another_worker_is_asked_when_one_is_lost_and_a_refusal_is_told() {
-    let queen = Queen::alone().await;
-    // The one with more room is asked first.
-    let lost = FakeWorker::start("w-0", 1, 4).await;
-    lost.behave(Behaviour::Refuse(Diagnostic::new(Code::Internal, "broken")));
+async fn a_call_is_repeated_on_another_worker_unless_it_is_invalid() {
+    let queen = Queen::without_hive().await;
+    // The worker with the most free slots is called first.
+    let broken = FakeWorker::start("w-0", 1, 4).await;
+    broken.behave(Behavior::Refuse(Diagnostic::new(Code::Internal, "broken")));
     let second = FakeWorker::start("w-1", 1, 1).await;
-    for worker in [&lost, &second] {
-        worker.beat(&queen).await;
+    for worker in [&broken, &second] {
+        worker.send_heartbeat(&queen).await;
     }
-    let answer = queen.post_raw("/v1/tokenize", &tokenize()).await;
-    assert_eq!(answer.status(), 200);
-    assert_eq!(answer.headers()["x-rbee-worker"], "w-1");
-    assert_eq!(lost.sent.load(SeqCst), 1);
-    for worker in [&lost, &second] {
-        worker.behave(Behaviour::Refuse(
+    let response = queen.post_raw("/v1/tokenize", &tokenize()).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["x-rbee-worker"], "w-1");
+    assert_eq!((broken.tokenize_calls(), second.tokenize_calls()), (1, 1));
+    for worker in [&broken, &second] {
+        worker.behave(Behavior::Refuse(
             Diagnostic::new(Code::InvalidRequest, "no").param("input"),
         ));
     }
     let (status, error) = queen.post("/v1/tokenize", &tokenize()).await;
     assert_eq!((status, &error["error"]["param"]), (400, &json!("input")));
     assert!(error["error"]["correlation_id"].is_string());
+    assert_eq!(broken.tokenize_calls() + second.tokenize_calls(), 3);
     queen.idle().await;
 }
 
 #[tokio::test]
-async fn a_question_ends_with_its_deadline_and_with_its_asker() {
-    let queen = Queen::alone().await;
-    let worker = FakeWorker::start("w-0", 1, 1).await;
-    worker.behave(Behaviour::Hang { tokens: 0 });
-    worker.beat(&queen).await;
+async fn a_call_ends_at_its_deadline_and_when_its_client_disconnects() {
+    let (queen, worker) = Queen::with_worker(1).await;
+    worker.behave(Behavior::Hang { tokens: 0 });
     let soon = Timestamp::now() + 200.milliseconds();
     let request = queen.http.post(format!("{}/v1/tokenize", queen.url));
     let request = request.header("x-request-deadline", soon.to_string());
-    let answer = request.json(&tokenize()).send().await.unwrap();
-    assert_eq!(answer.status(), 408);
+    let (status, error) = queen.send(request.json(&tokenize())).await;
+    assert_eq!(
+        (status, &error["error"]["code"]),
+        (408, &json!("DEADLINE_EXCEEDED"))
+    );
     queen.idle().await;
+    worker.until_active(0).await;
     let body = tokenize();
     tokio::select! {
-        answer = queen.post("/v1/tokenize", &body) => panic!("{answer:?}"),
-        () = eventually("the worker is asked", async || (worker.active() == 1).then_some(())) => {}
+        response = queen.post("/v1/tokenize", &body) => panic!("{response:?}"),
+        () = worker.until_active(1) => {}
     }
     queen.idle().await;
-    eventually("the worker is free", async || {
-        (worker.active() == 0).then_some(())
-    })
-    .await;
+    worker.until_active(0).await;
 }
 
 #[tokio::test]
-async fn vectors_in_every_edges_shape() {
-    let queen = Queen::alone().await;
-    let worker = FakeWorker::start("w-0", 1, 1).await;
-    worker.beat(&queen).await;
+async fn embeddings_have_the_format_of_each_api() {
+    let (queen, _worker) = Queen::with_worker(1).await;
     let two = json!({"model": MODEL, "input": ["a", "b"]});
     let (status, body) = queen.post("/v1/embeddings", &two).await;
     assert_eq!(status, 200, "{body}");
@@ -103,11 +97,11 @@ async fn vectors_in_every_edges_shape() {
     let (_, body) = queen.post("/api/embed", &two).await;
     assert_eq!(body["embeddings"], json!([[0.0, 1.0], [1.0, 1.0]]));
     assert_eq!(body["prompt_eval_count"], 6);
-    let older = json!({"model": MODEL, "prompt": "a"});
-    let (_, body) = queen.post("/api/embeddings", &older).await;
+    let one = json!({"model": MODEL, "prompt": "a"});
+    let (_, body) = queen.post("/api/embeddings", &one).await;
     assert_eq!(body, json!({"embedding": [0.0, 1.0]}));
-    let many = json!({"model": MODEL, "input": "a", "dimensions": 3});
-    let (status, error) = queen.post("/v1/embeddings", &many).await;
+    let unsupported = json!({"model": MODEL, "input": "a", "dimensions": 3});
+    let (status, error) = queen.post("/v1/embeddings", &unsupported).await;
     assert_eq!(
         (status, &error["error"]["param"]),
         (400, &json!("dimensions"))

@@ -1,18 +1,19 @@
+//! Workers that the queen has its hive spawn.
+
 use std::sync::Arc;
 
 use diagnostics::{Code, Diagnostic};
 use futures_util::{StreamExt as _, future::join_all};
 use input_validation::Backend;
 use queen_contract::{DeploymentState, InferEvent, NodeStatus};
-use rest_client::CallError;
 use serde_json::json;
 use tokio::time::timeout;
 use worker_contract::{Capability, StreamEvent, WorkerStatus};
 
 use crate::{
     fake_hive::FakeHive,
-    fake_worker::Behaviour,
-    world::{LIMIT, Queen, assert_whole, call, eventually, final_error},
+    fake_worker::Behavior,
+    harness::{LIMIT, Queen, assert_complete, call, eventually, final_error, refusal},
 };
 
 async fn queen_and_hive() -> (Queen, Arc<FakeHive>) {
@@ -22,54 +23,62 @@ async fn queen_and_hive() -> (Queen, Arc<FakeHive>) {
 }
 
 #[tokio::test]
-async fn the_first_requests_spawn_one_worker_and_are_told_so() {
+async fn the_first_requests_spawn_one_worker_and_narrate_it() {
     let (queen, hive) = queen_and_hive().await;
     let calls: Vec<_> = (0..8).map(|n| call(&format!("r{n}"))).collect();
-    let answers = join_all(calls.iter().map(|call| queen.infer(call))).await;
-    for events in &answers {
-        assert_whole(events, 5);
+    let responses = join_all(calls.iter().map(|call| queen.infer(call))).await;
+    for events in &responses {
+        assert_complete(events, 5);
     }
-    assert_eq!(hive.spawned(), 1);
-    let told: Vec<String> = answers[0]
+    assert_eq!(hive.spawns().len(), 1);
+    let narration: Vec<&str> = responses[0]
         .iter()
         .filter_map(|event| match event {
-            InferEvent::Narration(narration) => Some(narration.message.clone()),
+            InferEvent::Narration(narration) => Some(narration.message.as_str()),
             _ => None,
         })
         .collect();
-    assert!(
-        told.iter().any(|t| t.contains("starting worker mock-0")),
-        "{told:?}"
-    );
-    assert!(told.iter().any(|t| t == "spawning"), "{told:?}");
+    for expected in [
+        "waiting for a worker to load the model",
+        "starting worker mock-0 for mock:a=1 on CPU-0 of local",
+        "spawning",
+    ] {
+        assert!(narration.contains(&expected), "{narration:?}");
+    }
     let deployments = queen.control.deployments().await.unwrap().deployments;
     assert_eq!(deployments.len(), 1);
     assert_eq!(deployments[0].state, DeploymentState::Ready);
     assert_eq!(deployments[0].worker_id.as_str(), "mock-0");
-    let nodes = queen.control.nodes().await.unwrap().nodes;
-    assert_eq!(nodes[0].status, NodeStatus::Reachable);
+    eventually("the node is shown as reachable", async || {
+        let nodes = queen.control.nodes().await.unwrap().nodes;
+        (nodes.len() == 1 && nodes[0].status == NodeStatus::Reachable).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn a_failed_start_is_told_with_its_own_error() {
+async fn a_failed_spawn_is_reported_with_its_own_error() {
     let (queen, hive) = queen_and_hive().await;
     for code in [Code::UnsupportedQuantization, Code::WorkerStartFailed] {
-        *hive.failure.lock().unwrap() = Some(Diagnostic::new(code, "no").hint("do"));
+        hive.fail_spawns(Some(Diagnostic::new(code, "no").hint("do")));
         let error = final_error(&queen.infer(&call("r1")).await).clone();
-        assert_eq!((error.code, error.hint.as_deref()), (code, Some("do")));
+        assert_eq!(
+            (error.code, error.message.as_str(), error.hint.as_deref()),
+            (code, "no", Some("do"))
+        );
         let deployments = queen.control.deployments().await.unwrap().deployments;
-        let deployed = usize::from(code == Code::WorkerStartFailed);
+        let expected = usize::from(code == Code::WorkerStartFailed);
         assert_eq!(
             deployments.len(),
-            deployed,
-            "a model that cannot be loaded is none"
+            expected,
+            "a model that cannot be loaded is not deployed"
         );
     }
     let deployments = queen.control.deployments().await.unwrap().deployments;
     assert_eq!(deployments[0].last_error.as_deref(), Some("no"));
-    *hive.failure.lock().unwrap() = None;
-    assert_whole(&queen.infer(&call("r2")).await, 5);
-    eventually("the error is forgotten", async || {
+    hive.fail_spawns(None);
+    assert_complete(&queen.infer(&call("r2")).await, 5);
+    eventually("the error is cleared", async || {
         let deployments = queen.control.deployments().await.unwrap().deployments;
         deployments[0].last_error.is_none().then_some(())
     })
@@ -77,84 +86,84 @@ async fn a_failed_start_is_told_with_its_own_error() {
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_in_the_middle_is_replaced_and_the_answer_goes_on() {
+async fn a_worker_that_crashes_is_replaced_and_the_response_continues() {
     let (queen, hive) = queen_and_hive().await;
-    *hive.behaviour.lock().unwrap() = Behaviour::BreakAt { tokens: 3 };
-    let mut events = Box::pin(queen.control.infer(&call("r1")).await.unwrap());
-    let mut seen = Vec::new();
-    while let Some(event) = timeout(LIMIT, events.next()).await.unwrap() {
+    hive.behave(Behavior::BreakAt { tokens: 3 });
+    let mut response = Box::pin(queen.control.infer(&call("r1")).await.unwrap());
+    let mut events = Vec::new();
+    while let Some(event) = timeout(LIMIT, response.next()).await.unwrap() {
         let event = event.unwrap();
         if matches!(&event, InferEvent::Worker(StreamEvent::Token(t)) if t.id == 0) {
-            // Its process is gone by the time its connection breaks.
-            hive.last_worker().stop.cancel();
-            *hive.behaviour.lock().unwrap() = Behaviour::Answer { tokens: 5 };
+            // The process has exited when the connection breaks.
+            hive.last_worker().exited.cancel();
+            hive.behave(Behavior::Complete { tokens: 5 });
         }
-        seen.push(event);
+        events.push(event);
     }
-    assert_whole(&seen, 5);
-    let spawns = hive.spawns.lock().unwrap();
+    assert_complete(&events, 5);
+    let spawns = hive.spawns();
     assert_eq!(spawns.len(), 2);
     assert_eq!(spawns[0].worker_id, spawns[1].worker_id);
     assert!(spawns[0].generation < spawns[1].generation);
 }
 
 #[tokio::test]
-async fn after_a_restart_a_running_worker_is_waited_for_and_not_doubled() {
+async fn after_a_restart_a_running_worker_is_awaited_and_not_spawned_again() {
     let (queen, hive) = queen_and_hive().await;
-    assert_whole(&queen.infer(&call("r1")).await, 5);
+    assert_complete(&queen.infer(&call("r1")).await, 5);
     let worker = hive.last_worker();
-    let queen = queen.restarted(&[]).await;
-    let mut events = Box::pin(queen.control.infer(&call("r2")).await.unwrap());
-    let first = events.next().await.unwrap().unwrap();
+    let queen = queen.restart(&[]).await;
+    let mut response = Box::pin(queen.control.infer(&call("r2")).await.unwrap());
+    let first = response.next().await.unwrap().unwrap();
     assert!(matches!(first, InferEvent::Narration(_)), "{first:?}");
-    worker.beat(&queen).await;
-    let rest: Vec<InferEvent> = events.map(Result::unwrap).collect().await;
-    assert_whole(&rest, 5);
-    assert_eq!(hive.spawned(), 1);
+    worker.send_heartbeat(&queen).await;
+    let rest = response.map(Result::unwrap).collect::<Vec<_>>();
+    assert_complete(&timeout(LIMIT, rest).await.unwrap(), 5);
+    assert_eq!(hive.spawns().len(), 1);
 }
 
 #[tokio::test]
-async fn a_stopped_worker_is_fenced_and_the_next_request_starts_a_new_one() {
+async fn a_stopped_worker_is_fenced_and_the_next_request_spawns_a_new_one() {
     let (queen, hive) = queen_and_hive().await;
     queen.infer(&call("r1")).await;
-    let old = hive.last_worker();
+    let stopped = hive.last_worker();
     queen
         .control
         .stop_worker(&"mock-0".parse().unwrap(), Some(0))
         .await
         .unwrap();
-    assert!(old.stop.is_cancelled());
-    let late = queen.node.heartbeat(&old.heartbeat()).await.unwrap_err();
-    assert!(matches!(late, CallError::Response(409, _)), "{late}");
+    assert!(stopped.exited.is_cancelled());
+    let late = queen.node.heartbeat(&stopped.heartbeat()).await;
+    assert_eq!(refusal(late), (409, Code::Fenced));
     assert_eq!(queen.control.workers().await.unwrap().workers, []);
-    assert_whole(&queen.infer(&call("r2")).await, 5);
-    assert_eq!(hive.spawned(), 2);
+    assert_complete(&queen.infer(&call("r2")).await, 5);
+    assert_eq!(hive.spawns().len(), 2);
 }
 
 #[tokio::test]
-async fn what_cannot_be_had_is_refused_before_anything_is_spawned() {
+async fn an_unknown_model_node_or_backend_is_refused_without_a_spawn() {
     let (queen, hive) = queen_and_hive().await;
-    let refused = async |call| match queen.control.infer(&call).await {
-        Err(CallError::Response(status, error)) => (status, error.code),
-        Err(CallError::Link(error)) => panic!("{error}"),
-        Ok(_) => panic!("not refused"),
-    };
     let mut unknown = call("r1");
     unknown.model = "builtin:sonnet".parse().unwrap();
-    assert_eq!(refused(unknown).await, (404, Code::ModelNotFound));
+    let refused = refusal(queen.control.infer(&unknown).await);
+    assert_eq!(refused, (404, Code::ModelNotFound));
     let mut elsewhere = call("r2");
     elsewhere.node = Some("mars".parse().unwrap());
-    assert_eq!(refused(elsewhere).await, (404, Code::NodeNotFound));
+    let refused = refusal(queen.control.infer(&elsewhere).await);
+    assert_eq!(refused, (404, Code::NodeNotFound));
     let mut cuda = call("r3");
     cuda.backend = Some(Backend::Cuda);
     let error = final_error(&queen.infer(&cuda).await).clone();
     assert_eq!(error.code, Code::BackendUnavailable);
-    assert!(error.message.contains("cpu"), "{error}");
-    assert_eq!(hive.spawned(), 0);
+    assert_eq!(
+        error.message,
+        "node local has no cuda device; available: cpu"
+    );
+    assert_eq!(hive.spawns().len(), 0);
 }
 
 #[tokio::test]
-async fn what_a_model_can_do_is_told_when_its_worker_is_gone() {
+async fn the_capabilities_of_a_model_are_shown_when_no_worker_serves_it() {
     let (queen, hive) = queen_and_hive().await;
     let mut haiku = call("r1");
     haiku.model = "builtin:haiku".parse().unwrap();
@@ -166,10 +175,10 @@ async fn what_a_model_can_do_is_told_when_its_worker_is_gone() {
     assert_eq!(capabilities().await, json!(["completion"]));
     let worker = hive.last_worker();
     worker.info.lock().unwrap().capabilities = vec![Capability::Tools, Capability::Embed];
-    worker.beat(&queen).await;
+    worker.send_heartbeat(&queen).await;
     let all = json!(["completion", "tools", "embedding"]);
     assert_eq!(capabilities().await, all);
-    // The next worker knows nothing while it loads.
+    // A worker that is loading does not know its capabilities yet.
     let mut loading = worker.heartbeat();
     loading.worker.status = WorkerStatus::Starting;
     loading.worker.capabilities = Vec::new();
@@ -182,7 +191,7 @@ async fn what_a_model_can_do_is_told_when_its_worker_is_gone() {
 }
 
 #[tokio::test]
-async fn the_catalog_tells_models_and_ready_workers() {
+async fn the_catalog_lists_models_with_their_ready_workers() {
     let (queen, _hive) = queen_and_hive().await;
     let mut haiku = call("r1");
     haiku.model = "builtin:haiku".parse().unwrap();
