@@ -130,6 +130,38 @@ fn requests_of_an_old_spawn_do_not_free_slots_of_the_new_one() {
 }
 
 #[test]
+fn a_heartbeat_that_is_not_newer_changes_nothing() {
+    let mut registry = WorkerRegistry::default();
+    registry.heartbeat(heartbeat("a", 1, 5), T0).unwrap();
+    let mut latest = heartbeat("a", 1, 7);
+    latest.worker.queue_depth = 3;
+    assert_eq!(
+        registry.heartbeat(latest, T0),
+        Ok(HeartbeatResult::Refreshed)
+    );
+    for sequence in [6, 7] {
+        let old = heartbeat("a", 1, sequence);
+        let result = registry.heartbeat(old, Duration::from_secs(1));
+        assert_eq!(result, Ok(HeartbeatResult::OutOfOrder));
+        let entry = &registry.snapshot(&WorkerFilter::default(), SILENT_AFTER)[0];
+        assert_eq!(entry.info.queue_depth, 3);
+        assert_eq!(entry.availability, Availability::Silent);
+    }
+}
+
+#[test]
+fn the_first_failed_connection_since_a_heartbeat_is_new() {
+    let mut registry = WorkerRegistry::default();
+    let spawn = spawn("a", 1);
+    assert!(!registry.connection_failed(&spawn), "it is not registered");
+    for sequence in 0..2 {
+        registry.heartbeat(heartbeat("a", 1, sequence), T0).unwrap();
+        assert!(registry.connection_failed(&spawn));
+        assert!(!registry.connection_failed(&spawn));
+    }
+}
+
+#[test]
 fn a_new_process_of_the_same_generation_replaces_the_worker() {
     let mut registry = WorkerRegistry::default();
     registry.heartbeat(heartbeat("a", 1, 5), T0).unwrap();

@@ -170,9 +170,12 @@ fn retry_after_is_rounded_up_and_between_1_and_60_s() {
 }
 
 #[test]
-fn the_service_time_belongs_to_one_model() {
+fn service_time_and_slots_belong_to_one_model() {
     let mut timed = Timed::new();
     timed.run(8, RequestOutcome::Completed);
     assert_eq!(retry_after(&mut timed.s, "mock:a=1", timed.now), 1);
+    let mut other = worker("other", 1, 99);
+    other.model_id = "mock:a=1".parse().unwrap();
+    beat(&mut timed.s, other, 0, timed.now);
     assert_eq!(timed.retry_after(), 32);
 }
