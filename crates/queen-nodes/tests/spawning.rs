@@ -116,9 +116,9 @@ async fn a_spawn_without_events_fails_after_the_limit() {
     let limits = NodeLimits {
         spawn_event: Duration::from_millis(50),
     };
-    let narration = "event: narration\ndata: {\"actor\": \"hive\", \"action\": \"spawn\", \
-                     \"message\": \"starting\"}\n\n";
-    for events in [&[][..], Box::leak(Box::new([narration]))] {
+    const NARRATION: &str = "event: narration\ndata: {\"actor\": \"hive\", \
+                             \"action\": \"spawn\", \"message\": \"starting\"}\n\n";
+    for events in [&[][..], &[NARRATION]] {
         let error = spawn(events, limits).await;
         assert_eq!(error.code, Code::LoadingTimeout, "{error}");
     }
@@ -126,7 +126,8 @@ async fn a_spawn_without_events_fails_after_the_limit() {
 
 #[tokio::test]
 async fn an_error_event_of_another_node_than_local_ends_the_spawn() {
-    let refused = "event: error\ndata: {\"code\": \"INVALID_MODEL_FILE\", \"message\": \"no\"}\n\n";
-    let error = spawn(Box::leak(Box::new([refused])), NodeLimits::default()).await;
+    const REFUSED: &str =
+        "event: error\ndata: {\"code\": \"INVALID_MODEL_FILE\", \"message\": \"no\"}\n\n";
+    let error = spawn(&[REFUSED], NodeLimits::default()).await;
     assert_eq!(error, Diagnostic::new(Code::InvalidModelFile, "no"));
 }

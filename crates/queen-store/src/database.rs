@@ -33,10 +33,7 @@ impl Database {
             return Err(errors::too_new(path, state.schema, newest));
         }
         if state.schema == 0 && state.tables > 0 {
-            return Err(errors::unusable(
-                path,
-                "it contains tables of another program",
-            ));
+            return Err(errors::unusable(path, "its tables are not the queen's"));
         }
         if (1..newest).contains(&state.schema) {
             back_up(&connection, path, state.schema)?;

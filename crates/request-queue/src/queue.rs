@@ -310,7 +310,7 @@ mod tests {
                     prop_assert_eq!(queue.waiting(&model(name)), list.len());
                 }
                 prop_assert_eq!(queue.len(), waiting.iter().map(Vec::len).sum::<usize>());
-                prop_assert_eq!(queue.is_empty(), queue.len() == 0);
+                prop_assert_eq!(queue.is_empty(), waiting.iter().all(Vec::is_empty));
                 prop_assert_eq!(queue.models().count(), waiting.iter().filter(|l| !l.is_empty()).count());
             }
         }

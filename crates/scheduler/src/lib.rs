@@ -6,7 +6,7 @@
 //! [`Duration`](std::time::Duration) since the start of the queen.
 //!
 //! Every request that [`Scheduler::submit`] accepts finishes exactly once: by
-//! [`SchedulerEffect::Fail`], or by the [`SchedulerEvent::Finished`] of whoever ran it.
+//! [`SchedulerEffect::Fail`], or by the [`SchedulerEvent::Finished`] that its owner sends.
 
 mod event;
 mod placement;

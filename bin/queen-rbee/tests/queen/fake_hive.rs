@@ -179,12 +179,11 @@ async fn spawn(State(hive): State<Arc<FakeHive>>, Json(request): Json<SpawnReque
         stream::once(async { JobEvent::Narration(Narration::info("hive", "spawn", "spawning")) });
     let result = stream::once(async move {
         let failure = hive.failure.lock().unwrap().clone();
-        match failure {
-            Some(error) => JobEvent::Error(error),
-            None => {
-                let spawned = start_worker(&hive, &request).await;
-                JobEvent::Result(serde_json::to_value(spawned).unwrap())
-            }
+        if let Some(error) = failure {
+            JobEvent::Error(error)
+        } else {
+            let spawned = start_worker(&hive, &request).await;
+            JobEvent::Result(serde_json::to_value(spawned).unwrap())
         }
     });
     let body = narration.chain(result).map(|event| {
