@@ -294,12 +294,20 @@ async fn the_api_key_may_be_in_the_header_of_anthropics_clients() {
     let queen = Queen::with_api_key().await;
     let worker = FakeWorker::start("w-0", 1, 2).await;
     worker.send_heartbeat(&queen).await;
+    let send = async |path: &str, key: &str| {
+        let request = queen.http.post(format!("{}{path}", queen.url));
+        let request = request.header("x-api-key", key);
+        queen.send(request.json(&message(false))).await
+    };
     for path in ["/v1/messages", "/api/chat", "/v1/chat/completions"] {
-        for (key, expected) in [(API_KEY, 200), ("sk-wrong", 401), ("", 401)] {
-            let request = queen.http.post(format!("{}{path}", queen.url));
-            let request = request.header("x-api-key", key);
-            let (status, body) = queen.send(request.json(&message(false))).await;
-            assert_eq!(status, expected, "{path}, \"{key}\": {body}");
-        }
+        assert_eq!(send(path, API_KEY).await.0, 200, "{path}");
+    }
+    for (key, code) in [("sk-wrong", "INVALID_API_KEY"), ("", "MISSING_API_KEY")] {
+        let (status, body) = send("/v1/messages", key).await;
+        let error = &body["error"];
+        assert_eq!((status, &error["code"]), (401, &json!(code)));
+        assert_eq!(error["type"], "authentication_error");
+        let (status, error) = send("/api/chat", key).await;
+        assert_eq!((status, &error["code"]), (401, &json!(code)));
     }
 }
