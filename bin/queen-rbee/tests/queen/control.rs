@@ -39,7 +39,7 @@ async fn a_heartbeat_with_the_token_of_another_node_is_refused_and_registers_not
     let worker = FakeWorker::start("w-0", 1, 1).await;
     worker.info.lock().unwrap().hive_id = "attic".parse().unwrap();
     let refused = queen.node.heartbeat(&worker.heartbeat()).await;
-    let Err(CallError::Answer(401, error)) = refused else {
+    let Err(CallError::Response(401, error)) = refused else {
         panic!("{refused:?}")
     };
     assert_eq!(error.code, Code::InvalidApiKey);

@@ -92,14 +92,14 @@ impl FakeHive {
         *self.behavior.lock().unwrap() = behavior;
     }
 
-    fn entries(&self) -> Vec<WorkerEntry> {
+    fn entries(&self) -> Vec<WorkerProcess> {
         let workers = self.workers.lock().unwrap();
         workers
             .iter()
             .map(|worker| {
                 let info = worker.info.lock().unwrap().clone();
                 let exited = worker.exited.is_cancelled();
-                WorkerEntry {
+                WorkerProcess {
                     worker_id: info.id,
                     generation: info.generation,
                     model: info.model_id,

@@ -174,7 +174,7 @@ pub async fn eventually<T>(condition: &str, mut poll: impl AsyncFnMut() -> Optio
 /// Returns the status and the code of a refused call.
 pub fn refusal<T>(result: Result<T, CallError>) -> (u16, Code) {
     match result {
-        Err(CallError::Answer(status, error)) => (status, error.code),
+        Err(CallError::Response(status, error)) => (status, error.code),
         Err(CallError::Link(error)) => panic!("no response: {error}"),
         Ok(_) => panic!("the call was not refused"),
     }
