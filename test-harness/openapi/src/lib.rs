@@ -1,8 +1,8 @@
-//! The OpenAPI documents, written from the code.
+//! Generates the OpenAPI documents from the code.
 
 use utoipa::openapi::OpenApi;
 
-/// Every document: file name and text.
+/// Returns the file name and the text of every document.
 pub fn documents() -> Result<Vec<(&'static str, String)>, String> {
     let apis: [(&str, OpenApi); 3] = [
         ("worker-api.yaml", worker_service::openapi()),
