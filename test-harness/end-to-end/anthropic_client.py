@@ -19,7 +19,7 @@ def client(rbee, **overrides):
 GREEDY = {"temperature": 0}
 
 
-def check_a_message_is_golden(rbee):
+def check_a_message_equals_the_reference(rbee):
     for case in CASES[:3]:
         answer = client(rbee).messages.create(model=MODEL, messages=case["messages"], max_tokens=96, extra_body=GREEDY)
         assert [block.type for block in answer.content] == ["text"]
@@ -31,7 +31,7 @@ def check_a_message_is_golden(rbee):
         assert answer._request_id
 
 
-def check_a_stream_is_golden_and_counts(rbee):
+def check_a_stream_equals_the_reference_and_counts(rbee):
     case = CASES[0]
     with client(rbee).messages.stream(model=MODEL, messages=case["messages"], max_tokens=96, extra_body=GREEDY) as stream:
         assert "".join(stream.text_stream) == case["output_text"]

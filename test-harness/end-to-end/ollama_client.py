@@ -24,7 +24,7 @@ def check_models_are_listed_and_shown(rbee):
         assert "completion" in shown.capabilities and shown.modelinfo["llama.context_length"] == 512, shown
 
 
-def check_chat_is_golden(rbee):
+def check_chat_equals_the_reference(rbee):
     for case in CASES[:3]:
         answer = client(rbee).chat(model="haiku", messages=case["messages"], options=GREEDY)
         assert answer.message.content == case["output_text"]
@@ -35,7 +35,7 @@ def check_chat_is_golden(rbee):
     assert MODEL in [m.model for m in client(rbee).ps().models]
 
 
-def check_a_stream_is_golden_and_counts(rbee):
+def check_a_stream_equals_the_reference_and_counts(rbee):
     case = CASES[0]
     parts = list(client(rbee).chat(model=MODEL, messages=case["messages"], options=GREEDY, stream=True))
     assert "".join(p.message.content for p in parts) == case["output_text"]

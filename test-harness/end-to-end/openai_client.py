@@ -29,7 +29,7 @@ def check_models_are_listed(rbee):
     assert all(m.object == "model" for m in models)
 
 
-def check_chat_is_golden(rbee):
+def check_chat_equals_the_reference(rbee):
     for case in CASES[:5]:
         answer = client(rbee).chat.completions.create(model=MODEL, messages=case["messages"], temperature=0, max_tokens=96)
         assert answer.choices[0].message.content == case["output_text"]
@@ -41,7 +41,7 @@ def check_chat_is_golden(rbee):
         assert answer.model == MODEL and answer.object == "chat.completion"
 
 
-def check_stream_is_golden_and_counts(rbee):
+def check_stream_equals_the_reference_and_counts(rbee):
     case = CASES[0]
     stream = client(rbee).chat.completions.create(
         model=MODEL,

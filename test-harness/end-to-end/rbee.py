@@ -11,8 +11,8 @@ import traceback
 from pathlib import Path
 
 BIN = Path(os.environ["RBEE_BIN_DIR"])
-GOLDEN = Path(__file__).resolve().parents[2] / "models/haiku/golden.json"
-CASES = json.loads(GOLDEN.read_text())["cases"]
+REFERENCE = Path(__file__).resolve().parents[2] / "models/haiku/golden.json"
+CASES = json.loads(REFERENCE.read_text())["cases"]
 MODEL = "builtin:haiku"
 SLOW = "mock:slots=1,tokens_per_second=20,length=100000,context=1000000"
 
@@ -54,7 +54,7 @@ class Rbee:
 
 
 def eventually(condition, seconds=15):
-    """Waits until `condition()` returns `(True, _)`. Fails with the last second value."""
+    """Waits until `condition()` returns `(True, state)`. Fails with the last state."""
     end = time.monotonic() + seconds
     while True:
         holds, state = condition()

@@ -2,19 +2,19 @@ use eventsource_stream::Eventsource as _;
 use futures::StreamExt as _;
 use serde_json::Value;
 
-/// An HTTP answer, read whole.
+/// An HTTP response that was read to its end.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    /// Its status.
+pub struct HttpResponse {
+    /// Status code.
     pub status: u16,
-    /// Its headers.
+    /// Headers.
     pub headers: reqwest::header::HeaderMap,
-    /// Its body.
+    /// Body.
     pub text: String,
 }
 
-impl Answer {
-    /// Reads an answer to its end.
+impl HttpResponse {
+    /// Reads a response to its end.
     pub async fn read(response: reqwest::Response) -> Self {
         Self {
             status: response.status().as_u16(),
@@ -48,9 +48,9 @@ impl Answer {
 /// A server-sent event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SseEvent {
-    /// Its name; `message` when it has none.
+    /// Name; `message` if the event has none.
     pub name: String,
-    /// Its data.
+    /// Data.
     pub data: String,
 }
 

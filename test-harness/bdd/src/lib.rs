@@ -1,5 +1,5 @@
-//! What every feature file's test target is made of: the [`World`], the runner, and the
-//! shared step vocabulary. A crate that owns a feature has a test target named `bdd`:
+//! The [`World`], the runner and the shared steps of the feature files. A crate that owns a
+//! feature has a test target `bdd`:
 //!
 //! ```text
 //! #[tokio::main]
@@ -27,9 +27,9 @@ mod steps;
 mod wait;
 mod world;
 
-pub use http::{Answer, SseEvent};
+pub use http::{HttpResponse, SseEvent};
 pub use ports::{ReservedPort, TakenPort};
-pub use processes::{Finished, Running, binary, family};
+pub use processes::{Finished, Running, binary};
 pub use runner::run;
 pub use wait::{eventually, within};
 pub use world::{World, table};

@@ -4,9 +4,9 @@ use rustix::net::{
     AddressFamily, Ipv4Addr, SocketAddrV4, SocketType, bind, getsockname, socket, sockopt,
 };
 
-/// A loopback port that the kernel gives to no other process: a socket is bound to it and does
-/// not listen. A process that binds the port explicitly can listen on it, because Rust's
-/// listeners set `SO_REUSEADDR`, as the socket does.
+/// A loopback port that the kernel assigns to no other process, because a socket that does not
+/// listen is bound to it. A process that binds the port explicitly can listen on it: the socket
+/// sets `SO_REUSEADDR`, as the listeners of the standard library do.
 #[derive(Debug)]
 pub struct ReservedPort {
     port: u16,
@@ -31,24 +31,24 @@ impl ReservedPort {
         })
     }
 
-    /// The port.
+    /// The reserved port.
     pub fn port(&self) -> u16 {
         self.port
     }
 }
 
-/// A port on which something listens, and the port after it, which is reserved.
+/// A port with a listener, and the port after it, which is reserved.
 #[derive(Debug)]
 pub struct TakenPort {
-    /// The port on which something listens.
+    /// The port with the listener.
     pub port: u16,
-    /// The port after it.
+    /// The reserved port after it.
     pub next: ReservedPort,
     _listener: TcpListener,
 }
 
 impl TakenPort {
-    /// Listens on any port whose successor is free.
+    /// Listens on a port whose successor is free.
     pub fn any() -> Self {
         loop {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -10,37 +10,36 @@ use std::{
 use daemon_shell::{ProcessIdentity, Signal};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
-    process::{Child, ChildStdin, Command},
+    process::{Child, Command},
     task::JoinHandle,
 };
 
 use crate::{eventually, within};
 
-/// Environment variable that every process of a scenario inherits; it names the scenario.
+/// Environment variable that every process of a scenario inherits; it identifies the scenario.
 const FAMILY: &str = "RBEE_TEST_FAMILY";
 
-/// A command that ended.
+/// A command that has exited.
 #[derive(Debug, Clone, Default)]
 pub struct Finished {
-    /// Its exit code; none when a signal ended it.
+    /// Exit code; `None` if a signal terminated the process.
     pub code: Option<i32>,
-    /// What it wrote to standard output.
+    /// Standard output.
     pub stdout: String,
-    /// What it wrote to standard error.
+    /// Standard error.
     pub stderr: String,
 }
 
-/// A command that runs in the background.
+/// A command in the background. It is killed when dropped.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
     identity: ProcessIdentity,
-    stdin: Option<ChildStdin>,
     stdout: Capture,
     stderr: Capture,
 }
 
-/// Collects a stream while it flows.
+/// Collects an output stream of a process.
 #[derive(Debug)]
 struct Capture {
     text: Arc<Mutex<Vec<u8>>>,
@@ -68,52 +67,40 @@ impl Capture {
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command
-            .stdin(Stdio::piped())
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
+            .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
         Self {
             identity: ProcessIdentity::of(child.id().unwrap()).unwrap_or(ProcessIdentity {
                 pid: child.id().unwrap(),
                 start_time: 0,
             }),
-            stdin: child.stdin.take(),
             stdout: Capture::start(child.stdout.take().unwrap()),
             stderr: Capture::start(child.stderr.take().unwrap()),
             child,
         }
     }
 
-    /// Its process.
-    pub fn identity(&self) -> ProcessIdentity {
-        self.identity
-    }
-
-    /// Standard output until now.
+    /// Standard output so far.
     pub fn stdout(&self) -> String {
         self.stdout.so_far()
     }
 
-    /// Standard error until now.
+    /// Standard error so far.
     pub fn stderr(&self) -> String {
         self.stderr.so_far()
     }
 
-    /// Its standard input; dropping it is end of file.
-    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
-        self.stdin.take()
-    }
-
-    /// Sends a signal to it alone.
+    /// Sends a signal to the process, not to its process group.
     pub fn signal(&self, signal: Signal) {
         self.identity.signal(signal).unwrap();
     }
 
-    /// Waits until it ends; panics with what it wrote when that takes longer than `limit`.
+    /// Waits until the process exits. Panics with its output after `limit`.
     pub async fn finish(mut self, limit: Duration) -> Finished {
-        drop(self.stdin.take());
         let Ok(status) = tokio::time::timeout(limit, self.child.wait()).await else {
             panic!(
                 "still running after {limit:?}\nstdout: {}\nstderr: {}",
@@ -121,7 +108,7 @@ impl Running {
                 self.stderr.so_far()
             );
         };
-        // A daemon that was left running may hold the other end of a pipe open.
+        // A daemon that is still running may hold the other end of a pipe open.
         for capture in [&mut self.stdout, &mut self.stderr] {
             let _ = tokio::time::timeout(Duration::from_secs(2), &mut capture.task).await;
         }
@@ -133,8 +120,8 @@ impl Running {
     }
 }
 
-/// Path of one of the project's programs: in `RBEE_BIN_DIR`, else beside the test's own
-/// folder, where cargo puts them.
+/// Returns the path of an rbee binary: in `RBEE_BIN_DIR`, by default in the parent of the test
+/// binary's directory, where cargo puts binaries.
 pub fn binary(name: &str) -> PathBuf {
     let dir = env::var_os("RBEE_BIN_DIR").map_or_else(
         || {
@@ -152,8 +139,8 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// The processes of one scenario, whoever started them: each inherits the family's name in
-/// its environment. What is left at the end is killed.
+/// All processes that a scenario started, directly or indirectly: each inherits the id of the
+/// family in its environment. Dropping the family kills its processes.
 #[derive(Debug)]
 pub(crate) struct Family(String);
 
@@ -162,6 +149,7 @@ impl Family {
         Self(uuid::Uuid::now_v7().simple().to_string())
     }
 
+    /// Makes the process of `command` a member.
     pub(crate) fn adopt(&self, command: &mut Command) {
         let (name, value) = self.variable();
         command.env(name, value);
@@ -173,10 +161,10 @@ impl Family {
     }
 
     pub(crate) fn members(&self) -> HashMap<ProcessIdentity, String> {
-        family(&self.0)
+        members(&self.0)
     }
 
-    /// Waits until no member is left.
+    /// Waits until all members have exited.
     pub(crate) async fn gone(&self, limit: Duration) {
         eventually(limit, || async {
             let left = self.members();
@@ -189,10 +177,10 @@ impl Family {
         .await;
     }
 
-    /// Kills a member and waits until it is gone.
+    /// Kills a member and waits until it has exited.
     pub(crate) async fn kill(&self, identity: ProcessIdentity) {
         identity.signal(Signal::Kill).unwrap();
-        within(Duration::from_secs(5), "killing", identity.gone()).await;
+        within(Duration::from_secs(5), "the exit", identity.gone()).await;
     }
 }
 
@@ -204,9 +192,9 @@ impl Drop for Family {
     }
 }
 
-/// Living processes with this family name, with their command lines.
-pub fn family(name: &str) -> HashMap<ProcessIdentity, String> {
-    let needle = format!("{FAMILY}={name}");
+/// Returns the running processes of a family, with their command lines.
+fn members(family: &str) -> HashMap<ProcessIdentity, String> {
+    let needle = format!("{FAMILY}={family}");
     let mut found = HashMap::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {

@@ -12,40 +12,40 @@ use futures::FutureExt as _;
 
 use crate::{World, steps};
 
-/// Runs feature files by name and reports like a test runner: exit code 0 only when at least
-/// one scenario ran and none failed or was skipped for want of a step.
+/// Runs feature files by name. Exit code 0 means that at least one scenario ran, none failed,
+/// and no step was undefined.
 ///
-/// Tags: `--tags` narrows the choice; `RBEE_BDD_ONLY=110,140` leaves only these numbers; `@gpu` scenarios run only with `RBEE_BDD_GPU=1`.
+/// `--tags` and `--name` select scenarios, and `RBEE_BDD_ONLY=110,140` selects features by
+/// number. Scenarios with the tag `@gpu` run only with `RBEE_BDD_GPU=1`.
 pub async fn run(features: &[&str]) -> ExitCode {
     steps::link();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let reports =
         env::var_os("RBEE_BDD_REPORTS").map_or_else(|| root.join("target/bdd"), PathBuf::from);
-    fs::create_dir_all(&reports).expect("a folder for reports");
+    fs::create_dir_all(&reports).expect("the directory for reports is created");
 
-    let mut failed = false;
-    let (mut passed_count, mut failed_count) = (0, 0);
+    let (mut ok, mut passed, mut failed) = (true, 0, 0);
     let only = env::var("RBEE_BDD_ONLY").unwrap_or_default();
-    let chosen = |feature: &str| {
+    let selected = |feature: &str| {
         only.is_empty()
             || only
                 .split(',')
                 .any(|n| feature.starts_with(&format!("{n}-")))
     };
-    for feature in features.iter().filter(|f| chosen(f)) {
+    for feature in features.iter().filter(|f| selected(f)) {
         let path = root.join(format!("features/{feature}.feature"));
         assert!(path.exists(), "{} is missing", path.display());
-        let (ok, passed, broken) = run_one(&path, &reports, feature).await;
-        failed |= !ok;
-        passed_count += passed;
-        failed_count += broken;
+        let result = run_one(&path, &reports, feature).await;
+        ok &= result.ok;
+        passed += result.passed;
+        failed += result.failed;
     }
-    println!("bdd: {passed_count} passed, {failed_count} failed");
-    if failed {
+    println!("bdd: {passed} passed, {failed} failed");
+    if !ok {
         ExitCode::FAILURE
-    } else if passed_count == 0 {
+    } else if passed == 0 {
         println!("bdd: no scenario matched");
-        // A filter that leaves nothing in this file is not a failure of the file.
+        // A filter may match only scenarios of other features.
         if env::args().any(|a| a.starts_with("--tags") || a.starts_with("--name")) {
             ExitCode::SUCCESS
         } else {
@@ -56,9 +56,19 @@ pub async fn run(features: &[&str]) -> ExitCode {
     }
 }
 
-async fn run_one(path: &Path, reports: &Path, stem: &str) -> (bool, usize, usize) {
-    let file = |ending: &str| {
-        fs::File::create(reports.join(format!("{stem}.{ending}"))).expect("a report file")
+/// Result of one feature.
+struct FeatureResult {
+    ok: bool,
+    /// Number of scenarios that passed.
+    passed: usize,
+    /// Number of scenarios that failed.
+    failed: usize,
+}
+
+async fn run_one(path: &Path, reports: &Path, name: &str) -> FeatureResult {
+    let file = |extension: &str| {
+        let path = reports.join(format!("{name}.{extension}"));
+        fs::File::create(path).expect("the report is created")
     };
     let mut opts = cli::Opts::<_, _, _, cli::Empty>::parsed();
     let user: Option<TagOperation> = opts.tags_filter.take();
@@ -88,10 +98,12 @@ async fn run_one(path: &Path, reports: &Path, stem: &str) -> (bool, usize, usize
             !has("wip") && (gpu || !has("gpu")) && user.as_ref().is_none_or(|u| u.eval(tags()))
         })
         .await;
-    let ok = !outcome.execution_has_failed();
-    // Each scenario counts once in the JUnit report, which the writers have just closed.
-    let report = fs::read_to_string(reports.join(format!("{stem}.junit.xml"))).unwrap_or_default();
-    let cases = report.matches("<testcase ").count();
-    let broken = report.matches("<failure").count();
-    (ok, cases.saturating_sub(broken), broken)
+    // Each scenario is one test case of the JUnit report.
+    let report = fs::read_to_string(reports.join(format!("{name}.junit.xml"))).unwrap();
+    let failed = report.matches("<failure").count();
+    FeatureResult {
+        ok: !outcome.execution_has_failed(),
+        passed: report.matches("<testcase ").count().saturating_sub(failed),
+        failed,
+    }
 }

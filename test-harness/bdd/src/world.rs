@@ -15,34 +15,34 @@ use tempfile::TempDir;
 use tokio::{process::Command, task::JoinSet};
 
 use crate::{
-    Answer, Finished, ReservedPort, Running, TakenPort, binary, eventually, processes::Family,
+    Finished, HttpResponse, ReservedPort, Running, TakenPort, binary, eventually, processes::Family,
 };
 
-/// Longest a command in the foreground may take.
+/// Maximum duration of a command in the foreground.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
-/// The state of one scenario: a home of its own, its processes, and what was seen last.
-/// Crates keep their own state in it by type ([`World::get`]).
+/// The state of one scenario: its own home, its processes, and the last results. Crates keep
+/// their own state in it by type ([`World::get`]).
 #[derive(Debug, cucumber::World)]
 #[world(init = Self::new)]
 pub struct World {
     dir: TempDir,
     family: Family,
-    /// The last command that ended.
+    /// The last command that has exited.
     pub finished: Option<Finished>,
     /// Commands in the background, by name.
     pub running: HashMap<String, Running>,
-    /// The last HTTP answer.
-    pub answer: Option<Answer>,
-    /// Values that steps remember for later steps, by name.
+    /// The last HTTP response.
+    pub response: Option<HttpResponse>,
+    /// Values that steps note for later steps, by name.
     pub noted: HashMap<String, String>,
-    /// Extra environment for the commands of this scenario.
+    /// Additional environment of all commands.
     pub environment: Vec<(String, String)>,
     /// Processes of daemons that were signalled, by name.
     pub signalled: HashMap<String, ProcessIdentity>,
-    /// Ports that stay reserved until the end of the scenario.
+    /// Ports that are reserved until the end of the scenario.
     pub reserved_ports: Vec<ReservedPort>,
-    /// Ports that stay taken until the end of the scenario.
+    /// Ports that are taken until the end of the scenario.
     pub taken_ports: Vec<TakenPort>,
     tasks: JoinSet<()>,
     extensions: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
@@ -58,7 +58,7 @@ impl World {
             family: Family::new(),
             finished: None,
             running: HashMap::new(),
-            answer: None,
+            response: None,
             noted: HashMap::new(),
             environment: Vec::new(),
             signalled: HashMap::new(),
@@ -69,7 +69,7 @@ impl World {
         }
     }
 
-    /// A crate's own state of this type, made on first use.
+    /// Returns the state of this type, created on first use.
     pub fn get<T: Any + Send + Sync + Default>(&mut self) -> &mut T {
         self.extensions
             .entry(TypeId::of::<T>())
@@ -78,22 +78,22 @@ impl World {
             .unwrap()
     }
 
-    /// A folder of this scenario; gone at its end.
+    /// Directory of the scenario; removed at its end.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// `RBEE_HOME` of this scenario.
+    /// `RBEE_HOME` of the scenario.
     pub fn home(&self) -> PathBuf {
         self.dir().join("home")
     }
 
-    /// Runs a task of the scenario. A panic in it fails the scenario at its end.
+    /// Spawns a task. The scenario fails at its end if the task has panicked.
     pub fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
     }
 
-    /// Stops the tasks of the scenario. Panics if one of them panicked, finished or not.
+    /// Aborts the tasks of the scenario. Panics if one of them has panicked.
     pub(crate) async fn check_tasks(&mut self) {
         self.tasks.abort_all();
         let mut panics = Vec::new();
@@ -103,12 +103,12 @@ impl World {
                 _ => {}
             }
         }
-        assert!(panics.is_empty(), "tasks of this scenario: {panics:?}");
+        assert!(panics.is_empty(), "tasks of the scenario: {panics:?}");
     }
 
-    /// A command of one of the project's programs: this scenario's home, any free port.
-    pub fn command(&self, program: &str, args: &[String]) -> Command {
-        let mut command = Command::new(binary(program));
+    /// Returns a command that runs an rbee binary in the scenario's home with free ports.
+    pub fn command(&self, name: &str, args: &[String]) -> Command {
+        let mut command = Command::new(binary(name));
         command
             .args(args)
             .current_dir(self.dir())
@@ -123,7 +123,7 @@ impl World {
         command
     }
 
-    /// What every program of this scenario inherits, for those that are started otherwise.
+    /// Environment that a process needs if it is started without [`World::command`].
     pub fn inherited(&self) -> BTreeMap<String, String> {
         let (name, value) = self.family.variable();
         let mut all: BTreeMap<String, String> = self.environment.iter().cloned().collect();
@@ -131,22 +131,22 @@ impl World {
         all
     }
 
-    /// Runs a command line to its end.
+    /// Runs a command line until the process exits.
     pub async fn run(&mut self, line: &str) -> &Finished {
         let running = self.start(line);
         self.finished = Some(running.finish(COMMAND_LIMIT).await);
         self.finished.as_ref().unwrap()
     }
 
-    /// Starts a command line.
+    /// Starts a command line in the background.
     pub fn start(&self, line: &str) -> Running {
         let words = shell_words::split(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-        let (program, args) = words.split_first().expect("a command line");
+        let (name, args) = words.split_first().expect("a command line");
         let args: Vec<String> = args.iter().map(|a| self.fill(a)).collect();
-        Running::start(&mut self.command(program, &args))
+        Running::start(&mut self.command(name, &args))
     }
 
-    /// Text with `{home}`, `{dir}` and every noted `{name}` filled in.
+    /// Replaces `{home}`, `{dir}` and the name of every noted value, such as `{port}`.
     pub fn fill(&self, text: &str) -> String {
         let mut text = text
             .replace("{home}", &self.home().to_string_lossy())
@@ -157,66 +157,66 @@ impl World {
         text
     }
 
-    /// The command that ended last.
+    /// The last command that has exited.
     pub fn last(&self) -> &Finished {
-        self.finished.as_ref().expect("no command was run")
+        self.finished.as_ref().expect("a command has run")
     }
 
-    /// The HTTP answer that came last.
-    pub fn last_answer(&self) -> &Answer {
-        self.answer.as_ref().expect("no HTTP call was made")
+    /// The last HTTP response.
+    pub fn last_response(&self) -> &HttpResponse {
+        self.response.as_ref().expect("a request was sent")
     }
 
-    /// The files in the home.
+    /// Paths in the scenario's home.
     pub fn files(&self) -> Home {
         Home::at(self.home())
     }
 
-    /// The record file of a daemon (`queen`, `hive`).
+    /// Path of the record of a daemon (`queen`, `hive`).
     pub fn daemon_record(&self, name: &str) -> PathBuf {
         match name {
             "queen" => self.files().queen_record(),
             "hive" => self.files().hive_record(),
-            other => panic!("no daemon is named {other}"),
+            other => panic!("no daemon has the name {other}"),
         }
     }
 
-    /// The record of a living daemon (`queen`, `hive`) of this home.
+    /// Record of a daemon (`queen`, `hive`); `None` if the daemon is not running.
     pub fn daemon(&self, name: &str) -> Option<DaemonRecord> {
         DaemonRecord::read_alive(&self.daemon_record(name)).unwrap()
     }
 
-    /// The record of a daemon, once it is there.
+    /// Waits until a daemon is running.
     pub async fn await_daemon(&self, name: &str) -> DaemonRecord {
         eventually(Duration::from_secs(20), || async {
-            let said = || self.running.get(name).map(Running::stderr);
-            let missing = || format!("no {name} runs here: {}", said().unwrap_or_default());
+            let stderr = || self.running.get(name).map(Running::stderr);
+            let missing = || format!("no {name} is running: {}", stderr().unwrap_or_default());
             self.daemon(name).ok_or_else(missing)
         })
         .await
     }
 
-    /// The token of this home's hive and workers.
+    /// Token of the hive and its workers.
     pub fn node_token(&self) -> String {
         let token = Token::load(&self.files().node_token(&NodeName::local())).unwrap();
         token.expose().to_owned()
     }
 
-    /// A client of this home's queen, with the control token.
+    /// Client of the queen, with the control token.
     pub fn queen(&self) -> QueenClient {
-        let record = self.daemon("queen").expect("no queen runs here");
+        let record = self.daemon("queen").expect("a queen is running");
         let token = Token::load(&self.files().queen_token()).unwrap();
         QueenClient::new(&record.url, Some(token.expose().to_owned())).unwrap()
     }
 
-    /// Processes of this scenario that live, with their command lines.
+    /// Running processes of the scenario, with their command lines.
     pub fn processes(&self) -> HashMap<ProcessIdentity, String> {
         self.family.members()
     }
 
-    /// The living processes of one program.
-    pub fn processes_of(&self, program: &str) -> Vec<ProcessIdentity> {
-        let path = binary(program);
+    /// Running processes of one binary.
+    pub fn processes_of(&self, name: &str) -> Vec<ProcessIdentity> {
+        let path = binary(name);
         self.processes()
             .into_iter()
             .filter(|(_, line)| line.split(' ').next().map(Path::new) == Some(path.as_path()))
@@ -224,18 +224,18 @@ impl World {
             .collect()
     }
 
-    /// Kills a process of this scenario and waits until it is gone.
+    /// Kills a process of the scenario and waits until it has exited.
     pub async fn kill(&self, identity: ProcessIdentity) {
         self.family.kill(identity).await;
     }
 
-    /// Waits until no process of this scenario is left.
+    /// Waits until all processes of the scenario have exited.
     pub async fn nothing_left(&self) {
         self.family.gone(Duration::from_secs(20)).await;
     }
 }
 
-/// The rows of a step's table. Panics if there are none, because the step would check nothing.
+/// Returns the rows of a step's table. Panics if it has none: the step would check nothing.
 pub fn table(step: &Step) -> &[Vec<String>] {
     let rows = step.table.as_ref().map_or(&[][..], |table| &table.rows);
     assert!(!rows.is_empty(), "the step `{}` needs a table", step.value);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_of_any_task_fails_the_scenario() {
+    async fn a_panic_in_any_task_fails_the_scenario() {
         let mut world = World::new();
         world.spawn(pending());
         world.spawn(async {});
@@ -271,7 +271,7 @@ mod tests {
         });
         world.spawn(pending());
         start.await.unwrap();
-        assert!(panics(world).await, "a task that panicked");
+        assert!(panics(world).await, "a task that has finished");
 
         /// Panics when its task is aborted.
         struct PanicOnDrop;
@@ -288,6 +288,6 @@ mod tests {
             pending::<()>().await;
         });
         start.await.unwrap();
-        assert!(panics(world).await, "a task that was not finished");
+        assert!(panics(world).await, "a task that is running");
     }
 }

@@ -1,1 +1,1 @@
-//! Feature 140: black box over the four programs. Everything is in `tests/`.
+//! Feature 140: tests of all binaries together. Everything is in `tests/`.

@@ -1,3 +1,4 @@
+//! Feature 140, and the steps that only this feature uses.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -6,7 +7,8 @@
     clippy::print_stderr,
     clippy::needless_pass_by_value,
     clippy::needless_pass_by_ref_mut,
-    missing_docs
+    missing_docs,
+    reason = "test code: a step fails by panicking"
 )]
 
 mod steps;

@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bdd::{Answer, World, eventually, table};
+use bdd::{HttpResponse, World, eventually, table};
 use cucumber::{gherkin::Step, given, then, when};
 use diagnostics::Narration;
 use futures_util::StreamExt as _;
@@ -28,13 +28,13 @@ pub fn request(world: &World, method: Method, path: &str) -> RequestBuilder {
 pub async fn send(world: &mut World, request: RequestBuilder) {
     let begin = Instant::now();
     let sent = request.bearer_auth(world.node_token()).send().await;
-    world.answer = Some(Answer::read(sent.unwrap()).await);
+    world.response = Some(HttpResponse::read(sent.unwrap()).await);
     world.get::<State>().took = begin.elapsed();
 }
 
 async fn get_json(world: &World, path: &str) -> Value {
     let request = request(world, Method::GET, path).bearer_auth(world.node_token());
-    let response = Answer::read(request.send().await.unwrap()).await;
+    let response = HttpResponse::read(request.send().await.unwrap()).await;
     assert_eq!(response.status, 200, "{}", response.text);
     response.json()
 }
@@ -101,13 +101,13 @@ async fn get_without_token(world: &mut World, path: String) {
 #[when(regex = r"^I (GET|POST|DELETE) `(.*)` of the hive without a token$")]
 async fn call_without_token(world: &mut World, method: String, path: String) {
     let request = request(world, method.parse().unwrap(), &path);
-    world.answer = Some(Answer::read(request.send().await.unwrap()).await);
+    world.response = Some(HttpResponse::read(request.send().await.unwrap()).await);
 }
 
 #[when(regex = r"^I (GET|POST|DELETE) `(.*)` of the hive with the token `(.*)`$")]
 async fn call_with_token(world: &mut World, method: String, path: String, token: String) {
     let request = request(world, method.parse().unwrap(), &path).bearer_auth(token);
-    world.answer = Some(Answer::read(request.send().await.unwrap()).await);
+    world.response = Some(HttpResponse::read(request.send().await.unwrap()).await);
 }
 
 #[when(regex = r"^I DELETE `(.*)` of the hive$")]
@@ -179,7 +179,7 @@ async fn last_exit(world: &mut World, id: String, expected: String) {
 #[then(regex = r"^the pid and the port of (\S+) are those in the spawn response$")]
 async fn same_pid(world: &mut World, id: String) {
     let entry = entry(world, &id).await;
-    let response = world.last_answer().json();
+    let response = world.last_response().json();
     assert!(entry["port"].as_u64().unwrap() > 0, "{entry}");
     assert_eq!(
         (&entry["pid"], &entry["port"]),
@@ -234,7 +234,7 @@ fn without_clock(mut workers: Vec<Value>) -> String {
 
 #[then("the response has cores, memory and disk")]
 fn has_resources(world: &mut World) {
-    let json = world.last_answer().json();
+    let json = world.last_response().json();
     for pointer in [
         "/cpu/cores",
         "/ram/total_bytes",
@@ -297,7 +297,7 @@ fn note_port(world: &mut World) {
 
 #[then(regex = r"^the log is `(.*)`$")]
 fn log_is(world: &mut World, lines: String) {
-    let response = world.last_answer();
+    let response = world.last_response();
     assert_eq!(response.status, 200, "{}", response.text);
     let found: Vec<&str> = response.text.lines().collect();
     assert_eq!(found.join("|"), lines);
@@ -306,7 +306,7 @@ fn log_is(world: &mut World, lines: String) {
 /// The log of a worker, which is not empty.
 async fn log_of(world: &mut World, id: &str) -> String {
     get(world, format!("/v1/workers/{id}/logs")).await;
-    let response = world.last_answer();
+    let response = world.last_response();
     assert_eq!(response.status, 200, "{}", response.text);
     assert!(!response.text.is_empty());
     response.text.clone()

@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
-use bdd::{Answer, SseEvent, World, within};
+use bdd::{HttpResponse, SseEvent, World, within};
 use cucumber::{given, then, when};
 use reqwest::{Method, header};
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ async fn a_worker(world: &mut World, id: String) {
         String::new(),
     )
     .await;
-    let response = world.last_answer();
+    let response = world.last_response();
     assert_eq!(response.status, 200, "{}", response.text);
 }
 
@@ -62,7 +62,7 @@ async fn spawn(
     };
     send(world, request).await;
     if how == "in the background" {
-        let response = world.last_answer();
+        let response = world.last_response();
         let job = response.json()["job_id"].as_str().map(str::parse);
         world.get::<State>().job = Some(job.expect("a job").unwrap());
     }
@@ -77,7 +77,7 @@ fn job_path(world: &mut World) -> String {
 async fn job_events(world: &mut World) -> Vec<SseEvent> {
     let path = format!("{}/events", job_path(world));
     let request = request(world, Method::GET, &path).bearer_auth(world.node_token());
-    let read = async { Answer::read(request.send().await.unwrap()).await };
+    let read = async { HttpResponse::read(request.send().await.unwrap()).await };
     let response = within(Duration::from_secs(20), "the job's events", read).await;
     assert_eq!(response.status, 200, "{}", response.text);
     response.events().await
@@ -88,12 +88,12 @@ async fn cancel(world: &mut World) {
     let path = job_path(world);
     let request = request(world, Method::DELETE, &path);
     send(world, request).await;
-    assert_eq!(world.last_answer().status, 204);
+    assert_eq!(world.last_response().status, 204);
 }
 
 #[then(regex = r"^the events are (narration|narration and progress), then one result$")]
 async fn stream_order(world: &mut World, expected: String) {
-    let events = world.last_answer().events().await;
+    let events = world.last_response().events().await;
     let (last, others) = events.split_last().expect("events");
     assert_eq!(last.name, "result", "{events:?}");
     let names: BTreeSet<&str> = others.iter().map(|e| e.name.as_str()).collect();
@@ -103,7 +103,7 @@ async fn stream_order(world: &mut World, expected: String) {
 
 #[then("the progress increases up to its total")]
 async fn progress_increases(world: &mut World) {
-    let events = world.last_answer().events().await;
+    let events = world.last_response().events().await;
     let progress: Vec<Value> = events
         .iter()
         .filter(|e| e.name == "progress")
@@ -121,7 +121,7 @@ async fn progress_increases(world: &mut World) {
 
 #[then(regex = r"^the last event's `(.*)` is `(.*)`$")]
 async fn last_event(world: &mut World, pointer: String, expected: String) {
-    let events = world.last_answer().events().await;
+    let events = world.last_response().events().await;
     let last = events.last().expect("events").json();
     let found = plain(last.pointer(&pointer).unwrap_or(&Value::Null));
     assert_eq!(found, world.fill(&expected), "{last}");
@@ -130,13 +130,13 @@ async fn last_event(world: &mut World, pointer: String, expected: String) {
 #[then(regex = r"^the job narrates `(.*)`$")]
 fn job_narrates(world: &mut World, text: String) {
     let text = world.fill(&text);
-    let narrations = narrations(&world.last_answer().text);
+    let narrations = narrations(&world.last_response().text);
     assert!(narrations.contains(&text), "no `{text}` in {narrations:#?}");
 }
 
 #[then(regex = r"^an event of the job contains `(.*)`$")]
 fn event_contains(world: &mut World, text: String) {
-    let narrations = narrations(&world.last_answer().text);
+    let narrations = narrations(&world.last_response().text);
     assert!(
         narrations.iter().any(|n| n.contains(&text)),
         "no `{text}` in {narrations:#?}"
@@ -167,5 +167,5 @@ async fn job_state(world: &mut World, state: String) {
     let path = job_path(world);
     let request = request(world, Method::GET, &path);
     send(world, request).await;
-    assert_eq!(world.last_answer().json()["state"], state.as_str());
+    assert_eq!(world.last_response().json()["state"], state.as_str());
 }

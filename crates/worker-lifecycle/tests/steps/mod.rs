@@ -7,7 +7,7 @@ mod streams;
 
 use std::time::Duration;
 
-use bdd::{Answer, World};
+use bdd::{HttpResponse, World};
 use daemon_shell::ProcessIdentity;
 use input_validation::JobId;
 use serde_json::Value;
@@ -27,7 +27,7 @@ pub struct State {
     /// All events of a long completion, once it has ended.
     pub completion: Option<oneshot::Receiver<Vec<StreamEvent>>>,
     /// The response to a stop request.
-    pub stop: Option<oneshot::Receiver<Answer>>,
+    pub stop: Option<oneshot::Receiver<HttpResponse>>,
     /// A process that is not a worker.
     pub other: Option<Child>,
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use bdd::{Answer, World, eventually, within};
+use bdd::{HttpResponse, World, eventually, within};
 use cucumber::{given, then, when};
 use futures_util::StreamExt as _;
 use http::HeaderMap;
@@ -67,7 +67,7 @@ fn request_stop(world: &mut World, id: String) {
     let request = request(world, Method::DELETE, &path).bearer_auth(world.node_token());
     let (sender, stop) = oneshot::channel();
     world.spawn(async move {
-        let response = Answer::read(request.send().await.unwrap()).await;
+        let response = HttpResponse::read(request.send().await.unwrap()).await;
         // Fails when the scenario has ended before.
         let _ = sender.send(response);
     });

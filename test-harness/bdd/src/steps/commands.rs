@@ -1,39 +1,21 @@
 use std::time::Duration;
 
-use cucumber::{given, then, when};
+use cucumber::{gherkin::Step, given, then, when};
 use daemon_shell::Signal;
-use tokio::io::AsyncWriteExt as _;
 
 use crate::{World, eventually};
 
 pub(super) fn link() {}
 
-#[given(regex = r"^the environment variable (\w+) is `(.*)`$")]
-fn environment(world: &mut World, name: String, value: String) {
-    let value = world.fill(&value);
-    world.environment.push((name, value));
-}
-
 #[given(regex = r"^I ran `(.*)`$")]
 async fn ran(world: &mut World, line: String) {
     let finished = world.run(&line).await.clone();
-    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
 }
 
 #[when(regex = r"^I run `(.*)`$")]
 async fn run(world: &mut World, line: String) {
     world.run(&line).await;
-}
-
-#[when(regex = r"^I run `(.*)` with the input$")]
-async fn run_with_input(world: &mut World, line: String, step: &cucumber::gherkin::Step) {
-    let mut running = world.start(&line);
-    let input = step.docstring.clone().unwrap_or_default();
-    let mut stdin = running.take_stdin().unwrap();
-    // A program that refuses its arguments ends without reading.
-    let _ = stdin.write_all(input.as_bytes()).await;
-    drop(stdin);
-    world.finished = Some(running.finish(Duration::from_secs(60)).await);
 }
 
 #[given(regex = r"^I started `(.*)` as (\w+)$")]
@@ -45,7 +27,7 @@ fn start(world: &mut World, line: String, name: String) {
 
 #[when(regex = r"^(\w+) has printed `(.*)`$")]
 #[then(regex = r"^(\w+) prints `(.*)`$")]
-async fn printed(world: &mut World, name: String, text: String) {
+async fn has_printed(world: &mut World, name: String, text: String) {
     let running = &world.running[&name];
     eventually(Duration::from_secs(30), || async {
         let (out, err) = (running.stdout(), running.stderr());
@@ -59,11 +41,11 @@ async fn printed(world: &mut World, name: String, text: String) {
 }
 
 #[when(regex = r"^(\w+) has printed something to stdout$")]
-async fn printed_something(world: &mut World, name: String) {
+async fn has_printed_something(world: &mut World, name: String) {
     let running = &world.running[&name];
     eventually(Duration::from_secs(30), || async {
         if running.stdout().trim().is_empty() {
-            Err(format!("nothing on stdout; stderr: {}", running.stderr()))
+            Err(format!("stdout is empty; stderr: {}", running.stderr()))
         } else {
             Ok(())
         }
@@ -72,7 +54,7 @@ async fn printed_something(world: &mut World, name: String) {
 }
 
 #[when(regex = r"^(\w+) gets (SIGTERM|SIGINT|SIGKILL)$")]
-fn sends_signal(world: &mut World, name: String, signal: String) {
+fn send_signal(world: &mut World, name: String, signal: String) {
     world.running[&name].signal(match signal.as_str() {
         "SIGTERM" => Signal::Term,
         "SIGINT" => Signal::Int,
@@ -80,16 +62,14 @@ fn sends_signal(world: &mut World, name: String, signal: String) {
     });
 }
 
-#[when(regex = r"^(\w+) has (?:ended|exited)$")]
-#[then(regex = r"^(\w+) (?:ends|exits)$")]
-async fn ends(world: &mut World, name: String) {
-    let running = world.running.remove(&name).expect("a command of that name");
-    world.finished = Some(running.finish(Duration::from_secs(60)).await);
+#[then(regex = r"^(\w+) exits$")]
+async fn exits(world: &mut World, name: String) {
+    exits_within(world, name, 60).await;
 }
 
-#[then(regex = r"^(\w+) (?:ends|exits) within (\d+) s(?:econds?)?$")]
-async fn ends_within(world: &mut World, name: String, seconds: u64) {
-    let running = world.running.remove(&name).expect("a command of that name");
+#[then(regex = r"^(\w+) exits within (\d+) s$")]
+async fn exits_within(world: &mut World, name: String, seconds: u64) {
+    let running = world.running.remove(&name).expect("it was started");
     world.finished = Some(running.finish(Duration::from_secs(seconds)).await);
 }
 
@@ -102,7 +82,7 @@ fn exit_code(world: &mut World, code: i32) {
 #[then(regex = r"^(stdout|stderr) contains `(.*)`$")]
 fn contains(world: &mut World, stream: String, text: String) {
     let text = world.fill(&text);
-    let output = stream_of(world, &stream);
+    let output = output(world, &stream);
     assert!(
         output.contains(&text),
         "no `{text}` in:\n{output}\n{:#?}",
@@ -111,24 +91,37 @@ fn contains(world: &mut World, stream: String, text: String) {
 }
 
 #[then(regex = r"^(stdout|stderr) does not contain `(.*)`$")]
-fn contains_not(world: &mut World, stream: String, text: String) {
+fn does_not_contain(world: &mut World, stream: String, text: String) {
     let text = world.fill(&text);
-    let output = stream_of(world, &stream);
+    let output = output(world, &stream);
     assert!(!output.contains(&text), "`{text}` in:\n{output}");
 }
 
 #[then(regex = r"^(stdout|stderr) is empty$")]
 fn is_empty(world: &mut World, stream: String) {
-    assert_eq!(stream_of(world, &stream), "", "{:#?}", world.last());
+    assert_eq!(output(world, &stream), "", "{:#?}", world.last());
 }
 
 #[then(regex = r"^(stdout|stderr) is not empty$")]
 fn is_not_empty(world: &mut World, stream: String) {
     assert!(
-        !stream_of(world, &stream).trim().is_empty(),
+        !output(world, &stream).trim().is_empty(),
         "{:#?}",
         world.last()
     );
+}
+
+/// A line break at the end of the output is ignored.
+#[then("stdout is")]
+fn stdout_is(world: &mut World, step: &Step) {
+    let expected = step
+        .docstring
+        .as_deref()
+        .expect("a text")
+        .trim_matches('\n');
+    let last = world.last();
+    let stdout = last.stdout.strip_suffix('\n').unwrap_or(&last.stdout);
+    assert_eq!(stdout, expected, "{last:#?}");
 }
 
 #[then(regex = r"^stdout is one of (`.*`)$")]
@@ -138,7 +131,7 @@ fn is_one_of(world: &mut World, texts: String) {
     assert!(texts.any(|text| text == stdout), "{stdout}");
 }
 
-/// The first line of the error on standard error.
+/// Returns the first error message on standard error.
 fn error_line(stderr: &str) -> &str {
     let mut errors = stderr.lines().filter_map(|l| l.strip_prefix("error: "));
     errors
@@ -158,8 +151,8 @@ fn error_contains(world: &mut World, text: String) {
     assert!(error.contains(&text), "no `{text}` in: {error}");
 }
 
-#[then(regex = r"^(?:the error hints|the hint contains) `(.*)`$")]
-fn error_hints(world: &mut World, text: String) {
+#[then(regex = r"^the hint contains `(.*)`$")]
+fn hint_contains(world: &mut World, text: String) {
     let stderr = &world.last().stderr;
     let hint = stderr.split("\n\nhint: ").nth(1);
     assert!(
@@ -170,17 +163,12 @@ fn error_hints(world: &mut World, text: String) {
 
 #[then(regex = r"^stdout is (\d+) JSON documents?$")]
 fn json_documents(world: &mut World, count: usize) {
-    let documents: Vec<serde_json::Value> =
-        serde_json::Deserializer::from_str(&world.last().stdout)
-            .into_iter()
-            .collect::<Result<_, _>>()
-            .unwrap_or_else(|e| panic!("{e}: {}", world.last().stdout));
-    assert_eq!(documents.len(), count);
-}
-
-#[then(regex = r"^the output equals the output noted as (\w+)$")]
-fn equals_noted(world: &mut World, name: String) {
-    assert_eq!(world.last().stdout, world.noted[&name]);
+    let stdout = &world.last().stdout;
+    let documents: Vec<serde_json::Value> = serde_json::Deserializer::from_str(stdout)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .unwrap_or_else(|e| panic!("{e}: {stdout}"));
+    assert_eq!(documents.len(), count, "{stdout}");
 }
 
 #[when(regex = r"^I note the output as (\w+)$")]
@@ -190,9 +178,14 @@ fn note_output(world: &mut World, name: String) {
     world.noted.insert(name, output);
 }
 
-fn stream_of<'a>(world: &'a World, name: &str) -> &'a str {
+#[then(regex = r"^the output equals the output noted as (\w+)$")]
+fn equals_noted(world: &mut World, name: String) {
+    assert_eq!(world.last().stdout, world.noted[&name]);
+}
+
+fn output<'a>(world: &'a World, stream: &str) -> &'a str {
     let last = world.last();
-    if name == "stdout" {
+    if stream == "stdout" {
         &last.stdout
     } else {
         &last.stderr

@@ -1,7 +1,8 @@
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use cucumber::{given, then, when};
 use daemon_shell::Signal;
+use queen_contract::Availability;
 
 use crate::{ReservedPort, TakenPort, World, eventually, within};
 
@@ -24,7 +25,7 @@ async fn a_worker(world: &mut World, model: String) {
 
 #[when(regex = r"^the (queen|hive) is killed$")]
 async fn kill_daemon(world: &mut World, name: String) {
-    let record = world.daemon(&name).expect("it runs");
+    let record = world.daemon(&name).expect("it is running");
     world
         .noted
         .insert(format!("killed_{name}"), record.process.pid.to_string());
@@ -34,7 +35,7 @@ async fn kill_daemon(world: &mut World, name: String) {
 
 #[when(regex = r"^the (queen|hive) gets SIGTERM$")]
 fn terminate_daemon(world: &mut World, name: String) {
-    let record = world.daemon(&name).expect("it runs");
+    let record = world.daemon(&name).expect("it is running");
     record.process.signal(Signal::Term).unwrap();
     world.signalled.insert(name, record.process);
 }
@@ -56,7 +57,7 @@ fn reserved_queen_port(world: &mut World) {
     world.reserved_ports.push(reserved);
 }
 
-/// Notes it as `{port}`, and the port after it, which is free, as `{next_port}`.
+/// Notes the port as `{port}`, and the port after it, which is free, as `{next_port}`.
 #[given("a port that another process listens on")]
 fn taken_port(world: &mut World) {
     let taken = TakenPort::any();
@@ -67,11 +68,11 @@ fn taken_port(world: &mut World) {
 }
 
 #[when(regex = r"^every `(.*)` process is killed$")]
-async fn kill_program(world: &mut World, program: String) {
-    let processes = world.processes_of(&program);
+async fn kill_all(world: &mut World, binary: String) {
+    let processes = world.processes_of(&binary);
     assert!(
         !processes.is_empty(),
-        "no {program} runs: {:?}",
+        "no {binary} is running: {:?}",
         world.processes()
     );
     for identity in processes {
@@ -80,16 +81,41 @@ async fn kill_program(world: &mut World, program: String) {
 }
 
 #[then(regex = r"^(\d+) `(.*)` process(?:es)? runs?$")]
-async fn count_program(world: &mut World, count: usize, program: String) {
+async fn process_count(world: &mut World, count: usize, binary: String) {
     eventually(Duration::from_secs(10), || async {
-        let found = world.processes_of(&program).len();
+        let found = world.processes_of(&binary).len();
         if found == count {
             Ok(())
         } else {
-            Err(format!("{found} {program} run: {:?}", world.processes()))
+            let all = world.processes();
+            Err(format!("{found} {binary} are running: {all:?}"))
         }
     })
     .await;
+}
+
+fn pids(world: &World, binary: &str) -> String {
+    let processes = if binary.is_empty() {
+        world.processes().into_keys().collect()
+    } else {
+        world.processes_of(binary)
+    };
+    let mut pids: Vec<u32> = processes.into_iter().map(|p| p.pid).collect();
+    pids.sort_unstable();
+    format!("{pids:?}")
+}
+
+#[when(regex = r"^I note the (?:`(.*)` )?processes$")]
+fn note_processes(world: &mut World, binary: String) {
+    let pids = pids(world, &binary);
+    assert_ne!(pids, "[]", "{:?}", world.processes());
+    world.noted.insert(format!("{binary} pids"), pids);
+}
+
+#[then(regex = r"^the same (?:`(.*)` )?processes run$")]
+fn same_processes(world: &mut World, binary: String) {
+    let noted = &world.noted[&format!("{binary} pids")];
+    assert_eq!(pids(world, &binary), *noted, "{:?}", world.processes());
 }
 
 #[then("nothing is left running")]
@@ -106,57 +132,42 @@ async fn ready_workers(world: &mut World, count: usize) {
         let ready = list
             .workers
             .iter()
-            .filter(|w| {
-                w.availability == queen_contract::Availability::Available && w.info.slots_free > 0
-            })
+            .filter(|w| w.availability == Availability::Available && w.info.slots_free > 0)
             .count();
         if ready == count {
             Ok(())
         } else {
-            Err(format!("{ready} ready of {:?}", list.workers))
+            Err(format!("{ready} are ready: {:?}", list.workers))
         }
     })
     .await;
 }
 
 #[then("no request is running or waiting at the queen")]
-async fn queen_idle(world: &mut World) {
+async fn no_request(world: &mut World) {
+    request_counts(world, 0, 0).await;
+}
+
+#[then(regex = r"^(\d+) requests? (?:is|are) running and (\d+) (?:is|are) waiting at the queen$")]
+pub(super) async fn request_counts(world: &mut World, running: u64, waiting: u64) {
     let queen = world.queen();
     eventually(Duration::from_secs(10), || async {
-        let status = queen.status().await.map_err(|e| e.to_string())?;
-        if status.requests.running == 0 && status.requests.waiting == 0 {
+        let counts = queen.status().await.map_err(|e| e.to_string())?.requests;
+        if (counts.running, counts.waiting) == (running, waiting) {
             Ok(())
         } else {
-            Err(format!("{:?}", status.requests))
+            Err(format!("{counts:?}"))
         }
     })
     .await;
 }
 
-#[given(regex = r"^the file `(.*)` holds$")]
-#[when(regex = r"^the file `(.*)` holds$")]
-fn write_file(world: &mut World, path: String, step: &cucumber::gherkin::Step) {
-    let path = world.fill(&path);
-    fs::create_dir_all(std::path::Path::new(&path).parent().unwrap()).unwrap();
-    fs::write(path, step.docstring.clone().unwrap_or_default()).unwrap();
-}
-
-#[then(regex = r"^the file `(.*)` (exists|does not exist)$")]
-fn file_exists(world: &mut World, path: String, verb: String) {
-    let path = world.fill(&path);
-    assert_eq!(fs::exists(&path).unwrap(), verb == "exists", "{path}");
-}
-
-#[then(regex = r"^the file `(.*)` contains `(.*)`$")]
-async fn file_contains(world: &mut World, path: String, text: String) {
-    let path = world.fill(&path);
-    eventually(Duration::from_secs(5), || async {
-        let content = fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
-        if content.contains(&text) {
-            Ok(())
-        } else {
-            Err(format!("no `{text}` in {path}:\n{content}"))
-        }
-    })
-    .await;
+#[then(regex = r"^(\d+) requests? (?:was|were) cancelled and (\d+) failed$")]
+async fn finished_counts(world: &mut World, cancelled: u64, failed: u64) {
+    let counts = world.queen().status().await.unwrap().requests;
+    assert_eq!(
+        (counts.cancelled, counts.failed),
+        (cancelled, failed),
+        "{counts:?}"
+    );
 }

@@ -1,17 +1,26 @@
-//! The shared vocabulary: commands, daemons, HTTP, inference, constraints. What a crate's own features need beside
-//! it stands in that crate, named after what it is about.
+//! The shared steps. A crate that owns a feature has the steps that only this feature uses.
 
+mod acceptance;
 mod commands;
+mod concurrent;
 mod constraints;
 mod daemons;
+mod files;
 mod http;
 mod inference;
+mod reference;
+mod streams;
 
-/// Makes the linker keep the steps: they are registered by statics that nothing names.
+/// Makes the linker keep the steps: they are registered by statics that no code names.
 pub(crate) fn link() {
+    acceptance::link();
     commands::link();
+    concurrent::link();
     constraints::link();
     daemons::link();
+    files::link();
     http::link();
     inference::link();
+    reference::link();
+    streams::link();
 }

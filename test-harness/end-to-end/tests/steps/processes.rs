@@ -2,51 +2,19 @@ use std::{collections::BTreeSet, time::Duration};
 
 use bdd::{World, eventually};
 use cucumber::{given, then, when};
-use daemon_shell::ProcessIdentity;
 use serde_json::Value;
 
-/// Processes as they were when a step looked.
-#[derive(Debug, Default)]
-struct Noted {
-    all: BTreeSet<u32>,
-    workers: BTreeSet<u32>,
-    hive_lists: BTreeSet<String>,
-}
-
-fn pids(identities: impl IntoIterator<Item = ProcessIdentity>) -> BTreeSet<u32> {
-    identities.into_iter().map(|i| i.pid).collect()
-}
-
-#[given("no queen runs")]
+#[given("no queen is running")]
 fn no_queen(world: &mut World) {
     assert!(world.daemon("queen").is_none());
 }
 
-#[when("I note the processes")]
-fn note(world: &mut World) {
-    let all = pids(world.processes().into_keys());
-    let workers = pids(world.processes_of("llm-cpu-worker-rbee"));
-    assert!(!workers.is_empty());
-    let noted = world.get::<Noted>();
-    noted.all = all;
-    noted.workers = workers;
-}
+/// Id, pid and state of each worker in the hive's list.
+#[derive(Debug, Default)]
+struct Listed(BTreeSet<String>);
 
-#[then("the same processes run")]
-fn same(world: &mut World) {
-    let now = pids(world.processes().into_keys());
-    assert_eq!(world.get::<Noted>().all, now);
-}
-
-#[then("the worker processes are those noted")]
-fn same_workers(world: &mut World) {
-    let now = pids(world.processes_of("llm-cpu-worker-rbee"));
-    assert_eq!(world.get::<Noted>().workers, now);
-}
-
-/// What the hive itself says: worker, pid and state.
-async fn hive_list(world: &World) -> Result<BTreeSet<String>, String> {
-    let record = world.daemon("hive").ok_or("no hive runs")?;
+async fn listed(world: &World) -> Result<BTreeSet<String>, String> {
+    let record = world.daemon("hive").ok_or("no hive is running")?;
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let list: Value = client
         .get(format!("{}/v1/workers", record.url))
@@ -65,27 +33,28 @@ async fn hive_list(world: &World) -> Result<BTreeSet<String>, String> {
 }
 
 #[when("I note the workers of the hive")]
-async fn note_hive(world: &mut World) {
-    let list = hive_list(world).await.unwrap();
-    assert_eq!(list.len(), 1, "{list:?}");
-    world.get::<Noted>().hive_lists = list;
+async fn note_listed(world: &mut World) {
+    let listed = listed(world).await.unwrap();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    world.get::<Listed>().0 = listed;
 }
 
-#[then("a hive runs again with the same workers")]
-async fn hive_again(world: &mut World) {
-    let expected = std::mem::take(&mut world.get::<Noted>().hive_lists);
+#[then("another hive runs with the same workers")]
+async fn another_hive(world: &mut World) {
+    let expected = std::mem::take(&mut world.get::<Listed>().0);
+    assert!(!expected.is_empty());
     let killed = world.noted["killed_hive"].clone();
     let world = &*world;
     eventually(Duration::from_secs(30), || async {
-        let record = world.daemon("hive").ok_or("no hive runs")?;
+        let record = world.daemon("hive").ok_or("no hive is running")?;
         if record.process.pid.to_string() == killed {
-            return Err("it is the old one".to_owned());
+            return Err("the record is that of the killed hive".to_owned());
         }
-        let list = hive_list(world).await?;
-        if list == expected {
+        let listed = listed(world).await?;
+        if listed == expected {
             Ok(())
         } else {
-            Err(format!("{list:?}, expected {expected:?}"))
+            Err(format!("{listed:?}, expected {expected:?}"))
         }
     })
     .await;
@@ -95,6 +64,6 @@ async fn hive_again(world: &mut World) {
 fn no_record(world: &mut World) {
     for name in ["queen", "hive"] {
         let path = world.daemon_record(name);
-        assert!(!path.exists(), "{} is left", path.display());
+        assert!(!path.exists(), "{} still exists", path.display());
     }
 }
