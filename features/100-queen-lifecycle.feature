@@ -234,7 +234,7 @@ Feature: Lifecycle of the queen
     And the queen's database has a newer schema
     When I run `rbee-keeper queen start`
     Then the exit code is 1
-    And the error contains `{home}/queen.db has schema 9999, this rbee knows up to `
+    And the error contains `{home}/queen.db has schema 9999, this rbee knows schemas up to `
     And the hint contains `newer rbee`
     And the queen's database is unchanged
     And nothing is left running

@@ -170,16 +170,21 @@ async fn interrupt_cancels_at_the_queen_and_exits_with_130_within_a_second() {
 #[tokio::test]
 async fn closed_terminal_interrupts_except_under_nohup() {
     let queen = FakeQueen::start(vec![started(), token("An old")], Then::Hang).await;
-    let mut child = queen.keeper(&["infer", "Hi"]).spawn().unwrap();
+    let start = |wrapper: &[&str]| {
+        let mut command = isolated(wrapper[0]);
+        command
+            .args(&wrapper[1..])
+            .args([KEEPER, "infer", "Hi"])
+            .env("RBEE_QUEEN_URL", &queen.url);
+        command.spawn().unwrap()
+    };
+    // The tests themselves may run under nohup.
+    let mut child = start(&["/usr/bin/env", "--default-signal=HUP"]);
     expect_output(&mut child, "An old").await;
     signal(&child, Signal::HUP);
     assert_eq!(finish(child).await, Finished::new(130, "\n", ""));
 
-    let mut under_nohup = isolated("/usr/bin/nohup");
-    under_nohup
-        .args([KEEPER, "infer", "Hi"])
-        .env("RBEE_QUEEN_URL", &queen.url);
-    let mut child = under_nohup.spawn().unwrap();
+    let mut child = start(&["/usr/bin/nohup"]);
     expect_output(&mut child, "An old").await;
     // SIGHUP stays ignored.
     assert!(!catches(&child, Signal::HUP) && catches(&child, Signal::INT));
