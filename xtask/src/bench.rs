@@ -2,32 +2,32 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::{
-    cargo::{build_programs, cargo, succeed},
+    cargo::{build_binaries, cargo, succeed},
     setup,
 };
 
-/// Options of `cargo xtask bench`: those of the bench, which `--help` shows.
+/// Options of `cargo xtask bench`, passed to the benchmark; `--help` lists them.
 #[derive(Args)]
 pub struct BenchArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }
 
-/// Builds optimised programs and measures them.
+/// Builds release binaries and measures them.
 pub fn run(args: &BenchArgs) -> Result<()> {
     let mut command = cargo();
     command
         .args(["run", "--quiet", "--release", "--package", "bench", "--"])
         .args(&args.rest);
     let asks_for_help = args.rest.iter().any(|a| a == "--help" || a == "-h");
-    let what = args.rest.first().map(String::as_str);
-    if let Some("gateway" | "overhead") = what
+    let benchmark = args.rest.first().map(String::as_str);
+    if let Some("gateway" | "overhead") = benchmark
         && !asks_for_help
     {
-        if what == Some("gateway") {
+        if benchmark == Some("gateway") {
             setup::need_program("nginx", "nginx-light")?;
         }
-        command.arg("--bin-dir").arg(build_programs(true)?);
+        command.arg("--bin-dir").arg(build_binaries(true)?);
     }
     succeed(&mut command)
 }

@@ -7,18 +7,18 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-/// The workspace's folder.
+/// The root directory of the workspace.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .unwrap_or(Path::new("."))
 }
 
-/// Cargo itself, in the workspace's folder.
+/// Cargo itself, in the root directory.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
-    // What `cargo run` sets for this program must not reach the builds that it starts.
+    // Variables that `cargo run` sets for this process must not reach the builds it starts.
     for name in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "CARGO_PKG_VERSION"] {
         command.env_remove(name);
     }
@@ -30,12 +30,12 @@ pub fn succeed(command: &mut Command) -> Result<()> {
     let status = command
         .status()
         .with_context(|| format!("cannot run {command:?}"))?;
-    ensure!(status.success(), "{command:?} ended with {status}");
+    ensure!(status.success(), "{command:?} failed: {status}");
     Ok(())
 }
 
-/// Builds the programs; returns their folder.
-pub fn build_programs(release: bool) -> Result<PathBuf> {
+/// Builds the binaries; returns their directory.
+pub fn build_binaries(release: bool) -> Result<PathBuf> {
     succeed(&mut build_command(release))?;
     Ok(target_dir()?.join(if release { "release" } else { "debug" }))
 }
@@ -52,13 +52,13 @@ fn build_command(release: bool) -> Command {
     build
 }
 
-/// The library of a crate as it is in the programs, which are built.
+/// Builds the binaries; returns the library of a crate that is linked into them.
 pub fn library(name: &str) -> Result<PathBuf> {
     let output = build_command(false)
         .args(["--quiet", "--message-format", "json"])
         .output()
         .context("cannot run cargo build")?;
-    ensure!(output.status.success(), "the programs do not build");
+    ensure!(output.status.success(), "the binaries do not build");
     for line in output.stdout.split(|byte| *byte == b'\n') {
         let Ok(message) = serde_json::from_slice::<Value>(line) else {
             continue;
@@ -73,17 +73,19 @@ pub fn library(name: &str) -> Result<PathBuf> {
             return Ok(library.into());
         }
     }
-    bail!("the programs have no library {name}")
+    bail!("the binaries have no library {name}")
 }
 
-/// Where cargo puts what it builds.
+/// Cargo's target directory.
 pub fn target_dir() -> Result<PathBuf> {
     let metadata = metadata()?;
     let dir = metadata["target_directory"].as_str();
-    Ok(PathBuf::from(dir.context("cargo names no target folder")?))
+    Ok(PathBuf::from(
+        dir.context("cargo reports no target directory")?,
+    ))
 }
 
-/// What cargo says of the workspace's members.
+/// Cargo's metadata of the workspace's members.
 pub fn metadata() -> Result<Value> {
     let output = cargo()
         .args(["metadata", "--format-version", "1", "--no-deps"])

@@ -7,7 +7,7 @@ use crate::{
     tally::Tally,
 };
 
-/// What tells libFuzzer which code an input reaches, and what it compared.
+/// Compiler flags that report to libFuzzer which code an input reaches and what it compares.
 const COVERAGE: [&str; 5] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -16,26 +16,26 @@ const COVERAGE: [&str; 5] = [
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
 
-/// Options of `cargo xtask fuzz`: those of its program, which `--help` shows.
+/// Options of `cargo xtask fuzz`, passed to the fuzzer; `--help` lists them.
 #[derive(Args)]
 pub struct FuzzArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub rest: Vec<String>,
 }
 
-/// The checks of foreign bytes under libFuzzer and the address sanitizer. With a number of
-/// runs two of them on one machine see the same inputs.
+/// Runs the checks of untrusted input under libFuzzer and the address sanitizer. With a fixed
+/// number of runs, two invocations on one machine use the same inputs.
 pub fn run(args: &FuzzArgs) -> Result<Tally> {
-    if !sanitize::possible() {
-        return Ok(sanitize::not_here());
+    if !sanitize::is_supported() {
+        return Ok(sanitize::skipped());
     }
     setup::need_program("c++", "g++")?;
-    let folder = target_dir()?.join("guided");
+    let directory = target_dir()?.join("guided");
     let mut build = cargo();
     build
         .args(["build", "--package", "guided-fuzzing", "--bin", "guided"])
         .args(["--features", "guided", "--target", sanitize::TARGET])
-        .env("CARGO_TARGET_DIR", &folder)
+        .env("CARGO_TARGET_DIR", &directory)
         .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
         .env("RUSTC_BOOTSTRAP", "1")
         .env(
@@ -43,7 +43,7 @@ pub fn run(args: &FuzzArgs) -> Result<Tally> {
             format!("-Zsanitizer=address {}", COVERAGE.join(" ")),
         );
     succeed(&mut build)?;
-    let program = folder.join(sanitize::TARGET).join("debug/guided");
+    let program = directory.join(sanitize::TARGET).join("debug/guided");
     let mut fuzz = cargo();
     fuzz.args(["run", "--quiet", "--package", "guided-fuzzing"])
         .args(["--bin", "guided-fuzzing", "--", "--program"])

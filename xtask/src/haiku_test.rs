@@ -8,28 +8,28 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 
-use crate::cargo::{build_programs, root};
+use crate::cargo::{build_binaries, root};
 
 /// Options of `cargo xtask haiku`.
 #[derive(Args)]
 pub struct HaikuArgs {
-    /// What must compute: `cpu`, `cuda` or `metal`.
+    /// Backend that must run the model: `cpu`, `cuda` or `metal`
     #[arg(long, default_value = "cpu")]
     pub backend: String,
-    /// The model, when not the embedded one.
+    /// Model to use instead of the embedded one
     #[arg(long)]
     pub model: Option<String>,
-    /// Only this node.
+    /// Node that must run the model
     #[arg(long)]
     pub node: Option<String>,
-    /// With optimised programs; builds longer.
+    /// Use release builds, which take longer to build
     #[arg(long)]
     pub release: bool,
 }
 
-/// Runs the haiku acceptance test and shows it.
+/// Runs the haiku acceptance test and prints its output.
 pub fn run(args: &HaikuArgs) -> Result<()> {
-    let bin_dir = build_programs(args.release)?;
+    let bin_dir = build_binaries(args.release)?;
     let (report, path) = accept(&bin_dir, args, true)?;
     println!();
     println!("report: {}", path.display());
@@ -46,12 +46,12 @@ pub fn run(args: &HaikuArgs) -> Result<()> {
     bail!("the haiku acceptance test failed");
 }
 
-/// Runs the test with the programs of `bin_dir`; returns the report and where it lies.
+/// Runs the test with the binaries in `bin_dir`; returns the report and its path.
 pub fn accept(bin_dir: &Path, args: &HaikuArgs, show: bool) -> Result<(haiku::Report, PathBuf)> {
     let stamp = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
-    let folder = root().join("target/haiku");
-    let home = folder.join(format!("home-{stamp}"));
-    fs::create_dir_all(&folder).context("a folder for the report")?;
+    let directory = root().join("target/haiku");
+    let home = directory.join(format!("home-{stamp}"));
+    fs::create_dir_all(&directory).context("cannot create the directory of the report")?;
     let options = haiku::Options {
         bin_dir: bin_dir.to_owned(),
         home: home.clone(),
@@ -62,15 +62,15 @@ pub fn accept(bin_dir: &Path, args: &HaikuArgs, show: bool) -> Result<(haiku::Re
         show,
     };
     let report = haiku::run(&options).map_err(|e| anyhow!("{e}"));
-    let logs = folder.join(format!("logs-{stamp}"));
+    let logs = directory.join(format!("logs-{stamp}"));
     if report.as_ref().is_ok_and(haiku::Report::passed) {
-        fs::remove_dir_all(&home).context("the test's own state folder")?;
+        fs::remove_dir_all(&home).context("cannot remove the state directory of the test")?;
     } else {
         fs::rename(&home, &logs)?;
         println!("logs: {}", logs.display());
     }
     let report = report?;
-    let path = folder.join(format!("report-{stamp}.json"));
+    let path = directory.join(format!("report-{stamp}.json"));
     fs::write(&path, serde_json::to_vec_pretty(&report.details)?)?;
     Ok((report, path))
 }

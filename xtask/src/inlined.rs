@@ -1,6 +1,9 @@
-//! Kernels are compiled for an instruction set by being inlined into a function that has it.
-//! One that is not inlined, like a closure that two places call, gives the right numbers ten
-//! times as slowly: it calls a function for each instruction. Looked for are those of x86-64.
+//! Checks that the kernels call no function for a single instruction.
+//!
+//! A kernel is compiled for an instruction set by being inlined into a function with that target
+//! feature. If it is not inlined (a closure with two callers, for example), its results are right
+//! but it is ten times slower, because it calls a function for each instruction. The check knows
+//! the instructions of x86-64.
 
 use std::{collections::BTreeSet, fs};
 
@@ -12,7 +15,7 @@ use object::{
 
 use crate::{cargo::library, tally::Tally};
 
-/// Looks for calls of functions of single instructions in the library of the kernels.
+/// Searches the library of the kernels for calls of functions of single instructions.
 pub fn run() -> Result<Tally> {
     let called = called_instructions(&fs::read(library("cpu_kernels")?)?)?;
     for name in &called {
@@ -27,7 +30,7 @@ fn called_instructions(library: &[u8]) -> Result<BTreeSet<String>> {
     let mut called = BTreeSet::new();
     let mut references = 0;
     for member in ArchiveFile::parse(library)?.members() {
-        // Beside the objects there is what the compiler knows of the crate.
+        // The archive contains the compiler's metadata as well.
         let Ok(file) = object::File::parse(member?.data(library)?) else {
             continue;
         };

@@ -2,14 +2,14 @@ use anyhow::{Result, ensure};
 
 use crate::{cargo::cargo, setup, tally::Tally, tidy};
 
-/// Runs all lints, each to its end.
+/// Runs all lints; a failed one does not stop the others.
 pub fn run() -> Result<()> {
     let tally = lints()?;
-    ensure!(tally.failed == 0, "{} of the lints failed", tally.failed);
+    ensure!(tally.failed == 0, "{} lints failed", tally.failed);
     Ok(())
 }
 
-/// The lints as tests.
+/// Runs the lints and counts them as tests.
 pub fn lints() -> Result<Tally> {
     let mut tally = Tally::default();
     setup::need_cargo_component("fmt", "rustfmt")?;

@@ -1,8 +1,8 @@
-//! The project's own commands. They build what they need and set up what is missing.
+//! Development commands. They build what they need and install what is missing.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a command line program of the project's own"
+    reason = "a command-line tool for developers"
 )]
 
 mod bench;
@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-/// The project's own commands.
+/// Development commands of rbee
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 struct Args {
@@ -34,36 +34,36 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the haiku acceptance test: builds the programs, starts them on the embedded
-    /// model, streams a haiku with the word of the minute, checks it, stops everything.
+    /// Run the haiku acceptance test: build the binaries, start them on the embedded model,
+    /// stream a haiku that contains the word for the current minute, check it, stop everything
     Haiku(haiku_test::HaikuArgs),
-    /// Runs everything that can run here: lints, unit tests, features, the sanitizer,
-    /// the fuzzer, the official clients, the haiku.
+    /// Run everything that can run on this machine: lints, unit tests, features, sanitizer,
+    /// fuzzer, official clients, haiku
     Test,
-    /// Runs feature files, all or those with these numbers.
+    /// Run feature files, all or those with these numbers
     Bdd(test::BddArgs),
-    /// Runs the tests of the kernels under the address sanitizer.
+    /// Run the tests of the kernels under the address sanitizer
     Sanitize,
-    /// Runs the parsers of foreign bytes under libFuzzer.
+    /// Run the parsers of untrusted input under libFuzzer
     #[command(disable_help_flag = true)]
     Fuzz(fuzz::FuzzArgs),
-    /// Runs formatting, clippy, documentation and tidy.
+    /// Run formatting, clippy, documentation and tidy
     Lint,
-    /// Checks the rules of the layout.
+    /// Check the rules of the layout
     Tidy,
-    /// Writes the OpenAPI documents, or checks that they are what the code says.
+    /// Write the OpenAPI documents, or check that they match the code
     Openapi {
-        /// Only check.
+        /// Only check
         #[arg(long)]
         check: bool,
     },
-    /// Measures, as ratios within one run.
+    /// Measure performance, as ratios within one run
     #[command(disable_help_flag = true)]
     Bench(bench::BenchArgs),
-    /// Writes a model with random weights, for tests and benches.
+    /// Write a model with random weights, for tests and benchmarks
     #[command(disable_help_flag = true)]
     MakeModel(make_model::MakeModelArgs),
-    /// Runs `test`, and checks that it leaves the checkout as it was.
+    /// Run `test`, and check that it leaves the checkout unchanged
     Ci,
 }
 

@@ -3,15 +3,14 @@ use clap::Args;
 
 use crate::cargo::{cargo, succeed};
 
-/// Options of `cargo xtask make-model`: those of the maker, which `--help` shows.
+/// Options of `cargo xtask make-model`, passed to model-maker; `--help` lists them.
 #[derive(Args)]
 pub struct MakeModelArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }
 
-/// Builds the maker and runs it where it was asked for, so that relative paths mean what
-/// they say.
+/// Builds model-maker and runs it in the current directory, so that relative paths work.
 pub fn run(args: &MakeModelArgs) -> Result<()> {
     let mut command = cargo();
     command

@@ -2,7 +2,7 @@ use anyhow::Result;
 
 use crate::cargo::{cargo, root, succeed};
 
-/// Writes or checks the documents under `openapi/`.
+/// Writes or checks the documents in `openapi/`.
 pub fn run(check: bool) -> Result<()> {
     let mut command = cargo();
     command.args(["run", "--quiet", "--package", "openapi-documents", "--"]);

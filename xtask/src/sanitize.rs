@@ -5,22 +5,22 @@ use crate::{
     tally::Tally,
 };
 
-/// What the sanitizer can be built for.
+/// Target for which the sanitizer is available.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// The tests of the kernels under the address sanitizer, which sees every access out of bounds,
-/// behind a free and to memory that is never freed, in all instructions that this processor has.
+/// Runs the tests of the kernels under the address sanitizer, which reports out-of-bounds
+/// accesses, uses after free and leaks, with every instruction set of this processor.
 ///
-/// The flag belongs to nightly toolchains; `RUSTC_BOOTSTRAP` lets the pinned one take it, for
-/// these crates only, in a folder of their own.
+/// The flag is available in nightly toolchains; `RUSTC_BOOTSTRAP` makes the pinned toolchain
+/// accept it, for these crates only, in a target directory of their own.
 pub fn run() -> Result<Tally> {
-    if !possible() {
-        return Ok(not_here());
+    if !is_supported() {
+        return Ok(skipped());
     }
     let mut tests = cargo();
     tests
         .args(["test", "--package", "cpu-kernels", "--lib", "--tests"])
-        // Named, so that build scripts and macros are compiled without the flag.
+        // An explicit target, so that build scripts and macros are compiled without the flag.
         .args(["--target", TARGET])
         .env("CARGO_TARGET_DIR", target_dir()?.join("sanitizer"))
         .env("RUSTC_BOOTSTRAP", "1")
@@ -28,8 +28,8 @@ pub fn run() -> Result<Tally> {
     Tally::of(&mut tests)
 }
 
-/// Whether programs that the sanitizer is built into run here.
-pub fn possible() -> bool {
+/// Returns whether this machine can run sanitized binaries.
+pub fn is_supported() -> bool {
     cfg!(all(
         target_arch = "x86_64",
         target_os = "linux",
@@ -37,9 +37,9 @@ pub fn possible() -> bool {
     ))
 }
 
-/// The result where they do not.
-pub fn not_here() -> Tally {
-    println!("the address sanitizer is only used on {TARGET}");
+/// The result on a machine that cannot.
+pub fn skipped() -> Tally {
+    println!("skipped: the address sanitizer requires {TARGET}");
     Tally {
         skipped: 1,
         ..Tally::default()

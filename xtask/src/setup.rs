@@ -8,11 +8,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::cargo::{cargo, root, succeed};
 
-/// The official clients that the tests use.
+/// Official clients that the tests use.
 const CLIENTS: [&str; 3] = ["openai==3.52.0", "anthropic==2.11.0", "ollama==0.6.3"];
 
-/// Makes sure that a program of a Debian package is there: installs it when that is
-/// permitted, else names the command that does.
+/// Ensures that a program of a Debian package is available: installs it if permitted, else fails
+/// with the command that does.
 pub fn need_program(program: &str, package: &str) -> Result<()> {
     if on_path(program) {
         return Ok(());
@@ -20,17 +20,17 @@ pub fn need_program(program: &str, package: &str) -> Result<()> {
     install(package).with_context(|| format!("`{program}` is missing"))?;
     ensure!(
         on_path(program),
-        "{package} is installed and `{program}` is still missing"
+        "{package} is installed, but `{program}` is still missing"
     );
     Ok(())
 }
 
-/// Makes sure that `cargo NAME` is there, which is a component of the toolchain.
+/// Ensures that `cargo NAME`, a component of the toolchain, is available.
 pub fn need_cargo_component(name: &str, component: &str) -> Result<()> {
     if quiet(cargo().args([name, "--version"])) {
         return Ok(());
     }
-    println!("installing the toolchain's component {component}");
+    println!("installing the toolchain component {component}");
     let install = ["component", "add", component];
     ensure!(
         quiet(Command::new("rustup").args(install).current_dir(root())),
@@ -39,7 +39,7 @@ pub fn need_cargo_component(name: &str, component: &str) -> Result<()> {
     Ok(())
 }
 
-/// A Python that has the official clients, in `target/python`.
+/// Returns a Python with the official clients, in `target/python`.
 pub fn python_with_clients() -> Result<PathBuf> {
     need_program("python3", "python3")?;
     let venv = root().join("target/python");
@@ -55,8 +55,8 @@ pub fn python_with_clients() -> Result<PathBuf> {
         )
     };
     if !create() {
-        // Debian keeps what a virtual environment needs in a package of its own.
-        install("python3-venv").context("python3 cannot make a virtual environment")?;
+        // Debian has a separate package for virtual environments.
+        install("python3-venv").context("python3 cannot create a virtual environment")?;
         ensure!(create(), "`python3 -m venv {}` fails", venv.display());
     }
     println!("installing {} into target/python", CLIENTS.join(", "));
@@ -71,7 +71,7 @@ pub fn python_with_clients() -> Result<PathBuf> {
     Ok(python)
 }
 
-/// Installs a Debian package, when this user may.
+/// Installs a Debian package, if this user is permitted to.
 fn install(package: &str) -> Result<()> {
     let by_hand = format!("sudo apt-get install -y {package}");
     ensure!(
@@ -87,7 +87,7 @@ fn install(package: &str) -> Result<()> {
     };
     println!("installing the system package {package}");
     let apt = |args: &[&str]| {
-        // Run level 1 keeps a package's service from being started (invoke-rc.d(8)).
+        // Run level 1 prevents the service of a package from being started (invoke-rc.d(8)).
         let settings = [
             "env",
             "RUNLEVEL=1",
@@ -97,14 +97,14 @@ fn install(package: &str) -> Result<()> {
         let words: Vec<&str> = [sudo, &settings, args].concat();
         succeed(Command::new(words[0]).args(&words[1..]))
     };
-    // The package lists of a new machine are old or missing.
+    // The package lists of a new machine are outdated or missing.
     apt(&["update", "-qq"])?;
     apt(&["install", "-y", "-qq", package])
 }
 
 fn on_path(program: &str) -> bool {
     let dirs = env::var_os("PATH").unwrap_or_default();
-    // Debian keeps some servers where ordinary users do not look.
+    // Debian installs some servers outside the default path of ordinary users.
     env::split_paths(&dirs)
         .chain(["/usr/sbin".into(), "/sbin".into()])
         .any(|dir| dir.join(program).is_file())

@@ -7,14 +7,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// Tests counted.
+/// Counts of tests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// They passed.
     pub passed: u64,
-    /// They failed.
     pub failed: u64,
-    /// They were not run.
     pub skipped: u64,
 }
 
@@ -37,7 +34,7 @@ impl fmt::Display for Tally {
 }
 
 impl Tally {
-    /// One test that passed or failed.
+    /// Counts one test.
     pub fn one(passed: bool) -> Self {
         Self {
             passed: u64::from(passed),
@@ -46,19 +43,19 @@ impl Tally {
         }
     }
 
-    /// Runs a command, shows its output, and counts what its test runners say. A command
-    /// that fails without a failed test counts as one.
+    /// Runs a command, prints its output, and adds up the summary lines of its test runners. A
+    /// command that fails without reporting a failed test counts as one failed test.
     pub fn of(command: &mut Command) -> Result<Self> {
         let mut child = command
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot run {command:?}"))?;
         let mut tally = Self::default();
-        let stdout = child.stdout.take().context("no output")?;
+        let stdout = child.stdout.take().context("the command has no stdout")?;
         for line in BufReader::new(stdout).lines() {
             let line = line?;
             println!("{line}");
-            if let Some(counted) = closing_line(&line) {
+            if let Some(counted) = summary_line(&line) {
                 tally += counted;
             }
         }
@@ -69,9 +66,9 @@ impl Tally {
     }
 }
 
-/// Reads the closing line of a test runner: libtest's `test result: …`, and
+/// Parses the summary line of a test runner: libtest's `test result: …`, or
 /// `NAME: N passed, N failed[, N skipped]`.
-fn closing_line(line: &str) -> Option<Tally> {
+fn summary_line(line: &str) -> Option<Tally> {
     let rest = match line.strip_prefix("test result: ") {
         Some(rest) => rest.split_once(". ")?.1,
         None => {
@@ -101,26 +98,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn closing_lines_are_read() {
+    fn summary_lines_are_read() {
         let tally = |passed, failed, skipped| Tally {
             passed,
             failed,
             skipped,
         };
         assert_eq!(
-            closing_line(
+            summary_line(
                 "test result: FAILED. 12 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out"
             ),
             Some(tally(12, 1, 2))
         );
         assert_eq!(
-            closing_line("bdd: 3 passed, 1 failed"),
+            summary_line("bdd: 3 passed, 1 failed"),
             Some(tally(3, 1, 0))
         );
         assert_eq!(
-            closing_line("bdd: no scenario matched"),
+            summary_line("bdd: no scenario matched"),
             Some(tally(0, 0, 0))
         );
-        assert_eq!(closing_line("hive: 3 passed"), None);
+        assert_eq!(summary_line("hive: 3 passed"), None);
     }
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::{
-    cargo::{build_programs, cargo, metadata, root},
+    cargo::{build_binaries, cargo, metadata, root},
     fuzz::{self, FuzzArgs},
     haiku_test::{self, HaikuArgs},
     inlined, lint, sanitize, setup,
@@ -15,24 +15,24 @@ use crate::{
 /// Options of `cargo xtask bdd`.
 #[derive(Args)]
 pub struct BddArgs {
-    /// Feature numbers: `110 140`; all when none is given.
+    /// Feature numbers, such as `110 140` [default: all]
     pub numbers: Vec<String>,
-    /// Only scenarios whose tags match: `@real and not @slow`.
+    /// Run only scenarios whose tags match, such as `@real and not @slow`
     #[arg(long)]
     pub tags: Option<String>,
-    /// Only scenarios whose names match this regular expression.
+    /// Run only scenarios whose names match this regular expression
     #[arg(long)]
     pub name: Option<String>,
 }
 
-/// Everything that can run here.
+/// Runs everything that can run on this machine.
 pub fn run_all() -> Result<Tally> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut total = Tally::default();
     println!("== lints");
     total += lint::lints()?;
-    println!("== programs");
-    let bin_dir = build_programs(false)?;
+    println!("== binaries");
+    let bin_dir = build_binaries(false)?;
     total += inlined::run()?;
     println!("== unit tests and features");
     let mut tests = cargo();
@@ -42,9 +42,9 @@ pub fn run_all() -> Result<Tally> {
     total += Tally::of(&mut tests)?;
     println!("== kernels under the address sanitizer");
     total += sanitize::run()?;
-    println!("== the parsers of foreign bytes under libFuzzer");
+    println!("== parsers of untrusted input under libFuzzer");
     total += fuzz::run(&FuzzArgs { rest: Vec::new() })?;
-    println!("== the official OpenAI, Anthropic and Ollama clients");
+    println!("== official OpenAI, Anthropic and Ollama clients");
     let python = setup::python_with_clients()?;
     for client in ["openai", "anthropic", "ollama"] {
         let script = format!("test-harness/end-to-end/{client}_client.py");
@@ -55,9 +55,9 @@ pub fn run_all() -> Result<Tally> {
                 .env("PYTHONDONTWRITEBYTECODE", "1"),
         )?;
     }
-    println!("== the haiku acceptance test");
+    println!("== haiku acceptance test");
     total += haiku(&bin_dir)?;
-    println!("all suites took {} s", begun.elapsed().as_secs());
+    println!("all suites took {} s", started.elapsed().as_secs());
     Ok(total)
 }
 
@@ -76,7 +76,7 @@ fn haiku(bin_dir: &std::path::Path) -> Result<Tally> {
     Ok(Tally::one(report.passed()))
 }
 
-/// `test`, and the checkout is afterwards what it was.
+/// Runs `test` and checks that it leaves the checkout unchanged.
 pub fn run_ci() -> Result<Tally> {
     let before = git_status()?;
     let mut total = run_all()?;
@@ -96,15 +96,15 @@ fn git_status() -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Feature files by number, each in the crate that owns it.
+/// Runs feature files by number, each in the crate that owns it.
 pub fn run_bdd(args: &BddArgs) -> Result<Tally> {
     let owners = owners()?;
     for number in &args.numbers {
         if !owners.iter().any(|(_, features)| covers(features, number)) {
-            bail!("no crate owns a feature {number}");
+            bail!("no crate owns feature {number}");
         }
     }
-    let bin_dir = build_programs(false)?;
+    let bin_dir = build_binaries(false)?;
     let mut total = Tally::default();
     for (package, features) in owners {
         if !args.numbers.is_empty() && !args.numbers.iter().any(|n| covers(&features, n)) {
@@ -141,7 +141,7 @@ fn covers(features: &[String], number: &str) -> bool {
         .any(|f| f.starts_with(&format!("{number}-")))
 }
 
-/// Which package owns which features.
+/// Returns the packages that own features.
 pub fn owners() -> Result<Vec<(String, Vec<String>)>> {
     let metadata = metadata()?;
     let mut owners = Vec::new();

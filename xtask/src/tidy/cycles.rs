@@ -138,7 +138,9 @@ fn find_cycle(
                 let last = path.last()?;
                 for next in graph.get(last).into_iter().flatten() {
                     if next == start {
-                        let full = |name: &String| [parent, &[name.clone()]].concat().join("::");
+                        let full = |name: &String| {
+                            [parent, std::slice::from_ref(name)].concat().join("::")
+                        };
                         return Some(path.iter().chain([next]).map(full).collect());
                     }
                     if seen.insert(next.clone()) {

@@ -75,9 +75,8 @@ fn read_items(
                 module.children.push(child.ident.to_string());
                 read_child(child, file, directory, &path, modules)?;
             }
-            Item::Mod(_) => {}
             Item::Use(item) if !is_test(&item.attrs) => add_uses(&item, &mut module),
-            Item::Use(_) => {}
+            Item::Mod(_) | Item::Use(_) => {}
             item if !is_test(attributes(&item)) => {
                 module.items.extend(name(&item));
                 collect_paths(item.into_token_stream(), &mut module.paths);
