@@ -33,9 +33,7 @@ pub(crate) async fn listen(args: &Args, state: &QueenState) -> Result<Listeners,
         Some(listener) => listener,
         None => daemon_shell::bind(SocketAddr::new(address, args.port)).await?,
     };
-    let bound = listener
-        .local_addr()
-        .map_err(|e| Diagnostic::internal(format!("own address: {e}")))?;
+    let bound = daemon_shell::local_address(&listener)?;
     state.set_last_port(bound.port()).await?;
     let mut listeners = vec![listener];
     if args.bind.is_none() {

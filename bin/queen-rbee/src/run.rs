@@ -162,9 +162,7 @@ fn hive_program(args: &Args) -> Result<PathBuf, Diagnostic> {
     if let Some(program) = &args.hive_binary {
         return Ok(program.clone());
     }
-    let own = std::env::current_exe()
-        .map_err(|e| Diagnostic::internal(format!("own executable: {e}")))?;
-    Ok(own.with_file_name("rbee-hive"))
+    Ok(daemon_shell::own_binary()?.with_file_name("rbee-hive"))
 }
 
 async fn shut_down_on_signal(shutdown: Arc<Shutdown>) {

@@ -1,25 +1,11 @@
 //! The hive: one per machine, runs workers on behalf of the queen.
 
-use clap::Parser as _;
-use diagnostics::{Code, Diagnostic, ExitCode};
+use std::process::ExitCode;
 
-fn main() -> std::process::ExitCode {
+use clap::Parser as _;
+
+fn main() -> ExitCode {
     let args = rbee_hive::Args::parse();
     daemon_shell::init_logging(&args.log);
-    let result = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Diagnostic::internal(format!("cannot start the async runtime: {e}")))
-        .and_then(|runtime| runtime.block_on(rbee_hive::run(args)));
-    match result {
-        Ok(()) => ExitCode::Success.into(),
-        Err(error) => {
-            let code = match error.code {
-                Code::ConfigInvalid => ExitCode::Usage,
-                _ => ExitCode::Failure,
-            };
-            daemon_shell::report_fatal(error);
-            code.into()
-        }
-    }
+    daemon_shell::run_daemon(rbee_hive::run(args))
 }

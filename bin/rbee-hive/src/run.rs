@@ -81,10 +81,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     });
 
     let listener = daemon_shell::bind(SocketAddr::new(args.bind, args.port)).await?;
-    let address = listener
-        .local_addr()
-        .map_err(|e| Diagnostic::internal(format!("cannot determine the own address: {e}")))?;
-    let url = daemon_shell::local_url(address);
+    let url = daemon_shell::local_url(daemon_shell::local_address(&listener)?);
     let record = DaemonRecord {
         process: ProcessIdentity::own(),
         url: url.clone(),
@@ -118,7 +115,6 @@ fn absolute(path: &Path) -> Result<PathBuf, Diagnostic> {
 }
 
 fn own_directory() -> Result<PathBuf, Diagnostic> {
-    let binary = std::env::current_exe()
-        .map_err(|e| Diagnostic::internal(format!("cannot find the own binary: {e}")))?;
+    let binary = daemon_shell::own_binary()?;
     Ok(binary.parent().unwrap_or(Path::new("/")).to_owned())
 }

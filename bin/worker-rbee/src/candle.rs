@@ -61,7 +61,7 @@ fn limit_threads(threads: Option<usize>) -> Result<(), Diagnostic> {
     {
         return Ok(());
     }
-    let binary = env::current_exe().map_err(|e| errors::no_current_exe(&e))?;
+    let binary = daemon_shell::own_binary()?;
     let mut arguments = env::args_os();
     let mut command = Command::new(binary);
     if let Some(name) = arguments.next() {

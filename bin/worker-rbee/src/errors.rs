@@ -5,10 +5,6 @@ use std::io;
 use diagnostics::{Code, Diagnostic, escape};
 use input_validation::DeviceId;
 
-pub(crate) fn no_current_exe(cause: &io::Error) -> Diagnostic {
-    internal("cannot determine the path of the binary", cause)
-}
-
 pub(crate) fn not_reexecuted(cause: &io::Error) -> Diagnostic {
     internal("cannot re-execute the binary", cause)
 }

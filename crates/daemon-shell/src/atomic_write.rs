@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
+
+use crate::errors;
 
 /// Prefix of the temporary files of [`write_atomically`]. One that is left over belongs to a
 /// write that was interrupted.
@@ -28,17 +30,13 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Diagnostic> {
         file.persist(path).map_err(|e| e.error)?;
         Ok(())
     };
-    write().map_err(|e| {
-        Diagnostic::new(
-            Code::StateUnusable,
-            format!("cannot write {}: {e}", path.display()),
-        )
-        .hint("check its owner and permissions and the free space on its disk")
-    })
+    write().map_err(|e| errors::not_written(path, &e))
 }
 
 #[cfg(test)]
 mod tests {
+    use diagnostics::Code;
+
     use super::*;
 
     #[test]

@@ -4,13 +4,13 @@ use axum::{
     body::Body,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
 };
-use diagnostics::{Code, Diagnostic, excerpt};
+use diagnostics::Diagnostic;
 use futures_util::StreamExt as _;
 use http::{header, request::Parts};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use crate::ErrorResponse;
+use crate::{ErrorResponse, errors};
 
 /// A JSON request body. Rejects another content type (415), a body over the limit (413), and
 /// bytes that are not UTF-8 or not the expected JSON (400, with line and column).
@@ -28,13 +28,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
             .unwrap_or("");
         let essence = content_type.split(';').next().unwrap_or("").trim();
         if !essence.eq_ignore_ascii_case("application/json") && !essence.ends_with("+json") {
-            return Err(ErrorResponse(
-                Diagnostic::new(
-                    Code::UnsupportedMediaType,
-                    format!("the content type is \"{}\"", excerpt(content_type, 80)),
-                )
-                .hint("send JSON with `Content-Type: application/json`"),
-            ));
+            return Err(ErrorResponse(errors::unsupported_content_type(
+                content_type,
+            )));
         }
         let limit = request
             .extensions()
@@ -64,10 +60,9 @@ async fn read(body: Body, limit: usize) -> Result<Vec<u8>, Diagnostic> {
     let mut length = 0;
     while let Some(chunk) = timeout(CHUNK_LIMIT, chunks.next())
         .await
-        .map_err(|_| stalled(length))?
+        .map_err(|_| errors::body_stalled(CHUNK_LIMIT, length))?
     {
-        let chunk =
-            chunk.map_err(|_| Diagnostic::new(Code::InvalidRequest, "the body is incomplete"))?;
+        let chunk = chunk.map_err(|_| errors::body_incomplete())?;
         length += chunk.len();
         if length <= limit {
             bytes.extend_from_slice(&chunk);
@@ -80,41 +75,12 @@ async fn read(body: Body, limit: usize) -> Result<Vec<u8>, Diagnostic> {
     if length <= limit {
         return Ok(bytes);
     }
-    Err(Diagnostic::new(
-        Code::BodyTooLarge,
-        format!("the body is larger than {limit} bytes"),
-    )
-    .hint("send less, for instance fewer messages")
-    .detail("limit_bytes", limit))
-}
-
-fn stalled(length: usize) -> Diagnostic {
-    let seconds = CHUNK_LIMIT.as_secs();
-    Diagnostic::new(
-        Code::DeadlineExceeded,
-        format!("the body stalled: no byte for {seconds} s after {length} bytes"),
-    )
-    .hint("send the complete body at once")
+    Err(errors::body_too_large(limit))
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Diagnostic> {
-    let text = std::str::from_utf8(body).map_err(|e| {
-        Diagnostic::new(
-            Code::InvalidRequest,
-            format!("the body is not UTF-8 at byte {}", e.valid_up_to()),
-        )
-    })?;
-    serde_json::from_str(text).map_err(|e| {
-        Diagnostic::new(
-            Code::InvalidRequest,
-            format!(
-                "the body is not the expected JSON: {}",
-                excerpt(&e.to_string(), 300)
-            ),
-        )
-        .detail("line", e.line())
-        .detail("column", e.column())
-    })
+    let text = std::str::from_utf8(body).map_err(|e| errors::body_not_utf8(e.valid_up_to()))?;
+    serde_json::from_str(text).map_err(|e| errors::body_invalid(&e))
 }
 
 /// The query parameters of a request.
@@ -148,8 +114,5 @@ impl<T: FromStr<Err = Diagnostic>, S: Send + Sync> FromRequestParts<S> for PathA
 }
 
 fn invalid(part: &str, reason: &str) -> ErrorResponse {
-    ErrorResponse(Diagnostic::new(
-        Code::InvalidRequest,
-        format!("invalid {part}: {}", excerpt(reason, 300)),
-    ))
+    ErrorResponse(errors::invalid_part(part, reason))
 }

@@ -6,10 +6,10 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
-use diagnostics::{Code, Diagnostic, excerpt};
+use diagnostics::Diagnostic;
 use http::{HeaderMap, StatusCode, Uri, header};
 
-use crate::{ErrorResponse, Token, extract::BodyLimit};
+use crate::{ErrorResponse, Token, errors, extract::BodyLimit};
 
 /// Requires the bearer token on every route of `router`.
 pub fn require_token(router: Router, token: Arc<Token>) -> Router {
@@ -28,7 +28,7 @@ fn check_bearer(headers: &HeaderMap, token: &Token) -> Result<(), Diagnostic> {
     if token.matches(require_bearer(headers)?) {
         Ok(())
     } else {
-        Err(invalid_token())
+        Err(errors::invalid_token())
     }
 }
 
@@ -40,21 +40,9 @@ pub fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
-/// Returns the bearer token of a request; fails with [`Code::MissingApiKey`].
+/// Returns the bearer token of a request; fails with `MISSING_API_KEY`.
 pub fn require_bearer(headers: &HeaderMap) -> Result<&str, Diagnostic> {
-    bearer_token(headers).ok_or_else(|| {
-        Diagnostic::new(
-            Code::MissingApiKey,
-            "this endpoint requires a token, and the request has none",
-        )
-        .hint("send `Authorization: Bearer TOKEN`")
-    })
-}
-
-/// The error for a bearer token that is not accepted.
-pub fn invalid_token() -> Diagnostic {
-    Diagnostic::new(Code::InvalidApiKey, "the token is not valid")
-        .hint("use the token of this rbee installation")
+    bearer_token(headers).ok_or_else(errors::missing_token)
 }
 
 /// Callers that [`loopback_only`] admits in addition to those of this machine.
@@ -83,16 +71,6 @@ pub fn loopback_only(router: Router, admitted: Admitted) -> Router {
 }
 
 fn check_local(headers: &HeaderMap, uri: &Uri, admitted: &Admitted) -> Result<(), Diagnostic> {
-    let refuse = |what: &str, value: &str| {
-        Diagnostic::new(
-            Code::OriginForbidden,
-            format!(
-                "{what} \"{}\" may not use this endpoint",
-                excerpt(value, 120)
-            ),
-        )
-        .hint("call it as http://127.0.0.1 or http://localhost on this machine")
-    };
     // HTTP/2 sends the host in the URI instead of the header.
     let host = headers
         .get(header::HOST)
@@ -100,14 +78,14 @@ fn check_local(headers: &HeaderMap, uri: &Uri, admitted: &Admitted) -> Result<()
         .or_else(|| uri.authority().map(http::uri::Authority::as_str))
         .unwrap_or("");
     if !is_local(host, &admitted.hosts) {
-        return Err(refuse("the host", host));
+        return Err(errors::not_local("the host", host));
     }
     if let Some(origin) = headers.get(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or("?");
         let authority = origin.split_once("://").map_or("", |(_, rest)| rest);
         let known = admitted.origins.iter().any(|known| known == origin);
         if !known && !is_local(authority, &admitted.hosts) {
-            return Err(refuse("the origin", origin));
+            return Err(errors::not_local("the origin", origin));
         }
     }
     Ok(())
@@ -137,10 +115,7 @@ pub fn not_found_fallback(router: Router) -> Router {
 
 /// Responds to a request for a route that does not exist.
 pub async fn not_found(uri: Uri) -> ErrorResponse {
-    ErrorResponse(Diagnostic::new(
-        Code::NotFound,
-        format!("no such route: {}", excerpt(uri.path(), 200)),
-    ))
+    ErrorResponse(errors::no_route(uri.path()))
 }
 
 /// Adds JSON errors for unknown methods and a limit on bodies.
@@ -164,11 +139,7 @@ async fn method_not_allowed(request: Request, next: Next) -> Response {
         return response;
     }
     let allow = response.headers().get(header::ALLOW).cloned();
-    let mut error = ErrorResponse(Diagnostic::new(
-        Code::MethodNotAllowed,
-        format!("{} does not support {method}", excerpt(&path, 200)),
-    ))
-    .into_response();
+    let mut error = ErrorResponse(errors::method_not_allowed(&method, &path)).into_response();
     if let Some(allow) = allow {
         error.headers_mut().insert(header::ALLOW, allow);
     }

@@ -5,7 +5,9 @@
 
 mod atomic_write;
 mod blocking;
+mod daemon;
 mod error_response;
+mod errors;
 mod extract;
 mod fatal;
 mod guard;
@@ -19,17 +21,19 @@ mod token;
 
 pub use atomic_write::{TEMPORARY_PREFIX, write_atomically};
 pub use blocking::blocking;
+pub use daemon::{own_binary, run_daemon};
 pub use error_response::ErrorResponse;
+pub use errors::invalid_token;
 pub use extract::{JsonBody, PathArg, QueryArgs};
 pub use fatal::report_fatal;
 pub use guard::{
-    Admitted, bearer_token, finish, invalid_token, limit_requests, loopback_only, not_found,
-    not_found_fallback, require_bearer, require_token,
+    Admitted, bearer_token, finish, limit_requests, loopback_only, not_found, not_found_fallback,
+    require_bearer, require_token,
 };
 pub use lock::FileLock;
 pub use log::init_logging;
 pub use memory::{Memory, oom_kills};
 pub use process::{ProcessIdentity, Signal};
-pub use serve::{bind, local_url, serve, termination};
+pub use serve::{bind, local_address, local_url, serve, termination};
 pub use sse::{event_stream, line_stream};
 pub use token::Token;

@@ -5,7 +5,9 @@ use std::{
     path::Path,
 };
 
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
+
+use crate::errors;
 
 /// An exclusive lock on a file. Dropping the value, or the exit of the process, releases it.
 #[derive(Debug)]
@@ -17,7 +19,7 @@ impl FileLock {
     /// Waits for the lock. Blocks the thread.
     pub fn acquire(path: &Path) -> Result<Self, Diagnostic> {
         let file = open(path)?;
-        file.lock().map_err(|e| failed(path, &e))?;
+        file.lock().map_err(|e| errors::not_locked(path, &e))?;
         Ok(Self { _file: file })
     }
 
@@ -28,7 +30,7 @@ impl FileLock {
             Ok(()) => Ok(Some(Self { _file: file })),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(e)) if e.kind() == ErrorKind::WouldBlock => Ok(None),
-            Err(fs::TryLockError::Error(e)) => Err(failed(path, &e)),
+            Err(fs::TryLockError::Error(e)) => Err(errors::not_locked(path, &e)),
         }
     }
 }
@@ -40,15 +42,7 @@ fn open(path: &Path) -> Result<File, Diagnostic> {
         .truncate(false)
         .mode(0o600)
         .open(path)
-        .map_err(|e| failed(path, &e))
-}
-
-fn failed(path: &Path, error: &std::io::Error) -> Diagnostic {
-    Diagnostic::new(
-        Code::StateUnusable,
-        format!("cannot lock {}: {error}", path.display()),
-    )
-    .hint("check its owner and permissions")
+        .map_err(|e| errors::not_locked(path, &e))
 }
 
 #[cfg(test)]

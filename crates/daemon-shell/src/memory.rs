@@ -6,6 +6,8 @@ use std::{
 use diagnostics::Diagnostic;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
+use crate::errors;
+
 /// Main memory of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
@@ -20,7 +22,7 @@ impl Memory {
     pub fn now() -> Result<Self, Diagnostic> {
         let memory = MemoryRefreshKind::nothing().with_ram();
         let system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory))
-            .map_err(|e| Diagnostic::internal(format!("cannot determine the memory: {e}")))?;
+            .map_err(|e| errors::memory_unknown(&e))?;
         let machine = Self {
             total_bytes: system.total_memory(),
             available_bytes: system.available_memory(),

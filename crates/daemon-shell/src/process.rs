@@ -7,6 +7,8 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::errors;
+
 /// A signal that rbee sends to processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
@@ -123,11 +125,7 @@ impl ProcessIdentity {
     /// The error for a process that is still alive after SIGKILL. `name` says which one it is:
     /// "worker w-0".
     pub fn survived_sigkill(&self, name: &str) -> Diagnostic {
-        Diagnostic::internal(format!(
-            "{name} (process {}) did not exit after SIGKILL",
-            self.pid
-        ))
-        .hint("it is blocked in the kernel, most likely by a disk or a device driver")
+        errors::survived_sigkill(name, self.pid)
     }
 
     /// A handle of exactly this process, so that the pid cannot be reused between check and use.
@@ -147,7 +145,7 @@ impl ProcessIdentity {
     }
 
     fn failed(&self, error: Errno) -> Diagnostic {
-        Diagnostic::internal(format!("cannot signal process {}: {error}", self.pid))
+        errors::not_signalled(self.pid, &error)
     }
 }
 

@@ -1,6 +1,5 @@
 use std::{
     future::pending,
-    io::ErrorKind,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
@@ -9,7 +8,7 @@ use axum::{
     Router,
     serve::{Listener as _, ListenerExt as _},
 };
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use http::Request;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -24,21 +23,24 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use crate::errors;
+
 /// A connection without a complete request head is closed after this time. Clients close idle
 /// connections earlier: reqwest after 90 s.
 const HEAD_LIMIT: Duration = Duration::from_secs(120);
 
 /// Binds a listener to `addr`.
 pub async fn bind(addr: SocketAddr) -> Result<TcpListener, Diagnostic> {
-    TcpListener::bind(addr).await.map_err(|e| {
-        if e.kind() == ErrorKind::AddrInUse {
-            Diagnostic::new(Code::PortInUse, format!("{addr} is in use"))
-                .hint("stop the process that listens there, or choose another port with `--port`")
-                .detail("port", addr.port())
-        } else {
-            Diagnostic::new(Code::ConfigInvalid, format!("cannot listen on {addr}: {e}"))
-        }
-    })
+    TcpListener::bind(addr)
+        .await
+        .map_err(|e| errors::not_bound(addr, &e))
+}
+
+/// Returns the address that a listener is bound to.
+pub fn local_address(listener: &TcpListener) -> Result<SocketAddr, Diagnostic> {
+    listener
+        .local_addr()
+        .map_err(|e| errors::no_local_address(&e))
 }
 
 /// Serves until `stop` is cancelled, then accepts no new connections and returns when the open

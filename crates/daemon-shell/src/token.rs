@@ -1,8 +1,10 @@
 use std::{fmt, fs, io, os::unix::fs::OpenOptionsExt as _, path::Path};
 
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
+
+use crate::errors;
 
 /// A secret of 32 random bytes as 64 hexadecimal characters. `Debug` shows its fingerprint.
 #[derive(Clone)]
@@ -11,14 +13,10 @@ pub struct Token(String);
 impl Token {
     /// Reads a token from a file: at least 16 characters without white space.
     pub fn load(path: &Path) -> Result<Self, Diagnostic> {
-        let text = fs::read_to_string(path).map_err(|e| cannot(path, &e))?;
+        let text = fs::read_to_string(path).map_err(|e| errors::token_unreadable(path, &e))?;
         let text = text.trim();
         if text.len() < 16 || !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Diagnostic::new(
-                Code::ConfigInvalid,
-                format!("{} does not contain a token", path.display()),
-            )
-            .hint("write one line of at least 16 printable ASCII characters"));
+            return Err(errors::no_token_in(path));
         }
         Ok(Self(text.to_owned()))
     }
@@ -28,9 +26,9 @@ impl Token {
     pub fn load_or_create(path: &Path) -> Result<Self, Diagnostic> {
         if !path.exists() {
             let mut bytes = [0; 32];
-            getrandom::fill(&mut bytes)
-                .map_err(|e| Diagnostic::internal(format!("cannot generate random bytes: {e}")))?;
-            create_new(path, hex::encode(bytes).as_bytes()).map_err(|e| cannot(path, &e))?;
+            getrandom::fill(&mut bytes).map_err(|e| errors::no_random_bytes(&e))?;
+            create_new(path, hex::encode(bytes).as_bytes())
+                .map_err(|e| errors::token_unreadable(path, &e))?;
         }
         Self::load(path)
     }
@@ -81,14 +79,6 @@ fn create_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let written = write();
     let _ = fs::remove_file(&temporary);
     written
-}
-
-fn cannot(path: &Path, error: &io::Error) -> Diagnostic {
-    Diagnostic::new(
-        Code::ConfigInvalid,
-        format!("cannot read the token in {}: {error}", path.display()),
-    )
-    .hint("check the path and its permissions")
 }
 
 #[cfg(test)]

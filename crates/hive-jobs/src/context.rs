@@ -1,10 +1,10 @@
 use std::{future::Future, time::Duration};
 
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::Reporter;
+use crate::{Reporter, errors};
 
 /// What an operation gets from its job.
 #[derive(Debug, Clone)]
@@ -45,13 +45,10 @@ impl JobContext {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => {
-                Err(Diagnostic::new(Code::Cancelled, format!("{what} was cancelled")))
+                Err(errors::cancelled(what))
             }
             done = work => done,
-            limit = expired => Err(Diagnostic::new(
-                Code::DeadlineExceeded,
-                format!("{what} took longer than {} s", limit.as_secs()),
-            )),
+            limit = expired => Err(errors::too_slow(what, limit)),
         }
     }
 }
@@ -59,6 +56,8 @@ impl JobContext {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+
+    use diagnostics::Code;
 
     use super::*;
 

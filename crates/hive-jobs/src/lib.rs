@@ -25,6 +25,7 @@
 //!    that answers with the job's events, its id, or its result.
 
 mod context;
+mod errors;
 mod job;
 mod node_events;
 mod registry;

@@ -10,10 +10,10 @@ use input_validation::JobId;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{Job, JobContext, NodeEvents, Reporter};
+use crate::{Job, JobContext, NodeEvents, Reporter, errors};
 
 /// Number of jobs that are kept. The oldest finished one is removed for a new one.
-const JOBS_KEPT: usize = 256;
+pub(crate) const JOBS_KEPT: usize = 256;
 
 /// The jobs of this hive, running and finished.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl JobRegistry {
                 Ok(result) => {
                     result.and_then(|done| serde_json::to_value(done).map_err(Diagnostic::internal))
                 }
-                Err(panic) => Err(Diagnostic::internal(format!("the job panicked: {panic}"))),
+                Err(panic) => Err(errors::panicked(&panic)),
             };
             finish(&running, &node_events, result);
         });
@@ -76,7 +76,7 @@ impl JobRegistry {
             let finished = jobs
                 .iter()
                 .position(|job| job.is_finished())
-                .ok_or_else(too_many_jobs)?;
+                .ok_or_else(errors::too_many_jobs)?;
             jobs.remove(finished);
         }
         jobs.push_back(Arc::clone(job));
@@ -87,7 +87,7 @@ impl JobRegistry {
     pub fn get(&self, id: &JobId) -> Result<Arc<Job>, Diagnostic> {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let job = jobs.iter().find(|job| job.id() == id);
-        job.map(Arc::clone).ok_or_else(|| job_not_found(id))
+        job.map(Arc::clone).ok_or_else(|| errors::job_not_found(id))
     }
 }
 
@@ -104,21 +104,6 @@ fn finish(job: &Job, node_events: &NodeEvents, result: Result<serde_json::Value,
         }
     };
     job.push(event);
-}
-
-fn too_many_jobs() -> Diagnostic {
-    Diagnostic::new(
-        Code::QueueFull,
-        format!("{JOBS_KEPT} jobs are running on this hive"),
-    )
-    .hint("wait for one to finish, or cancel one")
-    .detail("retry_after_seconds", 5)
-}
-
-fn job_not_found(id: &JobId) -> Diagnostic {
-    Diagnostic::new(Code::JobNotFound, format!("no job {id}")).hint(format!(
-        "a hive keeps its last {JOBS_KEPT} jobs until it exits"
-    ))
 }
 
 #[cfg(test)]

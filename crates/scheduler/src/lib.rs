@@ -8,6 +8,7 @@
 //! Every request that [`Scheduler::submit`] accepts finishes exactly once: by
 //! [`SchedulerEffect::Fail`], or by the [`SchedulerEvent::Finished`] that its owner sends.
 
+mod errors;
 mod event;
 mod placement;
 mod scheduler;

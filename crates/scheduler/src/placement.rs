@@ -1,12 +1,12 @@
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use input_validation::{Backend, DeviceId, NodeName};
 use worker_contract::WorkerInfo;
 use worker_registry::{Candidate, ServingState, SpawnId, WorkerRegistry};
 
 use crate::{
-    Assignment, SpawnTarget, TargetState, WaitReason, WorkerRequirements, target::Readiness,
+    Assignment, SpawnTarget, TargetState, WaitReason, WorkerRequirements, errors, target::Readiness,
 };
 
 /// The result of placing a request.
@@ -89,7 +89,7 @@ impl Placer<'_> {
                 spawn: None,
             },
             Readiness::Broken(remaining) => {
-                Placement::Failed(Box::new(breaker_open(&target, state, remaining)))
+                Placement::Failed(Box::new(errors::breaker_open(&target, state, remaining)))
             }
         }
     }
@@ -139,21 +139,4 @@ pub(crate) fn target_of_worker(info: &WorkerInfo, required: Option<Backend>) -> 
             DeviceId::Gpu(_) => required.unwrap_or(Backend::Cuda),
         },
     }
-}
-
-fn breaker_open(target: &SpawnTarget, state: &TargetState, remaining: Duration) -> Diagnostic {
-    let seconds = remaining.as_secs().max(1);
-    let (code, cause) = match state.last_error() {
-        Some(error) => (error.code, error.message.as_str()),
-        None => (Code::WorkerCrashed, "its workers crashed"),
-    };
-    Diagnostic::new(
-        code,
-        format!(
-            "{} failed too often on {}; next attempt in {seconds} s; last error: {cause}",
-            target.model, target.node
-        ),
-    )
-    .hint("see `rbee-keeper worker list` and the worker's log")
-    .detail("retry_after_seconds", seconds)
 }

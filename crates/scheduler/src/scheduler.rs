@@ -6,13 +6,13 @@ use std::{
 use diagnostics::{Code, Diagnostic};
 use input_validation::{Backend, ModelRef, RequestId};
 use queen_contract::RequestCounts;
-use request_queue::{Deadline, Offer, QueueFull, QueuedRequest, RequestQueue, Ticket};
+use request_queue::{Deadline, Offer, QueuedRequest, RequestQueue, Ticket};
 use worker_contract::WorkerHeartbeat;
 use worker_registry::{HeartbeatResult, ServingState, SpawnId, WorkerFilter, WorkerRegistry};
 
 use crate::{
     AttemptFailure, NewRequest, RequestOutcome, SchedulerEffect, SchedulerEvent, SchedulerSettings,
-    SpawnTarget, TargetState, WaitReason, WorkerRequirements,
+    SpawnTarget, TargetState, WaitReason, WorkerRequirements, errors,
     placement::{Applicant, Placement, Placer, spawn_target, target_of_worker},
     target::Overdue,
 };
@@ -129,11 +129,11 @@ impl Scheduler {
             deadline,
         } = request;
         if self.requests.contains_key(&id) {
-            return Err(id_in_use(&id));
+            return Err(errors::id_in_use(&id));
         }
         if self.draining {
             self.counts.failed += 1;
-            return Err(draining());
+            return Err(errors::draining());
         }
         let model = requirements.model.clone();
         let queued = QueuedRequest {
@@ -146,7 +146,7 @@ impl Scheduler {
             Err(full) => {
                 self.counts.failed += 1;
                 let seconds = self.retry_after_seconds(&model, full.waiting);
-                return Err(queue_full(&model, full, seconds));
+                return Err(errors::queue_full(&model, full, seconds));
             }
         };
         let request = Request {
@@ -383,7 +383,7 @@ impl Scheduler {
         let expired = self.registry.expire(now);
         out.extend(expired.into_iter().map(SchedulerEffect::WorkerExpired));
         for id in self.queue.expired(now) {
-            self.fail(&id, deadline_passed_in_queue(), out);
+            self.fail(&id, errors::deadline_passed_in_queue(), out);
         }
         self.fail_overdue_spawns(now, out);
         self.serve_all(now, out);
@@ -401,9 +401,9 @@ impl Scheduler {
             let error = match overdue {
                 Overdue::Spawn { silent } => {
                     out.push(SchedulerEffect::AbandonSpawn(target.clone()));
-                    spawn_stuck(&target, silent)
+                    errors::spawn_stuck(&target, silent)
                 }
-                Overdue::Heartbeat(spawn) => never_registered(&spawn),
+                Overdue::Heartbeat(spawn) => errors::never_registered(&spawn),
             };
             self.spawn_failed(&target, &error, now, out);
         }
@@ -563,67 +563,4 @@ fn report_waiting(
         request.reported = Some(reason);
         out.push(SchedulerEffect::Waiting(id.clone(), reason));
     }
-}
-
-fn id_in_use(id: &RequestId) -> Diagnostic {
-    Diagnostic::new(
-        Code::InvalidRequest,
-        format!("request id {id} is already in use"),
-    )
-    .param("request_id")
-    .hint("use a unique id for every request")
-}
-
-fn draining() -> Diagnostic {
-    Diagnostic::new(
-        Code::Draining,
-        "the queen is shutting down and accepts no new requests",
-    )
-    .hint("retry after it has been started again: `rbee-keeper queen start`")
-}
-
-fn queue_full(model: &ModelRef, full: QueueFull, retry_after_seconds: u64) -> Diagnostic {
-    Diagnostic::new(
-        Code::QueueFull,
-        format!(
-            "the queue for {model} is full: {} of {} requests are waiting",
-            full.waiting, full.limit
-        ),
-    )
-    .hint(format!("retry in {retry_after_seconds} s"))
-    .detail("retry_after_seconds", retry_after_seconds)
-    .detail("waiting", full.waiting)
-    .detail("queue_limit", full.limit)
-}
-
-fn deadline_passed_in_queue() -> Diagnostic {
-    Diagnostic::new(
-        Code::DeadlineExceeded,
-        "the deadline passed while the request waited for a worker",
-    )
-    .hint("set a later deadline, or serve the model with more workers")
-}
-
-fn spawn_stuck(target: &SpawnTarget, silent: Duration) -> Diagnostic {
-    Diagnostic::new(
-        Code::LoadingTimeout,
-        format!(
-            "spawning a worker for {} on node {} made no progress for {} s",
-            target.model,
-            target.node,
-            silent.as_secs()
-        ),
-    )
-    .hint("see the log of the hive on that node")
-}
-
-fn never_registered(spawn: &SpawnId) -> Diagnostic {
-    Diagnostic::new(
-        Code::WorkerStartFailed,
-        format!(
-            "worker {} was spawned but sent no heartbeat to the queen",
-            spawn.worker
-        ),
-    )
-    .hint(format!("see `rbee-keeper worker logs {}`", spawn.worker))
 }

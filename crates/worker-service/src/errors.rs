@@ -33,10 +33,6 @@ pub(crate) fn metrics_not_encoded(cause: impl Display) -> Diagnostic {
     Diagnostic::internal(format!("cannot encode the metrics: {cause}"))
 }
 
-pub(crate) fn no_local_address(cause: impl Display) -> Diagnostic {
-    Diagnostic::internal(format!("cannot determine the listening address: {cause}"))
-}
-
 pub(crate) fn no_signal_handler(cause: impl Display) -> Diagnostic {
     Diagnostic::internal(format!("cannot install signal handlers: {cause}"))
 }

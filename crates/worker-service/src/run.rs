@@ -66,10 +66,7 @@ pub async fn run(
 ) -> Result<(), Diagnostic> {
     let mut signals = Signals::new()?;
     let listener = daemon_shell::bind(service.bind).await?;
-    config.port = listener
-        .local_addr()
-        .map_err(errors::no_local_address)?
-        .port();
+    config.port = daemon_shell::local_address(&listener)?.port();
     let queen_token = service.queen_token.expose().to_owned();
     let queen = QueenClient::new(&service.queen_url, Some(queen_token))?;
     tracing::info!(

@@ -1,0 +1,187 @@
+//! The errors of this crate.
+
+use std::{fmt, io, net::SocketAddr, path::Path, time::Duration};
+
+use diagnostics::{Code, Diagnostic, excerpt};
+use http::Method;
+
+pub(crate) fn unsupported_content_type(content_type: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::UnsupportedMediaType,
+        format!("the content type is \"{}\"", excerpt(content_type, 80)),
+    )
+    .hint("send JSON with `Content-Type: application/json`")
+}
+
+pub(crate) fn body_incomplete() -> Diagnostic {
+    Diagnostic::new(Code::InvalidRequest, "the body is incomplete")
+}
+
+pub(crate) fn body_too_large(limit_bytes: usize) -> Diagnostic {
+    Diagnostic::new(
+        Code::BodyTooLarge,
+        format!("the body is larger than {limit_bytes} bytes"),
+    )
+    .hint("send less, for instance fewer messages")
+    .detail("limit_bytes", limit_bytes)
+}
+
+pub(crate) fn body_stalled(limit: Duration, bytes: usize) -> Diagnostic {
+    let seconds = limit.as_secs();
+    Diagnostic::new(
+        Code::DeadlineExceeded,
+        format!("the body stalled: no byte for {seconds} s after {bytes} bytes"),
+    )
+    .hint("send the complete body at once")
+}
+
+pub(crate) fn body_not_utf8(valid_bytes: usize) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("the body is not UTF-8 at byte {valid_bytes}"),
+    )
+}
+
+pub(crate) fn body_invalid(cause: &serde_json::Error) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!(
+            "the body is not the expected JSON: {}",
+            excerpt(&cause.to_string(), 300)
+        ),
+    )
+    .detail("line", cause.line())
+    .detail("column", cause.column())
+}
+
+/// The error for a query or a path that cannot be parsed.
+pub(crate) fn invalid_part(part: &str, reason: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("invalid {part}: {}", excerpt(reason, 300)),
+    )
+}
+
+pub(crate) fn no_route(path: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::NotFound,
+        format!("no such route: {}", excerpt(path, 200)),
+    )
+}
+
+pub(crate) fn method_not_allowed(method: &Method, path: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::MethodNotAllowed,
+        format!("{} does not support {method}", excerpt(path, 200)),
+    )
+}
+
+pub(crate) fn missing_token() -> Diagnostic {
+    Diagnostic::new(
+        Code::MissingApiKey,
+        "this endpoint requires a token, and the request has none",
+    )
+    .hint("send `Authorization: Bearer TOKEN`")
+}
+
+/// The error for a bearer token that is not accepted.
+pub fn invalid_token() -> Diagnostic {
+    Diagnostic::new(Code::InvalidApiKey, "the token is not valid")
+        .hint("use the token of this rbee installation")
+}
+
+/// The error for a request that another machine or another web page sent. `part` is "the host"
+/// or "the origin".
+pub(crate) fn not_local(part: &str, value: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::OriginForbidden,
+        format!(
+            "{part} \"{}\" may not use this endpoint",
+            excerpt(value, 120)
+        ),
+    )
+    .hint("call it as http://127.0.0.1 or http://localhost on this machine")
+}
+
+pub(crate) fn not_bound(address: SocketAddr, cause: &io::Error) -> Diagnostic {
+    if cause.kind() == io::ErrorKind::AddrInUse {
+        Diagnostic::new(Code::PortInUse, format!("{address} is in use"))
+            .hint("stop the process that listens there, or choose another port with `--port`")
+            .detail("port", address.port())
+    } else {
+        Diagnostic::new(
+            Code::ConfigInvalid,
+            format!("cannot listen on {address}: {cause}"),
+        )
+    }
+}
+
+pub(crate) fn no_local_address(cause: &io::Error) -> Diagnostic {
+    internal("cannot determine the address of the listener", cause)
+}
+
+pub(crate) fn no_own_binary(cause: &io::Error) -> Diagnostic {
+    internal("cannot determine the path of the binary", cause)
+}
+
+pub(crate) fn no_runtime(cause: &io::Error) -> Diagnostic {
+    internal("cannot start the async runtime", cause)
+}
+
+pub(crate) fn task_panicked(cause: &impl fmt::Display) -> Diagnostic {
+    internal("a blocking task panicked", cause)
+}
+
+pub(crate) fn memory_unknown(cause: &impl fmt::Display) -> Diagnostic {
+    internal("cannot determine the memory", cause)
+}
+
+pub(crate) fn no_random_bytes(cause: &impl fmt::Display) -> Diagnostic {
+    internal("cannot generate random bytes", cause)
+}
+
+pub(crate) fn not_signalled(pid: u32, cause: &impl fmt::Display) -> Diagnostic {
+    internal(&format!("cannot signal process {pid}"), cause)
+}
+
+fn internal(what: &str, cause: &impl fmt::Display) -> Diagnostic {
+    Diagnostic::internal(format!("{what}: {cause}"))
+}
+
+/// The error for a process that is still alive after SIGKILL.
+pub(crate) fn survived_sigkill(name: &str, pid: u32) -> Diagnostic {
+    Diagnostic::internal(format!("{name} (process {pid}) did not exit after SIGKILL"))
+        .hint("it is blocked in the kernel, most likely by a disk or a device driver")
+}
+
+pub(crate) fn not_locked(path: &Path, cause: &io::Error) -> Diagnostic {
+    Diagnostic::new(
+        Code::StateUnusable,
+        format!("cannot lock {}: {cause}", path.display()),
+    )
+    .hint("check its owner and permissions")
+}
+
+pub(crate) fn not_written(path: &Path, cause: &io::Error) -> Diagnostic {
+    Diagnostic::new(
+        Code::StateUnusable,
+        format!("cannot write {}: {cause}", path.display()),
+    )
+    .hint("check its owner and permissions and the free space on its disk")
+}
+
+pub(crate) fn no_token_in(path: &Path) -> Diagnostic {
+    Diagnostic::new(
+        Code::ConfigInvalid,
+        format!("{} does not contain a token", path.display()),
+    )
+    .hint("write one line of at least 16 printable ASCII characters")
+}
+
+pub(crate) fn token_unreadable(path: &Path, cause: &io::Error) -> Diagnostic {
+    Diagnostic::new(
+        Code::ConfigInvalid,
+        format!("cannot read the token in {}: {cause}", path.display()),
+    )
+    .hint("check the path and its permissions")
+}
