@@ -13,7 +13,7 @@ use daemon_shell::Memory;
 use diagnostics::Diagnostic;
 use engine_candle::{ComputeDevice, LoadOptions};
 use input_validation::{DeviceId, ModelRef};
-use worker_service::LoadedModel;
+use worker_service::ServedModel;
 
 use crate::{
     arguments::WorkerArguments,
@@ -95,7 +95,7 @@ fn run(arguments: WorkerArguments) -> Result<(), Diagnostic> {
             progress: Some(Box::new(move |done, total| progress(done, total))),
         };
         let loaded = engine_candle::load(Path::new(&path), options)?;
-        Ok(LoadedModel {
+        Ok(ServedModel {
             engine: Box::new(loaded.engine),
             codec: loaded.codec,
         })

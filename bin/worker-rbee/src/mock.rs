@@ -8,7 +8,7 @@ use inference_execution::{
     Batch, BlockId, Chunk, Engine as _, SequenceId,
     mock::{MockEngine, MockSettings},
 };
-use worker_service::LoadedModel;
+use worker_service::ServedModel;
 
 use crate::{
     arguments::WorkerArguments,
@@ -72,7 +72,7 @@ fn run(arguments: WorkerArguments) -> Result<(), Diagnostic> {
     };
     serve(arguments, kind, move |progress| {
         let (engine, codec) = MockEngine::load(settings, &*progress)?;
-        Ok(LoadedModel {
+        Ok(ServedModel {
             engine: Box::new(engine),
             codec,
         })

@@ -5,7 +5,7 @@ use diagnostics::{Code, Diagnostic};
 use inference_execution::RuntimeConfig;
 use input_validation::ModelRef;
 use worker_contract::{QUEEN_TOKEN_FILE_ENV, WORKER_TOKEN_FILE_ENV};
-use worker_service::{LoadedModel, ProgressCallback, ServiceConfig, WorkerConfig};
+use worker_service::{ProgressCallback, ServedModel, ServiceConfig, WorkerConfig};
 
 use crate::{arguments::WorkerArguments, errors};
 
@@ -33,7 +33,7 @@ fn prefer_for_oom_kill() {
 pub(crate) fn serve(
     arguments: WorkerArguments,
     kind: WorkerKind,
-    load: impl FnOnce(ProgressCallback) -> Result<LoadedModel, Diagnostic> + Send + 'static,
+    load: impl FnOnce(ProgressCallback) -> Result<ServedModel, Diagnostic> + Send + 'static,
 ) -> Result<(), Diagnostic> {
     init_logging(&arguments.log);
     prefer_for_oom_kill();

@@ -17,5 +17,5 @@ mod worker;
 
 pub use openapi::openapi;
 pub use router::router;
-pub use run::{LoadedModel, ProgressCallback, ServiceConfig, run};
+pub use run::{ProgressCallback, ServedModel, ServiceConfig, run};
 pub use worker::{Worker, WorkerConfig};

@@ -39,7 +39,7 @@ pub struct ServiceConfig {
     pub runtime: RuntimeConfig,
 }
 
-pub struct LoadedModel {
+pub struct ServedModel {
     pub engine: Box<dyn Engine>,
     pub codec: Codec,
 }
@@ -62,7 +62,7 @@ enum Exit {
 pub async fn run(
     mut config: WorkerConfig,
     service: ServiceConfig,
-    load: impl FnOnce(ProgressCallback) -> Result<LoadedModel, Diagnostic> + Send + 'static,
+    load: impl FnOnce(ProgressCallback) -> Result<ServedModel, Diagnostic> + Send + 'static,
 ) -> Result<(), Diagnostic> {
     let mut signals = Signals::new()?;
     let listener = daemon_shell::bind(service.bind).await?;
@@ -113,11 +113,11 @@ pub async fn run(
 async fn load_and_serve(
     worker: &Worker,
     config: RuntimeConfig,
-    load: impl FnOnce(ProgressCallback) -> Result<LoadedModel, Diagnostic> + Send + 'static,
+    load: impl FnOnce(ProgressCallback) -> Result<ServedModel, Diagnostic> + Send + 'static,
 ) -> Diagnostic {
     let runtime = match load_model(worker, load)
         .await
-        .and_then(|LoadedModel { engine, codec }| Runtime::start(engine, Arc::new(codec), config))
+        .and_then(|ServedModel { engine, codec }| Runtime::start(engine, Arc::new(codec), config))
     {
         Ok(runtime) => runtime,
         Err(error) => return error,
@@ -145,8 +145,8 @@ async fn load_and_serve(
 /// meanwhile does not wait for it.
 async fn load_model(
     worker: &Worker,
-    load: impl FnOnce(ProgressCallback) -> Result<LoadedModel, Diagnostic> + Send + 'static,
-) -> Result<LoadedModel, Diagnostic> {
+    load: impl FnOnce(ProgressCallback) -> Result<ServedModel, Diagnostic> + Send + 'static,
+) -> Result<ServedModel, Diagnostic> {
     let (sender, receiver) = oneshot::channel();
     let progress: ProgressCallback = {
         let worker = worker.clone();

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use worker_contract::{
     InferInput, InferRequest, StreamEvent, WorkerClient, WorkerHeartbeat, WorkerInfo, WorkerStatus,
 };
-use worker_service::{LoadedModel, ServiceConfig, run};
+use worker_service::{ServedModel, ServiceConfig, run};
 
 /// A queen that forwards heartbeats to the test.
 struct FakeQueen {
@@ -111,7 +111,7 @@ fn start(queen_url: &str, settings: &str) -> (JoinHandle<Result<(), Diagnostic>>
     };
     let handle = tokio::spawn(run(config(), service, move |progress| {
         let (engine, codec) = MockEngine::load(settings, &*progress)?;
-        Ok(LoadedModel {
+        Ok(ServedModel {
             engine: Box::new(engine),
             codec,
         })
@@ -210,7 +210,7 @@ async fn occupied_port_has_its_own_error() {
         queen_token: token,
         runtime: RuntimeConfig::new("mock:test".parse().unwrap(), 1),
     };
-    let load = |_| -> Result<LoadedModel, Diagnostic> { panic!("the model must not be loaded") };
+    let load = |_| -> Result<ServedModel, Diagnostic> { panic!("the model must not be loaded") };
     assert_eq!(
         run(config(), service, load).await.unwrap_err().code,
         Code::PortInUse
