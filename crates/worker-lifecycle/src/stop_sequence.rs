@@ -2,6 +2,10 @@ use std::time::Duration;
 
 use daemon_shell::Signal;
 
+/// Maximum time for running requests to finish. Sums of longer times and the current time can
+/// overflow.
+const MAX_DRAIN: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Time limits of the steps of a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StopLimits {
@@ -68,8 +72,9 @@ pub(crate) struct StopSequence {
 }
 
 impl StopSequence {
-    /// A stop that has not begun.
-    pub fn new(limits: StopLimits) -> Self {
+    /// A stop that has not begun. A drain of more than a year is limited to one.
+    pub fn new(mut limits: StopLimits) -> Self {
+        limits.drain = limits.drain.min(MAX_DRAIN);
         Self {
             limits,
             stage: Stage::Idle,
@@ -170,6 +175,21 @@ mod tests {
         assert_eq!(
             without_drain.step(StopEvent::Exited, S(2)),
             [StopEffect::Done]
+        );
+    }
+
+    #[test]
+    fn drain_is_limited() {
+        let mut stop = StopSequence::new(StopLimits {
+            drain: Duration::MAX,
+            ..StopLimits::default()
+        });
+        assert_eq!(
+            stop.step(StopEvent::Begin, S(1)),
+            [
+                StopEffect::RequestShutdown,
+                StopEffect::WaitUntil(MAX_DRAIN + S(1))
+            ]
         );
     }
 
