@@ -2,15 +2,16 @@ use std::net::IpAddr;
 
 use clap::Args;
 use input_validation::{DeviceId, Generation, ModelRef, NodeName, WorkerId};
+use worker_contract::limits::MAX_SLOTS;
 
 /// The arguments that the worker contract defines.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WorkerArguments {
     /// Id of the worker, unique among the workers of the queen.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     pub worker_id: WorkerId,
     /// Model: a .gguf file or a directory with safetensors (mock: its settings).
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", allow_hyphen_values = true)]
     pub model: String,
     /// Device that computes.
     #[arg(long, value_name = "DEVICE")]
@@ -31,7 +32,7 @@ pub(crate) struct WorkerArguments {
     #[arg(long, value_name = "TOKENS")]
     pub context_length: Option<u32>,
     /// Maximum number of running requests.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS)))]
     pub slots: Option<u32>,
     /// Size of the KV cache.
     #[arg(long, value_name = "BYTES")]
@@ -51,4 +52,29 @@ pub(crate) struct WorkerArguments {
     /// Log level, or a filter such as `info,worker_service=debug`.
     #[arg(long, value_name = "FILTER", default_value = "info")]
     pub log: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        worker: WorkerArguments,
+    }
+
+    #[test]
+    fn ids_and_models_may_begin_with_a_hyphen() {
+        let line = "worker --worker-id -a --model -b --device CPU-0 --port 0 \
+                    --queen-url http://127.0.0.1:1 --hive-id local --generation 1";
+        let parsed = CommandLine::try_parse_from(line.split_whitespace());
+        let worker = parsed.unwrap_or_else(|e| panic!("{e}")).worker;
+        assert_eq!(
+            (worker.worker_id.as_str(), worker.model.as_str()),
+            ("-a", "-b")
+        );
+    }
 }

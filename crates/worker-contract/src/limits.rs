@@ -9,6 +9,8 @@ pub const MAX_BODY_BYTES: usize = 4 << 20;
 pub const MAX_STOP_SEQUENCES: usize = 16;
 /// Maximum length of a stop sequence, in bytes.
 pub const MAX_STOP_SEQUENCE_BYTES: usize = 1024;
+/// Maximum number of slots of a worker.
+pub const MAX_SLOTS: u32 = 1024;
 /// Maximum number of alternatives reported at each position.
 pub const MAX_TOP_LOGPROBS: u8 = 20;
 

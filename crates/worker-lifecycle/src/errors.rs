@@ -55,6 +55,15 @@ fn generation_conflict(
         .detail("known_generation", known.0)
 }
 
+/// A field of a spawn request is invalid; `expected` is a noun phrase.
+pub(crate) fn invalid_spawn_field(param: &str, expected: impl fmt::Display) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("`{param}` must be {expected}"),
+    )
+    .param(param)
+}
+
 pub(crate) fn binary_not_found(name: &str, path: &Path) -> Diagnostic {
     Diagnostic::new(
         Code::WorkerBinaryNotFound,

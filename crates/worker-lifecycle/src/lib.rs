@@ -25,6 +25,7 @@ mod run_dir;
 mod settings;
 mod shutdown;
 mod spawn;
+mod spawn_request;
 mod start_sequence;
 mod startup;
 mod stop_sequence;

@@ -18,6 +18,7 @@ use crate::{
     ports::Ports,
     process::WorkerProcess,
     shutdown::stop_process,
+    spawn_request,
     startup::{Listening, Startup},
 };
 
@@ -60,6 +61,7 @@ impl Spawner {
         request: SpawnRequest,
         context: &JobContext,
     ) -> Result<SpawnResponse, Diagnostic> {
+        spawn_request::check(&request)?;
         let (id, generation, wait_ready) = (
             request.worker_id.clone(),
             request.generation,
