@@ -42,8 +42,6 @@ impl From<ExitCode> for std::process::ExitCode {
 pub type Details = BTreeMap<String, serde_json::Value>;
 
 /// Description of a failure, with its values and what to do about it.
-///
-/// `Display` writes the message only; the keeper prints the hint as well.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Diagnostic {
     /// Stable error code.
@@ -52,18 +50,19 @@ pub struct Diagnostic {
     pub message: String,
     /// What to do, for display; commands are in backticks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub hint: Option<String>,
     /// Field of the request that is invalid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, nullable = false)]
     pub param: Option<Box<str>>,
     /// Values of the message, for programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<std::collections::HashMap<String, serde_json::Value>>)]
+    #[schema(value_type = Option<std::collections::HashMap<String, serde_json::Value>>, nullable = false)]
     pub details: Option<Box<Details>>,
     /// Id of the request or job that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, nullable = false)]
     pub correlation_id: Option<Box<str>>,
 }
 
@@ -128,6 +127,7 @@ impl Diagnostic {
     }
 }
 
+/// Writes the message only.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -156,6 +156,7 @@ pub struct ErrorBody {
 pub struct WireError {
     /// OpenAI's type of the error.
     #[serde(rename = "type", default)]
+    #[schema(required)]
     pub error_type: ErrorType,
     /// The error in rbee's format.
     #[serde(flatten)]

@@ -27,8 +27,9 @@ pub struct Narration {
     pub action: String,
     /// Complete sentence for display.
     pub message: String,
-    /// Severity. Default: `info`.
+    /// Severity.
     #[serde(default)]
+    #[schema(required)]
     pub level: Level,
 }
 

@@ -1,7 +1,10 @@
 use diagnostics::{Diagnostic, Narration};
 use input_validation::JobId;
+use openapi_schema::{closed_object, event_of_json, events, impl_schema, reference};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use crate::types::SpawnResponse;
 
 /// Progress of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -12,20 +15,23 @@ pub struct Progress {
     pub done: u64,
     /// Units in total; absent while unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub total: Option<u64>,
     /// Unit of the counts: `bytes`.
     pub unit: String,
     /// Units per second; absent while unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub rate: Option<f64>,
     /// Estimated time left, in seconds; absent while unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub eta_seconds: Option<f64>,
 }
 
 /// Event of a job. The last event is `result`, `error` or `cancelled`. As a server-sent event,
 /// the variant is the event's type and its content the data.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobEvent {
     /// Message for display.
@@ -38,6 +44,19 @@ pub enum JobEvent {
     Error(Diagnostic),
     /// The job was cancelled.
     Cancelled {},
+}
+
+impl_schema! {
+    JobEvent, uses [Narration, Progress, SpawnResponse, Diagnostic],
+    "Event of a job. The last event is `result` (with the response of the operation), `error` or \
+     `cancelled`.",
+    events([
+        event_of_json(Some("narration"), reference::<Narration>()),
+        event_of_json(Some("progress"), reference::<Progress>()),
+        event_of_json(Some("result"), reference::<SpawnResponse>()),
+        event_of_json(Some("error"), reference::<Diagnostic>()),
+        event_of_json(Some("cancelled"), closed_object([])),
+    ])
 }
 
 impl JobEvent {

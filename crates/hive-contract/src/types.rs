@@ -7,6 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HiveHealth {
     /// Always `ok`.
+    #[schema(pattern = "^ok$")]
     pub status: String,
     /// Name of the node.
     pub hive_id: NodeName,
@@ -33,9 +34,11 @@ pub struct Device {
     pub memory_free_bytes: u64,
     /// Version of the driver; absent for the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub driver: Option<String>,
     /// CUDA compute capability: `9.0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub compute_capability: Option<String>,
 }
 
@@ -98,19 +101,24 @@ pub struct SpawnRequest {
     /// Device that the model runs on.
     pub device: DeviceId,
     /// URL of the queen, to which the worker sends heartbeats.
+    #[schema(pattern = "^https?://[!-~]+$")]
     pub queen_url: String,
     /// Maximum length of prompt and output together, in tokens. Default: that of the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub context_length: Option<u32>,
     /// Maximum number of concurrent requests. Default: chosen by the worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 1024)]
     pub slots: Option<u32>,
     /// Number of threads that compute. Default: the number of cores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub threads: Option<u32>,
     /// Whether to respond when the worker accepts requests, instead of when its process is
     /// listening. Default: false.
     #[serde(default)]
+    #[schema(default = false)]
     pub wait_ready: bool,
 }
 
@@ -163,11 +171,13 @@ pub struct WorkerProcess {
     pub rss_bytes: u64,
     /// Device memory, in bytes; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub vram_bytes: Option<u64>,
     /// Number of earlier spawns with this id.
     pub restarts: u64,
     /// How the last process with this id exited; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub last_exit: Option<String>,
 }
 
@@ -180,6 +190,7 @@ pub struct WorkerProcessList {
 
 /// Query of `DELETE /v1/workers/{id}`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct StopQuery {
     /// Time that running requests have to finish, in seconds; 0 aborts them. Default: 30.
     pub drain_seconds: Option<u64>,
@@ -231,4 +242,18 @@ pub struct HiveShutdownRequest {
     pub stop_workers: bool,
     /// Time that running requests of the workers have to finish, in seconds. Default: 30.
     pub drain_seconds: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use utoipa::PartialSchema as _;
+    use worker_contract::limits::MAX_SLOTS;
+
+    use super::*;
+
+    #[test]
+    fn documented_maximum_of_slots_is_the_limit() {
+        let schema = serde_json::to_value(SpawnRequest::schema()).unwrap();
+        assert_eq!(schema["properties"]["slots"]["maximum"], MAX_SLOTS);
+    }
 }

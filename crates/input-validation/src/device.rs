@@ -52,7 +52,16 @@ pub enum DeviceId {
     Gpu(u16),
 }
 
-string_schema!(DeviceId, "CPU-0");
+/// The index has a `u16`.
+const PATTERN: &str = "^([Cc][Pp][Uu]|[Gg][Pp][Uu])-0*([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}\
+                       |65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$";
+
+string_schema!(
+    DeviceId,
+    PATTERN,
+    "CPU-0",
+    "Device of a node: `CPU-0`, `GPU-1`."
+);
 
 impl FromStr for DeviceId {
     type Err = Diagnostic;

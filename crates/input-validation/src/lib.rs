@@ -4,13 +4,15 @@
 
 #![warn(missing_docs)]
 
-/// Describes a type in OpenAPI as a string.
+/// Describes a type in OpenAPI as a string that matches a pattern.
 macro_rules! string_schema {
-    ($name:ident, $example:literal) => {
+    ($name:ident, $pattern:expr, $example:literal, $description:literal) => {
         impl utoipa::PartialSchema for $name {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
                 utoipa::openapi::schema::ObjectBuilder::new()
                     .schema_type(utoipa::openapi::schema::Type::String)
+                    .description(Some($description))
+                    .pattern(Some($pattern))
                     .examples([$example])
                     .build()
                     .into()
@@ -24,6 +26,8 @@ mod device;
 mod errors;
 mod ids;
 mod model_ref;
+#[cfg(test)]
+mod pattern_tests;
 
 pub use device::{Backend, DeviceId};
 pub use ids::{Generation, JobId, NodeName, RequestId, WorkerId};

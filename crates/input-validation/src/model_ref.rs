@@ -39,7 +39,25 @@ fn is_safe_path(path: &str) -> bool {
         && !path.split('/').any(|part| part == "..")
 }
 
-string_schema!(ModelRef, "builtin:haiku");
+/// Paths are at least two characters without control characters, and none of their segments is
+/// `..`. The length of a path and the meaning of mock settings are checked in addition.
+fn pattern() -> String {
+    let control = r"\x00-\x1f\x7f-\x9f";
+    let segment = format!(r"(\.|\.\.[^/{control}]+|\.?[^/.{control}][^/{control}]*)");
+    format!(
+        "^(builtin:[A-Za-z0-9_-]{{1,200}}(@[A-Za-z0-9_-]{{1,200}})?\
+         |file:/({segment}(/{segment}?)*|(/{segment}?)+)\
+         |mock:[A-Za-z0-9_=,.-]{{1,200}})$"
+    )
+}
+
+string_schema!(
+    ModelRef,
+    pattern(),
+    "builtin:haiku",
+    "Source and name of a model: `builtin:NAME`, `builtin:NAME@WEIGHTS`, `file:/absolute/path` or \
+     `mock:SETTINGS`."
+);
 
 impl FromStr for ModelRef {
     type Err = Diagnostic;

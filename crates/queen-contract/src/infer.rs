@@ -1,5 +1,6 @@
 use diagnostics::Narration;
 use input_validation::{Backend, DeviceId, ModelRef, NodeName, WorkerId};
+use openapi_schema::{any_of, event_of_json, impl_schema, reference};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use worker_contract::{DetokenizeRequest, InferRequest, StreamEvent, TokenizeRequest};
@@ -50,6 +51,7 @@ pub struct Assigned {
     /// Device that the model runs on.
     pub device: DeviceId,
     /// Number of the attempt: 1 for the first worker, 2 for the next one.
+    #[schema(minimum = 1)]
     pub attempt: u32,
 }
 
@@ -63,6 +65,16 @@ pub enum InferEvent {
     Assigned(Assigned),
     /// Event of the worker.
     Worker(StreamEvent),
+}
+
+impl_schema! {
+    InferEvent, uses [Narration, Assigned, StreamEvent],
+    "Event of a request, from the queen or from the worker.",
+    any_of([
+        event_of_json(Some("narration"), reference::<Narration>()),
+        event_of_json(Some("assigned"), reference::<Assigned>()),
+        reference::<StreamEvent>(),
+    ])
 }
 
 impl InferEvent {

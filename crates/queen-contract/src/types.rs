@@ -9,6 +9,7 @@ use worker_contract::WorkerInfo;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QueenHealth {
     /// Always `ok`.
+    #[schema(pattern = "^ok$")]
     pub status: String,
     /// Version of the binary.
     pub version: String,
@@ -46,6 +47,7 @@ pub struct NodeEntry {
     pub last_connected: Option<Timestamp>,
     /// Last error of a call to the hive; absent if the last call succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub last_error: Option<String>,
 }
 
@@ -140,6 +142,7 @@ pub struct Deployment {
     pub created_at: Timestamp,
     /// Error of the last spawn; absent if it succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub last_error: Option<String>,
 }
 

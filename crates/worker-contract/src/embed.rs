@@ -10,10 +10,13 @@ use crate::{defaults::is_false, infer::InferInput};
 pub struct EmbedRequest {
     /// Id of the request; must not be the id of a running request.
     pub request_id: RequestId,
-    /// Inputs to embed, at least one.
+    /// Inputs to embed.
+    #[schema(min_items = 1)]
     pub inputs: Vec<InferInput>,
     /// Whether to truncate inputs that are longer than the context instead of refusing them.
+    /// Default: false.
     #[serde(default, skip_serializing_if = "is_false")]
+    #[schema(default = false)]
     pub truncate: bool,
     /// Deadline. A request that is not complete then fails with `DEADLINE_EXCEEDED`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,9 @@
 use diagnostics::Diagnostic;
 use input_validation::{ModelRef, RequestId};
 use jiff::Timestamp;
+use openapi_schema::{
+    any_of, array, boolean, impl_schema, object, one_of_names, reference, strings, text, unsigned,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -8,10 +11,11 @@ use crate::{
     defaults::{is_false, is_true, is_zero, yes},
     message::{Message, ToolCall, ToolChoice, ToolDefinition},
     output::{FinishReason, Timings, TokenLogprob, Usage},
+    schemas::{LogitBias, StopSequence},
 };
 
 /// Constraint that the entire output must match.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Constraint {
     /// Any JSON object.
@@ -24,8 +28,22 @@ pub enum Constraint {
     Grammar(String),
 }
 
+impl_schema! {
+    Constraint, uses [],
+    "Constraint that the entire output must match: any JSON object, a JSON schema, a regular \
+     expression, or a grammar in Lark's notation.",
+    any_of([
+        strings(["json_object"]),
+        one_of_names([
+            ("json_schema", any_of([object([]), boolean(None)])),
+            ("regex", text()),
+            ("grammar", text()),
+        ]),
+    ])
+}
+
 /// Input of the model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InferInput {
     /// Text, without a chat template.
@@ -36,28 +54,46 @@ pub enum InferInput {
     Tokens(Vec<u32>),
 }
 
+impl_schema! {
+    InferInput, uses [Message],
+    "Input of the model: text that is used without a chat template, messages (oldest first) that \
+     the model's chat template renders, or token ids. It must contain at least one token.",
+    one_of_names([
+        ("prompt", text()),
+        ("messages", array(reference::<Message>(), 1..=usize::MAX)),
+        ("tokens", array(unsigned(u32::MAX as usize), 1..=usize::MAX)),
+    ])
+}
+
 /// Parameters of the sampler. The defaults leave the model's distribution unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Sampling {
     /// Divisor of the logits; 0 selects the most likely token (greedy).
+    #[schema(minimum = 0, maximum = 100)]
     pub temperature: f32,
     /// Keeps the smallest set of tokens whose probabilities reach this sum; 1 keeps all tokens.
+    #[schema(minimum = 0, maximum = 1)]
     pub top_p: f32,
     /// Keeps the k most likely tokens; 0 keeps all tokens.
     pub top_k: u32,
     /// Keeps tokens at least this fraction as likely as the most likely one; 0 keeps all
     /// tokens.
+    #[schema(minimum = 0, maximum = 1)]
     pub min_p: f32,
     /// Divides the positive logits and multiplies the negative logits of tokens that occurred
     /// before; 1 is off.
+    #[schema(minimum = 0.01, maximum = 100)]
     pub repetition_penalty: f32,
     /// Subtracted from a token's logit for each time the token was generated.
+    #[schema(minimum = -2, maximum = 2)]
     pub frequency_penalty: f32,
     /// Subtracted from a token's logit if the token was generated.
+    #[schema(minimum = -2, maximum = 2)]
     pub presence_penalty: f32,
     /// Values to add to logits, as pairs of token id and value.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<LogitBias>)]
     pub logit_bias: Vec<(u32, f32)>,
     /// Seed: the same request with the same seed produces the same output. Drawn at random if
     /// absent; the response reports it.
@@ -95,10 +131,12 @@ pub struct InferRequest {
     pub input: InferInput,
     /// Maximum number of tokens to generate. Default: what the context leaves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub max_tokens: Option<u32>,
     /// Whether the output ends where the context does if `max_tokens` exceeds what the context
-    /// leaves. Otherwise, such a request is refused.
+    /// leaves. Otherwise, such a request is refused. Default: false.
     #[serde(default, skip_serializing_if = "is_false")]
+    #[schema(default = false)]
     pub end_with_context: bool,
     /// Parameters of the sampler.
     #[serde(default)]
@@ -113,15 +151,19 @@ pub struct InferRequest {
     #[serde(default, skip_serializing_if = "is_auto")]
     pub tool_choice: ToolChoice,
     /// Whether the output may contain several tool calls. Otherwise, it ends after the first
-    /// one.
+    /// one. Default: true.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
+    #[schema(default = true)]
     pub parallel_tool_calls: bool,
-    /// Stop sequences. The first one to occur ends the output and is not part of it.
+    /// Stop sequences of up to 1024 bytes. The first one to occur ends the output and is not
+    /// part of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<StopSequence>, max_items = 16)]
     pub stop: Vec<String>,
     /// Reports the log probability of each output token and of this many most likely tokens at
     /// its position. Absent: no log probabilities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 20)]
     pub logprobs: Option<u8>,
     /// Tokens that another worker generated for this request. They count as generated and are
     /// not sent again; the output continues after them as if it had not been interrupted.
@@ -131,8 +173,9 @@ pub struct InferRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub deadline: Option<Timestamp>,
-    /// Whether the response is an event stream or one document.
+    /// Whether the response is an event stream or one document. Default: true.
     #[serde(default = "yes")]
+    #[schema(default = true)]
     pub stream: bool,
 }
 

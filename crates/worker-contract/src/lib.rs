@@ -18,6 +18,9 @@ mod infer;
 pub mod limits;
 mod message;
 mod output;
+#[cfg(test)]
+mod schema_tests;
+mod schemas;
 mod status;
 mod stream;
 mod tokenize;

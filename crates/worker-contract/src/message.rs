@@ -1,11 +1,12 @@
+use openapi_schema::{any_of, impl_schema, one_of_names, strings, text};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Author of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Instructions to the model. `developer` is accepted as well.
+    /// Instructions to the model. Requests may use the word `developer` as well.
     #[serde(alias = "developer")]
     System,
     /// The user.
@@ -14,6 +15,13 @@ pub enum Role {
     Assistant,
     /// Result of a tool call.
     Tool,
+}
+
+impl_schema! {
+    Role, uses [],
+    "Author of a message: `system` or `developer` (instructions to the model), `user`, \
+     `assistant` (the model), or `tool` (the result of a tool call).",
+    strings(["system", "developer", "user", "assistant", "tool"])
 }
 
 /// Message of a conversation.
@@ -51,7 +59,7 @@ impl Message {
 /// Function that the model may call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ToolDefinition {
-    /// Name of the function; unique among the tools of a request.
+    /// Name of the function.
     pub name: String,
     /// Description of the function, which the model reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,7 +83,7 @@ pub struct ToolCall {
 }
 
 /// Whether the model calls tools.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolChoice {
     /// The model decides.
@@ -87,6 +95,14 @@ pub enum ToolChoice {
     Required,
     /// The output is one call of the tool with this name.
     Named(String),
+}
+
+impl_schema! {
+    ToolChoice, uses [],
+    "Whether the model calls tools: `auto` (the model decides), `none` (the model does not receive \
+     the tools), `required` (the output is one call of any of the tools), or the `named` tool (the \
+     output is one call of it). The last two require `tools`.",
+    any_of([strings(["auto", "none", "required"]), one_of_names([("named", text())])])
 }
 
 impl ToolChoice {

@@ -64,6 +64,7 @@ pub struct TokenLogprob {
     pub logprob: f32,
     /// Most likely tokens at this position, in descending order of probability.
     #[serde(default)]
+    #[schema(required)]
     pub top: Vec<TopLogprob>,
 }
 
@@ -75,9 +76,11 @@ pub struct ToolCallPiece {
     pub index: u32,
     /// Id of the call; only in its first part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub id: Option<String>,
     /// Name of the function; only in the first part of the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub name: Option<String>,
     /// Text to append to the arguments.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -1,5 +1,6 @@
 use input_validation::{DeviceId, Generation, ModelRef, NodeName, WorkerId};
 use jiff::Timestamp;
+use openapi_schema::{any_of, impl_schema, strings, text};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -20,7 +21,7 @@ pub enum WorkerStatus {
 }
 
 /// Feature that a worker supports in addition to text completion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Capability {
     /// Streaming of tokens.
@@ -40,6 +41,16 @@ pub enum Capability {
     /// A capability that this version does not know.
     #[serde(other)]
     Unrecognized,
+}
+
+impl_schema! {
+    Capability, uses [],
+    "Feature that a worker supports in addition to text completion. Workers of newer versions may \
+     report features that this version does not know.",
+    any_of([
+        strings(["stream", "continue", "logprobs", "tokenize", "embed", "tools", "constraints"]),
+        text(),
+    ])
 }
 
 /// Usage of the KV cache.
@@ -117,6 +128,7 @@ pub struct WorkerHeartbeat {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WorkerHealth {
     /// Always `ok`.
+    #[schema(pattern = "^ok$")]
     pub status: String,
     /// Id of the worker.
     pub worker_id: WorkerId,

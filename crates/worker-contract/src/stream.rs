@@ -1,5 +1,6 @@
 use diagnostics::Diagnostic;
 use input_validation::{ModelRef, RequestId};
+use openapi_schema::{event_of_json, events, impl_schema, reference};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -35,6 +36,7 @@ pub struct TokenEvent {
     pub calls: Vec<ToolCallPiece>,
     /// Log probability of the token; absent unless requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub logprob: Option<TokenLogprob>,
 }
 
@@ -54,6 +56,7 @@ pub struct EndEvent {
     pub reason: FinishReason,
     /// Index in `stop` of the stop sequence that ended the output; absent if none did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub stop: Option<u32>,
     /// Token counts.
     pub usage: Usage,
@@ -64,7 +67,7 @@ pub struct EndEvent {
 /// Event of `POST /v1/infer`. A stream consists of `started`, a `token` for each token,
 /// `metrics` and `end`; if the request fails, `error` is the last event instead. As a
 /// server-sent event, the variant is the event's type and its content the data.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamEvent {
     /// The request has a slot.
@@ -77,6 +80,19 @@ pub enum StreamEvent {
     End(EndEvent),
     /// The request failed; the output is incomplete.
     Error(Diagnostic),
+}
+
+impl_schema! {
+    StreamEvent, uses [StartedEvent, TokenEvent, MetricsEvent, EndEvent, Diagnostic],
+    "Event of a request. A stream consists of `started`, a `token` for each token, `metrics` and \
+     `end`; if the request fails, `error` is the last event instead.",
+    events([
+        event_of_json(Some("started"), reference::<StartedEvent>()),
+        event_of_json(Some("token"), reference::<TokenEvent>()),
+        event_of_json(Some("metrics"), reference::<MetricsEvent>()),
+        event_of_json(Some("end"), reference::<EndEvent>()),
+        event_of_json(Some("error"), reference::<Diagnostic>()),
+    ])
 }
 
 impl StreamEvent {
