@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Maximum number of inputs in one request.
-const MAX_INPUTS: usize = 2048;
+pub(crate) const MAX_INPUTS: usize = 2048;
 
 pub(crate) fn dimensions(value: Option<i64>) -> Result<Option<usize>, Diagnostic> {
     Ok(limit("dimensions", value)?.map(|n| n as usize))

@@ -10,6 +10,8 @@
 //! output. Unknown fields are ignored, as clients expect.
 
 pub mod anthropic;
+#[cfg(test)]
+mod bounds_tests;
 mod embed;
 mod errors;
 mod field_names;
@@ -20,6 +22,7 @@ pub mod ollama;
 pub mod openai;
 mod parsed_request;
 mod response_writer;
+mod schemas;
 #[cfg(test)]
 mod testing;
 

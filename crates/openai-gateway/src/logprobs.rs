@@ -3,6 +3,8 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use worker_contract::{FinishReason, TokenEvent, TokenLogprob};
 
+use crate::schemas::Unsupported;
+
 /// Log probability of one output token.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ChatTokenLogprob {
@@ -34,6 +36,7 @@ pub struct ChatLogprobs {
     /// One entry for each output token.
     pub content: Vec<ChatTokenLogprob>,
     /// Always null.
+    #[schema(value_type = Unsupported)]
     pub refusal: Option<String>,
 }
 

@@ -8,10 +8,12 @@ use utoipa::ToSchema;
 pub struct AnthropicErrorBody {
     /// Always `error`.
     #[serde(rename = "type")]
+    #[schema(pattern = "^error$")]
     pub kind: String,
     pub error: AnthropicError,
     /// Id of the request; absent if the request was refused before it got one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub request_id: Option<String>,
 }
 

@@ -1,11 +1,12 @@
 use std::collections::HashMap;
 
 use diagnostics::Diagnostic;
+use openapi_schema::impl_schema;
 use serde::Deserialize;
 use serde_json::Value;
-use utoipa::ToSchema;
 use worker_contract::{InferInput, Message, Role, ToolCall};
 
+use super::schemas::message;
 use crate::errors::{
     assistant_prefill, empty, missing, must_be, must_be_object, must_be_string, unknown_role,
     unsupported_block,
@@ -15,17 +16,23 @@ use crate::errors::{
 const SEPARATOR: &str = "\n";
 
 /// Message of a conversation.
-#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct AnthropicInputMessage {
     /// `user`, `assistant` or `system`.
     pub role: String,
     pub content: AnthropicContent,
 }
 
+impl_schema! {
+    AnthropicInputMessage, uses [],
+    "Message of a conversation. Thoughts of the assistant are ignored.",
+    message()
+}
+
 /// String or blocks. Blocks are of type `text`; in an `assistant` message also `tool_use`,
 /// `thinking` and `redacted_thinking`, the latter two ignored; in a `user` message also
 /// `tool_result`.
-#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub enum AnthropicContent {
     Text(String),

@@ -1,12 +1,15 @@
 //! Anthropic's Messages API.
 
 mod error_body;
+mod events;
 mod messages;
 mod request;
+mod schemas;
 mod writer;
 
 pub use error_body::AnthropicErrorBody;
-pub use request::{AnthropicRequest, parse, parse_token_count};
+pub use events::AnthropicEvent;
+pub use request::{AnthropicRequest, AnthropicTokenCountRequest, parse, parse_token_count};
 pub use writer::{AnthropicMessage, AnthropicTokenCount, AnthropicUsage};
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 use std::ops::RangeInclusive;
 
 use diagnostics::Diagnostic;
+use openapi_schema::impl_schema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -10,6 +11,10 @@ use worker_contract::{
 
 use super::{
     messages::{AnthropicContent, AnthropicInputMessage, conversation, type_of},
+    schemas::{
+        AnthropicContextManagement, AnthropicText, AnthropicThinking,
+        tool_choice as tool_choice_schema,
+    },
     writer::AnthropicWriter,
 };
 use crate::{
@@ -17,34 +22,43 @@ use crate::{
     field_names::FieldNames,
     fields::{limit, number, read, stops},
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
+    schemas::{JsonSchema, StopSequences, Unsupported, UnsupportedArray},
 };
 
 /// Range of the temperature; workers accept more.
 const TEMPERATURE: RangeInclusive<f64> = 0.0..=1.0;
 
-/// Body of `POST /v1/messages` and `POST /v1/messages/count_tokens`.
+/// Body of `POST /v1/messages`.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct AnthropicRequest {
     /// Model: an id that `/v1/models` lists.
     pub model: String,
     /// Conversation, oldest message first; at least one message. The last one must not be of
     /// the assistant.
+    #[schema(min_items = 1)]
     pub messages: Vec<AnthropicInputMessage>,
     /// System prompt: a string, or blocks of type `text`.
+    #[schema(value_type = Option<AnthropicText>)]
     pub system: Option<AnthropicContent>,
     /// Maximum number of tokens to generate, at least 1; the output also ends where the context
-    /// does. Required, except for counting tokens.
+    /// does.
+    #[schema(minimum = 1, required, nullable = false)]
     pub max_tokens: Option<i64>,
     /// Up to 16 stop sequences. The first one to occur ends the output and is not part of it.
+    #[schema(value_type = Option<StopSequences>)]
     pub stop_sequences: Option<Value>,
     /// Whether to stream the response as server-sent events. Default: false.
+    #[schema(default = false)]
     pub stream: Option<bool>,
     /// Sampling temperature, 0 to 1; 0 selects the most likely token (greedy). Default: 1.
+    #[schema(minimum = 0, maximum = 1, default = 1)]
     pub temperature: Option<f64>,
     /// Keeps the k most likely tokens; 0 keeps all. Default: 0.
+    #[schema(default = 0)]
     pub top_k: Option<u32>,
     /// Keeps the smallest set of tokens whose probabilities reach this sum, 0 to 1. Default: 1
     /// (all tokens).
+    #[schema(minimum = 0, maximum = 1, default = 1)]
     pub top_p: Option<f64>,
     /// Functions that the model may call.
     pub tools: Option<Vec<AnthropicTool>>,
@@ -52,10 +66,34 @@ pub struct AnthropicRequest {
     pub tool_choice: Option<AnthropicToolChoice>,
     pub output_config: Option<AnthropicOutputConfig>,
     /// Ignored.
-    #[schema(value_type = Option<std::collections::HashMap<String, Value>>)]
+    #[schema(value_type = Option<AnthropicThinking>)]
     pub thinking: Option<Map<String, Value>>,
     /// Ignored if all its edits are of a `clear_` type; other edits are not supported.
+    #[schema(value_type = Option<AnthropicContextManagement>)]
     pub context_management: Option<Value>,
+    /// Not supported.
+    #[schema(value_type = Unsupported, required = false)]
+    pub container: Option<Value>,
+    /// Not supported: null or an empty array.
+    #[schema(value_type = Option<UnsupportedArray>)]
+    pub mcp_servers: Option<Value>,
+}
+
+/// Body of `POST /v1/messages/count_tokens`. Other fields of `POST /v1/messages` are accepted,
+/// and have no effect.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+pub struct AnthropicTokenCountRequest {
+    /// Model: an id that `/v1/models` lists.
+    pub model: String,
+    /// Conversation, oldest message first; at least one message. The last one must not be of
+    /// the assistant.
+    #[schema(min_items = 1)]
+    pub messages: Vec<AnthropicInputMessage>,
+    /// System prompt: a string, or blocks of type `text`.
+    #[schema(value_type = Option<AnthropicText>)]
+    pub system: Option<AnthropicContent>,
+    /// Functions that the model may call.
+    pub tools: Option<Vec<AnthropicTool>>,
 }
 
 /// Function that the model may call.
@@ -63,6 +101,7 @@ pub struct AnthropicRequest {
 pub struct AnthropicTool {
     /// Only `custom` (the default) is supported.
     #[serde(rename = "type")]
+    #[schema(pattern = "^custom$")]
     pub kind: Option<String>,
     pub name: String,
     /// Description of the function, which the model reads.
@@ -75,7 +114,7 @@ pub struct AnthropicTool {
 }
 
 /// Whether and which functions the model calls.
-#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct AnthropicToolChoice {
     /// `auto`, `none`, `any` (the output is one call of any of the functions) or `tool` (the
     /// output is one call of the function `name`).
@@ -85,6 +124,15 @@ pub struct AnthropicToolChoice {
     pub name: Option<String>,
     /// Whether the output may contain at most one tool call. Default: false.
     pub disable_parallel_tool_use: Option<bool>,
+}
+
+impl_schema! {
+    AnthropicToolChoice, uses [],
+    "Whether and which functions the model calls: `auto` (the model decides), `none`, `any` (the \
+     output is one call of any of the functions) or `tool` (the output is one call of the function \
+     `name`). The last two require `tools`. With `disable_parallel_tool_use`, the output contains \
+     at most one tool call.",
+    tool_choice_schema()
 }
 
 /// Format of the output.
@@ -101,7 +149,9 @@ pub struct AnthropicOutputConfig {
 pub struct AnthropicOutputFormat {
     /// Only `json_schema` is supported.
     #[serde(rename = "type")]
+    #[schema(pattern = "^json_schema$")]
     pub kind: String,
+    #[schema(value_type = JsonSchema)]
     pub schema: Value,
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use worker_contract::{EndEvent, FinishReason, StartedEvent, TokenEvent, ToolCallPiece, Usage};
 
-use super::error_body::AnthropicErrorBody;
+use super::{error_body::AnthropicErrorBody, schemas::AnthropicStopReason};
 use crate::{json::write_json, response_writer::ResponseWriter};
 
 /// Response of `POST /v1/messages`.
@@ -15,14 +15,17 @@ pub struct AnthropicMessage {
     pub id: String,
     /// Always `message`.
     #[serde(rename = "type")]
+    #[schema(pattern = "^message$")]
     pub kind: &'static str,
     /// Always `assistant`.
+    #[schema(pattern = "^assistant$")]
     pub role: &'static str,
     /// Model as the request named it.
     pub model: String,
     /// Output of the model, in order.
     pub content: Vec<AnthropicContentBlock>,
     /// `end_turn`, `stop_sequence`, `max_tokens` or `tool_use`; null in `message_start`.
+    #[schema(value_type = Option<AnthropicStopReason>)]
     pub stop_reason: Option<&'static str>,
     /// Stop sequence that ended the output; null if none did.
     pub stop_sequence: Option<String>,
@@ -53,6 +56,7 @@ pub struct AnthropicUsage {
     /// Tokens of the prompt that were computed.
     pub input_tokens: u32,
     /// Always 0.
+    #[schema(maximum = 0)]
     pub cache_creation_input_tokens: u32,
     /// Tokens of the prompt found in the KV cache instead of being computed.
     pub cache_read_input_tokens: u32,

@@ -9,6 +9,7 @@ use worker_contract::{EmbedResponse, InferInput};
 use crate::{
     embed::{dimensions, inputs, truncated},
     fields::read,
+    schemas::EmbeddingsInput,
 };
 
 /// Body of `POST /api/embed`.
@@ -16,13 +17,16 @@ use crate::{
 pub struct OllamaEmbedRequest {
     /// Model: a name that `/api/tags` lists, or its short form.
     pub model: String,
-    /// String or array of strings, up to 2048.
+    /// Text or texts to embed, up to 2048. Token ids are accepted as well.
+    #[schema(value_type = EmbeddingsInput)]
     pub input: Value,
     /// Number of components to keep of each vector, at least 1. The rest is dropped, and the
     /// vector normalized to length 1 again. Default: all.
+    #[schema(minimum = 1)]
     pub dimensions: Option<i64>,
     /// Whether to truncate inputs that are longer than the context of the model (true, the
     /// default) or to refuse them.
+    #[schema(default = true)]
     pub truncate: Option<bool>,
 }
 

@@ -6,6 +6,8 @@ mod error_body;
 mod models;
 mod options;
 mod request;
+mod responses;
+mod schemas;
 mod writer;
 
 pub use embeddings::{
@@ -20,7 +22,9 @@ pub use models::{
 };
 pub use options::OllamaOptions;
 pub use request::{OllamaChatRequest, OllamaGenerateRequest, parse};
-pub use writer::OllamaResponse;
+pub use responses::{
+    OllamaChatLine, OllamaChatResponse, OllamaGenerateLine, OllamaGenerateResponse,
+};
 
 /// Version of Ollama whose API this is. Some clients require a minimum version.
 pub const API_VERSION: &str = "0.13.0";

@@ -2,12 +2,15 @@ use std::fmt::Write as _;
 
 use diagnostics::Diagnostic;
 use jiff::Timestamp;
+use openapi_schema::{
+    SchemaRef, any_of, impl_schema, nullable, object, optional, required, string, text,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
-use crate::errors::missing;
+use crate::{errors::missing, schemas::UNLIMITED};
 
 /// Known properties of a model; unknown ones are zero or empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,8 +33,10 @@ pub struct ModelFacts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OllamaModelDetails {
     /// Always empty.
+    #[schema(max_length = 0)]
     pub parent_model: String,
     /// `gguf`, `safetensors`, or empty if unknown.
+    #[schema(pattern = "^(gguf|safetensors|)$")]
     pub format: String,
     /// Architecture, such as `llama`; empty if unknown.
     pub family: String,
@@ -79,6 +84,7 @@ pub struct OllamaModel {
     /// Size in bytes: of the files, or of the memory of a running model.
     pub size: u64,
     /// SHA-256 of the name and the known properties, in hexadecimal; not a digest of the file.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     pub digest: String,
     pub details: OllamaModelDetails,
 }
@@ -148,12 +154,26 @@ pub struct OllamaRunningModelList {
 }
 
 /// Body of `POST /api/show`.
-#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct OllamaShowRequest {
     /// Model: a name that `/api/tags` lists, or its short form.
     pub model: Option<String>,
     /// Older name of `model`, used if `model` is absent or empty.
     pub name: Option<String>,
+}
+
+impl_schema! {
+    OllamaShowRequest, uses [],
+    "Model to show: `model`, a name that `/api/tags` lists or its short form; or `name`, if `model` \
+     is absent or empty.",
+    any_of([show_request("model", "name"), show_request("name", "model")])
+}
+
+fn show_request(used: &'static str, other: &'static str) -> SchemaRef {
+    object([
+        required(used, string(1..=UNLIMITED)),
+        optional(other, nullable(text())),
+    ])
 }
 
 impl OllamaShowRequest {
@@ -178,7 +198,7 @@ pub struct OllamaShowResponse {
     pub details: OllamaModelDetails,
     /// Further properties, with the names of GGUF metadata; empty if the model's architecture
     /// is unknown.
-    #[schema(value_type = std::collections::HashMap<String, Value>)]
+    #[schema(value_type = Object)]
     pub model_info: Map<String, Value>,
     /// `completion`, and if the model supports them `tools` and `embedding`.
     pub capabilities: Vec<String>,

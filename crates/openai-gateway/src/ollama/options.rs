@@ -4,9 +4,11 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use worker_contract::{Sampling, limits};
 
+use super::schemas::{UnsupportedOne, UnsupportedZero};
 use crate::{
     errors::{penalty_window, unsupported},
     fields::{number, stops},
+    schemas::StopSequences,
 };
 
 /// Ollama's own defaults.
@@ -19,14 +21,18 @@ const TOP_P: f32 = 0.9;
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, ToSchema)]
 pub struct OllamaOptions {
     /// Sampling temperature, 0 to 100; 0 selects the most likely token (greedy). Default: 0.8.
+    #[schema(minimum = 0, maximum = 100, default = 0.8)]
     pub temperature: Option<f64>,
     /// Keeps the k most likely tokens; 0 and below keep all. Default: 40.
+    #[schema(default = 40)]
     pub top_k: Option<i64>,
     /// Keeps the smallest set of tokens whose probabilities reach this sum, 0 to 1.
     /// Default: 0.9.
+    #[schema(minimum = 0, maximum = 1, default = 0.9)]
     pub top_p: Option<f64>,
     /// Keeps tokens at least this fraction as likely as the most likely one, 0 to 1.
     /// Default: 0.
+    #[schema(minimum = 0, maximum = 1, default = 0)]
     pub min_p: Option<f64>,
     /// Seed of the sampler: the same request with the same seed produces the same output. Drawn
     /// at random if absent or -1.
@@ -36,24 +42,32 @@ pub struct OllamaOptions {
     pub num_predict: Option<i64>,
     /// One stop sequence or an array of up to 16. The first one to occur ends the output and is
     /// not part of it.
+    #[schema(value_type = Option<StopSequences>)]
     pub stop: Option<Value>,
     /// Divides the positive logits and multiplies the negative logits of tokens that occurred
     /// before, 0.01 to 100. Default: 1 (off). Ollama itself applies it to the last 64 tokens,
     /// rbee to all tokens.
+    #[schema(minimum = 0.01, maximum = 100, default = 1)]
     pub repeat_penalty: Option<f64>,
     /// Number of tokens that penalties apply to. With a penalty, only -1 (all tokens, the
     /// default) and 0 (none) are supported.
+    #[schema(default = -1)]
     pub repeat_last_n: Option<i64>,
     /// Subtracted from a token's logit for each time the token was generated, -2 to 2.
     /// Default: 0.
+    #[schema(minimum = -2, maximum = 2, default = 0)]
     pub frequency_penalty: Option<f64>,
     /// Subtracted from a token's logit if the token was generated, -2 to 2. Default: 0.
+    #[schema(minimum = -2, maximum = 2, default = 0)]
     pub presence_penalty: Option<f64>,
     /// Only 1 (off) is supported.
+    #[schema(value_type = Option<UnsupportedOne>)]
     pub typical_p: Option<f64>,
     /// Only 1 (off) is supported.
+    #[schema(value_type = Option<UnsupportedOne>)]
     pub tfs_z: Option<f64>,
     /// Only 0 (off) is supported.
+    #[schema(value_type = Option<UnsupportedZero>)]
     pub mirostat: Option<i64>,
 }
 

@@ -1,4 +1,5 @@
 use diagnostics::Diagnostic;
+use openapi_schema::{impl_schema, reference};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -6,12 +7,18 @@ use worker_contract::{
     Constraint, InferInput, InferRequest, Message, Role, ToolCall, ToolDefinition,
 };
 
-use super::{endpoint::OllamaEndpoint, options::OllamaOptions, writer::OllamaWriter};
+use super::{
+    endpoint::OllamaEndpoint,
+    options::OllamaOptions,
+    schemas::{OllamaFormat, UnsupportedThink, message},
+    writer::OllamaWriter,
+};
 use crate::{
     errors::{must_be, only_assistant_calls, unknown_role, unload, unsupported},
     field_names::FieldNames,
     fields::{logprobs, read},
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
+    schemas::{UnsupportedArray, UnsupportedString},
 };
 
 /// Fields of chat and generate.
@@ -20,19 +27,24 @@ pub struct OllamaCommonFields {
     /// Model: a name that `/api/tags` lists, or its short form: `haiku`, `haiku:q8_0`.
     pub model: String,
     /// Whether to stream the response as newline-delimited JSON. Default: true.
+    #[schema(default = true)]
     pub stream: Option<bool>,
-    /// `json`, or a JSON schema that the output must match.
+    /// `json`, or a JSON schema that the output must match. Default: any text.
+    #[schema(value_type = Option<OllamaFormat>)]
     pub format: Option<Value>,
     pub options: Option<OllamaOptions>,
     /// Ignored: rbee does not unload idle models. A request that only unloads the model is
     /// refused.
     pub keep_alive: Option<Value>,
     /// Only false is supported.
+    #[schema(value_type = Option<UnsupportedThink>)]
     pub think: Option<Value>,
     /// Whether to report the log probability of each output token. Default: false.
+    #[schema(default = false)]
     pub logprobs: Option<bool>,
     /// Number of most likely tokens to report at each position, 0 to 20; above 0 requires
     /// `logprobs: true`. Default: 0.
+    #[schema(minimum = 0, maximum = 20, default = 0)]
     pub top_logprobs: Option<i64>,
 }
 
@@ -56,7 +68,7 @@ pub struct OllamaChatFields {
 }
 
 /// Message of a conversation.
-#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct OllamaChatMessage {
     /// `system`, `user`, `assistant` or `tool`.
     pub role: String,
@@ -70,6 +82,12 @@ pub struct OllamaChatMessage {
     pub tool_name: Option<String>,
     /// Of a `tool` message, the id of the call that produced the result.
     pub tool_call_id: Option<String>,
+}
+
+impl_schema! {
+    OllamaChatMessage, uses [OllamaToolCall],
+    "Message of a conversation.",
+    message(reference::<OllamaToolCall>())
 }
 
 /// Tool call of an earlier `assistant` message.
@@ -86,7 +104,7 @@ pub struct OllamaFunctionCall {
     pub name: String,
     /// Arguments by name. Default: none.
     #[serde(default)]
-    #[schema(value_type = std::collections::HashMap<String, Value>)]
+    #[schema(value_type = Object)]
     pub arguments: Map<String, Value>,
 }
 
@@ -114,14 +132,19 @@ pub struct OllamaGenerateFields {
     /// Text of a system message before it; ignored if `raw` is true.
     pub system: Option<String>,
     /// Whether the model reads `prompt` without the chat template. Default: false.
+    #[schema(default = false)]
     pub raw: Option<bool>,
     /// Not supported.
+    #[schema(value_type = Option<UnsupportedString>)]
     pub suffix: Option<String>,
     /// Not supported.
+    #[schema(value_type = Option<UnsupportedString>)]
     pub template: Option<String>,
     /// Not supported.
+    #[schema(value_type = Option<UnsupportedArray>)]
     pub context: Option<Vec<Value>>,
     /// Not supported.
+    #[schema(value_type = Option<UnsupportedArray>)]
     pub images: Option<Vec<Value>>,
 }
 

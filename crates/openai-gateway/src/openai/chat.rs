@@ -1,4 +1,5 @@
 use diagnostics::Diagnostic;
+use openapi_schema::{impl_schema, reference};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -8,6 +9,7 @@ use super::{
     common::OpenAiCommonFields,
     constraint,
     endpoint::OpenAiEndpoint,
+    schemas::{Modalities, OpenAiToolChoice, UnsupportedFunctionCall, message},
     tools::{self, ChatTool, ChatToolCall},
     unsupported::refuse_unsupported,
 };
@@ -19,6 +21,7 @@ use crate::{
     field_names::FieldNames,
     fields::{limit, logprobs, read},
     parsed_request::{ParsedRequest, RequestContext},
+    schemas::{Unsupported, UnsupportedArray},
 };
 
 /// Body of `POST /v1/chat/completions`.
@@ -34,26 +37,48 @@ pub struct ChatRequest {
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct ChatFields {
     /// Conversation, oldest message first; at least one message.
+    #[schema(min_items = 1)]
     pub messages: Vec<ChatMessage>,
     /// Same as `max_tokens`.
+    #[schema(minimum = 1)]
     pub max_completion_tokens: Option<i64>,
     /// Whether to report the log probability of each output token. Default: false.
+    #[schema(default = false)]
     pub logprobs: Option<bool>,
     /// Number of most likely tokens to report at each position, 0 to 20; requires
     /// `logprobs: true`. Default: 0.
+    #[schema(minimum = 0, maximum = 20, default = 0)]
     pub top_logprobs: Option<i64>,
-    /// Functions that the model may call, up to 128.
+    /// Functions that the model may call, up to 128. Their names must differ.
+    #[schema(max_items = 128)]
     pub tools: Option<Vec<ChatTool>>,
     /// `auto` (the default), `none`, `required` (the output is one call of any of the
     /// functions) or `{"type": "function", "function": {"name": …}}` (the output is one call of
     /// this function).
+    #[schema(value_type = Option<OpenAiToolChoice>)]
     pub tool_choice: Option<Value>,
     /// Whether the output may contain several tool calls. Default: true.
+    #[schema(default = true)]
     pub parallel_tool_calls: Option<bool>,
+    /// Not supported: null or an empty array.
+    #[schema(value_type = Option<UnsupportedArray>)]
+    pub functions: Option<Value>,
+    /// Not supported: null, `none` or `auto`.
+    #[schema(value_type = Option<UnsupportedFunctionCall>)]
+    pub function_call: Option<Value>,
+    /// Only text is supported.
+    #[schema(value_type = Option<Modalities>)]
+    pub modalities: Option<Value>,
+    /// Not supported.
+    #[schema(value_type = Unsupported, required = false)]
+    pub audio: Option<Value>,
+    /// Not supported.
+    #[schema(value_type = Unsupported, required = false)]
+    pub web_search_options: Option<Value>,
 }
 
 /// Message of a conversation.
-#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct ChatMessage {
     /// `system`, `developer` (same as `system`), `user`, `assistant` or `tool`.
     pub role: String,
@@ -71,6 +96,12 @@ pub struct ChatMessage {
     pub function_call: Option<Value>,
     /// Not supported.
     pub audio: Option<Value>,
+}
+
+impl_schema! {
+    ChatMessage, uses [ChatToolCall],
+    "Message of a conversation.",
+    message(&reference::<ChatToolCall>())
 }
 
 pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Diagnostic> {

@@ -7,8 +7,11 @@ use utoipa::ToSchema;
 use worker_contract::{InferRequest, Sampling, limits};
 
 use super::{
-    chunks::ChunkWriter, document::DocumentWriter, endpoint::OpenAiEndpoint,
+    chunks::ChunkWriter,
+    document::DocumentWriter,
+    endpoint::OpenAiEndpoint,
     response_head::ResponseHead,
+    schemas::{GuidedChoice, GuidedJson, LogitBiases, OpenAiResponseFormat},
 };
 use crate::{
     errors::{below_minimum, not_a_token_id, out_of_range, requires},
@@ -16,6 +19,7 @@ use crate::{
     fields::{number, stops},
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
     response_writer::ResponseWriter,
+    schemas::StopSequences,
 };
 
 /// Maximum number of choices for one request.
@@ -31,52 +35,69 @@ pub struct OpenAiCommonFields {
     /// Model: an id that `/v1/models` lists, such as `builtin:haiku`, or `file:/path`.
     pub model: String,
     /// Whether to stream the response as server-sent events. Default: false.
+    #[schema(default = false)]
     pub stream: Option<bool>,
     /// Options of a stream; requires `stream: true`.
     pub stream_options: Option<StreamOptions>,
     /// Maximum number of tokens to generate, at least 1. Default: for chat completions, what
     /// the context leaves; for text completions, 16.
+    #[schema(minimum = 1)]
     pub max_tokens: Option<i64>,
     /// Sampling temperature, 0 to 2; 0 selects the most likely token (greedy). Default: 1.
+    #[schema(minimum = 0, maximum = 2, default = 1)]
     pub temperature: Option<f64>,
     /// Keeps the smallest set of tokens whose probabilities reach this sum, 0 to 1. Default: 1
     /// (all tokens).
+    #[schema(minimum = 0, maximum = 1, default = 1)]
     pub top_p: Option<f64>,
     /// Seed of the sampler: the same request with the same seed produces the same output. Drawn
     /// at random if absent; the response header `x-rbee-seed` reports it.
     pub seed: Option<i64>,
     /// One stop sequence or an array of up to 16. The first one to occur ends the output and is
     /// not part of it.
+    #[schema(value_type = Option<StopSequences>)]
     pub stop: Option<Value>,
     /// Subtracted from a token's logit for each time the token was generated, -2 to 2.
     /// Default: 0.
+    #[schema(minimum = -2, maximum = 2, default = 0)]
     pub frequency_penalty: Option<f64>,
     /// Subtracted from a token's logit if the token was generated, -2 to 2. Default: 0.
+    #[schema(minimum = -2, maximum = 2, default = 0)]
     pub presence_penalty: Option<f64>,
     /// Values to add to logits, -100 to 100, by token id.
+    #[schema(value_type = Option<LogitBiases>)]
     pub logit_bias: Option<BTreeMap<String, f64>>,
     /// Format of the output: `{"type": "text"}` (the default), `{"type": "json_object"}`, or
     /// `{"type": "json_schema", "json_schema": {"schema": …}}`.
+    #[schema(value_type = Option<OpenAiResponseFormat>)]
     pub response_format: Option<Value>,
     /// Extension: JSON schema that the output must match, as an object or its text.
+    #[schema(value_type = Option<GuidedJson>)]
     pub guided_json: Option<Value>,
     /// Extension: regular expression that the entire output must match.
+    #[schema(value_type = Option<String>)]
     pub guided_regex: Option<Value>,
     /// Extension: grammar in Lark's notation that the output must match.
+    #[schema(value_type = Option<String>)]
     pub guided_grammar: Option<Value>,
     /// Extension: up to 1000 strings, one of which is the output.
+    #[schema(value_type = Option<GuidedChoice>)]
     pub guided_choice: Option<Value>,
     /// Id of the end user; ignored.
     pub user: Option<String>,
     /// Number of choices to generate, 1 to 16. Default: 1.
+    #[schema(minimum = 1, maximum = 16, default = 1)]
     pub n: Option<i64>,
     /// Extension: keeps the k most likely tokens; 0 or -1 keeps all. Default: 0.
+    #[schema(minimum = -1, maximum = 4_294_967_295_u32, default = 0)]
     pub top_k: Option<i64>,
     /// Extension: keeps tokens at least this fraction as likely as the most likely one, 0 to 1.
     /// Default: 0 (all tokens).
+    #[schema(minimum = 0, maximum = 1, default = 0)]
     pub min_p: Option<f64>,
     /// Extension: divides the positive logits and multiplies the negative logits of tokens that
     /// occurred before; 0.01 to 10. Default: 1 (off).
+    #[schema(minimum = 0.01, maximum = 10, default = 1)]
     pub repetition_penalty: Option<f64>,
 }
 
@@ -84,6 +105,7 @@ pub struct OpenAiCommonFields {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, ToSchema)]
 pub struct StreamOptions {
     /// Whether a last chunk without choices reports the token counts. Default: false.
+    #[schema(default = false)]
     pub include_usage: Option<bool>,
 }
 

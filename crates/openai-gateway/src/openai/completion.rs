@@ -5,7 +5,10 @@ use utoipa::ToSchema;
 use worker_contract::{InferInput, InferRequest};
 
 use super::{
-    common::OpenAiCommonFields, constraint, endpoint::OpenAiEndpoint,
+    common::OpenAiCommonFields,
+    constraint,
+    endpoint::OpenAiEndpoint,
+    schemas::{CompletionPrompt, UnsupportedBestOf, UnsupportedEcho},
     unsupported::refuse_unsupported,
 };
 use crate::{
@@ -13,6 +16,7 @@ use crate::{
     field_names::FieldNames,
     fields::{limit, read},
     parsed_request::{ParsedRequest, RequestContext},
+    schemas::UnsupportedString,
 };
 
 /// OpenAI's own default.
@@ -33,10 +37,21 @@ pub struct CompletionRequest {
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct CompletionFields {
     /// String, array of one string, array of token ids, or array of one such array.
+    #[schema(value_type = CompletionPrompt)]
     pub prompt: Value,
     /// Reports the log probability of each output token and of this many most likely tokens at
     /// its position, 0 to 5. Absent: no log probabilities.
+    #[schema(minimum = 0, maximum = 5)]
     pub logprobs: Option<i64>,
+    /// Not supported: null or 1.
+    #[schema(value_type = Option<UnsupportedBestOf>)]
+    pub best_of: Option<Value>,
+    /// Not supported: null or false.
+    #[schema(value_type = Option<UnsupportedEcho>)]
+    pub echo: Option<Value>,
+    /// Not supported: null or an empty string.
+    #[schema(value_type = Option<UnsupportedString>)]
+    pub suffix: Option<Value>,
 }
 
 pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Diagnostic> {

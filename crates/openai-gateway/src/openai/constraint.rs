@@ -16,7 +16,7 @@ const GUIDED: [&str; 4] = [
     "guided_choice",
 ];
 /// Maximum number of strings in `guided_choice`.
-const MAX_GUIDED_CHOICES: usize = 1000;
+pub(super) const MAX_GUIDED_CHOICES: usize = 1000;
 
 /// Constraint of the output and the field that set it.
 #[derive(Debug, PartialEq)]

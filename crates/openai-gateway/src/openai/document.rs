@@ -6,12 +6,14 @@ use worker_contract::{EndEvent, StartedEvent, TokenEvent, ToolCall};
 use super::{
     endpoint::OpenAiEndpoint,
     response_head::ResponseHead,
+    schemas::{ChatFinishReason, CompletionFinishReason},
     usage::{CompletionUsage, UsageSum},
 };
 use crate::{
     json::write_json,
     logprobs::{ChatLogprobs, CompletionLogprobs, PendingLogprobs},
     response_writer::ResponseWriter,
+    schemas::Unsupported,
 };
 
 /// Response of `POST /v1/chat/completions`.
@@ -20,6 +22,7 @@ pub struct ChatCompletion {
     /// `chatcmpl-` and the id of the request.
     pub id: String,
     /// Always `chat.completion`.
+    #[schema(pattern = "^chat\\.completion$")]
     pub object: &'static str,
     /// Time at which the request arrived, in seconds since the Unix epoch.
     pub created: i64,
@@ -28,6 +31,7 @@ pub struct ChatCompletion {
     /// Version of the server.
     pub system_fingerprint: &'static str,
     /// Choices in order of their index, `n` of them.
+    #[schema(min_items = 1, max_items = 16)]
     pub choices: Vec<ChatCompletionChoice>,
     /// Token counts of all choices together.
     pub usage: CompletionUsage,
@@ -44,6 +48,7 @@ pub struct ChatCompletionChoice {
     pub logprobs: Option<ChatLogprobs>,
     /// `stop` (end of the output, a stop sequence, or a call of the function that the request
     /// named), `length` (`max_tokens` or the end of the context) or `tool_calls`.
+    #[schema(value_type = ChatFinishReason)]
     pub finish_reason: &'static str,
 }
 
@@ -51,10 +56,12 @@ pub struct ChatCompletionChoice {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ChatCompletionMessage {
     /// Always `assistant`.
+    #[schema(pattern = "^assistant$")]
     pub role: &'static str,
     /// Text; null if the message consists of tool calls only.
     pub content: Option<String>,
     /// Always null.
+    #[schema(value_type = Unsupported)]
     pub refusal: Option<String>,
     /// Tool calls for the client to run; absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -67,6 +74,7 @@ pub struct ChatCompletionToolCall {
     /// Id to send back as `tool_call_id` with the result.
     pub id: String,
     /// Always `function`.
+    #[schema(pattern = "^function$")]
     pub r#type: &'static str,
     pub function: ChatCompletionFunctionCall,
 }
@@ -86,6 +94,7 @@ pub struct TextCompletion {
     /// `cmpl-` and the id of the request.
     pub id: String,
     /// Always `text_completion`.
+    #[schema(pattern = "^text_completion$")]
     pub object: &'static str,
     /// Time at which the request arrived, in seconds since the Unix epoch.
     pub created: i64,
@@ -94,6 +103,7 @@ pub struct TextCompletion {
     /// Version of the server.
     pub system_fingerprint: &'static str,
     /// Choices in order of their index, `n` of them.
+    #[schema(min_items = 1, max_items = 16)]
     pub choices: Vec<TextCompletionChoice>,
     /// Token counts of all choices together.
     pub usage: CompletionUsage,
@@ -110,6 +120,7 @@ pub struct TextCompletionChoice {
     pub logprobs: Option<CompletionLogprobs>,
     /// `stop` (end of the output or a stop sequence) or `length` (`max_tokens` or the end of
     /// the context).
+    #[schema(value_type = CompletionFinishReason)]
     pub finish_reason: &'static str,
 }
 

@@ -9,6 +9,8 @@ use crate::{
     embed::{dimensions, inputs, truncated},
     errors::must_be,
     fields::read,
+    openai::schemas::EncodingFormat,
+    schemas::EmbeddingsInput,
 };
 
 /// Body of `POST /v1/embeddings`.
@@ -18,11 +20,14 @@ pub struct EmbeddingsRequest {
     pub model: String,
     /// String, array of strings, array of token ids, or array of such arrays. Up to 2048 inputs,
     /// each of which must fit into the context of the model.
+    #[schema(value_type = EmbeddingsInput)]
     pub input: Value,
     /// `float` (the default) or `base64`: the components as little-endian 32-bit floats.
+    #[schema(value_type = Option<EncodingFormat>)]
     pub encoding_format: Option<String>,
     /// Number of components to keep of each vector, at least 1. The rest is dropped, and the
     /// vector normalized to length 1 again. Default: all.
+    #[schema(minimum = 1)]
     pub dimensions: Option<i64>,
     /// Id of the end user; ignored.
     pub user: Option<String>,
@@ -42,6 +47,7 @@ pub struct ParsedEmbeddingsRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct EmbeddingsResponse {
     /// Always `list`.
+    #[schema(pattern = "^list$")]
     pub object: &'static str,
     /// One embedding for each input, in the order of the request.
     pub data: Vec<Embedding>,
@@ -56,6 +62,7 @@ pub struct EmbeddingsResponse {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Embedding {
     /// Always `embedding`.
+    #[schema(pattern = "^embedding$")]
     pub object: &'static str,
     /// Index of the input, from 0.
     pub index: usize,

@@ -10,6 +10,7 @@ mod embeddings;
 mod endpoint;
 mod models;
 mod response_head;
+mod schemas;
 mod tools;
 mod unsupported;
 mod usage;
@@ -21,6 +22,7 @@ pub use document::{ChatCompletion, TextCompletion};
 pub use embeddings::{EmbeddingsRequest, EmbeddingsResponse, ParsedEmbeddingsRequest};
 pub use endpoint::OpenAiEndpoint;
 pub use models::{OpenAiModel, OpenAiModelList};
+pub use schemas::{ChatCompletionEvent, TextCompletionEvent};
 
 use diagnostics::Diagnostic;
 use serde_json::Value;

@@ -7,10 +7,12 @@ pub struct OpenAiModel {
     /// Value for `model` in requests.
     pub id: String,
     /// Always `model`.
+    #[schema(pattern = "^model$")]
     pub object: String,
     /// Time at which the queen started, in seconds since the Unix epoch.
     pub created: i64,
     /// Always `rbee`.
+    #[schema(pattern = "^rbee$")]
     pub owned_by: String,
 }
 
@@ -29,6 +31,7 @@ impl OpenAiModel {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OpenAiModelList {
     /// Always `list`.
+    #[schema(pattern = "^list$")]
     pub object: String,
     /// Models in order of their ids.
     pub data: Vec<OpenAiModel>,

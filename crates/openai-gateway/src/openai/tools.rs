@@ -20,8 +20,10 @@ const MAX_NAME: usize = 64;
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct ChatTool {
     /// Must be `function`.
+    #[schema(pattern = "^function$")]
     pub r#type: String,
-    /// Required.
+    /// The function.
+    #[schema(required, nullable = false)]
     pub function: Option<ChatFunctionDefinition>,
 }
 
@@ -29,10 +31,12 @@ pub struct ChatTool {
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct ChatFunctionDefinition {
     /// Name of the function, 1 to 64 letters, digits, `_` and `-`; unique in `tools`.
+    #[schema(pattern = "^[A-Za-z0-9_-]{1,64}$")]
     pub name: String,
     /// Description of the function, which the model reads.
     pub description: Option<String>,
     /// JSON schema of the arguments, an object. Absent: no arguments.
+    #[schema(value_type = Option<Object>)]
     pub parameters: Option<Value>,
     /// Ignored. Arguments always match `parameters` if the output must be a call, or if the
     /// request also has a `response_format`; in other cases they are not constrained.
@@ -45,8 +49,10 @@ pub struct ChatToolCall {
     /// Id of the call, to which `tool_call_id` of the result refers.
     pub id: String,
     /// Must be `function`.
+    #[schema(pattern = "^function$")]
     pub r#type: String,
-    /// Required.
+    /// The function and its arguments.
+    #[schema(required, nullable = false)]
     pub function: Option<ChatFunctionCall>,
 }
 

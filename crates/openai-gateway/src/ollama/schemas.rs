@@ -1,0 +1,40 @@
+//! Schemas of values whose Rust types say less than what is enforced.
+
+use openapi_schema::{
+    SchemaRef, any, any_of, array, boolean, integer, nullable, number, object, optional, required,
+    schema_types, strings, text,
+};
+
+use crate::schemas::UNLIMITED;
+
+schema_types! {
+    /// Format of the output: `json`, a JSON schema, or an empty string for any text.
+    OllamaFormat = any_of([strings(["", "json"]), object([])]);
+    /// Only false: the field is not supported.
+    UnsupportedThink = boolean(Some(false));
+    /// Only 1: the option is not supported.
+    UnsupportedOne = number(&(1.0..=1.0));
+    /// Only 0: the option is not supported.
+    UnsupportedZero = integer(0..=0);
+    /// Reason why the output ended.
+    OllamaDoneReason = strings(["stop", "length", "load"]);
+}
+
+/// Schema of a message of a request, in which calls have the schema `tool_call`. Only messages of
+/// the assistant have calls.
+pub(super) fn message(tool_call: SchemaRef) -> SchemaRef {
+    let of = |roles: &[&'static str], tool_calls| {
+        object([
+            required("role", strings(roles.iter().copied())),
+            optional("content", nullable(text())),
+            optional("images", nullable(array(any(), 0..=0))),
+            optional("tool_calls", nullable(tool_calls)),
+            optional("tool_name", nullable(text())),
+            optional("tool_call_id", nullable(text())),
+        ])
+    };
+    any_of([
+        of(&["system", "user", "tool"], array(any(), 0..=0)),
+        of(&["assistant"], array(tool_call, 0..=UNLIMITED)),
+    ])
+}
