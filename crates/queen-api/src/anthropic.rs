@@ -4,8 +4,8 @@ use axum::{extract::State, response::Response};
 use daemon_shell::{ErrorResponse, JsonBody};
 use http::HeaderMap;
 use openai_gateway::anthropic::{
-    AnthropicErrorBody, AnthropicMessage, AnthropicRequest, AnthropicTokenCount, parse,
-    parse_token_count,
+    AnthropicEvent, AnthropicMessage, AnthropicRequest, AnthropicTokenCount,
+    AnthropicTokenCountRequest, parse, parse_token_count,
 };
 use serde_json::Value;
 use worker_contract::WorkerClient;
@@ -14,12 +14,15 @@ use crate::{
     Api,
     inference::{call_response, parse_model, short_call},
     respond::{request_context, respond},
+    responses::{AnthropicErrors, CallResponse, DeadlineHeader, DocumentOrEvents, WithRequestId},
 };
 
 /// Create a message
+///
+/// With `stream: true`, the response is a stream of events.
 #[utoipa::path(post, path = "/v1/messages", tag = "anthropic", request_body = AnthropicRequest,
-    responses((status = 200, body = AnthropicMessage, description = "with `stream: true`, events as `text/event-stream`"),
-        (status = "default", body = AnthropicErrorBody)))]
+    params(DeadlineHeader),
+    responses(WithRequestId<DocumentOrEvents<AnthropicMessage, AnthropicEvent>>, AnthropicErrors))]
 pub(crate) async fn messages(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -31,8 +34,8 @@ pub(crate) async fn messages(
 }
 
 /// Count the tokens of a message request
-#[utoipa::path(post, path = "/v1/messages/count_tokens", tag = "anthropic", request_body = AnthropicRequest,
-    responses((status = 200, body = AnthropicTokenCount), (status = "default", body = AnthropicErrorBody)))]
+#[utoipa::path(post, path = "/v1/messages/count_tokens", tag = "anthropic", request_body = AnthropicTokenCountRequest,
+    params(DeadlineHeader), responses(WithRequestId<CallResponse<AnthropicTokenCount>>, AnthropicErrors))]
 pub(crate) async fn count_tokens(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use daemon_shell::{ErrorResponse, JsonBody};
-use diagnostics::{Diagnostic, ErrorBody};
+use diagnostics::Diagnostic;
 use http::{HeaderValue, header};
 use queen_contract::{
     API_VERSION, Availability, DeploymentList, ModelEntry, ModelList, NodeList, QueenHealth,
@@ -14,10 +14,14 @@ use queen_contract::{
 };
 use worker_contract::WorkerStatus;
 
-use crate::Api;
+use crate::{
+    Api,
+    responses::{HostErrors, KeyErrors, ReadErrors, ShutdownErrors},
+};
 
 /// Check that the queen responds
-#[utoipa::path(get, path = "/health", tag = "control", responses((status = 200, body = QueenHealth)))]
+#[utoipa::path(get, path = "/health", tag = "control", security(()),
+    responses((status = 200, body = QueenHealth, description = "The queen responds"), HostErrors))]
 pub(crate) async fn health() -> Json<QueenHealth> {
     Json(own_health())
 }
@@ -33,7 +37,7 @@ fn own_health() -> QueenHealth {
 
 /// Show the state of the queen, its nodes, workers, deployments and requests
 #[utoipa::path(get, path = "/v1/status", tag = "control", security(("control_token" = [])),
-    responses((status = 200, body = Status), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = Status, description = "The state"), ReadErrors))]
 pub(crate) async fn status(State(api): State<Arc<Api>>) -> Result<Json<Status>, ErrorResponse> {
     let snapshot = api.snapshot().await?;
     Ok(Json(Status {
@@ -48,7 +52,7 @@ pub(crate) async fn status(State(api): State<Arc<Api>>) -> Result<Json<Status>, 
 
 /// List the nodes
 #[utoipa::path(get, path = "/v1/nodes", tag = "control", security(("control_token" = [])),
-    responses((status = 200, body = NodeList), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = NodeList, description = "The nodes"), KeyErrors))]
 pub(crate) async fn nodes(State(api): State<Arc<Api>>) -> Json<NodeList> {
     Json(NodeList {
         nodes: api.nodes.entries(),
@@ -57,7 +61,7 @@ pub(crate) async fn nodes(State(api): State<Arc<Api>>) -> Json<NodeList> {
 
 /// List the deployments
 #[utoipa::path(get, path = "/v1/deployments", tag = "control", security(("control_token" = [])),
-    responses((status = 200, body = DeploymentList), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = DeploymentList, description = "The deployments"), ReadErrors))]
 pub(crate) async fn deployments(
     State(api): State<Arc<Api>>,
 ) -> Result<Json<DeploymentList>, ErrorResponse> {
@@ -68,7 +72,7 @@ pub(crate) async fn deployments(
 
 /// List the models of all nodes
 #[utoipa::path(get, path = "/v1/catalog", tag = "control", security(("control_token" = [])),
-    responses((status = 200, body = ModelList), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = ModelList, description = "The models"), ReadErrors))]
 pub(crate) async fn catalog(State(api): State<Arc<Api>>) -> Result<Json<ModelList>, ErrorResponse> {
     let workers = api.snapshot().await?.workers;
     let models = api.nodes.models().await.into_iter().map(|model| {
@@ -93,7 +97,7 @@ pub(crate) async fn catalog(State(api): State<Arc<Api>>) -> Result<Json<ModelLis
 /// Responds when everything has stopped; the queen's own process exits immediately after.
 #[utoipa::path(post, path = "/v1/shutdown", tag = "control", security(("control_token" = [])),
     request_body = ShutdownRequest,
-    responses((status = 200, body = ShutdownResponse), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = ShutdownResponse, description = "What was stopped"), ShutdownErrors))]
 pub(crate) async fn shutdown(
     State(api): State<Arc<Api>>,
     JsonBody(request): JsonBody<ShutdownRequest>,
@@ -106,8 +110,8 @@ pub(crate) async fn shutdown(
 
 /// Show the metrics in the OpenMetrics text format
 #[utoipa::path(get, path = "/metrics", tag = "control",
-    responses((status = 200, body = String, content_type = "application/openmetrics-text"),
-        (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = String, description = "The metrics",
+        content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8"), ReadErrors))]
 pub(crate) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, ErrorResponse> {
     let mut response = api.metrics.text(&api.snapshot().await?)?.into_response();
     response.headers_mut().insert(

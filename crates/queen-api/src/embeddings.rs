@@ -2,13 +2,13 @@ use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
 use daemon_shell::{ErrorResponse, JsonBody};
-use diagnostics::{Diagnostic, ErrorBody};
+use diagnostics::Diagnostic;
 use http::HeaderMap;
 use input_validation::ModelRef;
 use openai_gateway::{
     ollama::{
         OllamaEmbedRequest, OllamaEmbedResponse, OllamaEmbeddingsRequest, OllamaEmbeddingsResponse,
-        OllamaErrorBody, ParsedOllamaEmbedRequest,
+        ParsedOllamaEmbedRequest,
     },
     openai::{EmbeddingsRequest, EmbeddingsResponse, ParsedEmbeddingsRequest},
 };
@@ -21,11 +21,12 @@ use crate::{
     Api,
     inference::{call_response, parse_model, short_call},
     ollama::{AnyJson, find_model},
+    responses::{CallResponse, DeadlineHeader, InferErrors, OllamaErrors},
 };
 
 /// Create embeddings
 #[utoipa::path(post, path = "/v1/embeddings", tag = "openai", request_body = EmbeddingsRequest,
-    responses((status = 200, body = EmbeddingsResponse), (status = "default", body = ErrorBody)))]
+    params(DeadlineHeader), responses(CallResponse<EmbeddingsResponse>, InferErrors))]
 pub(crate) async fn openai(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -40,7 +41,7 @@ pub(crate) async fn openai(
 
 /// Create embeddings
 #[utoipa::path(post, path = "/api/embed", tag = "ollama", request_body = OllamaEmbedRequest,
-    responses((status = 200, body = OllamaEmbedResponse), (status = "default", body = OllamaErrorBody)))]
+    params(DeadlineHeader), responses(CallResponse<OllamaEmbedResponse>, OllamaErrors))]
 pub(crate) async fn ollama(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -57,7 +58,7 @@ pub(crate) async fn ollama(
 
 /// Create the embedding of one text (superseded by `/api/embed`)
 #[utoipa::path(post, path = "/api/embeddings", tag = "ollama", request_body = OllamaEmbeddingsRequest,
-    responses((status = 200, body = OllamaEmbeddingsResponse), (status = "default", body = OllamaErrorBody)))]
+    params(DeadlineHeader), responses(CallResponse<OllamaEmbeddingsResponse>, OllamaErrors))]
 pub(crate) async fn ollama_legacy(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,

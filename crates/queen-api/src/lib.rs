@@ -18,6 +18,7 @@ mod ollama;
 mod openai;
 mod openapi;
 mod respond;
+mod responses;
 mod routes;
 mod state;
 mod tokens;

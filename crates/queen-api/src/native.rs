@@ -2,26 +2,24 @@ use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
 use daemon_shell::{ErrorResponse, JsonBody, PathArg, event_stream};
-use diagnostics::ErrorBody;
 use http::{HeaderMap, StatusCode};
 use input_validation::RequestId;
-use queen_contract::InferCall;
+use queen_contract::{InferCall, InferEvent};
 use scheduler::WorkerRequirements;
-use worker_contract::StreamEvent;
 
 use crate::{
     Api,
     inference::{encode, infer_job, with_request_id},
+    responses::{DeadlineHeader, Events, IdErrors, StreamErrors},
 };
 
 /// Run a request and stream its events, narration included
 ///
 /// The response begins at once. Events: `narration` while the request waits, `assigned`,
-/// `started`, `token` for every token, `metrics`, and last either `end` or `error`.
+/// `started`, `token` for every token, `metrics`, and last either `end` or `error`. Errors of
+/// the request, except those that are found before it waits, are events as well.
 #[utoipa::path(post, path = "/v1/infer", tag = "inference", request_body = InferCall,
-    params(("x-request-deadline" = Option<String>, Header, description = "RFC 3339")),
-    responses((status = 200, body = StreamEvent, content_type = "text/event-stream"),
-        (status = "default", body = ErrorBody)))]
+    params(DeadlineHeader), responses(Events<InferEvent>, StreamErrors))]
 pub(crate) async fn infer(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -50,7 +48,7 @@ pub(crate) async fn infer(
 #[utoipa::path(delete, path = "/v1/infer/{id}", tag = "inference",
     params(("id" = RequestId, Path, description = "id of the request")),
     responses((status = 204, description = "the request is being cancelled, or has ended before"),
-        (status = "default", body = ErrorBody)))]
+        IdErrors))]
 pub(crate) async fn cancel(
     State(api): State<Arc<Api>>,
     PathArg(id): PathArg<RequestId>,

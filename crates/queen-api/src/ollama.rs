@@ -12,9 +12,10 @@ use http::{HeaderMap, HeaderValue, header};
 use input_validation::{DeviceId, ModelRef};
 use jiff::Timestamp;
 use openai_gateway::ollama::{
-    API_VERSION, ModelFacts, OllamaChatRequest, OllamaEndpoint, OllamaErrorBody,
-    OllamaGenerateRequest, OllamaModel, OllamaModelList, OllamaResponse, OllamaRunningModel,
-    OllamaRunningModelList, OllamaShowRequest, OllamaShowResponse, parse, resolve_model,
+    API_VERSION, ModelFacts, OllamaChatLine, OllamaChatRequest, OllamaChatResponse, OllamaEndpoint,
+    OllamaGenerateLine, OllamaGenerateRequest, OllamaGenerateResponse, OllamaModel,
+    OllamaModelList, OllamaRunningModel, OllamaRunningModelList, OllamaShowRequest,
+    OllamaShowResponse, parse, resolve_model,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -25,6 +26,10 @@ use crate::{
     Api,
     inference::parse_model,
     respond::{request_context, respond},
+    responses::{
+        DeadlineHeader, DocumentOrLines, HostErrors, OllamaErrors, OllamaKeyErrors,
+        OllamaReadErrors, OllamaShowErrors,
+    },
 };
 
 /// A JSON body of any content type: Ollama's own examples use `curl -d`, which declares a
@@ -43,9 +48,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for AnyJson<T> {
 }
 
 /// Create a chat completion
+///
+/// Unless `stream` is false, the response is a stream of lines.
 #[utoipa::path(post, path = "/api/chat", tag = "ollama", request_body = OllamaChatRequest,
-    responses((status = 200, body = OllamaResponse, description = "unless `stream` is false, lines as `application/x-ndjson`"),
-        (status = "default", body = OllamaErrorBody)))]
+    params(DeadlineHeader),
+    responses(DocumentOrLines<OllamaChatResponse, OllamaChatLine>, OllamaErrors))]
 pub(crate) async fn chat(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -55,9 +62,11 @@ pub(crate) async fn chat(
 }
 
 /// Create a text completion
+///
+/// Unless `stream` is false, the response is a stream of lines.
 #[utoipa::path(post, path = "/api/generate", tag = "ollama", request_body = OllamaGenerateRequest,
-    responses((status = 200, body = OllamaResponse, description = "unless `stream` is false, lines as `application/x-ndjson`"),
-        (status = "default", body = OllamaErrorBody)))]
+    params(DeadlineHeader),
+    responses(DocumentOrLines<OllamaGenerateResponse, OllamaGenerateLine>, OllamaErrors))]
 pub(crate) async fn generate(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -89,7 +98,7 @@ pub(crate) async fn find_model(api: &Api, name: &str) -> Result<ModelRef, Diagno
 
 /// List the models that can be requested
 #[utoipa::path(get, path = "/api/tags", tag = "ollama",
-    responses((status = 200, body = OllamaModelList), (status = "default", body = OllamaErrorBody)))]
+    responses((status = 200, body = OllamaModelList, description = "The models"), OllamaReadErrors))]
 pub(crate) async fn tags(
     State(api): State<Arc<Api>>,
 ) -> Result<Json<OllamaModelList>, ErrorResponse> {
@@ -106,7 +115,7 @@ pub(crate) async fn tags(
 
 /// Show one model
 #[utoipa::path(post, path = "/api/show", tag = "ollama", request_body = OllamaShowRequest,
-    responses((status = 200, body = OllamaShowResponse), (status = "default", body = OllamaErrorBody)))]
+    responses((status = 200, body = OllamaShowResponse, description = "The model"), OllamaShowErrors))]
 pub(crate) async fn show(
     State(api): State<Arc<Api>>,
     AnyJson(body): AnyJson<OllamaShowRequest>,
@@ -137,7 +146,7 @@ pub(crate) async fn show(
 
 /// List the models that workers are serving
 #[utoipa::path(get, path = "/api/ps", tag = "ollama",
-    responses((status = 200, body = OllamaRunningModelList), (status = "default", body = OllamaErrorBody)))]
+    responses((status = 200, body = OllamaRunningModelList, description = "The models"), OllamaReadErrors))]
 pub(crate) async fn processes(
     State(api): State<Arc<Api>>,
 ) -> Result<Json<OllamaRunningModelList>, ErrorResponse> {
@@ -171,14 +180,19 @@ pub(crate) struct OllamaVersion {
 
 /// Show the version of Ollama whose API is implemented
 #[utoipa::path(get, path = "/api/version", tag = "ollama",
-    responses((status = 200, body = OllamaVersion), (status = "default", body = OllamaErrorBody)))]
+    responses((status = 200, body = OllamaVersion, description = "The version"), OllamaKeyErrors))]
 pub(crate) async fn version() -> Json<OllamaVersion> {
     Json(OllamaVersion {
         version: API_VERSION,
     })
 }
 
-/// Ollama's command line checks this route before all others.
+/// Check that the queen responds
+///
+/// Ollama's command line calls this route before all others.
+#[utoipa::path(get, path = "/", tag = "ollama", security(()),
+    responses((status = 200, body = String, description = "A fixed text",
+        content_type = "text/plain; charset=utf-8"), HostErrors))]
 pub(crate) async fn alive() -> &'static str {
     "rbee is running"
 }

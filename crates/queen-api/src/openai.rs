@@ -2,11 +2,11 @@ use std::{str::FromStr, sync::Arc};
 
 use axum::{Json, extract::State, response::Response};
 use daemon_shell::{ErrorResponse, JsonBody, PathArg};
-use diagnostics::{Diagnostic, ErrorBody};
+use diagnostics::Diagnostic;
 use http::HeaderMap;
 use openai_gateway::openai::{
-    ChatCompletion, ChatRequest, CompletionRequest, OpenAiEndpoint, OpenAiModel, OpenAiModelList,
-    TextCompletion, parse,
+    ChatCompletion, ChatCompletionEvent, ChatRequest, CompletionRequest, OpenAiEndpoint,
+    OpenAiModel, OpenAiModelList, TextCompletion, TextCompletionEvent, parse,
 };
 use serde_json::Value;
 
@@ -14,12 +14,15 @@ use crate::{
     Api,
     inference::parse_model,
     respond::{request_context, respond},
+    responses::{DeadlineHeader, DocumentOrEvents, InferErrors, LookupErrors, ReadErrors},
 };
 
 /// Create a chat completion
+///
+/// With `stream: true`, the response is a stream of chunks.
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", request_body = ChatRequest,
-    responses((status = 200, body = ChatCompletion, description = "with `stream: true`, chunks as `text/event-stream`"),
-        (status = "default", body = ErrorBody)))]
+    params(DeadlineHeader),
+    responses(DocumentOrEvents<ChatCompletion, ChatCompletionEvent>, InferErrors))]
 pub(crate) async fn chat(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -29,9 +32,11 @@ pub(crate) async fn chat(
 }
 
 /// Create a text completion
+///
+/// With `stream: true`, the response is a stream of chunks.
 #[utoipa::path(post, path = "/v1/completions", tag = "openai", request_body = CompletionRequest,
-    responses((status = 200, body = TextCompletion, description = "with `stream: true`, chunks as `text/event-stream`"),
-        (status = "default", body = ErrorBody)))]
+    params(DeadlineHeader),
+    responses(DocumentOrEvents<TextCompletion, TextCompletionEvent>, InferErrors))]
 pub(crate) async fn completion(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -53,7 +58,7 @@ async fn infer(
 
 /// List the models that can be requested
 #[utoipa::path(get, path = "/v1/models", tag = "openai",
-    responses((status = 200, body = OpenAiModelList), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = OpenAiModelList, description = "The models"), ReadErrors))]
 pub(crate) async fn models(
     State(api): State<Arc<Api>>,
 ) -> Result<Json<OpenAiModelList>, ErrorResponse> {
@@ -73,7 +78,7 @@ impl FromStr for ModelName {
 /// Show one model
 #[utoipa::path(get, path = "/v1/models/{id}", tag = "openai",
     params(("id" = String, Path, description = "name of the model; it may contain slashes")),
-    responses((status = 200, body = OpenAiModel), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = OpenAiModel, description = "The model"), LookupErrors))]
 pub(crate) async fn model(
     State(api): State<Arc<Api>>,
     PathArg(ModelName(id)): PathArg<ModelName>,

@@ -1,6 +1,7 @@
+use openapi_schema::{IntegerBounds, SharedErrors};
 use utoipa::{
     Modify, OpenApi,
-    openapi::security::{Http, HttpAuthScheme, SecurityScheme},
+    openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
 use crate::{anthropic, control, embeddings, native, ollama, openai, tokens, workers};
@@ -12,19 +13,46 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 #[derive(OpenApi)]
 #[openapi(
+    version = "3.2.0",
     info(title = "rbee queen", description = "Inference on the nodes of a queen, and their control."),
     paths(
         openai::models, openai::model, openai::chat, openai::completion,
         embeddings::openai, embeddings::ollama, embeddings::ollama_legacy,
         anthropic::messages, anthropic::count_tokens, tokens::tokenize, tokens::detokenize,
-        ollama::chat, ollama::generate, ollama::tags, ollama::show, ollama::processes, ollama::version,
+        ollama::alive, ollama::chat, ollama::generate, ollama::tags, ollama::show,
+        ollama::processes, ollama::version,
         native::infer, native::cancel,
         control::health, control::status, control::nodes, control::deployments,
         control::catalog, control::shutdown, control::metrics,
         workers::list, workers::show, workers::stop, workers::logs, workers::heartbeat,
     ),
-    components(schemas(queen_contract::Assigned, worker_contract::StreamEvent, diagnostics::Narration)),
-    modifiers(&Tokens)
+    // Those that only responses and parameters refer to, which the handlers' attributes do not
+    // register.
+    components(schemas(
+        diagnostics::ErrorBody,
+        input_validation::NodeName, input_validation::RequestId, input_validation::WorkerId,
+        openai_gateway::anthropic::AnthropicErrorBody,
+        openai_gateway::anthropic::AnthropicEvent,
+        openai_gateway::anthropic::AnthropicMessage,
+        openai_gateway::anthropic::AnthropicTokenCount,
+        openai_gateway::ollama::OllamaChatLine,
+        openai_gateway::ollama::OllamaChatResponse,
+        openai_gateway::ollama::OllamaEmbedResponse,
+        openai_gateway::ollama::OllamaEmbeddingsResponse,
+        openai_gateway::ollama::OllamaErrorBody,
+        openai_gateway::ollama::OllamaGenerateLine,
+        openai_gateway::ollama::OllamaGenerateResponse,
+        openai_gateway::openai::ChatCompletion,
+        openai_gateway::openai::ChatCompletionEvent,
+        openai_gateway::openai::EmbeddingsResponse,
+        openai_gateway::openai::TextCompletion,
+        openai_gateway::openai::TextCompletionEvent,
+        queen_contract::InferEvent,
+        worker_contract::DetokenizeResponse,
+        worker_contract::TokenizeResponse,
+    )),
+    security((), ("api_key" = []), ("x_api_key" = []), ("control_token" = [])),
+    modifiers(&Tokens, &IntegerBounds, &SharedErrors)
 )]
 struct Document;
 
@@ -33,11 +61,30 @@ struct Tokens;
 impl Modify for Tokens {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let components = document.components.get_or_insert_default();
-        for name in ["api_key", "control_token", "node_token"] {
-            components.add_security_scheme(
-                name,
-                SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
-            );
+        for (name, description) in [
+            (
+                "api_key",
+                "Key for inference. Not required if the queen was started without one",
+            ),
+            (
+                "control_token",
+                "Token for the control interface, which inference accepts as well",
+            ),
+            (
+                "node_token",
+                "Token of a node, for the heartbeats of its workers",
+            ),
+        ] {
+            let scheme = HttpBuilder::new()
+                .scheme(HttpAuthScheme::Bearer)
+                .description(Some(description))
+                .build();
+            components.add_security_scheme(name, SecurityScheme::Http(scheme));
         }
+        let header = ApiKeyValue::with_description(
+            "x-api-key",
+            "The same key, as Anthropic's clients send it",
+        );
+        components.add_security_scheme("x_api_key", SecurityScheme::ApiKey(ApiKey::Header(header)));
     }
 }

@@ -149,3 +149,25 @@ impl Guards {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_route_is_documented() {
+        let source = include_str!("routes.rs");
+        let (source, _) = source.split_once("#[cfg(test)]").unwrap();
+        // The routes of a dialect that do not exist are not operations.
+        let is_fallback =
+            |path: &str| path.ends_with("/{*other}") || path.len() > 1 && path.ends_with('/');
+        let routed: BTreeSet<String> = source
+            .split('"')
+            .filter(|text| text.starts_with('/') && !is_fallback(text))
+            .map(|path| path.replace("{*id}", "{id}"))
+            .collect();
+        let document = crate::openapi();
+        let documented: BTreeSet<String> = document.paths.paths.into_keys().collect();
+        assert_eq!(routed, documented);
+    }
+}

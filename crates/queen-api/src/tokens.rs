@@ -2,7 +2,6 @@ use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
 use daemon_shell::{ErrorResponse, JsonBody};
-use diagnostics::ErrorBody;
 use http::HeaderMap;
 use queen_contract::{DetokenizeCall, TokenizeCall};
 use worker_contract::{DetokenizeResponse, TokenizeResponse, WorkerClient};
@@ -10,11 +9,12 @@ use worker_contract::{DetokenizeResponse, TokenizeResponse, WorkerClient};
 use crate::{
     Api,
     inference::{call_response, short_call},
+    responses::{CallResponse, DeadlineHeader, InferErrors},
 };
 
 /// Convert an input to the tokens that the model receives
 #[utoipa::path(post, path = "/v1/tokenize", tag = "inference", request_body = TokenizeCall,
-    responses((status = 200, body = TokenizeResponse), (status = "default", body = ErrorBody)))]
+    params(DeadlineHeader), responses(CallResponse<TokenizeResponse>, InferErrors))]
 pub(crate) async fn tokenize(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -29,7 +29,7 @@ pub(crate) async fn tokenize(
 
 /// Convert tokens to text
 #[utoipa::path(post, path = "/v1/detokenize", tag = "inference", request_body = DetokenizeCall,
-    responses((status = 200, body = DetokenizeResponse), (status = "default", body = ErrorBody)))]
+    params(DeadlineHeader), responses(CallResponse<DetokenizeResponse>, InferErrors))]
 pub(crate) async fn detokenize(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,

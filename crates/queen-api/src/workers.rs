@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use axum::{Extension, Json, extract::State};
 use daemon_shell::{ErrorResponse, JsonBody, PathArg, QueryArgs};
-use diagnostics::{Diagnostic, ErrorBody};
+use diagnostics::Diagnostic;
 use hive_contract::StopQuery;
 use http::StatusCode;
 use input_validation::{NodeName, WorkerId};
@@ -11,14 +11,17 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use worker_contract::{WorkerHeartbeat, WorkerStatus};
 
-use crate::Api;
+use crate::{
+    Api,
+    responses::{HeartbeatErrors, LookupErrors, ReadErrors, StopErrors, WorkerErrors},
+};
 
 /// Number of log lines unless the request says otherwise.
 const DEFAULT_LOG_LINES: u32 = 200;
 
 /// List the registered workers
 #[utoipa::path(get, path = "/v1/workers", tag = "workers", security(("control_token" = [])),
-    responses((status = 200, body = WorkerList), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = WorkerList, description = "The workers"), ReadErrors))]
 pub(crate) async fn list(State(api): State<Arc<Api>>) -> Result<Json<WorkerList>, ErrorResponse> {
     let workers = api.snapshot().await?.workers;
     Ok(Json(WorkerList { workers }))
@@ -26,8 +29,8 @@ pub(crate) async fn list(State(api): State<Arc<Api>>) -> Result<Json<WorkerList>
 
 /// Show one worker
 #[utoipa::path(get, path = "/v1/workers/{id}", tag = "workers", security(("control_token" = [])),
-    params(("id" = WorkerId, Path)),
-    responses((status = 200, body = WorkerEntry), (status = "default", body = ErrorBody)))]
+    params(("id" = WorkerId, Path, description = "id of the worker")),
+    responses((status = 200, body = WorkerEntry, description = "The worker"), LookupErrors))]
 pub(crate) async fn show(
     State(api): State<Arc<Api>>,
     PathArg(id): PathArg<WorkerId>,
@@ -37,15 +40,18 @@ pub(crate) async fn show(
 
 /// Query of `GET /v1/workers/{id}/logs`.
 #[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct LogQuery {
-    /// Number of lines from the end of the log; 200 if absent.
+    /// Number of lines from the end of the log, of which at most 10000 are returned. Default: 200.
+    #[param(default = 200)]
     lines: Option<u32>,
 }
 
 /// Show the last lines of a worker's log
 #[utoipa::path(get, path = "/v1/workers/{id}/logs", tag = "workers", security(("control_token" = [])),
-    params(("id" = WorkerId, Path), LogQuery),
-    responses((status = 200, body = String), (status = "default", body = ErrorBody)))]
+    params(("id" = WorkerId, Path, description = "id of the worker"), LogQuery),
+    responses((status = 200, body = String, description = "The lines",
+        content_type = "text/plain; charset=utf-8"), WorkerErrors))]
 pub(crate) async fn logs(
     State(api): State<Arc<Api>>,
     PathArg(id): PathArg<WorkerId>,
@@ -59,9 +65,9 @@ pub(crate) async fn logs(
 ///
 /// Responds when its process has exited. The next request for its model starts a new worker.
 #[utoipa::path(delete, path = "/v1/workers/{id}", tag = "workers", security(("control_token" = [])),
-    params(("id" = WorkerId, Path), StopQuery),
-    responses((status = 204, description = "its process has exited"),
-        (status = "default", body = ErrorBody)))]
+    params(("id" = WorkerId, Path, description = "id of the worker"), StopQuery),
+    responses((status = 204, description = "The process has exited"),
+        StopErrors))]
 pub(crate) async fn stop(
     State(api): State<Arc<Api>>,
     PathArg(id): PathArg<WorkerId>,
@@ -84,7 +90,7 @@ pub(crate) async fn stop(
 /// 409 `FENCED`: a newer spawn of the worker is known, or it was stopped; it must exit.
 #[utoipa::path(post, path = "/v1/worker-heartbeats", tag = "workers", security(("node_token" = [])),
     request_body = WorkerHeartbeat,
-    responses((status = 204, description = "accepted"), (status = "default", body = ErrorBody)))]
+    responses((status = 204, description = "The heartbeat is accepted"), HeartbeatErrors))]
 pub(crate) async fn heartbeat(
     State(api): State<Arc<Api>>,
     Extension(sender): Extension<NodeName>,

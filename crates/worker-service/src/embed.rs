@@ -1,19 +1,13 @@
 use axum::{Json, extract::State};
 use daemon_shell::{ErrorResponse, JsonBody};
-use diagnostics::ErrorBody;
 use worker_contract::{EmbedRequest, EmbedResponse};
 
-use crate::{errors, worker::Worker};
+use crate::{errors, responses::InferErrors, worker::Worker};
 
 /// Computes embeddings. Closing the connection cancels the request.
 #[utoipa::path(post, path = "/v1/embed", tag = "inference", request_body = EmbedRequest, responses(
     (status = 200, description = "One vector of length 1 per input", body = EmbedResponse),
-    (status = 400, description = "An input is invalid or exceeds the context length, or the model does not compute embeddings", body = ErrorBody),
-    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
-    (status = 408, description = "The deadline passed", body = ErrorBody),
-    (status = 409, description = "A request with this id is running", body = ErrorBody),
-    (status = 499, description = "The request was cancelled", body = ErrorBody),
-    (status = 503, description = "The worker is loading or draining, or all slots are busy", body = ErrorBody),
+    InferErrors,
 ))]
 pub async fn embed(
     State(worker): State<Worker>,

@@ -5,14 +5,18 @@ use axum::{
 };
 use bytes::Bytes;
 use daemon_shell::{ErrorResponse, JsonBody, PathArg, event_stream};
-use diagnostics::{Diagnostic, ErrorBody};
+use diagnostics::Diagnostic;
 use futures_util::{Stream, stream};
 use http::StatusCode;
 use inference_execution::RequestStream;
 use input_validation::RequestId;
 use worker_contract::{InferRequest, InferResponse, StreamEvent};
 
-use crate::{errors, worker::Worker};
+use crate::{
+    errors,
+    responses::{CancelErrors, InferErrors},
+    worker::Worker,
+};
 
 /// Approximate maximum size of the events that are written together.
 const WRITE_BYTES: usize = 16 << 10;
@@ -21,15 +25,8 @@ const WRITE_BYTES: usize = 16 << 10;
 /// Closing the connection cancels the request.
 #[utoipa::path(post, path = "/v1/infer", tag = "inference", request_body = InferRequest, responses(
     (status = 200, description = "Events, the last of which is either `end` or `error`; a single document with `stream: false`",
-     content((StreamEvent = "text/event-stream"), (InferResponse = "application/json"))),
-    (status = 400, description = "The request is invalid or exceeds the context length", body = ErrorBody),
-    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
-    (status = 408, description = "The deadline passed", body = ErrorBody),
-    (status = 409, description = "A request with this id is running", body = ErrorBody),
-    (status = 413, description = "The body is too large", body = ErrorBody),
-    (status = 415, description = "The body is not JSON", body = ErrorBody),
-    (status = 499, description = "The request was cancelled", body = ErrorBody),
-    (status = 503, description = "The worker is loading or draining, or all slots are busy", body = ErrorBody),
+     content(("text/event-stream", item_schema = StreamEvent), (InferResponse = "application/json"))),
+    InferErrors,
 ))]
 pub async fn infer(
     State(worker): State<Worker>,
@@ -56,10 +53,9 @@ pub async fn infer(
 
 /// Cancels a request and its other choices. Does nothing if none of them is running.
 #[utoipa::path(delete, path = "/v1/infer/{request_id}", tag = "inference",
-    params(("request_id" = String, Path, description = "Id of the request")), responses(
+    params(("request_id" = RequestId, Path, description = "Id of the request")), responses(
     (status = 204, description = "The request is not running any more"),
-    (status = 400, description = "Not a valid request id", body = ErrorBody),
-    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
+    CancelErrors,
 ))]
 pub async fn cancel(State(worker): State<Worker>, PathArg(id): PathArg<RequestId>) -> StatusCode {
     if let Ok(runtime) = worker.runtime() {

@@ -10,6 +10,7 @@ mod infer;
 mod lifecycle;
 mod metrics;
 mod openapi;
+mod responses;
 mod router;
 mod run;
 mod tokenize;

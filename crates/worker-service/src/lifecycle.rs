@@ -3,11 +3,10 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use diagnostics::ErrorBody;
 use http::StatusCode;
 use worker_contract::{API_VERSION, Ready, WorkerHealth, WorkerInfo, WorkerStatus};
 
-use crate::worker::Worker;
+use crate::{responses::TokenErrors, worker::Worker};
 
 /// Reports that the process is listening. Does not require a token.
 #[utoipa::path(get, path = "/health", tag = "lifecycle", security(()), responses(
@@ -27,8 +26,8 @@ pub async fn health(State(worker): State<Worker>) -> Json<WorkerHealth> {
 /// Reports whether the worker accepts requests, and the progress of loading.
 #[utoipa::path(get, path = "/ready", tag = "lifecycle", responses(
     (status = 200, description = "The worker accepts requests", body = Ready),
-    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
     (status = 503, description = "The worker is loading, draining or stopping", body = Ready),
+    TokenErrors,
 ))]
 pub async fn ready(State(worker): State<Worker>) -> Response {
     let status = worker.status();
@@ -49,7 +48,7 @@ pub async fn ready(State(worker): State<Worker>) -> Response {
 /// Returns the identity, state and capabilities of the worker.
 #[utoipa::path(get, path = "/info", tag = "lifecycle", responses(
     (status = 200, description = "The current state of the worker", body = WorkerInfo),
-    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
+    TokenErrors,
 ))]
 pub async fn info(State(worker): State<Worker>) -> Json<WorkerInfo> {
     Json(worker.info())
@@ -58,7 +57,7 @@ pub async fn info(State(worker): State<Worker>) -> Json<WorkerInfo> {
 /// Refuses new requests from now on. Running requests continue.
 #[utoipa::path(post, path = "/v1/drain", tag = "lifecycle", responses(
     (status = 204, description = "The worker is draining"),
-    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
+    TokenErrors,
 ))]
 pub async fn drain(State(worker): State<Worker>) -> StatusCode {
     tracing::info!("draining");
@@ -69,7 +68,7 @@ pub async fn drain(State(worker): State<Worker>) -> StatusCode {
 /// Drains, lets running requests finish for up to 30 s, then exits.
 #[utoipa::path(post, path = "/v1/shutdown", tag = "lifecycle", responses(
     (status = 202, description = "The worker is shutting down"),
-    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
+    TokenErrors,
 ))]
 pub async fn shutdown(State(worker): State<Worker>) -> StatusCode {
     worker.drain();

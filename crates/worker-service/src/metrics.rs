@@ -3,7 +3,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use daemon_shell::ErrorResponse;
-use diagnostics::ErrorBody;
 use http::header;
 use inference_execution::{Runtime, RuntimeCounts};
 use prometheus_client::{
@@ -12,7 +11,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{errors, worker::Worker};
+use crate::{errors, responses::MetricsErrors, worker::Worker};
 
 /// The content type of the OpenMetrics text format.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -20,8 +19,8 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Returns metrics for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "lifecycle", responses(
     (status = 200, description = "Metrics in the OpenMetrics text format", body = String,
-     content_type = "application/openmetrics-text"),
-    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
+     content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+    MetricsErrors,
 ))]
 pub async fn metrics(State(worker): State<Worker>) -> Result<Response, ErrorResponse> {
     let mut text = String::new();

@@ -1,3 +1,4 @@
+use openapi_schema::{IntegerBounds, SharedErrors};
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -9,6 +10,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 #[derive(OpenApi)]
 #[openapi(
+    version = "3.2.0",
     info(
         title = "rbee worker",
         description = "The interface of every rbee worker, whoever implements it."
@@ -26,9 +28,15 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         crate::tokenize::tokenize,
         crate::tokenize::detokenize,
     ),
-    components(schemas(worker_contract::WorkerHeartbeat, worker_contract::FatalLine)),
+    // Those that only responses refer to, and what a worker sends.
+    components(schemas(
+        diagnostics::ErrorBody,
+        worker_contract::FatalLine,
+        worker_contract::StreamEvent,
+        worker_contract::WorkerHeartbeat,
+    )),
     security(("token" = [])),
-    modifiers(&Token)
+    modifiers(&Token, &IntegerBounds, &SharedErrors)
 )]
 struct Document;
 

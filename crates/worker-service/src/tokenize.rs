@@ -1,16 +1,14 @@
 use axum::{Json, extract::State};
 use daemon_shell::{ErrorResponse, JsonBody};
-use diagnostics::{Diagnostic, ErrorBody};
+use diagnostics::Diagnostic;
 use worker_contract::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
 
-use crate::{errors, worker::Worker};
+use crate::{errors, responses::TokenizeErrors, worker::Worker};
 
 /// Converts an input to tokens as `/v1/infer` does.
 #[utoipa::path(post, path = "/v1/tokenize", tag = "tokens", request_body = TokenizeRequest, responses(
     (status = 200, description = "The tokens of the input", body = TokenizeResponse),
-    (status = 400, description = "The input is invalid", body = ErrorBody),
-    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
-    (status = 503, description = "The worker is loading", body = ErrorBody),
+    TokenizeErrors,
 ))]
 pub async fn tokenize(
     State(worker): State<Worker>,
@@ -27,9 +25,7 @@ pub async fn tokenize(
 /// Converts tokens to text.
 #[utoipa::path(post, path = "/v1/detokenize", tag = "tokens", request_body = DetokenizeRequest, responses(
     (status = 200, description = "The text of the tokens", body = DetokenizeResponse),
-    (status = 400, description = "The body is invalid, or a token is not in the vocabulary", body = ErrorBody),
-    (status = 401, description = "The token is missing or wrong", body = ErrorBody),
-    (status = 503, description = "The worker is loading", body = ErrorBody),
+    TokenizeErrors,
 ))]
 pub async fn detokenize(
     State(worker): State<Worker>,

@@ -6,19 +6,19 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use daemon_shell::{ErrorResponse, PathArg, event_stream};
-use diagnostics::{Code, Diagnostic, ErrorBody};
+use diagnostics::{Code, Diagnostic};
 use futures_util::StreamExt as _;
 use hive_contract::{JobAccepted, JobEvent, JobStatus};
 use hive_jobs::Job;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use input_validation::JobId;
 
-use super::{Hive, sse::encode};
+use super::{Hive, responses::JobErrors, sse::encode};
 
 /// State of a job
 #[utoipa::path(get, path = "/v1/jobs/{id}", tag = "jobs",
-    params(("id" = String, Path, description = "the job's id")),
-    responses((status = 200, body = JobStatus), (status = "default", body = ErrorBody)))]
+    params(("id" = JobId, Path, description = "id of the job")),
+    responses((status = 200, body = JobStatus, description = "The state"), JobErrors))]
 pub async fn show(
     State(hive): State<Arc<Hive>>,
     PathArg(id): PathArg<JobId>,
@@ -28,9 +28,9 @@ pub async fn show(
 
 /// Events of a job, from the first to the terminal one
 #[utoipa::path(get, path = "/v1/jobs/{id}/events", tag = "jobs",
-    params(("id" = String, Path, description = "the job's id")),
-    responses((status = 200, body = JobEvent, content_type = "text/event-stream"),
-        (status = "default", body = ErrorBody)))]
+    params(("id" = JobId, Path, description = "id of the job")),
+    responses((status = 200, description = "The events",
+        content(("text/event-stream", item_schema = JobEvent))), JobErrors))]
 pub async fn events(
     State(hive): State<Arc<Hive>>,
     PathArg(id): PathArg<JobId>,
@@ -41,9 +41,8 @@ pub async fn events(
 
 /// Cancel a job
 #[utoipa::path(delete, path = "/v1/jobs/{id}", tag = "jobs",
-    params(("id" = String, Path, description = "the job's id")),
-    responses((status = 204, description = "the job is cancelled, or had already finished"),
-        (status = "default", body = ErrorBody)))]
+    params(("id" = JobId, Path, description = "id of the job")),
+    responses((status = 204, description = "The job is cancelled, or had already finished"), JobErrors))]
 pub async fn cancel(
     State(hive): State<Arc<Hive>>,
     PathArg(id): PathArg<JobId>,

@@ -1,5 +1,6 @@
 mod jobs;
 mod node;
+mod responses;
 mod sse;
 mod workers;
 
@@ -13,10 +14,11 @@ use daemon_shell::Token;
 use hive_jobs::{JobRegistry, NodeEvents};
 use input_validation::NodeName;
 use model_catalog::ModelCatalog;
+use openapi_schema::{IntegerBounds, SharedErrors};
 use tokio_util::sync::CancellationToken;
 use utoipa::{
     Modify, OpenApi,
-    openapi::security::{Http, HttpAuthScheme, SecurityScheme},
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 use worker_lifecycle::{Probe, WorkerBinaries, Workers};
 
@@ -61,15 +63,19 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 #[derive(OpenApi)]
 #[openapi(
+    version = "3.2.0",
     info(title = "rbee hive", description = "The resources of one machine and the workers that run on it."),
     paths(
         node::health, node::capabilities, node::models, node::events, node::shutdown,
         workers::list, workers::spawn, workers::show, workers::stop, workers::logs,
         jobs::show, jobs::events, jobs::cancel,
     ),
-    components(schemas(hive_contract::JobEvent)),
+    // Those that only responses and parameters refer to.
+    components(schemas(
+        diagnostics::ErrorBody, hive_contract::JobEvent, node::NodeEvent,
+    )),
     security(("node_token" = [])),
-    modifiers(&NodeToken)
+    modifiers(&NodeToken, &IntegerBounds, &SharedErrors)
 )]
 struct Document;
 
@@ -77,13 +83,14 @@ struct NodeToken;
 
 impl Modify for NodeToken {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("The token of the node"))
+            .build();
         document
             .components
             .get_or_insert_default()
-            .add_security_scheme(
-                "node_token",
-                SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
-            );
+            .add_security_scheme("node_token", SecurityScheme::Http(scheme));
     }
 }
 

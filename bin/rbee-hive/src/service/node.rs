@@ -2,18 +2,24 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Json, extract::State, response::Response};
 use daemon_shell::{ErrorResponse, JsonBody, blocking, event_stream};
-use diagnostics::{Diagnostic, ErrorBody, Narration};
+use diagnostics::{Diagnostic, Narration};
 use futures_util::StreamExt as _;
 use hive_contract::{
     API_VERSION, Capabilities, HiveHealth, HiveShutdownRequest, InstalledModelList, JobEvent,
 };
 use http::StatusCode;
 
-use super::{Hive, sse::encode};
+use openapi_schema::{event_of_json, impl_schema, reference};
+
+use super::{
+    Hive,
+    responses::{ReadErrors, ShutdownErrors, StorageErrors, TokenErrors},
+    sse::encode,
+};
 
 /// HiveHealth of the hive
 #[utoipa::path(get, path = "/v1/health", tag = "node", security(()),
-    responses((status = 200, body = HiveHealth)))]
+    responses((status = 200, body = HiveHealth, description = "The hive responds")))]
 pub async fn health(State(hive): State<Arc<Hive>>) -> Json<HiveHealth> {
     Json(HiveHealth {
         status: "ok".to_owned(),
@@ -26,7 +32,7 @@ pub async fn health(State(hive): State<Arc<Hive>>) -> Json<HiveHealth> {
 
 /// Resources of the machine
 #[utoipa::path(get, path = "/v1/capabilities", tag = "node",
-    responses((status = 200, body = Capabilities), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = Capabilities, description = "The resources"), ReadErrors))]
 pub async fn capabilities(
     State(hive): State<Arc<Hive>>,
 ) -> Result<Json<Capabilities>, ErrorResponse> {
@@ -46,7 +52,7 @@ pub async fn capabilities(
 
 /// Models on the machine
 #[utoipa::path(get, path = "/v1/models", tag = "node",
-    responses((status = 200, body = InstalledModelList), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = InstalledModelList, description = "The models"), StorageErrors))]
 pub async fn models(
     State(hive): State<Arc<Hive>>,
 ) -> Result<Json<InstalledModelList>, ErrorResponse> {
@@ -54,13 +60,23 @@ pub async fn models(
     Ok(Json(InstalledModelList { models }))
 }
 
+/// Event of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeEvent {}
+
+impl_schema! {
+    NodeEvent, uses [Narration],
+    "Event of a node.",
+    event_of_json(Some("narration"), reference::<Narration>())
+}
+
 /// Events of the node, from now on
 ///
 /// Events named `narration`. In place of events that a slow reader misses it gets one with
 /// their number.
 #[utoipa::path(get, path = "/v1/events", tag = "node",
-    responses((status = 200, body = Narration, content_type = "text/event-stream"),
-        (status = "default", body = ErrorBody)))]
+    responses((status = 200, description = "The events",
+        content(("text/event-stream", item_schema = NodeEvent))), TokenErrors))]
 pub async fn events(State(hive): State<Arc<Hive>>) -> Response {
     let events = hive.node_events.subscribe();
     let events = events.map(|narration| encode(&JobEvent::Narration(narration)));
@@ -69,8 +85,7 @@ pub async fn events(State(hive): State<Arc<Hive>>) -> Response {
 
 /// Shut down the hive, with or without its workers
 #[utoipa::path(post, path = "/v1/shutdown", tag = "node", request_body = HiveShutdownRequest,
-    responses((status = 204, description = "the workers are stopped if requested; the hive is shutting down"),
-        (status = "default", body = ErrorBody)))]
+    responses((status = 204, description = "The workers are stopped if requested; the hive is shutting down"), ShutdownErrors))]
 pub async fn shutdown(
     State(hive): State<Arc<Hive>>,
     JsonBody(request): JsonBody<HiveShutdownRequest>,

@@ -1,0 +1,25 @@
+//! The error responses in the OpenAPI document.
+
+use diagnostics::ErrorBody;
+use openapi_schema::error_responses_type;
+
+error_responses_type!(TokenErrors<ErrorBody>: 401);
+error_responses_type!(ReadErrors<ErrorBody>: 401, 500);
+error_responses_type!(StorageErrors<ErrorBody>: 401, 500, 507);
+error_responses_type!(WorkersErrors<ErrorBody>: 401, 409 "A newer version wrote a file", 500);
+error_responses_type!(JobErrors<ErrorBody>: 400, 401, 404 "The job does not exist");
+error_responses_type!(
+    WorkerErrors<ErrorBody>:
+    400, 401, 404 "The worker does not exist", 409 "A newer version wrote a file", 500
+);
+error_responses_type!(
+    ShutdownErrors<ErrorBody>:
+    400, 401, 408, 409 "A newer version wrote a file", 413, 415, 500
+);
+error_responses_type!(
+    SpawnErrors<ErrorBody>:
+    400, 401, 404 "The model does not exist", 408,
+    409 "A worker with this id is running as this or a newer generation, or all ports are in use",
+    413, 415, 429 "Too many jobs are running", 499 "The job was cancelled", 500,
+    502 "The worker failed to start", 503, 504 "The worker made no progress", 507
+);

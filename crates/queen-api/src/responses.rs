@@ -1,0 +1,213 @@
+//! The responses in the OpenAPI document: which statuses operations respond with, and the
+//! headers of inference.
+
+use std::{collections::BTreeMap, marker::PhantomData};
+
+use diagnostics::ErrorBody;
+use input_validation::{NodeName, RequestId, WorkerId};
+use openai_gateway::{anthropic::AnthropicErrorBody, ollama::OllamaErrorBody};
+use openapi_schema::{error_responses_type, reference, unsigned};
+use queen_contract::{HEADER_NODE, HEADER_QUEUE_MS, HEADER_REQUEST_ID, HEADER_SEED, HEADER_WORKER};
+use utoipa::{
+    IntoParams, IntoResponses, ToSchema,
+    openapi::{
+        ContentBuilder, RefOr, Response, ResponseBuilder, header::HeaderBuilder, schema::Schema,
+    },
+};
+
+error_responses_type!(HostErrors<ErrorBody>: 403);
+error_responses_type!(KeyErrors<ErrorBody>: 401, 403);
+error_responses_type!(ReadErrors<ErrorBody>: 401, 403, 500);
+error_responses_type!(IdErrors<ErrorBody>: 400, 401, 403);
+error_responses_type!(LookupErrors<ErrorBody>: 400, 401, 403, 404, 500);
+error_responses_type!(
+    WorkerErrors<ErrorBody>:
+    400, 401, 403, 404 "The worker does not exist",
+    409 "The hive has an incompatible version", 500, 502 "The hive does not respond"
+);
+error_responses_type!(
+    StopErrors<ErrorBody>:
+    400, 401, 403, 404 "The worker does not exist",
+    409 "The hive has an incompatible version", 500, 502 "The hive does not respond", 507
+);
+error_responses_type!(
+    HeartbeatErrors<ErrorBody>:
+    400, 401, 403, 408,
+    409 "A newer generation of the worker is known, or it was stopped: it must exit",
+    413, 415, 500
+);
+error_responses_type!(
+    ShutdownErrors<ErrorBody>: 400, 401, 403, 408, 409 "A hive has an incompatible version", 413, 415, 500,
+    502 "A hive does not respond", 503 "The queen is already shutting down"
+);
+// The other errors of a request are events of its stream.
+error_responses_type!(
+    StreamErrors<ErrorBody>:
+    400, 401, 403, 404 "The model or the node does not exist", 408, 413, 415
+);
+error_responses_type!(
+    InferErrors<ErrorBody>:
+    400, 401, 403, 404 "The model does not exist",
+    408, 409 "A process that is needed for the response has an incompatible version",
+    413, 415, 429, 500,
+    502 "The hive or the worker failed or does not respond",
+    503 "No worker can serve the request now",
+    504 "The hive or the worker made no progress", 507
+);
+error_responses_type!(
+    AnthropicErrors<AnthropicErrorBody>:
+    400, 401, 403, 404 "The model does not exist",
+    408, 409 "A process that is needed for the response has an incompatible version",
+    413, 415, 429, 500,
+    502 "The hive or the worker failed or does not respond",
+    503 "No worker can serve the request now",
+    504 "The hive or the worker made no progress", 507
+);
+// Ollama's routes accept bodies of any content type.
+error_responses_type!(
+    OllamaErrors<OllamaErrorBody>:
+    400, 401, 403, 404 "The model does not exist",
+    408, 409 "A process that is needed for the response has an incompatible version",
+    413, 429, 500,
+    502 "The hive or the worker failed or does not respond",
+    503 "No worker can serve the request now",
+    504 "The hive or the worker made no progress", 507
+);
+error_responses_type!(OllamaKeyErrors<OllamaErrorBody>: 401, 403);
+error_responses_type!(OllamaReadErrors<OllamaErrorBody>: 401, 403, 500);
+error_responses_type!(OllamaShowErrors<OllamaErrorBody>: 400, 401, 403, 404, 408, 413, 500);
+
+/// Header parameter of inference.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "only described")]
+pub(crate) struct DeadlineHeader {
+    /// Deadline of the request. A request that is not complete then fails with
+    /// `DEADLINE_EXCEEDED`.
+    #[param(
+        rename = "x-request-deadline",
+        value_type = String,
+        required = false,
+        format = DateTime
+    )]
+    deadline: Option<jiff::Timestamp>,
+}
+
+/// The response to a short call.
+pub(crate) struct CallResponse<T>(PhantomData<T>);
+
+impl<T: ToSchema> IntoResponses for CallResponse<T> {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        ok(worker_headers(json::<T>(ResponseBuilder::new())))
+    }
+}
+
+/// The response to a request for text: a document, or server-sent events.
+pub(crate) struct DocumentOrEvents<D, E>(PhantomData<(D, E)>);
+
+impl<D: ToSchema, E: ToSchema> IntoResponses for DocumentOrEvents<D, E> {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let response = items::<E>(json::<D>(ResponseBuilder::new()), "text/event-stream");
+        ok(seed_header(worker_headers(response)))
+    }
+}
+
+/// The response to a request for text: a document, or lines of JSON.
+pub(crate) struct DocumentOrLines<D, L>(PhantomData<(D, L)>);
+
+impl<D: ToSchema, L: ToSchema> IntoResponses for DocumentOrLines<D, L> {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let response = items::<L>(json::<D>(ResponseBuilder::new()), "application/x-ndjson");
+        ok(seed_header(worker_headers(response)))
+    }
+}
+
+/// A response with the header in which Anthropic's clients expect the id of the request.
+pub(crate) struct WithRequestId<R>(PhantomData<R>);
+
+impl<R: IntoResponses> IntoResponses for WithRequestId<R> {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let mut responses = R::responses();
+        for response in responses.values_mut() {
+            if let RefOr::T(response) = response
+                && let Some(id) = response.headers.get(HEADER_REQUEST_ID).cloned()
+            {
+                response.headers.insert("request-id".to_owned(), id);
+            }
+        }
+        responses
+    }
+}
+
+/// A response that begins before the request has a worker.
+pub(crate) struct Events<E>(PhantomData<E>);
+
+impl<E: ToSchema> IntoResponses for Events<E> {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let response = items::<E>(ResponseBuilder::new(), "text/event-stream");
+        ok(request_id_header(response))
+    }
+}
+
+fn ok(response: ResponseBuilder) -> BTreeMap<String, RefOr<Response>> {
+    let response = response.description("The response of the model");
+    BTreeMap::from([("200".to_owned(), response.build().into())])
+}
+
+fn json<T: ToSchema>(response: ResponseBuilder) -> ResponseBuilder {
+    let content = ContentBuilder::new().schema(Some(reference::<T>()));
+    response.content("application/json", content.build())
+}
+
+fn items<T: ToSchema>(response: ResponseBuilder, content_type: &str) -> ResponseBuilder {
+    let content = ContentBuilder::new().item_schema(Some(reference::<T>()));
+    response.content(content_type, content.build())
+}
+
+fn worker_headers(response: ResponseBuilder) -> ResponseBuilder {
+    let response = request_id_header(response);
+    let response = header(
+        response,
+        HEADER_WORKER,
+        reference::<WorkerId>(),
+        "Id of the worker that served the request",
+    );
+    let response = header(
+        response,
+        HEADER_NODE,
+        reference::<NodeName>(),
+        "Node that the worker runs on",
+    );
+    header(
+        response,
+        HEADER_QUEUE_MS,
+        unsigned(u64::MAX as usize),
+        "Time until the request had a worker, loading included, in milliseconds",
+    )
+}
+
+fn request_id_header(response: ResponseBuilder) -> ResponseBuilder {
+    let id = reference::<RequestId>();
+    header(response, HEADER_REQUEST_ID, id, "Id of the request")
+}
+
+fn seed_header(response: ResponseBuilder) -> ResponseBuilder {
+    header(
+        response,
+        HEADER_SEED,
+        unsigned(u64::MAX as usize),
+        "Seed of the sampler, from the request or drawn at random",
+    )
+}
+
+fn header(
+    response: ResponseBuilder,
+    name: &str,
+    schema: RefOr<Schema>,
+    description: &str,
+) -> ResponseBuilder {
+    let header = HeaderBuilder::new()
+        .schema(Some(schema))
+        .description(Some(description));
+    response.header(name, header.build())
+}
