@@ -38,7 +38,7 @@ enum Command {
     /// stream a haiku that contains the word for the current minute, check it, stop everything
     Haiku(haiku_test::HaikuArgs),
     /// Run everything that can run on this machine: lints, unit tests, features, sanitizer,
-    /// fuzzer, official clients, haiku
+    /// fuzzer, official clients, OpenAPI documents, haiku
     Test,
     /// Run feature files, all or those with these numbers
     Bdd(test::BddArgs),

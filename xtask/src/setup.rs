@@ -8,8 +8,16 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::cargo::{cargo, root, succeed};
 
-/// Official clients that the tests use.
-const CLIENTS: [&str; 3] = ["openai==3.52.0", "anthropic==2.11.0", "ollama==0.6.3"];
+/// Python packages that the tests use: official clients, and a tester of HTTP interfaces with the
+/// library that generates its requests.
+const PACKAGES: [&str; 5] = [
+    "openai==3.52.0",
+    "anthropic==2.11.0",
+    "ollama==0.6.3",
+    "schemathesis==4.32.5",
+    "hypothesis==6.170.17",
+];
+const IMPORTS: &str = "import openai, anthropic, ollama, schemathesis";
 
 /// Ensures that a program of a Debian package is available: installs it if permitted, else fails
 /// with the command that does.
@@ -39,12 +47,12 @@ pub fn need_cargo_component(name: &str, component: &str) -> Result<()> {
     Ok(())
 }
 
-/// Returns a Python with the official clients, in `target/python`.
-pub fn python_with_clients() -> Result<PathBuf> {
+/// Returns a Python with [`PACKAGES`], in `target/python`.
+pub fn python_with_packages() -> Result<PathBuf> {
     need_program("python3", "python3")?;
     let venv = root().join("target/python");
     let python = venv.join("bin/python");
-    if quiet(Command::new(&python).args(["-c", "import openai, anthropic, ollama"])) {
+    if quiet(Command::new(&python).args(["-c", IMPORTS])) {
         return Ok(python);
     }
     let create = || {
@@ -59,7 +67,7 @@ pub fn python_with_clients() -> Result<PathBuf> {
         install("python3-venv").context("python3 cannot create a virtual environment")?;
         ensure!(create(), "`python3 -m venv {}` fails", venv.display());
     }
-    println!("installing {} into target/python", CLIENTS.join(", "));
+    println!("installing {} into target/python", PACKAGES.join(", "));
     let pip = [
         "-m",
         "pip",
@@ -67,7 +75,7 @@ pub fn python_with_clients() -> Result<PathBuf> {
         "--quiet",
         "--disable-pip-version-check",
     ];
-    succeed(Command::new(&python).args(pip).args(CLIENTS))?;
+    succeed(Command::new(&python).args(pip).args(PACKAGES))?;
     Ok(python)
 }
 

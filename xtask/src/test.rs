@@ -45,16 +45,20 @@ pub fn run_all() -> Result<Tally> {
     println!("== parsers of untrusted input under libFuzzer");
     total += fuzz::run(&FuzzArgs { rest: Vec::new() })?;
     println!("== official OpenAI, Anthropic and Ollama clients");
-    let python = setup::python_with_clients()?;
-    for client in ["openai", "anthropic", "ollama"] {
-        let script = format!("test-harness/end-to-end/{client}_client.py");
-        total += Tally::of(
+    let python = setup::python_with_packages()?;
+    let script = |path: &str| {
+        Tally::of(
             Command::new(&python)
-                .arg(root().join(script))
+                .arg(root().join(path))
                 .env("RBEE_BIN_DIR", &bin_dir)
                 .env("PYTHONDONTWRITEBYTECODE", "1"),
-        )?;
+        )
+    };
+    for client in ["openai", "anthropic", "ollama"] {
+        total += script(&format!("test-harness/end-to-end/{client}_client.py"))?;
     }
+    println!("== queen, hive and worker against the OpenAPI documents");
+    total += script("test-harness/openapi/conformance.py")?;
     println!("== haiku acceptance test");
     total += haiku(&bin_dir)?;
     println!("all suites took {} s", started.elapsed().as_secs());
