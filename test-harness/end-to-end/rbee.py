@@ -92,7 +92,8 @@ def main(namespace):
                 print(f"client {name} ... ok", flush=True)
             except Exception:
                 failed += 1
+                print(f"client {name} ... FAILED")
                 traceback.print_exc(file=sys.stdout)
-                print(f"client {name} ... FAILED", flush=True)
+                sys.stdout.flush()
     print(f"client: {passed} passed, {failed} failed")
     sys.exit(1 if failed else 0)

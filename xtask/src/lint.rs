@@ -40,8 +40,7 @@ pub fn lints() -> Result<Tally> {
             .env("RUSTDOCFLAGS", "--deny warnings")
             .status()?
             .success();
-        println!("lint {name} ... {}", if ok { "ok" } else { "FAILED" });
-        tally += Tally::one(ok);
+        tally += Tally::one(&format!("lint {name}"), ok);
     }
     let ok = match tidy::run() {
         Ok(()) => true,
@@ -50,7 +49,6 @@ pub fn lints() -> Result<Tally> {
             false
         }
     };
-    println!("lint tidy ... {}", if ok { "ok" } else { "FAILED" });
-    tally += Tally::one(ok);
+    tally += Tally::one("lint tidy", ok);
     Ok(tally)
 }

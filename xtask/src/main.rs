@@ -85,6 +85,12 @@ fn main() -> ExitCode {
     match result {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(tally)) => {
+            if !tally.failures.is_empty() {
+                println!("== failures");
+            }
+            for line in &tally.failures {
+                println!("{line}");
+            }
             println!("{tally}");
             if tally.failed == 0 {
                 ExitCode::SUCCESS

@@ -7,12 +7,17 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// Counts of tests.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Lines that are kept of the output of a failed test.
+const EXCERPT_LINES: usize = 60;
+
+/// Counts of tests, and what the failed ones printed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     pub passed: u64,
     pub failed: u64,
     pub skipped: u64,
+    /// Lines about the failed tests, to be repeated at the end of a long log.
+    pub failures: Vec<String>,
 }
 
 impl AddAssign for Tally {
@@ -20,6 +25,7 @@ impl AddAssign for Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+        self.failures.extend(other.failures);
     }
 }
 
@@ -34,12 +40,15 @@ impl fmt::Display for Tally {
 }
 
 impl Tally {
-    /// Counts one test.
-    pub fn one(passed: bool) -> Self {
+    /// Prints the result of one test, and counts it.
+    pub fn one(name: &str, passed: bool) -> Self {
+        let line = format!("{name} ... {}", if passed { "ok" } else { "FAILED" });
+        println!("{line}");
         Self {
             passed: u64::from(passed),
             failed: u64::from(!passed),
-            skipped: 0,
+            failures: if passed { Vec::new() } else { vec![line] },
+            ..Self::default()
         }
     }
 
@@ -51,6 +60,7 @@ impl Tally {
             .spawn()
             .with_context(|| format!("cannot run {command:?}"))?;
         let mut tally = Self::default();
+        let mut excerpt = Excerpt::default();
         let stdout = child.stdout.take().context("the command has no stdout")?;
         for line in BufReader::new(stdout).lines() {
             let line = line?;
@@ -58,11 +68,40 @@ impl Tally {
             if let Some(counted) = summary_line(&line) {
                 tally += counted;
             }
+            if excerpt.includes(&line) {
+                tally.failures.push(line);
+            }
         }
-        if !child.wait()?.success() && tally.failed == 0 {
+        let status = child.wait()?;
+        if !status.success() && tally.failed == 0 {
             tally.failed = 1;
+            tally.failures.push(format!("{command:?}: {status}"));
         }
         Ok(tally)
+    }
+}
+
+/// Finds the lines about failed tests in the output of a test runner.
+#[derive(Default)]
+struct Excerpt {
+    /// Number of following lines that belong to the current failure.
+    rest: usize,
+}
+
+impl Excerpt {
+    fn includes(&mut self, line: &str) -> bool {
+        // libtest prints the output of failed tests in sections with this title, cucumber marks
+        // failed steps, and the other runners print the output after the name.
+        if line == "failures:"
+            || line.trim_start().starts_with('\u{2718}')
+            || line.contains(" ... FAILED") && !line.starts_with("test ")
+        {
+            self.rest = EXCERPT_LINES;
+        } else if line.contains(" ... ok") || summary_line(line).is_some() {
+            self.rest = 0;
+        }
+        self.rest = self.rest.saturating_sub(1);
+        self.rest > 0
     }
 }
 
@@ -103,6 +142,7 @@ mod tests {
             passed,
             failed,
             skipped,
+            failures: Vec::new(),
         };
         assert_eq!(
             summary_line(
@@ -119,5 +159,43 @@ mod tests {
             Some(tally(0, 0, 0))
         );
         assert_eq!(summary_line("hive: 3 passed"), None);
+    }
+
+    #[test]
+    fn output_of_failed_tests_is_found() {
+        let output = "\
+test a ... ok
+test b ... FAILED
+
+failures:
+
+---- b stdout ----
+left: 1
+
+test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out
+   \u{2714}  Given a queen
+   \u{2718}  Then it answers
+      Step panicked.
+bdd: 0 passed, 1 failed
+client c ... FAILED
+AssertionError
+client d ... ok
+";
+        let mut excerpt = Excerpt::default();
+        let lines: Vec<&str> = output.lines().filter(|l| excerpt.includes(l)).collect();
+        assert_eq!(
+            lines,
+            [
+                "failures:",
+                "",
+                "---- b stdout ----",
+                "left: 1",
+                "",
+                "   \u{2718}  Then it answers",
+                "      Step panicked.",
+                "client c ... FAILED",
+                "AssertionError",
+            ]
+        );
     }
 }
