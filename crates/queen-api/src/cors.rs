@@ -9,8 +9,10 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use daemon_shell::Admitted;
-use diagnostics::{Code, Diagnostic, excerpt};
+use diagnostics::Diagnostic;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use crate::errors::invalid_origin;
 
 /// Response headers that pages may read.
 const EXPOSED_HEADERS: &str = "x-rbee-worker, x-rbee-node, x-rbee-request-id, x-rbee-seed, \
@@ -24,7 +26,7 @@ pub struct CorsOrigins {
 }
 
 impl CorsOrigins {
-    /// Checks the origins. Fails with [`Code::ConfigInvalid`].
+    /// Checks the origins. Fails with [`ConfigInvalid`](diagnostics::Code::ConfigInvalid).
     pub fn parse(origins: Vec<String>) -> Result<Self, Diagnostic> {
         let mut local = Admitted::default();
         for origin in &origins {
@@ -99,14 +101,6 @@ fn allow(response: &mut Response, origin: HeaderValue, requested_headers: Option
     );
 }
 
-fn invalid_origin(origin: &str) -> Diagnostic {
-    Diagnostic::new(
-        Code::ConfigInvalid,
-        format!("\"{}\" is not an origin", excerpt(origin, 80)),
-    )
-    .hint("examples of origins: `https://app.example`, `http://app.example:3000`, `app://name`")
-}
-
 fn scheme_and_host(origin: &str) -> Option<(&str, &str)> {
     let (scheme, authority) = origin.split_once("://")?;
     let in_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
@@ -121,6 +115,8 @@ fn scheme_and_host(origin: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use diagnostics::Code;
+
     use super::*;
 
     #[test]

@@ -9,9 +9,11 @@ use axum::{
     response::IntoResponse as _,
 };
 use daemon_shell::{ErrorResponse, Token, bearer_token};
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use http::{HeaderMap, HeaderName};
 use queen_nodes::Nodes;
+
+use crate::errors::{invalid_key, missing_key};
 
 /// Where Anthropic's clients send their key.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -68,17 +70,4 @@ pub(crate) fn require_node_token(router: Router, nodes: Nodes) -> Router {
             }
         },
     ))
-}
-
-fn missing_key() -> Diagnostic {
-    Diagnostic::new(
-        Code::MissingApiKey,
-        "this endpoint requires an API key, and the request has none",
-    )
-    .hint("send `Authorization: Bearer KEY`; the key is in the queen's `--api-key-file`")
-}
-
-fn invalid_key() -> Diagnostic {
-    Diagnostic::new(Code::InvalidApiKey, "the API key is not valid")
-        .hint("the key is in the queen's `--api-key-file`")
 }

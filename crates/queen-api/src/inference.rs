@@ -7,7 +7,7 @@ use axum::{
     body::Bytes,
     response::{IntoResponse as _, Response},
 };
-use diagnostics::{Code, Diagnostic, excerpt};
+use diagnostics::Diagnostic;
 use futures_util::{Stream, StreamExt as _, future::ready};
 use http::{HeaderMap, HeaderValue};
 use input_validation::{ModelRef, RequestId};
@@ -23,7 +23,10 @@ use serde::Serialize;
 use tokio::time::Instant;
 use worker_contract::{InferRequest, StartedEvent, StreamEvent};
 
-use crate::Api;
+use crate::{
+    Api,
+    errors::{ended_early, invalid_deadline},
+};
 
 /// Time for a request without a deadline; more for a large model.
 const DEFAULT_TIME: Duration = Duration::from_secs(600);
@@ -90,17 +93,7 @@ fn header_deadline(headers: &HeaderMap) -> Result<Option<Timestamp>, Diagnostic>
         return Ok(None);
     };
     let text = value.to_str().unwrap_or("?");
-    text.parse().map(Some).map_err(|_| {
-        Diagnostic::new(
-            Code::InvalidRequest,
-            format!(
-                "{HEADER_DEADLINE} is not a valid timestamp: \"{}\"",
-                excerpt(text, 60)
-            ),
-        )
-        .param(HEADER_DEADLINE)
-        .hint("use RFC 3339, for example `2026-11-21T10:00:00Z`")
-    })
+    text.parse().map(Some).map_err(|_| invalid_deadline(text))
 }
 
 /// Returns a unique request id; ids sort by time.
@@ -178,11 +171,6 @@ fn set_header(response: &mut Response, name: &'static str, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }
-}
-
-/// The stream of a request ended without a terminal event, which is a defect.
-pub(crate) fn ended_early() -> Diagnostic {
-    Diagnostic::internal("the response ended without a terminal event")
 }
 
 /// Encodes events by `write`; those that are available at the same time form one chunk.

@@ -10,6 +10,7 @@ mod control;
 mod cors;
 mod dialect;
 mod embeddings;
+mod errors;
 mod guards;
 mod inference;
 mod metrics;

@@ -20,7 +20,8 @@ use worker_contract::StreamEvent;
 
 use crate::{
     Api,
-    inference::{encode, ended_early, infer_job, new_request_id, opening, with_request_id},
+    errors::ended_early,
+    inference::{encode, infer_job, new_request_id, opening, with_request_id},
 };
 
 /// Returns the context of a request that has just arrived.
