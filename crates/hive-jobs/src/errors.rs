@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use diagnostics::{Code, Diagnostic};
 use input_validation::JobId;
 
-use crate::registry::JOBS_KEPT;
+use crate::JOBS_KEPT;
 
 pub(crate) fn too_many_jobs() -> Diagnostic {
     Diagnostic::new(

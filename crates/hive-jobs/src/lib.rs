@@ -36,3 +36,6 @@ pub use job::Job;
 pub use node_events::NodeEvents;
 pub use registry::JobRegistry;
 pub use reporter::Reporter;
+
+/// Number of jobs that are kept. The oldest finished one is removed for a new one.
+const JOBS_KEPT: usize = 256;

@@ -10,10 +10,7 @@ use input_validation::JobId;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{Job, JobContext, NodeEvents, Reporter, errors};
-
-/// Number of jobs that are kept. The oldest finished one is removed for a new one.
-pub(crate) const JOBS_KEPT: usize = 256;
+use crate::{JOBS_KEPT, Job, JobContext, NodeEvents, Reporter, errors};
 
 /// The jobs of this hive, running and finished.
 #[derive(Debug)]
