@@ -1,7 +1,7 @@
 use std::{
     fs,
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -15,10 +15,10 @@ use tempfile::TempDir;
 const MODEL: &str = "mock:slots=64,length=16";
 
 /// A queen, a hive and a mock worker with a home of their own, and nginx in front of the worker.
+/// They are stopped when this is dropped.
 pub struct Servers {
-    bin_dir: std::path::PathBuf,
-    home: TempDir,
-    nginx: Child,
+    _nginx: Nginx,
+    _installation: Installation,
     /// URL of the queen.
     pub queen: String,
     /// URL of the worker.
@@ -32,23 +32,26 @@ pub struct Servers {
 
 impl Servers {
     pub fn start(bin_dir: &Path) -> Result<Self> {
-        let home = tempfile::Builder::new().prefix("rbee-bench-").tempdir()?;
-        let started = keeper(bin_dir, home.path(), &["infer", "hello", "--model", MODEL])?;
+        let installation = Installation {
+            bin_dir: bin_dir.to_owned(),
+            home: tempfile::Builder::new().prefix("rbee-bench-").tempdir()?,
+        };
+        let home = installation.home.path();
+        let started = installation.keeper(&["infer", "hello", "--model", MODEL])?;
         ensure!(!started.is_empty(), "the mock worker produced no output");
-        let files = Home::at(home.path());
+        let files = Home::at(home);
         let queen = DaemonRecord::read(&files.queen_record())?;
         let queen = queen.context("the queen has no record")?.url;
-        let list = keeper(bin_dir, home.path(), &["--json", "worker", "list"])?;
+        let list = installation.keeper(&["--json", "worker", "list"])?;
         let list: Value = serde_json::from_str(&list)?;
         let port = list["workers"][0]["port"]
             .as_u64()
             .context("the list of workers has no port")?;
         let token = fs::read_to_string(files.node_token(&NodeName::local()))?;
-        let (nginx, proxy) = start_nginx(home.path(), port)?;
+        let (nginx, proxy) = start_nginx(home, port)?;
         Ok(Self {
-            bin_dir: bin_dir.to_owned(),
-            home,
-            nginx,
+            _nginx: nginx,
+            _installation: installation,
             queen,
             worker: format!("http://127.0.0.1:{port}"),
             proxy,
@@ -56,34 +59,54 @@ impl Servers {
             model: MODEL,
         })
     }
+}
 
-    pub fn stop(mut self) -> Result<()> {
-        self.nginx.kill()?;
-        self.nginx.wait()?;
-        keeper(&self.bin_dir, self.home.path(), &["queen", "stop"])?;
-        Ok(())
+/// The processes of one home, stopped when this is dropped.
+struct Installation {
+    bin_dir: PathBuf,
+    home: TempDir,
+}
+
+impl Installation {
+    fn keeper(&self, args: &[&str]) -> Result<String> {
+        let output = Command::new(self.bin_dir.join("rbee-keeper"))
+            .args(args)
+            .env("RBEE_HOME", self.home.path())
+            .env("RBEE_QUEEN_PORT", "0")
+            .env("RBEE_HIVE_PORT", "0")
+            .env("RBEE_WORKER_PORTS", "0")
+            .stdin(Stdio::null())
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "rbee-keeper {args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8(output.stdout)?)
     }
 }
 
-fn keeper(bin_dir: &Path, home: &Path, args: &[&str]) -> Result<String> {
-    let output = Command::new(bin_dir.join("rbee-keeper"))
-        .args(args)
-        .env("RBEE_HOME", home)
-        .env("RBEE_QUEEN_PORT", "0")
-        .env("RBEE_HIVE_PORT", "0")
-        .env("RBEE_WORKER_PORTS", "0")
-        .stdin(Stdio::null())
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "rbee-keeper {args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(String::from_utf8(output.stdout)?)
+impl Drop for Installation {
+    fn drop(&mut self) {
+        if let Err(error) = self.keeper(&["queen", "stop"]) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+/// A process of nginx, killed when this is dropped.
+struct Nginx(Child);
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Both fail only if the process has exited.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Starts nginx, configured for streams: keep-alive connections to the worker, no buffering.
-fn start_nginx(dir: &Path, worker: u64) -> Result<(Child, String)> {
+fn start_nginx(dir: &Path, worker: u64) -> Result<(Nginx, String)> {
     let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
     let dir_text = dir.display();
     let config = format!(
@@ -115,11 +138,12 @@ http {{
         .arg(dir)
         .arg("-c")
         .arg(&path)
-        .args(["-g", "daemon off;"])
+        // One process, which does not leave workers behind when it is killed.
+        .args(["-g", "daemon off; master_process off;"])
         .stderr(Stdio::null())
         .spawn()
         .context("cannot start nginx")?;
-    Ok((nginx, format!("http://127.0.0.1:{port}")))
+    Ok((Nginx(nginx), format!("http://127.0.0.1:{port}")))
 }
 
 fn path_with_sbin() -> String {
