@@ -156,6 +156,25 @@ Feature: Lifecycle of the queen
     And 1 `queen-rbee` process runs
 
   @real
+  Scenario: A queen whose record is damaged is still found and stopped
+    Given a running queen
+    When the file `{home}/run/queen.json` holds
+      """
+      {
+      """
+    And I run `rbee-keeper queen start`
+    Then the exit code is 0
+    And stdout contains `is already running`
+    When the file `{home}/run/queen.json` holds
+      """
+      {
+      """
+    And I run `rbee-keeper queen stop`
+    Then the exit code is 0
+    And stdout contains `stopped the queen`
+    And nothing is left running
+
+  @real
   Scenario: A frozen queen is stopped by SIGKILL
     Given a running queen
     When the queen's process is frozen

@@ -64,7 +64,7 @@ impl HiveHost for LocalHive {
 impl LocalHive {
     /// Returns the running hive, if any.
     async fn find(&self) -> Result<Option<RunningHive>, Diagnostic> {
-        match DaemonRecord::read_alive(&self.home.hive_record())? {
+        match DaemonRecord::find(&self.home.hive_record(), &self.home.hive_lock()).await? {
             Some(record) => self.connect(record).await.map(Some),
             None => Ok(None),
         }

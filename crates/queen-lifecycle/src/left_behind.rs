@@ -24,7 +24,8 @@ impl QueenLifecycle {
         drain_seconds: Option<u64>,
     ) -> Result<Vec<String>, Diagnostic> {
         let _lock = self.lock().await?;
-        let Some(record) = DaemonRecord::read_alive(&self.home.hive_record())? else {
+        let record = DaemonRecord::find(&self.home.hive_record(), &self.home.hive_lock()).await?;
+        let Some(record) = record else {
             return self.stop_orphans(drain_seconds).await;
         };
         let token = Token::load(&self.home.node_token(&NodeName::local()))?;

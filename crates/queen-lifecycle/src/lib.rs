@@ -97,6 +97,8 @@ impl QueenLifecycle {
     /// starting gets SIGTERM.
     pub async fn ensure(&self) -> Result<Queen, Diagnostic> {
         let _lock = self.lock().await?;
+        // Waits for a queen that is starting or whose record was lost.
+        DaemonRecord::find(&self.home.queen_record(), &self.home.queen_lock()).await?;
         match self.find().await? {
             Some(queen) => Ok(queen),
             None => self.start().await,

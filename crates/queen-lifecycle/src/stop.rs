@@ -69,7 +69,7 @@ impl QueenLifecycle {
         drain_seconds: Option<u64>,
     ) -> Result<Option<Stopped>, Diagnostic> {
         let path = self.home.queen_record();
-        let Some(record) = DaemonRecord::read_alive(&path)? else {
+        let Some(record) = DaemonRecord::find(&path, &self.home.queen_lock()).await? else {
             remove(&path)?;
             return Ok(None);
         };

@@ -1,10 +1,10 @@
 use std::{fs, path::Path, time::Duration};
 
-use daemon_shell::ProcessIdentity;
+use daemon_shell::{FileLock, ProcessIdentity};
 use diagnostics::Diagnostic;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::time::interval;
+use tokio::time::{interval, timeout};
 
 use crate::{
     Home, errors,
@@ -13,6 +13,10 @@ use crate::{
 
 /// Interval at which a daemon checks that its record is intact.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
+/// Interval at which a missing record of a daemon is looked for.
+const FIND_EVERY: Duration = Duration::from_millis(50);
+/// Maximum time for a daemon to write its record.
+const FIND_LIMIT: Duration = Duration::from_secs(10);
 
 /// Address and process of a running daemon. A daemon writes it when it serves and removes it
 /// when it shuts down.
@@ -48,6 +52,27 @@ impl DaemonRecord {
     /// Reads the record of a daemon whose process is alive.
     pub fn read_alive(path: &Path) -> Result<Option<Self>, Diagnostic> {
         Ok(Self::read(path)?.filter(|record| record.process.is_alive()))
+    }
+
+    /// Finds the record of a running daemon, which holds the lock at `lock`. A daemon without a
+    /// record is starting, or writes a lost one again within a few seconds: waits for it.
+    pub async fn find(record: &Path, lock: &Path) -> Result<Option<Self>, Diagnostic> {
+        let found = async {
+            let mut tick = interval(FIND_EVERY);
+            loop {
+                tick.tick().await;
+                if let Some(record) = Self::read_alive(record)? {
+                    return Ok(Some(record));
+                }
+                if FileLock::try_acquire(lock)?.is_some() {
+                    return Ok(None);
+                }
+            }
+        };
+        match timeout(FIND_LIMIT, found).await {
+            Ok(found) => found,
+            Err(_) => Err(errors::no_record(record, lock, FIND_LIMIT)),
+        }
     }
 
     /// Writes the record again whenever it is missing or damaged. Never returns.
@@ -125,6 +150,23 @@ pub(crate) mod tests {
         }
         DaemonRecord::remove_own(&path);
         assert!(!path.exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_record_of_a_running_daemon_is_found() {
+        let (_dir, home) = home();
+        let (path, lock) = (home.queen_record(), home.queen_lock());
+        assert_eq!(DaemonRecord::find(&path, &lock).await, Ok(None));
+        let held = FileLock::acquire(&lock).unwrap();
+        let error = DaemonRecord::find(&path, &lock).await.unwrap_err();
+        assert_eq!(error.code, Code::StateUnusable);
+        let record = record();
+        let (found, ()) = tokio::join!(DaemonRecord::find(&path, &lock), async {
+            tokio::time::sleep(CHECK_EVERY).await;
+            record.write(&path).unwrap();
+        });
+        assert_eq!(found, Ok(Some(record)));
+        drop(held);
     }
 
     #[tokio::test(start_paused = true)]

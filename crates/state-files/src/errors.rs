@@ -1,4 +1,4 @@
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 use diagnostics::{Code, Diagnostic};
 
@@ -34,4 +34,18 @@ pub(crate) fn home_in_use(daemon: &str, home: &Path, user: &str) -> Diagnostic {
         format!("another {daemon} is using {} ({user})", home.display()),
     )
     .hint("use the running one, or choose another directory with `--home`")
+}
+
+/// A process that holds the lock of a daemon and has no record.
+pub(crate) fn no_record(record: &Path, lock: &Path, limit: Duration) -> Diagnostic {
+    Diagnostic::new(
+        Code::StateUnusable,
+        format!(
+            "a process holds {} and has not written {} for {} s",
+            lock.display(),
+            record.display(),
+            limit.as_secs()
+        ),
+    )
+    .hint("check the owner and permissions of the directory and the free space on its disk")
 }
