@@ -49,7 +49,7 @@ pub(crate) fn unreachable(peer: Peer, base: &str, error: &reqwest::Error) -> Cal
         format!(
             "the {} at {base} does not respond: {}",
             peer.name,
-            with_causes(error)
+            root_cause(error)
         ),
     ))
 }
@@ -61,7 +61,7 @@ pub(crate) fn stream_failed(peer: Peer, base: &str, error: &dyn Error) -> CallEr
         format!(
             "the event stream of the {} at {base} failed: {}",
             peer.name,
-            with_causes(error)
+            root_cause(error)
         ),
     ))
 }
@@ -106,20 +106,16 @@ pub(crate) fn unexpected_body(
 pub(crate) fn no_http_client(error: &reqwest::Error) -> Diagnostic {
     Diagnostic::internal(format!(
         "cannot create an HTTP client: {}",
-        with_causes(error)
+        root_cause(error)
     ))
 }
 
-/// Returns the messages of an error and of all its causes, which reqwest's `Display` omits.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
+/// Returns the message of the first cause. The errors of reqwest and hyper around it name the
+/// layers that it passed, and the URL that the messages here contain.
+fn root_cause(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(cause) = error.source() {
+        error = cause;
     }
-    text
+    error.to_string()
 }
