@@ -1,5 +1,8 @@
 use std::{net::IpAddr, path::PathBuf};
 
+use daemon_shell::LogFilter;
+use input_validation::PortRange;
+
 /// Schedules and serves inference on its nodes.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "queen-rbee", version)]
@@ -17,9 +20,10 @@ pub struct Args {
     /// Port of this machine's hive, if the queen starts one; 0 selects any free port
     #[arg(long, env = "RBEE_HIVE_PORT", default_value_t = 9200)]
     pub hive_port: u16,
-    /// Ports for workers on this machine [default: the hive's]
-    #[arg(long, env = "RBEE_WORKER_PORTS", value_name = "FIRST-LAST")]
-    pub worker_ports: Option<String>,
+    /// Ports for workers on this machine, for example 8081-8180; 0 selects any free port
+    /// [default: the hive's]
+    #[arg(long, env = "RBEE_WORKER_PORTS", value_name = "PORTS")]
+    pub worker_ports: Option<PortRange>,
     /// File with the API key that inference requires
     #[arg(long, env = "RBEE_API_KEY_FILE", value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
@@ -38,5 +42,5 @@ pub struct Args {
     pub cors_origin: Vec<String>,
     /// What to log: a level, or a filter such as `info,queen_rbee=debug`
     #[arg(long, env = "RBEE_LOG", default_value = "info", value_name = "FILTER")]
-    pub log: String,
+    pub log: LogFilter,
 }

@@ -146,8 +146,8 @@ fn local_node(args: &Args, home: &Home, url: &str) -> Result<NodeConfig, Diagnos
             program: hive_program(args)?,
             home: home.clone(),
             port: args.hive_port,
-            worker_ports: args.worker_ports.clone(),
-            log: args.log.clone(),
+            worker_ports: args.worker_ports,
+            log: args.log.to_string(),
         }))
     };
     Ok(NodeConfig {

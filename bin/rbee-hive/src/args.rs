@@ -1,7 +1,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
-use input_validation::NodeName;
-use worker_lifecycle::PortRange;
+use daemon_shell::LogFilter;
+use input_validation::{NodeName, PortRange};
 
 /// Runs workers on this machine
 #[derive(Debug, clap::Parser)]
@@ -25,13 +25,13 @@ pub struct Args {
     /// Directory with the worker binaries [default: the directory of this binary]
     #[arg(long, value_name = "DIR")]
     pub worker_dir: Option<PathBuf>,
-    /// Ports for workers; 0 selects any free port
-    #[arg(long, env = "RBEE_WORKER_PORTS", default_value_t = PortRange::default(), value_name = "FIRST-LAST")]
+    /// Ports for workers, for example 8081-8180; 0 selects any free port
+    #[arg(long, env = "RBEE_WORKER_PORTS", default_value_t = PortRange::default(), value_name = "PORTS")]
     pub worker_ports: PortRange,
     /// JSON file with a machine to report instead of this one; for tests
     #[arg(long, value_name = "FILE")]
     pub mock_devices: Option<PathBuf>,
     /// Log level, or a filter such as `info,worker_lifecycle=debug`
     #[arg(long, env = "RBEE_LOG", default_value = "info", value_name = "FILTER")]
-    pub log: String,
+    pub log: LogFilter,
 }

@@ -2,7 +2,7 @@ use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand};
 use diagnostics::Diagnostic;
-use input_validation::{Backend, ModelRef, NodeName, WorkerId};
+use input_validation::{Backend, ModelRef, NodeName, PortRange, WorkerId};
 
 use crate::errors;
 
@@ -61,7 +61,7 @@ pub(crate) struct Global {
     pub(crate) hive_port: Option<u16>,
     /// Set the ports for the workers of a newly started queen, for example 8081-8180
     #[arg(long, global = true, env = "RBEE_WORKER_PORTS", value_name = "PORTS")]
-    pub(crate) worker_ports: Option<String>,
+    pub(crate) worker_ports: Option<PortRange>,
     /// Start the queen from this binary [default: queen-rbee in the directory of rbee-keeper]
     #[arg(long, global = true, env = "RBEE_QUEEN_BINARY", value_name = "FILE")]
     pub(crate) queen_binary: Option<PathBuf>,

@@ -31,7 +31,7 @@ impl Target {
             program: queen_binary(global)?,
             port: global.queen_port,
             hive_port: global.hive_port,
-            worker_ports: global.worker_ports.clone(),
+            worker_ports: global.worker_ports,
         };
         Ok(Self::Managed(QueenLifecycle::new(
             Home::open(global.home.clone())?,

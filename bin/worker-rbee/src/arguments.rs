@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 
 use clap::Args;
+use daemon_shell::LogFilter;
 use input_validation::{DeviceId, Generation, ModelRef, NodeName, WorkerId};
 use worker_contract::limits::MAX_SLOTS;
 
@@ -51,7 +52,7 @@ pub(crate) struct WorkerArguments {
     pub bind: IpAddr,
     /// Log level, or a filter such as `info,worker_service=debug`.
     #[arg(long, value_name = "FILTER", default_value = "info")]
-    pub log: String,
+    pub log: LogFilter,
 }
 
 #[cfg(test)]

@@ -116,6 +116,14 @@ pub(crate) fn not_bound(address: SocketAddr, cause: &io::Error) -> Diagnostic {
     }
 }
 
+pub(crate) fn invalid_log_filter(text: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::ConfigInvalid,
+        format!("not a log filter: \"{}\"", excerpt(text, 80)),
+    )
+    .hint("use off, error, warn, info, debug or trace, or a filter such as `info,queen_rbee=debug`")
+}
+
 pub(crate) fn no_local_address(cause: &io::Error) -> Diagnostic {
     internal("cannot determine the address of the listener", cause)
 }

@@ -31,7 +31,7 @@ pub use guard::{
     require_bearer, require_token,
 };
 pub use lock::FileLock;
-pub use log::init_logging;
+pub use log::{LogFilter, init_logging};
 pub use memory::{Memory, oom_kills};
 pub use process::{ProcessIdentity, Signal};
 pub use serve::{bind, local_address, local_url, serve, termination};

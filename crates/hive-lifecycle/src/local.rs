@@ -4,7 +4,7 @@ use daemon_shell::{ProcessIdentity, Signal, Token};
 use diagnostics::Diagnostic;
 use futures_util::future::BoxFuture;
 use hive_contract::{API_VERSION, HiveClient, HiveShutdownRequest};
-use input_validation::NodeName;
+use input_validation::{NodeName, PortRange};
 use state_files::{DaemonRecord, Home};
 use tokio::{
     process::{Child, Command},
@@ -32,7 +32,7 @@ pub struct LocalHive {
     /// Port on the loopback interface; 0 selects any free port.
     pub port: u16,
     /// Ports for workers, as the hive's `--worker-ports`; `None` is the hive's default.
-    pub worker_ports: Option<String>,
+    pub worker_ports: Option<PortRange>,
     /// Log filter, as the hive's `--log`.
     pub log: String,
 }
@@ -100,7 +100,7 @@ impl LocalHive {
             .stdout(stdout)
             .stderr(stderr);
         if let Some(ports) = &self.worker_ports {
-            command.args(["--worker-ports", ports]);
+            command.args(["--worker-ports", &ports.to_string()]);
         }
         let mut child = command.spawn().map_err(cannot_execute)?;
         let pid = child.id();

@@ -37,3 +37,11 @@ pub(crate) fn invalid_model_ref(text: &str) -> Diagnostic {
     )
     .hint(hint)
 }
+
+pub(crate) fn invalid_port_range(text: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::ConfigInvalid,
+        format!("not a port range: \"{}\"", excerpt(text, 40)),
+    )
+    .hint("write `8081-8999` (1024 and above), or `0` for any free port")
+}

@@ -1,5 +1,5 @@
-//! Types for the names that users and peers send: ids, node names, devices and model
-//! references. Parsing is the only way to create them, so that every value is valid. The
+//! Types for what users and peers send: ids, node names, devices, model references and port
+//! ranges. Parsing is the only way to create them, so that every value is valid. The
 //! command line and the HTTP interfaces share them.
 
 #![warn(missing_docs)]
@@ -28,7 +28,9 @@ mod ids;
 mod model_ref;
 #[cfg(test)]
 mod pattern_tests;
+mod port_range;
 
 pub use device::{Backend, DeviceId};
 pub use ids::{Generation, JobId, NodeName, RequestId, WorkerId};
 pub use model_ref::ModelRef;
+pub use port_range::PortRange;

@@ -1,5 +1,6 @@
 use std::{ffi::OsString, path::PathBuf};
 
+use input_validation::PortRange;
 use state_files::Home;
 
 /// Command line of a queen.
@@ -12,7 +13,7 @@ pub struct Launch {
     /// Port of its local hive; absent, the queen's default.
     pub hive_port: Option<u16>,
     /// Ports for its local workers (`8081-8180`); absent, the queen's default.
-    pub worker_ports: Option<String>,
+    pub worker_ports: Option<PortRange>,
 }
 
 impl Launch {
@@ -28,7 +29,7 @@ impl Launch {
             arguments.extend(["--hive-port".into(), port.to_string().into()]);
         }
         if let Some(ports) = &self.worker_ports {
-            arguments.extend(["--worker-ports".into(), ports.into()]);
+            arguments.extend(["--worker-ports".into(), ports.to_string().into()]);
         }
         arguments
     }

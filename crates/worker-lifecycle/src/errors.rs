@@ -2,7 +2,7 @@
 
 use std::{fmt, io, path::Path};
 
-use diagnostics::{Code, Diagnostic, excerpt};
+use diagnostics::{Code, Diagnostic};
 use input_validation::{DeviceId, Generation, WorkerId};
 use worker_contract::{API_VERSION, LoadProgress};
 
@@ -122,14 +122,6 @@ pub(crate) fn device_not_found(
         None => "use another node".to_owned(),
     })
     .param("device")
-}
-
-pub(crate) fn invalid_port_range(text: &str) -> Diagnostic {
-    Diagnostic::new(
-        Code::ConfigInvalid,
-        format!("not a port range: \"{}\"", excerpt(text, 40)),
-    )
-    .hint("write `8081-8999` (1024 and above), or `0` for any free port")
 }
 
 pub(crate) fn no_free_port(range: &dyn fmt::Display) -> Diagnostic {

@@ -34,7 +34,6 @@ mod workers;
 pub use binaries::WorkerBinaries;
 pub use devices::{Machine, MockProbe, Probe, SystemProbe};
 pub use host::worker_url;
-pub use ports::PortRange;
 pub use settings::LifecycleSettings;
 pub use start_sequence::StartLimits;
 pub use stop_sequence::StopLimits;

@@ -1,13 +1,10 @@
 use std::path::PathBuf;
 
 use daemon_shell::Token;
-use input_validation::NodeName;
+use input_validation::{NodeName, PortRange};
 use state_files::WorkerDirs;
 
-use crate::{
-    binaries::WorkerBinaries, ports::PortRange, start_sequence::StartLimits,
-    stop_sequence::StopLimits,
-};
+use crate::{binaries::WorkerBinaries, start_sequence::StartLimits, stop_sequence::StopLimits};
 
 /// How workers are run on this machine.
 #[derive(Debug)]

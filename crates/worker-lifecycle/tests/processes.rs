@@ -19,7 +19,7 @@ use daemon_shell::{ProcessIdentity, Token};
 use diagnostics::{Code, Diagnostic};
 use hive_contract::{JobEvent, SpawnRequest, SpawnResponse, WorkerState};
 use hive_jobs::{JobContext, Reporter};
-use input_validation::{DeviceId, Generation, WorkerId};
+use input_validation::{DeviceId, Generation, PortRange, WorkerId};
 use model_catalog::ModelCatalog;
 use serde_json::json;
 use state_files::{SpawnRecord, WorkerDir, WorkerDirs};
@@ -29,7 +29,7 @@ use wiremock::{
     matchers::{any, path},
 };
 use worker_lifecycle::{
-    LifecycleSettings, PortRange, StartLimits, StopLimits, SystemProbe, WorkerBinaries, Workers,
+    LifecycleSettings, StartLimits, StopLimits, SystemProbe, WorkerBinaries, Workers,
 };
 
 struct Fixture {

@@ -9,11 +9,11 @@ use daemon_shell::Token;
 use diagnostics::Diagnostic;
 use hive_contract::{SpawnRequest, SpawnResponse};
 use hive_jobs::{JobContext, Reporter};
-use input_validation::{DeviceId, Generation, NodeName};
+use input_validation::{DeviceId, Generation, NodeName, PortRange};
 use model_catalog::ModelCatalog;
 use state_files::Home;
 use worker_lifecycle::{
-    LifecycleSettings, PortRange, StartLimits, StopLimits, SystemProbe, WorkerBinaries, Workers,
+    LifecycleSettings, StartLimits, StopLimits, SystemProbe, WorkerBinaries, Workers,
 };
 
 use super::{
