@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 
 use diagnostics::Diagnostic;
 use input_validation::ModelRef;
-use text_codec::Codec;
+use serde_json::Map;
+use text_codec::{Chat, Codec};
 use worker_contract::{
     InferInput, InferRequest, Sampling, ToolChoice, ToolDefinition,
     limits::{self, MAX_STOP_SEQUENCE_BYTES, MAX_STOP_SEQUENCES, MAX_TOP_LOGPROBS},
@@ -26,6 +27,8 @@ pub(crate) struct Admitted {
     pub prompt: Vec<u32>,
     /// Maximum number of output tokens, including `continue_from`; at least 1.
     pub max_tokens: u32,
+    /// What was changed in the request or ignored, as sentences for the user.
+    pub notes: Vec<String>,
 }
 
 /// Checks a request to `model` and tokenizes its input.
@@ -46,10 +49,19 @@ pub(crate) fn admit(
         return Err(errors::too_many_logprobs(count));
     }
     check_input_bytes(&request.input, codec, limits.context_length)?;
-    let tools = rendered_tools(request, codec);
-    let prompt = tokenize(&request.input, tools, codec, limits.vocab_size)?;
+    let mut notes = Vec::new();
+    let chat = Chat {
+        messages: &[],
+        tools: rendered_tools(request, codec),
+        variables: &request.template_variables,
+    };
+    let prompt = tokenize(&request.input, chat, codec, limits.vocab_size, &mut notes)?;
     let max_tokens = max_output_tokens(&prompt, request, limits.context_length)?;
-    Ok(Admitted { prompt, max_tokens })
+    Ok(Admitted {
+        prompt,
+        max_tokens,
+        notes,
+    })
 }
 
 /// Refuses tools for a model whose tool calls cannot be parsed. A forced tool call can be
@@ -118,19 +130,28 @@ pub(crate) fn tokenize_with_tools(
     if !tools.is_empty() && !matches!(input, InferInput::Messages(_)) {
         return Err(errors::tools_without_messages());
     }
-    tokenize(input, tools, codec, vocab_size)
+    let chat = Chat {
+        messages: &[],
+        tools,
+        variables: &Map::new(),
+    };
+    tokenize(input, chat, codec, vocab_size, &mut Vec::new())
 }
 
+/// Tokenizes an input; messages become those of `chat`.
 fn tokenize(
     input: &InferInput,
-    tools: &[ToolDefinition],
+    chat: Chat<'_>,
     codec: &Codec,
     vocab_size: u32,
+    notes: &mut Vec<String>,
 ) -> Result<Vec<u32>, Diagnostic> {
     let tokens = match input {
         InferInput::Prompt(text) => codec.encode(text)?,
         InferInput::Messages(messages) if messages.is_empty() => Vec::new(),
-        InferInput::Messages(messages) => codec.encode_chat(messages, tools)?,
+        InferInput::Messages(messages) => {
+            codec.encode_conversation(&Chat { messages, ..chat }, notes)?
+        }
         InferInput::Tokens(tokens) => {
             check_tokens("input", tokens, vocab_size)?;
             tokens.clone()
@@ -185,7 +206,7 @@ fn embedding_tokens(
     codec: &Codec,
     vocab_size: u32,
 ) -> Result<Vec<u32>, Diagnostic> {
-    let mut tokens = tokenize(input, &[], codec, vocab_size)?;
+    let mut tokens = tokenize_with_tools(input, &[], codec, vocab_size)?;
     if let InferInput::Prompt(_) = input {
         codec.append_end_token(&mut tokens);
     }

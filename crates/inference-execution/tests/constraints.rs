@@ -189,6 +189,7 @@ fn with_tools(id: &str, choice: ToolChoice, seed: u64) -> InferRequest {
         name: name.into(),
         description: None,
         parameters,
+        strict: false,
     };
     let mut request = request(id, Constraint::JsonObject, seed);
     request.constraint = None;

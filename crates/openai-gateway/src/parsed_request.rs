@@ -27,6 +27,8 @@ pub struct ParsedRequest {
     pub format: ResponseFormat,
     /// The client's names for fields that a worker's error may mention.
     pub field_names: FieldNames,
+    /// What was changed in the request or ignored, as sentences for the user.
+    pub notes: Vec<String>,
     /// Encoder of the response.
     pub writer: Box<dyn ResponseWriter>,
 }

@@ -22,6 +22,7 @@ pub fn token(t: &str) -> TokenEvent {
         i: 0,
         t: t.into(),
         id: 1,
+        reasoning: String::new(),
         calls: Vec::new(),
         logprob: None,
     }
@@ -79,6 +80,7 @@ pub fn end(reason: FinishReason) -> EndEvent {
             prompt_tokens: 3,
             completion_tokens: 2,
             cached_tokens: 1,
+            reasoning_tokens: 0,
         },
         timings: Timings::default(),
     }
@@ -109,6 +111,7 @@ pub fn started() -> StartedEvent {
         seed: 7,
         prompt_tokens: 3,
         cached_tokens: 1,
+        notes: Vec::new(),
     }
 }
 

@@ -13,8 +13,8 @@ use http::{HeaderMap, HeaderValue};
 use input_validation::{ModelRef, RequestId};
 use jiff::Timestamp;
 use queen_contract::{
-    Assigned, HEADER_DEADLINE, HEADER_NODE, HEADER_QUEUE_MS, HEADER_REQUEST_ID, HEADER_SEED,
-    HEADER_WORKER, InferEvent,
+    Assigned, HEADER_DEADLINE, HEADER_NODE, HEADER_NOTES, HEADER_QUEUE_MS, HEADER_REQUEST_ID,
+    HEADER_SEED, HEADER_WORKER, InferEvent,
 };
 use request_queue::Deadline;
 use request_relay::{CallOrigin, ChoiceEvent, Choices, InferJob, ShortCall};
@@ -33,6 +33,8 @@ const DEFAULT_TIME: Duration = Duration::from_secs(600);
 const DEFAULT_SECONDS_PER_GIB: u64 = 60;
 /// Maximum number of events that are encoded into one chunk of a body.
 const BATCH_EVENTS: usize = 32;
+/// Maximum length of the header with the notes, in characters.
+const MAX_NOTES: usize = 2000;
 /// Initial size of a chunk per event, in bytes.
 const EVENT_BYTES: usize = 256;
 
@@ -143,8 +145,20 @@ impl Opening {
     /// Adds the headers that report where and how the response is produced.
     pub(crate) fn add_headers(&self, response: &mut Response) {
         set_header(response, HEADER_SEED, &self.started.seed.to_string());
+        if !self.started.notes.is_empty() {
+            set_header(response, HEADER_NOTES, &header_text(&self.started.notes));
+        }
         add_worker_headers(response, self.assigned.as_ref(), self.waited);
     }
+}
+
+/// Joins notes to the value of a header, which can have visible ASCII characters only.
+fn header_text(notes: &[String]) -> String {
+    let mut text = notes.join("; ");
+    if let Some((cut, _)) = text.char_indices().nth(MAX_NOTES) {
+        text.truncate(cut);
+    }
+    text.replace(|c: char| !(' '..='~').contains(&c), "?")
 }
 
 fn add_worker_headers(response: &mut Response, worker: Option<&Assigned>, waited: Duration) {

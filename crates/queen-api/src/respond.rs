@@ -47,6 +47,7 @@ pub(crate) async fn respond(
         choices,
         format,
         field_names,
+        notes,
         mut writer,
         ..
     } = parsed;
@@ -54,7 +55,8 @@ pub(crate) async fn respond(
     let job = infer_job(api, WorkerRequirements::model(model), request, headers)?;
     let mut events = api.relay.infer(job, choices)?;
     let response = async {
-        let opening = opening(&mut events).await?;
+        let mut opening = opening(&mut events).await?;
+        opening.started.notes.splice(..0, notes);
         let mut start = Vec::new();
         writer.start(&opening.started, &mut start);
         let mut response = match format {

@@ -6,8 +6,10 @@ use std::{collections::BTreeMap, marker::PhantomData};
 use diagnostics::ErrorBody;
 use input_validation::{NodeName, RequestId, WorkerId};
 use openai_gateway::{anthropic::AnthropicErrorBody, ollama::OllamaErrorBody};
-use openapi_schema::{error_responses_type, reference, unsigned};
-use queen_contract::{HEADER_NODE, HEADER_QUEUE_MS, HEADER_REQUEST_ID, HEADER_SEED, HEADER_WORKER};
+use openapi_schema::{error_responses_type, reference, text, unsigned};
+use queen_contract::{
+    HEADER_NODE, HEADER_NOTES, HEADER_QUEUE_MS, HEADER_REQUEST_ID, HEADER_SEED, HEADER_WORKER,
+};
 use utoipa::{
     IntoParams, IntoResponses, ToSchema,
     openapi::{
@@ -108,7 +110,7 @@ pub(crate) struct DocumentOrEvents<D, E>(PhantomData<(D, E)>);
 impl<D: ToSchema, E: ToSchema> IntoResponses for DocumentOrEvents<D, E> {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let response = items::<E>(json::<D>(ResponseBuilder::new()), "text/event-stream");
-        ok(seed_header(worker_headers(response)))
+        ok(start_headers(worker_headers(response)))
     }
 }
 
@@ -118,7 +120,7 @@ pub(crate) struct DocumentOrLines<D, L>(PhantomData<(D, L)>);
 impl<D: ToSchema, L: ToSchema> IntoResponses for DocumentOrLines<D, L> {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let response = items::<L>(json::<D>(ResponseBuilder::new()), "application/x-ndjson");
-        ok(seed_header(worker_headers(response)))
+        ok(start_headers(worker_headers(response)))
     }
 }
 
@@ -191,7 +193,14 @@ fn request_id_header(response: ResponseBuilder) -> ResponseBuilder {
     header(response, HEADER_REQUEST_ID, id, "Id of the request")
 }
 
-fn seed_header(response: ResponseBuilder) -> ResponseBuilder {
+/// Headers of a response that begins when the request has started.
+fn start_headers(response: ResponseBuilder) -> ResponseBuilder {
+    let response = header(
+        response,
+        HEADER_NOTES,
+        text().into(),
+        "What was changed in the request or ignored so that it could be served",
+    );
     header(
         response,
         HEADER_SEED,

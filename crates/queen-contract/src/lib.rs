@@ -34,5 +34,7 @@ pub const HEADER_REQUEST_ID: &str = "x-rbee-request-id";
 pub const HEADER_SEED: &str = "x-rbee-seed";
 /// Response header: time spent waiting for a worker, loading included, in milliseconds.
 pub const HEADER_QUEUE_MS: &str = "x-rbee-queue-ms";
+/// Response header: what was changed in the request or ignored so that it could be served.
+pub const HEADER_NOTES: &str = "x-rbee-notes";
 /// Request header: deadline of the request, in RFC 3339.
 pub const HEADER_DEADLINE: &str = "x-request-deadline";

@@ -62,12 +62,14 @@ fn events(tokens: u32) -> Response {
         seed: 1,
         prompt_tokens: 1,
         cached_tokens: 0,
+        notes: Vec::new(),
     });
     let token = |n| {
         StreamEvent::Token(TokenEvent {
             i: n,
             t: "x".to_owned(),
             id: n,
+            reasoning: String::new(),
             calls: Vec::new(),
             logprob: None,
         })
@@ -79,6 +81,7 @@ fn events(tokens: u32) -> Response {
             prompt_tokens: 1,
             completion_tokens: tokens,
             cached_tokens: 0,
+            reasoning_tokens: 0,
         },
         timings: Timings::default(),
     });

@@ -1,10 +1,17 @@
 use std::collections::HashMap;
 
 use diagnostics::Diagnostic;
+use serde_json::Map;
 use tokenizers::Tokenizer;
 use worker_contract::{Message, Role, ToolDefinition};
 
-use crate::{errors, template::ChatTemplate, token_table::TokenTable, tool_style::ToolStyle};
+use crate::{
+    chat::{Chat, RenderedChat},
+    errors,
+    template::ChatTemplate,
+    token_table::TokenTable,
+    tool_style::ToolStyle,
+};
 
 const BYTE_LEVEL_END: u32 = 256;
 const BYTE_LEVEL_END_TEXT: &str = "<|end|>";
@@ -197,12 +204,9 @@ impl Codec {
     /// Errors: `INVALID_REQUEST` if the template rejects the messages or the model has no
     /// template, `UNSUPPORTED_PARAMETER` if the template would drop tools, tool calls or tool
     /// results, `INVALID_MODEL_FILE` if the template is faulty or does not terminate.
-    pub fn render_chat(
-        &self,
-        messages: &[Message],
-        tools: &[ToolDefinition],
-    ) -> Result<String, Diagnostic> {
-        let with_tools = !tools.is_empty() || messages.iter().any(is_tool_message);
+    pub fn render(&self, chat: &Chat<'_>) -> Result<RenderedChat, Diagnostic> {
+        let tools = chat.tools;
+        let with_tools = !tools.is_empty() || chat.messages.iter().any(is_tool_message);
         let tool_template = self.tool_template.as_ref().filter(|_| with_tools);
         match tool_template.or(self.template.as_ref()) {
             Some(Ok(template)) if with_tools && !template.supports_tools() => {
@@ -213,19 +217,58 @@ impl Codec {
                 };
                 Err(errors::no_tool_support(param))
             }
-            Some(Ok(template)) => template.render(messages, tools),
+            Some(Ok(template)) => {
+                let text = template.render(chat)?;
+                Ok(RenderedChat {
+                    text,
+                    notes: Vec::new(),
+                })
+            }
             Some(Err(error)) => Err(error.clone()),
             None => Err(errors::no_chat_template()),
         }
     }
 
-    /// Encodes a conversation. The template itself writes the begin-of-sequence token.
+    /// Encodes a conversation and appends the notes about it to `notes`. The template itself
+    /// writes the begin-of-sequence token.
+    pub fn encode_conversation(
+        &self,
+        chat: &Chat<'_>,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<u32>, Diagnostic> {
+        let rendered = self.render(chat)?;
+        notes.extend(rendered.notes);
+        self.encode_with(&rendered.text, false)
+    }
+
+    /// Returns the text of [`Self::render`] for a conversation without further variables.
+    pub fn render_chat(
+        &self,
+        messages: &[Message],
+        tools: &[ToolDefinition],
+    ) -> Result<String, Diagnostic> {
+        let variables = &Map::new();
+        let chat = Chat {
+            messages,
+            tools,
+            variables,
+        };
+        Ok(self.render(&chat)?.text)
+    }
+
+    /// Encodes a conversation without further variables.
     pub fn encode_chat(
         &self,
         messages: &[Message],
         tools: &[ToolDefinition],
     ) -> Result<Vec<u32>, Diagnostic> {
-        self.encode_with(&self.render_chat(messages, tools)?, false)
+        let variables = &Map::new();
+        let chat = Chat {
+            messages,
+            tools,
+            variables,
+        };
+        self.encode_conversation(&chat, &mut Vec::new())
     }
 
     fn encode_with(&self, text: &str, post_process: bool) -> Result<Vec<u32>, Diagnostic> {

@@ -2,6 +2,7 @@
 //!
 //! A [`Codec`] is built once per model and is immutable afterwards; it is `Send + Sync`.
 
+mod chat;
 mod codec;
 mod errors;
 mod gguf;
@@ -13,6 +14,7 @@ mod token_table;
 mod tool_style;
 mod utf8_stream;
 
+pub use chat::{Chat, RenderedChat};
 pub use codec::{Codec, CodecSettings};
 pub use tool_style::ToolStyle;
 pub use utf8_stream::Utf8Stream;

@@ -7,7 +7,7 @@ use minijinja::{
 use serde::Serialize;
 use worker_contract::{Message, Role, ToolCall, ToolDefinition};
 
-use crate::{errors, python_json::tojson};
+use crate::{chat::Chat, errors, python_json::tojson};
 
 /// Maximum number of template instructions for one conversation; stops endless loops.
 const FUEL: u64 = 5_000_000;
@@ -64,11 +64,12 @@ impl ChatTemplate {
     }
 
     /// Renders a conversation to the prompt of the assistant's next message.
-    pub(crate) fn render(
-        &self,
-        messages: &[Message],
-        tools: &[ToolDefinition],
-    ) -> Result<String, Diagnostic> {
+    pub(crate) fn render(&self, chat: &Chat<'_>) -> Result<String, Diagnostic> {
+        let Chat {
+            messages,
+            tools,
+            variables,
+        } = *chat;
         let messages: Vec<Value> = messages
             .iter()
             .map(|message| Value::from(Serde(TemplateMessage::of(message))))
@@ -89,6 +90,7 @@ impl ChatTemplate {
             tools,
             documents => Value::from(()),
         };
+        let context = context! { ..context, ..Value::from(Serde(variables)) };
         let mut prompt = Prompt::default();
         template
             .render_captured_to(context, &mut prompt)
@@ -127,6 +129,9 @@ struct TemplateMessage<'a> {
     tool_call_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
+    /// Reasoning, under the name that most templates read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -157,6 +162,7 @@ impl<'a> TemplateMessage<'a> {
             tool_calls: message.tool_calls.iter().map(TemplateCall::of).collect(),
             tool_call_id: message.tool_call_id.as_deref(),
             name: message.name.as_deref(),
+            reasoning_content: message.reasoning.as_deref(),
         }
     }
 }

@@ -71,6 +71,7 @@ fn tools() -> impl Strategy<Value = Vec<ToolDefinition>> {
         name,
         description,
         parameters,
+        strict: false,
     });
     prop::collection::vec(tool, 0..3)
 }

@@ -62,11 +62,13 @@ fn tools() -> Vec<ToolDefinition> {
             name: "weather".into(),
             description: Some("<current> weather".into()),
             parameters: Some(json!({"type": "object"})),
+            strict: false,
         },
         ToolDefinition {
             name: "time".into(),
             description: None,
             parameters: None,
+            strict: false,
         },
     ]
 }

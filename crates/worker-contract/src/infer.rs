@@ -5,6 +5,7 @@ use openapi_schema::{
     any_of, array, boolean, impl_schema, object, one_of_names, reference, strings, text, unsigned,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::{
@@ -21,7 +22,7 @@ pub enum Constraint {
     /// Any JSON object.
     JsonObject,
     /// JSON that is valid under this JSON schema.
-    JsonSchema(serde_json::Value),
+    JsonSchema(Value),
     /// Regular expression.
     Regex(String),
     /// Grammar in Lark's notation.
@@ -122,6 +123,27 @@ impl Default for Sampling {
     }
 }
 
+/// How the model reasons before it answers. Models without reasoning ignore it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct ReasoningOptions {
+    /// Whether the model reasons. Absent: as the chat template decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// How much the model reasons, in the words of its chat template: `low`, `medium`, `high`, ….
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effort: Option<String>,
+    /// Maximum number of reasoning tokens; the model answers after them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
+}
+
+impl ReasoningOptions {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Body of `POST /v1/infer`. All APIs of the queen translate their requests to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct InferRequest {
@@ -155,6 +177,14 @@ pub struct InferRequest {
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     #[schema(default = true)]
     pub parallel_tool_calls: bool,
+    /// How the model reasons before it answers.
+    #[serde(default, skip_serializing_if = "ReasoningOptions::is_default")]
+    pub reasoning: ReasoningOptions,
+    /// Further variables of the chat template, by name. Those that the template does not use
+    /// are named in the notes of the response.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = Object)]
+    pub template_variables: Map<String, Value>,
     /// Stop sequences of up to 1024 bytes. The first one to occur ends the output and is not
     /// part of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -196,6 +226,8 @@ impl InferRequest {
             tools: Vec::new(),
             tool_choice: ToolChoice::Auto,
             parallel_tool_calls: true,
+            reasoning: ReasoningOptions::default(),
+            template_variables: Map::new(),
             stop: Vec::new(),
             logprobs: None,
             continue_from: Vec::new(),
@@ -240,6 +272,13 @@ pub struct InferResponse {
     pub seed: u64,
     /// Text of the output.
     pub text: String,
+    /// Reasoning of the model before its answer; absent if there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reasoning: String,
+    /// What was changed in the request or ignored so that the model can serve it, as sentences
+    /// for the user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Ids of the generated tokens, including the end token.
     pub tokens: Vec<u32>,
     /// Log probabilities of the tokens; absent unless requested.

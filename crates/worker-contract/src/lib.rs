@@ -28,7 +28,7 @@ mod tokenize;
 #[cfg(feature = "client")]
 pub use client::WorkerClient;
 pub use embed::{EmbedRequest, EmbedResponse};
-pub use infer::{Constraint, InferInput, InferRequest, InferResponse, Sampling};
+pub use infer::{Constraint, InferInput, InferRequest, InferResponse, ReasoningOptions, Sampling};
 pub use message::{Message, Role, ToolCall, ToolChoice, ToolDefinition};
 pub use output::{FinishReason, Timings, TokenLogprob, ToolCallPiece, TopLogprob, Usage};
 pub use status::{

@@ -2,6 +2,8 @@ use openapi_schema::{any_of, impl_schema, one_of_names, strings, text};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::defaults::is_false;
+
 /// Author of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -41,6 +43,9 @@ pub struct Message {
     /// speaker, which only some chat templates pass to the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Reasoning of an `assistant` message, which only some chat templates pass to the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
 }
 
 impl Message {
@@ -52,6 +57,7 @@ impl Message {
             tool_calls: Vec::new(),
             tool_call_id: None,
             name: None,
+            reasoning: None,
         }
     }
 }
@@ -67,6 +73,11 @@ pub struct ToolDefinition {
     /// JSON schema of the arguments. Absent: no arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<serde_json::Value>,
+    /// Whether calls of the function always match `parameters`, even if the model decides
+    /// whether to call. Default: false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[schema(default = false)]
+    pub strict: bool,
 }
 
 /// Call of a function by the model. The client runs the function and sends the result in a

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::message::ToolCall;
+use crate::{defaults::is_zero, message::ToolCall};
 
 /// Reason why the output ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -24,6 +24,9 @@ pub struct Usage {
     pub completion_tokens: u32,
     /// Tokens of the prompt found in the KV cache instead of being computed.
     pub cached_tokens: u32,
+    /// Generated tokens that are reasoning; part of `completion_tokens`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reasoning_tokens: u32,
 }
 
 /// Durations of the phases of a request.

@@ -19,6 +19,10 @@ pub struct StartedEvent {
     pub prompt_tokens: u32,
     /// Tokens of the prompt found in the KV cache instead of being computed.
     pub cached_tokens: u32,
+    /// What was changed in the request or ignored so that the model can serve it, as sentences
+    /// for the user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A generated token. Its text is empty while the bytes of a character are incomplete, and
@@ -29,6 +33,9 @@ pub struct TokenEvent {
     pub i: u32,
     /// Text that became final with this token.
     pub t: String,
+    /// Reasoning that became final with this token. It is not part of the text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reasoning: String,
     /// Id of the token. The end token has an event as well.
     pub id: u32,
     /// Parts of tool calls that became final with this token.
@@ -151,6 +158,7 @@ mod tests {
         let event = StreamEvent::Token(TokenEvent {
             i: 3,
             t: "line\nnext \"quoted\"".into(),
+            reasoning: String::new(),
             id: 7,
             calls: Vec::new(),
             logprob: None,

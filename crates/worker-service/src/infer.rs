@@ -119,13 +119,15 @@ fn encode(events: ObservedEvents) -> impl Stream<Item = Bytes> + Send {
 /// Collects the events into a document. Returns the error if the request ended with one.
 async fn collect(mut events: ObservedEvents, id: &RequestId) -> Result<InferResponse, Diagnostic> {
     let mut started = None;
-    let (mut text, mut tokens, mut logprobs) = (String::new(), Vec::new(), Vec::new());
+    let (mut text, mut reasoning) = (String::new(), String::new());
+    let (mut tokens, mut logprobs) = (Vec::new(), Vec::new());
     let mut tool_calls = Vec::new();
     while let Some(event) = events.recv().await {
         match event {
             StreamEvent::Started(event) => started = Some(event),
             StreamEvent::Token(token) => {
                 text.push_str(&token.t);
+                reasoning.push_str(&token.reasoning);
                 for piece in token.calls {
                     piece.append_to(&mut tool_calls);
                 }
@@ -141,6 +143,8 @@ async fn collect(mut events: ObservedEvents, id: &RequestId) -> Result<InferResp
                     model: started.model,
                     seed: started.seed,
                     text,
+                    reasoning,
+                    notes: started.notes,
                     tokens,
                     logprobs,
                     tool_calls,

@@ -136,6 +136,7 @@ fn template(bytes: &[u8]) {
         name: "weather".into(),
         description: Some("Current weather".into()),
         parameters: Some(json!({"type": "object", "properties": {"city": {"type": "string"}}})),
+        strict: false,
     }];
     texts::template(template, &messages, &tools);
 }

@@ -341,6 +341,7 @@ impl Completion {
                 seed: self.request.sampling.seed.unwrap_or(SEED),
                 prompt_tokens: 3,
                 cached_tokens: 0,
+                notes: Vec::new(),
             })));
         }
         if let Some(last) = self.last_event().await {
@@ -358,6 +359,7 @@ impl Completion {
         self.slot.worker.tokens_sent.fetch_add(1, SeqCst);
         Some(Ok(StreamEvent::Token(TokenEvent {
             i: id,
+            reasoning: String::new(),
             t: text,
             id,
             calls: Vec::new(),
@@ -392,6 +394,7 @@ impl Completion {
                 prompt_tokens: 3,
                 completion_tokens: self.next_token,
                 cached_tokens: 0,
+                reasoning_tokens: 0,
             },
             timings: Timings::default(),
         })

@@ -288,6 +288,7 @@ pub(crate) fn started() -> InferEvent {
         seed: 7,
         prompt_tokens: 3,
         cached_tokens: 0,
+        notes: Vec::new(),
     }))
 }
 
@@ -296,6 +297,7 @@ pub(crate) fn token(text: &str) -> InferEvent {
         i: 0,
         t: text.to_owned(),
         id: 1,
+        reasoning: String::new(),
         calls: Vec::new(),
         logprob: None,
     }))

@@ -125,6 +125,7 @@ impl Generation {
             event: TokenEvent {
                 i: index,
                 t: delta.text,
+                reasoning: String::new(),
                 id,
                 calls: delta.calls,
                 logprob,

@@ -17,6 +17,7 @@ fn generation(request: &InferRequest, max_tokens: u32, seed: u64) -> Generation 
     let admitted = Admitted {
         prompt: vec![1],
         max_tokens,
+        notes: Vec::new(),
     };
     Generation::new(request, &admitted, seed, Arc::new(Codec::byte_level()))
 }
@@ -132,6 +133,7 @@ fn with_tools(stop: &[&str]) -> InferRequest {
             name: name.into(),
             description: None,
             parameters: None,
+            strict: false,
         })
         .to_vec();
     request

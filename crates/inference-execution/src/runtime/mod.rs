@@ -198,6 +198,7 @@ impl Runtime {
                     seed,
                     prompt_tokens,
                     cached_tokens: 0,
+                    notes: admitted.notes,
                 },
                 times,
                 pending_logits: None,

@@ -152,6 +152,7 @@ mod tests {
             name: name.into(),
             description: None,
             parameters,
+            strict: false,
         };
         let input = InferInput::Prompt("x".into());
         InferRequest {

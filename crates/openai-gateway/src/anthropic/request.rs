@@ -232,6 +232,7 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
             input: "messages",
             constraint: "output_config.format",
         },
+        notes: Vec::new(),
         writer: Box::new(writer),
     })
 }
@@ -289,6 +290,7 @@ fn tools(tools: Vec<AnthropicTool>) -> Result<Vec<ToolDefinition>, Diagnostic> {
             name: tool.name,
             description: tool.description,
             parameters: tool.input_schema,
+            strict: false,
         })
     };
     tools.into_iter().enumerate().map(convert).collect()

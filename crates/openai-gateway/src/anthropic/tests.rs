@@ -128,6 +128,7 @@ fn a_full_request_becomes_an_infer_request() {
                 name: "f".into(),
                 description: Some("d".into()),
                 parameters: Some(json!({"type": "object"})),
+                strict: false,
             }],
             tool_choice: ToolChoice::Named("f".into()),
             parallel_tool_calls: false,

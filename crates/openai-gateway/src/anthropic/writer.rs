@@ -233,7 +233,7 @@ impl ResponseWriter for AnthropicWriter {
         self.message.usage = Usage {
             prompt_tokens: event.prompt_tokens,
             cached_tokens: event.cached_tokens,
-            completion_tokens: 0,
+            ..Usage::default()
         }
         .into();
         if self.stream {

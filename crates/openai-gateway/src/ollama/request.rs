@@ -212,6 +212,7 @@ pub fn parse(
             },
             constraint: "format",
         },
+        notes: Vec::new(),
         writer: Box::new(writer),
     })
 }

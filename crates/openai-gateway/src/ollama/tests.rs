@@ -105,6 +105,7 @@ fn a_full_chat_request_becomes_an_infer_request() {
                 name: "f".into(),
                 description: Some("d".into()),
                 parameters: Some(json!({"type": "object"})),
+                strict: false,
             }],
             sampling: Sampling {
                 temperature: 0.0,

@@ -210,6 +210,7 @@ impl OpenAiCommonFields {
             choices,
             format,
             field_names,
+            notes: Vec::new(),
             writer,
         })
     }

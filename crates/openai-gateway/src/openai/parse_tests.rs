@@ -161,11 +161,13 @@ fn tools_calls_and_results_are_converted() {
                 name: "f".into(),
                 description: Some("d".into()),
                 parameters: Some(json!({"type": "object"})),
+                strict: false,
             },
             ToolDefinition {
                 name: "g".into(),
                 description: None,
                 parameters: None,
+                strict: false,
             },
         ]
     );

@@ -98,6 +98,7 @@ fn definition(param: &str, tool: &ChatTool) -> Result<ToolDefinition, Diagnostic
         name: name.clone(),
         description: function.description.clone(),
         parameters: function.parameters.clone(),
+        strict: false,
     })
 }
 
