@@ -223,6 +223,17 @@ Feature: Lifecycle of a worker process
     And the stop succeeds
     And the last exit of w-1 is `exit code 0 (stopped on request)`
 
+  Scenario: Without a drain, running requests end at once
+    Given a hive
+    And the worker w-1
+    And w-1 is streaming a long completion
+    When I DELETE `/v1/workers/w-1?drain_seconds=0` of the hive
+    Then the response status is 204
+    And it took less than 5 s
+    And the completion of w-1 ended with DRAINING
+    And 0 `mock-worker-rbee` processes run
+    And the last exit of w-1 is `exit code 0 (stopped on request)`
+
   @EH-014a
   Scenario: A frozen worker is killed, and its record says so
     Given an in-process hive with a drain of 1 s and SIGKILL 1 s after SIGTERM

@@ -44,7 +44,11 @@ pub(crate) async fn stop_process(
             match effect {
                 StopEffect::RequestShutdown => {
                     let drain = limits.drain.as_secs();
-                    let message = format!("worker {id} is draining, for {drain} s at most");
+                    let message = if drain == 0 {
+                        format!("requesting worker {id} to end its requests and exit")
+                    } else {
+                        format!("worker {id} is draining, for {drain} s at most")
+                    };
                     reporter.info("stop", message);
                     request.set(client.shutdown().fuse());
                 }
@@ -71,16 +75,14 @@ pub(crate) async fn stop_process(
                 }
             }
         }
-        event = loop {
-            let request_failed = async { request.as_mut().await.is_err() };
-            tokio::select! {
-                biased;
-                () = exited.as_mut() => break StopEvent::Exited,
-                failed = request_failed => if failed {
-                    break StopEvent::RequestFailed;
-                },
-                () = sleep_until(deadline) => break StopEvent::Timeout,
-            }
+        event = tokio::select! {
+            biased;
+            () = exited.as_mut() => StopEvent::Exited,
+            response = request.as_mut() => match response {
+                Ok(()) => StopEvent::Requested,
+                Err(_) => StopEvent::RequestFailed,
+            },
+            () = sleep_until(deadline) => StopEvent::Timeout,
         };
     }
 }

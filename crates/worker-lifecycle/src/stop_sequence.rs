@@ -5,11 +5,14 @@ use daemon_shell::Signal;
 /// Maximum time for running requests to finish. Sums of longer times and the current time can
 /// overflow.
 const MAX_DRAIN: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Time for a worker to accept the shutdown request, if its running requests get no time.
+const REQUEST_LIMIT: Duration = Duration::from_millis(500);
 
 /// Time limits of the steps of a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StopLimits {
-    /// Time for running requests to finish. Zero sends SIGTERM immediately.
+    /// Time for running requests to finish. With zero, SIGTERM follows the shutdown request
+    /// immediately, and the worker ends them.
     pub drain: Duration,
     /// Time from SIGTERM to SIGKILL.
     pub terminate: Duration,
@@ -32,6 +35,8 @@ impl Default for StopLimits {
 pub(crate) enum StopEvent {
     /// The stop begins.
     Begin,
+    /// The worker has accepted the shutdown request.
+    Requested,
     /// The shutdown request failed.
     RequestFailed,
     /// The time in [`StopEffect::WaitUntil`] has come.
@@ -64,7 +69,7 @@ enum Stage {
     Finished,
 }
 
-/// State machine of the stop of one process: drain, SIGTERM, SIGKILL.
+/// State machine of the stop of one process: shutdown request, SIGTERM, SIGKILL.
 #[derive(Debug, Clone)]
 pub(crate) struct StopSequence {
     limits: StopLimits,
@@ -89,15 +94,23 @@ impl StopSequence {
                 self.stage = Stage::Finished;
                 vec![StopEffect::Done]
             }
-            (Stage::Idle, StopEvent::Begin) if !self.limits.drain.is_zero() => {
+            (Stage::Idle, StopEvent::Begin) => {
                 self.stage = Stage::Draining;
+                let limit = if self.limits.drain.is_zero() {
+                    REQUEST_LIMIT
+                } else {
+                    self.limits.drain
+                };
                 vec![
                     StopEffect::RequestShutdown,
-                    StopEffect::WaitUntil(now + self.limits.drain),
+                    StopEffect::WaitUntil(now + limit),
                 ]
             }
-            (Stage::Idle, StopEvent::Begin)
-            | (Stage::Draining, StopEvent::RequestFailed | StopEvent::Timeout) => {
+            (Stage::Draining, StopEvent::Requested) if !self.limits.drain.is_zero() => Vec::new(),
+            (
+                Stage::Draining,
+                StopEvent::Requested | StopEvent::RequestFailed | StopEvent::Timeout,
+            ) => {
                 self.stage = Stage::Terminating;
                 vec![
                     StopEffect::Signal(Signal::Term),
@@ -153,29 +166,45 @@ mod tests {
         assert_eq!(stop.step(StopEvent::Exited, S(51)), []);
     }
 
+    /// SIGTERM at the time 1 s.
+    const TERM: [StopEffect; 2] = [
+        StopEffect::Signal(Signal::Term),
+        StopEffect::WaitUntil(Duration::from_secs(11)),
+    ];
+
     #[test]
-    fn sends_sigterm_at_once_without_drain_or_when_the_request_fails() {
-        let term = [
-            StopEffect::Signal(Signal::Term),
-            StopEffect::WaitUntil(S(11)),
-        ];
-        let mut unreachable = StopSequence::new(StopLimits::default());
-        unreachable.step(StopEvent::Begin, S(0));
-        assert_eq!(unreachable.step(StopEvent::RequestFailed, S(1)), term);
-        let mut without_drain = StopSequence::new(StopLimits {
+    fn a_drain_begins_when_the_request_is_accepted_and_ends_when_it_fails() {
+        let mut stop = StopSequence::new(StopLimits::default());
+        stop.step(StopEvent::Begin, S(0));
+        assert_eq!(stop.step(StopEvent::Requested, S(1)), []);
+        assert_eq!(stop.step(StopEvent::RequestFailed, S(1)), TERM);
+        assert_eq!(stop.step(StopEvent::Exited, S(2)), [StopEffect::Done]);
+    }
+
+    #[test]
+    fn without_a_drain_sigterm_follows_the_request() {
+        let limits = StopLimits {
             drain: Duration::ZERO,
             ..StopLimits::default()
-        });
-        assert_eq!(without_drain.step(StopEvent::Begin, S(1)), term);
-        assert_eq!(
-            without_drain.step(StopEvent::RequestFailed, S(2)),
-            [],
-            "no request was sent"
-        );
-        assert_eq!(
-            without_drain.step(StopEvent::Exited, S(2)),
-            [StopEffect::Done]
-        );
+        };
+        for event in [
+            StopEvent::Requested,
+            StopEvent::RequestFailed,
+            StopEvent::Timeout,
+        ] {
+            let mut stop = StopSequence::new(limits);
+            assert_eq!(
+                stop.step(StopEvent::Begin, S(0)),
+                [
+                    StopEffect::RequestShutdown,
+                    StopEffect::WaitUntil(REQUEST_LIMIT)
+                ]
+            );
+            assert_eq!(stop.step(event, S(1)), TERM, "{event:?}");
+            for late in [StopEvent::Requested, StopEvent::RequestFailed] {
+                assert_eq!(stop.step(late, S(2)), []);
+            }
+        }
     }
 
     #[test]
@@ -197,10 +226,13 @@ mod tests {
         #[test]
         fn nothing_follows_a_terminal_effect_and_sigterm_precedes_sigkill(
             script in prop::collection::vec(prop::sample::select(vec![
-                StopEvent::Begin, StopEvent::RequestFailed, StopEvent::Timeout, StopEvent::Exited,
-            ]), 0..20)
+                StopEvent::Begin, StopEvent::Requested, StopEvent::RequestFailed,
+                StopEvent::Timeout, StopEvent::Exited,
+            ]), 0..20),
+            drain in prop::sample::select(vec![0, 30]),
         ) {
-            let mut stop = StopSequence::new(StopLimits::default());
+            let limits = StopLimits { drain: S(drain), ..StopLimits::default() };
+            let mut stop = StopSequence::new(limits);
             let (mut finished, mut terminated) = (false, false);
             for (now, event) in script.into_iter().enumerate() {
                 for effect in stop.step(event, S(now as u64)) {

@@ -22,8 +22,8 @@ use crate::{
 
 /// Time for running requests to finish after `POST /v1/shutdown`.
 const SHUTDOWN_DRAIN: Duration = Duration::from_secs(30);
-/// Time for running requests to finish after SIGTERM.
-const SIGTERM_DRAIN: Duration = Duration::from_secs(10);
+/// Time for running requests to finish after SIGTERM. A hive sends SIGKILL after 10 s.
+const SIGTERM_DRAIN: Duration = Duration::from_secs(5);
 /// Time for aborted requests to end and for connections to send their last bytes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -58,7 +58,8 @@ enum Exit {
 /// Runs a worker until it is asked to exit (`Ok`) or cannot continue (`Err`).
 ///
 /// It listens at once and loads the model meanwhile. After `POST /v1/shutdown` running requests
-/// may finish for 30 s, after SIGTERM for 10 s. SIGINT or a second SIGTERM ends them.
+/// may finish for 30 s, after SIGTERM for 5 s. SIGINT, or SIGTERM after either of the two, ends
+/// them.
 pub async fn run(
     mut config: WorkerConfig,
     service: ServiceConfig,
@@ -80,10 +81,12 @@ pub async fn run(
     let mut heartbeats = Heartbeats::new(queen, worker.clone());
 
     let exit = tokio::select! {
-        error = load_and_serve(&worker, service.runtime, load) => Exit::Fatal(error),
-        superseded = heartbeats.run() => Exit::Fatal(superseded),
+        biased;
+        // First, so that a signal that follows the request ends the running requests.
         () = worker.shutdown().cancelled() => Exit::Requested(SHUTDOWN_DRAIN),
         exit = signals.first() => exit,
+        error = load_and_serve(&worker, service.runtime, load) => Exit::Fatal(error),
+        superseded = heartbeats.run() => Exit::Fatal(superseded),
     };
     let result = match exit {
         Exit::Requested(drain) => {

@@ -42,13 +42,27 @@ async fn streaming(world: &mut World, id: String) {
     world.get::<State>().completion = Some(completion);
 }
 
-#[then(regex = r"^the completion of \S+ is complete$")]
-async fn complete(world: &mut World) {
+/// Waits for the end of the completion and returns its events.
+async fn completion(world: &mut World) -> Vec<StreamEvent> {
     let completion = world.get::<State>().completion.take();
     let completion = completion.expect("a worker is streaming");
-    let events = within(Duration::from_secs(20), "the completion", completion)
+    within(Duration::from_secs(20), "the completion", completion)
         .await
-        .unwrap();
+        .unwrap()
+}
+
+#[then(regex = r"^the completion of \S+ ended with ([A-Z_]+)$")]
+async fn ended_with(world: &mut World, code: String) {
+    let events = completion(world).await;
+    let Some(StreamEvent::Error(error)) = events.last() else {
+        panic!("the last event is {:?}", events.last());
+    };
+    assert_eq!(error.code.as_str(), code, "{error}");
+}
+
+#[then(regex = r"^the completion of \S+ is complete$")]
+async fn complete(world: &mut World) {
+    let events = completion(world).await;
     let Some(StreamEvent::End(end)) = events.last() else {
         panic!("the last event is {:?}", events.last());
     };
