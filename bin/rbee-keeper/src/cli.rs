@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use diagnostics::Diagnostic;
 use input_validation::{Backend, ModelRef, NodeName, PortRange, WorkerId};
 
-use crate::errors;
+use crate::{errors, model};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,6 +18,7 @@ const INFER_EXAMPLES: &str = "\
 Examples:
   rbee-keeper infer \"Write a haiku about winter\"
   rbee-keeper infer --seed 7 --temperature 0.7 --max-tokens 60 \"Write a haiku\"
+  rbee-keeper infer --model ./model.gguf \"Write a haiku\"
   git log -1 | rbee-keeper infer --system \"Summarize in one line\" -
   rbee-keeper infer --ephemeral --json \"Write a haiku\" | jq -r 'select(.event == \"token\").data.t'";
 
@@ -97,8 +98,9 @@ pub(crate) enum Command {
 pub(crate) struct Infer {
     /// Prompt; `-` reads standard input [default: standard input if piped]
     pub(crate) prompt: Option<String>,
-    /// Use this model
-    #[arg(long, short, value_name = "MODEL", default_value = queen_contract::DEFAULT_MODEL, value_parser = parse::<ModelRef>)]
+    /// Use this model: a name such as builtin:haiku, or the path of a GGUF file or of a directory
+    /// with safetensors
+    #[arg(long, short, value_name = "MODEL", default_value = queen_contract::DEFAULT_MODEL, value_parser = |text: &str| model::parse(text).map_err(with_hint))]
     pub(crate) model: ModelRef,
     /// Generate at most this many tokens [default: as many as fit in the context]
     #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -124,7 +126,8 @@ pub(crate) struct Infer {
     /// Generate JSON that matches the schema in this file
     #[arg(long, value_name = "FILE")]
     pub(crate) json_schema: Option<PathBuf>,
-    /// Send the prompt to the model without applying its chat template
+    /// Send the prompt to the model without applying its chat template, so that the model
+    /// continues it; always so for a model without a chat template
     #[arg(long)]
     pub(crate) raw: bool,
     /// Run only on this node
@@ -322,7 +325,7 @@ mod tests {
                 &["infer", "--model", "haiku", "Hi"][..],
                 "haiku",
                 "--model <MODEL>",
-                hint::<ModelRef>("haiku"),
+                with_hint(model::parse("haiku").unwrap_err()),
             ),
             (
                 &["infer", "--backend", "tpu", "Hi"],

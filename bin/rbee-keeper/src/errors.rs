@@ -32,6 +32,18 @@ pub(crate) fn invalid_number(text: &str, min: f32, max: f32) -> Diagnostic {
         .hint(format!("use a number between {min} and {max}"))
 }
 
+pub(crate) fn unusable_model_path(text: &str, reason: &io::Error) -> Diagnostic {
+    let path = excerpt(text, 200);
+    let message = format!("cannot use the model path \"{path}\": {reason}");
+    Diagnostic::new(Code::InvalidModelRef, message)
+        .hint("pass the path of an existing GGUF file or of a directory with safetensors")
+}
+
+/// Names paths in the hint of a text that is not a model reference.
+pub(crate) fn with_path_hint(error: Diagnostic) -> Diagnostic {
+    error.hint("use `builtin:haiku`, or a path such as `./model.gguf`")
+}
+
 pub(crate) fn no_prompt() -> Diagnostic {
     usage("no prompt").hint(PASS_PROMPT)
 }
@@ -129,6 +141,9 @@ pub(crate) fn with_default_hint(error: Diagnostic) -> Diagnostic {
         (Code::QueenUnreachable, None) => {
             error.hint("check with `rbee-keeper queen status` whether the queen is still running")
         }
+        (Code::NoChatTemplate, _) => error.hint(
+            "leave out `--system`, and the model continues the prompt as it is, as with `--raw`",
+        ),
         (Code::Internal, None) => error.hint("report this as a bug in rbee"),
         _ => error,
     }
@@ -172,6 +187,7 @@ mod tests {
         for error in [
             invalid_queen_url("x"),
             invalid_number("x", 0.0, 1.0),
+            unusable_model_path("x", &io_error),
             no_prompt(),
             empty_prompt(),
             stdin_unreadable(&io_error),

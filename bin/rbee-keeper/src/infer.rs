@@ -1,6 +1,6 @@
 use std::{pin::pin, time::Duration};
 
-use diagnostics::{Diagnostic, Narration};
+use diagnostics::{Code, Diagnostic, Narration};
 use futures_util::StreamExt as _;
 use input_validation::RequestId;
 use jiff::{SignedDuration, Timestamp};
@@ -31,7 +31,7 @@ pub(crate) async fn run(
     interrupts: &Interrupts,
 ) -> Result<(), Failure> {
     let prompt = interrupts
-        .unless_interrupted(prompt::read(args.prompt.clone(), args.raw))
+        .unless_interrupted(prompt::read(args.prompt.clone(), args.raw, screen))
         .await?;
     let mut call = request(&args, prompt, Timestamp::now())?;
     if let Some(path) = &args.json_schema {
@@ -41,7 +41,7 @@ pub(crate) async fn run(
     // started queen is used, kept running, or stopped in order below.
     let (queen, started) = target.ensure_running().await?;
     let outcome = match announce_start(started, &queen, screen).await {
-        Ok(()) => generate(&queen, &call, screen, interrupts).await,
+        Ok(()) => answer(&queen, call, screen, interrupts).await,
         Err(failure) => Err(failure),
     };
     match target {
@@ -79,6 +79,45 @@ async fn announce_start(
     screen
         .narrate(&Narration::info("keeper", "start", message))
         .await
+}
+
+/// Sends the request and prints its events. A model without a chat template continues the
+/// prompt as it is.
+async fn answer(
+    queen: &QueenClient,
+    mut call: InferCall,
+    screen: &mut Screen,
+    interrupts: &Interrupts,
+) -> Result<(), Failure> {
+    let outcome = generate(queen, &call, screen, interrupts).await;
+    match (outcome, sole_prompt(&call.request.input)) {
+        (Err(Failure::Failed(error)), Some(prompt)) if error.code == Code::NoChatTemplate => {
+            let message = "the model has no chat template and continues the prompt as it is; \
+                           pass `--raw` to ask for this";
+            screen
+                .narrate(&Narration::warn("keeper", "raw", message))
+                .await?;
+            call.request.request_id = new_request_id()?;
+            call.request.input = InferInput::Prompt(prompt);
+            generate(queen, &call, screen, interrupts).await
+        }
+        (outcome, _) => outcome,
+    }
+}
+
+/// Returns the content of a conversation that is one message of the user.
+fn sole_prompt(input: &InferInput) -> Option<String> {
+    match input {
+        InferInput::Messages(messages) => match messages.as_slice() {
+            [message] => Some(message.content.clone()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn new_request_id() -> Result<RequestId, Diagnostic> {
+    format!("keeper-{}", Uuid::now_v7().simple()).parse()
 }
 
 /// Sends the request and prints its events. Cancels the request on an interrupt or when
@@ -154,7 +193,6 @@ async fn stop_queen(lifecycle: &QueenLifecycle, screen: &mut Screen) -> Result<(
 
 /// Builds the request from the command line.
 fn request(args: &Infer, prompt: String, now: Timestamp) -> Result<InferCall, Diagnostic> {
-    let request_id: RequestId = format!("keeper-{}", Uuid::now_v7().simple()).parse()?;
     let input = if args.raw {
         InferInput::Prompt(prompt)
     } else {
@@ -190,7 +228,7 @@ fn request(args: &Infer, prompt: String, now: Timestamp) -> Result<InferCall, Di
             },
             stop: args.stop.clone(),
             deadline,
-            ..InferRequest::new(request_id, input)
+            ..InferRequest::new(new_request_id()?, input)
         },
     })
 }

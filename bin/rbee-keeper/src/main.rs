@@ -6,6 +6,7 @@ mod errors;
 mod failure;
 mod infer;
 mod interrupt;
+mod model;
 mod prompt;
 mod queen;
 mod render;

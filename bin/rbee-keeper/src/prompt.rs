@@ -1,21 +1,33 @@
 use std::{io::IsTerminal as _, path::Path};
 
-use diagnostics::Diagnostic;
+use diagnostics::{Diagnostic, Narration};
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 
-use crate::{errors, failure::Failure};
+use crate::{errors, failure::Failure, render::Screen};
 
 /// Maximum size of a prompt and of a schema file.
 const LIMIT_BYTES: usize = 1024 * 1024;
 
 /// Returns the prompt argument. If it is `-` or absent, reads the prompt from standard input
-/// and removes one final line break unless `raw` is set.
-pub(crate) async fn read(argument: Option<String>, raw: bool) -> Result<String, Failure> {
+/// and removes one final line break unless `raw` is set. On a terminal, the prompt ends with
+/// Ctrl+D.
+pub(crate) async fn read(
+    argument: Option<String>,
+    raw: bool,
+    screen: &mut Screen,
+) -> Result<String, Failure> {
+    let terminal = std::io::stdin().is_terminal();
     match argument {
         Some(text) if text != "-" => validate(text.into_bytes(), true),
-        None if std::io::stdin().is_terminal() => Err(errors::no_prompt()),
+        None if terminal => Err(errors::no_prompt()),
         _ => {
+            if terminal {
+                let message = "type the prompt, then press Ctrl+D on an empty line";
+                screen
+                    .narrate(&Narration::info("keeper", "prompt", message))
+                    .await?;
+            }
             let mut bytes = Vec::new();
             let read = tokio::io::stdin()
                 .take(LIMIT_BYTES as u64 + 1)

@@ -141,6 +141,8 @@ codes! {
     InvalidModelFile = 400;
     /// A field, value or document is invalid.
     InvalidRequest = 400;
+    /// The model has no chat template, and the request has messages.
+    NoChatTemplate = 400;
     /// A parameter of the API is not supported with this value, and ignoring it would change the
     /// output.
     UnsupportedParameter = 400;

@@ -115,7 +115,7 @@ pub(crate) fn not_tokenizable(error: impl Display) -> Diagnostic {
 }
 
 pub(crate) fn no_chat_template() -> Diagnostic {
-    Diagnostic::new(Code::InvalidRequest, "the model has no chat template")
+    Diagnostic::new(Code::NoChatTemplate, "the model has no chat template")
         .hint("send a plain prompt (`/v1/completions`), or use an instruction-tuned model")
         .param("messages")
 }

@@ -26,7 +26,7 @@ use tokio::{
     process::{Child, Command},
     sync::Notify,
 };
-use worker_contract::{EndEvent, FinishReason, StartedEvent, StreamEvent, TokenEvent};
+use worker_contract::{EndEvent, FinishReason, InferInput, StartedEvent, StreamEvent, TokenEvent};
 
 /// Limit for everything that a test waits for.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -253,7 +253,18 @@ async fn infer(State(seen): State<Arc<Seen>>, Json(call): Json<InferCall>) -> Re
     }
     seen.open_streams.fetch_add(1, Ordering::SeqCst);
     let open = Open(seen.clone());
-    let scripted = stream::iter(seen.script.clone());
+    let is_chat = matches!(call.request.input, InferInput::Messages(_));
+    let scripted = if is_chat && call.model.to_string() == "builtin:base" {
+        let hint = "send a plain prompt (`/v1/completions`)";
+        vec![error(
+            Code::NoChatTemplate,
+            "the model has no chat template",
+            hint,
+        )]
+    } else {
+        seen.script.clone()
+    };
+    let scripted = stream::iter(scripted);
     let rest = match seen.then {
         Then::Close => stream::empty().boxed(),
         Then::Hang => stream::pending().boxed(),

@@ -11,7 +11,7 @@ use tokio::{
 use worker_contract::InferInput;
 
 use crate::fake::{
-    FakeQueen, Finished, KEEPER, LIMIT, Then, end, error, finish, isolated, response, run, started,
+    FakeQueen, Finished, KEEPER, LIMIT, Then, error, finish, isolated, response, run, started,
     token,
 };
 
@@ -341,41 +341,6 @@ async fn invalid_schema_file_is_a_usage_error() {
 }
 
 #[tokio::test]
-async fn terminal_shows_control_characters_of_the_completion_escaped() {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-
-    let hostile = "a\u{1b}[2J\u{7}b\r\n\tc";
-    let script = vec![started(), token(hostile), end()];
-    let queen = FakeQueen::start(script, Then::Close).await;
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&terminal).unwrap();
-    unlockpt(&terminal).unwrap();
-    let name = ptsname(&terminal, Vec::new()).unwrap();
-    let screen = std::fs::OpenOptions::new()
-        .write(true)
-        .open(name.to_str().unwrap())
-        .unwrap();
-    let footer = "2 tokens · 50.0 tokens/s · seed 7\n";
-    let mut command = queen.keeper(&["infer", "Hi"]);
-    command.stdout(screen);
-    assert_eq!(run(command).await, Finished::new(0, "", footer));
-    // The output ends with an error, because the other end of the terminal is closed.
-    let (mut shown, mut part) = (Vec::new(), [0; 256]);
-    while let Ok(n @ 1..) = rustix::io::read(&terminal, &mut part) {
-        shown.extend_from_slice(&part[..n]);
-    }
-    // The terminal prints a line feed as carriage return and line feed.
-    let shown = String::from_utf8(shown).unwrap().replace("\r\n", "\n");
-    assert_eq!(shown, "a\\u{1b}[2J\\u{7}b\\r\n\tc\n");
-
-    // A pipe receives the text unescaped.
-    assert_eq!(
-        run(queen.keeper(&["infer", "Hi"])).await,
-        Finished::new(0, format!("{hostile}\n"), footer)
-    );
-}
-
-#[tokio::test]
 async fn ephemeral_does_not_stop_a_queen_that_it_did_not_start() {
     let queen = FakeQueen::start(response(), Then::Close).await;
     // Neither a start nor a stop is reported.
@@ -383,4 +348,96 @@ async fn ephemeral_does_not_stop_a_queen_that_it_did_not_start() {
         run(queen.keeper(&["infer", "--ephemeral", "Hi"])).await,
         Finished::new(0, COMPLETION, PROGRESS)
     );
+}
+
+#[tokio::test]
+async fn model_without_a_chat_template_continues_the_prompt() {
+    let queen = FakeQueen::start(response(), Then::Close).await;
+    let base = ["infer", "--model", "builtin:base", "Once upon"];
+    let note = "keeper: warning: the model has no chat template and continues the prompt as it \
+                is; pass `--raw` to ask for this\n";
+    assert_eq!(
+        run(queen.keeper(&base)).await,
+        Finished::new(0, COMPLETION, format!("{note}{PROGRESS}"))
+    );
+    let raw = [&base[..], &["--raw"]].concat();
+    assert_eq!(
+        run(queen.keeper(&raw)).await,
+        Finished::new(0, COMPLETION, PROGRESS)
+    );
+    {
+        let calls = queen.seen.calls.lock().unwrap();
+        let ids: std::collections::HashSet<_> =
+            calls.iter().map(|call| &call.request.request_id).collect();
+        assert_eq!((calls.len(), ids.len()), (3, 3));
+        let prompt = InferInput::Prompt("Once upon".to_owned());
+        assert_eq!(messages(&calls[0].request.input), ["Once upon"]);
+        assert_eq!(calls[1].request.input, prompt);
+        assert_eq!(calls[2].request.input, prompt);
+    }
+    let system = [&base[..], &["--system", "Be brief"]].concat();
+    assert_eq!(
+        run(queen.keeper(&system)).await,
+        Finished::new(
+            1,
+            "",
+            "error: the model has no chat template\n\n\
+             hint: leave out `--system`, and the model continues the prompt as it is, as with \
+             `--raw`\n"
+        )
+    );
+}
+
+#[tokio::test]
+async fn paths_of_models_become_absolute() {
+    let queen = FakeQueen::start(response(), Then::Close).await;
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    std::fs::create_dir_all(root.join("models/dir")).unwrap();
+    std::fs::create_dir(root.join("work")).unwrap();
+    for file in ["models/x.bin", "models/dir/config.json"] {
+        std::fs::write(root.join(file), "").unwrap();
+    }
+    let cases = [
+        ("./x.gguf", "work/x.gguf"),
+        ("../models/x.gguf", "models/x.gguf"),
+        ("~/x.gguf", "x.gguf"),
+        ("m/x.gguf", "work/m/x.gguf"),
+        ("../models/x.bin", "models/x.bin"),
+        ("file:../models/dir", "models/dir"),
+    ];
+    for (text, _) in cases {
+        let mut command = queen.keeper(&["infer", "--model", text, "Hi"]);
+        command.current_dir(root.join("work")).env("HOME", &root);
+        assert_eq!(run(command).await, Finished::new(0, COMPLETION, PROGRESS));
+    }
+    for (text, file) in [("models/x.bin", "models/x.bin"), ("models/dir", "models/dir")] {
+        let mut command = queen.keeper(&["infer", "--model", text, "Hi"]);
+        command.current_dir(&root);
+        assert_eq!(run(command).await, Finished::new(0, COMPLETION, PROGRESS));
+        let calls = queen.seen.calls.lock().unwrap();
+        let model = format!("file:{}/{file}", root.display());
+        assert_eq!(calls.last().unwrap().model.to_string(), model);
+    }
+    let calls = queen.seen.calls.lock().unwrap();
+    for (call, (_, file)) in calls.iter().zip(cases) {
+        assert_eq!(call.model.to_string(), format!("file:{}/{file}", root.display()));
+    }
+}
+
+#[tokio::test]
+async fn empty_pipe_is_a_usage_error() {
+    let queen = FakeQueen::start(response(), Then::Close).await;
+    for (arguments, input) in [
+        (&["infer"][..], &b""[..]),
+        (&["infer"], b"\n"),
+        (&["infer", "-"], b""),
+        (&["infer", "--raw"], b""),
+    ] {
+        let finished = run_with_input(&queen, arguments, input).await;
+        assert_eq!((finished.code, finished.out.as_str()), (Some(2), ""));
+        let error = "error: the prompt is empty\n\nhint: pass a prompt";
+        assert!(finished.err.starts_with(error), "{}", finished.err);
+    }
+    assert!(queen.seen.calls.lock().unwrap().is_empty());
 }

@@ -11,4 +11,5 @@
 mod commands;
 mod fake;
 mod infer;
+mod terminal;
 mod usage;

@@ -1,10 +1,13 @@
 //! Invalid command lines, help and completions.
 
-use input_validation::{ModelRef, WorkerId};
+use input_validation::WorkerId;
 
 use crate::fake::{Finished, KEEPER, isolated, keeper, run};
 
 const TRY_HELP: &str = "For more information, try '--help'.\n";
+
+/// Hint for a text that is neither a model reference nor a path.
+const PATH: &str = "\n\nhint: use `builtin:haiku`, or a path such as `./model.gguf`";
 
 /// Returns message and hint of an invalid value.
 fn reason<T: std::str::FromStr<Err = diagnostics::Diagnostic>>(text: &str) -> String {
@@ -19,15 +22,14 @@ async fn invalid_command_lines_exit_with_2() {
         (
             &["infer", "--model", "haiku", "Hi"][..],
             format!(
-                "invalid value 'haiku' for '--model <MODEL>': {}",
-                reason::<ModelRef>("haiku")
+                "invalid value 'haiku' for '--model <MODEL>': not a model reference: \"haiku\"{PATH}"
             ),
         ),
         (
             &["infer", "--model", hostile, "Hi"],
             format!(
-                "invalid value 'x' for '--model <MODEL>': {}",
-                reason::<ModelRef>(hostile)
+                "invalid value 'x' for '--model <MODEL>': not a model reference: \
+                 \"\\u{{1b}}[31mx\\u{{7}}\"{PATH}"
             ),
         ),
         (

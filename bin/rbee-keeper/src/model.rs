@@ -1,0 +1,156 @@
+//! Models on the command line: references, and paths of files and directories.
+
+use std::{
+    io,
+    path::{Component, Path, PathBuf},
+};
+
+use diagnostics::Diagnostic;
+use input_validation::ModelRef;
+
+use crate::errors;
+
+/// Parses a reference, such as `builtin:haiku`, or a path, such as `./model.gguf`, with or
+/// without `file:`. A relative path becomes absolute; `~/` is the home directory.
+///
+/// A text that is neither a reference nor looks like a path is a path if it names a file, or a
+/// directory that contains `config.json`.
+pub(crate) fn parse(text: &str) -> Result<ModelRef, Diagnostic> {
+    let invalid = match text.parse() {
+        Ok(model) => return Ok(model),
+        Err(error) => error,
+    };
+    match text.strip_prefix("file:") {
+        Some(path) => from_path(path),
+        None if looks_like_path(text) || is_model(Path::new(text)) => from_path(text),
+        None => Err(errors::with_path_hint(invalid)),
+    }
+}
+
+fn looks_like_path(text: &str) -> bool {
+    text.starts_with(['/', '~', '.']) || text.ends_with(".gguf") || text.ends_with(".safetensors")
+}
+
+fn is_model(path: &Path) -> bool {
+    path.is_file() || path.join("config.json").is_file()
+}
+
+fn from_path(text: &str) -> Result<ModelRef, Diagnostic> {
+    let unusable = |error: io::Error| errors::unusable_model_path(text, &error);
+    let path = absolute(text).map_err(unusable)?;
+    let path = path.to_str().ok_or_else(|| {
+        let reason = io::Error::other("the current directory is not valid UTF-8");
+        errors::unusable_model_path(text, &reason)
+    })?;
+    format!("file:{path}").parse()
+}
+
+/// Makes a path absolute and free of `..`. Symbolic links stay, because the name of the file
+/// says its format.
+fn absolute(text: &str) -> io::Result<PathBuf> {
+    let path = match text.strip_prefix("~/") {
+        Some(rest) => std::env::home_dir()
+            .ok_or_else(|| io::Error::other("the home directory is unknown"))?
+            .join(rest),
+        None => PathBuf::from(text),
+    };
+    let mut resolved = PathBuf::new();
+    for component in std::path::absolute(path)?.components() {
+        if component == Component::ParentDir {
+            // The parent of a symbolic link is that of its target.
+            resolved = resolved.canonicalize()?;
+            resolved.pop();
+        } else {
+            resolved.push(component);
+        }
+    }
+    Ok(resolved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_and_absolute_paths_do_not_need_to_exist() {
+        for (text, model) in [
+            ("builtin:haiku", "builtin:haiku"),
+            ("mock:a", "mock:a"),
+            ("file:/m/a b.gguf", "file:/m/a b.gguf"),
+            ("/m/a.gguf", "file:/m/a.gguf"),
+            ("/m/./a.gguf", "file:/m/a.gguf"),
+        ] {
+            assert_eq!(parse(text).unwrap().to_string(), model);
+        }
+    }
+
+    #[test]
+    fn relative_paths_become_absolute() {
+        let current = std::env::current_dir().unwrap();
+        let here = current.display();
+        let parent = current.parent().unwrap().display();
+        for (text, model) in [
+            ("./a.gguf", format!("file:{here}/a.gguf")),
+            ("file:./a.gguf", format!("file:{here}/a.gguf")),
+            ("file:a.gguf", format!("file:{here}/a.gguf")),
+            ("a.gguf", format!("file:{here}/a.gguf")),
+            ("m/a.gguf", format!("file:{here}/m/a.gguf")),
+            ("../m/a.gguf", format!("file:{parent}/m/a.gguf")),
+            ("src/../a.gguf", format!("file:{here}/a.gguf")),
+            (".", format!("file:{here}")),
+            // Exists.
+            ("src/model.rs", format!("file:{here}/src/model.rs")),
+        ] {
+            assert_eq!(parse(text).unwrap().to_string(), model, "{text}");
+        }
+    }
+
+    #[test]
+    fn tilde_is_the_home_directory() {
+        let home = std::env::home_dir().unwrap();
+        let model = parse("~/m/a.gguf").unwrap().to_string();
+        assert_eq!(model, format!("file:{}/m/a.gguf", home.display()));
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for text in ["", "haiku", "src", "builtin:", "missing/haiku", "ftp:x"] {
+            let error = parse(text).unwrap_err();
+            assert_eq!(error.code, diagnostics::Code::InvalidModelRef, "{text}");
+            assert!(error.hint.unwrap().contains("./model.gguf"), "{text}");
+        }
+        let error = parse("missing/../a.gguf").unwrap_err();
+        assert_eq!(
+            error.message,
+            "cannot use the model path \"missing/../a.gguf\": No such file or directory (os error 2)"
+        );
+    }
+
+    #[test]
+    fn parent_of_a_symbolic_link_is_that_of_its_target() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("target/inner")).unwrap();
+        std::os::unix::fs::symlink(root.join("target/inner"), root.join("link")).unwrap();
+        let text = format!("{}/link/../a.gguf", root.display());
+        let model = parse(&text).unwrap().to_string();
+        assert_eq!(model, format!("file:{}/target/a.gguf", root.display()));
+    }
+
+    #[test]
+    fn a_directory_with_a_configuration_is_a_model() {
+        let dir = tempfile::tempdir_in(".").unwrap();
+        let name = dir.path().file_name().unwrap().to_str().unwrap();
+        // A leading dot would look like a path.
+        let name = format!("src/../{name}");
+        std::fs::write(dir.path().join("config.json"), "{}").unwrap();
+        let current = std::env::current_dir().unwrap();
+        assert_eq!(
+            parse(&name).unwrap().to_string(),
+            format!("file:{}", absolute(&name).unwrap().display())
+        );
+        assert!(absolute(&name).unwrap().starts_with(current));
+        std::fs::remove_file(dir.path().join("config.json")).unwrap();
+        assert!(parse(&name).is_err());
+    }
+}
