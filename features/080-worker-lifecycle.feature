@@ -118,6 +118,17 @@ Feature: Lifecycle of a worker process
     And the response's hint contains `rbee-keeper worker logs w-1`
     And the hive lists w-1 as exited
 
+  @EH-004b
+  Scenario: A worker whose allocation fails during startup is out of memory
+    Given a worker binary that prints `memory allocation of 4096 bytes failed` and aborts
+    And a hive with `--worker-dir {dir}/workers`
+    When I spawn `mock:length=5` as w-1
+    Then the response status is 507
+    And the response's error code is OUT_OF_MEMORY
+    And the response's error message contains `an allocation failed`
+    And the response's hint contains `smaller quantization or context length`
+    And the hive lists w-1 as exited
+
   Scenario: A worker reports why it exits
     Given a hive
     When I spawn `mock:fail=load` as w-1

@@ -105,13 +105,13 @@ pub(crate) struct Infer {
     /// Generate at most this many tokens [default: as many as fit in the context]
     #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_tokens: Option<u32>,
-    /// Set the sampling temperature; 0 always selects the most likely token [default: 1]
+    /// Set the sampling temperature; 0 always selects the most likely token [default: the model's]
     #[arg(long, short, value_name = "T", value_parser = |t: &str| parse_number(t, 0.0, 100.0))]
     pub(crate) temperature: Option<f32>,
-    /// Sample from the most likely tokens whose probabilities add up to P [default: 1]
+    /// Sample from the most likely tokens whose probabilities add up to P [default: the model's]
     #[arg(long, value_name = "P", value_parser = |t: &str| parse_number(t, 0.0, 1.0))]
     pub(crate) top_p: Option<f32>,
-    /// Sample from the K most likely tokens; 0 disables the limit [default: 0]
+    /// Sample from the K most likely tokens; 0 disables the limit [default: the model's]
     #[arg(long, value_name = "K")]
     pub(crate) top_k: Option<u32>,
     /// Set the sampling seed; the same seed reproduces the text [default: random, printed at the end]

@@ -8,7 +8,9 @@ use queen_contract::{InferCall, InferEvent, QueenClient};
 use queen_lifecycle::QueenLifecycle;
 use tokio::time::timeout;
 use uuid::Uuid;
-use worker_contract::{Constraint, InferInput, InferRequest, Message, Role, Sampling, StreamEvent};
+use worker_contract::{
+    Constraint, InferInput, InferRequest, Message, Role, Sampling, SamplingValues, StreamEvent,
+};
 
 use crate::{
     cli::{Infer, QUEEN_KEEPS_RUNNING},
@@ -207,7 +209,6 @@ fn request(args: &Infer, prompt: String, now: Timestamp) -> Result<InferCall, Di
                 .collect(),
         )
     };
-    let default = Sampling::default();
     let deadline = args
         .deadline
         .map(|seconds| now.checked_add(SignedDuration::from_secs(seconds.into())))
@@ -220,11 +221,14 @@ fn request(args: &Infer, prompt: String, now: Timestamp) -> Result<InferCall, Di
         request: InferRequest {
             max_tokens: args.max_tokens,
             sampling: Sampling {
-                temperature: args.temperature.unwrap_or(default.temperature),
-                top_p: args.top_p.unwrap_or(default.top_p),
-                top_k: args.top_k.unwrap_or(default.top_k),
+                values: SamplingValues {
+                    temperature: args.temperature,
+                    top_p: args.top_p,
+                    top_k: args.top_k,
+                    ..SamplingValues::default()
+                },
                 seed: args.seed,
-                ..default
+                ..Sampling::default()
             },
             stop: args.stop.clone(),
             deadline,
@@ -286,9 +290,12 @@ mod tests {
             "60",
         ]);
         assert_eq!(call.model.to_string(), "mock:load_ms=1");
-        let sampling = &call.request.sampling;
-        assert_eq!((sampling.temperature, sampling.top_p), (0.5, 0.9));
-        assert_eq!((sampling.top_k, sampling.seed), (40, Some(7)));
+        let values = &call.request.sampling.values;
+        assert_eq!((values.temperature, values.top_p), (Some(0.5), Some(0.9)));
+        assert_eq!(
+            (values.top_k, call.request.sampling.seed),
+            (Some(40), Some(7))
+        );
         assert_eq!(call.request.max_tokens, Some(9));
         assert_eq!(call.request.stop, ["x"]);
         assert_eq!(call.request.deadline.unwrap().as_second(), 60);

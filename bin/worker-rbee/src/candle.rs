@@ -95,6 +95,9 @@ fn run(arguments: WorkerArguments) -> Result<(), Diagnostic> {
             progress: Some(Box::new(move |done, total| progress(done, total))),
         };
         let loaded = engine_candle::load(Path::new(&path), options)?;
+        for warning in loaded.warnings {
+            tracing::warn!("{warning}");
+        }
         Ok(ServedModel {
             engine: Box::new(loaded.engine),
             codec: loaded.codec,

@@ -54,6 +54,7 @@ fn is_permanent(code: Code) -> bool {
         code,
         Code::DeadlineExceeded
             | Code::InsufficientRam
+            | Code::OutOfMemory
             | Code::InsufficientVram
             | Code::InsufficientDisk
             | Code::BackendUnavailable
@@ -80,6 +81,7 @@ mod tests {
         for code in [
             Code::DeadlineExceeded,
             Code::InsufficientVram,
+            Code::OutOfMemory,
             Code::BackendUnavailable,
             Code::UnsupportedQuantization,
         ] {

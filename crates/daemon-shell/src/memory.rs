@@ -31,10 +31,11 @@ impl Memory {
     }
 }
 
-/// Number of OOM kills in the control group of this process. `None` if the kernel does not
-/// report it.
+/// Number of OOM kills in the control group of this process, or on the machine if it has no
+/// group. `None` if the kernel does not report it.
 pub fn oom_kills() -> Option<u64> {
-    MemoryGroup::own()?.oom_kills()
+    let in_group = MemoryGroup::own().and_then(|group| group.oom_kills());
+    in_group.or_else(|| counter(&fs::read_to_string("/proc/vmstat").ok()?, "oom_kill"))
 }
 
 /// The memory controller of this process's control group. A worker is in the group of the hive

@@ -71,7 +71,7 @@ codes! {
     WorkerLinkLost = 502;
     /// The node has less free memory than required.
     InsufficientRam = 507;
-    /// A worker was OOM-killed during startup.
+    /// A worker ran out of memory.
     OutOfMemory = 507;
     /// The device has less free memory than required.
     InsufficientVram = 507;

@@ -5,10 +5,12 @@ use cpu_kernels::Threads;
 use diagnostics::Diagnostic;
 use inference_execution::ModelDescription;
 use model_format::{
-    Gguf, ModelHeader, Safetensors, WeightFormat, about_file, family_of_config, header_from_config,
-    read_limited, shard_files, text_tensor_name,
+    GgufFile, ModelHeader, RecommendedSampling, Safetensors, WeightFormat, about_file,
+    family_of_config, gguf_parts, header_from_config, parse_gguf_parts, read_limited,
+    recommended_sampling, shard_files, text_tensor_name,
 };
 use text_codec::Codec;
+use worker_contract::SamplingValues;
 
 use crate::{
     architecture::Architecture,
@@ -72,6 +74,8 @@ pub struct LoadedModel {
     pub engine: CandleEngine,
     /// Tokenizer and chat template.
     pub codec: Codec,
+    /// Sentences about what is ignored in the files.
+    pub warnings: Vec<String>,
 }
 
 /// Loads the model at `path`: a `.gguf` file, or a Hugging Face directory with safetensors files.
@@ -99,9 +103,18 @@ fn with_path(error: Diagnostic, path: &Path) -> Diagnostic {
 }
 
 fn load_gguf(path: &Path, options: &mut LoadOptions) -> Result<LoadedModel, Diagnostic> {
-    let mapping = Arc::new(Mapping::open(path)?);
-    release_while_loading(options, vec![Arc::clone(&mapping)]);
-    let gguf = Gguf::parse(mapping.bytes())?;
+    let paths = gguf_parts(path)?;
+    let mappings = paths
+        .iter()
+        .map(|path| Mapping::open(path).map(Arc::new))
+        .collect::<Result<Vec<_>, _>>()?;
+    release_while_loading(options, mappings.clone());
+    let files = paths.iter().zip(&mappings).map(|(path, mapping)| GgufFile {
+        path,
+        head: mapping.bytes(),
+        length: mapping.bytes().len() as u64,
+    });
+    let gguf = parse_gguf_parts(&files.collect::<Vec<_>>())?;
     // Checked first: files of other families lack keys, which would be reported instead.
     Architecture::named(gguf.architecture()?, WeightFormat::Gguf)?;
     let header = ModelHeader::from_gguf(&gguf)?;
@@ -109,7 +122,11 @@ fn load_gguf(path: &Path, options: &mut LoadOptions) -> Result<LoadedModel, Diag
     codec.check_fits(header.vocab_size as usize)?;
     let pooling = pooling::from_gguf(&gguf, &header.architecture)?;
     let engine = build(&header, gguf_tensors(&gguf)?, options)?.with_pooling(pooling);
-    Ok(LoadedModel { engine, codec })
+    Ok(LoadedModel {
+        engine,
+        codec,
+        warnings: warnings(&header),
+    })
 }
 
 fn load_directory(directory: &Path, options: &mut LoadOptions) -> Result<LoadedModel, Diagnostic> {
@@ -136,12 +153,25 @@ fn load_directory(directory: &Path, options: &mut LoadOptions) -> Result<LoadedM
         let raw = safetensors_tensors(header, mapping.bytes()).into_iter();
         tensors.extend(raw.filter_map(|(name, raw)| Some((text_tensor_name(&name)?, raw))));
     }
-    let header = header_from_config(&config, &infos).map_err(|e| about_file(e, &config_path))?;
+    let mut header =
+        header_from_config(&config, &infos).map_err(|e| about_file(e, &config_path))?;
+    header.sampling = recommended_sampling(directory);
     let codec = Codec::from_dir(directory)?;
     codec.check_fits(header.vocab_size as usize)?;
     let pooling = pooling::from_directory(directory)?;
     let engine = build(&header, tensors, options)?.with_pooling(pooling);
-    Ok(LoadedModel { engine, codec })
+    Ok(LoadedModel {
+        engine,
+        codec,
+        warnings: warnings(&header),
+    })
+}
+
+/// Returns sentences about recommended sampling parameters that are ignored.
+fn warnings(header: &ModelHeader) -> Vec<String> {
+    let RecommendedSampling { values, ignored } = &header.sampling;
+    let (_, invalid) = SamplingValues::recommended(values);
+    ignored.iter().cloned().chain(invalid).collect()
 }
 
 /// Wraps the progress callback so that it also releases file pages that were read: weights are
@@ -198,6 +228,7 @@ pub(crate) fn build(
         quantization: header.quantization.clone(),
         weight_bytes: header.weight_bytes,
         parameters: header.parameters,
+        sampling: SamplingValues::recommended(&header.sampling.values).0,
     };
     Ok(CandleEngine::new(description, model, backend))
 }

@@ -1,8 +1,8 @@
 //! Tiny models with pseudo-random weights, for the self-test.
 
 use model_format::{
-    Biases, Experts, LongRopeFactors, ModelHeader, RopeScaling, SlidingWindow, TensorType,
-    WeightFormat, WindowedLayers,
+    Biases, Experts, LongRopeFactors, ModelHeader, RecommendedSampling, RopeScaling, SlidingWindow,
+    TensorType, WeightFormat, WindowedLayers,
 };
 
 use crate::{
@@ -41,6 +41,7 @@ pub(crate) fn llama_header() -> ModelHeader {
         quantization: String::new(),
         parameters: 0,
         weight_bytes: 0,
+        sampling: RecommendedSampling::default(),
     }
 }
 

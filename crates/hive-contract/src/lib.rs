@@ -17,5 +17,7 @@ pub use types::{
     WorkerProcessList, WorkerState,
 };
 
+/// Beginning of `last_exit` of a worker that ran out of memory.
+pub const OUT_OF_MEMORY: &str = "out of memory";
 /// Version of this interface. Processes refuse peers of other versions.
 pub const API_VERSION: u32 = 1;

@@ -2,6 +2,7 @@ use input_validation::{Backend, DeviceId, Generation, ModelRef, NodeName, Worker
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use worker_contract::SamplingValues;
 
 /// Response of `GET /v1/health`, the only endpoint that requires no token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -225,6 +226,9 @@ pub struct InstalledModel {
     pub context_length: u32,
     /// Number of weights.
     pub parameters: u64,
+    /// Parameters of the sampler that the model recommends: the defaults of requests.
+    #[serde(default, skip_serializing_if = "SamplingValues::is_empty")]
+    pub sampling: SamplingValues,
 }
 
 /// Response of `GET /v1/models`.

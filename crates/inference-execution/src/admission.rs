@@ -7,11 +7,15 @@ use input_validation::ModelRef;
 use serde_json::Map;
 use text_codec::{Chat, Codec};
 use worker_contract::{
-    InferInput, InferRequest, Sampling, ToolChoice, ToolDefinition,
+    InferInput, InferRequest, SamplingValues, ToolChoice, ToolDefinition,
     limits::{self, MAX_STOP_SEQUENCE_BYTES, MAX_STOP_SEQUENCES, MAX_TOP_LOGPROBS},
 };
 
-use crate::errors;
+use crate::{
+    errors,
+    history::{self, FAR_TOO_LONG},
+    sampler::SamplerSettings,
+};
 
 /// Limits that follow from the model and its KV cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,19 +31,21 @@ pub(crate) struct Admitted {
     pub prompt: Vec<u32>,
     /// Maximum number of output tokens, including `continue_from`; at least 1.
     pub max_tokens: u32,
+    pub sampling: SamplerSettings,
     /// What was changed in the request or ignored, as sentences for the user.
     pub notes: Vec<String>,
 }
 
-/// Checks a request to `model` and tokenizes its input.
+/// Checks a request to `model`, which recommends `recommended`, and tokenizes its input.
 pub(crate) fn admit(
     request: &InferRequest,
     model: &ModelRef,
     codec: &Codec,
     limits: ModelLimits,
+    recommended: &SamplingValues,
 ) -> Result<Admitted, Diagnostic> {
     check_tools(request, model, codec)?;
-    check_sampling(&request.sampling, limits.vocab_size)?;
+    check_sampling(request, limits.vocab_size)?;
     check_stop_sequences(&request.stop)?;
     check_tokens("continue_from", &request.continue_from, limits.vocab_size)?;
     if request.max_tokens == Some(0) {
@@ -48,20 +54,61 @@ pub(crate) fn admit(
     if let Some(count) = request.logprobs.filter(|n| *n > MAX_TOP_LOGPROBS) {
         return Err(errors::too_many_logprobs(count));
     }
-    check_input_bytes(&request.input, codec, limits.context_length)?;
+    check_tokens(
+        "preceding_tokens",
+        &request.preceding_tokens,
+        limits.vocab_size,
+    )?;
     let mut notes = Vec::new();
+    if let Some(expected) = request
+        .expected_context
+        .filter(|n| *n > limits.context_length)
+    {
+        notes.push(format!(
+            "the context has {} tokens, not {expected}",
+            limits.context_length
+        ));
+    }
+    let prompt = tokenize_prompt(request, codec, limits, &mut notes)?;
+    let max_tokens = max_output_tokens(&prompt, request, limits.context_length)?;
+    Ok(Admitted {
+        prompt,
+        max_tokens,
+        sampling: SamplerSettings::resolve(request, recommended),
+        notes,
+    })
+}
+
+/// Tokenizes the input of a request, after the tokens that precede it.
+fn tokenize_prompt(
+    request: &InferRequest,
+    codec: &Codec,
+    limits: ModelLimits,
+    notes: &mut Vec<String>,
+) -> Result<Vec<u32>, Diagnostic> {
     let chat = Chat {
         messages: &[],
         tools: rendered_tools(request, codec),
         variables: &request.template_variables,
     };
-    let prompt = tokenize(&request.input, chat, codec, limits.vocab_size, &mut notes)?;
-    let max_tokens = max_output_tokens(&prompt, request, limits.context_length)?;
-    Ok(Admitted {
-        prompt,
-        max_tokens,
-        notes,
-    })
+    let context_length = limits.context_length;
+    if request.drop_oldest_messages
+        && let InferInput::Messages(messages) = &request.input
+    {
+        return history::encode_recent(messages, chat, codec, context_length, notes);
+    }
+    check_input_bytes(&request.input, codec, context_length)?;
+    let tokens = tokenize(&request.input, chat, codec, limits.vocab_size, notes)?;
+    if request.preceding_tokens.is_empty() {
+        return Ok(tokens);
+    }
+    // The tokens that a codec adds to the beginning of a text are there already.
+    let start = codec.encode("")?;
+    let repeated = !start.is_empty() && request.preceding_tokens.starts_with(&start);
+    let added = tokens.strip_prefix(&start[..]).filter(|_| repeated);
+    let mut prompt = request.preceding_tokens.clone();
+    prompt.extend_from_slice(added.unwrap_or(&tokens));
+    Ok(prompt)
 }
 
 /// Refuses tools for a model whose tool calls cannot be parsed. A forced tool call can be
@@ -97,12 +144,9 @@ fn rendered_tools<'a>(request: &'a InferRequest, codec: &Codec) -> &'a [ToolDefi
     }
 }
 
-/// Factor by which a text must exceed the context length to be refused by its bytes alone.
-const FAR_TOO_LONG: usize = 4;
-
 /// Refuses a text that is far too long without tokenizing it, which would take time and
 /// memory. A token has at most `longest_token_bytes` bytes, so the bytes of the text give a
-/// lower bound for its tokens. The margin is for chat templates that drop parts of the input.
+/// lower bound for its tokens.
 fn check_input_bytes(
     input: &InferInput,
     codec: &Codec,
@@ -259,30 +303,17 @@ fn max_output_tokens(
     ))
 }
 
-fn check_sampling(sampling: &Sampling, vocab_size: u32) -> Result<(), Diagnostic> {
-    for (name, range, value) in [
-        ("temperature", limits::TEMPERATURE, sampling.temperature),
-        ("top_p", limits::PROBABILITY, sampling.top_p),
-        ("min_p", limits::PROBABILITY, sampling.min_p),
-        (
-            "repetition_penalty",
-            limits::REPETITION_PENALTY,
-            sampling.repetition_penalty,
-        ),
-        (
-            "frequency_penalty",
-            limits::ADDITIVE_PENALTY,
-            sampling.frequency_penalty,
-        ),
-        (
-            "presence_penalty",
-            limits::ADDITIVE_PENALTY,
-            sampling.presence_penalty,
-        ),
+fn check_sampling(request: &InferRequest, vocab_size: u32) -> Result<(), Diagnostic> {
+    for (param, values) in [
+        ("sampling", &request.sampling.values),
+        ("sampling_defaults", &request.sampling_defaults),
     ] {
-        check_range(&format!("sampling.{name}"), name, &range, value)?;
+        if let Some((name, range, value)) = values.out_of_range() {
+            let param = format!("{param}.{name}");
+            return Err(errors::out_of_range(&param, name, &range, value));
+        }
     }
-    for (id, bias) in &sampling.logit_bias {
+    for (id, bias) in &request.sampling.logit_bias {
         let param = "sampling.logit_bias";
         check_tokens(param, &[*id], vocab_size)?;
         check_range(param, "logit_bias", &limits::LOGIT_BIAS, *bias)?;
@@ -343,13 +374,20 @@ mod tests {
             vocab_size: 257,
         };
         let model = "mock:a".parse().unwrap();
-        admit(&request(change), &model, &Codec::byte_level(), limits)
+        let recommended = SamplingValues::default();
+        admit(
+            &request(change),
+            &model,
+            &Codec::byte_level(),
+            limits,
+            &recommended,
+        )
     }
 
     #[test]
     fn names_the_invalid_field() {
         type Change = fn(&mut InferRequest);
-        let cases: [(Change, &str); 21] = [
+        let cases: [(Change, &str); 22] = [
             (|r| r.tool_choice = ToolChoice::Required, "tool_choice"),
             (
                 |r| r.tool_choice = ToolChoice::Named("f".into()),
@@ -371,24 +409,31 @@ mod tests {
                 |r| r.stop = vec!["x".into(); MAX_STOP_SEQUENCES + 1],
                 "stop",
             ),
-            (|r| r.sampling.temperature = -0.1, "sampling.temperature"),
             (
-                |r| r.sampling.temperature = f32::NAN,
+                |r| r.sampling.values.temperature = Some(-0.1),
                 "sampling.temperature",
             ),
             (
-                |r| r.sampling.temperature = f32::INFINITY,
+                |r| r.sampling.values.temperature = Some(f32::NAN),
                 "sampling.temperature",
             ),
-            (|r| r.sampling.top_p = 1.1, "sampling.top_p"),
-            (|r| r.sampling.min_p = -0.1, "sampling.min_p"),
             (
-                |r| r.sampling.repetition_penalty = 0.0,
+                |r| r.sampling.values.temperature = Some(f32::INFINITY),
+                "sampling.temperature",
+            ),
+            (|r| r.sampling.values.top_p = Some(1.1), "sampling.top_p"),
+            (|r| r.sampling.values.min_p = Some(-0.1), "sampling.min_p"),
+            (
+                |r| r.sampling.values.repetition_penalty = Some(0.0),
                 "sampling.repetition_penalty",
             ),
             (
-                |r| r.sampling.presence_penalty = 2.1,
+                |r| r.sampling.values.presence_penalty = Some(2.1),
                 "sampling.presence_penalty",
+            ),
+            (
+                |r| r.sampling_defaults.top_p = Some(2.0),
+                "sampling_defaults.top_p",
             ),
             (
                 |r| r.sampling.logit_bias = vec![(257, 1.0)],
@@ -411,7 +456,7 @@ mod tests {
         let at_limits = try_admit(|r| {
             r.stop = vec!["x".repeat(MAX_STOP_SEQUENCE_BYTES); MAX_STOP_SEQUENCES];
             r.logprobs = Some(MAX_TOP_LOGPROBS);
-            r.sampling.repetition_penalty = 0.01;
+            r.sampling.values.repetition_penalty = Some(0.01);
             r.sampling.logit_bias = vec![(256, 100.0)];
         });
         assert_eq!(at_limits.unwrap().max_tokens, 4);
@@ -475,6 +520,15 @@ mod tests {
             assert_eq!(error.param.as_deref(), Some("input"));
         }
         assert_eq!(bound(0, "hello").unwrap_err().code, Code::InvalidRequest);
+    }
+
+    #[test]
+    fn preceding_tokens_come_before_the_input() {
+        let admitted = try_admit(|r| r.preceding_tokens = vec![104, 256]).unwrap();
+        let hello = b"hello".map(u32::from);
+        assert_eq!(admitted.prompt, [&[104, 256][..], &hello].concat());
+        let error = try_admit(|r| r.preceding_tokens = vec![257]).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some("preceding_tokens"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use diagnostics::{Code, Diagnostic};
+use worker_contract::SamplingValues;
 
 /// Properties of a loaded model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct ModelDescription {
     /// Size of the weights in memory.
     pub weight_bytes: u64,
     pub parameters: u64,
+    /// Parameters of the sampler that the model recommends.
+    pub sampling: SamplingValues,
 }
 
 /// Identifies a sequence. Ids are not reused within a process.

@@ -11,6 +11,7 @@ mod engine;
 mod errors;
 mod generation;
 mod guide;
+mod history;
 pub mod mock;
 mod runtime;
 mod sampler;

@@ -39,7 +39,7 @@ fn runtime(settings: &str) -> Runtime {
 fn request(id: &str, constraint: Constraint, seed: u64) -> InferRequest {
     let mut request = InferRequest::new(id.parse().unwrap(), InferInput::Prompt("hello".into()));
     request.constraint = Some(constraint);
-    request.sampling.temperature = 50.0;
+    request.sampling.values.temperature = Some(50.0);
     request.sampling.seed = Some(seed);
     request.max_tokens = Some(400);
     request
@@ -112,7 +112,7 @@ async fn output_satisfies_the_constraint_and_ends_with_it() {
         assert_eq!(collected.tokens.last(), Some(&END));
     }
     let mut greedy = request("a", Constraint::Regex("[x-z]{3}(, ok)?".into()), 1);
-    greedy.sampling.temperature = 0.0;
+    greedy.sampling.values.temperature = Some(0.0);
     let collected = run(&runtime, greedy).await;
     // All of them are equally likely, so the lowest id is sampled each time.
     assert_eq!(
@@ -302,7 +302,7 @@ async fn grammar_that_becomes_too_complex_ends_its_own_request_only() {
     let bomb = Constraint::Regex("(((a?b?){1000}){1000}){1000}".into());
     let mut bomb = request("bomb", bomb, 3);
     // Without the end token, the output continues until its masks take too much work.
-    bomb.sampling.temperature = 1.0;
+    bomb.sampling.values.temperature = Some(1.0);
     bomb.sampling.logit_bias = vec![(END, -100.0)];
     let free = InferRequest::new("free".parse().unwrap(), InferInput::Prompt("x".into()));
     let (bomb, free, good) = tokio::join!(

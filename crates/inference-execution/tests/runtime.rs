@@ -338,7 +338,7 @@ async fn continued_request_yields_the_same_output() {
     original.sampling.seed = Some(5);
     original.stop = vec!["not in the output".into()];
     // Hot enough for the seed to matter.
-    original.sampling.temperature = 20.0;
+    original.sampling.values.temperature = Some(20.0);
     original.max_tokens = Some(60);
     let complete = run(&runtime, original.clone()).await;
     for cut in [1, 7, complete.tokens.len() - 1] {
@@ -478,7 +478,7 @@ proptest! {
         tokio.block_on(async {
             let hot = |index: usize, prompt: &str| {
                 let mut request = request(&format!("r{index}"), prompt);
-                request.sampling.temperature = 8.0;
+                request.sampling.values.temperature = Some(8.0);
                 request.sampling.seed = Some(index as u64);
                 request.max_tokens = Some(100);
                 request

@@ -143,7 +143,7 @@ fn runtime(slots: u32, blocks: u32, prefix_cache: bool) -> (Runtime, Arc<AtomicU
 fn request(id: &str, tokens: Vec<u32>, max_tokens: u32) -> InferRequest {
     let mut request = InferRequest::new(id.parse().unwrap(), InferInput::Tokens(tokens));
     request.max_tokens = Some(max_tokens);
-    request.sampling.temperature = 0.0;
+    request.sampling.values.temperature = Some(0.0);
     request
 }
 

@@ -6,6 +6,7 @@ use std::{
 use diagnostics::Diagnostic;
 use hive_contract::{InstalledModel, ModelFormat};
 use input_validation::ModelRef;
+use worker_contract::SamplingValues;
 
 use crate::{builtin, local, resolved::ResolvedModel};
 
@@ -73,6 +74,7 @@ impl ModelCatalog {
             quantization: header.quantization,
             context_length: header.context_length,
             parameters: header.parameters,
+            sampling: SamplingValues::recommended(&header.sampling.values).0,
         })
     }
 }
@@ -204,6 +206,22 @@ mod tests {
                  `*.safetensors`"
             );
         }
+    }
+
+    #[test]
+    fn a_split_model_is_one_model() {
+        let (dir, catalog) = catalog();
+        let part = |n: usize| dir.path().join(format!("m-{n:05}-of-00002.gguf"));
+        fs::write(part(1), "12").unwrap();
+        fs::write(part(2), "345").unwrap();
+        let resolve = |n| catalog.resolve(&model(&format!("file:{}", part(n).display())));
+        for n in [1, 2] {
+            assert_eq!(resolve(n).unwrap().size_bytes, 5);
+        }
+        fs::remove_file(part(1)).unwrap();
+        let error = resolve(2).unwrap_err();
+        assert_eq!(error.code, Code::ModelNotFound);
+        assert!(error.message.contains("m-00001-of-00002.gguf"), "{error}");
     }
 
     #[test]

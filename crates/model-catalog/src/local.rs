@@ -3,6 +3,7 @@
 use std::{fs, io, path::Path};
 
 use diagnostics::Diagnostic;
+use model_format::gguf_parts;
 
 use crate::{errors, resolved::ResolvedModel};
 
@@ -33,7 +34,12 @@ pub(crate) fn resolve(path: &Path) -> Result<ResolvedModel, Diagnostic> {
         }
         total
     } else if is_gguf() {
-        readable_size(path).map_err(io_error)?
+        fs::metadata(path).map_err(io_error)?;
+        let mut total = 0;
+        for part in gguf_parts(path)? {
+            total += readable_size(&part).map_err(|e| errors::no_model_at(&part, e))?;
+        }
+        total
     } else {
         return Err(errors::no_model_at(path, "not a .gguf file"));
     };

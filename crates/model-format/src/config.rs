@@ -9,6 +9,7 @@ use crate::{
     experts::Experts,
     family::text_config,
     header::{Biases, ModelHeader, WeightFormat, dominant_type},
+    recommended::RecommendedSampling,
     rope_scaling::{RopeConfig, RopeScaling},
     safetensors::SafetensorsTensor,
     sliding_window::{SlidingWindow, WindowedLayers},
@@ -137,6 +138,7 @@ pub fn header_from_config(
         quantization: dominant_type(&weights_by_type),
         parameters,
         weight_bytes,
+        sampling: RecommendedSampling::default(),
     }
     .checked()
 }

@@ -33,6 +33,53 @@ fn faulty(message: String) -> Diagnostic {
     Diagnostic::new(Code::InvalidModelFile, message).hint(FAULTY)
 }
 
+// Split models.
+
+pub(crate) fn missing_part(path: &Path, part: usize, count: usize) -> Diagnostic {
+    let error = Diagnostic::new(
+        Code::ModelNotFound,
+        format!("part {part} of {count} of the model is missing"),
+    );
+    about_file(error, path).hint(format!(
+        "download all {count} parts of the model into one directory"
+    ))
+}
+
+/// `found` and `expected` are the number of a part, from 1, and the number of parts.
+pub(crate) fn wrong_part(found: (usize, usize), expected: (usize, usize)) -> Diagnostic {
+    let message = format!(
+        "the file is part {} of {} of a model, expected part {} of {}",
+        found.0, found.1, expected.0, expected.1
+    );
+    let hint = if found.1 > 1 {
+        format!(
+            "give the part its original name, which ends with `-{:05}-of-{:05}.gguf`, next to the \
+             other parts",
+            found.0, found.1
+        )
+    } else {
+        "remove the part numbers from the name of a model that is not split".to_owned()
+    };
+    Diagnostic::new(Code::InvalidModelFile, message).hint(hint)
+}
+
+pub(crate) fn tensor_in_two_parts(name: &str, first: usize, second: usize) -> Diagnostic {
+    faulty(format!(
+        "tensor `{}` is in part {first} and in part {second}",
+        escape(name)
+    ))
+}
+
+pub(crate) fn tensor_count(found: usize, expected: u32) -> Diagnostic {
+    faulty(format!(
+        "the parts have {found} tensors together, expected {expected}"
+    ))
+}
+
+pub(crate) fn no_parts() -> Diagnostic {
+    faulty("the model has no files".to_owned())
+}
+
 // Reading values.
 
 pub(crate) fn truncated(offset: u64, what: &str, bytes: u64, left: u64) -> Diagnostic {

@@ -25,6 +25,8 @@ pub struct TensorInfo {
     pub shape: Vec<u64>,
     /// Storage type.
     pub kind: TensorType,
+    /// Index of the file that has the data; 0 unless the model is split.
+    pub part: usize,
     /// Offset of the data from the start of the file.
     pub offset: u64,
     /// Size of the data in bytes.
@@ -38,10 +40,11 @@ impl TensorInfo {
     }
 }
 
-/// Validated header of a GGUF file; strings and arrays borrow from the file's bytes.
+/// Validated header of a GGUF file, or of all files of a split model; strings and arrays borrow
+/// from the bytes of the files.
 #[derive(Debug, Clone)]
 pub struct Gguf<'a> {
-    bytes: &'a [u8],
+    parts: Vec<&'a [u8]>,
     metadata: BTreeMap<&'a str, Value<'a>>,
     tensors: BTreeMap<&'a str, TensorInfo>,
 }
@@ -76,13 +79,44 @@ impl<'a> Gguf<'a> {
 
         let metadata = read_metadata(&mut cursor, value_count)?;
         let mut gguf = Self {
-            bytes: head,
+            parts: vec![head],
             metadata,
             tensors: BTreeMap::new(),
         };
         let alignment = gguf.alignment()?;
         gguf.read_tensors(&mut cursor, tensor_count, alignment, file_length)?;
         Ok(gguf)
+    }
+
+    /// Returns the number of this part of a split model, from 0, and the number of parts.
+    pub(crate) fn part(&self) -> Result<(u32, u32), Diagnostic> {
+        Ok((
+            self.u32("split.no")?.unwrap_or(0),
+            self.u32("split.count")?.unwrap_or(1).max(1),
+        ))
+    }
+
+    /// Adds the tensors of the next part of a split model.
+    pub(crate) fn append(&mut self, next: Self) -> Result<(), Diagnostic> {
+        let part = self.parts.len();
+        for (name, info) in next.tensors {
+            let info = TensorInfo { part, ..info };
+            if let Some(other) = self.tensors.insert(name, info) {
+                return Err(errors::tensor_in_two_parts(name, other.part + 1, part + 1));
+            }
+        }
+        self.parts.extend(next.parts);
+        Ok(())
+    }
+
+    /// Checks the number of tensors of a split model.
+    pub(crate) fn check_tensor_count(&self) -> Result<(), Diagnostic> {
+        match self.u32("split.tensors.count")? {
+            Some(count) if count as usize != self.tensors.len() => {
+                Err(errors::tensor_count(self.tensors.len(), count))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn alignment(&self) -> Result<u64, Diagnostic> {
@@ -151,8 +185,9 @@ impl<'a> Gguf<'a> {
             .ok_or_else(|| errors::missing_tensor(name))?;
         let range = info.offset as usize..(info.offset + info.bytes) as usize;
         let data = self
-            .bytes
-            .get(range)
+            .parts
+            .get(info.part)
+            .and_then(|part| part.get(range))
             .ok_or_else(|| errors::tensor_not_loaded(name))?;
         Ok((info, data))
     }
@@ -317,6 +352,7 @@ fn read_tensor_info(
     Ok(TensorInfo {
         shape,
         kind,
+        part: 0,
         offset,
         bytes,
     })

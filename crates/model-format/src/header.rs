@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use diagnostics::Diagnostic;
 
 use crate::{
-    errors, experts::Experts, gguf::Gguf, rope_scaling::RopeScaling, sliding_window::SlidingWindow,
+    errors, experts::Experts, gguf::Gguf, recommended::RecommendedSampling,
+    rope_scaling::RopeScaling, sliding_window::SlidingWindow,
 };
 
 /// File format of a model's weights.
@@ -86,6 +87,8 @@ pub struct ModelHeader {
     pub parameters: u64,
     /// Size of the weights in bytes.
     pub weight_bytes: u64,
+    /// Sampling parameters that the model recommends.
+    pub sampling: RecommendedSampling,
 }
 
 impl ModelHeader {
@@ -183,6 +186,7 @@ impl ModelHeader {
             quantization,
             parameters,
             weight_bytes,
+            sampling: RecommendedSampling::from_gguf(gguf),
         }
         .checked()
     }

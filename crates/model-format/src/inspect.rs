@@ -14,7 +14,9 @@ use crate::{
     family::text_tensor_name,
     gguf::Gguf,
     header::ModelHeader,
+    recommended::RecommendedSampling,
     safetensors::Safetensors,
+    split::{GgufFile, gguf_parts, parse_gguf_parts},
 };
 
 /// Maximum size of a JSON file in a model directory.
@@ -39,6 +41,26 @@ pub fn inspect(path: &Path) -> Result<ModelHeader, Diagnostic> {
 }
 
 fn inspect_gguf(path: &Path) -> Result<ModelHeader, Diagnostic> {
+    let paths = gguf_parts(path)?;
+    let heads = paths
+        .iter()
+        .map(|path| read_gguf_header(path))
+        .collect::<Result<Vec<_>, _>>()?;
+    let files: Vec<GgufFile<'_>> = paths
+        .iter()
+        .zip(&heads)
+        .map(|(path, (head, length))| GgufFile {
+            path,
+            head,
+            length: *length,
+        })
+        .collect();
+    let gguf = parse_gguf_parts(&files)?;
+    ModelHeader::from_gguf(&gguf).map_err(|e| about_file(e, path))
+}
+
+/// Returns the beginning of a file that contains its header, and the size of the file.
+fn read_gguf_header(path: &Path) -> Result<(Vec<u8>, u64), Diagnostic> {
     let (mut file, file_length) = open(path)?;
     let mut head = Vec::new();
     let mut target = INITIAL_BYTES;
@@ -48,10 +70,8 @@ fn inspect_gguf(path: &Path) -> Result<ModelHeader, Diagnostic> {
         let all = (head.len() as u64) < target || target >= MAX_GGUF_HEADER_BYTES;
         // More bytes do not change a wrong magic number.
         let not_gguf = !head.starts_with(b"GGUF");
-        match Gguf::parse_header(&head, file_length) {
-            Ok(gguf) => {
-                return ModelHeader::from_gguf(&gguf).map_err(|e| about_file(e, path));
-            }
+        match Gguf::parse_header(&head, file_length).map(drop) {
+            Ok(()) => return Ok((head, file_length)),
             Err(error) if all || not_gguf => return Err(about_file(error, path)),
             Err(_) => target *= 2,
         }
@@ -68,7 +88,10 @@ fn inspect_directory(directory: &Path) -> Result<ModelHeader, Diagnostic> {
             tensors.extend(text_tensor_name(name).map(|name| (name, info.clone())));
         }
     }
-    header_from_config(&config, &tensors).map_err(|e| about_file(e, &config_path))
+    let mut header =
+        header_from_config(&config, &tensors).map_err(|e| about_file(e, &config_path))?;
+    header.sampling = recommended_sampling(directory);
+    Ok(header)
 }
 
 fn read_safetensors_header(path: &Path) -> Result<Safetensors, Diagnostic> {
@@ -121,6 +144,22 @@ pub fn shard_files(directory: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
         return Err(errors::file_outside_directory(&index_path, bad));
     }
     Ok(names.into_iter().map(|name| directory.join(name)).collect())
+}
+
+/// Reads the sampling parameters that `generation_config.json` of a model directory recommends,
+/// if there is one.
+pub fn recommended_sampling(directory: &Path) -> RecommendedSampling {
+    let path = directory.join("generation_config.json");
+    if !path.exists() {
+        return RecommendedSampling::default();
+    }
+    match read_limited(&path) {
+        Ok(json) => RecommendedSampling::from_config(&json),
+        Err(error) => RecommendedSampling {
+            values: Vec::new(),
+            ignored: vec![error.message],
+        },
+    }
 }
 
 /// Reads a small file of a model directory; rejects files larger than 64 MiB.

@@ -10,7 +10,10 @@
 use std::path::PathBuf;
 
 use diagnostics::{Code, Diagnostic};
-use model_format::{Biases, Gguf, ModelHeader, RopeScaling, TensorType, WeightFormat, inspect};
+use model_format::{
+    Biases, Gguf, GgufFile, ModelHeader, RecommendedSampling, RopeScaling, TensorType,
+    WeightFormat, inspect, parse_gguf_parts,
+};
 use proptest::prelude::*;
 
 fn model(name: &str) -> PathBuf {
@@ -137,9 +140,105 @@ fn inspects_embedded_model() {
                 quantization: quantization.into(),
                 parameters: 2_885_888,
                 weight_bytes: bytes,
+                sampling: RecommendedSampling::default(),
             }
         );
     }
+}
+
+/// Part of a split model, with one tensor of two rows.
+fn part(number: u16, count: u16, tensor: &str) -> Vec<u8> {
+    Builder::new()
+        .value("split.no", 2, &number.to_le_bytes())
+        .value("split.count", 2, &count.to_le_bytes())
+        .value("split.tensors.count", 5, &2_i32.to_le_bytes())
+        .tensor(tensor, &[8, 2], 0, 0)
+        .data(64)
+        .build()
+}
+
+fn parse_parts(parts: &[Vec<u8>]) -> Result<Vec<(String, usize)>, String> {
+    let paths: Vec<PathBuf> = (0..parts.len()).map(|n| format!("p{n}").into()).collect();
+    let files = paths.iter().zip(parts).map(|(path, head)| GgufFile {
+        path,
+        head,
+        length: head.len() as u64,
+    });
+    let gguf = parse_gguf_parts(&files.collect::<Vec<_>>()).map_err(|e| e.message)?;
+    let found = gguf.tensors().keys().map(|name| {
+        let (info, data) = gguf.tensor(name).unwrap();
+        assert_eq!(data.len(), 64);
+        ((*name).to_owned(), info.part)
+    });
+    Ok(found.collect())
+}
+
+#[test]
+fn parts_are_joined_or_refused() {
+    assert_eq!(
+        parse_parts(&[part(0, 2, "a"), part(1, 2, "b")]).unwrap(),
+        [("a".to_owned(), 0), ("b".to_owned(), 1)]
+    );
+    let single = Builder::new().tensor("a", &[8], 0, 0).data(32).build();
+    for (parts, message) in [
+        (
+            vec![part(0, 2, "a"), part(1, 3, "b")],
+            "p1: the file is part 2 of 3 of a model, expected part 2 of 2",
+        ),
+        (
+            vec![part(1, 2, "a"), part(0, 2, "b")],
+            "p0: the file is part 2 of 2 of a model, expected part 1 of 2",
+        ),
+        (
+            vec![part(0, 2, "a")],
+            "p0: the file is part 1 of 2 of a model, expected part 1 of 1",
+        ),
+        (
+            vec![part(0, 2, "a"), single],
+            "p1: the file is part 1 of 1 of a model, expected part 2 of 2",
+        ),
+        (
+            vec![part(0, 2, "a"), part(1, 2, "a")],
+            "p1: tensor `a` is in part 1 and in part 2",
+        ),
+        (
+            vec![part(0, 1, "a")],
+            "p0: the parts have 1 tensors together, expected 2",
+        ),
+    ] {
+        assert_eq!(parse_parts(&parts).unwrap_err(), message);
+    }
+}
+
+#[test]
+fn recommended_sampling_is_read() {
+    let file = Builder::new()
+        .value("general.sampling.temp", 6, &0.7_f32.to_le_bytes())
+        .value("general.sampling.top_k", 5, &20_i32.to_le_bytes())
+        .value(
+            "general.sampling.penalty_last_n",
+            5,
+            &(-1_i32).to_le_bytes(),
+        )
+        .value("general.sampling.top_p", 8, &Builder::string("x"))
+        .value("general.sampling.mirostat", 5, &2_i32.to_le_bytes())
+        .build();
+    let found = RecommendedSampling::from_gguf(&Gguf::parse(&file).unwrap());
+    assert_eq!(
+        found.values,
+        [
+            ("temperature", f64::from(0.7_f32)),
+            ("top_k", 20.0),
+            ("penalty_window", -1.0)
+        ]
+    );
+    assert_eq!(
+        found.ignored,
+        [
+            "general.sampling.top_p is not a number but string",
+            "the sampler of general.sampling.mirostat is not available"
+        ]
+    );
 }
 
 #[test]

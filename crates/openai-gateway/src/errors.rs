@@ -190,12 +190,6 @@ pub(crate) fn unload() -> Diagnostic {
         .hint("run `rbee-keeper worker stop` to free the memory of a model")
 }
 
-/// Ollama: penalties that apply to the last tokens only.
-pub(crate) fn penalty_window() -> Diagnostic {
-    unsupported_value("options.repeat_last_n")
-        .hint("send -1 with a penalty; penalties apply to all tokens")
-}
-
 fn unsupported_type(at: &str, param: &str, kind: &str, limit: &str) -> Diagnostic {
     Diagnostic::new(
         Code::UnsupportedParameter,
@@ -204,6 +198,7 @@ fn unsupported_type(at: &str, param: &str, kind: &str, limit: &str) -> Diagnosti
     .param(param)
 }
 
+/// Ollama: penalties that apply to the last tokens only.
 pub(crate) fn not_a_text_part(param: &str, kind: &str) -> Diagnostic {
     unsupported_type(param, param, kind, "; only `text` is supported")
 }

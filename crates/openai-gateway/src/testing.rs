@@ -111,6 +111,8 @@ pub fn started() -> StartedEvent {
         seed: 7,
         prompt_tokens: 3,
         cached_tokens: 1,
+        prompt: Vec::new(),
+        sampling: Default::default(),
         notes: Vec::new(),
     }
 }

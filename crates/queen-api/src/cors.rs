@@ -16,7 +16,8 @@ use crate::errors::invalid_origin;
 
 /// Response headers that pages may read.
 const EXPOSED_HEADERS: &str = "x-rbee-worker, x-rbee-node, x-rbee-request-id, x-rbee-seed, \
-                               x-rbee-queue-ms, x-rbee-notes, request-id, retry-after, x-should-retry";
+                               x-rbee-queue-ms, x-rbee-sampling, x-rbee-notes, request-id, \
+                               retry-after, x-should-retry";
 
 /// Origins of web pages and apps that may call the API from a browser.
 #[derive(Debug, Clone, Default)]

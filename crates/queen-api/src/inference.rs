@@ -14,7 +14,7 @@ use input_validation::{ModelRef, RequestId};
 use jiff::Timestamp;
 use queen_contract::{
     Assigned, HEADER_DEADLINE, HEADER_NODE, HEADER_NOTES, HEADER_QUEUE_MS, HEADER_REQUEST_ID,
-    HEADER_SEED, HEADER_WORKER, InferEvent,
+    HEADER_SAMPLING, HEADER_SEED, HEADER_WORKER, InferEvent,
 };
 use request_queue::Deadline;
 use request_relay::{CallOrigin, ChoiceEvent, Choices, InferJob, ShortCall};
@@ -145,6 +145,10 @@ impl Opening {
     /// Adds the headers that report where and how the response is produced.
     pub(crate) fn add_headers(&self, response: &mut Response) {
         set_header(response, HEADER_SEED, &self.started.seed.to_string());
+        let sampling = self.started.sampling.to_string();
+        if !sampling.is_empty() {
+            set_header(response, HEADER_SAMPLING, &sampling);
+        }
         if !self.started.notes.is_empty() {
             set_header(response, HEADER_NOTES, &header_text(&self.started.notes));
         }

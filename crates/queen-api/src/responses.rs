@@ -8,7 +8,8 @@ use input_validation::{NodeName, RequestId, WorkerId};
 use openai_gateway::{anthropic::AnthropicErrorBody, ollama::OllamaErrorBody};
 use openapi_schema::{error_responses_type, reference, text, unsigned};
 use queen_contract::{
-    HEADER_NODE, HEADER_NOTES, HEADER_QUEUE_MS, HEADER_REQUEST_ID, HEADER_SEED, HEADER_WORKER,
+    HEADER_NODE, HEADER_NOTES, HEADER_QUEUE_MS, HEADER_REQUEST_ID, HEADER_SAMPLING, HEADER_SEED,
+    HEADER_WORKER,
 };
 use utoipa::{
     IntoParams, IntoResponses, ToSchema,
@@ -200,6 +201,12 @@ fn start_headers(response: ResponseBuilder) -> ResponseBuilder {
         HEADER_NOTES,
         text().into(),
         "What was changed in the request or ignored so that it could be served",
+    );
+    let response = header(
+        response,
+        HEADER_SAMPLING,
+        text().into(),
+        "Parameters of the sampler that are used, from request, model and defaults",
     );
     header(
         response,

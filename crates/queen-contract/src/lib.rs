@@ -34,6 +34,8 @@ pub const HEADER_REQUEST_ID: &str = "x-rbee-request-id";
 pub const HEADER_SEED: &str = "x-rbee-seed";
 /// Response header: time spent waiting for a worker, loading included, in milliseconds.
 pub const HEADER_QUEUE_MS: &str = "x-rbee-queue-ms";
+/// Response header: the parameters of the sampler that are used, as `temperature=0.7, top_k=20`.
+pub const HEADER_SAMPLING: &str = "x-rbee-sampling";
 /// Response header: what was changed in the request or ignored so that it could be served.
 pub const HEADER_NOTES: &str = "x-rbee-notes";
 /// Request header: deadline of the request, in RFC 3339.

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use diagnostics::Diagnostic;
 use futures_util::future::BoxFuture;
-use hive_contract::WorkerState;
+use hive_contract::{OUT_OF_MEMORY, WorkerState};
 use request_relay::{WorkerAccess, WorkerExit};
 use tokio::time::timeout;
 use worker_contract::{WorkerClient, WorkerInfo};
@@ -30,7 +30,9 @@ impl WorkerAccess for Nodes {
             let entry = query.ok()?.ok()?;
             let exited =
                 entry.generation == worker.generation && entry.state == WorkerState::Exited;
+            let out_of_memory = |exit: &String| exit.starts_with(OUT_OF_MEMORY);
             exited.then_some(WorkerExit {
+                out_of_memory: entry.last_exit.as_ref().is_some_and(out_of_memory),
                 description: entry.last_exit,
             })
         })

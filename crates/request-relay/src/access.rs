@@ -7,6 +7,8 @@ use worker_contract::{WorkerClient, WorkerInfo};
 pub struct WorkerExit {
     /// How it exited, if known: `exit code 1`, `signal 9`.
     pub description: Option<String>,
+    /// Whether it ran out of memory.
+    pub out_of_memory: bool,
 }
 
 /// Access to workers, wherever they run.

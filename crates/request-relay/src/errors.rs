@@ -25,6 +25,14 @@ pub(crate) fn connection_lost(
 /// Turns a lost connection into a crash.
 pub(crate) fn crashed(mut error: Diagnostic, exit: &WorkerExit) -> Diagnostic {
     error.code = Code::WorkerCrashed;
+    if exit.out_of_memory {
+        error.code = Code::OutOfMemory;
+        error.hint = Some(
+            "shorten the request, stop other workers of the node, choose a smaller quantization \
+             or context length, or use a node with more memory"
+                .to_owned(),
+        );
+    }
     if let Some(description) = &exit.description {
         error.message = format!("{} ({})", error.message, excerpt(description, 200));
     }

@@ -62,6 +62,8 @@ fn events(tokens: u32) -> Response {
         seed: 1,
         prompt_tokens: 1,
         cached_tokens: 0,
+        prompt: Vec::new(),
+        sampling: Default::default(),
         notes: Vec::new(),
     });
     let token = |n| {

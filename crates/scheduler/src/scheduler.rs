@@ -19,6 +19,8 @@ use crate::{
 
 /// Lowest and highest value of `Retry-After`, in seconds.
 const RETRY_AFTER_SECONDS: (u64, u64) = (1, 60);
+/// Maximum number of workers that a request may exhaust the memory of.
+const OUT_OF_MEMORY_ATTEMPTS: u32 = 2;
 
 #[derive(Debug, Clone)]
 struct Running {
@@ -296,7 +298,12 @@ impl Scheduler {
             model: model.clone(),
             deadline: request.deadline,
         };
-        let exhausted = request.attempts >= self.settings.max_attempts;
+        let is_out_of_memory = error.as_ref().is_some_and(|e| e.code == Code::OutOfMemory);
+        let max_attempts = match is_out_of_memory {
+            true => self.settings.max_attempts.min(OUT_OF_MEMORY_ATTEMPTS),
+            false => self.settings.max_attempts,
+        };
+        let exhausted = request.attempts >= max_attempts;
         match error {
             Some(error) if exhausted => self.fail(id, error, out),
             error => {
@@ -358,6 +365,10 @@ impl Scheduler {
         now: Duration,
         out: &mut Vec<SchedulerEffect>,
     ) {
+        // A worker that failed while it was loading would count as loading until its heartbeats
+        // expire.
+        self.registry
+            .remove_starting(|info| target_of_worker(info, Some(target.backend)) == *target);
         let state = self.targets.entry(target.clone()).or_default();
         if !state.failed(error.clone(), now) {
             self.serve(&target.model, now, out);

@@ -9,10 +9,11 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::{
-    defaults::{is_false, is_true, is_zero, yes},
+    defaults::{is_false, is_true, yes},
     message::{Message, ToolCall, ToolChoice, ToolDefinition},
     output::{FinishReason, Timings, TokenLogprob, Usage},
-    schemas::{LogitBias, StopSequence},
+    sampling::{Sampling, SamplingValues},
+    schemas::StopSequence,
 };
 
 /// Constraint that the entire output must match.
@@ -66,63 +67,6 @@ impl_schema! {
     ])
 }
 
-/// Parameters of the sampler. The defaults leave the model's distribution unchanged.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(default)]
-pub struct Sampling {
-    /// Divisor of the logits; 0 selects the most likely token (greedy).
-    #[schema(minimum = 0, maximum = 100)]
-    pub temperature: f32,
-    /// Keeps the smallest set of tokens whose probabilities reach this sum; 1 keeps all tokens.
-    #[schema(minimum = 0, maximum = 1)]
-    pub top_p: f32,
-    /// Keeps the k most likely tokens; 0 keeps all tokens.
-    pub top_k: u32,
-    /// Keeps tokens at least this fraction as likely as the most likely one; 0 keeps all
-    /// tokens.
-    #[schema(minimum = 0, maximum = 1)]
-    pub min_p: f32,
-    /// Divides the positive logits and multiplies the negative logits of tokens that occurred
-    /// before; 1 is off.
-    #[schema(minimum = 0.01, maximum = 100)]
-    pub repetition_penalty: f32,
-    /// Subtracted from a token's logit for each time the token was generated.
-    #[schema(minimum = -2, maximum = 2)]
-    pub frequency_penalty: f32,
-    /// Subtracted from a token's logit if the token was generated.
-    #[schema(minimum = -2, maximum = 2)]
-    pub presence_penalty: f32,
-    /// Values to add to logits, as pairs of token id and value.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<LogitBias>)]
-    pub logit_bias: Vec<(u32, f32)>,
-    /// Seed: the same request with the same seed produces the same output. Drawn at random if
-    /// absent; the response reports it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub seed: Option<u64>,
-    /// Index of this choice among several choices for one input. Choices draw different random
-    /// numbers from the same seed.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub choice: u32,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self {
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
-            frequency_penalty: 0.0,
-            presence_penalty: 0.0,
-            logit_bias: Vec::new(),
-            seed: None,
-            choice: 0,
-        }
-    }
-}
-
 /// How the model reasons before it answers. Models without reasoning ignore it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
@@ -151,6 +95,21 @@ pub struct InferRequest {
     pub request_id: RequestId,
     /// Input of the model; must not be empty.
     pub input: InferInput,
+    /// Tokens of an earlier exchange that precede the input. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preceding_tokens: Vec<u32>,
+    /// Context length in tokens that the client expects. A note says if it is not available.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_context: Option<u32>,
+    /// Whether the oldest turns are dropped if the messages exceed the context, except system
+    /// messages and the last turn. A note says how many messages were dropped. Default: false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[schema(default = false)]
+    pub drop_oldest_messages: bool,
+    /// Whether the event `started` has the tokens of the prompt. Default: false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[schema(default = false)]
+    pub report_prompt: bool,
     /// Maximum number of tokens to generate. Default: what the context leaves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
@@ -163,6 +122,10 @@ pub struct InferRequest {
     /// Parameters of the sampler.
     #[serde(default)]
     pub sampling: Sampling,
+    /// Parameters of the sampler where neither `sampling` nor the model's recommendation has a
+    /// value: the defaults of the client's API.
+    #[serde(default, skip_serializing_if = "SamplingValues::is_empty")]
+    pub sampling_defaults: SamplingValues,
     /// Constraint of the output. It does not apply to tool calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub constraint: Option<Constraint>,
@@ -219,9 +182,14 @@ impl InferRequest {
         Self {
             request_id,
             input,
+            preceding_tokens: Vec::new(),
+            expected_context: None,
+            drop_oldest_messages: false,
+            report_prompt: false,
             max_tokens: None,
             end_with_context: false,
             sampling: Sampling::default(),
+            sampling_defaults: SamplingValues::default(),
             constraint: None,
             tools: Vec::new(),
             tool_choice: ToolChoice::Auto,
@@ -270,6 +238,10 @@ pub struct InferResponse {
     pub model: ModelRef,
     /// Seed of the sampler, from the request or drawn at random.
     pub seed: u64,
+    /// Parameters of the sampler that were used, from request, model and defaults. Those that
+    /// are absent were off.
+    #[serde(default, skip_serializing_if = "SamplingValues::is_empty")]
+    pub sampling: SamplingValues,
     /// Text of the output.
     pub text: String,
     /// Reasoning of the model before its answer; absent if there is none.

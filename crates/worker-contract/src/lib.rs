@@ -18,6 +18,7 @@ mod infer;
 pub mod limits;
 mod message;
 mod output;
+mod sampling;
 #[cfg(test)]
 mod schema_tests;
 mod schemas;
@@ -28,9 +29,10 @@ mod tokenize;
 #[cfg(feature = "client")]
 pub use client::WorkerClient;
 pub use embed::{EmbedRequest, EmbedResponse};
-pub use infer::{Constraint, InferInput, InferRequest, InferResponse, ReasoningOptions, Sampling};
+pub use infer::{Constraint, InferInput, InferRequest, InferResponse, ReasoningOptions};
 pub use message::{Message, Role, ToolCall, ToolChoice, ToolDefinition};
 pub use output::{FinishReason, Timings, TokenLogprob, ToolCallPiece, TopLogprob, Usage};
+pub use sampling::{ALL_TOKENS, Sampling, SamplingValues};
 pub use status::{
     Capability, KvCacheUse, LoadProgress, Ready, WorkerHealth, WorkerHeartbeat, WorkerInfo,
     WorkerStatus,

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use serde_json::{Value, json};
 use utoipa::PartialSchema;
 
-use crate::{EmbedRequest, InferRequest, Sampling, limits};
+use crate::{EmbedRequest, InferRequest, SamplingValues, limits};
 
 fn property<T: PartialSchema>(name: &str) -> Value {
     let schema = serde_json::to_value(T::schema()).unwrap();
@@ -15,7 +15,7 @@ fn property<T: PartialSchema>(name: &str) -> Value {
 #[test]
 fn documented_bounds_are_the_limits() {
     let bounds = |name: &str, range: &RangeInclusive<f64>| {
-        let property = property::<Sampling>(name);
+        let property = property::<SamplingValues>(name);
         let documented = (property["minimum"].as_f64(), property["maximum"].as_f64());
         assert_eq!(
             documented,
@@ -26,6 +26,7 @@ fn documented_bounds_are_the_limits() {
     bounds("temperature", &limits::TEMPERATURE);
     bounds("top_p", &limits::PROBABILITY);
     bounds("min_p", &limits::PROBABILITY);
+    bounds("typical_p", &limits::PROBABILITY);
     bounds("repetition_penalty", &limits::REPETITION_PENALTY);
     bounds("frequency_penalty", &limits::ADDITIVE_PENALTY);
     bounds("presence_penalty", &limits::ADDITIVE_PENALTY);

@@ -4,6 +4,8 @@ use openapi_schema::{any_of, impl_schema, strings, text};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::sampling::SamplingValues;
+
 /// State of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -97,6 +99,9 @@ pub struct WorkerInfo {
     pub queue_depth: u32,
     /// Maximum length of prompt and output together, in tokens; 0 while loading.
     pub context_length: u32,
+    /// Parameters of the sampler that the model recommends: the defaults of requests.
+    #[serde(default, skip_serializing_if = "SamplingValues::is_empty")]
+    pub sampling: SamplingValues,
     /// Resident memory of the process, in bytes.
     pub memory_bytes: u64,
     /// Usage of the KV cache.

@@ -4,7 +4,10 @@ use openapi_schema::{event_of_json, events, impl_schema, reference};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::output::{FinishReason, Timings, TokenLogprob, ToolCallPiece, Usage};
+use crate::{
+    output::{FinishReason, Timings, TokenLogprob, ToolCallPiece, Usage},
+    sampling::SamplingValues,
+};
 
 /// First event: the request has a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -17,8 +20,15 @@ pub struct StartedEvent {
     pub seed: u64,
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
+    /// The tokens of the prompt; absent unless requested.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prompt: Vec<u32>,
     /// Tokens of the prompt found in the KV cache instead of being computed.
     pub cached_tokens: u32,
+    /// Parameters of the sampler that are used, from request, model and defaults. Those that
+    /// are absent are off.
+    #[serde(default, skip_serializing_if = "SamplingValues::is_empty")]
+    pub sampling: SamplingValues,
     /// What was changed in the request or ignored so that the model can serve it, as sentences
     /// for the user.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -140,12 +140,16 @@ pub(crate) fn port_lost(id: &WorkerId, attempts: usize) -> Diagnostic {
     .hint("choose other ports with `--worker-ports`")
 }
 
-pub(crate) fn out_of_memory(id: &WorkerId) -> Diagnostic {
+/// `exit` is one that is [out of memory](Exit::is_out_of_memory).
+pub(crate) fn out_of_memory(id: &WorkerId, exit: Exit) -> Diagnostic {
     Diagnostic::new(
         Code::OutOfMemory,
-        format!("worker {id} was OOM-killed during startup"),
+        format!("worker {id} exited during startup: {exit}"),
     )
-    .hint("free memory, or choose a smaller quantization or context")
+    .hint(
+        "stop other workers of the node, choose a smaller quantization or context length, or use \
+         a node with more memory",
+    )
 }
 
 /// An exit during startup for which the worker gave no reason.
@@ -274,8 +278,8 @@ mod tests {
             assert_eq!((error.code, error.message.as_str()), (code, message));
         }
         assert_eq!(
-            out_of_memory(&id).message,
-            "worker w-1 was OOM-killed during startup"
+            out_of_memory(&id, Exit::OutOfMemory).message,
+            "worker w-1 exited during startup: out of memory: killed by the kernel"
         );
     }
 

@@ -1,6 +1,7 @@
 use std::{fmt, os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
 use daemon_shell::oom_kills;
+use hive_contract::OUT_OF_MEMORY;
 
 /// Exit of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +10,8 @@ pub(crate) enum Exit {
     Signal(i32),
     /// SIGKILL, while the kernel counted an OOM kill.
     OutOfMemory,
+    /// SIGABRT after an allocation failed.
+    AllocationFailed,
     /// The exit status could not be read.
     Unknown,
 }
@@ -25,6 +28,23 @@ impl Exit {
             (None, None) => Self::Unknown,
         }
     }
+
+    /// Applies what the last lines of the log say about the exit.
+    pub fn explained_by(self, log: &[String]) -> Self {
+        const SIGABRT: i32 = 6;
+        // What the runtimes of Rust and C++ write before they abort.
+        let failed = |line: &String| {
+            line.starts_with("memory allocation of ") || line.contains("std::bad_alloc")
+        };
+        match self {
+            Self::Signal(SIGABRT) if log.iter().any(failed) => Self::AllocationFailed,
+            exit => exit,
+        }
+    }
+
+    pub fn is_out_of_memory(self) -> bool {
+        matches!(self, Self::OutOfMemory | Self::AllocationFailed)
+    }
 }
 
 impl fmt::Display for Exit {
@@ -32,7 +52,8 @@ impl fmt::Display for Exit {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => write!(f, "signal {signal}"),
-            Self::OutOfMemory => f.write_str("OOM-killed"),
+            Self::OutOfMemory => write!(f, "{OUT_OF_MEMORY}: killed by the kernel"),
+            Self::AllocationFailed => write!(f, "{OUT_OF_MEMORY}: an allocation failed"),
             Self::Unknown => f.write_str("unknown exit status"),
         }
     }
@@ -55,6 +76,17 @@ mod tests {
         assert_eq!(Exit::of(status(98 << 8), None), Exit::Code(98));
         assert_eq!(Exit::of(status(15), Some(0)), Exit::Signal(15));
         assert_eq!(Exit::of(status(9), None), Exit::Signal(9));
+        let log = |line: &str| vec!["loading".to_owned(), line.to_owned()];
+        let failed = log("memory allocation of 4096 bytes failed");
+        assert_eq!(
+            Exit::Signal(6).explained_by(&failed),
+            Exit::AllocationFailed
+        );
+        assert_eq!(Exit::Signal(9).explained_by(&failed), Exit::Signal(9));
+        assert_eq!(
+            Exit::Signal(6).explained_by(&log("panicked")),
+            Exit::Signal(6)
+        );
         assert!(has_risen(Some(1), Some(2)));
         assert!(!has_risen(Some(2), Some(2)));
         assert!(!has_risen(None, Some(2)));

@@ -18,6 +18,9 @@ use crate::{
     record::mark_ended,
 };
 
+/// Number of lines at the end of a log that may say why a process aborted.
+const CAUSE_LINES: usize = 4;
+
 /// A worker process that this hive started.
 pub(crate) struct WorkerProcess {
     pub record: SpawnRecord,
@@ -96,6 +99,9 @@ fn reap(
             Err(_) => Exit::Unknown,
         };
         let id = record.worker_id.clone();
+        let log = runs.log(&id);
+        let tail = blocking(move || Ok(log.tail(CAUSE_LINES).unwrap_or_default())).await;
+        let exit = exit.explained_by(&tail.unwrap_or_default());
         let updated = blocking(move || {
             runs.update(&record, |r| {
                 r.process = record.process;

@@ -213,8 +213,8 @@ impl Startup {
             fatal.hint.get_or_insert_with(|| log_hint(id));
             return fatal;
         }
-        if exit == Exit::OutOfMemory {
-            return out_of_memory(id);
+        if exit.is_out_of_memory() {
+            return out_of_memory(id, exit);
         }
         let cause = match self.host.update(&self.process.record, |_| {}).await {
             Ok(Some(record)) => record.stop_cause,

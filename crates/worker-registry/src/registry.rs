@@ -133,6 +133,14 @@ impl WorkerRegistry {
         }
     }
 
+    /// Removes the workers that are loading and that `is_lost` accepts. One that is alive
+    /// registers again by its next heartbeat.
+    pub fn remove_starting(&mut self, is_lost: impl Fn(&WorkerInfo) -> bool) {
+        self.workers.retain(|_, worker| {
+            worker.info.status != WorkerStatus::Starting || !is_lost(&worker.info)
+        });
+    }
+
     /// Records that a connection to the worker was refused or broke: it receives no new
     /// requests until its next heartbeat. Returns false if that was known already or the
     /// spawn is not registered.

@@ -29,6 +29,7 @@ fn heartbeat(id: &str, generation: u64, sequence: u64) -> WorkerHeartbeat {
             kv_cache: KvCacheUse::default(),
             prefix_digest: None,
             last_step_ms: None,
+            sampling: Default::default(),
         },
         timestamp: Timestamp::UNIX_EPOCH,
         sequence,

@@ -142,6 +142,7 @@ async fn collect(mut events: ObservedEvents, id: &RequestId) -> Result<InferResp
                     request_id: started.request_id,
                     model: started.model,
                     seed: started.seed,
+                    sampling: started.sampling,
                     text,
                     reasoning,
                     notes: started.notes,

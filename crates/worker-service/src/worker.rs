@@ -144,6 +144,7 @@ impl Worker {
             slots_free: status.map_or(0, |s| if s.draining { 0 } else { s.slots_free }),
             queue_depth: status.map_or(0, |s| s.queue_depth),
             context_length: runtime.map_or(0, Runtime::context_length),
+            sampling: runtime.map_or_else(Default::default, |r| r.description().sampling.clone()),
             memory_bytes: process.rss_bytes().unwrap_or(0),
             kv_cache: status.map_or(KvCacheUse::default(), |s| s.kv_cache),
             prefix_digest: None,

@@ -1,7 +1,7 @@
 use std::{
     fs::File,
     io::{BufWriter, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
@@ -12,7 +12,7 @@ use crate::{
     errors::writing,
     recipe::Recipe,
     tokenizer::{BEGIN, END, PADDING, SPECIAL, TEMPLATE, Vocabulary},
-    weights::{Target, weights},
+    weights::{Target, Weight, weights},
 };
 
 const ALIGNMENT: u64 = 32;
@@ -67,17 +67,47 @@ impl Recipe {
     /// Writes the model as a GGUF file, under a temporary name until it is complete.
     pub fn write_gguf(&self, path: &Path) -> Result<()> {
         self.sizes.check(self.architecture)?;
+        let weights = weights(self.architecture, &self.sizes);
+        self.write_part(path, &weights, self.gguf_metadata())
+    }
+
+    /// Writes the model as up to `count` GGUF files `NAME-00001-of-0000N.gguf` next to `path`,
+    /// which is `NAME.gguf`. Returns their paths.
+    pub fn write_gguf_parts(&self, path: &Path, count: usize) -> Result<Vec<PathBuf>> {
+        self.sizes.check(self.architecture)?;
+        let weights = weights(self.architecture, &self.sizes);
+        let parts: Vec<&[Weight]> = weights.chunks(weights.len().div_ceil(count)).collect();
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let mut paths = Vec::new();
+        for (number, part) in parts.iter().enumerate() {
+            let mut metadata = match number {
+                0 => self.gguf_metadata(),
+                _ => Metadata::default(),
+            };
+            metadata.value("split.no", 2, &(number as u16).to_le_bytes());
+            metadata.value("split.count", 2, &(parts.len() as u16).to_le_bytes());
+            let total = (weights.len() as i32).to_le_bytes();
+            metadata.value("split.tensors.count", 5, &total);
+            let name = format!("{stem}-{:05}-of-{:05}.gguf", number + 1, parts.len());
+            let path = path.with_file_name(name);
+            self.write_part(&path, part, metadata)?;
+            paths.push(path);
+        }
+        Ok(paths)
+    }
+
+    /// Writes a file with these weights, under a temporary name until it is complete.
+    fn write_part(&self, path: &Path, weights: &[Weight], metadata: Metadata) -> Result<()> {
         let partial = path.with_extension("partial");
-        self.write_gguf_to(&partial)
+        self.write_part_to(&partial, weights, metadata)
             .with_context(writing(&partial))?;
         std::fs::rename(&partial, path).with_context(writing(path))
     }
 
-    fn write_gguf_to(&self, path: &Path) -> Result<()> {
-        let weights = weights(self.architecture, &self.sizes);
+    fn write_part_to(&self, path: &Path, weights: &[Weight], metadata: Metadata) -> Result<()> {
         let mut infos = Vec::new();
         let mut offset = 0_u64;
-        for weight in &weights {
+        for weight in weights {
             let kind = self.quantization.type_of(weight, &self.sizes);
             let shape = weight.gguf_shape();
             infos.extend(string(&weight.gguf));
@@ -89,8 +119,6 @@ impl Recipe {
             infos.extend(offset.to_le_bytes());
             offset += encoded_bytes(weight, Target::Gguf, kind).next_multiple_of(ALIGNMENT);
         }
-        let metadata = self.gguf_metadata();
-
         let mut out = BufWriter::new(File::create(path)?);
         let mut head = b"GGUF".to_vec();
         head.extend(3_u32.to_le_bytes());
@@ -100,7 +128,7 @@ impl Recipe {
         head.extend(infos);
         head.resize(head.len().next_multiple_of(ALIGNMENT as usize), 0);
         out.write_all(&head)?;
-        for weight in &weights {
+        for weight in weights {
             let kind = self.quantization.type_of(weight, &self.sizes);
             write_weight(weight, self.seed, Target::Gguf, kind, &mut out)?;
             let bytes = encoded_bytes(weight, Target::Gguf, kind);

@@ -31,6 +31,9 @@ struct Args {
     /// File or directory to write
     #[arg(long)]
     out: PathBuf,
+    /// Split the GGUF file into this many parts, named after it
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    parts: u16,
     /// Seed of the weights
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -59,6 +62,9 @@ fn make(args: &Args) -> Result<()> {
         ..Recipe::new(args.arch, args.shape, args.quant)
     };
     match args.format {
+        Format::Gguf if args.parts > 1 => {
+            recipe.write_gguf_parts(&args.out, args.parts.into())?;
+        }
         Format::Gguf => recipe.write_gguf(&args.out)?,
         Format::Safetensors => recipe.write_directory(&args.out)?,
     }

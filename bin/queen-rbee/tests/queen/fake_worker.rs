@@ -188,6 +188,7 @@ pub fn info(id: &str, generation: u64, slots: u32, port: u16) -> WorkerInfo {
         kv_cache: KvCacheUse::default(),
         prefix_digest: None,
         last_step_ms: None,
+        sampling: Default::default(),
     }
 }
 
@@ -341,6 +342,8 @@ impl Completion {
                 seed: self.request.sampling.seed.unwrap_or(SEED),
                 prompt_tokens: 3,
                 cached_tokens: 0,
+                prompt: Vec::new(),
+                sampling: Default::default(),
                 notes: Vec::new(),
             })));
         }

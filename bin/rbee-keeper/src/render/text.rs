@@ -6,7 +6,7 @@ use queen_contract::{
     Assigned, Availability, Deployment, ModelEntry, NodeEntry, Status, WorkerEntry,
 };
 use serde::Serialize;
-use worker_contract::{EndEvent, FinishReason};
+use worker_contract::{EndEvent, FinishReason, SamplingValues};
 
 use super::style::Style;
 
@@ -204,6 +204,7 @@ pub(crate) fn worker(worker: &WorkerEntry) -> String {
             ),
         ),
         ("context", format!("{} tokens", info.context_length)),
+        ("sampling", sampling(&info.sampling)),
         (
             "KV cache",
             format!(
@@ -230,6 +231,7 @@ pub(crate) fn models(models: &[ModelEntry]) -> String {
             model.quantization.clone(),
             count(model.parameters),
             model.context_length.to_string(),
+            sampling(&model.sampling),
             nodes.join(", "),
             entry.ready_workers.to_string(),
         ]
@@ -241,10 +243,19 @@ pub(crate) fn models(models: &[ModelEntry]) -> String {
         "QUANTIZATION",
         "PARAMETERS",
         "CONTEXT",
+        "SAMPLING",
         "NODES",
         "READY WORKERS",
     ];
     table(headings, rows, "no models")
+}
+
+/// Formats the parameters that a model recommends.
+fn sampling(values: &SamplingValues) -> String {
+    if values.is_empty() {
+        return "-".to_owned();
+    }
+    values.to_string()
 }
 
 fn state(worker: &WorkerEntry) -> String {

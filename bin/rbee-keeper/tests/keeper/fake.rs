@@ -299,6 +299,8 @@ pub(crate) fn started() -> InferEvent {
         seed: 7,
         prompt_tokens: 3,
         cached_tokens: 0,
+        prompt: Vec::new(),
+        sampling: Default::default(),
         notes: Vec::new(),
     }))
 }

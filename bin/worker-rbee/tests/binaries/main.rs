@@ -205,10 +205,7 @@ async fn real_model_reproduces_the_reference_outputs() {
                 |name: &str| -> Vec<u32> { serde_json::from_value(case[name].clone()).unwrap() };
             let greedy = InferRequest {
                 input: InferInput::Messages(messages),
-                sampling: Sampling {
-                    temperature: 0.0,
-                    ..Sampling::default()
-                },
+                sampling: Sampling::greedy(),
                 max_tokens: Some(ids("output_ids").len() as u32),
                 logprobs: Some(5),
                 ..request(&format!("case-{index}"))

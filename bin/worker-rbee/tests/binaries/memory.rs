@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use model_maker::{Architecture, Quantization, Recipe, Shape, Sizes};
-use worker_contract::InferRequest;
+use worker_contract::{InferRequest, Sampling};
 
 use crate::support::{CANDLE, CPU_0, MOCK, infer, request, start};
 
@@ -61,6 +61,27 @@ async fn worker_is_preferred_by_the_oom_killer() {
     infer(&process.client(), &request("a")).await;
     let score = format!("/proc/{}/oom_score_adj", process.child.id());
     assert_eq!(fs::read_to_string(score).unwrap(), "500\n");
+}
+
+#[tokio::test]
+async fn a_split_model_generates_what_the_whole_one_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = dir.path().join("model.gguf");
+    let recipe = Recipe::new(Architecture::Llama, Shape::Tiny, Quantization::Q8_0);
+    recipe.write_gguf(&whole).unwrap();
+    let parts = recipe.write_gguf_parts(&whole, 3).unwrap();
+    let greedy = InferRequest {
+        sampling: Sampling::greedy(),
+        max_tokens: Some(12),
+        ..request("greedy")
+    };
+    let mut outputs = Vec::new();
+    for path in [&whole, &parts[0], &parts[2]] {
+        let mut process = start(CANDLE, path.to_str().unwrap(), &CPU_0);
+        outputs.push(infer(&process.client(), &greedy).await.tokens);
+    }
+    assert_eq!(outputs[0].len(), 12);
+    assert!(outputs.iter().all(|output| *output == outputs[0]));
 }
 
 #[tokio::test]

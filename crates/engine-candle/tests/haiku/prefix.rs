@@ -31,7 +31,7 @@ fn run(runtime: &Runtime) -> (Vec<Output>, u32) {
         .map(|(i, case)| {
             let id = format!("r{i}").parse().unwrap();
             let mut request = InferRequest::new(id, InferInput::Messages(case.messages));
-            request.sampling.temperature = 0.0;
+            request.sampling.values.temperature = Some(0.0);
             request.max_tokens = Some(24);
             request.logprobs = Some(3);
             runtime.submit(request).unwrap()

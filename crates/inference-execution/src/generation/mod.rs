@@ -49,7 +49,7 @@ impl Generation {
         Self {
             output: Output::new(request, admitted, seed, &codec),
             codec,
-            sampler: Sampler::new(request.sampling.clone(), seed, &admitted.prompt),
+            sampler: Sampler::new(admitted.sampling.clone(), seed, &admitted.prompt),
             guide: None,
             max_tokens: admitted.max_tokens,
             top_logprobs: request.logprobs,

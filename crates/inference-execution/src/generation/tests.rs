@@ -1,7 +1,8 @@
 use proptest::prelude::*;
-use worker_contract::{InferInput, Sampling, ToolCall, ToolChoice, ToolDefinition};
+use worker_contract::{InferInput, Sampling, SamplingValues, ToolCall, ToolChoice, ToolDefinition};
 
 use super::*;
+use crate::sampler::SamplerSettings;
 
 const END: u32 = 256;
 
@@ -17,6 +18,7 @@ fn generation(request: &InferRequest, max_tokens: u32, seed: u64) -> Generation 
     let admitted = Admitted {
         prompt: vec![1],
         max_tokens,
+        sampling: SamplerSettings::resolve(request, &SamplingValues::default()),
         notes: Vec::new(),
     };
     Generation::new(request, &admitted, seed, Arc::new(Codec::byte_level()))
@@ -79,11 +81,8 @@ fn stop_sequence_is_not_part_of_the_text() {
 
 #[test]
 fn penalties_apply_to_sampled_and_replayed_tokens() {
-    let sampling = Sampling {
-        temperature: 0.0,
-        presence_penalty: 1.0,
-        ..Sampling::default()
-    };
+    let mut sampling = Sampling::greedy();
+    sampling.values.presence_penalty = Some(1.0);
     let mut g = generation(&request(&[], sampling), 9, 1);
     g.replay(&[97]);
     let mut logits = vec![f32::NEG_INFINITY; 257];
@@ -99,13 +98,7 @@ fn penalties_apply_to_sampled_and_replayed_tokens() {
 
 #[test]
 fn logprobs_include_the_alternatives() {
-    let mut greedy = request(
-        &[],
-        Sampling {
-            temperature: 0.0,
-            ..Sampling::default()
-        },
-    );
+    let mut greedy = request(&[], Sampling::greedy());
     greedy.logprobs = Some(2);
     let mut logits = vec![f32::NEG_INFINITY; 257];
     logits[97] = 3.0_f32.ln();
@@ -276,10 +269,16 @@ proptest! {
         frequency_penalty in prop_oneof![Just(0.0_f32), Just(1.0)],
         repetition_penalty in prop_oneof![Just(1.0_f32), Just(1.5)],
         temperature in prop_oneof![Just(0.0_f32), Just(1.3)],
+        penalty_window in prop_oneof![0..9_u32, Just(u32::MAX)],
     ) {
-        let sampling = Sampling {
-            temperature, frequency_penalty, repetition_penalty, ..Sampling::default()
+        let values = SamplingValues {
+            temperature: Some(temperature),
+            frequency_penalty: Some(frequency_penalty),
+            repetition_penalty: Some(repetition_penalty),
+            penalty_window: Some(penalty_window),
+            ..SamplingValues::default()
         };
+        let sampling = Sampling { values, ..Sampling::default() };
         let request = request(&["ab", "é"], sampling);
         // A small alphabet, so that stop sequences, multi-byte characters and the end token occur.
         let logits = |i: u32| {

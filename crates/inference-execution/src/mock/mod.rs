@@ -15,6 +15,7 @@ use std::{
 
 use diagnostics::Diagnostic;
 use text_codec::Codec;
+use worker_contract::SamplingValues;
 
 use crate::{
     engine::{
@@ -66,6 +67,10 @@ impl MockEngine {
                 quantization: "none".into(),
                 weight_bytes: u64::from(settings.memory_mb) << 20,
                 parameters: 0,
+                sampling: SamplingValues {
+                    temperature: settings.temperature,
+                    ..SamplingValues::default()
+                },
             },
             cache: TokenCache {
                 tokens: vec![0; (blocks * BLOCK_TOKENS) as usize],

@@ -1,6 +1,7 @@
 use std::{str::FromStr, time::Duration};
 
 use diagnostics::Diagnostic;
+use worker_contract::limits::TEMPERATURE;
 
 use crate::errors;
 
@@ -24,7 +25,7 @@ pub enum MockOutput {
 }
 
 /// Behavior of the mock engine, parsed from `key=value,…`. By default no step takes any time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MockSettings {
     /// Duration of a step. Key `tokens_per_second`; 0 means no duration.
     pub step: Duration,
@@ -40,6 +41,8 @@ pub struct MockSettings {
     pub length: u32,
     /// Generated text. Key `answer`, with the values `words` and `echo`.
     pub output: MockOutput,
+    /// Temperature that the model recommends. Key `temperature`.
+    pub temperature: Option<f32>,
     /// Memory to occupy in MiB. Key `memory_mb`.
     pub memory_mb: u32,
     /// Number of tokens after which the process aborts. Key `crash_after`.
@@ -60,6 +63,7 @@ impl Default for MockSettings {
             kv_tokens: None,
             length: 64,
             output: MockOutput::Words,
+            temperature: None,
             memory_mb: 0,
             crash_after: None,
             stall_after: None,
@@ -68,8 +72,8 @@ impl Default for MockSettings {
     }
 }
 
-const KEYS: &str = "tokens_per_second, load_ms, slots, context, kv, length, answer, memory_mb, \
-                    crash_after, stall_after, fail";
+const KEYS: &str = "tokens_per_second, load_ms, slots, context, kv, length, answer, temperature, \
+                    memory_mb, crash_after, stall_after, fail";
 
 impl FromStr for MockSettings {
     type Err = Diagnostic;
@@ -118,6 +122,10 @@ impl MockSettings {
                     _ => return None,
                 };
             }
+            "temperature" => {
+                let in_range = |t: &f32| TEMPERATURE.contains(&f64::from(*t));
+                self.temperature = Some(value.parse().ok().filter(in_range)?);
+            }
             "memory_mb" => self.memory_mb = number(value)?,
             "crash_after" => self.crash_after = Some(number(value)?),
             "stall_after" => self.stall_after = Some(number(value)?),
@@ -158,6 +166,7 @@ mod tests {
             "speed=1",
             "fail=maybe",
             "load_ms=-1",
+            "temperature=-1",
         ] {
             let error = bad.parse::<MockSettings>().unwrap_err();
             assert_eq!(

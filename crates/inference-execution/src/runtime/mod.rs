@@ -173,7 +173,14 @@ impl Runtime {
         let deadline = deadline.transpose()?;
         // A slot comes first: a busy worker refuses without tokenizing.
         let ticket = shared.accept(&request.request_id, request.first_choice_id())?;
-        let admitted = admit(&request, &handle.model, &handle.codec, handle.limits)?;
+        let recommended = &handle.description.sampling;
+        let admitted = admit(
+            &request,
+            &handle.model,
+            &handle.codec,
+            handle.limits,
+            recommended,
+        )?;
         let seed = match request.sampling.seed {
             Some(seed) => seed,
             None => draw_seed()?,
@@ -182,6 +189,10 @@ impl Runtime {
         let (events, stream) = stream::channel(shared.clone());
         let prompt_tokens = admitted.prompt.len() as u32;
         shared.counters.add_prompt_tokens(prompt_tokens);
+        let prompt = match request.report_prompt {
+            true => admitted.prompt.clone(),
+            false => Vec::new(),
+        };
         let mut tokens = admitted.prompt;
         tokens.extend(request.continue_from);
         self.send(NewRequest::Generation(Box::new(NewGeneration {
@@ -197,7 +208,9 @@ impl Runtime {
                     model: handle.model.clone(),
                     seed,
                     prompt_tokens,
+                    prompt,
                     cached_tokens: 0,
+                    sampling: admitted.sampling.used(),
                     notes: admitted.notes,
                 },
                 times,

@@ -1,4 +1,4 @@
-//! The filters (top-k, top-p, min-p) and the random draw.
+//! The filters (top-k, typical-p, top-p, min-p) and the random draw.
 //!
 //! None of the filters sorts the vocabulary. Each block of logits is represented by its maximum,
 //! so that blocks of unlikely tokens are skipped at once. For top-p, weights are first summed
@@ -7,9 +7,10 @@
 
 use std::cmp::Ordering;
 
-use worker_contract::Sampling;
-
-use super::weight::{BLOCK, Scale, TO_INTEGER, largest};
+use super::{
+    SamplerSettings,
+    weight::{BLOCK, Scale, TO_INTEGER, largest},
+};
 
 /// A token that can be drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -61,13 +62,27 @@ impl Buffers {
     /// fraction `at` of their total weight. Tokens are ordered by descending likelihood with
     /// top-k or top-p, and by id otherwise. `max` is the largest logit. The caller must have
     /// called [`Self::most_likely`] with the same logits.
-    pub fn draw(&mut self, logits: &[f32], max: f32, settings: &Sampling, at: f64) -> Option<u32> {
+    pub fn draw(
+        &mut self,
+        logits: &[f32],
+        max: f32,
+        settings: &SamplerSettings,
+        at: f64,
+    ) -> Option<u32> {
         let scale = Scale {
             max,
             temperature: settings.temperature,
         };
         let (top_p, min_p) = (f64::from(settings.top_p), f64::from(settings.min_p));
-        if settings.top_k > 0 {
+        if settings.typical_p < 1.0 {
+            match settings.top_k {
+                0 => self.gather(logits, scale, |_| true, f32::NEG_INFINITY),
+                k => self.gather_top(logits, scale, k as usize),
+            }
+            self.filter_typical(scale, f64::from(settings.typical_p));
+            self.filter_by_mass(top_p, min_p);
+            self.at_mass(at)
+        } else if settings.top_k > 0 {
             self.gather_top(logits, scale, settings.top_k as usize);
             self.filter_by_mass(top_p, min_p);
             self.at_mass(at)
@@ -84,8 +99,37 @@ impl Buffers {
         }
     }
 
+    /// Keeps the candidates whose information is closest to the expected information, until
+    /// their weights add up to more than the fraction `typical_p`.
+    ///
+    /// The information of a token is `ln Z - x` with its scaled logit `x` and the total weight
+    /// `Z`, so its distance to the expected information is the distance of `x` to the mean of
+    /// all `x`.
+    fn filter_typical(&mut self, scale: Scale, typical_p: f64) {
+        let scaled = |c: &Candidate| f64::from((c.logit - scale.max) / scale.temperature);
+        let total = mass(&self.candidates);
+        let mean = self
+            .candidates
+            .iter()
+            .map(|c| c.weight * scaled(c))
+            .sum::<f64>()
+            / total;
+        let distance = |c: &Candidate| (scaled(c) - mean).abs();
+        self.candidates.sort_unstable_by(|a, b| {
+            let nearer_first = distance(a).total_cmp(&distance(b));
+            nearer_first.then(likelier_first(a, b))
+        });
+        let mut sum = 0.0;
+        let last = self.candidates.iter().position(|c| {
+            sum += c.weight;
+            sum > typical_p * total
+        });
+        self.candidates
+            .truncate(last.map_or(usize::MAX, |last| last + 1));
+    }
+
     /// Keeps the most likely candidates whose weights add up to the fraction `top_p`, and drops
-    /// those with a weight less than `min_p`.
+    /// those with a weight less than `min_p` times the largest one.
     fn filter_by_mass(&mut self, top_p: f64, min_p: f64) {
         if top_p < 1.0 {
             let least = top_p * mass(&self.candidates);
@@ -93,8 +137,9 @@ impl Buffers {
                 self.candidates.truncate(last + 1);
             }
         }
-        // `min_p` is relative to the most likely token, which has weight 1.
-        self.candidates.retain(|c| c.weight >= min_p);
+        // Typical-p may have dropped the most likely token, which has weight 1.
+        let largest = self.candidates.iter().map(|c| c.weight).fold(0.0, f64::max);
+        self.candidates.retain(|c| c.weight >= min_p * largest);
     }
 
     /// Returns the candidate at the fraction `at` of the mass, in order of descending likelihood.

@@ -2,70 +2,48 @@
 //! seed and the position.
 
 mod candidates;
+mod history;
 mod logprob;
 mod random;
+mod settings;
 mod weight;
 
 pub(crate) use logprob::logprob;
 pub(crate) use random::uniform;
-
-use std::collections::{BTreeMap, BTreeSet};
+pub(crate) use settings::SamplerSettings;
 
 use answer_constraint::TokenMask;
 use candidates::Buffers;
-use worker_contract::Sampling;
+use history::History;
 
 /// Samples the tokens of one output.
 ///
 /// The steps are, in this order: mask, logit bias, repetition penalty, frequency and presence
-/// penalty; then, at temperature 0, the most likely token, otherwise temperature, top-k, top-p,
-/// min-p and a random draw.
+/// penalty; then, at temperature 0, the most likely token, otherwise temperature, top-k, typical-p,
+/// top-p, min-p and a random draw.
 #[derive(Debug, Clone)]
 pub(crate) struct Sampler {
-    /// Within the limits that admission enforces.
-    settings: Sampling,
+    settings: SamplerSettings,
     seed: u64,
-    /// Tokens of the prompt and the output. Tracked only for the repetition penalty.
-    seen: BTreeSet<u32>,
-    /// Number of occurrences of each output token. Tracked only for the frequency and presence
-    /// penalties.
-    generated: BTreeMap<u32, u32>,
+    history: History,
     adjusted: Vec<f32>,
     buffers: Buffers,
 }
 
 impl Sampler {
-    pub fn new(settings: Sampling, seed: u64, prompt: &[u32]) -> Self {
-        let mut sampler = Self {
+    pub fn new(settings: SamplerSettings, seed: u64, prompt: &[u32]) -> Self {
+        Self {
+            history: History::new(&settings, prompt),
             settings,
             seed,
-            seen: BTreeSet::new(),
-            generated: BTreeMap::new(),
             adjusted: Vec::new(),
             buffers: Buffers::default(),
-        };
-        if sampler.penalizes_repetition() {
-            sampler.seen.extend(prompt);
         }
-        sampler
-    }
-
-    fn penalizes_repetition(&self) -> bool {
-        self.settings.repetition_penalty != 1.0
-    }
-
-    fn counts_tokens(&self) -> bool {
-        self.settings.frequency_penalty != 0.0 || self.settings.presence_penalty != 0.0
     }
 
     /// Records an output token.
     pub fn record(&mut self, token: u32) {
-        if self.penalizes_repetition() {
-            self.seen.insert(token);
-        }
-        if self.counts_tokens() {
-            *self.generated.entry(token).or_default() += 1;
-        }
+        self.history.push(&self.settings, token, true);
     }
 
     /// Samples the output token at `position`, counted from 0, among the tokens that the mask
@@ -95,8 +73,8 @@ impl Sampler {
     /// `false`, without copying, if there is nothing to apply.
     fn adjust(&mut self, logits: &[f32], allowed: Option<&TokenMask>) -> bool {
         let unchanged = self.settings.logit_bias.is_empty()
-            && self.seen.is_empty()
-            && self.generated.is_empty()
+            && self.history.seen.is_empty()
+            && self.history.generated.is_empty()
             && allowed.is_none();
         if unchanged {
             return false;
@@ -108,7 +86,7 @@ impl Sampler {
                 *logit += bias;
             }
         }
-        for id in &self.seen {
+        for id in self.history.seen.keys() {
             if let Some(logit) = logits.get_mut(*id as usize) {
                 if *logit > 0.0 {
                     *logit /= self.settings.repetition_penalty;
@@ -117,7 +95,7 @@ impl Sampler {
                 }
             }
         }
-        for (id, count) in &self.generated {
+        for (id, count) in &self.history.generated {
             if let Some(logit) = logits.get_mut(*id as usize) {
                 *logit -= self.settings.frequency_penalty * *count as f32
                     + self.settings.presence_penalty;

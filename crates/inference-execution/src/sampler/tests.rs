@@ -1,15 +1,18 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
+use worker_contract::{InferInput, InferRequest, SamplingValues};
 
 use super::*;
 
-fn greedy() -> Sampling {
-    Sampling {
+fn greedy() -> SamplerSettings {
+    SamplerSettings {
         temperature: 0.0,
-        ..Sampling::default()
+        ..SamplerSettings::default()
     }
 }
 
-fn drawn(settings: &Sampling, logits: &[f32]) -> BTreeMap<u32, u32> {
+fn drawn(settings: &SamplerSettings, logits: &[f32]) -> BTreeMap<u32, u32> {
     let mut sampler = Sampler::new(settings.clone(), 11, &[]);
     let mut counts = BTreeMap::new();
     for position in 0..4000 {
@@ -39,15 +42,15 @@ fn greedy_takes_the_lowest_id_of_the_largest_logits() {
 fn token_frequencies_follow_the_distribution() {
     // The weights are 1 : 2 : 4 : 1, 8 in total.
     let logits = [0.0, 2.0_f32.ln(), 4.0_f32.ln(), 0.0];
-    let counts = drawn(&Sampling::default(), &logits);
+    let counts = drawn(&SamplerSettings::default(), &logits);
     for (id, expected) in [(0, 500), (1, 1000), (2, 2000), (3, 500)] {
         assert!(counts[&id].abs_diff(expected) < 120, "{counts:?}");
     }
     // At temperature 0.5 the weights are squared: 1 : 4 : 16 : 1, 22 in total.
     let cold = drawn(
-        &Sampling {
+        &SamplerSettings {
             temperature: 0.5,
-            ..Sampling::default()
+            ..SamplerSettings::default()
         },
         &logits,
     );
@@ -57,62 +60,62 @@ fn token_frequencies_follow_the_distribution() {
 #[test]
 fn filters_keep_the_expected_tokens() {
     let logits = [0.0, 2.0_f32.ln(), 4.0_f32.ln(), 0.0];
-    let base = Sampling::default;
+    let base = SamplerSettings::default;
     for (settings, expected) in [
-        (Sampling { top_k: 1, ..base() }, vec![2]),
-        (Sampling { top_k: 3, ..base() }, vec![0, 1, 2]),
-        (Sampling { top_k: 9, ..base() }, vec![0, 1, 2, 3]),
+        (SamplerSettings { top_k: 1, ..base() }, vec![2]),
+        (SamplerSettings { top_k: 3, ..base() }, vec![0, 1, 2]),
+        (SamplerSettings { top_k: 9, ..base() }, vec![0, 1, 2, 3]),
         (
-            Sampling {
+            SamplerSettings {
                 top_p: 0.0,
                 ..base()
             },
             vec![2],
         ),
         (
-            Sampling {
+            SamplerSettings {
                 top_p: 0.49,
                 ..base()
             },
             vec![2],
         ),
         (
-            Sampling {
+            SamplerSettings {
                 top_p: 0.51,
                 ..base()
             },
             vec![1, 2],
         ),
         (
-            Sampling {
+            SamplerSettings {
                 min_p: 0.49,
                 ..base()
             },
             vec![1, 2],
         ),
         (
-            Sampling {
+            SamplerSettings {
                 min_p: 0.51,
                 ..base()
             },
             vec![2],
         ),
         (
-            Sampling {
+            SamplerSettings {
                 min_p: 1.0,
                 ..base()
             },
             vec![2],
         ),
         (
-            Sampling {
+            SamplerSettings {
                 temperature: 1e-9,
                 ..base()
             },
             vec![2],
         ),
         (
-            Sampling {
+            SamplerSettings {
                 logit_bias: vec![(0, 100.0), (99, 1.0)],
                 ..base()
             },
@@ -126,7 +129,7 @@ fn filters_keep_the_expected_tokens() {
 
 #[test]
 fn penalties_lower_the_logits_of_earlier_tokens() {
-    let repeat = Sampling {
+    let repeat = SamplerSettings {
         repetition_penalty: 2.0,
         ..greedy()
     };
@@ -140,7 +143,7 @@ fn penalties_lower_the_logits_of_earlier_tokens() {
         Some(0)
     );
 
-    let frequency = Sampling {
+    let frequency = SamplerSettings {
         frequency_penalty: 0.4,
         ..greedy()
     };
@@ -155,7 +158,7 @@ fn penalties_lower_the_logits_of_earlier_tokens() {
     sampler.record(1);
     assert_eq!(sampler.choose(&[1.0, 1.5], 2, None), Some(0));
 
-    let presence = Sampling {
+    let presence = SamplerSettings {
         presence_penalty: 0.6,
         ..greedy()
     };
@@ -165,7 +168,7 @@ fn penalties_lower_the_logits_of_earlier_tokens() {
 }
 
 /// A reference implementation of the filters and the draw, with everything sorted.
-fn reference(logits: &[f32], settings: &Sampling, at: f64) -> Option<u32> {
+fn reference(logits: &[f32], settings: &SamplerSettings, at: f64) -> Option<u32> {
     let number = |l: &f32| *l > f32::NEG_INFINITY;
     let max = logits.iter().copied().filter(number).reduce(f32::max)?;
     let scale = weight::Scale {
@@ -184,7 +187,11 @@ fn reference(logits: &[f32], settings: &Sampling, at: f64) -> Option<u32> {
     if settings.top_k > 0 {
         left.truncate(settings.top_k as usize);
     }
+    if settings.typical_p < 1.0 {
+        left = reference_typical(left, settings);
+    }
     if settings.top_p < 1.0 {
+        left.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap().then(a.0.cmp(&b.0)));
         let least = f64::from(settings.top_p) * mass(&left);
         let mut sum = 0.0;
         let below = left.iter().take_while(|c| {
@@ -194,7 +201,11 @@ fn reference(logits: &[f32], settings: &Sampling, at: f64) -> Option<u32> {
         let kept = below.count() + 1;
         left.truncate(kept);
     }
-    left.retain(|c| c.2 >= f64::from(settings.min_p));
+    let largest = left.iter().map(|c| c.2).fold(0.0, f64::max);
+    left.retain(|c| c.2 >= f64::from(settings.min_p) * largest);
+    if settings.typical_p < 1.0 {
+        left.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap().then(a.0.cmp(&b.0)));
+    }
     let target = at * mass(&left);
     let mut sum = 0.0;
     let drawn = left.iter().find(|c| {
@@ -202,6 +213,106 @@ fn reference(logits: &[f32], settings: &Sampling, at: f64) -> Option<u32> {
         sum > target
     });
     drawn.or(left.last()).map(|c| c.0)
+}
+
+/// Locally typical sampling by its definition, with probabilities and logarithms.
+fn reference_typical(
+    left: Vec<(u32, f32, f64)>,
+    settings: &SamplerSettings,
+) -> Vec<(u32, f32, f64)> {
+    let total: f64 = left.iter().map(|c| c.2).sum();
+    let max = left.iter().map(|c| c.1).fold(f32::NEG_INFINITY, f32::max);
+    let information =
+        |c: &(u32, f32, f64)| total.ln() - f64::from((c.1 - max) / settings.temperature);
+    let expected: f64 = left.iter().map(|c| c.2 / total * information(c)).sum();
+    let mut nearest = left;
+    nearest.sort_by_key(|c| ((information(c) - expected).abs() * 1e6).round() as u64);
+    let mut sum = 0.0;
+    let below = nearest.iter().take_while(|c| {
+        sum += c.2;
+        sum <= f64::from(settings.typical_p) * total
+    });
+    let kept = (below.count() + 1).min(nearest.len());
+    nearest.truncate(kept);
+    nearest
+}
+
+#[test]
+fn typical_p_keeps_tokens_of_expected_information() {
+    // Probabilities 0.4, 0.2 and eight of 0.05: the expected information is 2.05 nats, to which
+    // that of the second token (1.61) is closest, then that of the rare ones (3.0).
+    let mut logits = vec![0.4_f32.ln(), 0.2_f32.ln()];
+    logits.resize(10, 0.05_f32.ln());
+    for (typical_p, top_k, expected) in [
+        (0.1, 0, vec![1]),
+        (0.22, 0, vec![1, 2]),
+        (0.3, 2, vec![0]),
+        (0.0, 0, vec![1]),
+    ] {
+        let settings = SamplerSettings {
+            typical_p,
+            top_k,
+            ..SamplerSettings::default()
+        };
+        let seen: Vec<u32> = drawn(&settings, &logits).into_keys().collect();
+        assert_eq!(seen, expected, "{settings:?}");
+        let at = |p| random::uniform(11, 0, p);
+        for position in 0..50 {
+            let chosen = Sampler::new(settings.clone(), 11, &[]).choose(&logits, position, None);
+            assert_eq!(chosen, reference(&logits, &settings, at(position)));
+        }
+    }
+}
+
+#[test]
+fn penalties_end_with_their_window() {
+    let settings = SamplerSettings {
+        repetition_penalty: 2.0,
+        frequency_penalty: 0.5,
+        penalty_window: 2,
+        ..greedy()
+    };
+    let logits = [1.0, 1.5, -9.0];
+    let mut sampler = Sampler::new(settings.clone(), 0, &[1, 2, 2]);
+    assert_eq!(
+        sampler.choose(&logits, 0, None),
+        Some(1),
+        "token 1 of the prompt is outside the window"
+    );
+    sampler.record(1);
+    assert_eq!(sampler.choose(&logits, 1, None), Some(0));
+    sampler.record(2);
+    assert_eq!(sampler.choose(&logits, 2, None), Some(0));
+    sampler.record(2);
+    assert_eq!(sampler.choose(&logits, 3, None), Some(1));
+    let off = SamplerSettings {
+        penalty_window: 0,
+        ..settings
+    };
+    let mut sampler = Sampler::new(off, 0, &[1]);
+    sampler.record(1);
+    assert_eq!(sampler.choose(&logits, 1, None), Some(1));
+}
+
+#[test]
+fn request_beats_model_beats_defaults_of_the_api() {
+    let values = |temperature, top_k, top_p| SamplingValues {
+        temperature,
+        top_k,
+        top_p,
+        ..SamplingValues::default()
+    };
+    let mut request = InferRequest::new("r".parse().unwrap(), InferInput::Prompt("x".into()));
+    request.sampling.values = values(Some(0.3), None, None);
+    request.sampling_defaults = values(Some(0.8), Some(40), Some(0.9));
+    let model = values(Some(0.7), Some(20), None);
+    let settings = SamplerSettings::resolve(&request, &model);
+    assert_eq!(settings.used(), values(Some(0.3), Some(20), Some(0.9)));
+    request.sampling.values = SamplingValues::default();
+    request.sampling_defaults = SamplingValues::default();
+    let neutral = SamplerSettings::resolve(&request, &SamplingValues::default());
+    assert_eq!(neutral, SamplerSettings::default());
+    assert_eq!(neutral.used().to_string(), "temperature=1");
 }
 
 /// Logits that are close together, far apart, equal, or without a weight.
@@ -229,7 +340,7 @@ proptest! {
         top_p in prop_oneof![Just(1.0_f32), 0.0..=1.0_f32, 0.9..=1.0_f32],
         min_p in prop_oneof![Just(0.0_f32), 0.0..=1.0_f32, 0.0..0.1_f32],
     ) {
-        let settings = Sampling { temperature, top_k, top_p, min_p, ..Sampling::default() };
+        let settings = SamplerSettings { temperature, top_k, top_p, min_p, ..SamplerSettings::default() };
         let mut sampler = Sampler::new(settings.clone(), seed, &[]);
         for position in 0..12 {
             let at = random::uniform(seed, 0, position);
@@ -245,7 +356,7 @@ proptest! {
         allowed in prop::collection::btree_set(0..760_u32, 1..200),
         temperature in prop_oneof![Just(0.0_f32), Just(1.0_f32)],
     ) {
-        let settings = Sampling { temperature, top_p: 0.9, ..Sampling::default() };
+        let settings = SamplerSettings { temperature, top_p: 0.9, ..SamplerSettings::default() };
         let allowed: Vec<u32> = allowed.into_iter().collect();
         let only: Vec<f32> = (0..)
             .zip(&logits)
@@ -268,7 +379,7 @@ proptest! {
         top_p in 0.0..=1.0_f32,
         min_p in 0.0..=1.0_f32,
     ) {
-        let settings = Sampling { temperature, top_k, top_p, min_p, ..Sampling::default() };
+        let settings = SamplerSettings { temperature, top_k, top_p, min_p, ..SamplerSettings::default() };
         let mut sampler = Sampler::new(settings, seed, &[]);
         let first = sampler.choose(&logits, position, None).unwrap();
         prop_assert!((first as usize) < logits.len());
@@ -280,7 +391,7 @@ proptest! {
     #[test]
     fn handles_arbitrary_logits(bits in prop::collection::vec(any::<u32>(), 0..40), top_p in 0.0..=1.0_f32) {
         let logits: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
-        let settings = Sampling { top_p, repetition_penalty: 1.3, ..Sampling::default() };
+        let settings = SamplerSettings { top_p, repetition_penalty: 1.3, ..SamplerSettings::default() };
         let chosen = Sampler::new(settings, 1, &[0, 3]).choose(&logits, 0, None);
         let usable = logits.iter().any(|l| *l > f32::NEG_INFINITY);
         if let Some(id) = chosen {

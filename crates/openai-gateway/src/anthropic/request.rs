@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use worker_contract::{
-    Constraint, InferRequest, Sampling, TokenizeRequest, ToolChoice, ToolDefinition, limits,
+    Constraint, InferRequest, Sampling, SamplingValues, TokenizeRequest, ToolChoice,
+    ToolDefinition, limits,
 };
 
 use super::{
@@ -50,15 +51,16 @@ pub struct AnthropicRequest {
     /// Whether to stream the response as server-sent events. Default: false.
     #[schema(default = false)]
     pub stream: Option<bool>,
-    /// Sampling temperature, 0 to 1; 0 selects the most likely token (greedy). Default: 1.
-    #[schema(minimum = 0, maximum = 1, default = 1)]
+    /// Sampling temperature, 0 to 1; 0 selects the most likely token (greedy).
+    /// Default: the model's recommendation, or 1.
+    #[schema(minimum = 0, maximum = 1)]
     pub temperature: Option<f64>,
-    /// Keeps the k most likely tokens; 0 keeps all. Default: 0.
-    #[schema(default = 0)]
+    /// Keeps the k most likely tokens; 0 keeps all. Default: the model's recommendation, or
+    /// 0.
     pub top_k: Option<u32>,
-    /// Keeps the smallest set of tokens whose probabilities reach this sum, 0 to 1. Default: 1
-    /// (all tokens).
-    #[schema(minimum = 0, maximum = 1, default = 1)]
+    /// Keeps the smallest set of tokens whose probabilities reach this sum, 0 to 1. Default:
+    /// the model's recommendation, or 1 (all tokens).
+    #[schema(minimum = 0, maximum = 1)]
     pub top_p: Option<f64>,
     /// Functions that the model may call.
     pub tools: Option<Vec<AnthropicTool>>,
@@ -186,13 +188,15 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
     let Some(max_tokens) = limit("max_tokens", fields.max_tokens)? else {
         return Err(missing("max_tokens"));
     };
-    let default = Sampling::default();
+    let values = SamplingValues {
+        temperature: number("temperature", fields.temperature, &TEMPERATURE)?,
+        top_k: fields.top_k,
+        top_p: number("top_p", fields.top_p, &limits::PROBABILITY)?,
+        ..SamplingValues::default()
+    };
     let sampling = Sampling {
-        temperature: number("temperature", fields.temperature, &TEMPERATURE)?
-            .unwrap_or(default.temperature),
-        top_k: fields.top_k.unwrap_or(default.top_k),
-        top_p: number("top_p", fields.top_p, &limits::PROBABILITY)?.unwrap_or(default.top_p),
-        ..default
+        values,
+        ..Sampling::default()
     };
     let constraint = constraint(fields.output_config)?;
     let one_call = |choice: &AnthropicToolChoice| choice.disable_parallel_tool_use == Some(true);

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use worker_contract::{
     Constraint, EndEvent, FinishReason, InferInput, InferRequest, Message, Role, Sampling,
-    ToolCall, ToolChoice, ToolDefinition,
+    SamplingValues, ToolCall, ToolChoice, ToolDefinition,
 };
 
 use super::*;
@@ -134,9 +134,12 @@ fn a_full_request_becomes_an_infer_request() {
             parallel_tool_calls: false,
             constraint: Some(Constraint::JsonSchema(json!({"type": "object"}))),
             sampling: Sampling {
-                temperature: 0.0,
-                top_p: 0.5,
-                top_k: 4,
+                values: SamplingValues {
+                    temperature: Some(0.0),
+                    top_p: Some(0.5),
+                    top_k: Some(4),
+                    ..SamplingValues::default()
+                },
                 ..Sampling::default()
             },
             ..InferRequest::new("r1".parse().unwrap(), input)

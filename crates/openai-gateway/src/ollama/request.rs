@@ -9,7 +9,7 @@ use worker_contract::{
 
 use super::{
     endpoint::OllamaEndpoint,
-    options::OllamaOptions,
+    options::{self, OllamaOptions},
     schemas::{OllamaFormat, UnsupportedThink, message},
     writer::OllamaWriter,
 };
@@ -39,6 +39,10 @@ pub struct OllamaCommonFields {
     /// Only false is supported.
     #[schema(value_type = Option<UnsupportedThink>)]
     pub think: Option<Value>,
+    /// Of a conversation that exceeds the context, whether its oldest turns are dropped, except
+    /// system messages and the last turn. Otherwise, it is refused. Default: true.
+    #[schema(default = true)]
+    pub truncate: Option<bool>,
     /// Whether to report the log probability of each output token. Default: false.
     #[schema(default = false)]
     pub logprobs: Option<bool>,
@@ -140,9 +144,8 @@ pub struct OllamaGenerateFields {
     /// Not supported.
     #[schema(value_type = Option<UnsupportedString>)]
     pub template: Option<String>,
-    /// Not supported.
-    #[schema(value_type = Option<UnsupportedArray>)]
-    pub context: Option<Vec<Value>>,
+    /// `context` of an earlier response, after which the conversation continues.
+    pub context: Option<Vec<u32>>,
     /// Not supported.
     #[schema(value_type = Option<UnsupportedArray>)]
     pub images: Option<Vec<Value>>,
@@ -158,9 +161,14 @@ pub fn parse(
     context: &RequestContext,
 ) -> Result<ParsedRequest, Diagnostic> {
     let common: OllamaCommonFields = read(body)?;
+    let mut preceding_tokens = Vec::new();
     let (input, tools) = match endpoint {
         OllamaEndpoint::Chat => chat(read(body)?)?,
-        OllamaEndpoint::Generate => (generate(read(body)?)?, Vec::new()),
+        OllamaEndpoint::Generate => {
+            let mut fields: OllamaGenerateFields = read(body)?;
+            preceding_tokens = fields.context.take().unwrap_or_default();
+            (generate(fields)?, Vec::new())
+        }
     };
     if !matches!(common.think, None | Some(Value::Null | Value::Bool(false))) {
         return Err(unsupported("think"));
@@ -170,6 +178,13 @@ pub fn parse(
         max_tokens: options.max_tokens(),
         end_with_context: true,
         sampling: options.sampling()?,
+        sampling_defaults: options::defaults(),
+        expected_context: options.expected_context(),
+        drop_oldest_messages: endpoint == OllamaEndpoint::Chat && common.truncate.unwrap_or(true),
+        // As in Ollama, a raw prompt has no context to continue from.
+        report_prompt: endpoint == OllamaEndpoint::Generate
+            && matches!(input, Some(InferInput::Messages(_))),
+        preceding_tokens,
         stop: options.stop()?,
         constraint: constraint(common.format.as_ref())?,
         // Unlike OpenAI, Ollama allows 0 alternatives without log probabilities.
@@ -195,6 +210,7 @@ pub fn parse(
     let writer = OllamaWriter::new(endpoint, &common.model, context.received_at)
         .streamed(stream)
         .only_load(only_load)
+        .with_context(request.report_prompt)
         .with_logprobs(request.logprobs.is_some());
     Ok(ParsedRequest {
         model: common.model,
@@ -212,7 +228,7 @@ pub fn parse(
             },
             constraint: "format",
         },
-        notes: Vec::new(),
+        notes: options.notes(),
         writer: Box::new(writer),
     })
 }
@@ -290,7 +306,6 @@ fn generate(fields: OllamaGenerateFields) -> Result<Option<InferInput>, Diagnost
     for (name, used) in [
         ("suffix", fields.suffix.is_some_and(|s| !s.is_empty())),
         ("template", fields.template.is_some_and(|t| !t.is_empty())),
-        ("context", fields.context.is_some_and(|c| !c.is_empty())),
         ("images", fields.images.is_some_and(|i| !i.is_empty())),
     ] {
         if used {

@@ -2,7 +2,7 @@
 
 use openapi_schema::{
     SchemaRef, all_of, any_of, array, boolean, date_time, impl_schema, object, optional, reference,
-    required, strings, text,
+    required, strings, text, unsigned,
 };
 
 use super::{
@@ -36,7 +36,13 @@ impl_schema! {
 impl_schema! {
     OllamaGenerateResponse, uses [ChatTokenLogprob, OllamaMetrics],
     "Complete response of `POST /api/generate`.",
-    complete("response", text())
+    all_of([
+        object([optional(
+            "context",
+            array(unsigned(u32::MAX as usize), 0..=UNLIMITED),
+        )]),
+        complete("response", text()),
+    ])
 }
 
 impl_schema! {

@@ -1,9 +1,10 @@
 //! Schemas of values whose Rust types say less than what is enforced.
 
 use openapi_schema::{
-    SchemaRef, any, any_of, array, boolean, integer, nullable, number, object, optional, required,
-    schema_types, strings, text,
+    SchemaRef, any, any_of, array, boolean, nullable, object, optional, required, schema_types,
+    string, strings, text,
 };
+use worker_contract::limits::{MAX_STOP_SEQUENCE_BYTES, MAX_STOP_SEQUENCES};
 
 use crate::schemas::UNLIMITED;
 
@@ -12,10 +13,8 @@ schema_types! {
     OllamaFormat = any_of([strings(["", "json"]), object([])]);
     /// Only false: the field is not supported.
     UnsupportedThink = boolean(Some(false));
-    /// Only 1: the option is not supported.
-    UnsupportedOne = number(&(1.0..=1.0));
-    /// Only 0: the option is not supported.
-    UnsupportedZero = integer(0..=0);
+    /// Up to 16 stop sequences of 1 to 1024 bytes.
+    OllamaStop = array(string(1..=MAX_STOP_SEQUENCE_BYTES), 0..=MAX_STOP_SEQUENCES);
     /// Reason why the output ended.
     OllamaDoneReason = strings(["stop", "length", "load"]);
 }

@@ -2,14 +2,14 @@ use diagnostics::{Code, Diagnostic};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use worker_contract::{
-    Constraint, FinishReason, InferInput, InferRequest, Message, Role, Sampling, ToolCall,
-    ToolDefinition,
+    Constraint, FinishReason, InferInput, InferRequest, Message, Role, Sampling, SamplingValues,
+    StartedEvent, ToolCall, ToolDefinition,
 };
 
 use super::*;
 use crate::{
     ParsedRequest, ResponseFormat, ResponseWriter,
-    testing::{any_json, any_tokens, call, context, more, scored, token, written},
+    testing::{any_json, any_tokens, call, context, more, scored, started, token, written},
 };
 
 fn with(mut body: Value, field: &str, value: Value) -> Value {
@@ -69,7 +69,7 @@ fn a_full_chat_request_becomes_an_infer_request() {
             "options": {"temperature": 0, "top_k": 0, "top_p": 0.5, "min_p": 0.1, "seed": 5,
                 "num_predict": 9, "stop": ["x"], "repeat_penalty": 1.1, "repeat_last_n": -1,
                 "frequency_penalty": 0.5, "presence_penalty": 1, "num_ctx": 4096, "num_thread": 8,
-                "mirostat": 0, "tfs_z": 1, "typical_p": 1.0},
+                "mirostat": 0, "tfs_z": 1, "typical_p": 0.9},
         }),
     )
     .unwrap();
@@ -108,16 +108,23 @@ fn a_full_chat_request_becomes_an_infer_request() {
                 strict: false,
             }],
             sampling: Sampling {
-                temperature: 0.0,
-                top_p: 0.5,
-                top_k: 0,
-                min_p: 0.1,
-                repetition_penalty: 1.1,
-                frequency_penalty: 0.5,
-                presence_penalty: 1.0,
+                values: SamplingValues {
+                    temperature: Some(0.0),
+                    top_p: Some(0.5),
+                    top_k: Some(0),
+                    min_p: Some(0.1),
+                    typical_p: Some(0.9),
+                    repetition_penalty: Some(1.1),
+                    frequency_penalty: Some(0.5),
+                    presence_penalty: Some(1.0),
+                    penalty_window: Some(u32::MAX),
+                },
                 seed: Some(5),
                 ..Sampling::default()
             },
+            sampling_defaults: options::defaults(),
+            expected_context: Some(4096),
+            drop_oldest_messages: true,
             ..InferRequest::new("r1".parse().unwrap(), input)
         }
     );
@@ -132,12 +139,15 @@ fn absent_fields_have_ollamas_defaults() {
         parsed.request,
         InferRequest {
             end_with_context: true,
-            sampling: Sampling {
-                temperature: 0.8,
-                top_k: 40,
-                top_p: 0.9,
-                ..Sampling::default()
+            sampling_defaults: SamplingValues {
+                temperature: Some(0.8),
+                top_k: Some(40),
+                top_p: Some(0.9),
+                repetition_penalty: Some(1.1),
+                penalty_window: Some(64),
+                ..SamplingValues::default()
             },
+            report_prompt: true,
             ..InferRequest::new("r1".parse().unwrap(), input)
         }
     );
@@ -229,7 +239,6 @@ fn unsupported_and_invalid_fields_are_refused() {
         (OllamaEndpoint::Chat, chat(), "think", json!("high")),
         (OllamaEndpoint::Generate, text(), "suffix", json!("x")),
         (OllamaEndpoint::Generate, text(), "template", json!("x")),
-        (OllamaEndpoint::Generate, text(), "context", json!([1])),
         (OllamaEndpoint::Generate, text(), "images", json!(["aGk="])),
     ] {
         assert_eq!(
@@ -237,23 +246,6 @@ fn unsupported_and_invalid_fields_are_refused() {
             (Code::UnsupportedParameter, field.to_owned())
         );
     }
-    for (options, param) in [
-        (json!({"mirostat": 1}), "mirostat"),
-        (json!({"tfs_z": 0.5}), "tfs_z"),
-        (json!({"typical_p": 0.5}), "typical_p"),
-        (
-            json!({"repeat_penalty": 1.1, "repeat_last_n": 64}),
-            "repeat_last_n",
-        ),
-    ] {
-        assert_eq!(
-            refused(OllamaEndpoint::Chat, &with(chat(), "options", options)),
-            (Code::UnsupportedParameter, format!("options.{param}"))
-        );
-    }
-    // Without a penalty the window has no effect.
-    let window = with(chat(), "options", json!({"repeat_last_n": 64}));
-    assert!(read(OllamaEndpoint::Chat, &window).is_ok());
     let image = json!([{"role": "user", "content": "x", "images": ["aGk="]}]);
     assert_eq!(
         refused(OllamaEndpoint::Chat, &with(chat(), "messages", image)),
@@ -264,7 +256,12 @@ fn unsupported_and_invalid_fields_are_refused() {
         (json!({"top_p": 2}), "options.top_p"),
         (json!({"repeat_penalty": 0}), "options.repeat_penalty"),
         (json!({"stop": [1]}), "options.stop"),
+        (json!({"stop": "x"}), "options.stop"),
         (json!({"seed": "x"}), "options.seed"),
+        (json!({"num_predict": "128"}), "options.num_predict"),
+        (json!({"top_p": "0.9"}), "options.top_p"),
+        (json!({"num_gpu": true}), "options.num_gpu"),
+        (json!({"use_mmap": 1}), "options.use_mmap"),
     ] {
         assert_eq!(
             refused(OllamaEndpoint::Chat, &with(chat(), "options", options)),
@@ -310,17 +307,91 @@ fn inputs_to_embed_are_truncated_by_default() {
 }
 
 #[test]
-fn penalties_over_no_tokens_are_off() {
+fn numbers_are_read_as_ollama_reads_them() {
     let body = with(
         chat(),
         "options",
-        json!({"repeat_penalty": 1.5, "frequency_penalty": 1, "presence_penalty": 1,
-            "repeat_last_n": 0}),
+        json!({"num_predict": 128.9, "top_k": 20.0, "seed": 5.5, "repeat_last_n": 0.0,
+            "temperature": null, "num_ctx": null, "stop": null, "num_gpu": null}),
+    );
+    let parsed = read(OllamaEndpoint::Chat, &body).unwrap();
+    let values = &parsed.request.sampling.values;
+    assert_eq!(
+        (parsed.request.max_tokens, parsed.request.sampling.seed),
+        (Some(128), Some(5))
     );
     assert_eq!(
-        request(OllamaEndpoint::Chat, &body).sampling,
-        request(OllamaEndpoint::Chat, &chat()).sampling
+        (values.top_k, values.penalty_window, values.temperature),
+        (Some(20), Some(0), None)
     );
+    assert!(parsed.notes.is_empty());
+    let body = with(
+        chat(),
+        "options",
+        json!({"num_predict": 1e300, "top_k": -3}),
+    );
+    let request = request(OllamaEndpoint::Chat, &body);
+    assert_eq!(
+        (request.max_tokens, request.sampling.values.top_k),
+        (Some(u32::MAX), Some(0))
+    );
+}
+
+#[test]
+fn options_without_effect_are_named() {
+    let body = with(
+        chat(),
+        "options",
+        json!({"mirostat": 2, "mirostat_tau": 5.0, "tfs_z": 0.5, "penalize_newline": false,
+            "num_keep": 4, "numa": true, "num_gpu": 1, "num_thread": 8, "unknown": "x"}),
+    );
+    assert_eq!(
+        read(OllamaEndpoint::Chat, &body).unwrap().notes,
+        [
+            "ignored mirostat, tfs_z: sampling uses the other options",
+            "ignored penalize_newline: penalties also apply to line breaks",
+            "ignored num_keep: a context is never shifted",
+            "ignored numa, num_gpu, num_thread: the worker decides how the model runs",
+        ]
+    );
+    let off = with(
+        chat(),
+        "options",
+        json!({"mirostat": 0, "tfs_z": 1, "penalize_newline": true, "num_keep": 0}),
+    );
+    assert!(read(OllamaEndpoint::Chat, &off).unwrap().notes.is_empty());
+}
+
+#[test]
+fn history_is_truncated_unless_the_client_forbids_it() {
+    let truncate = |value| {
+        let body = with(chat(), "truncate", value);
+        request(OllamaEndpoint::Chat, &body).drop_oldest_messages
+    };
+    assert!(truncate(Value::Null) && truncate(json!(true)) && !truncate(json!(false)));
+    assert!(!request(OllamaEndpoint::Generate, &text()).drop_oldest_messages);
+}
+
+#[test]
+fn generate_returns_and_takes_a_context() {
+    let body = with(text(), "context", json!([7, 8]));
+    assert_eq!(
+        request(OllamaEndpoint::Generate, &body).preceding_tokens,
+        [7, 8]
+    );
+    let mut writer = writer(OllamaEndpoint::Generate, &body);
+    let started = StartedEvent {
+        prompt: vec![7, 8, 9],
+        ..started()
+    };
+    let mut out = Vec::new();
+    writer.start(&started, &mut out);
+    let ids = [token("x"), token("y")].map(|event| event.id);
+    let rest = written(writer, vec![token("x"), token("y")], FinishReason::Stop);
+    let last = lines(&rest).pop().unwrap();
+    assert_eq!(last["context"], json!([7, 8, 9, ids[0], ids[1]]));
+    let raw = with(text(), "raw", json!(true));
+    assert!(!request(OllamaEndpoint::Generate, &raw).report_prompt);
 }
 
 #[test]

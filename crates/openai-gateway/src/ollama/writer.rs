@@ -81,6 +81,8 @@ pub(super) struct OllamaWriter {
     /// Number of calls that have been written.
     written_calls: usize,
     logprobs: Option<PendingLogprobs>,
+    /// Tokens of prompt and output, if the response ends with them.
+    context: Option<Vec<u32>>,
 }
 
 impl OllamaWriter {
@@ -104,6 +106,7 @@ impl OllamaWriter {
             calls: Vec::new(),
             written_calls: 0,
             logprobs: None,
+            context: None,
         }
     }
 
@@ -120,6 +123,12 @@ impl OllamaWriter {
 
     pub(super) fn with_logprobs(mut self, enabled: bool) -> Self {
         self.logprobs = enabled.then(PendingLogprobs::default);
+        self
+    }
+
+    /// Ends the response with the tokens of prompt and output.
+    pub(super) fn with_context(mut self, enabled: bool) -> Self {
+        self.context = enabled.then(Vec::new);
         self
     }
 
@@ -175,7 +184,11 @@ impl OllamaWriter {
 }
 
 impl ResponseWriter for OllamaWriter {
-    fn start(&mut self, _: &StartedEvent, _: &mut Vec<u8>) {}
+    fn start(&mut self, event: &StartedEvent, _: &mut Vec<u8>) {
+        if let Some(context) = &mut self.context {
+            context.extend_from_slice(&event.prompt);
+        }
+    }
 
     fn token(&mut self, _: u32, mut event: TokenEvent, out: &mut Vec<u8>) {
         if self.only_load {
@@ -183,6 +196,9 @@ impl ResponseWriter for OllamaWriter {
         }
         if let Some(pending) = &mut self.logprobs {
             pending.push(&mut event);
+        }
+        if let Some(context) = &mut self.context {
+            context.push(event.id);
         }
         for piece in event.calls {
             piece.append_to(&mut self.calls);
@@ -203,6 +219,10 @@ impl ResponseWriter for OllamaWriter {
         }
         let text = std::mem::take(&mut self.text);
         self.line(&text, self.calls.len(), out);
+        if let Some(context) = &self.context {
+            out.extend_from_slice(b",\"context\":");
+            write_json(out, context);
+        }
         out.extend_from_slice(b",\"done\":true,");
         let mut metrics = Vec::new();
         write_json(&mut metrics, &OllamaMetrics::new(event, self.only_load));

@@ -4,7 +4,7 @@ use diagnostics::Diagnostic;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-use worker_contract::{InferRequest, Sampling, limits};
+use worker_contract::{InferRequest, Sampling, SamplingValues, limits};
 
 use super::{
     chunks::ChunkWriter,
@@ -43,12 +43,13 @@ pub struct OpenAiCommonFields {
     /// the context leaves; for text completions, 16.
     #[schema(minimum = 1)]
     pub max_tokens: Option<i64>,
-    /// Sampling temperature, 0 to 2; 0 selects the most likely token (greedy). Default: 1.
-    #[schema(minimum = 0, maximum = 2, default = 1)]
+    /// Sampling temperature, 0 to 2; 0 selects the most likely token (greedy).
+    /// Default: the model's recommendation, or 1.
+    #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f64>,
-    /// Keeps the smallest set of tokens whose probabilities reach this sum, 0 to 1. Default: 1
-    /// (all tokens).
-    #[schema(minimum = 0, maximum = 1, default = 1)]
+    /// Keeps the smallest set of tokens whose probabilities reach this sum, 0 to 1. Default:
+    /// the model's recommendation, or 1 (all tokens).
+    #[schema(minimum = 0, maximum = 1)]
     pub top_p: Option<f64>,
     /// Seed of the sampler: the same request with the same seed produces the same output. Drawn
     /// at random if absent; the response header `x-rbee-seed` reports it.
@@ -88,16 +89,18 @@ pub struct OpenAiCommonFields {
     /// Number of choices to generate, 1 to 16. Default: 1.
     #[schema(minimum = 1, maximum = 16, default = 1)]
     pub n: Option<i64>,
-    /// Extension: keeps the k most likely tokens; 0 or -1 keeps all. Default: 0.
-    #[schema(minimum = -1, maximum = 4_294_967_295_u32, default = 0)]
+    /// Extension: keeps the k most likely tokens; 0 or -1 keeps all. Default: the
+    /// model's recommendation, or 0.
+    #[schema(minimum = -1, maximum = 4_294_967_295_u32)]
     pub top_k: Option<i64>,
     /// Extension: keeps tokens at least this fraction as likely as the most likely one, 0 to 1.
-    /// Default: 0 (all tokens).
-    #[schema(minimum = 0, maximum = 1, default = 0)]
+    /// Default: the model's recommendation, or 0 (all tokens).
+    #[schema(minimum = 0, maximum = 1)]
     pub min_p: Option<f64>,
     /// Extension: divides the positive logits and multiplies the negative logits of tokens that
-    /// occurred before; 0.01 to 10. Default: 1 (off).
-    #[schema(minimum = 0.01, maximum = 10, default = 1)]
+    /// occurred before; 0.01 to 10. Default: the model's recommendation, or 1
+    /// (off).
+    #[schema(minimum = 0.01, maximum = 10)]
     pub repetition_penalty: Option<f64>,
 }
 
@@ -123,35 +126,35 @@ impl OpenAiCommonFields {
     }
 
     pub(super) fn sampling(&self) -> Result<Sampling, Diagnostic> {
-        let default = Sampling::default();
-        let repetition_penalty = number(
-            "repetition_penalty",
-            self.repetition_penalty,
-            &REPETITION_PENALTY,
-        )?;
-        Ok(Sampling {
-            temperature: number("temperature", self.temperature, &TEMPERATURE)?
-                .unwrap_or(default.temperature),
-            top_p: number("top_p", self.top_p, &limits::PROBABILITY)?.unwrap_or(default.top_p),
+        let values = SamplingValues {
+            temperature: number("temperature", self.temperature, &TEMPERATURE)?,
+            top_p: number("top_p", self.top_p, &limits::PROBABILITY)?,
             top_k: match self.top_k {
+                None => None,
                 // Some servers use -1 for "all tokens".
-                None | Some(-1) => 0,
-                Some(k) => u32::try_from(k).map_err(|_| below_minimum("top_k", 0, k))?,
+                Some(-1) => Some(0),
+                Some(k) => Some(u32::try_from(k).map_err(|_| below_minimum("top_k", 0, k))?),
             },
-            min_p: number("min_p", self.min_p, &limits::PROBABILITY)?.unwrap_or(default.min_p),
-            repetition_penalty: repetition_penalty.unwrap_or(default.repetition_penalty),
+            min_p: number("min_p", self.min_p, &limits::PROBABILITY)?,
+            repetition_penalty: number(
+                "repetition_penalty",
+                self.repetition_penalty,
+                &REPETITION_PENALTY,
+            )?,
             frequency_penalty: number(
                 "frequency_penalty",
                 self.frequency_penalty,
                 &limits::ADDITIVE_PENALTY,
-            )?
-            .unwrap_or(0.0),
+            )?,
             presence_penalty: number(
                 "presence_penalty",
                 self.presence_penalty,
                 &limits::ADDITIVE_PENALTY,
-            )?
-            .unwrap_or(0.0),
+            )?,
+            ..SamplingValues::default()
+        };
+        Ok(Sampling {
+            values,
             logit_bias: self.logit_bias()?,
             seed: self.seed.map(i64::cast_unsigned),
             choice: 0,

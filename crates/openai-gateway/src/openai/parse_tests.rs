@@ -2,8 +2,8 @@ use diagnostics::Code;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use worker_contract::{
-    FinishReason, InferInput, InferRequest, Message, Role, Sampling, ToolCall, ToolChoice,
-    ToolDefinition,
+    FinishReason, InferInput, InferRequest, Message, Role, Sampling, SamplingValues, ToolCall,
+    ToolChoice, ToolDefinition,
 };
 
 use super::{
@@ -76,13 +76,16 @@ fn a_full_chat_request_becomes_an_infer_request() {
             stop: vec!["x".into()],
             logprobs: Some(3),
             sampling: Sampling {
-                temperature: 0.0,
-                top_p: 0.9,
-                top_k: 4,
-                min_p: 0.1,
-                repetition_penalty: 1.1,
-                frequency_penalty: 0.5,
-                presence_penalty: -2.0,
+                values: SamplingValues {
+                    temperature: Some(0.0),
+                    top_p: Some(0.9),
+                    top_k: Some(4),
+                    min_p: Some(0.1),
+                    repetition_penalty: Some(1.1),
+                    frequency_penalty: Some(0.5),
+                    presence_penalty: Some(-2.0),
+                    ..SamplingValues::default()
+                },
                 logit_bias: vec![(5, -100.0)],
                 seed: Some(u64::MAX),
                 choice: 0,

@@ -257,6 +257,31 @@ fn a_crashed_worker_is_removed_and_its_other_requests_are_not_placed_on_it() {
 }
 
 #[test]
+fn a_request_that_exhausts_memory_fails_at_the_second_worker() {
+    let mut s = scheduler();
+    beat(&mut s, worker("a", 1, 1), 0, T0);
+    submit(&mut s, "r1", T0);
+    beat(&mut s, worker("b", 1, 1), 0, T0);
+    let crash = || AttemptFailure::Crashed(Diagnostic::new(Code::OutOfMemory, "no memory"));
+    let effects = s.handle(SchedulerEvent::AttemptFailed(id("r1"), crash()), T0);
+    assert_eq!(assigned(&effects), pair("r1", "b"));
+    let effects = s.handle(SchedulerEvent::AttemptFailed(id("r1"), crash()), T0);
+    assert_eq!(failures(&effects), [("r1".to_owned(), Code::OutOfMemory)]);
+}
+
+#[test]
+fn a_worker_that_failed_while_loading_does_not_count_as_loading() {
+    let mut s = scheduler();
+    submit(&mut s, "r1", T0);
+    let mut loading = worker("w", 1, 1);
+    loading.status = WorkerStatus::Starting;
+    beat(&mut s, loading, 0, T0);
+    let error = Diagnostic::new(Code::OutOfMemory, "killed by the kernel");
+    let effects = s.handle(SchedulerEvent::SpawnFailed(target(), error), T0);
+    assert_eq!(failures(&effects), [("r1".to_owned(), Code::OutOfMemory)]);
+}
+
+#[test]
 fn a_request_fault_moves_only_that_request_to_another_worker() {
     let mut s = scheduler();
     beat(&mut s, worker("a", 1, 2), 0, T0);

@@ -69,6 +69,7 @@ pub fn worker(name: &str, generation: u64, slots: u32) -> WorkerInfo {
         kv_cache: KvCacheUse::default(),
         prefix_digest: None,
         last_step_ms: None,
+        sampling: Default::default(),
     }
 }
 

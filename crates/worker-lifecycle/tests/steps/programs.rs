@@ -47,6 +47,11 @@ async fn prints(world: &mut World, lines: String, code: u8) {
     write_program(world, &script).await;
 }
 
+#[given(regex = r"^a worker binary that prints `(.*)` and aborts$")]
+async fn aborts(world: &mut World, line: String) {
+    write_program(world, &format!("echo '{line}'\nkill -ABRT $$")).await;
+}
+
 #[given("a worker binary that starts a child process and never listens")]
 async fn never_listens(world: &mut World) {
     write_program(world, "sleep 600 & echo $! > \"$0.child\"; wait").await;

@@ -132,6 +132,7 @@ fn worker_is_a_list_of_properties() {
          slots         3 of 4 free\n\
          requests      1 running, 0 queued\n\
          context       512 tokens\n\
+         sampling      -\n\
          KV cache      10 of 2048 tokens used\n\
          memory        70.0 MiB\n\
          heartbeat     120 ms ago\n"
@@ -143,13 +144,14 @@ fn models_are_a_table() {
     let list: ModelList = serde_json::from_value(json!({"models": [{
         "model": "builtin:haiku", "format": "gguf", "size_bytes": 5_776_384,
         "architecture": "llama", "quantization": "F16", "context_length": 512,
-        "parameters": 2_880_000, "nodes": ["a", "b"], "ready_workers": 1
+        "parameters": 2_880_000, "sampling": {"temperature": 0.7, "top_k": 20},
+        "nodes": ["a", "b"], "ready_workers": 1
     }]}))
     .unwrap();
     assert_eq!(
         models(&list.models),
-        "MODEL          SIZE     ARCHITECTURE  QUANTIZATION  PARAMETERS  CONTEXT  NODES  READY WORKERS\n\
-         builtin:haiku  5.5 MiB  llama         F16           2.9M        512      a, b   1\n"
+        "MODEL          SIZE     ARCHITECTURE  QUANTIZATION  PARAMETERS  CONTEXT  SAMPLING                   NODES  READY WORKERS\n\
+         builtin:haiku  5.5 MiB  llama         F16           2.9M        512      temperature=0.7, top_k=20  a, b   1\n"
     );
     assert_eq!(models(&[]), "no models\n");
 }
