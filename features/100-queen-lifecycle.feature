@@ -117,6 +117,16 @@ Feature: Lifecycle of the queen
     And nothing is left running
 
   @real
+  Scenario: A stop of the queen says what it waits for
+    Given a running queen
+    When I start the request r-1 for `mock:tokens_per_second=20,length=100000,context=1000000`
+    And the request r-1 has streamed 1 token
+    And I run `rbee-keeper queen stop --drain 1`
+    Then the exit code is 0
+    And stderr contains `waiting at most 1 s for 1 request to finish`
+    And nothing is left running
+
+  @real
   Scenario: Workers survive a stop of the queen alone, and the next queen finds them
     Given a port reserved for the queen
     And a running queen

@@ -590,6 +590,8 @@ Feature: Inference execution
       When I send a prompt of 600 words to `builtin:haiku`
       Then the response status is 400
       And the response's error code is CONTEXT_LENGTH_EXCEEDED
+      And the response's `/error/code` is `context_length_exceeded`
+      And the response's error message contains `This model's maximum context length is 512 tokens.`
       And the response's `/error/param` is `messages`
       And the response's error message contains `512`
 
@@ -611,11 +613,34 @@ Feature: Inference execution
         | a wrong type       | {"model": "builtin:haiku", "messages": "hello"}                                                        | 400    | INVALID_REQUEST       |
         | no messages        | {"model": "builtin:haiku", "messages": []}                                                             | 400    | INVALID_REQUEST       |
         | an unknown model   | {"model": "builtin:nothing", "messages": [{"role": "user", "content": "x"}]}                           | 404    | MODEL_NOT_FOUND       |
-        | zero tokens        | {"model": "builtin:haiku", "max_tokens": 0, "messages": [{"role": "user", "content": "x"}]}            | 400    | INVALID_REQUEST       |
-        | negative tokens    | {"model": "builtin:haiku", "max_tokens": -1, "messages": [{"role": "user", "content": "x"}]}           | 400    | INVALID_REQUEST       |
+        | negative tokens    | {"model": "builtin:haiku", "max_tokens": -2, "messages": [{"role": "user", "content": "x"}]}           | 400    | INVALID_REQUEST       |
+        | half a token       | {"model": "builtin:haiku", "max_tokens": 1.5, "messages": [{"role": "user", "content": "x"}]}          | 400    | INVALID_REQUEST       |
+        | a number as text   | {"model": "builtin:haiku", "max_tokens": "9", "messages": [{"role": "user", "content": "x"}]}          | 400    | INVALID_REQUEST       |
+        | half a character   | {"model": "builtin:haiku", "messages": [{"role": "user", "content": "\\ud83d"}]}                        | 400    | INVALID_REQUEST       |
         | a hot temperature  | {"model": "builtin:haiku", "temperature": 99, "messages": [{"role": "user", "content": "x"}]}          | 400    | INVALID_REQUEST       |
         | too many choices   | {"model": "builtin:haiku", "n": 17, "messages": [{"role": "user", "content": "x"}]}                    | 400    | INVALID_REQUEST       |
         | an unknown field   | {"model": "builtin:haiku", "functions": [{}], "messages": [{"role": "user", "content": "x"}]}          | 400    | UNSUPPORTED_PARAMETER |
+
+    @real
+    Scenario Outline: A limit of <max_tokens> tokens at <path> is what the context leaves
+      Given a running queen
+      When I POST to `<path>` of the queen
+        """
+        {"model": "mock:context=64,length=1000", "stream": false, "max_tokens": <max_tokens>, "options": {"num_predict": <max_tokens>},
+         "prompt": "x", "messages": [{"role": "user", "content": "x"}]}
+        """
+      Then the response status is 200
+      And the response's `<reason>` is `<length>`
+
+      Examples:
+        | path                 | max_tokens | reason                   | length     |
+        | /v1/chat/completions | -1         | /choices/0/finish_reason | length     |
+        | /v1/chat/completions | 0          | /choices/0/finish_reason | length     |
+        | /v1/chat/completions | 1000000    | /choices/0/finish_reason | length     |
+        | /v1/completions      | -1         | /choices/0/finish_reason | length     |
+        | /v1/completions      | 1000000    | /choices/0/finish_reason | length     |
+        | /v1/messages         | 1000000    | /stop_reason             | max_tokens |
+        | /api/chat            | -1         | /done_reason             | length     |
 
     @real
     Scenario: A body that is not UTF-8, and one that is too large

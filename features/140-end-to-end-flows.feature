@@ -113,6 +113,19 @@ Feature: End-to-end flows
     And the same processes run
     And the memory of every process has grown by less than 48 MiB
 
+  Scenario Outline: A stream at <path> has headers and first bytes while the model loads
+    Given a running queen
+    When I open a stream at `<path>` of the queen for `mock:load_ms=60000`
+    Then its first bytes contain `<bytes>`
+    When I close the stream
+    Then no request is running or waiting at the queen
+
+    Examples:
+      | path                 | bytes       |
+      | /v1/chat/completions | :           |
+      | /v1/completions      | :           |
+      | /v1/messages         | event: ping |
+
   Scenario: HTTP endpoints and access checks
     Given a running queen
     And a worker that serves `mock:length=5`

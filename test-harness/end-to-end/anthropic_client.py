@@ -3,6 +3,7 @@
     RBEE_BIN_DIR=target/debug python anthropic_client.py
 """
 
+import re
 import tempfile
 
 import anthropic
@@ -112,9 +113,14 @@ def check_error_types(rbee):
     image = {"type": "image", "source": {"type": "url", "url": "http://x"}}
     server = {"type": "url", "url": "http://x", "name": "x"}
     for wrong, code, param in (
-        ({"max_tokens": 0}, "INVALID_REQUEST", "max_tokens"),
+        ({"max_tokens": -2}, "INVALID_REQUEST", "max_tokens"),
         ({"extra_body": {"temperature": 1.5}}, "INVALID_REQUEST", "temperature"),
         ({"messages": []}, "INVALID_REQUEST", "messages"),
+        (
+            {"messages": [*messages, {"role": "assistant", "content": "Once "}]},
+            "INVALID_REQUEST",
+            "messages[1].content",
+        ),
         ({"messages": [{"role": "user", "content": "rain " * 600}]}, "CONTEXT_LENGTH_EXCEEDED", "messages"),
         ({"messages": [{"role": "user", "content": [image]}]}, "UNSUPPORTED_PARAMETER", "messages[0].content[0]"),
         ({"extra_body": {"mcp_servers": [server]}}, "UNSUPPORTED_PARAMETER", "mcp_servers"),
@@ -129,6 +135,22 @@ def check_error_types(rbee):
             lambda: api.messages.create(model="claude", messages=messages, max_tokens=9, stream=stream),
         )
         assert error.type == "not_found_error" and error.body["error"]["code"] == "MODEL_NOT_FOUND"
+
+
+def check_an_overflow_says_so_in_anthropics_words(rbee):
+    long = [{"role": "user", "content": "rain " * 600}]
+    error = raised(
+        anthropic.BadRequestError, lambda: client(rbee).messages.create(model=MODEL, messages=long, max_tokens=9)
+    )
+    assert re.search(r"prompt is too long: \d+ tokens > 512 maximum", error.message), error.message
+
+
+def check_a_prefill_is_continued(rbee):
+    case = CASES[0]
+    begin, rest = case["output_text"].split("\n", 1)
+    messages = [*case["messages"], {"role": "assistant", "content": begin}]
+    answer = client(rbee).messages.create(model=MODEL, messages=messages, max_tokens=96, extra_body=GREEDY)
+    assert answer.content[0].text == "\n" + rest, answer
 
 
 def check_closing_a_stream_frees_the_slot(rbee):

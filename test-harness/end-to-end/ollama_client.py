@@ -108,6 +108,15 @@ def check_errors(rbee):
     long = [{"role": "user", "content": "rain " * 600}]
     error = raised(ollama.ResponseError, lambda: client(rbee).chat(model=MODEL, messages=long))
     assert error.status_code == 400 and "512" in error.error, error
+    assert error.error.startswith("the input length exceeds the context length"), error
+
+
+def check_the_last_message_is_continued(rbee):
+    case = CASES[0]
+    begin, rest = case["output_text"].split("\n", 1)
+    messages = [*case["messages"], {"role": "assistant", "content": begin}]
+    answer = client(rbee).chat(model=MODEL, messages=messages, options=GREEDY)
+    assert answer.message.content == "\n" + rest, answer
 
 
 def check_closing_a_stream_frees_the_slot(rbee):

@@ -10,6 +10,7 @@ import json
 import tempfile
 import typing
 
+import httpx
 import openai
 import pydantic
 
@@ -126,28 +127,84 @@ def check_response_headers(rbee):
         assert raw.headers.get(name), name
 
 
+def check_what_clients_send(rbee):
+    """Fields that other clients write in other ways, with the same answer."""
+    api = client(rbee)
+    case = CASES[0]
+    request = {"model": MODEL, "messages": case["messages"], "temperature": 0}
+    for extra in (
+        {"max_tokens": 96.0, "n": 1.0},
+        {"max_tokens": -1},
+        {"max_completion_tokens": 0},
+        {"max_tokens": 1_000_000},
+        {"stop": "", "tools": [], "response_format": None, "stream_options": None, "logit_bias": {}},
+    ):
+        answer = api.chat.completions.create(**request, extra_body=extra)
+        assert answer.choices[0].message.content == case["output_text"], extra
+    for content in ({"content": None}, {"content": []}, {}):
+        history = [{"role": "user", "content": "x"}, {"role": "assistant", **content}, *case["messages"]]
+        answer = api.chat.completions.create(model=MODEL, messages=history, max_tokens=1)
+        assert answer.usage.completion_tokens == 1, content
+
+
+def check_the_last_message_is_continued(rbee):
+    case = CASES[0]
+    begin, rest = case["output_text"].split("\n", 1)
+    begun = {"role": "assistant", "content": begin + "\n"}
+    for extra in ({"continue_final_message": True, "add_generation_prompt": False}, {"prefix": True}):
+        last = begun | ({"prefix": True} if "prefix" in extra else {})
+        answer = client(rbee).chat.completions.create(
+            model=MODEL, messages=[*case["messages"], last], temperature=0, extra_body=extra
+        )
+        assert answer.choices[0].message.content == rest, answer
+
+
+def check_a_waiting_stream_sends_its_headers(rbee):
+    """Behind a busy slot, headers and a comment arrive long before the answer."""
+    busy = client(rbee).chat.completions.create(
+        model=SLOW, messages=[{"role": "user", "content": "x"}], max_tokens=9999, stream=True
+    )
+    next(iter(busy))
+    body = {"model": SLOW, "messages": [{"role": "user", "content": "x"}], "max_tokens": 2, "stream": True}
+    with httpx.stream("POST", f"{rbee.url}/v1/chat/completions", json=body, timeout=10, trust_env=False) as response:
+        assert response.status_code == 200 and "x-rbee-worker" not in response.headers, response.headers
+        lines = response.iter_lines()
+        assert next(lines).startswith(": all workers are busy"), "no comment"
+        busy.close()
+        assert "data: [DONE]" in list(lines)
+
+
 def check_error_types(rbee):
     api = client(rbee)
     messages = [{"role": "user", "content": "x"}]
-    error = raised(openai.BadRequestError, lambda: api.chat.completions.create(model=MODEL, messages=messages, max_tokens=0))
-    assert (error.code, error.param) == ("INVALID_REQUEST", "max_tokens"), error.body
+    for wrong, code, param in (
+        ({"max_tokens": -2}, "invalid_value", "max_tokens"),
+        ({"extra_body": {"max_tokens": "9"}}, "invalid_type", "max_tokens"),
+        ({"messages": [{"role": "user"}]}, "missing_required_parameter", "messages[0].content"),
+        ({"extra_body": {"functions": [{"name": "f"}]}}, "unsupported_parameter", "functions"),
+    ):
+        valid = {"model": MODEL, "messages": messages}
+        error = raised(openai.BadRequestError, lambda: api.chat.completions.create(**(valid | wrong)))
+        assert (error.code, error.param) == (code, param), error.body
     error = raised(
         openai.BadRequestError,
         lambda: api.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "rain " * 600}]),
     )
-    assert (error.code, error.param) == ("CONTEXT_LENGTH_EXCEEDED", "messages"), error.body
+    assert (error.code, error.param) == ("context_length_exceeded", "messages"), error.body
+    assert "This model's maximum context length is 512 tokens. However, your messages resulted in" in error.message
+    assert error.body["details"]["code"] == "CONTEXT_LENGTH_EXCEEDED", error.body
     error = raised(openai.NotFoundError, lambda: api.chat.completions.create(model="builtin:nothing", messages=messages))
-    assert error.code == "MODEL_NOT_FOUND"
+    assert error.code == "model_not_found"
     error = raised(openai.NotFoundError, lambda: api.chat.completions.create(model="gpt-4", messages=messages))
-    assert error.code == "MODEL_NOT_FOUND"
+    assert error.code == "model_not_found"
     # An error before the first token is an HTTP error, even if the response is streamed.
     error = raised(
         openai.NotFoundError,
         lambda: api.chat.completions.create(model="builtin:nothing", messages=messages, stream=True),
     )
-    assert error.code == "MODEL_NOT_FOUND"
+    assert error.code == "model_not_found"
     error = raised(openai.NotFoundError, lambda: api.models.retrieve("builtin:nothing"))
-    assert error.code == "MODEL_NOT_FOUND"
+    assert error.code == "model_not_found"
 
 
 WEATHER = {
@@ -383,7 +440,7 @@ def check_embeddings(rbee):
     short = client(rbee).embeddings.create(model=MODEL, input=texts[0], dimensions=8).data[0].embedding
     assert len(short) == 8 and abs(sum(n * n for n in short) - 1) < 1e-3
     error = raised(openai.BadRequestError, lambda: client(rbee).embeddings.create(model=MODEL, input="rain " * 600))
-    assert error.code == "CONTEXT_LENGTH_EXCEEDED", error.body
+    assert error.code == "context_length_exceeded", error.body
     error = raised(openai.BadRequestError, lambda: client(rbee).embeddings.create(model=MODEL, input="a", dimensions=9999))
     assert error.param == "dimensions", error.body
 
@@ -393,12 +450,12 @@ def check_keys(_):
         with Rbee(home, key="sk-a-key-of-this-test-only") as rbee:
             assert MODEL in [m.id for m in client(rbee).models.list()]
             wrong = raised(openai.AuthenticationError, lambda: client(rbee, api_key="sk-wrong").models.list())
-            assert wrong.code == "INVALID_API_KEY"
+            assert wrong.code == "invalid_api_key"
             missing = raised(
                 openai.AuthenticationError,
                 lambda: client(rbee).models.list(extra_headers={"Authorization": openai.Omit()}),
             )
-            assert missing.code == "MISSING_API_KEY"
+            assert missing.code == "invalid_api_key"
 
 
 if __name__ == "__main__":

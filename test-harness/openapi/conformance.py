@@ -61,7 +61,10 @@ ACCEPTED_ERRORS = [
     ("INVALID_REQUEST", "have different values", "two names of one field"),
     ("UNSUPPORTED_PARAMETER", "^`keep_alive`", "a request without input must not unload the model"),
     ("UNSUPPORTED_PARAMETER", "^`options.repeat_last_n`", "a window is supported only without penalties"),
-    ("UNSUPPORTED_PARAMETER", "^`messages`", "the last message must not be of the assistant"),
+    ("INVALID_REQUEST", "trailing whitespace", "the last message must not end in a space"),
+    ("INVALID_REQUEST", "the last message cannot be continued", "not with every other field"),
+    ("INVALID_REQUEST", "only allowed in the last message", "one message of several"),
+    ("UNSUPPORTED_PARAMETER", "^`add_generation_prompt`", "one field requires another"),
     # Strings in languages of their own, and limits in other units than characters.
     ("INVALID_REQUEST", CONSTRAINTS, "schemas, expressions and grammars must compile"),
     ("UNSUPPORTED_PARAMETER", CONSTRAINTS, "schemas, expressions and grammars must compile"),
@@ -98,7 +101,11 @@ def error_of(response):
         return "", ""
     error = body.get("error") if isinstance(body, dict) else None
     error = error if isinstance(error, dict) else body
-    return (error.get("code", ""), error.get("message", "")) if isinstance(error, dict) else ("", "")
+    if not isinstance(error, dict):
+        return "", ""
+    # OpenAI's API has OpenAI's codes; rbee's own is in the details.
+    code = (error.get("details") or {}).get("code", error.get("code", ""))
+    return code, error.get("message", "")
 
 
 @schemathesis.hook

@@ -1,7 +1,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use daemon_shell::LogFilter;
-use input_validation::PortRange;
+use input_validation::{PortRange, option_value, whole_number};
 
 /// Schedules and serves inference on its nodes.
 #[derive(Debug, Clone, clap::Parser)]
@@ -15,14 +15,14 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS")]
     pub bind: Option<IpAddr>,
     /// Port to listen on; 0 selects any free port
-    #[arg(long, env = "RBEE_QUEEN_PORT", default_value_t = queen_contract::DEFAULT_PORT)]
+    #[arg(long, env = "RBEE_QUEEN_PORT", default_value_t = queen_contract::DEFAULT_PORT, value_parser = whole_number(0..=u16::MAX))]
     pub port: u16,
     /// Port of this machine's hive, if the queen starts one; 0 selects any free port
-    #[arg(long, env = "RBEE_HIVE_PORT", default_value_t = 9200)]
+    #[arg(long, env = "RBEE_HIVE_PORT", default_value_t = 9200, value_parser = whole_number(0..=u16::MAX))]
     pub hive_port: u16,
     /// Ports for workers on this machine, for example 8081-8180; 0 selects any free port
     /// [default: the hive's]
-    #[arg(long, env = "RBEE_WORKER_PORTS", value_name = "PORTS")]
+    #[arg(long, env = "RBEE_WORKER_PORTS", value_name = "PORTS", value_parser = option_value::<PortRange>)]
     pub worker_ports: Option<PortRange>,
     /// File with the API key that inference requires
     #[arg(long, env = "RBEE_API_KEY_FILE", value_name = "FILE")]
@@ -31,8 +31,11 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub hive_binary: Option<PathBuf>,
     /// How long a worker may produce no output and complete no step before it counts as stalled
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = whole_number(1..=u32::MAX))]
     pub worker_silence: u32,
+    /// How long a streamed response may wait before its headers are sent
+    #[arg(long, value_name = "MILLISECONDS", hide = true, default_value_t = queen_api::HEADER_GRACE.as_millis() as u64)]
+    pub header_grace_ms: u64,
     /// Do not start or use a hive on this machine
     #[arg(long)]
     pub no_local_hive: bool,
@@ -41,6 +44,22 @@ pub struct Args {
     #[arg(long, value_name = "ORIGIN")]
     pub cors_origin: Vec<String>,
     /// What to log: a level, or a filter such as `info,queen_rbee=debug`
-    #[arg(long, env = "RBEE_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long, env = "RBEE_LOG", default_value = "info", value_name = "FILTER", value_parser = option_value::<LogFilter>)]
     pub log: LogFilter,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[test]
+    fn wrong_values_are_refused_with_a_hint() {
+        for option in ["--port=x", "--worker-ports=1", "--log=loud"] {
+            let error = Args::try_parse_from(["x", option]).unwrap_err().to_string();
+            assert!(error.contains("\n\nhint: "), "{error}");
+            assert!(!error.contains("invalid digit"), "{error}");
+        }
+    }
 }

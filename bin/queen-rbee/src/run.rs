@@ -127,6 +127,7 @@ impl Queen {
             Arc::clone(&shutdown),
             started_at,
         );
+        let api = api.with_header_grace(Duration::from_millis(args.header_grace_ms));
         Ok(Self {
             api: Arc::new(api),
             dispatcher,

@@ -1,7 +1,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use daemon_shell::LogFilter;
-use input_validation::{NodeName, PortRange};
+use input_validation::{NodeName, PortRange, option_value, whole_number};
 
 /// Runs workers on this machine
 #[derive(Debug, clap::Parser)]
@@ -14,10 +14,10 @@ pub struct Args {
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub bind: IpAddr,
     /// Port to listen on; 0 selects any free port
-    #[arg(long, env = "RBEE_HIVE_PORT", default_value_t = 9200)]
+    #[arg(long, env = "RBEE_HIVE_PORT", default_value_t = 9200, value_parser = whole_number(0..=u16::MAX))]
     pub port: u16,
     /// Name of this node
-    #[arg(long, default_value = "local", value_name = "NAME")]
+    #[arg(long, default_value = "local", value_name = "NAME", value_parser = option_value::<NodeName>)]
     pub hive_id: NodeName,
     /// File with the node's token [default: keys/node-local.token in the home, created if missing]
     #[arg(long, value_name = "FILE")]
@@ -26,12 +26,28 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     pub worker_dir: Option<PathBuf>,
     /// Ports for workers, for example 8081-8180; 0 selects any free port
-    #[arg(long, env = "RBEE_WORKER_PORTS", default_value_t = PortRange::default(), value_name = "PORTS")]
+    #[arg(long, env = "RBEE_WORKER_PORTS", default_value_t = PortRange::default(), value_name = "PORTS", value_parser = option_value::<PortRange>)]
     pub worker_ports: PortRange,
     /// JSON file with a machine to report instead of this one; for tests
     #[arg(long, value_name = "FILE")]
     pub mock_devices: Option<PathBuf>,
     /// Log level, or a filter such as `info,worker_lifecycle=debug`
-    #[arg(long, env = "RBEE_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long, env = "RBEE_LOG", default_value = "info", value_name = "FILTER", value_parser = option_value::<LogFilter>)]
     pub log: LogFilter,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[test]
+    fn wrong_values_are_refused_with_a_hint() {
+        for option in ["--port=x", "--worker-ports=1", "--log=loud"] {
+            let error = Args::try_parse_from(["x", option]).unwrap_err().to_string();
+            assert!(error.contains("\n\nhint: "), "{error}");
+            assert!(!error.contains("invalid digit"), "{error}");
+        }
+    }
 }

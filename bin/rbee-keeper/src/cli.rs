@@ -2,7 +2,7 @@ use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand};
 use diagnostics::Diagnostic;
-use input_validation::{Backend, ModelRef, NodeName, PortRange, WorkerId};
+use input_validation::{Backend, ModelRef, NodeName, PortRange, WorkerId, whole_number};
 
 use crate::{errors, model};
 
@@ -55,13 +55,13 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "RBEE_TOKEN_FILE", value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// Set the port of a newly started queen; 0 selects a free port
-    #[arg(long, global = true, env = "RBEE_QUEEN_PORT", value_name = "PORT", default_value_t = queen_contract::DEFAULT_PORT)]
+    #[arg(long, global = true, env = "RBEE_QUEEN_PORT", value_name = "PORT", default_value_t = queen_contract::DEFAULT_PORT, value_parser = whole_number(0..=u16::MAX))]
     pub(crate) queen_port: u16,
     /// Set the port of the hive of a newly started queen; 0 selects a free port
-    #[arg(long, global = true, env = "RBEE_HIVE_PORT", value_name = "PORT")]
+    #[arg(long, global = true, env = "RBEE_HIVE_PORT", value_name = "PORT", value_parser = whole_number(0..=u16::MAX))]
     pub(crate) hive_port: Option<u16>,
     /// Set the ports for the workers of a newly started queen, for example 8081-8180
-    #[arg(long, global = true, env = "RBEE_WORKER_PORTS", value_name = "PORTS")]
+    #[arg(long, global = true, env = "RBEE_WORKER_PORTS", value_name = "PORTS", value_parser = parse::<PortRange>)]
     pub(crate) worker_ports: Option<PortRange>,
     /// Start the queen from this binary [default: queen-rbee in the directory of rbee-keeper]
     #[arg(long, global = true, env = "RBEE_QUEEN_BINARY", value_name = "FILE")]
@@ -103,7 +103,7 @@ pub(crate) struct Infer {
     #[arg(long, short, value_name = "MODEL", default_value = queen_contract::DEFAULT_MODEL, value_parser = |text: &str| model::parse(text).map_err(with_hint))]
     pub(crate) model: ModelRef,
     /// Generate at most this many tokens [default: as many as fit in the context]
-    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, short = 'n', value_name = "N", value_parser = whole_number(1..=u32::MAX))]
     pub(crate) max_tokens: Option<u32>,
     /// Set the sampling temperature; 0 always selects the most likely token [default: the model's]
     #[arg(long, short, value_name = "T", value_parser = |t: &str| parse_number(t, 0.0, 100.0))]
@@ -112,10 +112,10 @@ pub(crate) struct Infer {
     #[arg(long, value_name = "P", value_parser = |t: &str| parse_number(t, 0.0, 1.0))]
     pub(crate) top_p: Option<f32>,
     /// Sample from the K most likely tokens; 0 disables the limit [default: the model's]
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = whole_number(0..=u32::MAX))]
     pub(crate) top_k: Option<u32>,
     /// Set the sampling seed; the same seed reproduces the text [default: random, printed at the end]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole_number(0..=u64::MAX))]
     pub(crate) seed: Option<u64>,
     /// Stop the completion before this text; can be repeated
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
@@ -137,7 +137,7 @@ pub(crate) struct Infer {
     #[arg(long, value_name = "BACKEND", value_parser = parse::<Backend>)]
     pub(crate) backend: Option<Backend>,
     /// Cancel the request after this time
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "SECONDS", value_parser = whole_number(1..=u32::MAX))]
     pub(crate) deadline: Option<u32>,
     /// Stop the queen, its hives and its workers on exit if this command started the queen
     #[arg(long)]
@@ -204,14 +204,14 @@ pub(crate) struct WorkerArg {
 #[derive(Debug, Args)]
 pub(crate) struct DrainArg {
     /// Wait at most this long for running requests to finish [default: 30]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = whole_number(0..=u64::MAX))]
     pub(crate) drain: Option<u64>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct LinesArg {
     /// Print at most this many lines
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = whole_number(1..=100_000_u32))]
     pub(crate) lines: u32,
 }
 
@@ -319,6 +319,7 @@ mod tests {
             with_hint(text.parse::<T>().err().unwrap())
         }
         let number = "invalid number: \"";
+        let whole = |text| whole_number::<u32>(1..=u32::MAX)(text).unwrap_err();
         let url = "hint: use an address such as `http://127.0.0.1:8500`";
         for (arguments, value, option, reason) in [
             (
@@ -355,19 +356,19 @@ mod tests {
                 &["infer", "--max-tokens", "0", "Hi"],
                 "0",
                 "--max-tokens <N>",
-                "0 is not in 1..=4294967295".to_owned(),
+                whole("0"),
             ),
             (
                 &["infer", "-n", "-5", "Hi"],
                 "-5",
                 "--max-tokens <N>",
-                "-5 is not in 1..=4294967295".to_owned(),
+                whole("-5"),
             ),
             (
                 &["infer", "--deadline", "0", "Hi"],
                 "0",
                 "--deadline <SECONDS>",
-                "0 is not in 1..=4294967295".to_owned(),
+                whole("0"),
             ),
             (
                 &["worker", "show", "../x"],

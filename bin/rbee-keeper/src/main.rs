@@ -10,6 +10,7 @@ mod model;
 mod prompt;
 mod queen;
 mod render;
+mod stopping;
 mod target;
 
 use clap::Parser as _;

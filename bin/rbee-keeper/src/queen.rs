@@ -7,6 +7,7 @@ use crate::{
     errors,
     failure::Failure,
     render::Screen,
+    stopping,
     target::Target,
 };
 
@@ -23,7 +24,8 @@ pub(crate) async fn run(
             drain: DrainArg { drain },
         } => {
             let lifecycle = target.managed()?;
-            let stopped = lifecycle.stop(!keep_workers, drain).await?;
+            let stop = lifecycle.stop(!keep_workers, drain);
+            let stopped = stopping::narrated(lifecycle, drain, screen, stop).await?;
             let left_behind = match &stopped {
                 None if !keep_workers => lifecycle.stop_left_behind(drain).await?,
                 _ => Vec::new(),

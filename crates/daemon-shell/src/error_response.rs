@@ -5,6 +5,8 @@ use axum::{
 use diagnostics::{Code, Diagnostic, ErrorBody};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
+use crate::errors;
+
 /// An error as an HTTP response: the status of its code and an [`ErrorBody`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ErrorResponse(pub Diagnostic);
@@ -23,13 +25,16 @@ impl IntoResponse for ErrorResponse {
             tracing::warn!(code = %self.0.code, message = %self.0.message, "sent an error response");
         }
         let code = self.0.code;
-        let retry_after = self
-            .0
-            .details
-            .as_ref()
-            .and_then(|d| d.get("retry_after_seconds"))
-            .and_then(serde_json::Value::as_u64);
+        let detail = |name| self.0.details.as_ref().and_then(|d| d.get(name));
+        let retry_after = detail("retry_after_seconds").and_then(serde_json::Value::as_u64);
+        let accepted = detail(errors::ACCEPT_ENCODING)
+            .and_then(serde_json::Value::as_str)
+            .and_then(|encodings| HeaderValue::from_str(encodings).ok());
         let mut response = (status, Json(ErrorBody::from(self.0.clone()))).into_response();
+        if let Some(encodings) = accepted {
+            let headers = response.headers_mut();
+            headers.insert(header::ACCEPT_ENCODING, encodings);
+        }
         // For layers that send the error in another shape.
         response.extensions_mut().insert(self.0);
         if let Some(seconds) = retry_after {

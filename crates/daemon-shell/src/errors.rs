@@ -13,6 +13,21 @@ pub(crate) fn unsupported_content_type(content_type: &str) -> Diagnostic {
     .hint("send JSON with `Content-Type: application/json`")
 }
 
+pub(crate) fn unsupported_content_encoding(encoding: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::UnsupportedMediaType,
+        format!(
+            "the body is compressed: its content encoding is \"{}\"",
+            excerpt(encoding, 80)
+        ),
+    )
+    .hint("send the body uncompressed, without `Content-Encoding`")
+    .detail(ACCEPT_ENCODING, "identity")
+}
+
+/// Detail of an error about a content encoding that becomes a header of the response.
+pub(crate) const ACCEPT_ENCODING: &str = "accept_encoding";
+
 pub(crate) fn body_incomplete() -> Diagnostic {
     Diagnostic::new(Code::InvalidRequest, "the body is incomplete")
 }
@@ -40,18 +55,31 @@ pub(crate) fn body_not_utf8(valid_bytes: usize) -> Diagnostic {
         Code::InvalidRequest,
         format!("the body is not UTF-8 at byte {valid_bytes}"),
     )
+    .hint("encode the JSON as UTF-8")
 }
 
 pub(crate) fn body_invalid(cause: &serde_json::Error) -> Diagnostic {
-    Diagnostic::new(
-        Code::InvalidRequest,
-        format!(
-            "the body is not the expected JSON: {}",
-            excerpt(&cause.to_string(), 300)
-        ),
-    )
-    .detail("line", cause.line())
-    .detail("column", cause.column())
+    let text = cause.to_string();
+    // serde_json's words for half of a surrogate pair.
+    let half = text.contains("surrogate in hex escape") || text.contains("end of hex escape");
+    let error = if half {
+        let message = format!(
+            "the body is not valid JSON: a string has half of a surrogate pair, which is no \
+             character, at line {} column {}",
+            cause.line(),
+            cause.column()
+        );
+        Diagnostic::new(Code::InvalidRequest, message).hint(
+            "cut strings between characters: one beyond U+FFFF, such as an emoji, is two UTF-16 \
+             units",
+        )
+    } else {
+        let message = format!("the body is not the expected JSON: {}", excerpt(&text, 300));
+        Diagnostic::new(Code::InvalidRequest, message)
+    };
+    error
+        .detail("line", cause.line())
+        .detail("column", cause.column())
 }
 
 /// The error for a query or a path that cannot be parsed.
@@ -163,19 +191,11 @@ pub(crate) fn survived_sigkill(name: &str, pid: u32) -> Diagnostic {
 }
 
 pub(crate) fn not_locked(path: &Path, cause: &io::Error) -> Diagnostic {
-    Diagnostic::new(
-        Code::StateUnusable,
-        format!("cannot lock {}: {cause}", path.display()),
-    )
-    .hint("check its owner and permissions")
+    Diagnostic::storage(format!("cannot lock {}: {cause}", path.display()), cause)
 }
 
 pub(crate) fn not_written(path: &Path, cause: &io::Error) -> Diagnostic {
-    Diagnostic::new(
-        Code::StateUnusable,
-        format!("cannot write {}: {cause}", path.display()),
-    )
-    .hint("check its owner and permissions and the free space on its disk")
+    Diagnostic::storage(format!("cannot write {}: {cause}", path.display()), cause)
 }
 
 pub(crate) fn no_token_in(path: &Path) -> Diagnostic {

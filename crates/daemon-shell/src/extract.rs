@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use crate::{ErrorResponse, errors};
 
-/// A JSON request body. Rejects another content type (415), a body over the limit (413), and
-/// bytes that are not UTF-8 or not the expected JSON (400, with line and column).
+/// A JSON request body. Rejects another content type or a compressed body (415), a body over the
+/// limit (413), and bytes that are not UTF-8 or not the expected JSON (400, with line and column).
 #[derive(Debug, Clone)]
 pub struct JsonBody<T>(pub T);
 
@@ -31,6 +31,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
             return Err(ErrorResponse(errors::unsupported_content_type(
                 content_type,
             )));
+        }
+        if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING) {
+            let encoding = encoding.to_str().unwrap_or("?").trim();
+            if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
+                return Err(ErrorResponse(errors::unsupported_content_encoding(
+                    encoding,
+                )));
+            }
         }
         let limit = request
             .extensions()

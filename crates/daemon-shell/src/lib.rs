@@ -35,5 +35,5 @@ pub use log::{LogFilter, init_logging};
 pub use memory::{Memory, oom_kills};
 pub use process::{ProcessIdentity, Signal};
 pub use serve::{bind, local_address, local_url, serve, termination};
-pub use sse::{event_stream, line_stream};
+pub use sse::{event_stream, event_stream_kept_alive, line_stream};
 pub use token::Token;

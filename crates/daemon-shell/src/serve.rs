@@ -15,8 +15,9 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
+use rustix::net::sockopt;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
     time::timeout,
 };
@@ -28,6 +29,22 @@ use crate::errors;
 /// A connection without a complete request head is closed after this time. Clients close idle
 /// connections earlier: reqwest after 90 s.
 const HEAD_LIMIT: Duration = Duration::from_secs(120);
+
+/// Time without traffic after which the kernel probes a connection, and between two probes.
+const PROBE_AFTER: Duration = Duration::from_secs(15);
+/// Probes without an answer after which a connection is closed.
+const MAX_PROBES: u32 = 8;
+
+/// Has the kernel probe a silent connection. A response that is one document sends nothing until
+/// it is complete: the probes keep routers from forgetting its connection, and find a client
+/// that has vanished. Bytes ahead of the document would do so as well, but would fix its status
+/// before its outcome is known.
+fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, PROBE_AFTER)?;
+    sockopt::set_tcp_keepintvl(stream, PROBE_AFTER)?;
+    sockopt::set_tcp_keepcnt(stream, MAX_PROBES)
+}
 
 /// Binds a listener to `addr`.
 pub async fn bind(addr: SocketAddr) -> Result<TcpListener, Diagnostic> {
@@ -58,6 +75,7 @@ async fn serve_within(
     let mut listener = listener.tap_io(|stream| {
         // Tokens are small packets that must not be delayed by Nagle's algorithm.
         let _ = stream.set_nodelay(true);
+        let _ = keep_alive(stream);
     });
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()

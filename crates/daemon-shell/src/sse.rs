@@ -15,16 +15,28 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// Time without an event after which a comment is sent, so that proxies and clients do not
 /// close the stream.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Comment that a silent stream sends.
+const COMMENT: &[u8] = b": keep-alive\n\n";
 
-/// A `text/event-stream` response of encoded events.
+/// A `text/event-stream` response of encoded events, which sends comments while it is silent.
 pub fn event_stream<S>(events: S) -> Response
+where
+    S: Stream<Item = Bytes> + Send + 'static,
+{
+    event_stream_kept_alive(events, COMMENT)
+}
+
+/// A `text/event-stream` response of encoded events, which sends `keep_alive`, a comment or an
+/// event, while it is silent.
+pub fn event_stream_kept_alive<S>(events: S, keep_alive: &'static [u8]) -> Response
 where
     S: Stream<Item = Bytes> + Send + 'static,
 {
     let body = Body::from_stream(KeptAlive {
         events: Box::pin(events),
         silence: Box::pin(sleep(KEEP_ALIVE)),
+        keep_alive: Bytes::from_static(keep_alive),
     });
     streaming("text/event-stream", body)
 }
@@ -51,6 +63,7 @@ fn streaming(content_type: &'static str, body: Body) -> Response {
 struct KeptAlive<S> {
     events: Pin<Box<S>>,
     silence: Pin<Box<Sleep>>,
+    keep_alive: Bytes,
 }
 
 impl<S: Stream<Item = Bytes>> Stream for KeptAlive<S> {
@@ -60,7 +73,7 @@ impl<S: Stream<Item = Bytes>> Stream for KeptAlive<S> {
         let polled = match self.events.as_mut().poll_next(cx) {
             Poll::Ready(event) => Poll::Ready(event.map(Ok)),
             Poll::Pending => match self.silence.as_mut().poll(cx) {
-                Poll::Ready(()) => Poll::Ready(Some(Ok(Bytes::from_static(b": keep-alive\n\n")))),
+                Poll::Ready(()) => Poll::Ready(Some(Ok(self.keep_alive.clone()))),
                 Poll::Pending => return Poll::Pending,
             },
         };
@@ -81,7 +94,10 @@ mod tests {
             .chain(stream::pending::<Bytes>());
         let mut body = event_stream(events).into_body().into_data_stream();
         assert_eq!(body.next().await.unwrap().unwrap(), "data: 1\n\n");
-        assert_eq!(body.next().await.unwrap().unwrap(), ": keep-alive\n\n");
-        assert_eq!(body.next().await.unwrap().unwrap(), ": keep-alive\n\n");
+        for _ in 0..2 {
+            let before = Instant::now();
+            assert_eq!(body.next().await.unwrap().unwrap(), ": keep-alive\n\n");
+            assert_eq!(before.elapsed().as_secs(), 15);
+        }
     }
 }

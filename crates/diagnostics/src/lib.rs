@@ -6,6 +6,7 @@
 mod code;
 mod escape;
 mod narration;
+mod storage;
 
 pub use code::{Code, ErrorType};
 pub use escape::{escape, excerpt};

@@ -1,13 +1,13 @@
 //! Checks a request and tokenizes its input before the request gets a slot.
 
-use std::ops::RangeInclusive;
+use std::{borrow::Cow, ops::RangeInclusive};
 
 use diagnostics::Diagnostic;
 use input_validation::ModelRef;
 use serde_json::Map;
 use text_codec::{Chat, Codec};
 use worker_contract::{
-    InferInput, InferRequest, SamplingValues, ToolChoice, ToolDefinition,
+    InferInput, InferRequest, Message, Role, SamplingValues, ToolChoice, ToolDefinition,
     limits::{self, MAX_STOP_SEQUENCE_BYTES, MAX_STOP_SEQUENCES, MAX_TOP_LOGPROBS},
 };
 
@@ -59,6 +59,7 @@ pub(crate) fn admit(
         &request.preceding_tokens,
         limits.vocab_size,
     )?;
+    check_continuation(request)?;
     let mut notes = Vec::new();
     if let Some(expected) = request
         .expected_context
@@ -92,13 +93,22 @@ fn tokenize_prompt(
         variables: &request.template_variables,
     };
     let context_length = limits.context_length;
+    let (input, begun) = match (&request.input, request.continue_final_message) {
+        (InferInput::Messages(messages), true) => split_continuation(messages)?,
+        (input, _) => (Cow::Borrowed(input), ""),
+    };
+    let begun = codec.encode_continuation(begun)?;
     if request.drop_oldest_messages
-        && let InferInput::Messages(messages) = &request.input
+        && let InferInput::Messages(messages) = &*input
     {
-        return history::encode_recent(messages, chat, codec, context_length, notes);
+        let room = context_length.saturating_sub(begun.len() as u32);
+        let mut prompt = history::encode_recent(messages, chat, codec, room, notes)?;
+        prompt.extend(begun);
+        return Ok(prompt);
     }
-    check_input_bytes(&request.input, codec, context_length)?;
-    let tokens = tokenize(&request.input, chat, codec, limits.vocab_size, notes)?;
+    check_input_bytes(&input, codec, context_length)?;
+    let mut tokens = tokenize(&input, chat, codec, limits.vocab_size, notes)?;
+    tokens.extend(begun);
     if request.preceding_tokens.is_empty() {
         return Ok(tokens);
     }
@@ -131,6 +141,39 @@ fn check_tools(request: &InferRequest, model: &ModelRef, codec: &Codec) -> Resul
         return Err(errors::no_tool_style(model));
     }
     Ok(())
+}
+
+/// Refuses to continue the last message where the output would not be the rest of it.
+fn check_continuation(request: &InferRequest) -> Result<(), Diagnostic> {
+    if !request.continue_final_message {
+        return Ok(());
+    }
+    let obstacle = if !matches!(request.input, InferInput::Messages(_)) {
+        "the input has no messages"
+    } else if request.constraint.is_some() {
+        "the constraint applies to the whole answer"
+    } else if request.tool_choice.must_call() {
+        "the answer must be a tool call"
+    } else if request.reasoning.enabled == Some(true) {
+        "the model reasons before it answers"
+    } else {
+        return Ok(());
+    };
+    Err(errors::no_continuation(obstacle))
+}
+
+/// Splits a conversation into the messages before the last one, and the text of that one.
+fn split_continuation(messages: &[Message]) -> Result<(Cow<'_, InferInput>, &str), Diagnostic> {
+    let (last, before) = messages.split_last().ok_or_else(errors::empty_input)?;
+    let obstacle = if last.role != Role::Assistant {
+        "it is not of the assistant"
+    } else if !last.tool_calls.is_empty() {
+        "it has tool calls"
+    } else {
+        let input = InferInput::Messages(before.to_vec());
+        return Ok((Cow::Owned(input), &last.content));
+    };
+    Err(errors::no_continuation(obstacle))
 }
 
 /// Returns the tools to render into the prompt. A model whose chat template does not support
@@ -354,10 +397,8 @@ fn check_tokens(param: &str, tokens: &[u32], vocab_size: u32) -> Result<(), Diag
 
 #[cfg(test)]
 mod tests {
-    use diagnostics::Code;
-    use worker_contract::{Message, Role};
-
     use super::*;
+    use diagnostics::Code;
 
     fn request(change: impl FnOnce(&mut InferRequest)) -> InferRequest {
         let mut request = InferRequest {
@@ -529,6 +570,51 @@ mod tests {
         assert_eq!(admitted.prompt, [&[104, 256][..], &hello].concat());
         let error = try_admit(|r| r.preceding_tokens = vec![257]).unwrap_err();
         assert_eq!(error.param.as_deref(), Some("preceding_tokens"));
+    }
+
+    #[test]
+    fn the_last_message_is_continued() {
+        let begun = |r: &mut InferRequest| {
+            r.continue_final_message = true;
+            r.input = InferInput::Messages(vec![
+                Message::new(Role::User, "a"),
+                Message::new(Role::Assistant, "Once "),
+            ]);
+        };
+        let codec = Codec::byte_level();
+        let prompt = |edit: &dyn Fn(&mut InferRequest)| {
+            let mut request =
+                InferRequest::new("r".parse().unwrap(), InferInput::Prompt("".into()));
+            edit(&mut request);
+            let limits = ModelLimits {
+                context_length: 200,
+                vocab_size: 257,
+            };
+            let model = "mock:a".parse().unwrap();
+            admit(&request, &model, &codec, limits).map(|a| codec.decode(&a.prompt))
+        };
+        assert_eq!(prompt(&begun).unwrap(), "user: a\nassistant: Once ");
+        let refused = |edit: &dyn Fn(&mut InferRequest)| {
+            let error = prompt(&|r| {
+                begun(r);
+                edit(r);
+            });
+            let error = error.unwrap_err();
+            assert_eq!(error.param.as_deref(), Some("continue_final_message"));
+            error.message
+        };
+        let with_last = |last: Message| {
+            refused(&|r| {
+                r.input = InferInput::Messages(vec![Message::new(Role::User, "a"), last.clone()])
+            })
+        };
+        assert_eq!(
+            with_last(Message::new(Role::User, "b")),
+            "the last message cannot be continued: it is not of the assistant"
+        );
+        refused(&|r| r.constraint = Some(worker_contract::Constraint::JsonObject));
+        refused(&|r| r.input = InferInput::Prompt("x".into()));
+        refused(&|r| r.reasoning.enabled = Some(true));
     }
 
     #[test]

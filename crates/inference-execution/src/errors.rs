@@ -49,6 +49,14 @@ pub(crate) fn no_tool_style(model: &ModelRef) -> Diagnostic {
         .param("tools")
 }
 
+/// The output cannot continue the last message; `obstacle` is a clause that says why.
+pub(crate) fn no_continuation(obstacle: &str) -> Diagnostic {
+    let message = format!("the last message cannot be continued: {obstacle}");
+    Diagnostic::new(Code::InvalidRequest, message)
+        .param("continue_final_message")
+        .hint("end the conversation with a message of the user")
+}
+
 fn context_exceeded(message: String, prompt_tokens: usize, context_length: u32) -> Diagnostic {
     Diagnostic::new(Code::ContextLengthExceeded, message)
         .hint(SHORTEN_PROMPT)

@@ -1,3 +1,5 @@
+use std::fmt::Display;
+
 use diagnostics::{Code, Diagnostic, excerpt};
 
 /// `text` is not a valid `kind`; `form` describes the valid form.
@@ -44,4 +46,12 @@ pub(crate) fn invalid_port_range(text: &str) -> Diagnostic {
         format!("not a port range: \"{}\"", excerpt(text, 40)),
     )
     .hint("write `8081-8999` (1024 and above), or `0` for any free port")
+}
+
+pub(crate) fn not_a_whole_number(text: &str, min: impl Display, max: impl Display) -> Diagnostic {
+    Diagnostic::new(
+        Code::ConfigInvalid,
+        format!("invalid number: \"{}\"", excerpt(text, 40)),
+    )
+    .hint(format!("use a whole number from {min} to {max}"))
 }

@@ -26,6 +26,7 @@ mod device;
 mod errors;
 mod ids;
 mod model_ref;
+mod option;
 #[cfg(test)]
 mod pattern_tests;
 mod port_range;
@@ -33,4 +34,5 @@ mod port_range;
 pub use device::{Backend, DeviceId};
 pub use ids::{Generation, JobId, NodeName, RequestId, WorkerId};
 pub use model_ref::ModelRef;
+pub use option::{option_value, whole_number};
 pub use port_range::PortRange;

@@ -1,10 +1,6 @@
 //! The errors of this crate, each with its message and hint.
 
-use std::{
-    fmt::Display,
-    io::{Error, ErrorKind},
-    path::Path,
-};
+use std::{fmt::Display, io::Error, path::Path};
 
 use diagnostics::{Code, Diagnostic, escape};
 
@@ -37,11 +33,6 @@ pub(crate) fn path_not_utf8(path: &Path) -> Diagnostic {
 }
 
 pub(crate) fn storage(path: &Path, error: &Error) -> Diagnostic {
-    let code = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Code::DiskFull,
-        _ => Code::StateUnusable,
-    };
     let path = escape(&path.to_string_lossy());
-    Diagnostic::new(code, format!("cannot use {path}: {error}"))
-        .hint("check its owner, its permissions and the free space on its disk")
+    Diagnostic::storage(format!("cannot use {path}: {error}"), error)
 }

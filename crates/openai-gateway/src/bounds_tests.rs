@@ -149,7 +149,8 @@ fn strings_and_arrays_are_accepted_within_the_documented_lengths_only() {
     };
     assert!(accepts(json!("x".repeat(MAX_STOP_SEQUENCE_BYTES))));
     assert!(!accepts(json!("x".repeat(MAX_STOP_SEQUENCE_BYTES + 1))));
-    assert!(!accepts(json!("")));
+    assert!(accepts(json!("")));
+    assert!(!accepts(json!([""])));
     assert!(accepts(json!(vec!["x"; MAX_STOP_SEQUENCES])));
     assert!(!accepts(json!(vec!["x"; MAX_STOP_SEQUENCES + 1])));
 

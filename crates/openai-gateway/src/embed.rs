@@ -3,7 +3,7 @@ use serde_json::Value;
 use worker_contract::InferInput;
 
 use crate::{
-    errors::{must_be, too_many, too_many_dimensions},
+    errors::{must_be_a, too_many, too_many_dimensions},
     fields::limit,
 };
 
@@ -19,7 +19,7 @@ pub(crate) fn dimensions(value: Option<i64>) -> Result<Option<usize>, Diagnostic
 pub(crate) fn inputs(value: &Value) -> Result<Vec<InferInput>, Diagnostic> {
     const PARAM: &str = "input";
     let form = || {
-        must_be(
+        must_be_a(
             PARAM,
             "a string, an array of strings, an array of token ids, or an array of such arrays",
         )

@@ -2,12 +2,44 @@
 
 use std::fmt::Display;
 
-use diagnostics::{Code, Diagnostic, excerpt};
+use diagnostics::{Code, Details, Diagnostic, excerpt};
 
 /// Longest quotation of a client's word in a message, in bytes.
 const MAX_WORD: usize = 40;
 /// Longest quotation of a function's name in a message, in bytes.
 const MAX_NAME: usize = 80;
+
+/// What is wrong with a field, if it is not the value. An error carries it in its details, from
+/// which OpenAI's code follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Problem {
+    /// The field is absent.
+    Missing,
+    /// The value has another type.
+    Type,
+}
+
+impl Problem {
+    const DETAIL: &str = "problem";
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Type => "type",
+        }
+    }
+
+    /// Removes the problem from the details of an error.
+    pub(crate) fn take(details: &mut Details) -> Option<Self> {
+        let name = details.remove(Self::DETAIL)?;
+        let mut problems = [Self::Missing, Self::Type].into_iter();
+        problems.find(|problem| name == problem.name())
+    }
+
+    fn of(self, error: Diagnostic) -> Diagnostic {
+        error.detail(Self::DETAIL, self.name())
+    }
+}
 
 /// The value of `param` is wrong; `problem` continues the sentence that begins with its name.
 fn invalid(param: &str, problem: impl Display) -> Diagnostic {
@@ -15,7 +47,7 @@ fn invalid(param: &str, problem: impl Display) -> Diagnostic {
 }
 
 pub(crate) fn missing(param: &str) -> Diagnostic {
-    invalid(param, "is missing")
+    Problem::Missing.of(invalid(param, "is missing"))
 }
 
 pub(crate) fn empty(param: &str) -> Diagnostic {
@@ -27,12 +59,17 @@ pub(crate) fn must_be(param: &str, expected: impl Display) -> Diagnostic {
     invalid(param, format_args!("must be {expected}"))
 }
 
+/// The value of `param` has another type. `expected` is a noun phrase: "a string".
+pub(crate) fn must_be_a(param: &str, expected: &str) -> Diagnostic {
+    Problem::Type.of(must_be(param, expected))
+}
+
 pub(crate) fn must_be_string(param: &str) -> Diagnostic {
-    must_be(param, "a string")
+    must_be_a(param, "a string")
 }
 
 pub(crate) fn must_be_object(param: &str) -> Diagnostic {
-    must_be(param, "an object")
+    must_be_a(param, "an object")
 }
 
 pub(crate) fn out_of_range(
@@ -172,11 +209,17 @@ pub(crate) fn several_prompts(param: &str) -> Diagnostic {
     unsupported_value(param).hint("send one prompt per request")
 }
 
-/// The conversation ends with the beginning of the assistant's message.
-pub(crate) fn assistant_prefill() -> Diagnostic {
-    unsupported_value("messages").hint(
-        "end the conversation with a message of the user; the beginning of the response cannot be set",
+pub(crate) fn only_in_last_message(param: &str) -> Diagnostic {
+    invalid(param, "is only allowed in the last message")
+}
+
+/// The conversation ends with the beginning of the assistant's message, and that with a space.
+pub(crate) fn trailing_whitespace(param: &str) -> Diagnostic {
+    invalid(
+        param,
+        "of the final assistant message ends with trailing whitespace",
     )
+    .hint("remove the whitespace at its end; the model continues with its own")
 }
 
 pub(crate) fn server_tool(param: &str) -> Diagnostic {
@@ -227,6 +270,17 @@ pub(crate) fn body_too_deep(max: usize) -> Diagnostic {
 
 /// `cause` is serde's message, `path` where it found the value.
 pub(crate) fn unreadable(path: &str, cause: &str) -> Diagnostic {
+    let error = unreadable_field(path, cause);
+    if cause.starts_with("missing field") {
+        Problem::Missing.of(error)
+    } else if cause.starts_with("invalid type") {
+        Problem::Type.of(error)
+    } else {
+        error
+    }
+}
+
+fn unreadable_field(path: &str, cause: &str) -> Diagnostic {
     if path == "." {
         // Only a missing field has no path; serde quotes its name.
         let name = cause.split('`').nth(1).unwrap_or_default().to_owned();

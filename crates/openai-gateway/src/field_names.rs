@@ -15,6 +15,7 @@ impl FieldNames {
     pub fn translate(self, error: Diagnostic) -> Diagnostic {
         let mut error = error
             .rename_param("constraint", self.constraint)
+            .rename_param("continue_final_message", self.input)
             .rename_param("input", self.input);
         // Clients send the sampling parameters next to the other fields, not in an object.
         let sampling = error
@@ -42,6 +43,11 @@ mod tests {
         for (worker, client, message) in [
             ("constraint", "guided_regex", "`guided_regex` must be short"),
             ("input", "messages", "`messages` must be short"),
+            (
+                "continue_final_message",
+                "messages",
+                "`messages` must be short",
+            ),
             ("max_tokens", "max_tokens", "`max_tokens` must be short"),
             (
                 "sampling.logit_bias",

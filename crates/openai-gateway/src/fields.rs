@@ -1,13 +1,16 @@
 use std::ops::RangeInclusive;
 
 use diagnostics::{Diagnostic, excerpt};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _, Unexpected},
+};
+use serde_json::{Number, Value};
 use worker_contract::limits::{MAX_STOP_SEQUENCE_BYTES, MAX_STOP_SEQUENCES, MAX_TOP_LOGPROBS};
 
 use crate::errors::{
-    below_minimum, body_not_an_object, body_too_deep, must_be, out_of_range, requires, stop_length,
-    too_many, unreadable,
+    below_minimum, body_not_an_object, body_too_deep, must_be_a, out_of_range, requires,
+    stop_length, too_many, unreadable,
 };
 
 /// Maximum depth of arrays and objects in a body. Parts of it are nested deeper in the request
@@ -48,6 +51,8 @@ fn without_rust_types(cause: &str) -> String {
     };
     let expected = match expected {
         "f32" | "f64" => "a number",
+        // The type from which integers are read.
+        "a JSON number" => "an integer",
         "i8" | "i16" | "i32" | "i64" => "an integer",
         "u8" | "u16" | "u32" | "u64" | "usize" => "a non-negative integer",
         "struct" | "a map" => "an object",
@@ -60,9 +65,11 @@ fn without_rust_types(cause: &str) -> String {
 
 /// Returns the stop sequences of a field: a string or an array of strings.
 pub(crate) fn stops(param: &str, value: Option<&Value>) -> Result<Vec<String>, Diagnostic> {
-    let form = || must_be(param, "a string or an array of strings");
+    let form = || must_be_a(param, "a string or an array of strings");
     let stops = match value {
         None | Some(Value::Null) => Vec::new(),
+        // A form whose field for it is empty sends this.
+        Some(Value::String(text)) if text.is_empty() => Vec::new(),
         Some(Value::String(text)) => vec![text.clone()],
         Some(Value::Array(texts)) => texts
             .iter()
@@ -86,6 +93,62 @@ pub(crate) fn stops(param: &str, value: Option<&Value>) -> Result<Vec<String>, D
         return Err(stop_length(param, stop.len(), MAX_STOP_SEQUENCE_BYTES));
     }
     Ok(stops)
+}
+
+/// Deserializes an integer that may be absent or null.
+///
+/// Clients in languages with one type of numbers write `100.0` for 100, which the servers of all
+/// dialects accept. A number with a fraction or in a string is an error, as it is for OpenAI.
+pub(crate) fn integer<'de, D, N>(deserializer: D) -> Result<Option<N>, D::Error>
+where
+    D: Deserializer<'de>,
+    N: TryFrom<i64>,
+{
+    let Some(number) = Option::<Number>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let integer = match (number.as_i64(), number.as_f64()) {
+        (Some(integer), _) => integer,
+        (None, Some(float)) if float.fract() == 0.0 && float.abs() < EXACT => float as i64,
+        _ => return Err(D::Error::invalid_type(unexpected(&number), &"an integer")),
+    };
+    let out_of_range =
+        || D::Error::invalid_value(Unexpected::Signed(integer), &"a non-negative integer");
+    N::try_from(integer).map(Some).map_err(|_| out_of_range())
+}
+
+/// From here on, floats do not distinguish neighbouring integers.
+const EXACT: f64 = (1_u64 << 53) as f64;
+
+fn unexpected(number: &Number) -> Unexpected<'static> {
+    match (number.as_u64(), number.as_f64()) {
+        (Some(integer), _) => Unexpected::Unsigned(integer),
+        (None, float) => Unexpected::Float(float.unwrap_or(f64::NAN)),
+    }
+}
+
+/// Deserializes the text of a message. An empty array is empty text: clients send it for a
+/// message of the assistant that consists of tool calls.
+pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Text {
+        String(String),
+        Empty([Value; 0]),
+    }
+    Ok(match Option::<Text>::deserialize(deserializer)? {
+        Some(Text::String(text)) => Some(text),
+        Some(Text::Empty([])) | None => None,
+    })
+}
+
+/// Returns the maximum number of output tokens; `None` is what the context leaves, which clients
+/// ask for by 0 or -1 as well.
+pub(crate) fn max_tokens(param: &str, value: i64) -> Result<Option<u32>, Diagnostic> {
+    match value {
+        0 | -1 => Ok(None),
+        n => limit(param, Some(n)),
+    }
 }
 
 /// Returns a count, which must be at least 1.

@@ -17,9 +17,12 @@ mod errors;
 mod field_names;
 mod fields;
 mod json;
+#[cfg(test)]
+mod lenient_tests;
 mod logprobs;
 pub mod ollama;
 pub mod openai;
+mod overflow;
 mod parsed_request;
 mod response_writer;
 mod schemas;

@@ -26,6 +26,12 @@ pub trait ResponseWriter: Debug + Send {
     /// Ends a streamed response with an error.
     fn error(&mut self, error: Diagnostic, out: &mut Vec<u8>);
 
+    /// Bytes that tell the client of a silent stream of server-sent events that its request is
+    /// still running: a comment, unless the dialect has an event for it.
+    fn keep_alive(&self) -> &'static [u8] {
+        b": keep-alive\n\n"
+    }
+
     /// Returns the text of the first choice so far; empty if the response is streamed.
     fn partial_text(&self) -> String;
 }

@@ -24,7 +24,8 @@ schema_types! {
     UnsupportedArray = array(null(), 0..=0);
     /// Only the empty string: the field is not supported.
     UnsupportedString = string(0..=0);
-    /// One stop sequence, or an array of up to 16. Each has 1 to 1024 bytes.
+    /// One stop sequence, or an array of up to 16. Each has 1 to 1024 bytes. The empty string is
+    /// no stop sequence.
     StopSequences = stop_sequences();
     /// JSON schema: an object, or true for any JSON.
     JsonSchema = any_of([object([]), boolean(None)]);
@@ -33,8 +34,8 @@ schema_types! {
 }
 
 fn stop_sequences() -> SchemaRef {
-    let stop = || string(1..=MAX_STOP_SEQUENCE_BYTES);
-    any_of([stop(), array(stop(), 0..=MAX_STOP_SEQUENCES)])
+    let stop = |min| string(min..=MAX_STOP_SEQUENCE_BYTES);
+    any_of([stop(0), array(stop(1), 0..=MAX_STOP_SEQUENCES)])
 }
 
 /// Token ids; whether the model has them is checked later.

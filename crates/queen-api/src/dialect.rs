@@ -10,13 +10,16 @@ use axum::{
 };
 use diagnostics::Diagnostic;
 use http::{HeaderName, HeaderValue, header};
-use openai_gateway::{anthropic::AnthropicErrorBody, ollama::OllamaErrorBody};
+use openai_gateway::{
+    anthropic::AnthropicErrorBody, ollama::OllamaErrorBody, openai::OpenAiErrorBody,
+};
 use queen_contract::HEADER_REQUEST_ID;
 
-/// An API whose errors have a format of their own. All other routes have OpenAI's format, which
-/// is that of all other parts of rbee as well.
+/// An API whose errors have a format of their own. All other routes have the format of all other
+/// parts of rbee, which is OpenAI's with rbee's codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
+    OpenAi,
     Ollama,
     Anthropic,
 }
@@ -51,6 +54,7 @@ impl Dialect {
 
     fn error_body(self, error: Diagnostic) -> serde_json::Result<Vec<u8>> {
         match self {
+            Self::OpenAi => serde_json::to_vec(&OpenAiErrorBody::from(error)),
             Self::Ollama => serde_json::to_vec(&OllamaErrorBody::from(error)),
             Self::Anthropic => serde_json::to_vec(&AnthropicErrorBody::from(error)),
         }

@@ -21,12 +21,12 @@ use crate::{
     Api,
     inference::{call_response, parse_model, short_call},
     ollama::{AnyJson, find_model},
-    responses::{CallResponse, DeadlineHeader, InferErrors, OllamaErrors},
+    responses::{CallResponse, DeadlineHeader, OllamaErrors, OpenAiErrors},
 };
 
 /// Create embeddings
 #[utoipa::path(post, path = "/v1/embeddings", tag = "openai", request_body = EmbeddingsRequest,
-    params(DeadlineHeader), responses(CallResponse<EmbeddingsResponse>, InferErrors))]
+    params(DeadlineHeader), responses(CallResponse<EmbeddingsResponse>, OpenAiErrors))]
 pub(crate) async fn openai(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,

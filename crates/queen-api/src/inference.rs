@@ -110,54 +110,65 @@ pub(crate) fn parse_model(name: &str) -> Result<ModelRef, Diagnostic> {
 
 /// The contents of a response's first events, which become its headers.
 pub(crate) struct Opening {
+    submitted: Instant,
     assigned: Option<Assigned>,
     /// Time until a worker was assigned, including loading.
     waited: Duration,
-    pub(crate) started: StartedEvent,
-}
-
-/// Awaits the first events of a response. Until then, an error is an HTTP error.
-pub(crate) async fn opening(events: &mut Choices) -> Result<Opening, Diagnostic> {
-    let submitted = Instant::now();
-    let mut assigned = None;
-    let mut waited = Duration::ZERO;
-    while let Some((_, event)) = events.next().await {
-        match event {
-            InferEvent::Assigned(worker) => {
-                assigned = Some(worker);
-                waited = submitted.elapsed();
-            }
-            InferEvent::Worker(StreamEvent::Started(started)) => {
-                return Ok(Opening {
-                    assigned,
-                    waited,
-                    started,
-                });
-            }
-            InferEvent::Worker(StreamEvent::Error(error)) => return Err(error),
-            _ => {}
-        }
-    }
-    Err(ended_early())
+    /// What the request waits for, as a sentence for the user.
+    pub(crate) waits_for: Option<String>,
 }
 
 impl Opening {
+    pub(crate) fn new() -> Self {
+        Self {
+            submitted: Instant::now(),
+            assigned: None,
+            waited: Duration::ZERO,
+            waits_for: None,
+        }
+    }
+
+    /// Awaits the first events of a response. A call that is dropped loses no event.
+    pub(crate) async fn started(
+        &mut self,
+        events: &mut Choices,
+    ) -> Result<StartedEvent, Diagnostic> {
+        while let Some((_, event)) = events.next().await {
+            match event {
+                InferEvent::Assigned(worker) => {
+                    self.assigned = Some(worker);
+                    self.waited = self.submitted.elapsed();
+                }
+                InferEvent::Narration(narration) => self.waits_for = Some(narration.message),
+                InferEvent::Worker(StreamEvent::Started(started)) => return Ok(started),
+                InferEvent::Worker(StreamEvent::Error(error)) => return Err(error),
+                InferEvent::Worker(_) => {}
+            }
+        }
+        Err(ended_early())
+    }
+
     /// Adds the headers that report where and how the response is produced.
-    pub(crate) fn add_headers(&self, response: &mut Response) {
-        set_header(response, HEADER_SEED, &self.started.seed.to_string());
-        let sampling = self.started.sampling.to_string();
+    pub(crate) fn add_headers(&self, started: &StartedEvent, response: &mut Response) {
+        set_header(response, HEADER_SEED, &started.seed.to_string());
+        let sampling = started.sampling.to_string();
         if !sampling.is_empty() {
             set_header(response, HEADER_SAMPLING, &sampling);
         }
-        if !self.started.notes.is_empty() {
-            set_header(response, HEADER_NOTES, &header_text(&self.started.notes));
-        }
+        add_notes(response, &started.notes);
         add_worker_headers(response, self.assigned.as_ref(), self.waited);
     }
 }
 
+/// Adds the header with the notes, if there are any.
+pub(crate) fn add_notes(response: &mut Response, notes: &[String]) {
+    if !notes.is_empty() {
+        set_header(response, HEADER_NOTES, &header_text(notes));
+    }
+}
+
 /// Joins notes to the value of a header, which can have visible ASCII characters only.
-fn header_text(notes: &[String]) -> String {
+pub(crate) fn header_text(notes: &[String]) -> String {
     let mut text = notes.join("; ");
     if let Some((cut, _)) = text.char_indices().nth(MAX_NOTES) {
         text.truncate(cut);

@@ -28,4 +28,4 @@ mod workers;
 pub use cors::CorsOrigins;
 pub use openapi::openapi;
 pub use routes::{ApiConfig, router};
-pub use state::Api;
+pub use state::{Api, HEADER_GRACE};

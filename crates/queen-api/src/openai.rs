@@ -14,7 +14,9 @@ use crate::{
     Api,
     inference::parse_model,
     respond::{request_context, respond},
-    responses::{DeadlineHeader, DocumentOrEvents, InferErrors, LookupErrors, ReadErrors},
+    responses::{
+        DeadlineHeader, DocumentOrEvents, OpenAiErrors, OpenAiLookupErrors, OpenAiReadErrors,
+    },
 };
 
 /// Create a chat completion
@@ -22,7 +24,7 @@ use crate::{
 /// With `stream: true`, the response is a stream of chunks.
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", request_body = ChatRequest,
     params(DeadlineHeader),
-    responses(DocumentOrEvents<ChatCompletion, ChatCompletionEvent>, InferErrors))]
+    responses(DocumentOrEvents<ChatCompletion, ChatCompletionEvent>, OpenAiErrors))]
 pub(crate) async fn chat(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -36,7 +38,7 @@ pub(crate) async fn chat(
 /// With `stream: true`, the response is a stream of chunks.
 #[utoipa::path(post, path = "/v1/completions", tag = "openai", request_body = CompletionRequest,
     params(DeadlineHeader),
-    responses(DocumentOrEvents<TextCompletion, TextCompletionEvent>, InferErrors))]
+    responses(DocumentOrEvents<TextCompletion, TextCompletionEvent>, OpenAiErrors))]
 pub(crate) async fn completion(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -58,7 +60,7 @@ async fn infer(
 
 /// List the models that can be requested
 #[utoipa::path(get, path = "/v1/models", tag = "openai",
-    responses((status = 200, body = OpenAiModelList, description = "The models"), ReadErrors))]
+    responses((status = 200, body = OpenAiModelList, description = "The models"), OpenAiReadErrors))]
 pub(crate) async fn models(
     State(api): State<Arc<Api>>,
 ) -> Result<Json<OpenAiModelList>, ErrorResponse> {
@@ -78,7 +80,7 @@ impl FromStr for ModelName {
 /// Show one model
 #[utoipa::path(get, path = "/v1/models/{id}", tag = "openai",
     params(("id" = String, Path, description = "name of the model; it may contain slashes")),
-    responses((status = 200, body = OpenAiModel, description = "The model"), LookupErrors))]
+    responses((status = 200, body = OpenAiModel, description = "The model"), OpenAiLookupErrors))]
 pub(crate) async fn model(
     State(api): State<Arc<Api>>,
     PathArg(ModelName(id)): PathArg<ModelName>,

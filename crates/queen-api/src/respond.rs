@@ -6,9 +6,9 @@ use axum::{
     body::{Body, Bytes},
     response::{IntoResponse as _, Response},
 };
-use daemon_shell::{ErrorResponse, event_stream, line_stream};
-use diagnostics::Diagnostic;
-use futures_util::{Stream, StreamExt as _, stream};
+use daemon_shell::{ErrorResponse, event_stream_kept_alive, line_stream};
+use diagnostics::{Diagnostic, escape};
+use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, header};
 use input_validation::ModelRef;
 use jiff::Timestamp;
@@ -16,12 +16,15 @@ use openai_gateway::{FieldNames, ParsedRequest, RequestContext, ResponseFormat, 
 use queen_contract::InferEvent;
 use request_relay::Choices;
 use scheduler::WorkerRequirements;
+use tokio::time::timeout;
 use worker_contract::StreamEvent;
 
 use crate::{
     Api,
     errors::ended_early,
-    inference::{encode, infer_job, new_request_id, opening, with_request_id},
+    inference::{
+        Opening, add_notes, encode, header_text, infer_job, new_request_id, with_request_id,
+    },
 };
 
 /// Returns the context of a request that has just arrived.
@@ -33,8 +36,11 @@ pub(crate) fn request_context() -> Result<RequestContext, Diagnostic> {
     })
 }
 
-/// Runs a request and returns the response in its dialect. An error before the first event is
-/// an HTTP error, even if the response is streamed.
+/// Runs a request and returns the response in its dialect.
+///
+/// An error before the request starts is an HTTP error, even if the response is streamed. If it
+/// takes longer than the grace to start, the headers of a stream are sent without what is not
+/// known yet, and a later error is an event.
 pub(crate) async fn respond(
     api: &Api,
     headers: &HeaderMap,
@@ -55,19 +61,32 @@ pub(crate) async fn respond(
     let job = infer_job(api, WorkerRequirements::model(model), request, headers)?;
     let mut events = api.relay.infer(job, choices)?;
     let response = async {
-        let mut opening = opening(&mut events).await?;
-        opening.started.notes.splice(..0, notes);
-        let mut start = Vec::new();
-        writer.start(&opening.started, &mut start);
-        let mut response = match format {
-            ResponseFormat::Document => document(start, events, writer).await?,
-            ResponseFormat::Events => event_stream(body(start, events, writer, field_names)),
-            ResponseFormat::JsonLines => {
-                let lines = body(start, events, writer, field_names);
-                line_stream(lines.map(Ok::<_, Infallible>))
+        let mut opening = Opening::new();
+        let starting = opening.started(&mut events);
+        let started = match format {
+            ResponseFormat::Document => Some(starting.await?),
+            ResponseFormat::Events | ResponseFormat::JsonLines => {
+                timeout(api.header_grace, starting).await.ok().transpose()?
             }
         };
-        opening.add_headers(&mut response);
+        let mut start = Vec::new();
+        let Some(mut started) = started else {
+            if format == ResponseFormat::Events {
+                let waits_for = opening.waits_for.as_deref();
+                write_comment(waits_for.unwrap_or("waiting"), &mut start);
+                start.extend_from_slice(writer.keep_alive());
+            }
+            let mut response = stream_response(format, start, false, events, writer, field_names);
+            add_notes(&mut response, &notes);
+            return Ok(response);
+        };
+        started.notes.splice(..0, notes);
+        writer.start(&started, &mut start);
+        let mut response = match format {
+            ResponseFormat::Document => document(start, events, writer).await?,
+            _ => stream_response(format, start, true, events, writer, field_names),
+        };
+        opening.add_headers(&started, &mut response);
         Ok(response)
     };
     let response = response.await.unwrap_or_else(|error: Diagnostic| {
@@ -77,13 +96,18 @@ pub(crate) async fn respond(
     Ok(with_request_id(response, &id))
 }
 
-/// Returns the body of a streamed response, which begins with `start`.
-fn body(
+/// Returns a streamed response whose body begins with `start`. `started` is whether that
+/// includes the writer's start.
+fn stream_response(
+    format: ResponseFormat,
     start: Vec<u8>,
+    mut started: bool,
     events: Choices,
     mut writer: Box<dyn ResponseWriter>,
     field_names: FieldNames,
-) -> impl Stream<Item = Bytes> + Send + 'static {
+) -> Response {
+    let keep_alive = writer.keep_alive();
+    let comments = format == ResponseFormat::Events;
     let rest = encode(events, move |(choice, event), out| match event {
         InferEvent::Worker(StreamEvent::Token(token)) => writer.token(choice, token, out),
         InferEvent::Worker(StreamEvent::End(end)) => {
@@ -92,10 +116,30 @@ fn body(
         InferEvent::Worker(StreamEvent::Error(error)) => {
             writer.error(field_names.translate(error), out);
         }
+        InferEvent::Worker(StreamEvent::Started(event)) if !started => {
+            started = true;
+            if comments && !event.notes.is_empty() {
+                write_comment(&header_text(&event.notes), out);
+            }
+            writer.start(&event, out);
+        }
+        InferEvent::Narration(narration) if comments => write_comment(&narration.message, out),
         _ => {}
     });
     let start = stream::iter((!start.is_empty()).then(|| Bytes::from(start)));
-    start.chain(rest)
+    let body = start.chain(rest);
+    if comments {
+        event_stream_kept_alive(body, keep_alive)
+    } else {
+        line_stream(body.map(Ok::<_, Infallible>))
+    }
+}
+
+/// Appends a comment, which clients of server-sent events ignore.
+fn write_comment(text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(escape(text).as_bytes());
+    out.extend_from_slice(b"\n\n");
 }
 
 /// Returns a response that is complete when all choices have ended.

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, marker::PhantomData};
 
 use diagnostics::ErrorBody;
 use input_validation::{NodeName, RequestId, WorkerId};
-use openai_gateway::{anthropic::AnthropicErrorBody, ollama::OllamaErrorBody};
+use openai_gateway::{
+    anthropic::AnthropicErrorBody, ollama::OllamaErrorBody, openai::OpenAiErrorBody,
+};
 use openapi_schema::{error_responses_type, reference, text, unsigned};
 use queen_contract::{
     HEADER_NODE, HEADER_NOTES, HEADER_QUEUE_MS, HEADER_REQUEST_ID, HEADER_SAMPLING, HEADER_SEED,
@@ -57,6 +59,17 @@ error_responses_type!(
     503 "No worker can serve the request now",
     504 "The hive or the worker made no progress", 507
 );
+error_responses_type!(
+    OpenAiErrors<OpenAiErrorBody>:
+    400, 401, 403, 404 "The model does not exist",
+    408, 409 "A process that is needed for the response has an incompatible version",
+    413, 415, 429, 500,
+    502 "The hive or the worker failed or does not respond",
+    503 "No worker can serve the request now",
+    504 "The hive or the worker made no progress", 507
+);
+error_responses_type!(OpenAiReadErrors<OpenAiErrorBody>: 401, 403, 500);
+error_responses_type!(OpenAiLookupErrors<OpenAiErrorBody>: 400, 401, 403, 404, 500);
 error_responses_type!(
     AnthropicErrors<AnthropicErrorBody>:
     400, 401, 403, 404 "The model does not exist",

@@ -38,7 +38,7 @@ pub fn router(api: &Arc<Api>, config: ApiConfig) -> Router {
         config,
     };
     let default = guards
-        .inference(openai_routes().merge(native_routes()))
+        .inference(native_routes())
         .merge(guards.control(control_routes()))
         .merge(
             guards
@@ -47,10 +47,12 @@ pub fn router(api: &Arc<Api>, config: ApiConfig) -> Router {
         .route("/health", get(control::health))
         .route("/", get(ollama::alive));
     let default = daemon_shell::not_found_fallback(default);
+    let openai = guards.inference(openai_routes());
     let ollama = unknown_below("/api/", guards.inference(ollama_routes()));
     let anthropic = unknown_below("/v1/messages/", guards.inference(anthropic_routes()));
     Router::new()
         .merge(guards.finish(default))
+        .merge(Dialect::OpenAi.translate_errors(guards.finish(openai)))
         .merge(Dialect::Ollama.translate_errors(guards.finish(ollama)))
         .merge(Dialect::Anthropic.translate_errors(guards.finish(anthropic)))
 }

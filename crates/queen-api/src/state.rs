@@ -1,4 +1,4 @@
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use diagnostics::Diagnostic;
 use jiff::Timestamp;
@@ -10,6 +10,10 @@ use worker_registry::WorkerFilter;
 
 use crate::metrics::Metrics;
 
+/// How long a streamed response may wait for its request to start before its headers are sent.
+/// An error in this time has its HTTP status; a later one is an event of the stream.
+pub const HEADER_GRACE: Duration = Duration::from_secs(1);
+
 /// What the handlers share.
 pub struct Api {
     pub(crate) dispatcher: Dispatcher,
@@ -18,6 +22,7 @@ pub struct Api {
     pub(crate) shutdown: Arc<Shutdown>,
     pub(crate) started_at: Timestamp,
     pub(crate) metrics: Metrics,
+    pub(crate) header_grace: Duration,
 }
 
 impl Api {
@@ -35,7 +40,15 @@ impl Api {
             nodes,
             shutdown,
             started_at,
+            header_grace: HEADER_GRACE,
         }
+    }
+
+    /// Replaces [`HEADER_GRACE`].
+    #[must_use]
+    pub fn with_header_grace(mut self, grace: Duration) -> Self {
+        self.header_grace = grace;
+        self
     }
 
     pub(crate) async fn snapshot(&self) -> Result<DispatcherSnapshot, Diagnostic> {

@@ -99,17 +99,12 @@ pub(crate) fn workers_not_stopped(
 }
 
 pub(crate) fn record_not_removed(path: &Path, error: &io::Error) -> Diagnostic {
-    Diagnostic::new(
-        Code::StateUnusable,
-        format!("cannot remove {}: {error}", path.display()),
-    )
-    .hint("check its owner and permissions")
+    Diagnostic::storage(format!("cannot remove {}: {error}", path.display()), error)
 }
 
 pub(crate) fn log_unusable(path: &Path, error: &io::Error) -> Diagnostic {
-    Diagnostic::new(
-        Code::StateUnusable,
+    Diagnostic::storage(
         format!("cannot use the log {}: {error}", path.display()),
+        error,
     )
-    .hint("check its owner and permissions and the free space on its disk")
 }

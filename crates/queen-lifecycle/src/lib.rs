@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use errors::{start_lock_timeout, unresponsive, version_incompatible};
 pub use launch::Launch;
-pub use stop::{Ending, Stopped};
+pub use stop::{DRAIN_SECONDS, Ending, Stopped};
 
 /// Maximum time that another keeper may take to start or stop the queen.
 const LOCK_LIMIT: Duration = Duration::from_secs(180);

@@ -16,8 +16,8 @@ use crate::{
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
 /// Maximum time that a queen may take for a health check before its shutdown.
 const HEALTH_LIMIT: Duration = Duration::from_secs(5);
-/// Default time for running requests to finish.
-const DRAIN_SECONDS: u64 = 30;
+/// Default time for running requests to finish, in seconds.
+pub const DRAIN_SECONDS: u64 = 30;
 /// Maximum time from the end of the drain to the exit of the process.
 const TERM_LIMIT: Duration = Duration::from_secs(5);
 /// Maximum time from SIGKILL to the exit of the process.

@@ -8,11 +8,9 @@ pub(crate) fn no_home_directory() -> Diagnostic {
 }
 
 pub(crate) fn unusable(path: &Path, error: &io::Error) -> Diagnostic {
-    Diagnostic::new(
-        Code::StateUnusable,
-        format!("cannot use {}: {error}", path.display()),
-    )
-    .hint("check its owner and permissions, or set `RBEE_HOME` to another directory")
+    let error = Diagnostic::storage(format!("cannot use {}: {error}", path.display()), error);
+    let hint = error.hint.clone().unwrap_or_default();
+    error.hint(format!("{hint}, or set `RBEE_HOME` to another directory"))
 }
 
 pub(crate) fn too_new(path: &Path, found: u64, newest_known: u64) -> Diagnostic {

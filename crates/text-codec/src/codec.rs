@@ -241,6 +241,11 @@ impl Codec {
         self.encode_with(&rendered.text, false)
     }
 
+    /// Encodes the beginning of the assistant's message, which follows the encoded conversation.
+    pub fn encode_continuation(&self, text: &str) -> Result<Vec<u32>, Diagnostic> {
+        self.encode_with(text, false)
+    }
+
     /// Returns the text of [`Self::render`] for a conversation without further variables.
     pub fn render_chat(
         &self,

@@ -119,6 +119,11 @@ pub struct InferRequest {
     #[serde(default, skip_serializing_if = "is_false")]
     #[schema(default = false)]
     pub end_with_context: bool,
+    /// Whether the output continues the last message, which is of the assistant, instead of being
+    /// a message after it. The output does not repeat its text. Default: false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[schema(default = false)]
+    pub continue_final_message: bool,
     /// Parameters of the sampler.
     #[serde(default)]
     pub sampling: Sampling,
@@ -188,6 +193,7 @@ impl InferRequest {
             report_prompt: false,
             max_tokens: None,
             end_with_context: false,
+            continue_final_message: false,
             sampling: Sampling::default(),
             sampling_defaults: SamplingValues::default(),
             constraint: None,

@@ -9,11 +9,7 @@ use worker_contract::{API_VERSION, LoadProgress};
 use crate::{exit::Exit, start_sequence::StartFailure};
 
 pub(crate) fn unusable(path: &Path, error: &io::Error) -> Diagnostic {
-    Diagnostic::new(
-        Code::StateUnusable,
-        format!("cannot use {}: {error}", path.display()),
-    )
-    .hint("check its owner and permissions and the free space on its disk")
+    Diagnostic::storage(format!("cannot use {}: {error}", path.display()), error)
 }
 
 pub(crate) fn worker_not_found(id: &WorkerId) -> Diagnostic {

@@ -18,7 +18,7 @@ fn three_choices(stream: bool) -> Value {
 }
 
 fn count_cancelled(text: &str) -> usize {
-    text.matches("\"code\":\"CANCELLED\"").count()
+    text.matches("\"details\":{\"code\":\"CANCELLED\"").count()
 }
 
 #[tokio::test]

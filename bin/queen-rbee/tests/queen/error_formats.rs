@@ -20,7 +20,10 @@ fn parse(body: &Value) -> (Format, &str) {
     } else if body["error"].is_string() && is_error(body) {
         (Format::Ollama, body["code"].as_str().unwrap())
     } else if body["type"].is_null() && is_error(&body["error"]) {
-        (Format::OpenAi, body["error"]["code"].as_str().unwrap())
+        let error = &body["error"];
+        // OpenAI's API has OpenAI's codes; rbee's own is in the details.
+        let code = error["details"].get("code").unwrap_or(&error["code"]);
+        (Format::OpenAi, code.as_str().unwrap())
     } else {
         panic!("in no format: {body}")
     }

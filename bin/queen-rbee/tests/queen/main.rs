@@ -22,3 +22,4 @@ mod relay;
 mod request_ids;
 mod short_calls;
 mod spawning;
+mod waiting;

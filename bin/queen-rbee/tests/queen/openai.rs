@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fake_worker::{Behavior, FakeWorker},
-    harness::{API_KEY, MODEL, Queen, chat},
+    harness::{API_KEY, MODEL, Queen, chat, message},
 };
 
 /// Returns the JSON of each event of a stream; null for the end mark.
@@ -103,7 +103,8 @@ async fn models_are_listed_and_unknown_ones_are_not_found() {
     let (status, error) = queen.post("/v1/chat/completions", &body).await;
     assert_eq!(status, 404);
     let error = &error["error"];
-    assert_eq!(error["code"], "MODEL_NOT_FOUND");
+    assert_eq!(error["code"], "model_not_found");
+    assert_eq!(error["details"]["code"], "MODEL_NOT_FOUND");
     assert_eq!(error["param"], "model");
     assert_eq!(
         error["hint"],
@@ -118,7 +119,8 @@ async fn invalid_requests_have_their_status_and_the_queen_keeps_serving() {
     let send = async |content_type: &str, body: Vec<u8>| {
         let request = queen.http.post(&url).header("content-type", content_type);
         let (status, error) = queen.send(request.body(body)).await;
-        (status, error["error"]["code"].as_str().unwrap().to_owned())
+        let code = &error["error"]["details"]["code"];
+        (status, code.as_str().unwrap().to_owned())
     };
     let json_type = "application/json";
     for (content_type, body, status, code) in [
@@ -130,6 +132,25 @@ async fn invalid_requests_have_their_status_and_the_queen_keeps_serving() {
         ("text/plain", b"{}".to_vec(), 415, "UNSUPPORTED_MEDIA_TYPE"),
     ] {
         assert_eq!(send(content_type, body).await, (status, code.to_owned()));
+    }
+    for (body, hint) in [
+        (r#"{"model": "\ud83d"}"#, "cut strings between characters"),
+        (r#"{"model": "\ud83dx"}"#, "cut strings between characters"),
+    ] {
+        let request = queen.http.post(&url).header("content-type", json_type);
+        let (status, error) = queen.send(request.body(body)).await;
+        assert_eq!(status, 400);
+        let found = error["error"]["hint"].as_str().unwrap();
+        assert!(found.starts_with(hint), "{error}");
+    }
+    for path in ["/v1/chat/completions", "/v1/messages", "/api/chat"] {
+        let request = queen.http.post(format!("{}{path}", queen.url));
+        let request = request
+            .header("content-encoding", "gzip")
+            .json(&message(false));
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 415, "{path}");
+        assert_eq!(response.headers()["accept-encoding"], "identity");
     }
     let mut functions = chat(false);
     functions["functions"] = json!([{"name": "f"}]);
@@ -174,10 +195,10 @@ async fn inference_requires_the_api_key_or_the_control_token() {
         let (status, body) = queen.send(request).await;
         (status, body["error"]["code"].clone())
     };
-    assert_eq!(send(None).await, (401, json!("MISSING_API_KEY")));
+    assert_eq!(send(None).await, (401, json!("invalid_api_key")));
     assert_eq!(
         send(Some("sk-wrong")).await,
-        (401, json!("INVALID_API_KEY"))
+        (401, json!("invalid_api_key"))
     );
     assert_eq!(send(Some(API_KEY)).await, (200, Value::Null));
     let id = "unknown".parse().unwrap();
@@ -214,7 +235,7 @@ async fn web_pages_of_other_origins_are_refused_unless_configured() {
         assert_eq!(
             response.headers()["access-control-expose-headers"],
             "x-rbee-worker, x-rbee-node, x-rbee-request-id, x-rbee-seed, x-rbee-queue-ms, \
-             request-id, retry-after, x-should-retry"
+             x-rbee-notes, request-id, retry-after, x-should-retry"
         );
         let preflight = request(Method::OPTIONS, origin)
             .header("access-control-request-method", "POST")

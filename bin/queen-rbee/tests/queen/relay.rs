@@ -217,7 +217,7 @@ async fn a_rejection_by_the_worker_is_returned_and_not_retried() {
     );
     let (status, body) = queen.post("/v1/chat/completions", &chat(true)).await;
     assert_eq!(status, 400);
-    assert_eq!(body["error"]["code"], "CONTEXT_LENGTH_EXCEEDED");
+    assert_eq!(body["error"]["code"], "context_length_exceeded");
     assert_eq!(worker.requests().len(), 2);
 }
 

@@ -2,6 +2,8 @@ use diagnostics::Diagnostic;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::overflow::Overflow;
+
 /// Error response. Anthropic's clients read `type` and `message` of `error`; its other fields
 /// are rbee's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -29,7 +31,15 @@ pub struct AnthropicError {
 }
 
 impl From<Diagnostic> for AnthropicErrorBody {
-    fn from(diagnostic: Diagnostic) -> Self {
+    fn from(mut diagnostic: Diagnostic) -> Self {
+        if let Some(overflow) = Overflow::of(&diagnostic) {
+            // Anthropic's own sentence, by which its clients know that they must compact.
+            diagnostic.message = format!(
+                "prompt is too long: {} tokens > {} maximum",
+                overflow.tokens,
+                overflow.max_input(),
+            );
+        }
         Self {
             kind: "error".to_owned(),
             request_id: diagnostic.correlation_id.as_deref().map(str::to_owned),
@@ -53,5 +63,26 @@ fn error_type(status: u16) -> &'static str {
         503 => "overloaded_error",
         504 => "timeout_error",
         _ => "api_error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use diagnostics::Code;
+
+    use super::*;
+
+    #[test]
+    fn an_overflow_has_the_sentence_that_clients_look_for() {
+        let error = Diagnostic::new(Code::ContextLengthExceeded, "too long")
+            .detail("prompt_tokens", 9000)
+            .detail("context_length", 8192);
+        let body = serde_json::to_value(AnthropicErrorBody::from(error)).unwrap();
+        assert_eq!(body["error"]["type"], "invalid_request_error");
+        assert_eq!(
+            body["error"]["message"],
+            "prompt is too long: 9000 tokens > 8192 maximum"
+        );
+        assert_eq!(body["error"]["code"], "CONTEXT_LENGTH_EXCEEDED");
     }
 }

@@ -8,7 +8,7 @@ use worker_contract::{InferInput, Message, Role, ToolCall};
 
 use super::schemas::message;
 use crate::errors::{
-    assistant_prefill, empty, missing, must_be, must_be_object, must_be_string, unknown_role,
+    empty, missing, must_be, must_be_object, must_be_string, trailing_whitespace, unknown_role,
     unsupported_block,
 };
 
@@ -20,7 +20,8 @@ const SEPARATOR: &str = "\n";
 pub struct AnthropicInputMessage {
     /// `user`, `assistant` or `system`.
     pub role: String,
-    pub content: AnthropicContent,
+    /// May be null or absent in an `assistant` message.
+    pub content: Option<AnthropicContent>,
 }
 
 impl_schema! {
@@ -39,12 +40,13 @@ pub enum AnthropicContent {
     Blocks(Vec<Value>),
 }
 
-/// Converts a conversation. Consecutive messages of one role become one message, as in
+/// Converts a conversation, and returns whether the output continues its last message, which is
+/// then of the assistant. Consecutive messages of one role become one message, as in
 /// Anthropic's API: chat templates expect alternating roles.
 pub(super) fn conversation(
     system: Option<AnthropicContent>,
     messages: Vec<AnthropicInputMessage>,
-) -> Result<InferInput, Diagnostic> {
+) -> Result<(InferInput, bool), Diagnostic> {
     if messages.is_empty() {
         return Err(empty("messages"));
     }
@@ -56,13 +58,19 @@ pub(super) fn conversation(
         }
     }
     let mut last = Role::User;
+    let count = messages.len();
     for (i, message) in messages.into_iter().enumerate() {
         last = conversation.add(i, message)?;
     }
-    if last == Role::Assistant {
-        return Err(assistant_prefill());
+    let continues = last == Role::Assistant;
+    let ends_in_space = |message: &Message| message.content.ends_with(char::is_whitespace);
+    if continues && conversation.messages.last().is_some_and(ends_in_space) {
+        // As Anthropic does: tokens of words begin with their space, so the model could not
+        // continue after one.
+        let param = format!("messages[{}].content", count - 1);
+        return Err(trailing_whitespace(&param));
     }
-    Ok(InferInput::Messages(conversation.messages))
+    Ok((InferInput::Messages(conversation.messages), continues))
 }
 
 #[derive(Default)]
@@ -76,17 +84,22 @@ impl Conversation {
     /// Adds message `i` and returns its role.
     fn add(&mut self, i: usize, message: AnthropicInputMessage) -> Result<Role, Diagnostic> {
         let param = format!("messages[{i}].content");
+        let content = match message.content {
+            Some(content) => content,
+            None if message.role == "assistant" => AnthropicContent::Blocks(Vec::new()),
+            None => return Err(missing(&param)),
+        };
         match message.role.as_str() {
             "user" => {
-                self.user(&param, message.content)?;
+                self.user(&param, content)?;
                 Ok(Role::User)
             }
             "assistant" => {
-                self.assistant(&param, message.content)?;
+                self.assistant(&param, content)?;
                 Ok(Role::Assistant)
             }
             "system" => {
-                let text = text_only(&param, message.content)?;
+                let text = text_only(&param, content)?;
                 self.push(Message::new(Role::System, text));
                 Ok(Role::System)
             }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     errors::{missing, must_be, server_tool, unsupported},
     field_names::FieldNames,
-    fields::{limit, number, read, stops},
+    fields::{self, integer, number, read, stops},
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
     schemas::{JsonSchema, StopSequences, Unsupported, UnsupportedArray},
 };
@@ -34,16 +34,17 @@ const TEMPERATURE: RangeInclusive<f64> = 0.0..=1.0;
 pub struct AnthropicRequest {
     /// Model: an id that `/v1/models` lists.
     pub model: String,
-    /// Conversation, oldest message first; at least one message. The last one must not be of
-    /// the assistant.
+    /// Conversation, oldest message first; at least one message. The output continues the last
+    /// one if it is of the assistant.
     #[schema(min_items = 1)]
     pub messages: Vec<AnthropicInputMessage>,
     /// System prompt: a string, or blocks of type `text`.
     #[schema(value_type = Option<AnthropicText>)]
     pub system: Option<AnthropicContent>,
-    /// Maximum number of tokens to generate, at least 1; the output also ends where the context
-    /// does.
-    #[schema(minimum = 1, required, nullable = false)]
+    /// Maximum number of tokens to generate; the output also ends where the context does. 0 and
+    /// -1: no limit but the context.
+    #[schema(minimum = -1, required, nullable = false)]
+    #[serde(default, deserialize_with = "integer")]
     pub max_tokens: Option<i64>,
     /// Up to 16 stop sequences. The first one to occur ends the output and is not part of it.
     #[schema(value_type = Option<StopSequences>)]
@@ -57,6 +58,7 @@ pub struct AnthropicRequest {
     pub temperature: Option<f64>,
     /// Keeps the k most likely tokens; 0 keeps all. Default: the model's recommendation, or
     /// 0.
+    #[serde(default, deserialize_with = "integer")]
     pub top_k: Option<u32>,
     /// Keeps the smallest set of tokens whose probabilities reach this sum, 0 to 1. Default:
     /// the model's recommendation, or 1 (all tokens).
@@ -87,8 +89,7 @@ pub struct AnthropicRequest {
 pub struct AnthropicTokenCountRequest {
     /// Model: an id that `/v1/models` lists.
     pub model: String,
-    /// Conversation, oldest message first; at least one message. The last one must not be of
-    /// the assistant.
+    /// Conversation, oldest message first; at least one message.
     #[schema(min_items = 1)]
     pub messages: Vec<AnthropicInputMessage>,
     /// System prompt: a string, or blocks of type `text`.
@@ -185,9 +186,10 @@ fn only_clears(management: &Value) -> bool {
 /// Parses the JSON body of `POST /v1/messages`.
 pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Diagnostic> {
     let fields = read_fields(body)?;
-    let Some(max_tokens) = limit("max_tokens", fields.max_tokens)? else {
+    let Some(max_tokens) = fields.max_tokens else {
         return Err(missing("max_tokens"));
     };
+    let max_tokens = fields::max_tokens("max_tokens", max_tokens)?;
     let values = SamplingValues {
         temperature: number("temperature", fields.temperature, &TEMPERATURE)?,
         top_k: fields.top_k,
@@ -200,10 +202,12 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
     };
     let constraint = constraint(fields.output_config)?;
     let one_call = |choice: &AnthropicToolChoice| choice.disable_parallel_tool_use == Some(true);
+    let (input, continue_final_message) = conversation(fields.system, fields.messages)?;
     let request = InferRequest {
+        continue_final_message,
         parallel_tool_calls: !fields.tool_choice.as_ref().is_some_and(one_call),
         tools: tools(fields.tools.unwrap_or_default())?,
-        max_tokens: Some(max_tokens),
+        max_tokens,
         // Anthropic's clients must send a limit and send the one of Anthropic's own models,
         // which is more than the context of many others.
         end_with_context: true,
@@ -211,10 +215,7 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
         stop: stops("stop_sequences", fields.stop_sequences.as_ref())?,
         constraint,
         tool_choice: tool_choice(fields.tool_choice)?,
-        ..InferRequest::new(
-            context.request_id.clone(),
-            conversation(fields.system, fields.messages)?,
-        )
+        ..InferRequest::new(context.request_id.clone(), input)
     };
     let stream = fields.stream.unwrap_or(false);
     let writer = AnthropicWriter::new(
@@ -245,8 +246,9 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
 /// named it and the request for a worker.
 pub fn parse_token_count(body: &Value) -> Result<(String, TokenizeRequest), Diagnostic> {
     let fields = read_fields(body)?;
+    let (input, _) = conversation(fields.system, fields.messages)?;
     let request = TokenizeRequest {
-        input: conversation(fields.system, fields.messages)?,
+        input,
         tools: tools(fields.tools.unwrap_or_default())?,
     };
     Ok((fields.model, request))

@@ -50,7 +50,10 @@ pub(super) fn message() -> SchemaRef {
         ]),
         object([
             required("role", strings(["assistant"])),
-            required("content", content_of([text_part(), tool_use, thinking])),
+            optional(
+                "content",
+                nullable(content_of([text_part(), tool_use, thinking])),
+            ),
         ]),
         object([
             required("role", strings(["system"])),

@@ -286,6 +286,10 @@ impl ResponseWriter for AnthropicWriter {
         write_event("error", &AnthropicErrorBody::from(error), out);
     }
 
+    fn keep_alive(&self) -> &'static [u8] {
+        b"event: ping\ndata: {\"type\":\"ping\"}\n\n"
+    }
+
     fn partial_text(&self) -> String {
         let texts = self.message.content.iter().map(|block| match block {
             AnthropicContentBlock::Text { text } => text.as_str(),

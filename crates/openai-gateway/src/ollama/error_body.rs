@@ -2,6 +2,8 @@ use diagnostics::Diagnostic;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::overflow::Overflow;
+
 /// Error response. Ollama's clients read `error`; the other fields are rbee's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OllamaErrorBody {
@@ -13,12 +15,39 @@ pub struct OllamaErrorBody {
 }
 
 impl From<Diagnostic> for OllamaErrorBody {
-    fn from(diagnostic: Diagnostic) -> Self {
+    fn from(mut diagnostic: Diagnostic) -> Self {
+        if let Some(overflow) = Overflow::of(&diagnostic) {
+            // Begins with Ollama's own sentence, by which its clients know the error.
+            diagnostic.message = format!(
+                "the input length exceeds the context length: {} tokens > {} maximum",
+                overflow.tokens,
+                overflow.max_input(),
+            );
+        }
         let error = match &diagnostic.hint {
             // Ollama's clients show only this text.
             Some(hint) => format!("{}; {hint}", diagnostic.message),
             None => diagnostic.message.clone(),
         };
         Self { error, diagnostic }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use diagnostics::Code;
+
+    use super::*;
+
+    #[test]
+    fn an_overflow_has_the_sentence_that_clients_look_for() {
+        let error = Diagnostic::new(Code::ContextLengthExceeded, "too long")
+            .detail("prompt_tokens", 9000)
+            .detail("context_length", 8192);
+        let body = OllamaErrorBody::from(error);
+        assert_eq!(
+            body.error,
+            "the input length exceeds the context length: 9000 tokens > 8192 maximum"
+        );
     }
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     errors::{must_be, only_assistant_calls, unknown_role, unload, unsupported},
     field_names::FieldNames,
-    fields::{logprobs, read},
+    fields::{integer, logprobs, read, text},
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
     schemas::{UnsupportedArray, UnsupportedString},
 };
@@ -49,6 +49,7 @@ pub struct OllamaCommonFields {
     /// Number of most likely tokens to report at each position, 0 to 20; above 0 requires
     /// `logprobs: true`. Default: 0.
     #[schema(minimum = 0, maximum = 20, default = 0)]
+    #[serde(default, deserialize_with = "integer")]
     pub top_logprobs: Option<i64>,
 }
 
@@ -65,7 +66,8 @@ pub struct OllamaChatRequest {
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct OllamaChatFields {
     /// Conversation, oldest message first. Absent or empty: the model is loaded, and nothing is
-    /// generated.
+    /// generated. The output continues the last message if it is of the assistant and has no
+    /// tool calls.
     pub messages: Option<Vec<OllamaChatMessage>>,
     /// Functions that the model may call.
     pub tools: Option<Vec<OllamaTool>>,
@@ -77,6 +79,7 @@ pub struct OllamaChatMessage {
     /// `system`, `user`, `assistant` or `tool`.
     pub role: String,
     /// Text of the message. Default: empty.
+    #[serde(default, deserialize_with = "text")]
     pub content: Option<String>,
     /// Not supported.
     pub images: Option<Vec<Value>>,
@@ -187,6 +190,7 @@ pub fn parse(
         preceding_tokens,
         stop: options.stop()?,
         constraint: constraint(common.format.as_ref())?,
+        continue_final_message: input.as_ref().is_some_and(continues),
         // Unlike OpenAI, Ollama allows 0 alternatives without log probabilities.
         logprobs: logprobs(common.logprobs, common.top_logprobs.filter(|n| *n != 0))?,
         tools,
@@ -267,6 +271,16 @@ fn chat(fields: OllamaChatFields) -> Result<(Option<InferInput>, Vec<ToolDefinit
         .map(|(i, message)| convert(i, message))
         .collect::<Result<_, _>>()?;
     Ok((Some(InferInput::Messages(messages)), tools))
+}
+
+/// Whether the output continues the last message, as Ollama does if it is of the assistant.
+fn continues(input: &InferInput) -> bool {
+    let InferInput::Messages(messages) = input else {
+        return false;
+    };
+    messages
+        .last()
+        .is_some_and(|last| last.role == Role::Assistant && last.tool_calls.is_empty())
 }
 
 fn convert(i: usize, message: OllamaChatMessage) -> Result<Message, Diagnostic> {

@@ -25,7 +25,7 @@ pub(super) fn message(tool_call: SchemaRef) -> SchemaRef {
     let of = |roles: &[&'static str], tool_calls| {
         object([
             required("role", strings(roles.iter().copied())),
-            optional("content", nullable(text())),
+            optional("content", nullable(any_of([text(), array(any(), 0..=0)]))),
             optional("images", nullable(array(any(), 0..=0))),
             optional("tool_calls", nullable(tool_calls)),
             optional("tool_name", nullable(text())),

@@ -15,11 +15,12 @@ use super::{
 };
 use crate::{
     errors::{
-        empty, have_different_values, missing, must_be, must_be_string, not_a_text_part,
-        only_assistant_calls, unknown_role, unsupported,
+        cannot_be_combined, empty, have_different_values, missing, must_be, must_be_a,
+        must_be_string, not_a_text_part, only_assistant_calls, only_in_last_message, unknown_role,
+        unsupported,
     },
     field_names::FieldNames,
-    fields::{limit, logprobs, read},
+    fields::{integer, logprobs, max_tokens, read},
     parsed_request::{ParsedRequest, RequestContext},
     schemas::{Unsupported, UnsupportedArray},
 };
@@ -40,7 +41,8 @@ pub struct ChatFields {
     #[schema(min_items = 1)]
     pub messages: Vec<ChatMessage>,
     /// Same as `max_tokens`.
-    #[schema(minimum = 1)]
+    #[schema(minimum = -1)]
+    #[serde(default, deserialize_with = "integer")]
     pub max_completion_tokens: Option<i64>,
     /// Whether to report the log probability of each output token. Default: false.
     #[schema(default = false)]
@@ -48,6 +50,7 @@ pub struct ChatFields {
     /// Number of most likely tokens to report at each position, 0 to 20; requires
     /// `logprobs: true`. Default: 0.
     #[schema(minimum = 0, maximum = 20, default = 0)]
+    #[serde(default, deserialize_with = "integer")]
     pub top_logprobs: Option<i64>,
     /// Functions that the model may call, up to 128. Their names must differ.
     #[schema(max_items = 128)]
@@ -60,6 +63,12 @@ pub struct ChatFields {
     /// Whether the output may contain several tool calls. Default: true.
     #[schema(default = true)]
     pub parallel_tool_calls: Option<bool>,
+    /// Extension: whether the output continues the last message, which is of the assistant. It
+    /// does not repeat the text. Default: false.
+    #[schema(default = false)]
+    pub continue_final_message: Option<bool>,
+    /// Extension: false is only supported with `continue_final_message`, and true only without.
+    pub add_generation_prompt: Option<bool>,
     /// Not supported: null or an empty array.
     #[schema(value_type = Option<UnsupportedArray>)]
     pub functions: Option<Value>,
@@ -82,9 +91,12 @@ pub struct ChatFields {
 pub struct ChatMessage {
     /// `system`, `developer` (same as `system`), `user`, `assistant` or `tool`.
     pub role: String,
-    /// String, or array of parts of type `text`. May be null or absent in an `assistant`
-    /// message with `tool_calls`.
+    /// String, or array of parts of type `text`, of an `assistant` message also of type
+    /// `refusal`. May be null or absent in an `assistant` message.
     pub content: Option<Value>,
+    /// Text of an `assistant` message in which a model refused to answer; used if there is no
+    /// `content`.
+    pub refusal: Option<String>,
     /// Of a `tool` message, the name of the function. Of other messages, the name of the
     /// speaker, which only some chat templates pass to the model.
     pub name: Option<String>,
@@ -92,6 +104,9 @@ pub struct ChatMessage {
     pub tool_calls: Option<Vec<ChatToolCall>>,
     /// Of a `tool` message, the id of the call that produced the result.
     pub tool_call_id: Option<String>,
+    /// Extension: true in the last message, of the assistant, is the same as
+    /// `continue_final_message`.
+    pub prefix: Option<bool>,
     /// Not supported.
     pub function_call: Option<Value>,
     /// Not supported.
@@ -116,19 +131,25 @@ pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequ
         let message = convert(i, message, &messages)?;
         messages.push(message);
     }
+    let continue_final_message = continues(&chat)?;
     let tools = tools::definitions(chat.tools.as_deref().unwrap_or_default())?;
     let tool_choice = tools::choice(chat.tool_choice.as_ref(), &tools)?;
     let constrained = constraint::parse(body)?;
-    let max_tokens = limit("max_tokens", common.max_tokens)?;
-    let max_completion_tokens = limit("max_completion_tokens", chat.max_completion_tokens)?;
-    if let (Some(old), Some(new)) = (max_tokens, max_completion_tokens)
+    if let (Some(old), Some(new)) = (common.max_tokens, chat.max_completion_tokens)
         && old != new
     {
         return Err(have_different_values("max_tokens", "max_completion_tokens"));
     }
+    let max_tokens = match (common.max_tokens, chat.max_completion_tokens) {
+        (_, Some(n)) => max_tokens("max_completion_tokens", n)?,
+        (Some(n), None) => max_tokens("max_tokens", n)?,
+        (None, None) => None,
+    };
     let include_usage = common.include_usage()?;
     let request = InferRequest {
-        max_tokens: max_completion_tokens.or(max_tokens),
+        max_tokens,
+        end_with_context: true,
+        continue_final_message,
         sampling: common.sampling()?,
         constraint: constrained.constraint,
         stop: common.stop()?,
@@ -149,6 +170,26 @@ pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequ
         include_usage,
         context,
     )
+}
+
+/// Whether the output continues the last message: vLLM's fields, or that of DeepSeek and Mistral.
+fn continues(chat: &ChatFields) -> Result<bool, Diagnostic> {
+    const PROMPT: &str = "add_generation_prompt";
+    const CONTINUE: &str = "continue_final_message";
+    let is_prefix = |message: &ChatMessage| message.prefix == Some(true);
+    let (last, before) = match chat.messages.split_last() {
+        Some((last, before)) => (is_prefix(last), before),
+        None => (false, &[][..]),
+    };
+    if let Some(i) = before.iter().position(is_prefix) {
+        return Err(only_in_last_message(&format!("messages[{i}].prefix")));
+    }
+    let continues = last || chat.continue_final_message == Some(true);
+    match chat.add_generation_prompt {
+        Some(true) if continues => Err(cannot_be_combined(PROMPT, CONTINUE)),
+        Some(false) if !continues => Err(unsupported(PROMPT)),
+        _ => Ok(continues),
+    }
 }
 
 /// Converts message `i`. `before` are the messages before it, which contain the call that a
@@ -179,7 +220,9 @@ fn convert(i: usize, message: &ChatMessage, before: &[Message]) -> Result<Messag
         return Err(only_assistant_calls(&param("tool_calls")));
     }
     let content = match &message.content {
-        None | Some(Value::Null) if !calls.is_empty() => String::new(),
+        None | Some(Value::Null) if role == Role::Assistant => {
+            message.refusal.clone().unwrap_or_default()
+        }
         value => content(&param("content"), value.as_ref())?,
     };
     let mut converted = Message::new(role, content);
@@ -214,7 +257,8 @@ fn content(param: &str, content: Option<&Value>) -> Result<String, Diagnostic> {
             .enumerate()
             .map(|(i, part)| text_part(&format!("{param}[{i}]"), part))
             .collect(),
-        _ => Err(must_be(param, "a string or an array of parts")),
+        None => Err(missing(param)),
+        Some(_) => Err(must_be_a(param, "a string or an array of parts")),
     }
 }
 
@@ -224,6 +268,11 @@ fn text_part<'a>(param: &str, part: &'a Value) -> Result<&'a str, Diagnostic> {
             .get("text")
             .and_then(Value::as_str)
             .ok_or_else(|| must_be_string(&format!("{param}.text"))),
+        // What a model answered in place of text.
+        Some("refusal") => part
+            .get("refusal")
+            .and_then(Value::as_str)
+            .ok_or_else(|| must_be_string(&format!("{param}.refusal"))),
         Some(kind) => Err(not_a_text_part(param, kind)),
         None => Err(must_be(&format!("{param}.type"), "`text`")),
     }

@@ -1,8 +1,11 @@
-use diagnostics::{Diagnostic, ErrorBody};
+use diagnostics::Diagnostic;
 use serde::Serialize;
 use worker_contract::{EndEvent, StartedEvent, TokenEvent, ToolCallPiece};
 
-use super::{endpoint::OpenAiEndpoint, response_head::ResponseHead, usage::UsageSum};
+use super::{
+    endpoint::OpenAiEndpoint, error_body::OpenAiErrorBody, response_head::ResponseHead,
+    usage::UsageSum,
+};
 use crate::{json::write_json, logprobs::PendingLogprobs, response_writer::ResponseWriter};
 
 /// Writes a streamed response as server-sent events.
@@ -203,7 +206,7 @@ impl ResponseWriter for ChunkWriter {
 
     fn error(&mut self, error: Diagnostic, out: &mut Vec<u8>) {
         out.extend_from_slice(b"data: ");
-        write_json(out, &ErrorBody::from(error));
+        write_json(out, &OpenAiErrorBody::from(error));
         out.extend_from_slice(b"\n\n");
     }
 

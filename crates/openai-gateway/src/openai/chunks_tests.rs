@@ -175,8 +175,8 @@ fn an_error_has_the_format_of_other_error_responses() {
     assert_eq!(
         events(&out),
         [
-            json!({"error": {"type": "server_error", "code": "WORKER_CRASHED",
-            "message": "worker haiku-0 on local exited"}})
+            json!({"error": {"type": "server_error", "code": "WORKER_CRASHED", "param": null,
+            "message": "worker haiku-0 on local exited", "details": {"code": "WORKER_CRASHED"}}})
         ]
     );
 }

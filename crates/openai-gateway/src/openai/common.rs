@@ -16,7 +16,7 @@ use super::{
 use crate::{
     errors::{below_minimum, not_a_token_id, out_of_range, requires},
     field_names::FieldNames,
-    fields::{number, stops},
+    fields::{integer, number, stops},
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
     response_writer::ResponseWriter,
     schemas::StopSequences,
@@ -39,9 +39,11 @@ pub struct OpenAiCommonFields {
     pub stream: Option<bool>,
     /// Options of a stream; requires `stream: true`.
     pub stream_options: Option<StreamOptions>,
-    /// Maximum number of tokens to generate, at least 1. Default: for chat completions, what
-    /// the context leaves; for text completions, 16.
-    #[schema(minimum = 1)]
+    /// Maximum number of tokens to generate; the output also ends where the context does. 0 and
+    /// -1: no limit but the context. Default: for chat completions, no limit; for text
+    /// completions, 16.
+    #[schema(minimum = -1)]
+    #[serde(default, deserialize_with = "integer")]
     pub max_tokens: Option<i64>,
     /// Sampling temperature, 0 to 2; 0 selects the most likely token (greedy).
     /// Default: the model's recommendation, or 1.
@@ -53,6 +55,7 @@ pub struct OpenAiCommonFields {
     pub top_p: Option<f64>,
     /// Seed of the sampler: the same request with the same seed produces the same output. Drawn
     /// at random if absent; the response header `x-rbee-seed` reports it.
+    #[serde(default, deserialize_with = "integer")]
     pub seed: Option<i64>,
     /// One stop sequence or an array of up to 16. The first one to occur ends the output and is
     /// not part of it.
@@ -88,10 +91,12 @@ pub struct OpenAiCommonFields {
     pub user: Option<String>,
     /// Number of choices to generate, 1 to 16. Default: 1.
     #[schema(minimum = 1, maximum = 16, default = 1)]
+    #[serde(default, deserialize_with = "integer")]
     pub n: Option<i64>,
     /// Extension: keeps the k most likely tokens; 0 or -1 keeps all. Default: the
     /// model's recommendation, or 0.
     #[schema(minimum = -1, maximum = 4_294_967_295_u32)]
+    #[serde(default, deserialize_with = "integer")]
     pub top_k: Option<i64>,
     /// Extension: keeps tokens at least this fraction as likely as the most likely one, 0 to 1.
     /// Default: the model's recommendation, or 0 (all tokens).

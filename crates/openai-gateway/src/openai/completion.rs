@@ -12,9 +12,9 @@ use super::{
     unsupported::refuse_unsupported,
 };
 use crate::{
-    errors::{must_be, out_of_range, several_prompts},
+    errors::{must_be_a, out_of_range, several_prompts},
     field_names::FieldNames,
-    fields::{limit, read},
+    fields::{integer, max_tokens, read},
     parsed_request::{ParsedRequest, RequestContext},
     schemas::UnsupportedString,
 };
@@ -42,6 +42,7 @@ pub struct CompletionFields {
     /// Reports the log probability of each output token and of this many most likely tokens at
     /// its position, 0 to 5. Absent: no log probabilities.
     #[schema(minimum = 0, maximum = 5)]
+    #[serde(default, deserialize_with = "integer")]
     pub logprobs: Option<i64>,
     /// Not supported: null or 1.
     #[schema(value_type = Option<UnsupportedBestOf>)]
@@ -62,7 +63,11 @@ pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequ
     let include_usage = common.include_usage()?;
     let input = prompt(&completion.prompt)?;
     let request = InferRequest {
-        max_tokens: limit("max_tokens", common.max_tokens)?.or(Some(DEFAULT_MAX_TOKENS)),
+        max_tokens: match common.max_tokens {
+            None => Some(DEFAULT_MAX_TOKENS),
+            Some(n) => max_tokens("max_tokens", n)?,
+        },
+        end_with_context: true,
         sampling: common.sampling()?,
         constraint: constrained.constraint,
         stop: common.stop()?,
@@ -96,7 +101,7 @@ fn logprobs(alternatives: Option<i64>) -> Result<Option<u8>, Diagnostic> {
 fn prompt(value: &Value) -> Result<InferInput, Diagnostic> {
     const PARAM: &str = "prompt";
     let form = || {
-        must_be(
+        must_be_a(
             PARAM,
             "a string, an array of one string, or an array of token ids",
         )

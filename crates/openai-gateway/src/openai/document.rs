@@ -1,10 +1,11 @@
-use diagnostics::{Diagnostic, ErrorBody};
+use diagnostics::Diagnostic;
 use serde::Serialize;
 use utoipa::ToSchema;
 use worker_contract::{EndEvent, StartedEvent, TokenEvent, ToolCall};
 
 use super::{
     endpoint::OpenAiEndpoint,
+    error_body::OpenAiErrorBody,
     response_head::ResponseHead,
     schemas::{ChatFinishReason, CompletionFinishReason},
     usage::{CompletionUsage, UsageSum},
@@ -220,7 +221,7 @@ impl ResponseWriter for DocumentWriter {
     }
 
     fn error(&mut self, error: Diagnostic, out: &mut Vec<u8>) {
-        write_json(out, &ErrorBody::from(error));
+        write_json(out, &OpenAiErrorBody::from(error));
     }
 
     fn partial_text(&self) -> String {

@@ -8,7 +8,7 @@ use worker_contract::{EmbedResponse, InferInput};
 use crate::{
     embed::{dimensions, inputs, truncated},
     errors::must_be,
-    fields::read,
+    fields::{integer, read},
     openai::schemas::EncodingFormat,
     schemas::EmbeddingsInput,
 };
@@ -28,6 +28,7 @@ pub struct EmbeddingsRequest {
     /// Number of components to keep of each vector, at least 1. The rest is dropped, and the
     /// vector normalized to length 1 again. Default: all.
     #[schema(minimum = 1)]
+    #[serde(default, deserialize_with = "integer")]
     pub dimensions: Option<i64>,
     /// Id of the end user; ignored.
     pub user: Option<String>,

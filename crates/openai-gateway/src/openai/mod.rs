@@ -8,6 +8,7 @@ mod constraint;
 mod document;
 mod embeddings;
 mod endpoint;
+mod error_body;
 mod models;
 mod response_head;
 mod schemas;
@@ -21,6 +22,7 @@ pub use completion::CompletionRequest;
 pub use document::{ChatCompletion, TextCompletion};
 pub use embeddings::{EmbeddingsRequest, EmbeddingsResponse, ParsedEmbeddingsRequest};
 pub use endpoint::OpenAiEndpoint;
+pub use error_body::{OpenAiError, OpenAiErrorBody};
 pub use models::{OpenAiModel, OpenAiModelList};
 pub use schemas::{ChatCompletionEvent, TextCompletionEvent};
 

@@ -73,6 +73,7 @@ fn a_full_chat_request_becomes_an_infer_request() {
         parsed.request,
         InferRequest {
             max_tokens: Some(9),
+            end_with_context: true,
             stop: vec!["x".into()],
             logprobs: Some(3),
             sampling: Sampling {
@@ -356,10 +357,6 @@ fn invalid_tools_are_refused_with_their_field() {
                 {"id": "a", "type": "function", "function": {"name": "f", "arguments": {}}}]}),
             "messages[0].tool_calls[0].function.arguments",
         ),
-        (
-            json!({"role": "assistant", "content": null}),
-            "messages[0].content",
-        ),
     ] {
         let body = with(chat(), "messages", json!([message]));
         assert_eq!(
@@ -476,8 +473,8 @@ fn unsupported_fields_are_refused() {
 #[test]
 fn invalid_values_are_refused_with_their_field() {
     for (field, value) in [
-        ("max_tokens", json!(0)),
-        ("max_tokens", json!(-1)),
+        ("max_tokens", json!(-2)),
+        ("max_tokens", json!(1.5)),
         ("max_tokens", json!("many")),
         ("temperature", json!(2.1)),
         ("temperature", json!(-0.1)),
@@ -509,7 +506,7 @@ fn invalid_values_are_refused_with_their_field() {
     for (field, value) in [
         ("messages", json!([])),
         ("top_logprobs", json!(2)),
-        ("max_completion_tokens", json!(0)),
+        ("max_completion_tokens", json!(-2)),
     ] {
         assert_eq!(
             refused(ChatCompletions, &with(chat(), field, value)),

@@ -1,7 +1,6 @@
 //! Schemas of values whose Rust types say less than what is enforced, and of the chunks of
 //! streamed responses, which [`ChunkWriter`](super::chunks) assembles by hand.
 
-use diagnostics::ErrorBody;
 use openapi_schema::{
     SchemaRef, any, any_of, array, boolean, described, event, event_of_json, events, impl_schema,
     integer, map, null, nullable, number, object, optional, pattern, reference, required,
@@ -10,7 +9,7 @@ use openapi_schema::{
 use utoipa::ToSchema;
 use worker_contract::limits::LOGIT_BIAS;
 
-use super::{constraint::MAX_GUIDED_CHOICES, usage::CompletionUsage};
+use super::{constraint::MAX_GUIDED_CHOICES, error_body::OpenAiErrorBody, usage::CompletionUsage};
 use crate::{
     logprobs::{ChatLogprobs, CompletionLogprobs},
     schemas::{U32_PATTERN, UNLIMITED, text_part, token_ids},
@@ -71,8 +70,12 @@ fn tool_choice() -> SchemaRef {
 /// have depends on its role.
 pub(super) fn message(tool_call: &SchemaRef) -> SchemaRef {
     let content = || {
-        let content = any_of([text(), array(text_part(), 0..=UNLIMITED)]);
-        described(content, &["String, or array of parts of type `text`."])
+        let part = any_of([text_part(), refusal_part()]);
+        let content = any_of([text(), array(part, 0..=UNLIMITED)]);
+        described(
+            content,
+            &["String, or array of parts of type `text` or `refusal`."],
+        )
     };
     let calls = || described(tool_call.clone(), &["Earlier tool call."]);
     let name = || {
@@ -112,16 +115,20 @@ pub(super) fn message(tool_call: &SchemaRef) -> SchemaRef {
         ])),
         object(common().into_iter().chain([
             required("role", strings(["assistant"])),
-            required("content", content()),
+            optional("content", nullable(content())),
+            optional("refusal", nullable(text())),
+            optional("prefix", nullable(boolean(None))),
             optional("tool_calls", nullable(array(calls(), 0..=UNLIMITED))),
             optional("tool_call_id", nullable(text())),
         ])),
-        object(common().into_iter().chain([
-            required("role", strings(["assistant"])),
-            optional("content", nullable(content())),
-            required("tool_calls", array(calls(), 1..=UNLIMITED)),
-            optional("tool_call_id", nullable(text())),
-        ])),
+    ])
+}
+
+/// Part of a message in which a model refused to answer.
+fn refusal_part() -> SchemaRef {
+    object([
+        required("type", strings(["refusal"])),
+        required("refusal", text()),
     ])
 }
 
@@ -144,7 +151,7 @@ impl_schema! {
 pub enum ChatCompletionEvent {}
 
 impl_schema! {
-    ChatCompletionEvent, uses [ChatCompletionChunk, ErrorBody],
+    ChatCompletionEvent, uses [ChatCompletionChunk, OpenAiErrorBody],
     "Event of a streamed chat completion: a chunk; last, `[DONE]` or an error.",
     stream_of::<ChatCompletionChunk>()
 }
@@ -154,7 +161,7 @@ impl_schema! {
 pub enum TextCompletionEvent {}
 
 impl_schema! {
-    TextCompletionEvent, uses [TextCompletionChunk, ErrorBody],
+    TextCompletionEvent, uses [TextCompletionChunk, OpenAiErrorBody],
     "Event of a streamed text completion: a chunk; last, `[DONE]` or an error.",
     stream_of::<TextCompletionChunk>()
 }
@@ -162,7 +169,7 @@ impl_schema! {
 fn stream_of<Chunk: ToSchema>() -> SchemaRef {
     events([
         event_of_json(None, reference::<Chunk>()),
-        event_of_json(None, reference::<ErrorBody>()),
+        event_of_json(None, reference::<OpenAiErrorBody>()),
         event(None, strings(["[DONE]"])),
     ])
 }

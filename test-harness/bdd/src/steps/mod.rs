@@ -10,6 +10,7 @@ mod http;
 mod inference;
 mod reference;
 mod streams;
+mod waiting;
 
 /// Makes the linker keep the steps: they are registered by statics that no code names.
 pub(crate) fn link() {
@@ -23,4 +24,5 @@ pub(crate) fn link() {
     inference::link();
     reference::link();
     streams::link();
+    waiting::link();
 }
