@@ -32,7 +32,7 @@ EXAMPLES = 80
 SEED = 1
 
 # Constraints of the output, by the names that the worker and the clients use.
-CONSTRAINTS = r"^`(constraint|response_format|guided_\w+|format|output_config\.format)`"
+CONSTRAINTS = r"^`(constraint|response_format|guided_\w+|format|output_config\.format|text\.format)`"
 
 # Errors of requests that are valid under a document, for reasons that a schema cannot express: the
 # code, a pattern of the message, and the reason. Every other error of such a request is a failure.
@@ -52,14 +52,15 @@ ACCEPTED_ERRORS = [
     ("UNSUPPORTED_PARAMETER", "chat template does not support", "chat templates depend on the model"),
     ("UNSUPPORTED_PARAMETER", "no known format for tool calls", "tool calls depend on the model"),
     ("CONFIG_INVALID", "a context of .* is not supported", "the maximum depends on the model"),
+    ("NOT_FOUND", "responses are not stored", "no response exists"),
     # Relations between fields.
     ("INVALID_REQUEST", "tool_choice`? (names|requires)", "the tool must be one of `tools`"),
     ("INVALID_REQUEST", "^`?tools`? .*messages", "tools require messages"),
     ("INVALID_REQUEST", "already the name of another tool", "the names of tools must differ"),
+    ("INVALID_REQUEST", "choices in all$", "the number of prompts and `n` are limited together"),
     ("INVALID_REQUEST", "` requires `", "one field requires another"),
     ("INVALID_REQUEST", "cannot be combined", "only one field can constrain the output"),
     ("INVALID_REQUEST", "have different values", "two names of one field"),
-    ("UNSUPPORTED_PARAMETER", "^`keep_alive`", "a request without input must not unload the model"),
     ("UNSUPPORTED_PARAMETER", "^`options.repeat_last_n`", "a window is supported only without penalties"),
     ("INVALID_REQUEST", "trailing whitespace", "the last message must not end in a space"),
     ("INVALID_REQUEST", "the last message cannot be continued", "not with every other field"),

@@ -323,10 +323,10 @@ mod tests {
         let url = "hint: use an address such as `http://127.0.0.1:8500`";
         for (arguments, value, option, reason) in [
             (
-                &["infer", "--model", "haiku", "Hi"][..],
-                "haiku",
+                &["infer", "--model", "a b", "Hi"][..],
+                "a b",
                 "--model <MODEL>",
-                with_hint(model::parse("haiku").unwrap_err()),
+                with_hint(model::parse("a b").unwrap_err()),
             ),
             (
                 &["infer", "--backend", "tpu", "Hi"],

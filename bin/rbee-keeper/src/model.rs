@@ -14,7 +14,7 @@ use crate::errors;
 /// without `file:`. A relative path becomes absolute; `~/` is the home directory.
 ///
 /// A text that is neither a reference nor looks like a path is a path if it names a file, or a
-/// directory that contains `config.json`.
+/// directory that contains `config.json`. Otherwise, it is the short name of a model.
 pub(crate) fn parse(text: &str) -> Result<ModelRef, Diagnostic> {
     let invalid = match text.parse() {
         Ok(model) => return Ok(model),
@@ -23,7 +23,7 @@ pub(crate) fn parse(text: &str) -> Result<ModelRef, Diagnostic> {
     match text.strip_prefix("file:") {
         Some(path) => from_path(path),
         None if looks_like_path(text) || is_model(Path::new(text)) => from_path(text),
-        None => Err(errors::with_path_hint(invalid)),
+        None => ModelRef::from_name(text).map_err(|_| errors::with_path_hint(invalid)),
     }
 }
 

@@ -90,7 +90,8 @@ pub(crate) fn invalid_part(part: &str, reason: &str) -> Diagnostic {
     )
 }
 
-pub(crate) fn no_route(path: &str) -> Diagnostic {
+/// The error for a path that does not exist.
+pub fn no_route(path: &str) -> Diagnostic {
     Diagnostic::new(
         Code::NotFound,
         format!("no such route: {}", excerpt(path, 200)),
@@ -100,8 +101,13 @@ pub(crate) fn no_route(path: &str) -> Diagnostic {
 pub(crate) fn method_not_allowed(method: &Method, path: &str) -> Diagnostic {
     Diagnostic::new(
         Code::MethodNotAllowed,
-        format!("{} does not support {method}", excerpt(path, 200)),
+        format!(
+            "{} does not support {}",
+            excerpt(path, 200),
+            excerpt(method.as_str(), 40)
+        ),
     )
+    .hint("use a method of the header `allow`")
 }
 
 pub(crate) fn missing_token() -> Diagnostic {
@@ -118,17 +124,30 @@ pub fn invalid_token() -> Diagnostic {
         .hint("use the token of this rbee installation")
 }
 
-/// The error for a request that another machine or another web page sent. `part` is "the host"
-/// or "the origin".
-pub(crate) fn not_local(part: &str, value: &str) -> Diagnostic {
+/// The error for a request to a name that is not one of this machine's loopback interface.
+pub(crate) fn host_not_local(host: &str) -> Diagnostic {
+    not_local("host", host).hint(
+        "call it as http://127.0.0.1 or http://localhost on this machine, or start it with \
+         `--bind ADDRESS --api-key-file FILE` to serve other machines and names",
+    )
+}
+
+/// The error for a request of a web page that is not served by this machine.
+pub(crate) fn origin_not_local(origin: &str) -> Diagnostic {
+    not_local("origin", origin).hint(format!(
+        "start it with `--cors-origin {}` to let this page use it",
+        excerpt(origin, 120)
+    ))
+}
+
+fn not_local(part: &str, value: &str) -> Diagnostic {
     Diagnostic::new(
         Code::OriginForbidden,
         format!(
-            "{part} \"{}\" may not use this endpoint",
+            "the {part} \"{}\" may not use this endpoint",
             excerpt(value, 120)
         ),
     )
-    .hint("call it as http://127.0.0.1 or http://localhost on this machine")
 }
 
 pub(crate) fn not_bound(address: SocketAddr, cause: &io::Error) -> Diagnostic {

@@ -64,7 +64,10 @@ pub fn loopback_only(router: Router, admitted: Admitted) -> Router {
         async move {
             match check_local(request.headers(), request.uri(), &admitted) {
                 Ok(()) => next.run(request).await,
-                Err(diagnostic) => ErrorResponse(diagnostic).into_response(),
+                Err(error) => {
+                    tracing::warn!(hint = error.hint, "refused a request: {}", error.message);
+                    ErrorResponse(error).into_response()
+                }
             }
         }
     }))
@@ -78,14 +81,14 @@ fn check_local(headers: &HeaderMap, uri: &Uri, admitted: &Admitted) -> Result<()
         .or_else(|| uri.authority().map(http::uri::Authority::as_str))
         .unwrap_or("");
     if !is_local(host, &admitted.hosts) {
-        return Err(errors::not_local("the host", host));
+        return Err(errors::host_not_local(host));
     }
     if let Some(origin) = headers.get(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or("?");
         let authority = origin.split_once("://").map_or("", |(_, rest)| rest);
         let known = admitted.origins.iter().any(|known| known == origin);
         if !known && !is_local(authority, &admitted.hosts) {
-            return Err(errors::not_local("the origin", origin));
+            return Err(errors::origin_not_local(origin));
         }
     }
     Ok(())
@@ -105,17 +108,8 @@ fn is_local(authority: &str, extra: &[String]) -> bool {
 
 /// Completes a router with JSON errors for unknown routes and methods and a limit on bodies.
 pub fn finish(router: Router, body_limit_bytes: usize) -> Router {
-    limit_requests(not_found_fallback(router), body_limit_bytes)
-}
-
-/// Adds JSON errors for unknown routes.
-pub fn not_found_fallback(router: Router) -> Router {
-    router.fallback(not_found)
-}
-
-/// Responds to a request for a route that does not exist.
-pub async fn not_found(uri: Uri) -> ErrorResponse {
-    ErrorResponse(errors::no_route(uri.path()))
+    let not_found = |uri: Uri| async move { ErrorResponse(errors::no_route(uri.path())) };
+    limit_requests(router.fallback(not_found), body_limit_bytes)
 }
 
 /// Adds JSON errors for unknown methods and a limit on bodies.

@@ -23,12 +23,11 @@ pub use atomic_write::{TEMPORARY_PREFIX, write_atomically};
 pub use blocking::blocking;
 pub use daemon::{own_binary, run_daemon};
 pub use error_response::ErrorResponse;
-pub use errors::invalid_token;
+pub use errors::{invalid_token, no_route};
 pub use extract::{JsonBody, PathArg, QueryArgs};
 pub use fatal::report_fatal;
 pub use guard::{
-    Admitted, bearer_token, finish, limit_requests, loopback_only, not_found, not_found_fallback,
-    require_bearer, require_token,
+    Admitted, bearer_token, finish, limit_requests, loopback_only, require_bearer, require_token,
 };
 pub use lock::FileLock;
 pub use log::{LogFilter, init_logging};

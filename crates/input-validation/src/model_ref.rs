@@ -85,6 +85,31 @@ impl FromStr for ModelRef {
     }
 }
 
+/// Variant of a short name that stands for the default type of the weights.
+const DEFAULT_VARIANT: &str = "latest";
+
+impl ModelRef {
+    /// Reads a model as users and clients name it: a reference, or a short name of a built-in
+    /// model. `haiku` and `haiku:latest` are `builtin:haiku`; `haiku:q8_0` and `haiku@q8_0` are
+    /// `builtin:haiku@q8_0`, and so are these names after `builtin:`.
+    pub fn from_name(name: &str) -> Result<Self, Diagnostic> {
+        let short = name.strip_prefix("builtin:").unwrap_or(name);
+        let (base, variant) = short
+            .split_once([':', '@'])
+            .unwrap_or((short, DEFAULT_VARIANT));
+        if name.starts_with("file:") || name.starts_with("mock:") {
+            name.parse()
+        } else if is_word(base, "") && is_word(variant, "") {
+            Ok(Self::Builtin {
+                name: base.to_owned(),
+                variant: (variant != DEFAULT_VARIANT).then(|| variant.to_owned()),
+            })
+        } else {
+            Err(invalid_model_ref(name))
+        }
+    }
+}
+
 impl TryFrom<String> for ModelRef {
     type Error = Diagnostic;
     fn try_from(text: String) -> Result<Self, Diagnostic> {
@@ -135,6 +160,29 @@ mod tests {
     }
 
     #[test]
+    fn built_in_models_have_short_names() {
+        for (name, model) in [
+            ("haiku", "builtin:haiku"),
+            ("haiku:latest", "builtin:haiku"),
+            ("haiku@latest", "builtin:haiku"),
+            ("haiku:q8_0", "builtin:haiku@q8_0"),
+            ("haiku@q8_0", "builtin:haiku@q8_0"),
+            ("builtin:haiku", "builtin:haiku"),
+            ("builtin:haiku:latest", "builtin:haiku"),
+            ("builtin:haiku@q8_0", "builtin:haiku@q8_0"),
+            ("file:/m/a:b.gguf", "file:/m/a:b.gguf"),
+            ("mock:a=1", "mock:a=1"),
+        ] {
+            let parsed = ModelRef::from_name(name).unwrap();
+            assert_eq!(parsed.to_string(), model, "{name}");
+        }
+        for bad in ["", ":", "haiku:", "a b", "file:x", "mock:", "a:b:c", "../a"] {
+            let error = ModelRef::from_name(bad).unwrap_err();
+            assert_eq!(error.code, Code::InvalidModelRef, "{bad}");
+        }
+    }
+
+    #[test]
     fn refuses_invalid_references() {
         for bad in [
             "",
@@ -154,6 +202,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_reference_is_its_own_name(text in "(builtin|file|mock):.{0,40}") {
+            if let Ok(model) = text.parse::<ModelRef>()
+                && !text.ends_with("@latest")
+            {
+                prop_assert_eq!(ModelRef::from_name(&text).unwrap(), model);
+            }
+        }
+
         #[test]
         fn accepted_references_display_as_parsed(text in "(builtin|file|mock|x):.{0,40}") {
             if let Ok(model) = text.parse::<ModelRef>() {

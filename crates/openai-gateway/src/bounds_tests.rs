@@ -16,6 +16,7 @@ use crate::{
         self, ChatRequest, CompletionRequest, EmbeddingsRequest, OpenAiEndpoint,
         ParsedEmbeddingsRequest,
     },
+    responses::{self, ResponsesRequest},
     schemas::{EmbeddingsInput, StopSequences},
     testing::context,
 };
@@ -40,6 +41,10 @@ fn ollama_options(options: &Value) -> Result<(), Diagnostic> {
 
 fn message(body: &Value) -> Result<(), Diagnostic> {
     anthropic::parse(body, &context()).map(drop)
+}
+
+fn response(body: &Value) -> Result<(), Diagnostic> {
+    responses::parse(body, &context()).map(drop)
 }
 
 fn embeddings(body: &Value) -> Result<(), Diagnostic> {
@@ -74,7 +79,7 @@ fn properties<T: ToSchema>() -> Map<String, Value> {
 fn numbers_are_accepted_within_the_documented_bounds_only() {
     let messages = json!([{"role": "user", "content": "x"}]);
     let logprobs = json!({"model": "m", "messages": messages, "logprobs": true});
-    let cases: [(&str, Map<String, Value>, Value, Parse); 7] = [
+    let cases: [(&str, Map<String, Value>, Value, Parse); 8] = [
         ("chat", properties::<ChatRequest>(), logprobs.clone(), chat),
         (
             "completion",
@@ -105,6 +110,12 @@ fn numbers_are_accepted_within_the_documented_bounds_only() {
             properties::<OllamaEmbedRequest>(),
             json!({"model": "m", "input": "x"}),
             ollama_embed,
+        ),
+        (
+            "responses",
+            properties::<ResponsesRequest>(),
+            json!({"model": "m", "input": "x"}),
+            response,
         ),
         (
             "messages",

@@ -93,6 +93,17 @@ pub(crate) fn too_many(param: &str, items: &str, count: usize, max: usize) -> Di
     )
 }
 
+/// `inputs` prompts have `choices` choices each.
+pub(crate) fn too_many_choices(param: &str, inputs: u32, choices: u32, max: u32) -> Diagnostic {
+    invalid(
+        param,
+        format_args!(
+            "has {inputs} prompts with {choices} choices each; the maximum is {max} choices in all"
+        ),
+    )
+    .hint("send the prompts in several requests")
+}
+
 /// `param` has no effect without `other`.
 pub(crate) fn requires(param: &str, other: &str) -> Diagnostic {
     invalid(param, format_args!("requires `{other}`"))
@@ -205,8 +216,10 @@ pub(crate) fn unsupported(param: &str) -> Diagnostic {
     unsupported_value(param).hint(format!("remove `{param}` from the request"))
 }
 
-pub(crate) fn several_prompts(param: &str) -> Diagnostic {
-    unsupported_value(param).hint("send one prompt per request")
+/// The request refers to a response, an item or a prompt on the server.
+pub(crate) fn not_stored(param: &str) -> Diagnostic {
+    unsupported_value(param)
+        .hint("send the whole conversation in `input`; rbee does not store responses")
 }
 
 pub(crate) fn only_in_last_message(param: &str) -> Diagnostic {
@@ -227,10 +240,6 @@ pub(crate) fn server_tool(param: &str) -> Diagnostic {
         .hint("define tools of type `custom`; rbee does not run tools on the server")
 }
 
-/// Ollama: the request unloads a model.
-pub(crate) fn unload() -> Diagnostic {
-    unsupported_value("keep_alive")
-        .hint("run `rbee-keeper worker stop` to free the memory of a model")
 }
 
 fn unsupported_type(at: &str, param: &str, kind: &str, limit: &str) -> Diagnostic {
@@ -249,6 +258,19 @@ pub(crate) fn not_a_text_part(param: &str, kind: &str) -> Diagnostic {
 pub(crate) fn not_a_function(param: &str, kind: &str) -> Diagnostic {
     let field = format!("{param}.type");
     unsupported_type(param, &field, kind, "; only `function` is supported")
+}
+
+/// `supported` is one of the supported types.
+pub(crate) fn unsupported_part(param: &str, kind: &str, supported: &str) -> Diagnostic {
+    let limit = format!(", which is not supported here; use `{supported}`");
+    unsupported_type(param, param, kind, &limit)
+}
+
+/// Item of a conversation that is of no supported type.
+pub(crate) fn unsupported_item(param: &str, kind: &str) -> Diagnostic {
+    let field = format!("{param}.type");
+    unsupported_type(param, &field, kind, ", which is not supported")
+        .hint("use items of type `message`, `function_call`, `function_call_output` or `reasoning`")
 }
 
 pub(crate) fn unsupported_block(param: &str, kind: &str) -> Diagnostic {

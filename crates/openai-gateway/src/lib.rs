@@ -1,5 +1,5 @@
-//! Translates between the HTTP APIs of [OpenAI](openai), [Ollama](ollama) and
-//! [Anthropic](anthropic) and rbee's own [`InferRequest`](worker_contract::InferRequest).
+//! Translates between the HTTP APIs of [OpenAI](openai) (with its [Responses](responses) API),
+//! [Ollama](ollama) and [Anthropic](anthropic) and rbee's own [`InferRequest`](worker_contract::InferRequest).
 //!
 //! `parse` of a dialect turns a JSON body into a [`ParsedRequest`]: the request for a worker,
 //! and the [`ResponseWriter`] that encodes the worker's events as the response. Pure: no HTTP,
@@ -25,6 +25,7 @@ pub mod openai;
 mod overflow;
 mod parsed_request;
 mod response_writer;
+pub mod responses;
 mod schemas;
 #[cfg(test)]
 mod testing;

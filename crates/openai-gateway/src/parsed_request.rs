@@ -1,6 +1,6 @@
 use input_validation::RequestId;
 use jiff::Timestamp;
-use worker_contract::InferRequest;
+use worker_contract::{InferInput, InferRequest};
 
 use crate::{field_names::FieldNames, response_writer::ResponseWriter};
 
@@ -22,8 +22,11 @@ pub struct ParsedRequest {
     pub model: String,
     /// Request for a worker; of several choices, the first.
     pub request: InferRequest,
-    /// Number of choices to generate, 1 to 16.
+    /// Number of choices to generate for each input, 1 to 16.
     pub choices: u32,
+    /// Inputs in addition to that of `request`. The choices of each follow those of the one
+    /// before it.
+    pub further_inputs: Vec<InferInput>,
     pub format: ResponseFormat,
     /// The client's names for fields that a worker's error may mention.
     pub field_names: FieldNames,

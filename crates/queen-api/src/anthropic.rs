@@ -12,7 +12,7 @@ use worker_contract::WorkerClient;
 
 use crate::{
     Api,
-    inference::{call_response, parse_model, short_call},
+    inference::{call_response, find_model, short_call},
     respond::{request_context, respond},
     responses::{AnthropicErrors, CallResponse, DeadlineHeader, DocumentOrEvents, WithRequestId},
 };
@@ -29,7 +29,7 @@ pub(crate) async fn messages(
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, ErrorResponse> {
     let parsed = parse(&body, &request_context()?)?;
-    let model = parse_model(&parsed.model)?;
+    let model = find_model(&api, &parsed.model).await?;
     respond(&api, &headers, model, parsed).await
 }
 
@@ -42,7 +42,7 @@ pub(crate) async fn count_tokens(
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, ErrorResponse> {
     let (model, request) = parse_token_count(&body)?;
-    let (call, _) = short_call(&api, parse_model(&model)?, &headers).await?;
+    let (call, _) = short_call(&api, find_model(&api, &model).await?, &headers).await?;
     let request = &request;
     let tokenize = |worker: WorkerClient| async move { worker.tokenize(request).await };
     let (tokens, origin) = api.relay.call(call, tokenize).await?;

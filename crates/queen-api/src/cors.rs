@@ -8,11 +8,11 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
-use daemon_shell::Admitted;
+use daemon_shell::{Admitted, ErrorResponse};
 use diagnostics::Diagnostic;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use crate::errors::invalid_origin;
+use crate::errors::{invalid_origin, origin_not_admitted};
 
 /// Response headers that pages may read.
 const EXPOSED_HEADERS: &str = "x-rbee-worker, x-rbee-node, x-rbee-request-id, x-rbee-seed, \
@@ -47,18 +47,18 @@ impl CorsOrigins {
     }
 }
 
-/// Lets pages of these origins read responses. Without any, browsers keep pages of other
-/// origins out.
+/// Lets pages of these origins read responses. Browsers keep pages of other origins out, whose
+/// preflight requests are refused.
 pub(crate) fn allow_origins(router: Router, allowed: &CorsOrigins) -> Router {
-    if allowed.origins.is_empty() {
-        return router;
-    }
     let origins = Arc::new(allowed.origins.clone());
     router.layer(middleware::from_fn(move |request: Request, next: Next| {
         let origins = Arc::clone(&origins);
         async move {
             let Some(origin) = allowed_origin(request.headers(), &origins) else {
-                return next.run(request).await;
+                return match preflight_origin(&request) {
+                    Some(origin) => refuse(origin),
+                    None => next.run(request).await,
+                };
             };
             let requested_headers = request
                 .headers()
@@ -79,6 +79,25 @@ fn allowed_origin(headers: &HeaderMap, origins: &[String]) -> Option<HeaderValue
     let origin = headers.get(header::ORIGIN)?;
     let allowed = origins.iter().any(|o| o.as_bytes() == origin.as_bytes());
     allowed.then(|| origin.clone())
+}
+
+/// Returns the origin of a page whose browser asks whether the page may send a request.
+fn preflight_origin(request: &Request) -> Option<&str> {
+    let headers = request.headers();
+    let is_preflight = request.method() == Method::OPTIONS
+        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let origin = headers.get(header::ORIGIN).filter(|_| is_preflight)?;
+    Some(origin.to_str().unwrap_or("?"))
+}
+
+fn refuse(origin: &str) -> Response {
+    let error = origin_not_admitted(origin);
+    tracing::warn!(
+        hint = error.hint,
+        "refused a preflight request: {}",
+        error.message
+    );
+    ErrorResponse(error).into_response()
 }
 
 /// Adds the headers that let the page read the response. All request headers that the page

@@ -34,7 +34,7 @@ impl Dialect {
         ))
     }
 
-    fn translate(self, mut response: Response) -> Response {
+    pub(crate) fn translate(self, mut response: Response) -> Response {
         // Error responses carry their error as an extension.
         if let Some(error) = response.extensions_mut().remove::<Diagnostic>()
             && let Ok(body) = self.error_body(error)

@@ -19,8 +19,8 @@ use worker_contract::{EmbedRequest, EmbedResponse, InferInput, WorkerClient};
 
 use crate::{
     Api,
-    inference::{call_response, parse_model, short_call},
-    ollama::{AnyJson, find_model},
+    inference::{call_response, find_model, short_call},
+    ollama::AnyJson,
     responses::{CallResponse, DeadlineHeader, OllamaErrors, OpenAiErrors},
 };
 
@@ -33,7 +33,7 @@ pub(crate) async fn openai(
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, ErrorResponse> {
     let mut parsed = ParsedEmbeddingsRequest::parse(&body)?;
-    let model = parse_model(&parsed.model)?;
+    let model = find_model(&api, &parsed.model).await?;
     let inputs = std::mem::take(&mut parsed.inputs);
     let (vectors, origin) = embed(&api, model, inputs, false, &headers).await?;
     Ok(call_response(&origin, parsed.into_response(vectors)?))

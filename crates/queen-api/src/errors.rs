@@ -16,6 +16,29 @@ pub(crate) fn invalid_key() -> Diagnostic {
         .hint("the key is in the queen's `--api-key-file`")
 }
 
+pub(crate) fn response_not_stored(id: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::NotFound,
+        format!(
+            "there is no response \"{}\": responses are not stored",
+            excerpt(id, 80)
+        ),
+    )
+    .hint("keep the response that `POST /v1/responses` returned")
+}
+
+/// A page of this origin asked whether it may use the queen.
+pub(crate) fn origin_not_admitted(origin: &str) -> Diagnostic {
+    let origin = excerpt(origin, 120);
+    Diagnostic::new(
+        Code::OriginForbidden,
+        format!("pages of the origin \"{origin}\" may not use the queen"),
+    )
+    .hint(format!(
+        "start the queen with `--cors-origin {origin}` to let them use it"
+    ))
+}
+
 pub(crate) fn invalid_origin(origin: &str) -> Diagnostic {
     Diagnostic::new(
         Code::ConfigInvalid,

@@ -103,9 +103,15 @@ pub(crate) fn new_request_id() -> Result<RequestId, Diagnostic> {
     uuid::Uuid::now_v7().simple().to_string().parse()
 }
 
-/// Parses the name of a model that a client requests.
-pub(crate) fn parse_model(name: &str) -> Result<ModelRef, Diagnostic> {
-    name.parse().map_err(|_| queen_nodes::model_not_found(name))
+/// Returns the model that a client requests by a reference or a short name.
+pub(crate) async fn find_model(api: &Api, name: &str) -> Result<ModelRef, Diagnostic> {
+    if let Ok(model) = name.parse() {
+        return Ok(model);
+    }
+    let not_found = || queen_nodes::model_not_found(name);
+    let model = ModelRef::from_name(name).map_err(|_| not_found())?;
+    let exists = api.model_names().await?.contains(&model.to_string());
+    exists.then_some(model).ok_or_else(not_found)
 }
 
 /// The contents of a response's first events, which become its headers.

@@ -17,6 +17,7 @@ mod metrics;
 mod native;
 mod ollama;
 mod openai;
+mod openai_responses;
 mod openapi;
 mod respond;
 mod responses;
@@ -24,6 +25,7 @@ mod routes;
 mod state;
 mod tokens;
 mod workers;
+mod wrong_url;
 
 pub use cors::CorsOrigins;
 pub use openapi::openapi;

@@ -36,7 +36,7 @@ pub(crate) async fn infer(
         node: body.node,
     };
     let job = infer_job(&api, requirements, body.request, &headers)?;
-    let events = api.relay.infer(job, 1)?;
+    let events = api.relay.infer(job, 1, Vec::new())?;
     let encoded = encode(events, |(_, event), out| {
         // Serializing plain data into memory cannot fail.
         let _ = event.write_sse(out);

@@ -1,21 +1,20 @@
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::{
     Json,
     extract::{FromRequest, Request, State},
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use daemon_shell::{ErrorResponse, JsonBody};
-use diagnostics::Diagnostic;
 use hive_contract::ModelFormat;
 use http::{HeaderMap, HeaderValue, header};
-use input_validation::{DeviceId, ModelRef};
+use input_validation::DeviceId;
 use jiff::Timestamp;
 use openai_gateway::ollama::{
     API_VERSION, ModelFacts, OllamaChatLine, OllamaChatRequest, OllamaChatResponse, OllamaEndpoint,
-    OllamaGenerateLine, OllamaGenerateRequest, OllamaGenerateResponse, OllamaModel,
-    OllamaModelList, OllamaRunningModel, OllamaRunningModelList, OllamaShowRequest,
-    OllamaShowResponse, parse, resolve_model,
+    OllamaGenerateLine, OllamaGenerateRequest, OllamaGenerateResponse, OllamaKeepAlive,
+    OllamaModel, OllamaModelList, OllamaRunningModel, OllamaRunningModelList, OllamaShowRequest,
+    OllamaShowResponse, keep_alive, parse, parse_unload,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -24,7 +23,7 @@ use worker_contract::{Capability, WorkerInfo};
 
 use crate::{
     Api,
-    inference::parse_model,
+    inference::find_model,
     respond::{request_context, respond},
     responses::{
         DeadlineHeader, DocumentOrLines, HostErrors, OllamaErrors, OllamaKeyErrors,
@@ -81,19 +80,30 @@ async fn infer(
     headers: &HeaderMap,
     body: &Value,
 ) -> Result<Response, ErrorResponse> {
-    let parsed = parse(endpoint, body, &request_context()?)?;
-    let model = find_model(api, &parsed.model).await?;
-    respond(api, headers, model, parsed).await
-}
-
-/// Returns the model that a client requests by its full or its short name.
-pub(crate) async fn find_model(api: &Api, name: &str) -> Result<ModelRef, Diagnostic> {
-    if let Ok(model) = name.parse() {
-        return Ok(model);
+    let context = request_context()?;
+    if let Some(unload) = parse_unload(endpoint, body, &context)? {
+        let model = find_model(api, &unload.model).await?;
+        api.dispatcher
+            .keep_loaded(model, Some(Duration::ZERO))
+            .await;
+        let json = (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        return Ok(([json], unload.response).into_response());
     }
-    let names = api.model_names().await?;
-    let found = resolve_model(name, names.iter().map(String::as_str));
-    parse_model(found.unwrap_or(name))
+    let parsed = parse(endpoint, body, &context)?;
+    let model = find_model(api, &parsed.model).await?;
+    let response = respond(api, headers, model.clone(), parsed).await?;
+    if let Some(time) = keep_alive(body)? {
+        let limit = match time {
+            OllamaKeepAlive::For(time) => Some(time),
+            OllamaKeepAlive::Forever => None,
+        };
+        // The request is running, so that the time begins when it has ended.
+        api.dispatcher.keep_loaded(model, limit).await;
+    }
+    Ok(response)
 }
 
 /// List the models that can be requested
@@ -150,7 +160,10 @@ pub(crate) async fn show(
 pub(crate) async fn processes(
     State(api): State<Arc<Api>>,
 ) -> Result<Json<OllamaRunningModelList>, ErrorResponse> {
-    let workers = api.workers().await?;
+    let snapshot = api.snapshot().await?;
+    let unloads: HashMap<_, _> = snapshot.unloads.into_iter().collect();
+    let workers: Vec<_> = snapshot.workers.into_iter().map(|w| w.info).collect();
+    let now = Timestamp::now();
     let running = workers.iter().map(|worker| {
         let name = worker.model_id.to_string();
         let facts = facts(&api, &name, &workers);
@@ -163,7 +176,10 @@ pub(crate) async fn processes(
                 DeviceId::Gpu(_) => worker.memory_bytes,
             },
             context_length: worker.context_length,
-            expires_at: Timestamp::MAX,
+            expires_at: unloads
+                .get(&worker.model_id)
+                .and_then(|remaining| now.checked_add(*remaining).ok())
+                .unwrap_or(Timestamp::MAX),
         }
     });
     Ok(Json(OllamaRunningModelList {

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     Api,
-    inference::parse_model,
+    inference::find_model,
     respond::{request_context, respond},
     responses::{
         DeadlineHeader, DocumentOrEvents, OpenAiErrors, OpenAiLookupErrors, OpenAiReadErrors,
@@ -54,7 +54,7 @@ async fn infer(
     body: &Value,
 ) -> Result<Response, ErrorResponse> {
     let parsed = parse(endpoint, body, &request_context()?)?;
-    let model = parse_model(&parsed.model)?;
+    let model = find_model(api, &parsed.model).await?;
     respond(api, headers, model, parsed).await
 }
 
@@ -67,10 +67,10 @@ pub(crate) async fn models(
     Ok(Json(OpenAiModelList::new(list(&api).await?)))
 }
 
-/// The name of a model in a path; may be any text.
-pub(crate) struct ModelName(String);
+/// A name or an id in a path; may be any text.
+pub(crate) struct AnyId(pub(crate) String);
 
-impl FromStr for ModelName {
+impl FromStr for AnyId {
     type Err = Diagnostic;
     fn from_str(text: &str) -> Result<Self, Diagnostic> {
         Ok(Self(text.to_owned()))
@@ -83,9 +83,13 @@ impl FromStr for ModelName {
     responses((status = 200, body = OpenAiModel, description = "The model"), OpenAiLookupErrors))]
 pub(crate) async fn model(
     State(api): State<Arc<Api>>,
-    PathArg(ModelName(id)): PathArg<ModelName>,
+    PathArg(AnyId(id)): PathArg<AnyId>,
 ) -> Result<Json<OpenAiModel>, ErrorResponse> {
-    let found = list(&api).await?.into_iter().find(|model| model.id == id);
+    let model = find_model(&api, &id).await?.to_string();
+    let found = list(&api)
+        .await?
+        .into_iter()
+        .find(|listed| listed.id == model);
     let found = found.ok_or_else(|| queen_nodes::model_not_found(&id))?;
     Ok(Json(found))
 }

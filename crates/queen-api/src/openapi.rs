@@ -4,7 +4,9 @@ use utoipa::{
     openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-use crate::{anthropic, control, embeddings, native, ollama, openai, tokens, workers};
+use crate::{
+    anthropic, control, embeddings, native, ollama, openai, openai_responses, tokens, workers,
+};
 
 /// Returns the OpenAPI document of the queen's interface.
 pub fn openapi() -> utoipa::openapi::OpenApi {
@@ -17,6 +19,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     info(title = "rbee queen", description = "Inference on the nodes of a queen, and their control."),
     paths(
         openai::models, openai::model, openai::chat, openai::completion,
+        openai_responses::create, openai_responses::show, openai_responses::remove,
         embeddings::openai, embeddings::ollama, embeddings::ollama_legacy,
         anthropic::messages, anthropic::count_tokens, tokens::tokenize, tokens::detokenize,
         ollama::alive, ollama::chat, ollama::generate, ollama::tags, ollama::show,
@@ -47,6 +50,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         openai_gateway::openai::EmbeddingsResponse,
         openai_gateway::openai::TextCompletion,
         openai_gateway::openai::TextCompletionEvent,
+        openai_gateway::responses::ResponseDocument,
+        openai_gateway::responses::ResponseEvent,
         queen_contract::InferEvent,
         worker_contract::DetokenizeResponse,
         worker_contract::TokenizeResponse,

@@ -51,6 +51,7 @@ pub(crate) async fn respond(
     let ParsedRequest {
         request,
         choices,
+        further_inputs,
         format,
         field_names,
         notes,
@@ -59,7 +60,7 @@ pub(crate) async fn respond(
     } = parsed;
     let id = request.request_id.clone();
     let job = infer_job(api, WorkerRequirements::model(model), request, headers)?;
-    let mut events = api.relay.infer(job, choices)?;
+    let mut events = api.relay.infer(job, choices, further_inputs)?;
     let response = async {
         let mut opening = Opening::new();
         let starting = opening.started(&mut events);

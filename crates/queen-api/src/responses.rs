@@ -26,6 +26,9 @@ error_responses_type!(ReadErrors<ErrorBody>: 401, 403, 500);
 error_responses_type!(IdErrors<ErrorBody>: 400, 401, 403);
 error_responses_type!(LookupErrors<ErrorBody>: 400, 401, 403, 404, 500);
 error_responses_type!(
+    NotStoredErrors<OpenAiErrorBody>: 400, 401, 403, 404 "Responses are not stored"
+);
+error_responses_type!(
     WorkerErrors<ErrorBody>:
     400, 401, 403, 404 "The worker does not exist",
     409 "The hive has an incompatible version", 500, 502 "The hive does not respond"

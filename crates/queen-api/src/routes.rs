@@ -13,7 +13,7 @@ use crate::{
     dialect::Dialect,
     embeddings,
     guards::{require_api_key, require_node_token},
-    native, ollama, openai, tokens, workers,
+    native, ollama, openai, openai_responses, tokens, workers, wrong_url,
 };
 
 /// Who may call the queen.
@@ -46,7 +46,7 @@ pub fn router(api: &Arc<Api>, config: ApiConfig) -> Router {
         )
         .route("/health", get(control::health))
         .route("/", get(ollama::alive));
-    let default = daemon_shell::not_found_fallback(default);
+    let default = default.fallback(wrong_url::not_found);
     let openai = guards.inference(openai_routes());
     let ollama = unknown_below("/api/", guards.inference(ollama_routes()));
     let anthropic = unknown_below("/v1/messages/", guards.inference(anthropic_routes()));
@@ -60,8 +60,8 @@ pub fn router(api: &Arc<Api>, config: ApiConfig) -> Router {
 /// Adds routes for all unknown paths that begin with `prefix`.
 fn unknown_below(prefix: &str, router: Router) -> Router {
     router
-        .route(prefix, any(daemon_shell::not_found))
-        .route(&format!("{prefix}{{*path}}"), any(daemon_shell::not_found))
+        .route(prefix, any(wrong_url::not_found))
+        .route(&format!("{prefix}{{*path}}"), any(wrong_url::not_found))
 }
 
 fn openai_routes() -> Router<Arc<Api>> {
@@ -70,6 +70,11 @@ fn openai_routes() -> Router<Arc<Api>> {
         .route("/v1/models/{*id}", get(openai::model))
         .route("/v1/chat/completions", post(openai::chat))
         .route("/v1/completions", post(openai::completion))
+        .route("/v1/responses", post(openai_responses::create))
+        .route(
+            "/v1/responses/{id}",
+            get(openai_responses::show).delete(openai_responses::remove),
+        )
         .route("/v1/embeddings", post(embeddings::openai))
 }
 

@@ -217,6 +217,7 @@ impl Actor {
                         task.abort();
                     }
                 }
+                SchedulerEffect::Unload(spawn) => self.unload(spawn),
                 SchedulerEffect::WorkerExpired(SpawnId { worker, generation }) => {
                     tracing::warn!(%worker, generation = generation.0, "worker removed: no heartbeat for too long");
                 }
@@ -255,6 +256,17 @@ impl Actor {
         });
     }
 
+    fn unload(&self, spawn: SpawnId) {
+        let (source, handle) = (Arc::clone(&self.source), self.handle.clone());
+        tokio::spawn(async move {
+            let worker = &spawn.worker;
+            tracing::info!(%worker, "unloading an idle model");
+            if let Err(error) = source.unload(&spawn, &handle).await {
+                tracing::warn!(%worker, %error, "the worker of an idle model was not stopped");
+            }
+        });
+    }
+
     fn spawn_ended(
         &mut self,
         target: SpawnTarget,
@@ -276,6 +288,11 @@ impl Actor {
         DispatcherSnapshot {
             workers: self.scheduler.registry().snapshot(filter, now),
             counts: self.scheduler.counts(),
+            unloads: self
+                .scheduler
+                .unloads(now)
+                .map(|(model, remaining)| (model.clone(), remaining))
+                .collect(),
             targets: self
                 .scheduler
                 .targets()

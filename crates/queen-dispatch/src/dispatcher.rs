@@ -1,5 +1,7 @@
+use std::time::Duration;
+
 use diagnostics::{Diagnostic, Narration};
-use input_validation::{Generation, RequestId, WorkerId};
+use input_validation::{Generation, ModelRef, RequestId, WorkerId};
 use queen_contract::WorkerEntry;
 use scheduler::{NewRequest, SchedulerEvent, SpawnTarget};
 use tokio::sync::{mpsc, oneshot};
@@ -63,6 +65,11 @@ impl Dispatcher {
     /// Forbids generations of the worker below `lowest` to serve.
     pub async fn fence(&self, worker: WorkerId, lowest: Generation) {
         self.event(SchedulerEvent::Fence(worker, lowest)).await;
+    }
+
+    /// Stops the workers of a model when no request has used it for `limit`; `None`: never.
+    pub async fn keep_loaded(&self, model: ModelRef, limit: Option<Duration>) {
+        self.event(SchedulerEvent::KeepLoaded(model, limit)).await;
     }
 
     /// Accepts no request from now on.

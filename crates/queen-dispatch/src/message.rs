@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use diagnostics::{Diagnostic, Narration};
+use input_validation::ModelRef;
 use queen_contract::{RequestCounts, WorkerEntry};
 use scheduler::{NewRequest, SchedulerEvent, SpawnTarget};
 use tokio::sync::oneshot;
@@ -45,4 +46,6 @@ pub struct DispatcherSnapshot {
     pub workers: Vec<WorkerEntry>,
     pub counts: RequestCounts,
     pub targets: Vec<TargetEntry>,
+    /// Models that will be unloaded, with the time until then if no request uses them.
+    pub unloads: Vec<(ModelRef, Duration)>,
 }

@@ -17,4 +17,11 @@ pub trait WorkerSource: Send + Sync + 'static {
         target: &'a SpawnTarget,
         dispatcher: &'a Dispatcher,
     ) -> BoxFuture<'a, Result<SpawnId, Diagnostic>>;
+
+    /// Stops a worker whose model is idle. The requests that it is running complete.
+    fn unload<'a>(
+        &'a self,
+        worker: &'a SpawnId,
+        dispatcher: &'a Dispatcher,
+    ) -> BoxFuture<'a, Result<(), Diagnostic>>;
 }

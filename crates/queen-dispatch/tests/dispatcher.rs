@@ -89,6 +89,14 @@ impl WorkerSource for ScriptedSource {
             }
         })
     }
+
+    fn unload<'a>(
+        &'a self,
+        _: &'a SpawnId,
+        _: &'a Dispatcher,
+    ) -> BoxFuture<'a, Result<(), Diagnostic>> {
+        Box::pin(pending())
+    }
 }
 
 fn start(script: &[Spawn]) -> (Dispatcher, Arc<ScriptedSource>) {

@@ -116,6 +116,7 @@ mod tests {
                 workers,
                 counts: RequestCounts::default(),
                 targets,
+                unloads: Vec::new(),
             };
             assert_eq!(state(&row(), &snapshot), expected, "{snapshot:?}");
         }

@@ -65,6 +65,14 @@ impl WorkerSource for Nodes {
             spawned
         })
     }
+
+    fn unload<'a>(
+        &'a self,
+        worker: &'a SpawnId,
+        dispatcher: &'a Dispatcher,
+    ) -> BoxFuture<'a, Result<(), Diagnostic>> {
+        Box::pin(self.stop_worker(&worker.worker, None, dispatcher))
+    }
 }
 
 /// One spawn on one node.

@@ -1,4 +1,5 @@
 use std::{
+    iter,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -11,7 +12,7 @@ use futures_util::{
 use queen_contract::InferEvent;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use worker_contract::StreamEvent;
+use worker_contract::{InferInput, InferRequest, StreamEvent};
 
 use crate::{InferJob, Relay, errors, groups::Group};
 
@@ -29,21 +30,35 @@ pub struct Choices {
 }
 
 impl Relay {
-    /// Starts a request for `choices` completions.
+    /// Starts a request for `choices` completions of its input, and of each further input. The
+    /// choices of an input follow those of the one before it.
     ///
     /// The choices after the first start when the first produces output: by then its worker
     /// has computed the prompt, and the others find it in the cache.
-    pub fn infer(&self, mut job: InferJob, choices: u32) -> Result<Choices, Diagnostic> {
-        if choices > 1 && job.request.sampling.seed.is_none() {
+    pub fn infer(
+        &self,
+        mut job: InferJob,
+        choices: u32,
+        further_inputs: Vec<InferInput>,
+    ) -> Result<Choices, Diagnostic> {
+        let several = choices > 1 || !further_inputs.is_empty();
+        if several && job.request.sampling.seed.is_none() {
             // All choices derive from the seed that is reported to the client.
             job.request.sampling.seed = Some(draw_seed()?);
         }
         let id = job.request.request_id.clone();
-        let others = (1..choices)
-            .map(|choice| {
+        let others = iter::once(job.request.input.clone())
+            .chain(further_inputs)
+            .flat_map(|input| iter::repeat_n(input, choices as usize))
+            .zip(0..)
+            .skip(1)
+            .map(|(input, choice)| {
                 Ok(InferJob {
                     requirements: job.requirements.clone(),
-                    request: job.request.for_choice(choice)?,
+                    request: InferRequest {
+                        input,
+                        ..job.request.for_choice(choice)?
+                    },
                     deadline: job.deadline,
                     headers: job.headers.clone(),
                 })
@@ -51,7 +66,6 @@ impl Relay {
             .collect::<Result<Vec<_>, Diagnostic>>()?;
         let mut running = SelectAll::new();
         running.push(choice_events(0, self.start(job)));
-        let several = !others.is_empty();
         Ok(Choices {
             running,
             pending: several.then(|| (self.clone(), others)),

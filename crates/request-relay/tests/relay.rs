@@ -53,6 +53,14 @@ impl WorkerSource for OneWorker {
     ) -> BoxFuture<'a, Result<SpawnId, Diagnostic>> {
         Box::pin(pending())
     }
+
+    fn unload<'a>(
+        &'a self,
+        _: &'a SpawnId,
+        _: &'a Dispatcher,
+    ) -> BoxFuture<'a, Result<(), Diagnostic>> {
+        Box::pin(pending())
+    }
 }
 
 fn events(tokens: u32) -> Response {
@@ -144,8 +152,8 @@ async fn counts(dispatcher: &Dispatcher) -> RequestCounts {
 async fn a_completed_request_frees_its_slot_although_its_client_reads_nothing() {
     const TOKENS: u32 = 30;
     let (relay, dispatcher) = start(TOKENS).await;
-    let unread = relay.infer(job(&dispatcher, "r1"), 1).unwrap();
-    let second = relay.infer(job(&dispatcher, "r2"), 1).unwrap();
+    let unread = relay.infer(job(&dispatcher, "r1"), 1, Vec::new()).unwrap();
+    let second = relay.infer(job(&dispatcher, "r2"), 1, Vec::new()).unwrap();
     for (id, events) in [("r2", second), ("r1", unread)] {
         let events = timeout(LIMIT, events.collect::<Vec<_>>()).await;
         let events: Vec<InferEvent> = events.expect(id).into_iter().map(|(_, e)| e).collect();

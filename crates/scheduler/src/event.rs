@@ -113,6 +113,9 @@ pub enum SchedulerEvent {
     SpawnFailed(SpawnTarget, Diagnostic),
     /// A worker was stopped: generations below this one must not serve again.
     Fence(WorkerId, Generation),
+    /// The workers of a model are stopped when no request has used it for this time; `None`
+    /// (the default): they are not.
+    KeepLoaded(ModelRef, Option<Duration>),
     /// No request is accepted from now on.
     Drain,
     /// Every request ends with this error, and no request is accepted from now on.
@@ -172,6 +175,8 @@ pub enum SchedulerEffect {
     Spawn(SpawnTarget),
     /// Abandon the spawn: it made no progress for too long and counts as failed.
     AbandonSpawn(SpawnTarget),
+    /// Stop the worker: its model was idle for the time that a client set.
+    Unload(SpawnId),
     /// A worker sent no heartbeat for too long and was removed.
     WorkerExpired(SpawnId),
 }

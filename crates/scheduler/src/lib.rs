@@ -10,6 +10,7 @@
 
 mod errors;
 mod event;
+mod idle;
 mod placement;
 mod scheduler;
 mod target;

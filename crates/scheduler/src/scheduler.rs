@@ -13,6 +13,7 @@ use worker_registry::{HeartbeatResult, ServingState, SpawnId, WorkerFilter, Work
 use crate::{
     AttemptFailure, NewRequest, RequestOutcome, SchedulerEffect, SchedulerEvent, SchedulerSettings,
     SpawnTarget, TargetState, WaitReason, WorkerRequirements, errors,
+    idle::IdleModels,
     placement::{Applicant, Placement, Placer, spawn_target, target_of_worker},
     target::Overdue,
 };
@@ -61,6 +62,7 @@ pub struct Scheduler {
     counts: RequestCounts,
     /// Moving average of the time that a request runs, by model.
     service_time: HashMap<ModelRef, Duration>,
+    idle: IdleModels,
 }
 
 impl Scheduler {
@@ -74,6 +76,7 @@ impl Scheduler {
             draining: false,
             counts: RequestCounts::default(),
             service_time: HashMap::new(),
+            idle: IdleModels::default(),
         }
     }
 
@@ -94,6 +97,12 @@ impl Scheduler {
     /// Returns the targets with a spawn under way or recent failures.
     pub fn targets(&self) -> impl Iterator<Item = (&SpawnTarget, &TargetState)> {
         self.targets.iter()
+    }
+
+    /// Returns the models that will be unloaded, with the time until then if no request uses
+    /// them.
+    pub fn unloads(&self, now: Duration) -> impl Iterator<Item = (&ModelRef, Duration)> {
+        self.idle.remaining(now)
     }
 
     /// Returns where a worker is spawned for these requirements.
@@ -210,6 +219,7 @@ impl Scheduler {
                 self.registry.fence(&id, lowest);
                 self.serve_all(now, out);
             }
+            SchedulerEvent::KeepLoaded(model, limit) => self.idle.set(model, limit, now),
             SchedulerEvent::Drain => self.draining = true,
             SchedulerEvent::Abort(error) => {
                 self.draining = true;
@@ -398,8 +408,23 @@ impl Scheduler {
         }
         self.fail_overdue_spawns(now, out);
         self.serve_all(now, out);
+        self.unload_idle(now, out);
         // Clients can name any model: targets that leave no trace must not accumulate.
         self.targets.retain(|_, state| !state.is_as_new(now));
+    }
+
+    fn unload_idle(&mut self, now: Duration, out: &mut Vec<SchedulerEffect>) {
+        let requests = &self.requests;
+        let is_used = |model: &ModelRef| {
+            let mut models = requests.values().map(|request| &request.requirements.model);
+            models.any(|used| used == model)
+        };
+        for model in self.idle.take_overdue(is_used, now) {
+            let filter = WorkerRequirements::model(model).filter();
+            let workers = self.registry.snapshot(&filter, now);
+            let spawns = workers.iter().map(|worker| SpawnId::of(&worker.info));
+            out.extend(spawns.map(SchedulerEffect::Unload));
+        }
     }
 
     fn fail_overdue_spawns(&mut self, now: Duration, out: &mut Vec<SchedulerEffect>) {

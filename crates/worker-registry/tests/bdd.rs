@@ -134,6 +134,14 @@ impl WorkerSource for NeverSpawns {
     ) -> BoxFuture<'a, Result<SpawnId, Diagnostic>> {
         Box::pin(pending())
     }
+
+    fn unload<'a>(
+        &'a self,
+        _: &'a SpawnId,
+        _: &'a Dispatcher,
+    ) -> BoxFuture<'a, Result<(), Diagnostic>> {
+        Box::pin(pending())
+    }
 }
 
 /// What a dispatcher returned for concurrent heartbeats, and its workers afterwards.

@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use serde_json::{Value, json};
+use worker_contract::InferInput;
 
 use crate::{
     fake_worker::Behavior,
-    harness::{Queen, chat, eventually},
+    harness::{MODEL, Queen, chat, eventually},
 };
 
 const PATH: &str = "/v1/chat/completions";
@@ -49,6 +50,42 @@ async fn choices_differ_in_id_and_index_only() {
         request.request_id = first.request_id.clone();
         assert_eq!(request, first);
     }
+}
+
+#[tokio::test]
+async fn each_of_several_prompts_has_its_choices_in_order() {
+    let (queen, worker) = Queen::with_worker(2).await;
+    let body = json!({"model": MODEL, "prompt": ["a", [1, 2]], "n": 2});
+    let (status, body) = queen.post("/v1/completions", &body).await;
+    assert_eq!(status, 200, "{body}");
+    let choices = body["choices"].as_array().unwrap();
+    let indices: Vec<_> = choices.iter().map(|choice| &choice["index"]).collect();
+    assert_eq!(indices, [0, 1, 2, 3]);
+    assert_eq!(body["usage"]["prompt_tokens"], 6);
+    assert_eq!(body["usage"]["completion_tokens"], 20);
+    let mut requests = worker.requests();
+    requests.sort_by_key(|request| request.sampling.choice);
+    let inputs: Vec<_> = requests.into_iter().map(|request| request.input).collect();
+    let (a, b) = (
+        InferInput::Prompt("a".into()),
+        InferInput::Tokens(vec![1, 2]),
+    );
+    assert_eq!(inputs, [a.clone(), a, b.clone(), b]);
+}
+
+#[tokio::test]
+async fn the_events_of_several_prompts_have_the_index_of_their_choice() {
+    let (queen, _worker) = Queen::with_worker(3).await;
+    let body = json!({"model": MODEL, "prompt": ["a", "b", "c"], "stream": true});
+    let response = queen.post_raw("/v1/completions", &body).await;
+    let text = response.text().await.unwrap();
+    for index in 0..3 {
+        let chunks = text
+            .lines()
+            .filter(|line| line.contains(&format!("\"index\":{index},")));
+        assert_eq!(chunks.count(), 6, "{text}");
+    }
+    assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
 }
 
 #[tokio::test]

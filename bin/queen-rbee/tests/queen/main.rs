@@ -20,6 +20,8 @@ mod metrics;
 mod openai;
 mod relay;
 mod request_ids;
+mod responses;
 mod short_calls;
 mod spawning;
 mod waiting;
+mod wrong_urls;

@@ -235,7 +235,7 @@ async fn web_pages_of_other_origins_are_refused_unless_configured() {
         assert_eq!(
             response.headers()["access-control-expose-headers"],
             "x-rbee-worker, x-rbee-node, x-rbee-request-id, x-rbee-seed, x-rbee-queue-ms, \
-             x-rbee-notes, request-id, retry-after, x-should-retry"
+             x-rbee-notes, x-rbee-sampling, request-id, retry-after, x-should-retry"
         );
         let preflight = request(Method::OPTIONS, origin)
             .header("access-control-request-method", "POST")

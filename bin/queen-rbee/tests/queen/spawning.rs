@@ -13,7 +13,9 @@ use worker_contract::{Capability, StreamEvent, WorkerStatus};
 use crate::{
     fake_hive::FakeHive,
     fake_worker::Behavior,
-    harness::{LIMIT, Queen, assert_complete, call, eventually, final_error, refusal},
+    harness::{
+        LIMIT, MODEL, Queen, assert_complete, call, eventually, final_error, message, refusal,
+    },
 };
 
 async fn queen_and_hive() -> (Queen, Arc<FakeHive>) {
@@ -138,6 +140,63 @@ async fn a_stopped_worker_is_fenced_and_the_next_request_spawns_a_new_one() {
     assert_eq!(queen.control.workers().await.unwrap().workers, []);
     assert_complete(&queen.infer(&call("r2")).await, 5);
     assert_eq!(hive.spawns().len(), 2);
+}
+
+#[tokio::test]
+async fn ollamas_keep_alive_unloads_a_model() {
+    let (queen, hive) = queen_and_hive().await;
+    let unloaded = async || {
+        eventually("no worker is registered", async || {
+            let workers = queen.control.workers().await.unwrap().workers;
+            workers.is_empty().then_some(())
+        })
+        .await;
+    };
+    let with_input = json!({"model": MODEL, "prompt": "hi", "stream": false, "keep_alive": 0});
+    let (status, body) = queen.post("/api/generate", &with_input).await;
+    assert_eq!((status, &body["response"]), (200, &json!("0.1.2.3.4.")));
+    unloaded().await;
+
+    let loads = json!({"model": MODEL, "keep_alive": "1h"});
+    let (_, lines) = queen.post("/api/generate", &loads).await;
+    assert_eq!(lines["done_reason"], "load");
+    let (_, running) = queen.get("/api/ps").await;
+    let expires = running["models"][0]["expires_at"].as_str().unwrap();
+    assert!(!expires.starts_with("9999"), "{running}");
+
+    let unloads = json!({"model": MODEL, "keep_alive": 0});
+    let (status, body) = queen.post("/api/chat", &unloads).await;
+    assert_eq!((status, &body["done_reason"]), (200, &json!("unload")));
+    unloaded().await;
+    assert_eq!(hive.spawns().len(), 2);
+}
+
+#[tokio::test]
+async fn every_api_knows_the_same_names_of_a_model() {
+    let (queen, _hive) = queen_and_hive().await;
+    for name in [
+        "haiku",
+        "haiku:latest",
+        "builtin:haiku",
+        "builtin:haiku:latest",
+    ] {
+        for path in ["/v1/chat/completions", "/v1/messages", "/api/chat"] {
+            let mut body = message(false);
+            body["model"] = json!(name);
+            let (status, response) = queen.post(path, &body).await;
+            assert_eq!(status, 200, "{path} {name}: {response}");
+            assert_eq!(response["model"], name);
+        }
+        let body = json!({"model": name, "input": "hi"});
+        assert_eq!(queen.post("/v1/responses", &body).await.0, 200);
+        let (_, model) = queen.get(&format!("/v1/models/{name}")).await;
+        assert_eq!(model["id"], "builtin:haiku", "{name}");
+    }
+    let mut unknown = message(false);
+    unknown["model"] = json!("sonnet:latest");
+    for path in ["/v1/chat/completions", "/v1/messages", "/api/chat"] {
+        assert_eq!(queen.post(path, &unknown).await.0, 404, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -20,9 +20,9 @@ async fn invalid_command_lines_exit_with_2() {
     let hostile = "\u{1b}[31mx\u{7}";
     for (arguments, error) in [
         (
-            &["infer", "--model", "haiku", "Hi"][..],
+            &["infer", "--model", "a b", "Hi"][..],
             format!(
-                "invalid value 'haiku' for '--model <MODEL>': not a model reference: \"haiku\"{PATH}"
+                "invalid value 'a b' for '--model <MODEL>': not a model reference: \"a b\"{PATH}"
             ),
         ),
         (

@@ -228,6 +228,7 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
         model: fields.model,
         request,
         choices: 1,
+        further_inputs: Vec::new(),
         format: if stream {
             ResponseFormat::Events
         } else {

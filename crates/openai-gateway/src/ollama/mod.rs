@@ -3,6 +3,7 @@
 mod embeddings;
 mod endpoint;
 mod error_body;
+mod keep_alive;
 mod models;
 mod options;
 mod request;
@@ -16,9 +17,10 @@ pub use embeddings::{
 };
 pub use endpoint::OllamaEndpoint;
 pub use error_body::OllamaErrorBody;
+pub use keep_alive::{OllamaKeepAlive, OllamaUnload, keep_alive, parse_unload};
 pub use models::{
     ModelFacts, OllamaModel, OllamaModelList, OllamaRunningModel, OllamaRunningModelList,
-    OllamaShowRequest, OllamaShowResponse, resolve_model,
+    OllamaShowRequest, OllamaShowResponse,
 };
 pub use options::OllamaOptions;
 pub use request::{OllamaChatRequest, OllamaGenerateRequest, parse};

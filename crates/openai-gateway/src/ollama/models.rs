@@ -140,8 +140,8 @@ pub struct OllamaRunningModel {
     pub size_vram: u64,
     /// Maximum length of prompt and output together, in tokens.
     pub context_length: u32,
-    /// Time at which the model is unloaded: always the latest possible time, as rbee does not
-    /// unload idle models.
+    /// Time at which the model is unloaded if no request uses it; the latest possible time unless
+    /// a request set `keep_alive`.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
 }
@@ -223,18 +223,4 @@ impl OllamaShowResponse {
             capabilities,
         }
     }
-}
-
-/// Returns the listed model that an Ollama client names: by its full name, or for built-in
-/// models by `name:tag`, where the tag is the variant or `latest`. `haiku` and `haiku:latest`
-/// are `builtin:haiku`; `haiku:q8_0` is `builtin:haiku@q8_0`.
-pub fn resolve_model<'a>(name: &str, listed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let (short, tag) = name.split_once(':').unwrap_or((name, "latest"));
-    listed.into_iter().find(|model| {
-        let builtin = model.strip_prefix("builtin:");
-        *model == name
-            || builtin.is_some_and(|builtin| {
-                builtin.split_once('@').unwrap_or((builtin, "latest")) == (short, tag)
-            })
-    })
 }

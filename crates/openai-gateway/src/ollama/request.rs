@@ -9,12 +9,13 @@ use worker_contract::{
 
 use super::{
     endpoint::OllamaEndpoint,
+    keep_alive::{OllamaDuration, keep_alive},
     options::{self, OllamaOptions},
     schemas::{OllamaFormat, UnsupportedThink, message},
     writer::OllamaWriter,
 };
 use crate::{
-    errors::{must_be, only_assistant_calls, unknown_role, unload, unsupported},
+    errors::{must_be, only_assistant_calls, unknown_role, unsupported},
     field_names::FieldNames,
     fields::{integer, logprobs, read, text},
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
@@ -33,8 +34,9 @@ pub struct OllamaCommonFields {
     #[schema(value_type = Option<OllamaFormat>)]
     pub format: Option<Value>,
     pub options: Option<OllamaOptions>,
-    /// Ignored: rbee does not unload idle models. A request that only unloads the model is
-    /// refused.
+    /// How long the model stays loaded after its last request; 0 unloads it then, or at once if
+    /// the request has no input. Default: as set before, at first without limit.
+    #[schema(value_type = Option<OllamaDuration>)]
     pub keep_alive: Option<Value>,
     /// Only false is supported.
     #[schema(value_type = Option<UnsupportedThink>)]
@@ -176,6 +178,7 @@ pub fn parse(
     if !matches!(common.think, None | Some(Value::Null | Value::Bool(false))) {
         return Err(unsupported("think"));
     }
+    keep_alive(body)?;
     let options = common.options.unwrap_or_default();
     let mut request = InferRequest {
         max_tokens: options.max_tokens(),
@@ -202,7 +205,6 @@ pub fn parse(
     let only_load = input.is_none();
     match input {
         Some(input) => request.input = input,
-        None if unloads(common.keep_alive.as_ref()) => return Err(unload()),
         None => {
             request = InferRequest {
                 max_tokens: Some(1),
@@ -220,6 +222,7 @@ pub fn parse(
         model: common.model,
         request,
         choices: 1,
+        further_inputs: Vec::new(),
         format: if stream {
             ResponseFormat::JsonLines
         } else {
@@ -235,17 +238,6 @@ pub fn parse(
         notes: options.notes(),
         writer: Box::new(writer),
     })
-}
-
-/// A duration of 0, as a number or with a unit, unloads the model at once.
-fn unloads(keep_alive: Option<&Value>) -> bool {
-    match keep_alive {
-        Some(Value::Number(seconds)) => seconds.as_f64() == Some(0.0),
-        Some(Value::String(text)) => {
-            text.trim_end_matches(|c: char| c.is_ascii_alphabetic()) == "0"
-        }
-        _ => false,
-    }
 }
 
 fn constraint(format: Option<&Value>) -> Result<Option<Constraint>, Diagnostic> {

@@ -16,7 +16,7 @@ schema_types! {
     /// Up to 16 stop sequences of 1 to 1024 bytes.
     OllamaStop = array(string(1..=MAX_STOP_SEQUENCE_BYTES), 0..=MAX_STOP_SEQUENCES);
     /// Reason why the output ended.
-    OllamaDoneReason = strings(["stop", "length", "load"]);
+    OllamaDoneReason = strings(["stop", "length", "load", "unload"]);
 }
 
 /// Schema of a message of a request, in which calls have the schema `tool_call`. Only messages of

@@ -30,7 +30,7 @@ pub struct OllamaResponseFunctionCall {
 /// Metrics of a complete response. All durations are in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct OllamaMetrics {
-    /// `stop`, `length`, or `load` if the request only loaded the model.
+    /// `stop`, `length`, or `load` or `unload` if the request only loaded or unloaded the model.
     #[schema(value_type = OllamaDoneReason)]
     pub done_reason: &'static str,
     /// Sum of the other three durations.
@@ -48,15 +48,14 @@ pub struct OllamaMetrics {
 }
 
 impl OllamaMetrics {
-    fn new(event: &EndEvent, only_load: bool) -> Self {
+    fn new(event: &EndEvent, done_reason: Option<&'static str>) -> Self {
         let nanoseconds = |ms: f64| (ms * 1e6) as u64;
         let timings = event.timings;
         Self {
-            done_reason: match event.reason {
-                _ if only_load => "load",
+            done_reason: done_reason.unwrap_or(match event.reason {
                 FinishReason::Length => "length",
                 FinishReason::Stop | FinishReason::ToolCalls => "stop",
-            },
+            }),
             total_duration: nanoseconds(timings.queue_ms + timings.prefill_ms + timings.decode_ms),
             load_duration: nanoseconds(timings.queue_ms),
             prompt_eval_count: event.usage.prompt_tokens,
@@ -73,6 +72,8 @@ pub(super) struct OllamaWriter {
     endpoint: OllamaEndpoint,
     stream: bool,
     only_load: bool,
+    /// Reported instead of the reason why the output ended.
+    done_reason: Option<&'static str>,
     /// Beginning of every line, up to the output.
     prefix: Vec<u8>,
     /// Text that has not been written yet; always empty in a stream.
@@ -101,6 +102,7 @@ impl OllamaWriter {
             endpoint,
             stream: true,
             only_load: false,
+            done_reason: None,
             prefix,
             text: String::new(),
             calls: Vec::new(),
@@ -118,6 +120,12 @@ impl OllamaWriter {
     /// Discards the output if the request only loads the model.
     pub(super) fn only_load(mut self, only_load: bool) -> Self {
         self.only_load = only_load;
+        self.done_reason = only_load.then_some("load");
+        self
+    }
+
+    pub(super) fn with_done_reason(mut self, reason: &'static str) -> Self {
+        self.done_reason = Some(reason);
         self
     }
 
@@ -225,7 +233,7 @@ impl ResponseWriter for OllamaWriter {
         }
         out.extend_from_slice(b",\"done\":true,");
         let mut metrics = Vec::new();
-        write_json(&mut metrics, &OllamaMetrics::new(event, self.only_load));
+        write_json(&mut metrics, &OllamaMetrics::new(event, self.done_reason));
         // The metrics are fields of the line itself.
         out.extend_from_slice(&metrics[1..]);
         out.push(b'\n');

@@ -80,6 +80,7 @@ impl ChunkWriter {
             model: &head.model,
             system_fingerprint: head.system_fingerprint,
         };
+        let usage = UsageSum::new(choices, head.choices_per_input);
         let mut prefix = b"data: ".to_vec();
         write_json(&mut prefix, &chunk_head);
         prefix.pop();
@@ -90,7 +91,7 @@ impl ChunkWriter {
             include_usage,
             choices,
             logprobs: logprobs.then(|| (0..choices).map(|_| PendingLogprobs::default()).collect()),
-            usage: UsageSum::new(choices),
+            usage,
         }
     }
 

@@ -4,7 +4,7 @@ use diagnostics::Diagnostic;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-use worker_contract::{InferRequest, Sampling, SamplingValues, limits};
+use worker_contract::{InferInput, InferRequest, Sampling, SamplingValues, limits};
 
 use super::{
     chunks::ChunkWriter,
@@ -14,7 +14,7 @@ use super::{
     schemas::{GuidedChoice, GuidedJson, LogitBiases, OpenAiResponseFormat},
 };
 use crate::{
-    errors::{below_minimum, not_a_token_id, out_of_range, requires},
+    errors::{below_minimum, not_a_token_id, out_of_range, requires, too_many_choices},
     field_names::FieldNames,
     fields::{integer, number, stops},
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
@@ -22,10 +22,13 @@ use crate::{
     schemas::StopSequences,
 };
 
-/// Maximum number of choices for one request.
+/// Maximum number of choices for one input.
 const MAX_CHOICES: u32 = 16;
+/// Maximum number of choices for all inputs of a request. It is below the length of the queen's
+/// queue, so that one request cannot fill it.
+pub(super) const MAX_TOTAL_CHOICES: u32 = 128;
 /// Range of the temperature; workers accept more.
-const TEMPERATURE: RangeInclusive<f64> = 0.0..=2.0;
+pub(crate) const TEMPERATURE: RangeInclusive<f64> = 0.0..=2.0;
 /// Range of the repetition penalty; workers accept more.
 const REPETITION_PENALTY: RangeInclusive<f64> = 0.01..=10.0;
 
@@ -202,20 +205,45 @@ impl OpenAiCommonFields {
         include_usage: bool,
         context: &RequestContext,
     ) -> Result<ParsedRequest, Diagnostic> {
+        let inputs = (request, Vec::new());
+        self.into_parsed_inputs(endpoint, inputs, field_names, include_usage, context)
+    }
+
+    /// Same as [`into_parsed`](Self::into_parsed), for a request with further inputs.
+    pub(super) fn into_parsed_inputs(
+        self,
+        endpoint: OpenAiEndpoint,
+        (request, further_inputs): (InferRequest, Vec<InferInput>),
+        field_names: FieldNames,
+        include_usage: bool,
+        context: &RequestContext,
+    ) -> Result<ParsedRequest, Diagnostic> {
         let choices = self.choices()?;
+        let inputs = u32::try_from(further_inputs.len() + 1).unwrap_or(u32::MAX);
+        let total = choices.saturating_mul(inputs);
+        if total > MAX_TOTAL_CHOICES {
+            return Err(too_many_choices(
+                field_names.input,
+                inputs,
+                choices,
+                MAX_TOTAL_CHOICES,
+            ));
+        }
         let logprobs = request.logprobs.is_some();
-        let head = ResponseHead::new(endpoint, self.model.clone(), &request.tool_choice, context);
+        let head = ResponseHead::new(endpoint, self.model.clone(), &request.tool_choice, context)
+            .with_choices_per_input(choices);
         let (format, writer): (_, Box<dyn ResponseWriter>) = if self.stream() {
-            let writer = ChunkWriter::new(head, include_usage, logprobs, choices);
+            let writer = ChunkWriter::new(head, include_usage, logprobs, total);
             (ResponseFormat::Events, Box::new(writer))
         } else {
-            let writer = DocumentWriter::new(head, logprobs, choices);
+            let writer = DocumentWriter::new(head, logprobs, total);
             (ResponseFormat::Document, Box::new(writer))
         };
         Ok(ParsedRequest {
             model: self.model,
             request,
             choices,
+            further_inputs,
             format,
             field_names,
             notes: Vec::new(),

@@ -12,7 +12,7 @@ use super::{
     unsupported::refuse_unsupported,
 };
 use crate::{
-    errors::{must_be_a, out_of_range, several_prompts},
+    errors::{must_be_a, out_of_range},
     field_names::FieldNames,
     fields::{integer, max_tokens, read},
     parsed_request::{ParsedRequest, RequestContext},
@@ -36,7 +36,8 @@ pub struct CompletionRequest {
 /// Fields of text completions only.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct CompletionFields {
-    /// String, array of one string, array of token ids, or array of one such array.
+    /// String, array of token ids, or array of such prompts. With several prompts, the choices
+    /// of each follow those of the one before; at most 128 in all.
     #[schema(value_type = CompletionPrompt)]
     pub prompt: Value,
     /// Reports the log probability of each output token and of this many most likely tokens at
@@ -61,7 +62,7 @@ pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequ
     refuse_unsupported(OpenAiEndpoint::Completions, body)?;
     let constrained = constraint::parse(body)?;
     let include_usage = common.include_usage()?;
-    let input = prompt(&completion.prompt)?;
+    let (input, further_inputs) = prompts(&completion.prompt)?;
     let request = InferRequest {
         max_tokens: match common.max_tokens {
             None => Some(DEFAULT_MAX_TOKENS),
@@ -78,9 +79,9 @@ pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequ
         input: "prompt",
         constraint: constrained.field,
     };
-    common.into_parsed(
+    common.into_parsed_inputs(
         OpenAiEndpoint::Completions,
-        request,
+        (request, further_inputs),
         field_names,
         include_usage,
         context,
@@ -98,28 +99,34 @@ fn logprobs(alternatives: Option<i64>) -> Result<Option<u8>, Diagnostic> {
         .ok_or_else(|| out_of_range("logprobs", 0, MAX_LOGPROBS, n))
 }
 
-fn prompt(value: &Value) -> Result<InferInput, Diagnostic> {
-    const PARAM: &str = "prompt";
+/// Returns the first prompt of a request, and the others.
+fn prompts(value: &Value) -> Result<(InferInput, Vec<InferInput>), Diagnostic> {
     let form = || {
         must_be_a(
-            PARAM,
-            "a string, an array of one string, or an array of token ids",
+            "prompt",
+            "a string, an array of token ids, or an array of such prompts",
         )
     };
-    match value {
-        Value::String(text) => Ok(InferInput::Prompt(text.clone())),
+    let (first, others) = match value {
         Value::Array(items) => match items.as_slice() {
-            [Value::String(text)] => Ok(InferInput::Prompt(text.clone())),
-            [Value::Array(_)] => prompt(&items[0]),
-            [Value::String(_) | Value::Array(_), ..] => Err(several_prompts(PARAM)),
-            [_, ..] => items
-                .iter()
-                .map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok()))
-                .collect::<Option<_>>()
-                .map(InferInput::Tokens)
-                .ok_or_else(form),
-            [] => Err(form()),
+            [first @ (Value::String(_) | Value::Array(_)), others @ ..] => (first, others),
+            _ => (value, &[][..]),
         },
-        _ => Err(form()),
+        _ => (value, &[][..]),
+    };
+    let first = prompt(first).ok_or_else(form)?;
+    let others = others.iter().map(prompt).collect::<Option<_>>();
+    Ok((first, others.ok_or_else(form)?))
+}
+
+fn prompt(value: &Value) -> Option<InferInput> {
+    let token = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
+    match value {
+        Value::String(text) => Some(InferInput::Prompt(text.clone())),
+        Value::Array(ids) if !ids.is_empty() => {
+            let tokens = ids.iter().map(token).collect::<Option<_>>()?;
+            Some(InferInput::Tokens(tokens))
+        }
+        _ => None,
     }
 }

@@ -103,8 +103,8 @@ pub struct TextCompletion {
     pub model: String,
     /// Version of the server.
     pub system_fingerprint: &'static str,
-    /// Choices in order of their index, `n` of them.
-    #[schema(min_items = 1, max_items = 16)]
+    /// Choices in order of their index: `n` for the first prompt, then those for the next one.
+    #[schema(min_items = 1, max_items = 128)]
     pub choices: Vec<TextCompletionChoice>,
     /// Token counts of all choices together.
     pub usage: CompletionUsage,
@@ -147,10 +147,11 @@ impl DocumentWriter {
             logprobs: logprobs.then(PendingLogprobs::default),
             ..Choice::default()
         };
+        let usage = UsageSum::new(choices, head.choices_per_input);
         Self {
             head,
             choices: (0..choices).map(|_| empty()).collect(),
-            usage: UsageSum::new(choices),
+            usage,
         }
     }
 

@@ -26,6 +26,9 @@ pub use error_body::{OpenAiError, OpenAiErrorBody};
 pub use models::{OpenAiModel, OpenAiModelList};
 pub use schemas::{ChatCompletionEvent, TextCompletionEvent};
 
+pub(crate) use common::TEMPERATURE;
+pub(crate) use tools::{MAX_TOOLS, function_definition};
+
 use diagnostics::Diagnostic;
 use serde_json::Value;
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     ResponseFormat,
-    testing::{any_json, assert_same, call, context, scored, written},
+    testing::{any_json, assert_same, call, context, end, scored, started, token, written},
 };
 
 fn with(mut body: Value, field: &str, value: Value) -> Value {
@@ -368,6 +368,61 @@ fn invalid_tools_are_refused_with_their_field() {
 }
 
 #[test]
+fn each_prompt_has_the_choices_of_the_request() {
+    let several = |prompts: Value, n: u32| {
+        read(
+            Completions,
+            &with(with(text(), "prompt", prompts), "n", json!(n)),
+        )
+    };
+    let parsed = several(json!(["a", [1, 2], "b"]), 2).unwrap();
+    assert_eq!(parsed.request.input, InferInput::Prompt("a".into()));
+    assert_eq!(
+        parsed.further_inputs,
+        [
+            InferInput::Tokens(vec![1, 2]),
+            InferInput::Prompt("b".into())
+        ]
+    );
+    assert_eq!(parsed.choices, 2);
+    assert!(several(json!(vec!["a"; 64]), 2).is_ok());
+    let error = several(json!(vec!["a"; 65]), 2).unwrap_err();
+    assert_eq!(error.param.as_deref(), Some("prompt"));
+    assert!(
+        error.message.contains("65 prompts with 2 choices"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_prompt_counts_once_for_all_its_choices() {
+    for stream in [false, true] {
+        let mut body = with(text(), "prompt", json!(["a", "b"]));
+        body["n"] = json!(2);
+        body["stream"] = json!(stream);
+        body["stream_options"] = if stream {
+            json!({"include_usage": true})
+        } else {
+            Value::Null
+        };
+        let mut writer = read(Completions, &body).unwrap().writer;
+        let mut out = Vec::new();
+        writer.start(&started(), &mut out);
+        for choice in [2, 0, 3, 1] {
+            writer.token(choice, token("x"), &mut out);
+            let complete = writer.end(choice, &end(FinishReason::Stop), &mut out);
+            assert_eq!(complete, choice == 1);
+        }
+        let text = String::from_utf8(out).unwrap();
+        let usage = r#""usage":{"prompt_tokens":6,"completion_tokens":8,"total_tokens":14"#;
+        assert!(text.contains(usage), "{text}");
+        for choice in 0..4 {
+            assert!(text.contains(&format!(r#""index":{choice},"#)), "{text}");
+        }
+    }
+}
+
+#[test]
 fn a_prompt_is_a_text_or_token_ids() {
     let parse = |prompt| {
         read(Completions, &with(text(), "prompt", prompt)).map(|parsed| parsed.request.input)
@@ -379,12 +434,12 @@ fn a_prompt_is_a_text_or_token_ids() {
         InferInput::Tokens(vec![1, 2])
     );
     assert_eq!(parse(json!([[1]])).unwrap(), InferInput::Tokens(vec![1]));
-    assert_eq!(
-        parse(json!(["a", "b"])).unwrap_err().code,
-        Code::UnsupportedParameter
-    );
     for wrong in [
         json!(7),
+        json!(["a", 1]),
+        json!([1, "a"]),
+        json!([[1], []]),
+        json!([["a"]]),
         json!([]),
         json!([-1]),
         json!([1.5]),

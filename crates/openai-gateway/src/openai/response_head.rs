@@ -14,6 +14,8 @@ pub(super) struct ResponseHead {
     pub system_fingerprint: &'static str,
     /// Whether the client named the function to call.
     names_function: bool,
+    /// Number of choices that have the same prompt.
+    pub choices_per_input: u32,
 }
 
 impl ResponseHead {
@@ -34,7 +36,14 @@ impl ResponseHead {
             model,
             system_fingerprint: context.system_fingerprint,
             names_function: matches!(tool_choice, ToolChoice::Named(_)),
+            choices_per_input: u32::MAX,
         }
+    }
+
+    /// Sets after how many choices those of the next prompt follow. Default: all have the same.
+    pub(super) fn with_choices_per_input(mut self, choices: u32) -> Self {
+        self.choices_per_input = choices;
+        self
     }
 
     pub(super) fn finish_reason(&self, reason: FinishReason) -> &'static str {

@@ -9,7 +9,10 @@ use openapi_schema::{
 use utoipa::ToSchema;
 use worker_contract::limits::LOGIT_BIAS;
 
-use super::{constraint::MAX_GUIDED_CHOICES, error_body::OpenAiErrorBody, usage::CompletionUsage};
+use super::{
+    common::MAX_TOTAL_CHOICES, constraint::MAX_GUIDED_CHOICES, error_body::OpenAiErrorBody,
+    usage::CompletionUsage,
+};
 use crate::{
     logprobs::{ChatLogprobs, CompletionLogprobs},
     schemas::{U32_PATTERN, UNLIMITED, text_part, token_ids},
@@ -138,11 +141,11 @@ pub(super) enum CompletionPrompt {}
 
 impl_schema! {
     CompletionPrompt, uses [],
-    "Text, token ids, or an array of one such prompt.",
+    "Text, token ids, or an array of up to 128 such prompts.",
     any_of([
         text(),
         token_ids(),
-        array(reference::<CompletionPrompt>(), 1..=1),
+        array(any_of([text(), token_ids()]), 1..=MAX_TOTAL_CHOICES as usize),
     ])
 }
 

@@ -12,7 +12,7 @@ use crate::errors::{
 };
 
 /// Maximum number of tools in a request.
-const MAX_TOOLS: usize = 128;
+pub(crate) const MAX_TOOLS: usize = 128;
 /// Maximum length of a function's name, in bytes.
 const MAX_NAME: usize = 64;
 
@@ -84,22 +84,32 @@ pub(super) fn definitions(tools: &[ChatTool]) -> Result<Vec<ToolDefinition>, Dia
 
 fn definition(param: &str, tool: &ChatTool) -> Result<ToolDefinition, Diagnostic> {
     let function = function(param, &tool.r#type, tool.function.as_ref())?;
+    function_definition(
+        &format!("{param}.function"),
+        ToolDefinition {
+            name: function.name.clone(),
+            description: function.description.clone(),
+            parameters: function.parameters.clone(),
+            strict: false,
+        },
+    )
+}
+
+/// Checks the name and the parameters of a function, which are fields of `param`.
+pub(crate) fn function_definition(
+    param: &str,
+    function: ToolDefinition,
+) -> Result<ToolDefinition, Diagnostic> {
     let name = &function.name;
     let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'_' || c == b'-';
     if !(1..=MAX_NAME).contains(&name.len()) || !name.bytes().all(allowed) {
-        let param = format!("{param}.function.name");
-        return Err(tool_name(&param, name, MAX_NAME));
+        return Err(tool_name(&format!("{param}.name"), name, MAX_NAME));
     }
     if function.parameters.as_ref().is_some_and(|p| !p.is_object()) {
-        let param = format!("{param}.function.parameters");
+        let param = format!("{param}.parameters");
         return Err(must_be(&param, "a JSON schema that is an object"));
     }
-    Ok(ToolDefinition {
-        name: name.clone(),
-        description: function.description.clone(),
-        parameters: function.parameters.clone(),
-        strict: false,
-    })
+    Ok(function)
 }
 
 /// Returns the function of a tool or a call. Other kinds of tools are refused.

@@ -5,7 +5,7 @@ use worker_contract::Usage;
 /// Token counts of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CompletionUsage {
-    /// Tokens of the prompt, counted once for all choices.
+    /// Tokens of the prompts, each counted once for all its choices.
     pub prompt_tokens: u32,
     /// Tokens generated for all choices, end tokens included.
     pub completion_tokens: u32,
@@ -35,32 +35,32 @@ impl From<Usage> for CompletionUsage {
     }
 }
 
-/// Sum of the token counts of all choices. They share one prompt, which counts as the first
-/// choice reports it.
+/// Sum of the token counts of all choices. A prompt counts as the first of its choices reports
+/// it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UsageSum {
     total: Usage,
     running_choices: u32,
+    choices_per_input: u32,
 }
 
 impl UsageSum {
-    pub(super) fn new(choices: u32) -> Self {
+    pub(super) fn new(choices: u32, choices_per_input: u32) -> Self {
         Self {
             total: Usage::default(),
             running_choices: choices,
+            choices_per_input: choices_per_input.max(1),
         }
     }
 
     /// Adds the counts of a choice that ended. Returns `true` when it was the last one.
     pub(super) fn add(&mut self, choice: u32, usage: Usage) -> bool {
-        if choice == 0 {
-            self.total.prompt_tokens = usage.prompt_tokens;
-            self.total.cached_tokens = usage.cached_tokens;
+        let add = |total: &mut u32, count: u32| *total = total.saturating_add(count);
+        if choice.is_multiple_of(self.choices_per_input) {
+            add(&mut self.total.prompt_tokens, usage.prompt_tokens);
+            add(&mut self.total.cached_tokens, usage.cached_tokens);
         }
-        self.total.completion_tokens = self
-            .total
-            .completion_tokens
-            .saturating_add(usage.completion_tokens);
+        add(&mut self.total.completion_tokens, usage.completion_tokens);
         self.running_choices = self.running_choices.saturating_sub(1);
         self.running_choices == 0
     }

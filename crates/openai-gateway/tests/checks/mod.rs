@@ -5,6 +5,7 @@ use openai_gateway::{
     ParsedRequest, RequestContext, anthropic,
     ollama::{self, OllamaEndpoint, ParsedOllamaEmbedRequest},
     openai::{self, OpenAiEndpoint, ParsedEmbeddingsRequest},
+    responses,
 };
 use serde_json::Value;
 use worker_contract::{EmbedRequest, InferInput, InferRequest};
@@ -43,6 +44,11 @@ pub const WORDS: &[&str] = &[
     "\"format\":\"xml\",",
     "\"input\":[[]],",
     "\"max_tokens\":0,",
+    "\"max_output_tokens\":0,",
+    "\"type\":\"reasoning\",",
+    "\"type\":\"function_call\",",
+    "\"type\":\"item_reference\",",
+    "\"previous_response_id\":\"r\",",
     ",",
 ];
 
@@ -56,6 +62,7 @@ pub enum Endpoint {
     OllamaGenerate,
     OllamaEmbed,
     Messages,
+    Responses,
 }
 
 /// Part of a parsed body that is sent to a worker.
@@ -65,7 +72,7 @@ pub enum Parsed {
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Chat,
         Self::Completion,
         Self::Embeddings,
@@ -73,6 +80,7 @@ impl Endpoint {
         Self::OllamaGenerate,
         Self::OllamaEmbed,
         Self::Messages,
+        Self::Responses,
     ];
 
     /// Returns the name of the endpoint's corpus.
@@ -85,6 +93,7 @@ impl Endpoint {
             Self::OllamaGenerate => "ollama-generate",
             Self::OllamaEmbed => "ollama-embed",
             Self::Messages => "messages",
+            Self::Responses => "responses",
         }
     }
 
@@ -111,6 +120,7 @@ impl Endpoint {
                 ParsedOllamaEmbedRequest::parse(body).map(ollama_embed),
                 ParsedOllamaEmbedRequest::parse_superseded(body).map(ollama_embed),
             ],
+            Self::Responses => vec![responses::parse(body, &context).map(infer)],
             Self::Messages => vec![
                 anthropic::parse(body, &context).map(infer),
                 anthropic::parse_token_count(body)

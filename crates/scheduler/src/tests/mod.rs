@@ -2,6 +2,7 @@
 
 mod behavior;
 mod counters;
+mod idle;
 mod placement;
 mod properties;
 

@@ -97,6 +97,10 @@ impl Shell {
                     self.spawning.retain(|spawning| *spawning != target);
                     assert_eq!(self.spawning.len(), before - 1, "no spawn of {target:?}");
                 }
+                SchedulerEffect::Unload(spawn) => {
+                    let used = self.running.iter().any(|(_, on)| *on == spawn);
+                    assert!(!used, "{spawn:?} is unloaded while it runs a request");
+                }
                 SchedulerEffect::Waiting(..) | SchedulerEffect::WorkerExpired(_) => {}
             }
         }

@@ -1,0 +1,22 @@
+//! OpenAI's Responses API.
+//!
+//! Nothing is stored: every request carries its whole conversation.
+
+mod document;
+mod events;
+mod format;
+mod input;
+mod items;
+mod request;
+mod schemas;
+mod tools;
+mod writer;
+
+pub use document::ResponseDocument;
+pub use events::ResponseEvent;
+pub use request::{ResponsesRequest, parse};
+
+#[cfg(test)]
+mod parse_tests;
+#[cfg(test)]
+mod writer_tests;
