@@ -13,8 +13,12 @@ use llguidance::{
     toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie},
 };
 
+use worker_contract::Constraint;
+
 use crate::{
-    errors, grammar, mask::TokenMask, matcher::Matcher, output::OutputConstraint,
+    errors,
+    grammar::{self, Lenience},
+    mask::TokenMask, matcher::Matcher, output::OutputConstraint,
     threads::thread_builder,
 };
 
@@ -53,6 +57,8 @@ pub struct ConstraintState {
     pub matcher: Matcher,
     /// Tokens allowed next.
     pub allowed: TokenMask,
+    /// What is not enforced, as sentences for the user.
+    pub notes: Vec<String>,
 }
 
 /// Compiles constraints for one model. Clones share their state.
@@ -71,6 +77,8 @@ struct Prepared {
     factory: ParserFactory,
     tokens: usize,
     end_tokens: TokenMask,
+    /// Tokens without text, except those that end the output.
+    special: Vec<u32>,
 }
 
 impl Compiler {
@@ -161,22 +169,14 @@ impl Inner {
         constraint: &OutputConstraint,
         output: &[u32],
     ) -> Result<ConstraintState, Diagnostic> {
-        let grammar = grammar::build(constraint)?;
+        // Errors that need no vocabulary are found without building it.
+        grammar::build(constraint, &Lenience::default(), &[])?;
         let prepared = self
             .prepared
             .get_or_init(|| Prepared::new((self.vocabulary)()))
             .as_ref()
             .map_err(Clone::clone)?;
-        let parser = prepared.parser(grammar).map_err(|error| {
-            let error = grammar::with_syntax_hint(error, constraint);
-            // If one function is invalid on its own, the error names it.
-            let mut functions = grammar::functions(constraint);
-            let of_function = functions.find_map(|(name, grammar)| {
-                let error = prepared.parser(grammar.ok()?).err()?;
-                Some(errors::in_function(error, name))
-            });
-            of_function.unwrap_or(error)
-        })?;
+        let (parser, notes) = prepared.compile(constraint)?;
         let inner = llguidance::Matcher::new(Ok(parser));
         let end_tokens = prepared.end_tokens.clone();
         let mut matcher = Matcher::new(inner, prepared.tokens, end_tokens, constraint.field());
@@ -186,11 +186,69 @@ impl Inner {
                 .map_err(|_| errors::token_not_allowed(*token))?;
         }
         let allowed = matcher.allowed()?;
-        Ok(ConstraintState { matcher, allowed })
+        Ok(ConstraintState {
+            matcher,
+            allowed,
+            notes,
+        })
     }
 }
 
 impl Prepared {
+    /// Compiles a constraint. Returns what is not enforced as well.
+    fn compile(
+        &self,
+        constraint: &OutputConstraint,
+    ) -> Result<(TokenParser, Vec<String>), Diagnostic> {
+        let build = |lenience: &Lenience| {
+            let built = grammar::build(constraint, lenience, &self.special)?;
+            Ok((self.parser(built.grammar)?, built.notes))
+        };
+        let error = match build(&Lenience::default()) {
+            Ok(compiled) => return Ok(compiled),
+            Err(error) => error,
+        };
+        let lenience = self.lenience(constraint, &error)?;
+        if lenience == Lenience::default() {
+            return Err(grammar::with_syntax_hint(error, constraint));
+        }
+        build(&lenience)
+    }
+
+    /// Returns what must not be enforced to avoid an error. A schema that must be enforced is an
+    /// error that names its function.
+    fn lenience(
+        &self,
+        constraint: &OutputConstraint,
+        error: &Diagnostic,
+    ) -> Result<Lenience, Diagnostic> {
+        let mut lenience = Lenience::default();
+        let functions = constraint.calls().map_or(&[][..], |calls| &calls.functions);
+        for (nth, function) in functions.iter().enumerate() {
+            let parser =
+                |coerce| grammar::arguments(function, coerce).and_then(|g| self.parser(g));
+            let Err(error) = parser(false) else {
+                continue;
+            };
+            if function.strict {
+                return Err(errors::in_function(error, &function.name));
+            }
+            if errors::is_one_of(&error) && parser(true).is_ok() {
+                lenience.one_of.insert(nth);
+            } else {
+                let note = errors::any_arguments(&function.name, &error);
+                lenience.any.insert(nth, note);
+            }
+        }
+        let schema = matches!(
+            constraint,
+            OutputConstraint::Text(Constraint::JsonSchema(_))
+                | OutputConstraint::Either(Constraint::JsonSchema(_), _)
+        );
+        lenience.text_one_of = schema && errors::is_one_of(error);
+        Ok(lenience)
+    }
+
     fn parser(&self, grammar: TopLevelGrammar) -> Result<TokenParser, Diagnostic> {
         self.factory
             .create_parser(grammar)
@@ -214,6 +272,10 @@ impl Prepared {
         for token in tokens.iter_mut().filter(|t| t.len() > MAX_TOKEN_BYTES) {
             token.clear();
         }
+        let special = (0..).zip(&tokens).filter(|(id, token)| {
+            token.is_empty() && !end_tokens.contains(id)
+        });
+        let special = special.map(|(id, _)| id).collect();
         let size = u32::try_from(tokens.len()).map_err(errors::unusable_vocabulary)?;
         let trie = TokTrie::from(&TokRxInfo::new(size, first_end), &tokens);
         let trie = trie.with_eos_tokens(&end_tokens);
@@ -226,6 +288,7 @@ impl Prepared {
             factory,
             tokens: tokens.len(),
             end_tokens: TokenMask::of(&end_tokens),
+            special,
         })
     }
 }

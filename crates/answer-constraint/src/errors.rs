@@ -64,6 +64,12 @@ pub(crate) fn schema_false() -> Diagnostic {
     invalid("no text satisfies the schema `false`")
 }
 
+pub(crate) fn unresolved_reference(reference: &str) -> Diagnostic {
+    let reference = crate::references::shown(reference);
+    invalid(format!("`$ref` to `{reference}` does not resolve"))
+        .hint("define the schema under `$defs`, and refer to it as `#/$defs/NAME`")
+}
+
 pub(crate) fn unsupported_keyword(keyword: &str, path: &str) -> Diagnostic {
     of_constraint(
         Code::UnsupportedParameter,
@@ -82,6 +88,34 @@ pub(crate) fn invalid_regex(error: &regex_syntax::Error) -> Diagnostic {
         "invalid regular expression at byte {}: {reason}",
         span.start.offset
     ))
+}
+
+/// Whether an error concerns `oneOf` with alternatives that can overlap.
+pub(crate) fn is_one_of(error: &Diagnostic) -> bool {
+    error.code == Code::UnsupportedParameter && error.message.contains("`oneOf`")
+}
+
+/// Note about a schema that is enforced except for what is named.
+pub(crate) fn ignored(subject: &str, ignored: &str) -> String {
+    format!("{subject}: not enforced: {ignored}")
+}
+
+/// Adds that alternatives of `oneOf` may overlap to what is ignored.
+pub(crate) fn with_one_of(ignored: Option<String>) -> String {
+    let one_of = "that exactly one alternative of `oneOf` is valid";
+    ignored.map_or_else(|| one_of.to_owned(), |other| format!("{other}, {one_of}"))
+}
+
+/// Note about parameters that cannot be compiled.
+pub(crate) fn any_arguments(name: &str, error: &Diagnostic) -> String {
+    let name = excerpt(name, MAX_NAME_CHARS);
+    let message = error.message.trim_start_matches(&format!("`{PARAM}`: "));
+    format!("the parameters of \"{name}\" are not enforced: {message}")
+}
+
+/// The subject of a note about the parameters of a function.
+pub(crate) fn parameters_of(name: &str) -> String {
+    format!("the parameters of \"{}\"", excerpt(name, MAX_NAME_CHARS))
 }
 
 /// Adds a hint for a grammar that seems to be written in GBNF.

@@ -1,14 +1,17 @@
 //! Builds llguidance grammars, after checks that are cheap.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use diagnostics::Diagnostic;
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
-use serde_json::{Value, json};
+use serde_json::json;
 use worker_contract::Constraint;
 
 use crate::{
+    calls::{self, Rules},
     errors,
-    output::{Function, OutputConstraint, Piece},
-    schema,
+    output::{Function, OutputConstraint},
+    schema::{self, Options},
 };
 
 /// Maximum size of a schema as JSON.
@@ -17,92 +20,105 @@ const MAX_SCHEMA_BYTES: usize = 256 << 10;
 const MAX_TEXT_BYTES: usize = 64 << 10;
 /// Introduces a JSON schema in a grammar.
 const EMBEDDED_SCHEMA: &str = "%json";
+/// Subject of notes about the schema of the text.
+const SCHEMA: &str = "the JSON schema of the output";
 
-/// Builds the grammar of a constraint.
-pub(crate) fn build(constraint: &OutputConstraint) -> Result<TopLevelGrammar, Diagnostic> {
-    let (text, calls) = match constraint {
+/// What is not enforced, because the grammar could not be compiled otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Lenience {
+    /// The schema of the text has `oneOf` with alternatives that can overlap.
+    pub text_one_of: bool,
+    /// Numbers of functions with such a schema.
+    pub one_of: BTreeSet<usize>,
+    /// Numbers of functions that may have any arguments, each with a note.
+    pub any: BTreeMap<usize, String>,
+}
+
+/// A grammar and what it does not enforce, as sentences for the user.
+#[derive(Debug)]
+pub(crate) struct Built {
+    pub grammar: TopLevelGrammar,
+    pub notes: Vec<String>,
+}
+
+/// Builds the grammar of a constraint. `special` are the tokens without text.
+pub(crate) fn build(
+    constraint: &OutputConstraint,
+    lenience: &Lenience,
+    special: &[u32],
+) -> Result<Built, Diagnostic> {
+    let mut rules = Rules::default();
+    let start = match constraint {
         OutputConstraint::Text(constraint) => {
-            return text(constraint).map(TopLevelGrammar::from_grammar);
+            let grammar = text(constraint, lenience, &mut rules.notes)?;
+            return Ok(Built {
+                grammar: TopLevelGrammar::from_grammar(grammar),
+                notes: rules.notes,
+            });
         }
-        OutputConstraint::Calls(calls) => (None, calls),
-        OutputConstraint::Either(constraint, calls) => (Some(text(constraint)?), calls),
+        OutputConstraint::Calls(_) => "start: calls",
+        OutputConstraint::Either(constraint, _) => {
+            let grammar = text(constraint, lenience, &mut rules.notes)?;
+            rules.grammars.push(GrammarWithLexer {
+                name: Some("text".to_owned()),
+                ..grammar
+            });
+            "start: @text | calls"
+        }
+        OutputConstraint::Mixed(trigger, _) => {
+            rules.mixed(trigger, special);
+            "start: mixed"
+        }
     };
-    let schemas = calls.functions.iter().map(|f| f.arguments.to_string());
-    check_size(schemas.map(|schema| schema.len()).sum(), MAX_SCHEMA_BYTES)?;
-    let [open, close] = [&calls.open, &calls.close].map(|pieces| lark(pieces));
-    let divider = calls.divider.as_deref().map(lark);
-    let more = divider.map_or_else(String::new, |divider| format!("({divider} call)*"));
-    let start = if text.is_some() {
-        "start: @text | calls"
-    } else {
-        "start: calls"
-    };
-    let mut rules = vec![
-        start.to_owned(),
-        format!("calls: {open} call {more} {close}"),
-    ];
-    let mut names = Vec::with_capacity(calls.functions.len());
-    let mut grammars = Vec::with_capacity(calls.functions.len() + 2);
-    grammars.extend(text.map(|text| named("text".to_owned(), text)));
-    for (nth, function) in calls.functions.iter().enumerate() {
-        let [begin, end] = [&function.begin, &function.end].map(|pieces| lark(pieces));
-        rules.push(format!("call{nth}: {begin} @arguments{nth} {end}"));
-        names.push(format!("call{nth}"));
-        grammars.push(named(format!("arguments{nth}"), arguments(function)?));
+    if let Some(calls) = constraint.calls() {
+        let schemas = calls.functions.iter().map(|f| f.arguments.to_string());
+        check_size(schemas.map(|schema| schema.len()).sum(), MAX_SCHEMA_BYTES)?;
+        rules.calls(calls, lenience)?;
     }
-    rules.push(format!("call: {}", names.join(" | ")));
+    rules.rules.insert(0, start.to_owned());
     // The first grammar is the start.
-    grammars.insert(0, GrammarWithLexer::from_lark(rules.join("\n")));
-    Ok(TopLevelGrammar {
-        grammars,
-        max_tokens: None,
+    let mut grammars = vec![GrammarWithLexer::from_lark(rules.rules.join("\n"))];
+    grammars.extend(rules.grammars);
+    Ok(Built {
+        grammar: TopLevelGrammar {
+            grammars,
+            max_tokens: None,
+        },
+        notes: rules.notes,
     })
 }
 
-/// Returns the functions of a constraint, each with the grammar of its arguments.
-pub(crate) fn functions(
-    constraint: &OutputConstraint,
-) -> impl Iterator<Item = (&str, Result<TopLevelGrammar, Diagnostic>)> {
-    let calls = match constraint {
-        OutputConstraint::Text(_) => None,
-        OutputConstraint::Calls(calls) | OutputConstraint::Either(_, calls) => Some(calls),
-    };
-    calls
-        .into_iter()
-        .flat_map(|calls| &calls.functions)
-        .map(|function| {
-            let grammar = arguments(function).map(TopLevelGrammar::from_grammar);
-            (function.name.as_str(), grammar)
-        })
+/// Returns the grammar of a function's arguments.
+pub(crate) fn arguments(
+    function: &Function,
+    coerce_one_of: bool,
+) -> Result<TopLevelGrammar, Diagnostic> {
+    calls::arguments(function, coerce_one_of).map(TopLevelGrammar::from_grammar)
 }
 
-fn arguments(function: &Function) -> Result<GrammarWithLexer, Diagnostic> {
-    from_schema(&function.arguments).map_err(|error| errors::in_function(error, &function.name))
-}
-
-fn named(name: String, grammar: GrammarWithLexer) -> GrammarWithLexer {
-    GrammarWithLexer {
-        name: Some(name),
-        ..grammar
-    }
-}
-
-/// Formats pieces in Lark syntax.
-fn lark(pieces: &[Piece]) -> String {
-    let terms = pieces.iter().map(|piece| match piece {
-        // Lark strings are escaped like JSON strings.
-        Piece::Text(text) => Value::from(text.as_str()).to_string(),
-        Piece::Token(id) => format!("<[{id}]>"),
-    });
-    terms.collect::<Vec<_>>().join(" ")
-}
-
-fn text(constraint: &Constraint) -> Result<GrammarWithLexer, Diagnostic> {
+fn text(
+    constraint: &Constraint,
+    lenience: &Lenience,
+    notes: &mut Vec<String>,
+) -> Result<GrammarWithLexer, Diagnostic> {
     match constraint {
-        Constraint::JsonObject => from_schema(&json!({"type": "object"})),
-        Constraint::JsonSchema(schema) => {
+        Constraint::JsonObject => {
+            let any = schema::prepare(&json!({"type": "object"}), Options::default())?;
+            Ok(GrammarWithLexer::from_json_schema(any.schema))
+        }
+        Constraint::JsonSchema(schema) | Constraint::StrictJsonSchema(schema) => {
             check_size(schema.to_string().len(), MAX_SCHEMA_BYTES)?;
-            from_schema(schema)
+            let options = Options {
+                strict: matches!(constraint, Constraint::StrictJsonSchema(_)),
+                coerce_one_of: lenience.text_one_of,
+            };
+            let prepared = schema::prepare(schema, options)?;
+            let mut ignored = prepared.ignored;
+            if options.coerce_one_of {
+                ignored = Some(errors::with_one_of(ignored));
+            }
+            notes.extend(ignored.map(|ignored| errors::ignored(SCHEMA, &ignored)));
+            Ok(GrammarWithLexer::from_json_schema(prepared.schema))
         }
         Constraint::Regex(regex) => {
             check_size(regex.len(), MAX_TEXT_BYTES)?;
@@ -132,10 +148,6 @@ pub(crate) fn with_syntax_hint(error: Diagnostic, constraint: &OutputConstraint)
     }
 }
 
-fn from_schema(schema: &Value) -> Result<GrammarWithLexer, Diagnostic> {
-    schema::prepare(schema).map(GrammarWithLexer::from_json_schema)
-}
-
 fn check_size(bytes: usize, limit: usize) -> Result<(), Diagnostic> {
     if bytes > limit {
         return Err(errors::too_large(bytes, limit));
@@ -149,7 +161,7 @@ fn check_embedded_schemas(text: &str) -> Result<(), Diagnostic> {
         let rest = &text[start + EMBEDDED_SCHEMA.len()..];
         // The grammar parser reports invalid JSON.
         if let Some(Ok(mut schema)) = serde_json::Deserializer::from_str(rest).into_iter().next() {
-            schema::check(&mut schema, "", 0, &mut multiple)?;
+            schema::check(&mut schema, &mut multiple)?;
         }
     }
     Ok(())
@@ -160,7 +172,8 @@ mod tests {
     use super::*;
 
     fn message(constraint: &Constraint) -> String {
-        build(&constraint.into()).unwrap_err().message
+        let built = build(&constraint.into(), &Lenience::default(), &[]);
+        built.unwrap_err().message
     }
 
     #[test]

@@ -11,18 +11,20 @@
 //! llguidance limits the work per token. Exceeding a limit fails only the request, with
 //! `INVALID_REQUEST`.
 
+mod calls;
 mod compiler;
 mod errors;
 mod grammar;
 mod mask;
 mod matcher;
 mod output;
+mod references;
 mod schema;
 mod threads;
 
 pub use compiler::{Compiler, ConstraintState, Vocabulary};
 pub use mask::TokenMask;
 pub use matcher::Matcher;
-pub use output::{Calls, Function, OutputConstraint, Piece};
+pub use output::{Calls, Fields, Function, OutputConstraint, Piece, Syntax, Trigger};
 pub use threads::thread_builder;
 pub use worker_contract::Constraint;

@@ -12,7 +12,8 @@ mod sampling;
 use std::collections::BTreeSet;
 
 use answer_constraint::{
-    Calls, Compiler, Constraint, ConstraintState, Function, OutputConstraint, Piece, Vocabulary,
+    Calls, Compiler, Constraint, ConstraintState, Fields, Function, OutputConstraint, Piece, Syntax,
+    Trigger, Vocabulary,
 };
 use diagnostics::Code;
 use proptest::prelude::*;
@@ -390,6 +391,8 @@ fn calls(divider: Option<&str>) -> Calls {
         name: name.to_owned(),
         begin: text(&format!("{{\"name\": \"{name}\", \"arguments\": ")),
         arguments,
+        syntax: Syntax::Json,
+        strict: true,
         end: text("}"),
     };
     Calls {
@@ -504,6 +507,8 @@ fn supports_128_functions() {
                         "type": "object", "properties": fields,
                         "required": ["list"], "additionalProperties": false
                     }),
+                    syntax: Syntax::Json,
+                    strict: false,
                     end: vec![Piece::Text("}".to_owned())],
                 }
             })
@@ -572,4 +577,203 @@ fn errors_name_the_function() {
     };
     let error = Compiler::new(without_end).compile(OutputConstraint::Calls(calls(None)), &[]);
     assert_eq!(error.err().unwrap().param.as_deref(), Some("tools"));
+}
+
+/// A parameter in XML that is a string, and others.
+fn fields() -> Calls {
+    let text = |text: &str| vec![Piece::Text(text.to_owned())];
+    let mut calls = calls(None);
+    calls.open = text("<tool_call>");
+    calls.close = text("</tool_call>");
+    calls.functions.truncate(1);
+    let function = &mut calls.functions[0];
+    function.begin = text("<weather>");
+    function.end = text("</weather>");
+    function.arguments = json!({
+        "type": "object", "required": ["note"], "properties": {
+            "city": {"$ref": "#/$defs/city"}, "note": {"type": "string"}, "days": {"type": "integer"}
+        },
+        "$defs": {"city": {"enum": ["Bern", 5]}}
+    });
+    function.syntax = Syntax::Fields(Fields {
+        open: text("<"),
+        assign: text("="),
+        close: text("/>"),
+        divider: text("\n"),
+        plain: vec!["note".to_owned()],
+        quote: Vec::new(),
+    });
+    calls
+}
+
+#[test]
+fn arguments_may_be_fields() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..80 {
+        let required = OutputConstraint::Calls(fields());
+        let state = compiler().compile(required, &[]).unwrap();
+        let output = sample(state, seed, 20_000).unwrap();
+        let text = String::from_utf8_lossy(&output.text).into_owned();
+        let inner = text.strip_prefix("<tool_call><weather><note=").unwrap_or_else(|| panic!("{text}"));
+        if !output.ended {
+            continue;
+        }
+        let inner = inner.strip_suffix("</weather></tool_call>").unwrap();
+        let (_, rest) = inner.split_once("/>").unwrap();
+        for field in rest.split("\n").filter(|field| !field.is_empty()) {
+            let (name, value) = field.strip_prefix('<').unwrap().split_once('=').unwrap();
+            let value: Value = serde_json::from_str(value.strip_suffix("/>").unwrap()).unwrap();
+            assert!(if name == "city" { value == "Bern" || value == 5 } else { value.is_number() });
+            seen.insert(name.to_owned());
+        }
+    }
+    assert_eq!(seen, BTreeSet::from(["city".to_owned(), "days".to_owned()]));
+}
+
+/// Accepts a text and returns whether the output may end after it, or the byte that is refused.
+fn follows(constraint: &OutputConstraint, text: &str) -> Result<bool, usize> {
+    let tokens: Vec<u32> = text.bytes().map(u32::from).collect();
+    follows_tokens(constraint, &tokens)
+}
+
+fn follows_tokens(constraint: &OutputConstraint, tokens: &[u32]) -> Result<bool, usize> {
+    let compiler = compiler();
+    for end in 1..=tokens.len() {
+        if let Err(error) = compiler.compile(constraint.clone(), &tokens[..end]) {
+            assert_eq!(error.param.as_deref(), Some("continue_from"), "{error}");
+            return Err(end - 1);
+        }
+    }
+    let state = compiler.compile(constraint.clone(), tokens).unwrap();
+    Ok(state.allowed.contains(END))
+}
+
+#[test]
+fn calls_in_free_text_are_constrained_from_their_mark() {
+    let mut calls = calls(None);
+    calls.open = Vec::new();
+    calls.functions[0].strict = true;
+    let trigger = Trigger::Mark {
+        mark: Piece::Text("<call>[".to_owned()),
+        excluded: vec!["<other>".to_owned()],
+    };
+    let mixed = OutputConstraint::Mixed(trigger, calls.clone());
+    let call = "<call>[{\"name\": \"now\", \"arguments\": {}}]";
+    for (text, result) in [
+        ("", Ok(true)),
+        ("free <text> {\"name\": 1}\n<call>", Ok(true)),
+        (call, Ok(true)),
+        (&format!("Look. {call} and {call} done <call"), Ok(true)),
+        ("<call>[", Ok(false)),
+        ("a <call>[{\"name\": \"never", Err("a <call>[{\"name\": \"".len() + 2)),
+        ("<call>x <call>[5", Err("<call>x <call>[".len())),
+        ("a <other>", Err("a <other".len())),
+    ] {
+        assert_eq!(follows(&mixed, text), result, "{text}");
+    }
+    // The mark is a special token, and other special tokens are free.
+    let marked = Trigger::Mark {
+        mark: Piece::Token(SPECIAL),
+        excluded: Vec::new(),
+    };
+    let mixed = OutputConstraint::Mixed(marked, calls.clone());
+    let with_special = |before: &str, after: &str| -> Vec<u32> {
+        let mut tokens: Vec<u32> = before.bytes().map(u32::from).collect();
+        tokens.push(SPECIAL);
+        tokens.extend(after.bytes().map(u32::from));
+        tokens
+    };
+    let call = "{\"name\": \"now\", \"arguments\": {}}]";
+    assert_eq!(follows_tokens(&mixed, &with_special("", call)), Ok(true));
+    assert_eq!(follows_tokens(&mixed, &with_special("Look: ", &format!("{call} ok"))), Ok(true));
+    assert_eq!(follows_tokens(&mixed, &with_special("Look: ", "ok")), Err(7));
+    let other = Trigger::Mark {
+        mark: Piece::Text("<call>".to_owned()),
+        excluded: Vec::new(),
+    };
+    let mixed = OutputConstraint::Mixed(other, calls.clone());
+    assert_eq!(follows_tokens(&mixed, &with_special("a", "b<c")), Ok(true));
+    // Calls without a mark are the entire output.
+    let mixed = OutputConstraint::Mixed(Trigger::Start('{'), {
+        calls.close = Vec::new();
+        calls
+    });
+    for (text, result) in [
+        ("", Ok(true)),
+        ("Text {", Ok(true)),
+        ("\n Text", Ok(true)),
+        ("{\"name\": \"now\", \"arguments\": {}}", Ok(true)),
+        ("{\"name\": 5", Err(9)),
+    ] {
+        assert_eq!(follows(&mixed, text), result, "{text}");
+    }
+    assert_eq!(follows_tokens(&mixed, &with_special("", "{5")), Ok(true));
+}
+
+#[test]
+fn odd_parameters_do_not_refuse_other_functions() {
+    let mut calls = calls(None);
+    calls.functions.push(Function {
+        name: "odd".into(),
+        arguments: json!({"type": "object", "properties": {"a": {"not": {}}, "b": {"type": "null"}}}),
+        strict: false,
+        ..calls.functions[0].clone()
+    });
+    let odder = json!({"oneOf": [{"type": "object"}, {"type": "object", "required": ["x"]}]});
+    for (arguments, note) in [
+        (
+            json!({"type": "objec"}),
+            "the parameters of \"odder\" are not enforced: Invalid type: objec",
+        ),
+        (
+            json!({"properties": {"a": {"$ref": "#/nowhere"}}}),
+            "the parameters of \"odder\" are not enforced: `$ref` to `#/nowhere` does not resolve",
+        ),
+        (
+            odder,
+            "the parameters of \"odder\": not enforced: that exactly one alternative of `oneOf` is valid",
+        ),
+    ] {
+        let mut calls = calls.clone();
+        calls.functions.push(Function {
+            name: "odder".into(),
+            arguments,
+            strict: false,
+            ..calls.functions[0].clone()
+        });
+        let state = compiler().compile(OutputConstraint::Calls(calls), &[]).unwrap();
+        assert_eq!(
+            state.notes,
+            [
+                "the parameters of \"odd\": not enforced: `not` at `/properties/a`",
+                note
+            ]
+        );
+    }
+    let lenient = Constraint::JsonSchema(json!({"not": {}, "type": "null"}));
+    let state = compile(&lenient).unwrap();
+    assert_eq!(state.notes, ["the JSON schema of the output: not enforced: `not` at `/`"]);
+    let strict = Constraint::StrictJsonSchema(json!({"not": {}, "type": "null"}));
+    let error = compile(&strict).err().unwrap();
+    assert_eq!(error.code, Code::UnsupportedParameter);
+}
+
+#[test]
+fn references_and_nullable_are_enforced() {
+    let schema = json!({
+        "type": "object", "required": ["a", "b", "c"], "additionalProperties": false,
+        "properties": {
+            "a": {"$ref": "#/components/x~1y"}, "b": {"$ref": "#named"},
+            "c": {"type": "string", "maxLength": 2, "nullable": true}
+        },
+        "components": {"x/y": {"const": 1}},
+        "$defs": {"n": {"$anchor": "named", "enum": [true, "t", null]}}
+    });
+    for seed in 0..20 {
+        let output = sample(compile(&Constraint::StrictJsonSchema(schema.clone())).unwrap(), seed, 500);
+        let value: Value = serde_json::from_slice(&output.unwrap().text).unwrap();
+        assert_eq!(value["a"], 1);
+        assert!([json!(true), json!("t"), json!(null)].contains(&value["b"]));
+        assert!(value["c"].is_null() || value["c"].is_string());
+    }
 }

@@ -22,8 +22,12 @@ use crate::{
 pub enum Constraint {
     /// Any JSON object.
     JsonObject,
-    /// JSON that is valid under this JSON schema.
+    /// JSON that is valid under this JSON schema, as far as it can be enforced. What cannot is
+    /// named in the notes of the response.
     JsonSchema(Value),
+    /// JSON that is valid under this JSON schema. The request is refused if a part of the schema
+    /// cannot be enforced.
+    StrictJsonSchema(Value),
     /// Regular expression.
     Regex(String),
     /// Grammar in Lark's notation.
@@ -38,6 +42,7 @@ impl_schema! {
         strings(["json_object"]),
         one_of_names([
             ("json_schema", any_of([object([]), boolean(None)])),
+            ("strict_json_schema", any_of([object([]), boolean(None)])),
             ("regex", text()),
             ("grammar", text()),
         ]),

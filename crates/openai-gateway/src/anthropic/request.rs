@@ -297,7 +297,7 @@ fn tools(tools: Vec<AnthropicTool>) -> Result<Vec<ToolDefinition>, Diagnostic> {
             name: tool.name,
             description: tool.description,
             parameters: tool.input_schema,
-            strict: false,
+            strict: tool.strict.unwrap_or_default(),
         })
     };
     tools.into_iter().enumerate().map(convert).collect()

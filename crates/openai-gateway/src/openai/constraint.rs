@@ -70,17 +70,20 @@ fn json_schema(format: &Value) -> Result<Constraint, Diagnostic> {
             "an object with a `schema`",
         ));
     };
-    // The output matches every schema exactly, strict or not.
-    if !matches!(
-        described.get("strict"),
-        None | Some(Value::Null | Value::Bool(_))
-    ) {
-        return Err(must_be(
-            "response_format.json_schema.strict",
-            "true or false",
-        ));
-    }
+    let strict = match described.get("strict") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(strict)) => *strict,
+        Some(_) => {
+            return Err(must_be(
+                "response_format.json_schema.strict",
+                "true or false",
+            ));
+        }
+    };
     match described.get("schema") {
+        Some(schema) if schema.is_object() && strict => {
+            Ok(Constraint::StrictJsonSchema(schema.clone()))
+        }
         Some(schema) if schema.is_object() => Ok(Constraint::JsonSchema(schema.clone())),
         _ => Err(must_be_object("response_format.json_schema.schema")),
     }

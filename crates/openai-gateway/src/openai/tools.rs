@@ -38,8 +38,8 @@ pub struct ChatFunctionDefinition {
     /// JSON schema of the arguments, an object. Absent: no arguments.
     #[schema(value_type = Option<Object>)]
     pub parameters: Option<Value>,
-    /// Ignored. Arguments always match `parameters` if the output must be a call, or if the
-    /// request also has a `response_format`; in other cases they are not constrained.
+    /// Whether the arguments always match `parameters`. Default: false. They match in any case if
+    /// the output must be a call, or if the request also has a `response_format`.
     pub strict: Option<bool>,
 }
 
@@ -90,7 +90,7 @@ fn definition(param: &str, tool: &ChatTool) -> Result<ToolDefinition, Diagnostic
             name: function.name.clone(),
             description: function.description.clone(),
             parameters: function.parameters.clone(),
-            strict: false,
+            strict: function.strict.unwrap_or_default(),
         },
     )
 }
