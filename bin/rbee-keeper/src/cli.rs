@@ -130,6 +130,15 @@ pub(crate) struct Infer {
     /// continues it; always so for a model without a chat template
     #[arg(long)]
     pub(crate) raw: bool,
+    /// Let the model reason before it answers; a model that cannot is an error
+    #[arg(long, value_name = "EFFORT", num_args = 0..=1, require_equals = true, conflicts_with = "raw")]
+    pub(crate) think: Option<Option<Effort>>,
+    /// Let the model answer without reasoning
+    #[arg(long, conflicts_with_all = ["think", "raw"])]
+    pub(crate) no_think: bool,
+    /// Do not print the reasoning
+    #[arg(long)]
+    pub(crate) hide_thinking: bool,
     /// Run only on this node
     #[arg(long, value_name = "NAME", value_parser = parse::<NodeName>)]
     pub(crate) node: Option<NodeName>,
@@ -142,6 +151,24 @@ pub(crate) struct Infer {
     /// Stop the queen, its hives and its workers on exit if this command started the queen
     #[arg(long)]
     pub(crate) ephemeral: bool,
+}
+
+/// How much a model reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Effort {
+    Low,
+    Medium,
+    High,
+}
+
+impl Effort {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

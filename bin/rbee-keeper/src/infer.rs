@@ -9,7 +9,8 @@ use queen_lifecycle::QueenLifecycle;
 use tokio::time::timeout;
 use uuid::Uuid;
 use worker_contract::{
-    Constraint, InferInput, InferRequest, Message, Role, Sampling, SamplingValues, StreamEvent,
+    Constraint, InferInput, InferRequest, Message, ReasoningOptions, Role, Sampling, SamplingValues,
+    StreamEvent,
 };
 
 use crate::{
@@ -36,6 +37,7 @@ pub(crate) async fn run(
         .unless_interrupted(prompt::read(args.prompt.clone(), args.raw, screen))
         .await?;
     let mut call = request(&args, prompt, Timestamp::now())?;
+    screen.hide_reasoning(args.hide_thinking);
     if let Some(path) = &args.json_schema {
         call.request.constraint = Some(Constraint::JsonSchema(prompt::schema(path).await?));
     }
@@ -232,9 +234,20 @@ fn request(args: &Infer, prompt: String, now: Timestamp) -> Result<InferCall, Di
             },
             stop: args.stop.clone(),
             deadline,
+            reasoning: reasoning(args),
             ..InferRequest::new(new_request_id()?, input)
         },
     })
+}
+
+fn reasoning(args: &Infer) -> ReasoningOptions {
+    let enabled = args.think.map(|_| true).or(args.no_think.then_some(false));
+    ReasoningOptions {
+        enabled,
+        effort: args.think.flatten().map(|effort| effort.word().to_owned()),
+        required: enabled == Some(true),
+        ..ReasoningOptions::default()
+    }
 }
 
 #[cfg(test)]
@@ -310,6 +323,27 @@ mod tests {
                 Message::new(Role::System, "Be brief"),
                 Message::new(Role::User, "Hi")
             ]
+        );
+    }
+
+    #[test]
+    fn reasoning_is_a_switch_or_an_effort() {
+        let reasoning = |arguments: &[&str]| call(arguments).request.reasoning;
+        assert_eq!(reasoning(&[]), ReasoningOptions::default());
+        let on = reasoning(&["--think"]);
+        assert_eq!(
+            (on.enabled, on.effort, on.required),
+            (Some(true), None, true)
+        );
+        let high = reasoning(&["--think=high"]);
+        assert_eq!(
+            (high.enabled, high.effort.as_deref()),
+            (Some(true), Some("high"))
+        );
+        let off = reasoning(&["--no-think"]);
+        assert_eq!(
+            (off.enabled, off.effort, off.required),
+            (Some(false), None, false)
         );
     }
 

@@ -27,6 +27,17 @@ impl TokenMask {
         Self { words }
     }
 
+    /// Adds a token to the set.
+    pub fn insert(&mut self, id: u32) {
+        let index = id as usize / 32;
+        if index >= self.words.len() {
+            self.words.resize(index + 1, 0);
+        }
+        if let Some(word) = self.words.get_mut(index) {
+            *word |= 1 << (id % 32);
+        }
+    }
+
     /// Returns the set as bits: bit `id % 32` of word `id / 32` represents token `id`. Tokens
     /// beyond the last word are not in the set.
     pub fn words(&self) -> &[u32] {
@@ -69,5 +80,9 @@ mod tests {
             64
         );
         assert!(TokenMask::of(&[]).is_empty() && !mask.is_empty());
+        let mut larger = TokenMask::of(&[1]);
+        larger.insert(2);
+        larger.insert(95);
+        assert_eq!(larger.ids().collect::<Vec<_>>(), [1, 2, 95]);
     }
 }

@@ -7,13 +7,15 @@ use input_validation::ModelRef;
 use serde_json::Map;
 use text_codec::{Chat, Codec};
 use worker_contract::{
-    InferInput, InferRequest, Message, Role, SamplingValues, ToolChoice, ToolDefinition,
+    InferInput, InferRequest, Message, ReasoningOptions, Role, SamplingValues, TokenizeRequest,
+    ToolChoice, ToolDefinition,
     limits::{self, MAX_STOP_SEQUENCE_BYTES, MAX_STOP_SEQUENCES, MAX_TOP_LOGPROBS},
 };
 
 use crate::{
     errors,
     history::{self, FAR_TOO_LONG},
+    reasoning_request::{OutputReasoning, RequestedReasoning},
     sampler::SamplerSettings,
 };
 
@@ -26,7 +28,7 @@ pub(crate) struct ModelLimits {
 }
 
 /// A request that was accepted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Admitted {
     pub prompt: Vec<u32>,
     /// Maximum number of output tokens, including `continue_from`; at least 1.
@@ -34,6 +36,8 @@ pub(crate) struct Admitted {
     pub sampling: SamplerSettings,
     /// What was changed in the request or ignored, as sentences for the user.
     pub notes: Vec<String>,
+    /// How reasoning is separated from the answer; `None` if all of the output is the answer.
+    pub reasoning: Option<OutputReasoning>,
 }
 
 /// Checks a request to `model`, which recommends `recommended`, and tokenizes its input.
@@ -70,55 +74,82 @@ pub(crate) fn admit(
             limits.context_length
         ));
     }
-    let prompt = tokenize_prompt(request, codec, limits, &mut notes)?;
+    // A message that has begun is an answer.
+    let no_reasoning = ReasoningOptions {
+        enabled: Some(false),
+        ..ReasoningOptions::default()
+    };
+    let reasoning = RequestedReasoning::new(
+        &request.input,
+        if request.continue_final_message {
+            &no_reasoning
+        } else {
+            &request.reasoning
+        },
+        &request.template_variables,
+        model,
+        codec,
+        &mut notes,
+    )?;
+    let (prompt, reasoning) = tokenize_prompt(request, &reasoning, codec, limits, &mut notes)?;
     let max_tokens = max_output_tokens(&prompt, request, limits.context_length)?;
     Ok(Admitted {
         prompt,
         max_tokens,
         sampling: SamplerSettings::resolve(request, recommended),
         notes,
+        reasoning,
     })
 }
 
 /// Tokenizes the input of a request, after the tokens that precede it.
 fn tokenize_prompt(
     request: &InferRequest,
+    reasoning: &RequestedReasoning,
     codec: &Codec,
     limits: ModelLimits,
     notes: &mut Vec<String>,
-) -> Result<Vec<u32>, Diagnostic> {
+) -> Result<(Vec<u32>, Option<OutputReasoning>), Diagnostic> {
     let chat = Chat {
         messages: &[],
         tools: rendered_tools(request, codec),
-        variables: &request.template_variables,
+        variables: &reasoning.variables,
     };
-    let context_length = limits.context_length;
     let (input, begun) = match (&request.input, request.continue_final_message) {
         (InferInput::Messages(messages), true) => split_continuation(messages)?,
         (input, _) => (Cow::Borrowed(input), ""),
     };
     let begun = codec.encode_continuation(begun)?;
-    if request.drop_oldest_messages
-        && let InferInput::Messages(messages) = &*input
-    {
-        let room = context_length.saturating_sub(begun.len() as u32);
-        let mut prompt = history::encode_recent(messages, chat, codec, room, notes)?;
-        prompt.extend(begun);
-        return Ok(prompt);
-    }
-    check_input_bytes(&input, codec, context_length)?;
-    let mut tokens = tokenize(&input, chat, codec, limits.vocab_size, notes)?;
-    tokens.extend(begun);
-    if request.preceding_tokens.is_empty() {
+    let mut prompt = match &*input {
+        InferInput::Messages(messages) if request.drop_oldest_messages => {
+            let room = limits.context_length.saturating_sub(begun.len() as u32);
+            history::encode_recent(messages, chat, codec, room, notes)?
+        }
+        input => {
+            check_input_bytes(input, codec, limits.context_length)?;
+            let tokens = tokenize(input, chat, codec, limits.vocab_size, notes)?;
+            after_preceding(&request.preceding_tokens, tokens, codec)?
+        }
+    };
+    let reasoning = reasoning.output(&mut prompt, codec)?;
+    prompt.extend(begun);
+    Ok((prompt, reasoning))
+}
+
+/// Appends the tokens of an input to those that precede it.
+fn after_preceding(
+    preceding: &[u32],
+    tokens: Vec<u32>,
+    codec: &Codec,
+) -> Result<Vec<u32>, Diagnostic> {
+    if preceding.is_empty() {
         return Ok(tokens);
     }
     // The tokens that a codec adds to the beginning of a text are there already.
     let start = codec.encode("")?;
-    let repeated = !start.is_empty() && request.preceding_tokens.starts_with(&start);
+    let repeated = !start.is_empty() && preceding.starts_with(&start);
     let added = tokens.strip_prefix(&start[..]).filter(|_| repeated);
-    let mut prompt = request.preceding_tokens.clone();
-    prompt.extend_from_slice(added.unwrap_or(&tokens));
-    Ok(prompt)
+    Ok([preceding, added.unwrap_or(&tokens)].concat())
 }
 
 /// Refuses tools for a model whose tool calls cannot be parsed. A forced tool call can be
@@ -207,22 +238,34 @@ fn check_input_bytes(
     Err(errors::prompt_far_too_long(least_tokens, context_length))
 }
 
-/// Tokenizes the input of `/v1/tokenize`.
-pub(crate) fn tokenize_with_tools(
-    input: &InferInput,
-    tools: &[ToolDefinition],
+/// Tokenizes the input of `/v1/tokenize` for `model`.
+pub(crate) fn admit_tokenize(
+    request: &TokenizeRequest,
+    model: &ModelRef,
     codec: &Codec,
     vocab_size: u32,
 ) -> Result<Vec<u32>, Diagnostic> {
+    let TokenizeRequest { input, tools, .. } = request;
     if !tools.is_empty() && !matches!(input, InferInput::Messages(_)) {
         return Err(errors::tools_without_messages());
     }
+    let notes = &mut Vec::new();
+    let reasoning = RequestedReasoning::new(
+        input,
+        &request.reasoning,
+        &request.template_variables,
+        model,
+        codec,
+        notes,
+    )?;
     let chat = Chat {
         messages: &[],
         tools,
-        variables: &Map::new(),
+        variables: &reasoning.variables,
     };
-    tokenize(input, chat, codec, vocab_size, &mut Vec::new())
+    let mut tokens = tokenize(input, chat, codec, vocab_size, notes)?;
+    reasoning.output(&mut tokens, codec)?;
+    Ok(tokens)
 }
 
 /// Tokenizes an input; messages become those of `chat`.
@@ -293,7 +336,12 @@ fn embedding_tokens(
     codec: &Codec,
     vocab_size: u32,
 ) -> Result<Vec<u32>, Diagnostic> {
-    let mut tokens = tokenize_with_tools(input, &[], codec, vocab_size)?;
+    let chat = Chat {
+        messages: &[],
+        tools: &[],
+        variables: &Map::new(),
+    };
+    let mut tokens = tokenize(input, chat, codec, vocab_size, &mut Vec::new())?;
     if let InferInput::Prompt(_) = input {
         codec.append_end_token(&mut tokens);
     }

@@ -25,6 +25,12 @@ pub(crate) fn too_many_logprobs(count: u8) -> Diagnostic {
     invalid("logprobs", message)
 }
 
+/// The words are those of Ollama, whose clients look for them.
+pub(crate) fn cannot_reason(model: &ModelRef) -> Diagnostic {
+    let message = format!("\"{model}\" does not support thinking");
+    invalid("reasoning.enabled", message)
+}
+
 pub(crate) fn no_tools_to_call() -> Diagnostic {
     let message = "tool_choice requires a tool call, but the request has no tools";
     invalid("tool_choice", message)

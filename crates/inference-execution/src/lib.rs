@@ -13,6 +13,7 @@ mod generation;
 mod guide;
 mod history;
 pub mod mock;
+mod reasoning_request;
 mod runtime;
 mod sampler;
 mod scheduler;

@@ -78,7 +78,7 @@ impl PendingLogprobs {
         if let Some(logprob) = event.logprob.take() {
             self.tokens.push(PendingToken {
                 logprob,
-                has_text: !event.t.is_empty(),
+                has_text: !event.t.is_empty() || !event.reasoning.is_empty(),
             });
         }
     }

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use diagnostics::Diagnostic;
+use reasoning::Format;
 use serde_json::Map;
 use tokenizers::Tokenizer;
 use worker_contract::{Message, Role, ToolDefinition};
@@ -8,6 +9,7 @@ use worker_contract::{Message, Role, ToolDefinition};
 use crate::{
     chat::{Chat, RenderedChat},
     errors,
+    reasoning_marks::ReasoningMarks,
     template::ChatTemplate,
     token_table::TokenTable,
     tool_style::ToolStyle,
@@ -22,6 +24,14 @@ const BYTE_LEVEL_TEMPLATE: &str = "\
 {% for call in m.tool_calls or [] %}<tool_call>\
 {\"name\": {{ call.function.name | tojson }}, \"arguments\": {{ call.function.arguments | tojson }}}\
 </tool_call>{% endfor %}{{ '\n' }}{% endfor %}assistant: ";
+const BYTE_LEVEL_CONTENT: &str = "{{ m.content }}";
+/// Precedes the content for a model that reasons.
+const BYTE_LEVEL_EARLIER_REASONING: &str =
+    "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}";
+/// End of a prompt for a model that reasons: reasoning that was turned off.
+const BYTE_LEVEL_NO_REASONING: &str =
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n";
+const BYTE_LEVEL_OPENED_REASONING: &str = "{% else %}<think>\n";
 
 /// Chat templates and special tokens of a model, which `tokenizer.json` does not contain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,6 +84,7 @@ pub struct Codec {
     tool_template: Option<Result<ChatTemplate, Diagnostic>>,
     tool_style: Option<ToolStyle>,
     markers: Vec<(u32, &'static str)>,
+    reasoning: Option<ReasoningMarks>,
 }
 
 impl Codec {
@@ -83,9 +94,10 @@ impl Codec {
         boundaries: Boundaries,
         settings: CodecSettings,
     ) -> Self {
-        let mut end_tokens = settings.end_tokens;
+        let mut end_tokens = settings.end_tokens.clone();
         let eos_name = settings.eos_token.as_deref();
         end_tokens.extend(eos_name.and_then(|name| table.special_id(name)));
+        let reasoning = ReasoningMarks::detect(&settings, &table, &mut end_tokens);
         end_tokens.sort_unstable();
         end_tokens.dedup();
         let tool_style = settings
@@ -115,16 +127,38 @@ impl Codec {
             tool_template,
             tool_style,
             markers,
+            reasoning,
         }
     }
 
     /// A codec that needs no model: token ids 0 to 255 are bytes; 256, written `<|end|>`, ends
     /// generation.
     pub fn byte_level() -> Self {
+        Self::byte_level_with_template(BYTE_LEVEL_TEMPLATE.to_owned())
+    }
+
+    /// The codec of [`Self::byte_level`] for a model that reasons between `<think>` and
+    /// `</think>`, and where the prompt contains the opening mark if `opened` is set.
+    pub fn byte_level_with_reasoning(opened: bool) -> Self {
+        let opening = if opened {
+            BYTE_LEVEL_OPENED_REASONING
+        } else {
+            ""
+        };
+        let messages = BYTE_LEVEL_TEMPLATE.replace(
+            BYTE_LEVEL_CONTENT,
+            &format!("{BYTE_LEVEL_EARLIER_REASONING}{BYTE_LEVEL_CONTENT}"),
+        );
+        Self::byte_level_with_template(format!(
+            "{messages}{BYTE_LEVEL_NO_REASONING}{opening}{{% endif %}}"
+        ))
+    }
+
+    fn byte_level_with_template(template: String) -> Self {
         let bytes = (0..=u8::MAX).map(|b| (u32::from(b), vec![b])).collect();
         let special = HashMap::from([(BYTE_LEVEL_END, BYTE_LEVEL_END_TEXT.to_owned())]);
         let settings = CodecSettings {
-            chat_template: Some(BYTE_LEVEL_TEMPLATE.to_owned()),
+            chat_template: Some(template),
             eos_token: Some(BYTE_LEVEL_END_TEXT.to_owned()),
             ..CodecSettings::default()
         };
@@ -197,6 +231,34 @@ impl Codec {
     pub fn marker(&self, id: u32) -> Option<&'static str> {
         let marker = self.markers.iter().find(|(token, _)| *token == id);
         marker.map(|(_, text)| *text)
+    }
+
+    /// How the model writes its reasoning; `None` if it does not reason, as far as is known.
+    pub fn reasoning(&self) -> Option<&Format> {
+        self.reasoning.as_ref().map(|marks| &marks.format)
+    }
+
+    /// Text of a special token that separates reasoning and answer. Other special tokens have no
+    /// text.
+    pub fn reasoning_mark(&self, id: u32) -> Option<&'static str> {
+        self.reasoning.as_ref()?.text(id)
+    }
+
+    /// Encodes a text that the model writes, such as a mark. Special tokens spelled out in it
+    /// are recognized, and nothing is added.
+    pub fn encode_output(&self, text: &str) -> Result<Vec<u32>, Diagnostic> {
+        self.encode_with(text, false)
+    }
+
+    /// Returns the text of the last `count` tokens, special tokens by name.
+    pub fn end_of(&self, ids: &[u32], count: usize) -> String {
+        let last = &ids[ids.len().saturating_sub(count)..];
+        let bytes: Vec<u8> = last
+            .iter()
+            .flat_map(|id| self.table.name(*id))
+            .copied()
+            .collect();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Renders a conversation to the prompt of the assistant's next message.

@@ -9,6 +9,7 @@ mod gguf;
 mod huggingface;
 mod pre_tokenizer;
 mod python_json;
+mod reasoning_marks;
 mod template;
 mod token_table;
 mod tool_style;

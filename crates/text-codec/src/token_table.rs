@@ -103,6 +103,19 @@ impl TokenTable {
         &self.bytes[start..end]
     }
 
+    /// Bytes of an ordinary token, or name of a special token.
+    pub(crate) fn name(&self, id: u32) -> &[u8] {
+        match self.special.get(&id) {
+            Some(name) => name.as_bytes(),
+            None => self.bytes(id),
+        }
+    }
+
+    /// Whether the text is a token, ordinary or special.
+    pub(crate) fn has(&self, text: &str) -> bool {
+        (0..self.ends.len()).any(|id| self.name(id as u32) == text.as_bytes())
+    }
+
     /// Text of a token for display.
     pub(crate) fn text(&self, id: u32) -> String {
         match self.special.get(&id) {

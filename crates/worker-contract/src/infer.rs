@@ -80,15 +80,21 @@ pub struct ReasoningOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
     /// How much the model reasons, in the words of its chat template: `low`, `medium`, `high`, ….
+    /// With `none`, it does not reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effort: Option<String>,
-    /// Maximum number of reasoning tokens; the model answers after them.
+    /// Maximum number of reasoning tokens; the model answers after them. With 0, it does not
+    /// reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
+    /// Whether a model that cannot reason refuses a request with `enabled: true` instead of
+    /// ignoring it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub required: bool,
 }
 
 impl ReasoningOptions {
-    fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }

@@ -1,7 +1,11 @@
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::{infer::InferInput, message::ToolDefinition};
+use crate::{
+    infer::{InferInput, ReasoningOptions},
+    message::ToolDefinition,
+};
 
 /// Body of `POST /v1/tokenize`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -11,6 +15,13 @@ pub struct TokenizeRequest {
     /// Functions that the model may call; requires an input of messages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<ToolDefinition>,
+    /// How the model reasons before it answers, which may change the prompt.
+    #[serde(default, skip_serializing_if = "ReasoningOptions::is_default")]
+    pub reasoning: ReasoningOptions,
+    /// Further variables of the chat template, by name.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = Object)]
+    pub template_variables: Map<String, Value>,
 }
 
 /// Response of `POST /v1/tokenize`.

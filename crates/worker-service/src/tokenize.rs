@@ -15,7 +15,7 @@ pub async fn tokenize(
     JsonBody(request): JsonBody<TokenizeRequest>,
 ) -> Result<Json<TokenizeResponse>, ErrorResponse> {
     let runtime = worker.runtime()?.clone();
-    let tokens = blocking(move || runtime.tokenize(&request.input, &request.tools)).await??;
+    let tokens = blocking(move || runtime.tokenize(&request)).await??;
     Ok(Json(TokenizeResponse {
         count: tokens.len() as u32,
         tokens,

@@ -53,6 +53,9 @@ pub(crate) struct Screen {
     style: Style,
     /// The last text written to standard output does not end with a line break.
     in_line: bool,
+    hides_reasoning: bool,
+    /// Reasoning was written to standard error, and nothing else since.
+    in_reasoning: bool,
 }
 
 /// Prints an error to standard error without an async runtime.
@@ -71,7 +74,14 @@ impl Screen {
             stdout_is_terminal: io::stdout().is_terminal(),
             style: Style::for_stderr(),
             in_line: false,
+            hides_reasoning: quiet,
+            in_reasoning: false,
         }
+    }
+
+    /// Leaves reasoning out of the text. It is always left out by `--quiet`.
+    pub(crate) fn hide_reasoning(&mut self, hide: bool) {
+        self.hides_reasoning |= hide;
     }
 
     /// Prints the result of a command: `json` in the JSON formats, else `text`, which must be
@@ -121,16 +131,36 @@ impl Screen {
         if self.format == Format::Events {
             return self.event("token", token).await;
         }
+        self.reasoning(&token.reasoning).await;
         if token.t.is_empty() {
             return Ok(());
         }
+        self.end_reasoning().await;
         let text = self.escape_for_stdout(&token.t);
         self.in_line = !text.ends_with('\n');
         self.write(text.as_bytes()).await
     }
 
+    /// Prints reasoning to standard error, so that standard output has the answer only.
+    async fn reasoning(&mut self, text: &str) {
+        if text.is_empty() || self.hides_reasoning {
+            return;
+        }
+        let text = self.style.dim(&text::escape_for_terminal(text));
+        self.in_reasoning = true;
+        self.write_stderr(&text).await;
+    }
+
+    /// Separates reasoning from what follows.
+    async fn end_reasoning(&mut self) {
+        if std::mem::take(&mut self.in_reasoning) {
+            self.write_stderr("\n\n").await;
+        }
+    }
+
     /// Ends the completion and prints its statistics.
     pub(crate) async fn footer(&mut self, footer: &Footer) -> Result<(), Failure> {
+        self.end_reasoning().await;
         self.end_line().await?;
         if self.format != Format::Events && !self.quiet {
             self.write_stderr(&text::footer(footer, self.style)).await;
@@ -143,6 +173,7 @@ impl Screen {
             return self.event("narration", narration).await;
         }
         if !self.quiet {
+            self.end_reasoning().await;
             // On a terminal, the narration would continue the line of the completion.
             if self.in_line && self.stdout_is_terminal {
                 self.write_stderr("\n").await;
@@ -162,6 +193,7 @@ impl Screen {
                 let _ = timeout(INTERRUPTED_LIMIT, self.end_results(&error)).await;
             }
             Failure::Failed(error) | Failure::Usage(error) => {
+                self.end_reasoning().await;
                 // A second failure, of standard output, is not reported.
                 let _ = self.end_results(error).await;
                 self.write_stderr(&text::error(error, self.style)).await;

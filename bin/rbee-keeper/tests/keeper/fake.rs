@@ -316,6 +316,17 @@ pub(crate) fn token(text: &str) -> InferEvent {
     }))
 }
 
+pub(crate) fn thought(text: &str) -> InferEvent {
+    InferEvent::Worker(StreamEvent::Token(TokenEvent {
+        i: 0,
+        t: String::new(),
+        id: 1,
+        reasoning: text.to_owned(),
+        calls: Vec::new(),
+        logprob: None,
+    }))
+}
+
 pub(crate) fn end() -> InferEvent {
     let mut end = EndEvent {
         stop: None,

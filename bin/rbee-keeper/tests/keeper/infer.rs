@@ -11,8 +11,8 @@ use tokio::{
 use worker_contract::InferInput;
 
 use crate::fake::{
-    FakeQueen, Finished, KEEPER, LIMIT, Then, error, finish, isolated, response, run, started,
-    token,
+    FakeQueen, Finished, KEEPER, LIMIT, Then, end, error, finish, isolated, response, run, started,
+    thought, token,
 };
 
 const COMPLETION: &str = "An old silent pond\n";
@@ -71,6 +71,41 @@ async fn tokens_go_to_stdout_and_the_rest_to_stderr() {
     let calls = queen.seen.calls.lock().unwrap();
     assert_eq!(messages(&calls[0].request.input), ["Write a haiku"]);
     assert!(queen.seen.cancelled.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn reasoning_goes_to_stderr_unless_hidden() {
+    let script = vec![
+        started(),
+        thought("Hm\u{7}"),
+        thought("m."),
+        token("Yes\n"),
+        end(),
+    ];
+    let queen = FakeQueen::start(script, Then::Close).await;
+    let footer = "2 tokens · 50.0 tokens/s · seed 7\n";
+    let shown = format!("Hm\\u{{7}}m.\n\n{footer}");
+    for (arguments, stderr) in [
+        (&["infer", "--think=low", "Hi"][..], shown.as_str()),
+        (&["infer", "--hide-thinking", "Hi"], footer),
+        (&["infer", "--quiet", "Hi"], ""),
+    ] {
+        let finished = run(queen.keeper(arguments)).await;
+        assert_eq!(finished, Finished::new(0, "Yes\n", stderr), "{arguments:?}");
+    }
+    let calls = queen.seen.calls.lock().unwrap();
+    let reasoning = &calls[0].request.reasoning;
+    assert_eq!(
+        (reasoning.enabled, reasoning.effort.as_deref()),
+        (Some(true), Some("low"))
+    );
+    drop(calls);
+    let finished = run(queen.keeper(&["infer", "--json", "Hi"])).await;
+    assert!(
+        finished.out.contains("\"reasoning\":\"m.\""),
+        "{}",
+        finished.out
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The output of one request: from logits to token events, until it is complete.
 
 mod output;
+mod reasoning_control;
 mod tools;
 
 #[cfg(test)]
@@ -10,6 +11,8 @@ use std::{ops::ControlFlow, sync::Arc};
 
 use diagnostics::Diagnostic;
 use output::{Delta, Output};
+use reasoning::Phase;
+use reasoning_control::ReasoningControl;
 use text_codec::Codec;
 use worker_contract::{FinishReason, InferRequest, TokenEvent, TokenLogprob, TopLogprob};
 
@@ -26,8 +29,11 @@ pub(crate) struct Generation {
     codec: Arc<Codec>,
     sampler: Sampler,
     output: Output,
-    /// Keeps the output within its constraint, if the request has one.
+    reasoning: ReasoningControl,
+    /// Keeps the answer within its constraint, if the request has one.
     guide: Option<Guide>,
+    /// Replayed tokens that the constraint applies to.
+    constrained: Vec<u32>,
     max_tokens: u32,
     /// Number of alternatives to report, if the request asks for log probabilities.
     top_logprobs: Option<u8>,
@@ -46,11 +52,14 @@ pub(crate) struct Generated {
 
 impl Generation {
     pub fn new(request: &InferRequest, admitted: &Admitted, seed: u64, codec: Arc<Codec>) -> Self {
+        let output = Output::new(request, admitted, seed, &codec);
         Self {
-            output: Output::new(request, admitted, seed, &codec),
+            reasoning: ReasoningControl::new(request, admitted.reasoning.as_ref(), output.phase()),
+            output,
             codec,
             sampler: Sampler::new(admitted.sampling.clone(), seed, &admitted.prompt),
             guide: None,
+            constrained: Vec::new(),
             max_tokens: admitted.max_tokens,
             top_logprobs: request.logprobs,
             count: 0,
@@ -58,9 +67,19 @@ impl Generation {
         }
     }
 
-    /// Sets the guide, which must be positioned after the replayed tokens.
+    /// Returns the replayed tokens that the constraint applies to: those of the answer.
+    pub fn constrained_tokens(&self) -> &[u32] {
+        &self.constrained
+    }
+
+    /// Sets the guide, which must be positioned after [`Self::constrained_tokens`].
     pub fn set_guide(&mut self, guide: Guide) {
         self.guide = Some(guide);
+    }
+
+    /// Returns the number of reasoning tokens so far, including replayed ones.
+    pub fn reasoning_tokens(&self) -> u32 {
+        self.reasoning.count()
     }
 
     /// Returns the number of output tokens so far, including replayed ones.
@@ -81,9 +100,12 @@ impl Generation {
     /// Replays tokens that another worker generated for this request, without events. Returns
     /// the finish reason if they complete the output.
     pub fn replay(&mut self, tokens: &[u32]) -> Option<FinishReason> {
-        let finish = tokens
-            .iter()
-            .find_map(|token| self.append(*token, &mut Delta::default()));
+        let finish = tokens.iter().find_map(|token| {
+            if self.reasoning.is_constrained(*token, self.output.phase()) {
+                self.constrained.push(*token);
+            }
+            self.append(*token, &mut Delta::default())
+        });
         self.replayed = self.count;
         finish
     }
@@ -102,21 +124,16 @@ impl Generation {
     /// be followed any further.
     pub fn next(&mut self, logits: &[f32]) -> Result<Option<Generated>, Diagnostic> {
         let index = self.count;
-        let mask = match &mut self.guide {
-            None => None,
-            Some(guide) => match guide.allowed()? {
-                None => return Ok(None),
-                mask => mask,
-            },
+        let before = self.output.phase();
+        let Some(id) = self.next_token(logits, before)? else {
+            return Ok(None);
         };
-        let id = self
-            .sampler
-            .choose(logits, index, mask)
-            .ok_or_else(errors::nothing_to_sample)?;
+        let is_constrained = self.reasoning.is_constrained(id, before);
         let logprob = self.top_logprobs.map(|top| self.logprob(logits, id, top));
         let mut delta = Delta::default();
         let finish = self.append(id, &mut delta);
         if finish.is_none()
+            && is_constrained
             && let Some(guide) = &mut self.guide
         {
             guide.accept(id);
@@ -125,7 +142,7 @@ impl Generation {
             event: TokenEvent {
                 i: index,
                 t: delta.text,
-                reasoning: String::new(),
+                reasoning: delta.reasoning,
                 id,
                 calls: delta.calls,
                 logprob,
@@ -134,12 +151,46 @@ impl Generation {
         }))
     }
 
+    /// Returns the token that follows in phase `before`, or `None` while its mask is being
+    /// computed.
+    fn next_token(&mut self, logits: &[f32], before: Phase) -> Result<Option<u32>, Diagnostic> {
+        if let Some(forced) = self.reasoning.forced() {
+            return Ok(Some(forced));
+        }
+        let guide = self.guide.as_mut();
+        let guide = guide.filter(|_| matches!(before, Phase::Start | Phase::Answer));
+        let mask = match guide {
+            None => None,
+            Some(guide) => match guide.allowed()? {
+                None => return Ok(None),
+                mask => mask,
+            },
+        };
+        let opening = self.reasoning.allowed_opening(before);
+        let wider = mask.zip(opening).map(|(mask, opening)| {
+            let mut wider = mask.clone();
+            wider.insert(opening);
+            wider
+        });
+        let id = self
+            .sampler
+            .choose(logits, self.count, wider.as_ref().or(mask))
+            .ok_or_else(errors::nothing_to_sample)?;
+        if self.guide.is_some() && self.codec.end_tokens().contains(&id) {
+            return Ok(Some(self.reasoning.instead_of_end(before).unwrap_or(id)));
+        }
+        Ok(Some(id))
+    }
+
     /// Appends a token to the output and adds what became final to `delta`. Returns the finish
     /// reason if the token is the last one.
     fn append(&mut self, id: u32, delta: &mut Delta) -> Option<FinishReason> {
         self.count += 1;
         self.sampler.record(id);
-        self.append_to_output(id, delta).break_value()
+        let before = self.output.phase();
+        let finish = self.append_to_output(id, delta).break_value();
+        self.reasoning.record(id, before, self.output.phase());
+        finish
     }
 
     fn append_to_output(&mut self, id: u32, delta: &mut Delta) -> ControlFlow<FinishReason> {

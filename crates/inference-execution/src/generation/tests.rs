@@ -20,6 +20,7 @@ fn generation(request: &InferRequest, max_tokens: u32, seed: u64) -> Generation 
         max_tokens,
         sampling: SamplerSettings::resolve(request, &SamplingValues::default()),
         notes: Vec::new(),
+        reasoning: None,
     };
     Generation::new(request, &admitted, seed, Arc::new(Codec::byte_level()))
 }

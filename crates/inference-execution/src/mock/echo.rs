@@ -3,22 +3,14 @@
 
 use super::words::END;
 
-const ASSISTANT: &[u8] = b"\nassistant: ";
+pub(super) const ASSISTANT: &[u8] = b"\nassistant: ";
 /// Prefixes of the messages that are repeated.
 const ROLES: [&[u8]; 2] = [b"user: ", b"tool: "];
 
 /// Returns the token that follows `tokens`. The output is empty if the prompt has no messages.
 pub(super) fn next(tokens: &[u32]) -> u32 {
-    let bytes: Vec<u8> = tokens
-        .iter()
-        .map(|token| u8::try_from(*token).unwrap_or(0))
-        .collect();
-    let starts = bytes
-        .windows(ASSISTANT.len())
-        .enumerate()
-        .filter(|(_, window)| *window == ASSISTANT)
-        .map(|(at, _)| at);
-    for at in starts {
+    let bytes = bytes(tokens);
+    for at in starts(&bytes) {
         // The output starts here if the message before it starts with the text after it.
         let so_far = &bytes[at + ASSISTANT.len()..];
         if let Some(rest) = last_message(&bytes[..at]).strip_prefix(so_far) {
@@ -28,8 +20,22 @@ pub(super) fn next(tokens: &[u32]) -> u32 {
     END
 }
 
+pub(super) fn bytes(tokens: &[u32]) -> Vec<u8> {
+    let bytes = tokens.iter().map(|token| u8::try_from(*token));
+    bytes.map(|byte| byte.unwrap_or(0)).collect()
+}
+
+/// Returns the positions at which an output may start, before the name of its role.
+pub(super) fn starts(bytes: &[u8]) -> Vec<usize> {
+    let windows = bytes.windows(ASSISTANT.len()).enumerate();
+    windows
+        .filter(|(_, window)| *window == ASSISTANT)
+        .map(|(at, _)| at)
+        .collect()
+}
+
 /// Returns the content of the last message, or nothing if there is none.
-fn last_message(prompt: &[u8]) -> &[u8] {
+pub(super) fn last_message(prompt: &[u8]) -> &[u8] {
     let starts = ROLES.iter().filter_map(|role| {
         let after_line = rfind(prompt, &[b"\n", *role].concat()).map(|at| at + 1 + role.len());
         after_line.or_else(|| prompt.starts_with(role).then_some(role.len()))

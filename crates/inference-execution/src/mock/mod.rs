@@ -4,6 +4,7 @@
 
 mod echo;
 mod settings;
+mod think;
 mod words;
 
 pub use settings::{MockFault, MockOutput, MockSettings};
@@ -104,7 +105,12 @@ impl MockEngine {
             .map(|_| vec![1; CHUNK_BYTES])
             .collect();
         progress(u64::from(STEPS), u64::from(STEPS));
-        Ok((Self::with_memory(settings, memory), Codec::byte_level()))
+        let codec = match settings.output {
+            MockOutput::Words | MockOutput::Echo => Codec::byte_level(),
+            MockOutput::Think => Codec::byte_level_with_reasoning(false),
+            MockOutput::ThinkOpened => Codec::byte_level_with_reasoning(true),
+        };
+        Ok((Self::with_memory(settings, memory), codec))
     }
 
     /// Triggers the faults that are due.
@@ -145,6 +151,7 @@ impl Engine for MockEngine {
                 let next = match self.settings.output {
                     MockOutput::Words => words::next(tokens, self.settings.length as usize),
                     MockOutput::Echo => echo::next(tokens),
+                    MockOutput::Think | MockOutput::ThinkOpened => think::next(tokens),
                 };
                 let row = values.len();
                 values.resize(row + vocab_size, OTHER_LOGIT);

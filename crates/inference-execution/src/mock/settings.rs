@@ -22,6 +22,10 @@ pub enum MockOutput {
     Words,
     /// The last message of the prompt.
     Echo,
+    /// Reasoning between `<think>` and `</think>`, then the last message of the prompt.
+    Think,
+    /// As [`Self::Think`], but the prompt contains the opening mark.
+    ThinkOpened,
 }
 
 /// Behavior of the mock engine, parsed from `key=value,…`. By default no step takes any time.
@@ -39,7 +43,8 @@ pub struct MockSettings {
     pub kv_tokens: Option<u32>,
     /// Number of output tokens before the end token. Key `length`.
     pub length: u32,
-    /// Generated text. Key `answer`, with the values `words` and `echo`.
+    /// Generated text. Key `answer`, with the values `words`, `echo`, `think` and
+    /// `think_opened`.
     pub output: MockOutput,
     /// Temperature that the model recommends. Key `temperature`.
     pub temperature: Option<f32>,
@@ -119,6 +124,8 @@ impl MockSettings {
                 self.output = match value {
                     "words" => MockOutput::Words,
                     "echo" => MockOutput::Echo,
+                    "think" => MockOutput::Think,
+                    "think_opened" => MockOutput::ThinkOpened,
                     _ => return None,
                 };
             }

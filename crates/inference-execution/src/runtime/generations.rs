@@ -73,7 +73,7 @@ impl GenerationRequest {
                 prompt_tokens: self.started.prompt_tokens,
                 completion_tokens: self.generation.count(),
                 cached_tokens: self.started.cached_tokens,
-                reasoning_tokens: 0,
+                reasoning_tokens: self.generation.reasoning_tokens(),
             },
             timings: self.times.timings(sampled),
         }));

@@ -36,14 +36,10 @@ use shared::Shared;
 use text_codec::Codec;
 use times::RequestTimes;
 use tokio::sync::{oneshot, watch};
-use worker_contract::{
-    EmbedRequest, FinishReason, InferInput, InferRequest, StartedEvent, ToolDefinition,
-};
+use worker_contract::{EmbedRequest, FinishReason, InferRequest, StartedEvent, TokenizeRequest};
 
 use crate::{
-    admission::{
-        Admitted, ModelLimits, admit, admit_embedding_inputs, detokenize, tokenize_with_tools,
-    },
+    admission::{Admitted, ModelLimits, admit, admit_embedding_inputs, admit_tokenize, detokenize},
     deadline::Deadline,
     engine::{Engine, ModelDescription, Pooling},
     errors,
@@ -237,7 +233,7 @@ impl Runtime {
         if finish.is_none()
             && let Some(shape) = required_shape(request, codec)
         {
-            let guide = constraints.guide(shape, &request.continue_from)?;
+            let guide = constraints.guide(shape, generation.constrained_tokens())?;
             generation.set_guide(guide);
         }
         Ok((generation, finish))
@@ -297,13 +293,14 @@ impl Runtime {
     }
 
     /// Converts an input to tokens as [`Self::submit`] does. `tools` require messages.
-    pub fn tokenize(
-        &self,
-        input: &InferInput,
-        tools: &[ToolDefinition],
-    ) -> Result<Vec<u32>, Diagnostic> {
-        let Handle { codec, limits, .. } = &*self.0;
-        tokenize_with_tools(input, tools, codec, limits.vocab_size)
+    pub fn tokenize(&self, request: &TokenizeRequest) -> Result<Vec<u32>, Diagnostic> {
+        let Handle {
+            model,
+            codec,
+            limits,
+            ..
+        } = &*self.0;
+        admit_tokenize(request, model, codec, limits.vocab_size)
     }
 
     /// Converts tokens to text.

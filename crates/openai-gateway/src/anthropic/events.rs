@@ -57,6 +57,14 @@ fn delta() -> SchemaRef {
             required("text", text()),
         ]),
         object([
+            required("type", strings(["thinking_delta"])),
+            required("thinking", text()),
+        ]),
+        object([
+            required("type", strings(["signature_delta"])),
+            required("signature", text()),
+        ]),
+        object([
             required("type", strings(["input_json_delta"])),
             required("partial_json", text()),
         ]),

@@ -26,12 +26,13 @@ pub struct AnthropicInputMessage {
 
 impl_schema! {
     AnthropicInputMessage, uses [],
-    "Message of a conversation. Thoughts of the assistant are ignored.",
+    "Message of a conversation. Thoughts of the assistant reach models whose chat template passes \
+     them on; redacted ones are ignored.",
     message()
 }
 
 /// String or blocks. Blocks are of type `text`; in an `assistant` message also `tool_use`,
-/// `thinking` and `redacted_thinking`, the latter two ignored; in a `user` message also
+/// `thinking` and `redacted_thinking`, the latter ignored; in a `user` message also
 /// `tool_result`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged)]
@@ -151,7 +152,7 @@ impl Conversation {
     }
 
     fn assistant(&mut self, param: &str, content: AnthropicContent) -> Result<(), Diagnostic> {
-        let mut texts = Vec::new();
+        let (mut texts, mut thoughts) = (Vec::new(), Vec::new());
         let mut tool_calls = Vec::new();
         for (param, block) in blocks(param, content) {
             match type_of(&block) {
@@ -169,13 +170,16 @@ impl Conversation {
                         arguments,
                     });
                 }
-                // Thoughts of another model, often encrypted.
-                Some("thinking" | "redacted_thinking") => {}
+                Some("thinking") => thoughts.push(string_field(&param, &block, "thinking")?),
+                // Thoughts of another model, encrypted.
+                Some("redacted_thinking") => {}
                 _ => texts.push(text_block(&param, &block)?),
             }
         }
+        thoughts.retain(|thought| !thought.is_empty());
         self.push(Message {
             tool_calls,
+            reasoning: (!thoughts.is_empty()).then(|| thoughts.join(SEPARATOR)),
             ..Message::new(Role::Assistant, texts.join(SEPARATOR))
         });
         Ok(())
@@ -190,6 +194,10 @@ impl Conversation {
                 }
                 last.content.push_str(&message.content);
                 last.tool_calls.extend(message.tool_calls);
+                last.reasoning = match (last.reasoning.take(), message.reasoning) {
+                    (Some(first), Some(second)) => Some(first + SEPARATOR + &second),
+                    (first, second) => first.or(second),
+                };
             }
             _ => self.messages.push(message),
         }

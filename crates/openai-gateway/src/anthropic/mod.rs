@@ -5,6 +5,7 @@ mod events;
 mod messages;
 mod request;
 mod schemas;
+mod thinking;
 mod writer;
 
 pub use error_body::AnthropicErrorBody;

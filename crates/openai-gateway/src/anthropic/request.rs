@@ -12,10 +12,8 @@ use worker_contract::{
 
 use super::{
     messages::{AnthropicContent, AnthropicInputMessage, conversation, type_of},
-    schemas::{
-        AnthropicContextManagement, AnthropicText, AnthropicThinking,
-        tool_choice as tool_choice_schema,
-    },
+    schemas::{AnthropicContextManagement, AnthropicText, tool_choice as tool_choice_schema},
+    thinking::{self, AnthropicThinking, Thinking},
     writer::AnthropicWriter,
 };
 use crate::{
@@ -69,9 +67,9 @@ pub struct AnthropicRequest {
     /// Whether and which functions the model calls. Default: `auto`.
     pub tool_choice: Option<AnthropicToolChoice>,
     pub output_config: Option<AnthropicOutputConfig>,
-    /// Ignored.
-    #[schema(value_type = Option<AnthropicThinking>)]
-    pub thinking: Option<Map<String, Value>>,
+    /// Whether the model thinks before it answers. Default: as its chat template decides, and
+    /// the response does not contain its thoughts.
+    pub thinking: Option<AnthropicThinking>,
     /// Ignored if all its edits are of a `clear_` type; other edits are not supported.
     #[schema(value_type = Option<AnthropicContextManagement>)]
     pub context_management: Option<Value>,
@@ -97,6 +95,8 @@ pub struct AnthropicTokenCountRequest {
     pub system: Option<AnthropicContent>,
     /// Functions that the model may call.
     pub tools: Option<Vec<AnthropicTool>>,
+    /// Whether the model thinks before it answers, which may change the prompt.
+    pub thinking: Option<AnthropicThinking>,
 }
 
 /// Function that the model may call.
@@ -143,7 +143,8 @@ impl_schema! {
 pub struct AnthropicOutputConfig {
     /// JSON schema that the output must match. Default: any text.
     pub format: Option<AnthropicOutputFormat>,
-    /// Ignored.
+    /// How much the model thinks if `thinking` is enabled: `low`, `medium`, `high` or `max`. A
+    /// model uses the nearest level that it knows.
     pub effort: Option<Value>,
 }
 
@@ -200,6 +201,7 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
         values,
         ..Sampling::default()
     };
+    let thinking = thinking(&fields)?;
     let constraint = constraint(fields.output_config)?;
     let one_call = |choice: &AnthropicToolChoice| choice.disable_parallel_tool_use == Some(true);
     let (input, continue_final_message) = conversation(fields.system, fields.messages)?;
@@ -215,6 +217,7 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
         stop: stops("stop_sequences", fields.stop_sequences.as_ref())?,
         constraint,
         tool_choice: tool_choice(fields.tool_choice)?,
+        reasoning: thinking.options,
         ..InferRequest::new(context.request_id.clone(), input)
     };
     let stream = fields.stream.unwrap_or(false);
@@ -223,7 +226,8 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
         fields.model.clone(),
         request.stop.clone(),
         stream,
-    );
+    )
+    .with_thinking(thinking.is_shown);
     Ok(ParsedRequest {
         model: fields.model,
         request,
@@ -247,12 +251,21 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
 /// named it and the request for a worker.
 pub fn parse_token_count(body: &Value) -> Result<(String, TokenizeRequest), Diagnostic> {
     let fields = read_fields(body)?;
+    let thinking = thinking(&fields)?;
     let (input, _) = conversation(fields.system, fields.messages)?;
     let request = TokenizeRequest {
         input,
         tools: tools(fields.tools.unwrap_or_default())?,
+        reasoning: thinking.options,
+        template_variables: Map::new(),
     };
     Ok((fields.model, request))
+}
+
+fn thinking(fields: &AnthropicRequest) -> Result<Thinking, Diagnostic> {
+    let config = fields.output_config.as_ref();
+    let effort = config.and_then(|config| config.effort.as_ref());
+    thinking::parse(fields.thinking.as_ref(), effort)
 }
 
 fn read_fields(body: &Value) -> Result<AnthropicRequest, Diagnostic> {

@@ -1,8 +1,8 @@
 //! Schemas of values whose Rust types say less than what is enforced.
 
 use openapi_schema::{
-    SchemaRef, any_of, array, boolean, nullable, object, optional, pattern, required, schema_types,
-    strings, text,
+    SchemaRef, any_of, array, boolean, integer, nullable, object, optional, pattern, required,
+    schema_types, strings, text,
 };
 
 use crate::schemas::{UNLIMITED, text_part};
@@ -17,8 +17,6 @@ schema_types! {
         "edits",
         array(object([required("type", pattern("^clear_"))]), 0..=UNLIMITED),
     )]);
-    /// Any JSON object. It is ignored.
-    AnthropicThinking = object([]);
 }
 
 fn text_content() -> SchemaRef {
@@ -42,7 +40,11 @@ pub(super) fn message() -> SchemaRef {
         required("name", text()),
         required("input", object([])),
     ]);
-    let thinking = object([required("type", strings(["thinking", "redacted_thinking"]))]);
+    let thinking = object([
+        required("type", strings(["thinking"])),
+        required("thinking", text()),
+    ]);
+    let redacted = object([required("type", strings(["redacted_thinking"]))]);
     any_of([
         object([
             required("role", strings(["user"])),
@@ -52,13 +54,23 @@ pub(super) fn message() -> SchemaRef {
             required("role", strings(["assistant"])),
             optional(
                 "content",
-                nullable(content_of([text_part(), tool_use, thinking])),
+                nullable(content_of([text_part(), tool_use, thinking, redacted])),
             ),
         ]),
         object([
             required("role", strings(["system"])),
             required("content", text_content()),
         ]),
+    ])
+}
+
+pub(super) fn thinking() -> SchemaRef {
+    any_of([
+        object([
+            required("type", strings(["enabled"])),
+            required("budget_tokens", integer(1..=i64::MAX)),
+        ]),
+        object([required("type", strings(["disabled", "adaptive"]))]),
     ])
 }
 

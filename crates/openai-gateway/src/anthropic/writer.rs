@@ -8,6 +8,9 @@ use worker_contract::{EndEvent, FinishReason, StartedEvent, TokenEvent, ToolCall
 use super::{error_body::AnthropicErrorBody, schemas::AnthropicStopReason};
 use crate::{json::write_json, response_writer::ResponseWriter};
 
+/// Signature of thoughts. Clients check that there is one.
+const SIGNATURE: &str = "cmJlZQ==";
+
 /// Response of `POST /v1/messages`.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct AnthropicMessage {
@@ -36,6 +39,12 @@ pub struct AnthropicMessage {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum AnthropicContentBlock {
+    /// Thoughts of the model, if the request enabled them.
+    Thinking {
+        thinking: String,
+        /// Of no meaning. Clients send it back with the thoughts.
+        signature: String,
+    },
     Text {
         text: String,
     },
@@ -94,6 +103,7 @@ fn stop_reason(reason: FinishReason, by_stop_sequence: bool) -> &'static str {
 /// Block that the next text or call piece of the same kind belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OpenBlock {
+    Thinking,
     Text,
     /// The call with this index.
     Call(u32),
@@ -106,6 +116,8 @@ pub(super) struct AnthropicWriter {
     /// The document; in a stream, its `content` stays empty.
     message: AnthropicMessage,
     stop_sequences: Vec<String>,
+    /// The response contains thoughts.
+    shows_thinking: bool,
     open: Option<OpenBlock>,
     /// Number of blocks begun so far.
     blocks: usize,
@@ -131,8 +143,32 @@ impl AnthropicWriter {
                 stop_sequence: None,
                 usage: AnthropicUsage::default(),
             },
+            shows_thinking: false,
             open: None,
             blocks: 0,
+        }
+    }
+
+    /// Sets whether the response contains thoughts. Default: false.
+    pub(super) fn with_thinking(mut self, shown: bool) -> Self {
+        self.shows_thinking = shown;
+        self
+    }
+
+    fn thinking(&mut self, text: &str, out: &mut Vec<u8>) {
+        if self.open != Some(OpenBlock::Thinking) {
+            let block = AnthropicContentBlock::Thinking {
+                thinking: String::new(),
+                signature: String::new(),
+            };
+            self.begin_block(OpenBlock::Thinking, block, out);
+        }
+        if self.stream {
+            self.delta("thinking_delta", "thinking", text, out);
+        } else if let Some(AnthropicContentBlock::Thinking { thinking, .. }) =
+            self.message.content.last_mut()
+        {
+            thinking.push_str(text);
         }
     }
 
@@ -197,6 +233,15 @@ impl AnthropicWriter {
         let Some(open) = self.open.take() else {
             return;
         };
+        if open == OpenBlock::Thinking {
+            if self.stream {
+                self.delta("signature_delta", "signature", SIGNATURE, out);
+            } else if let Some(AnthropicContentBlock::Thinking { signature, .. }) =
+                self.message.content.last_mut()
+            {
+                SIGNATURE.clone_into(signature);
+            }
+        }
         if self.stream {
             let index = self.blocks.saturating_sub(1);
             write_event(
@@ -247,6 +292,9 @@ impl ResponseWriter for AnthropicWriter {
     }
 
     fn token(&mut self, _: u32, event: TokenEvent, out: &mut Vec<u8>) {
+        if self.shows_thinking && !event.reasoning.is_empty() {
+            self.thinking(&event.reasoning, out);
+        }
         if !event.t.is_empty() {
             self.text(&event.t, out);
         }
@@ -293,7 +341,7 @@ impl ResponseWriter for AnthropicWriter {
     fn partial_text(&self) -> String {
         let texts = self.message.content.iter().map(|block| match block {
             AnthropicContentBlock::Text { text } => text.as_str(),
-            AnthropicContentBlock::ToolUse { .. } => "",
+            AnthropicContentBlock::Thinking { .. } | AnthropicContentBlock::ToolUse { .. } => "",
         });
         texts.collect()
     }

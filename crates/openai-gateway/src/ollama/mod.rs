@@ -9,6 +9,7 @@ mod options;
 mod request;
 mod responses;
 mod schemas;
+mod think;
 mod writer;
 
 pub use embeddings::{

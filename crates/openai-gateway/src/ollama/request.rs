@@ -11,7 +11,8 @@ use super::{
     endpoint::OllamaEndpoint,
     keep_alive::{OllamaDuration, keep_alive},
     options::{self, OllamaOptions},
-    schemas::{OllamaFormat, UnsupportedThink, message},
+    schemas::{OllamaFormat, OllamaThink, message},
+    think,
     writer::OllamaWriter,
 };
 use crate::{
@@ -38,8 +39,9 @@ pub struct OllamaCommonFields {
     /// the request has no input. Default: as set before, at first without limit.
     #[schema(value_type = Option<OllamaDuration>)]
     pub keep_alive: Option<Value>,
-    /// Only false is supported.
-    #[schema(value_type = Option<UnsupportedThink>)]
+    /// Whether the model thinks before it answers, or how much: `low`, `medium` or `high`. A model
+    /// that cannot think refuses all but false. Default: as its chat template decides.
+    #[schema(value_type = Option<OllamaThink>)]
     pub think: Option<Value>,
     /// Of a conversation that exceeds the context, whether its oldest turns are dropped, except
     /// system messages and the last turn. Otherwise, it is refused. Default: true.
@@ -85,6 +87,8 @@ pub struct OllamaChatMessage {
     pub content: Option<String>,
     /// Not supported.
     pub images: Option<Vec<Value>>,
+    /// Thoughts of an `assistant` message, which only some chat templates pass to the model.
+    pub thinking: Option<String>,
     /// Tool calls of an `assistant` message.
     pub tool_calls: Option<Vec<OllamaToolCall>>,
     /// Of a `tool` message, the name of the function.
@@ -175,9 +179,7 @@ pub fn parse(
             (generate(fields)?, Vec::new())
         }
     };
-    if !matches!(common.think, None | Some(Value::Null | Value::Bool(false))) {
-        return Err(unsupported("think"));
-    }
+    let reasoning = think::options(common.think.as_ref())?;
     keep_alive(body)?;
     let options = common.options.unwrap_or_default();
     let mut request = InferRequest {
@@ -197,6 +199,7 @@ pub fn parse(
         // Unlike OpenAI, Ollama allows 0 alternatives without log probabilities.
         logprobs: logprobs(common.logprobs, common.top_logprobs.filter(|n| *n != 0))?,
         tools,
+        reasoning,
         ..InferRequest::new(
             context.request_id.clone(),
             InferInput::Prompt(" ".to_owned()),
@@ -304,6 +307,9 @@ fn convert(i: usize, message: OllamaChatMessage) -> Result<Message, Diagnostic> 
         tool_calls: calls.collect(),
         tool_call_id: message.tool_call_id,
         name: message.tool_name,
+        reasoning: message
+            .thinking
+            .filter(|text| role == Role::Assistant && !text.is_empty()),
         ..Message::new(role, message.content.unwrap_or_default())
     })
 }

@@ -70,6 +70,7 @@ fn chat_message() -> SchemaRef {
     object([
         required("role", strings(["assistant"])),
         required("content", text()),
+        optional("thinking", text()),
         optional(
             "tool_calls",
             array(reference::<OllamaResponseToolCall>(), 1..=UNLIMITED),
@@ -83,6 +84,7 @@ fn line(name: &'static str, output: SchemaRef, done: bool) -> SchemaRef {
         required("model", text()),
         required("created_at", date_time()),
         required(name, output),
+        optional("thinking", text()),
         optional(
             "logprobs",
             array(reference::<ChatTokenLogprob>(), 1..=UNLIMITED),

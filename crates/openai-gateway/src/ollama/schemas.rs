@@ -11,8 +11,8 @@ use crate::schemas::UNLIMITED;
 schema_types! {
     /// Format of the output: `json`, a JSON schema, or an empty string for any text.
     OllamaFormat = any_of([strings(["", "json"]), object([])]);
-    /// Only false: the field is not supported.
-    UnsupportedThink = boolean(Some(false));
+    /// Whether the model thinks, or how much.
+    OllamaThink = any_of([boolean(None), strings(["low", "medium", "high"])]);
     /// Up to 16 stop sequences of 1 to 1024 bytes.
     OllamaStop = array(string(1..=MAX_STOP_SEQUENCE_BYTES), 0..=MAX_STOP_SEQUENCES);
     /// Reason why the output ended.
@@ -27,6 +27,7 @@ pub(super) fn message(tool_call: SchemaRef) -> SchemaRef {
             required("role", strings(roles.iter().copied())),
             optional("content", nullable(any_of([text(), array(any(), 0..=0)]))),
             optional("images", nullable(array(any(), 0..=0))),
+            optional("thinking", nullable(text())),
             optional("tool_calls", nullable(tool_calls)),
             optional("tool_name", nullable(text())),
             optional("tool_call_id", nullable(text())),

@@ -78,6 +78,8 @@ pub(super) struct OllamaWriter {
     prefix: Vec<u8>,
     /// Text that has not been written yet; always empty in a stream.
     text: String,
+    /// Thoughts that have not been written yet; always empty in a stream.
+    thinking: String,
     calls: Vec<ToolCall>,
     /// Number of calls that have been written.
     written_calls: usize,
@@ -105,6 +107,7 @@ impl OllamaWriter {
             done_reason: None,
             prefix,
             text: String::new(),
+            thinking: String::new(),
             calls: Vec::new(),
             written_calls: 0,
             logprobs: None,
@@ -140,9 +143,9 @@ impl OllamaWriter {
         self
     }
 
-    /// Writes a line up to `done`: text, the first `complete_calls` calls unless already
-    /// written, and pending log probabilities.
-    fn line(&mut self, text: &str, complete_calls: usize, out: &mut Vec<u8>) {
+    /// Writes a line up to `done`: text, thoughts, the first `complete_calls` calls unless
+    /// already written, and pending log probabilities.
+    fn line(&mut self, text: &str, thinking: &str, complete_calls: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.prefix);
         match self.endpoint {
             OllamaEndpoint::Generate => out.extend_from_slice(b"\"response\":"),
@@ -151,6 +154,10 @@ impl OllamaWriter {
             }
         }
         write_json(out, text);
+        if !thinking.is_empty() {
+            out.extend_from_slice(b",\"thinking\":");
+            write_json(out, thinking);
+        }
         if self.endpoint == OllamaEndpoint::Chat {
             let calls = self.take_calls(complete_calls);
             if !calls.is_empty() {
@@ -215,8 +222,12 @@ impl ResponseWriter for OllamaWriter {
         let complete = self.calls.len().saturating_sub(1).max(self.written_calls);
         if !self.stream {
             self.text.push_str(&event.t);
-        } else if !event.t.is_empty() || complete > self.written_calls {
-            self.line(&event.t, complete, out);
+            self.thinking.push_str(&event.reasoning);
+        } else if !event.t.is_empty()
+            || !event.reasoning.is_empty()
+            || complete > self.written_calls
+        {
+            self.line(&event.t, &event.reasoning, complete, out);
             out.extend_from_slice(b",\"done\":false}\n");
         }
     }
@@ -226,7 +237,8 @@ impl ResponseWriter for OllamaWriter {
             pending.finish(event.reason);
         }
         let text = std::mem::take(&mut self.text);
-        self.line(&text, self.calls.len(), out);
+        let thinking = std::mem::take(&mut self.thinking);
+        self.line(&text, &thinking, self.calls.len(), out);
         if let Some(context) = &self.context {
             out.extend_from_slice(b",\"context\":");
             write_json(out, context);

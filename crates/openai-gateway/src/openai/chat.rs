@@ -6,9 +6,10 @@ use utoipa::ToSchema;
 use worker_contract::{InferInput, InferRequest, Message, Role, ToolCall};
 
 use super::{
-    common::OpenAiCommonFields,
+    common::{OpenAiCommonFields, ResponseParts},
     constraint,
     endpoint::OpenAiEndpoint,
+    reasoning::{self, ReasoningFields},
     schemas::{Modalities, OpenAiToolChoice, UnsupportedFunctionCall, message},
     tools::{self, ChatTool, ChatToolCall},
     unsupported::refuse_unsupported,
@@ -32,6 +33,8 @@ pub struct ChatRequest {
     pub common: OpenAiCommonFields,
     #[serde(flatten)]
     pub chat: ChatFields,
+    #[serde(flatten)]
+    pub reasoning: ReasoningFields,
 }
 
 /// Fields of chat completions only.
@@ -107,6 +110,10 @@ pub struct ChatMessage {
     /// Extension: true in the last message, of the assistant, is the same as
     /// `continue_final_message`.
     pub prefix: Option<bool>,
+    /// Reasoning of an `assistant` message, which only some chat templates pass to the model.
+    pub reasoning_content: Option<Value>,
+    /// Same as `reasoning_content`.
+    pub reasoning: Option<Value>,
     /// Not supported.
     pub function_call: Option<Value>,
     /// Not supported.
@@ -146,6 +153,7 @@ pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequ
         (None, None) => None,
     };
     let include_usage = common.include_usage()?;
+    let reasoning = reasoning::parse(body)?;
     let request = InferRequest {
         max_tokens,
         end_with_context: true,
@@ -157,6 +165,8 @@ pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequ
         tool_choice,
         tools,
         parallel_tool_calls: chat.parallel_tool_calls.unwrap_or(true),
+        reasoning: reasoning.options,
+        template_variables: reasoning.template_variables,
         ..InferRequest::new(context.request_id.clone(), InferInput::Messages(messages))
     };
     let field_names = FieldNames {
@@ -167,7 +177,10 @@ pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequ
         OpenAiEndpoint::ChatCompletions,
         request,
         field_names,
-        include_usage,
+        ResponseParts {
+            include_usage,
+            reasoning: reasoning.is_shown,
+        },
         context,
     )
 }
@@ -228,6 +241,12 @@ fn convert(i: usize, message: &ChatMessage, before: &[Message]) -> Result<Messag
     let mut converted = Message::new(role, content);
     converted.tool_calls = tools::calls(&param("tool_calls"), calls)?;
     converted.name.clone_from(&message.name);
+    let reasoning = [&message.reasoning_content, &message.reasoning];
+    converted.reasoning = reasoning
+        .into_iter()
+        .find_map(|value| value.as_ref()?.as_str())
+        .filter(|text| role == Role::Assistant && !text.is_empty())
+        .map(str::to_owned);
     if role == Role::Tool {
         let Some(id) = &message.tool_call_id else {
             return Err(missing(&param("tool_call_id")));

@@ -99,6 +99,22 @@ impl ChunkWriter {
         self.logprobs.as_mut()?.get_mut(choice as usize)
     }
 
+    /// Writes reasoning under both names that clients read.
+    fn reasoning(&mut self, choice: u32, text: &str, out: &mut Vec<u8>) {
+        self.begin(choice, out);
+        out.extend_from_slice(br#""delta":{"reasoning_content":"#);
+        write_json(out, text);
+        out.extend_from_slice(br#","reasoning":"#);
+        write_json(out, text);
+        out.extend_from_slice(br#"},"logprobs":"#);
+        match self.pending(choice) {
+            Some(pending) => write_json(out, &pending.take_chat()),
+            None => out.extend_from_slice(b"null"),
+        }
+        out.extend_from_slice(b",\"finish_reason\":null}]");
+        self.finish(out);
+    }
+
     fn text(&mut self, choice: u32, text: &str, out: &mut Vec<u8>) {
         let endpoint = self.head.endpoint;
         self.begin(choice, out);
@@ -157,8 +173,12 @@ impl ResponseWriter for ChunkWriter {
     }
 
     fn token(&mut self, choice: u32, mut event: TokenEvent, out: &mut Vec<u8>) {
+        self.head.hide_reasoning(&mut event);
         if let Some(pending) = self.pending(choice) {
             pending.push(&mut event);
+        }
+        if !event.reasoning.is_empty() {
+            self.reasoning(choice, &event.reasoning, out);
         }
         if !event.t.is_empty() {
             self.text(choice, &event.t, out);

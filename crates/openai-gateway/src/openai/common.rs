@@ -120,6 +120,15 @@ pub struct StreamOptions {
     pub include_usage: Option<bool>,
 }
 
+/// Optional parts of a response.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ResponseParts {
+    /// A last chunk with the token counts.
+    pub include_usage: bool,
+    /// The reasoning of the model.
+    pub reasoning: bool,
+}
+
 impl OpenAiCommonFields {
     fn stream(&self) -> bool {
         self.stream.unwrap_or(false)
@@ -202,11 +211,11 @@ impl OpenAiCommonFields {
         endpoint: OpenAiEndpoint,
         request: InferRequest,
         field_names: FieldNames,
-        include_usage: bool,
+        parts: ResponseParts,
         context: &RequestContext,
     ) -> Result<ParsedRequest, Diagnostic> {
         let inputs = (request, Vec::new());
-        self.into_parsed_inputs(endpoint, inputs, field_names, include_usage, context)
+        self.into_parsed_inputs(endpoint, inputs, field_names, parts, context)
     }
 
     /// Same as [`into_parsed`](Self::into_parsed), for a request with further inputs.
@@ -215,7 +224,7 @@ impl OpenAiCommonFields {
         endpoint: OpenAiEndpoint,
         (request, further_inputs): (InferRequest, Vec<InferInput>),
         field_names: FieldNames,
-        include_usage: bool,
+        parts: ResponseParts,
         context: &RequestContext,
     ) -> Result<ParsedRequest, Diagnostic> {
         let choices = self.choices()?;
@@ -231,9 +240,10 @@ impl OpenAiCommonFields {
         }
         let logprobs = request.logprobs.is_some();
         let head = ResponseHead::new(endpoint, self.model.clone(), &request.tool_choice, context)
-            .with_choices_per_input(choices);
+            .with_choices_per_input(choices)
+            .with_reasoning(parts.reasoning);
         let (format, writer): (_, Box<dyn ResponseWriter>) = if self.stream() {
-            let writer = ChunkWriter::new(head, include_usage, logprobs, total);
+            let writer = ChunkWriter::new(head, parts.include_usage, logprobs, total);
             (ResponseFormat::Events, Box::new(writer))
         } else {
             let writer = DocumentWriter::new(head, logprobs, total);

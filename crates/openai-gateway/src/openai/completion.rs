@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 use worker_contract::{InferInput, InferRequest};
 
 use super::{
-    common::OpenAiCommonFields,
+    common::{OpenAiCommonFields, ResponseParts},
     constraint,
     endpoint::OpenAiEndpoint,
     schemas::{CompletionPrompt, UnsupportedBestOf, UnsupportedEcho},
@@ -83,7 +83,10 @@ pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequ
         OpenAiEndpoint::Completions,
         (request, further_inputs),
         field_names,
-        include_usage,
+        ResponseParts {
+            include_usage,
+            reasoning: false,
+        },
         context,
     )
 }

@@ -64,6 +64,14 @@ pub struct ChatCompletionMessage {
     /// Always null.
     #[schema(value_type = Unsupported)]
     pub refusal: Option<String>,
+    /// Reasoning of the model before its answer; absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub reasoning_content: Option<String>,
+    /// Same as `reasoning_content`, under its newer name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub reasoning: Option<String>,
     /// Tool calls for the client to run; absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<ChatCompletionToolCall>,
@@ -136,6 +144,7 @@ pub(super) struct DocumentWriter {
 #[derive(Debug, Clone, Default)]
 struct Choice {
     text: String,
+    reasoning: String,
     calls: Vec<ToolCall>,
     logprobs: Option<PendingLogprobs>,
     finish_reason: &'static str,
@@ -198,7 +207,9 @@ impl ResponseWriter for DocumentWriter {
         let Some(choice) = self.choices.get_mut(choice as usize) else {
             return;
         };
+        self.head.hide_reasoning(&mut event);
         choice.text.push_str(&event.t);
+        choice.reasoning.push_str(&event.reasoning);
         if let Some(pending) = &mut choice.logprobs {
             pending.push(&mut event);
         }
@@ -235,12 +246,15 @@ impl ResponseWriter for DocumentWriter {
 impl Choice {
     fn chat(mut self, index: u32) -> ChatCompletionChoice {
         let only_calls = self.text.is_empty() && !self.calls.is_empty();
+        let reasoning = (!self.reasoning.is_empty()).then_some(self.reasoning);
         ChatCompletionChoice {
             index,
             message: ChatCompletionMessage {
                 role: "assistant",
                 content: (!only_calls).then_some(self.text),
                 refusal: None,
+                reasoning_content: reasoning.clone(),
+                reasoning,
                 tool_calls: self.calls.into_iter().map(Into::into).collect(),
             },
             logprobs: self.logprobs.as_mut().map(PendingLogprobs::take_chat),

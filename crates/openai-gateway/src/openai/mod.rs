@@ -10,6 +10,7 @@ mod embeddings;
 mod endpoint;
 mod error_body;
 mod models;
+mod reasoning;
 mod response_head;
 mod schemas;
 mod tools;

@@ -1,4 +1,4 @@
-use worker_contract::{FinishReason, ToolChoice};
+use worker_contract::{FinishReason, TokenEvent, ToolChoice};
 
 use super::endpoint::OpenAiEndpoint;
 use crate::parsed_request::RequestContext;
@@ -16,6 +16,8 @@ pub(super) struct ResponseHead {
     names_function: bool,
     /// Number of choices that have the same prompt.
     pub choices_per_input: u32,
+    /// Whether the response contains reasoning.
+    shows_reasoning: bool,
 }
 
 impl ResponseHead {
@@ -37,6 +39,7 @@ impl ResponseHead {
             system_fingerprint: context.system_fingerprint,
             names_function: matches!(tool_choice, ToolChoice::Named(_)),
             choices_per_input: u32::MAX,
+            shows_reasoning: true,
         }
     }
 
@@ -44,6 +47,22 @@ impl ResponseHead {
     pub(super) fn with_choices_per_input(mut self, choices: u32) -> Self {
         self.choices_per_input = choices;
         self
+    }
+
+    /// Sets whether the response contains reasoning. Default: true.
+    pub(super) fn with_reasoning(mut self, shown: bool) -> Self {
+        self.shows_reasoning = shown;
+        self
+    }
+
+    /// Removes reasoning that the client does not want, with its log probabilities.
+    pub(super) fn hide_reasoning(&self, event: &mut TokenEvent) {
+        if !self.shows_reasoning && !event.reasoning.is_empty() {
+            event.reasoning.clear();
+            if event.t.is_empty() {
+                event.logprob = None;
+            }
+        }
     }
 
     pub(super) fn finish_reason(&self, reason: FinishReason) -> &'static str {

@@ -31,6 +31,8 @@ schema_types! {
     OpenAiToolChoice = tool_choice();
     /// Only `none` and `auto`: the field is not supported.
     UnsupportedFunctionCall = strings(["none", "auto"]);
+    /// How much the model reasons.
+    ReasoningEffort = pattern("^[A-Za-z_]{1,32}$");
     /// Only text.
     Modalities = array(strings(["text"]), 1..=1);
     /// Only 1: the field is not supported.
@@ -102,6 +104,10 @@ pub(super) fn message(tool_call: &SchemaRef) -> SchemaRef {
             described(none, &["Only allowed in a message of the assistant."]),
         )
     };
+    let reasoning = || {
+        let lines = [" Reasoning, which only some chat templates pass to the model."];
+        described(nullable(text()), &lines)
+    };
     let call_id = || described(text(), &["Id of the call that produced the result."]);
     any_of([
         object(common().into_iter().chain([
@@ -123,6 +129,8 @@ pub(super) fn message(tool_call: &SchemaRef) -> SchemaRef {
             optional("prefix", nullable(boolean(None))),
             optional("tool_calls", nullable(array(calls(), 0..=UNLIMITED))),
             optional("tool_call_id", nullable(text())),
+            optional("reasoning_content", reasoning()),
+            optional("reasoning", reasoning()),
         ])),
     ])
 }
@@ -235,6 +243,8 @@ fn chat_delta() -> SchemaRef {
         optional("role", strings(["assistant"])),
         optional("content", text()),
         optional("refusal", null()),
+        optional("reasoning_content", text()),
+        optional("reasoning", text()),
         optional("tool_calls", array(call, 1..=UNLIMITED)),
     ])
 }

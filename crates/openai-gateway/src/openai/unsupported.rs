@@ -6,7 +6,7 @@ use crate::errors::unsupported;
 
 /// Returns OpenAI's fields that rbee does not implement, each with the values that leave the
 /// output unchanged. Fields that never change the output (`store`, `service_tier`,
-/// `prediction`, `reasoning_effort`, `verbosity`) are ignored and not listed.
+/// `prediction`, `verbosity`) are ignored and not listed.
 fn unsupported_fields(endpoint: OpenAiEndpoint) -> Vec<(&'static str, Vec<Value>)> {
     match endpoint {
         OpenAiEndpoint::ChatCompletions => vec![

@@ -13,6 +13,8 @@ pub struct CompletionUsage {
     pub total_tokens: u32,
     /// Breakdown of `prompt_tokens`.
     pub prompt_tokens_details: PromptTokensDetails,
+    /// Breakdown of `completion_tokens`.
+    pub completion_tokens_details: CompletionTokensDetails,
 }
 
 /// Breakdown of the prompt's tokens.
@@ -20,6 +22,13 @@ pub struct CompletionUsage {
 pub struct PromptTokensDetails {
     /// Tokens found in the KV cache instead of being computed.
     pub cached_tokens: u32,
+}
+
+/// Breakdown of the generated tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct CompletionTokensDetails {
+    /// Tokens of the reasoning.
+    pub reasoning_tokens: u32,
 }
 
 impl From<Usage> for CompletionUsage {
@@ -30,6 +39,9 @@ impl From<Usage> for CompletionUsage {
             total_tokens: usage.prompt_tokens.saturating_add(usage.completion_tokens),
             prompt_tokens_details: PromptTokensDetails {
                 cached_tokens: usage.cached_tokens,
+            },
+            completion_tokens_details: CompletionTokensDetails {
+                reasoning_tokens: usage.reasoning_tokens,
             },
         }
     }
@@ -61,6 +73,7 @@ impl UsageSum {
             add(&mut self.total.cached_tokens, usage.cached_tokens);
         }
         add(&mut self.total.completion_tokens, usage.completion_tokens);
+        add(&mut self.total.reasoning_tokens, usage.reasoning_tokens);
         self.running_choices = self.running_choices.saturating_sub(1);
         self.running_choices == 0
     }

@@ -1,0 +1,74 @@
+use diagnostics::Diagnostic;
+use openapi_schema::impl_schema;
+use serde::Deserialize;
+use serde_json::Value;
+use worker_contract::ReasoningOptions;
+
+use super::schemas::thinking;
+use crate::errors::{below_minimum, missing, must_be};
+
+/// Whether the model thinks before it answers.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct AnthropicThinking {
+    /// `enabled`, `disabled` or `adaptive` (the model decides how much).
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Maximum number of tokens for thinking; required with `enabled`.
+    pub budget_tokens: Option<i64>,
+}
+
+impl_schema! {
+    AnthropicThinking, uses [],
+    "Whether the model thinks before it answers: `enabled` (for at most `budget_tokens` tokens), \
+     `disabled` or `adaptive` (the model decides how much).",
+    thinking()
+}
+
+/// How the model thinks and what the client sees of it.
+#[derive(Debug)]
+pub(super) struct Thinking {
+    pub options: ReasoningOptions,
+    /// Whether the response contains the thoughts.
+    pub is_shown: bool,
+}
+
+const BUDGET: &str = "thinking.budget_tokens";
+
+/// Parses `thinking` and `output_config.effort`.
+pub(super) fn parse(
+    thinking: Option<&AnthropicThinking>,
+    effort: Option<&Value>,
+) -> Result<Thinking, Diagnostic> {
+    let Some(thinking) = thinking else {
+        return Ok(Thinking {
+            options: ReasoningOptions::default(),
+            is_shown: false,
+        });
+    };
+    let is_shown = match thinking.kind.as_str() {
+        "enabled" | "adaptive" => true,
+        "disabled" => false,
+        _ => {
+            return Err(must_be(
+                "thinking.type",
+                "`enabled`, `disabled` or `adaptive`",
+            ));
+        }
+    };
+    let max_tokens = match (thinking.kind.as_str(), thinking.budget_tokens) {
+        ("enabled", None) => return Err(missing(BUDGET)),
+        ("enabled", Some(n)) if n < 1 => return Err(below_minimum(BUDGET, 1, n)),
+        ("enabled", Some(n)) => Some(u32::try_from(n).unwrap_or(u32::MAX)),
+        _ => None,
+    };
+    let effort = effort.and_then(Value::as_str).filter(|_| is_shown);
+    Ok(Thinking {
+        options: ReasoningOptions {
+            enabled: Some(is_shown),
+            effort: effort.map(str::to_owned),
+            max_tokens,
+            ..ReasoningOptions::default()
+        },
+        is_shown,
+    })
+}
