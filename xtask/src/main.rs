@@ -13,6 +13,7 @@ mod inlined;
 mod lint;
 mod make_model;
 mod openapi;
+mod outside_clients;
 mod sanitize;
 mod setup;
 mod tally;
@@ -57,6 +58,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Run real clients from their registries against the binaries
+    OutsideClients,
     /// Measure performance, as ratios within one run
     #[command(disable_help_flag = true)]
     Bench(bench::BenchArgs),
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Lint => done(lint::run()),
         Command::Tidy => done(tidy::run()),
         Command::Openapi { check } => done(openapi::run(check)),
+        Command::OutsideClients => outside_clients::run().map(Some),
         Command::Bench(args) => done(bench::run(&args)),
         Command::MakeModel(args) => done(make_model::run(&args)),
         Command::Ci => test::run_ci().map(Some),

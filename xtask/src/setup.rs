@@ -1,6 +1,6 @@
 use std::{
     env,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -55,18 +55,7 @@ pub fn python_with_packages() -> Result<PathBuf> {
     if quiet(Command::new(&python).args(["-c", IMPORTS])) {
         return Ok(python);
     }
-    let create = || {
-        quiet(
-            Command::new("python3")
-                .args(["-m", "venv", "--clear"])
-                .arg(&venv),
-        )
-    };
-    if !create() {
-        // Debian has a separate package for virtual environments.
-        install("python3-venv").context("python3 cannot create a virtual environment")?;
-        ensure!(create(), "`python3 -m venv {}` fails", venv.display());
-    }
+    create_venv(&venv)?;
     println!("installing {} into target/python", PACKAGES.join(", "));
     let pip = [
         "-m",
@@ -77,6 +66,23 @@ pub fn python_with_packages() -> Result<PathBuf> {
     ];
     succeed(Command::new(&python).args(pip).args(PACKAGES))?;
     Ok(python)
+}
+
+/// Creates an empty virtual environment of Python.
+pub fn create_venv(venv: &Path) -> Result<()> {
+    let create = || {
+        quiet(
+            Command::new("python3")
+                .args(["-m", "venv", "--clear"])
+                .arg(venv),
+        )
+    };
+    if !create() {
+        // Debian has a separate package for virtual environments.
+        install("python3-venv").context("python3 cannot create a virtual environment")?;
+        ensure!(create(), "`python3 -m venv {}` fails", venv.display());
+    }
+    Ok(())
 }
 
 /// Installs a Debian package, if this user is permitted to.
@@ -110,7 +116,8 @@ fn install(package: &str) -> Result<()> {
     apt(&["install", "-y", "-qq", package])
 }
 
-fn on_path(program: &str) -> bool {
+/// Whether a program is in a directory for programs.
+pub fn on_path(program: &str) -> bool {
     let dirs = env::var_os("PATH").unwrap_or_default();
     // Debian installs some servers outside the default path of ordinary users.
     env::split_paths(&dirs)

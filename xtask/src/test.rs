@@ -8,7 +8,7 @@ use crate::{
     cargo::{build_binaries, cargo, metadata, root},
     fuzz::{self, FuzzArgs},
     haiku_test::{self, HaikuArgs},
-    inlined, lint, sanitize, setup,
+    inlined, lint, outside_clients, sanitize, setup,
     tally::Tally,
 };
 
@@ -57,6 +57,8 @@ pub fn run_all() -> Result<Tally> {
     for client in ["openai", "anthropic", "ollama"] {
         total += script(&format!("test-harness/end-to-end/{client}_client.py"))?;
     }
+    println!("== official clients in JavaScript");
+    total += outside_clients::quick(&bin_dir, &python)?;
     println!("== queen, hive and worker against the OpenAPI documents");
     total += script("test-harness/openapi/conformance.py")?;
     println!("== haiku acceptance test");

@@ -230,7 +230,7 @@ pub(crate) struct WorkerArg {
 
 #[derive(Debug, Args)]
 pub(crate) struct DrainArg {
-    /// Wait at most this long for running requests to finish [default: 30]
+    /// Wait at most this long for running requests to finish; 0 ends them at once [default: 30]
     #[arg(long, value_name = "SECONDS", value_parser = whole_number(0..=u64::MAX))]
     pub(crate) drain: Option<u64>,
 }

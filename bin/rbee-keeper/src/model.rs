@@ -28,7 +28,9 @@ pub(crate) fn parse(text: &str) -> Result<ModelRef, Diagnostic> {
 }
 
 fn looks_like_path(text: &str) -> bool {
-    text.starts_with(['/', '~', '.']) || text.ends_with(".gguf") || text.ends_with(".safetensors")
+    let extension = Path::new(text).extension();
+    text.starts_with(['/', '~', '.'])
+        || extension.is_some_and(|name| name == "gguf" || name == "safetensors")
 }
 
 fn is_model(path: &Path) -> bool {

@@ -163,7 +163,7 @@ fn rejects_messages_without_a_chat_template() {
     .unwrap();
     let codec = Codec::from_tokenizer_json(&tokenizer, CodecSettings::default()).unwrap();
     let error = codec.render_chat(&[], &[]).unwrap_err();
-    assert_eq!(error.code, Code::InvalidRequest);
+    assert_eq!(error.code, Code::NoChatTemplate);
     assert_eq!(error.message, "the model has no chat template");
     assert_eq!(
         error.hint.as_deref(),

@@ -10,10 +10,7 @@ impl Style {
     /// Returns the style for this process's standard error.
     pub(crate) fn for_stderr() -> Self {
         Self {
-            colored: wants_colors(
-                io::stderr().is_terminal(),
-                |name| std::env::var(name).ok(),
-            ),
+            colored: wants_colors(io::stderr().is_terminal(), |name| std::env::var(name).ok()),
         }
     }
 
@@ -83,7 +80,11 @@ mod tests {
             ("CLICOLOR", "1", true),
             ("FORCE_COLOR", "0", false),
         ] {
-            assert_eq!(colored(true, &[xterm, (name, value)]), expected, "{name}={value}");
+            assert_eq!(
+                colored(true, &[xterm, (name, value)]),
+                expected,
+                "{name}={value}"
+            );
         }
     }
 

@@ -446,7 +446,10 @@ async fn paths_of_models_become_absolute() {
         command.current_dir(root.join("work")).env("HOME", &root);
         assert_eq!(run(command).await, Finished::new(0, COMPLETION, PROGRESS));
     }
-    for (text, file) in [("models/x.bin", "models/x.bin"), ("models/dir", "models/dir")] {
+    for (text, file) in [
+        ("models/x.bin", "models/x.bin"),
+        ("models/dir", "models/dir"),
+    ] {
         let mut command = queen.keeper(&["infer", "--model", text, "Hi"]);
         command.current_dir(&root);
         assert_eq!(run(command).await, Finished::new(0, COMPLETION, PROGRESS));
@@ -456,7 +459,10 @@ async fn paths_of_models_become_absolute() {
     }
     let calls = queen.seen.calls.lock().unwrap();
     for (call, (_, file)) in calls.iter().zip(cases) {
-        assert_eq!(call.model.to_string(), format!("file:{}/{file}", root.display()));
+        assert_eq!(
+            call.model.to_string(),
+            format!("file:{}/{file}", root.display())
+        );
     }
 }
 

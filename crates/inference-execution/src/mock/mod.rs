@@ -2,6 +2,7 @@
 //! It stores the tokens in its KV cache and derives the output from what it reads there, so that
 //! a wrong block results in a wrong text. Speed, size and faults are configurable.
 
+mod call;
 mod echo;
 mod settings;
 mod think;
@@ -148,13 +149,18 @@ impl Engine for MockEngine {
             if chunk.wants_logits {
                 self.cache.read(chunk, &mut self.tokens)?;
                 let tokens = &self.tokens;
+                let row = values.len();
+                values.resize(row + vocab_size, OTHER_LOGIT);
                 let next = match self.settings.output {
                     MockOutput::Words => words::next(tokens, self.settings.length as usize),
                     MockOutput::Echo => echo::next(tokens),
                     MockOutput::Think | MockOutput::ThinkOpened => think::next(tokens),
+                    MockOutput::Call => {
+                        call::write_logits(tokens, &mut values[row..]);
+                        self.generated += 1;
+                        continue;
+                    }
                 };
-                let row = values.len();
-                values.resize(row + vocab_size, OTHER_LOGIT);
                 values[row + next as usize] = 0.0;
                 self.generated += 1;
             }

@@ -26,6 +26,8 @@ pub enum MockOutput {
     Think,
     /// As [`Self::Think`], but the prompt contains the opening mark.
     ThinkOpened,
+    /// A call of the first tool, and after its result the result.
+    Call,
 }
 
 /// Behavior of the mock engine, parsed from `key=value,…`. By default no step takes any time.
@@ -43,8 +45,8 @@ pub struct MockSettings {
     pub kv_tokens: Option<u32>,
     /// Number of output tokens before the end token. Key `length`.
     pub length: u32,
-    /// Generated text. Key `answer`, with the values `words`, `echo`, `think` and
-    /// `think_opened`.
+    /// Generated text. Key `answer`, with the values `words`, `echo`, `think`, `think_opened` and
+    /// `call`.
     pub output: MockOutput,
     /// Temperature that the model recommends. Key `temperature`.
     pub temperature: Option<f32>,
@@ -126,6 +128,7 @@ impl MockSettings {
                     "echo" => MockOutput::Echo,
                     "think" => MockOutput::Think,
                     "think_opened" => MockOutput::ThinkOpened,
+                    "call" => MockOutput::Call,
                     _ => return None,
                 };
             }

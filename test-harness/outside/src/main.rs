@@ -1,0 +1,3 @@
+//! Comparisons with programs of others.
+
+fn main() {}
