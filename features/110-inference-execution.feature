@@ -680,9 +680,57 @@ Feature: Inference execution
 
       Examples:
         | path          | text             | reason       | value    | body |
-        | /api/chat     | /message/content | /done_reason | stop     | {"model": "haiku", "stream": false, "options": {"temperature": 0}, "messages": [{"role": "user", "content": "Write a haiku about GPU computing that includes the word \\"forty-two\\" (nonce: 7Kq9xZ2b)"}]} |
-        | /api/generate | /response        | /done_reason | stop     | {"model": "builtin:haiku", "stream": false, "options": {"temperature": 0}, "prompt": "Write a haiku about GPU computing that includes the word \\"forty-two\\" (nonce: 7Kq9xZ2b)"} |
+        | /api/chat     | /message/content | /done_reason | stop     | {"model": "haiku", "stream": false, "options": {"temperature": 0, "repeat_penalty": 1}, "messages": [{"role": "user", "content": "Write a haiku about GPU computing that includes the word \\"forty-two\\" (nonce: 7Kq9xZ2b)"}]} |
+        | /api/generate | /response        | /done_reason | stop     | {"model": "builtin:haiku", "stream": false, "options": {"temperature": 0, "repeat_penalty": 1}, "prompt": "Write a haiku about GPU computing that includes the word \\"forty-two\\" (nonce: 7Kq9xZ2b)"} |
         | /v1/messages  | /content/0/text  | /stop_reason | end_turn | {"model": "builtin:haiku", "max_tokens": 96, "temperature": 0, "messages": [{"role": "user", "content": "Write a haiku about GPU computing that includes the word \\"forty-two\\" (nonce: 7Kq9xZ2b)"}]} |
+
+    @real
+    Scenario Outline: The sampling at <path> is that of the request, the model, or the API
+      Given a running queen
+      When I POST to `<path>` of the queen
+        """
+        {"model": "mock:temperature=0.3,length=5", "stream": false, "max_tokens": 9, "prompt": "x",
+         "messages": [{"role": "user", "content": "x"}], "temperature": null, <request>}
+        """
+      Then the response status is 200
+      And the response's header `x-rbee-sampling` is `<sampling>`
+
+      Examples:
+        | path                 | request                       | sampling                                                                               |
+        | /v1/chat/completions | "top_p": 0.5                  | temperature=0.3, top_p=0.5                                                             |
+        | /v1/messages         | "top_k": 3                    | temperature=0.3, top_k=3                                                               |
+        | /api/chat            | "options": {"top_p": 0.5}     | temperature=0.3, top_p=0.5, top_k=40, repetition_penalty=1.1, penalty_window=64        |
+        | /api/chat            | "options": {"temperature": 0} | temperature=0, top_p=0.9, top_k=40, repetition_penalty=1.1, penalty_window=64          |
+
+    @real
+    Scenario: Ollama's chat drops the oldest turns that exceed the context
+      Given a running queen
+      When I POST to `/api/chat` of the queen
+        """
+        {"model": "mock:context=128,length=5", "stream": false,
+         "messages": [{"role": "user", "content": "this turn is far longer than this turn is far longer than this turn is far longer than this turn is far longer than this turn is far longer than this turn is far longer than "},
+          {"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]}
+        """
+      Then the response status is 200
+      And the response's header `x-rbee-notes` is `the oldest 2 of 3 messages were dropped because the conversation exceeds the context of 128 tokens`
+      When I POST to `/api/chat` of the queen
+        """
+        {"model": "mock:context=128,length=5", "stream": false, "truncate": false,
+         "messages": [{"role": "user", "content": "this turn is far longer than this turn is far longer than this turn is far longer than this turn is far longer than this turn is far longer than this turn is far longer than "},
+          {"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]}
+        """
+      Then the response status is 400
+
+    @real
+    Scenario: Ollama's generate continues from the context of an earlier response
+      Given a running queen
+      When I POST to `/api/generate` of the queen
+        """
+        {"model": "mock:length=5", "stream": false, "prompt": "b", "context": [65, 66]}
+        """
+      Then the response status is 200
+      And the response's `/context/0` is `65`
+      And the response's `/context/1` is `66`
 
     @real
     Scenario: The queen counts the tokens of a prompt

@@ -7,7 +7,8 @@ import ollama
 
 from rbee import CASES, MODEL, SLOW, eventually, idle, main, raised
 
-GREEDY = {"temperature": 0, "num_predict": 96}
+# The references have no penalty, which Ollama has by default.
+GREEDY = {"temperature": 0, "num_predict": 96.0, "repeat_penalty": 1}
 
 
 def client(rbee):
@@ -22,6 +23,9 @@ def check_models_are_listed_and_shown(rbee):
     for name in (MODEL, "haiku", "haiku:latest", "haiku:q8_0"):
         shown = client(rbee).show(name)
         assert "completion" in shown.capabilities and shown.modelinfo["llama.context_length"] == 512, shown
+        assert shown.modelinfo["llama.block_count"] == 4 and shown.modelinfo["llama.embedding_length"] == 256, shown
+        assert "messages" in shown.template and shown.details.families == ["llama"], shown
+    assert client(rbee).show("haiku:safetensors").parameters.split() == ["temperature", "0.7"]
 
 
 def check_chat_equals_the_reference(rbee):
@@ -69,10 +73,31 @@ def check_done_reasons_and_seeds(rbee):
     assert len({text(seed) for seed in range(5)}) > 1
 
 
+def check_generate_continues_from_its_context(rbee):
+    first = client(rbee).generate(model=MODEL, prompt="Write a haiku", options=GREEDY)
+    assert len(first.context) == first.prompt_eval_count + first.eval_count, first
+    second = client(rbee).generate(model=MODEL, prompt="And another", context=first.context, options=GREEDY)
+    assert second.context[: len(first.context)] == first.context
+    assert second.prompt_eval_count > len(first.context)
+
+
+def check_old_turns_are_dropped(rbee):
+    turns = [{"role": role, "content": "rain " * 60} for _ in range(4) for role in ("user", "assistant")]
+    messages = [*turns, {"role": "user", "content": "Write a haiku"}]
+    answer = client(rbee).chat(model=MODEL, messages=messages, options=GREEDY)
+    assert answer.done and answer.prompt_eval_count < 512, answer
+
+
+def check_options_without_effect_are_accepted(rbee):
+    options = GREEDY | {"mirostat": 2, "num_gpu": 1, "num_ctx": 8192, "typical_p": 0.9, "repeat_last_n": 8}
+    answer = client(rbee).chat(model=MODEL, messages=CASES[0]["messages"], options=options)
+    assert answer.message.content == CASES[0]["output_text"]
+
+
 def check_logprobs(rbee):
     case = CASES[0]
     answer = client(rbee).chat(
-        model=MODEL, messages=case["messages"], options={"temperature": 0, "num_predict": 3}, logprobs=True, top_logprobs=5
+        model=MODEL, messages=case["messages"], options=GREEDY | {"num_predict": 3}, logprobs=True, top_logprobs=5
     )
     for position, expected in zip(answer.logprobs, case["top5_first3"], strict=True):
         assert abs(position.logprob - expected[0]["logprob"]) < 1e-3
@@ -97,10 +122,6 @@ def check_errors(rbee):
         assert error.status_code == 404 and "nothing" in error.error, error
     for wrong, text in (
         ({"options": {"temperature": -1}}, "`options.temperature` must be between 0 and 100, not -1"),
-        (
-            {"options": {"mirostat": 2}},
-            "`options.mirostat` is not supported with this value; remove `options.mirostat` from the request",
-        ),
         ({"think": True}, "`think` is not supported with this value; remove `think` from the request"),
     ):
         error = raised(ollama.ResponseError, lambda: client(rbee).chat(model=MODEL, messages=messages, **wrong))

@@ -63,7 +63,24 @@ pub(crate) fn not_a_float_tensor(name: &str, kind: TensorType) -> Diagnostic {
 }
 
 pub(crate) fn packing(name: &str, error: &Error) -> Diagnostic {
-    Diagnostic::internal(format!("tensor `{}`: {error}", escape(name)))
+    device(format!("tensor `{}`: {error}", escape(name)))
+}
+
+pub(crate) fn kv_cache(error: &Error) -> Diagnostic {
+    device(format!("KV cache: {error}"))
+}
+
+/// An error of a device while the model loads.
+fn device(message: String) -> Diagnostic {
+    // Drivers write `CUDA_ERROR_OUT_OF_MEMORY` or `out of memory`.
+    let words = message.to_lowercase().replace('_', " ");
+    if !words.contains("out of memory") {
+        return Diagnostic::internal(message);
+    }
+    Diagnostic::new(Code::InsufficientVram, message).hint(
+        "stop other workers of the device, choose a smaller quantization or context length, or \
+         use a node with more memory",
+    )
 }
 
 pub(crate) fn unreadable_file(path: &Path, error: &io::Error) -> Diagnostic {

@@ -217,7 +217,7 @@ pub(crate) fn build(
     let backend = if device.is_cpu() {
         AnyBackend::Cpu(CpuBackend::new(threads, CpuKv::new(kv, blocks)))
     } else {
-        let kv = TensorKv::new(kv, blocks, &device).map_err(Diagnostic::internal)?;
+        let kv = TensorKv::new(kv, blocks, &device).map_err(|e| errors::kv_cache(&e))?;
         AnyBackend::Tensors(TensorBackend::new(device, kv))
     };
     let description = ModelDescription {
@@ -331,6 +331,13 @@ mod tests {
             "{error}"
         );
         assert!(error.message.contains("needs 1073750016 bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_device_without_memory_is_named() {
+        let error = |text: &str| errors::kv_cache(&candle_core::Error::Msg(text.into())).code;
+        assert_eq!(error("CUDA_ERROR_OUT_OF_MEMORY"), Code::InsufficientVram);
+        assert_eq!(error("shape mismatch"), Code::Internal);
     }
 
     #[test]

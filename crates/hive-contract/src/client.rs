@@ -8,7 +8,7 @@ use rest_client::{CallError, Peer, RestClient};
 
 use crate::{
     Capabilities, HiveHealth, HiveShutdownRequest, InstalledModelList, JobEvent, JobStatus,
-    SpawnRequest, SpawnResponse, WorkerProcess, WorkerProcessList,
+    ModelDetails, ShowModelRequest, SpawnRequest, SpawnResponse, WorkerProcess, WorkerProcessList,
 };
 
 const PEER: Peer = Peer {
@@ -19,6 +19,9 @@ const PEER: Peer = Peer {
 
 /// Time limit for stopping a worker: 30 s to drain, 10 s after SIGTERM, SIGKILL, and a margin.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// Time limit for reading the headers of a model.
+const SHOW_LIMIT: Duration = Duration::from_secs(10);
 
 /// Client of a hive.
 #[derive(Debug, Clone)]
@@ -48,6 +51,13 @@ impl HiveClient {
     /// Calls `GET /v1/models`.
     pub async fn models(&self) -> Result<InstalledModelList, CallError> {
         self.0.get("/v1/models").await
+    }
+
+    /// Calls `POST /v1/models/show`.
+    pub async fn show_model(&self, request: &ShowModelRequest) -> Result<ModelDetails, CallError> {
+        self.0
+            .post("/v1/models/show", request, Some(SHOW_LIMIT))
+            .await
     }
 
     /// Calls `POST /v1/workers/spawn` and waits for the result, without a time limit.

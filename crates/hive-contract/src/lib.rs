@@ -13,8 +13,8 @@ pub use client::HiveClient;
 pub use jobs::{JobAccepted, JobEvent, JobState, JobStatus, Progress};
 pub use types::{
     Capabilities, Cpu, Device, Disk, HiveHealth, HiveShutdownRequest, InstalledModel,
-    InstalledModelList, ModelFormat, Ram, SpawnRequest, SpawnResponse, StopQuery, WorkerProcess,
-    WorkerProcessList, WorkerState,
+    InstalledModelList, ModelDetails, ModelFormat, Ram, ShowModelRequest, SpawnRequest,
+    SpawnResponse, StopQuery, WorkerProcess, WorkerProcessList, WorkerState,
 };
 
 /// Beginning of `last_exit` of a worker that ran out of memory.

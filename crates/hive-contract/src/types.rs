@@ -1,6 +1,7 @@
 use input_validation::{Backend, DeviceId, Generation, ModelRef, NodeName, WorkerId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 use worker_contract::SamplingValues;
 
@@ -229,6 +230,29 @@ pub struct InstalledModel {
     /// Parameters of the sampler that the model recommends: the defaults of requests.
     #[serde(default, skip_serializing_if = "SamplingValues::is_empty")]
     pub sampling: SamplingValues,
+}
+
+/// Body of `POST /v1/models/show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ShowModelRequest {
+    /// Reference of the model; it need not be one that `GET /v1/models` lists.
+    pub model: ModelRef,
+}
+
+/// Response of `POST /v1/models/show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelDetails {
+    /// Properties of the model.
+    pub model: InstalledModel,
+    /// Values by the keys of GGUF metadata, such as `llama.context_length`. Arrays are null.
+    #[schema(value_type = Object)]
+    pub metadata: Map<String, Value>,
+    /// Chat template; absent if the model has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Name or text of the license; absent if the files do not contain it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
 }
 
 /// Response of `GET /v1/models`.

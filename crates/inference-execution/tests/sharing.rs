@@ -126,6 +126,7 @@ fn runtime(slots: u32, blocks: u32, prefix_cache: bool) -> (Runtime, Arc<AtomicU
             quantization: "none".into(),
             weight_bytes: 0,
             parameters: 0,
+            sampling: Default::default(),
         },
         cache: Cache(vec![(0, 0); (blocks * BLOCK_TOKENS) as usize]),
         computed: computed.clone(),

@@ -4,8 +4,10 @@ use std::{
 };
 
 use diagnostics::Diagnostic;
-use hive_contract::{InstalledModel, ModelFormat};
+use hive_contract::{InstalledModel, ModelDetails, ModelFormat};
 use input_validation::ModelRef;
+use model_format::ModelHeader;
+use serde_json::Map;
 use worker_contract::SamplingValues;
 
 use crate::{builtin, local, resolved::ResolvedModel};
@@ -63,19 +65,58 @@ impl ModelCatalog {
         Ok(self.builtin.get_or_init(|| entries).clone())
     }
 
+    /// Describes any model.
+    ///
+    /// Errors: `MODEL_NOT_FOUND`, `INVALID_MODEL_FILE`, `UNSUPPORTED_QUANTIZATION`.
+    pub fn details(&self, model: ModelRef) -> Result<ModelDetails, Diagnostic> {
+        let resolved = self.resolve(&model)?;
+        if resolved.format == ModelFormat::Mock {
+            return Ok(mock_details(model));
+        }
+        let (header, metadata) = model_format::describe(Path::new(&resolved.argument))?;
+        Ok(ModelDetails {
+            model: installed(model, &resolved, header),
+            metadata: metadata.values,
+            template: metadata.template,
+            license: metadata.license,
+        })
+    }
+
     fn inspect(&self, model: ModelRef) -> Result<InstalledModel, Diagnostic> {
         let resolved = self.resolve(&model)?;
         let header = model_format::inspect(Path::new(&resolved.argument))?;
-        Ok(InstalledModel {
+        Ok(installed(model, &resolved, header))
+    }
+}
+
+fn mock_details(model: ModelRef) -> ModelDetails {
+    ModelDetails {
+        model: InstalledModel {
             model,
-            format: resolved.format,
-            size_bytes: resolved.size_bytes,
-            architecture: header.architecture,
-            quantization: header.quantization,
-            context_length: header.context_length,
-            parameters: header.parameters,
-            sampling: SamplingValues::recommended(&header.sampling.values).0,
-        })
+            format: ModelFormat::Mock,
+            size_bytes: 0,
+            architecture: "mock".to_owned(),
+            quantization: "none".to_owned(),
+            context_length: 0,
+            parameters: 0,
+            sampling: SamplingValues::default(),
+        },
+        metadata: Map::new(),
+        template: None,
+        license: None,
+    }
+}
+
+fn installed(model: ModelRef, resolved: &ResolvedModel, header: ModelHeader) -> InstalledModel {
+    InstalledModel {
+        model,
+        format: resolved.format,
+        size_bytes: resolved.size_bytes,
+        architecture: header.architecture,
+        quantization: header.quantization,
+        context_length: header.context_length,
+        parameters: header.parameters,
+        sampling: SamplingValues::recommended(&header.sampling.values).0,
     }
 }
 
@@ -206,6 +247,36 @@ mod tests {
                  `*.safetensors`"
             );
         }
+    }
+
+    #[test]
+    fn details_have_the_metadata_of_both_formats() {
+        let (_dir, catalog) = catalog();
+        for reference in ["builtin:haiku@q8_0", "builtin:haiku@safetensors"] {
+            let details = catalog.details(model(reference)).unwrap();
+            assert_eq!(details.model.parameters, 2_885_888, "{reference}");
+            for (key, value) in [
+                ("general.architecture", "\"llama\""),
+                ("general.parameter_count", "2885888"),
+                ("llama.context_length", "512"),
+                ("llama.embedding_length", "256"),
+                ("llama.block_count", "4"),
+                ("llama.attention.head_count_kv", "4"),
+                ("llama.rope.freq_base", "10000.0"),
+            ] {
+                assert_eq!(
+                    details.metadata[key].to_string(),
+                    value,
+                    "{reference} {key}"
+                );
+            }
+            assert!(details.template.unwrap().contains("messages"));
+            assert!(!details.metadata.contains_key("tokenizer.chat_template"));
+        }
+        let safetensors = catalog.details(model("builtin:haiku@safetensors")).unwrap();
+        assert_eq!(safetensors.model.sampling.to_string(), "temperature=0.7");
+        let mock = catalog.details(model("mock:a")).unwrap();
+        assert_eq!(mock.model.format, ModelFormat::Mock);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::{
     family::text_tensor_name,
     gguf::Gguf,
     header::ModelHeader,
+    metadata::{ModelMetadata, document},
     recommended::RecommendedSampling,
     safetensors::Safetensors,
     split::{GgufFile, gguf_parts, parse_gguf_parts},
@@ -36,11 +37,39 @@ pub fn inspect(path: &Path) -> Result<ModelHeader, Diagnostic> {
     if metadata.is_dir() {
         inspect_directory(path)
     } else {
-        inspect_gguf(path)
+        read_gguf(path, ModelHeader::from_gguf)
     }
 }
 
-fn inspect_gguf(path: &Path) -> Result<ModelHeader, Diagnostic> {
+/// Describes the model at `path` as [`inspect`] does, and returns its metadata.
+pub fn describe(path: &Path) -> Result<(ModelHeader, ModelMetadata), Diagnostic> {
+    let metadata = std::fs::metadata(path).map_err(|e| io_error(path, &e))?;
+    if !metadata.is_dir() {
+        return read_gguf(path, |gguf| {
+            let header = ModelHeader::from_gguf(gguf)?;
+            let metadata = ModelMetadata::from_gguf(gguf, &header);
+            Ok((header, metadata))
+        });
+    }
+    let header = inspect_directory(path)?;
+    let mut metadata = ModelMetadata::from_header(&header);
+    let read = |name: &str| read_limited(&path.join(name)).ok();
+    let configured = || {
+        let config: serde_json::Value =
+            serde_json::from_slice(&read("tokenizer_config.json")?).ok()?;
+        document(config.get("chat_template")?.as_str()?.as_bytes())
+    };
+    metadata.template = read("chat_template.jinja")
+        .and_then(|template| document(&template))
+        .or_else(configured);
+    metadata.license = read("LICENSE").and_then(|license| document(&license));
+    Ok((header, metadata))
+}
+
+fn read_gguf<T>(
+    path: &Path,
+    read: impl FnOnce(&Gguf<'_>) -> Result<T, Diagnostic>,
+) -> Result<T, Diagnostic> {
     let paths = gguf_parts(path)?;
     let heads = paths
         .iter()
@@ -56,7 +85,7 @@ fn inspect_gguf(path: &Path) -> Result<ModelHeader, Diagnostic> {
         })
         .collect();
     let gguf = parse_gguf_parts(&files)?;
-    ModelHeader::from_gguf(&gguf).map_err(|e| about_file(e, path))
+    read(&gguf).map_err(|e| about_file(e, path))
 }
 
 /// Returns the beginning of a file that contains its header, and the size of the file.

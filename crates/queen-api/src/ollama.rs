@@ -31,6 +31,9 @@ use crate::{
     },
 };
 
+/// Marks in the chat templates of models that reason before they answer.
+const THINKING: [&str; 3] = ["<think>", "enable_thinking", "reasoning_content"];
+
 /// A JSON body of any content type: Ollama's own examples use `curl -d`, which declares a
 /// form.
 pub(crate) struct AnyJson<T>(pub(crate) T);
@@ -114,13 +117,12 @@ pub(crate) async fn tags(
 ) -> Result<Json<OllamaModelList>, ErrorResponse> {
     let names = api.model_names().await?;
     let workers = api.workers().await?;
-    let models = names.into_iter().map(|name| {
-        let facts = facts(&api, &name, &workers);
-        OllamaModel::new(name, &facts, api.started_at)
-    });
-    Ok(Json(OllamaModelList {
-        models: models.collect(),
-    }))
+    let mut models = Vec::new();
+    for name in names {
+        let facts = facts(&api, &name, &workers).await;
+        models.push(OllamaModel::new(name, &facts, api.started_at));
+    }
+    Ok(Json(OllamaModelList { models }))
 }
 
 /// Show one model
@@ -146,12 +148,20 @@ pub(crate) async fn show(
             capabilities.push(name.to_owned());
         }
     }
-    let facts = facts(&api, &name, &api.workers().await?);
-    Ok(Json(OllamaShowResponse::new(
-        &facts,
-        capabilities,
-        api.started_at,
-    )))
+    let details = api.nodes.model_details(&model).await;
+    if let Some(template) = details.as_ref().and_then(|d| d.template.as_ref())
+        && THINKING.iter().any(|mark| template.contains(mark))
+    {
+        capabilities.push("thinking".to_owned());
+    }
+    let facts = facts(&api, &name, &api.workers().await?).await;
+    let shown = OllamaShowResponse::new(&facts, capabilities, api.started_at);
+    Ok(Json(match details {
+        None => shown,
+        Some(details) => shown
+            .with_files(details.metadata, details.template, details.license)
+            .with_sampling(&details.model.sampling),
+    }))
 }
 
 /// List the models that workers are serving
@@ -164,12 +174,13 @@ pub(crate) async fn processes(
     let unloads: HashMap<_, _> = snapshot.unloads.into_iter().collect();
     let workers: Vec<_> = snapshot.workers.into_iter().map(|w| w.info).collect();
     let now = Timestamp::now();
-    let running = workers.iter().map(|worker| {
+    let mut models = Vec::new();
+    for worker in &workers {
         let name = worker.model_id.to_string();
-        let facts = facts(&api, &name, &workers);
+        let facts = facts(&api, &name, &workers).await;
         let mut model = OllamaModel::new(name, &facts, api.started_at);
         model.size = worker.memory_bytes;
-        OllamaRunningModel {
+        models.push(OllamaRunningModel {
             model,
             size_vram: match worker.device {
                 DeviceId::Cpu(_) => 0,
@@ -180,11 +191,9 @@ pub(crate) async fn processes(
                 .get(&worker.model_id)
                 .and_then(|remaining| now.checked_add(*remaining).ok())
                 .unwrap_or(Timestamp::MAX),
-        }
-    });
-    Ok(Json(OllamaRunningModelList {
-        models: running.collect(),
-    }))
+        });
+    }
+    Ok(Json(OllamaRunningModelList { models }))
 }
 
 /// Response of `GET /api/version`.
@@ -214,12 +223,13 @@ pub(crate) async fn alive() -> &'static str {
 }
 
 /// Returns what a node reports of a model, or a worker for a model that no node lists.
-fn facts(api: &Api, name: &str, workers: &[WorkerInfo]) -> ModelFacts {
-    let known = name
-        .parse()
-        .ok()
-        .and_then(|model| api.nodes.known_model(&model));
-    if let Some(entry) = known {
+async fn facts(api: &Api, name: &str, workers: &[WorkerInfo]) -> ModelFacts {
+    let described = match name.parse() {
+        Ok(model @ ModelRef::File(_)) => api.nodes.described_model(&model).await,
+        Ok(model) => api.nodes.known_model(&model),
+        Err(_) => None,
+    };
+    if let Some(entry) = described {
         return ModelFacts {
             format: match entry.format {
                 ModelFormat::Gguf => "gguf".to_owned(),

@@ -97,5 +97,16 @@ pub(crate) async fn model(
 async fn list(api: &Api) -> Result<Vec<OpenAiModel>, Diagnostic> {
     let created = api.started_at.as_second();
     let names = api.model_names().await?.into_iter();
-    Ok(names.map(|name| OpenAiModel::new(name, created)).collect())
+    let workers = api.workers().await?;
+    let context_length = |name: &str| {
+        let serving = workers.iter().filter(|w| w.model_id.to_string() == name);
+        let served = serving.map(|worker| worker.context_length).max();
+        let known = || Some(api.nodes.known_model(&name.parse().ok()?)?.context_length);
+        served.filter(|n| *n > 0).or_else(known)
+    };
+    let models = names.map(|name| {
+        let context_length = context_length(&name).filter(|n| *n > 0);
+        OpenAiModel::new(name, created, context_length)
+    });
+    Ok(models.collect())
 }

@@ -7,7 +7,7 @@ use hive_contract::InstalledModel;
 use input_validation::{ModelRef, NodeName};
 use worker_contract::{Capability, WorkerInfo};
 
-/// Number of models whose capabilities are remembered.
+/// Number of models that are remembered, with their capabilities.
 const REMEMBERED_MODELS: usize = 128;
 
 /// A model and the nodes that have its files.
@@ -22,6 +22,8 @@ pub struct NodeModel {
 pub(crate) struct Catalog {
     /// The last list of each node.
     models: Mutex<BTreeMap<NodeName, Vec<InstalledModel>>>,
+    /// Models that are in no list, in the order in which they were described.
+    described: Mutex<Vec<InstalledModel>>,
     /// Capabilities of each model's last worker, most recent heartbeat last.
     capabilities: Mutex<Vec<(ModelRef, Vec<Capability>)>>,
 }
@@ -53,7 +55,29 @@ impl Catalog {
     pub(crate) fn model(&self, model: &ModelRef) -> Option<InstalledModel> {
         let known = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         let mut entries = known.values().flatten();
-        entries.find(|entry| entry.model == *model).cloned()
+        let listed = entries.find(|entry| entry.model == *model).cloned();
+        listed.or_else(|| {
+            let described = self
+                .described
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            described
+                .iter()
+                .find(|entry| entry.model == *model)
+                .cloned()
+        })
+    }
+
+    pub(crate) fn describe(&self, entry: InstalledModel) {
+        let mut described = self
+            .described
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        described.retain(|known| known.model != entry.model);
+        if described.len() == REMEMBERED_MODELS {
+            described.remove(0);
+        }
+        described.push(entry);
     }
 
     pub(crate) fn remember(&self, worker: &WorkerInfo) {

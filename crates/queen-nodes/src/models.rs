@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use diagnostics::Diagnostic;
 use futures_util::future::join_all;
-use hive_contract::InstalledModel;
+use hive_contract::{InstalledModel, ModelDetails, ShowModelRequest};
 use input_validation::ModelRef;
 use worker_contract::{Capability, WorkerInfo};
 
@@ -26,9 +26,35 @@ impl Nodes {
         self.catalog().models()
     }
 
-    /// Returns a model's entry in the last lists of the hives, without calling one.
+    /// Returns what the hives last reported of a model, without calling one.
     pub fn known_model(&self, model: &ModelRef) -> Option<InstalledModel> {
         self.catalog().model(model)
+    }
+
+    /// Reads the files of a model on the first node that has them. `None` if no hive can.
+    pub async fn model_details(&self, model: &ModelRef) -> Option<ModelDetails> {
+        let request = ShowModelRequest {
+            model: model.clone(),
+        };
+        for node in self.all() {
+            let Ok(hive) = node.hive_now() else { continue };
+            match hive.client.show_model(&request).await {
+                Ok(details) => {
+                    self.catalog().describe(details.model.clone());
+                    return Some(details);
+                }
+                Err(error) => tracing::debug!(%model, ?error, "the hive does not describe it"),
+            }
+        }
+        None
+    }
+
+    /// Returns a model's entry, reading its files if it is not known yet.
+    pub async fn described_model(&self, model: &ModelRef) -> Option<InstalledModel> {
+        match self.known_model(model) {
+            Some(known) => Some(known),
+            None => Some(self.model_details(model).await?.model),
+        }
     }
 
     /// Checks that a model can be requested: a built-in model must be one that a node has;

@@ -24,9 +24,9 @@ use jiff::Timestamp;
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::sync::CancellationToken;
 use worker_contract::{
-    EmbedRequest, EmbedResponse, EndEvent, FinishReason, InferRequest, KvCacheUse, StartedEvent,
-    StreamEvent, Timings, TokenEvent, TokenizeRequest, TokenizeResponse, Usage, WorkerHeartbeat,
-    WorkerInfo, WorkerStatus,
+    EmbedRequest, EmbedResponse, EndEvent, FinishReason, InferRequest, KvCacheUse, SamplingValues,
+    StartedEvent, StreamEvent, Timings, TokenEvent, TokenizeRequest, TokenizeResponse, Usage,
+    WorkerHeartbeat, WorkerInfo, WorkerStatus,
 };
 
 use crate::harness::{MODEL, Queen, eventually};
@@ -343,7 +343,10 @@ impl Completion {
                 prompt_tokens: 3,
                 cached_tokens: 0,
                 prompt: Vec::new(),
-                sampling: Default::default(),
+                sampling: SamplingValues {
+                    temperature: Some(0.5),
+                    ..SamplingValues::default()
+                },
                 notes: Vec::new(),
             })));
         }

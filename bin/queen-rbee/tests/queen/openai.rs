@@ -31,6 +31,7 @@ async fn a_chat_completion_and_its_headers() {
         ("x-rbee-worker", "w-0"),
         ("x-rbee-node", "local"),
         ("x-rbee-seed", "77"),
+        ("x-rbee-sampling", "temperature=0.5"),
         ("content-type", "application/json"),
     ] {
         assert_eq!(response.headers()[name], value);
@@ -235,7 +236,7 @@ async fn web_pages_of_other_origins_are_refused_unless_configured() {
         assert_eq!(
             response.headers()["access-control-expose-headers"],
             "x-rbee-worker, x-rbee-node, x-rbee-request-id, x-rbee-seed, x-rbee-queue-ms, \
-             x-rbee-notes, x-rbee-sampling, request-id, retry-after, x-should-retry"
+             x-rbee-sampling, x-rbee-notes, request-id, retry-after, x-should-retry"
         );
         let preflight = request(Method::OPTIONS, origin)
             .header("access-control-request-method", "POST")

@@ -43,6 +43,7 @@ pub fn router(hive: Arc<Hive>, token: Token) -> Router {
     let guarded = Router::new()
         .route("/v1/capabilities", get(node::capabilities))
         .route("/v1/models", get(node::models))
+        .route("/v1/models/show", post(node::show_model))
         .route("/v1/events", get(node::events))
         .route("/v1/shutdown", post(node::shutdown))
         .route("/v1/workers", get(workers::list))
@@ -66,7 +67,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     version = "3.2.0",
     info(title = "rbee hive", description = "The resources of one machine and the workers that run on it."),
     paths(
-        node::health, node::capabilities, node::models, node::events, node::shutdown,
+        node::health, node::capabilities, node::models, node::show_model, node::events, node::shutdown,
         workers::list, workers::spawn, workers::show, workers::stop, workers::logs,
         jobs::show, jobs::events, jobs::cancel,
     ),

@@ -6,6 +6,7 @@ use diagnostics::{Diagnostic, Narration};
 use futures_util::StreamExt as _;
 use hive_contract::{
     API_VERSION, Capabilities, HiveHealth, HiveShutdownRequest, InstalledModelList, JobEvent,
+    ModelDetails, ShowModelRequest,
 };
 use http::StatusCode;
 
@@ -13,7 +14,7 @@ use openapi_schema::{event_of_json, impl_schema, reference};
 
 use super::{
     Hive,
-    responses::{ReadErrors, ShutdownErrors, StorageErrors, TokenErrors},
+    responses::{ModelErrors, ReadErrors, ShutdownErrors, StorageErrors, TokenErrors},
     sse::encode,
 };
 
@@ -58,6 +59,17 @@ pub async fn models(
 ) -> Result<Json<InstalledModelList>, ErrorResponse> {
     let models = blocking(move || hive.catalog.list()).await?;
     Ok(Json(InstalledModelList { models }))
+}
+
+/// One model, whether or not it is listed
+#[utoipa::path(post, path = "/v1/models/show", tag = "node", request_body = ShowModelRequest,
+    responses((status = 200, body = ModelDetails, description = "The model"), ModelErrors))]
+pub async fn show_model(
+    State(hive): State<Arc<Hive>>,
+    JsonBody(request): JsonBody<ShowModelRequest>,
+) -> Result<Json<ModelDetails>, ErrorResponse> {
+    let details = blocking(move || hive.catalog.details(request.model));
+    Ok(Json(details.await?))
 }
 
 /// Event of a node.

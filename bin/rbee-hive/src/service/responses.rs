@@ -6,6 +6,10 @@ use openapi_schema::error_responses_type;
 error_responses_type!(TokenErrors<ErrorBody>: 401);
 error_responses_type!(ReadErrors<ErrorBody>: 401, 500);
 error_responses_type!(StorageErrors<ErrorBody>: 401, 500, 507);
+error_responses_type!(
+    ModelErrors<ErrorBody>:
+    400, 401, 404 "The model does not exist", 408, 413, 415, 500, 507
+);
 error_responses_type!(WorkersErrors<ErrorBody>: 401, 409 "A newer version wrote a file", 500);
 error_responses_type!(JobErrors<ErrorBody>: 400, 401, 404 "The job does not exist");
 error_responses_type!(

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
+use worker_contract::{ALL_TOKENS, SamplingValues};
 
 use crate::{errors::missing, schemas::UNLIMITED};
 
@@ -40,7 +41,7 @@ pub struct OllamaModelDetails {
     pub format: String,
     /// Architecture, such as `llama`; empty if unknown.
     pub family: String,
-    /// Array of `family` alone.
+    /// Array of `family` alone; empty if it is unknown.
     pub families: Vec<String>,
     /// Number of weights with its unit, such as `1.2B`.
     pub parameter_size: String,
@@ -54,7 +55,10 @@ impl From<&ModelFacts> for OllamaModelDetails {
             parent_model: String::new(),
             format: facts.format.clone(),
             family: facts.architecture.clone(),
-            families: vec![facts.architecture.clone()],
+            families: Some(facts.architecture.clone())
+                .filter(|family| !family.is_empty())
+                .into_iter()
+                .collect(),
             parameter_size: parameter_size(facts.parameters),
             quantization_level: facts.quantization.clone(),
         }
@@ -200,8 +204,17 @@ pub struct OllamaShowResponse {
     /// is unknown.
     #[schema(value_type = Object)]
     pub model_info: Map<String, Value>,
-    /// `completion`, and if the model supports them `tools` and `embedding`.
+    /// `completion`, and if the model supports them `tools`, `thinking` and `embedding`.
     pub capabilities: Vec<String>,
+    /// Sampling parameters that the model recommends: a line for each, with name and value.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub parameters: String,
+    /// Chat template, in Jinja's notation.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub template: String,
+    /// Name or text of the license.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub license: String,
 }
 
 impl OllamaShowResponse {
@@ -221,6 +234,49 @@ impl OllamaShowResponse {
             details: facts.into(),
             model_info,
             capabilities,
+            parameters: String::new(),
+            template: String::new(),
+            license: String::new(),
         }
+    }
+
+    /// Adds what the files of the model say.
+    #[must_use]
+    pub fn with_files(
+        mut self,
+        metadata: Map<String, Value>,
+        template: Option<String>,
+        license: Option<String>,
+    ) -> Self {
+        // Ollama shows these elsewhere or not at all.
+        let hidden = ["general.name", "tokenizer.chat_template"];
+        let shown = metadata
+            .into_iter()
+            .filter(|(key, _)| !hidden.contains(&key.as_str()));
+        self.model_info.extend(shown);
+        self.template = template.unwrap_or_default();
+        self.license = license.unwrap_or_default();
+        self
+    }
+
+    /// Adds the sampling parameters that the model recommends.
+    #[must_use]
+    pub fn with_sampling(mut self, sampling: &SamplingValues) -> Self {
+        let recommended = sampling.to_string();
+        for parameter in recommended.split(", ").filter(|text| !text.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let name = match name {
+                "repetition_penalty" => "repeat_penalty",
+                "penalty_window" => "repeat_last_n",
+                name => name,
+            };
+            let value = match sampling.penalty_window {
+                Some(ALL_TOKENS) if name == "repeat_last_n" => "-1",
+                _ => value,
+            };
+            let separator = if self.parameters.is_empty() { "" } else { "\n" };
+            let _ = write!(self.parameters, "{separator}{name:<30} {value}");
+        }
+        self
     }
 }

@@ -489,6 +489,35 @@ fn parameter_sizes_have_a_unit() {
 }
 
 #[test]
+fn a_shown_model_has_what_its_files_say() {
+    let sampling = SamplingValues {
+        temperature: Some(0.7),
+        repetition_penalty: Some(1.1),
+        penalty_window: Some(u32::MAX),
+        ..SamplingValues::default()
+    };
+    let metadata = json!({"llama.block_count": 4, "general.name": "x"});
+    let Value::Object(metadata) = metadata else {
+        unreachable!()
+    };
+    let epoch = jiff::Timestamp::UNIX_EPOCH;
+    let shown = OllamaShowResponse::new(&ModelFacts::default(), Vec::new(), epoch)
+        .with_files(metadata, Some("{{ x }}".into()), None)
+        .with_sampling(&sampling);
+    assert_eq!(
+        shown.parameters,
+        "temperature                    0.7\nrepeat_penalty                 1.1\n\
+         repeat_last_n                  -1"
+    );
+    assert_eq!(json!(shown.model_info), json!({"llama.block_count": 4}));
+    assert_eq!(
+        (shown.template.as_str(), shown.license.as_str()),
+        ("{{ x }}", "")
+    );
+    assert_eq!(shown.details.families, Vec::<String>::new());
+}
+
+#[test]
 fn the_digest_depends_on_name_and_facts_alone() {
     let facts = |parameters| ModelFacts {
         format: "gguf".into(),

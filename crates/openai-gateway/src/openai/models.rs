@@ -14,15 +14,26 @@ pub struct OpenAiModel {
     /// Always `rbee`.
     #[schema(pattern = "^rbee$")]
     pub owned_by: String,
+    /// Extension: maximum length of prompt and output together, in tokens; absent if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub context_length: Option<u32>,
+    /// Extension: same as `context_length`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub max_model_len: Option<u32>,
 }
 
 impl OpenAiModel {
-    pub fn new(id: String, created: i64) -> Self {
+    /// Creates a model whose context length may be known.
+    pub fn new(id: String, created: i64, context_length: Option<u32>) -> Self {
         Self {
             id,
             object: "model".to_owned(),
             created,
             owned_by: "rbee".to_owned(),
+            context_length,
+            max_model_len: context_length,
         }
     }
 }

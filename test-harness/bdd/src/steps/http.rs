@@ -130,6 +130,13 @@ fn json_value(world: &mut World, pointer: String, expected: String) {
     assert_eq!(found, world.fill(&expected), "{json}");
 }
 
+#[then(regex = r"^the response's header `(.*)` is `(.*)`$")]
+fn header_is(world: &mut World, name: String, expected: String) {
+    let response = world.last_response();
+    let value = response.headers.get(&name).map(|v| v.to_str().unwrap());
+    assert_eq!(value, Some(expected.trim()), "{}", response.text);
+}
+
 #[then(regex = r"^the response's `(.*)` is not empty$")]
 fn json_not_empty(world: &mut World, pointer: String) {
     let json = world.last_response().json();
