@@ -155,9 +155,17 @@ Feature: End-to-end flows
     When I GET `/v1/models` from the queen with the header `host: evil.example`
     Then the response status is 403
     And the response's error code is ORIGIN_FORBIDDEN
+    And the response's hint contains `--api-key-file`
     When I GET `/v1/models` from the queen with the header `origin: https://evil.example`
     Then the response status is 403
     And the response's error code is ORIGIN_FORBIDDEN
+    And the response's hint contains `--cors-origin https://evil.example`
+    When I GET `/v1/v1/models` from the queen
+    Then the response status is 404
+    And the response's hint contains `as the base URL`
+    When I GET `/v1/responses/resp_1` from the queen
+    Then the response status is 404
+    And the response's error message contains `responses are not stored`
     When I GET `/v1/status` from the queen
     Then the response status is 401
     And the response's error code is MISSING_API_KEY

@@ -9,6 +9,8 @@ from rbee import CASES, MODEL, SLOW, eventually, idle, main, raised
 
 # The references have no penalty, which Ollama has by default.
 GREEDY = {"temperature": 0, "num_predict": 96.0, "repeat_penalty": 1}
+# A model that no other check uses.
+KEPT = "mock:answer=echo,tokens_per_second=1000"
 
 
 def client(rbee):
@@ -56,6 +58,17 @@ def check_generate(rbee):
     assert "".join(p.response for p in raw) == case["output_text"]
     loaded = client(rbee).generate(model=MODEL)
     assert (loaded.response, loaded.done_reason) == ("", "load")
+
+
+def check_keep_alive_unloads(rbee):
+    running = lambda: [m.model for m in client(rbee).ps().models]
+    client(rbee).generate(model=KEPT, prompt="a", keep_alive="1h")
+    assert KEPT in running()
+    unloaded = client(rbee).generate(model=KEPT, keep_alive=0)
+    assert (unloaded.response, unloaded.done_reason) == ("", "unload")
+    eventually(lambda: KEPT not in running())
+    client(rbee).chat(model=KEPT, messages=[{"role": "user", "content": "a"}], keep_alive=0)
+    eventually(lambda: KEPT not in running())
 
 
 def check_done_reasons_and_seeds(rbee):

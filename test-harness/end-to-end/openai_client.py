@@ -395,6 +395,107 @@ def check_several_choices(rbee):
     assert len(prompts.choices) == 2 and prompts.usage.completion_tokens == 6
 
 
+def check_responses_equal_the_reference(rbee):
+    api = client(rbee)
+    for case in CASES[:3]:
+        answer = api.responses.create(model=MODEL, input=case["messages"], temperature=0, max_output_tokens=96)
+        assert answer.output_text == case["output_text"] and answer.status == "completed", answer
+        assert answer.usage.input_tokens == len(case["prompt_ids"]), answer.usage
+        assert answer.usage.output_tokens == len(case["output_ids"]), answer.usage
+        assert answer.id.startswith("resp_") and answer.store is False and answer.error is None
+    short = api.responses.create(model=MODEL, input=CASES[0]["messages"], max_output_tokens=3)
+    assert short.status == "incomplete" and short.incomplete_details.reason == "max_output_tokens", short
+    scored = api.responses.create(
+        model=MODEL,
+        input="rain",
+        max_output_tokens=3,
+        top_logprobs=2,
+        include=["message.output_text.logprobs"],
+    )
+    logprobs = scored.output[0].content[0].logprobs
+    assert len(logprobs) == 3 and len(logprobs[0].top_logprobs) == 2, logprobs
+
+
+def check_responses_are_streamed(rbee):
+    case = CASES[0]
+    request = {"model": MODEL, "input": case["messages"], "temperature": 0, "max_output_tokens": 96}
+    events = list(client(rbee).responses.create(**request, stream=True))
+    assert [e.sequence_number for e in events] == list(range(len(events)))
+    types = [e.type.removeprefix("response.") for e in events]
+    assert types[:4] == ["created", "in_progress", "output_item.added", "content_part.added"], types
+    assert types[-4:] == ["output_text.done", "content_part.done", "output_item.done", "completed"], types
+    assert set(types[4:-4]) == {"output_text.delta"}, types
+    assert "".join(e.delta for e in events[4:-4]) == case["output_text"]
+    assert len({e.item_id for e in events if hasattr(e, "item_id")}) == 1
+    with client(rbee).responses.stream(**request) as stream:
+        final = stream.get_final_response()
+    assert final.output_text == case["output_text"] == events[-1].response.output_text
+
+
+FLAT_WEATHER = {"type": "function", "strict": False} | WEATHER["function"]
+
+
+def check_responses_call_tools(rbee):
+    api = client(rbee)
+    items = [{"role": "user", "content": "I look.\n" + call_text("Bern") + call_text("Basel")}]
+    request = {"model": ECHO, "tools": [FLAT_WEATHER]}
+    answer = api.responses.create(**request, input=items)
+    assert [item.type for item in answer.output] == ["message", "function_call", "function_call"], answer.output
+    assert [json.loads(item.arguments)["city"] for item in answer.output[1:]] == ["Bern", "Basel"]
+    with api.responses.stream(**request, input=items) as stream:
+        types = [event.type for event in stream]
+        final = stream.get_final_response()
+    assert types.count("response.function_call_arguments.done") == 2, types
+    assert [json.loads(item.arguments) for item in final.output[1:]] == [{"city": "Bern"}, {"city": "Basel"}]
+    items += answer.output
+    for call in answer.output[1:]:
+        items.append({"type": "function_call_output", "call_id": call.call_id, "output": f"21 degrees, {call.call_id}"})
+    last = api.responses.create(**request, input=items)
+    assert last.output_text == items[-1]["output"], last
+
+
+def check_responses_have_a_format(rbee):
+    class Place(pydantic.BaseModel):
+        town: typing.Literal["Bern", "Basel"]
+        days: typing.Literal[1, 2, 3]
+
+    answer = client(rbee).responses.parse(model=MODEL, input="Where is it?", text_format=Place)
+    assert isinstance(answer.output_parsed, Place), answer
+    with client(rbee).responses.stream(model=MODEL, input="Where is it?", text_format=Place) as stream:
+        assert isinstance(stream.get_final_response().output_parsed, Place)
+    forced = client(rbee).responses.parse(
+        model=MODEL, input="Where is it?", tools=[openai.pydantic_function_tool(Place)["function"] | {"type": "function"}],
+        tool_choice={"type": "function", "name": "Place"},
+    )
+    assert isinstance(forced.output[0].parsed_arguments, (Place, dict)), forced
+
+
+def check_responses_refuse_what_is_stored(rbee):
+    api = client(rbee)
+    for field, value in (("previous_response_id", "resp_1"), ("conversation", "conv_1"), ("background", True)):
+        error = raised(openai.BadRequestError, lambda: api.responses.create(model=MODEL, input="x", **{field: value}))
+        assert error.param == field, error.body
+    for call in (api.responses.retrieve, api.responses.delete):
+        error = raised(openai.NotFoundError, lambda: call("resp_1"))
+        assert "not stored" in error.message, error.body
+
+
+def check_several_prompts(rbee):
+    api = client(rbee)
+    request = {"model": MODEL, "temperature": 0, "max_tokens": 8}
+    texts = ["rain on", "a GPU", "the cloud"]
+    alone = [api.completions.create(**request, prompt=text) for text in texts]
+    together = api.completions.create(**request, prompt=texts)
+    assert [c.index for c in together.choices] == [0, 1, 2]
+    assert [c.text for c in together.choices] == [a.choices[0].text for a in alone]
+    assert together.usage.total_tokens == sum(a.usage.total_tokens for a in alone)
+    streamed = [""] * 6
+    for chunk in api.completions.create(**request, prompt=texts, n=2, stream=True):
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.text
+    assert streamed == [a.choices[0].text for a in alone for _ in range(2)], streamed
+
+
 def check_closing_a_stream_of_several_choices_frees_all_slots(rbee):
     stream = client(rbee).chat.completions.create(
         model=SLOW, messages=[{"role": "user", "content": "x"}], stream=True, n=3

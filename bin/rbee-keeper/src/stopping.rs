@@ -1,6 +1,6 @@
 //! Shows what a queen that is being stopped waits for.
 
-use std::{future::pending, io::IsTerminal as _, time::Duration};
+use std::{io::IsTerminal as _, pin::pin, time::Duration};
 
 use diagnostics::Narration;
 use queen_contract::RequestCounts;
@@ -22,11 +22,13 @@ pub(crate) async fn narrated<T>(
     screen: &mut Screen,
     stopping: impl Future<Output = T>,
 ) -> T {
+    let mut stopping = pin!(stopping);
     tokio::select! {
         biased;
-        stopped = stopping => stopped,
-        () = narrate(lifecycle, drain_seconds.unwrap_or(DRAIN_SECONDS), screen) => pending().await,
+        stopped = &mut stopping => return stopped,
+        () = narrate(lifecycle, drain_seconds.unwrap_or(DRAIN_SECONDS), screen) => {}
     }
+    stopping.await
 }
 
 async fn narrate(lifecycle: &QueenLifecycle, drain_seconds: u64, screen: &mut Screen) {

@@ -48,6 +48,9 @@ pub(crate) fn admit(
     limits: ModelLimits,
     recommended: &SamplingValues,
 ) -> Result<Admitted, Diagnostic> {
+    if request.has_images() {
+        return Err(errors::no_vision(model));
+    }
     check_tools(request, model, codec)?;
     check_sampling(request, limits.vocab_size)?;
     check_stop_sequences(&request.stop)?;
@@ -631,8 +634,8 @@ mod tests {
         };
         let codec = Codec::byte_level();
         let prompt = |edit: &dyn Fn(&mut InferRequest)| {
-            let mut request =
-                InferRequest::new("r".parse().unwrap(), InferInput::Prompt("".into()));
+            let input = InferInput::Tokens(Vec::new());
+            let mut request = InferRequest::new("r".parse().unwrap(), input);
             edit(&mut request);
             let limits = ModelLimits {
                 context_length: 200,
@@ -653,7 +656,7 @@ mod tests {
         };
         let with_last = |last: Message| {
             refused(&|r| {
-                r.input = InferInput::Messages(vec![Message::new(Role::User, "a"), last.clone()])
+                r.input = InferInput::Messages(vec![Message::new(Role::User, "a"), last.clone()]);
             })
         };
         assert_eq!(

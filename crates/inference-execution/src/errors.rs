@@ -46,6 +46,15 @@ pub(crate) fn tools_without_messages() -> Diagnostic {
     invalid("tools", "tools require messages as the input")
 }
 
+pub(crate) fn no_vision(model: &ModelRef) -> Diagnostic {
+    Diagnostic::new(
+        Code::UnsupportedParameter,
+        format!("the model {model} cannot see images"),
+    )
+    .hint("remove the images from the messages")
+    .param("input")
+}
+
 pub(crate) fn no_tool_style(model: &ModelRef) -> Diagnostic {
     let message = format!("the model {model} has no known format for tool calls");
     let hint = "leave `tools` out, or use a model trained to call tools: Llama 3.1 and later, \

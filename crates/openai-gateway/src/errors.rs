@@ -250,9 +250,28 @@ fn unsupported_type(at: &str, param: &str, kind: &str, limit: &str) -> Diagnosti
     .param(param)
 }
 
-/// Ollama: penalties that apply to the last tokens only.
+/// The image is at an address that the queen would have to download from.
+pub(crate) fn remote_image(param: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::UnsupportedParameter,
+        format!("`{param}` has a remote address; the queen downloads nothing"),
+    )
+    .param(param)
+    .hint("send the image itself, in Base64")
+}
+
+/// The image is a file that was uploaded before.
+pub(crate) fn stored_image(param: &str) -> Diagnostic {
+    unsupported_value(param).hint("send the image itself, in Base64; rbee does not store files")
+}
+
 pub(crate) fn not_a_text_part(param: &str, kind: &str) -> Diagnostic {
-    unsupported_type(param, param, kind, "; only `text` is supported")
+    unsupported_type(
+        param,
+        param,
+        kind,
+        "; no worker has a capability for it, only for `text` and `image_url`",
+    )
 }
 
 pub(crate) fn not_a_function(param: &str, kind: &str) -> Diagnostic {

@@ -16,6 +16,7 @@ mod embed;
 mod errors;
 mod field_names;
 mod fields;
+mod images;
 mod json;
 #[cfg(test)]
 mod lenient_tests;

@@ -1,6 +1,7 @@
 //! The errors of this crate.
 
 use diagnostics::{Code, Diagnostic, excerpt};
+use input_validation::ModelRef;
 use queen_contract::HEADER_DEADLINE;
 
 pub(crate) fn missing_key() -> Diagnostic {
@@ -14,6 +15,16 @@ pub(crate) fn missing_key() -> Diagnostic {
 pub(crate) fn invalid_key() -> Diagnostic {
     Diagnostic::new(Code::InvalidApiKey, "the API key is not valid")
         .hint("the key is in the queen's `--api-key-file`")
+}
+
+/// The request has images.
+pub(crate) fn no_vision(model: &ModelRef) -> Diagnostic {
+    Diagnostic::new(
+        Code::UnsupportedParameter,
+        format!("{model} cannot see images: no worker announces the capability `vision`"),
+    )
+    .hint("remove the images, or use a model whose workers announce `vision` once they are ready")
+    .param("input")
 }
 
 pub(crate) fn response_not_stored(id: &str) -> Diagnostic {

@@ -21,11 +21,12 @@ use request_relay::{CallOrigin, ChoiceEvent, Choices, InferJob, ShortCall};
 use scheduler::WorkerRequirements;
 use serde::Serialize;
 use tokio::time::Instant;
-use worker_contract::{InferRequest, StartedEvent, StreamEvent};
+use worker_contract::{Capability, InferRequest, StartedEvent, StreamEvent};
+use worker_registry::WorkerFilter;
 
 use crate::{
     Api,
-    errors::{ended_early, invalid_deadline},
+    errors::{ended_early, invalid_deadline, no_vision},
 };
 
 /// Time for a request without a deadline; more for a large model.
@@ -37,6 +38,33 @@ const BATCH_EVENTS: usize = 32;
 const MAX_NOTES: usize = 2000;
 /// Initial size of a chunk per event, in bytes.
 const EVENT_BYTES: usize = 256;
+
+/// Returns what a request requires of its worker. Fails with `UNSUPPORTED_PARAMETER` if it has
+/// images and no worker of the model can see them.
+pub(crate) async fn requirements(
+    api: &Api,
+    model: ModelRef,
+    request: &InferRequest,
+) -> Result<WorkerRequirements, Diagnostic> {
+    const VISION: Capability = Capability::Vision;
+    if !request.has_images() {
+        return Ok(WorkerRequirements::model(model));
+    }
+    if !api.nodes.capabilities(&model).contains(&VISION) {
+        let filter = WorkerFilter {
+            model: Some(model.clone()),
+            capability: Some(VISION),
+            ..WorkerFilter::default()
+        };
+        if api.dispatcher.workers(filter).await?.is_empty() {
+            return Err(no_vision(&model));
+        }
+    }
+    Ok(WorkerRequirements {
+        capability: Some(VISION),
+        ..WorkerRequirements::model(model)
+    })
+}
 
 /// Returns a job for a request. Its deadline is the earlier one of the request's and the
 /// header's.

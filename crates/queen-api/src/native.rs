@@ -9,7 +9,7 @@ use scheduler::WorkerRequirements;
 
 use crate::{
     Api,
-    inference::{encode, infer_job, with_request_id},
+    inference::{encode, infer_job, requirements, with_request_id},
     responses::{DeadlineHeader, Events, IdErrors, StreamErrors},
 };
 
@@ -31,9 +31,9 @@ pub(crate) async fn infer(
     }
     let id = body.request.request_id.clone();
     let requirements = WorkerRequirements {
-        model: body.model,
         backend: body.backend,
         node: body.node,
+        ..requirements(&api, body.model, &body.request).await?
     };
     let job = infer_job(&api, requirements, body.request, &headers)?;
     let events = api.relay.infer(job, 1, Vec::new())?;

@@ -143,6 +143,7 @@ pub(crate) async fn show(
     for (capability, name) in [
         (Capability::Tools, "tools"),
         (Capability::Embed, "embedding"),
+        (Capability::Vision, "vision"),
     ] {
         if supported.contains(&capability) {
             capabilities.push(name.to_owned());

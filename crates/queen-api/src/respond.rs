@@ -15,7 +15,6 @@ use jiff::Timestamp;
 use openai_gateway::{FieldNames, ParsedRequest, RequestContext, ResponseFormat, ResponseWriter};
 use queen_contract::InferEvent;
 use request_relay::Choices;
-use scheduler::WorkerRequirements;
 use tokio::time::timeout;
 use worker_contract::StreamEvent;
 
@@ -23,7 +22,8 @@ use crate::{
     Api,
     errors::ended_early,
     inference::{
-        Opening, add_notes, encode, header_text, infer_job, new_request_id, with_request_id,
+        Opening, add_notes, encode, header_text, infer_job, new_request_id, requirements,
+        with_request_id,
     },
 };
 
@@ -59,7 +59,10 @@ pub(crate) async fn respond(
         ..
     } = parsed;
     let id = request.request_id.clone();
-    let job = infer_job(api, WorkerRequirements::model(model), request, headers)?;
+    let requirements = requirements(api, model, &request)
+        .await
+        .map_err(|error| field_names.translate(error))?;
+    let job = infer_job(api, requirements, request, headers)?;
     let mut events = api.relay.infer(job, choices, further_inputs)?;
     let response = async {
         let mut opening = Opening::new();

@@ -3,7 +3,7 @@ use std::time::Duration;
 use diagnostics::Diagnostic;
 use input_validation::{Backend, Generation, ModelRef, NodeName, RequestId, WorkerId};
 use request_queue::Deadline;
-use worker_contract::WorkerInfo;
+use worker_contract::{Capability, WorkerInfo};
 use worker_registry::{SpawnId, WorkerFilter};
 
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub struct WorkerRequirements {
     pub backend: Option<Backend>,
     /// `None`: any node.
     pub node: Option<NodeName>,
+    /// `None`: no capability is required.
+    pub capability: Option<Capability>,
 }
 
 impl WorkerRequirements {
@@ -44,6 +46,7 @@ impl WorkerRequirements {
             model,
             backend: None,
             node: None,
+            capability: None,
         }
     }
 
@@ -53,6 +56,7 @@ impl WorkerRequirements {
             node: self.node.clone(),
             backend: self.backend,
             status: None,
+            capability: self.capability,
         }
     }
 }

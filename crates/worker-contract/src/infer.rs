@@ -221,6 +221,14 @@ impl InferRequest {
         }
     }
 
+    /// Whether a message has an image.
+    pub fn has_images(&self) -> bool {
+        match &self.input {
+            InferInput::Messages(messages) => messages.iter().any(|m| !m.images.is_empty()),
+            _ => false,
+        }
+    }
+
     /// Whether the output may contain tool calls.
     pub fn may_call(&self) -> bool {
         !self.tools.is_empty() && self.tool_choice != ToolChoice::None

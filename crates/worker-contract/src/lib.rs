@@ -30,7 +30,7 @@ mod tokenize;
 pub use client::WorkerClient;
 pub use embed::{EmbedRequest, EmbedResponse};
 pub use infer::{Constraint, InferInput, InferRequest, InferResponse, ReasoningOptions};
-pub use message::{Message, Role, ToolCall, ToolChoice, ToolDefinition};
+pub use message::{Image, Message, Role, ToolCall, ToolChoice, ToolDefinition};
 pub use output::{FinishReason, Timings, TokenLogprob, ToolCallPiece, TopLogprob, Usage};
 pub use sampling::{ALL_TOKENS, Sampling, SamplingValues};
 pub use status::{

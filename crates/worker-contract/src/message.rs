@@ -43,6 +43,9 @@ pub struct Message {
     /// speaker, which only some chat templates pass to the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Images of the message. Only workers with the capability `vision` accept them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Image>,
     /// Reasoning of an `assistant` message, which only some chat templates pass to the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
@@ -57,9 +60,20 @@ impl Message {
             tool_calls: Vec::new(),
             tool_call_id: None,
             name: None,
+            images: Vec::new(),
             reasoning: None,
         }
     }
+}
+
+/// Image of a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Image {
+    /// Media type, such as `image/png`; absent if the client did not send it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// Bytes of the image in Base64.
+    pub data: String,
 }
 
 /// Function that the model may call.

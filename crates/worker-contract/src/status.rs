@@ -40,6 +40,8 @@ pub enum Capability {
     Tools,
     /// Outputs that match a JSON schema, a regular expression or a grammar.
     Constraints,
+    /// Images in messages.
+    Vision,
     /// A capability that this version does not know.
     #[serde(other)]
     Unrecognized,
@@ -50,7 +52,7 @@ impl_schema! {
     "Feature that a worker supports in addition to text completion. Workers of newer versions may \
      report features that this version does not know.",
     any_of([
-        strings(["stream", "continue", "logprobs", "tokenize", "embed", "tools", "constraints"]),
+        strings(["stream", "continue", "logprobs", "tokenize", "embed", "tools", "constraints", "vision"]),
         text(),
     ])
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use input_validation::{Backend, DeviceId, Generation, ModelRef, NodeName, WorkerId};
 use queen_contract::{Availability, WorkerEntry};
-use worker_contract::{WorkerHeartbeat, WorkerInfo, WorkerStatus};
+use worker_contract::{Capability, WorkerHeartbeat, WorkerInfo, WorkerStatus};
 
 use crate::SILENT_AFTER;
 
@@ -32,6 +32,7 @@ pub struct WorkerFilter {
     pub node: Option<NodeName>,
     pub backend: Option<Backend>,
     pub status: Option<WorkerStatus>,
+    pub capability: Option<Capability>,
 }
 
 impl WorkerFilter {
@@ -40,6 +41,9 @@ impl WorkerFilter {
             && self.node.as_ref().is_none_or(|n| *n == info.hive_id)
             && self.backend.is_none_or(|b| runs_on(b, info.device))
             && self.status.is_none_or(|s| s == info.status)
+            && self
+                .capability
+                .is_none_or(|c| info.capabilities.contains(&c))
     }
 }
 

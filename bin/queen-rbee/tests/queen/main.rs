@@ -23,5 +23,6 @@ mod request_ids;
 mod responses;
 mod short_calls;
 mod spawning;
+mod vision;
 mod waiting;
 mod wrong_urls;

@@ -7,9 +7,12 @@ use serde_json::Value;
 use worker_contract::{InferInput, Message, Role, ToolCall};
 
 use super::schemas::message;
-use crate::errors::{
-    empty, missing, must_be, must_be_object, must_be_string, trailing_whitespace, unknown_role,
-    unsupported_block,
+use crate::{
+    errors::{
+        empty, missing, must_be, must_be_object, must_be_string, trailing_whitespace, unknown_role,
+        unsupported_block,
+    },
+    images,
 };
 
 /// Separator of text blocks.
@@ -33,7 +36,7 @@ impl_schema! {
 
 /// String or blocks. Blocks are of type `text`; in an `assistant` message also `tool_use`,
 /// `thinking` and `redacted_thinking`, the latter ignored; in a `user` message also
-/// `tool_result`.
+/// `tool_result` and `image`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub enum AnthropicContent {
@@ -118,8 +121,10 @@ impl Conversation {
     /// Adds a message of the user. Results of tools precede its text.
     fn user(&mut self, param: &str, content: AnthropicContent) -> Result<(), Diagnostic> {
         let mut texts = Vec::new();
+        let mut images = Vec::new();
         for (param, block) in blocks(param, content) {
             match type_of(&block) {
+                Some("image") => images.push(images::of_block(&param, &block)?),
                 Some("tool_result") => {
                     let result = self.tool_result(&param, &block)?;
                     self.messages.push(result);
@@ -127,8 +132,12 @@ impl Conversation {
                 _ => texts.push(text_block(&param, &block)?),
             }
         }
-        if !texts.is_empty() || self.messages.last().is_none_or(|m| m.role != Role::Tool) {
-            self.push(Message::new(Role::User, texts.join(SEPARATOR)));
+        let has_content = !texts.is_empty() || !images.is_empty();
+        if has_content || self.messages.last().is_none_or(|m| m.role != Role::Tool) {
+            self.push(Message {
+                images,
+                ..Message::new(Role::User, texts.join(SEPARATOR))
+            });
         }
         Ok(())
     }
@@ -198,6 +207,7 @@ impl Conversation {
                     (Some(first), Some(second)) => Some(first + SEPARATOR + &second),
                     (first, second) => first.or(second),
                 };
+                last.images.extend(message.images);
             }
             _ => self.messages.push(message),
         }

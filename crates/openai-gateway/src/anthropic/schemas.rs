@@ -5,7 +5,10 @@ use openapi_schema::{
     schema_types, strings, text,
 };
 
-use crate::schemas::{UNLIMITED, text_part};
+use crate::{
+    images::image_block,
+    schemas::{UNLIMITED, text_part},
+};
 
 schema_types! {
     /// Reason why the output ended.
@@ -48,7 +51,10 @@ pub(super) fn message() -> SchemaRef {
     any_of([
         object([
             required("role", strings(["user"])),
-            required("content", content_of([text_part(), tool_result])),
+            required(
+                "content",
+                content_of([text_part(), tool_result, image_block()]),
+            ),
         ]),
         object([
             required("role", strings(["assistant"])),

@@ -310,7 +310,7 @@ fn unsupported_and_invalid_fields_are_refused() {
         ),
         (
             "messages",
-            json!([{"role": "user", "content": [{"type": "image", "source": {}}]}]),
+            json!([{"role": "user", "content": [{"type": "image", "source": {"type": "url"}}]}]),
             "messages[0].content[0]",
         ),
     ] {

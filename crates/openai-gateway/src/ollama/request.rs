@@ -19,6 +19,7 @@ use crate::{
     errors::{must_be, only_assistant_calls, unknown_role, unsupported},
     field_names::FieldNames,
     fields::{integer, logprobs, read, text},
+    images::{self, Base64Image},
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
     schemas::{UnsupportedArray, UnsupportedString},
 };
@@ -85,7 +86,7 @@ pub struct OllamaChatMessage {
     /// Text of the message. Default: empty.
     #[serde(default, deserialize_with = "text")]
     pub content: Option<String>,
-    /// Not supported.
+    /// Images in Base64; they require a worker with the capability `vision`.
     pub images: Option<Vec<Value>>,
     /// Thoughts of an `assistant` message, which only some chat templates pass to the model.
     pub thinking: Option<String>,
@@ -155,8 +156,8 @@ pub struct OllamaGenerateFields {
     pub template: Option<String>,
     /// `context` of an earlier response, after which the conversation continues.
     pub context: Option<Vec<u32>>,
-    /// Not supported.
-    #[schema(value_type = Option<UnsupportedArray>)]
+    /// Images in Base64; they require a worker with the capability `vision`.
+    #[schema(value_type = Option<Vec<Base64Image>>)]
     pub images: Option<Vec<Value>>,
 }
 
@@ -280,9 +281,7 @@ fn continues(input: &InferInput) -> bool {
 
 fn convert(i: usize, message: OllamaChatMessage) -> Result<Message, Diagnostic> {
     let param = |field: &str| format!("messages[{i}].{field}");
-    if message.images.is_some_and(|images| !images.is_empty()) {
-        return Err(unsupported(&param("images")));
-    }
+    let images = images::of_base64s(&param("images"), &message.images.unwrap_or_default())?;
     let role = match message.role.as_str() {
         "system" => Role::System,
         "user" => Role::User,
@@ -304,6 +303,7 @@ fn convert(i: usize, message: OllamaChatMessage) -> Result<Message, Diagnostic> 
         arguments: Value::Object(call.function.arguments).to_string(),
     });
     Ok(Message {
+        images,
         tool_calls: calls.collect(),
         tool_call_id: message.tool_call_id,
         name: message.tool_name,
@@ -318,7 +318,6 @@ fn generate(fields: OllamaGenerateFields) -> Result<Option<InferInput>, Diagnost
     for (name, used) in [
         ("suffix", fields.suffix.is_some_and(|s| !s.is_empty())),
         ("template", fields.template.is_some_and(|t| !t.is_empty())),
-        ("images", fields.images.is_some_and(|i| !i.is_empty())),
     ] {
         if used {
             return Err(unsupported(name));
@@ -327,13 +326,20 @@ fn generate(fields: OllamaGenerateFields) -> Result<Option<InferInput>, Diagnost
     let Some(prompt) = fields.prompt.filter(|prompt| !prompt.is_empty()) else {
         return Ok(None);
     };
+    let images = images::of_base64s("images", &fields.images.unwrap_or_default())?;
     if fields.raw.unwrap_or(false) {
+        if !images.is_empty() {
+            return Err(unsupported("images"));
+        }
         return Ok(Some(InferInput::Prompt(prompt)));
     }
     let system = fields.system.filter(|system| !system.is_empty());
     let messages = system
         .map(|system| Message::new(Role::System, system))
         .into_iter()
-        .chain([Message::new(Role::User, prompt)]);
+        .chain([Message {
+            images,
+            ..Message::new(Role::User, prompt)
+        }]);
     Ok(Some(InferInput::Messages(messages.collect())))
 }

@@ -6,7 +6,7 @@ use openapi_schema::{
 };
 use worker_contract::limits::{MAX_STOP_SEQUENCE_BYTES, MAX_STOP_SEQUENCES};
 
-use crate::schemas::UNLIMITED;
+use crate::{images::base64, schemas::UNLIMITED};
 
 schema_types! {
     /// Format of the output: `json`, a JSON schema, or an empty string for any text.
@@ -26,7 +26,7 @@ pub(super) fn message(tool_call: SchemaRef) -> SchemaRef {
         object([
             required("role", strings(roles.iter().copied())),
             optional("content", nullable(any_of([text(), array(any(), 0..=0)]))),
-            optional("images", nullable(array(any(), 0..=0))),
+            optional("images", nullable(array(base64(), 0..=UNLIMITED))),
             optional("thinking", nullable(text())),
             optional("tool_calls", nullable(tool_calls)),
             optional("tool_name", nullable(text())),

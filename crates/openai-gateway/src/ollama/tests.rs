@@ -233,17 +233,16 @@ fn unsupported_and_invalid_fields_are_refused() {
         (OllamaEndpoint::Chat, chat(), "think", json!("high")),
         (OllamaEndpoint::Generate, text(), "suffix", json!("x")),
         (OllamaEndpoint::Generate, text(), "template", json!("x")),
-        (OllamaEndpoint::Generate, text(), "images", json!(["aGk="])),
     ] {
         assert_eq!(
             refused(endpoint, &with(body, field, value)),
             (Code::UnsupportedParameter, field.to_owned())
         );
     }
-    let image = json!([{"role": "user", "content": "x", "images": ["aGk="]}]);
+    let image = json!([{"role": "user", "content": "x", "images": ["http://x"]}]);
     assert_eq!(
         refused(OllamaEndpoint::Chat, &with(chat(), "messages", image)),
-        (Code::UnsupportedParameter, "messages[0].images".to_owned())
+        (Code::InvalidRequest, "messages[0].images[0]".to_owned())
     );
     for (options, param) in [
         (json!({"temperature": -1}), "options.temperature"),

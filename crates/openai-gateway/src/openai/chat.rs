@@ -22,6 +22,7 @@ use crate::{
     },
     field_names::FieldNames,
     fields::{integer, logprobs, max_tokens, read},
+    images,
     parsed_request::{ParsedRequest, RequestContext},
     schemas::{Unsupported, UnsupportedArray},
 };
@@ -95,7 +96,8 @@ pub struct ChatMessage {
     /// `system`, `developer` (same as `system`), `user`, `assistant` or `tool`.
     pub role: String,
     /// String, or array of parts of type `text`, of an `assistant` message also of type
-    /// `refusal`. May be null or absent in an `assistant` message.
+    /// `refusal`, of other messages also `image_url`. May be null or absent in an `assistant`
+    /// message.
     pub content: Option<Value>,
     /// Text of an `assistant` message in which a model refused to answer; used if there is no
     /// `content`.
@@ -239,6 +241,7 @@ fn convert(i: usize, message: &ChatMessage, before: &[Message]) -> Result<Messag
         value => content(&param("content"), value.as_ref())?,
     };
     let mut converted = Message::new(role, content);
+    converted.images = images::of_image_urls(&param("content"), message.content.as_ref())?;
     converted.tool_calls = tools::calls(&param("tool_calls"), calls)?;
     converted.name.clone_from(&message.name);
     let reasoning = [&message.reasoning_content, &message.reasoning];
@@ -292,6 +295,8 @@ fn text_part<'a>(param: &str, part: &'a Value) -> Result<&'a str, Diagnostic> {
             .get("refusal")
             .and_then(Value::as_str)
             .ok_or_else(|| must_be_string(&format!("{param}.refusal"))),
+        // Images are read on their own.
+        Some("image_url") => Ok(""),
         Some(kind) => Err(not_a_text_part(param, kind)),
         None => Err(must_be(&format!("{param}.type"), "`text`")),
     }

@@ -512,7 +512,7 @@ fn unsupported_fields_are_refused() {
             "messages[0].tool_calls[0].type",
         ),
         (
-            json!({"role": "user", "content": [{"type": "image_url"}]}),
+            json!({"role": "user", "content": [{"type": "input_audio"}]}),
             "messages[0].content[0]",
         ),
     ] {

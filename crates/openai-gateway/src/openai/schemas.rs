@@ -14,6 +14,7 @@ use super::{
     usage::CompletionUsage,
 };
 use crate::{
+    images::image_url_part,
     logprobs::{ChatLogprobs, CompletionLogprobs},
     schemas::{U32_PATTERN, UNLIMITED, text_part, token_ids},
 };
@@ -75,11 +76,13 @@ fn tool_choice() -> SchemaRef {
 /// have depends on its role.
 pub(super) fn message(tool_call: &SchemaRef) -> SchemaRef {
     let content = || {
-        let part = any_of([text_part(), refusal_part()]);
+        let part = any_of([text_part(), refusal_part(), image_url_part()]);
         let content = any_of([text(), array(part, 0..=UNLIMITED)]);
         described(
             content,
-            &["String, or array of parts of type `text` or `refusal`."],
+            &[
+                "String, or array of parts of type `text`, `refusal` or `image_url`. Images require a worker with the capability `vision`.",
+            ],
         )
     };
     let calls = || described(tool_call.clone(), &["Earlier tool call."]);

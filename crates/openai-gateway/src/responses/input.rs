@@ -2,8 +2,12 @@ use diagnostics::Diagnostic;
 use serde_json::Value;
 use worker_contract::{Message, Role, ToolCall};
 
-use crate::errors::{
-    empty, must_be, must_be_string, not_stored, unknown_role, unsupported_item, unsupported_part,
+use crate::{
+    errors::{
+        empty, must_be, must_be_string, not_stored, unknown_role, unsupported_item,
+        unsupported_part,
+    },
+    images,
 };
 
 /// Separator of the texts of one reasoning.
@@ -69,10 +73,13 @@ impl Conversation {
                 return Err(unknown_role(&format!("{param}.role"), other, roles));
             }
         };
-        let content = content(&format!("{param}.content"), item.get("content"))?;
+        let content_param = format!("{param}.content");
+        let images = images::of_input_images(&content_param, item.get("content"))?;
+        let content = content(&content_param, item.get("content"))?;
         let reasoning = self.reasoning.take().filter(|_| role == Role::Assistant);
         self.messages.push(Message {
             reasoning,
+            images,
             ..Message::new(role, content)
         });
         Ok(())
@@ -100,7 +107,9 @@ impl Conversation {
 
     fn output(&mut self, param: &str, item: &Value) -> Result<(), Diagnostic> {
         let id = string(param, item, "call_id")?;
-        let content = content(&format!("{param}.output"), item.get("output"))?;
+        let output_param = format!("{param}.output");
+        let images = images::of_input_images(&output_param, item.get("output"))?;
+        let content = content(&output_param, item.get("output"))?;
         let mut calls = self.messages.iter().rev().flat_map(|m| &m.tool_calls);
         let name = calls
             .find(|call| call.id == id)
@@ -109,6 +118,7 @@ impl Conversation {
         self.messages.push(Message {
             tool_call_id: Some(id.to_owned()),
             name,
+            images,
             ..Message::new(Role::Tool, content)
         });
         Ok(())
@@ -170,6 +180,8 @@ fn content(param: &str, content: Option<&Value>) -> Result<String, Diagnostic> {
 fn text_part<'a>(param: &str, part: &'a Value) -> Result<&'a str, Diagnostic> {
     match part.get("type").and_then(Value::as_str) {
         Some("input_text" | "output_text") => string(param, part, "text"),
+        // Images are read on their own.
+        Some("input_image") => Ok(""),
         Some("refusal") => string(param, part, "refusal"),
         Some(kind) => Err(unsupported_part(param, kind, "input_text")),
         None => Err(must_be_string(&format!("{param}.type"))),

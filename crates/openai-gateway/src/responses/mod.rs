@@ -7,6 +7,7 @@ mod events;
 mod format;
 mod input;
 mod items;
+mod part_events;
 mod request;
 mod schemas;
 mod tools;

@@ -5,7 +5,7 @@ use openapi_schema::{
     schema_types, strings, text,
 };
 
-use crate::schemas::UNLIMITED;
+use crate::{images::input_image_part, schemas::UNLIMITED};
 
 schema_types! {
     /// Text of the user, or the items of a conversation: messages, calls of functions, their
@@ -65,6 +65,7 @@ fn content() -> SchemaRef {
             required("text", text()),
         ]),
         object([kind("refusal"), required("refusal", text())]),
+        input_image_part(),
     ]);
     any_of([text(), array(part, 0..=UNLIMITED)])
 }

@@ -6,6 +6,7 @@ use worker_contract::{EndEvent, FinishReason, StartedEvent, TokenEvent, ToolCall
 use super::{
     document::{IncompleteDetails, ResponseDocument, ResponseError, ResponseStatus},
     items::{FunctionCallItem, ItemStatus, MessageItem, ReasoningItem, ResponseItem, TextPart},
+    part_events::{OUTPUT, PartEvents},
 };
 use crate::{
     json::write_json,
@@ -37,48 +38,6 @@ enum OpenItem {
     Message,
     /// The call with this index.
     Call(u32),
-}
-
-/// Names of the events about a part of text.
-struct PartEvents {
-    added: &'static str,
-    delta: &'static str,
-    text_done: &'static str,
-    done: &'static str,
-    /// Field with the index of the part.
-    index: &'static str,
-}
-
-const OUTPUT: PartEvents = PartEvents {
-    added: "response.content_part.added",
-    delta: "response.output_text.delta",
-    text_done: "response.output_text.done",
-    done: "response.content_part.done",
-    index: "content_index",
-};
-const REASONING: PartEvents = PartEvents {
-    added: "response.content_part.added",
-    delta: "response.reasoning_text.delta",
-    text_done: "response.reasoning_text.done",
-    done: "response.content_part.done",
-    index: "content_index",
-};
-const SUMMARY: PartEvents = PartEvents {
-    added: "response.reasoning_summary_part.added",
-    delta: "response.reasoning_summary_text.delta",
-    text_done: "response.reasoning_summary_text.done",
-    done: "response.reasoning_summary_part.done",
-    index: "summary_index",
-};
-
-impl TextPart {
-    fn events(&self) -> &'static PartEvents {
-        match self {
-            Self::OutputText { .. } => &OUTPUT,
-            Self::ReasoningText { .. } => &REASONING,
-            Self::SummaryText { .. } => &SUMMARY,
-        }
-    }
 }
 
 impl ResponsesWriter {
