@@ -262,6 +262,37 @@ Feature: Inference execution
       And the response contains `"finish_reason":"stop"`
 
     @real
+    Scenario: Calls of a strict tool match its parameters although the model may write text
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "mock:answer=echo", "temperature": 0,
+         "tools": [{"type": "function", "function": {"name": "weather", "strict": true, "parameters": {
+           "type": "object", "additionalProperties": false, "required": ["town"],
+           "properties": {"town": {"enum": ["Basel"]}}}}}],
+         "messages": [{"role": "user", "content":
+          "I look.<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"town\": \"Paris\"}}\n</tool_call>"}]}
+        """
+      Then the response status is 200
+      And the response's `/choices/0/message/content` is `I look.`
+      And the response's `/choices/0/message/tool_calls/0/function/name` is `weather`
+      And the arguments of the response's tool call are JSON with exactly
+        | town | Basel |
+      And the response's `/choices/0/finish_reason` is `tool_calls`
+
+    @real
+    Scenario: A function that was not offered is text
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "mock:answer=echo", "tools": [{"type": "function", "function": {"name": "weather"}}],
+         "messages": [{"role": "user", "content": "<tool_call>{\"name\": \"other\", \"arguments\": {}}</tool_call>"}]}
+        """
+      Then the response status is 200
+      And the response's `/choices/0/message/content` is `<tool_call>{"name": "other", "arguments": {}}</tool_call>`
+      And the response's `/choices/0/finish_reason` is `stop`
+
+    @real
     Scenario: A constrained completion may call a tool instead
       Given a running queen
       When I POST to `/v1/chat/completions` of the queen
@@ -283,13 +314,13 @@ Feature: Inference execution
       And the response's `/choices/0/finish_reason` is `stop`
 
     @real
-    Scenario Outline: Tool parameters that cannot be enforced are rejected: <what>
+    Scenario Outline: Parameters of strict tools that cannot be enforced are rejected: <what>
       Given a running queen
       When I POST to `/v1/chat/completions` of the queen
         """
         {"model": "mock:length=3", "tool_choice": "required", "messages": [{"role": "user", "content": "x"}],
          "tools": [{"type": "function", "function": {"name": "now"}},
-                   {"type": "function", "function": {"name": "weather", "parameters": <parameters>}}]}
+                   {"type": "function", "function": {"name": "weather", "strict": true, "parameters": <parameters>}}]}
         """
       Then the response status is 400
       And the response's error code is <code>

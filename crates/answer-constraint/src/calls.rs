@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     errors,
-    grammar::Lenience,
+    lenience::Lenience,
     output::{Calls, Fields, Function, Piece, Syntax, Trigger},
     schema::{self, Options},
 };
@@ -29,12 +29,14 @@ impl Rules {
         let [open, close] = [&calls.open, &calls.close].map(|pieces| lark(pieces));
         let divider = calls.divider.as_deref().map(lark);
         let more = divider.map_or_else(String::new, |divider| format!("({divider} call)*"));
-        self.rules.push(format!("calls: {open} call {more} {close}"));
+        self.rules
+            .push(format!("calls: {open} call {more} {close}"));
         let mut names = Vec::with_capacity(calls.functions.len());
         for (nth, function) in calls.functions.iter().enumerate() {
             let [begin, end] = [&function.begin, &function.end].map(|pieces| lark(pieces));
             let arguments = self.arguments(nth, function, lenience)?;
-            self.rules.push(format!("call{nth}: {begin} {arguments} {end}"));
+            self.rules
+                .push(format!("call{nth}: {begin} {arguments} {end}"));
             names.push(format!("call{nth}"));
         }
         self.rules.push(format!("call: {}", names.join(" | ")));
@@ -51,10 +53,10 @@ impl Rules {
                 self.rules.push(format!("FREE: {others}"));
                 self.rules.push(format!("MORE: {anything}"));
                 let special = special_tokens(special, None);
-                let more = special.map_or_else(String::new, |special| {
-                    format!("| FREE? ({special} MORE?)+")
-                });
-                self.rules.push(format!("mixed: calls | FREE {more} | \"\""));
+                let more = special
+                    .map_or_else(String::new, |special| format!("| FREE? ({special} MORE?)+"));
+                self.rules
+                    .push(format!("mixed: calls | FREE {more} | \"\""));
                 return;
             }
             Trigger::Mark { mark, excluded } => (mark, excluded),
@@ -81,7 +83,8 @@ impl Rules {
             self.rules.push(format!("marked[lazy]: BEFORE {text}"));
             self.rules.push("part: (marked calls)* FREE?".to_owned());
         } else if let Some(id) = token {
-            self.rules.push(format!("part: FREE? (<[{id}]> calls FREE?)*"));
+            self.rules
+                .push(format!("part: FREE? (<[{id}]> calls FREE?)*"));
         }
         let more = special_tokens(special, token);
         let more = more.map_or_else(String::new, |special| format!("({special} part)*"));
@@ -137,7 +140,8 @@ impl Rules {
             }
             Err(error) if function.strict => Err(errors::in_function(error, &function.name)),
             Err(error) => {
-                self.notes.push(errors::any_arguments(&function.name, &error));
+                self.notes
+                    .push(errors::any_arguments(&function.name, &error));
                 prepared(&any_object(), Options::default())
             }
         }
@@ -169,8 +173,10 @@ impl Rules {
             let plain = self.plain(nth, fields);
             let [open, assign, divider] =
                 [&fields.open, &fields.assign, &fields.divider].map(|pieces| lark(pieces));
-            self.rules.push(format!("one{nth}: {open} {ANY_KEY} {assign} {plain}"));
-            self.rules.push(format!("{rule}: (one{nth} ({divider} one{nth})*)?"));
+            self.rules
+                .push(format!("one{nth}: {open} {ANY_KEY} {assign} {plain}"));
+            self.rules
+                .push(format!("{rule}: (one{nth} ({divider} one{nth})*)?"));
             return;
         }
         let mut required_rules = Vec::new();
@@ -223,13 +229,17 @@ impl Rules {
             let quote = lark(&fields.quote);
             let choices = property.get("enum").and_then(Value::as_array);
             let literals = choices.and_then(|choices| {
-                let texts = choices.iter().map(|choice| Some(choice.as_str()?.to_owned()));
+                let texts = choices
+                    .iter()
+                    .map(|choice| Some(choice.as_str()?.to_owned()));
                 texts.collect::<Option<Vec<String>>>()
             });
             let constant = property.get("const").and_then(Value::as_str);
             let literals = literals.or_else(|| Some(vec![constant?.to_owned()]));
             if let Some(literals) = literals.filter(|literals| !literals.is_empty()) {
-                let literals = literals.iter().map(|text| Value::from(text.as_str()).to_string());
+                let literals = literals
+                    .iter()
+                    .map(|text| Value::from(text.as_str()).to_string());
                 let literals = literals.collect::<Vec<_>>().join(" | ");
                 return format!("{quote} ({literals}) {quote} {close}");
             }
@@ -254,7 +264,10 @@ impl Rules {
         let quote = lark(&fields.quote);
         let close = [&fields.quote[..], &fields.close[..]].concat();
         let rule = format!("plain{nth}");
-        let defined = self.rules.iter().any(|r| r.starts_with(&format!("{rule}[lazy]:")));
+        let defined = self
+            .rules
+            .iter()
+            .any(|r| r.starts_with(&format!("{rule}[lazy]:")));
         match close.split_first() {
             Some((Piece::Text(text), rest)) => {
                 if !defined {

@@ -16,10 +16,8 @@ use llguidance::{
 use worker_contract::Constraint;
 
 use crate::{
-    errors,
-    grammar::{self, Lenience},
-    mask::TokenMask, matcher::Matcher, output::OutputConstraint,
-    threads::thread_builder,
+    errors, grammar, lenience::Lenience, mask::TokenMask, matcher::Matcher,
+    output::OutputConstraint, threads::thread_builder,
 };
 
 /// Maximum number of concurrent compilations; further ones wait.
@@ -170,7 +168,9 @@ impl Inner {
         output: &[u32],
     ) -> Result<ConstraintState, Diagnostic> {
         // Errors that need no vocabulary are found without building it.
-        grammar::build(constraint, &Lenience::default(), &[])?;
+        if self.prepared.get().is_none() {
+            grammar::build(constraint, &Lenience::default(), &[])?;
+        }
         let prepared = self
             .prepared
             .get_or_init(|| Prepared::new((self.vocabulary)()))
@@ -225,8 +225,7 @@ impl Prepared {
         let mut lenience = Lenience::default();
         let functions = constraint.calls().map_or(&[][..], |calls| &calls.functions);
         for (nth, function) in functions.iter().enumerate() {
-            let parser =
-                |coerce| grammar::arguments(function, coerce).and_then(|g| self.parser(g));
+            let parser = |coerce| grammar::arguments(function, coerce).and_then(|g| self.parser(g));
             let Err(error) = parser(false) else {
                 continue;
             };
@@ -272,9 +271,9 @@ impl Prepared {
         for token in tokens.iter_mut().filter(|t| t.len() > MAX_TOKEN_BYTES) {
             token.clear();
         }
-        let special = (0..).zip(&tokens).filter(|(id, token)| {
-            token.is_empty() && !end_tokens.contains(id)
-        });
+        let special = (0..)
+            .zip(&tokens)
+            .filter(|(id, token)| token.is_empty() && !end_tokens.contains(id));
         let special = special.map(|(id, _)| id).collect();
         let size = u32::try_from(tokens.len()).map_err(errors::unusable_vocabulary)?;
         let trie = TokTrie::from(&TokRxInfo::new(size, first_end), &tokens);

@@ -65,7 +65,7 @@ pub(crate) fn schema_false() -> Diagnostic {
 }
 
 pub(crate) fn unresolved_reference(reference: &str) -> Diagnostic {
-    let reference = crate::references::shown(reference);
+    let reference = excerpt(reference, 80);
     invalid(format!("`$ref` to `{reference}` does not resolve"))
         .hint("define the schema under `$defs`, and refer to it as `#/$defs/NAME`")
 }

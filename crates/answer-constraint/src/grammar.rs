@@ -1,7 +1,5 @@
 //! Builds llguidance grammars, after checks that are cheap.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use diagnostics::Diagnostic;
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use serde_json::json;
@@ -10,6 +8,7 @@ use worker_contract::Constraint;
 use crate::{
     calls::{self, Rules},
     errors,
+    lenience::Lenience,
     output::{Function, OutputConstraint},
     schema::{self, Options},
 };
@@ -22,17 +21,6 @@ const MAX_TEXT_BYTES: usize = 64 << 10;
 const EMBEDDED_SCHEMA: &str = "%json";
 /// Subject of notes about the schema of the text.
 const SCHEMA: &str = "the JSON schema of the output";
-
-/// What is not enforced, because the grammar could not be compiled otherwise.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Lenience {
-    /// The schema of the text has `oneOf` with alternatives that can overlap.
-    pub text_one_of: bool,
-    /// Numbers of functions with such a schema.
-    pub one_of: BTreeSet<usize>,
-    /// Numbers of functions that may have any arguments, each with a note.
-    pub any: BTreeMap<usize, String>,
-}
 
 /// A grammar and what it does not enforce, as sentences for the user.
 #[derive(Debug)]

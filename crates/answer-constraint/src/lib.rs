@@ -15,11 +15,13 @@ mod calls;
 mod compiler;
 mod errors;
 mod grammar;
+mod lenience;
 mod mask;
 mod matcher;
 mod output;
 mod references;
 mod schema;
+mod subschemas;
 mod threads;
 
 pub use compiler::{Compiler, ConstraintState, Vocabulary};

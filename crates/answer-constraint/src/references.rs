@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use diagnostics::{Diagnostic, excerpt};
+use diagnostics::Diagnostic;
 use serde_json::{Map, Value};
 
-use crate::{errors, schema::each_subschema};
+use crate::{
+    errors,
+    subschemas::{MAX_DEPTH, each_subschema},
+};
 
 /// Maximum size of all schemas that are copied because of references to them.
 const MAX_COPIED_BYTES: usize = 1 << 20;
@@ -66,8 +69,8 @@ struct References {
 
 impl References {
     fn rewrite(&mut self, schema: &mut Value, depth: usize) -> Result<(), Diagnostic> {
-        if depth > crate::schema::MAX_DEPTH {
-            return Err(errors::nested_too_deeply(crate::schema::MAX_DEPTH));
+        if depth > MAX_DEPTH {
+            return Err(errors::nested_too_deeply(MAX_DEPTH));
         }
         if let Value::Object(fields) = schema
             && let Some(Value::String(reference)) = fields.get_mut("$ref")
@@ -137,16 +140,21 @@ fn collect_anchors(
     anchors: &mut BTreeMap<String, String>,
     depth: usize,
 ) {
-    if depth > crate::schema::MAX_DEPTH {
+    if depth > MAX_DEPTH {
         return;
     }
     let mut base = base.to_owned();
     if let Value::Object(fields) = schema {
         if let Some(Value::String(id)) = fields.get("$id").or_else(|| fields.get("id"))
-            && let Some(id) = id.strip_suffix('#').or(Some(id)).filter(|id| !id.is_empty())
+            && let Some(id) = id
+                .strip_suffix('#')
+                .or(Some(id))
+                .filter(|id| !id.is_empty())
         {
             id.clone_into(&mut base);
-            anchors.entry(base.clone()).or_insert_with(|| pointer.to_owned());
+            anchors
+                .entry(base.clone())
+                .or_insert_with(|| pointer.to_owned());
         }
         if let Some(Value::String(name)) = fields.get("$anchor") {
             for uri in [String::new(), base.clone()] {
@@ -171,11 +179,6 @@ fn percent_decoded(fragment: &str) -> Option<String> {
         bytes.extend_from_slice(part.get(2..)?.as_bytes());
     }
     String::from_utf8(bytes).ok()
-}
-
-/// Returns a name for error messages.
-pub(crate) fn shown(reference: &str) -> String {
-    excerpt(reference, 80)
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@
 use diagnostics::{Diagnostic, excerpt};
 use serde_json::{Map, Value, json};
 
-use crate::{errors, references};
+use crate::{
+    errors, references,
+    subschemas::{MAX_DEPTH, each_subschema},
+};
 
 /// Keywords that cannot be enforced.
 const UNENFORCED: [&str; 18] = [
@@ -54,20 +57,6 @@ const FORMATS: [&str; 10] = [
 const FORMATS_OF_TYPES: [&str; 9] = [
     "int32", "int64", "uint", "uint32", "uint64", "float", "double", "binary", "password",
 ];
-/// Keywords whose value maps names to schemas.
-const NAMED: [&str; 4] = ["properties", "patternProperties", "$defs", "definitions"];
-/// Keywords whose value is a schema or a list of schemas.
-const DIRECT: [&str; 7] = [
-    "items",
-    "prefixItems",
-    "additionalItems",
-    "additionalProperties",
-    "anyOf",
-    "allOf",
-    "oneOf",
-];
-/// Maximum nesting of schemas; the JSON parser has the same limit.
-pub(crate) const MAX_DEPTH: usize = 128;
 /// Maximum common multiple of all `multipleOf`: the automaton has as many states.
 const MAX_MULTIPLE: u64 = 100_000;
 /// Separators of entries and of a name and its value, with at most one space. No other white
@@ -139,38 +128,6 @@ pub(crate) fn check(schema: &mut Value, multiple: &mut u64) -> Result<(), Diagno
     Ok(())
 }
 
-/// Calls `visit` with every schema directly in `schema`, and its JSON pointer from there.
-pub(crate) fn each_subschema(
-    schema: &mut Value,
-    visit: &mut impl FnMut(String, &mut Value) -> Result<(), Diagnostic>,
-) -> Result<(), Diagnostic> {
-    let Value::Object(fields) = schema else {
-        return Ok(());
-    };
-    for (keyword, value) in fields {
-        if NAMED.contains(&keyword.as_str()) {
-            for (name, inner) in value.as_object_mut().into_iter().flatten() {
-                visit(format!("/{keyword}/{}", escaped(name)), inner)?;
-            }
-        } else if DIRECT.contains(&keyword.as_str()) {
-            match value {
-                Value::Array(schemas) => {
-                    for (nth, inner) in schemas.iter_mut().enumerate() {
-                        visit(format!("/{keyword}/{nth}"), inner)?;
-                    }
-                }
-                inner => visit(format!("/{keyword}"), inner)?,
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Escapes a name in a JSON pointer (RFC 6901, 3).
-fn escaped(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
-}
-
 struct Check {
     /// The common multiple of all `multipleOf`.
     multiple: u64,
@@ -236,7 +193,8 @@ impl Check {
         if self.strict {
             return Err(errors::unsupported_keyword(keyword, &shown(path)));
         }
-        self.ignored.push(format!("`{keyword}` at `{}`", shown(path)));
+        self.ignored
+            .push(format!("`{keyword}` at `{}`", shown(path)));
         Ok(())
     }
 
@@ -245,11 +203,12 @@ impl Check {
         if count == 0 {
             return None;
         }
-        let mut text = self.ignored[..count.min(MAX_NAMED)].join(", ");
-        if count > MAX_NAMED {
-            text.push_str(&format!(" and {} more", count - MAX_NAMED));
-        }
-        Some(text)
+        let named: Vec<String> = self.ignored.into_iter().take(MAX_NAMED).collect();
+        let more = match count.saturating_sub(MAX_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(named.join(", ") + &more)
     }
 }
 
@@ -257,12 +216,16 @@ impl Check {
 fn is_void(name: &str, value: &Value) -> bool {
     match name {
         "uniqueItems" => *value == Value::Bool(false),
-        "format" => value.as_str().is_some_and(|f| FORMATS_OF_TYPES.contains(&f)),
+        "format" => value
+            .as_str()
+            .is_some_and(|f| FORMATS_OF_TYPES.contains(&f)),
         "propertyNames" => match value {
             Value::Bool(all) => *all,
             Value::Object(names) => names.iter().all(|(keyword, value)| {
-                matches!(keyword.as_str(), "title" | "description" | "$comment" | "$schema")
-                    || (keyword == "type" && value == "string")
+                matches!(
+                    keyword.as_str(),
+                    "title" | "description" | "$comment" | "$schema"
+                ) || (keyword == "type" && value == "string")
             }),
             _ => false,
         },
@@ -449,7 +412,10 @@ mod tests {
         }
         assert!(prepared.get("minimum").is_none() && prepared.get("exclusiveMaximum").is_none());
         let nullable = prepare_any(&json!({"type": "string", "nullable": true})).unwrap();
-        assert_eq!(nullable["anyOf"], json!([{"type": "string"}, {"type": "null"}]));
+        assert_eq!(
+            nullable["anyOf"],
+            json!([{"type": "string"}, {"type": "null"}])
+        );
     }
 
     #[test]
@@ -461,7 +427,10 @@ mod tests {
         assert!(FORMATS.iter().all(|format| kept(format)));
         assert!(!kept("password") && !kept("unknown"));
         let named = json!({"properties": {"format": {"type": "string"}}});
-        assert_eq!(prepare_any(&named).unwrap()["properties"], named["properties"]);
+        assert_eq!(
+            prepare_any(&named).unwrap()["properties"],
+            named["properties"]
+        );
     }
 
     #[test]

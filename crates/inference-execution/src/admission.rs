@@ -171,8 +171,8 @@ fn check_tools(request: &InferRequest, model: &ModelRef, codec: &Codec) -> Resul
     if !matches!(request.input, InferInput::Messages(_)) {
         return Err(errors::tools_without_messages());
     }
-    if codec.tool_style().is_none() && !request.tool_choice.must_call() {
-        return Err(errors::no_tool_style(model));
+    if codec.tool_format().is_none() && !request.tool_choice.must_call() {
+        return Err(errors::no_tool_format(model));
     }
     Ok(())
 }

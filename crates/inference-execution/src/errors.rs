@@ -55,10 +55,9 @@ pub(crate) fn no_vision(model: &ModelRef) -> Diagnostic {
     .param("input")
 }
 
-pub(crate) fn no_tool_style(model: &ModelRef) -> Diagnostic {
+pub(crate) fn no_tool_format(model: &ModelRef) -> Diagnostic {
     let message = format!("the model {model} has no known format for tool calls");
-    let hint = "leave `tools` out, or use a model trained to call tools: Llama 3.1 and later, \
-                Qwen 2.5 and 3, Hermes, Mistral";
+    let hint = "leave `tools` out, or use a model whose chat template has a place for tools";
     Diagnostic::new(Code::UnsupportedParameter, message)
         .hint(hint)
         .param("tools")

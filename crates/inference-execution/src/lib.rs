@@ -6,6 +6,7 @@
 
 mod admission;
 mod blocks;
+mod calls;
 mod deadline;
 mod engine;
 mod errors;
@@ -18,7 +19,6 @@ mod runtime;
 mod sampler;
 mod scheduler;
 mod stop;
-mod tool_calls;
 
 pub use engine::{
     Batch, BlockId, Chunk, Engine, EngineError, KvCache, Logits, ModelDescription, Pooling,

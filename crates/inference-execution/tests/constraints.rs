@@ -157,7 +157,7 @@ async fn unusable_constraint_is_refused_and_holds_no_slot() {
     for (constraint, code) in [
         (Constraint::JsonSchema(impossible), Code::InvalidRequest),
         (
-            Constraint::JsonSchema(json!({"not": {}})),
+            Constraint::StrictJsonSchema(json!({"not": {}})),
             Code::UnsupportedParameter,
         ),
         (Constraint::Regex("(".into()), Code::InvalidRequest),
@@ -285,6 +285,7 @@ async fn unusable_parameters_are_refused_with_the_tool() {
             };
             let mut request = with_tools("a", choice, 1);
             request.tools[1].parameters = Some(schema.clone());
+            request.tools[1].strict = true;
             request.constraint = constraint;
             let error = runtime.submit(request).unwrap_err();
             assert_eq!((error.code, error.param.as_deref()), (code, Some("tools")));
@@ -292,6 +293,47 @@ async fn unusable_parameters_are_refused_with_the_tool() {
         }
     }
     assert_eq!(runtime.status().slots_free, 1);
+}
+
+/// A text in which every call is one of a function, with its arguments, although the model would
+/// write anything.
+#[tokio::test]
+async fn strict_tools_are_called_with_their_parameters_only() {
+    let runtime = runtime("slots=1,length=400");
+    let mut calls = 0;
+    for seed in 0..6 {
+        let mut request = with_tools("a", ToolChoice::Auto, seed);
+        request.tools[0].strict = true;
+        request.max_tokens = Some(400);
+        // The first part of the output is given, and ends in a mark.
+        let start = "Look: <tool_call>";
+        request.continue_from = start.bytes().map(u32::from).collect();
+        let collected = run(&runtime, request).await;
+        assert!(!collected.calls.is_empty(), "{}", collected.text);
+        assert!(collected.calls.iter().all(is_call), "{:?}", collected.calls);
+        calls += collected.calls.len();
+    }
+    assert!(calls >= 6);
+}
+
+#[tokio::test]
+async fn what_is_not_enforced_is_noted() {
+    let runtime = runtime("slots=1");
+    let mut request = with_tools("a", ToolChoice::Required, 1);
+    request.tools[1].parameters = Some(json!({"type": "object", "not": {}, "maxProperties": 0}));
+    request.max_tokens = Some(300);
+    let mut stream = runtime.submit(request).unwrap();
+    let started = loop {
+        match stream.recv().await {
+            Some(StreamEvent::Started(started)) => break started,
+            Some(_) => {}
+            None => panic!("no start"),
+        }
+    };
+    assert_eq!(
+        started.notes,
+        ["the parameters of \"now\": not enforced: `not` at `/`"]
+    );
 }
 
 /// Each mask of this grammar takes more work than the previous one. Its request fails without

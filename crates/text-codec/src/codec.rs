@@ -4,6 +4,7 @@ use diagnostics::Diagnostic;
 use reasoning::Format;
 use serde_json::Map;
 use tokenizers::Tokenizer;
+use tool_calls::ToolFormat;
 use worker_contract::{Message, Role, ToolDefinition};
 
 use crate::{
@@ -12,12 +13,11 @@ use crate::{
     reasoning_marks::ReasoningMarks,
     template::ChatTemplate,
     token_table::TokenTable,
-    tool_style::ToolStyle,
 };
 
 const BYTE_LEVEL_END: u32 = 256;
 const BYTE_LEVEL_END_TEXT: &str = "<|end|>";
-/// Writes tool calls in the Hermes style.
+/// Writes tool calls in the format of Hermes.
 const BYTE_LEVEL_TEMPLATE: &str = "\
 {% if tools %}tools: {{ tools | tojson }}\n{% endif %}\
 {% for m in messages %}{{ m.role }}: {{ m.content }}\
@@ -82,8 +82,8 @@ pub struct Codec {
     end_tokens: Vec<u32>,
     template: Option<Result<ChatTemplate, Diagnostic>>,
     tool_template: Option<Result<ChatTemplate, Diagnostic>>,
-    tool_style: Option<ToolStyle>,
-    markers: Vec<(u32, &'static str)>,
+    tool_format: Option<&'static ToolFormat>,
+    markers: Vec<(u32, String)>,
     reasoning: Option<ReasoningMarks>,
 }
 
@@ -100,16 +100,18 @@ impl Codec {
         let reasoning = ReasoningMarks::detect(&settings, &table, &mut end_tokens);
         end_tokens.sort_unstable();
         end_tokens.dedup();
-        let tool_style = settings
-            .tool_template
-            .as_deref()
-            .or(settings.chat_template.as_deref())
-            .and_then(ToolStyle::detect);
-        let markers = tool_style
-            .map_or(&[][..], ToolStyle::markers)
-            .iter()
-            .filter_map(|marker| Some((table.special_id(marker)?, *marker)))
-            .collect();
+        let source = settings.tool_template.as_deref();
+        let source = source.or(settings.chat_template.as_deref());
+        let tool_format = source.and_then(ToolFormat::detect).map(|format| {
+            // Since version 11, vocabularies have a mark between name and arguments.
+            let named = *format == ToolFormat::MISTRAL && table.special_id("[ARGS]").is_some();
+            if named {
+                &ToolFormat::MISTRAL_NAMED
+            } else {
+                format
+            }
+        });
+        let markers = tool_format.map_or_else(Vec::new, |f| table.special_within(&f.texts()));
         let bos_token = settings.bos_token.unwrap_or_default();
         let eos_token = settings.eos_token.unwrap_or_default();
         // A model whose template does not compile still serves plain prompts.
@@ -125,7 +127,7 @@ impl Codec {
             end_tokens,
             template,
             tool_template,
-            tool_style,
+            tool_format,
             markers,
             reasoning,
         }
@@ -210,10 +212,12 @@ impl Codec {
         ids.truncate(max_tokens);
     }
 
-    /// Syntax in which the model writes tool calls; `None` if it does not support tools or
-    /// its syntax is unknown.
-    pub fn tool_style(&self) -> Option<ToolStyle> {
-        self.tool_style.filter(|_| self.supports_tools())
+    /// Format in which the model writes tool calls; `None` if it does not support tools. A model
+    /// whose own format is unknown has [`ToolFormat::GENERAL`], to which its output must be
+    /// constrained.
+    pub fn tool_format(&self) -> Option<&'static ToolFormat> {
+        self.supports_tools()
+            .then(|| self.tool_format.unwrap_or(&ToolFormat::GENERAL))
     }
 
     /// Whether the chat template passes tool definitions to the model.
@@ -222,15 +226,15 @@ impl Codec {
         matches!(template, Some(Ok(template)) if template.supports_tools())
     }
 
-    /// Special tokens that mark tool calls in the model's style, with their texts.
-    pub fn markers(&self) -> &[(u32, &'static str)] {
+    /// Special tokens that mark tool calls in the model's format, with their texts.
+    pub fn markers(&self) -> &[(u32, String)] {
         &self.markers
     }
 
     /// Text of a special token that marks tool calls. Other special tokens have no text.
-    pub fn marker(&self, id: u32) -> Option<&'static str> {
+    pub fn marker(&self, id: u32) -> Option<&str> {
         let marker = self.markers.iter().find(|(token, _)| *token == id);
-        marker.map(|(_, text)| *text)
+        marker.map(|(_, text)| text.as_str())
     }
 
     /// How the model writes its reasoning; `None` if it does not reason, as far as is known.

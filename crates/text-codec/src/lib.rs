@@ -12,10 +12,9 @@ mod python_json;
 mod reasoning_marks;
 mod template;
 mod token_table;
-mod tool_style;
 mod utf8_stream;
 
 pub use chat::{Chat, RenderedChat};
 pub use codec::{Codec, CodecSettings};
-pub use tool_style::ToolStyle;
+pub use tool_calls::ToolFormat;
 pub use utf8_stream::Utf8Stream;

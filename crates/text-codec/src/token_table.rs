@@ -124,6 +124,15 @@ impl TokenTable {
         }
     }
 
+    /// Special tokens whose names occur in one of `texts`, by id.
+    pub(crate) fn special_within(&self, texts: &[&str]) -> Vec<(u32, String)> {
+        let occurs = |name: &str| !name.is_empty() && texts.iter().any(|text| text.contains(name));
+        let named = self.special.iter().filter(|(_, name)| occurs(name));
+        let mut found: Vec<(u32, String)> = named.map(|(id, name)| (*id, name.clone())).collect();
+        found.sort_unstable();
+        found
+    }
+
     pub(crate) fn special_id(&self, name: &str) -> Option<u32> {
         self.special
             .iter()

@@ -10,7 +10,7 @@
 
 use diagnostics::Code;
 use serde_json::json;
-use text_codec::{Codec, CodecSettings, ToolStyle};
+use text_codec::{Codec, CodecSettings, ToolFormat};
 use worker_contract::{Message, Role, ToolCall, ToolDefinition};
 
 const TOKENIZER: &str = r#"{"version":"1.0","truncation":null,"padding":null,
@@ -82,7 +82,7 @@ const MISTRAL: &str = include_str!("corpus/template/mistral.jinja");
 #[test]
 fn renders_qwen_template() {
     let codec = codec(QWEN, None);
-    assert_eq!(codec.tool_style(), Some(ToolStyle::Hermes));
+    assert_eq!(codec.tool_format(), Some(&ToolFormat::HERMES));
     assert_eq!(
         codec.render_chat(&conversation(), &tools()).unwrap(),
         "<|im_start|>system\n<tools>\n\
@@ -105,7 +105,7 @@ fn renders_qwen_template() {
 #[test]
 fn renders_llama_template() {
     let codec = codec(LLAMA, None);
-    assert_eq!(codec.tool_style(), Some(ToolStyle::Llama));
+    assert_eq!(codec.tool_format(), Some(&ToolFormat::LLAMA));
     let mut conversation = conversation();
     let error = codec.render_chat(&conversation, &tools()).unwrap_err();
     assert_eq!(
@@ -136,7 +136,7 @@ fn renders_llama_template() {
 #[test]
 fn renders_mistral_template() {
     let codec = codec(MISTRAL, None);
-    assert_eq!(codec.tool_style(), Some(ToolStyle::Mistral));
+    assert_eq!(codec.tool_format(), Some(&ToolFormat::MISTRAL));
     assert_eq!(
         codec.render_chat(&conversation(), &tools()).unwrap(),
         "[AVAILABLE_TOOLS] [{\"type\": \"function\", \"function\": {\"name\": \"weather\", \"description\": \"<current> weather\", \"parameters\": {\"type\": \"object\"}}}, \
@@ -170,7 +170,7 @@ fn arguments_that_are_not_json_are_passed_as_string() {
 fn template_without_tool_support_rejects_tools() {
     let template = "{# tools #}{% for m in messages %}{{ m.content }}{% endfor %}";
     let codec = codec(template, None);
-    assert_eq!(codec.tool_style(), None);
+    assert_eq!(codec.tool_format(), None);
     let plain = [Message::new(Role::User, "hi")];
     assert_eq!(codec.render_chat(&plain, &[]).unwrap(), "hi");
     for (messages, tools, param) in [
@@ -194,7 +194,7 @@ fn tool_template_is_used_only_with_tools() {
         "plain",
         Some("{% if tools %}{{ tools | length }} tools{% endif %} <tool_call>"),
     );
-    assert_eq!(codec.tool_style(), Some(ToolStyle::Hermes));
+    assert_eq!(codec.tool_format(), Some(&ToolFormat::HERMES));
     let plain = [Message::new(Role::User, "hi")];
     assert_eq!(codec.render_chat(&plain, &[]).unwrap(), "plain");
     assert_eq!(

@@ -10,7 +10,10 @@ const SIGNS: &[(&[&str], &ToolFormat)] = &[
     (&["Action:", "tool_name", "```json"], &ToolFormat::COMMAND_R),
     (&["<|tool_calls_section_begin|>"], &ToolFormat::KIMI),
     (&["open_tag('argument'"], &ToolFormat::KIMI_K3),
-    (&["<｜tool▁calls▁begin｜>", "```json"], &ToolFormat::DEEPSEEK_V3),
+    (
+        &["<｜tool▁calls▁begin｜>", "```json"],
+        &ToolFormat::DEEPSEEK_V3,
+    ),
     (&["<｜tool▁calls▁begin｜>"], &ToolFormat::DEEPSEEK_V31),
     (&["｜DSML｜", "function_calls"], &ToolFormat::DSML),
     (&["｜DSML｜"], &ToolFormat::DSML_V4),
@@ -42,7 +45,10 @@ const SIGNS: &[(&[&str], &ToolFormat)] = &[
     (&["[func_name1("], &ToolFormat::PYTHONIC),
     (&["tool_code"], &ToolFormat::GEMMA_CODE),
     (&["<|python_tag|>"], &ToolFormat::LLAMA),
-    (&["<|start_header_id|>", "\"parameters\":"], &ToolFormat::LLAMA),
+    (
+        &["<|start_header_id|>", "\"parameters\":"],
+        &ToolFormat::LLAMA,
+    ),
     (&["List of tools: ["], &ToolFormat::LFM2),
 ];
 

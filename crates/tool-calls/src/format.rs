@@ -104,23 +104,16 @@ pub struct Fields {
     pub between: &'static str,
 }
 
-/// How string values of arguments are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Strings {
-    /// In the syntax of JSON.
-    Json,
-    /// As they are, up to the text that ends the value.
-    Plain,
-    /// As they are, between two marks.
-    Quoted(&'static str),
-}
-
 impl ToolFormat {
     /// Returns all texts of the format. Special tokens that occur in them mark calls.
     pub fn texts(&self) -> Vec<&'static str> {
         let mut texts = self.marks.to_vec();
         let layout = &self.layout;
-        texts.extend([layout.open, layout.between.unwrap_or_default(), layout.close]);
+        texts.extend([
+            layout.open,
+            layout.between.unwrap_or_default(),
+            layout.close,
+        ]);
         for call in [Some(&self.call), self.also].into_iter().flatten() {
             let Call::Named {
                 head,
@@ -131,10 +124,9 @@ impl ToolFormat {
                 continue;
             };
             texts.extend(head.iter().filter_map(|item| match item {
-                Item::Text(text)
-                | Item::Optional(text)
-                | Item::MaybeId(text)
-                | Item::Any(text) => Some(*text),
+                Item::Text(text) | Item::Optional(text) | Item::MaybeId(text) | Item::Any(text) => {
+                    Some(*text)
+                }
                 Item::Name => None,
             }));
             texts.extend(*end);

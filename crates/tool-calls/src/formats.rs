@@ -272,11 +272,7 @@ impl ToolFormat {
         marks: DEEPSEEK_MARKS,
         layout: DEEPSEEK_LAYOUT,
         call: Call::Named {
-            head: &[
-                Text("<｜tool▁call▁begin｜>"),
-                Name,
-                Text("<｜tool▁sep｜>"),
-            ],
+            head: &[Text("<｜tool▁call▁begin｜>"), Name, Text("<｜tool▁sep｜>")],
             arguments: Arguments::Json,
             end: &["<｜tool▁call▁end｜>"],
         },
@@ -660,8 +656,4 @@ const DSML_CALL: Call = Call::Named {
 };
 
 const DEEPSEEK_MARKS: &[&str] = &["<｜tool▁calls▁begin｜>"];
-const DEEPSEEK_LAYOUT: Layout = section(
-    "<｜tool▁calls▁begin｜>",
-    "\n",
-    "<｜tool▁calls▁end｜>",
-);
+const DEEPSEEK_LAYOUT: Layout = section("<｜tool▁calls▁begin｜>", "\n", "<｜tool▁calls▁end｜>");

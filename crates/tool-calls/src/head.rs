@@ -64,13 +64,18 @@ pub(crate) fn read(
     let mut rest = text.trim_start_matches(is_space);
     let mut partial = rest.is_empty();
     if position.after_call {
-        let mut candidates = (position.passed..).map_while(|n| Some((n, follower(format, position, n)?)));
+        let mut candidates =
+            (position.passed..).map_while(|n| Some((n, follower(format, position, n)?)));
         for (nth, follower) in candidates.by_ref() {
             let follower = follower.trim();
             if !follower.is_empty() && rest.starts_with(follower) {
                 let is_last = candidates.all(|(_, follower)| follower.trim().is_empty());
                 let closes = nth >= first_closing(format) && is_last;
-                return if closes { Head::Close } else { Head::Passed(nth + 1) };
+                return if closes {
+                    Head::Close
+                } else {
+                    Head::Passed(nth + 1)
+                };
             }
             partial |= follower.starts_with(rest);
         }
@@ -94,7 +99,10 @@ pub(crate) fn read(
         partial |= name.starts_with(rest);
     }
     let mut in_list = position.in_list;
-    if format.layout.list && !position.after_call && let Some(after) = rest.strip_prefix('[') {
+    if format.layout.list
+        && !position.after_call
+        && let Some(after) = rest.strip_prefix('[')
+    {
         rest = after.trim_start_matches(is_space);
         in_list = true;
         partial |= rest.is_empty();

@@ -27,7 +27,8 @@ mod part;
 #[cfg(test)]
 mod tests;
 
-pub use format::{Arguments, Call, Fields, Item, Layout, Strings, ToolFormat};
+pub use format::{Arguments, Call, Fields, Item, Layout, ToolFormat};
 pub use functions::{FunctionTypes, Functions};
+pub use literal::GEMMA_QUOTE;
 pub use parser::ToolCallParser;
 pub use part::Part;

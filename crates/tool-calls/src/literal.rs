@@ -5,7 +5,7 @@ use std::str::Chars;
 use serde_json::Value;
 
 /// Stands around strings in Gemma 4's syntax.
-pub(crate) const GEMMA_QUOTE: &str = "<|\"|>";
+pub const GEMMA_QUOTE: &str = "<|\"|>";
 /// Maximum nesting; the JSON parser has the same limit.
 const MAX_DEPTH: u32 = 128;
 
@@ -214,7 +214,10 @@ impl<'a> Reader<'a> {
             'u' => {
                 let unit = self.code(4)?;
                 if (0xd800..0xdc00).contains(&unit) && self.skip_text("\\u") {
-                    let low = self.code(4)?.checked_sub(0xdc00).filter(|low| *low < 0x400)?;
+                    let low = self
+                        .code(4)?
+                        .checked_sub(0xdc00)
+                        .filter(|low| *low < 0x400)?;
                     char::from_u32(0x1_0000 + ((unit - 0xd800) << 10) + low)?
                 } else {
                     char::from_u32(unit)?
@@ -287,7 +290,10 @@ enum Within {
     Long(char, u8),
     LongEscape(char),
     /// After so many characters of the mark that begins or ends a string.
-    Mark { matched: usize, in_string: bool },
+    Mark {
+        matched: usize,
+        in_string: bool,
+    },
 }
 
 impl Extent {
@@ -402,7 +408,9 @@ mod tests {
             let json = keywords(text).unwrap_or_else(|| panic!("{text}"));
             assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), expected);
         }
-        for wrong in ["1", "a", "a=", "a=x", "a=1 b=2", "a='x", "a=f(1)", "=1", "a=[1"] {
+        for wrong in [
+            "1", "a", "a=", "a=x", "a=1 b=2", "a='x", "a=f(1)", "=1", "a=[1",
+        ] {
             assert_eq!(keywords(wrong), None, "{wrong}");
         }
     }
@@ -419,7 +427,10 @@ mod tests {
     #[test]
     fn finds_the_end_of_arguments() {
         for (quotes, text) in [
-            (Quotes::Python, r#"a=")", b='\')', c=''')"')''', d='', e=[(1)])"#),
+            (
+                Quotes::Python,
+                r#"a=")", b='\')', c=''')"')''', d='', e=[(1)])"#,
+            ),
             (Quotes::Gemma, r#"a:<|"|>}<|"<|"|>,b:"}\"",c:{d:1}}"#),
         ] {
             let mut extent = Extent::new(quotes);

@@ -142,7 +142,9 @@ impl ObjectReader {
         let known = match serde_json::from_str(&self.key) {
             Ok(Value::String(key)) => {
                 self.key = key;
-                [NAMES, ARGUMENTS, OTHERS].iter().any(|keys| keys.contains(&self.key.as_str()))
+                [NAMES, ARGUMENTS, OTHERS]
+                    .iter()
+                    .any(|keys| keys.contains(&self.key.as_str()))
             }
             _ => false,
         };

@@ -165,7 +165,7 @@ impl Worker {
         let Some(runtime) = self.0.runtime.get() else {
             return capabilities;
         };
-        if runtime.codec().tool_style().is_some() {
+        if runtime.codec().tool_format().is_some() {
             capabilities.push(Capability::Tools);
         }
         // A constrained output needs an end token to end.

@@ -15,6 +15,8 @@ mod bodies;
 mod constraints;
 #[path = "../../../crates/model-format/tests/checks/mod.rs"]
 mod files;
+#[path = "../../../crates/tool-calls/tests/checks/mod.rs"]
+mod outputs;
 #[path = "../../../crates/text-codec/tests/checks/mod.rs"]
 mod texts;
 
@@ -37,10 +39,12 @@ pub enum FuzzTarget {
     Constraint,
     /// Request bodies, for every endpoint.
     Body,
+    /// Outputs of models, in every format of tool calls.
+    Output,
 }
 
 impl FuzzTarget {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Gguf,
         Self::Safetensors,
         Self::Config,
@@ -48,6 +52,7 @@ impl FuzzTarget {
         Self::Template,
         Self::Constraint,
         Self::Body,
+        Self::Output,
     ];
 
     /// Name in `RBEE_FUZZ_TARGET` and on the command line.
@@ -60,6 +65,7 @@ impl FuzzTarget {
             Self::Template => "template",
             Self::Constraint => "constraint",
             Self::Body => "body",
+            Self::Output => "output",
         }
     }
 
@@ -79,6 +85,7 @@ impl FuzzTarget {
             Self::Body => bodies::Endpoint::ALL
                 .map(|endpoint| of("openai-gateway", endpoint.name()))
                 .to_vec(),
+            Self::Output => vec![of("tool-calls", "")],
         }
     }
 
@@ -91,6 +98,7 @@ impl FuzzTarget {
             Self::Template => texts::TEMPLATE_WORDS.to_vec(),
             Self::Constraint => constraints::WORDS.to_vec(),
             Self::Body => bodies::WORDS.to_vec(),
+            Self::Output => outputs::WORDS.to_vec(),
         }
     }
 
@@ -107,6 +115,7 @@ impl FuzzTarget {
             Self::Template => template(bytes),
             Self::Constraint => constraints::constraint(bytes),
             Self::Body => body(bytes),
+            Self::Output => outputs::output(bytes),
         }
     }
 }

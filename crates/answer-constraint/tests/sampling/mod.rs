@@ -57,6 +57,7 @@ pub fn sample(state: ConstraintState, seed: u64, max_tokens: usize) -> Result<Ou
         let ConstraintState {
             mut matcher,
             mut allowed,
+            ..
         } = state;
         let vocabulary = vocabulary().tokens;
         let (mut tokens, mut text, mut random) = (Vec::new(), Vec::new(), seed | 1);

@@ -2,10 +2,11 @@ use std::ops::ControlFlow;
 
 use reasoning::{Phase, Splitter};
 use text_codec::{Codec, Utf8Stream};
+use tool_calls::Part;
 use worker_contract::{FinishReason, InferRequest, ToolCallPiece};
 
 use super::tools::ToolCalls;
-use crate::{admission::Admitted, stop::StopMatcher, tool_calls::Part};
+use crate::{admission::Admitted, stop::StopMatcher};
 
 /// Text, reasoning and tool calls that became final.
 #[derive(Debug, Default)]

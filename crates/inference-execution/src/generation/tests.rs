@@ -186,7 +186,7 @@ fn forced_tool_call_ends_the_output() {
     for choice in [ToolChoice::Required, ToolChoice::Named("f".into())] {
         let mut request = with_tools(&["x"]);
         request.tool_choice = choice;
-        let call = "{\"name\": \"f\", \"arguments\": {\"x\": 1}}";
+        let call = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 1}}";
         let mut g = generation(&request, 1000, 1);
         let (texts, reason) = feed(&mut g, &bytes(call));
         assert_eq!(

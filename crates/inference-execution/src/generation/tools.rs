@@ -1,12 +1,10 @@
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::Arc};
 
-use text_codec::Codec;
+use text_codec::{Codec, ToolFormat};
+use tool_calls::{Functions, Part, ToolCallParser};
 use worker_contract::{FinishReason, InferRequest, ToolCallPiece};
 
-use crate::{
-    admission::Admitted,
-    tool_calls::{CallIds, FORCED_STYLE, Part, ToolCallParser},
-};
+use crate::{admission::Admitted, calls::CallIds};
 
 /// The tool calls of one output.
 pub(super) struct ToolCalls {
@@ -21,25 +19,24 @@ pub(super) struct ToolCalls {
 }
 
 impl ToolCalls {
-    /// Returns `None` if the request may not call tools.
+    /// Returns `None` if the output has no tool calls, and no syntax of them.
     pub fn new(
         request: &InferRequest,
         admitted: &Admitted,
         seed: u64,
         codec: &Codec,
     ) -> Option<Self> {
-        if !request.may_call() {
-            return None;
-        }
-        let forced = request.tool_choice.must_call();
-        let style = if forced {
-            FORCED_STYLE
-        } else {
-            codec.tool_style()?
+        let may_call = request.may_call();
+        let forced = request.tool_choice.must_call() && may_call;
+        let format = match codec.tool_format() {
+            Some(format) if may_call || format.layout.prefilled => format,
+            None if forced => &ToolFormat::GENERAL,
+            _ => return None,
         };
-        let functions = request.tools.iter().map(|tool| tool.name.clone()).collect();
+        let offered = request.tools.iter().filter(|_| may_call);
+        let functions = offered.map(|tool| (tool.name.clone(), tool.parameters.clone()));
         Some(Self {
-            parser: ToolCallParser::new(style, functions),
+            parser: ToolCallParser::new(format, Arc::new(Functions::new(functions))),
             ids: CallIds::new(&admitted.prompt, seed, request.sampling.choice),
             count: 0,
             forced,

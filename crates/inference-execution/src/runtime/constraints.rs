@@ -25,9 +25,15 @@ impl Constraints {
     }
 
     /// Returns a guide for an output that starts with `tokens`. Blocks while it compiles the
-    /// constraint.
-    pub fn guide(&self, shape: OutputConstraint, tokens: &[u32]) -> Result<Guide, Diagnostic> {
-        let begun = self.compiler.compile(shape, tokens)?;
+    /// constraint. What is not enforced is appended to `notes`.
+    pub fn guide(
+        &self,
+        shape: OutputConstraint,
+        tokens: &[u32],
+        notes: &mut Vec<String>,
+    ) -> Result<Guide, Diagnostic> {
+        let mut begun = self.compiler.compile(shape, tokens)?;
+        notes.append(&mut begun.notes);
         Ok(Guide::new(begun, self.mask_thread()?))
     }
 

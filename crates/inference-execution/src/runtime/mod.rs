@@ -40,12 +40,12 @@ use worker_contract::{EmbedRequest, FinishReason, InferRequest, StartedEvent, To
 
 use crate::{
     admission::{Admitted, ModelLimits, admit, admit_embedding_inputs, admit_tokenize, detokenize},
+    calls::{Shape, required_shape},
     deadline::Deadline,
     engine::{Engine, ModelDescription, Pooling},
     errors,
     generation::Generation,
     scheduler::{BatchConfig, BatchScheduler},
-    tool_calls::required_shape,
 };
 
 /// Configuration of a runtime.
@@ -170,7 +170,7 @@ impl Runtime {
         // A slot comes first: a busy worker refuses without tokenizing.
         let ticket = shared.accept(&request.request_id, request.first_choice_id())?;
         let recommended = &handle.description.sampling;
-        let admitted = admit(
+        let mut admitted = admit(
             &request,
             &handle.model,
             &handle.codec,
@@ -181,7 +181,7 @@ impl Runtime {
             Some(seed) => seed,
             None => draw_seed()?,
         };
-        let (generation, finish) = self.prepare_generation(&request, &admitted, seed)?;
+        let (generation, finish) = self.prepare_generation(&request, &mut admitted, seed)?;
         let (events, stream) = stream::channel(shared.clone());
         let prompt_tokens = admitted.prompt.len() as u32;
         shared.counters.add_prompt_tokens(prompt_tokens);
@@ -218,11 +218,11 @@ impl Runtime {
     }
 
     /// Replays the output so far and compiles the constraint. The finish reason is set if the
-    /// output is complete.
+    /// output is complete. What is not enforced is added to the notes.
     fn prepare_generation(
         &self,
         request: &InferRequest,
-        admitted: &Admitted,
+        admitted: &mut Admitted,
         seed: u64,
     ) -> Result<(Generation, Option<FinishReason>), Diagnostic> {
         let Handle {
@@ -230,10 +230,11 @@ impl Runtime {
         } = &*self.0;
         let mut generation = Generation::new(request, admitted, seed, codec.clone());
         let finish = generation.replay(&request.continue_from);
-        if finish.is_none()
-            && let Some(shape) = required_shape(request, codec)
-        {
-            let guide = constraints.guide(shape, generation.constrained_tokens())?;
+        let Shape { constraint, note } = required_shape(request, codec);
+        admitted.notes.extend(note);
+        if let Some(constraint) = constraint.filter(|_| finish.is_none()) {
+            let notes = &mut admitted.notes;
+            let guide = constraints.guide(constraint, generation.constrained_tokens(), notes)?;
             generation.set_guide(guide);
         }
         Ok((generation, finish))

@@ -111,8 +111,10 @@ pub struct AnthropicTool {
     pub description: Option<String>,
     /// JSON schema of the arguments. Absent: no arguments.
     pub input_schema: Option<Value>,
-    /// Ignored. Arguments always match `input_schema` if the output must be a call, or if the
-    /// request also has an `output_config.format`; in other cases they are not constrained.
+    /// Whether calls always match `input_schema`, even where the model decides whether to call;
+    /// an `input_schema` that cannot be enforced is refused. Default: false; arguments are then
+    /// constrained as far as possible if the output must be a call, or if the request also has an
+    /// `output_config.format`.
     pub strict: Option<bool>,
 }
 

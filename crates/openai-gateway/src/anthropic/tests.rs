@@ -162,7 +162,8 @@ fn tools_may_be_strict() {
             "tools": [{"name": "f", "strict": true}],
         });
         body[field] = value;
-        assert_eq!(read(&body).unwrap().request.tools[0].name, "f");
+        let tools = read(&body).unwrap().request.tools;
+        assert!(tools[0].name == "f" && tools[0].strict);
     }
 }
 

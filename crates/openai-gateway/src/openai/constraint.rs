@@ -144,7 +144,7 @@ mod tests {
             ),
             (
                 json!({"response_format": {"type": "json_schema", "json_schema": named}}),
-                Some(Constraint::JsonSchema(schema.clone())),
+                Some(Constraint::StrictJsonSchema(schema.clone())),
             ),
             (
                 json!({"guided_json": schema, "response_format": {"type": "text"}}),

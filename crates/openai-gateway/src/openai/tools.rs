@@ -38,8 +38,10 @@ pub struct ChatFunctionDefinition {
     /// JSON schema of the arguments, an object. Absent: no arguments.
     #[schema(value_type = Option<Object>)]
     pub parameters: Option<Value>,
-    /// Whether the arguments always match `parameters`. Default: false. They match in any case if
-    /// the output must be a call, or if the request also has a `response_format`.
+    /// Whether calls always match `parameters`, even where the model decides whether to call;
+    /// `parameters` that cannot be enforced are refused. Default: false; arguments are then
+    /// constrained as far as possible if the output must be a call, or if the request also has a
+    /// `response_format`.
     pub strict: Option<bool>,
 }
 

@@ -41,13 +41,21 @@ fn any_output() -> impl Strategy<Value = (&'static ToolFormat, String)> {
         let mut elements: Vec<&'static str> = general.to_vec();
         let texts = format.texts();
         // Incomplete marks, too.
-        elements.extend(texts.iter().map(|text| &text[..text.floor_char_boundary(text.len() / 2)]));
+        elements.extend(
+            texts
+                .iter()
+                .map(|text| &text[..text.floor_char_boundary(text.len() / 2)]),
+        );
         for _ in 0..4 {
             elements.extend(&texts);
         }
         let elements = prop::sample::select(elements);
         let mixed = prop::collection::vec(elements, 0..24).prop_map(|elements| elements.concat());
-        let damaged = (calls_of_f(), any::<prop::sample::Index>(), any::<prop::sample::Index>())
+        let damaged = (
+            calls_of_f(),
+            any::<prop::sample::Index>(),
+            any::<prop::sample::Index>(),
+        )
             .prop_map(move |(arguments, from, to)| {
                 let text = write(format, &[("f", &arguments), ("weather", &arguments)]);
                 let chars: Vec<char> = text.chars().collect();
@@ -93,14 +101,24 @@ fn write(format: &ToolFormat, calls: &[(&str, &Map<String, Value>)]) -> String {
                         Item::Name => name,
                     })
                     .collect();
-                format!("{head}{}{}", write_arguments(syntax, arguments), end.concat())
+                format!(
+                    "{head}{}{}",
+                    write_arguments(syntax, arguments),
+                    end.concat()
+                )
             }
         }
     };
     let mut all = String::new();
     if layout.each {
-        let calls = calls.iter().map(|call| format!("{}{}{}", layout.open, one(call), layout.close));
-        all.push_str(&calls.collect::<Vec<_>>().join(layout.between.unwrap_or_default()));
+        let calls = calls
+            .iter()
+            .map(|call| format!("{}{}{}", layout.open, one(call), layout.close));
+        all.push_str(
+            &calls
+                .collect::<Vec<_>>()
+                .join(layout.between.unwrap_or_default()),
+        );
     } else {
         let calls: Vec<String> = calls.iter().map(one).collect();
         all.push_str(layout.open);
@@ -128,7 +146,11 @@ fn write_arguments(syntax: &Arguments, arguments: &Map<String, Value>) -> String
                     fields.open, fields.key_end, fields.value, fields.close
                 )
             };
-            arguments.iter().map(one).collect::<Vec<_>>().join(fields.between)
+            arguments
+                .iter()
+                .map(one)
+                .collect::<Vec<_>>()
+                .join(fields.between)
         }
         Arguments::Python => {
             let one = |(key, value): (&String, &Value)| format!("{key}={value}");

@@ -181,7 +181,11 @@ fn every_format_is_parsed() {
     for (format, output) in TWO_CALLS {
         let (text, found) = calls(format, output);
         assert_eq!(found, expected, "{}: {output}", format.name);
-        let before = if format.layout.unmarked.is_some() { "" } else { "Look." };
+        let before = if format.layout.unmarked.is_some() {
+            ""
+        } else {
+            "Look."
+        };
         assert_eq!(text.trim_end(), before, "{}: {output}", format.name);
         // Text after the calls.
         let (text, found) = calls(format, &format!("{output}\nDone."));
@@ -189,7 +193,9 @@ fn every_format_is_parsed() {
         assert!(text.ends_with("\nDone."), "{}: {text}", format.name);
     }
     for format in ToolFormat::ALL {
-        let has_sample = TWO_CALLS.iter().any(|(sampled, _)| sampled.name == format.name);
+        let has_sample = TWO_CALLS
+            .iter()
+            .any(|(sampled, _)| sampled.name == format.name);
         assert!(has_sample, "{}", format.name);
     }
 }
@@ -203,7 +209,12 @@ fn other_functions_are_text() {
             Some(name) => output.strip_prefix(name).unwrap(),
             None => &output,
         };
-        assert_eq!(calls(format, &output), (expected.to_owned(), Vec::new()), "{}", format.name);
+        assert_eq!(
+            calls(format, &output),
+            (expected.to_owned(), Vec::new()),
+            "{}",
+            format.name
+        );
     }
 }
 
@@ -212,11 +223,20 @@ fn functions_without_arguments_are_called() {
     for (format, output) in [
         (&ToolFormat::GLM, "<tool_call>f\n</tool_call>"),
         (&ToolFormat::GLM, "<tool_call>f</tool_call>"),
-        (&ToolFormat::QWEN_XML, "<tool_call>\n<function=f>\n</function>\n</tool_call>"),
-        (&ToolFormat::MINIMAX, "<minimax:tool_call>\n<invoke name=\"f\">\n</invoke>\n</minimax:tool_call>"),
+        (
+            &ToolFormat::QWEN_XML,
+            "<tool_call>\n<function=f>\n</function>\n</tool_call>",
+        ),
+        (
+            &ToolFormat::MINIMAX,
+            "<minimax:tool_call>\n<invoke name=\"f\">\n</invoke>\n</minimax:tool_call>",
+        ),
         (&ToolFormat::PYTHONIC, "[f()]"),
         (&ToolFormat::GEMMA, "<|tool_call>call:f{}<tool_call|>"),
-        (&ToolFormat::HARMONY, "<|channel|>commentary to=functions.f<|message|>{}"),
+        (
+            &ToolFormat::HARMONY,
+            "<|channel|>commentary to=functions.f<|message|>{}",
+        ),
     ] {
         let expected = (String::new(), vec![("f".to_owned(), json!({}))]);
         assert_eq!(calls(format, output), expected, "{output}");
@@ -227,15 +247,28 @@ fn functions_without_arguments_are_called() {
 fn strings_in_marks_stay_as_they_are() {
     let value = "\n 12 <b> </p \"x\"\\ \n";
     for (format, output) in [
-        (&ToolFormat::QWEN_XML, format!("<tool_call><function=weather><parameter=note>\n{value}\n</parameter></function></tool_call>")),
-        (&ToolFormat::GLM, format!("<tool_call>weather<arg_key>note</arg_key><arg_value>{value}</arg_value></tool_call>")),
+        (
+            &ToolFormat::QWEN_XML,
+            format!(
+                "<tool_call><function=weather><parameter=note>\n{value}\n</parameter></function></tool_call>"
+            ),
+        ),
+        (
+            &ToolFormat::GLM,
+            format!(
+                "<tool_call>weather<arg_key>note</arg_key><arg_value>{value}</arg_value></tool_call>"
+            ),
+        ),
     ] {
         let (_, calls) = calls(format, &output);
         assert_eq!(calls[0].1, json!({"note": value}), "{output}");
     }
     let numbers = "<tool_call>weather<arg_key>note</arg_key><arg_value>12</arg_value><arg_key>unknown</arg_key><arg_value>12</arg_value><arg_key>sure</arg_key><arg_value>True</arg_value></tool_call>";
     let (_, found) = calls(&ToolFormat::GLM, numbers);
-    assert_eq!(found[0].1, json!({"note": "12", "unknown": 12, "sure": true}));
+    assert_eq!(
+        found[0].1,
+        json!({"note": "12", "unknown": 12, "sure": true})
+    );
 }
 
 #[test]
@@ -261,9 +294,17 @@ fn calls_that_are_cut_off_keep_their_arguments() {
             "<function=weather><parameter=city>x</parameter>oops",
             &[r#"weather {"city": "x"}"#, "end", "oops"],
         ),
-        (&ToolFormat::PYTHONIC, "[weather(city='Pa", &["[weather(city='Pa"]),
+        (
+            &ToolFormat::PYTHONIC,
+            "[weather(city='Pa",
+            &["[weather(city='Pa"],
+        ),
         (&ToolFormat::PYTHONIC, "[1, 2]", &["[1, 2]"]),
-        (&ToolFormat::PYTHONIC, "[f(x)] [f(a=1)]", &["[f(x)] [f(a=1)]"]),
+        (
+            &ToolFormat::PYTHONIC,
+            "[f(x)] [f(a=1)]",
+            &["[f(x)] [f(a=1)]"],
+        ),
         (
             &ToolFormat::HARMONY,
             "<|channel|>commentary to=functions.weather<|message|>{\"city",
@@ -278,7 +319,8 @@ fn calls_that_are_cut_off_keep_their_arguments() {
 
 #[test]
 fn arguments_in_marks_are_valid_json() {
-    let output = "<function=weather><parameter=city>a</parameter><parameter=city>b</parameter></function>";
+    let output =
+        "<function=weather><parameter=city>a</parameter><parameter=city>b</parameter></function>";
     let (_, found) = calls(&ToolFormat::QWEN_XML, output);
     assert_eq!(found[0].1, json!({"city": "b"}));
     let _: &Value = &found[0].1;
@@ -409,7 +451,11 @@ fn parses_mistral() {
         ("[TOOL_CALLS]", &["[TOOL_CALLS]"]),
     ] {
         assert_eq!(read(&ToolFormat::MISTRAL, output), expected, "{output}");
-        assert_eq!(read(&ToolFormat::MISTRAL_NAMED, output), expected, "{output}");
+        assert_eq!(
+            read(&ToolFormat::MISTRAL_NAMED, output),
+            expected,
+            "{output}"
+        );
     }
 }
 
@@ -427,4 +473,3 @@ fn arguments_are_returned_as_they_arrive() {
         [Part::Arguments(": 1}".into()), Part::End]
     );
 }
-
