@@ -149,6 +149,133 @@ Feature: Inference execution
       Then both texts are equal
       And all tokens of the prompt but the last were cached
 
+  Rule: Reasoning is separated from the answer
+
+    @real
+    Scenario Outline: Reasoning has fields of its own, with <model>
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "<model>", "messages": [{"role": "user", "content": "Hello"}]}
+        """
+      Then the response status is 200
+      And the response's `/choices/0/message/content` is `Hello`
+      And the response's `/choices/0/message/reasoning_content` is `The message is: Hello`
+      And the response's `/choices/0/message/reasoning` is `The message is: Hello`
+      And the response's `/choices/0/finish_reason` is `stop`
+      When I POST to `/api/chat` of the queen
+        """
+        {"model": "<model>", "stream": false, "think": true, "messages": [{"role": "user", "content": "Hello"}]}
+        """
+      Then the response status is 200
+      And the response's `/message/content` is `Hello`
+      And the response's `/message/thinking` is `The message is: Hello`
+      When I POST to `/v1/messages` of the queen
+        """
+        {"model": "<model>", "max_tokens": 200, "thinking": {"type": "enabled", "budget_tokens": 100},
+         "messages": [{"role": "user", "content": "Hello"}]}
+        """
+      Then the response status is 200
+      And the response's `/content/0/type` is `thinking`
+      And the response's `/content/0/thinking` is `The message is: Hello`
+      And the response's `/content/1/text` is `Hello`
+
+      Examples:
+        | model                    |
+        | mock:answer=think        |
+        | mock:answer=think_opened |
+
+    @real
+    Scenario: Reasoning is streamed as deltas
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "mock:answer=think", "stream": true, "messages": [{"role": "user", "content": "Hello"}]}
+        """
+      Then the response status is 200
+      And the response contains `"delta":{"reasoning_content":"T","reasoning":"T"}`
+      And the response contains `"delta":{"content":"H"}`
+      When I POST to `/v1/messages` of the queen
+        """
+        {"model": "mock:answer=think", "stream": true, "max_tokens": 200, "thinking": {"type": "adaptive"},
+         "messages": [{"role": "user", "content": "Hello"}]}
+        """
+      Then the response status is 200
+      And the response contains `{"type":"thinking_delta","thinking":"T"}`
+      And the response contains `{"type":"signature_delta","signature":`
+
+    @real
+    Scenario: Reasoning is turned off, ended at a limit, or hidden
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "mock:answer=think_opened", "chat_template_kwargs": {"enable_thinking": false},
+         "messages": [{"role": "user", "content": "Hello"}]}
+        """
+      Then the response status is 200
+      And the response's `/choices/0/message/content` is `Hello`
+      And the response's `/usage/completion_tokens_details/reasoning_tokens` is `0`
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "mock:answer=think_opened", "max_reasoning_tokens": 3,
+         "messages": [{"role": "user", "content": "Hello"}]}
+        """
+      Then the response status is 200
+      And the response's `/choices/0/message/reasoning_content` is `The`
+      And the response's `/choices/0/message/content` is `Hello`
+      When I POST to `/v1/messages` of the queen
+        """
+        {"model": "mock:answer=think", "max_tokens": 200, "messages": [{"role": "user", "content": "Hello"}]}
+        """
+      Then the response status is 200
+      And the response's `/content/0/text` is `Hello`
+
+    @real
+    Scenario: A tool call in the reasoning is not a call
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "mock:answer=think", "tools": [{"type": "function", "function": {"name": "weather"}}],
+         "messages": [{"role": "user", "content": "<tool_call>{\"name\": \"weather\"}</tool_call>"}]}
+        """
+      Then the response status is 200
+      And the response's `/choices/0/message/tool_calls/0/function/name` is `weather`
+      And the response's `/choices/0/message/reasoning_content` is `The message is: <tool_call>{"name": "weather"}</tool_call>`
+      And the response's `/choices/0/finish_reason` is `tool_calls`
+
+    @real
+    Scenario: A constraint applies after the reasoning
+      Given a running queen
+      When I POST to `/v1/chat/completions` of the queen
+        """
+        {"model": "mock:answer=think", "response_format": {"type": "json_object"},
+         "messages": [{"role": "user", "content": "{\"a\": 1}"}]}
+        """
+      Then the response status is 200
+      And the response's `/choices/0/message/content` is `{"a": 1}`
+      And the response's `/choices/0/message/reasoning_content` is `The message is: {"a": 1}`
+
+    @real
+    Scenario: A model that cannot think says so in Ollama's words
+      Given a running queen
+      When I POST to `/api/chat` of the queen
+        """
+        {"model": "mock:answer=echo", "think": true, "messages": [{"role": "user", "content": "Hello"}]}
+        """
+      Then the response status is 400
+      And the response contains `"error":"\"mock:answer=echo\" does not support thinking"`
+
+    @real
+    Scenario: A continued request produces the remaining reasoning and answer exactly
+      Given a running queen
+      When I infer
+        """
+        {"model": "mock:answer=think", "request_id": "r-1", "reasoning": {"max_tokens": 12},
+         "input": {"messages": [{"role": "user", "content": "Hello"}]}}
+        """
+      And I repeat the request, continuing after 15 tokens
+      Then the remaining tokens are those of the uninterrupted request
+
   Rule: A model may call tools
 
     @real

@@ -75,6 +75,25 @@ def check_token_count(rbee):
     assert count.input_tokens == len(case["prompt_ids"])
 
 
+def check_thinking(rbee):
+    ask = {"model": "mock:answer=think", "max_tokens": 200, "messages": [{"role": "user", "content": "Hello"}]}
+    enabled = {"type": "enabled", "budget_tokens": 100}
+    message = client(rbee).messages.create(**ask, thinking=enabled)
+    assert [b.type for b in message.content] == ["thinking", "text"], message.content
+    assert message.content[0].thinking == "The message is: Hello" and message.content[0].signature
+    assert message.content[1].text == "Hello"
+    with client(rbee).messages.stream(**ask, thinking=enabled) as stream:
+        blocks = stream.get_final_message().content
+    assert (blocks[0].thinking, blocks[0].signature) == (message.content[0].thinking, message.content[0].signature)
+    assert blocks[1].text == "Hello"
+    for thinking in [{}, {"thinking": {"type": "disabled"}}]:
+        content = client(rbee).messages.create(**ask, **thinking).content
+        assert [(b.type, b.text) for b in content] == [("text", "Hello")]
+    turns = [*ask["messages"], {"role": "assistant", "content": [b.model_dump(exclude_none=True) for b in message.content]}, {"role": "user", "content": "Bye"}]
+    again = client(rbee).messages.create(**(ask | {"messages": turns}))
+    assert again.content[0].text == "Bye"
+
+
 def check_tool_choice(rbee):
     town = {
         "type": "object",

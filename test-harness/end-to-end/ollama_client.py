@@ -107,6 +107,21 @@ def check_options_without_effect_are_accepted(rbee):
     assert answer.message.content == CASES[0]["output_text"]
 
 
+def check_thinking(rbee):
+    ask = {"model": "mock:answer=think", "messages": [{"role": "user", "content": "Hello"}]}
+    for think in [None, True, "high"]:
+        message = client(rbee).chat(**ask, think=think).message
+        assert (message.content, message.thinking) == ("Hello", "The message is: Hello"), message
+    parts = [part.message for part in client(rbee).chat(**ask, stream=True)]
+    assert "".join(p.content or "" for p in parts) == "Hello"
+    assert "".join(p.thinking or "" for p in parts) == "The message is: Hello"
+    assert not client(rbee).chat(**ask, think=False).message.thinking
+    generated = client(rbee).generate(model="mock:answer=think", prompt="Hello")
+    assert (generated.response, generated.thinking) == ("Hello", "The message is: Hello")
+    error = raised(ollama.ResponseError, lambda: client(rbee).chat(**(ask | {"model": "mock:answer=echo"}), think=True))
+    assert error.status_code == 400 and error.error == '"mock:answer=echo" does not support thinking'
+
+
 def check_logprobs(rbee):
     case = CASES[0]
     answer = client(rbee).chat(
@@ -135,7 +150,7 @@ def check_errors(rbee):
         assert error.status_code == 404 and "nothing" in error.error, error
     for wrong, text in (
         ({"options": {"temperature": -1}}, "`options.temperature` must be between 0 and 100, not -1"),
-        ({"think": True}, "`think` is not supported with this value; remove `think` from the request"),
+        ({"think": True}, '"builtin:haiku" does not support thinking'),
     ):
         error = raised(ollama.ResponseError, lambda: client(rbee).chat(model=MODEL, messages=messages, **wrong))
         assert (error.status_code, error.error) == (400, text), error

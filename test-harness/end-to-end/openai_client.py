@@ -366,6 +366,29 @@ def check_tools_with_response_format(rbee):
         assert (got, message.content) == (calls, text), message
 
 
+def check_reasoning(rbee):
+    for model in ["mock:answer=think", "mock:answer=think_opened"]:
+        ask = {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
+        answer = client(rbee).chat.completions.create(**ask)
+        message = answer.choices[0].message
+        assert message.content == "Hello"
+        assert message.reasoning_content == message.reasoning == "The message is: Hello"
+        tokens = answer.usage.completion_tokens_details.reasoning_tokens
+        assert 0 < tokens < answer.usage.completion_tokens
+        parts = [c.choices[0].delta for c in client(rbee).chat.completions.create(**ask, stream=True)]
+        assert "".join(p.content or "" for p in parts) == "Hello"
+        assert "".join(getattr(p, "reasoning_content", None) or "" for p in parts) == message.reasoning
+        for off in [{"reasoning_effort": "none"}, {"extra_body": {"chat_template_kwargs": {"enable_thinking": False}}}]:
+            message = client(rbee).chat.completions.create(**ask, **off).choices[0].message
+            assert message.content == "Hello" and not hasattr(message, "reasoning_content")
+        hidden = client(rbee).chat.completions.create(**ask, extra_body={"include_reasoning": False})
+        assert not hasattr(hidden.choices[0].message, "reasoning")
+    noted = client(rbee).chat.completions.with_raw_response.create(
+        model=ECHO, messages=[{"role": "user", "content": "Hi"}], reasoning_effort="high"
+    )
+    assert "does not reason" in noted.headers["x-rbee-notes"]
+
+
 def check_several_choices(rbee):
     api = client(rbee)
     request = {

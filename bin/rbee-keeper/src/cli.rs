@@ -131,8 +131,8 @@ pub(crate) struct Infer {
     #[arg(long)]
     pub(crate) raw: bool,
     /// Let the model reason before it answers; a model that cannot is an error
-    #[arg(long, value_name = "EFFORT", num_args = 0..=1, require_equals = true, conflicts_with = "raw")]
-    pub(crate) think: Option<Option<Effort>>,
+    #[arg(long, value_name = "EFFORT", num_args = 0..=1, require_equals = true, default_missing_value = "on", conflicts_with = "raw")]
+    pub(crate) think: Option<Think>,
     /// Let the model answer without reasoning
     #[arg(long, conflicts_with_all = ["think", "raw"])]
     pub(crate) no_think: bool,
@@ -155,18 +155,23 @@ pub(crate) struct Infer {
 
 /// How much a model reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Effort {
+pub(crate) enum Think {
+    /// As much as its chat template decides.
+    #[value(hide = true)]
+    On,
     Low,
     Medium,
     High,
 }
 
-impl Effort {
-    pub(crate) fn word(self) -> &'static str {
+impl Think {
+    /// Returns the word for the effort, if there is one.
+    pub(crate) fn effort(self) -> Option<&'static str> {
         match self {
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
+            Self::On => None,
+            Self::Low => Some("low"),
+            Self::Medium => Some("medium"),
+            Self::High => Some("high"),
         }
     }
 }

@@ -14,7 +14,7 @@ use worker_contract::{
 };
 
 use crate::{
-    cli::{Infer, QUEEN_KEEPS_RUNNING},
+    cli::{Infer, QUEEN_KEEPS_RUNNING, Think},
     errors,
     failure::Failure,
     interrupt::Interrupts,
@@ -244,7 +244,7 @@ fn reasoning(args: &Infer) -> ReasoningOptions {
     let enabled = args.think.map(|_| true).or(args.no_think.then_some(false));
     ReasoningOptions {
         enabled,
-        effort: args.think.flatten().map(|effort| effort.word().to_owned()),
+        effort: args.think.and_then(Think::effort).map(str::to_owned),
         required: enabled == Some(true),
         ..ReasoningOptions::default()
     }

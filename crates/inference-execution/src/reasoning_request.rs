@@ -2,7 +2,7 @@
 
 use diagnostics::Diagnostic;
 use input_validation::ModelRef;
-use reasoning::{Format, Plan, Splitter, Start};
+use reasoning::{Format, Plan, Splitter, Start, Wish};
 use serde_json::{Map, Value};
 use text_codec::Codec;
 use worker_contract::{InferInput, ReasoningOptions};
@@ -63,7 +63,11 @@ impl<'a> RequestedReasoning<'a> {
             format = None;
         }
         let mut plan = match format {
-            Some(format) if can_reason => format.plan(options),
+            Some(format) if can_reason => format.plan(Wish {
+                enabled: options.enabled,
+                effort: options.effort.as_deref(),
+                max_tokens: options.max_tokens,
+            }),
             _ => Plan::default(),
         };
         notes.append(&mut plan.notes);

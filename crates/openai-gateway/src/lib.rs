@@ -25,6 +25,8 @@ pub mod ollama;
 pub mod openai;
 mod overflow;
 mod parsed_request;
+#[cfg(test)]
+mod reasoning_tests;
 mod response_writer;
 pub mod responses;
 mod schemas;

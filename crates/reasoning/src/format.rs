@@ -1,7 +1,8 @@
 use crate::{
+    controls::Controls,
     harmony::{self, Harmony},
     marks::{FAMILIES, Family, MarkSplitter},
-    plan::Controls,
+    phase::Start,
     source::Source,
     splitter::Splitter,
 };
@@ -20,17 +21,6 @@ pub(crate) enum Syntax {
     Marks(&'static Family),
     /// Messages on the channels `analysis`, `commentary` and `final`: gpt-oss.
     Harmony,
-}
-
-/// Where the output of a request begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// The model decides whether it reasons.
-    Undecided,
-    /// The prompt ends with the opening mark: the output begins inside the reasoning.
-    Reasoning,
-    /// The prompt ends with the closing mark: the output is the answer.
-    Answer,
 }
 
 impl Format {

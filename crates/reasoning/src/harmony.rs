@@ -3,10 +3,7 @@
 
 use std::{borrow::Cow, mem};
 
-use crate::{
-    format::Start,
-    splitter::{Phase, partial_mark},
-};
+use crate::phase::{Phase, Start, partial_mark};
 
 const START: &str = "<|start|>";
 pub(crate) const CHANNEL: &str = "<|channel|>";

@@ -1,9 +1,6 @@
 use std::{borrow::Cow, mem};
 
-use crate::{
-    format::Start,
-    splitter::{Phase, partial_mark},
-};
+use crate::phase::{Phase, Start, partial_mark};
 
 /// Models that write their reasoning between two marks.
 #[derive(Debug, PartialEq, Eq)]

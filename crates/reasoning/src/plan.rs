@@ -1,94 +1,23 @@
 use serde_json::{Map, Value, json};
-use worker_contract::ReasoningOptions;
 
 use crate::{
+    controls::{BUDGET_VARIABLE, EFFORTS},
     format::{Format, Syntax},
-    source::Source,
 };
 
-/// Words for the effort of reasoning in ascending order. Chat templates know some of them.
-const EFFORTS: [&str; 6] = ["minimal", "low", "medium", "high", "xhigh", "max"];
-/// Variables for the effort.
-const EFFORT_VARIABLES: [&str; 3] = ["reasoning_effort", "thinking_effort", "reasoning_strength"];
-/// Words that turn reasoning off in a variable for the effort.
-const OFF_WORDS: [&str; 2] = ["none", "no_think"];
-/// Variable for the maximum number of reasoning tokens: Seed-OSS.
-const BUDGET_VARIABLE: &str = "thinking_budget";
-
-/// What a chat template offers to control reasoning.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Controls {
-    /// Variables that turn reasoning on and off.
-    switches: Vec<Switch>,
-    effort: Option<Effort>,
-    has_budget: bool,
+/// What a request asks of reasoning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wish<'a> {
+    /// Whether the model reasons. `None`: as the chat template decides.
+    pub enabled: Option<bool>,
+    /// How much the model reasons: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`, or
+    /// another word that its chat template knows.
+    pub effort: Option<&'a str>,
+    /// Maximum number of reasoning tokens; 0 turns reasoning off.
+    pub max_tokens: Option<u32>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Switch {
-    /// A variable that is true or false.
-    Flag(&'static str),
-    /// A variable with the words for on and off.
-    Words(&'static str, &'static str, &'static str),
-}
-
-const SWITCHES: [Switch; 4] = [
-    Switch::Flag("enable_thinking"),
-    // DeepSeek V3.1, Granite, Kimi K3.
-    Switch::Flag("thinking"),
-    // MiniMax M3.
-    Switch::Words("thinking_mode", "enabled", "disabled"),
-    // Ling 3.
-    Switch::Words("thinking_option", "on", "off"),
-];
-
-impl Switch {
-    fn is_in(self, source: &Source<'_>) -> bool {
-        match self {
-            Self::Flag(name) => source.reads(name),
-            Self::Words(name, on, off) => {
-                source.reads(name) && (source.quotes(on) || source.quotes(off))
-            }
-        }
-    }
-
-    fn set(self, enabled: bool) -> (&'static str, Value) {
-        match self {
-            Self::Flag(name) => (name, enabled.into()),
-            Self::Words(name, on, off) => (name, if enabled { on } else { off }.into()),
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Effort {
-    variable: &'static str,
-    /// Words that the template compares with; empty if it passes on any word.
-    words: Vec<&'static str>,
-    off: Option<&'static str>,
-}
-
-impl Controls {
-    pub fn of(source: &Source<'_>) -> Self {
-        let switches = SWITCHES.into_iter().filter(|switch| switch.is_in(source));
-        let variable = EFFORT_VARIABLES.into_iter().find(|name| source.reads(name));
-        let quoted = |words: &[&'static str]| -> Vec<&'static str> {
-            let words = words.iter().copied();
-            words.filter(|word| source.quotes(word)).collect()
-        };
-        Self {
-            switches: switches.collect(),
-            effort: variable.map(|variable| Effort {
-                variable,
-                words: quoted(&EFFORTS),
-                off: quoted(&OFF_WORDS).first().copied(),
-            }),
-            has_budget: source.reads(BUDGET_VARIABLE),
-        }
-    }
-}
-
-/// How a request's options for reasoning are carried out.
+/// How a wish is carried out.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     /// Variables of the chat template.
@@ -102,16 +31,16 @@ pub struct Plan {
 }
 
 impl Format {
-    /// Returns how the model carries out these options.
-    pub fn plan(&self, options: &ReasoningOptions) -> Plan {
+    /// Returns how the model carries out a wish.
+    pub fn plan(&self, wish: Wish<'_>) -> Plan {
         let mut plan = Plan {
-            budget: options.max_tokens,
+            budget: wish.max_tokens,
             ..Plan::default()
         };
-        let effort = options.effort.as_deref();
-        let enabled = match (options.max_tokens, effort) {
+        let effort = wish.effort;
+        let enabled = match (wish.max_tokens, effort) {
             (Some(0), _) | (_, Some("none")) => Some(false),
-            (_, effort) => options.enabled.or(effort.map(|_| true)),
+            (_, effort) => wish.enabled.or(effort.map(|_| true)),
         };
         match enabled {
             Some(false) => self.turn_off(&mut plan),
@@ -122,9 +51,9 @@ impl Format {
                 if let Some(effort) = effort {
                     self.set_effort(effort, &mut plan);
                 }
-                self.set_budget(options.max_tokens, &mut plan);
+                self.set_budget(wish.max_tokens, &mut plan);
             }
-            None => self.set_budget(options.max_tokens, &mut plan),
+            None => self.set_budget(wish.max_tokens, &mut plan),
         }
         plan
     }

@@ -1,15 +1,13 @@
 use serde_json::json;
-use worker_contract::ReasoningOptions;
 
 use super::*;
 
 fn plan(template: &str, enabled: Option<bool>, effort: Option<&str>, max: Option<u32>) -> Plan {
     let format = Format::detect(template, |_| false).unwrap();
-    format.plan(&ReasoningOptions {
+    format.plan(Wish {
         enabled,
-        effort: effort.map(str::to_owned),
+        effort,
         max_tokens: max,
-        ..ReasoningOptions::default()
     })
 }
 

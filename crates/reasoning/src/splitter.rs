@@ -1,19 +1,6 @@
 use std::borrow::Cow;
 
-use crate::{harmony::Harmony, marks::MarkSplitter};
-
-/// Part of the output that the next text belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Neither reasoning nor the answer has begun.
-    Start,
-    /// The model reasons.
-    Reasoning,
-    /// Between two parts, or in a part that is neither reasoning nor the final answer.
-    Between,
-    /// The model answers.
-    Answer,
-}
+use crate::{harmony::Harmony, marks::MarkSplitter, phase::Phase};
 
 /// Separates reasoning and answer of one output, which arrives in pieces. The result depends on
 /// the text only, not on the boundaries of the pieces.
@@ -71,15 +58,4 @@ impl Splitter {
             Kind::Harmony(splitter) => splitter.phase(),
         }
     }
-}
-
-/// Returns the length of the longest end of `text` that `mark` starts with, without being equal
-/// to it.
-pub(crate) fn partial_mark(text: &str, mark: &str) -> usize {
-    let longest = text.len().min(mark.len().saturating_sub(1));
-    (1..=longest)
-        .rev()
-        .filter(|length| mark.is_char_boundary(*length))
-        .find(|length| text.ends_with(&mark[..*length]))
-        .unwrap_or(0)
 }

@@ -94,10 +94,12 @@ impl Codec {
         boundaries: Boundaries,
         settings: CodecSettings,
     ) -> Self {
-        let mut end_tokens = settings.end_tokens.clone();
+        let mut end_tokens = settings.end_tokens;
         let eos_name = settings.eos_token.as_deref();
         end_tokens.extend(eos_name.and_then(|name| table.special_id(name)));
-        let reasoning = ReasoningMarks::detect(&settings, &table, &mut end_tokens);
+        let template = settings.chat_template.as_deref();
+        let reasoning =
+            template.and_then(|template| ReasoningMarks::detect(template, &table, &mut end_tokens));
         end_tokens.sort_unstable();
         end_tokens.dedup();
         let source = settings.tool_template.as_deref();

@@ -1,6 +1,6 @@
 use reasoning::Format;
 
-use crate::{codec::CodecSettings, token_table::TokenTable};
+use crate::token_table::TokenTable;
 
 /// How the model writes its reasoning, with those of its marks that are special tokens.
 pub(crate) struct ReasoningMarks {
@@ -11,12 +11,7 @@ pub(crate) struct ReasoningMarks {
 impl ReasoningMarks {
     /// Detects the format. Corrects `end_tokens`: in some formats, a token that ends the output
     /// of other models only separates messages.
-    pub fn detect(
-        settings: &CodecSettings,
-        table: &TokenTable,
-        end_tokens: &mut Vec<u32>,
-    ) -> Option<Self> {
-        let template = settings.chat_template.as_deref()?;
+    pub fn detect(template: &str, table: &TokenTable, end_tokens: &mut Vec<u32>) -> Option<Self> {
         let format = Format::detect(template, |text| table.has(text))?;
         let ids = |names: &[&'static str]| -> Vec<(u32, &'static str)> {
             let named = names.iter();

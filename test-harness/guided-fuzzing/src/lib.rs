@@ -17,6 +17,8 @@ mod constraints;
 mod files;
 #[path = "../../../crates/tool-calls/tests/checks/mod.rs"]
 mod outputs;
+#[path = "../../../crates/reasoning/tests/checks/mod.rs"]
+mod reasoning;
 #[path = "../../../crates/text-codec/tests/checks/mod.rs"]
 mod texts;
 
@@ -35,6 +37,8 @@ pub enum FuzzTarget {
     /// `tokenizer.json`.
     Tokenizer,
     Template,
+    /// Outputs of models that reason.
+    Reasoning,
     /// Output constraints: JSON schemas, regular expressions, grammars.
     Constraint,
     /// Request bodies, for every endpoint.
@@ -44,12 +48,13 @@ pub enum FuzzTarget {
 }
 
 impl FuzzTarget {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Gguf,
         Self::Safetensors,
         Self::Config,
         Self::Tokenizer,
         Self::Template,
+        Self::Reasoning,
         Self::Constraint,
         Self::Body,
         Self::Output,
@@ -63,6 +68,7 @@ impl FuzzTarget {
             Self::Config => "config",
             Self::Tokenizer => "tokenizer",
             Self::Template => "template",
+            Self::Reasoning => "reasoning",
             Self::Constraint => "constraint",
             Self::Body => "body",
             Self::Output => "output",
@@ -81,6 +87,7 @@ impl FuzzTarget {
             Self::Gguf => vec![of("model-format", "gguf"), of("text-codec", "gguf")],
             Self::Safetensors | Self::Config => vec![of("model-format", self.name())],
             Self::Tokenizer | Self::Template => vec![of("text-codec", self.name())],
+            Self::Reasoning => vec![of("reasoning", "")],
             Self::Constraint => vec![of("answer-constraint", "")],
             Self::Body => bodies::Endpoint::ALL
                 .map(|endpoint| of("openai-gateway", endpoint.name()))
@@ -96,6 +103,7 @@ impl FuzzTarget {
             Self::Safetensors | Self::Config => files::JSON_WORDS.to_vec(),
             Self::Tokenizer => texts::TOKENIZER_WORDS.to_vec(),
             Self::Template => texts::TEMPLATE_WORDS.to_vec(),
+            Self::Reasoning => reasoning::WORDS.to_vec(),
             Self::Constraint => constraints::WORDS.to_vec(),
             Self::Body => bodies::WORDS.to_vec(),
             Self::Output => outputs::WORDS.to_vec(),
@@ -113,6 +121,7 @@ impl FuzzTarget {
             Self::Config => files::config(bytes, &[]),
             Self::Tokenizer => texts::tokenizer(bytes),
             Self::Template => template(bytes),
+            Self::Reasoning => reasoning::splitter(&String::from_utf8_lossy(bytes)),
             Self::Constraint => constraints::constraint(bytes),
             Self::Body => body(bytes),
             Self::Output => outputs::output(bytes),

@@ -16,7 +16,7 @@ use guided_fuzzing::FuzzTarget;
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask fuzz")]
 struct Args {
-    /// Targets: gguf, safetensors, config, tokenizer, template, constraint, body [default: all]
+    /// Targets: gguf, safetensors, config, tokenizer, template, reasoning, constraint, body [default: all]
     targets: Vec<String>,
     /// Number of inputs per target
     #[arg(long, default_value_t = 5_000)]

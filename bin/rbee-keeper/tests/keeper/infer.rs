@@ -93,18 +93,17 @@ async fn reasoning_goes_to_stderr_unless_hidden() {
         let finished = run(queen.keeper(arguments)).await;
         assert_eq!(finished, Finished::new(0, "Yes\n", stderr), "{arguments:?}");
     }
-    let calls = queen.seen.calls.lock().unwrap();
-    let reasoning = &calls[0].request.reasoning;
-    assert_eq!(
-        (reasoning.enabled, reasoning.effort.as_deref()),
-        (Some(true), Some("low"))
-    );
-    drop(calls);
     let finished = run(queen.keeper(&["infer", "--json", "Hi"])).await;
     assert!(
         finished.out.contains("\"reasoning\":\"m.\""),
         "{}",
         finished.out
+    );
+    let calls = queen.seen.calls.lock().unwrap();
+    let reasoning = &calls[0].request.reasoning;
+    assert_eq!(
+        (reasoning.enabled, reasoning.effort.as_deref()),
+        (Some(true), Some("low"))
     );
 }
 

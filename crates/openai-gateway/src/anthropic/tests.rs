@@ -2,8 +2,8 @@ use diagnostics::{Code, Diagnostic};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use worker_contract::{
-    Constraint, EndEvent, FinishReason, InferInput, InferRequest, Message, Role, Sampling,
-    SamplingValues, ToolCall, ToolChoice, ToolDefinition,
+    Constraint, EndEvent, FinishReason, InferInput, InferRequest, Message, ReasoningOptions, Role,
+    Sampling, SamplingValues, ToolCall, ToolChoice, ToolDefinition,
 };
 
 use super::*;
@@ -132,6 +132,10 @@ fn a_full_request_becomes_an_infer_request() {
             }],
             tool_choice: ToolChoice::Named("f".into()),
             parallel_tool_calls: false,
+            reasoning: ReasoningOptions {
+                enabled: Some(false),
+                ..ReasoningOptions::default()
+            },
             constraint: Some(Constraint::JsonSchema(json!({"type": "object"}))),
             sampling: Sampling {
                 values: SamplingValues {
@@ -208,11 +212,6 @@ fn calls_and_results_become_messages() {
 fn fields_that_never_change_the_output_are_ignored() {
     let plain = read(&body()).unwrap();
     for (field, value) in [
-        ("thinking", json!({"type": "adaptive"})),
-        (
-            "thinking",
-            json!({"type": "enabled", "budget_tokens": 31999}),
-        ),
         ("output_config", json!({"effort": "high"})),
         (
             "context_management",
@@ -240,7 +239,7 @@ fn fields_that_never_change_the_output_are_ignored() {
 }
 
 #[test]
-fn thinking_blocks_of_the_assistant_are_ignored() {
+fn thinking_blocks_of_the_assistant_become_its_reasoning() {
     let body = with(
         "messages",
         json!([
@@ -252,7 +251,13 @@ fn thinking_blocks_of_the_assistant_are_ignored() {
             {"role": "user", "content": "c"},
         ]),
     );
-    assert_eq!(messages(&body)[1], Message::new(Role::Assistant, "b"));
+    assert_eq!(
+        messages(&body)[1],
+        Message {
+            reasoning: Some("hm".into()),
+            ..Message::new(Role::Assistant, "b")
+        }
+    );
     let of_user = json!([{"role": "user", "content": [{"type": "thinking", "thinking": "hm"}]}]);
     assert_eq!(
         refused(&with("messages", of_user)),

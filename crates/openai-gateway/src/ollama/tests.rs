@@ -2,8 +2,8 @@ use diagnostics::{Code, Diagnostic};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use worker_contract::{
-    Constraint, FinishReason, InferInput, InferRequest, Message, Role, Sampling, SamplingValues,
-    StartedEvent, ToolCall, ToolDefinition,
+    Constraint, FinishReason, InferInput, InferRequest, Message, ReasoningOptions, Role, Sampling,
+    SamplingValues, StartedEvent, ToolCall, ToolDefinition,
 };
 
 use super::*;
@@ -107,6 +107,10 @@ fn a_full_chat_request_becomes_an_infer_request() {
                 parameters: Some(json!({"type": "object"})),
                 strict: false,
             }],
+            reasoning: ReasoningOptions {
+                enabled: Some(false),
+                ..ReasoningOptions::default()
+            },
             sampling: Sampling {
                 values: SamplingValues {
                     temperature: Some(0.0),
@@ -230,7 +234,6 @@ fn show_accepts_both_names_of_the_model_field() {
 #[test]
 fn unsupported_and_invalid_fields_are_refused() {
     for (endpoint, body, field, value) in [
-        (OllamaEndpoint::Chat, chat(), "think", json!("high")),
         (OllamaEndpoint::Generate, text(), "suffix", json!("x")),
         (OllamaEndpoint::Generate, text(), "template", json!("x")),
     ] {

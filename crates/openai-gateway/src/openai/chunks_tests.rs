@@ -89,7 +89,8 @@ fn usage_comes_in_a_last_chunk_without_choices() {
             chunk(
                 json!([]),
                 json!({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5,
-                "prompt_tokens_details": {"cached_tokens": 1}})
+                "prompt_tokens_details": {"cached_tokens": 1},
+        "completion_tokens_details": {"reasoning_tokens": 0}})
             ),
             Value::Null,
         ]

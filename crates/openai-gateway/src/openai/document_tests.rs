@@ -24,7 +24,8 @@ fn document(mut writer: DocumentWriter, tokens: Vec<TokenEvent>) -> Value {
 #[test]
 fn a_document_has_openais_format() {
     let usage = json!({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5,
-        "prompt_tokens_details": {"cached_tokens": 1}});
+        "prompt_tokens_details": {"cached_tokens": 1},
+        "completion_tokens_details": {"reasoning_tokens": 0}});
     assert_eq!(
         document(
             writer(OpenAiEndpoint::ChatCompletions, false, 1),
@@ -103,7 +104,8 @@ fn the_prompt_of_several_choices_counts_once() {
     assert_eq!(
         body["usage"],
         json!({"prompt_tokens": 3, "completion_tokens": 6, "total_tokens": 9,
-            "prompt_tokens_details": {"cached_tokens": 1}})
+            "prompt_tokens_details": {"cached_tokens": 1},
+        "completion_tokens_details": {"reasoning_tokens": 0}})
     );
 }
 

@@ -105,7 +105,8 @@ fn the_writer_follows_the_request() {
             ResponseFormat::Document,
             "\"logprobs\":null,\"finish_reason\":\"length\"}],\"usage\":{\"prompt_tokens\":3,\
              \"completion_tokens\":2,\"total_tokens\":5,\
-             \"prompt_tokens_details\":{\"cached_tokens\":1}}}",
+             \"prompt_tokens_details\":{\"cached_tokens\":1},\
+             \"completion_tokens_details\":{\"reasoning_tokens\":0}}}",
         ),
         (
             streamed.clone(),
@@ -115,14 +116,16 @@ fn the_writer_follows_the_request() {
         (
             with(streamed, "stream_options", json!({"include_usage": true})),
             ResponseFormat::Events,
-            "\"prompt_tokens_details\":{\"cached_tokens\":1}}}\n\ndata: [DONE]\n\n",
+            "\"prompt_tokens_details\":{\"cached_tokens\":1},\
+             \"completion_tokens_details\":{\"reasoning_tokens\":0}}}\n\ndata: [DONE]\n\n",
         ),
         (
             with(text(), "logprobs", json!(0)),
             ResponseFormat::Document,
             "\"text_offset\":[0]},\"finish_reason\":\"length\"}],\"usage\":{\"prompt_tokens\":3,\
              \"completion_tokens\":2,\"total_tokens\":5,\
-             \"prompt_tokens_details\":{\"cached_tokens\":1}}}",
+             \"prompt_tokens_details\":{\"cached_tokens\":1},\
+             \"completion_tokens_details\":{\"reasoning_tokens\":0}}}",
         ),
     ] {
         let parsed = read(Completions, &body).unwrap();
@@ -465,7 +468,6 @@ fn fields_that_never_change_the_output_are_ignored() {
         ("store", json!(true)),
         ("service_tier", json!("flex")),
         ("prediction", json!({"type": "content", "content": "x"})),
-        ("reasoning_effort", json!("high")),
         ("verbosity", json!("low")),
     ] {
         let parsed = read(ChatCompletions, &with(chat(), field, value)).unwrap();
