@@ -13,6 +13,7 @@ mod inlined;
 mod lint;
 mod make_model;
 mod openapi;
+mod outside;
 mod outside_clients;
 mod sanitize;
 mod setup;
@@ -39,7 +40,7 @@ enum Command {
     /// stream a haiku that contains the word for the current minute, check it, stop everything
     Haiku(haiku_test::HaikuArgs),
     /// Run everything that can run on this machine: lints, unit tests, features, sanitizer,
-    /// fuzzer, official clients, OpenAPI documents, haiku
+    /// fuzzer, official clients, OpenAPI documents, a real model, haiku
     Test,
     /// Run feature files, all or those with these numbers
     Bdd(test::BddArgs),
@@ -58,8 +59,12 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Run real clients from their registries against the binaries
-    OutsideClients,
+    /// Compare with programs of others: chat templates with jinja2, vocabularies with llama.cpp,
+    /// and the API with real clients from their registries. Downloads all of them
+    Outside {
+        /// Compare only this
+        only: Option<OutsidePart>,
+    },
     /// Measure performance, as ratios within one run
     #[command(disable_help_flag = true)]
     Bench(bench::BenchArgs),
@@ -68,6 +73,23 @@ enum Command {
     MakeModel(make_model::MakeModelArgs),
     /// Run `test`, and check that it leaves the checkout unchanged
     Ci,
+}
+
+/// What `cargo xtask outside` compares.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum OutsidePart {
+    Templates,
+    Clients,
+}
+
+fn outside(only: Option<OutsidePart>) -> Result<Option<Tally>> {
+    if only != Some(OutsidePart::Clients) {
+        outside::run()?;
+    }
+    if only == Some(OutsidePart::Templates) {
+        return Ok(None);
+    }
+    outside_clients::run().map(Some)
 }
 
 fn main() -> ExitCode {
@@ -81,7 +103,7 @@ fn main() -> ExitCode {
         Command::Lint => done(lint::run()),
         Command::Tidy => done(tidy::run()),
         Command::Openapi { check } => done(openapi::run(check)),
-        Command::OutsideClients => outside_clients::run().map(Some),
+        Command::Outside { only } => outside(only),
         Command::Bench(args) => done(bench::run(&args)),
         Command::MakeModel(args) => done(make_model::run(&args)),
         Command::Ci => test::run_ci().map(Some),

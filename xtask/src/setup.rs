@@ -8,16 +8,17 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::cargo::{cargo, root, succeed};
 
-/// Python packages that the tests use: official clients, and a tester of HTTP interfaces with the
-/// library that generates its requests.
-const PACKAGES: [&str; 5] = [
+/// Python packages that the tests use: official clients, a tester of HTTP interfaces with the
+/// library that generates its requests, and the reference of chat templates.
+const PACKAGES: [&str; 6] = [
     "openai==3.52.0",
     "anthropic==2.11.0",
     "ollama==0.6.3",
     "schemathesis==4.32.5",
     "hypothesis==6.170.17",
+    "jinja2==3.1.6",
 ];
-const IMPORTS: &str = "import openai, anthropic, ollama, schemathesis";
+const IMPORTS: &str = "import openai, anthropic, ollama, schemathesis, jinja2";
 
 /// Ensures that a program of a Debian package is available: installs it if permitted, else fails
 /// with the command that does.

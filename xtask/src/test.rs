@@ -8,7 +8,7 @@ use crate::{
     cargo::{build_binaries, cargo, metadata, root},
     fuzz::{self, FuzzArgs},
     haiku_test::{self, HaikuArgs},
-    inlined, lint, outside_clients, sanitize, setup,
+    inlined, lint, outside, outside_clients, sanitize, setup,
     tally::Tally,
 };
 
@@ -61,6 +61,8 @@ pub fn run_all() -> Result<Tally> {
     total += outside_clients::quick(&bin_dir, &python)?;
     println!("== queen, hive and worker against the OpenAPI documents");
     total += script("test-harness/openapi/conformance.py")?;
+    println!("== a real model");
+    total += outside::real_model(&bin_dir)?;
     println!("== haiku acceptance test");
     total += haiku(&bin_dir);
     println!("all suites took {} s", started.elapsed().as_secs());

@@ -1,6 +1,6 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::OnceLock};
 
-use diagnostics::Diagnostic;
+use diagnostics::{Code, Diagnostic, excerpt};
 use reasoning::Format;
 use serde_json::Map;
 use tokenizers::Tokenizer;
@@ -9,9 +9,11 @@ use worker_contract::{Message, Role, ToolDefinition};
 
 use crate::{
     chat::{Chat, RenderedChat},
+    control::{ControlTokens, Piece},
     errors,
     reasoning_marks::ReasoningMarks,
-    template::ChatTemplate,
+    repair::{REPAIRS, Repair},
+    template::{self, ChatTemplate},
     token_table::TokenTable,
 };
 
@@ -79,6 +81,11 @@ pub struct Codec {
     boundaries: Boundaries,
     longest_token_bytes: usize,
     table: TokenTable,
+    control: Result<ControlTokens, Diagnostic>,
+    /// The tokenizer without control tokens, built when a conversation first spells one.
+    plain_encoder: OnceLock<Box<Tokenizer>>,
+    /// Whether the template leaves out system messages, known after the first one.
+    drops_system: OnceLock<bool>,
     end_tokens: Vec<u32>,
     template: Option<Result<ChatTemplate, Diagnostic>>,
     tool_template: Option<Result<ChatTemplate, Diagnostic>>,
@@ -125,6 +132,11 @@ impl Codec {
             encoder,
             boundaries,
             longest_token_bytes: table.longest(),
+            control: ControlTokens::new(
+                table.special_tokens().map(|(id, name)| (id, name.to_owned())),
+            ),
+            plain_encoder: OnceLock::new(),
+            drops_system: OnceLock::new(),
             table,
             end_tokens,
             template,
@@ -225,7 +237,7 @@ impl Codec {
     /// Whether the chat template passes tool definitions to the model.
     pub fn supports_tools(&self) -> bool {
         let template = self.tool_template.as_ref().or(self.template.as_ref());
-        matches!(template, Some(Ok(template)) if template.supports_tools())
+        matches!(template, Some(Ok(template)) if template.reads("tools"))
     }
 
     /// Special tokens that mark tool calls in the model's format, with their texts.
@@ -273,11 +285,21 @@ impl Codec {
     /// template, `UNSUPPORTED_PARAMETER` if the template would drop tools, tool calls or tool
     /// results, `INVALID_MODEL_FILE` if the template is faulty or does not terminate.
     pub fn render(&self, chat: &Chat<'_>) -> Result<RenderedChat, Diagnostic> {
+        let (mut rendered, mark) = self.render_marked(chat)?;
+        if let Some(mark) = mark {
+            rendered.text = rendered.text.replace(mark, "");
+        }
+        Ok(rendered)
+    }
+
+    /// Renders a conversation to a text in which a mark breaks the spellings of control tokens
+    /// that are not from the template.
+    fn render_marked(&self, chat: &Chat<'_>) -> Result<(RenderedChat, Option<char>), Diagnostic> {
         let tools = chat.tools;
         let with_tools = !tools.is_empty() || chat.messages.iter().any(is_tool_message);
         let tool_template = self.tool_template.as_ref().filter(|_| with_tools);
         match tool_template.or(self.template.as_ref()) {
-            Some(Ok(template)) if with_tools && !template.supports_tools() => {
+            Some(Ok(template)) if with_tools && !template.reads("tools") => {
                 let param = if tools.is_empty() {
                     "messages"
                 } else {
@@ -285,33 +307,120 @@ impl Codec {
                 };
                 Err(errors::no_tool_support(param))
             }
-            Some(Ok(template)) => {
-                let text = template.render(chat)?;
-                Ok(RenderedChat {
-                    text,
-                    notes: Vec::new(),
-                })
-            }
+            Some(Ok(template)) => self.render_with(template, chat),
             Some(Err(error)) => Err(error.clone()),
             None => Err(errors::no_chat_template()),
         }
     }
 
+    /// Renders a conversation. If the template rejects its form, tries it in another form, with a
+    /// note that says so.
+    fn render_with(
+        &self,
+        template: &ChatTemplate,
+        chat: &Chat<'_>,
+    ) -> Result<(RenderedChat, Option<char>), Diagnostic> {
+        let control = self.control.as_ref().map_err(Clone::clone)?;
+        let mut notes = variable_notes(template, chat);
+        let render = |messages: &[Message], mut notes: Vec<String>, more: Vec<String>| {
+            let (text, mark) = template.render(&Chat { messages, ..*chat }, control)?;
+            notes.extend(more);
+            Ok((RenderedChat { text, notes }, mark))
+        };
+        if self.drops_system(template, chat, control)
+            && let Some((messages, more)) = SYSTEM_ONLY.apply(chat.messages)
+        {
+            return render(&messages, notes, more);
+        }
+        let error = match render(chat.messages, std::mem::take(&mut notes), Vec::new()) {
+            Ok(rendered) => return Ok(rendered),
+            Err(error) if error.code == Code::InvalidRequest => error,
+            Err(error) => return Err(error),
+        };
+        for repair in REPAIRS {
+            if let Some((messages, more)) = repair.apply(chat.messages)
+                && let Ok(rendered) = render(&messages, variable_notes(template, chat), more)
+            {
+                return Ok(rendered);
+            }
+        }
+        Err(error)
+    }
+
+    /// Whether the conversation has a system message that the template would leave out.
+    fn drops_system(
+        &self,
+        template: &ChatTemplate,
+        chat: &Chat<'_>,
+        control: &ControlTokens,
+    ) -> bool {
+        const PROBE: &str = "probe-of-the-system-message";
+        if chat.messages.iter().all(|message| message.role != Role::System) {
+            return false;
+        }
+        *self.drops_system.get_or_init(|| {
+            let messages = [Message::new(Role::System, PROBE), Message::new(Role::User, "x")];
+            let probe = Chat {
+                messages: &messages,
+                tools: &[],
+                variables: &Map::new(),
+            };
+            let rendered = template.render(&probe, control);
+            rendered.is_ok_and(|(text, _)| !text.contains(PROBE))
+        })
+    }
+
+    /// Whether the chat template reads a variable that the request can set.
+    pub fn template_reads(&self, name: &str) -> bool {
+        let templates = [&self.template, &self.tool_template];
+        let mut compiled = templates.into_iter().flatten().flatten();
+        !template::is_reserved(name) && compiled.any(|template| template.reads(name))
+    }
+
     /// Encodes a conversation and appends the notes about it to `notes`. The template itself
-    /// writes the begin-of-sequence token.
+    /// writes the begin-of-sequence token. Only the template writes control tokens: a text of the
+    /// conversation that spells one is encoded as text.
     pub fn encode_conversation(
         &self,
         chat: &Chat<'_>,
         notes: &mut Vec<String>,
     ) -> Result<Vec<u32>, Diagnostic> {
-        let rendered = self.render(chat)?;
+        let (rendered, mark) = self.render_marked(chat)?;
         notes.extend(rendered.notes);
-        self.encode_with(&rendered.text, false)
+        let Some(mark) = mark else {
+            return self.encode_with(&rendered.text, false);
+        };
+        let control = self.control.as_ref().map_err(Clone::clone)?;
+        let mut ids = Vec::new();
+        for piece in control.pieces(&rendered.text, mark) {
+            match piece {
+                Piece::Template(text) => ids.extend(self.encode_with(text, false)?),
+                Piece::Plain(text) => ids.extend(self.encode_plain(&text)?),
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Encodes a text in which no control token is recognized.
+    fn encode_plain(&self, text: &str) -> Result<Vec<u32>, Diagnostic> {
+        let Encoder::Tokenizer(tokenizer) = &self.encoder else {
+            return Ok(text.bytes().map(u32::from).collect());
+        };
+        let plain = self.plain_encoder.get_or_init(|| {
+            let mut plain = tokenizer.clone();
+            plain.set_encode_special_tokens(true);
+            plain
+        });
+        let encoding = plain.encode_fast(text, false);
+        encoding
+            .map(|encoding| encoding.get_ids().to_vec())
+            .map_err(errors::not_tokenizable)
     }
 
     /// Encodes the beginning of the assistant's message, which follows the encoded conversation.
+    /// Control tokens spelled out in it are text.
     pub fn encode_continuation(&self, text: &str) -> Result<Vec<u32>, Diagnostic> {
-        self.encode_with(text, false)
+        self.encode_plain(text)
     }
 
     /// Returns the text of [`Self::render`] for a conversation without further variables.
@@ -422,6 +531,31 @@ impl Codec {
             None => Ok(()),
         }
     }
+}
+
+/// The repair for a template that leaves out system messages.
+const SYSTEM_ONLY: Repair = Repair {
+    system: true,
+    joined: false,
+};
+
+/// A note for each variable that the template does not read or the request cannot set.
+fn variable_notes(template: &ChatTemplate, chat: &Chat<'_>) -> Vec<String> {
+    let name = |name: &str| excerpt(name, 80);
+    let variables = chat.variables.keys();
+    variables
+        .filter_map(|variable| match template::is_reserved(variable) {
+            true => Some(format!(
+                "the chat template's variable {} cannot be set; it was ignored",
+                name(variable)
+            )),
+            false if template.reads(variable) => None,
+            false => Some(format!(
+                "the chat template has no variable {}; it was ignored",
+                name(variable)
+            )),
+        })
+        .collect()
 }
 
 /// Whether a message contains tool calls or a tool result.

@@ -114,6 +114,16 @@ pub(crate) fn not_tokenizable(error: impl Display) -> Diagnostic {
     .hint("shorten the text, especially long runs of spaces")
 }
 
+/// The request spells a control token and contains every character that could mark that.
+pub(crate) fn no_free_mark() -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        "the messages spell a control token and contain all 32 noncharacters U+FDD0 to U+FDEF",
+    )
+    .hint("remove the noncharacters, which have no meaning in text")
+    .param("messages")
+}
+
 pub(crate) fn no_chat_template() -> Diagnostic {
     Diagnostic::new(Code::NoChatTemplate, "the model has no chat template")
         .hint("send a plain prompt (`/v1/completions`), or use an instruction-tuned model")

@@ -4,12 +4,13 @@
 
 mod chat;
 mod codec;
+mod control;
 mod errors;
 mod gguf;
 mod huggingface;
 mod pre_tokenizer;
-mod python_json;
 mod reasoning_marks;
+mod repair;
 mod template;
 mod token_table;
 mod utf8_stream;

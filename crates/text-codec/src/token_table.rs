@@ -133,6 +133,11 @@ impl TokenTable {
         found
     }
 
+    /// Ids and names of the special tokens.
+    pub(crate) fn special_tokens(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.special.iter().map(|(id, name)| (*id, name.as_str()))
+    }
+
     pub(crate) fn special_id(&self, name: &str) -> Option<u32> {
         self.special
             .iter()

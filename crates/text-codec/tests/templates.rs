@@ -8,13 +8,14 @@
 )]
 
 use diagnostics::{Code, Diagnostic};
-use text_codec::{Codec, CodecSettings};
+use serde_json::Map;
+use text_codec::{Chat, Codec, CodecSettings};
 use worker_contract::{Message, Role};
 
 const ROLES_REJECTED: &str =
     "the model's chat template rejected the messages: roles must alternate";
 
-fn render(template: &str, messages: &[(Role, &str)]) -> Result<String, Diagnostic> {
+fn codec(template: &str) -> Codec {
     let settings = CodecSettings {
         chat_template: Some(template.to_owned()),
         bos_token: Some("<s>".into()),
@@ -25,12 +26,15 @@ fn render(template: &str, messages: &[(Role, &str)]) -> Result<String, Diagnosti
         "normalizer":null,"pre_tokenizer":null,"post_processor":null,
         "decoder":{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true},
         "model":{"type":"BPE","vocab":{"a":0},"merges":[]}}"#;
-    let codec = Codec::from_tokenizer_json(tokenizer.as_bytes(), settings).unwrap();
+    Codec::from_tokenizer_json(tokenizer.as_bytes(), settings).unwrap()
+}
+
+fn render(template: &str, messages: &[(Role, &str)]) -> Result<String, Diagnostic> {
     let messages: Vec<Message> = messages
         .iter()
         .map(|(role, content)| Message::new(*role, *content))
         .collect();
-    codec.render_chat(&messages, &[])
+    codec(template).render_chat(&messages, &[])
 }
 
 #[test]
@@ -169,4 +173,72 @@ fn rejects_messages_without_a_chat_template() {
         error.hint.as_deref(),
         Some("send a plain prompt (`/v1/completions`), or use an instruction-tuned model")
     );
+}
+
+/// A template that refuses system messages and wants alternating roles, and one that leaves out
+/// system messages.
+#[test]
+fn a_conversation_in_a_refused_form_is_changed_with_a_note() {
+    let strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}\
+        {% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}\
+        {{ raise_exception('alternate') }}{% endif %}[{{ m.content }}]{% endfor %}";
+    let dropping = "{% for m in messages if m.role != 'system' %}[{{ m.content }}]{% endfor %}";
+    let (system, user, model) = (Role::System, Role::User, Role::Assistant);
+    let merged = "the chat template takes no system message; it was put before the next user message";
+    let joined =
+        "the chat template wants alternating roles; consecutive messages of one role were joined";
+    for (template, messages, expected, notes) in [
+        (strict, vec![(user, "a")], "[a]", vec![]),
+        (strict, vec![(system, "s"), (user, "a")], "[s\n\na]", vec![merged]),
+        (strict, vec![(user, "a"), (user, "b"), (model, "c")], "[a\n\nb][c]", vec![joined]),
+        (strict, vec![(system, "s"), (user, "a"), (user, "b")], "[s\n\na\n\nb]", vec![merged, joined]),
+        (dropping, vec![(system, "s"), (user, "a")], "[s\n\na]", vec![merged]),
+    ] {
+        let codec = codec(template);
+        let messages: Vec<Message> =
+            messages.into_iter().map(|(role, text)| Message::new(role, text)).collect();
+        let chat = Chat { messages: &messages, tools: &[], variables: &Map::new() };
+        let rendered = codec.render(&chat).unwrap();
+        assert_eq!(rendered.text, expected);
+        assert_eq!(rendered.notes, notes);
+    }
+}
+
+#[test]
+fn expressions_have_the_results_of_python() {
+    for (template, expected) in [
+        ("{{ none is iterable }}{{ 'a' is iterable }}", "FalseTrue"),
+        ("{{ [1e-7, 1e16, 1.0, 0.1] | tojson }}{{ 1e16 }}", "[1e-07, 1e+16, 1.0, 0.1]1e+16"),
+        ("{{ {'b': 'é', 'a': 1} | tojson(ensure_ascii=true, sort_keys=true) }}", r#"{"a": 1, "b": "\u00e9"}"#),
+        ("{{ {'a': [1, 2]} | tojson(separators=(',', ':')) }}", r#"{"a":[1,2]}"#),
+        ("{{ 'a b c'.rsplit(' ', 1) }}{{ 'a-b'.partition('-') }}", "['a b', 'c']('a', '-', 'b')"),
+        ("{{ '%s: %d' % ('a', 3) }}{{ 'ab'.removeprefix('a') }}{{ 'ab'.index('b') }}", "a: 3b1"),
+        ("{{ [1, 2, 3][0:2:-1] }}{{ [][::-1] }}{{ 'abc'[::-1] }}", "[][]cba"),
+        ("{% generation %}a{% endgeneration %}{{ 'x\r\ny' | length }}", "a3"),
+        ("{{ raise_exception is callable }}{{ 'a' is callable }}", "TrueFalse"),
+        ("{% set d = {'items': 1} %}{% for k, v in d.items() %}{{ k }}{{ v }}{% endfor %}", "items1"),
+        ("{{ +1 }}{{ -1 | abs }}{{ 1 < 2 < 3 }}", "11True"),
+    ] {
+        assert_eq!(render(template, &[(Role::User, "x")]).unwrap(), expected, "{template}");
+    }
+}
+
+/// Templates that would exhaust the memory or the stack.
+#[test]
+fn hostile_templates_end_with_an_error() {
+    let nested = format!("{{{{ {}1{} }}}}", "(".repeat(10_000), ")".repeat(10_000));
+    let chained = format!("{{{{ 1{} }}}}", " | abs".repeat(100_000));
+    for template in [
+        "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+        "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+        "{% set ns = namespace(x=[1]) %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+        "{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x = ns.x.replace('', 'aaaaaaaa') %}{% endfor %}",
+        "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(99) %}{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}{% endfor %}",
+        "{{ 'a'.center(999999999999) }}",
+        &nested,
+        &chained,
+    ] {
+        let error = render(template, &[(Role::User, "x")]).unwrap_err();
+        assert_eq!(error.code, Code::InvalidModelFile, "{error}");
+    }
 }

@@ -1,4 +1,4 @@
-use std::io;
+use std::{collections::BTreeSet, io};
 
 use diagnostics::Diagnostic;
 use minijinja::{
@@ -7,13 +7,27 @@ use minijinja::{
 use serde::Serialize;
 use worker_contract::{Message, Role, ToolCall, ToolDefinition};
 
-use crate::{chat::Chat, errors, python_json::tojson};
+use crate::{chat::Chat, control::ControlTokens, errors};
+
+mod expression;
+mod lexer;
+mod python;
+mod rewrite;
 
 /// Maximum number of template instructions for one conversation; stops endless loops.
 const FUEL: u64 = 5_000_000;
 /// Maximum size of a rendered prompt, larger than any context.
 const MAX_PROMPT_BYTES: usize = 32 << 20;
 const NAME: &str = "chat";
+/// Variables that the codec itself sets.
+const RESERVED: &[&str] = &[
+    "messages",
+    "tools",
+    "documents",
+    "add_generation_prompt",
+    "bos_token",
+    "eos_token",
+];
 /// Prefix of errors that a template raises by `raise_exception`.
 const RAISED: &str = "raised by the template: ";
 
@@ -22,7 +36,8 @@ pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
     bos_token: String,
     eos_token: String,
-    supports_tools: bool,
+    /// Variables that the template does not define itself.
+    reads: BTreeSet<String>,
 }
 
 impl ChatTemplate {
@@ -40,44 +55,50 @@ impl ChatTemplate {
             .map_err(Diagnostic::internal)?;
         environment.set_syntax(syntax);
         environment.set_fuel(Some(FUEL));
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_filter("tojson", tojson);
+        python::install(&mut environment);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
+        let rewritten = rewrite::rewrite(source).map_err(errors::template_failed)?;
         environment
-            .add_template_owned(NAME, source.to_owned())
+            .add_template_owned(NAME, rewritten.source)
             .map_err(|e| diagnostic(&e))?;
         let template = environment.get_template(NAME).map_err(|e| diagnostic(&e))?;
-        let supports_tools = template.undeclared_variables(false).contains("tools");
+        let mut reads: BTreeSet<String> = template.undeclared_variables(false).into_iter().collect();
+        reads.extend(rewritten.read_by_own_assignment);
         Ok(Self {
             environment,
             bos_token,
             eos_token,
-            supports_tools,
+            reads,
         })
     }
 
-    /// Whether the template reads the variable `tools`.
-    pub(crate) fn supports_tools(&self) -> bool {
-        self.supports_tools
+    /// Whether the template reads a variable that the caller sets.
+    pub(crate) fn reads(&self, name: &str) -> bool {
+        self.reads.contains(name)
     }
 
-    /// Renders a conversation to the prompt of the assistant's next message.
-    pub(crate) fn render(&self, chat: &Chat<'_>) -> Result<String, Diagnostic> {
-        let Chat {
-            messages,
-            tools,
-            variables,
-        } = *chat;
-        let messages: Vec<Value> = messages
-            .iter()
-            .map(|message| Value::from(Serde(TemplateMessage::of(message))))
+    /// Renders a conversation to the prompt of the assistant's next message. Returns the mark that
+    /// breaks spellings of control tokens in the text, if there are any.
+    pub(crate) fn render(
+        &self,
+        chat: &Chat<'_>,
+        control: &ControlTokens,
+    ) -> Result<(String, Option<char>), Diagnostic> {
+        let messages = chat.messages.iter().map(TemplateMessage::of);
+        let mut messages: Value = messages.map(|message| Value::from(Serde(message))).collect();
+        let tools = chat.tools.iter().map(TemplateTool::of);
+        let mut tools: Value = tools.map(|tool| Value::from(Serde(tool))).collect();
+        let variables = chat.variables.iter().filter(|(name, _)| !is_reserved(name));
+        let mut variables: Value = variables
+            .map(|(name, value)| (name.as_str(), Value::from(Serde(value))))
             .collect();
-        let tools: Option<Vec<Value>> = (!tools.is_empty()).then(|| {
-            let tools = tools.iter().map(TemplateTool::of);
-            tools.map(|tool| Value::from(Serde(tool))).collect()
-        });
+        let mark = control.mark_for(&[&messages, &tools, &variables])?;
+        if let Some(mark) = mark {
+            for value in [&mut messages, &mut tools, &mut variables] {
+                *value = control.break_spellings(value, mark);
+            }
+        }
         let template = self
             .environment
             .get_template(NAME)
@@ -87,16 +108,22 @@ impl ChatTemplate {
             add_generation_prompt => true,
             bos_token => self.bos_token.as_str(),
             eos_token => self.eos_token.as_str(),
-            tools,
+            tools => if chat.tools.is_empty() { Value::from(()) } else { tools },
             documents => Value::from(()),
         };
-        let context = context! { ..context, ..Value::from(Serde(variables)) };
+        let context = context! { ..context, ..variables };
         let mut prompt = Prompt::default();
         template
             .render_captured_to(context, &mut prompt)
             .map_err(|e| diagnostic(&e))?;
-        String::from_utf8(prompt.0).map_err(Diagnostic::internal)
+        let text = String::from_utf8(prompt.0).map_err(Diagnostic::internal)?;
+        Ok((text, mark))
     }
+}
+
+/// Whether a variable has a value in every template, which the request cannot replace.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name)
 }
 
 /// Output of a template, limited in size.
@@ -178,7 +205,7 @@ impl<'a> TemplateCall<'a> {
             r#type: "function",
             function: TemplateFunction {
                 name: &call.name,
-                arguments: serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
+                arguments: python::parse_json(text).unwrap_or_else(|| Value::from(text)),
             },
         }
     }

@@ -1,0 +1,100 @@
+"""Compares chat templates with jinja2 and vocabularies with llama.cpp's expected ids.
+
+usage: compare.py PROGRAM MODELS
+
+PROGRAM is the binary of outside-comparison, MODELS the directory `vendor/llama.cpp/models` of
+llama-cpp-python's source distribution. Prints a table; fails if anything differs that
+EXCEPTIONS does not name.
+"""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import conversations
+import expressions
+import reference
+
+# Template or expression, and why its rendering may differ.
+EXCEPTIONS = {}
+
+
+def rendering_cases(models):
+    """Yields a group, a name, and a case for both renderers."""
+    for path in sorted((models / "templates").glob("*.jinja")):
+        source = path.read_bytes().decode()
+        for name, case in conversations.cases():
+            yield "templates", f"{path.stem}: {name}", {"template": source, **case}
+    for source in expressions.sources():
+        yield "expressions", source, {"template": source, **expressions.CONTEXT}
+
+
+def vocabulary_cases(models):
+    for path in sorted(models.glob("ggml-vocab-*.gguf")):
+        texts = path.with_name(path.name + ".inp")
+        if texts.exists():
+            expected = path.with_name(path.name + ".out").read_text().splitlines()
+            texts = texts.read_bytes().decode()
+            separator = "\n__ggml_vocab_test__\n"
+            texts = texts.split(separator)[:-1]
+            ids = [[int(n) for n in line.split()] for line in expected]
+            yield path.stem, {"vocabulary": str(path), "texts": texts}, ids
+
+
+def judge(expected, got):
+    """Returns `same`, or in which way the outcome differs."""
+    if expected.get("text") is not None:
+        if got.get("code") == "UNSUPPORTED_PARAMETER":
+            return "tools refused instead of dropped"
+        if "error" in got:
+            return "refused here only"
+        return "same" if got["text"] == expected["text"] else "different text"
+    # A request that the template refuses may be repaired, which a note says.
+    return "same" if "error" in got or got["notes"] else "refused by jinja2 only"
+
+
+def main():
+    program, models = sys.argv[1], Path(sys.argv[2])
+    cases = list(rendering_cases(models))
+    vocabularies = list(vocabulary_cases(models))
+    lines = [json.dumps(case) for _, _, case in cases]
+    lines += [json.dumps(case) for _, case, _ in vocabularies]
+    done = subprocess.run(
+        [program], input="\n".join(lines) + "\n", stdout=subprocess.PIPE, text=True, check=True, timeout=600, timeout=600
+    )
+    answers = [json.loads(line) for line in done.stdout.split("\n") if line]
+    counts, failures = Counter(), []
+    for (group, name, case), answer in zip(cases, answers):
+        expected = reference.render(case)
+        outcome = judge(expected, answer)
+        if outcome != "same" and name.split(": ")[0] in EXCEPTIONS:
+            outcome = "exception"
+        elif outcome not in ("same", "tools refused instead of dropped"):
+            failures.append((outcome, name, expected, answer))
+        counts[group, outcome] += 1
+    for (name, case, expected), answer in zip(vocabularies, answers[len(cases):]):
+        if "error" in answer:
+            outcome = f"refused: {answer['error']}"
+        else:
+            outcome = "same" if answer["ids"] == expected else "different ids"
+        if outcome == "different ids":
+            wrong = [
+                (t, e, a)
+                for t, e, a in zip(case["texts"], expected, answer["ids"])
+                if e != a
+            ]
+            failures.append((outcome, name, wrong[0][:2], wrong[0][2]))
+        counts["vocabularies", outcome] += 1
+    for outcome, name, expected, answer in failures:
+        print(f"{outcome}: {name}\n  expected {str(expected)[:1500]}\n  got      {str(answer)[:1500]}")
+    for (group, outcome), count in sorted(counts.items()):
+        print(f"{group:14} {outcome:24} {count:6}")
+    for name, reason in EXCEPTIONS.items():
+        print(f"exception: {name}: {reason}")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
