@@ -18,7 +18,10 @@ import expressions
 import reference
 
 # Template or expression, and why its rendering may differ.
-EXCEPTIONS = {}
+EXCEPTIONS = {
+    "ggml-vocab-qwen35": "Qwen's own tokenizer normalizes text to NFC, llama.cpp does not",
+    "llama-cpp-deepseek-r1": "it passes the generator of `map` to `tojson`; here `map` returns a list",
+}
 
 
 def rendering_cases(models):
@@ -62,7 +65,7 @@ def main():
     lines = [json.dumps(case) for _, _, case in cases]
     lines += [json.dumps(case) for _, case, _ in vocabularies]
     done = subprocess.run(
-        [program], input="\n".join(lines) + "\n", stdout=subprocess.PIPE, text=True, check=True, timeout=600, timeout=600
+        [program], input="\n".join(lines) + "\n", stdout=subprocess.PIPE, text=True, check=True, timeout=600
     )
     answers = [json.loads(line) for line in done.stdout.split("\n") if line]
     counts, failures = Counter(), []
@@ -78,7 +81,12 @@ def main():
         if "error" in answer:
             outcome = f"refused: {answer['error']}"
         else:
+            # The expected ids are without the begin-of-sequence token.
+            longer = [len(a) - len(e) for a, e in zip(answer["ids"], expected)]
+            answer["ids"] = [a[1:] if n == 1 else a for n, a in zip(longer, answer["ids"])]
             outcome = "same" if answer["ids"] == expected else "different ids"
+            if outcome != "same" and name in EXCEPTIONS:
+                outcome = "exception"
         if outcome == "different ids":
             wrong = [
                 (t, e, a)

@@ -25,6 +25,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use tally::Tally;
 
 /// Development commands of rbee
 #[derive(Parser)]
@@ -78,7 +79,9 @@ enum Command {
 /// What `cargo xtask outside` compares.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum OutsidePart {
+    /// Chat templates and vocabularies
     Templates,
+    /// Real clients
     Clients,
 }
 

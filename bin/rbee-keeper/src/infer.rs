@@ -9,8 +9,8 @@ use queen_lifecycle::QueenLifecycle;
 use tokio::time::timeout;
 use uuid::Uuid;
 use worker_contract::{
-    Constraint, InferInput, InferRequest, Message, ReasoningOptions, Role, Sampling, SamplingValues,
-    StreamEvent,
+    Constraint, InferInput, InferRequest, Message, ReasoningOptions, Role, Sampling,
+    SamplingValues, StreamEvent,
 };
 
 use crate::{

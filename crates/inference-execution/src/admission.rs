@@ -94,7 +94,7 @@ pub(crate) fn admit(
         codec,
         &mut notes,
     )?;
-    let (prompt, reasoning) = tokenize_prompt(request, &reasoning, codec, limits, &mut notes)?;
+    let (prompt, reasoning) = tokenize_prompt(request, reasoning, codec, limits, &mut notes)?;
     let max_tokens = max_output_tokens(&prompt, request, limits.context_length)?;
     Ok(Admitted {
         prompt,
@@ -108,7 +108,7 @@ pub(crate) fn admit(
 /// Tokenizes the input of a request, after the tokens that precede it.
 fn tokenize_prompt(
     request: &InferRequest,
-    reasoning: &RequestedReasoning,
+    reasoning: RequestedReasoning<'_>,
     codec: &Codec,
     limits: ModelLimits,
     notes: &mut Vec<String>,
@@ -642,7 +642,8 @@ mod tests {
                 vocab_size: 257,
             };
             let model = "mock:a".parse().unwrap();
-            admit(&request, &model, &codec, limits).map(|a| codec.decode(&a.prompt))
+            let recommended = SamplingValues::default();
+            admit(&request, &model, &codec, limits, &recommended).map(|a| codec.decode(&a.prompt))
         };
         assert_eq!(prompt(&begun).unwrap(), "user: a\nassistant: Once ");
         let refused = |edit: &dyn Fn(&mut InferRequest)| {

@@ -35,7 +35,7 @@ fn runtime(settings: &str) -> Runtime {
 fn request(message: &str, change: impl FnOnce(&mut InferRequest)) -> InferRequest {
     let messages = vec![Message::new(Role::User, message)];
     let mut request = InferRequest::new("r".parse().unwrap(), InferInput::Messages(messages));
-    request.sampling.temperature = 0.0;
+    request.sampling.values.temperature = Some(0.0);
     change(&mut request);
     request
 }

@@ -240,8 +240,6 @@ pub(crate) fn server_tool(param: &str) -> Diagnostic {
         .hint("define tools of type `custom`; rbee does not run tools on the server")
 }
 
-}
-
 fn unsupported_type(at: &str, param: &str, kind: &str, limit: &str) -> Diagnostic {
     Diagnostic::new(
         Code::UnsupportedParameter,

@@ -102,7 +102,7 @@ fn integers_may_have_a_fraction_of_zero() {
         assert!(error.message.ends_with("expected an integer"), "{error}");
     }
     let request = messages(&body(&json!({"top_k": 40.0}))).unwrap();
-    assert_eq!(request.sampling.top_k, 40);
+    assert_eq!(request.sampling.values.top_k, Some(40));
     let error = messages(&body(&json!({"top_k": -1}))).unwrap_err();
     assert_eq!(error.param.as_deref(), Some("top_k"));
 }

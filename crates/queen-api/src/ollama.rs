@@ -8,7 +8,7 @@ use axum::{
 use daemon_shell::{ErrorResponse, JsonBody};
 use hive_contract::ModelFormat;
 use http::{HeaderMap, HeaderValue, header};
-use input_validation::DeviceId;
+use input_validation::{DeviceId, ModelRef};
 use jiff::Timestamp;
 use openai_gateway::ollama::{
     API_VERSION, ModelFacts, OllamaChatLine, OllamaChatRequest, OllamaChatResponse, OllamaEndpoint,

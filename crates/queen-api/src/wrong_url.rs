@@ -68,13 +68,13 @@ fn with_right_url(
     dialect: Option<Dialect>,
 ) -> Diagnostic {
     let prefix = match dialect {
-        None | Some(Dialect::Anthropic) => "/v1",
+        None | Some(Dialect::OpenAi | Dialect::Anthropic) => "/v1",
         Some(Dialect::Ollama) => "",
     };
     // Clients of Anthropic append the version themselves.
     let base = match dialect {
-        None => "/v1",
-        Some(_) => "",
+        None | Some(Dialect::OpenAi) => "/v1",
+        Some(Dialect::Anthropic | Dialect::Ollama) => "",
     };
     error.hint(format!(
         "use http://{host}{base} as the base URL; the endpoint is http://{host}{prefix}/{route}"

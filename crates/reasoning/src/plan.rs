@@ -131,13 +131,15 @@ impl Plan {
     }
 }
 
-/// Returns the word that is closest to `effort` among `words`, which are in ascending order;
-/// `None` if `effort` is not a known word.
+/// Returns the word that is closest to `effort` among `words`, which are in ascending order, but
+/// not much more; `None` if `effort` is not a known word or there is no such word.
 fn nearest<'a>(effort: &str, words: &[&'a str]) -> Option<&'a str> {
     let rank = |word: &str| EFFORTS.iter().position(|known| *known == word);
     let wanted = rank(effort)?;
-    let distance = |word: &&&str| rank(word).map_or(usize::MAX, |rank| rank.abs_diff(wanted));
-    words.iter().min_by_key(distance).copied()
+    let ranked = words.iter().filter_map(|word| Some((rank(word)?, *word)));
+    let ranked = ranked.filter(|(rank, _)| *rank <= wanted + 1);
+    let nearest = ranked.min_by_key(|(rank, _)| rank.abs_diff(wanted));
+    nearest.map(|(_, word)| word)
 }
 
 #[cfg(test)]

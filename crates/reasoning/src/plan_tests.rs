@@ -83,6 +83,13 @@ fn effort_is_the_nearest_word_that_the_model_knows() {
         (HARMONY, "xhigh", json!({"reasoning_effort": "high"}), 1),
         (HUNYUAN, "xhigh", json!({"reasoning_effort": "high"}), 1),
         (HARMONY, "a\"b", json!({}), 1),
+        // DeepSeek V4 knows one word only.
+        (
+            "{% if reasoning_effort == 'max' %}</think>",
+            "low",
+            json!({}),
+            1,
+        ),
         (QWEN, "low", json!({"enable_thinking": true}), 1),
         (
             "{{ reasoning_effort }}</think>",

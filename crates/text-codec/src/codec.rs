@@ -132,9 +132,7 @@ impl Codec {
             encoder,
             boundaries,
             longest_token_bytes: table.longest(),
-            control: ControlTokens::new(
-                table.special_tokens().map(|(id, name)| (id, name.to_owned())),
-            ),
+            control: ControlTokens::new(table.special_names()),
             plain_encoder: OnceLock::new(),
             drops_system: OnceLock::new(),
             table,
@@ -355,11 +353,18 @@ impl Codec {
         control: &ControlTokens,
     ) -> bool {
         const PROBE: &str = "probe-of-the-system-message";
-        if chat.messages.iter().all(|message| message.role != Role::System) {
+        if chat
+            .messages
+            .iter()
+            .all(|message| message.role != Role::System)
+        {
             return false;
         }
         *self.drops_system.get_or_init(|| {
-            let messages = [Message::new(Role::System, PROBE), Message::new(Role::User, "x")];
+            let messages = [
+                Message::new(Role::System, PROBE),
+                Message::new(Role::User, "x"),
+            ];
             let probe = Chat {
                 messages: &messages,
                 tools: &[],

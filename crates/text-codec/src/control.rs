@@ -25,9 +25,7 @@ pub(crate) fn is_mark(c: char) -> bool {
 /// Finds the spellings of the control tokens of a vocabulary.
 #[derive(Debug)]
 pub(crate) struct ControlTokens {
-    /// By position in `ids`.
     names: Vec<String>,
-    ids: Vec<u32>,
     overlapping: AhoCorasick,
     longest: AhoCorasick,
 }
@@ -49,15 +47,14 @@ struct Search {
 }
 
 impl ControlTokens {
-    /// `tokens` are the ids and names of the control tokens.
-    pub(crate) fn new(tokens: impl Iterator<Item = (u32, String)>) -> Result<Self, Diagnostic> {
-        let (ids, names): (Vec<u32>, Vec<String>) =
-            tokens.filter(|(_, name)| name.chars().count() > 1).unzip();
+    /// `names` are those of the control tokens; one of a single character cannot be broken.
+    pub(crate) fn new<'a>(names: impl Iterator<Item = &'a str>) -> Result<Self, Diagnostic> {
+        let names = names.filter(|name| name.chars().nth(1).is_some());
+        let names: Vec<String> = names.map(str::to_owned).collect();
         let build = |kind| AhoCorasick::builder().match_kind(kind).build(&names);
         Ok(Self {
             overlapping: build(MatchKind::Standard).map_err(errors::invalid_tokenizer)?,
             longest: build(MatchKind::LeftmostLongest).map_err(errors::invalid_tokenizer)?,
-            ids,
             names,
         })
     }
@@ -133,7 +130,9 @@ impl ControlTokens {
             _ if depth > MAX_DEPTH => Value::from(()),
             ValueKind::Seq => {
                 let items = value.try_iter().into_iter().flatten();
-                items.map(|item| self.broken(&item, mark, depth + 1)).collect()
+                items
+                    .map(|item| self.broken(&item, mark, depth + 1))
+                    .collect()
             }
             ValueKind::Map => {
                 let keys = value.try_iter().into_iter().flatten();
@@ -142,7 +141,7 @@ impl ControlTokens {
                     let item = self.broken(&item, mark, depth + 1);
                     (self.broken(&key, mark, depth + 1), item)
                 });
-                entries.collect()
+                Value::from_pairs(entries)
             }
             _ => value.clone(),
         }
@@ -179,7 +178,10 @@ impl ControlTokens {
         let mut pieces = Vec::new();
         // Start of the text that is not yet in a piece, and of the text after the last token.
         let (mut start, mut plain) = (0, 0);
-        let tokens = self.longest.find_iter(text).map(|found| (found.start(), found.end()));
+        let tokens = self
+            .longest
+            .find_iter(text)
+            .map(|found| (found.start(), found.end()));
         for (token, after) in tokens.chain([(text.len(), text.len())]) {
             if text[plain..token].contains(mark) {
                 if start < plain {
@@ -195,12 +197,6 @@ impl ControlTokens {
         }
         pieces
     }
-
-    /// Number of control tokens with names of several characters among `ids`.
-    #[cfg(test)]
-    pub(crate) fn count(&self, ids: &[u32]) -> usize {
-        ids.iter().filter(|id| self.ids.contains(id)).count()
-    }
 }
 
 #[cfg(test)]
@@ -208,8 +204,7 @@ mod tests {
     use super::*;
 
     fn tokens() -> ControlTokens {
-        let names = ["<|im_start|>", "<|im_end|>", "<s>"];
-        ControlTokens::new((0..).zip(names.map(str::to_owned))).unwrap()
+        ControlTokens::new(["<|im_start|>", "<|im_end|>", "<s>"].into_iter()).unwrap()
     }
 
     #[test]
@@ -224,7 +219,11 @@ mod tests {
         ] {
             let broken = tokens().broken_text(text, mark).replace(mark, "#");
             // Marks at the ends may be there for a shorter start or end of a name.
-            assert_eq!(broken.trim_matches('#'), expected.trim_matches('#'), "{text}");
+            assert_eq!(
+                broken.trim_matches('#'),
+                expected.trim_matches('#'),
+                "{text}"
+            );
         }
     }
 

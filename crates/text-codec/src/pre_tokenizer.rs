@@ -32,7 +32,8 @@ const DEEPSEEK3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r
 const CJK: &str = r"[一-龥\x{3040}-ゟ゠-ヿ]+";
 const SEED: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+";
 const BAILING: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
-const UFAKZEKA: &str = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const UFAKZEKA: &str =
+    r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// Words between punctuation and spaces: Bloom and its relatives.
 const BLOOM: &str = r" ?[^(\s|.,!?…。，、।۔،)]+";
 
@@ -42,23 +43,52 @@ const RULES: &[(Rule, &[&str])] = &[
     (
         Rule::Gpt2,
         &[
-            "gpt-2", "phi-2", "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "gigachat",
-            "a.x-4.0", "mellum", "modern-bert", "exaone4", "mpt", "olmo", "jais", "trillion",
-            "granite-docling", "jina-v1-en", "jina-v2-code", "roberta-bpe",
+            "gpt-2",
+            "phi-2",
+            "jina-es",
+            "jina-de",
+            "jina-v2-es",
+            "jina-v2-de",
+            "gigachat",
+            "a.x-4.0",
+            "mellum",
+            "modern-bert",
+            "exaone4",
+            "mpt",
+            "olmo",
+            "jais",
+            "trillion",
+            "granite-docling",
+            "jina-v1-en",
+            "jina-v2-code",
+            "roberta-bpe",
         ],
     ),
     (
         Rule::Digits,
         &[
-            "smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b",
+            "smollm",
+            "starcoder",
+            "refact",
+            "command-r",
+            "codeshell",
+            "exaone",
+            "minerva-7b",
             "mellum2",
         ],
     ),
     (
         Rule::Llama3,
         &[
-            "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0",
-            "lfm2", "jina-v5-nano",
+            "llama-bpe",
+            "llama3",
+            "llama-v3",
+            "falcon3",
+            "falcon-h1",
+            "pixtral",
+            "midm-2.0",
+            "lfm2",
+            "jina-v5-nano",
         ],
     ),
     // Phi-4 (`dbrx`); Phi-4-mini uses `gpt-4o`.
@@ -74,7 +104,10 @@ const RULES: &[(Rule, &[&str])] = &[
         &["stablelm2", "hunyuan", "solar-open", "grok-2"],
     ),
     (Rule::Qwen35, &["qwen35"]),
-    (Rule::O200k, &["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"]),
+    (
+        Rule::O200k,
+        &["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"],
+    ),
     (Rule::Tekken, &["tekken"]),
     (
         Rule::DeepSeek3,
@@ -121,7 +154,11 @@ pub(crate) fn named(name: &str) -> Result<PreTokenizer, Diagnostic> {
     match RULES.iter().find(|(_, names)| names.contains(&name)) {
         Some((rule, _)) => Ok(rule.build()),
         None => {
-            let mut known: Vec<&str> = RULES.iter().flat_map(|(_, names)| *names).copied().collect();
+            let mut known: Vec<&str> = RULES
+                .iter()
+                .flat_map(|(_, names)| *names)
+                .copied()
+                .collect();
             known.sort_unstable();
             Err(errors::unsupported("pre-tokenizer", name, &known))
         }
@@ -194,9 +231,7 @@ impl Rule {
             Self::Seed => PreTokenizer::of(vec![split(SEED)]),
             Self::Bailing => PreTokenizer::of(vec![split(BAILING)]),
             Self::Ufakzeka => PreTokenizer::of(vec![split(UFAKZEKA)]),
-            Self::Laguna => {
-                PreTokenizer::of(vec![split(r"[^\n]+|[\n]+"), split(&words(r"\p{N}"))])
-            }
+            Self::Laguna => PreTokenizer::of(vec![split(r"[^\n]+|[\n]+"), split(&words(r"\p{N}"))]),
         }
     }
 }
@@ -227,7 +262,11 @@ mod tests {
 
     #[test]
     fn every_rule_compiles_and_every_name_occurs_once() {
-        let mut names: Vec<&str> = RULES.iter().flat_map(|(_, names)| *names).copied().collect();
+        let mut names: Vec<&str> = RULES
+            .iter()
+            .flat_map(|(_, names)| *names)
+            .copied()
+            .collect();
         for name in &names {
             let rules = named(name).unwrap();
             serde_json::from_value::<PreTokenizerWrapper>(rules.splits).unwrap();

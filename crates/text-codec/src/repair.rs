@@ -4,9 +4,18 @@ use worker_contract::{Message, Role};
 
 /// Ways to change a conversation, from the smallest to the largest change.
 pub(crate) const REPAIRS: [Repair; 3] = [
-    Repair { system: false, joined: true },
-    Repair { system: true, joined: false },
-    Repair { system: true, joined: true },
+    Repair {
+        system: false,
+        joined: true,
+    },
+    Repair {
+        system: true,
+        joined: false,
+    },
+    Repair {
+        system: true,
+        joined: true,
+    },
 ];
 
 /// What to change.
@@ -103,8 +112,10 @@ mod tests {
     use super::*;
 
     fn texts(repair: Repair, messages: &[(Role, &str)]) -> Vec<(Role, String)> {
-        let messages: Vec<Message> =
-            messages.iter().map(|(role, text)| Message::new(*role, *text)).collect();
+        let messages: Vec<Message> = messages
+            .iter()
+            .map(|(role, text)| Message::new(*role, *text))
+            .collect();
         let (changed, _) = repair.apply(&messages).unwrap();
         changed.into_iter().map(|m| (m.role, m.content)).collect()
     }
@@ -113,14 +124,40 @@ mod tests {
     fn no_text_is_lost() {
         let (system, user, model) = (Role::System, Role::User, Role::Assistant);
         assert_eq!(
-            texts(REPAIRS[1], &[(system, "a"), (system, "b"), (user, "c"), (model, "d"), (system, "e")]),
-            [(user, "a\n\nb\n\nc".to_owned()), (model, "d".to_owned()), (user, "e".to_owned())]
+            texts(
+                REPAIRS[1],
+                &[
+                    (system, "a"),
+                    (system, "b"),
+                    (user, "c"),
+                    (model, "d"),
+                    (system, "e")
+                ]
+            ),
+            [
+                (user, "a\n\nb\n\nc".to_owned()),
+                (model, "d".to_owned()),
+                (user, "e".to_owned())
+            ]
         );
         assert_eq!(
-            texts(REPAIRS[0], &[(user, "a"), (user, ""), (user, "b"), (model, "c"), (model, "d")]),
+            texts(
+                REPAIRS[0],
+                &[
+                    (user, "a"),
+                    (user, ""),
+                    (user, "b"),
+                    (model, "c"),
+                    (model, "d")
+                ]
+            ),
             [(user, "a\n\nb".to_owned()), (model, "c\n\nd".to_owned())]
         );
         let alternating = [Message::new(user, "a"), Message::new(model, "b")];
-        assert!(REPAIRS.iter().all(|repair| repair.apply(&alternating).is_none()));
+        assert!(
+            REPAIRS
+                .iter()
+                .all(|repair| repair.apply(&alternating).is_none())
+        );
     }
 }

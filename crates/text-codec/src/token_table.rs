@@ -133,9 +133,9 @@ impl TokenTable {
         found
     }
 
-    /// Ids and names of the special tokens.
-    pub(crate) fn special_tokens(&self) -> impl Iterator<Item = (u32, &str)> {
-        self.special.iter().map(|(id, name)| (*id, name.as_str()))
+    /// Names of the special tokens.
+    pub(crate) fn special_names(&self) -> impl Iterator<Item = &str> {
+        self.special.values().map(String::as_str)
     }
 
     pub(crate) fn special_id(&self, name: &str) -> Option<u32> {

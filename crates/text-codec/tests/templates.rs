@@ -71,7 +71,7 @@ fn renders_gemma_style_turns() {
     );
     let expected = "<s><t>user:s; a</t><t>model:b</t><t>user:c</t><t>model:";
     assert_eq!(text.unwrap(), expected);
-    let error = render(template, &[(user, "a"), (user, "b")]).unwrap_err();
+    let error = render(template, &[(model, "a")]).unwrap_err();
     assert_eq!(error.code, Code::InvalidRequest);
     assert_eq!(error.message, ROLES_REJECTED);
 }
@@ -184,20 +184,47 @@ fn a_conversation_in_a_refused_form_is_changed_with_a_note() {
         {{ raise_exception('alternate') }}{% endif %}[{{ m.content }}]{% endfor %}";
     let dropping = "{% for m in messages if m.role != 'system' %}[{{ m.content }}]{% endfor %}";
     let (system, user, model) = (Role::System, Role::User, Role::Assistant);
-    let merged = "the chat template takes no system message; it was put before the next user message";
+    let merged =
+        "the chat template takes no system message; it was put before the next user message";
     let joined =
         "the chat template wants alternating roles; consecutive messages of one role were joined";
     for (template, messages, expected, notes) in [
         (strict, vec![(user, "a")], "[a]", vec![]),
-        (strict, vec![(system, "s"), (user, "a")], "[s\n\na]", vec![merged]),
-        (strict, vec![(user, "a"), (user, "b"), (model, "c")], "[a\n\nb][c]", vec![joined]),
-        (strict, vec![(system, "s"), (user, "a"), (user, "b")], "[s\n\na\n\nb]", vec![merged, joined]),
-        (dropping, vec![(system, "s"), (user, "a")], "[s\n\na]", vec![merged]),
+        (
+            strict,
+            vec![(system, "s"), (user, "a")],
+            "[s\n\na]",
+            vec![merged],
+        ),
+        (
+            strict,
+            vec![(user, "a"), (user, "b"), (model, "c")],
+            "[a\n\nb][c]",
+            vec![joined],
+        ),
+        (
+            strict,
+            vec![(system, "s"), (user, "a"), (user, "b")],
+            "[s\n\na\n\nb]",
+            vec![merged, joined],
+        ),
+        (
+            dropping,
+            vec![(system, "s"), (user, "a")],
+            "[s\n\na]",
+            vec![merged],
+        ),
     ] {
         let codec = codec(template);
-        let messages: Vec<Message> =
-            messages.into_iter().map(|(role, text)| Message::new(role, text)).collect();
-        let chat = Chat { messages: &messages, tools: &[], variables: &Map::new() };
+        let messages: Vec<Message> = messages
+            .into_iter()
+            .map(|(role, text)| Message::new(role, text))
+            .collect();
+        let chat = Chat {
+            messages: &messages,
+            tools: &[],
+            variables: &Map::new(),
+        };
         let rendered = codec.render(&chat).unwrap();
         assert_eq!(rendered.text, expected);
         assert_eq!(rendered.notes, notes);
@@ -208,18 +235,49 @@ fn a_conversation_in_a_refused_form_is_changed_with_a_note() {
 fn expressions_have_the_results_of_python() {
     for (template, expected) in [
         ("{{ none is iterable }}{{ 'a' is iterable }}", "FalseTrue"),
-        ("{{ [1e-7, 1e16, 1.0, 0.1] | tojson }}{{ 1e16 }}", "[1e-07, 1e+16, 1.0, 0.1]1e+16"),
-        ("{{ {'b': 'é', 'a': 1} | tojson(ensure_ascii=true, sort_keys=true) }}", r#"{"a": 1, "b": "\u00e9"}"#),
-        ("{{ {'a': [1, 2]} | tojson(separators=(',', ':')) }}", r#"{"a":[1,2]}"#),
-        ("{{ 'a b c'.rsplit(' ', 1) }}{{ 'a-b'.partition('-') }}", "['a b', 'c']('a', '-', 'b')"),
-        ("{{ '%s: %d' % ('a', 3) }}{{ 'ab'.removeprefix('a') }}{{ 'ab'.index('b') }}", "a: 3b1"),
-        ("{{ [1, 2, 3][0:2:-1] }}{{ [][::-1] }}{{ 'abc'[::-1] }}", "[][]cba"),
-        ("{% generation %}a{% endgeneration %}{{ 'x\r\ny' | length }}", "a3"),
-        ("{{ raise_exception is callable }}{{ 'a' is callable }}", "TrueFalse"),
-        ("{% set d = {'items': 1} %}{% for k, v in d.items() %}{{ k }}{{ v }}{% endfor %}", "items1"),
+        (
+            "{{ [1e-7, 1e16, 1.0, 0.1] | tojson }}{{ 1e16 }}",
+            "[1e-07, 1e+16, 1.0, 0.1]1e+16",
+        ),
+        (
+            "{{ {'b': 'é', 'a': 1} | tojson(ensure_ascii=true, sort_keys=true) }}",
+            r#"{"a": 1, "b": "\u00e9"}"#,
+        ),
+        (
+            "{{ {'a': [1, 2]} | tojson(separators=(',', ':')) }}",
+            r#"{"a":[1,2]}"#,
+        ),
+        (
+            "{{ 'a b c'.rsplit(' ', 1) }}{{ 'a-b'.partition('-') }}",
+            "['a b', 'c']('a', '-', 'b')",
+        ),
+        (
+            "{{ '%s: %d' % ('a', 3) }}{{ 'ab'.removeprefix('a') }}{{ 'ab'.index('b') }}",
+            "a: 3b1",
+        ),
+        (
+            "{{ [1, 2, 3][0:2:-1] }}{{ [][::-1] }}{{ 'abc'[::-1] }}",
+            "[][]cba",
+        ),
+        (
+            "{% generation %}a{% endgeneration %}{{ 'x\r\ny' | length }}",
+            "a3",
+        ),
+        (
+            "{{ raise_exception is callable }}{{ 'a' is callable }}",
+            "TrueFalse",
+        ),
+        (
+            "{% set d = {'items': 1} %}{% for k, v in d.items() %}{{ k }}{{ v }}{% endfor %}",
+            "items1",
+        ),
         ("{{ +1 }}{{ -1 | abs }}{{ 1 < 2 < 3 }}", "11True"),
     ] {
-        assert_eq!(render(template, &[(Role::User, "x")]).unwrap(), expected, "{template}");
+        assert_eq!(
+            render(template, &[(Role::User, "x")]).unwrap(),
+            expected,
+            "{template}"
+        );
     }
 }
 

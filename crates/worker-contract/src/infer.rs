@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::{
-    defaults::{is_false, is_true, yes},
+    defaults::{self, is_false, is_true, yes},
     message::{Message, ToolCall, ToolChoice, ToolDefinition},
     output::{FinishReason, Timings, TokenLogprob, Usage},
     sampling::{Sampling, SamplingValues},
@@ -157,7 +157,11 @@ pub struct InferRequest {
     #[schema(default = true)]
     pub parallel_tool_calls: bool,
     /// How the model reasons before it answers.
-    #[serde(default, skip_serializing_if = "ReasoningOptions::is_default")]
+    #[serde(
+        default,
+        deserialize_with = "defaults::object",
+        skip_serializing_if = "ReasoningOptions::is_default"
+    )]
     pub reasoning: ReasoningOptions,
     /// Further variables of the chat template, by name. Those that the template does not use
     /// are named in the notes of the response.

@@ -3,6 +3,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::{
+    defaults,
     infer::{InferInput, ReasoningOptions},
     message::ToolDefinition,
 };
@@ -16,7 +17,11 @@ pub struct TokenizeRequest {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<ToolDefinition>,
     /// How the model reasons before it answers, which may change the prompt.
-    #[serde(default, skip_serializing_if = "ReasoningOptions::is_default")]
+    #[serde(
+        default,
+        deserialize_with = "defaults::object",
+        skip_serializing_if = "ReasoningOptions::is_default"
+    )]
     pub reasoning: ReasoningOptions,
     /// Further variables of the chat template, by name.
     #[serde(default, skip_serializing_if = "Map::is_empty")]

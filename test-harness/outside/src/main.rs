@@ -75,7 +75,8 @@ fn encode(path: &PathBuf, texts: &[String]) -> Result<Value> {
 }
 
 fn render(template: String, control: &[String], chat: &Chat<'_>) -> Value {
-    let rendered = std::panic::catch_unwind(|| codec(template, control).and_then(|codec| codec.render(chat)));
+    let rendered =
+        std::panic::catch_unwind(|| codec(template, control).and_then(|codec| codec.render(chat)));
     let Ok(rendered) = rendered else {
         return json!({"text": "PANIC", "notes": []});
     };

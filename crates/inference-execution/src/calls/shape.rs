@@ -92,7 +92,7 @@ fn admitted(request: &InferRequest) -> impl Iterator<Item = &ToolDefinition> {
 
 #[cfg(test)]
 mod tests {
-    use answer_constraint::{Calls, Piece, Trigger};
+    use answer_constraint::{Calls, Compiler, Piece, Trigger, Vocabulary};
     use serde_json::{Value, json};
     use worker_contract::{Constraint, InferInput};
 
@@ -226,6 +226,41 @@ mod tests {
             match trigger {
                 Trigger::Start(first) => assert_eq!(format.layout.unmarked, Some(first)),
                 Trigger::Mark { mark, .. } => assert!(matches!(mark, Piece::Text(_))),
+            }
+        }
+    }
+
+    /// The grammars of every format compile, for calls alone and within text.
+    #[test]
+    fn every_format_can_be_enforced() {
+        let codec = Codec::byte_level();
+        let compiler = Compiler::new(|| Vocabulary {
+            tokens: (0..=u8::MAX)
+                .map(|byte| vec![byte])
+                .chain([vec![]])
+                .collect(),
+            end_tokens: vec![256],
+        });
+        let mut request = request(ToolChoice::Auto);
+        request.tools[1].name = "f".into();
+        request.tools[1].parameters = Some(json!({
+            "type": "object", "required": ["s"], "properties": {
+                "s": {"type": "string"}, "n": {"type": "integer"}, "e": {"enum": ["a", "b"]}
+            }
+        }));
+        for format in ToolFormat::ALL {
+            let writer = Writer {
+                format,
+                codec: &codec,
+            };
+            let several = OutputConstraint::Calls(writer.calls(&request.tools, true));
+            let mut forms = vec![several];
+            let in_text = writer.calls_in_text(&request.tools, true);
+            forms.extend(in_text.map(|(trigger, calls)| OutputConstraint::Mixed(trigger, calls)));
+            for form in forms {
+                if let Err(error) = compiler.compile(form, &[]) {
+                    panic!("{}: {error}", format.name);
+                }
             }
         }
     }

@@ -143,13 +143,16 @@ fn value(schema: &Value, message: &str, depth: usize) -> Value {
         Some("null") => Value::Null,
         _ if depth == MAX_DEPTH => Value::Null,
         _ => {
+            // A constraint has the order of the properties.
             let required = schema.get("required").and_then(Value::as_array);
-            let names = required.into_iter().flatten().filter_map(Value::as_str);
-            let members = names.map(|name| {
-                let member = schema.get("properties").and_then(|all| all.get(name));
-                let member = member.unwrap_or(&Value::Null);
-                (name.to_owned(), value(member, message, depth + 1))
-            });
+            let is_required =
+                |name: &str| required.is_some_and(|names| names.iter().any(|n| n == name));
+            let properties = schema.get("properties").and_then(Value::as_object);
+            let members = properties
+                .into_iter()
+                .flatten()
+                .filter(|(name, _)| is_required(name))
+                .map(|(name, member)| (name.clone(), value(member, message, depth + 1)));
             Value::Object(members.collect::<Map<_, _>>())
         }
     }
@@ -231,7 +234,7 @@ mod tests {
                 "d": {"type": "object", "required": ["e"], "properties": {"e": {"type": "array"}}},
                 "optional": {"type": "string"}
             },
-            "required": ["a", "b", "c", "d"]
+            "required": ["d", "c", "b", "a"]
         }));
         let user = Message::new(Role::User, "f(30) of '你好 \"1\"'?");
         let call = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 30, \

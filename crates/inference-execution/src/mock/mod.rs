@@ -107,7 +107,7 @@ impl MockEngine {
             .collect();
         progress(u64::from(STEPS), u64::from(STEPS));
         let codec = match settings.output {
-            MockOutput::Words | MockOutput::Echo => Codec::byte_level(),
+            MockOutput::Words | MockOutput::Echo | MockOutput::Call => Codec::byte_level(),
             MockOutput::Think => Codec::byte_level_with_reasoning(false),
             MockOutput::ThinkOpened => Codec::byte_level_with_reasoning(true),
         };

@@ -76,7 +76,10 @@ pub(super) fn thinking() -> SchemaRef {
             required("type", strings(["enabled"])),
             required("budget_tokens", integer(1..=i64::MAX)),
         ]),
-        object([required("type", strings(["disabled", "adaptive"]))]),
+        object([
+            required("type", strings(["disabled", "adaptive"])),
+            optional("budget_tokens", nullable(integer(i64::MIN..=i64::MAX))),
+        ]),
     ])
 }
 

@@ -54,13 +54,13 @@ fn seconds(text: &str) -> Option<f64> {
         Some(rest) => (-1.0, rest),
         None => (1.0, text.strip_prefix('+').unwrap_or(text)),
     };
-    if let Ok(whole) = rest.parse::<u64>() {
-        return Some(sign * whole as f64);
+    if rest.bytes().all(|c| c.is_ascii_digit()) {
+        return rest.parse::<f64>().ok().map(|seconds| sign * seconds);
     }
     let mut total = 0.0;
     while !rest.is_empty() {
         let in_number = |c: char| c.is_ascii_digit() || c == '.';
-        let number_end = rest.find(|c| !in_number(c))?;
+        let number_end = rest.find(|c: char| !in_number(c))?;
         let (number, after) = rest.split_at(number_end);
         let unit_end = after.find(in_number).unwrap_or(after.len());
         let (unit, after) = after.split_at(unit_end);
@@ -76,7 +76,7 @@ fn seconds(text: &str) -> Option<f64> {
         total += number.parse::<f64>().ok()? * unit;
         rest = after;
     }
-    (!text.is_empty()).then_some(sign * total)
+    Some(sign * total)
 }
 
 /// A request that unloads a model.
@@ -152,6 +152,8 @@ mod tests {
             json!("m"),
             json!("5x"),
             json!("1.2.3s"),
+            json!("-"),
+            json!("++5"),
             json!(true),
             json!([]),
         ] {

@@ -21,7 +21,7 @@ use crate::{
     fields::{integer, logprobs, read, text},
     images::{self, Base64Image},
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
-    schemas::{UnsupportedArray, UnsupportedString},
+    schemas::UnsupportedString,
 };
 
 /// Fields of chat and generate.

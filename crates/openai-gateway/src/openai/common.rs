@@ -10,6 +10,7 @@ use super::{
     chunks::ChunkWriter,
     document::DocumentWriter,
     endpoint::OpenAiEndpoint,
+    limits::MAX_TOTAL_CHOICES,
     response_head::ResponseHead,
     schemas::{GuidedChoice, GuidedJson, LogitBiases, OpenAiResponseFormat},
 };
@@ -24,9 +25,6 @@ use crate::{
 
 /// Maximum number of choices for one input.
 const MAX_CHOICES: u32 = 16;
-/// Maximum number of choices for all inputs of a request. It is below the length of the queen's
-/// queue, so that one request cannot fill it.
-pub(super) const MAX_TOTAL_CHOICES: u32 = 128;
 /// Range of the temperature; workers accept more.
 pub(crate) const TEMPERATURE: RangeInclusive<f64> = 0.0..=2.0;
 /// Range of the repetition penalty; workers accept more.

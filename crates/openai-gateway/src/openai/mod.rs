@@ -9,6 +9,7 @@ mod document;
 mod embeddings;
 mod endpoint;
 mod error_body;
+mod limits;
 mod models;
 mod reasoning;
 mod response_head;

@@ -1,5 +1,5 @@
 use diagnostics::Diagnostic;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use worker_contract::ReasoningOptions;
@@ -24,6 +24,7 @@ pub struct ReasoningFields {
     #[schema(value_type = Option<ReasoningEffort>)]
     pub reasoning_effort: Option<String>,
     /// Extension: how the model reasons.
+    #[serde(default, deserialize_with = "object")]
     pub reasoning: Option<ChatReasoning>,
     /// Extension: whether the model reasons. Default: as its chat template decides.
     pub enable_thinking: Option<bool>,
@@ -98,6 +99,14 @@ pub(super) fn parse(body: &Value) -> Result<Reasoning, Diagnostic> {
         template_variables,
         is_shown: fields.include_reasoning.unwrap_or(true) && !object.exclude.unwrap_or(false),
     })
+}
+
+/// Reads an object. Serde by itself reads a struct from an array as well.
+fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ChatReasoning>, D::Error> {
+    let fields = Option::<Map<String, Value>>::deserialize(deserializer)?;
+    fields
+        .map(|fields| serde_json::from_value(Value::Object(fields)).map_err(D::Error::custom))
+        .transpose()
 }
 
 fn effort(param: &str, word: Option<String>) -> Result<Option<String>, Diagnostic> {
@@ -222,6 +231,7 @@ mod tests {
                 "reasoning.max_tokens",
             ),
             (json!({"chat_template_kwargs": []}), "chat_template_kwargs"),
+            (json!({"reasoning": [null, null]}), "reasoning"),
         ] {
             let error = parse(&body).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(param), "{body}");

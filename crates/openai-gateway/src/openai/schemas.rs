@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use worker_contract::limits::LOGIT_BIAS;
 
 use super::{
-    common::MAX_TOTAL_CHOICES, constraint::MAX_GUIDED_CHOICES, error_body::OpenAiErrorBody,
+    constraint::MAX_GUIDED_CHOICES, error_body::OpenAiErrorBody, limits::MAX_TOTAL_CHOICES,
     usage::CompletionUsage,
 };
 use crate::{

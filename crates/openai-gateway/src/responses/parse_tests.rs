@@ -2,7 +2,8 @@ use diagnostics::Code;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use worker_contract::{
-    Constraint, InferInput, InferRequest, Message, Role, Sampling, ToolCall, ToolChoice,
+    Constraint, InferInput, InferRequest, Message, Role, Sampling, SamplingValues, ToolCall,
+    ToolChoice,
 };
 
 use super::request::parse;
@@ -56,8 +57,11 @@ fn a_full_request_becomes_an_infer_request() {
     expected.max_tokens = Some(9);
     expected.end_with_context = true;
     expected.sampling = Sampling {
-        temperature: 0.0,
-        top_p: 0.9,
+        values: SamplingValues {
+            temperature: Some(0.0),
+            top_p: Some(0.9),
+            ..SamplingValues::default()
+        },
         ..Sampling::default()
     };
     expected.logprobs = Some(3);

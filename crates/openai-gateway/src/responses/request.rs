@@ -4,7 +4,9 @@ use diagnostics::Diagnostic;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
-use worker_contract::{InferInput, InferRequest, ReasoningOptions, Sampling, limits};
+use worker_contract::{
+    InferInput, InferRequest, ReasoningOptions, Sampling, SamplingValues, limits,
+};
 
 use super::{
     document::{ReasoningEcho, ResponseDocument, TextEcho},
@@ -17,7 +19,7 @@ use super::{
 use crate::{
     errors::{must_be, not_stored, unsupported},
     field_names::FieldNames,
-    fields::{limit, logprobs, number, read},
+    fields::{logprobs, max_tokens, number, read},
     openai::TEMPERATURE,
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
     schemas::Unsupported,
@@ -139,15 +141,21 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
     let chosen = tools::choose(fields.tool_choice.as_ref(), all_tools)?;
     let text = fields.text.unwrap_or_default();
     let sampling = Sampling {
-        temperature: number("temperature", fields.temperature, &TEMPERATURE)?.unwrap_or(1.0),
-        top_p: number("top_p", fields.top_p, &limits::PROBABILITY)?.unwrap_or(1.0),
+        values: SamplingValues {
+            temperature: number("temperature", fields.temperature, &TEMPERATURE)?,
+            top_p: number("top_p", fields.top_p, &limits::PROBABILITY)?,
+            ..SamplingValues::default()
+        },
         ..Sampling::default()
     };
     // Clients set the number of alternatives without asking for log probabilities.
     let alternatives = logprobs(Some(true), fields.top_logprobs)?;
     let include = fields.include.unwrap_or_default();
     let with_logprobs = include.iter().any(|name| name == INCLUDE_LOGPROBS);
-    let max_tokens = limit("max_output_tokens", fields.max_output_tokens)?;
+    let max_tokens = match fields.max_output_tokens {
+        Some(n) => max_tokens("max_output_tokens", n)?,
+        None => None,
+    };
     let parallel_tool_calls = fields.parallel_tool_calls.unwrap_or(true);
     let reasoning = fields.reasoning;
     let effort = reasoning.as_ref().and_then(|r| r.effort.clone());

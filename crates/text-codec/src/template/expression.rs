@@ -110,7 +110,10 @@ impl Parser {
         let mut is_tuple = false;
         while self.skip(",") {
             is_tuple = true;
-            let ends = matches!(&self.current, None | Some(Token::Symbol(")" | "=" | "]" | "}")));
+            let ends = matches!(
+                &self.current,
+                None | Some(Token::Symbol(")" | "=" | "]" | "}"))
+            );
             if ends || self.at_name("in") || self.at_name("if") {
                 break;
             }
@@ -127,7 +130,9 @@ impl Parser {
     pub(super) fn expression(&mut self) -> Parsed {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(format!("an expression is nested more than {MAX_DEPTH} levels"));
+            return Err(format!(
+                "an expression is nested more than {MAX_DEPTH} levels"
+            ));
         }
         let mut value = self.or()?;
         for links in 0.. {
@@ -343,7 +348,9 @@ impl Parser {
     fn nested(&mut self, parse: impl FnOnce(&mut Self) -> Parsed) -> Parsed {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(format!("an expression is nested more than {MAX_DEPTH} levels"));
+            return Err(format!(
+                "an expression is nested more than {MAX_DEPTH} levels"
+            ));
         }
         let parsed = parse(self)?;
         self.depth -= 1;
@@ -399,7 +406,10 @@ impl Parser {
         }
         let arguments = self.arguments()?;
         let comma = if arguments.is_empty() { "" } else { ", " };
-        Ok(format!("__method({value}, {}{comma}{arguments})", literal(name)))
+        Ok(format!(
+            "__method({value}, {}{comma}{arguments})",
+            literal(name)
+        ))
     }
 
     /// The rest of a subscript or slice.
@@ -419,7 +429,12 @@ impl Parser {
             [Some(index)] => Ok(format!("{value}[{index}]")),
             slice if slice.len() <= 3 => {
                 let part = |at: usize| slice.get(at).and_then(Option::as_deref).unwrap_or("none");
-                Ok(format!("__slice({value}, {}, {}, {})", part(0), part(1), part(2)))
+                Ok(format!(
+                    "__slice({value}, {}, {}, {})",
+                    part(0),
+                    part(1),
+                    part(2)
+                ))
             }
             _ => Err("a slice has more than three parts".to_owned()),
         }
@@ -474,7 +489,9 @@ impl Parser {
         let not = if self.skip_name("not") { "not " } else { "" };
         let name = self.name()?;
         let takes_argument = match &self.current {
-            Some(Token::Name(next)) => !["else", "or", "and", "if", "is", "not", "in"].contains(&next.as_str()),
+            Some(Token::Name(next)) => {
+                !["else", "or", "and", "if", "is", "not", "in"].contains(&next.as_str())
+            }
             Some(Token::Text(_) | Token::Number(_)) => true,
             Some(Token::Symbol(symbol)) => ["[", "{"].contains(symbol),
             None => false,
@@ -496,7 +513,9 @@ impl Parser {
 
 fn check_chain(links: usize) -> Result<(), String> {
     if links > MAX_CHAIN {
-        return Err(format!("more than {MAX_CHAIN} operators or filters in a row"));
+        return Err(format!(
+            "more than {MAX_CHAIN} operators or filters in a row"
+        ));
     }
     Ok(())
 }

@@ -84,7 +84,10 @@ fn text(source: &str, quote: char) -> Result<(Token, usize), String> {
         let digits = |from: usize, count: usize, radix: u32| {
             let digits = source.get(from..from + count)?;
             let code = u32::from_str_radix(digits, radix).ok()?;
-            digits.bytes().all(|b| b.is_ascii_hexdigit()).then_some(code)
+            digits
+                .bytes()
+                .all(|b| b.is_ascii_hexdigit())
+                .then_some(code)
         };
         let mut skip = 0;
         match escaped {
@@ -152,7 +155,14 @@ fn number(source: &str) -> Result<(Token, usize), String> {
             .take_while(|b| b.is_ascii_digit() || **b == b'_')
             .count()
     };
-    for (prefix, radix) in [("0x", 16), ("0X", 16), ("0b", 2), ("0B", 2), ("0o", 8), ("0O", 8)] {
+    for (prefix, radix) in [
+        ("0x", 16),
+        ("0X", 16),
+        ("0b", 2),
+        ("0B", 2),
+        ("0o", 8),
+        ("0O", 8),
+    ] {
         if source.starts_with(prefix) {
             let length = run(2) + 2;
             let text = source.get(2..length).unwrap_or_default().replace('_', "");

@@ -63,7 +63,8 @@ impl ChatTemplate {
             .add_template_owned(NAME, rewritten.source)
             .map_err(|e| diagnostic(&e))?;
         let template = environment.get_template(NAME).map_err(|e| diagnostic(&e))?;
-        let mut reads: BTreeSet<String> = template.undeclared_variables(false).into_iter().collect();
+        let mut reads: BTreeSet<String> =
+            template.undeclared_variables(false).into_iter().collect();
         reads.extend(rewritten.read_by_own_assignment);
         Ok(Self {
             environment,
@@ -86,13 +87,15 @@ impl ChatTemplate {
         control: &ControlTokens,
     ) -> Result<(String, Option<char>), Diagnostic> {
         let messages = chat.messages.iter().map(TemplateMessage::of);
-        let mut messages: Value = messages.map(|message| Value::from(Serde(message))).collect();
+        let mut messages: Value = messages
+            .map(|message| Value::from(Serde(message)))
+            .collect();
         let tools = chat.tools.iter().map(TemplateTool::of);
         let mut tools: Value = tools.map(|tool| Value::from(Serde(tool))).collect();
         let variables = chat.variables.iter().filter(|(name, _)| !is_reserved(name));
-        let mut variables: Value = variables
-            .map(|(name, value)| (name.as_str(), Value::from(Serde(value))))
-            .collect();
+        let mut variables = Value::from_pairs(
+            variables.map(|(name, value)| (name.as_str(), Value::from(Serde(value)))),
+        );
         let mark = control.mark_for(&[&messages, &tools, &variables])?;
         if let Some(mark) = mark {
             for value in [&mut messages, &mut tools, &mut variables] {

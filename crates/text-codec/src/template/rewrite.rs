@@ -13,8 +13,20 @@ pub(super) struct Rewritten {
 }
 
 /// Statements without expressions.
-const PLAIN: &[&str] = &["else", "endif", "endfor", "endmacro", "endcall", "endset", "endfilter", "endwith",
-    "break", "continue", "endblock", "endautoescape"];
+const PLAIN: &[&str] = &[
+    "else",
+    "endif",
+    "endfor",
+    "endmacro",
+    "endcall",
+    "endset",
+    "endfilter",
+    "endwith",
+    "break",
+    "continue",
+    "endblock",
+    "endautoescape",
+];
 
 /// Rewrites a template. Errors name the line of the tag.
 pub(super) fn rewrite(source: &str) -> Result<Rewritten, String> {
@@ -46,12 +58,17 @@ fn next_tag(text: &str) -> Option<usize> {
 fn copy_tag<'a>(out: &mut Rewritten, text: &'a str) -> Result<&'a str, String> {
     let (mark, inner) = text.split_at(2);
     if mark == "{#" {
-        let end = inner.find("#}").ok_or("unexpected end of template in a comment")?;
+        let end = inner
+            .find("#}")
+            .ok_or("unexpected end of template in a comment")?;
         let (comment, rest) = text.split_at(2 + end + 2);
         out.source.push_str(comment);
         return Ok(rest);
     }
-    let sign = inner.get(..1).filter(|s| ["-", "+"].contains(s)).unwrap_or_default();
+    let sign = inner
+        .get(..1)
+        .filter(|s| ["-", "+"].contains(s))
+        .unwrap_or_default();
     let inner = &inner[sign.len()..];
     if mark == "{%"
         && let Some(length) = raw_block(inner)?
@@ -175,7 +192,11 @@ fn assignment(parser: &mut Parser, own: &mut BTreeSet<String>) -> Result<String,
     let target = targets(parser)?;
     if parser.skip("=") {
         let value = parser.tuple(true)?;
-        let assigned = |name: &&String| target.split([',', ' ', '(', ')']).any(|t| t == name.as_str());
+        let assigned = |name: &&String| {
+            target
+                .split([',', ' ', '(', ')'])
+                .any(|t| t == name.as_str())
+        };
         own.extend(parser.reads.iter().filter(assigned).cloned());
         return Ok(format!("set {target} = {value}"));
     }
@@ -211,7 +232,11 @@ fn targets(parser: &mut Parser) -> Result<String, String> {
             break;
         }
     }
-    let comma = if is_tuple && parts.len() == 1 { "," } else { "" };
+    let comma = if is_tuple && parts.len() == 1 {
+        ","
+    } else {
+        ""
+    };
     Ok(format!("{}{comma}", parts.join(", ")))
 }
 
@@ -250,8 +275,14 @@ mod tests {
             ("{{ '%s' % x }}", r#"{{ __mod("%s", x) }}"#),
             ("{{ d.items() }}", r#"{{ __method(d, "items") }}"#),
             ("{% generation %}", "{% with __generation = true %}"),
-            ("{{ a + b ~ c * -1 | abs }}", "{{ __add(a, __concat(b, __mul(c, (-1)|abs))) }}"),
-            ("{% if a is not none and b %}", "{% if ((not a is none) and b) %}"),
+            (
+                "{{ a + b ~ c * -1 | abs }}",
+                "{{ __add(a, __concat(b, __mul(c, (-1)|abs))) }}",
+            ),
+            (
+                "{% if a is not none and b %}",
+                "{% if ((not a is none) and b) %}",
+            ),
         ] {
             assert_eq!(rewrite(source).unwrap().source, expected);
         }
@@ -260,7 +291,10 @@ mod tests {
     #[test]
     fn names_the_line_of_an_error() {
         for (source, error) in [
-            ("\n\n{{ a b }}", "unexpected `b`, expected the end of the tag (line 3)"),
+            (
+                "\n\n{{ a b }}",
+                "unexpected `b`, expected the end of the tag (line 3)",
+            ),
             ("{% do x %}", "unknown statement `do` (line 1)"),
             ("{{ 'a", "unexpected end of template in a string (line 1)"),
         ] {

@@ -100,6 +100,28 @@ pub const TEMPLATE_WORDS: &[&str] = &[
     " | center(99999999)",
     "{% block a %}{% endblock %}",
     "((((((((((((((((",
+    "{% generation %}",
+    "{% endgeneration %}",
+    "'%s' % ",
+    "'%(a)s %999999999d' % ",
+    "[::-1][0:2:-1]",
+    "[1:][::2]",
+    ".rsplit(none, 1)",
+    ".zfill(99999999999)",
+    ".partition('a')",
+    " | tojson(indent=99999999999)",
+    " | tojson(separators=(',',))",
+    " + + - - not not ",
+    " < 1 < 'a' in ",
+    "cycler(1, 2).next()",
+    "joiner()()",
+    "{% set ns.x = ns.x ~ ns.x %}",
+    "'\\U00110000\\777\\ud800'",
+    "0x_ffffffffffffffffffffffffffffffffffffff",
+    "1e999999999",
+    "{% raw %}",
+    "{% elif a %}",
+    "\u{fdd0}",
 ];
 
 /// Asserts that an error blames the input, has a hint and is escaped.
@@ -189,7 +211,8 @@ pub fn tokenizer(file: &[u8]) {
 /// A chat template is rejected, or renders or rejects the conversation.
 pub fn template(template: &str, messages: &[Message], tools: &[ToolDefinition]) {
     let rendered = codec(template).and_then(|codec| codec.render_chat(messages, tools));
-    if let Err(error) = rendered {
+    let encoded = codec(template).and_then(|codec| codec.encode_chat(messages, tools));
+    for error in [rendered.err(), encoded.err()].into_iter().flatten() {
         assert_input_error(&error);
     }
 }

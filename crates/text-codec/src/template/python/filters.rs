@@ -2,21 +2,29 @@
 
 use minijinja::{
     Environment, Error, State, Value, filters,
-    value::{Kwargs, Rest, ValueKind},
+    value::{Kwargs, Rest, ValueKind, ValueOrKwargs},
 };
 
 use super::{check_length, error, items, limited, operators, strings, text, views};
 
 pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_filter("string", |value: &Value| on_text(value, str::to_owned));
-    environment.add_filter("safe", |value: &Value| on_text(value, str::to_owned));
+    environment.add_filter("safe", |value: &Value| {
+        on_text(value, str::to_owned).map(safe)
+    });
     environment.add_filter("upper", |value: &Value| on_text(value, str::to_uppercase));
     environment.add_filter("lower", |value: &Value| on_text(value, str::to_lowercase));
     environment.add_filter("title", |value: &Value| on_text(value, title));
-    environment.add_filter("capitalize", |value: &Value| on_text(value, strings::capitalize));
-    environment.add_filter("escape", |value: &Value| on_text(value, escape));
-    environment.add_filter("e", |value: &Value| on_text(value, escape));
-    environment.add_filter("forceescape", |value: &Value| on_text(value, escape));
+    environment.add_filter("capitalize", |value: &Value| {
+        on_text(value, strings::capitalize)
+    });
+    environment.add_filter("escape", |value: &Value| {
+        on_text(value, text::escape).map(safe)
+    });
+    environment.add_filter("e", |value: &Value| on_text(value, text::escape).map(safe));
+    environment.add_filter("forceescape", |value: &Value| {
+        on_text(value, text::escape).map(safe)
+    });
     environment.add_filter("wordcount", |value: &Value| -> Result<usize, Error> {
         let text = text::str(value)?;
         let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
@@ -70,33 +78,49 @@ pub(super) fn install(environment: &mut Environment<'_>) {
         ValueKind::Bool => Ok(Value::from(u8::from(value.is_true()))),
         _ => filters::abs(value.clone()),
     });
-    environment.add_filter("attr", |value: &Value, name: &str| match views::is_namespace(value) {
-        true => value.get_attr(name),
-        // An attribute of a dict is not one of its keys.
-        false => Ok(Value::UNDEFINED),
-    });
-    environment.add_filter("sort", |state: &State<'_, '_>, value: &Value, reverse: Option<bool>, case_sensitive: Option<bool>, named: Kwargs| {
-        let items = items(value)?;
-        check_order(&items, named.has("attribute"))?;
-        let mut options: Vec<(String, Value)> = Vec::new();
-        for name in named.args() {
-            options.push((name.to_owned(), named.peek(name)?));
-        }
-        for (name, given) in [("reverse", reverse), ("case_sensitive", case_sensitive)] {
-            options.extend(given.map(|given| (name.to_owned(), Value::from(given))));
-        }
-        filters::sort(state, Value::from(items), options.into_iter().collect())
-    });
-    environment.add_filter("min", |state: &State<'_, '_>, value: &Value, named: Kwargs| {
-        let items = items(value)?;
-        check_order(&items, named.has("attribute"))?;
-        filters::min(state, Value::from(items), named)
-    });
-    environment.add_filter("max", |state: &State<'_, '_>, value: &Value, named: Kwargs| {
-        let items = items(value)?;
-        check_order(&items, named.has("attribute"))?;
-        filters::max(state, Value::from(items), named)
-    });
+    environment.add_filter(
+        "attr",
+        |value: &Value, name: &str| match views::is_namespace(value) {
+            true => value.get_attr(name),
+            // An attribute of a dict is not one of its keys.
+            false => Ok(Value::UNDEFINED),
+        },
+    );
+    environment.add_filter(
+        "sort",
+        |state: &State<'_, '_>,
+         value: &Value,
+         reverse: Option<bool>,
+         case_sensitive: Option<bool>,
+         named: Kwargs| {
+            let items = items(value)?;
+            check_order(&items, named.has("attribute"))?;
+            let mut options: Vec<(String, Value)> = Vec::new();
+            for name in named.args() {
+                options.push((name.to_owned(), named.peek(name)?));
+            }
+            for (name, given) in [("reverse", reverse), ("case_sensitive", case_sensitive)] {
+                options.extend(given.map(|given| (name.to_owned(), Value::from(given))));
+            }
+            filters::sort(state, Value::from(items), options.into_iter().collect())
+        },
+    );
+    environment.add_filter(
+        "min",
+        |state: &State<'_, '_>, value: &Value, named: Kwargs| {
+            let items = items(value)?;
+            check_order(&items, named.has("attribute"))?;
+            filters::min(state, Value::from(items), named)
+        },
+    );
+    environment.add_filter(
+        "max",
+        |state: &State<'_, '_>, value: &Value, named: Kwargs| {
+            let items = items(value)?;
+            check_order(&items, named.has("attribute"))?;
+            filters::max(state, Value::from(items), named)
+        },
+    );
     environment.add_filter("dictsort", dictsort);
     environment.add_filter("items", |value: &Value| -> Result<Value, Error> {
         match value.kind() {
@@ -109,6 +133,11 @@ pub(super) fn install(environment: &mut Environment<'_>) {
 
 fn on_text(value: &Value, change: impl FnOnce(&str) -> String) -> Result<Value, Error> {
     limited(change(&text::str(value)?))
+}
+
+/// Marks a text as markup: what is added to it is escaped.
+fn safe(text: Value) -> Value {
+    Value::from_safe_string(text.as_str().unwrap_or_default().to_owned())
 }
 
 /// Words start after white space, `-` and opening brackets.
@@ -125,29 +154,16 @@ fn title(text: &str) -> String {
     out
 }
 
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&#34;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-fn default(value: &Value, arguments: Rest<Value>) -> Result<Value, Error> {
+fn default(value: &Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let mut position = 0;
     let (mut other, mut also_false) = (Value::from(""), false);
-    for argument in arguments.iter() {
+    for argument in arguments.into_values() {
         if let Ok(named) = Kwargs::try_from(argument.clone())
             && argument.is_kwargs()
         {
-            other = named.get::<Option<Value>>("default_value")?.unwrap_or(other);
+            other = named
+                .get::<Option<Value>>("default_value")?
+                .unwrap_or(other);
             also_false = named.get::<Option<bool>>("boolean")?.unwrap_or(also_false);
             named.assert_all_used()?;
             continue;
@@ -179,7 +195,9 @@ fn join(
     named: Kwargs,
 ) -> Result<Value, Error> {
     let separator = match separator {
-        None => named.get::<Option<Value>>("d")?.unwrap_or_else(|| Value::from("")),
+        None => named
+            .get::<Option<Value>>("d")?
+            .unwrap_or_else(|| Value::from("")),
         Some(separator) => separator,
     };
     let attribute = match attribute {
@@ -213,7 +231,10 @@ fn indent(
     named: Kwargs,
 ) -> Result<Value, Error> {
     let Some(text) = value.as_str() else {
-        return Err(error(format!("indent: expected str, {} found", text::type_name(value))));
+        return Err(error(format!(
+            "indent: expected str, {} found",
+            text::type_name(value)
+        )));
     };
     let width = match width {
         None => named.get::<Option<Value>>("width")?,
@@ -230,7 +251,10 @@ fn indent(
         },
     };
     let newlines = text.matches('\n').count() + 1;
-    check_length(text.len().saturating_add(newlines.saturating_mul(prefix.len())))?;
+    check_length(
+        text.len()
+            .saturating_add(newlines.saturating_mul(prefix.len())),
+    )?;
     let mut out = String::new();
     for (index, line) in text.split('\n').enumerate() {
         if index > 0 {
@@ -245,14 +269,25 @@ fn indent(
     limited(out)
 }
 
-fn int(value: &Value, default: Option<Value>, base: Option<u32>, named: Kwargs) -> Result<Value, Error> {
+fn int(
+    value: &Value,
+    default: Option<Value>,
+    base: Option<u32>,
+    named: Kwargs,
+) -> Result<Value, Error> {
     let default = match default {
-        None => named.get::<Option<Value>>("default")?.unwrap_or_else(|| Value::from(0)),
+        None => named
+            .get::<Option<Value>>("default")?
+            .unwrap_or_else(|| Value::from(0)),
         Some(default) => default,
     };
     let base = base.or(named.get("base")?).unwrap_or(10);
     named.assert_all_used()?;
-    let truncated = |number: f64| number.is_finite().then(|| Value::from(number.trunc() as i128));
+    let truncated = |number: f64| {
+        number
+            .is_finite()
+            .then(|| Value::from(number.trunc() as i128))
+    };
     let parsed = match value.kind() {
         ValueKind::Undefined => return Err(error("int: the value is undefined")),
         ValueKind::Bool => Some(Value::from(u8::from(value.is_true()))),
@@ -264,7 +299,10 @@ fn int(value: &Value, default: Option<Value>, base: Option<u32>, named: Kwargs) 
         ValueKind::String => {
             let text = value.as_str().unwrap_or_default().trim().replace('_', "");
             let digits = text.strip_prefix('+').unwrap_or(&text);
-            match (2..=36).contains(&base).then(|| i128::from_str_radix(digits, base)) {
+            match (2..=36)
+                .contains(&base)
+                .then(|| i128::from_str_radix(digits, base))
+            {
                 Some(Ok(number)) => Some(Value::from(number)),
                 _ => text.parse::<f64>().ok().and_then(truncated),
             }
@@ -276,7 +314,9 @@ fn int(value: &Value, default: Option<Value>, base: Option<u32>, named: Kwargs) 
 
 fn float(value: &Value, default: Option<Value>, named: Kwargs) -> Result<Value, Error> {
     let default = match default {
-        None => named.get::<Option<Value>>("default")?.unwrap_or_else(|| Value::from(0.0)),
+        None => named
+            .get::<Option<Value>>("default")?
+            .unwrap_or_else(|| Value::from(0.0)),
         Some(default) => default,
     };
     named.assert_all_used()?;
@@ -296,7 +336,10 @@ fn check_order(items: &[Value], by_attribute: bool) -> Result<(), Error> {
     for pair in items.windows(2) {
         if !by_attribute && operators::comparable(&pair[0], &pair[1]).is_err() {
             let kinds = [text::type_name(&pair[0]), text::type_name(&pair[1])];
-            return Err(error(format!("'{}' and '{}' have no order", kinds[0], kinds[1])));
+            return Err(error(format!(
+                "'{}' and '{}' have no order",
+                kinds[0], kinds[1]
+            )));
         }
     }
     Ok(())
@@ -309,7 +352,9 @@ fn dictsort(
     reverse: Option<bool>,
     named: Kwargs,
 ) -> Result<Value, Error> {
-    let case_sensitive = case_sensitive.or(named.get("case_sensitive")?).unwrap_or(false);
+    let case_sensitive = case_sensitive
+        .or(named.get("case_sensitive")?)
+        .unwrap_or(false);
     let by = match by {
         None => named.get::<Option<String>>("by")?,
         given => given,
@@ -317,7 +362,10 @@ fn dictsort(
     let reverse = reverse.or(named.get("reverse")?).unwrap_or(false);
     named.assert_all_used()?;
     if value.kind() != ValueKind::Map || views::is_namespace(value) {
-        return Err(error(format!("'{}' object has no items", text::type_name(value))));
+        return Err(error(format!(
+            "'{}' object has no items",
+            text::type_name(value)
+        )));
     }
     let position = match by.as_deref() {
         None | Some("key") => 0,

@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 
 use minijinja::{
     Error, Value,
-    value::{Kwargs, Rest, ValueKind},
+    value::{Kwargs, Rest, ValueKind, ValueOrKwargs},
 };
 
 use super::{check_length, error, text};
@@ -11,10 +11,71 @@ use crate::control::is_mark;
 /// Maximum nesting of a value.
 const MAX_DEPTH: usize = 100;
 
-/// Parses JSON as Python's `json.loads`: the order of keys and the digits of integers are kept.
-/// Returns `None` if it is not JSON.
+/// Start of a string that stands for an integer of many digits.
+const INTEGER: &str = "\u{fdd0}integer:";
+/// Number of digits that every integer of 64 bits can have.
+const SHORT_DIGITS: usize = 18;
+
+/// Parses JSON as Python's `json.loads`: the order of keys and the digits of integers up to 128
+/// bits are kept. Returns `None` if it is not JSON.
 pub(in super::super) fn parse(json: &str) -> Option<Value> {
-    serde_json::from_str(json).ok()
+    let value = serde_json::from_str(json).ok()?;
+    let quoted = quote_long_integers(json);
+    if quoted == json {
+        return Some(value);
+    }
+    serde_json::from_str(&quoted)
+        .ok()
+        .map(|value| unquote(&value))
+}
+
+fn quote_long_integers(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut rest = json;
+    let mut in_string = false;
+    while let Some(c) = rest.chars().next() {
+        let is_number = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
+        let length = if in_string {
+            in_string = c != '"';
+            let escaped = rest.chars().nth(1).filter(|_| c == '\\');
+            c.len_utf8() + escaped.map_or(0, char::len_utf8)
+        } else if c == '-' || c.is_ascii_digit() {
+            rest.find(|c| !is_number(c)).unwrap_or(rest.len())
+        } else {
+            in_string = c == '"';
+            c.len_utf8()
+        };
+        let (part, after) = rest.split_at(length);
+        let digits = part.strip_prefix('-').unwrap_or(part);
+        if digits.len() > SHORT_DIGITS && digits.bytes().all(|b| b.is_ascii_digit()) {
+            out.extend(["\"", INTEGER, part, "\""]);
+        } else {
+            out.push_str(part);
+        }
+        rest = after;
+    }
+    out
+}
+
+fn unquote(value: &Value) -> Value {
+    let items = || value.try_iter().into_iter().flatten();
+    match value.kind() {
+        ValueKind::String => {
+            let digits = value.as_str().and_then(|text| text.strip_prefix(INTEGER));
+            let Some(digits) = digits else {
+                return value.clone();
+            };
+            let integer = digits.parse::<i128>().map(Value::from);
+            let float = digits.parse::<f64>().map(Value::from);
+            integer.ok().or(float.ok()).unwrap_or_default()
+        }
+        ValueKind::Seq => items().map(|item| unquote(&item)).collect(),
+        ValueKind::Map => Value::from_pairs(items().map(|key| {
+            let item = value.get_item(&key).unwrap_or_default();
+            (key, unquote(&item))
+        })),
+        _ => value.clone(),
+    }
 }
 
 /// How to write JSON, as the parameters of Python's `json.dumps` say.
@@ -30,8 +91,8 @@ struct Style {
 /// Models saw its format in training: a space after separators, no HTML escapes.
 // Filters receive their arguments by value.
 #[allow(clippy::needless_pass_by_value)]
-pub(super) fn tojson(value: &Value, arguments: Rest<Value>) -> Result<String, Error> {
-    let mut positional = arguments.to_vec();
+pub(super) fn tojson(value: &Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
+    let mut positional = arguments.into_values();
     let named = match positional.pop_if(|last| last.is_kwargs()) {
         Some(named) => Kwargs::try_from(named)?,
         None => std::iter::empty::<(String, Value)>().collect(),
@@ -54,7 +115,9 @@ pub(super) fn tojson(value: &Value, arguments: Rest<Value>) -> Result<String, Er
         Some(pair) => {
             let part = |at: usize| -> Result<String, Error> {
                 let part = pair.get_item_by_index(at)?;
-                part.as_str().map(str::to_owned).ok_or_else(|| error("a separator is not a string"))
+                part.as_str()
+                    .map(str::to_owned)
+                    .ok_or_else(|| error("a separator is not a string"))
             };
             (part(0)?, part(1)?)
         }

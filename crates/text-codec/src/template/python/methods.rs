@@ -4,13 +4,22 @@ use std::{fmt, sync::Arc};
 
 use minijinja::{
     Environment, Error, ErrorKind, State, Value,
-    value::{Object, ObjectRepr, Rest, ValueKind, from_args},
+    value::{Object, ObjectRepr, Rest, ValueKind, ValueOrKwargs, from_args},
 };
 
 use super::{error, items, operators::equal, strings, text, views};
 
 const DICT: &[&str] = &[
-    "clear", "copy", "fromkeys", "get", "items", "keys", "pop", "popitem", "setdefault", "update",
+    "clear",
+    "copy",
+    "fromkeys",
+    "get",
+    "items",
+    "keys",
+    "pop",
+    "popitem",
+    "setdefault",
+    "update",
     "values",
 ];
 const LIST: &[&str] = &[
@@ -20,20 +29,32 @@ const LIST: &[&str] = &[
 const TUPLE: &[&str] = &["count", "index"];
 /// Methods that change a value, which jinja2's sandbox refuses.
 const CHANGING: &[&str] = &[
-    "append", "clear", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault",
-    "sort", "update",
+    "append",
+    "clear",
+    "extend",
+    "insert",
+    "pop",
+    "popitem",
+    "remove",
+    "reverse",
+    "setdefault",
+    "sort",
+    "update",
 ];
 
 /// Whether any type has a method of this name.
 pub(in super::super) fn is_known(name: &str) -> bool {
-    [DICT, LIST, strings::METHODS].iter().any(|names| names.contains(&name))
+    [DICT, LIST, strings::METHODS]
+        .iter()
+        .any(|names| names.contains(&name))
 }
 
 pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_function("__attribute", attribute);
     environment.add_function(
         "__method",
-        |state: &mut State<'_, '_>, value: Value, name: String, arguments: Rest<Value>| {
+        |state: &mut State<'_, '_>, value: Value, name: String, arguments: Rest<ValueOrKwargs>| {
+            let arguments = arguments.into_values();
             match has(&value, &name) {
                 true => call(state, &value, &name, &arguments),
                 false => value.call_method(state, &name, &arguments),
@@ -108,7 +129,11 @@ fn dict(value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> 
         let (key, default): (&Value, Option<Value>) = from_args(arguments)?;
         let found = value.get_item(key)?;
         let missing = found.is_undefined();
-        return Ok(if missing { default.unwrap_or(Value::from(())) } else { found });
+        return Ok(if missing {
+            default.unwrap_or(Value::from(()))
+        } else {
+            found
+        });
     }
     let () = from_args(arguments)?;
     let keys: Vec<Value> = value.try_iter()?.collect();
@@ -131,12 +156,16 @@ fn list(value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> 
         "count" => {
             let (wanted,): (&Value,) = from_args(arguments)?;
             let items = items(value)?;
-            Ok(Value::from(items.iter().filter(|item| equal(item, wanted)).count()))
+            Ok(Value::from(
+                items.iter().filter(|item| equal(item, wanted)).count(),
+            ))
         }
         "index" => {
             let (wanted,): (&Value,) = from_args(arguments)?;
             let position = items(value)?.iter().position(|item| equal(item, wanted));
-            position.map(Value::from).ok_or_else(|| error("the value is not in the list"))
+            position
+                .map(Value::from)
+                .ok_or_else(|| error("the value is not in the list"))
         }
         "copy" => {
             let () = from_args(arguments)?;

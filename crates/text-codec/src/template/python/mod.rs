@@ -9,7 +9,10 @@ mod tests;
 mod text;
 mod views;
 
-use minijinja::{Environment, Error, ErrorKind, Output, State, Value, value::{Tuple, ValueKind}};
+use minijinja::{
+    Environment, Error, ErrorKind, Output, State, Value,
+    value::{Tuple, ValueKind},
+};
 
 use super::MAX_PROMPT_BYTES;
 pub(super) use json::parse as parse_json;
@@ -72,7 +75,10 @@ fn items(value: &Value) -> Result<Vec<Value>, Error> {
         return Ok(text.chars().map(Value::from).collect());
     }
     if value.is_none() || views::is_namespace(value) {
-        return Err(error(format!("'{}' object is not iterable", text::type_name(value))));
+        return Err(error(format!(
+            "'{}' object is not iterable",
+            text::type_name(value)
+        )));
     }
     let mut items = Vec::new();
     for item in value.try_iter()?.checked() {

@@ -62,7 +62,10 @@ fn as_float(value: &Value) -> Option<f64> {
 /// The sum of all values, from left to right.
 fn add(values: Rest<Value>) -> Result<Value, Error> {
     let mut texts = String::new();
-    if values.iter().all(|value| value.as_str().is_some()) {
+    if values
+        .iter()
+        .all(|value| value.as_str().is_some() && !value.is_safe())
+    {
         for value in values.iter() {
             texts.push_str(value.as_str().unwrap_or_default());
             check_length(texts.len())?;
@@ -76,6 +79,15 @@ fn add(values: Rest<Value>) -> Result<Value, Error> {
 
 fn add_two(left: &Value, right: &Value) -> Result<Value, Error> {
     if let (Some(a), Some(b)) = (left.as_str(), right.as_str()) {
+        if left.is_safe() || right.is_safe() {
+            let part = |value: &Value, text: &str| match value.is_safe() {
+                true => text.to_owned(),
+                false => text::escape(text),
+            };
+            let sum = part(left, a) + &part(right, b);
+            check_length(sum.len())?;
+            return Ok(Value::from_safe_string(sum));
+        }
         return limited([a, b].concat());
     }
     if is_list(left) && is_list(right) && left.is_tuple() == right.is_tuple() {
@@ -150,7 +162,9 @@ fn modulo(left: Value, right: Value) -> Result<Value, Error> {
         return Err(unsupported("%", &left, &right));
     }
     if let (Some(a), Some(b)) = (integer(&left), integer(&right)) {
-        let remainder = a.checked_rem(b).ok_or_else(|| error("integer modulo by zero"))?;
+        let remainder = a
+            .checked_rem(b)
+            .ok_or_else(|| error("integer modulo by zero"))?;
         let differs = remainder != 0 && (remainder < 0) != (b < 0);
         return Ok(number(if differs { remainder + b } else { remainder }));
     }
@@ -175,7 +189,9 @@ fn printf(template: &str, arguments: &Value) -> Result<String, Error> {
     let wanted = conversions.matches('%').count();
     let unused = arguments.kind() != ValueKind::Map || arguments.is_tuple();
     if !by_name && unused && wanted < values.len() {
-        return Err(error("not all arguments converted during string formatting"));
+        return Err(error(
+            "not all arguments converted during string formatting",
+        ));
     }
     if !by_name && wanted == 0 {
         values.clear();
@@ -274,7 +290,9 @@ fn contains(container: &Value, value: &Value) -> Result<bool, Error> {
         ValueKind::Map if !views::is_namespace(container) => {
             let mut keys = container.try_iter()?;
             match value.as_str() {
-                Some(_) => Ok(!container.get_item(value)?.is_undefined() || keys.any(|k| k == *value)),
+                Some(_) => {
+                    Ok(!container.get_item(value)?.is_undefined() || keys.any(|k| k == *value))
+                }
                 None => Ok(keys.any(|key| equal(&key, value))),
             }
         }
@@ -301,7 +319,9 @@ fn slice(value: Value, start: Value, stop: Value, step: Value) -> Result<Value, 
             return Ok(None);
         }
         let index = integer(part).filter(|i| i64::try_from(*i).is_ok());
-        index.map(Some).ok_or_else(|| error("slice indices must be integers or None"))
+        index
+            .map(Some)
+            .ok_or_else(|| error("slice indices must be integers or None"))
     };
     let chars: Vec<char>;
     let length = match value.as_str() {
@@ -327,7 +347,11 @@ fn slice(value: Value, start: Value, stop: Value, step: Value) -> Result<Value, 
         return Err(error("slice step cannot be zero"));
     }
     let length = length as i128;
-    let (low, high) = if step > 0 { (0, length) } else { (-1, length - 1) };
+    let (low, high) = if step > 0 {
+        (0, length)
+    } else {
+        (-1, length - 1)
+    };
     let bound = |index: Option<i128>, default: i128| match index {
         None => default,
         Some(index) if index < 0 => (index + length).clamp(low, high),

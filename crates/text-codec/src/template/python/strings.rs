@@ -9,12 +9,53 @@ use minijinja_contrib::pycompat;
 use super::{check_length, error, items, limited, text, tuple};
 
 pub(super) const METHODS: &[&str] = &[
-    "capitalize", "casefold", "center", "count", "encode", "endswith", "expandtabs", "find",
-    "format", "format_map", "index", "isalnum", "isalpha", "isascii", "isdecimal", "isdigit",
-    "isidentifier", "islower", "isnumeric", "isprintable", "isspace", "istitle", "isupper", "join",
-    "ljust", "lower", "lstrip", "maketrans", "partition", "removeprefix", "removesuffix", "replace",
-    "rfind", "rindex", "rjust", "rpartition", "rsplit", "rstrip", "split", "splitlines",
-    "startswith", "strip", "swapcase", "title", "translate", "upper", "zfill",
+    "capitalize",
+    "casefold",
+    "center",
+    "count",
+    "encode",
+    "endswith",
+    "expandtabs",
+    "find",
+    "format",
+    "format_map",
+    "index",
+    "isalnum",
+    "isalpha",
+    "isascii",
+    "isdecimal",
+    "isdigit",
+    "isidentifier",
+    "islower",
+    "isnumeric",
+    "isprintable",
+    "isspace",
+    "istitle",
+    "isupper",
+    "join",
+    "ljust",
+    "lower",
+    "lstrip",
+    "maketrans",
+    "partition",
+    "removeprefix",
+    "removesuffix",
+    "replace",
+    "rfind",
+    "rindex",
+    "rjust",
+    "rpartition",
+    "rsplit",
+    "rstrip",
+    "split",
+    "splitlines",
+    "startswith",
+    "strip",
+    "swapcase",
+    "title",
+    "translate",
+    "upper",
+    "zfill",
 ];
 
 pub(super) fn call(
@@ -36,12 +77,14 @@ pub(super) fn call(
                 "partition" => text.split_once(separator),
                 _ => text.rsplit_once(separator),
             };
-            Ok(tuple(match (found, name) {
-                (Some((before, after)), _) => [before, separator, after],
-                (None, "partition") => [text, "", ""],
-                (None, _) => ["", "", text],
-            }
-            .map(Value::from)))
+            Ok(tuple(
+                match (found, name) {
+                    (Some((before, after)), _) => [before, separator, after],
+                    (None, "partition") => [text, "", ""],
+                    (None, _) => ["", "", text],
+                }
+                .map(Value::from),
+            ))
         }
         "removeprefix" => {
             let (prefix,): (&str,) = from_args(arguments)?;
@@ -69,7 +112,11 @@ pub(super) fn call(
                 _ => 0,
             };
             let fill = fill.unwrap_or(' ').to_string();
-            limited(format!("{}{text}{}", fill.repeat(left), fill.repeat(missing - left)))
+            limited(format!(
+                "{}{text}{}",
+                fill.repeat(left),
+                fill.repeat(missing - left)
+            ))
         }
         "join" => {
             let (values,): (&Value,) = from_args(arguments)?;
@@ -212,9 +259,10 @@ fn split_spaces(text: &str, limit: usize, from_end: bool) -> Vec<&str> {
             return parts;
         }
         let cut = match from_end {
-            true => rest.rfind(is_space).filter(|_| parts.len() < limit).map(|at| {
-                at + rest[at..].chars().next().map_or(0, char::len_utf8)
-            }),
+            true => rest
+                .rfind(is_space)
+                .filter(|_| parts.len() < limit)
+                .map(|at| at + rest[at..].chars().next().map_or(0, char::len_utf8)),
             false => rest.find(is_space).filter(|_| parts.len() < limit),
         };
         let Some(cut) = cut else {
@@ -233,8 +281,17 @@ fn between(text: &str, start: Option<i64>, end: Option<i64>) -> Option<(&str, i6
         return Some((text, 0));
     }
     let length = text.chars().count() as i64;
-    let bound = |index: i64| if index < 0 { (index + length).max(0) } else { index };
-    let (start, end) = (bound(start.unwrap_or(0)), bound(end.unwrap_or(length)).min(length));
+    let bound = |index: i64| {
+        if index < 0 {
+            (index + length).max(0)
+        } else {
+            index
+        }
+    };
+    let (start, end) = (
+        bound(start.unwrap_or(0)),
+        bound(end.unwrap_or(length)).min(length),
+    );
     if start > length || start > end {
         return None;
     }
@@ -249,7 +306,9 @@ fn search(text: &str, name: &str, arguments: &[Value]) -> Result<Value, Error> {
     let (wanted, start, end): (&str, Option<i64>, Option<i64>) = from_args(arguments)?;
     let within = between(text, start, end);
     if name == "count" {
-        return Ok(Value::from(within.map_or(0, |(part, _)| part.matches(wanted).count())));
+        return Ok(Value::from(
+            within.map_or(0, |(part, _)| part.matches(wanted).count()),
+        ));
     }
     let found = within.and_then(|(part, start)| {
         let at = match name.starts_with('r') {
@@ -270,7 +329,11 @@ fn affix(text: &str, name: &str, arguments: &[Value]) -> Result<Value, Error> {
     let wanted = match wanted.kind() {
         ValueKind::String => vec![wanted.clone()],
         ValueKind::Seq if wanted.is_tuple() => items(wanted)?,
-        _ => return Err(error(format!("{name}: expected a string or a tuple of strings"))),
+        _ => {
+            return Err(error(format!(
+                "{name}: expected a string or a tuple of strings"
+            )));
+        }
     };
     let Some((part, _)) = between(text, start, end) else {
         return Ok(Value::from(false));
@@ -296,7 +359,12 @@ fn padding(text: &str, width: usize) -> Result<usize, Error> {
     Ok(width.saturating_sub(text.chars().count()))
 }
 
-pub(super) fn replace(text: &str, old: &str, new: &str, count: Option<i64>) -> Result<Value, Error> {
+pub(super) fn replace(
+    text: &str,
+    old: &str,
+    new: &str,
+    count: Option<i64>,
+) -> Result<Value, Error> {
     let count = count.and_then(|count| usize::try_from(count).ok());
     let found = text.matches(old).count().min(count.unwrap_or(usize::MAX));
     check_length(text.len().saturating_add(found.saturating_mul(new.len())))?;
@@ -310,7 +378,11 @@ fn expand_tabs(text: &str, width: usize) -> Result<Value, Error> {
     for c in text.chars() {
         match c {
             '\t' => {
-                let spaces = if width == 0 { 0 } else { width - column % width };
+                let spaces = if width == 0 {
+                    0
+                } else {
+                    width - column % width
+                };
                 out.push_str(&" ".repeat(spaces));
                 column += spaces;
             }
@@ -335,7 +407,11 @@ fn lines(text: &str, keep: bool) -> impl Iterator<Item = &str> {
             return None;
         }
         let is_end = |c: char| {
-            matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+            matches!(
+                c,
+                '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'
+                    ..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+            )
         };
         let end = rest.find(is_end).unwrap_or(rest.len());
         let mark = match rest.get(end..) {

@@ -21,8 +21,12 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_test("callable", |value: &Value| {
         matches!(value.kind(), ValueKind::Undefined | ValueKind::Plain)
     });
-    environment.add_test("odd", |value: &Value| Ok::<_, Error>(remainder(value, 2)? == 1));
-    environment.add_test("even", |value: &Value| Ok::<_, Error>(remainder(value, 2)? == 0));
+    environment.add_test("odd", |value: &Value| {
+        Ok::<_, Error>(remainder(value, 2)? == 1)
+    });
+    environment.add_test("even", |value: &Value| {
+        Ok::<_, Error>(remainder(value, 2)? == 0)
+    });
     environment.add_test("divisibleby", |value: &Value, by: i128| {
         Ok::<_, Error>(remainder(value, by)? == 0)
     });
@@ -38,8 +42,12 @@ fn remainder(value: &Value, by: i128) -> Result<i128, Error> {
         },
         _ => {
             let kind = text::type_name(value);
-            return Err(error(format!("unsupported operand types for %: '{kind}' and 'int'")));
+            return Err(error(format!(
+                "unsupported operand types for %: '{kind}' and 'int'"
+            )));
         }
     };
-    number.checked_rem_euclid(by).ok_or_else(|| error("integer modulo by zero"))
+    number
+        .checked_rem_euclid(by)
+        .ok_or_else(|| error("integer modulo by zero"))
 }

@@ -1,9 +1,6 @@
 use std::{borrow::Cow, fmt::Write as _};
 
-use minijinja::{
-    Error, Value,
-    value::ValueKind,
-};
+use minijinja::{Error, Value, value::ValueKind};
 
 use super::{check_length, error, views};
 
@@ -63,7 +60,11 @@ pub(super) fn float(number: f64) -> String {
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if (-4..16).contains(&exponent) {
         let plain = number.to_string();
-        return if plain.contains('.') { plain } else { plain + ".0" };
+        return if plain.contains('.') {
+            plain
+        } else {
+            plain + ".0"
+        };
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{digits}e{sign}{:02}", exponent.abs())
@@ -71,7 +72,9 @@ pub(super) fn float(number: f64) -> String {
 
 fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
     if depth > MAX_DEPTH {
-        return Err(error(format!("a value is nested more than {MAX_DEPTH} levels")));
+        return Err(error(format!(
+            "a value is nested more than {MAX_DEPTH} levels"
+        )));
     }
     check_length(out.len())?;
     match value.kind() {
@@ -124,7 +127,11 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error
 }
 
 fn write_text(out: &mut String, text: &str) {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let quote = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
     out.push(quote);
     for c in text.chars() {
         let code = u32::from(c);
@@ -156,4 +163,20 @@ pub(super) fn is_printable(c: char) -> bool {
             | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             | '\u{e000}'..='\u{f8ff}' | '\u{feff}'
             | '\u{fff0}'..='\u{fffb}' | '\u{fffe}'..='\u{ffff}' | '\u{e0000}'..))
+}
+
+/// Escapes a text for HTML, as jinja2's `escape`.
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&#34;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
 }

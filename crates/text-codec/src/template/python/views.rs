@@ -10,7 +10,7 @@ use std::{
 
 use minijinja::{
     Environment, Error, ErrorKind, State, Value, functions,
-    value::{Enumerator, Object, ObjectRepr, Rest, ValueKind, from_args},
+    value::{Enumerator, Object, ObjectRepr, Rest, ValueKind, ValueOrKwargs, from_args},
 };
 
 /// Keys, values or items of a mapping.
@@ -54,10 +54,10 @@ pub(super) fn is_namespace(value: &Value) -> bool {
 }
 
 /// jinja2's `namespace`: takes mappings and named values.
-fn namespace(values: Rest<Value>) -> Result<Value, Error> {
+fn namespace(values: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let mut entries = vec![(Value::from(NAMESPACE), Value::from(true))];
-    entries.extend(super::pairs(&values)?);
-    let entries: Value = entries.into_iter().collect();
+    entries.extend(super::pairs(&values.into_values())?);
+    let entries = Value::from_pairs(entries);
     functions::namespace(Some(entries.into()))
 }
 
@@ -138,9 +138,12 @@ impl Object for Joiner {
 
 pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_function("namespace", namespace);
-    environment.add_function("dict", |values: Rest<Value>| -> Result<Value, Error> {
-        Ok(super::pairs(&values)?.into_iter().collect())
-    });
+    environment.add_function(
+        "dict",
+        |values: Rest<ValueOrKwargs>| -> Result<Value, Error> {
+            Ok(Value::from_pairs(super::pairs(&values.into_values())?))
+        },
+    );
     environment.add_function("cycler", |items: Rest<Value>| -> Result<Value, Error> {
         if items.is_empty() {
             return Err(super::error("at least one item has to be provided"));
