@@ -601,16 +601,16 @@ Feature: Inference execution
       And the same `mock-worker-rbee` processes run
 
       Examples:
-        | what                   | fields                                                                                                                                   | code                  | param                | message           |
-        | no number fits         | "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "integer", "minimum": 5, "maximum": 3}}}      | INVALID_REQUEST       | response_format      | minimum (5)       |
-        | no text fits           | "guided_regex": "[a&&b]"                                                                                                                 | INVALID_REQUEST       | guided_regex         | no text satisfies |
-        | an unsupported keyword | "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object", "properties": {"a": {"not": {}}}}}} | UNSUPPORTED_PARAMETER | response_format      | /properties/a     |
-        | an unknown type        | "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "objec"}}}                                    | INVALID_REQUEST       | response_format      | objec             |
-        | an unknown format      | "response_format": {"type": "yaml"}                                                                                                      | INVALID_REQUEST       | response_format.type | yaml              |
-        | alternatives           | "guided_json": {"oneOf": [{"type": "integer"}, {"type": "number"}]}                                                                      | UNSUPPORTED_PARAMETER | guided_json          | oneOf             |
-        | a malformed expression | "guided_regex": "ab(c"                                                                                                                   | INVALID_REQUEST       | guided_regex         | byte 2            |
-        | an undefined rule      | "guided_grammar": "start: thing"                                                                                                         | INVALID_REQUEST       | guided_grammar       | line 1, column 8  |
-        | a huge multiple        | "guided_json": {"type": "integer", "multipleOf": 99999989}                                                                               | INVALID_REQUEST       | guided_json          | multipleOf        |
+        | what                   | fields                                                                                                                                                   | code                  | param                | message           |
+        | no number fits         | "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "integer", "minimum": 5, "maximum": 3}}}                      | INVALID_REQUEST       | response_format      | minimum (5)       |
+        | no text fits           | "guided_regex": "[a&&b]"                                                                                                                                 | INVALID_REQUEST       | guided_regex         | no text satisfies |
+        | an unsupported keyword | "response_format": {"type": "json_schema", "json_schema": {"name": "n", "strict": true, "schema": {"type": "object", "properties": {"a": {"not": {}}}}}} | UNSUPPORTED_PARAMETER | response_format      | /properties/a     |
+        | an unknown type        | "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "objec"}}}                                                    | INVALID_REQUEST       | response_format      | objec             |
+        | an unknown format      | "response_format": {"type": "yaml"}                                                                                                                      | INVALID_REQUEST       | response_format.type | yaml              |
+        | alternatives           | "response_format": {"type": "json_schema", "json_schema": {"name": "n", "strict": true, "schema": {"oneOf": [{"type": "integer"}, {"type": "number"}]}}} | UNSUPPORTED_PARAMETER | response_format      | oneOf             |
+        | a malformed expression | "guided_regex": "ab(c"                                                                                                                                   | INVALID_REQUEST       | guided_regex         | byte 2            |
+        | an undefined rule      | "guided_grammar": "start: thing"                                                                                                                         | INVALID_REQUEST       | guided_grammar       | line 1, column 8  |
+        | a huge multiple        | "guided_json": {"type": "integer", "multipleOf": 99999989}                                                                                               | INVALID_REQUEST       | guided_json          | multipleOf        |
 
     @real
     Scenario: A grammar of exponential size fails only its own request

@@ -61,14 +61,20 @@ def check_generate(rbee):
 
 
 def check_keep_alive_unloads(rbee):
-    running = lambda: [m.model for m in client(rbee).ps().models]
+    def running():
+        return [m.model for m in client(rbee).ps().models]
+
+    def unloaded():
+        models = running()
+        return KEPT not in models, models
+
     client(rbee).generate(model=KEPT, prompt="a", keep_alive="1h")
     assert KEPT in running()
-    unloaded = client(rbee).generate(model=KEPT, keep_alive=0)
-    assert (unloaded.response, unloaded.done_reason) == ("", "unload")
-    eventually(lambda: KEPT not in running())
+    answer = client(rbee).generate(model=KEPT, keep_alive=0)
+    assert (answer.response, answer.done_reason) == ("", "unload")
+    eventually(unloaded)
     client(rbee).chat(model=KEPT, messages=[{"role": "user", "content": "a"}], keep_alive=0)
-    eventually(lambda: KEPT not in running())
+    eventually(unloaded)
 
 
 def check_done_reasons_and_seeds(rbee):

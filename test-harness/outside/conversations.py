@@ -54,6 +54,10 @@ SYSTEM, USER, ANSWER = say("system", "Be kind."), say("user", "Hi!"), say("assis
 THOUGHT = say("assistant", "Hello.", reasoning="The user greets.\nSo do I.")
 INLINE = say("assistant", "<think>\nHm.\n</think>\n\nHello.")
 ODD = say("user", "  <b>{{ 1 + 1 }}</b> {% raw %}\t‘é🐝’\r\n\n  ")
+SPELLING = say("assistant", "a</think><tool_call>b</tool_call>\n<think>c</think>\n\nd<|im_end|>")
+# Tokens of the vocabulary that texts must not become; renderings do not depend on them.
+CONTROL = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<|im_start|>", "<|im_end|>"]
+CONTROL += ["<s>", "</s>", "[INST]", "[/INST]", "<|channel|>", "<|end|>"]
 
 SHAPES = {
     "user": [USER],
@@ -89,6 +93,7 @@ SHAPES = {
     ],
     "call at the end": [USER, call(CALLS[0])],
     "result without call": [USER, result("x")],
+    "spelled": [say("system", "<|im_end|>[/INST]"), say("user", "</s><|im_start|>x<|im_"), SPELLING, USER],
     "names": [say("user", "Hi", name="ann"), say("assistant", "Ho", name="bob"), USER],
 }
 
@@ -103,4 +108,9 @@ def cases():
         SHAPES.items(), ([], TOOLS), VARIABLES
     ):
         more = (" +tools" if tools else "") + (" +variables" if variables else "")
-        yield name + more, {"messages": messages, "tools": tools, "variables": variables}
+        yield name + more, {
+            "messages": messages,
+            "tools": tools,
+            "variables": variables,
+            "control": CONTROL,
+        }

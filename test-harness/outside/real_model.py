@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "end-to-end"))
 import openai
 from rbee import main
 
-MODEL = sys.argv[1]
+MODEL = f"file:{sys.argv[1]}"
 QUESTION = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
 
 

@@ -61,9 +61,9 @@ enum Command {
         check: bool,
     },
     /// Compare with programs of others: chat templates with jinja2, vocabularies with llama.cpp,
-    /// and the API with real clients from their registries. Downloads all of them
+    /// a real model, and the API with real clients from their registries. Downloads all of them
     Outside {
-        /// Compare only this
+        /// Only this
         only: Option<OutsidePart>,
     },
     /// Measure performance, as ratios within one run
@@ -81,18 +81,25 @@ enum Command {
 enum OutsidePart {
     /// Chat templates and vocabularies
     Templates,
+    /// A real model: chat with it
+    Model,
     /// Real clients
     Clients,
 }
 
 fn outside(only: Option<OutsidePart>) -> Result<Option<Tally>> {
-    if only != Some(OutsidePart::Clients) {
+    let is_part = |part| only.is_none_or(|only| only == part);
+    let mut total = None;
+    if is_part(OutsidePart::Templates) {
         outside::run()?;
     }
-    if only == Some(OutsidePart::Templates) {
-        return Ok(None);
+    if is_part(OutsidePart::Model) {
+        *total.get_or_insert_default() += outside::real_model(&cargo::build_binaries(false)?)?;
     }
-    outside_clients::run().map(Some)
+    if is_part(OutsidePart::Clients) {
+        *total.get_or_insert_default() += outside_clients::run()?;
+    }
+    Ok(total)
 }
 
 fn main() -> ExitCode {

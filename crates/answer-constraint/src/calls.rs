@@ -5,10 +5,11 @@ use llguidance::api::GrammarWithLexer;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    closed::close_objects,
     errors,
     lenience::Lenience,
     output::{Calls, Fields, Function, Piece, Syntax, Trigger},
-    schema::{self, Options},
+    schema::{self, Options, Prepared},
 };
 
 /// Any text that is a name of an argument.
@@ -17,7 +18,7 @@ const ANY_KEY: &str = "/[A-Za-z_][A-Za-z0-9_.-]*/";
 /// The rules and grammars of a constraint.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
-    pub rules: Vec<String>,
+    pub lines: Vec<String>,
     pub grammars: Vec<GrammarWithLexer>,
     /// What is not enforced, as sentences for the user.
     pub notes: Vec<String>,
@@ -29,17 +30,17 @@ impl Rules {
         let [open, close] = [&calls.open, &calls.close].map(|pieces| lark(pieces));
         let divider = calls.divider.as_deref().map(lark);
         let more = divider.map_or_else(String::new, |divider| format!("({divider} call)*"));
-        self.rules
+        self.lines
             .push(format!("calls: {open} call {more} {close}"));
         let mut names = Vec::with_capacity(calls.functions.len());
         for (nth, function) in calls.functions.iter().enumerate() {
             let [begin, end] = [&function.begin, &function.end].map(|pieces| lark(pieces));
             let arguments = self.arguments(nth, function, lenience)?;
-            self.rules
+            self.lines
                 .push(format!("call{nth}: {begin} {arguments} {end}"));
             names.push(format!("call{nth}"));
         }
-        self.rules.push(format!("call: {}", names.join(" | ")));
+        self.lines.push(format!("call: {}", names.join(" | ")));
         Ok(())
     }
 
@@ -50,12 +51,12 @@ impl Rules {
         let (mark, excluded) = match trigger {
             Trigger::Start(first) => {
                 let others = format!("/[ \\t\\r\\n]*[^{} \\t\\r\\n](?s:.*)/", class(*first));
-                self.rules.push(format!("FREE: {others}"));
-                self.rules.push(format!("MORE: {anything}"));
+                self.lines.push(format!("FREE: {others}"));
+                self.lines.push(format!("MORE: {anything}"));
                 let special = special_tokens(special, None);
                 let more = special
                     .map_or_else(String::new, |special| format!("| FREE? ({special} MORE?)+"));
-                self.rules
+                self.lines
                     .push(format!("mixed: calls | FREE {more} | \"\""));
                 return;
             }
@@ -75,20 +76,20 @@ impl Rules {
         };
         let excluded = || excluded.iter().map(String::as_str);
         let free = without(&mut excluded().chain(text));
-        self.rules.push(format!("FREE: {anything}{free}"));
+        self.lines.push(format!("FREE: {anything}{free}"));
         if let Some(text) = text {
             let before = without(&mut excluded());
             let text = Value::from(text);
-            self.rules.push(format!("BEFORE: /(?s:.*)/{before}"));
-            self.rules.push(format!("marked[lazy]: BEFORE {text}"));
-            self.rules.push("part: (marked calls)* FREE?".to_owned());
+            self.lines.push(format!("BEFORE: /(?s:.*)/{before}"));
+            self.lines.push(format!("marked[lazy]: BEFORE {text}"));
+            self.lines.push("part: (marked calls)* FREE?".to_owned());
         } else if let Some(id) = token {
-            self.rules
+            self.lines
                 .push(format!("part: FREE? (<[{id}]> calls FREE?)*"));
         }
         let more = special_tokens(special, token);
         let more = more.map_or_else(String::new, |special| format!("({special} part)*"));
-        self.rules.push(format!("mixed: part {more}"));
+        self.lines.push(format!("mixed: part {more}"));
     }
 
     /// Adds the grammar of a function's arguments and returns the expression for it.
@@ -127,7 +128,7 @@ impl Rules {
             strict: function.strict,
             coerce_one_of: lenience.one_of.contains(&nth),
         };
-        match schema::prepare(&function.arguments, options) {
+        match prepared_arguments(function, options) {
             Ok(prepared) => {
                 let mut ignored = prepared.ignored;
                 if options.coerce_one_of {
@@ -167,15 +168,15 @@ impl Rules {
         if properties.is_empty() {
             let closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
             if closed {
-                self.rules.push(format!("{rule}: \"\""));
+                self.lines.push(format!("{rule}: \"\""));
                 return;
             }
             let plain = self.plain(nth, fields);
             let [open, assign, divider] =
                 [&fields.open, &fields.assign, &fields.divider].map(|pieces| lark(pieces));
-            self.rules
+            self.lines
                 .push(format!("one{nth}: {open} {ANY_KEY} {assign} {plain}"));
-            self.rules
+            self.lines
                 .push(format!("{rule}: (one{nth} ({divider} one{nth})*)?"));
             return;
         }
@@ -185,7 +186,7 @@ impl Rules {
             let rule = format!("field{nth}_{field}");
             let value = self.field_value(nth, field, fields, (name, property), schema);
             let open = lark_text(&fields.open, name, &fields.assign);
-            self.rules.push(format!("{rule}: {open} {value}"));
+            self.lines.push(format!("{rule}: {open} {value}"));
             if required.contains(&name.as_str()) {
                 required_rules.push(rule);
             } else {
@@ -198,20 +199,20 @@ impl Rules {
         let count = optional_rules.len();
         for (n, optional) in optional_rules.iter().enumerate() {
             let next = n + 1;
-            self.rules.push(format!(
+            self.lines.push(format!(
                 "tail{nth}_{n}: ({divider} {optional})? tail{nth}_{next}"
             ));
-            self.rules.push(format!(
+            self.lines.push(format!(
                 "head{nth}_{n}: {optional} tail{nth}_{next} | head{nth}_{next}"
             ));
         }
-        self.rules.push(format!("tail{nth}_{count}: \"\""));
-        self.rules.push(format!("head{nth}_{count}: \"\""));
+        self.lines.push(format!("tail{nth}_{count}: \"\""));
+        self.lines.push(format!("head{nth}_{count}: \"\""));
         if required_rules.is_empty() {
-            self.rules.push(format!("{rule}: head{nth}_0"));
+            self.lines.push(format!("{rule}: head{nth}_0"));
         } else {
             let all = required_rules.join(&format!(" {divider} "));
-            self.rules.push(format!("{rule}: {all} tail{nth}_0"));
+            self.lines.push(format!("{rule}: {all} tail{nth}_0"));
         }
     }
 
@@ -265,14 +266,14 @@ impl Rules {
         let close = [&fields.quote[..], &fields.close[..]].concat();
         let rule = format!("plain{nth}");
         let defined = self
-            .rules
+            .lines
             .iter()
             .any(|r| r.starts_with(&format!("{rule}[lazy]:")));
         match close.split_first() {
             Some((Piece::Text(text), rest)) => {
                 if !defined {
                     let text = Value::from(text.as_str());
-                    self.rules.push(format!("{rule}[lazy]: /(?s:.*)/ {text}"));
+                    self.lines.push(format!("{rule}[lazy]: /(?s:.*)/ {text}"));
                 }
                 format!("{quote} {rule} {}", lark(rest))
             }
@@ -290,8 +291,14 @@ pub(crate) fn arguments(
         strict: function.strict,
         coerce_one_of,
     };
-    let schema = prepared(&function.arguments, options)?;
-    Ok(GrammarWithLexer::from_json_schema(schema))
+    let prepared = prepared_arguments(function, options)?;
+    Ok(GrammarWithLexer::from_json_schema(prepared.schema))
+}
+
+fn prepared_arguments(function: &Function, options: Options) -> Result<Prepared, Diagnostic> {
+    let mut prepared = schema::prepare(&function.arguments, options)?;
+    close_objects(&mut prepared.schema);
+    Ok(prepared)
 }
 
 fn prepared(schema: &Value, options: Options) -> Result<Value, Diagnostic> {

@@ -63,9 +63,9 @@ pub(crate) fn build(
         check_size(schemas.map(|schema| schema.len()).sum(), MAX_SCHEMA_BYTES)?;
         rules.calls(calls, lenience)?;
     }
-    rules.rules.insert(0, start.to_owned());
+    rules.lines.insert(0, start.to_owned());
     // The first grammar is the start.
-    let mut grammars = vec![GrammarWithLexer::from_lark(rules.rules.join("\n"))];
+    let mut grammars = vec![GrammarWithLexer::from_lark(rules.lines.join("\n"))];
     grammars.extend(rules.grammars);
     Ok(Built {
         grammar: TopLevelGrammar {

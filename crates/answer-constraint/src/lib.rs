@@ -12,6 +12,7 @@
 //! `INVALID_REQUEST`.
 
 mod calls;
+mod closed;
 mod compiler;
 mod errors;
 mod grammar;

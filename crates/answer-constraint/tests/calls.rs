@@ -269,7 +269,7 @@ fn arguments_may_be_fields() {
         }
         let inner = inner.strip_suffix("</weather></tool_call>").unwrap();
         let (_, rest) = inner.split_once("}}").unwrap();
-        for field in rest.split("\n").filter(|field| !field.is_empty()) {
+        for field in rest.split('\n').filter(|field| !field.is_empty()) {
             let (name, value) = field.strip_prefix('<').unwrap().split_once('=').unwrap();
             let value: Value = serde_json::from_str(value.strip_suffix("}}").unwrap()).unwrap();
             assert!(if name == "city" {

@@ -60,15 +60,14 @@ pub(crate) fn encode_recent(
             low = middle + 1;
         }
     }
-    let (tokens, own_notes, dropped) = match best {
-        Some(best) => best,
-        None => {
-            let least = least_tokens(messages, starts[last], codec);
-            if least / FAR_TOO_LONG > context_length as usize {
-                return Err(errors::prompt_far_too_long(least, context_length));
-            }
-            encode(starts[last])?
+    let (tokens, own_notes, dropped) = if let Some(best) = best {
+        best
+    } else {
+        let least = least_tokens(messages, starts[last], codec);
+        if least / FAR_TOO_LONG > context_length as usize {
+            return Err(errors::prompt_far_too_long(least, context_length));
         }
+        encode(starts[last])?
     };
     notes.extend(own_notes);
     if dropped > 0 {

@@ -18,7 +18,7 @@ use inference_execution::{
 };
 use proptest::prelude::*;
 use text_codec::Codec;
-use worker_contract::{InferInput, InferRequest, StreamEvent, Usage};
+use worker_contract::{InferInput, InferRequest, SamplingValues, StreamEvent, Usage};
 
 const BLOCK_TOKENS: u32 = 16;
 const VOCAB_SIZE: usize = 257;
@@ -126,7 +126,7 @@ fn runtime(slots: u32, blocks: u32, prefix_cache: bool) -> (Runtime, Arc<AtomicU
             quantization: "none".into(),
             weight_bytes: 0,
             parameters: 0,
-            sampling: Default::default(),
+            sampling: SamplingValues::default(),
         },
         cache: Cache(vec![(0, 0); (blocks * BLOCK_TOKENS) as usize]),
         computed: computed.clone(),

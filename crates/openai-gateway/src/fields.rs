@@ -52,8 +52,7 @@ fn without_rust_types(cause: &str) -> String {
     let expected = match expected {
         "f32" | "f64" => "a number",
         // The type from which integers are read.
-        "a JSON number" => "an integer",
-        "i8" | "i16" | "i32" | "i64" => "an integer",
+        "a JSON number" | "i8" | "i16" | "i32" | "i64" => "an integer",
         "u8" | "u16" | "u32" | "u64" | "usize" => "a non-negative integer",
         "struct" | "a map" => "an object",
         "a sequence" => "an array",

@@ -187,8 +187,14 @@ mod tests {
             {"type": "image_url", "image_url": {"url": url, "detail": "low"}},
             {"type": "input_image", "image_url": url}]);
         let png = image(Some("image/png"));
-        assert_eq!(of_image_urls("c", Some(&content)).unwrap(), [png.clone()]);
-        assert_eq!(of_input_images("c", Some(&content)).unwrap(), [png.clone()]);
+        assert_eq!(
+            of_image_urls("c", Some(&content)).unwrap(),
+            std::slice::from_ref(&png)
+        );
+        assert_eq!(
+            of_input_images("c", Some(&content)).unwrap(),
+            std::slice::from_ref(&png)
+        );
         let block = json!({"type": "image",
             "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}});
         assert_eq!(of_block("c", &block).unwrap(), png);

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use serde_json::Value;
 use worker_contract::{
-    EndEvent, FinishReason, StartedEvent, Timings, TokenEvent, TokenLogprob, ToolCallPiece,
-    TopLogprob, Usage,
+    EndEvent, FinishReason, SamplingValues, StartedEvent, Timings, TokenEvent, TokenLogprob,
+    ToolCallPiece, TopLogprob, Usage,
 };
 
 use crate::{ParsedRequest, RequestContext, ResponseWriter};
@@ -112,7 +112,7 @@ pub fn started() -> StartedEvent {
         prompt_tokens: 3,
         cached_tokens: 1,
         prompt: Vec::new(),
-        sampling: Default::default(),
+        sampling: SamplingValues::default(),
         notes: Vec::new(),
     }
 }

@@ -13,9 +13,9 @@ pub use errors::error_responses;
 pub use events::{event, event_of_json, events};
 pub use integers::IntegerBounds;
 pub use schemas::{
-    Field, SchemaRef, all_of, any, any_of, array, boolean, closed_object, date_time, described,
-    integer, map, null, nullable, number, object, one_of_names, optional, pattern, reference,
-    required, string, strings, text, unsigned,
+    Field, SchemaRef, all_of, any, any_number, any_of, array, boolean, closed_object, date_time,
+    described, integer, map, null, nullable, number, object, one_of_names, optional, pattern,
+    reference, required, string, strings, text, unsigned,
 };
 
 pub use shared::SharedErrors;

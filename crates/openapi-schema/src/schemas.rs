@@ -85,6 +85,11 @@ pub fn unsigned(max: usize) -> SchemaRef {
         .into()
 }
 
+/// Any number.
+pub fn any_number() -> SchemaRef {
+    of_type(Type::Number).into()
+}
+
 /// Number in a range.
 pub fn number(range: &RangeInclusive<f64>) -> SchemaRef {
     of_type(Type::Number)

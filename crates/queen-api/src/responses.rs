@@ -215,13 +215,13 @@ fn start_headers(response: ResponseBuilder) -> ResponseBuilder {
     let response = header(
         response,
         HEADER_NOTES,
-        text().into(),
+        text(),
         "What was changed in the request or ignored so that it could be served",
     );
     let response = header(
         response,
         HEADER_SAMPLING,
-        text().into(),
+        text(),
         "Parameters of the sampler that are used, from request, model and defaults",
     );
     header(

@@ -36,13 +36,12 @@ pub(crate) async fn not_found(uri: Uri, headers: HeaderMap) -> Response {
     let host = host(&headers, &uri).unwrap_or("HOST:PORT");
     let error = with_right_url(error, host, route, dialect);
     let mut response = ErrorResponse(error).into_response();
-    match dialect {
-        Some(dialect) => dialect.translate(response),
-        None => {
-            // The routes of other dialects would translate it.
-            response.extensions_mut().remove::<Diagnostic>();
-            response
-        }
+    if let Some(dialect) = dialect {
+        dialect.translate(response)
+    } else {
+        // The routes of other dialects would translate it.
+        response.extensions_mut().remove::<Diagnostic>();
+        response
     }
 }
 
@@ -56,7 +55,7 @@ fn intended(path: &str) -> Option<(&'static str, Option<Dialect>)> {
     let found = ROUTES.into_iter().find(|(route, _)| ends_with(route));
     // The name of a model follows `models`.
     found.or_else(|| {
-        let lists = segments.iter().any(|segment| *segment == "models");
+        let lists = segments.contains(&"models");
         lists.then_some(("models", None))
     })
 }

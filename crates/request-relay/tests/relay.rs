@@ -24,8 +24,8 @@ use scheduler::{Scheduler, SchedulerSettings, SpawnTarget, WorkerRequirements};
 use serde_json::json;
 use tokio::{net::TcpListener, time::timeout};
 use worker_contract::{
-    EndEvent, FinishReason, InferInput, InferRequest, StartedEvent, StreamEvent, Timings,
-    TokenEvent, Usage, WorkerClient, WorkerHeartbeat, WorkerInfo,
+    EndEvent, FinishReason, InferInput, InferRequest, SamplingValues, StartedEvent, StreamEvent,
+    Timings, TokenEvent, Usage, WorkerClient, WorkerHeartbeat, WorkerInfo,
 };
 use worker_registry::{SpawnId, WorkerFilter};
 
@@ -71,7 +71,7 @@ fn events(tokens: u32) -> Response {
         prompt_tokens: 1,
         cached_tokens: 0,
         prompt: Vec::new(),
-        sampling: Default::default(),
+        sampling: SamplingValues::default(),
         notes: Vec::new(),
     });
     let token = |n| {

@@ -309,9 +309,10 @@ impl Scheduler {
             deadline: request.deadline,
         };
         let is_out_of_memory = error.as_ref().is_some_and(|e| e.code == Code::OutOfMemory);
-        let max_attempts = match is_out_of_memory {
-            true => self.settings.max_attempts.min(OUT_OF_MEMORY_ATTEMPTS),
-            false => self.settings.max_attempts,
+        let max_attempts = if is_out_of_memory {
+            self.settings.max_attempts.min(OUT_OF_MEMORY_ATTEMPTS)
+        } else {
+            self.settings.max_attempts
         };
         let exhausted = request.attempts >= max_attempts;
         match error {

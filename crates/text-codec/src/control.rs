@@ -25,9 +25,17 @@ pub(crate) fn is_mark(c: char) -> bool {
 /// Finds the spellings of the control tokens of a vocabulary.
 #[derive(Debug)]
 pub(crate) struct ControlTokens {
-    names: Vec<String>,
+    names: Names,
+    reversed: Names,
     overlapping: AhoCorasick,
     longest: AhoCorasick,
+}
+
+/// Sorted names.
+#[derive(Debug)]
+struct Names {
+    sorted: Vec<String>,
+    longest: usize,
 }
 
 /// Part of a rendered prompt.
@@ -55,7 +63,8 @@ impl ControlTokens {
         Ok(Self {
             overlapping: build(MatchKind::Standard).map_err(errors::invalid_tokenizer)?,
             longest: build(MatchKind::LeftmostLongest).map_err(errors::invalid_tokenizer)?,
-            names,
+            reversed: Names::new(names.iter().map(|name| name.chars().rev().collect())),
+            names: Names::new(names.into_iter()),
         })
     }
 
@@ -101,20 +110,14 @@ impl ControlTokens {
 
     /// Whether the text ends with the start of a name.
     fn opens(&self, text: &str) -> bool {
-        let ends = |name: &String| {
-            let cuts = name.char_indices().skip(1).map(|(at, _)| at);
-            cuts.into_iter().any(|at| text.ends_with(&name[..at]))
-        };
-        self.names.iter().any(ends)
+        self.names.start_at_end_of(text)
     }
 
     /// Whether the text starts with the end of a name.
     fn closes(&self, text: &str) -> bool {
-        let starts = |name: &String| {
-            let cuts = name.char_indices().skip(1).map(|(at, _)| at);
-            cuts.into_iter().any(|at| text.starts_with(&name[at..]))
-        };
-        self.names.iter().any(starts)
+        let start = text.chars().take(self.reversed.longest);
+        let start: String = start.collect::<Vec<_>>().into_iter().rev().collect();
+        self.reversed.start_at_end_of(&start)
     }
 
     /// Returns the value with all spellings broken.
@@ -196,6 +199,26 @@ impl ControlTokens {
             pieces.push(Piece::Template(&text[start..]));
         }
         pieces
+    }
+}
+
+impl Names {
+    fn new(names: impl Iterator<Item = String>) -> Self {
+        let mut sorted: Vec<String> = names.collect();
+        sorted.sort_unstable();
+        let longest = sorted.iter().map(String::len).max().unwrap_or(0);
+        Self { sorted, longest }
+    }
+
+    /// Whether the text ends with the start of a name that is longer.
+    fn start_at_end_of(&self, text: &str) -> bool {
+        let starts = text.char_indices().rev().map(|(at, _)| &text[at..]);
+        let mut starts = starts.take_while(|start| start.len() < self.longest);
+        starts.any(|start| {
+            let after = self.sorted.partition_point(|name| name.as_str() <= start);
+            let next = self.sorted.get(after);
+            next.is_some_and(|name| name.starts_with(start))
+        })
     }
 }
 

@@ -151,17 +151,16 @@ enum Rule {
 
 /// Returns the rules for a value of `tokenizer.ggml.pre`.
 pub(crate) fn named(name: &str) -> Result<PreTokenizer, Diagnostic> {
-    match RULES.iter().find(|(_, names)| names.contains(&name)) {
-        Some((rule, _)) => Ok(rule.build()),
-        None => {
-            let mut known: Vec<&str> = RULES
-                .iter()
-                .flat_map(|(_, names)| *names)
-                .copied()
-                .collect();
-            known.sort_unstable();
-            Err(errors::unsupported("pre-tokenizer", name, &known))
-        }
+    if let Some((rule, _)) = RULES.iter().find(|(_, names)| names.contains(&name)) {
+        Ok(rule.build())
+    } else {
+        let mut known: Vec<&str> = RULES
+            .iter()
+            .flat_map(|(_, names)| *names)
+            .copied()
+            .collect();
+        known.sort_unstable();
+        Err(errors::unsupported("pre-tokenizer", name, &known))
     }
 }
 

@@ -12,7 +12,7 @@ use std::{path::PathBuf, sync::OnceLock};
 use model_format::Gguf;
 use proptest::{prelude::*, sample::select};
 use serde_json::{Map, json};
-use text_codec::{Chat, Codec};
+use text_codec::{Chat, Codec, CodecSettings};
 use worker_contract::{Message, Role};
 
 fn haiku() -> [&'static Codec; 2] {
@@ -87,6 +87,27 @@ fn a_spelled_control_token_is_text() {
         // A raw prompt may write control tokens.
         assert_eq!(control_tokens(codec, &codec.encode(spelled).unwrap()), 2);
     }
+}
+
+#[test]
+fn a_template_finds_control_tokens_in_content() {
+    let token = json!({"id": 1, "content": "</think>", "single_word": false, "lstrip": false,
+        "rstrip": false, "normalized": false, "special": true});
+    let tokenizer = json!({"version": "1.0", "added_tokens": [token],
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true,
+            "use_regex": true},
+        "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}});
+    let settings = CodecSettings {
+        chat_template: Some(
+            "{% set text = messages[0].content %}{{ text.split('</think>')[-1] }}\
+             {{ '</think>' in text }}{{ text.endswith('>c') }}"
+                .to_owned(),
+        ),
+        ..CodecSettings::default()
+    };
+    let codec = Codec::from_tokenizer_json(tokenizer.to_string().as_bytes(), settings).unwrap();
+    let text = codec.render_chat(&conversation(&["a</think>b</think>c".to_owned()]), &[]);
+    assert_eq!(text.unwrap(), "cTrueTrue");
 }
 
 #[test]

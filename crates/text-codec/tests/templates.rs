@@ -272,6 +272,23 @@ fn expressions_have_the_results_of_python() {
             "items1",
         ),
         ("{{ +1 }}{{ -1 | abs }}{{ 1 < 2 < 3 }}", "11True"),
+        (
+            "{{ range(4)[1:] }}{{ range(5)[::-2] | list }}{{ range(3).index(2) }}",
+            "range(1, 4)[4, 2, 0]2",
+        ),
+        (
+            "{{ 1e22 is even }}{{ 1.5 is odd }}{{ 1e22 is lower }}",
+            "TrueFalseTrue",
+        ),
+        (
+            "{{ 'one two three' | truncate(6) }}{{ 'a%s' | format(1) }}",
+            "one...a1",
+        ),
+        ("{{ 0 | map('string') | list }}{{ missing | sum }}", "[]0"),
+        (
+            "{% autoescape true %}{{ '<' }}{% endautoescape %}{{ '<' }}",
+            "&lt;<",
+        ),
     ] {
         assert_eq!(
             render(template, &[(Role::User, "x")]).unwrap(),

@@ -233,14 +233,12 @@ fn tokenizer_config_controls_bos_and_eos() {
 
 #[test]
 fn names_unsupported_tokenizers() {
-    let error = byte_level("tekken", &["a"], &[]).codec().err().unwrap();
+    let error = byte_level("nope", &["a"], &[]).codec().err().unwrap();
     assert_eq!(error.code, Code::UnsupportedModel);
-    assert_eq!(error.message, "pre-tokenizer `tekken` is not supported");
-    assert_eq!(
-        error.hint.unwrap(),
-        "use a model whose pre-tokenizer is one of: dbrx, default, gpt-2, gpt-4o, llama-bpe, \
-         llama3, qwen2, smollm, starcoder"
-    );
+    assert_eq!(error.message, "pre-tokenizer `nope` is not supported");
+    let hint = error.hint.unwrap();
+    let names = hint.strip_prefix("use a model whose pre-tokenizer is one of: ");
+    assert!(names.unwrap().split(", ").any(|name| name == "qwen2"));
     let error = File::default()
         .text("tokenizer.ggml.model", "t5")
         .texts("tokenizer.ggml.tokens", &["a"])

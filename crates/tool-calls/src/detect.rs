@@ -113,7 +113,7 @@ mod tests {
                 Some(ToolFormat::HARMONY.name),
             ),
             (
-                r#"{{ '<|tool_call>call:' ~ name ~ '{' }}"#,
+                r"{{ '<|tool_call>call:' ~ name ~ '{' }}",
                 Some(ToolFormat::GEMMA.name),
             ),
             (

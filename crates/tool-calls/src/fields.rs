@@ -121,7 +121,7 @@ impl FieldReader {
             self.go(State::Key);
         } else if text == self.end {
             self.begin(out);
-            self.finish(out);
+            Self::finish(out);
             return Step::Done;
         } else if !open.starts_with(text) && !self.end.starts_with(text) {
             return self.broken(out);
@@ -132,7 +132,7 @@ impl FieldReader {
     /// Ends the arguments before a text that does not belong to them.
     fn broken(&mut self, out: &mut Vec<Part>) -> Step {
         if self.begun {
-            self.finish(out);
+            Self::finish(out);
         }
         Step::Broken(std::mem::take(&mut self.text))
     }
@@ -162,7 +162,7 @@ impl FieldReader {
         }
     }
 
-    fn finish(&mut self, out: &mut Vec<Part>) {
+    fn finish(out: &mut Vec<Part>) {
         out.push(Part::Arguments("}".to_owned()));
         out.push(Part::End);
     }

@@ -212,7 +212,7 @@ fn named(items: &[Item], arguments: &Arguments, functions: &Functions, text: &st
                 let Some(found) = functions.longest_at(rest) else {
                     return Found::No;
                 };
-                name = found.to_owned();
+                found.clone_into(&mut name);
                 rest = &rest[found.len()..];
                 if rest.starts_with(is_name) {
                     return Found::No;

@@ -309,10 +309,9 @@ impl Extent {
     /// Processes the next character. Returns whether it closes the first bracket.
     pub fn push(&mut self, c: char) -> bool {
         self.within = match self.within {
-            Within::Code => return self.code(c),
             Within::Opening(quote, 2) if c == quote => Within::Long(quote, 0),
+            Within::Code | Within::Opening(_, 2) => return self.code(c),
             Within::Opening(quote, 1) if c == quote => Within::Opening(quote, 2),
-            Within::Opening(_, 2) => return self.code(c),
             Within::Opening(quote, _) | Within::String(quote) => match c {
                 '\\' => Within::Escape(quote),
                 _ if c == quote => Within::Code,

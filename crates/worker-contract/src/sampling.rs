@@ -157,20 +157,23 @@ impl fmt::Display for SamplingValues {
             separator = ", ";
             Ok(())
         };
-        write("temperature", shown(&self.temperature))?;
-        write("top_p", shown(&self.top_p))?;
-        write("top_k", shown(&self.top_k))?;
-        write("min_p", shown(&self.min_p))?;
-        write("typical_p", shown(&self.typical_p))?;
-        write("repetition_penalty", shown(&self.repetition_penalty))?;
-        write("frequency_penalty", shown(&self.frequency_penalty))?;
-        write("presence_penalty", shown(&self.presence_penalty))?;
-        write("penalty_window", shown(&self.penalty_window))
+        write("temperature", shown(self.temperature.as_ref()))?;
+        write("top_p", shown(self.top_p.as_ref()))?;
+        write("top_k", shown(self.top_k.as_ref()))?;
+        write("min_p", shown(self.min_p.as_ref()))?;
+        write("typical_p", shown(self.typical_p.as_ref()))?;
+        write(
+            "repetition_penalty",
+            shown(self.repetition_penalty.as_ref()),
+        )?;
+        write("frequency_penalty", shown(self.frequency_penalty.as_ref()))?;
+        write("presence_penalty", shown(self.presence_penalty.as_ref()))?;
+        write("penalty_window", shown(self.penalty_window.as_ref()))
     }
 }
 
-fn shown<T: fmt::Display>(value: &Option<T>) -> Option<&dyn fmt::Display> {
-    value.as_ref().map(|value| value as &dyn fmt::Display)
+fn shown<T: fmt::Display>(value: Option<&T>) -> Option<&dyn fmt::Display> {
+    value.map(|value| value as &dyn fmt::Display)
 }
 
 /// Parameters of the sampler that a request sets.

@@ -302,6 +302,11 @@ mod tests {
             .arg(&seconds)
             .spawn()
             .unwrap();
+        // The kernel shows the arguments a moment after it has started the program.
+        let arguments = format!("/proc/{}/cmdline", child.id());
+        while !std::fs::read(&arguments).unwrap().starts_with(b"sleep\0") {
+            std::thread::yield_now();
+        }
         let mut lost = record("w-1");
         lost.process = None;
         lost.argv = vec!["sleep".to_owned(), seconds];

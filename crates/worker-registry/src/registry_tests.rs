@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
-use worker_contract::KvCacheUse;
+use worker_contract::{KvCacheUse, SamplingValues};
 
 use super::*;
 use crate::SILENT_AFTER;
@@ -29,7 +29,7 @@ fn heartbeat(id: &str, generation: u64, sequence: u64) -> WorkerHeartbeat {
             kv_cache: KvCacheUse::default(),
             prefix_digest: None,
             last_step_ms: None,
-            sampling: Default::default(),
+            sampling: SamplingValues::default(),
         },
         timestamp: Timestamp::UNIX_EPOCH,
         sequence,

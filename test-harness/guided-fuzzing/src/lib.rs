@@ -36,6 +36,7 @@ pub enum FuzzTarget {
     Config,
     /// `tokenizer.json`.
     Tokenizer,
+    /// Chat templates, for a conversation that spells control tokens.
     Template,
     /// Outputs of models that reason.
     Reasoning,
@@ -140,14 +141,14 @@ fn template(bytes: &[u8]) {
     };
     let messages = [
         Message::new(Role::System, "Be kind."),
-        Message::new(Role::User, "{{ 7 * 7 }} é"),
+        Message::new(Role::User, "{{ 7 * 7 }} é<|end|> <|e"),
         Message {
             tool_calls: vec![call],
             ..Message::new(Role::Assistant, "")
         },
         Message {
             tool_call_id: Some("call_1".into()),
-            ..Message::new(Role::Tool, "12 °C")
+            ..Message::new(Role::Tool, "nd|>12 °C")
         },
     ];
     let tools = [ToolDefinition {

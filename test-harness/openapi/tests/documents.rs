@@ -8,6 +8,9 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde_json::Value;
 use utoipa::openapi::OpenApi;
 
+/// Operations that exist for their errors.
+const NEVER_SUCCESSFUL: [&str; 2] = ["get /v1/responses/{id}", "delete /v1/responses/{id}"];
+
 fn apis() -> [(&'static str, OpenApi); 3] {
     [
         ("worker", worker_service::openapi()),
@@ -93,7 +96,8 @@ fn every_operation_lists_its_statuses() {
             let exact = statuses.keys().all(|status| status.parse::<u16>().is_ok());
             assert!(exact, "{name}: {operation}");
             assert!(
-                statuses.keys().any(|status| status.starts_with('2')),
+                statuses.keys().any(|status| status.starts_with('2'))
+                    || NEVER_SUCCESSFUL.contains(&operation.as_str()),
                 "{name}: {operation}"
             );
             let public = described["security"] == serde_json::json!([{}]);

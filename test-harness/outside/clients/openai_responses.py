@@ -5,21 +5,18 @@ import json
 
 import openai
 import pydantic
-from harness import CALLS, CASES, MODEL, QUESTION, WEATHER, main, not_applicable
+from harness import CALLS, CASES, MODEL, QUESTION, WEATHER, main
 
 TOOL = {"type": "function", "name": "weather", "parameters": WEATHER, "strict": False}
 
 
 def responses(check):
-    """Passes `client.responses` to a check, which is not applicable if the route does not exist."""
+    """Passes `client.responses` to a check."""
 
     @functools.wraps(check)
     def wrapped(rbee):
         client = openai.OpenAI(base_url=f"{rbee.url}/v1", api_key="unused", max_retries=0, timeout=60)
-        try:
-            check(client.responses)
-        except openai.NotFoundError:
-            not_applicable("404 from /v1/responses")
+        check(client.responses)
 
     return wrapped
 
@@ -94,9 +91,6 @@ def check_an_unknown_previous_response_is_refused_by_name(api):
         api.create(model=MODEL, input="x", previous_response_id="resp_1")
     except openai.BadRequestError as error:
         assert "previous_response_id" in str(error), error
-    except openai.NotFoundError as error:
-        if "previous_response_id" not in str(error):
-            raise
     else:
         raise AssertionError("no error")
 

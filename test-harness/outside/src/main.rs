@@ -75,12 +75,7 @@ fn encode(path: &PathBuf, texts: &[String]) -> Result<Value> {
 }
 
 fn render(template: String, control: &[String], chat: &Chat<'_>) -> Value {
-    let rendered =
-        std::panic::catch_unwind(|| codec(template, control).and_then(|codec| codec.render(chat)));
-    let Ok(rendered) = rendered else {
-        return json!({"text": "PANIC", "notes": []});
-    };
-    match rendered {
+    match codec(template, control).and_then(|codec| codec.render(chat)) {
         Ok(rendered) => json!({"text": rendered.text, "notes": rendered.notes}),
         Err(error) => json!({"error": error.message, "code": error.code}),
     }

@@ -188,7 +188,7 @@ pub fn info(id: &str, generation: u64, slots: u32, port: u16) -> WorkerInfo {
         kv_cache: KvCacheUse::default(),
         prefix_digest: None,
         last_step_ms: None,
-        sampling: Default::default(),
+        sampling: SamplingValues::default(),
     }
 }
 

@@ -53,11 +53,12 @@ async fn results_are_text_or_one_json_document() {
                       slots         3 of 4 free\n\
                       requests      1 running, 0 queued\n\
                       context       512 tokens\n\
+                     sampling      -\n\
                       KV cache      0 of 0 tokens used\n\
                       memory        1.0 KiB\n\
                       heartbeat     120 ms ago\n";
-    let models = "MODEL          SIZE     ARCHITECTURE  QUANTIZATION  PARAMETERS  CONTEXT  NODES  READY WORKERS\n\
-         builtin:haiku  5.5 MiB  llama         F16           2.9M        512      local  1\n";
+    let models = "MODEL          SIZE     ARCHITECTURE  QUANTIZATION  PARAMETERS  CONTEXT  SAMPLING  NODES  READY WORKERS\n\
+         builtin:haiku  5.5 MiB  llama         F16           2.9M        512      -         local  1\n";
     let mut queen_status = json!({"url": url});
     for field in ["pid", "version", "api_version"] {
         queen_status[field] = health()[field].clone();

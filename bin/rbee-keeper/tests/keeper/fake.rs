@@ -26,7 +26,9 @@ use tokio::{
     process::{Child, Command},
     sync::Notify,
 };
-use worker_contract::{EndEvent, FinishReason, InferInput, StartedEvent, StreamEvent, TokenEvent};
+use worker_contract::{
+    EndEvent, FinishReason, InferInput, SamplingValues, StartedEvent, StreamEvent, TokenEvent,
+};
 
 /// Limit for everything that a test waits for.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -300,7 +302,7 @@ pub(crate) fn started() -> InferEvent {
         prompt_tokens: 3,
         cached_tokens: 0,
         prompt: Vec::new(),
-        sampling: Default::default(),
+        sampling: SamplingValues::default(),
         notes: Vec::new(),
     }))
 }

@@ -61,9 +61,8 @@ impl Writer<'_> {
         let mark = shortest.next()?;
         let (_, rest) = layout.open.split_once(mark)?;
         calls.open = self.spell(rest);
-        let mark = match <[Piece; 1]>::try_from(self.spell(mark)) {
-            Ok([mark]) => mark,
-            Err(_) => return None,
+        let Ok([mark]) = <[Piece; 1]>::try_from(self.spell(mark)) else {
+            return None;
         };
         let excluded = shortest.map(str::to_owned).collect();
         Some((Trigger::Mark { mark, excluded }, calls))

@@ -1,7 +1,7 @@
 //! The mock engine's output with `answer=call`: a call of the first tool, and after its result
-//! the result. A constraint can require another tool, a call without markers, or JSON: then the
-//! output is a call of that tool, or an object whose names are the quoted texts of the message.
-//! Where the constraint permits none of these, the output is as short as it permits.
+//! the result. A constraint can require another tool or JSON: then the output is a call of that
+//! tool, or an object whose names are the quoted texts of the message. Where the constraint
+//! permits none of these, the output is as short as it permits.
 //!
 //! The prompt has the format of the byte-level codec's chat template, and calls have that of
 //! Hermes.
@@ -102,7 +102,6 @@ fn answers(prompt: &[u8]) -> Vec<String> {
     if prompt.ends_with(&[b"user: ", message].concat()) {
         for call in calls(prompt, &text).unwrap_or_default() {
             answers.push(format!("<tool_call>\n{call}\n</tool_call>"));
-            answers.push(call);
         }
     }
     if answers.is_empty() {
@@ -274,8 +273,9 @@ mod tests {
         };
         let tools = [tool("f"), tool("g")];
         let user = [Message::new(Role::User, "g(30) with 'b' and 'c'")];
-        let call = "{\"name\": \"g\", \"arguments\": {\"a\": 30}}";
-        assert_eq!(generate(&user, &tools, begins("{\"name\": \"g\"")), call);
+        let call = "<tool_call>\n{\"name\": \"g\", \"arguments\": {\"a\": 30}}\n</tool_call>";
+        let other_tool = begins("<tool_call>\n{\"name\": \"g\"");
+        assert_eq!(generate(&user, &tools, other_tool), call);
         assert_eq!(
             generate(&user, &[], begins("{")),
             "{\"b\": \"\", \"c\": \"\"}"

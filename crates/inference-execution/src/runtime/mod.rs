@@ -185,9 +185,10 @@ impl Runtime {
         let (events, stream) = stream::channel(shared.clone());
         let prompt_tokens = admitted.prompt.len() as u32;
         shared.counters.add_prompt_tokens(prompt_tokens);
-        let prompt = match request.report_prompt {
-            true => admitted.prompt.clone(),
-            false => Vec::new(),
+        let prompt = if request.report_prompt {
+            admitted.prompt.clone()
+        } else {
+            Vec::new()
         };
         let mut tokens = admitted.prompt;
         tokens.extend(request.continue_from);

@@ -65,7 +65,7 @@ impl SamplerSettings {
 
     /// Returns the temperature and the parameters that are not neutral.
     pub fn used(&self) -> SamplingValues {
-        fn unless<T: PartialEq>(value: T, neutral: T) -> Option<T> {
+        fn unless<T: PartialEq + Copy>(value: T, neutral: T) -> Option<T> {
             (value != neutral).then_some(value)
         }
         let neutral = Self::default();

@@ -239,19 +239,21 @@ fn reference_typical(
 
 #[test]
 fn typical_p_keeps_tokens_of_expected_information() {
-    // Probabilities 0.4, 0.2 and eight of 0.05: the expected information is 2.05 nats, to which
-    // that of the second token (1.61) is closest, then that of the rare ones (3.0).
+    // Probabilities 0.4, 0.2 and eight of 0.05: the expected information is 1.89 nats, to which
+    // that of the second token (1.61) is closest, then that of the first (0.92), then that of the
+    // rare ones (3.0).
     let mut logits = vec![0.4_f32.ln(), 0.2_f32.ln()];
     logits.resize(10, 0.05_f32.ln());
     for (typical_p, top_k, expected) in [
         (0.1, 0, vec![1]),
-        (0.22, 0, vec![1, 2]),
+        (0.22, 0, vec![0, 1]),
+        (0.62, 0, vec![0, 1, 2]),
         (0.3, 2, vec![0]),
         (0.0, 0, vec![1]),
     ] {
         let settings = SamplerSettings {
-            typical_p,
             top_k,
+            typical_p,
             ..SamplerSettings::default()
         };
         let seen: Vec<u32> = drawn(&settings, &logits).into_keys().collect();
@@ -340,7 +342,7 @@ proptest! {
         top_p in prop_oneof![Just(1.0_f32), 0.0..=1.0_f32, 0.9..=1.0_f32],
         min_p in prop_oneof![Just(0.0_f32), 0.0..=1.0_f32, 0.0..0.1_f32],
     ) {
-        let settings = SamplerSettings { temperature, top_k, top_p, min_p, ..SamplerSettings::default() };
+        let settings = SamplerSettings { temperature, top_p, top_k, min_p, ..SamplerSettings::default() };
         let mut sampler = Sampler::new(settings.clone(), seed, &[]);
         for position in 0..12 {
             let at = random::uniform(seed, 0, position);
@@ -379,7 +381,7 @@ proptest! {
         top_p in 0.0..=1.0_f32,
         min_p in 0.0..=1.0_f32,
     ) {
-        let settings = SamplerSettings { temperature, top_k, top_p, min_p, ..SamplerSettings::default() };
+        let settings = SamplerSettings { temperature, top_p, top_k, min_p, ..SamplerSettings::default() };
         let mut sampler = Sampler::new(settings, seed, &[]);
         let first = sampler.choose(&logits, position, None).unwrap();
         prop_assert!((first as usize) < logits.len());

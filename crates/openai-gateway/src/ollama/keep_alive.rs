@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use diagnostics::Diagnostic;
-use openapi_schema::{any_of, number, pattern, schema_types};
+use openapi_schema::{any_number, any_of, pattern, schema_types};
 use serde_json::{Value, json};
 use worker_contract::{EndEvent, FinishReason, Timings, Usage};
 
@@ -15,7 +15,7 @@ const PARAM: &str = "keep_alive";
 schema_types! {
     /// Seconds, or a duration with units: `30s`, `5m`, `1h30m`. Negative: without limit.
     OllamaDuration = any_of([
-        number(&(f64::MIN..=f64::MAX)),
+        any_number(),
         pattern(r"^[+-]?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))+$"),
         pattern(r"^[+-]?[0-9]+$"),
     ]);

@@ -29,6 +29,8 @@ pub use models::{OpenAiModel, OpenAiModelList};
 pub use schemas::{ChatCompletionEvent, TextCompletionEvent};
 
 pub(crate) use common::TEMPERATURE;
+pub(crate) use reasoning::effort;
+pub(crate) use schemas::ReasoningEffort;
 pub(crate) use tools::{MAX_TOOLS, function_definition};
 
 use diagnostics::Diagnostic;

@@ -109,7 +109,8 @@ fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ChatReaso
         .transpose()
 }
 
-fn effort(param: &str, word: Option<String>) -> Result<Option<String>, Diagnostic> {
+/// Returns the word for the effort, which may be `none`.
+pub(crate) fn effort(param: &str, word: Option<String>) -> Result<Option<String>, Diagnostic> {
     let is_word = |word: &String| {
         (1..=MAX_EFFORT).contains(&word.len())
             && word.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')

@@ -99,7 +99,7 @@ impl From<&Diagnostic> for ResponseError {
                 400..=499 => "invalid_prompt",
                 _ => "server_error",
             },
-            message: error.message.to_string(),
+            message: error.message.clone(),
         }
     }
 }

@@ -34,13 +34,15 @@ pub(super) fn constraint(format: Option<&Value>) -> Result<Option<Constraint>, D
 }
 
 fn json_schema(format: &Value) -> Result<Constraint, Diagnostic> {
-    if !matches!(
-        format.get("strict"),
-        None | Some(Value::Null | Value::Bool(_))
-    ) {
-        return Err(must_be("text.format.strict", "true or false"));
-    }
+    let strict = match format.get("strict") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(strict)) => *strict,
+        Some(_) => return Err(must_be("text.format.strict", "true or false")),
+    };
     match format.get("schema") {
+        Some(schema) if schema.is_object() && strict => {
+            Ok(Constraint::StrictJsonSchema(schema.clone()))
+        }
         Some(schema) if schema.is_object() => Ok(Constraint::JsonSchema(schema.clone())),
         _ => Err(must_be_object("text.format.schema")),
     }

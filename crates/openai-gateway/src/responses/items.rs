@@ -65,9 +65,10 @@ pub struct FunctionCallItem {
 
 /// Part of a message or of a reasoning.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 pub enum TextPart {
-    OutputText {
+    #[serde(rename = "output_text")]
+    Output {
         text: String,
         /// Always empty.
         #[schema(value_type = UnsupportedArray)]
@@ -75,17 +76,15 @@ pub enum TextPart {
         /// Log probabilities of the output tokens; empty unless requested.
         logprobs: Vec<ChatTokenLogprob>,
     },
-    ReasoningText {
-        text: String,
-    },
-    SummaryText {
-        text: String,
-    },
+    #[serde(rename = "reasoning_text")]
+    Reasoning { text: String },
+    #[serde(rename = "summary_text")]
+    Summary { text: String },
 }
 
 impl TextPart {
     pub(super) fn output() -> Self {
-        Self::OutputText {
+        Self::Output {
             text: String::new(),
             annotations: [],
             logprobs: Vec::new(),
@@ -94,19 +93,17 @@ impl TextPart {
 
     pub(super) fn text(&self) -> &str {
         match self {
-            Self::OutputText { text, .. }
-            | Self::ReasoningText { text }
-            | Self::SummaryText { text } => text,
+            Self::Output { text, .. } | Self::Reasoning { text } | Self::Summary { text } => text,
         }
     }
 
     pub(super) fn append(&mut self, more: &str, scores: &[ChatTokenLogprob]) {
         match self {
-            Self::OutputText { text, logprobs, .. } => {
+            Self::Output { text, logprobs, .. } => {
                 text.push_str(more);
                 logprobs.extend_from_slice(scores);
             }
-            Self::ReasoningText { text } | Self::SummaryText { text } => text.push_str(more),
+            Self::Reasoning { text } | Self::Summary { text } => text.push_str(more),
         }
     }
 }

@@ -36,8 +36,8 @@ fn a_full_request_becomes_an_infer_request() {
     let schema = json!({"type": "object"});
     let body = json!({
         "model": "builtin:haiku", "input": "hi", "instructions": "be brief", "stream": true,
-        "stream_options": {"include_obfuscation": false}, "max_output_tokens": 9,
-        "temperature": 0, "top_p": 0.9, "top_logprobs": 3,
+        "stream_options": {"include_obfuscation": false}, "max_output_tokens": 9.0,
+        "temperature": 0, "top_p": 0.9, "top_logprobs": 3.0,
         "include": ["message.output_text.logprobs", "reasoning.encrypted_content"],
         "text": {"format": {"type": "json_schema", "name": "n", "schema": schema, "strict": true},
                  "verbosity": "low"},
@@ -65,7 +65,7 @@ fn a_full_request_becomes_an_infer_request() {
         ..Sampling::default()
     };
     expected.logprobs = Some(3);
-    expected.constraint = Some(Constraint::JsonSchema(schema));
+    expected.constraint = Some(Constraint::StrictJsonSchema(schema));
     expected.parallel_tool_calls = false;
     expected.reasoning.effort = Some("high".into());
     assert_eq!(parsed.request, expected);
@@ -254,6 +254,7 @@ fn an_invalid_field_is_refused_with_its_name() {
         ("temperature", json!(3), "temperature"),
         ("top_p", json!(-1), "top_p"),
         ("top_logprobs", json!(21), "top_logprobs"),
+        ("reasoning", json!({"effort": "a b"}), "reasoning.effort"),
         ("truncation", json!("oldest"), "truncation"),
         ("tools", function(json!({"name": ""})), "tools[0].name"),
         ("tools", json!([{"type": "function"}]), "tools[0].name"),
@@ -298,9 +299,10 @@ fn what_is_ignored_is_noted() {
 }
 
 #[test]
-fn effort_none_turns_reasoning_off() {
+fn the_effort_is_a_word_or_none() {
     let reasoning = request(&with("reasoning", json!({"effort": "none"}))).reasoning;
-    assert_eq!((reasoning.enabled, reasoning.effort), (Some(false), None));
+    // As in a chat completion.
+    assert_eq!(reasoning.effort.as_deref(), Some("none"));
 }
 
 proptest! {

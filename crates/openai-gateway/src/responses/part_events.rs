@@ -35,9 +35,9 @@ const SUMMARY: PartEvents = PartEvents {
 impl TextPart {
     pub(super) fn events(&self) -> &'static PartEvents {
         match self {
-            Self::OutputText { .. } => &OUTPUT,
-            Self::ReasoningText { .. } => &REASONING,
-            Self::SummaryText { .. } => &SUMMARY,
+            Self::Output { .. } => &OUTPUT,
+            Self::Reasoning { .. } => &REASONING,
+            Self::Summary { .. } => &SUMMARY,
         }
     }
 }

@@ -12,15 +12,15 @@ use super::{
     document::{ReasoningEcho, ResponseDocument, TextEcho},
     format::{self, ResponsesText},
     input::messages,
-    schemas::{ResponsesInput, ResponsesToolChoice, UnsupportedBackground},
+    schemas::{ResponsesInput, ResponsesToolChoice, ResponsesTruncation, UnsupportedBackground},
     tools::{self, ResponsesTool},
     writer::ResponsesWriter,
 };
 use crate::{
     errors::{must_be, not_stored, unsupported},
     field_names::FieldNames,
-    fields::{logprobs, max_tokens, number, read},
-    openai::TEMPERATURE,
+    fields::{integer, logprobs, max_tokens, number, read},
+    openai::{self, ReasoningEffort, TEMPERATURE},
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
     schemas::Unsupported,
 };
@@ -59,20 +59,23 @@ pub struct ResponsesRequest {
     pub text: Option<ResponsesText>,
     /// How the model reasons before it answers.
     pub reasoning: Option<ResponsesReasoning>,
-    /// Maximum number of tokens to generate, at least 1; the output also ends where the context
-    /// does. Default: what the context leaves.
-    #[schema(minimum = 1)]
+    /// Maximum number of tokens to generate; the output also ends where the context does. 0, -1
+    /// and the default: no limit but the context.
+    #[schema(minimum = -1)]
+    #[serde(default, deserialize_with = "integer")]
     pub max_output_tokens: Option<i64>,
-    /// Sampling temperature, 0 to 2; 0 selects the most likely token (greedy). Default: 1.
-    #[schema(minimum = 0, maximum = 2, default = 1)]
+    /// Sampling temperature, 0 to 2; 0 selects the most likely token (greedy). Default: the
+    /// model's recommendation, or 1.
+    #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f64>,
-    /// Keeps the smallest set of tokens whose probabilities reach this sum, 0 to 1. Default: 1
-    /// (all tokens).
-    #[schema(minimum = 0, maximum = 1, default = 1)]
+    /// Keeps the smallest set of tokens whose probabilities reach this sum, 0 to 1. Default: the
+    /// model's recommendation, or 1 (all tokens).
+    #[schema(minimum = 0, maximum = 1)]
     pub top_p: Option<f64>,
     /// Number of most likely tokens to report at each position, 0 to 20; only with
     /// `message.output_text.logprobs` in `include`. Default: 0.
     #[schema(minimum = 0, maximum = 20, default = 0)]
+    #[serde(default, deserialize_with = "integer")]
     pub top_logprobs: Option<i64>,
     /// Further output to include. `message.output_text.logprobs` reports the log probability of
     /// each output token; other elements are ignored.
@@ -84,6 +87,7 @@ pub struct ResponsesRequest {
     pub store: Option<bool>,
     /// `disabled`; `auto` has the same effect. An input that does not fit into the context is an
     /// error.
+    #[schema(value_type = Option<ResponsesTruncation>)]
     pub truncation: Option<String>,
     /// Id of the end user; the response repeats it.
     pub user: Option<String>,
@@ -120,6 +124,7 @@ pub struct ResponsesStreamOptions {
 pub struct ResponsesReasoning {
     /// How much the model reasons, in the words of its chat template, such as `low`, `medium` and
     /// `high`; `none` turns reasoning off. Default: as the chat template decides.
+    #[schema(value_type = Option<ReasoningEffort>)]
     pub effort: Option<String>,
     /// If present, the reasoning is returned as the summary of its item, complete; otherwise as
     /// its content.
@@ -159,6 +164,7 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
     let parallel_tool_calls = fields.parallel_tool_calls.unwrap_or(true);
     let reasoning = fields.reasoning;
     let effort = reasoning.as_ref().and_then(|r| r.effort.clone());
+    let effort = openai::effort("reasoning.effort", effort)?;
     let summary = reasoning.and_then(|r| r.summary.or(r.generate_summary));
     let request = InferRequest {
         max_tokens,
@@ -169,7 +175,10 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
         tools: chosen.tools,
         tool_choice: chosen.choice,
         parallel_tool_calls,
-        reasoning: reasoning_options(effort.as_deref()),
+        reasoning: ReasoningOptions {
+            effort: effort.clone(),
+            ..ReasoningOptions::default()
+        },
         ..InferRequest::new(
             context.request_id.clone(),
             InferInput::Messages(messages(fields.instructions.as_deref(), &fields.input)?),
@@ -250,18 +259,5 @@ fn truncation(mode: Option<&str>, notes: &mut Vec<String>) -> Result<&'static st
             Ok("disabled")
         }
         Some(_) => Err(must_be("truncation", "`auto` or `disabled`")),
-    }
-}
-
-fn reasoning_options(effort: Option<&str>) -> ReasoningOptions {
-    match effort {
-        Some("none") => ReasoningOptions {
-            enabled: Some(false),
-            ..ReasoningOptions::default()
-        },
-        effort => ReasoningOptions {
-            effort: effort.map(str::to_owned),
-            ..ReasoningOptions::default()
-        },
     }
 }

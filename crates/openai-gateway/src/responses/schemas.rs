@@ -15,6 +15,8 @@ schema_types! {
     ResponsesToolChoice = tool_choice();
     /// Format of the output.
     ResponsesTextFormat = text_format();
+    /// What happens to an input that does not fit.
+    ResponsesTruncation = strings(["auto", "disabled"]);
     /// Only false: the field is not supported.
     UnsupportedBackground = boolean(Some(false));
     /// OpenAI's code for an error that ended a response.

@@ -180,7 +180,7 @@ impl ResponsesWriter {
             let events = part.events();
             fields.push((events.index, json!(0)));
             fields.push(("text", json!(part.text())));
-            if let TextPart::OutputText { logprobs, .. } = part {
+            if let TextPart::Output { logprobs, .. } = part {
                 fields.push(("logprobs", json!(logprobs)));
             }
             self.event(events.text_done, &fields, out);
@@ -228,9 +228,9 @@ impl ResponsesWriter {
             let (mut summary, mut content) = (Vec::new(), Vec::new());
             let text = String::new();
             if self.summary {
-                summary.push(TextPart::SummaryText { text });
+                summary.push(TextPart::Summary { text });
             } else {
-                content.push(TextPart::ReasoningText { text });
+                content.push(TextPart::Reasoning { text });
             }
             let item = ReasoningItem {
                 id: self.item_id("rs"),

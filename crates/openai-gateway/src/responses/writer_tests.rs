@@ -9,7 +9,7 @@ use crate::{
     testing::{any_tokens, call, context, end, more, scored, started, token, written},
 };
 
-fn writer(fields: Value) -> Box<dyn ResponseWriter> {
+fn writer(fields: &Value) -> Box<dyn ResponseWriter> {
     let mut body = json!({"model": "m", "input": "hi"});
     body.as_object_mut()
         .unwrap()
@@ -24,7 +24,7 @@ fn reasoned(text: &str) -> TokenEvent {
     }
 }
 
-fn document(fields: Value, tokens: Vec<TokenEvent>, reason: FinishReason) -> Value {
+fn document(fields: &Value, tokens: Vec<TokenEvent>, reason: FinishReason) -> Value {
     serde_json::from_slice(&written(writer(fields), tokens, reason)).unwrap()
 }
 
@@ -45,7 +45,7 @@ fn events(bytes: &[u8]) -> Vec<Value> {
 fn streamed(fields: Value, tokens: Vec<TokenEvent>, reason: FinishReason) -> Vec<Value> {
     let mut fields = fields;
     fields["stream"] = json!(true);
-    events(&written(writer(fields), tokens, reason))
+    events(&written(writer(&fields), tokens, reason))
 }
 
 fn types(events: &[Value]) -> Vec<&str> {
@@ -67,7 +67,7 @@ fn a_document_has_the_items_in_order() {
         call("", 1, "g", "{}"),
     ];
     let document = document(
-        json!({"instructions": "i", "metadata": {"k": "v"}, "user": "u"}),
+        &json!({"instructions": "i", "metadata": {"k": "v"}, "user": "u"}),
         tokens,
         FinishReason::Stop,
     );
@@ -183,7 +183,7 @@ fn a_stream_has_openais_sequence_of_events() {
 fn a_requested_summary_is_the_reasoning() {
     let fields = json!({"reasoning": {"effort": "low", "summary": "auto"}});
     let tokens = || vec![reasoned("wh"), reasoned("y"), token("a")];
-    let document = document(fields.clone(), tokens(), FinishReason::Stop);
+    let document = document(&fields, tokens(), FinishReason::Stop);
     assert_eq!(document["reasoning"], fields["reasoning"]);
     assert_eq!(
         document["output"][0]["summary"],
@@ -209,7 +209,7 @@ fn a_requested_summary_is_the_reasoning() {
 
 #[test]
 fn an_output_that_is_cut_off_is_incomplete() {
-    let document = document(json!({}), vec![token("a")], FinishReason::Length);
+    let document = document(&json!({}), vec![token("a")], FinishReason::Length);
     assert_eq!(document["status"], "incomplete");
     assert_eq!(
         document["incomplete_details"],
@@ -222,7 +222,7 @@ fn an_output_that_is_cut_off_is_incomplete() {
 
 #[test]
 fn an_empty_output_is_an_empty_message() {
-    let document = document(json!({}), Vec::new(), FinishReason::Stop);
+    let document = document(&json!({}), Vec::new(), FinishReason::Stop);
     assert_eq!(document["output"][0]["content"][0]["text"], "");
     assert_eq!(document["output"].as_array().unwrap().len(), 1);
 }
@@ -231,7 +231,7 @@ fn an_empty_output_is_an_empty_message() {
 fn logprobs_are_reported_with_the_text() {
     let fields = json!({"include": ["message.output_text.logprobs"], "top_logprobs": 1});
     let tokens = || vec![scored("", "h"), scored("hi", "i"), scored("", "</s>")];
-    let document = document(fields.clone(), tokens(), FinishReason::Stop);
+    let document = document(&fields, tokens(), FinishReason::Stop);
     let logprobs = &document["output"][0]["content"][0]["logprobs"];
     let texts: Vec<_> = logprobs
         .as_array()
@@ -247,7 +247,7 @@ fn logprobs_are_reported_with_the_text() {
 
 #[test]
 fn an_error_ends_a_stream_as_a_failed_response() {
-    let mut writer = writer(json!({"stream": true}));
+    let mut writer = writer(&json!({"stream": true}));
     let mut out = Vec::new();
     writer.start(&started(), &mut out);
     writer.token(0, token("a"), &mut out);
@@ -269,7 +269,7 @@ fn an_error_ends_a_stream_as_a_failed_response() {
 
 #[test]
 fn the_partial_text_is_that_of_the_messages() {
-    let mut writer = writer(json!({}));
+    let mut writer = writer(&json!({}));
     let mut out = Vec::new();
     writer.start(&started(), &mut out);
     for token in [
@@ -288,7 +288,7 @@ proptest! {
     /// The deltas of a stream are the document, and so are the items of its last event.
     #[test]
     fn stream_and_document_have_the_same_output(tokens in any_tokens()) {
-        let whole = document(json!({}), tokens.clone(), FinishReason::Stop);
+        let whole = document(&json!({}), tokens.clone(), FinishReason::Stop);
         let events = streamed(json!({}), tokens, FinishReason::Stop);
         prop_assert_eq!(&events.last().unwrap()["response"], &whole);
         let mut texts = vec![String::new(); whole["output"].as_array().unwrap().len()];

@@ -12,7 +12,7 @@ use diagnostics::{Code, Diagnostic};
 use input_validation::{Generation, RequestId};
 use jiff::Timestamp;
 use request_queue::Deadline;
-use worker_contract::{KvCacheUse, WorkerHeartbeat, WorkerInfo, WorkerStatus};
+use worker_contract::{KvCacheUse, SamplingValues, WorkerHeartbeat, WorkerInfo, WorkerStatus};
 use worker_registry::SpawnId;
 
 use crate::*;
@@ -70,7 +70,7 @@ pub fn worker(name: &str, generation: u64, slots: u32) -> WorkerInfo {
         kv_cache: KvCacheUse::default(),
         prefix_digest: None,
         last_step_ms: None,
-        sampling: Default::default(),
+        sampling: SamplingValues::default(),
     }
 }
 

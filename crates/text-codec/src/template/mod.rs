@@ -11,6 +11,8 @@ use crate::{chat::Chat, control::ControlTokens, errors};
 
 mod expression;
 mod lexer;
+mod parser;
+mod postfix;
 mod python;
 mod rewrite;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{expression::Parser, lexer};
+use super::{lexer, parser::Parser};
 
 /// Source for minijinja.
 #[derive(Debug, Default)]
@@ -133,9 +133,10 @@ fn statement(parser: &mut Parser, own: &mut BTreeSet<String>) -> Result<String, 
             format!("macro {name}({})", parameters(parser)?)
         }
         "call" => {
-            let parameters = match parser.skip("(") {
-                true => format!("({})", parameters(parser)?),
-                false => String::new(),
+            let parameters = if parser.skip("(") {
+                format!("({})", parameters(parser)?)
+            } else {
+                String::new()
             };
             format!("call{parameters} {}", parser.expression()?)
         }
@@ -180,7 +181,7 @@ fn for_loop(parser: &mut Parser) -> Result<String, String> {
     }
     let mut code = format!("for {target} in __iterate({})", parser.tuple(false)?);
     if parser.skip_name("if") {
-        code += &format!(" if {}", parser.expression()?);
+        code = format!("{code} if {}", parser.expression()?);
     }
     if parser.skip_name("recursive") {
         code += " recursive";
@@ -202,7 +203,7 @@ fn assignment(parser: &mut Parser, own: &mut BTreeSet<String>) -> Result<String,
     }
     let mut code = format!("set {target}");
     while parser.skip("|") {
-        code += &format!("|{}", parser.filter()?);
+        code = format!("{code}|{}", parser.filter()?);
     }
     Ok(code)
 }
@@ -212,13 +213,12 @@ fn targets(parser: &mut Parser) -> Result<String, String> {
     let mut parts = Vec::new();
     let mut is_tuple = false;
     loop {
-        let mut part = match parser.skip("(") {
-            true => {
-                let inner = targets(parser)?;
-                parser.expect(")")?;
-                format!("({inner})")
-            }
-            false => parser.name()?,
+        let mut part = if parser.skip("(") {
+            let inner = targets(parser)?;
+            parser.expect(")")?;
+            format!("({inner})")
+        } else {
+            parser.name()?
         };
         if parser.skip(".") {
             part = format!("{part}.{}", parser.name()?);

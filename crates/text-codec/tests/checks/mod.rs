@@ -5,6 +5,8 @@ use model_format::Gguf;
 use text_codec::{Codec, CodecSettings};
 use worker_contract::{Message, Role, ToolDefinition};
 
+/// The control token of [`TOKENIZER`].
+const CONTROL: &str = "<|end|>";
 const TOKENIZER: &[u8] = include_bytes!("../corpus/tokenizer/byte-level.json");
 
 pub const GGUF_WORDS: &[&str] = &[
@@ -122,6 +124,11 @@ pub const TEMPLATE_WORDS: &[&str] = &[
     "{% raw %}",
     "{% elif a %}",
     "\u{fdd0}",
+    "<|end|>",
+    "<|e",
+    "nd|>",
+    ".strip()",
+    "[1:]",
 ];
 
 /// Asserts that an error blames the input, has a hint and is escaped.
@@ -132,6 +139,7 @@ pub fn assert_input_error(error: &Diagnostic) {
         Code::UnsupportedModel,
         Code::InvalidRequest,
         Code::UnsupportedParameter,
+        Code::NoChatTemplate,
     ];
     assert!(known.contains(&error.code), "{error:?}");
     assert!(error.hint.is_some(), "{error:?}");
@@ -208,10 +216,24 @@ pub fn tokenizer(file: &[u8]) {
     assert_consistent(Codec::from_tokenizer_json(file, CodecSettings::default()));
 }
 
-/// A chat template is rejected, or renders or rejects the conversation.
+/// A chat template is rejected, or renders or rejects the conversation. It encodes what it renders.
 pub fn template(template: &str, messages: &[Message], tools: &[ToolDefinition]) {
-    let rendered = codec(template).and_then(|codec| codec.render_chat(messages, tools));
-    let encoded = codec(template).and_then(|codec| codec.encode_chat(messages, tools));
+    let codec = match codec(template) {
+        Ok(codec) => codec,
+        Err(error) => return assert_input_error(&error),
+    };
+    let rendered = codec.render_chat(messages, tools);
+    let encoded = codec.encode_chat(messages, tools);
+    assert_eq!(
+        rendered.is_ok(),
+        encoded.is_ok(),
+        "{rendered:?} {encoded:?}"
+    );
+    if let (Ok(text), Ok(ids)) = (&rendered, &encoded) {
+        let spelled = text.matches(CONTROL).count();
+        let control = ids.iter().filter(|id| codec.token_text(**id) == CONTROL);
+        assert!(control.count() <= spelled, "{text:?}");
+    }
     for error in [rendered.err(), encoded.err()].into_iter().flatten() {
         assert_input_error(&error);
     }

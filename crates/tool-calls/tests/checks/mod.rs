@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tool_calls::{Functions, Part, ToolCallParser, ToolFormat};
 
 pub const WORDS: &[&str] = &[
@@ -80,7 +80,7 @@ fn text_of(part: &Part) -> &str {
 }
 
 /// Returns the parts of an output. Adjacent parts of one kind are merged.
-fn parts(format: &'static ToolFormat, chunks: &mut dyn Iterator<Item = &str>) -> Vec<Part> {
+pub fn parts(format: &'static ToolFormat, chunks: &mut dyn Iterator<Item = &str>) -> Vec<Part> {
     let weather = json!({"properties": {"city": {"type": "string"}, "days": {"type": "integer"}}});
     let functions = [
         ("f".to_owned(), None::<Value>),
@@ -102,16 +102,4 @@ fn parts(format: &'static ToolFormat, chunks: &mut dyn Iterator<Item = &str>) ->
     }
     merge(parser.finish());
     all
-}
-
-/// Returns the arguments of the complete calls in an output.
-pub fn calls(document: &str) -> Vec<Map<String, Value>> {
-    let (name, output) = document.split_once('\n').unwrap();
-    let format = ToolFormat::ALL.iter().find(|format| format.name == name);
-    let parts = parts(format.unwrap(), &mut std::iter::once(output));
-    let arguments = parts.iter().filter_map(|part| match part {
-        Part::Arguments(text) => Some(serde_json::from_str(text).unwrap()),
-        _ => None,
-    });
-    arguments.collect()
 }

@@ -6,7 +6,8 @@ import { z } from "zod";
 import { CALLS, CASES, MODEL, QUESTION, SLOW, URL, WEATHER, main, rejected } from "./checks.mjs";
 
 const client = new Ollama({ host: URL });
-const options = { temperature: 0, num_predict: 96 };
+// The references have no penalty, which Ollama has by default.
+const options = { temperature: 0, num_predict: 96, repeat_penalty: 1 };
 const tools = [{ type: "function", function: { name: "weather", description: "Weather", parameters: WEATHER } }];
 const user = { role: "user", content: QUESTION };
 

@@ -4,24 +4,12 @@ import assert from "node:assert/strict";
 import OpenAI from "openai";
 import { zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
-import { CALLS, CASES, MODEL, NotApplicable, QUESTION, SLOW, URL, WEATHER, main, rejected } from "./checks.mjs";
+import { CALLS, CASES, MODEL, QUESTION, SLOW, URL, WEATHER, main, rejected } from "./checks.mjs";
 
 const client = new OpenAI({ baseURL: `${URL}/v1`, apiKey: "unused", maxRetries: 0, timeout: 60_000 });
 const weather = { type: "function", function: { name: "weather", parameters: WEATHER } };
 const user = [{ role: "user", content: QUESTION }];
 const Haiku = z.object({ title: z.string(), lines: z.array(z.string()), rating: z.number().int() });
-
-/** Runs a check of `/v1/responses`, which is not applicable if the route does not exist. */
-function responses(check) {
-  return async () => {
-    try {
-      await check();
-    } catch (error) {
-      if (error.status === 404) throw new NotApplicable("404 from /v1/responses");
-      throw error;
-    }
-  };
-}
 
 await main("openai (Node)", {
   "models are listed": async () => {
@@ -76,9 +64,6 @@ await main("openai (Node)", {
         type: "object", properties: { rating: { enum: [1, 2, 3] } }, required: ["rating"], additionalProperties: false,
       } } }],
       tool_choice: "required",
-    }).catch((error) => {
-      if (error.code && /tool/.test(error.message)) throw new NotApplicable(error.message);
-      throw error;
     });
     const call = answer.choices[0].message.tool_calls[0].function;
     assert.equal(call.name, "rate");
@@ -114,24 +99,25 @@ await main("openai (Node)", {
       stream.controller.abort();
     }
   },
-  "a response equals the reference": responses(async () => {
+  "a response equals the reference": async () => {
     const { messages, output_text } = CASES[0];
     const answer = await client.responses.create({
       model: MODEL, input: messages, temperature: 0, max_output_tokens: 96, store: false,
     });
     assert.equal(answer.output_text, output_text);
     assert.equal(answer.status, "completed");
-  }),
-  "a streamed response equals the reference": responses(async () => {
+  },
+  "a streamed response equals the reference": async () => {
     const { messages, output_text } = CASES[0];
     const stream = client.responses.stream({ model: MODEL, input: messages, temperature: 0, max_output_tokens: 96 });
     let text = "";
     stream.on("response.output_text.delta", (event) => (text += event.delta));
     const answer = await stream.finalResponse();
     assert.equal(text, output_text);
-    assert.equal(answer.output_text, output_text);
-  }),
-  "a response calls a function": responses(async () => {
+    // The helper does not add `output_text` to a response without a format.
+    assert.equal(answer.output[0].content[0].text, output_text);
+  },
+  "a response calls a function": async () => {
     const tools = [{ type: "function", name: "weather", parameters: WEATHER, strict: false }];
     const input = [...user];
     const first = await client.responses.create({ model: CALLS, input, tools, temperature: 0, store: false });
@@ -140,11 +126,11 @@ await main("openai (Node)", {
     input.push(...first.output, { type: "function_call_output", call_id: call.call_id, output: "21 degrees" });
     const second = await client.responses.create({ model: CALLS, input, tools, temperature: 0, store: false });
     assert.equal(second.output_text, "21 degrees");
-  }),
-  "zod describes a response": responses(async () => {
+  },
+  "zod describes a response": async () => {
     const answer = await client.responses.parse({
       model: CALLS, input: QUESTION, temperature: 0, store: false, text: { format: zodTextFormat(Haiku, "haiku") },
     });
     assert.equal(typeof answer.output_parsed.rating, "number");
-  }),
+  },
 });

@@ -2,7 +2,7 @@
 
 use minijinja::{
     Environment, Error, State, Value, filters,
-    value::{Kwargs, Rest, ValueKind, ValueOrKwargs},
+    value::{Kwargs, Rest, Tuple, ValueKind, ValueOrKwargs},
 };
 
 use super::{check_length, error, items, limited, operators, strings, text, views};
@@ -72,16 +72,11 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     });
     environment.add_filter("join", join);
     environment.add_filter("indent", indent);
-    environment.add_filter("int", int);
-    environment.add_filter("float", float);
-    environment.add_filter("abs", |value: &Value| match value.kind() {
-        ValueKind::Bool => Ok(Value::from(u8::from(value.is_true()))),
-        _ => filters::abs(value.clone()),
-    });
     environment.add_filter(
         "attr",
         |value: &Value, name: &str| match views::is_namespace(value) {
             true => value.get_attr(name),
+            false if value.is_undefined() => Err(error("attr: the value is undefined")),
             // An attribute of a dict is not one of its keys.
             false => Ok(Value::UNDEFINED),
         },
@@ -122,6 +117,22 @@ pub(super) fn install(environment: &mut Environment<'_>) {
         },
     );
     environment.add_filter("dictsort", dictsort);
+    environment.add_filter("format", |value: &Value, arguments: Rest<ValueOrKwargs>| {
+        let mut arguments = arguments.into_values();
+        let arguments = match arguments.pop() {
+            Some(named) if named.is_kwargs() && arguments.is_empty() => named,
+            last => {
+                arguments.extend(last);
+                Value::from(Tuple::from(arguments))
+            }
+        };
+        operators::printf(&text::str(value)?, &arguments).and_then(limited)
+    });
+    environment.add_filter("truncate", truncate);
+    environment.add_filter("striptags", |value: &Value| -> Result<String, Error> {
+        let text = text::str(value)?.into_owned();
+        Ok(minijinja_contrib::filters::striptags(text))
+    });
     environment.add_filter("items", |value: &Value| -> Result<Value, Error> {
         match value.kind() {
             ValueKind::Undefined => Ok(Value::from(Vec::<Value>::new())),
@@ -145,9 +156,10 @@ fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut start = true;
     for c in text.chars() {
-        match start {
-            true => out.push_str(&strings::upper_first(c)),
-            false => out.extend(c.to_lowercase()),
+        if start {
+            out.extend(c.to_uppercase());
+        } else {
+            out.extend(c.to_lowercase());
         }
         start = c.is_whitespace() || "-({[<".contains(c);
     }
@@ -269,68 +281,6 @@ fn indent(
     limited(out)
 }
 
-fn int(
-    value: &Value,
-    default: Option<Value>,
-    base: Option<u32>,
-    named: Kwargs,
-) -> Result<Value, Error> {
-    let default = match default {
-        None => named
-            .get::<Option<Value>>("default")?
-            .unwrap_or_else(|| Value::from(0)),
-        Some(default) => default,
-    };
-    let base = base.or(named.get("base")?).unwrap_or(10);
-    named.assert_all_used()?;
-    let truncated = |number: f64| {
-        number
-            .is_finite()
-            .then(|| Value::from(number.trunc() as i128))
-    };
-    let parsed = match value.kind() {
-        ValueKind::Undefined => return Err(error("int: the value is undefined")),
-        ValueKind::Bool => Some(Value::from(u8::from(value.is_true()))),
-        ValueKind::Number if value.is_integer() => Some(value.clone()),
-        ValueKind::Number => match truncated(f64::try_from(value.clone())?) {
-            None => return Err(error("cannot convert float infinity to integer")),
-            number => number,
-        },
-        ValueKind::String => {
-            let text = value.as_str().unwrap_or_default().trim().replace('_', "");
-            let digits = text.strip_prefix('+').unwrap_or(&text);
-            match (2..=36)
-                .contains(&base)
-                .then(|| i128::from_str_radix(digits, base))
-            {
-                Some(Ok(number)) => Some(Value::from(number)),
-                _ => text.parse::<f64>().ok().and_then(truncated),
-            }
-        }
-        _ => None,
-    };
-    Ok(parsed.unwrap_or(default))
-}
-
-fn float(value: &Value, default: Option<Value>, named: Kwargs) -> Result<Value, Error> {
-    let default = match default {
-        None => named
-            .get::<Option<Value>>("default")?
-            .unwrap_or_else(|| Value::from(0.0)),
-        Some(default) => default,
-    };
-    named.assert_all_used()?;
-    let parsed = match value.kind() {
-        ValueKind::Undefined => return Err(error("float: the value is undefined")),
-        ValueKind::Bool => Some(f64::from(u8::from(value.is_true()))),
-        ValueKind::Number if value.is_integer() => value.to_string().parse().ok(),
-        ValueKind::Number => f64::try_from(value.clone()).ok(),
-        ValueKind::String => value.as_str().and_then(|text| text.trim().parse().ok()),
-        _ => None,
-    };
-    Ok(parsed.map_or(default, Value::from))
-}
-
 /// Checks that Python orders the items.
 fn check_order(items: &[Value], by_attribute: bool) -> Result<(), Error> {
     for pair in items.windows(2) {
@@ -383,9 +333,38 @@ fn dictsort(
     }
     let keys: Vec<Value> = entries.iter().map(|(key, _)| key.clone()).collect();
     check_order(&keys, false)?;
-    entries.sort_by(|a, b| match reverse {
-        true => b.0.cmp(&a.0),
-        false => a.0.cmp(&b.0),
+    entries.sort_by(|a, b| {
+        if reverse {
+            b.0.cmp(&a.0)
+        } else {
+            a.0.cmp(&b.0)
+        }
     });
     Ok(entries.into_iter().map(|(_, pair)| pair).collect())
+}
+
+/// Cuts a text that is longer than `length` characters, and more than `leeway` longer.
+fn truncate(
+    value: &Value,
+    length: Option<usize>,
+    killwords: Option<bool>,
+    end: Option<String>,
+    named: Kwargs,
+) -> Result<Value, Error> {
+    let length = length.or(named.get("length")?).unwrap_or(255);
+    let kill = killwords.or(named.get("killwords")?).unwrap_or(false);
+    let end = end.or(named.get("end")?).unwrap_or("...".to_owned());
+    let leeway = named.get::<Option<usize>>("leeway")?.unwrap_or(5);
+    named.assert_all_used()?;
+    let kept = length.checked_sub(end.chars().count());
+    let kept = kept.ok_or_else(|| error("truncate: the length is less than that of the end"))?;
+    if self::length(value)? <= length.saturating_add(leeway) {
+        return Ok(value.clone());
+    }
+    let text = value.as_str();
+    let text = text.ok_or_else(|| error("truncate: a text is expected"))?;
+    let text: String = text.chars().take(kept).collect();
+    let whole = text.rsplit_once(' ').map(|(words, _)| words);
+    let text = whole.filter(|_| !kill).unwrap_or(&text);
+    limited(format!("{text}{end}"))
 }

@@ -89,8 +89,6 @@ struct Style {
 
 /// Template filter `tojson` of transformers: Python's `json.dumps` with `ensure_ascii=False`.
 /// Models saw its format in training: a space after separators, no HTML escapes.
-// Filters receive their arguments by value.
-#[allow(clippy::needless_pass_by_value)]
 pub(super) fn tojson(value: &Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let mut positional = arguments.into_values();
     let named = match positional.pop_if(|last| last.is_kwargs()) {

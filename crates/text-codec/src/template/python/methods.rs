@@ -7,7 +7,7 @@ use minijinja::{
     value::{Object, ObjectRepr, Rest, ValueKind, ValueOrKwargs, from_args},
 };
 
-use super::{error, items, operators::equal, strings, text, views};
+use super::{error, items, operators::equal, range::Range, strings, text, views};
 
 const DICT: &[&str] = &[
     "clear",
@@ -55,9 +55,10 @@ pub(super) fn install(environment: &mut Environment<'_>) {
         "__method",
         |state: &mut State<'_, '_>, value: Value, name: String, arguments: Rest<ValueOrKwargs>| {
             let arguments = arguments.into_values();
-            match has(&value, &name) {
-                true => call(state, &value, &name, &arguments),
-                false => value.call_method(state, &name, &arguments),
+            if has(&value, &name) {
+                call(state, &value, &name, &arguments)
+            } else {
+                value.call_method(state, &name, &arguments)
             }
         },
     );
@@ -69,6 +70,7 @@ fn has(value: &Value, name: &str) -> bool {
         ValueKind::Map if !views::is_namespace(value) => DICT,
         ValueKind::Seq if value.is_tuple() => TUPLE,
         ValueKind::Seq => LIST,
+        ValueKind::Iterable if value.downcast_object_ref::<Range>().is_some() => TUPLE,
         _ => &[],
     };
     names.contains(&name)
@@ -97,12 +99,11 @@ impl Object for Bound {
 }
 
 /// An attribute: a method first, as in jinja2.
-// Functions receive their arguments by value.
-#[allow(clippy::needless_pass_by_value)]
 fn attribute(value: Value, name: String) -> Result<Value, Error> {
-    match has(&value, &name) {
-        true => Ok(Value::from_object(Bound { value, name })),
-        false => value.get_attr(&name),
+    if has(&value, &name) {
+        Ok(Value::from_object(Bound { value, name }))
+    } else {
+        value.get_attr(&name)
     }
 }
 
@@ -119,7 +120,7 @@ pub(super) fn call(
             Err(error(format!("access to method '{name}' is unsafe")))
         }
         ValueKind::Map if !views::is_namespace(value) => dict(value, name, arguments),
-        ValueKind::Seq => list(value, name, arguments),
+        ValueKind::Seq | ValueKind::Iterable if has(value, name) => list(value, name, arguments),
         _ => Err(Error::from(ErrorKind::UnknownMethod)),
     }
 }

@@ -1,16 +1,23 @@
 //! What Python computes differently from minijinja: texts of values, operators, methods, filters.
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "functions and filters receive their arguments by value"
+)]
 
 mod filters;
 mod json;
+mod marks;
 pub(super) mod methods;
+mod numbers;
 mod operators;
+mod range;
 mod strings;
 mod tests;
 mod text;
 mod views;
 
 use minijinja::{
-    Environment, Error, ErrorKind, Output, State, Value,
+    AutoEscape, Environment, Error, ErrorKind, Output, State, Value,
     value::{Tuple, ValueKind},
 };
 
@@ -31,14 +38,19 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     operators::install(environment);
     methods::install(environment);
     filters::install(environment);
+    numbers::install(environment);
     tests::install(environment);
     views::install(environment);
+    range::install(environment);
     environment.add_filter("tojson", json::tojson);
 }
 
 /// Writes a value to the output as Python's `str` formats it.
 fn write(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
-    let text = text::str(value)?;
+    let mut text = text::str(value)?;
+    if *state.auto_escape() == AutoEscape::Html && !value.is_safe() {
+        text = text::escape(&text).into();
+    }
     let written = state.get_temp(WRITTEN).and_then(|w| w.as_usize());
     let written = written.unwrap_or(0) + text.len();
     if written > MAX_WRITTEN {

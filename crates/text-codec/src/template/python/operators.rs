@@ -4,7 +4,7 @@ use minijinja::{
     value::{Rest, Tuple, ValueKind},
 };
 
-use super::{MAX_ITEMS, check_length, error, items, limited, text, too_large, views};
+use super::{MAX_ITEMS, check_length, error, items, limited, range::Range, text, too_large, views};
 use crate::control::is_mark;
 
 pub(super) fn install(environment: &mut Environment<'_>) {
@@ -15,6 +15,13 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_function("__compare", compare);
     environment.add_function("__slice", slice);
     environment.add_function("__iterate", iterate);
+    environment.add_function("__iterate_if_true", |value: Value| {
+        if value.is_true() {
+            iterate(value)
+        } else {
+            Ok(Value::from(Vec::<Value>::new()))
+        }
+    });
 }
 
 fn unsupported(operator: &str, left: &Value, right: &Value) -> Error {
@@ -30,9 +37,10 @@ fn is_list(value: &Value) -> bool {
 }
 
 fn sequence(like: &Value, items: Vec<Value>) -> Value {
-    match like.is_tuple() {
-        true => Value::from(Tuple::from(items)),
-        false => Value::from(items),
+    if like.is_tuple() {
+        Value::from(Tuple::from(items))
+    } else {
+        Value::from(items)
     }
 }
 
@@ -80,9 +88,12 @@ fn add(values: Rest<Value>) -> Result<Value, Error> {
 fn add_two(left: &Value, right: &Value) -> Result<Value, Error> {
     if let (Some(a), Some(b)) = (left.as_str(), right.as_str()) {
         if left.is_safe() || right.is_safe() {
-            let part = |value: &Value, text: &str| match value.is_safe() {
-                true => text.to_owned(),
-                false => text::escape(text),
+            let part = |value: &Value, text: &str| {
+                if value.is_safe() {
+                    text.to_owned()
+                } else {
+                    text::escape(text)
+                }
             };
             let sum = part(left, a) + &part(right, b);
             check_length(sum.len())?;
@@ -120,8 +131,6 @@ fn concat(values: Rest<Value>) -> Result<Value, Error> {
     Ok(Value::from(out))
 }
 
-// Functions receive their arguments by value.
-#[allow(clippy::needless_pass_by_value)]
 fn multiply(left: Value, right: Value) -> Result<Value, Error> {
     for (value, count) in [(&left, &right), (&right, &left)] {
         let repeatable = value.as_str().is_some() || is_list(value);
@@ -153,7 +162,6 @@ fn multiply(left: Value, right: Value) -> Result<Value, Error> {
 }
 
 /// The remainder, or a text formatted as C's `printf`.
-#[allow(clippy::needless_pass_by_value)]
 fn modulo(left: Value, right: Value) -> Result<Value, Error> {
     if let Some(template) = left.as_str() {
         return limited(printf(template, &right)?);
@@ -179,10 +187,12 @@ fn modulo(left: Value, right: Value) -> Result<Value, Error> {
     }
 }
 
-fn printf(template: &str, arguments: &Value) -> Result<String, Error> {
-    let mut values = match arguments.is_tuple() {
-        true => items(arguments)?,
-        false => vec![arguments.clone()],
+/// Formats values as Python's `%`.
+pub(super) fn printf(template: &str, arguments: &Value) -> Result<String, Error> {
+    let mut values = if arguments.is_tuple() {
+        items(arguments)?
+    } else {
+        vec![arguments.clone()]
     };
     let conversions = template.replace("%%", "");
     let by_name = conversions.contains("%(");
@@ -312,7 +322,6 @@ fn contains(container: &Value, value: &Value) -> Result<bool, Error> {
 }
 
 /// `value[start:stop:step]`.
-#[allow(clippy::needless_pass_by_value)]
 fn slice(value: Value, start: Value, stop: Value, step: Value) -> Result<Value, Error> {
     let part = |part: &Value| -> Result<Option<i128>, Error> {
         if part.is_none() {
@@ -324,21 +333,20 @@ fn slice(value: Value, start: Value, stop: Value, step: Value) -> Result<Value, 
             .ok_or_else(|| error("slice indices must be integers or None"))
     };
     let chars: Vec<char>;
-    let length = match value.as_str() {
-        Some(text) => {
-            chars = text.chars().collect();
-            chars.len()
-        }
-        None => {
-            chars = Vec::new();
-            match value.kind() {
-                ValueKind::Seq => value.len().unwrap_or(0),
-                ValueKind::Iterable if value.downcast_object_ref::<views::View>().is_none() => {
-                    value.len().unwrap_or(0)
-                }
-                ValueKind::Undefined => return Err(error("the value to slice is undefined")),
-                // jinja2 returns what is missing as undefined.
-                _ => return Ok(Value::UNDEFINED),
+    let length = if let Some(text) = value.as_str() {
+        chars = text.chars().collect();
+        chars.len()
+    } else {
+        chars = Vec::new();
+        match value.kind() {
+            ValueKind::Seq => value.len().unwrap_or(0),
+            ValueKind::Iterable if value.downcast_object_ref::<views::View>().is_none() => {
+                value.len().unwrap_or(0)
+            }
+            ValueKind::Undefined => return Err(error("the value to slice is undefined")),
+            _ => {
+                let kind = text::type_name(&value);
+                return Err(error(format!("'{kind}' object has no slices")));
             }
         }
     };
@@ -360,6 +368,9 @@ fn slice(value: Value, start: Value, stop: Value, step: Value) -> Result<Value, 
     let (first, last) = if step > 0 { (low, high) } else { (high, low) };
     let mut at = bound(part(&start)?, first);
     let stop = bound(part(&stop)?, last);
+    if let Some(range) = value.downcast_object_ref::<Range>() {
+        return Ok(Value::from_object(range.slice(at, stop, step)));
+    }
     let mut indices = Vec::new();
     while (step > 0 && at < stop) || (step < 0 && at > stop) {
         indices.push(at as usize);
@@ -375,7 +386,6 @@ fn slice(value: Value, start: Value, stop: Value, step: Value) -> Result<Value, 
 }
 
 /// What a loop iterates: an error for values that Python does not iterate.
-#[allow(clippy::needless_pass_by_value)]
 fn iterate(value: Value) -> Result<Value, Error> {
     match value.kind() {
         ValueKind::Seq | ValueKind::Iterable | ValueKind::Undefined => Ok(value),

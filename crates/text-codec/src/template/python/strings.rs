@@ -6,7 +6,7 @@ use minijinja::{
 };
 use minijinja_contrib::pycompat;
 
-use super::{check_length, error, items, limited, text, tuple};
+use super::{check_length, error, items, limited, marks, text, tuple};
 
 pub(super) const METHODS: &[&str] = &[
     "capitalize",
@@ -65,6 +65,7 @@ pub(super) fn call(
     arguments: &[Value],
 ) -> Result<Value, Error> {
     let text = value.as_str().unwrap_or_default();
+    let arguments = &*marks::as_spelled(text, arguments);
     match name {
         "strip" | "lstrip" | "rstrip" => strip(text, name, arguments),
         "split" | "rsplit" => split(text, arguments, name == "rsplit"),
@@ -141,9 +142,12 @@ pub(super) fn call(
         "title" => no_arguments(arguments, || title(text)),
         "capitalize" => no_arguments(arguments, || capitalize(text)),
         "swapcase" => no_arguments(arguments, || {
-            let swap = |c: char| match c.is_uppercase() {
-                true => c.to_lowercase().collect::<String>(),
-                false => c.to_uppercase().collect(),
+            let swap = |c: char| {
+                if c.is_uppercase() {
+                    c.to_lowercase().collect::<String>()
+                } else {
+                    c.to_uppercase().collect()
+                }
             };
             text.chars().map(swap).collect()
         }),
@@ -233,9 +237,10 @@ fn split(text: &str, arguments: &[Value], from_end: bool) -> Result<Value, Error
                 Some(separator) => separator,
                 None => return Err(error("the separator is not a string")),
             };
-            match from_end {
-                true => text.rsplitn(limit + 1, separator).collect(),
-                false => text.splitn(limit + 1, separator).collect(),
+            if from_end {
+                text.rsplitn(limit + 1, separator).collect()
+            } else {
+                text.splitn(limit + 1, separator).collect()
             }
         }
         None => split_spaces(text, limit, from_end),
@@ -251,19 +256,20 @@ fn split_spaces(text: &str, limit: usize, from_end: bool) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut rest = text;
     loop {
-        rest = match from_end {
-            true => rest.trim_end_matches(is_space),
-            false => rest.trim_start_matches(is_space),
+        rest = if from_end {
+            rest.trim_end_matches(is_space)
+        } else {
+            rest.trim_start_matches(is_space)
         };
         if rest.is_empty() {
             return parts;
         }
-        let cut = match from_end {
-            true => rest
-                .rfind(is_space)
+        let cut = if from_end {
+            rest.rfind(is_space)
                 .filter(|_| parts.len() < limit)
-                .map(|at| at + rest[at..].chars().next().map_or(0, char::len_utf8)),
-            false => rest.find(is_space).filter(|_| parts.len() < limit),
+                .map(|at| at + rest[at..].chars().next().map_or(0, char::len_utf8))
+        } else {
+            rest.find(is_space).filter(|_| parts.len() < limit)
         };
         let Some(cut) = cut else {
             parts.push(rest);
@@ -311,9 +317,10 @@ fn search(text: &str, name: &str, arguments: &[Value]) -> Result<Value, Error> {
         ));
     }
     let found = within.and_then(|(part, start)| {
-        let at = match name.starts_with('r') {
-            true => part.rfind(wanted)?,
-            false => part.find(wanted)?,
+        let at = if name.starts_with('r') {
+            part.rfind(wanted)?
+        } else {
+            part.find(wanted)?
         };
         Some(start + part[..at].chars().count() as i64)
     });
@@ -430,9 +437,10 @@ fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut in_word = false;
     for c in text.chars() {
-        match in_word {
-            true => out.extend(c.to_lowercase()),
-            false => out.push_str(&upper_first(c)),
+        if in_word {
+            out.extend(c.to_lowercase());
+        } else {
+            out.push_str(&upper_first(c));
         }
         in_word = c.is_lowercase() || c.is_uppercase();
     }

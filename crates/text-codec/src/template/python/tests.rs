@@ -21,6 +21,14 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_test("callable", |value: &Value| {
         matches!(value.kind(), ValueKind::Undefined | ValueKind::Plain)
     });
+    environment.add_test("lower", |value: &Value| -> Result<bool, Error> {
+        let text = text::str(value)?;
+        Ok(text.chars().any(char::is_lowercase) && !text.chars().any(char::is_uppercase))
+    });
+    environment.add_test("upper", |value: &Value| -> Result<bool, Error> {
+        let text = text::str(value)?;
+        Ok(text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase))
+    });
     environment.add_test("odd", |value: &Value| {
         Ok::<_, Error>(remainder(value, 2)? == 1)
     });
@@ -38,6 +46,7 @@ fn remainder(value: &Value, by: i128) -> Result<i128, Error> {
         // The remainder of a float is an integer if the float is.
         ValueKind::Number => match i128::try_from(value.clone()) {
             Ok(number) => number,
+            Err(_) if f64::try_from(value.clone())? % by as f64 == 0.0 => 0,
             Err(_) => return Ok(-1),
         },
         _ => {

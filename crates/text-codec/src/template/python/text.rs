@@ -2,7 +2,7 @@ use std::{borrow::Cow, fmt::Write as _};
 
 use minijinja::{Error, Value, value::ValueKind};
 
-use super::{check_length, error, views};
+use super::{check_length, error, range::Range, views};
 
 /// Maximum nesting of a value to format.
 const MAX_DEPTH: usize = 100;
@@ -83,10 +83,14 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error
             out.push_str(&float(f64::try_from(value.clone()).unwrap_or_default()));
         }
         ValueKind::String => write_text(out, value.as_str().unwrap_or_default()),
+        ValueKind::Iterable if value.downcast_object_ref::<Range>().is_some() => {
+            out.push_str(&value.to_string());
+        }
         ValueKind::Seq | ValueKind::Iterable => {
-            let (open, close) = match value.is_tuple() {
-                true => ("(", ")"),
-                false => ("[", "]"),
+            let (open, close) = if value.is_tuple() {
+                ("(", ")")
+            } else {
+                ("[", "]")
             };
             let (prefix, suffix) = views::frame(value);
             out.push_str(prefix);

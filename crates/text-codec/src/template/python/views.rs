@@ -125,9 +125,10 @@ impl Object for Joiner {
 
     fn call(self: &Arc<Self>, _state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
         let () = from_args(args)?;
-        Ok(match self.used.swap(true, Ordering::Relaxed) {
-            true => self.separator.clone(),
-            false => Value::from(""),
+        Ok(if self.used.swap(true, Ordering::Relaxed) {
+            self.separator.clone()
+        } else {
+            Value::from("")
         })
     }
 

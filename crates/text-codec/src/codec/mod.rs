@@ -1,39 +1,17 @@
-use std::{collections::HashMap, sync::OnceLock};
+use std::sync::OnceLock;
 
-use diagnostics::{Code, Diagnostic, excerpt};
+use diagnostics::Diagnostic;
 use reasoning::Format;
-use serde_json::Map;
 use tokenizers::Tokenizer;
 use tool_calls::ToolFormat;
-use worker_contract::{Message, Role, ToolDefinition};
 
 use crate::{
-    chat::{Chat, RenderedChat},
-    control::{ControlTokens, Piece},
-    errors,
-    reasoning_marks::ReasoningMarks,
-    repair::{REPAIRS, Repair},
-    template::{self, ChatTemplate},
+    control::ControlTokens, errors, reasoning_marks::ReasoningMarks, template::ChatTemplate,
     token_table::TokenTable,
 };
 
-const BYTE_LEVEL_END: u32 = 256;
-const BYTE_LEVEL_END_TEXT: &str = "<|end|>";
-/// Writes tool calls in the format of Hermes.
-const BYTE_LEVEL_TEMPLATE: &str = "\
-{% if tools %}tools: {{ tools | tojson }}\n{% endif %}\
-{% for m in messages %}{{ m.role }}: {{ m.content }}\
-{% for call in m.tool_calls or [] %}<tool_call>\
-{\"name\": {{ call.function.name | tojson }}, \"arguments\": {{ call.function.arguments | tojson }}}\
-</tool_call>{% endfor %}{{ '\n' }}{% endfor %}assistant: ";
-const BYTE_LEVEL_CONTENT: &str = "{{ m.content }}";
-/// Precedes the content for a model that reasons.
-const BYTE_LEVEL_EARLIER_REASONING: &str =
-    "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}";
-/// End of a prompt for a model that reasons: reasoning that was turned off.
-const BYTE_LEVEL_NO_REASONING: &str =
-    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n";
-const BYTE_LEVEL_OPENED_REASONING: &str = "{% else %}<think>\n";
+mod byte_level;
+mod conversation;
 
 /// Chat templates and special tokens of a model, which `tokenizer.json` does not contain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -145,42 +123,6 @@ impl Codec {
         }
     }
 
-    /// A codec that needs no model: token ids 0 to 255 are bytes; 256, written `<|end|>`, ends
-    /// generation.
-    pub fn byte_level() -> Self {
-        Self::byte_level_with_template(BYTE_LEVEL_TEMPLATE.to_owned())
-    }
-
-    /// The codec of [`Self::byte_level`] for a model that reasons between `<think>` and
-    /// `</think>`, and where the prompt contains the opening mark if `opened` is set.
-    pub fn byte_level_with_reasoning(opened: bool) -> Self {
-        let opening = if opened {
-            BYTE_LEVEL_OPENED_REASONING
-        } else {
-            ""
-        };
-        let messages = BYTE_LEVEL_TEMPLATE.replace(
-            BYTE_LEVEL_CONTENT,
-            &format!("{BYTE_LEVEL_EARLIER_REASONING}{BYTE_LEVEL_CONTENT}"),
-        );
-        Self::byte_level_with_template(format!(
-            "{messages}{BYTE_LEVEL_NO_REASONING}{opening}{{% endif %}}"
-        ))
-    }
-
-    fn byte_level_with_template(template: String) -> Self {
-        let bytes = (0..=u8::MAX).map(|b| (u32::from(b), vec![b])).collect();
-        let special = HashMap::from([(BYTE_LEVEL_END, BYTE_LEVEL_END_TEXT.to_owned())]);
-        let settings = CodecSettings {
-            chat_template: Some(template),
-            eos_token: Some(BYTE_LEVEL_END_TEXT.to_owned()),
-            ..CodecSettings::default()
-        };
-        // 257 ids are within the table's limit.
-        let table = TokenTable::new(&bytes, special).unwrap_or_default();
-        Self::new(Encoder::Bytes, table, Boundaries::default(), settings)
-    }
-
     /// Encodes a plain prompt, with the begin-of-sequence token if the model expects one.
     /// Special tokens spelled out in the text are recognized.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Diagnostic> {
@@ -277,135 +219,6 @@ impl Codec {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Renders a conversation to the prompt of the assistant's next message.
-    ///
-    /// Errors: `INVALID_REQUEST` if the template rejects the messages or the model has no
-    /// template, `UNSUPPORTED_PARAMETER` if the template would drop tools, tool calls or tool
-    /// results, `INVALID_MODEL_FILE` if the template is faulty or does not terminate.
-    pub fn render(&self, chat: &Chat<'_>) -> Result<RenderedChat, Diagnostic> {
-        let (mut rendered, mark) = self.render_marked(chat)?;
-        if let Some(mark) = mark {
-            rendered.text = rendered.text.replace(mark, "");
-        }
-        Ok(rendered)
-    }
-
-    /// Renders a conversation to a text in which a mark breaks the spellings of control tokens
-    /// that are not from the template.
-    fn render_marked(&self, chat: &Chat<'_>) -> Result<(RenderedChat, Option<char>), Diagnostic> {
-        let tools = chat.tools;
-        let with_tools = !tools.is_empty() || chat.messages.iter().any(is_tool_message);
-        let tool_template = self.tool_template.as_ref().filter(|_| with_tools);
-        match tool_template.or(self.template.as_ref()) {
-            Some(Ok(template)) if with_tools && !template.reads("tools") => {
-                let param = if tools.is_empty() {
-                    "messages"
-                } else {
-                    "tools"
-                };
-                Err(errors::no_tool_support(param))
-            }
-            Some(Ok(template)) => self.render_with(template, chat),
-            Some(Err(error)) => Err(error.clone()),
-            None => Err(errors::no_chat_template()),
-        }
-    }
-
-    /// Renders a conversation. If the template rejects its form, tries it in another form, with a
-    /// note that says so.
-    fn render_with(
-        &self,
-        template: &ChatTemplate,
-        chat: &Chat<'_>,
-    ) -> Result<(RenderedChat, Option<char>), Diagnostic> {
-        let control = self.control.as_ref().map_err(Clone::clone)?;
-        let mut notes = variable_notes(template, chat);
-        let render = |messages: &[Message], mut notes: Vec<String>, more: Vec<String>| {
-            let (text, mark) = template.render(&Chat { messages, ..*chat }, control)?;
-            notes.extend(more);
-            Ok((RenderedChat { text, notes }, mark))
-        };
-        if self.drops_system(template, chat, control)
-            && let Some((messages, more)) = SYSTEM_ONLY.apply(chat.messages)
-        {
-            return render(&messages, notes, more);
-        }
-        let error = match render(chat.messages, std::mem::take(&mut notes), Vec::new()) {
-            Ok(rendered) => return Ok(rendered),
-            Err(error) if error.code == Code::InvalidRequest => error,
-            Err(error) => return Err(error),
-        };
-        for repair in REPAIRS {
-            if let Some((messages, more)) = repair.apply(chat.messages)
-                && let Ok(rendered) = render(&messages, variable_notes(template, chat), more)
-            {
-                return Ok(rendered);
-            }
-        }
-        Err(error)
-    }
-
-    /// Whether the conversation has a system message that the template would leave out.
-    fn drops_system(
-        &self,
-        template: &ChatTemplate,
-        chat: &Chat<'_>,
-        control: &ControlTokens,
-    ) -> bool {
-        const PROBE: &str = "probe-of-the-system-message";
-        if chat
-            .messages
-            .iter()
-            .all(|message| message.role != Role::System)
-        {
-            return false;
-        }
-        *self.drops_system.get_or_init(|| {
-            let messages = [
-                Message::new(Role::System, PROBE),
-                Message::new(Role::User, "x"),
-            ];
-            let probe = Chat {
-                messages: &messages,
-                tools: &[],
-                variables: &Map::new(),
-            };
-            let rendered = template.render(&probe, control);
-            rendered.is_ok_and(|(text, _)| !text.contains(PROBE))
-        })
-    }
-
-    /// Whether the chat template reads a variable that the request can set.
-    pub fn template_reads(&self, name: &str) -> bool {
-        let templates = [&self.template, &self.tool_template];
-        let mut compiled = templates.into_iter().flatten().flatten();
-        !template::is_reserved(name) && compiled.any(|template| template.reads(name))
-    }
-
-    /// Encodes a conversation and appends the notes about it to `notes`. The template itself
-    /// writes the begin-of-sequence token. Only the template writes control tokens: a text of the
-    /// conversation that spells one is encoded as text.
-    pub fn encode_conversation(
-        &self,
-        chat: &Chat<'_>,
-        notes: &mut Vec<String>,
-    ) -> Result<Vec<u32>, Diagnostic> {
-        let (rendered, mark) = self.render_marked(chat)?;
-        notes.extend(rendered.notes);
-        let Some(mark) = mark else {
-            return self.encode_with(&rendered.text, false);
-        };
-        let control = self.control.as_ref().map_err(Clone::clone)?;
-        let mut ids = Vec::new();
-        for piece in control.pieces(&rendered.text, mark) {
-            match piece {
-                Piece::Template(text) => ids.extend(self.encode_with(text, false)?),
-                Piece::Plain(text) => ids.extend(self.encode_plain(&text)?),
-            }
-        }
-        Ok(ids)
-    }
-
     /// Encodes a text in which no control token is recognized.
     fn encode_plain(&self, text: &str) -> Result<Vec<u32>, Diagnostic> {
         let Encoder::Tokenizer(tokenizer) = &self.encoder else {
@@ -422,58 +235,13 @@ impl Codec {
             .map_err(errors::not_tokenizable)
     }
 
-    /// Encodes the beginning of the assistant's message, which follows the encoded conversation.
-    /// Control tokens spelled out in it are text.
-    pub fn encode_continuation(&self, text: &str) -> Result<Vec<u32>, Diagnostic> {
-        self.encode_plain(text)
-    }
-
-    /// Returns the text of [`Self::render`] for a conversation without further variables.
-    pub fn render_chat(
-        &self,
-        messages: &[Message],
-        tools: &[ToolDefinition],
-    ) -> Result<String, Diagnostic> {
-        let variables = &Map::new();
-        let chat = Chat {
-            messages,
-            tools,
-            variables,
-        };
-        Ok(self.render(&chat)?.text)
-    }
-
-    /// Encodes a conversation without further variables.
-    pub fn encode_chat(
-        &self,
-        messages: &[Message],
-        tools: &[ToolDefinition],
-    ) -> Result<Vec<u32>, Diagnostic> {
-        let variables = &Map::new();
-        let chat = Chat {
-            messages,
-            tools,
-            variables,
-        };
-        self.encode_conversation(&chat, &mut Vec::new())
-    }
-
     fn encode_with(&self, text: &str, post_process: bool) -> Result<Vec<u32>, Diagnostic> {
         match &self.encoder {
             Encoder::Tokenizer(tokenizer) => tokenizer
                 .encode_fast(text, post_process)
                 .map(|encoding| encoding.get_ids().to_vec())
                 .map_err(errors::not_tokenizable),
-            Encoder::Bytes => {
-                let mut ids = Vec::with_capacity(text.len());
-                for (index, part) in text.split(BYTE_LEVEL_END_TEXT).enumerate() {
-                    if index > 0 {
-                        ids.push(BYTE_LEVEL_END);
-                    }
-                    ids.extend(part.bytes().map(u32::from));
-                }
-                Ok(ids)
-            }
+            Encoder::Bytes => Ok(byte_level::encode(text)),
         }
     }
 
@@ -536,34 +304,4 @@ impl Codec {
             None => Ok(()),
         }
     }
-}
-
-/// The repair for a template that leaves out system messages.
-const SYSTEM_ONLY: Repair = Repair {
-    system: true,
-    joined: false,
-};
-
-/// A note for each variable that the template does not read or the request cannot set.
-fn variable_notes(template: &ChatTemplate, chat: &Chat<'_>) -> Vec<String> {
-    let name = |name: &str| excerpt(name, 80);
-    let variables = chat.variables.keys();
-    variables
-        .filter_map(|variable| match template::is_reserved(variable) {
-            true => Some(format!(
-                "the chat template's variable {} cannot be set; it was ignored",
-                name(variable)
-            )),
-            false if template.reads(variable) => None,
-            false => Some(format!(
-                "the chat template has no variable {}; it was ignored",
-                name(variable)
-            )),
-        })
-        .collect()
-}
-
-/// Whether a message contains tool calls or a tool result.
-fn is_tool_message(message: &Message) -> bool {
-    message.role == Role::Tool || !message.tool_calls.is_empty()
 }
