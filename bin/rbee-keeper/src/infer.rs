@@ -158,6 +158,7 @@ async fn print_events(
             }
             InferEvent::Worker(StreamEvent::Started(event)) => {
                 screen.event("started", &event).await?;
+                screen.notes(&event.notes).await?;
                 seed = Some(event.seed);
             }
             InferEvent::Worker(StreamEvent::Token(event)) => screen.token(&event).await?,

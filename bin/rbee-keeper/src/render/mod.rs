@@ -184,6 +184,18 @@ impl Screen {
         Ok(())
     }
 
+    /// Prints what was changed in the request or ignored, where the event that says so is not
+    /// printed.
+    pub(crate) async fn notes(&mut self, notes: &[String]) -> Result<(), Failure> {
+        if self.format != Format::Events {
+            for note in notes {
+                let warning = Narration::warn("worker", "note", note);
+                self.narrate(&warning).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Prints the error of a failed command.
     pub(crate) async fn failure(&mut self, failure: &Failure) {
         match failure {

@@ -3,12 +3,13 @@
 use std::{process::Stdio, time::Instant};
 
 use diagnostics::Code;
+use queen_contract::InferEvent;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     process::Child,
 };
-use worker_contract::InferInput;
+use worker_contract::{InferInput, StreamEvent};
 
 use crate::fake::{
     FakeQueen, Finished, KEEPER, LIMIT, Then, end, error, finish, isolated, response, run, started,
@@ -71,6 +72,22 @@ async fn tokens_go_to_stdout_and_the_rest_to_stderr() {
     let calls = queen.seen.calls.lock().unwrap();
     assert_eq!(messages(&calls[0].request.input), ["Write a haiku"]);
     assert!(queen.seen.cancelled.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn notes_are_warnings_on_stderr() {
+    let mut start = started();
+    if let InferEvent::Worker(StreamEvent::Started(event)) = &mut start {
+        event.notes = vec!["not enforced: `not`\u{7}".to_owned()];
+    }
+    let queen = FakeQueen::start(vec![start, token("Yes\n"), end()], Then::Close).await;
+    let warning = "worker: warning: not enforced: `not`\\u{7}\n";
+    let stderr = format!("{warning}2 tokens · 50.0 tokens/s · seed 7\n");
+    let finished = run(queen.keeper(&["infer", "Hi"])).await;
+    assert_eq!(finished, Finished::new(0, "Yes\n", &stderr));
+    let finished = run(queen.keeper(&["infer", "--json", "Hi"])).await;
+    assert_eq!((finished.code, finished.err.as_str()), (Some(0), ""));
+    assert_eq!(finished.out.matches("not enforced").count(), 1);
 }
 
 #[tokio::test]
