@@ -39,7 +39,7 @@ impl Writer<'_> {
     }
 
     /// Returns where calls begin in free text, and the calls after that; `None` if this cannot
-    /// be told by a single mark.
+    /// be recognized by a single mark.
     pub fn calls_in_text(
         &self,
         tools: &[ToolDefinition],
