@@ -99,7 +99,8 @@ fn fuzz(target: FuzzTarget, args: &Args) -> Result<bool> {
         println!("{name}: {}", summary(&output));
         return Ok(true);
     }
-    println!("{name}: {status}; last lines of {}:", log.display());
+    println!("fuzz {name} ... FAILED");
+    println!("{status}; last lines of {}:", log.display());
     for line in last_lines(&output, 30) {
         println!("    {line}");
     }
