@@ -31,7 +31,8 @@ pub(crate) fn invalid_model_ref(text: &str) -> Diagnostic {
     let hint = if text.starts_with("file:") {
         "write `file:` and an absolute path without `..`, such as `file:/models/model.gguf`"
     } else {
-        "use `builtin:haiku` or `file:/absolute/path/model.gguf`"
+        "use `hf:org/repo`, `hf:org/repo:file.gguf`, `ollama:name:tag`, `builtin:haiku` or \
+         `file:/absolute/path/model.gguf`"
     };
     Diagnostic::new(
         Code::InvalidModelRef,

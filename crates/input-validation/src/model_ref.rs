@@ -20,6 +20,22 @@ pub enum ModelRef {
     /// Absolute path on the node's disk, of a GGUF file or of a directory with safetensors:
     /// `file:/models/model.gguf`.
     File(String),
+    /// Files of a repository of Hugging Face: `hf:org/repo@revision:file.gguf`.
+    Hub {
+        /// Owner and name of the repository: `org/repo`.
+        repository: String,
+        /// Branch, tag or commit; `None` is the default branch.
+        revision: Option<String>,
+        /// Path of a file, or type of the weights (`Q4_K_M`); `None` leaves the choice to rbee.
+        selection: Option<String>,
+    },
+    /// Model of Ollama's registry: `ollama:name:tag`.
+    Ollama {
+        /// Name of the model, with its namespace if it has one: `smollm2`, `user/model`.
+        name: String,
+        /// Tag; `None` is `latest`.
+        tag: Option<String>,
+    },
     /// Settings of the mock engine, for tests and benchmarks: `mock:key=value,…`.
     Mock(String),
 }
@@ -39,13 +55,55 @@ fn is_safe_path(path: &str) -> bool {
         && !path.split('/').any(|part| part == "..")
 }
 
+/// A name without separators, such as a part of a repository's: up to 10 words with single dots
+/// between.
+fn is_name(text: &str) -> bool {
+    text.split('.').count() <= 10 && text.split('.').all(|part| is_word(part, ""))
+}
+
+/// Up to 10 names with `/` between.
+fn is_name_path(text: &str) -> bool {
+    text.split('/').count() <= 10 && text.split('/').all(is_name)
+}
+
+/// Splits an optional part off: `text` is `None` if the part is present and not valid.
+fn optional(text: &str, separator: char, valid: fn(&str) -> bool) -> Option<(&str, Option<&str>)> {
+    match text.split_once(separator) {
+        None => Some((text, None)),
+        Some((before, part)) => valid(part).then_some((before, Some(part))),
+    }
+}
+
+fn hub(text: &str) -> Option<ModelRef> {
+    let (text, selection) = optional(text, ':', is_name_path)?;
+    let (repository, revision) = optional(text, '@', is_name_path)?;
+    let (owner, name) = repository.split_once('/')?;
+    (is_name(owner) && is_name(name)).then(|| ModelRef::Hub {
+        repository: repository.to_owned(),
+        revision: revision.map(str::to_owned),
+        selection: selection.map(str::to_owned),
+    })
+}
+
+fn ollama(text: &str) -> Option<ModelRef> {
+    let (name, tag) = optional(text, ':', is_name)?;
+    is_name_path(name).then(|| ModelRef::Ollama {
+        name: name.to_owned(),
+        tag: tag.filter(|tag| *tag != DEFAULT_VARIANT).map(str::to_owned),
+    })
+}
+
 /// Paths are at least two characters without control characters, and none of their segments is
 /// `..`. The length of a path and the meaning of mock settings are checked in addition.
 fn pattern() -> String {
+    let name = r"[A-Za-z0-9_-]{1,200}(\.[A-Za-z0-9_-]{1,200}){0,9}";
+    let path = format!("{name}(/{name}){{0,9}}");
     let control = r"\x00-\x1f\x7f-\x9f";
     let segment = format!(r"(\.|\.\.[^/{control}]+|\.?[^/.{control}][^/{control}]*)");
     format!(
         "^(builtin:[A-Za-z0-9_-]{{1,200}}(@[A-Za-z0-9_-]{{1,200}})?\
+         |hf:{name}/{name}(@{path})?(:{path})?\
+         |ollama:{path}(:{name})?\
          |file:/({segment}(/{segment}?)*|(/{segment}?)+)\
          |mock:[A-Za-z0-9_=,.-]{{1,200}})$"
     )
@@ -55,8 +113,8 @@ string_schema!(
     ModelRef,
     pattern(),
     "builtin:haiku",
-    "Source and name of a model: `builtin:NAME`, `builtin:NAME@WEIGHTS`, `file:/absolute/path` or \
-     `mock:SETTINGS`."
+    "Source and name of a model: `hf:ORG/REPO[@REVISION][:FILE or :WEIGHTS]`, \
+     `ollama:NAME[:TAG]`, `builtin:NAME[@WEIGHTS]`, `file:/absolute/path` or `mock:SETTINGS`."
 );
 
 impl FromStr for ModelRef {
@@ -78,6 +136,8 @@ impl FromStr for ModelRef {
                     })
                 }
                 "file" => is_safe_path(rest).then(|| Self::File(rest.to_owned())),
+                "hf" => hub(rest),
+                "ollama" => ollama(rest),
                 "mock" => is_word(rest, "=,.").then(|| Self::Mock(rest.to_owned())),
                 _ => None,
             });
@@ -97,7 +157,10 @@ impl ModelRef {
         let (base, variant) = short
             .split_once([':', '@'])
             .unwrap_or((short, DEFAULT_VARIANT));
-        if name.starts_with("file:") || name.starts_with("mock:") {
+        if ["file:", "mock:", "hf:", "ollama:"]
+            .iter()
+            .any(|vendor| name.starts_with(vendor))
+        {
             name.parse()
         } else if is_word(base, "") && is_word(variant, "") {
             Ok(Self::Builtin {
@@ -135,6 +198,19 @@ impl fmt::Display for ModelRef {
                 variant: Some(variant),
             } => write!(f, "builtin:{name}@{variant}"),
             Self::File(path) => write!(f, "file:{path}"),
+            Self::Hub {
+                repository,
+                revision,
+                selection,
+            } => {
+                write!(f, "hf:{repository}")?;
+                revision.iter().try_for_each(|part| write!(f, "@{part}"))?;
+                selection.iter().try_for_each(|part| write!(f, ":{part}"))
+            }
+            Self::Ollama { name, tag } => {
+                write!(f, "ollama:{name}")?;
+                tag.iter().try_for_each(|tag| write!(f, ":{tag}"))
+            }
             Self::Mock(settings) => write!(f, "mock:{settings}"),
         }
     }
@@ -154,6 +230,11 @@ mod tests {
             "builtin:haiku@q8_0",
             "file:/models/a b.gguf",
             "mock:tokens_per_second=50,load_ms=10",
+            "hf:org/repo",
+            "hf:org/repo.v1@refs/pr/1:sub/model-Q4_K_M.gguf",
+            "hf:org/repo:Q4_K_M",
+            "ollama:smollm2",
+            "ollama:user/model:135m-q4_0",
         ] {
             assert_eq!(text.parse::<ModelRef>().unwrap().to_string(), text);
         }
@@ -194,6 +275,13 @@ mod tests {
             "file:/a/../b",
             "file:/a\nb",
             "mock:$(x)",
+            "hf:repo",
+            "hf:../repo",
+            "hf:org/repo/file",
+            "hf:org/repo@",
+            "hf:org/repo:../x",
+            "ollama:",
+            "ollama:a:b:c",
             "ftp:x",
         ] {
             let error = bad.parse::<ModelRef>().unwrap_err();
@@ -203,7 +291,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_reference_is_its_own_name(text in "(builtin|file|mock):.{0,40}") {
+        fn a_reference_is_its_own_name(text in "(builtin|file|mock|hf|ollama):.{0,40}") {
             if let Ok(model) = text.parse::<ModelRef>()
                 && !text.ends_with("@latest")
             {
@@ -212,8 +300,10 @@ mod tests {
         }
 
         #[test]
-        fn accepted_references_display_as_parsed(text in "(builtin|file|mock|x):.{0,40}") {
-            if let Ok(model) = text.parse::<ModelRef>() {
+        fn accepted_references_display_as_parsed(text in "(builtin|file|mock|hf|ollama|x):.{0,40}") {
+            if let Ok(model) = text.parse::<ModelRef>()
+                && !text.ends_with(":latest")
+            {
                 prop_assert_eq!(model.to_string(), text);
             }
         }

@@ -46,6 +46,6 @@ fn patterns_match_what_parsing_accepts() {
     compare::<NodeName>("[a-zA-Z0-9_-]{0,65}");
     compare::<DeviceId>("[CcGg][Pp][Uu]-?[+-]?0{0,3}[0-9]{0,6}");
     compare::<ModelRef>(
-        "(builtin|file|mock|x):[A-Za-z0-9@=,_-]{0,12}|file:(/[a.\u{0}\u{85}]{0,3}){0,4}",
+        "(builtin|file|mock|hf|ollama|x):[A-Za-z0-9@=,_-]{0,12}|(hf|ollama):[a.:@/]{0,9}|file:(/[a.\u{0}\u{85}]{0,3}){0,4}",
     );
 }

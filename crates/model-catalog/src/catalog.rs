@@ -37,6 +37,9 @@ impl ModelCatalog {
             ModelRef::Builtin { name, variant } => {
                 builtin::resolve(name, variant.as_deref(), &self.directory)
             }
+            ModelRef::Hub { .. } | ModelRef::Ollama { .. } => {
+                Err(crate::errors::not_fetched(model))
+            }
             ModelRef::File(path) => local::resolve(Path::new(path)),
             ModelRef::Mock(settings) => Ok(ResolvedModel {
                 argument: settings.clone(),

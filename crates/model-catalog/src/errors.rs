@@ -3,6 +3,7 @@
 use std::{fmt::Display, io::Error, path::Path};
 
 use diagnostics::{Code, Diagnostic, escape};
+use input_validation::ModelRef;
 
 /// `name` and `known` are references of built-in models.
 pub(crate) fn unknown_builtin(name: &str, known: &[String]) -> Diagnostic {
@@ -11,6 +12,13 @@ pub(crate) fn unknown_builtin(name: &str, known: &[String]) -> Diagnostic {
         format!("unknown built-in model `{name}`"),
     )
     .hint(format!("use one of: `{}`", known.join("`, `")))
+}
+
+pub(crate) fn not_fetched(model: &ModelRef) -> Diagnostic {
+    Diagnostic::new(
+        Code::ModelNotFound,
+        format!("the model {model} is not on this node"),
+    )
 }
 
 pub(crate) fn no_model_at(path: &Path, reason: impl Display) -> Diagnostic {

@@ -227,6 +227,12 @@ fn generation(row: &Row<'_>, column: usize) -> rusqlite::Result<Generation> {
     Ok(Generation(row.get::<_, i64>(column)?.cast_unsigned()))
 }
 
+/// Returns the last part of a path that is not empty, or an empty text.
+fn last_segment(path: &str) -> &str {
+    let last = path.rsplit('/').find(|part| !part.is_empty());
+    last.unwrap_or_default()
+}
+
 /// Returns the start of the ids of a model's workers: lower case letters, digits and single
 /// dashes.
 fn slug(model: &ModelRef) -> String {
@@ -234,14 +240,15 @@ fn slug(model: &ModelRef) -> String {
         ModelRef::Builtin {
             name,
             variant: Some(variant),
-        } => format!("{name}-{variant}"),
-        ModelRef::Builtin { name, .. } => name.clone(),
+        } => &format!("{name}-{variant}"),
+        ModelRef::Builtin { name, .. } => name,
+        ModelRef::Hub { repository, .. } => last_segment(repository),
+        ModelRef::Ollama { name, .. } => last_segment(name),
         ModelRef::File(path) => {
-            let name = path.rsplit('/').find(|part| !part.is_empty());
-            let name = name.unwrap_or("file");
-            name.strip_suffix(".gguf").unwrap_or(name).to_owned()
+            let name = last_segment(path);
+            name.strip_suffix(".gguf").unwrap_or(name)
         }
-        ModelRef::Mock(_) => "mock".to_owned(),
+        ModelRef::Mock(_) => "mock",
     };
     let words: Vec<String> = source
         .split(|c: char| !c.is_ascii_alphanumeric())

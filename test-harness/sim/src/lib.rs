@@ -1,0 +1,2 @@
+//! Simulated services of the internet, with faults: file servers, a model hub, Ollama's
+//! registry.
