@@ -106,6 +106,12 @@ impl Harmony {
         }
     }
 
+    pub fn cut_off(&mut self) -> String {
+        let header = mem::take(&mut self.held);
+        let is_call = self.state == State::Header && has_recipient(&header);
+        if is_call { header } else { String::new() }
+    }
+
     /// Processes the held text up to the next change of state. Returns `false` if more text is
     /// needed.
     fn step(&mut self, reasoning: &mut String, answer: &mut String) -> bool {

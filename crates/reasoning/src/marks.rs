@@ -185,6 +185,15 @@ impl MarkSplitter {
         answer
     }
 
+    /// Whitespace stays if no mark has begun after it.
+    pub fn cut_off(&mut self, reasoning: &mut String) -> String {
+        if !self.held.is_empty() {
+            self.held.clear();
+            self.gap.clear();
+        }
+        self.finish(reasoning)
+    }
+
     /// Processes the held text up to the next change of state. Returns `false` if more text is
     /// needed.
     fn step(&mut self, reasoning: &mut String, answer: &mut String) -> bool {

@@ -35,11 +35,21 @@ impl Splitter {
         }
     }
 
-    /// Releases what is held back; no text follows. Returns the rest of the answer.
+    /// Ends an output that the model ended: what is held back is text. Returns the rest of the
+    /// answer.
     pub fn finish(&mut self, reasoning: &mut String) -> String {
         match &mut self.0 {
             Kind::Marks(splitter) => splitter.finish(reasoning),
             Kind::Harmony(splitter) => splitter.finish(reasoning),
+        }
+    }
+
+    /// Ends an output that was cut off: what is held back is the start of a mark, and is dropped.
+    /// Returns the header of a call to a function, which the output was cut off in.
+    pub fn cut_off(&mut self, reasoning: &mut String) -> String {
+        match &mut self.0 {
+            Kind::Marks(splitter) => splitter.cut_off(reasoning),
+            Kind::Harmony(splitter) => splitter.cut_off(),
         }
     }
 

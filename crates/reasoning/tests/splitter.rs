@@ -3,7 +3,7 @@
 
 mod checks;
 
-use checks::{WORDS, split};
+use checks::{WORDS, split, split_cut};
 use proptest::{collection::vec, prelude::*, sample::select};
 use reasoning::{Format, Phase, Start};
 
@@ -42,7 +42,7 @@ fn marks_separate_reasoning_and_answer() {
         ),
         (Start::Undecided, "about <think>", "", "about <think>"),
         (Start::Answer, "<think>a</think>", "", "<think>a</think>"),
-        // Outputs that are cut off.
+        // Outputs that the model ended in a mark.
         (Start::Undecided, "<think>\na </thi", "a </thi", ""),
         (Start::Reasoning, "a\nb", "a\nb", ""),
         (Start::Undecided, "<thi", "", "<thi"),
@@ -152,7 +152,7 @@ fn channels_separate_reasoning_and_answer() {
             "",
             " to=functions.f<|channel|>commentary json<|message|>{}",
         ),
-        // Outputs that are cut off.
+        // Outputs that the model ended in a mark.
         (Start::Undecided, "<|channel|>analysis<|mess", "", ""),
         (
             Start::Undecided,
@@ -175,6 +175,100 @@ fn channels_separate_reasoning_and_answer() {
     }
     let endless = format!("<|channel|>{}", "x".repeat(300));
     assert_eq!(parts(HARMONY, Start::Undecided, &endless).1, endless);
+}
+
+#[test]
+fn the_start_of_a_mark_is_dropped_where_an_output_is_cut_off() {
+    for (template, text, reasoning, answer) in [
+        ("<think></think>", "\n<thi", "", ""),
+        ("<think></think>", "\n", "", "\n"),
+        ("<think></think>", "<think>\na\n</thi", "a", ""),
+        ("<think></think>", "<think>\na\n", "a\n", ""),
+        ("<think></think>", "<think>a</think>b </thi", "a", "b </thi"),
+        (
+            "<think></think><response></response>",
+            "<think>a</think>\n<resp",
+            "a",
+            "",
+        ),
+        (
+            "<think></think><response></response>",
+            "<think>a</think><response>b</resp",
+            "a",
+            "b",
+        ),
+        (
+            "<|channel>thought<channel|>",
+            "<|channel>thought\na<channel|>b<|chan",
+            "a",
+            "b",
+        ),
+        ("<|channel|>analysis", "<|chan", "", ""),
+        (
+            "<|channel|>analysis",
+            "<|channel|>analysis<|message|>a<|en",
+            "a",
+            "",
+        ),
+        (
+            "<|channel|>analysis",
+            "<|channel|>final<|message|>b<|",
+            "",
+            "b",
+        ),
+        (
+            "<|channel|>analysis",
+            "<|channel|>analysis<|message|>a<|end|><|sta",
+            "a",
+            "",
+        ),
+        ("<|channel|>analysis", "<|channel|>final<|mess", "", ""),
+        // The header of a call is for the parser of calls.
+        (
+            "<|channel|>analysis",
+            " to=functions.f <|cons",
+            "",
+            " to=functions.f <|cons",
+        ),
+    ] {
+        let parts = split_cut(&format(template), text);
+        assert_eq!(parts, (reasoning.to_owned(), answer.to_owned()), "{text:?}");
+    }
+}
+
+/// Reasoning and answer of a text, wherever it is cut off, are the starts of those of the whole.
+#[test]
+fn parts_of_a_text_that_is_cut_off_are_starts() {
+    for (template, text) in [
+        ("<think></think>", "\n<think>\na b\n</think>\n\nc d"),
+        ("[THINK][/THINK]", "[THINK]a b[/THINK]c d"),
+        (
+            "<think></think><response></response>",
+            "<think>a</think>\n<response>b</response>\n",
+        ),
+        (
+            "[BEGIN FINAL RESPONSE]",
+            "Here are my reasoning steps:\na\n[BEGIN FINAL RESPONSE]\nb\n[END FINAL RESPONSE]",
+        ),
+        (
+            "<|channel>thought<channel|>",
+            "<|channel>thought\na<channel|>b<|channel>thought\nc<channel|>d",
+        ),
+        ("◁/think▷", "◁think▷a◁/think▷b"),
+        (
+            "<|channel|>analysis",
+            "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>commentary<|message|>p<|end|><|start|>assistant<|channel|>final<|message|>b",
+        ),
+    ] {
+        let format = format(template);
+        let whole = split(&format, Start::Undecided, &[text]);
+        for cut in (0..text.len()).filter(|cut| text.is_char_boundary(*cut)) {
+            let (reasoning, answer) = split_cut(&format, &text[..cut]);
+            let context = format!("{:?}: {reasoning:?} {answer:?}", &text[..cut]);
+            assert!(whole.0.starts_with(reasoning.trim_end()), "{context}");
+            assert!(whole.1.starts_with(answer.trim_end()), "{context}");
+        }
+    }
 }
 
 #[test]

@@ -3,8 +3,9 @@ use serde_json::Value;
 use crate::{
     format::Fields,
     functions::FunctionTypes,
-    json::is_space,
-    part::{Part, append_text},
+    json::{is_space, partial_mark},
+    literal,
+    part::Part,
 };
 
 /// Maximum length of a key and of what precedes its value.
@@ -121,7 +122,7 @@ impl FieldReader {
             self.go(State::Key);
         } else if text == self.end {
             self.begin(out);
-            Self::finish(out);
+            Self::end(out);
             return Step::Done;
         } else if !open.starts_with(text) && !self.end.starts_with(text) {
             return self.broken(out);
@@ -132,7 +133,7 @@ impl FieldReader {
     /// Ends the arguments before a text that does not belong to them.
     fn broken(&mut self, out: &mut Vec<Part>) -> Step {
         if self.begun {
-            Self::finish(out);
+            Self::end(out);
         }
         Step::Broken(std::mem::take(&mut self.text))
     }
@@ -162,25 +163,39 @@ impl FieldReader {
         }
     }
 
-    fn finish(out: &mut Vec<Part>) {
+    fn end(out: &mut Vec<Part>) {
         out.push(Part::Arguments("}".to_owned()));
         out.push(Part::End);
     }
 
-    /// Ends output that was cut off in the arguments. The start of a value is kept.
-    pub fn cut_off(&mut self, out: &mut Vec<Part>) {
-        if !self.begun {
-            return;
-        }
+    /// Ends an output that the model ended in the arguments. The start of a value is kept.
+    /// Returns text that is neither part of a value nor complete syntax.
+    pub fn finish(&mut self, out: &mut Vec<Part>) -> String {
         let text = std::mem::take(&mut self.text);
+        if self.state != State::Value {
+            return text;
+        }
+        self.start_of_value(&text, out);
+        String::new()
+    }
+
+    /// Ends an output that was cut off in the arguments. The start of a value is kept.
+    pub fn cut_off(&mut self, out: &mut Vec<Part>) {
+        self.begin(out);
         if self.state == State::Value {
-            let pad = self.syntax.pad;
-            let text = text.strip_prefix(pad).unwrap_or(&text);
-            let string = Value::from(text).to_string();
-            let start = string.strip_suffix('"').unwrap_or(&string);
-            out.push(Part::Arguments(start.to_owned()));
-        } else if !text.trim().is_empty() {
-            append_text(out, &text);
+            let text = std::mem::take(&mut self.text);
+            let Fields { close, pad, .. } = self.syntax;
+            let text = &text[..text.len() - partial_mark(&text, close)];
+            self.start_of_value(text.strip_suffix(pad).unwrap_or(text), out);
+        }
+    }
+
+    /// Returns the start of a string. The start of any other value is omitted, because it is
+    /// converted as a whole.
+    fn start_of_value(&self, text: &str, out: &mut Vec<Part>) {
+        let text = text.strip_prefix(self.syntax.pad).unwrap_or(text);
+        if self.types.begins_string(&self.key, text) {
+            out.push(Part::Arguments(literal::string_start(text)));
         }
     }
 }

@@ -118,6 +118,15 @@ impl FunctionTypes {
         }
     }
 
+    /// Returns whether an argument that begins with this text is a string, whatever follows.
+    pub(crate) fn begins_string(&self, argument: &str, text: &str) -> bool {
+        let types = self.argument(argument);
+        let may_be_literal = |c: char| c.is_ascii_digit() || "{[('\"+-.tfnTFN".contains(c);
+        let first = text.trim_start().chars().next();
+        types == Types::STRING
+            || types.contains(Types::STRING) && first.is_some_and(|c| !may_be_literal(c))
+    }
+
     fn argument(&self, name: &str) -> Types {
         let Some(Value::Object(root)) = &self.0 else {
             return Types::ANY;

@@ -26,8 +26,8 @@ pub(crate) struct Position {
 /// What the text is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Head {
-    /// It is incomplete.
-    More,
+    /// It is incomplete. The name of the function is known if a call has begun.
+    More(Option<String>),
     /// It has no meaning in the format.
     Other,
     /// A call begins.
@@ -108,6 +108,7 @@ pub(crate) fn read(
         partial |= rest.is_empty();
     }
     let offset = text.len() - rest.len();
+    let mut known = None;
     for syntax in [Some(&format.call), format.also].into_iter().flatten() {
         match call(syntax, functions, rest) {
             Found::At(name, used) => {
@@ -118,12 +119,15 @@ pub(crate) fn read(
                     used: offset + used,
                 });
             }
-            Found::More => partial = true,
+            Found::More(name) => {
+                partial = true;
+                known = known.or(name);
+            }
             Found::No => {}
         }
     }
     if partial && text.len() <= MAX_BYTES {
-        Head::More
+        Head::More(known)
     } else {
         Head::Other
     }
@@ -156,14 +160,15 @@ fn follower(format: &ToolFormat, position: Position, nth: usize) -> Option<&'sta
 enum Found {
     /// A call of this function, and the length of its start.
     At(String, usize),
-    More,
+    /// The start is incomplete, but the name may be known.
+    More(Option<String>),
     No,
 }
 
 fn call(syntax: &Call, functions: &Functions, text: &str) -> Found {
     match syntax {
         Call::Object { .. } if text.starts_with('{') => Found::At(String::new(), 1),
-        Call::Object { .. } if text.is_empty() => Found::More,
+        Call::Object { .. } if text.is_empty() => Found::More(None),
         Call::Object { .. } => Found::No,
         Call::Named {
             head, arguments, ..
@@ -173,24 +178,24 @@ fn call(syntax: &Call, functions: &Functions, text: &str) -> Found {
 
 fn named(items: &[Item], arguments: &Arguments, functions: &Functions, text: &str) -> Found {
     let mut rest = text;
-    let mut name = String::new();
+    let mut name = None;
     for (nth, item) in items.iter().enumerate() {
         match *item {
             Item::Text(expected) => match after(rest, expected) {
                 After::Text(after) => rest = after,
-                After::Incomplete => return Found::More,
+                After::Incomplete => return Found::More(name),
                 After::Other => return Found::No,
             },
             Item::Optional(expected) => match after(rest, expected) {
                 After::Text(after) => rest = after,
-                After::Incomplete => return Found::More,
+                After::Incomplete => return Found::More(name),
                 After::Other => {}
             },
             Item::MaybeId(expected) => match after(rest, expected) {
                 After::Text(after) => {
                     rest = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
                 }
-                After::Incomplete => return Found::More,
+                After::Incomplete => return Found::More(name),
                 After::Other => {}
             },
             Item::Any(_) => {
@@ -199,7 +204,7 @@ fn named(items: &[Item], arguments: &Arguments, functions: &Functions, text: &st
                 };
                 match rest.find(next.trim()) {
                     Some(at) if at <= MAX_ANY_BYTES => rest = &rest[at..],
-                    None if rest.len() <= MAX_ANY_BYTES + next.len() => return Found::More,
+                    None if rest.len() <= MAX_ANY_BYTES + next.len() => return Found::More(name),
                     _ => return Found::No,
                 }
             }
@@ -207,12 +212,12 @@ fn named(items: &[Item], arguments: &Arguments, functions: &Functions, text: &st
                 rest = rest.trim_start_matches(is_space);
                 // The longest name ends where another character follows.
                 if functions.may_begin(rest) {
-                    return Found::More;
+                    return Found::More(None);
                 }
                 let Some(found) = functions.longest_at(rest) else {
                     return Found::No;
                 };
-                found.clone_into(&mut name);
+                name = Some(found.to_owned());
                 rest = &rest[found.len()..];
                 if rest.starts_with(is_name) {
                     return Found::No;
@@ -223,11 +228,11 @@ fn named(items: &[Item], arguments: &Arguments, functions: &Functions, text: &st
     if matches!(arguments, Arguments::Json) {
         match after(rest, "{") {
             After::Text(after) => rest = after,
-            After::Incomplete => return Found::More,
+            After::Incomplete => return Found::More(name),
             After::Other => return Found::No,
         }
     }
-    Found::At(name, text.len() - rest.len())
+    Found::At(name.unwrap_or_default(), text.len() - rest.len())
 }
 
 /// Returns whether a name that `c` follows is another name.

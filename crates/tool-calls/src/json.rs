@@ -33,3 +33,12 @@ impl Span {
 pub(crate) fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\n' | '\r' | '\t')
 }
+
+/// Returns the length of the longest end of `text` that `mark` starts with, without being equal
+/// to it.
+pub(crate) fn partial_mark(text: &str, mark: &str) -> usize {
+    let starts = text.char_indices().map(|(at, _)| at);
+    let mut ends = starts.map(|at| &text[at..]);
+    let found = ends.find(|end| end.len() < mark.len() && mark.starts_with(end));
+    found.map_or(0, str::len)
+}

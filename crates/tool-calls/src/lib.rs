@@ -10,6 +10,9 @@
 //! so is a call of a function that was not offered. Only whitespace that merely separates calls
 //! is dropped. From the moment when a call is certain, its arguments are returned as they arrive.
 //! They are always the text of a JSON object.
+//!
+//! Where an output was cut off, syntax of a call that is incomplete is not text: it is the start
+//! of a call if the function is known, and dropped otherwise.
 
 mod detect;
 mod fields;

@@ -4,6 +4,8 @@ use std::str::Chars;
 
 use serde_json::Value;
 
+use crate::json::partial_mark;
+
 /// Stands around strings in Gemma 4's syntax.
 pub const GEMMA_QUOTE: &str = "<|\"|>";
 /// Maximum nesting; the JSON parser has the same limit.
@@ -17,20 +19,21 @@ pub(crate) fn value(text: &str) -> Option<String> {
     reader.rest.as_str().is_empty().then_some(reader.json)
 }
 
-/// Converts keyword arguments, `a=1, b="x"`, to an object.
-pub(crate) fn keywords(text: &str) -> Option<String> {
-    entries(text, '=')
-}
-
-/// Converts entries of an object, `a:1,b:<|"|>x<|"|>`, to an object.
-pub(crate) fn gemma(text: &str) -> Option<String> {
-    entries(text, ':')
-}
-
-fn entries(text: &str, assign: char) -> Option<String> {
+/// Converts arguments to an object: keyword arguments, `a=1, b="x"`, or entries of an object,
+/// `a:1,b:<|"|>x<|"|>`.
+pub(crate) fn arguments(text: &str, quotes: Quotes) -> Option<String> {
     let mut reader = Reader::new(text);
-    reader.entries(assign, None, 0)?;
+    reader.entries(quotes.assign(), None, 0)?;
     Some(reader.json)
+}
+
+/// Converts arguments that were cut off, to the start of an object.
+pub(crate) fn partial(text: &str, quotes: Quotes) -> String {
+    let mut reader = Reader::new(text);
+    if reader.entries(quotes.assign(), None, 0).is_some() {
+        reader.json.pop();
+    }
+    reader.json
 }
 
 struct Reader<'a> {
@@ -83,8 +86,12 @@ impl<'a> Reader<'a> {
                 self.json.push_str(", ");
             }
             first = false;
-            self.key(depth)?;
-            self.skip(assign).then_some(())?;
+            let before = self.json.len();
+            let key = self.key(depth);
+            if key.is_none() || !self.skip(assign) {
+                self.json.truncate(before);
+                return None;
+            }
             self.json.push_str(": ");
             self.value(depth + 1)?;
             if !self.skip(',') && !self.at_end(close) {
@@ -171,7 +178,12 @@ impl<'a> Reader<'a> {
 
     fn marked_string(&mut self) -> Option<()> {
         self.skip_text(GEMMA_QUOTE).then_some(())?;
-        let (text, rest) = self.rest.as_str().split_once(GEMMA_QUOTE)?;
+        let text = self.rest.as_str();
+        let Some((text, rest)) = text.split_once(GEMMA_QUOTE) else {
+            let end = text.len() - partial_mark(text, GEMMA_QUOTE);
+            self.json.push_str(&string_start(&text[..end]));
+            return None;
+        };
         self.rest = rest.chars();
         self.json.push_str(&Value::from(text).to_string());
         Some(())
@@ -180,22 +192,29 @@ impl<'a> Reader<'a> {
     fn string(&mut self) -> Option<()> {
         let quote = self.rest.next()?;
         let long = self.skip_text(&quote.to_string().repeat(2));
-        let triple = long.then(|| quote.to_string().repeat(3));
         let mut text = String::new();
+        let end = self.string_text(quote, long, &mut text);
+        self.json.push_str(&match end {
+            Some(()) => Value::from(text).to_string(),
+            None => string_start(&text),
+        });
+        end
+    }
+
+    /// Reads the text of a string, and its end.
+    fn string_text(&mut self, quote: char, long: bool, text: &mut String) -> Option<()> {
+        let triple = quote.to_string().repeat(3);
         loop {
-            if let Some(end) = &triple
-                && self.skip_text(end)
-            {
-                break;
+            if long && self.skip_text(&triple) {
+                return Some(());
             }
             match self.rest.next()? {
-                c if c == quote && triple.is_none() => break,
-                '\\' => self.escape(&mut text)?,
+                c if c == quote && !long => return Some(()),
+                c if c == quote && triple[1..].starts_with(self.rest.as_str()) => return None,
+                '\\' => self.escape(text)?,
                 c => text.push(c),
             }
         }
-        self.json.push_str(&Value::from(text).to_string());
-        Some(())
     }
 
     fn escape(&mut self, text: &mut String) -> Option<()> {
@@ -240,6 +259,13 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Returns a string without its closing quote, as JSON.
+pub(crate) fn string_start(text: &str) -> String {
+    let mut json = Value::from(text).to_string();
+    json.pop();
+    json
+}
+
 /// Converts a number or a constant.
 fn bare(word: &str) -> Option<String> {
     let constant = match word {
@@ -277,6 +303,24 @@ pub(crate) struct Extent {
 pub(crate) enum Quotes {
     Python,
     Gemma,
+}
+
+impl Quotes {
+    /// Stands between a key and its value.
+    fn assign(self) -> char {
+        match self {
+            Self::Python => '=',
+            Self::Gemma => ':',
+        }
+    }
+
+    /// Follows the arguments.
+    pub fn closing(self) -> char {
+        match self {
+            Self::Python => ')',
+            Self::Gemma => '}',
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -404,19 +448,20 @@ mod tests {
                 json!({"a": -1500.0, "b": 0.5, "c": 1000, "d": 2}),
             ),
         ] {
-            let json = keywords(text).unwrap_or_else(|| panic!("{text}"));
+            let json = arguments(text, Quotes::Python).unwrap_or_else(|| panic!("{text}"));
             assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), expected);
         }
         for wrong in [
             "1", "a", "a=", "a=x", "a=1 b=2", "a='x", "a=f(1)", "=1", "a=[1",
         ] {
-            assert_eq!(keywords(wrong), None, "{wrong}");
+            assert_eq!(arguments(wrong, Quotes::Python), None, "{wrong}");
         }
     }
 
     #[test]
     fn converts_objects_of_gemma() {
-        let json = gemma(r#"city:<|"|>Pa"ri}s<|"|>,days:3,opt:{x:[1,true,None],y:"z"}"#).unwrap();
+        let text = r#"city:<|"|>Pa"ri}s<|"|>,days:3,opt:{x:[1,true,None],y:"z"}"#;
+        let json = arguments(text, Quotes::Gemma).unwrap();
         assert_eq!(
             serde_json::from_str::<Value>(&json).unwrap(),
             json!({"city": "Pa\"ri}s", "days": 3, "opt": {"x": [1, true, null], "y": "z"}})

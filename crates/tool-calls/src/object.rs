@@ -14,6 +14,8 @@ const NAMES: &[&str] = &["name", "tool_name"];
 const ARGUMENTS: &[&str] = &["arguments", "parameters"];
 /// Further keys that the object of a call may have.
 const OTHERS: &[&str] = &["id", "type", "tool_call_id"];
+/// Length of the longest escape in a JSON string, a pair of surrogates.
+const MAX_ESCAPE: usize = "\\ud83d\\udc1d".len();
 
 /// Result of a character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +135,24 @@ impl ObjectReader {
         }
     }
 
+    /// Ends an output that was cut off in the object. A call whose function is known keeps its
+    /// arguments so far.
+    pub fn cut_off(mut self, out: &mut Vec<Part>) {
+        if self.begun {
+            return;
+        }
+        if let State::Bare | State::Spanned(_) = self.state
+            && self.is_arguments()
+        {
+            self.arguments = Some(string_so_far(&self.value));
+        }
+        if let Some(name) = self.name {
+            let arguments = self.arguments.filter(|text| text.starts_with('{'));
+            let arguments = arguments.unwrap_or_else(|| "{".to_owned());
+            out.extend([Part::Begin(name), Part::Arguments(arguments)]);
+        }
+    }
+
     fn go(&mut self, state: State) -> Read {
         self.state = state;
         Read::More
@@ -214,6 +234,15 @@ impl ObjectReader {
         out.push(Part::End);
         Read::Done
     }
+}
+
+/// Returns the text of a JSON string that was cut off, without an incomplete escape at its end.
+fn string_so_far(json: &str) -> String {
+    let ends = json.char_indices().rev().map(|(at, _)| at);
+    let starts = std::iter::once(json.len()).chain(ends).take(MAX_ESCAPE);
+    let mut complete = starts.map(|end| format!("{}\"", &json[..end]));
+    let text = complete.find_map(|json| serde_json::from_str(&json).ok());
+    text.unwrap_or_default()
 }
 
 /// Returns the object that a JSON value is, or that it contains as a string. A missing object is

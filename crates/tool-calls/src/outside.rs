@@ -51,6 +51,11 @@ impl Outside {
         !self.has_text && self.held.is_empty()
     }
 
+    /// Returns whether no mark has begun.
+    pub fn is_certain(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Records that a call is complete.
     pub fn call(&mut self) {
         self.gap.clear();

@@ -9,7 +9,7 @@ use crate::{
     literal::{self, Extent, Quotes},
     object::{ObjectReader, Read},
     outside::Outside,
-    part::{Part, append_argument},
+    part::{Part, append_argument, append_text},
 };
 
 /// Splits the output of a model into text and tool calls.
@@ -69,7 +69,8 @@ impl ToolCallParser {
         parts
     }
 
-    /// Ends the output. Text that is held back and is not certain to be a call becomes text.
+    /// Ends an output that the model ended. Text that is held back and is not certain to be a
+    /// call becomes text.
     pub fn finish(&mut self) -> Vec<Part> {
         let out = &mut Vec::new();
         match std::mem::replace(&mut self.state, State::Outside) {
@@ -88,11 +89,46 @@ impl ToolCallParser {
             State::Json(_) => self.outside.call(),
             State::Fields(mut reader) if reader.has_begun() => {
                 self.outside.call();
-                reader.cut_off(out);
+                let rest = reader.finish(out);
+                if !rest.trim().is_empty() {
+                    append_text(out, &rest);
+                }
             }
             State::Object(_) | State::Fields(_) | State::Literal { .. } => self.abandon(out),
         }
         self.outside.finish(out);
+        std::mem::take(out)
+    }
+
+    /// Ends an output that was cut off. A call whose function is known keeps its arguments so
+    /// far, at least their opening brace. Other text that is held back is syntax of a call that
+    /// is incomplete, and is dropped.
+    pub fn cut_off(&mut self) -> Vec<Part> {
+        let out = &mut Vec::new();
+        let state = std::mem::replace(&mut self.state, State::Outside);
+        match state {
+            State::Outside if self.outside.is_certain() => {
+                self.outside.finish(out);
+            }
+            State::Outside | State::Json(_) => {}
+            State::Head(head) => {
+                let read = head::read(self.format, self.position, &self.functions, &head);
+                if let Head::More(Some(name)) = read {
+                    out.extend([Part::Begin(name), Part::Arguments("{".to_owned())]);
+                }
+            }
+            State::Object(reader) => reader.cut_off(out),
+            State::Fields(mut reader) => reader.cut_off(out),
+            State::Literal {
+                name,
+                arguments,
+                quotes,
+                ..
+            } => {
+                let json = literal::partial(&arguments, quotes);
+                out.extend([Part::Begin(name), Part::Arguments(json)]);
+            }
+        }
         std::mem::take(out)
     }
 
@@ -148,12 +184,7 @@ impl ToolCallParser {
                     };
                     return;
                 }
-                let json = match quotes {
-                    Quotes::Python if c == ')' => literal::keywords(&arguments),
-                    Quotes::Gemma if c == '}' => literal::gemma(&arguments),
-                    _ => None,
-                };
-                match json {
+                match literal::arguments(&arguments, quotes).filter(|_| c == quotes.closing()) {
                     Some(json) => {
                         out.extend([Part::Begin(name), Part::Arguments(json), Part::End]);
                         self.call_ended(0);
@@ -209,7 +240,7 @@ impl ToolCallParser {
 
     fn read_head(&mut self, head: String, out: &mut Vec<Part>) {
         match head::read(self.format, self.position, &self.functions, &head) {
-            Head::More => self.state = State::Head(head),
+            Head::More(_) => self.state = State::Head(head),
             Head::Other if self.position.after_call => self.push_rest(&head, out),
             Head::Other => {
                 self.abandon(out);

@@ -1,3 +1,4 @@
+mod cut_off;
 mod properties;
 mod samples;
 
@@ -18,8 +19,22 @@ fn functions() -> Arc<Functions> {
     Arc::new(Functions::new(plain.into_iter().chain(weather)))
 }
 
-/// Returns the parts of an output that arrives in `chunks`. Adjacent parts of one kind are merged.
+/// Returns the parts of an output that the model ended and that arrives in `chunks`.
 fn parts(format: &'static ToolFormat, chunks: &[&str]) -> Vec<Part> {
+    parts_with(format, chunks, ToolCallParser::finish)
+}
+
+/// Returns the parts of an output that was cut off.
+fn parts_of_cut(format: &'static ToolFormat, output: &str) -> Vec<Part> {
+    parts_with(format, &[output], ToolCallParser::cut_off)
+}
+
+/// Returns the parts of an output. Adjacent parts of one kind are merged.
+fn parts_with(
+    format: &'static ToolFormat,
+    chunks: &[&str],
+    end: fn(&mut ToolCallParser) -> Vec<Part>,
+) -> Vec<Part> {
     let mut parser = ToolCallParser::new(format, functions());
     let mut all: Vec<Part> = Vec::new();
     let mut merge = |parts: Vec<Part>| {
@@ -34,7 +49,7 @@ fn parts(format: &'static ToolFormat, chunks: &[&str]) -> Vec<Part> {
     for chunk in chunks {
         merge(parser.push(chunk));
     }
-    merge(parser.finish());
+    merge(end(&mut parser));
     all
 }
 

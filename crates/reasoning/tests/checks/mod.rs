@@ -56,6 +56,15 @@ pub fn split(format: &Format, start: Start, pieces: &[&str]) -> (String, String)
     (reasoning, answer)
 }
 
+/// Reasoning and answer of an output that was cut off.
+pub fn split_cut(format: &Format, text: &str) -> (String, String) {
+    let mut splitter = format.splitter(Start::Undecided);
+    let mut reasoning = String::new();
+    let mut answer = splitter.push(text, &mut reasoning).into_owned();
+    answer.push_str(&splitter.cut_off(&mut reasoning));
+    (reasoning, answer)
+}
+
 /// Splits the text as a whole, by character and in two pieces.
 pub fn splitter(text: &str) {
     for template in TEMPLATES {
@@ -75,6 +84,7 @@ pub fn splitter(text: &str) {
                 "{template} {start:?}"
             );
             nothing_is_lost(text, &whole);
+            split_cut(&format, text);
         }
     }
 }

@@ -69,7 +69,7 @@ fn any_output() -> impl Strategy<Value = (&'static ToolFormat, String)> {
     })
 }
 
-fn calls_of_f() -> impl Strategy<Value = Map<String, Value>> {
+pub(super) fn calls_of_f() -> impl Strategy<Value = Map<String, Value>> {
     let value = prop_oneof![
         "[a-z é'\"\\\\(){}<>,:]{0,8}".prop_map(Value::from),
         any::<i32>().prop_map(Value::from),
@@ -81,7 +81,7 @@ fn calls_of_f() -> impl Strategy<Value = Map<String, Value>> {
 }
 
 /// Writes calls as the description of the format says.
-fn write(format: &ToolFormat, calls: &[(&str, &Map<String, Value>)]) -> String {
+pub(super) fn write(format: &ToolFormat, calls: &[(&str, &Map<String, Value>)]) -> String {
     let layout = &format.layout;
     let one = |(name, arguments): &(&str, &Map<String, Value>)| {
         let quoted = Value::from(*name);

@@ -5,7 +5,7 @@ use crate::{Part, ToolCallParser, ToolFormat};
 
 /// Outputs as the models write them: a call of `weather` with all kinds of arguments, then another
 /// one, after the text "Look.".
-const TWO_CALLS: &[(&ToolFormat, &str)] = &[
+pub(super) const TWO_CALLS: &[(&ToolFormat, &str)] = &[
     (
         &ToolFormat::HERMES,
         "Look.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Paris\", \"days\": 3, \"opt\": {\"x\": [1, true, null]}}}\n</tool_call>\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Bern\"}}\n</tool_call>",

@@ -49,9 +49,24 @@ fn check(format: &'static ToolFormat, output: &str) {
     let whole = parts(format, &mut std::iter::once(output));
     let mut characters = output.split_inclusive(|_| true);
     assert_eq!(whole, parts(format, &mut characters), "{}", format.name);
+    in_order(format, output, &whole);
+    let cut = parts_with(
+        format,
+        &mut std::iter::once(output),
+        ToolCallParser::cut_off,
+    );
+    in_order(format, output, &cut);
+    if whole.iter().all(|part| matches!(part, Part::Text(_))) && format.layout.text_name.is_none() {
+        let text: String = whole.iter().map(text_of).collect();
+        assert_eq!(text, output, "{}", format.name);
+    }
+}
+
+/// The text is in the output, and calls are of offered functions, with objects as arguments.
+fn in_order(format: &ToolFormat, output: &str, parts: &[Part]) {
     let mut rest = output.chars();
     let mut arguments = String::new();
-    for part in &whole {
+    for part in parts {
         match part {
             Part::Text(text) => {
                 let in_order = text.chars().all(|c| rest.any(|other| other == c));
@@ -66,10 +81,6 @@ fn check(format: &'static ToolFormat, output: &str) {
             Part::End => assert!(arguments.starts_with('{')),
         }
     }
-    if whole.iter().all(|part| matches!(part, Part::Text(_))) && format.layout.text_name.is_none() {
-        let text: String = whole.iter().map(text_of).collect();
-        assert_eq!(text, output, "{}", format.name);
-    }
 }
 
 fn text_of(part: &Part) -> &str {
@@ -79,8 +90,17 @@ fn text_of(part: &Part) -> &str {
     }
 }
 
-/// Returns the parts of an output. Adjacent parts of one kind are merged.
+/// Returns the parts of an output that the model ended.
 pub fn parts(format: &'static ToolFormat, chunks: &mut dyn Iterator<Item = &str>) -> Vec<Part> {
+    parts_with(format, chunks, ToolCallParser::finish)
+}
+
+/// Returns the parts of an output. Adjacent parts of one kind are merged.
+fn parts_with(
+    format: &'static ToolFormat,
+    chunks: &mut dyn Iterator<Item = &str>,
+    end: fn(&mut ToolCallParser) -> Vec<Part>,
+) -> Vec<Part> {
     let weather = json!({"properties": {"city": {"type": "string"}, "days": {"type": "integer"}}});
     let functions = [
         ("f".to_owned(), None::<Value>),
@@ -100,6 +120,6 @@ pub fn parts(format: &'static ToolFormat, chunks: &mut dyn Iterator<Item = &str>
     for chunk in chunks {
         merge(parser.push(chunk));
     }
-    merge(parser.finish());
+    merge(end(&mut parser));
     all
 }
