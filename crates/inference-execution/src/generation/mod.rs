@@ -198,13 +198,13 @@ impl Generation {
         if !is_end_token {
             self.output.push(id, &self.codec, delta)?;
         }
-        if is_end_token || self.count >= self.max_tokens {
-            self.output.flush(delta)?;
-            return ControlFlow::Break(if is_end_token {
-                self.output.stop_reason()
-            } else {
-                FinishReason::Length
-            });
+        if is_end_token {
+            self.output.finish(delta)?;
+            return ControlFlow::Break(self.output.stop_reason());
+        }
+        if self.count >= self.max_tokens {
+            self.output.cut_off(delta)?;
+            return ControlFlow::Break(FinishReason::Length);
         }
         ControlFlow::Continue(())
     }

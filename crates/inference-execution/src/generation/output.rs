@@ -74,8 +74,8 @@ impl Output {
         self.push_text(&text, delta)
     }
 
-    /// Releases what the stages hold back; no token follows.
-    pub fn flush(&mut self, delta: &mut Delta) -> ControlFlow<FinishReason> {
+    /// Ends an output that the model ended: releases what the stages hold back.
+    pub fn finish(&mut self, delta: &mut Delta) -> ControlFlow<FinishReason> {
         let text = self.utf8.flush();
         self.push_text(&text, delta)?;
         if let Some(splitter) = &mut self.splitter {
@@ -84,6 +84,20 @@ impl Output {
         }
         if let Some(tools) = &mut self.tools {
             let parts = tools.finish();
+            self.push_parts(parts, delta)?;
+        }
+        self.stops.flush(&mut delta.text);
+        ControlFlow::Continue(())
+    }
+
+    /// Ends an output that was cut off: drops the start of a character, a mark or a call that the
+    /// stages hold back.
+    pub fn cut_off(&mut self, delta: &mut Delta) -> ControlFlow<FinishReason> {
+        let header = self.splitter.as_mut();
+        let header = header.map(|splitter| splitter.cut_off(&mut delta.reasoning));
+        if let Some(tools) = &mut self.tools {
+            let mut parts = tools.push(&header.unwrap_or_default());
+            parts.extend(tools.cut_off());
             self.push_parts(parts, delta)?;
         }
         self.stops.flush(&mut delta.text);

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use worker_contract::{InferInput, Sampling, SamplingValues, ToolCall, ToolChoice, ToolDefinition};
 
 use super::*;
-use crate::sampler::SamplerSettings;
+use crate::{reasoning_request::OutputReasoning, sampler::SamplerSettings};
 
 const END: u32 = 256;
 
@@ -15,14 +15,18 @@ fn request(stop: &[&str], sampling: Sampling) -> InferRequest {
 }
 
 fn generation(request: &InferRequest, max_tokens: u32, seed: u64) -> Generation {
-    let admitted = Admitted {
+    let admitted = admitted(request, max_tokens);
+    Generation::new(request, &admitted, seed, Arc::new(Codec::byte_level()))
+}
+
+fn admitted(request: &InferRequest, max_tokens: u32) -> Admitted {
+    Admitted {
         prompt: vec![1],
         max_tokens,
         sampling: SamplerSettings::resolve(request, &SamplingValues::default()),
         notes: Vec::new(),
         reasoning: None,
-    };
-    Generation::new(request, &admitted, seed, Arc::new(Codec::byte_level()))
+    }
 }
 
 /// Logits that leave only `token`.
@@ -67,7 +71,7 @@ fn last_token_releases_text_that_was_held_back() {
 
     // The output is cut off inside a character.
     let mut g = generation(&with_stop, 1, 1);
-    assert_eq!(feed(&mut g, &bytes("é")).0, ["\u{fffd}"]);
+    assert_eq!(feed(&mut g, &bytes("é")).0, [""]);
 }
 
 #[test]
@@ -233,13 +237,52 @@ fn tool_call_that_is_cut_off_keeps_its_arguments() {
         (texts.concat().as_str(), reason),
         ("", Some(FinishReason::Length))
     );
-    // Without its arguments, a call that is cut off is text.
-    let mut g = generation(&with_tools(&[]), 20, 1);
-    let (texts, reason) = feed(&mut g, &bytes(&TWO_CALLS[4..]));
-    assert_eq!(
-        (texts.concat().as_str(), reason),
-        (&TWO_CALLS[4..24], Some(FinishReason::Length))
-    );
+}
+
+#[test]
+fn no_mark_becomes_text_wherever_the_output_is_cut_off() {
+    let codec = Arc::new(Codec::byte_level());
+    let format = reasoning::Format::detect("<think></think>", |_| false).unwrap();
+    let text = format!("<think>\nA thought.\n</think>\n\n{TWO_CALLS}");
+    for max_tokens in 1..text.len() {
+        let request = with_tools(&["never"]);
+        let admitted = Admitted {
+            reasoning: Some(OutputReasoning {
+                splitter: format.splitter(reasoning::Start::Undecided),
+                budget: None,
+                opening: Vec::new(),
+                closing: Vec::new(),
+                always_opens: false,
+            }),
+            ..admitted(&request, max_tokens as u32)
+        };
+        let mut g = Generation::new(&request, &admitted, 1, Arc::clone(&codec));
+        let (mut reasoning, mut answer, mut calls) = (String::new(), String::new(), Vec::new());
+        let mut finish = None;
+        for token in bytes(&text).into_iter().take(max_tokens) {
+            let generated = g.next(&only(token)).unwrap().unwrap();
+            reasoning.push_str(&generated.event.reasoning);
+            answer.push_str(&generated.event.t);
+            for piece in generated.event.calls {
+                piece.append_to(&mut calls);
+            }
+            finish = generated.finish;
+        }
+        assert_eq!(finish, Some(FinishReason::Length));
+        assert!(
+            "A thought.\n".starts_with(&reasoning),
+            "{max_tokens}: {reasoning:?}"
+        );
+        assert!("So: ".starts_with(&answer), "{max_tokens}: {answer:?}");
+        let all = [("f", "{\"x\": \"é STOP\"}"), ("g", "{}")];
+        for (call, (name, arguments)) in calls.iter().zip(all) {
+            assert_eq!(call.name, name);
+            assert!(
+                arguments.starts_with(&call.arguments),
+                "{max_tokens}: {call:?}"
+            );
+        }
+    }
 }
 
 #[test]

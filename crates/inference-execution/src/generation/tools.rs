@@ -53,11 +53,21 @@ impl ToolCalls {
         self.parser.push(text)
     }
 
-    /// Returns the parts that are held back; no text follows.
+    /// Returns the parts that are held back at the end of an output that the model ended.
     pub fn finish(&mut self) -> Vec<Part> {
-        let mut parts = self.parser.finish();
+        let parts = self.parser.finish();
+        self.without_text(parts)
+    }
+
+    /// Returns the parts that are held back where an output was cut off.
+    pub fn cut_off(&mut self) -> Vec<Part> {
+        let parts = self.parser.cut_off();
+        self.without_text(parts)
+    }
+
+    /// An output that must be a call has no text.
+    fn without_text(&self, mut parts: Vec<Part>) -> Vec<Part> {
         if self.forced {
-            // The start of a call that was cut off is not text.
             parts.retain(|part| !matches!(part, Part::Text(_)));
         }
         parts
