@@ -2,7 +2,12 @@
 
 use std::{fmt::Display, io, path::Path};
 
-use diagnostics::{Code, Diagnostic, escape};
+use diagnostics::{Code, Diagnostic, escape, excerpt};
+
+/// Maximum length of a name from a file in a message.
+const MAX_NAME_CHARS: usize = 80;
+/// Maximum length of the message of a parser, which may quote the file.
+const MAX_REASON_CHARS: usize = 300;
 
 const DAMAGED: &str = "download the file again: it is truncated or damaged";
 const FAULTY: &str =
@@ -17,6 +22,14 @@ pub fn about_file(mut error: Diagnostic, path: &Path) -> Diagnostic {
 
 fn shown(path: &Path) -> String {
     escape(&path.display().to_string())
+}
+
+fn quoted(text: &str) -> String {
+    excerpt(text, MAX_NAME_CHARS)
+}
+
+fn reason(error: &serde_json::Error) -> String {
+    excerpt(&error.to_string(), MAX_REASON_CHARS)
 }
 
 /// A file whose structure is wrong at `offset`.
@@ -66,7 +79,7 @@ pub(crate) fn wrong_part(found: (usize, usize), expected: (usize, usize)) -> Dia
 pub(crate) fn tensor_in_two_parts(name: &str, first: usize, second: usize) -> Diagnostic {
     faulty(format!(
         "tensor `{}` is in part {first} and in part {second}",
-        escape(name)
+        quoted(name)
     ))
 }
 
@@ -130,10 +143,7 @@ pub(crate) fn nested_too_deeply(offset: u64, limit: u32) -> Diagnostic {
 pub(crate) fn not_gguf(start: &[u8]) -> Diagnostic {
     Diagnostic::new(
         Code::InvalidModelFile,
-        format!(
-            "not a GGUF file: it starts with `{}`",
-            escape(&String::from_utf8_lossy(start))
-        ),
+        format!("not a GGUF file: it starts with `{}`", start.escape_ascii()),
     )
     .hint(
         "use a file in the GGUF format; a web page or a Git LFS pointer may have been \
@@ -160,7 +170,7 @@ pub(crate) fn invalid_alignment(alignment: u64, limit: u64) -> Diagnostic {
 }
 
 pub(crate) fn duplicate(offset: u64, what: &str, name: &str) -> Diagnostic {
-    damaged(offset, format!("duplicate {what} `{}`", escape(name)))
+    damaged(offset, format!("duplicate {what} `{}`", quoted(name)))
 }
 
 pub(crate) fn dimension_count(offset: u64, tensor: &str, count: u32, limit: u32) -> Diagnostic {
@@ -168,7 +178,7 @@ pub(crate) fn dimension_count(offset: u64, tensor: &str, count: u32, limit: u32)
         offset,
         format!(
             "tensor `{}` has {count} dimensions, expected 1 to {limit}",
-            escape(tensor)
+            quoted(tensor)
         ),
     )
 }
@@ -178,7 +188,7 @@ pub(crate) fn invalid_shape(offset: u64, tensor: &str, kind: &str, shape: &[u64]
         offset,
         format!(
             "tensor `{}` of type {kind} has the invalid shape {shape:?}",
-            escape(tensor)
+            quoted(tensor)
         ),
     )
 }
@@ -188,7 +198,7 @@ pub(crate) fn misaligned(offset: u64, tensor: &str, start: u64, alignment: u64) 
         offset,
         format!(
             "the offset {start} of tensor `{}` is not a multiple of {alignment}",
-            escape(tensor)
+            quoted(tensor)
         ),
     )
 }
@@ -206,7 +216,7 @@ pub(crate) fn tensor_outside_file(
         format!(
             "tensor `{}` has {bytes} bytes from byte {data_start} + {offset} on, but the file \
              has {file_length}",
-            escape(tensor)
+            quoted(tensor)
         ),
     )
 }
@@ -214,7 +224,7 @@ pub(crate) fn tensor_outside_file(
 pub(crate) fn missing_tensor(name: &str) -> Diagnostic {
     Diagnostic::new(
         Code::InvalidModelFile,
-        format!("the model has no tensor `{}`", escape(name)),
+        format!("the model has no tensor `{}`", quoted(name)),
     )
     .hint(
         "download or convert the model again: the file is incomplete or declares the wrong \
@@ -225,14 +235,14 @@ pub(crate) fn missing_tensor(name: &str) -> Diagnostic {
 pub(crate) fn tensor_not_loaded(name: &str) -> Diagnostic {
     Diagnostic::internal(format!(
         "the data of tensor `{}` is not loaded",
-        escape(name)
+        quoted(name)
     ))
 }
 
 pub(crate) fn missing_key(key: &str) -> Diagnostic {
     Diagnostic::new(
         Code::InvalidModelFile,
-        format!("the model file has no key `{}`", escape(key)),
+        format!("the model file has no key `{}`", quoted(key)),
     )
     .hint("convert the model again with a current converter")
 }
@@ -240,19 +250,19 @@ pub(crate) fn missing_key(key: &str) -> Diagnostic {
 pub(crate) fn wrong_type(key: &str, expected: &str, found: &str) -> Diagnostic {
     faulty(format!(
         "`{}` has type {found}, expected {expected}",
-        escape(key)
+        quoted(key)
     ))
 }
 
 pub(crate) fn wrong_element(key: &str, expected: &str, found: &str) -> Diagnostic {
     faulty(format!(
         "`{}` has an element of type {found}, expected {expected}",
-        escape(key)
+        quoted(key)
     ))
 }
 
 pub(crate) fn wrong_value(key: &str, expected: &str, found: impl Display) -> Diagnostic {
-    faulty(format!("`{}` is {found}, expected {expected}", escape(key)))
+    faulty(format!("`{}` is {found}, expected {expected}", quoted(key)))
 }
 
 // Safetensors headers.
@@ -268,15 +278,19 @@ pub(crate) fn header_too_long(bytes: u64, file_length: u64, limit: u64) -> Diagn
 }
 
 pub(crate) fn header_json(offset: u64, error: &serde_json::Error) -> Diagnostic {
-    damaged(offset, format!("cannot parse the header: {error}"))
+    damaged(
+        offset,
+        format!("cannot parse the header: {}", reason(error)),
+    )
 }
 
 pub(crate) fn tensor_json(offset: u64, tensor: &str, error: &serde_json::Error) -> Diagnostic {
     damaged(
         offset,
         format!(
-            "invalid description of tensor `{}`: {error}",
-            escape(tensor)
+            "invalid description of tensor `{}`: {}",
+            quoted(tensor),
+            reason(error)
         ),
     )
 }
@@ -293,7 +307,7 @@ pub(crate) fn range_mismatch(
         format!(
             "tensor `{}` of shape {shape:?} and type {kind} does not fill the bytes {start} to \
              {end}",
-            escape(tensor)
+            quoted(tensor)
         ),
     )
 }
@@ -308,7 +322,7 @@ pub(crate) fn tensor_ends_outside_file(
         file_length,
         format!(
             "tensor `{}` ends at byte {data_start} + {end}, but the file has {file_length}",
-            escape(tensor)
+            quoted(tensor)
         ),
     )
 }
@@ -318,8 +332,8 @@ pub(crate) fn overlapping_tensors(offset: u64, first: &str, second: &str) -> Dia
         offset,
         format!(
             "tensors `{}` and `{}` overlap",
-            escape(first),
-            escape(second)
+            quoted(first),
+            quoted(second)
         ),
     )
 }
@@ -336,8 +350,8 @@ pub(crate) fn unsupported_type(
         Code::UnsupportedQuantization,
         format!(
             "tensor `{}` has the unsupported type {}",
-            escape(tensor),
-            escape(found)
+            quoted(tensor),
+            quoted(found)
         ),
     )
     .hint(format!(
@@ -354,14 +368,14 @@ pub(crate) fn invalid_header(
 ) -> Diagnostic {
     faulty(format!(
         "invalid header of the {} model: {field} = {value}, expected {expected}",
-        escape(architecture)
+        quoted(architecture)
     ))
 }
 
 pub(crate) fn config_json(error: &serde_json::Error) -> Diagnostic {
     Diagnostic::new(
         Code::InvalidModelFile,
-        format!("cannot parse `config.json`: {error}"),
+        format!("cannot parse `config.json`: {}", reason(error)),
     )
     .hint("use the `config.json` of a Hugging Face text model")
 }
@@ -411,13 +425,14 @@ pub(crate) fn no_safetensors(directory: &Path) -> Diagnostic {
 }
 
 pub(crate) fn index_json(index: &Path, error: &serde_json::Error) -> Diagnostic {
-    about_file(faulty(format!("cannot parse the index: {error}")), index)
+    let message = format!("cannot parse the index: {}", reason(error));
+    about_file(faulty(message), index)
 }
 
 pub(crate) fn file_outside_directory(index: &Path, name: &str) -> Diagnostic {
     let message = format!(
         "the index names `{}`, which is not a file in its directory",
-        escape(name)
+        quoted(name)
     );
     about_file(faulty(message), index)
 }

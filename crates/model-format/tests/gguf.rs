@@ -294,7 +294,8 @@ fn rejects_file_truncated_at_any_byte() {
 #[test]
 fn rejects_other_formats_showing_their_start() {
     for (file, start) in [
-        (&b"%PDF-1.7\n\x1b[31m"[..], "`%PDF-1.7\\n\\u{1b}[31m`"),
+        (&b"%PDF-1.7\n\x1b[31m"[..], "`%PDF-1.7\\n\\x1b[31m`"),
+        (b"\x8f\xff\x00\xc3", "`\\x8f\\xff\\x00\\xc3`"),
         (b"GG!", "`GG!`"),
         (&[b'x'; 4096], "`xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx`"),
     ] {
@@ -372,6 +373,13 @@ fn rejects_invalid_headers() {
             new().value("k", 7, &[1]).value("k", 7, &[1]),
             38,
             "duplicate key `k`",
+        ),
+        (
+            new()
+                .value(&"k\n".repeat(999), 7, &[1])
+                .value(&"k\n".repeat(999), 7, &[1]),
+            2035,
+            &format!("duplicate key `{}…`", "k\\n".repeat(40)),
         ),
         (
             new().value("general.alignment", 4, &3_u32.to_le_bytes()),
