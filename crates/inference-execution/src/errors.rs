@@ -5,7 +5,10 @@ use std::{fmt::Display, io, ops::RangeInclusive};
 use diagnostics::{Code, Diagnostic, escape, excerpt};
 use input_validation::{ModelRef, RequestId};
 use jiff::Timestamp;
-use worker_contract::limits::{MAX_STOP_SEQUENCE_BYTES, MAX_STOP_SEQUENCES, MAX_TOP_LOGPROBS};
+use worker_contract::{
+    InferInput,
+    limits::{MAX_STOP_SEQUENCE_BYTES, MAX_STOP_SEQUENCES, MAX_TOP_LOGPROBS},
+};
 
 const SHORTEN_PROMPT: &str = "shorten the prompt";
 const SHORTEN_PROMPT_OR_OUTPUT: &str = "shorten the prompt or lower `max_tokens`";
@@ -118,8 +121,29 @@ pub(crate) fn no_room_for_output(
     }
 }
 
-pub(crate) fn empty_input() -> Diagnostic {
-    invalid("input", "the input is empty").hint("send at least one message, character or token")
+/// The input has no tokens.
+pub(crate) fn empty_input(input: &InferInput) -> Diagnostic {
+    let (message, hint) = match input {
+        InferInput::Prompt(_) => ("the prompt is empty", "send at least one character"),
+        InferInput::Tokens(_) => ("the prompt has no tokens", "send at least one token"),
+        InferInput::Messages(messages) if messages.is_empty() => return no_messages(),
+        InferInput::Messages(_) => (
+            "the messages become an empty prompt in the model's chat template",
+            "send a message that has text",
+        ),
+    };
+    invalid("input", message).hint(hint)
+}
+
+pub(crate) fn no_messages() -> Diagnostic {
+    invalid("input", "the conversation has no messages").hint("send at least one message")
+}
+
+/// The conversation is only the start of the answer.
+pub(crate) fn nothing_to_answer() -> Diagnostic {
+    let message = "the conversation has only the start of the assistant's answer, and no message \
+                   that it answers";
+    invalid("input", message).hint("send a message of the user before the one of the assistant")
 }
 
 pub(crate) fn no_inputs() -> Diagnostic {

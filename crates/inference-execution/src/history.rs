@@ -23,7 +23,7 @@ pub(crate) fn encode_recent(
     notes: &mut Vec<String>,
 ) -> Result<Vec<u32>, Diagnostic> {
     if messages.is_empty() {
-        return Err(errors::empty_input());
+        return Err(errors::no_messages());
     }
     let starts = turn_starts(messages);
     let last = starts.len() - 1;

@@ -99,7 +99,7 @@ pub(crate) fn admit(
         &mut notes,
     )?;
     let (prompt, reasoning) = tokenize_prompt(request, reasoning, codec, limits, &mut notes)?;
-    let max_tokens = max_output_tokens(&prompt, request, limits.context_length)?;
+    let max_tokens = max_output_tokens(&prompt, request, limits.context_length, &mut notes)?;
     Ok(Admitted {
         prompt,
         max_tokens,
@@ -115,6 +115,7 @@ fn max_output_tokens(
     prompt: &[u32],
     request: &InferRequest,
     context_length: u32,
+    notes: &mut Vec<String>,
 ) -> Result<u32, Diagnostic> {
     let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
     let room = context_length.saturating_sub(prompt_tokens);
@@ -122,6 +123,11 @@ fn max_output_tokens(
         .max_tokens
         .filter(|max| !request.end_with_context || *max <= room);
     if max_tokens.unwrap_or(1) <= room {
+        if let (Some(max), None) = (request.max_tokens, max_tokens) {
+            notes.push(format!(
+                "the output ends with the context after at most {room} tokens, not {max}"
+            ));
+        }
         return Ok(max_tokens.unwrap_or(room));
     }
     Err(errors::no_room_for_output(

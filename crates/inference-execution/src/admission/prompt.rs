@@ -68,11 +68,13 @@ pub(super) fn after_preceding(
 pub(super) fn split_continuation(
     messages: &[Message],
 ) -> Result<(Cow<'_, InferInput>, &str), Diagnostic> {
-    let (last, before) = messages.split_last().ok_or_else(errors::empty_input)?;
+    let (last, before) = messages.split_last().ok_or_else(errors::no_messages)?;
     let obstacle = if last.role != Role::Assistant {
         "it is not of the assistant"
     } else if !last.tool_calls.is_empty() {
         "it has tool calls"
+    } else if before.is_empty() {
+        return Err(errors::nothing_to_answer());
     } else {
         let input = InferInput::Messages(before.to_vec());
         return Ok((Cow::Owned(input), &last.content));
@@ -131,7 +133,7 @@ pub(super) fn tokenize(
         }
     };
     if tokens.is_empty() {
-        return Err(errors::empty_input());
+        return Err(errors::empty_input(input));
     }
     Ok(tokens)
 }

@@ -153,7 +153,11 @@ fn upper_bound_is_lowered_to_the_remaining_context() {
         })
     };
     for (max, admitted) in [(10, 10), (11, 11), (12, 11), (u32::MAX, 11)] {
-        assert_eq!(bound(max, "hello").unwrap().max_tokens, admitted);
+        let bound = bound(max, "hello").unwrap();
+        assert_eq!(bound.max_tokens, admitted);
+        let note = format!("the output ends with the context after at most 11 tokens, not {max}");
+        let notes = Vec::from_iter((max > admitted).then_some(note));
+        assert_eq!(bound.notes, notes);
     }
     assert_eq!(bound(4096, "0123456789abcde").unwrap().max_tokens, 1);
     for prompt in ["0123456789abcdef", "0123456789abcdefg"] {
@@ -214,9 +218,32 @@ fn the_last_message_is_continued() {
         with_last(Message::new(Role::User, "b")),
         "the last message cannot be continued: it is not of the assistant"
     );
+    let only_begun = |r: &mut InferRequest| {
+        begun(r);
+        r.input = InferInput::Messages(vec![Message::new(Role::Assistant, "Once ")]);
+    };
+    assert_eq!(
+        prompt(&only_begun).unwrap_err().message,
+        "the conversation has only the start of the assistant's answer, and no message that it \
+         answers"
+    );
     refused(&|r| r.constraint = Some(worker_contract::Constraint::JsonObject));
     refused(&|r| r.input = InferInput::Prompt("x".into()));
     refused(&|r| r.reasoning.enabled = Some(true));
+}
+
+#[test]
+fn an_empty_input_is_named() {
+    for (input, message) in [
+        (InferInput::Prompt(String::new()), "the prompt is empty"),
+        (InferInput::Tokens(Vec::new()), "the prompt has no tokens"),
+        (InferInput::Messages(Vec::new()), "the conversation has no messages"),
+    ] {
+        let error = try_admit(|r| r.input = input).unwrap_err();
+        assert_eq!(error.message, message);
+        assert_eq!(error.param.as_deref(), Some("input"));
+        assert!(error.hint.is_some());
+    }
 }
 
 #[test]
