@@ -264,6 +264,17 @@ fn running_spawn(deployment: &DeploymentRow, spawned: &[WorkerProcess]) -> Optio
     })
 }
 
+/// Formats an amount for display, bytes in a unit that keeps the number short.
+fn amount(count: u64, unit: &str) -> String {
+    let is_bytes = unit == "bytes";
+    match count {
+        1_000_000_000.. if is_bytes => format!("{:.1} GB", count as f64 / 1e9),
+        1_000_000.. if is_bytes => format!("{:.0} MB", count as f64 / 1e6),
+        1_000.. if is_bytes => format!("{:.0} kB", count as f64 / 1e3),
+        _ => format!("{count} {unit}"),
+    }
+}
+
 fn narrate_progress(worker: &str, progress: &Progress) -> Narration {
     let Progress {
         phase, done, unit, ..
@@ -271,9 +282,39 @@ fn narrate_progress(worker: &str, progress: &Progress) -> Narration {
     let message = match progress.total {
         Some(total) if total > 0 => {
             let percent = *done as f64 * 100.0 / total as f64;
-            format!("worker {worker}: {phase} {percent:.0} % of {total} {unit}")
+            let total = amount(total, unit);
+            format!("worker {worker}: {phase} {percent:.0} % of {total}")
         }
-        _ => format!("worker {worker}: {phase} {done} {unit}"),
+        _ => format!("worker {worker}: {phase} {}", amount(*done, unit)),
     };
     Narration::info("worker", phase, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_in_bytes_is_short() {
+        for (done, total, message) in [
+            (
+                1_500_000_000,
+                Some(4_831_838_208),
+                "worker w-1: load 31 % of 4.8 GB",
+            ),
+            (1_000_000, Some(2_500_000), "worker w-1: load 40 % of 2 MB"),
+            (3_400, None, "worker w-1: load 3 kB"),
+            (12, Some(0), "worker w-1: load 12 bytes"),
+        ] {
+            let progress = Progress {
+                phase: "load".to_owned(),
+                done,
+                total,
+                unit: "bytes".to_owned(),
+                rate: None,
+                eta_seconds: None,
+            };
+            assert_eq!(narrate_progress("w-1", &progress).message, message);
+        }
+    }
 }

@@ -200,7 +200,7 @@ impl Screen {
     pub(crate) async fn failure(&mut self, failure: &Failure) {
         match failure {
             Failure::OutputClosed => {}
-            Failure::Interrupted => {
+            Failure::Interrupted(_) => {
                 let error = errors::interrupted();
                 let _ = timeout(INTERRUPTED_LIMIT, self.end_results(&error)).await;
             }

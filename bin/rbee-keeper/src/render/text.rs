@@ -55,10 +55,19 @@ pub(crate) fn usage_error(message: &str, style: Style) -> String {
 pub(crate) fn narration(narration: &Narration, style: Style) -> String {
     let actor = escape(&narration.actor);
     let message = escape(&narration.message);
+    // A sentence about one of several, "worker w-1: …", names its actor already.
+    let names_actor = message
+        .strip_prefix(&actor)
+        .is_some_and(|rest| rest.starts_with(' '));
+    let (prefix, message) = match message.split_once(": ").filter(|_| names_actor) {
+        Some((subject, rest)) => (format!("{subject}: "), rest),
+        None if names_actor => (String::new(), &*message),
+        None => (format!("{actor}: "), &*message),
+    };
     let line = match narration.level {
-        Level::Debug | Level::Info => style.dim(&format!("{actor}: {message}")),
-        Level::Warn => style.warning(&format!("{actor}: warning: {message}")),
-        Level::Error => style.error(&format!("{actor}: error: {message}")),
+        Level::Debug | Level::Info => style.dim(&format!("{prefix}{message}")),
+        Level::Warn => style.warning(&format!("{prefix}warning: {message}")),
+        Level::Error => style.error(&format!("{prefix}error: {message}")),
     };
     line + "\n"
 }

@@ -61,6 +61,19 @@ fn narration_names_actor_and_level() {
     assert_eq!(narration(&info, PLAIN), "queen: loads builtin:haiku\\n\n");
     let warning = Narration::warn("hive", "x", "slow");
     assert_eq!(narration(&warning, PLAIN), "hive: warning: slow\n");
+    for (message, line) in [
+        (
+            "worker w-1: load 31 % of 4.1 GB",
+            "worker w-1: warning: load 31 % of 4.1 GB\n",
+        ),
+        ("worker w-1 is slow", "warning: worker w-1 is slow\n"),
+        ("workers: none", "worker: warning: workers: none\n"),
+    ] {
+        let warning = Narration::warn("worker", "x", message);
+        assert_eq!(narration(&warning, PLAIN), line);
+        let info = Narration::info("worker", "x", message);
+        assert_eq!(narration(&info, PLAIN), line.replace("warning: ", ""));
+    }
 }
 
 #[test]
