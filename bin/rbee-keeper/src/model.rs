@@ -16,7 +16,11 @@ use crate::errors;
 /// A text that is neither a reference nor looks like a path is a path if it names a file, or a
 /// directory that contains `config.json`. Otherwise, it is the short name of a model.
 pub(crate) fn parse(text: &str) -> Result<ModelRef, Diagnostic> {
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return Err(errors::model_is_url(text));
+    }
     let invalid = match text.parse() {
+        Ok(ModelRef::File(path)) => return from_path(&path),
         Ok(model) => return Ok(model),
         Err(error) => error,
     };
@@ -39,7 +43,7 @@ fn is_model(path: &Path) -> bool {
 
 fn from_path(text: &str) -> Result<ModelRef, Diagnostic> {
     let unusable = |error: io::Error| errors::unusable_model_path(text, &error);
-    let path = absolute(text).map_err(unusable)?;
+    let path = target(absolute(text).map_err(unusable)?);
     let path = path.to_str().ok_or_else(|| {
         let reason = io::Error::other("the current directory is not valid UTF-8");
         errors::unusable_model_path(text, &reason)
@@ -47,8 +51,25 @@ fn from_path(text: &str) -> Result<ModelRef, Diagnostic> {
     format!("file:{path}").parse()
 }
 
-/// Makes a path absolute and free of `..`. Symbolic links stay, because the name of the file
-/// says its format.
+/// Returns the path that an existing file or directory has without symbolic links, so that one
+/// model has one name. The name of a file stays if it says more than that of its target: its
+/// format, or which part of a model it is.
+fn target(path: PathBuf) -> PathBuf {
+    let Ok(target) = path.canonicalize() else {
+        return path;
+    };
+    let name = path.file_name().unwrap_or_default();
+    let is_part = name.to_string_lossy().contains("-of-");
+    if target.is_dir() || path.extension() == target.extension() && !is_part {
+        return target;
+    }
+    match path.parent().map(Path::canonicalize) {
+        Some(Ok(parent)) => parent.join(name),
+        _ => path,
+    }
+}
+
+/// Makes a path absolute and free of `..`.
 fn absolute(text: &str) -> io::Result<PathBuf> {
     let path = match text.strip_prefix("~/") {
         Some(rest) => std::env::home_dir()
@@ -137,6 +158,49 @@ mod tests {
         let text = format!("{}/link/../a.gguf", root.display());
         let model = parse(&text).unwrap().to_string();
         assert_eq!(model, format!("file:{}/target/a.gguf", root.display()));
+    }
+
+    #[test]
+    fn a_model_and_a_symbolic_link_to_it_are_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let link = |target: &str, name: &str| {
+            std::os::unix::fs::symlink(root.join(target), root.join(name)).unwrap();
+        };
+        std::fs::create_dir(root.join("real")).unwrap();
+        for name in ["a.gguf", "blob", "b-00001-of-00002.gguf"] {
+            std::fs::write(root.join("real").join(name), "").unwrap();
+        }
+        link("real", "link");
+        link("real/a.gguf", "b.gguf");
+        link("real/blob", "c.gguf");
+        link("real/b-00001-of-00002.gguf", "d-00001-of-00002.gguf");
+        for (text, model) in [
+            ("link", "real"),
+            ("link/a.gguf", "real/a.gguf"),
+            ("b.gguf", "real/a.gguf"),
+            // Only the name of the link says what it is.
+            ("c.gguf", "c.gguf"),
+            ("d-00001-of-00002.gguf", "d-00001-of-00002.gguf"),
+            ("missing.gguf", "missing.gguf"),
+        ] {
+            for prefix in ["", "file:"] {
+                let text = format!("{prefix}{}/{text}", root.display());
+                let expected = format!("file:{}/{model}", root.display());
+                assert_eq!(parse(&text).unwrap().to_string(), expected, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_url_is_not_a_model() {
+        let error = parse("https://example.org/a.gguf").unwrap_err();
+        assert_eq!(error.code, diagnostics::Code::InvalidModelRef);
+        assert_eq!(
+            error.message,
+            "a model cannot be a URL: \"https://example.org/a.gguf\""
+        );
+        assert!(error.hint.unwrap().contains("download"));
     }
 
     #[test]
