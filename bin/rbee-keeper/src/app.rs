@@ -30,7 +30,7 @@ pub(crate) async fn run(cli: Result<Cli, clap::Error>) -> ExitCode {
     };
     tokio::select! {
         biased;
-        () = interrupts.second() => ExitCode::Interrupted,
+        interrupt = interrupts.second() => interrupt.exit_code(),
         code = async {
             let outcome = execute(cli, &mut screen, &interrupts).await;
             report(&mut screen, outcome).await

@@ -1,7 +1,7 @@
 use diagnostics::{Diagnostic, ExitCode};
 use rest_client::CallError;
 
-use crate::errors;
+use crate::{errors, interrupt::Interrupt};
 
 /// The reason why a command did not succeed.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,7 +11,7 @@ pub(crate) enum Failure {
     /// The command line is invalid; nothing was executed.
     Usage(Diagnostic),
     /// The first interrupt arrived.
-    Interrupted,
+    Interrupted(Interrupt),
     /// The reader of standard output closed it (`| head -1`).
     OutputClosed,
 }
@@ -21,7 +21,7 @@ impl Failure {
         match self {
             Self::Failed(_) => ExitCode::Failure,
             Self::Usage(_) => ExitCode::Usage,
-            Self::Interrupted => ExitCode::Interrupted,
+            Self::Interrupted(interrupt) => interrupt.exit_code(),
             Self::OutputClosed => ExitCode::Success,
         }
     }
@@ -30,7 +30,7 @@ impl Failure {
     pub(crate) fn diagnostic(&self) -> Option<&Diagnostic> {
         match self {
             Self::Failed(diagnostic) | Self::Usage(diagnostic) => Some(diagnostic),
-            Self::Interrupted | Self::OutputClosed => None,
+            Self::Interrupted(_) | Self::OutputClosed => None,
         }
     }
 }

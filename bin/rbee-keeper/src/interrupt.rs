@@ -1,15 +1,40 @@
-use diagnostics::Diagnostic;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use diagnostics::{Diagnostic, ExitCode};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 
 use crate::{errors, failure::Failure};
 
-/// Interrupts of the user: SIGINT (Ctrl+C), SIGTERM, and SIGHUP (the terminal was closed).
-/// The first interrupt cancels the command in order, the second exits the process at once.
+/// A signal that interrupts the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interrupt {
+    /// SIGINT: Ctrl+C.
+    Int,
+    /// SIGTERM.
+    Term,
+    /// SIGHUP: the terminal was closed.
+    Hup,
+}
+
+impl Interrupt {
+    /// Returns the exit code of a command that the signal interrupted, as shells do: 128 and the
+    /// number of the signal.
+    pub(crate) const fn exit_code(self) -> ExitCode {
+        match self {
+            Self::Int => ExitCode::Interrupted,
+            Self::Term => ExitCode::Terminated,
+            Self::Hup => ExitCode::HungUp,
+        }
+    }
+}
+
+/// The interrupts of the user. The first one cancels the command in order, the second exits the
+/// process at once.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupts {
-    first: CancellationToken,
-    second: CancellationToken,
+    first: watch::Receiver<Option<Interrupt>>,
+    second: watch::Receiver<Option<Interrupt>>,
 }
 
 impl Interrupts {
@@ -24,22 +49,22 @@ impl Interrupts {
         } else {
             Some(install(SignalKind::hangup())?)
         };
-        let interrupts = Self {
-            first: CancellationToken::new(),
-            second: CancellationToken::new(),
-        };
-        let tokens = interrupts.clone();
+        let (first, first_received) = watch::channel(None);
+        let (second, second_received) = watch::channel(None);
         tokio::spawn(async move {
-            for token in [tokens.first, tokens.second] {
-                tokio::select! {
-                    _ = int.recv() => {}
-                    _ = term.recv() => {}
-                    Some(()) = async { hup.as_mut()?.recv().await } => {}
-                }
-                token.cancel();
+            for sender in [&first, &second] {
+                let interrupt = tokio::select! {
+                    _ = int.recv() => Interrupt::Int,
+                    _ = term.recv() => Interrupt::Term,
+                    Some(()) = async { hup.as_mut()?.recv().await } => Interrupt::Hup,
+                };
+                sender.send_replace(Some(interrupt));
             }
         });
-        Ok(interrupts)
+        Ok(Self {
+            first: first_received,
+            second: second_received,
+        })
     }
 
     /// Runs `work` until it completes or the first interrupt arrives.
@@ -52,14 +77,25 @@ impl Interrupts {
     {
         tokio::select! {
             biased;
-            () = self.first.cancelled() => Err(Failure::Interrupted),
+            interrupt = received(&self.first) => Err(Failure::Interrupted(interrupt)),
             outcome = work => Ok(outcome?),
         }
     }
 
-    /// Completes when the second interrupt arrives.
-    pub(crate) async fn second(&self) {
-        self.second.cancelled().await;
+    /// Completes when the second interrupt arrives, and returns it.
+    pub(crate) async fn second(&self) -> Interrupt {
+        received(&self.second).await
+    }
+}
+
+/// Returns the interrupt of a channel when it has arrived.
+async fn received(channel: &watch::Receiver<Option<Interrupt>>) -> Interrupt {
+    let mut channel = channel.clone();
+    let interrupt = channel.wait_for(Option::is_some).await;
+    match interrupt.ok().and_then(|interrupt| *interrupt) {
+        Some(interrupt) => interrupt,
+        // No interrupt can arrive any more.
+        None => std::future::pending().await,
     }
 }
 

@@ -29,8 +29,12 @@ pub enum ExitCode {
     Usage = 2,
     /// Another process bound the worker's port after the hive had chosen it.
     PortTaken = 98,
-    /// The user pressed Ctrl+C.
+    /// SIGHUP: the terminal was closed.
+    HungUp = 129,
+    /// SIGINT: the user pressed Ctrl+C.
     Interrupted = 130,
+    /// SIGTERM.
+    Terminated = 143,
 }
 
 impl From<ExitCode> for std::process::ExitCode {
