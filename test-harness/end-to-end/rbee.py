@@ -38,7 +38,8 @@ class Rbee:
 
     def keeper(self, *args):
         return subprocess.run(
-            [BIN / "rbee-keeper", *args], env=self.environment, capture_output=True, text=True, timeout=120, check=True
+            [BIN / "rbee-keeper", *args], env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=120, check=True
         ).stdout
 
     def __enter__(self):

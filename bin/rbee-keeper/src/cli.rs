@@ -1,6 +1,9 @@
 use std::{path::PathBuf, str::FromStr};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    ArgMatches, Args, Command as Definition, CommandFactory as _, FromArgMatches as _, Parser,
+    Subcommand, builder::Resettable,
+};
 use diagnostics::Diagnostic;
 use input_validation::{Backend, ModelRef, NodeName, PortRange, WorkerId, whole_number};
 
@@ -12,14 +15,14 @@ Examples:
   rbee-keeper status
   rbee-keeper queen stop
 
-Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted.";
+Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted, 143 terminated.";
 
 const INFER_EXAMPLES: &str = "\
 Examples:
   rbee-keeper infer \"Write a haiku about winter\"
   rbee-keeper infer --seed 7 --temperature 0.7 --max-tokens 60 \"Write a haiku\"
   rbee-keeper infer --model ./model.gguf \"Write a haiku\"
-  git log -1 | rbee-keeper infer --system \"Summarize in one line\" -
+  git log -1 | rbee-keeper infer \"Summarize in one line\"
   rbee-keeper infer --ephemeral --json \"Write a haiku\" | jq -r 'select(.event == \"token\").data.t'";
 
 /// Note on a queen that `infer` started.
@@ -34,6 +37,29 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// Parses the arguments and environment variables of this process.
+    pub(crate) fn from_process() -> Result<Self, clap::Error> {
+        Self::from_matches(|definition| definition.try_get_matches())
+    }
+
+    fn from_matches(
+        matches: impl FnOnce(Definition) -> Result<ArgMatches, clap::Error>,
+    ) -> Result<Self, clap::Error> {
+        let definition = without_empty_variables(Self::command());
+        let mut matches = matches(definition)?;
+        Self::from_arg_matches_mut(&mut matches)
+    }
+}
+
+/// Leaves out environment variables that are set to nothing, as if they were not set.
+fn without_empty_variables(definition: Definition) -> Definition {
+    definition.mut_args(|arg| match arg.get_env().map(std::env::var_os) {
+        Some(Some(value)) if value.is_empty() => arg.env(Resettable::Reset),
+        _ => arg,
+    })
 }
 
 #[derive(Debug, Args)]
@@ -96,8 +122,9 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = infer_notes(), allow_negative_numbers = true)]
 pub(crate) struct Infer {
-    /// Prompt; `-` reads standard input [default: standard input if piped]
-    pub(crate) prompt: Option<String>,
+    /// Prompt; several words are joined with spaces. Text that is piped in is appended to it
+    /// after an empty line; `-` stands for that text alone
+    pub(crate) prompt: Vec<String>,
     /// Use this model: a name such as builtin:haiku, or the path of a GGUF file or of a directory
     /// with safetensors
     #[arg(long, short, value_name = "MODEL", default_value = queen_contract::DEFAULT_MODEL, value_parser = |text: &str| model::parse(text).map_err(with_hint))]
@@ -286,7 +313,7 @@ fn parse_url(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{CommandFactory as _, error::ErrorKind};
+    use clap::error::ErrorKind;
 
     fn infer(arguments: &[&str]) -> Infer {
         let line = ["rbee-keeper", "infer"].iter().chain(arguments);
@@ -311,7 +338,7 @@ mod tests {
     #[test]
     fn infer_leaves_absent_options_to_the_queen() {
         let args = infer(&["Hi"]);
-        assert_eq!(args.prompt.as_deref(), Some("Hi"));
+        assert_eq!(args.prompt, ["Hi"]);
         assert_eq!(args.model.to_string(), "builtin:haiku");
         assert_eq!(
             (args.max_tokens, args.temperature, args.seed),
@@ -342,7 +369,7 @@ mod tests {
         assert_eq!(args.top_p, Some(0.9));
         assert_eq!(args.backend, Some(Backend::Cuda));
         assert_eq!(args.node.unwrap().as_str(), "box-1");
-        assert_eq!(args.prompt.as_deref(), Some("-"));
+        assert_eq!(args.prompt, ["-"]);
     }
 
     #[test]

@@ -39,6 +39,12 @@ pub(crate) fn unusable_model_path(text: &str, reason: &io::Error) -> Diagnostic 
         .hint("pass the path of an existing GGUF file or of a directory with safetensors")
 }
 
+pub(crate) fn model_is_url(text: &str) -> Diagnostic {
+    let message = format!("a model cannot be a URL: \"{}\"", excerpt(text, 200));
+    Diagnostic::new(Code::InvalidModelRef, message)
+        .hint("download the file and pass its path, for example `--model ./model.gguf`")
+}
+
 /// Names paths in the hint of a text that is not a model reference.
 pub(crate) fn with_path_hint(error: Diagnostic) -> Diagnostic {
     error.hint("use `builtin:haiku`, or a path such as `./model.gguf`")
@@ -188,6 +194,7 @@ mod tests {
             invalid_queen_url("x"),
             invalid_number("x", 0.0, 1.0),
             unusable_model_path("x", &io_error),
+            model_is_url("x"),
             no_prompt(),
             empty_prompt(),
             stdin_unreadable(&io_error),

@@ -34,7 +34,7 @@ pub(crate) async fn run(
     interrupts: &Interrupts,
 ) -> Result<(), Failure> {
     let prompt = interrupts
-        .unless_interrupted(prompt::read(args.prompt.clone(), args.raw, screen))
+        .unless_interrupted(prompt::read(&args.prompt, args.raw, screen))
         .await?;
     let mut call = request(&args, prompt, Timestamp::now())?;
     screen.hide_reasoning(args.hide_thinking);
@@ -135,7 +135,10 @@ async fn generate(
     let outcome = interrupts
         .unless_interrupted(print_events(queen, call, screen))
         .await;
-    if matches!(outcome, Err(Failure::Interrupted | Failure::OutputClosed)) {
+    if matches!(
+        outcome,
+        Err(Failure::Interrupted(_) | Failure::OutputClosed)
+    ) {
         let _ = timeout(CANCEL_LIMIT, queen.cancel(&call.request.request_id)).await;
     }
     outcome
@@ -223,6 +226,7 @@ fn request(args: &Infer, prompt: String, now: Timestamp) -> Result<InferCall, Di
         node: args.node.clone(),
         request: InferRequest {
             max_tokens: args.max_tokens,
+            end_with_context: true,
             sampling: Sampling {
                 values: SamplingValues {
                     temperature: args.temperature,

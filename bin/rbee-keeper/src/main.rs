@@ -13,10 +13,8 @@ mod render;
 mod stopping;
 mod target;
 
-use clap::Parser as _;
-
 fn main() -> std::process::ExitCode {
-    let cli = cli::Cli::try_parse();
+    let cli = cli::Cli::from_process();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

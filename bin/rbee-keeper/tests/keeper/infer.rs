@@ -75,6 +75,50 @@ async fn tokens_go_to_stdout_and_the_rest_to_stderr() {
 }
 
 #[tokio::test]
+async fn piped_text_follows_the_words_of_the_prompt() {
+    let queen = FakeQueen::start(response(), Then::Close).await;
+    let file = "\u{feff}let x = 1;\r\n";
+    for (arguments, input, prompt) in [
+        (
+            &["infer", "Explain", "this:"][..],
+            file,
+            "Explain this:\n\nlet x = 1;",
+        ),
+        (&["infer", "Hi"], "", "Hi"),
+        (&["infer", "Hi"], "\n", "Hi"),
+        (&["infer", "-"], file, "let x = 1;"),
+        (&["infer"], file, "let x = 1;"),
+    ] {
+        let finished = run_with_input(&queen, arguments, input.as_bytes()).await;
+        assert_eq!(
+            finished,
+            Finished::new(0, COMPLETION, PROGRESS),
+            "{arguments:?}"
+        );
+        let call = queen.seen.calls.lock().unwrap().pop().unwrap();
+        assert_eq!(messages(&call.request.input), [prompt]);
+    }
+}
+
+#[tokio::test]
+async fn a_pipe_that_stays_open_is_explained() {
+    let queen = FakeQueen::start(response(), Then::Close).await;
+    let mut command = queen.keeper(&["infer", "Hi"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = tokio::time::timeout(LIMIT, lines.next_line())
+        .await
+        .unwrap();
+    assert_eq!(
+        line.unwrap().unwrap(),
+        "keeper: waiting for the end of standard input, which is appended to the prompt; redirect \
+         it with `< /dev/null` to leave it out"
+    );
+    drop(child.stdin.take());
+    assert_eq!(finish(child).await.out, COMPLETION);
+}
+
+#[tokio::test]
 async fn notes_are_warnings_on_stderr() {
     let mut start = started();
     if let InferEvent::Worker(StreamEvent::Started(event)) = &mut start {
@@ -219,6 +263,16 @@ async fn interrupt_cancels_at_the_queen_and_exits_with_130_within_a_second() {
 }
 
 #[tokio::test]
+async fn termination_exits_with_143() {
+    let queen = FakeQueen::start(vec![started(), token("An old")], Then::Hang).await;
+    let mut child = queen.keeper(&["infer", "Hi"]).spawn().unwrap();
+    expect_output(&mut child, "An old").await;
+    signal(&child, Signal::TERM);
+    assert_eq!(finish(child).await, Finished::new(143, "\n", ""));
+    queen.all_streams_closed().await;
+}
+
+#[tokio::test]
 async fn closed_terminal_interrupts_except_under_nohup() {
     let queen = FakeQueen::start(vec![started(), token("An old")], Then::Hang).await;
     let start = |wrapper: &[&str]| {
@@ -233,7 +287,7 @@ async fn closed_terminal_interrupts_except_under_nohup() {
     let mut child = start(&["/usr/bin/env", "--default-signal=HUP"]);
     expect_output(&mut child, "An old").await;
     signal(&child, Signal::HUP);
-    assert_eq!(finish(child).await, Finished::new(130, "\n", ""));
+    assert_eq!(finish(child).await, Finished::new(129, "\n", ""));
 
     let mut child = start(&["/usr/bin/nohup"]);
     expect_output(&mut child, "An old").await;

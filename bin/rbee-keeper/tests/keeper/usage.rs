@@ -43,7 +43,7 @@ async fn invalid_command_lines_exit_with_2() {
             &["infer", "--zzz", "Hi"],
             "unexpected argument '--zzz' found\n\n  \
              tip: to pass '--zzz' as a value, use '-- --zzz'\n\n\
-             Usage: rbee-keeper infer [OPTIONS] [PROMPT]"
+             Usage: rbee-keeper infer [OPTIONS] [PROMPT]..."
                 .to_owned(),
         ),
         (
@@ -58,6 +58,31 @@ async fn invalid_command_lines_exit_with_2() {
             Finished::new(2, "", format!("error: {error}\n\n{TRY_HELP}"))
         );
     }
+}
+
+#[tokio::test]
+async fn variables_that_are_set_to_nothing_are_not_set() {
+    let home = tempfile::tempdir().unwrap();
+    let status = || {
+        let mut command = keeper(&["queen", "status"]);
+        command.env("HOME", home.path());
+        command
+    };
+    let mut command = status();
+    for variable in [
+        "RBEE_HOME",
+        "RBEE_QUEEN_URL",
+        "RBEE_TOKEN_FILE",
+        "RBEE_QUEEN_PORT",
+        "RBEE_HIVE_PORT",
+        "RBEE_WORKER_PORTS",
+        "RBEE_QUEEN_BINARY",
+    ] {
+        command.env(variable, "");
+    }
+    let finished = run(command).await;
+    assert_eq!(finished, run(status()).await);
+    assert_ne!(finished.code, Some(2), "{}", finished.err);
 }
 
 #[tokio::test]
