@@ -6,13 +6,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokenizers::{
     AddedToken, NormalizerWrapper, PreTokenizerWrapper, Tokenizer,
-    models::bpe::{BPE, Vocab},
+    models::bpe::{BPE, BpeBuilder, Vocab},
 };
 
 use crate::{
     codec::{Boundaries, Codec, CodecSettings, Encoder},
     errors::{self, invalid_tokenizer},
-    pre_tokenizer::{self, PreTokenizer},
+    pre_tokenizer::{self, PreTokenizer, spaces_as_marks},
     token_table::{TokenEncoding, TokenTable},
 };
 
@@ -44,7 +44,7 @@ struct Vocabulary<'a> {
 }
 
 impl Codec {
-    /// Builds the codec from the metadata of a GGUF file: byte-level BPE (`gpt2`) or
+    /// Builds the codec from the metadata of a GGUF file: BPE with merges (`gpt2`, `gemma4`) or
     /// SentencePiece (`llama`), and the chat template.
     ///
     /// Errors: `INVALID_MODEL_FILE`, and `UNSUPPORTED_MODEL` for any other tokenizer or
@@ -54,12 +54,20 @@ impl Codec {
         let model = gguf.required(key, gguf.string(key)?)?;
         let vocabulary = Vocabulary::read(gguf)?;
         let (mut tokenizer, encoding, add_bos, leading_space) = match model {
-            "gpt2" => {
-                let name = gguf.string("tokenizer.ggml.pre")?.unwrap_or("default");
+            "gpt2" | "gemma4" => {
+                let name = match model {
+                    "gemma4" => "gemma4",
+                    _ => gguf.string("tokenizer.ggml.pre")?.unwrap_or("default"),
+                };
                 let rules = pre_tokenizer::named(name)?;
-                let add_bos = rules.add_bos;
-                let tokenizer = byte_level_bpe(gguf, &vocabulary, rules)?;
-                (tokenizer, TokenEncoding::ByteLevel, add_bos, false)
+                let add_bos = rules.add_bos || model == "gemma4";
+                let encoding = if rules.is_byte_level {
+                    TokenEncoding::ByteLevel
+                } else {
+                    TokenEncoding::SentencePiece
+                };
+                let tokenizer = bpe(gguf, &vocabulary, rules)?;
+                (tokenizer, encoding, add_bos, false)
             }
             "llama" => {
                 let leading_space = gguf
@@ -68,7 +76,10 @@ impl Codec {
                 let tokenizer = sentencepiece(gguf, &vocabulary, leading_space)?;
                 (tokenizer, TokenEncoding::SentencePiece, true, leading_space)
             }
-            other => return Err(errors::unsupported("tokenizer", other, &["gpt2", "llama"])),
+            other => {
+                let known = ["gpt2", "llama", "gemma4"];
+                return Err(errors::unsupported("tokenizer", other, &known));
+            }
         };
         let architecture = gguf.string("general.architecture")?;
         let rstrip = architecture == Some("phi3") && model == "llama";
@@ -162,6 +173,16 @@ impl<'a> Vocabulary<'a> {
             .collect()
     }
 
+    /// Sets how a model encodes characters without a token: by tokens for their bytes.
+    fn with_byte_fallback(&self, model: BpeBuilder) -> BpeBuilder {
+        let model = model.byte_fallback(true).fuse_unk(true);
+        let unknown = self.with_types().find(|(_, kind)| *kind == UNKNOWN);
+        match unknown {
+            Some((token, _)) => model.unk_token(token.to_owned()),
+            None => model,
+        }
+    }
+
     fn end_of_turn_tokens(&self) -> Vec<u32> {
         (0..)
             .zip(self.with_types())
@@ -171,7 +192,7 @@ impl<'a> Vocabulary<'a> {
     }
 }
 
-fn byte_level_bpe(
+fn bpe(
     gguf: &Gguf<'_>,
     vocabulary: &Vocabulary<'_>,
     rules: PreTokenizer,
@@ -193,12 +214,13 @@ fn byte_level_bpe(
         };
         merges.push((left.to_owned(), right.to_owned()));
     }
-    let model = BPE::builder()
+    let mut model = BPE::builder()
         .vocab_and_merges(vocabulary.ids_by_text(), merges)
-        .ignore_merges(rules.ignore_merges)
-        .build()
-        .map_err(invalid_tokenizer)?;
-    let mut tokenizer = Tokenizer::new(model);
+        .ignore_merges(rules.ignore_merges);
+    if !rules.is_byte_level {
+        model = vocabulary.with_byte_fallback(model);
+    }
+    let mut tokenizer = Tokenizer::new(model.build().map_err(invalid_tokenizer)?);
     let normalizer: Option<NormalizerWrapper> = rules.normalizer.map(component).transpose()?;
     tokenizer
         .with_normalizer(normalizer)
@@ -245,20 +267,14 @@ fn sentencepiece(
         .map(|(_, left, right)| (left, right))
         .collect();
 
-    let unknown = vocabulary.with_types().find(|(_, kind)| *kind == UNKNOWN);
-    let mut model = BPE::builder()
-        .vocab_and_merges(vocabulary.ids_by_text(), merges)
-        .byte_fallback(true)
-        .fuse_unk(true);
-    if let Some((token, _)) = unknown {
-        model = model.unk_token(token.to_owned());
-    }
+    let model = BPE::builder().vocab_and_merges(vocabulary.ids_by_text(), merges);
+    let model = vocabulary.with_byte_fallback(model);
     let mut tokenizer = Tokenizer::new(model.build().map_err(invalid_tokenizer)?);
     let mut steps = Vec::new();
     if leading_space {
         steps.push(json!({"type": "Prepend", "prepend": "▁"}));
     }
-    steps.push(json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"}));
+    steps.push(spaces_as_marks());
     let normalizer = json!({"type": "Sequence", "normalizers": steps});
     tokenizer
         .with_normalizer(Some(component::<NormalizerWrapper>(normalizer)?))

@@ -3,19 +3,23 @@ use serde_json::{Value, json};
 
 use crate::errors;
 
-/// Rules for applying the byte-level vocabulary of a GGUF file.
+/// Rules for applying a vocabulary with merges of a GGUF file.
 #[derive(Debug)]
 pub(crate) struct PreTokenizer {
     /// Pre-tokenizer as in `tokenizer.json`.
     pub(crate) splits: Value,
     /// Normalizer as in `tokenizer.json`.
     pub(crate) normalizer: Option<Value>,
+    /// Whether the tokens spell bytes, as those of GPT-2; otherwise, they are text, with tokens
+    /// for single bytes.
+    pub(crate) is_byte_level: bool,
     /// Whether a split that is itself a token bypasses the merges.
     pub(crate) ignore_merges: bool,
     /// Whether a prompt starts with the begin-of-sequence token by default.
     pub(crate) add_bos: bool,
 }
 
+const LINES: &str = r"[^\n]+|[\n]+";
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 /// Common pattern of Llama 3 and Qwen 2; DIGITS stands for the pattern of numbers.
 const CONTRACTIONS_THEN_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -30,6 +34,22 @@ const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M
 /// Last pattern of DeepSeek V3, after numbers and Chinese and Japanese characters.
 const DEEPSEEK3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
 const CJK: &str = r"[一-龥\x{3040}-ゟ゠-ヿ]+";
+/// Letters of DeepSeek LLM's vocabulary.
+const DEEPSEEK_LETTERS: &str = "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃";
+/// Last pattern of Spark 2.5: as [`DEEPSEEK3`], with each line break on its own.
+const SPARK: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+"##;
+/// Pattern of Kimi K2: as [`O200K`], and Chinese characters are words of their own.
+const KIMI: &str = r"\p{Han}+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// Pattern of EXAONE MoE: words include the spaces between letters that carry marks.
+const EXAONE_MOE: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+";
+/// Spaces of Jais 2, in runs whose lengths are powers of two.
+const JAIS2_SPACES: &str = r"\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}";
+/// Scripts of East and South-East Asia, of AFMoE.
+const ASIAN: &str = r"[\x{4e00}-\x{9fff}\x{3400}-\x{4dbf}\x{f900}-\x{faff}\x{3040}-\x{309f}\x{30a0}-\x{30ff}\x{ff65}-\x{ff9f}\x{2f00}-\x{2fdf}\x{e00}-\x{e7f}\x{e80}-\x{eff}\x{1780}-\x{17ff}\x{1000}-\x{109f}\x{aa60}-\x{aa7f}\x{a9e0}-\x{a9ff}\x{ac00}-\x{d7af}\x{1100}-\x{11ff}]+";
+/// Korean, punctuation of Chinese, Bopomofo, and Chinese and Japanese: Youtu.
+const YOUTU: &str = r"[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥\x{3040}-ゟ゠-ヿ]+";
+/// Digits in groups of three from the right.
+const GROUPED_DIGITS: &str = r"\p{Nd}{1,3}(?=(?:\p{Nd}{3})*(?!\p{Nd}))";
 const SEED: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+";
 const BAILING: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
 const UFAKZEKA: &str =
@@ -121,6 +141,20 @@ const RULES: &[(Rule, &[&str])] = &[
     (Rule::Bailing, &["bailingmoe", "bailingmoe2", "llada-moe"]),
     (Rule::Ufakzeka, &["ufakzeka"]),
     (Rule::Laguna, &["laguna"]),
+    (Rule::DeepSeekLlm, &["deepseek-llm"]),
+    (Rule::Kimi, &["kimi-k2"]),
+    (Rule::ExaoneMoe, &["exaone-moe"]),
+    (Rule::Jais2, &["jais-2"]),
+    (Rule::Afmoe, &["afmoe"]),
+    (Rule::Spark, &["spark2_5"]),
+    (Rule::Youtu, &["youtu"]),
+    (Rule::TinyAya, &["tiny_aya", "cohere2moe"]),
+    (Rule::SuperBpe, &["superbpe"]),
+    (Rule::Chameleon, &["chameleon"]),
+    (
+        Rule::Lines,
+        &["gemma4", "granite-embed-multi-311m", "sarvam-moe"],
+    ),
 ];
 
 /// Rule for cutting a text into words.
@@ -147,6 +181,17 @@ enum Rule {
     Bailing,
     Ufakzeka,
     Laguna,
+    DeepSeekLlm,
+    Kimi,
+    ExaoneMoe,
+    Jais2,
+    Afmoe,
+    Spark,
+    Youtu,
+    TinyAya,
+    SuperBpe,
+    Chameleon,
+    Lines,
 }
 
 /// Returns the rules for a value of `tokenizer.ggml.pre`.
@@ -230,7 +275,57 @@ impl Rule {
             Self::Seed => PreTokenizer::of(vec![split(SEED)]),
             Self::Bailing => PreTokenizer::of(vec![split(BAILING)]),
             Self::Ufakzeka => PreTokenizer::of(vec![split(UFAKZEKA)]),
-            Self::Laguna => PreTokenizer::of(vec![split(r"[^\n]+|[\n]+"), split(&words(r"\p{N}"))]),
+            Self::Laguna => PreTokenizer::of(vec![split(LINES), split(&words(r"\p{N}"))]),
+            Self::DeepSeekLlm => PreTokenizer::of(vec![
+                split(r"[\r\n]"),
+                split(&format!(r"\s?[{DEEPSEEK_LETTERS}]+")),
+                split(r"\s?[!-/:-~！-／：-～‘-‟\x{3000}-。]+"),
+                split(r"\s+$"),
+                split(r"[一-龥ࠀ-一가-\x{d7ff}]+"),
+                split(r"\p{N}+"),
+            ]),
+            Self::Kimi => PreTokenizer::of(vec![split(KIMI)]),
+            Self::ExaoneMoe => PreTokenizer::of(vec![split(EXAONE_MOE)]),
+            Self::Jais2 => PreTokenizer::of(vec![split(
+                &words(r"\p{N}{1,3}").replace(r"\s+(?!\S)|\s+", JAIS2_SPACES),
+            )]),
+            Self::Afmoe => {
+                PreTokenizer::of(vec![split(GROUPED_DIGITS), split(ASIAN), split(DEEPSEEK3)])
+            }
+            Self::Spark => PreTokenizer::of(vec![
+                split(r"\p{N}{1,3}"),
+                split(CJK),
+                split(SPARK),
+                split(r"\p{N}"),
+            ]),
+            Self::Youtu => PreTokenizer {
+                ignore_merges: true,
+                ..PreTokenizer::of(vec![
+                    split(YOUTU),
+                    split(&O200K.replace(r"\p{N}{1,3}", r"\p{N}")),
+                ])
+            },
+            Self::TinyAya => PreTokenizer::of(vec![split(GROUPED_DIGITS), split(O200K)]),
+            Self::SuperBpe => {
+                PreTokenizer::of(vec![split(r"\p{N}+"), split(r"(?=(\d{3})+(?!\d))")])
+            }
+            Self::Chameleon => PreTokenizer {
+                add_bos: true,
+                ..PreTokenizer::of(vec![
+                    split("<sentinel:[0-9]+>"),
+                    split("(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z"),
+                    split(r"([\t\n]|    |  )"),
+                    split(r"\p{N}"),
+                    split(r"[\p{P}!-/:-@\[-`{-~]"),
+                    split(GPT2.trim_end_matches(r"|\s+")),
+                ])
+            },
+            Self::Lines => PreTokenizer {
+                splits: split(LINES),
+                normalizer: Some(spaces_as_marks()),
+                is_byte_level: false,
+                ..PreTokenizer::of(Vec::new())
+            },
         }
     }
 }
@@ -243,10 +338,16 @@ impl PreTokenizer {
         Self {
             splits: json!({"type": "Sequence", "pretokenizers": steps}),
             normalizer: None,
+            is_byte_level: true,
             ignore_merges: false,
             add_bos: false,
         }
     }
+}
+
+/// Returns the normalizer that writes spaces as SentencePiece does.
+pub(crate) fn spaces_as_marks() -> Value {
+    json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"})
 }
 
 fn split(pattern: &str) -> Value {
@@ -255,7 +356,10 @@ fn split(pattern: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
+    use tokenizers::{
+        NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _,
+        PreTokenizerWrapper,
+    };
 
     use super::*;
 
@@ -279,10 +383,51 @@ mod tests {
         assert_eq!(names.len(), count);
     }
 
+    /// Cuts a text into words as a rule says, without their spelling as bytes.
+    fn words(name: &str, text: &str) -> Vec<String> {
+        let mut splits = named(name).unwrap().splits;
+        if let Some(steps) = splits["pretokenizers"].as_array_mut() {
+            steps.pop();
+        }
+        let splits: PreTokenizerWrapper = serde_json::from_value(splits).unwrap();
+        let mut text = PreTokenizedString::from(text);
+        splits.pre_tokenize(&mut text).unwrap();
+        let words = text.get_splits(OffsetReferential::Original, OffsetType::Char);
+        words
+            .into_iter()
+            .map(|(word, _, _)| word.to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn rules_cut_texts_into_words() {
+        for (name, text, expected) in [
+            (
+                "deepseek-llm",
+                "it's Ä 一二",
+                &["it", "'", "s", " Ä", " ", "一二"][..],
+            ),
+            ("kimi-k2", "abc一二def", &["abc", "一二", "def"]),
+            ("kimi-k2", "12345/\n", &["123", "45", "/\n"]),
+            ("exaone-moe", "I'm a b", &["I", "'m", " a b"]),
+            ("jais-2", "a       b", &["a", "    ", "  ", " b"]),
+            ("afmoe", "x1234567", &["x", "1", "234", "567"]),
+            ("afmoe", "ab一二", &["ab", "一二"]),
+            ("tiny_aya", "1234", &["1", "234"]),
+            ("superbpe", "a1234567", &["a", "1", "234", "567"]),
+            ("spark2_5", "a\n\n", &["a", "\n", "\n"]),
+            ("youtu", "한글12", &["한글", "1", "2"]),
+            ("chameleon", "a.b  ", &["a", ".", "b", "  "]),
+            ("gemma4", "a b\n\nc", &["a b", "\n\n", "c"]),
+        ] {
+            assert_eq!(words(name, text), expected, "{name}");
+        }
+    }
+
     #[test]
     fn an_unknown_name_is_refused_with_the_known_ones() {
         let error = named("nope").unwrap_err();
         assert_eq!(error.message, "pre-tokenizer `nope` is not supported");
-        assert!(error.hint.unwrap().contains("tekken, trillion"));
+        assert!(error.hint.unwrap().contains("tekken, tiny_aya, trillion"));
     }
 }

@@ -96,6 +96,32 @@ fn gpt_4o_splits_words_before_upper_case() {
     assert_eq!(ids("dbrx"), [5, 2, 9]);
 }
 
+/// Gemma 4: merges as in byte-level vocabularies, and texts with tokens for single bytes.
+#[test]
+fn merges_of_texts_join_words_and_fall_back_to_bytes() {
+    let tokens = [
+        "<unk>", "<0xC3>", "<0xA9>", "a", "b", "▁", "▁b", "a▁b", "\n",
+    ];
+    let kinds: Vec<_> = [2_i32, 6, 6, 1, 1, 1, 1, 1, 1]
+        .iter()
+        .map(|kind| kind.to_le_bytes().to_vec())
+        .collect();
+    for (model, pre) in [("gemma4", None), ("gpt2", Some("sarvam-moe"))] {
+        let mut file = File::default()
+            .text("tokenizer.ggml.model", model)
+            .texts("tokenizer.ggml.tokens", &tokens)
+            .texts("tokenizer.ggml.merges", &["▁ b", "a ▁b"])
+            .array("tokenizer.ggml.token_type", 5, &kinds);
+        if let Some(pre) = pre {
+            file = file.text("tokenizer.ggml.pre", pre);
+        }
+        let codec = file.codec().unwrap();
+        let ids = codec.encode("a bé\nb").unwrap();
+        assert_eq!(ids, [7, 1, 2, 8, 4], "{model}");
+        assert_eq!(codec.decode(&ids), "a bé\nb");
+    }
+}
+
 #[test]
 fn llama3_prefers_whole_tokens_over_merges() {
     // No merge results in `abc`; only `ignore_merges` finds it.
