@@ -1,8 +1,8 @@
 use std::{path::PathBuf, str::FromStr};
 
 use clap::{
-    ArgMatches, Args, Command as Definition, CommandFactory as _, FromArgMatches as _, Parser,
-    Subcommand, builder::Resettable,
+    Args, Command as Definition, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
+    builder::Resettable,
 };
 use diagnostics::Diagnostic;
 use input_validation::{Backend, ModelRef, NodeName, PortRange, WorkerId, whole_number};
@@ -42,15 +42,8 @@ pub(crate) struct Cli {
 impl Cli {
     /// Parses the arguments and environment variables of this process.
     pub(crate) fn from_process() -> Result<Self, clap::Error> {
-        Self::from_matches(|definition| definition.try_get_matches())
-    }
-
-    fn from_matches(
-        matches: impl FnOnce(Definition) -> Result<ArgMatches, clap::Error>,
-    ) -> Result<Self, clap::Error> {
-        let definition = without_empty_variables(Self::command());
-        let mut matches = matches(definition)?;
-        Self::from_arg_matches_mut(&mut matches)
+        let mut matches = without_empty_variables(Self::command()).try_get_matches()?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut Self::command()))
     }
 }
 
