@@ -1,7 +1,7 @@
 use diagnostics::{Diagnostic, ExitCode};
 use rest_client::CallError;
 
-use crate::{errors, interrupt::Interrupt};
+use crate::errors;
 
 /// The reason why a command did not succeed.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +14,29 @@ pub(crate) enum Failure {
     Interrupted(Interrupt),
     /// The reader of standard output closed it (`| head -1`).
     OutputClosed,
+}
+
+/// A signal that interrupts the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interrupt {
+    /// SIGINT: Ctrl+C.
+    Int,
+    /// SIGTERM.
+    Term,
+    /// SIGHUP: the terminal was closed.
+    Hup,
+}
+
+impl Interrupt {
+    /// Returns the exit code of a command that the signal interrupted, as shells do: 128 and the
+    /// number of the signal.
+    pub(crate) const fn exit_code(self) -> ExitCode {
+        match self {
+            Self::Int => ExitCode::Interrupted,
+            Self::Term => ExitCode::Terminated,
+            Self::Hup => ExitCode::HungUp,
+        }
+    }
 }
 
 impl Failure {

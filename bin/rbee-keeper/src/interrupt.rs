@@ -1,33 +1,13 @@
-use diagnostics::{Diagnostic, ExitCode};
+use diagnostics::Diagnostic;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
 
-use crate::{errors, failure::Failure};
-
-/// A signal that interrupts the command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Interrupt {
-    /// SIGINT: Ctrl+C.
-    Int,
-    /// SIGTERM.
-    Term,
-    /// SIGHUP: the terminal was closed.
-    Hup,
-}
-
-impl Interrupt {
-    /// Returns the exit code of a command that the signal interrupted, as shells do: 128 and the
-    /// number of the signal.
-    pub(crate) const fn exit_code(self) -> ExitCode {
-        match self {
-            Self::Int => ExitCode::Interrupted,
-            Self::Term => ExitCode::Terminated,
-            Self::Hup => ExitCode::HungUp,
-        }
-    }
-}
+use crate::{
+    errors,
+    failure::{Failure, Interrupt},
+};
 
 /// The interrupts of the user. The first one cancels the command in order, the second exits the
 /// process at once.
