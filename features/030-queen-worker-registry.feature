@@ -145,6 +145,34 @@ Feature: The queen's registry of workers
       When a connection to generation 1 of w-1 fails
       Then w-1 is available
 
+  Rule: Stalled workers
+
+    @EH-013b
+    Scenario: A stalled worker receives no requests although it sends heartbeats
+      Given w-1 has sent a heartbeat
+      When a request finds that w-1 has stalled
+      Then w-1 is stalled
+      And w-1 receives no new requests
+      When w-1 sends a heartbeat
+      Then w-1 is stalled
+      When 9.9 s pass
+      Then w-1 need not be stopped
+      When 0.1 s pass
+      Then w-1 must be stopped
+
+    @EH-013b
+    Scenario: A stalled worker whose engine completes a step again has recovered
+      Given w-1 has sent a heartbeat
+      When a request finds that w-1 has stalled
+      And 5 s pass
+      And w-1 sends a heartbeat with
+        | last_step_ms | 5000 |
+      Then w-1 is stalled
+      When w-1 sends a heartbeat with
+        | last_step_ms | 4999 |
+      Then w-1 is available
+      And w-1 can receive new requests
+
   Rule: Generations
 
     Scenario: A heartbeat of an older spawn is refused

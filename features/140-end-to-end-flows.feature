@@ -57,6 +57,52 @@ Feature: End-to-end flows
       rbee_queen_requests_total{outcome="completed"} 2
       """
 
+  @EH-013b
+  Scenario: A worker that stalls is replaced, and the output is complete
+    Given I ran `rbee-keeper infer "count" --model mock:length=12`
+    When I note the output as undisturbed
+    And I run `rbee-keeper queen stop`
+    And I start `queen-rbee --worker-silence 1` as queen
+    And queen has printed `the queen is ready`
+    And I run `rbee-keeper infer "count" --model mock:stall_after=9,length=12`
+    Then the exit code is 0
+    And the output equals the output noted as undisturbed
+    And stderr contains `worker mock-1 on node local stalled: no output for 1 s after 9 tokens`
+    And 1 `mock-worker-rbee` process runs
+    When I run `rbee-keeper infer "count" --model mock:stall_after=9,length=12`
+    Then the exit code is 0
+    And the output equals the output noted as undisturbed
+    And no request is running or waiting at the queen
+
+  @EH-013b
+  Scenario: A request that stalls every worker fails and keeps its output, and no stalled worker stays
+    Given I started `queen-rbee --worker-silence 1` as queen
+    When queen has printed `the queen is ready`
+    And I run `rbee-keeper infer "count" --model mock:stall_after=3,length=30`
+    Then the exit code is 1
+    And stdout is not empty
+    And the error is `worker mock-0 on node local stalled: no output for 1 s after 9 tokens`
+    And no request is running or waiting at the queen
+    And 0 `mock-worker-rbee` processes run
+
+  Scenario: A stopped worker is gone: its requests end, and only a later one starts a worker
+    Given a running queen
+    When I start `rbee-keeper infer "count" --model mock:slots=1,tokens_per_second=1` as running
+    And running has printed something to stdout
+    And I start `rbee-keeper infer "count" --model mock:slots=1,tokens_per_second=1` as waiting
+    And waiting has printed `all workers are busy`
+    And I run `rbee-keeper worker stop mock-0 --drain 0`
+    Then the exit code is 0
+    And 0 `mock-worker-rbee` processes run
+    And running exits
+    And the error is `worker mock-0 was stopped before the request was complete`
+    And waiting exits
+    And the error is `worker mock-0 was stopped before the request was complete`
+    And no request is running or waiting at the queen
+    And 0 `mock-worker-rbee` processes run
+    When I run `rbee-keeper infer "count" --max-tokens 1 --model mock:slots=1,tokens_per_second=1`
+    Then the exit code is 0
+
   Scenario: Requests continue while a killed hive is replaced
     Given I ran `rbee-keeper infer "count" --model mock:tokens_per_second=30,length=60`
     When I note the output as undisturbed

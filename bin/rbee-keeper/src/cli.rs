@@ -255,7 +255,8 @@ pub(crate) struct WorkerArg {
 
 #[derive(Debug, Args)]
 pub(crate) struct DrainArg {
-    /// Wait at most this long for running requests to finish; 0 ends them at once [default: 30]
+    /// Wait at most this long for running requests to finish; 0 ends them at once, unless another
+    /// running worker can continue them [default: 30]
     #[arg(long, value_name = "SECONDS", value_parser = whole_number(0..=u64::MAX))]
     pub(crate) drain: Option<u64>,
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use diagnostics::{Code, Diagnostic};
 use futures_util::Stream;
 use http::{HeaderMap, Method};
-use input_validation::{JobId, WorkerId};
+use input_validation::{Generation, JobId, WorkerId};
 use rest_client::{CallError, Peer, RestClient};
 
 use crate::{
@@ -111,13 +111,16 @@ impl HiveClient {
             .await
     }
 
-    /// Calls `DELETE /v1/workers/{id}`, which responds when the process has exited.
+    /// Calls `DELETE /v1/workers/{id}`, which responds when the process of this generation or
+    /// an earlier one has exited.
     pub async fn stop_worker(
         &self,
         id: &WorkerId,
+        generation: Generation,
         drain_seconds: Option<u64>,
     ) -> Result<(), CallError> {
-        let query = drain_seconds.map_or(String::new(), |s| format!("?drain_seconds={s}"));
+        let drain = drain_seconds.map_or(String::new(), |s| format!("&drain_seconds={s}"));
+        let query = format!("?generation={generation}{drain}");
         self.0
             .delete(&format!("/v1/workers/{id}{query}"), Some(STOP_LIMIT))
             .await

@@ -14,7 +14,7 @@ pub use jobs::{JobAccepted, JobEvent, JobState, JobStatus, Progress};
 pub use types::{
     Capabilities, Cpu, Device, Disk, HiveHealth, HiveShutdownRequest, InstalledModel,
     InstalledModelList, ModelDetails, ModelFormat, Ram, ShowModelRequest, SpawnRequest,
-    SpawnResponse, StopQuery, WorkerProcess, WorkerProcessList, WorkerState,
+    SpawnResponse, StopQuery, StopScope, WorkerProcess, WorkerProcessList, WorkerState,
 };
 
 /// Beginning of `last_exit` of a worker that ran out of memory.

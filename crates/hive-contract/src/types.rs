@@ -198,6 +198,14 @@ pub struct StopQuery {
     pub drain_seconds: Option<u64>,
 }
 
+/// Further query of the hive's `DELETE /v1/workers/{id}`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct StopScope {
+    /// The highest generation to stop: a later one keeps running. Default: any generation.
+    pub generation: Option<Generation>,
+}
+
 /// File format of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

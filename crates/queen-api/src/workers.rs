@@ -63,7 +63,9 @@ pub(crate) async fn logs(
 
 /// Stop a worker
 ///
-/// Responds when its process has exited. The next request for its model starts a new worker.
+/// Responds when its process has exited. Requests that run on it and do not finish in time, or
+/// wait for it, continue on another running worker of the model, else fail with `DRAINING`. A
+/// later request for its model starts a new worker.
 #[utoipa::path(delete, path = "/v1/workers/{id}", tag = "workers", security(("control_token" = [])),
     params(("id" = WorkerId, Path, description = "id of the worker"), StopQuery),
     responses((status = 204, description = "The process has exited"),

@@ -68,6 +68,10 @@ pub enum Availability {
     Silent,
     /// A connection to the worker failed after its last heartbeat.
     Failed,
+    /// The worker did not compute its requests. It is stopped unless it computes again soon.
+    Stalled,
+    /// The worker is being stopped.
+    Stopping,
 }
 
 /// Worker that is registered with the queen.

@@ -2,7 +2,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use diagnostics::{Diagnostic, Narration};
 use input_validation::RequestId;
-use scheduler::{NewRequest, Scheduler, SchedulerEffect, SchedulerEvent, SpawnTarget, WaitReason};
+use scheduler::{
+    NewRequest, Scheduler, SchedulerEffect, SchedulerEvent, SpawnTarget, StopCause, WaitReason,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::AbortHandle,
@@ -217,7 +219,7 @@ impl Actor {
                         task.abort();
                     }
                 }
-                SchedulerEffect::Unload(spawn) => self.unload(spawn),
+                SchedulerEffect::StopWorker(spawn, cause) => self.stop(spawn, cause),
                 SchedulerEffect::WorkerExpired(SpawnId { worker, generation }) => {
                     tracing::warn!(%worker, generation = generation.0, "worker removed: no heartbeat for too long");
                 }
@@ -256,13 +258,16 @@ impl Actor {
         });
     }
 
-    fn unload(&self, spawn: SpawnId) {
+    fn stop(&self, spawn: SpawnId, cause: StopCause) {
         let (source, handle) = (Arc::clone(&self.source), self.handle.clone());
         tokio::spawn(async move {
             let worker = &spawn.worker;
-            tracing::info!(%worker, "unloading an idle model");
-            if let Err(error) = source.unload(&spawn, &handle).await {
-                tracing::warn!(%worker, %error, "the worker of an idle model was not stopped");
+            match cause {
+                StopCause::Idle => tracing::info!(%worker, "stopping the worker of an idle model"),
+                StopCause::Stalled => tracing::warn!(%worker, "stopping a stalled worker"),
+            }
+            if let Err(error) = source.stop(&spawn, cause, &handle).await {
+                tracing::warn!(%worker, %error, "a worker was not stopped");
             }
         });
     }

@@ -62,6 +62,11 @@ impl Dispatcher {
             .await;
     }
 
+    /// Reports that a user has this worker stopped: no worker is spawned for its requests.
+    pub async fn stopping(&self, worker: SpawnId) {
+        self.event(SchedulerEvent::Stopping(worker)).await;
+    }
+
     /// Forbids generations of the worker below `lowest` to serve.
     pub async fn fence(&self, worker: WorkerId, lowest: Generation) {
         self.event(SchedulerEvent::Fence(worker, lowest)).await;

@@ -1,6 +1,6 @@
 use diagnostics::Diagnostic;
 use futures_util::future::BoxFuture;
-use scheduler::SpawnTarget;
+use scheduler::{SpawnTarget, StopCause};
 use worker_registry::SpawnId;
 
 use crate::Dispatcher;
@@ -18,10 +18,12 @@ pub trait WorkerSource: Send + Sync + 'static {
         dispatcher: &'a Dispatcher,
     ) -> BoxFuture<'a, Result<SpawnId, Diagnostic>>;
 
-    /// Stops a worker whose model is idle. The requests that it is running complete.
-    fn unload<'a>(
+    /// Stops a worker and fences it. The requests of one whose model is idle complete; those of
+    /// a stalled one end.
+    fn stop<'a>(
         &'a self,
         worker: &'a SpawnId,
+        cause: StopCause,
         dispatcher: &'a Dispatcher,
     ) -> BoxFuture<'a, Result<(), Diagnostic>>;
 }

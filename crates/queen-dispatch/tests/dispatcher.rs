@@ -17,7 +17,7 @@ use input_validation::Generation;
 use queen_contract::RequestCounts;
 use queen_dispatch::{Clock, Directive, Dispatcher, OpenRequest, Order, WorkerSource};
 use scheduler::{
-    AttemptFailure, NewRequest, RequestOutcome, Scheduler, SchedulerSettings, SpawnTarget,
+    AttemptFailure, NewRequest, RequestOutcome, Scheduler, SchedulerSettings, SpawnTarget, StopCause,
     WorkerRequirements,
 };
 use serde_json::json;
@@ -90,9 +90,10 @@ impl WorkerSource for ScriptedSource {
         })
     }
 
-    fn unload<'a>(
+    fn stop<'a>(
         &'a self,
         _: &'a SpawnId,
+        _: StopCause,
         _: &'a Dispatcher,
     ) -> BoxFuture<'a, Result<(), Diagnostic>> {
         Box::pin(pending())

@@ -6,11 +6,12 @@ use hive_contract::{JobEvent, Progress, SpawnRequest, SpawnResponse, WorkerProce
 use hive_lifecycle::RunningHive;
 use input_validation::{Backend, DeviceId, Generation};
 use jiff::Timestamp;
+use queen_contract::{Availability, WorkerEntry};
 use queen_dispatch::{Dispatcher, WorkerSource};
 use queen_store::{DeploymentKey, DeploymentRow};
 use rest_client::CallError;
-use scheduler::SpawnTarget;
-use tokio::time::{Instant, timeout};
+use scheduler::{SpawnTarget, StopCause};
+use tokio::time::{Instant, sleep, timeout};
 use worker_contract::HEARTBEAT_SECONDS;
 use worker_registry::{SpawnId, WorkerFilter};
 
@@ -20,6 +21,8 @@ use crate::{Node, Nodes, errors};
 const REGISTRATION_LIMIT: Duration = Duration::from_secs(2 * HEARTBEAT_SECONDS + 1);
 /// How often the hive is queried whether such a worker is still running.
 const PROCESS_POLL: Duration = Duration::from_millis(250);
+/// Longest wait for a worker that is being stopped; a longer drain is cut short.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// Maximum number of times that a spawn is repeated because its hive was lost.
 const HIVE_LOSSES: u32 = 2;
 
@@ -66,12 +69,27 @@ impl WorkerSource for Nodes {
         })
     }
 
-    fn unload<'a>(
+    fn stop<'a>(
         &'a self,
         worker: &'a SpawnId,
+        cause: StopCause,
         dispatcher: &'a Dispatcher,
     ) -> BoxFuture<'a, Result<(), Diagnostic>> {
-        Box::pin(self.stop_worker(&worker.worker, None, dispatcher))
+        let drain_seconds = match cause {
+            StopCause::Idle => None,
+            StopCause::Stalled => Some(0),
+        };
+        Box::pin(async move {
+            let hive = match self.spawned_worker(&worker.worker).await {
+                Ok((hive, _)) => Some(hive),
+                Err(error) => {
+                    tracing::warn!(worker = %worker.worker, %error, "no hive can stop the worker");
+                    None
+                }
+            };
+            self.stop_spawn(hive, worker, drain_seconds, dispatcher)
+                .await
+        })
     }
 }
 
@@ -115,12 +133,13 @@ impl Spawning<'_> {
             .call(move |store| store.deploy(&key, Timestamp::now()))
             .await?;
         let spawned = hive.client.workers().await?.workers;
+        let registered = self.dispatcher.workers(WorkerFilter::default()).await?;
         if let Some(running) = running_spawn(&deployment, &spawned)
-            && self.registers(&hive, &running).await
+            && self.can_serve(&hive, &running, &registered).await
         {
             return Ok(running);
         }
-        let highest = self.highest_generation(&spawned).await?;
+        let highest = highest_generation(&spawned, &registered);
         let worker = deployment.worker_id.clone();
         let generation = state
             .call(move |store| store.next_generation(&worker, highest))
@@ -217,6 +236,46 @@ impl Spawning<'_> {
         }
     }
 
+    /// Returns whether a running worker can serve, now or soon. If not, its process has exited or
+    /// must be replaced.
+    async fn can_serve(
+        &self,
+        hive: &RunningHive,
+        spawn: &SpawnId,
+        registered: &[WorkerEntry],
+    ) -> bool {
+        let known = registered
+            .iter()
+            .find(|worker| SpawnId::of(&worker.info) == *spawn);
+        match known.map(|worker| worker.availability) {
+            Some(Availability::Stalled) => {
+                let message = format!("worker {} has stalled; replacing it", spawn.worker);
+                self.narrate(Narration::warn("queen", "replace", message))
+                    .await;
+                false
+            }
+            Some(Availability::Stopping) => {
+                let message = format!("worker {} is being stopped; waiting for it", spawn.worker);
+                self.narrate(Narration::info("queen", "wait", message))
+                    .await;
+                let exited = async {
+                    while self.runs(hive, spawn).await {
+                        sleep(PROCESS_POLL).await;
+                    }
+                };
+                let _ = timeout(STOP_LIMIT, exited).await;
+                false
+            }
+            _ => self.registers(hive, spawn).await,
+        }
+    }
+
+    async fn runs(&self, hive: &RunningHive, spawn: &SpawnId) -> bool {
+        hive.client.worker(&spawn.worker).await.is_ok_and(|worker| {
+            worker.generation == spawn.generation && worker.state == WorkerState::Running
+        })
+    }
+
     /// Returns whether a running worker registers soon. Returns early if its process exits.
     async fn registers(&self, hive: &RunningHive, spawn: &SpawnId) -> bool {
         let deadline = Instant::now() + REGISTRATION_LIMIT;
@@ -225,10 +284,7 @@ impl Spawning<'_> {
             if let Ok(received) = timeout(PROCESS_POLL, heartbeat.as_mut()).await {
                 return received.is_ok();
             }
-            let runs = hive.client.worker(&spawn.worker).await.is_ok_and(|worker| {
-                worker.generation == spawn.generation && worker.state == WorkerState::Running
-            });
-            if !runs {
+            if !self.runs(hive, spawn).await {
                 return false;
             }
         }
@@ -236,19 +292,15 @@ impl Spawning<'_> {
         false
     }
 
-    async fn highest_generation(
-        &self,
-        spawned: &[WorkerProcess],
-    ) -> Result<Generation, Diagnostic> {
-        let registered = self.dispatcher.workers(WorkerFilter::default()).await?;
-        let registered = registered.into_iter().map(|worker| worker.info.generation);
-        let spawned = spawned.iter().map(|worker| worker.generation);
-        Ok(spawned.chain(registered).max().unwrap_or(Generation(0)))
-    }
-
     async fn narrate(&self, narration: Narration) {
         self.dispatcher.spawn_progress(self.target, narration).await;
     }
+}
+
+fn highest_generation(spawned: &[WorkerProcess], registered: &[WorkerEntry]) -> Generation {
+    let registered = registered.iter().map(|worker| worker.info.generation);
+    let spawned = spawned.iter().map(|worker| worker.generation);
+    spawned.chain(registered).max().unwrap_or(Generation(0))
 }
 
 /// The last spawn of the deployment's worker, if its process is running.
@@ -264,30 +316,33 @@ fn running_spawn(deployment: &DeploymentRow, spawned: &[WorkerProcess]) -> Optio
     })
 }
 
-/// Formats an amount for display, bytes in a unit that keeps the number short.
-fn amount(count: u64, unit: &str) -> String {
-    let is_bytes = unit == "bytes";
-    match count {
-        1_000_000_000.. if is_bytes => format!("{:.1} GB", count as f64 / 1e9),
-        1_000_000.. if is_bytes => format!("{:.0} MB", count as f64 / 1e6),
-        1_000.. if is_bytes => format!("{:.0} kB", count as f64 / 1e3),
-        _ => format!("{count} {unit}"),
-    }
-}
-
 fn narrate_progress(worker: &str, progress: &Progress) -> Narration {
     let Progress {
         phase, done, unit, ..
     } = progress;
+    let of_unit = |amount: u64| match unit.as_str() {
+        "bytes" => bytes(amount),
+        unit => format!("{amount} {unit}"),
+    };
     let message = match progress.total {
         Some(total) if total > 0 => {
             let percent = *done as f64 * 100.0 / total as f64;
-            let total = amount(total, unit);
-            format!("worker {worker}: {phase} {percent:.0} % of {total}")
+            format!("worker {worker}: {phase} {percent:.0} % of {}", of_unit(total))
         }
-        _ => format!("worker {worker}: {phase} {}", amount(*done, unit)),
+        _ => format!("worker {worker}: {phase} {}", of_unit(*done)),
     };
-    Narration::info("worker", phase, message)
+    Narration::info("hive", phase, message)
+}
+
+/// Formats a number of bytes in the unit that suits it.
+fn bytes(bytes: u64) -> String {
+    let unit = |bits: u32| bytes as f64 / (1_u64 << bits) as f64;
+    match bytes {
+        0..0x400 => format!("{bytes} B"),
+        0x400..0x10_0000 => format!("{:.1} KiB", unit(10)),
+        0x10_0000..0x4000_0000 => format!("{:.1} MiB", unit(20)),
+        _ => format!("{:.1} GiB", unit(30)),
+    }
 }
 
 #[cfg(test)]
@@ -295,26 +350,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_in_bytes_is_short() {
-        for (done, total, message) in [
+    fn progress_has_one_prefix_and_readable_units() {
+        let progress = |done, total, unit: &str| Progress {
+            phase: "load".into(),
+            done,
+            total,
+            unit: unit.into(),
+            rate: None,
+            eta_seconds: None,
+        };
+        for (progress, expected) in [
             (
-                1_500_000_000,
-                Some(4_831_838_208),
-                "worker w-1: load 31 % of 4.8 GB",
+                progress(31 << 20, Some(100 << 20), "bytes"),
+                "worker w-0: load 31 % of 100.0 MiB",
             ),
-            (1_000_000, Some(2_500_000), "worker w-1: load 40 % of 2 MB"),
-            (3_400, None, "worker w-1: load 3 kB"),
-            (12, Some(0), "worker w-1: load 12 bytes"),
+            (
+                progress(3 << 29, None, "bytes"),
+                "worker w-0: load 1.5 GiB",
+            ),
+            (
+                progress(3, Some(12), "tensors"),
+                "worker w-0: load 25 % of 12 tensors",
+            ),
+            (progress(0, Some(0), "bytes"), "worker w-0: load 0 B"),
         ] {
-            let progress = Progress {
-                phase: "load".to_owned(),
-                done,
-                total,
-                unit: "bytes".to_owned(),
-                rate: None,
-                eta_seconds: None,
-            };
-            assert_eq!(narrate_progress("w-1", &progress).message, message);
+            let narration = narrate_progress("w-0", &progress);
+            assert_eq!(narration.message, expected);
+            assert_eq!(narration.actor, "hive");
         }
     }
 }

@@ -4,7 +4,7 @@ use hive_lifecycle::RunningHive;
 use input_validation::{Generation, WorkerId};
 use queen_dispatch::Dispatcher;
 use rest_client::CallError;
-use worker_registry::WorkerFilter;
+use worker_registry::{SpawnId, WorkerFilter};
 
 use crate::{Nodes, errors};
 
@@ -26,8 +26,9 @@ impl Nodes {
         Ok(hive.client.worker_logs(id, lines).await?)
     }
 
-    /// Stops a worker and returns when its process has exited. Its current and earlier
-    /// generations must not serve again; the next request for its model spawns a new one.
+    /// Stops a worker for a user and returns when its process has exited. Its current and
+    /// earlier generations must not serve again. Its requests continue on other workers, if
+    /// there are any; a later request for its model spawns a new one.
     pub async fn stop_worker(
         &self,
         id: &WorkerId,
@@ -39,29 +40,47 @@ impl Nodes {
             Err(error) if error.code == Code::WorkerNotFound => None,
             Err(error) => return Err(error),
         };
-        let generation = match self.spawned_worker(id).await {
-            Ok((hive, entry)) => {
-                hive.client.stop_worker(id, drain_seconds).await?;
-                registered.map_or(entry.generation, |registered| {
-                    registered.max(entry.generation)
-                })
-            }
+        let (hive, generation) = match self.spawned_worker(id).await {
+            Ok((hive, entry)) => (Some(hive), entry.generation.max(registered.unwrap_or(entry.generation))),
             // A worker that no hive knows exits when its next heartbeat is fenced.
-            Err(error) if error.code == Code::WorkerNotFound => registered.ok_or(error)?,
+            Err(error) if error.code == Code::WorkerNotFound => (None, registered.ok_or(error)?),
             Err(error) => return Err(error),
         };
+        let spawn = SpawnId {
+            worker: id.clone(),
+            generation,
+        };
+        dispatcher.stopping(spawn.clone()).await;
+        self.stop_spawn(hive, &spawn, drain_seconds, dispatcher)
+            .await
+    }
+
+    /// Stops a worker and fences it, so that it exits by itself if it cannot be stopped.
+    pub(crate) async fn stop_spawn(
+        &self,
+        hive: Option<RunningHive>,
+        spawn: &SpawnId,
+        drain_seconds: Option<u64>,
+        dispatcher: &Dispatcher,
+    ) -> Result<(), Diagnostic> {
+        let SpawnId { worker, generation } = spawn.clone();
+        let stopped = match hive {
+            Some(hive) => hive.client.stop_worker(&worker, generation, drain_seconds).await,
+            None => Ok(()),
+        };
         let lowest = Generation(generation.0.saturating_add(1));
-        let worker = id.clone();
-        self.state()
-            .call(move |store| store.fence(&worker, lowest))
-            .await?;
-        dispatcher.fence(id.clone(), lowest).await;
-        Ok(())
+        let fenced = worker.clone();
+        let stored = self
+            .state()
+            .call(move |store| store.fence(&fenced, lowest))
+            .await;
+        dispatcher.fence(worker, lowest).await;
+        stored.and(stopped.map_err(Diagnostic::from))
     }
 
     /// Finds the hive that spawned a worker. If no hive knows it but one does not respond,
     /// the error is that hive's.
-    async fn spawned_worker(
+    pub(crate) async fn spawned_worker(
         &self,
         id: &WorkerId,
     ) -> Result<(RunningHive, WorkerProcess), Diagnostic> {

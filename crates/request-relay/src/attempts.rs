@@ -221,10 +221,11 @@ async fn report_failure<W: Work>(
     };
     if let AttemptFailure::Link(error)
     | AttemptFailure::Crashed(error)
+    | AttemptFailure::Stalled(error)
     | AttemptFailure::Fault(error) = &failure
     {
         tracing::warn!(worker = %assignment.worker.id, %error, "attempt failed");
-        let message = format!("{error}; continuing on another worker");
+        let message = format!("{error}; trying another worker");
         work.narrate(Narration::warn("queen", "move", message));
     }
     supervision.request.attempt_failed(failure).await;

@@ -13,6 +13,7 @@ use crate::{
     Relay,
     attempts::{self, AssignedWorker, AttemptEnd, Failure, Interrupt, Supervision, Work},
     errors,
+    stall::{self, unless_stalled},
     verdict::{Progress, judge_call},
 };
 
@@ -35,6 +36,7 @@ pub struct CallOrigin {
 
 struct CallWork<C> {
     call: C,
+    worker_silence: Duration,
     submitted: Instant,
 }
 
@@ -53,9 +55,12 @@ where
         let waited = self.submitted.elapsed();
         let assigned = &worker.assigned;
         let calling = (self.call)(worker.client.clone());
-        Ok(match supervision.unless_interrupted(calling).await? {
-            Ok(response) => AttemptEnd::Completed((response, assigned.clone(), waited)),
-            Err(error) => judge_call(error, assigned, Progress::default()),
+        let silence = self.worker_silence;
+        let called = unless_stalled(&worker.client, calling, silence, supervision).await?;
+        Ok(match called {
+            None => stall::failure(assigned, silence, 0),
+            Some(Ok(response)) => AttemptEnd::Completed((response, assigned.clone(), waited)),
+            Some(Err(error)) => judge_call(error, assigned, Progress::default()),
         })
     }
 
@@ -82,6 +87,7 @@ impl Relay {
         };
         let mut work = CallWork {
             call: make,
+            worker_silence: self.worker_silence,
             submitted: Instant::now(),
         };
         let open = self.dispatcher.submit(request).await.map_err(correlated)?;

@@ -46,7 +46,9 @@ pub(crate) fn stalled(assigned: &Assigned, seconds: u64, tokens: usize) -> Diagn
         format!(
             "worker {worker} on node {node} stalled: no output for {seconds} s after {tokens} tokens"
         ),
-    );
+    )
+    .hint(format!("see `rbee-keeper worker logs {worker}`"))
+    .detail("tokens", tokens);
     located(error, assigned)
 }
 

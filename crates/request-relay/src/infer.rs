@@ -7,25 +7,24 @@ use input_validation::RequestId;
 use queen_contract::{Assigned, InferEvent};
 use request_queue::Deadline;
 use rest_client::CallError;
-use scheduler::{AttemptFailure, NewRequest, WorkerRequirements};
+use scheduler::{NewRequest, WorkerRequirements};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
 };
 use tracing::Instrument as _;
-use worker_contract::{EndEvent, InferRequest, StreamEvent, WorkerClient};
+use worker_contract::{EndEvent, InferRequest, StreamEvent};
 
 use crate::{
     Relay, RelayMetrics,
     attempts::{self, AssignedWorker, AttemptEnd, Failure, Interrupt, Supervision, Work},
     errors,
+    stall::{self, unless_stalled},
     verdict::{Progress, judge_call, judge_error},
 };
 
 /// Events that a slow client may leave unread before the worker is not read either.
 const UNREAD_EVENTS: usize = 32;
-/// Longest wait for a silent worker to report whether it computes.
-const STATUS_LIMIT: Duration = Duration::from_secs(5);
 /// A worker ends a request at its deadline itself; this is for one that does not.
 const DEADLINE_GRACE: Duration = Duration::from_secs(1);
 /// Longest wait for a worker to confirm a cancellation.
@@ -167,7 +166,8 @@ impl InferWork {
             .await?;
         let before = self.tokens.len();
         let opening = client.infer_stream(request, self.headers.clone());
-        let opened = self.unless_stalled(client, opening, supervision).await?;
+        let silence = self.worker_silence;
+        let opened = unless_stalled(client, opening, silence, supervision).await?;
         let mut events = match opened {
             None => return Ok(self.stalled(assigned)),
             Some(Err(error)) => return Ok(judge_call(error, assigned, self.progress(before))),
@@ -175,7 +175,7 @@ impl InferWork {
         };
         loop {
             let next = next_event(&mut events);
-            match self.unless_stalled(client, next, supervision).await? {
+            match unless_stalled(client, next, silence, supervision).await? {
                 None => return Ok(self.stalled(assigned)),
                 Some(Err(error)) => return Ok(judge_call(error, assigned, self.progress(before))),
                 Some(Ok(StreamEvent::Error(error))) => {
@@ -228,33 +228,8 @@ impl InferWork {
         sent.await?.map_err(|_| Interrupt::ClientDisconnected)
     }
 
-    /// Awaits `work` of a worker; `None` if the worker has stalled: it produces no output and
-    /// its engine completes no step.
-    async fn unless_stalled<T>(
-        &self,
-        worker: &WorkerClient,
-        work: impl Future<Output = T>,
-        supervision: &mut Supervision,
-    ) -> Result<Option<T>, Interrupt> {
-        let mut work = std::pin::pin!(work);
-        let mut patience = self.worker_silence;
-        loop {
-            let output = timeout(patience, work.as_mut());
-            if let Ok(output) = supervision.unless_interrupted(output).await? {
-                return Ok(Some(output));
-            }
-            let status = remaining_patience(worker, self.worker_silence);
-            match supervision.unless_interrupted(status).await? {
-                Some(remaining) => patience = remaining,
-                None => return Ok(None),
-            }
-        }
-    }
-
     fn stalled(&self, assigned: &Assigned) -> AttemptEnd<EndEvent> {
-        let seconds = self.worker_silence.as_secs();
-        let error = errors::stalled(assigned, seconds, self.tokens.len());
-        AttemptEnd::Failed(AttemptFailure::Link(error))
+        stall::failure(assigned, self.worker_silence, self.tokens.len())
     }
 
     fn progress(&self, before: usize) -> Progress {
@@ -263,16 +238,6 @@ impl InferWork {
             before,
         }
     }
-}
-
-/// Returns how much longer to wait for a silent worker, whose engine may be computing a long
-/// prompt of this request or of another one. `None` if it completed no step for `patience`.
-async fn remaining_patience(worker: &WorkerClient, patience: Duration) -> Option<Duration> {
-    let info = timeout(STATUS_LIMIT, worker.info()).await.ok()?.ok()?;
-    let since_step = Duration::from_millis(info.last_step_ms?);
-    patience
-        .checked_sub(since_step)
-        .filter(|remaining| !remaining.is_zero())
 }
 
 async fn next_event<S>(events: &mut Pin<&mut S>) -> Result<StreamEvent, CallError>

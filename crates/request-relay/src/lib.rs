@@ -14,6 +14,7 @@ mod groups;
 mod infer;
 mod metrics;
 mod relay;
+mod stall;
 mod verdict;
 
 pub use access::{WorkerAccess, WorkerExit};

@@ -20,7 +20,7 @@ use http::HeaderMap;
 use queen_contract::{InferEvent, RequestCounts};
 use queen_dispatch::{Clock, Dispatcher, WorkerSource};
 use request_relay::{InferJob, Relay, WorkerAccess, WorkerExit};
-use scheduler::{Scheduler, SchedulerSettings, SpawnTarget, WorkerRequirements};
+use scheduler::{Scheduler, SchedulerSettings, SpawnTarget, StopCause, WorkerRequirements};
 use serde_json::json;
 use tokio::{net::TcpListener, time::timeout};
 use worker_contract::{
@@ -54,9 +54,10 @@ impl WorkerSource for OneWorker {
         Box::pin(pending())
     }
 
-    fn unload<'a>(
+    fn stop<'a>(
         &'a self,
         _: &'a SpawnId,
+        _: StopCause,
         _: &'a Dispatcher,
     ) -> BoxFuture<'a, Result<(), Diagnostic>> {
         Box::pin(pending())

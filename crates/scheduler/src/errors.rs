@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use diagnostics::{Code, Diagnostic};
-use input_validation::{ModelRef, RequestId};
+use input_validation::{ModelRef, RequestId, WorkerId};
 use request_queue::QueueFull;
 use worker_registry::SpawnId;
 
@@ -74,6 +74,15 @@ pub(crate) fn never_registered(spawn: &SpawnId) -> Diagnostic {
         ),
     )
     .hint(format!("see `rbee-keeper worker logs {}`", spawn.worker))
+}
+
+pub(crate) fn worker_stopped(worker: &WorkerId) -> Diagnostic {
+    Diagnostic::new(
+        Code::Draining,
+        format!("worker {worker} was stopped before the request was complete"),
+    )
+    .hint("send the request again to start a new worker")
+    .detail("worker", worker.as_str())
 }
 
 pub(crate) fn breaker_open(

@@ -95,6 +95,9 @@ pub enum AttemptFailure {
     Link(Diagnostic),
     /// The connection broke and the worker's process has exited: the worker is removed.
     Crashed(Diagnostic),
+    /// The worker computes nothing: it receives no new requests until it has recovered, and is
+    /// stopped if it does not.
+    Stalled(Diagnostic),
     /// The worker is reachable and failed to process this request.
     Fault(Diagnostic),
     /// The worker has no free slot or is draining. Does not count as an attempt.
@@ -115,6 +118,8 @@ pub enum SchedulerEvent {
     Spawned(SpawnTarget, SpawnId),
     /// A spawn failed.
     SpawnFailed(SpawnTarget, Diagnostic),
+    /// A user has this worker stopped. No worker is spawned for its requests.
+    Stopping(SpawnId),
     /// A worker was stopped: generations below this one must not serve again.
     Fence(WorkerId, Generation),
     /// The workers of a model are stopped when no request has used it for this time; `None`
@@ -163,6 +168,15 @@ pub enum WaitReason {
     },
 }
 
+/// Why the scheduler has a worker stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopCause {
+    /// Its model was idle for the time that a client set.
+    Idle,
+    /// It stalled and did not recover.
+    Stalled,
+}
+
 /// What the owner of the scheduler must do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SchedulerEffect {
@@ -179,8 +193,8 @@ pub enum SchedulerEffect {
     Spawn(SpawnTarget),
     /// Abandon the spawn: it made no progress for too long and counts as failed.
     AbandonSpawn(SpawnTarget),
-    /// Stop the worker: its model was idle for the time that a client set.
-    Unload(SpawnId),
+    /// Stop the worker; [`SchedulerEvent::Fence`] must follow.
+    StopWorker(SpawnId, StopCause),
     /// A worker sent no heartbeat for too long and was removed.
     WorkerExpired(SpawnId),
 }

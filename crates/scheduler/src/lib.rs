@@ -8,18 +8,21 @@
 //! Every request that [`Scheduler::submit`] accepts finishes exactly once: by
 //! [`SchedulerEffect::Fail`], or by the [`SchedulerEvent::Finished`] that its owner sends.
 
+mod attempts;
 mod errors;
 mod event;
 mod idle;
 mod placement;
+mod request;
 mod scheduler;
 mod target;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 pub use event::{
     Assignment, AttemptFailure, NewRequest, RequestOutcome, SchedulerEffect, SchedulerEvent,
-    SchedulerSettings, SpawnTarget, WaitReason, WorkerRequirements,
+    SchedulerSettings, SpawnTarget, StopCause, WaitReason, WorkerRequirements,
 };
 pub use scheduler::Scheduler;
 pub use target::TargetState;

@@ -1,7 +1,7 @@
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use diagnostics::Diagnostic;
-use input_validation::{Backend, DeviceId, NodeName};
+use input_validation::{Backend, DeviceId, NodeName, WorkerId};
 use worker_contract::WorkerInfo;
 use worker_registry::{Candidate, ServingState, SpawnId, WorkerRegistry};
 
@@ -38,6 +38,8 @@ pub(crate) struct Applicant<'a> {
     pub(crate) avoid: Option<&'a SpawnId>,
     pub(crate) attempts: u32,
     pub(crate) assignments: u32,
+    /// Its worker that was stopped on request: none is spawned for it.
+    pub(crate) stopped_worker: Option<&'a WorkerId>,
 }
 
 impl Placer<'_> {
@@ -65,30 +67,31 @@ impl Placer<'_> {
                 reason: WaitReason::Loading,
                 spawn: None,
             },
-            ServingState::None => self.spawn(request.requirements),
+            ServingState::None => self.spawn(request),
         }
     }
 
-    fn spawn(&mut self, requirements: &WorkerRequirements) -> Placement {
-        let target = spawn_target(requirements, self.default_node);
+    fn spawn(&mut self, request: &Applicant<'_>) -> Placement {
+        let target = spawn_target(request.requirements, self.default_node);
         let state = self.targets.entry(target.clone()).or_default();
-        match state.readiness(self.now) {
-            Readiness::UnderWay => Placement::Waits {
+        match (state.readiness(self.now), request.stopped_worker) {
+            (Readiness::UnderWay, _) => Placement::Waits {
                 reason: WaitReason::Loading,
                 spawn: None,
             },
-            Readiness::Now => {
+            (_, Some(worker)) => Placement::Failed(Box::new(errors::worker_stopped(worker))),
+            (Readiness::Now, None) => {
                 state.begin(self.now);
                 Placement::Waits {
                     reason: WaitReason::Loading,
                     spawn: Some(target),
                 }
             }
-            Readiness::After(remaining) => Placement::Waits {
+            (Readiness::After(remaining), None) => Placement::Waits {
                 reason: WaitReason::Backoff { remaining },
                 spawn: None,
             },
-            Readiness::Broken(remaining) => {
+            (Readiness::Broken(remaining), None) => {
                 Placement::Failed(Box::new(errors::breaker_open(&target, state, remaining)))
             }
         }

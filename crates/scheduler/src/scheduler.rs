@@ -4,65 +4,36 @@ use std::{
 };
 
 use diagnostics::{Code, Diagnostic};
-use input_validation::{Backend, ModelRef, RequestId};
+use input_validation::{ModelRef, RequestId};
 use queen_contract::RequestCounts;
-use request_queue::{Deadline, Offer, QueuedRequest, RequestQueue, Ticket};
+use request_queue::{Offer, QueuedRequest, RequestQueue};
 use worker_contract::WorkerHeartbeat;
-use worker_registry::{HeartbeatResult, ServingState, SpawnId, WorkerFilter, WorkerRegistry};
+use worker_registry::{HeartbeatResult, SpawnId, WorkerFilter, WorkerRegistry};
 
 use crate::{
-    AttemptFailure, NewRequest, RequestOutcome, SchedulerEffect, SchedulerEvent, SchedulerSettings,
-    SpawnTarget, TargetState, WaitReason, WorkerRequirements, errors,
+    NewRequest, RequestOutcome, SchedulerEffect, SchedulerEvent, SchedulerSettings, SpawnTarget,
+    TargetState, WaitReason, WorkerRequirements, errors,
     idle::IdleModels,
-    placement::{Applicant, Placement, Placer, spawn_target, target_of_worker},
-    target::Overdue,
+    placement::{Placement, Placer, spawn_target},
+    request::Request,
 };
 
 /// Lowest and highest value of `Retry-After`, in seconds.
 const RETRY_AFTER_SECONDS: (u64, u64) = (1, 60);
-/// Maximum number of workers that a request may exhaust the memory of.
-const OUT_OF_MEMORY_ATTEMPTS: u32 = 2;
-
-#[derive(Debug, Clone)]
-struct Running {
-    spawn: SpawnId,
-    since: Duration,
-    /// [`SchedulerEffect::Stop`] was returned.
-    stopping: bool,
-}
-
-#[derive(Debug, Clone)]
-struct Request {
-    requirements: WorkerRequirements,
-    deadline: Deadline,
-    ticket: Ticket,
-    /// `None` while the request waits.
-    running: Option<Running>,
-    /// Number of workers that the request was assigned to, without refusals.
-    attempts: u32,
-    /// Number of workers that the request was assigned to, including refusals.
-    assignments: u32,
-    /// The worker that failed it last.
-    avoid: Option<SpawnId>,
-    /// Why that worker failed it; reported if no other worker is available.
-    last_failure: Option<Diagnostic>,
-    /// The reason for waiting that its client was sent last.
-    reported: Option<WaitReason>,
-}
 
 /// The requests, workers and spawns of one queen. See the crate documentation.
 #[derive(Debug, Clone)]
 pub struct Scheduler {
-    settings: SchedulerSettings,
-    registry: WorkerRegistry,
-    queue: RequestQueue,
-    requests: HashMap<RequestId, Request>,
-    targets: BTreeMap<SpawnTarget, TargetState>,
+    pub(crate) settings: SchedulerSettings,
+    pub(crate) registry: WorkerRegistry,
+    pub(crate) queue: RequestQueue,
+    pub(crate) requests: HashMap<RequestId, Request>,
+    pub(crate) targets: BTreeMap<SpawnTarget, TargetState>,
     draining: bool,
     counts: RequestCounts,
     /// Moving average of the time that a request runs, by model.
-    service_time: HashMap<ModelRef, Duration>,
-    idle: IdleModels,
+    pub(crate) service_time: HashMap<ModelRef, Duration>,
+    pub(crate) idle: IdleModels,
 }
 
 impl Scheduler {
@@ -160,17 +131,7 @@ impl Scheduler {
                 return Err(errors::queue_full(&model, full, seconds));
             }
         };
-        let request = Request {
-            requirements,
-            deadline,
-            ticket,
-            running: None,
-            attempts: 0,
-            assignments: 0,
-            avoid: None,
-            last_failure: None,
-            reported: None,
-        };
+        let request = Request::new(requirements, deadline, ticket);
         self.requests.insert(id, request);
         let mut effects = Vec::new();
         self.serve(&model, now, &mut effects);
@@ -215,6 +176,7 @@ impl Scheduler {
             SchedulerEvent::SpawnFailed(target, error) => {
                 self.spawn_failed(&target, &error, now, out);
             }
+            SchedulerEvent::Stopping(spawn) => self.stopping(&spawn, now, out),
             SchedulerEvent::Fence(id, lowest) => {
                 self.registry.fence(&id, lowest);
                 self.serve_all(now, out);
@@ -233,111 +195,6 @@ impl Scheduler {
         effects
     }
 
-    fn finished(
-        &mut self,
-        id: &RequestId,
-        outcome: RequestOutcome,
-        now: Duration,
-        out: &mut Vec<SchedulerEffect>,
-    ) {
-        let Some(request) = self.remove(id) else {
-            return;
-        };
-        self.count(outcome);
-        let Some(running) = request.running else {
-            return;
-        };
-        let model = request.requirements.model;
-        if outcome == RequestOutcome::Completed {
-            let took = now.saturating_sub(running.since);
-            let average = self.service_time.entry(model.clone()).or_insert(took);
-            *average = (*average * 7 + took) / 8;
-            let target = self
-                .registry
-                .get(&running.spawn.worker)
-                .map(|info| target_of_worker(info, request.requirements.backend));
-            if let Some(state) = target.and_then(|target| self.targets.get_mut(&target)) {
-                state.served();
-            }
-        }
-        self.registry.release(&running.spawn);
-        self.serve(&model, now, out);
-    }
-
-    fn attempt_failed(
-        &mut self,
-        id: &RequestId,
-        failure: AttemptFailure,
-        now: Duration,
-        out: &mut Vec<SchedulerEffect>,
-    ) {
-        let Some(request) = self.requests.get_mut(id) else {
-            return;
-        };
-        let Some(Running { spawn, .. }) = request.running.take() else {
-            return;
-        };
-        self.registry.release(&spawn);
-        let error = match failure {
-            AttemptFailure::Refused(_) => {
-                self.registry.all_slots_busy(&spawn, now);
-                request.attempts = request.attempts.saturating_sub(1);
-                None
-            }
-            AttemptFailure::Link(error) => {
-                let backend = request.requirements.backend;
-                self.worker_lost(&spawn, backend, now);
-                Some(error)
-            }
-            AttemptFailure::Crashed(error) => {
-                let backend = request.requirements.backend;
-                self.worker_lost(&spawn, backend, now);
-                self.registry.remove(&spawn);
-                Some(error)
-            }
-            AttemptFailure::Fault(error) => Some(error),
-        };
-        let Some(request) = self.requests.get_mut(id) else {
-            return;
-        };
-        request.avoid = Some(spawn);
-        request.reported = None;
-        let model = request.requirements.model.clone();
-        let queued = QueuedRequest {
-            id: id.clone(),
-            model: model.clone(),
-            deadline: request.deadline,
-        };
-        let is_out_of_memory = error.as_ref().is_some_and(|e| e.code == Code::OutOfMemory);
-        let max_attempts = if is_out_of_memory {
-            self.settings.max_attempts.min(OUT_OF_MEMORY_ATTEMPTS)
-        } else {
-            self.settings.max_attempts
-        };
-        let exhausted = request.attempts >= max_attempts;
-        match error {
-            Some(error) if exhausted => self.fail(id, error, out),
-            error => {
-                request.last_failure = error.or(request.last_failure.take());
-                self.queue.put_back(request.ticket, queued);
-            }
-        }
-        self.serve(&model, now, out);
-    }
-
-    /// Takes a worker out of routing. The first loss of a spawn counts as a crash of its target.
-    fn worker_lost(&mut self, spawn: &SpawnId, required: Option<Backend>, now: Duration) {
-        let target = self
-            .registry
-            .get_spawn(spawn)
-            .map(|info| target_of_worker(info, required));
-        if self.registry.connection_failed(spawn)
-            && let Some(target) = target
-        {
-            self.targets.entry(target).or_default().crashed(now);
-        }
-    }
-
     fn cancel(&mut self, id: &RequestId, error: Diagnostic, out: &mut Vec<SchedulerEffect>) {
         let Some(request) = self.requests.get_mut(id) else {
             return;
@@ -352,55 +209,6 @@ impl Scheduler {
         }
     }
 
-    fn spawned(
-        &mut self,
-        target: &SpawnTarget,
-        spawn: &SpawnId,
-        now: Duration,
-        out: &mut Vec<SchedulerEffect>,
-    ) {
-        // The worker may have registered, served and been stopped already.
-        let registered = self.registry.has_registered(spawn);
-        let state = self.targets.entry(target.clone()).or_default();
-        state.spawned(spawn.clone(), now);
-        if registered {
-            state.registered(spawn);
-        }
-        self.serve(&target.model, now, out);
-    }
-
-    fn spawn_failed(
-        &mut self,
-        target: &SpawnTarget,
-        error: &Diagnostic,
-        now: Duration,
-        out: &mut Vec<SchedulerEffect>,
-    ) {
-        // A worker that failed while it was loading would count as loading until its heartbeats
-        // expire.
-        self.registry
-            .remove_starting(|info| target_of_worker(info, Some(target.backend)) == *target);
-        let state = self.targets.entry(target.clone()).or_default();
-        if !state.failed(error.clone(), now) {
-            self.serve(&target.model, now, out);
-            return;
-        }
-        let unserved: Vec<RequestId> = self
-            .waiting_for(target)
-            .filter(|id| {
-                self.requests.get(*id).is_some_and(|request| {
-                    let filter = request.requirements.filter();
-                    self.registry.serving_state(&filter, now) == ServingState::None
-                })
-            })
-            .cloned()
-            .collect();
-        for id in unserved {
-            let error = self.no_worker_error(&id, error);
-            self.fail(&id, error, out);
-        }
-    }
-
     fn tick(&mut self, now: Duration, out: &mut Vec<SchedulerEffect>) {
         let expired = self.registry.expire(now);
         out.extend(expired.into_iter().map(SchedulerEffect::WorkerExpired));
@@ -410,40 +218,9 @@ impl Scheduler {
         self.fail_overdue_spawns(now, out);
         self.serve_all(now, out);
         self.unload_idle(now, out);
+        self.stop_stalled(now, out);
         // Clients can name any model: targets that leave no trace must not accumulate.
         self.targets.retain(|_, state| !state.is_as_new(now));
-    }
-
-    fn unload_idle(&mut self, now: Duration, out: &mut Vec<SchedulerEffect>) {
-        let requests = &self.requests;
-        let is_used = |model: &ModelRef| {
-            let mut models = requests.values().map(|request| &request.requirements.model);
-            models.any(|used| used == model)
-        };
-        for model in self.idle.take_overdue(is_used, now) {
-            let filter = WorkerRequirements::model(model).filter();
-            let workers = self.registry.snapshot(&filter, now);
-            let spawns = workers.iter().map(|worker| SpawnId::of(&worker.info));
-            out.extend(spawns.map(SchedulerEffect::Unload));
-        }
-    }
-
-    fn fail_overdue_spawns(&mut self, now: Duration, out: &mut Vec<SchedulerEffect>) {
-        let overdue: Vec<(SpawnTarget, Overdue)> = self
-            .targets
-            .iter()
-            .filter_map(|(target, state)| Some((target.clone(), state.overdue(now)?)))
-            .collect();
-        for (target, overdue) in overdue {
-            let error = match overdue {
-                Overdue::Spawn { silent } => {
-                    out.push(SchedulerEffect::AbandonSpawn(target.clone()));
-                    errors::spawn_stuck(&target, silent)
-                }
-                Overdue::Heartbeat(spawn) => errors::never_registered(&spawn),
-            };
-            self.spawn_failed(&target, &error, now, out);
-        }
     }
 
     fn serve_all(&mut self, now: Duration, out: &mut Vec<SchedulerEffect>) {
@@ -454,7 +231,7 @@ impl Scheduler {
     }
 
     /// Assigns waiting requests of the model to workers and spawns a worker where none is.
-    fn serve(&mut self, model: &ModelRef, now: Duration, out: &mut Vec<SchedulerEffect>) {
+    pub(crate) fn serve(&mut self, model: &ModelRef, now: Duration, out: &mut Vec<SchedulerEffect>) {
         let waiting = self.queue.waiting(model);
         if waiting == 0 {
             return;
@@ -477,7 +254,9 @@ impl Scheduler {
             if let Some((requirements, reason)) = &blocked
                 && *requirements == request.requirements
             {
-                report_waiting(id, request, *reason, out);
+                if request.must_report(*reason) {
+                    out.push(SchedulerEffect::Waiting(id.clone(), *reason));
+                }
                 return Offer::Keep;
             }
             let mut placer = Placer {
@@ -496,7 +275,9 @@ impl Scheduler {
                 }
                 Placement::Waits { reason, spawn } => {
                     out.extend(spawn.map(SchedulerEffect::Spawn));
-                    report_waiting(id, request, reason, out);
+                    if request.must_report(reason) {
+                        out.push(SchedulerEffect::Waiting(id.clone(), reason));
+                    }
                     blocked.get_or_insert_with(|| (request.requirements.clone(), reason));
                     Offer::Keep
                 }
@@ -512,20 +293,7 @@ impl Scheduler {
         }
     }
 
-    /// The error for a request without a worker: why its last worker failed it, if it had one.
-    fn no_worker_error(&self, id: &RequestId, error: &Diagnostic) -> Diagnostic {
-        let last_failure = self.requests.get(id).and_then(|r| r.last_failure.clone());
-        match last_failure {
-            None => error.clone(),
-            Some(mut failure) => {
-                failure.message =
-                    format!("{}; no other worker is available: {error}", failure.message);
-                failure
-            }
-        }
-    }
-
-    fn fail(&mut self, id: &RequestId, error: Diagnostic, out: &mut Vec<SchedulerEffect>) {
+    pub(crate) fn fail(&mut self, id: &RequestId, error: Diagnostic, out: &mut Vec<SchedulerEffect>) {
         if self.remove(id).is_some() {
             self.count(if error.code == Code::Cancelled {
                 RequestOutcome::Cancelled
@@ -536,7 +304,7 @@ impl Scheduler {
         }
     }
 
-    fn remove(&mut self, id: &RequestId) -> Option<Request> {
+    pub(crate) fn remove(&mut self, id: &RequestId) -> Option<Request> {
         let request = self.requests.remove(id)?;
         if request.running.is_none() {
             self.queue.remove(&request.requirements.model, id);
@@ -544,7 +312,7 @@ impl Scheduler {
         Some(request)
     }
 
-    fn count(&mut self, outcome: RequestOutcome) {
+    pub(crate) fn count(&mut self, outcome: RequestOutcome) {
         match outcome {
             RequestOutcome::Completed => self.counts.completed += 1,
             RequestOutcome::Failed => self.counts.failed += 1,
@@ -561,43 +329,5 @@ impl Scheduler {
         });
         let seconds = service_time.as_secs_f64() * waiting as f64 / f64::from(slots.max(1));
         (seconds.ceil() as u64).clamp(RETRY_AFTER_SECONDS.0, RETRY_AFTER_SECONDS.1)
-    }
-}
-
-impl Request {
-    fn applicant(&self) -> Applicant<'_> {
-        Applicant {
-            requirements: &self.requirements,
-            avoid: self.avoid.as_ref(),
-            attempts: self.attempts,
-            assignments: self.assignments,
-        }
-    }
-
-    fn assigned(&mut self, assignment: &crate::Assignment, now: Duration) {
-        self.attempts = assignment.attempt;
-        self.assignments = assignment.number;
-        self.reported = None;
-        self.running = Some(Running {
-            spawn: assignment.spawn_id(),
-            since: now,
-            stopping: false,
-        });
-    }
-}
-
-/// Reports a reason of another kind than the client was sent last.
-fn report_waiting(
-    id: &RequestId,
-    request: &mut Request,
-    reason: WaitReason,
-    out: &mut Vec<SchedulerEffect>,
-) {
-    let is_new = request.reported.is_none_or(|reported| {
-        std::mem::discriminant(&reported) != std::mem::discriminant(&reason)
-    });
-    if is_new {
-        request.reported = Some(reason);
-        out.push(SchedulerEffect::Waiting(id.clone(), reason));
     }
 }

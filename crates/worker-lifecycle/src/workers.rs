@@ -5,7 +5,7 @@ use diagnostics::Diagnostic;
 use futures_util::future::join_all;
 use hive_contract::{SpawnRequest, SpawnResponse, WorkerProcess};
 use hive_jobs::{JobContext, Reporter};
-use input_validation::WorkerId;
+use input_validation::{Generation, WorkerId};
 use jiff::Timestamp;
 use model_catalog::ModelCatalog;
 use state_files::SpawnRecord;
@@ -81,9 +81,17 @@ impl Workers {
 
     /// Stops a worker and returns when its process is gone. The worker drains for `drain`, or
     /// the limit in the settings; then it gets SIGTERM, then SIGKILL. Succeeds if the process
-    /// is already gone.
-    pub async fn stop(&self, id: &WorkerId, drain: Option<Duration>) -> Result<(), Diagnostic> {
+    /// is already gone, or if it is of a later generation than `highest`, which keeps running.
+    pub async fn stop(
+        &self,
+        id: &WorkerId,
+        highest: Option<Generation>,
+        drain: Option<Duration>,
+    ) -> Result<(), Diagnostic> {
         let record = self.record(id).await?;
+        if highest.is_some_and(|highest| record.generation > highest) {
+            return Ok(());
+        }
         self.stop_record(&record, drain, "stopped on request").await
     }
 

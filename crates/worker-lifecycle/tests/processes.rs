@@ -338,7 +338,7 @@ async fn a_worker_that_ignores_sigterm_is_killed_and_the_record_says_so() {
     let f = fixture(&format!("trap '' TERM; {SILENT}"));
     let (spawned, ()) = tokio::join!(f.spawn(1), async {
         let pids = f.pids().await;
-        f.workers.stop(&id("w-1"), None).await.unwrap();
+        f.workers.stop(&id("w-1"), None, None).await.unwrap();
         assert_gone(pids).await;
     });
     let error = spawned.unwrap_err();
@@ -417,7 +417,7 @@ async fn another_process_with_the_pid_of_a_worker_is_not_signalled() {
     let entry = f.workers.get(&id("w-1")).await.unwrap();
     assert_eq!(entry.state, WorkerState::Exited);
     f.workers
-        .stop(&id("w-1"), Some(Duration::ZERO))
+        .stop(&id("w-1"), None, Some(Duration::ZERO))
         .await
         .unwrap();
     assert!(identity.is_alive());
@@ -432,7 +432,7 @@ async fn an_unknown_worker_is_not_found() {
     for result in [
         f.workers.get(&unknown).await.map(drop),
         f.workers.logs(&unknown, 1).await.map(drop),
-        f.workers.stop(&unknown, None).await,
+        f.workers.stop(&unknown, None, None).await,
     ] {
         assert_eq!(result.unwrap_err().code, Code::WorkerNotFound);
     }

@@ -1,5 +1,5 @@
 //! The queen's registry of workers: which workers exist and which of them may receive new
-//! requests. It combines heartbeats, failed connections, and the requests that this queen
+//! requests. It combines heartbeats, failed connections, stalls, and the requests that this queen
 //! runs on each worker.
 //!
 //! Pure: time is a [`Duration`] since the start of the queen, monotonic. The wall clocks of
@@ -22,3 +22,5 @@ use std::time::Duration;
 pub(crate) const SILENT_AFTER: Duration = Duration::from_secs(15);
 /// A worker without a heartbeat for this long is removed.
 pub(crate) const REMOVED_AFTER: Duration = Duration::from_secs(30);
+/// A stalled worker that completes no step within this time is lost.
+pub(crate) const RECOVERY_LIMIT: Duration = Duration::from_secs(10);

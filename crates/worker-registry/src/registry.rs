@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
     time::Duration,
 };
 
@@ -51,6 +51,8 @@ struct Fence {
 pub struct WorkerRegistry {
     workers: BTreeMap<WorkerId, Worker>,
     fences: HashMap<WorkerId, Fence>,
+    /// Spawns that are being stopped, until they are fenced.
+    stopping: HashSet<SpawnId>,
 }
 
 impl WorkerRegistry {
@@ -72,6 +74,7 @@ impl WorkerRegistry {
             self.fence(&id, Generation(generation.0.saturating_add(1)));
             return Ok(HeartbeatResult::Deregistered);
         }
+        let is_stopping = self.stopping.contains(&SpawnId::of(&heartbeat.worker));
         let fence = Fence {
             lowest: generation,
             registered: true,
@@ -79,7 +82,7 @@ impl WorkerRegistry {
         self.fences.insert(id.clone(), fence);
         match self.workers.entry(id) {
             Entry::Vacant(entry) => {
-                entry.insert(Worker::new(heartbeat, now));
+                entry.insert(Worker::new(heartbeat, is_stopping, now));
                 Ok(HeartbeatResult::Registered)
             }
             Entry::Occupied(mut entry) => {
@@ -91,7 +94,7 @@ impl WorkerRegistry {
                         Ok(HeartbeatResult::OutOfOrder)
                     }
                 } else {
-                    *worker = Worker::new(heartbeat, now);
+                    *worker = Worker::new(heartbeat, is_stopping, now);
                     Ok(HeartbeatResult::Registered)
                 }
             }
@@ -109,6 +112,8 @@ impl WorkerRegistry {
         if fence.lowest < lowest {
             *fence = raised;
         }
+        self.stopping
+            .retain(|spawn| spawn.worker != *id || spawn.generation >= lowest);
         if self
             .workers
             .get(id)
@@ -147,6 +152,38 @@ impl WorkerRegistry {
     pub fn connection_failed(&mut self, spawn: &SpawnId) -> bool {
         self.current_mut(spawn)
             .is_some_and(Worker::connection_failed)
+    }
+
+    /// Records that the worker computes nothing although it has requests: it receives no new
+    /// ones until a heartbeat reports a later step. Returns false if that was known already or
+    /// the spawn is not registered.
+    pub fn stalled(&mut self, spawn: &SpawnId, now: Duration) -> bool {
+        self.current_mut(spawn)
+            .is_some_and(|worker| worker.stalled(now))
+    }
+
+    /// Returns the workers that stalled 10 s ago, did not recover since, and are not being
+    /// stopped.
+    pub fn lost_to_stall(&self, now: Duration) -> Vec<SpawnId> {
+        let workers = self.workers.values();
+        workers
+            .filter(|worker| worker.is_lost_to_stall(now))
+            .map(|worker| SpawnId::of(&worker.info))
+            .collect()
+    }
+
+    /// Records that the worker is being stopped: it receives no new requests.
+    /// [`fence`](Self::fence) must follow.
+    pub fn set_stopping(&mut self, spawn: &SpawnId) {
+        if let Some(worker) = self.current_mut(spawn) {
+            worker.set_stopping();
+            self.stopping.insert(spawn.clone());
+        }
+    }
+
+    /// Returns true if this spawn is being stopped.
+    pub fn is_stopping(&self, spawn: &SpawnId) -> bool {
+        self.stopping.contains(spawn)
     }
 
     /// Records that the worker answered that all its slots are busy: it receives no new

@@ -455,3 +455,42 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_finished_request_occupies_no_slot_in_the_entry_before_the_next_heartbeat() {
+    let mut registry = WorkerRegistry::default();
+    registry.heartbeat(heartbeat("a", 1, 0), T0).unwrap();
+    let shown = |registry: &WorkerRegistry| {
+        registry.snapshot(&WorkerFilter::default(), T0)[0].info.slots_free
+    };
+    registry.reserve(&spawn("a", 1));
+    assert_eq!(shown(&registry), 1);
+    let mut used = heartbeat("a", 1, 1);
+    used.worker.slots_free = 1;
+    registry.heartbeat(used, T0).unwrap();
+    assert_eq!(shown(&registry), 1);
+    registry.release(&spawn("a", 1));
+    assert_eq!(shown(&registry), 2);
+    let mut draining = heartbeat("a", 1, 2);
+    draining.worker.status = WorkerStatus::Draining;
+    draining.worker.slots_free = 0;
+    registry.heartbeat(draining, T0).unwrap();
+    assert_eq!(shown(&registry), 0);
+}
+
+#[test]
+fn a_worker_that_is_being_stopped_receives_no_requests_and_its_next_spawn_does() {
+    let mut registry = WorkerRegistry::default();
+    registry.heartbeat(heartbeat("a", 2, 0), T0).unwrap();
+    registry.set_stopping(&spawn("a", 1));
+    assert!(!registry.is_stopping(&spawn("a", 2)));
+    assert_eq!(free(&registry, T0), 2, "an older spawn is stopped");
+    registry.set_stopping(&spawn("a", 2));
+    registry.heartbeat(heartbeat("a", 2, 1), T0).unwrap();
+    assert!(registry.is_stopping(&spawn("a", 2)));
+    assert_eq!(free(&registry, T0), 0);
+    let state = registry.serving_state(&WorkerFilter::default(), T0);
+    assert_eq!(state, ServingState::None);
+    registry.heartbeat(heartbeat("a", 3, 0), T0).unwrap();
+    assert_eq!(free(&registry, T0), 2);
+}

@@ -4,7 +4,7 @@ use input_validation::{Backend, DeviceId, Generation, ModelRef, NodeName, Worker
 use queen_contract::{Availability, WorkerEntry};
 use worker_contract::{Capability, WorkerHeartbeat, WorkerInfo, WorkerStatus};
 
-use crate::SILENT_AFTER;
+use crate::{RECOVERY_LIMIT, SILENT_AFTER};
 
 /// First and longest back-off after a worker answered that all its slots are busy, in seconds.
 const BUSY_BACKOFF_SECONDS: (u64, u64) = (1, 4);
@@ -76,6 +76,9 @@ pub(crate) struct Worker {
     sequence: u64,
     last_heartbeat: Duration,
     connection_failed: bool,
+    /// When a request found that the worker computes nothing.
+    stalled_since: Option<Duration>,
+    stopping: bool,
     /// Requests that this queen runs on the worker.
     active: u32,
     /// Highest value of `active` since the last heartbeat.
@@ -86,13 +89,15 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(heartbeat: WorkerHeartbeat, now: Duration) -> Self {
+    pub(crate) fn new(heartbeat: WorkerHeartbeat, stopping: bool, now: Duration) -> Self {
         let used_by_others = used_slots(&heartbeat.worker);
         Self {
             info: heartbeat.worker,
             sequence: heartbeat.sequence,
             last_heartbeat: now,
             connection_failed: false,
+            stalled_since: None,
+            stopping,
             active: 0,
             peak: 0,
             used_by_others,
@@ -116,7 +121,16 @@ impl Worker {
         self.last_heartbeat = now;
         self.connection_failed = false;
         self.backoff = None;
+        if self.stalled_since.is_some_and(|since| self.last_step(now) > Some(since)) {
+            self.stalled_since = None;
+        }
         true
+    }
+
+    /// When the engine completed its last step, as of the last heartbeat.
+    fn last_step(&self, now: Duration) -> Option<Duration> {
+        let since_step = Duration::from_millis(self.info.last_step_ms?);
+        now.checked_sub(since_step)
     }
 
     pub(crate) fn heartbeat_age(&self, now: Duration) -> Duration {
@@ -124,7 +138,11 @@ impl Worker {
     }
 
     pub(crate) fn availability(&self, now: Duration) -> Availability {
-        if self.connection_failed {
+        if self.stopping {
+            Availability::Stopping
+        } else if self.stalled_since.is_some() {
+            Availability::Stalled
+        } else if self.connection_failed {
             Availability::Failed
         } else if self.heartbeat_age(now) >= SILENT_AFTER {
             Availability::Silent
@@ -139,13 +157,17 @@ impl Worker {
             && self.availability(now) == Availability::Available
             && self.backoff.is_none_or(|backoff| backoff.until <= now);
         if accepts {
-            self.info
-                .slots_total
-                .saturating_sub(self.active)
-                .saturating_sub(self.used_by_others)
+            self.unused_slots()
         } else {
             0
         }
+    }
+
+    fn unused_slots(&self) -> u32 {
+        self.info
+            .slots_total
+            .saturating_sub(self.active)
+            .saturating_sub(self.used_by_others)
     }
 
     pub(crate) fn reserve(&mut self) {
@@ -162,6 +184,21 @@ impl Worker {
         !std::mem::replace(&mut self.connection_failed, true)
     }
 
+    /// Returns false if the worker was already known to have stalled.
+    pub(crate) fn stalled(&mut self, now: Duration) -> bool {
+        self.stalled_since.replace(self.stalled_since.unwrap_or(now)).is_none()
+    }
+
+    /// Returns true if the worker stalled, did not recover in time, and is not being stopped.
+    pub(crate) fn is_lost_to_stall(&self, now: Duration) -> bool {
+        let unrecovered = |since: Duration| now.saturating_sub(since) >= RECOVERY_LIMIT;
+        !self.stopping && self.stalled_since.is_some_and(unrecovered)
+    }
+
+    pub(crate) fn set_stopping(&mut self) {
+        self.stopping = true;
+    }
+
     pub(crate) fn back_off(&mut self, now: Duration) {
         let seconds = match self.backoff {
             Some(backoff) => (backoff.seconds * 2).min(BUSY_BACKOFF_SECONDS.1),
@@ -173,9 +210,14 @@ impl Worker {
         });
     }
 
+    /// The entry as of now: requests that ended after the last heartbeat occupy no slot.
     pub(crate) fn entry(&self, now: Duration) -> WorkerEntry {
+        let mut info = self.info.clone();
+        if matches!(info.status, WorkerStatus::Ready | WorkerStatus::Busy) {
+            info.slots_free = self.unused_slots();
+        }
         WorkerEntry {
-            info: self.info.clone(),
+            info,
             availability: self.availability(now),
             heartbeat_age_ms: self.heartbeat_age(now).as_millis() as u64,
             active_requests: self.active,

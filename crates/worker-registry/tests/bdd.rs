@@ -19,7 +19,7 @@ use futures_util::future::BoxFuture;
 use input_validation::{Generation, WorkerId};
 use queen_contract::{Availability, WorkerEntry};
 use queen_dispatch::{Clock, Dispatcher, WorkerSource};
-use scheduler::{Scheduler, SchedulerSettings, SpawnTarget};
+use scheduler::{Scheduler, SchedulerSettings, SpawnTarget, StopCause};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use worker_contract::WorkerHeartbeat;
@@ -135,9 +135,10 @@ impl WorkerSource for NeverSpawns {
         Box::pin(pending())
     }
 
-    fn unload<'a>(
+    fn stop<'a>(
         &'a self,
         _: &'a SpawnId,
+        _: StopCause,
         _: &'a Dispatcher,
     ) -> BoxFuture<'a, Result<(), Diagnostic>> {
         Box::pin(pending())
@@ -229,6 +230,20 @@ fn fail_old_connection(world: &mut World, generation: u64, worker: String) {
     assert!(!queen(world).registry.connection_failed(&spawn));
 }
 
+#[when(regex = r"^a request finds that (w-\d+) has stalled$")]
+fn stall(world: &mut World, worker: String) {
+    let queen = queen(world);
+    let spawn = queen.spawn_id(&worker);
+    assert!(queen.registry.stalled(&spawn, queen.now));
+}
+
+#[then(regex = r"^(w-\d+) (must|need not) be stopped$")]
+fn lost_to_stall(world: &mut World, worker: String, must: String) {
+    let queen = queen(world);
+    let lost = queen.registry.lost_to_stall(queen.now);
+    assert_eq!(lost.contains(&queen.spawn_id(&worker)), must == "must");
+}
+
 #[when(regex = r"^(w-\d+) is stopped$")]
 fn stop(world: &mut World, worker: String) {
     let queen = queen(world);
@@ -315,7 +330,7 @@ fn size(world: &mut World, count: usize) {
     assert_eq!(queen(world).workers().len(), count);
 }
 
-#[then(regex = r"^(w-\d+) is (available|silent|failed)$")]
+#[then(regex = r"^(w-\d+) is (available|silent|failed|stalled)$")]
 fn availability(world: &mut World, worker: String, expected: String) {
     let found = queen(world).entry(&worker).availability;
     assert_eq!(json!(found), Value::from(expected));

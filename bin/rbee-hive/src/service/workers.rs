@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{Json, extract::State, response::Response};
 use daemon_shell::{ErrorResponse, JsonBody, PathArg, QueryArgs};
 use hive_contract::{
-    JobAccepted, JobEvent, SpawnRequest, SpawnResponse, StopQuery, WorkerProcess, WorkerProcessList,
+    JobAccepted, JobEvent, SpawnRequest, SpawnResponse, StopQuery, StopScope, WorkerProcess, WorkerProcessList,
 };
 use http::{HeaderMap, StatusCode};
 use input_validation::WorkerId;
@@ -63,15 +63,16 @@ pub async fn logs(
 
 /// Stop a worker; responds when its process is gone
 #[utoipa::path(delete, path = "/v1/workers/{id}", tag = "workers",
-    params(("id" = WorkerId, Path, description = "id of the worker"), StopQuery),
+    params(("id" = WorkerId, Path, description = "id of the worker"), StopQuery, StopScope),
     responses((status = 204, description = "Its process is gone"), WorkerErrors))]
 pub async fn stop(
     State(hive): State<Arc<Hive>>,
     PathArg(id): PathArg<WorkerId>,
     QueryArgs(query): QueryArgs<StopQuery>,
+    QueryArgs(scope): QueryArgs<StopScope>,
 ) -> Result<StatusCode, ErrorResponse> {
     let drain = query.drain_seconds.map(Duration::from_secs);
-    detached(async move { hive.workers.stop(&id, drain).await }).await?;
+    detached(async move { hive.workers.stop(&id, scope.generation, drain).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -6,7 +6,7 @@ fn keep(limit: Option<Duration>) -> SchedulerEvent {
 
 fn unloaded(effects: &[SchedulerEffect]) -> Vec<SpawnId> {
     let spawns = effects.iter().filter_map(|effect| match effect {
-        SchedulerEffect::Unload(spawn) => Some(spawn.clone()),
+        SchedulerEffect::StopWorker(spawn, StopCause::Idle) => Some(spawn.clone()),
         _ => None,
     });
     spawns.collect()

@@ -5,6 +5,7 @@ mod counters;
 mod idle;
 mod placement;
 mod properties;
+mod stopping;
 
 use std::time::Duration;
 

@@ -27,6 +27,12 @@ enum Op {
         code: u8,
     },
     SpawnProgress,
+    /// A user has a worker stopped.
+    Stop {
+        worker: u8,
+    },
+    /// The process of a worker that is being stopped exits.
+    EndStop,
     Wait {
         ms: u64,
     },
@@ -37,10 +43,12 @@ fn op() -> impl Strategy<Value = Op> {
         5 => any::<bool>().prop_map(|other_model| Op::Submit { other_model }),
         3 => (0u8..3, 0u8..5, prop::bool::weighted(0.2))
             .prop_map(|(worker, status, respawned)| Op::Heartbeat { worker, status, respawned }),
-        5 => (any::<usize>(), 0u8..7).prop_map(|(nth, how)| Op::EndAttempt { nth, how }),
+        5 => (any::<usize>(), 0u8..8).prop_map(|(nth, how)| Op::EndAttempt { nth, how }),
         1 => any::<usize>().prop_map(Op::Cancel),
         2 => (any::<bool>(), 0u8..3).prop_map(|(ok, code)| Op::EndSpawn { ok, code }),
         1 => Just(Op::SpawnProgress),
+        1 => (0u8..3).prop_map(|worker| Op::Stop { worker }),
+        2 => Just(Op::EndStop),
         3 => (0u64..20_000).prop_map(|ms| Op::Wait { ms }),
         1 => (0u64..700_000).prop_map(|ms| Op::Wait { ms }),
     ]
@@ -56,6 +64,8 @@ struct Shell {
     assignments: HashMap<RequestId, u32>,
     stopping: HashSet<RequestId>,
     spawning: Vec<SpawnTarget>,
+    /// Workers that are being stopped.
+    to_stop: Vec<SpawnId>,
     /// Generation and sequence of each worker's last heartbeat.
     heartbeats: HashMap<WorkerId, (u64, u64)>,
 }
@@ -79,7 +89,9 @@ impl Shell {
                     assert!((1..=3).contains(&assignment.attempt));
                     let last = self.assignments.insert(id.clone(), assignment.number);
                     assert_eq!(assignment.number, last.unwrap_or(0) + 1);
-                    self.running.push((id, assignment.spawn_id()));
+                    let spawn = assignment.spawn_id();
+                    assert!(!self.to_stop.contains(&spawn), "{id} runs on a stopping worker");
+                    self.running.push((id, spawn));
                 }
                 SchedulerEffect::Fail(id, _) => {
                     assert!(!self.is_running(&id), "{id} fails while it runs");
@@ -97,9 +109,11 @@ impl Shell {
                     self.spawning.retain(|spawning| *spawning != target);
                     assert_eq!(self.spawning.len(), before - 1, "no spawn of {target:?}");
                 }
-                SchedulerEffect::Unload(spawn) => {
+                SchedulerEffect::StopWorker(spawn, cause) => {
                     let used = self.running.iter().any(|(_, on)| *on == spawn);
-                    assert!(!used, "{spawn:?} is unloaded while it runs a request");
+                    let is_idle = cause == StopCause::Idle;
+                    assert!(!(used && is_idle), "{spawn:?} is unloaded while it runs a request");
+                    self.to_stop.push(spawn);
                 }
                 SchedulerEffect::Waiting(..) | SchedulerEffect::WorkerExpired(_) => {}
             }
@@ -184,6 +198,7 @@ proptest! {
                         1 => Some(AttemptFailure::Fault(error)),
                         2 => Some(AttemptFailure::Refused(error)),
                         3 => Some(AttemptFailure::Crashed(error)),
+                        4 => Some(AttemptFailure::Stalled(error)),
                         _ => None,
                     };
                     if let Some(failure) = failure {
@@ -215,6 +230,20 @@ proptest! {
                     Some(target) => s.handle(SchedulerEvent::SpawnProgress(target.clone()), now),
                     None => continue,
                 },
+                Op::Stop { worker } => {
+                    let id = format!("w{worker}").parse().unwrap();
+                    let Some(info) = s.registry().get(&id) else { continue };
+                    let spawn = SpawnId::of(info);
+                    shell.to_stop.push(spawn.clone());
+                    s.handle(SchedulerEvent::Stopping(spawn), now)
+                }
+                Op::EndStop => {
+                    let Some(SpawnId { worker, generation }) = shell.to_stop.pop() else { continue };
+                    let lowest = Generation(generation.0 + 1);
+                    let (known, _) = shell.heartbeats.entry(worker.clone()).or_insert((1, 0));
+                    *known = (*known).max(lowest.0);
+                    s.handle(SchedulerEvent::Fence(worker, lowest), now)
+                }
                 Op::Wait { ms } => {
                     now += Duration::from_millis(ms);
                     s.handle(SchedulerEvent::Tick, now)

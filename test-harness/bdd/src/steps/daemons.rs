@@ -82,7 +82,7 @@ async fn kill_all(world: &mut World, binary: String) {
 
 #[then(regex = r"^(\d+) `(.*)` process(?:es)? runs?$")]
 async fn process_count(world: &mut World, count: usize, binary: String) {
-    eventually(Duration::from_secs(10), || async {
+    eventually(Duration::from_secs(30), || async {
         let found = world.processes_of(&binary).len();
         if found == count {
             Ok(())

@@ -1,0 +1,147 @@
+//! How workers start and stop.
+
+use std::time::Duration;
+
+use diagnostics::Diagnostic;
+use input_validation::{ModelRef, RequestId};
+use worker_registry::{ServingState, SpawnId};
+
+use crate::{
+    Scheduler, SchedulerEffect, SpawnTarget, StopCause, WorkerRequirements, errors,
+    placement::target_of_worker, target::Overdue,
+};
+
+impl Scheduler {
+    pub(crate) fn spawned(
+        &mut self,
+        target: &SpawnTarget,
+        spawn: &SpawnId,
+        now: Duration,
+        out: &mut Vec<SchedulerEffect>,
+    ) {
+        // The worker may have registered, served and been stopped already.
+        let registered = self.registry.has_registered(spawn);
+        let state = self.targets.entry(target.clone()).or_default();
+        state.spawned(spawn.clone(), now);
+        if registered {
+            state.registered(spawn);
+        }
+        self.serve(&target.model, now, out);
+    }
+
+    pub(crate) fn spawn_failed(
+        &mut self,
+        target: &SpawnTarget,
+        error: &Diagnostic,
+        now: Duration,
+        out: &mut Vec<SchedulerEffect>,
+    ) {
+        // A worker that failed while it was loading would count as loading until its heartbeats
+        // expire.
+        self.registry
+            .remove_starting(|info| target_of_worker(info, Some(target.backend)) == *target);
+        let state = self.targets.entry(target.clone()).or_default();
+        if !state.failed(error.clone(), now) {
+            self.serve(&target.model, now, out);
+            return;
+        }
+        let unserved: Vec<RequestId> = self
+            .waiting_for(target)
+            .filter(|id| {
+                self.requests.get(*id).is_some_and(|request| {
+                    let filter = request.requirements.filter();
+                    self.registry.serving_state(&filter, now) == ServingState::None
+                })
+            })
+            .cloned()
+            .collect();
+        for id in unserved {
+            let error = self.no_worker_error(&id, error);
+            self.fail(&id, error, out);
+        }
+    }
+
+    pub(crate) fn unload_idle(&mut self, now: Duration, out: &mut Vec<SchedulerEffect>) {
+        let requests = &self.requests;
+        let is_used = |model: &ModelRef| {
+            let mut models = requests.values().map(|request| &request.requirements.model);
+            models.any(|used| used == model)
+        };
+        for model in self.idle.take_overdue(is_used, now) {
+            let filter = WorkerRequirements::model(model).filter();
+            for worker in self.registry.snapshot(&filter, now) {
+                self.stop(SpawnId::of(&worker.info), StopCause::Idle, out);
+            }
+        }
+    }
+
+    pub(crate) fn fail_overdue_spawns(&mut self, now: Duration, out: &mut Vec<SchedulerEffect>) {
+        let overdue: Vec<(SpawnTarget, Overdue)> = self
+            .targets
+            .iter()
+            .filter_map(|(target, state)| Some((target.clone(), state.overdue(now)?)))
+            .collect();
+        for (target, overdue) in overdue {
+            let error = match overdue {
+                Overdue::Spawn { silent } => {
+                    out.push(SchedulerEffect::AbandonSpawn(target.clone()));
+                    errors::spawn_stuck(&target, silent)
+                }
+                Overdue::Heartbeat(spawn) => errors::never_registered(&spawn),
+            };
+            self.spawn_failed(&target, &error, now, out);
+        }
+    }
+
+    /// Stops the workers that stalled and did not recover.
+    pub(crate) fn stop_stalled(&mut self, now: Duration, out: &mut Vec<SchedulerEffect>) {
+        for spawn in self.registry.lost_to_stall(now) {
+            self.stop(spawn, StopCause::Stalled, out);
+        }
+    }
+
+    fn stop(&mut self, spawn: SpawnId, cause: StopCause, out: &mut Vec<SchedulerEffect>) {
+        self.registry.set_stopping(&spawn);
+        out.push(SchedulerEffect::StopWorker(spawn, cause));
+    }
+
+    /// A user has a worker stopped. No worker is spawned for the requests that run on it or
+    /// wait for it: they continue on other workers or fail.
+    pub(crate) fn stopping(
+        &mut self,
+        spawn: &SpawnId,
+        now: Duration,
+        out: &mut Vec<SchedulerEffect>,
+    ) {
+        let Some(info) = self.registry.get_spawn(spawn) else {
+            return;
+        };
+        for request in self.requests.values_mut() {
+            let is_affected = match &request.running {
+                Some(running) => running.spawn == *spawn,
+                None => request.requirements.filter().matches(info),
+            };
+            if is_affected {
+                request.stopped_worker = Some(spawn.worker.clone());
+            }
+        }
+        let model = info.model_id.clone();
+        self.registry.set_stopping(spawn);
+        self.serve(&model, now, out);
+    }
+
+    /// The error for a request without a worker: why its last worker failed it, if it had one.
+    pub(crate) fn no_worker_error(&self, id: &RequestId, error: &Diagnostic) -> Diagnostic {
+        let request = self.requests.get(id);
+        let request = request.filter(|request| request.stopped_worker.is_none());
+        let last_failure = request.and_then(|request| request.last_failure.clone());
+        match last_failure {
+            None => error.clone(),
+            Some(mut failure) => {
+                failure.message =
+                    format!("{}; no other worker is available: {error}", failure.message);
+                failure
+            }
+        }
+    }
+}
