@@ -134,7 +134,7 @@ pub(crate) fn new_request_id() -> Result<RequestId, Diagnostic> {
 /// Returns the model that a client requests by a reference or a short name.
 pub(crate) async fn find_model(api: &Api, name: &str) -> Result<ModelRef, Diagnostic> {
     if let Ok(model) = name.parse() {
-        return Ok(model);
+        return Ok(api.nodes.canonical_model(model).await);
     }
     let not_found = || queen_nodes::model_not_found(name);
     let model = ModelRef::from_name(name).map_err(|_| not_found())?;

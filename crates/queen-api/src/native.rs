@@ -25,7 +25,8 @@ pub(crate) async fn infer(
     headers: HeaderMap,
     JsonBody(body): JsonBody<InferCall>,
 ) -> Result<Response, ErrorResponse> {
-    api.nodes.check_model(&body.model).await?;
+    let model = api.nodes.canonical_model(body.model).await;
+    api.nodes.check_model(&model).await?;
     if let Some(node) = &body.node {
         api.nodes.get(node)?;
     }
@@ -33,7 +34,7 @@ pub(crate) async fn infer(
     let requirements = WorkerRequirements {
         backend: body.backend,
         node: body.node,
-        ..requirements(&api, body.model, &body.request).await?
+        ..requirements(&api, model, &body.request).await?
     };
     let job = infer_job(&api, requirements, body.request, &headers)?;
     let events = api.relay.infer(job, 1, Vec::new())?;

@@ -13,6 +13,7 @@ mod access;
 mod catalog;
 mod deployments;
 mod errors;
+mod model_path;
 mod models;
 mod node;
 mod nodes;

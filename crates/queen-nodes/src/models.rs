@@ -1,12 +1,13 @@
 use std::collections::BTreeSet;
 
+use daemon_shell::blocking;
 use diagnostics::Diagnostic;
 use futures_util::future::join_all;
 use hive_contract::{InstalledModel, ModelDetails, ShowModelRequest};
 use input_validation::ModelRef;
 use worker_contract::{Capability, WorkerInfo};
 
-use crate::{NodeModel, Nodes, errors};
+use crate::{NodeModel, Nodes, errors, model_path};
 
 impl Nodes {
     /// Returns the models of all nodes, ordered by reference. For a hive that does not
@@ -49,12 +50,26 @@ impl Nodes {
         None
     }
 
-    /// Returns a model's entry, reading its files if it is not known yet.
+    /// Returns a model's entry as of now: its files may have been replaced. If no hive responds,
+    /// the last entry is used.
     pub async fn described_model(&self, model: &ModelRef) -> Option<InstalledModel> {
-        match self.known_model(model) {
-            Some(known) => Some(known),
-            None => Some(self.model_details(model).await?.model),
+        match self.model_details(model).await {
+            Some(details) => Some(details.model),
+            None => self.known_model(model),
         }
+    }
+
+    /// Returns the reference that a model is served under, so that all links to a file lead to
+    /// one worker. Links are resolved on the queen's disk; a path that it does not have stays as
+    /// it is.
+    pub async fn canonical_model(&self, model: ModelRef) -> ModelRef {
+        if !matches!(model, ModelRef::File(_)) {
+            return model;
+        }
+        let given = model.clone();
+        blocking(move || Ok(model_path::resolve(model)))
+            .await
+            .unwrap_or(given)
     }
 
     /// Checks that a model can be requested: a built-in model must be one that a node has;

@@ -4,7 +4,7 @@ use diagnostics::{Diagnostic, Narration};
 use futures_util::{StreamExt as _, future::BoxFuture};
 use hive_contract::{JobEvent, Progress, SpawnRequest, SpawnResponse, WorkerProcess, WorkerState};
 use hive_lifecycle::RunningHive;
-use input_validation::{Backend, DeviceId, Generation};
+use input_validation::{Backend, DeviceId, Generation, ModelRef};
 use jiff::Timestamp;
 use queen_contract::{Availability, WorkerEntry};
 use queen_dispatch::{Dispatcher, WorkerSource};
@@ -145,6 +145,10 @@ impl Spawning<'_> {
             .call(move |store| store.next_generation(&worker, highest))
             .await?;
         let result = self.spawn(&hive, &deployment, generation).await;
+        if matches!(self.target.model, ModelRef::File(_)) {
+            // What is known of the model must be that of the files that were loaded.
+            self.nodes.described_model(&self.target.model).await;
+        }
         self.record(&deployment, &result).await?;
         result
     }

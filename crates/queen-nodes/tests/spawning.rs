@@ -131,3 +131,41 @@ async fn an_error_event_of_another_node_than_local_ends_the_spawn() {
     let error = spawn(&[REFUSED], NodeLimits::default()).await;
     assert_eq!(error, Diagnostic::new(Code::InvalidModelFile, "no"));
 }
+
+/// A hive whose model has a longer context each time it is shown.
+async fn hive_with_a_changing_model() -> RunningHive {
+    let shown = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let app = Router::new().route(
+        "/v1/models/show",
+        post(move || async move {
+            let context = shown.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
+            let model = json!({
+                "model": "file:/m.gguf", "format": "gguf", "size_bytes": 1,
+                "architecture": "llama", "quantization": "F16", "context_length": context,
+                "parameters": 1,
+            });
+            Json(json!({"model": model, "metadata": {}}))
+        }),
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    RunningHive {
+        client: HiveClient::new(&url, None).unwrap(),
+        process: ProcessIdentity::own(),
+    }
+}
+
+#[tokio::test]
+async fn a_model_is_described_as_its_files_are_now() {
+    let hive = hive_with_a_changing_model().await;
+    let (nodes, _, _home) = attic(hive, NodeLimits::default()).await;
+    nodes.settled(TEST_LIMIT).await;
+    let model = "file:/m.gguf".parse().unwrap();
+    assert_eq!(nodes.known_model(&model), None);
+    for context in 1..=2 {
+        let described = nodes.described_model(&model).await.unwrap();
+        assert_eq!(described.context_length, context);
+        assert_eq!(nodes.known_model(&model), Some(described));
+    }
+}
