@@ -41,11 +41,11 @@ pub(crate) fn body_too_large(limit_bytes: usize) -> Diagnostic {
     .detail("limit_bytes", limit_bytes)
 }
 
-pub(crate) fn body_stalled(limit: Duration, bytes: usize) -> Diagnostic {
-    let seconds = limit.as_secs();
+pub(crate) fn body_stalled(elapsed: Duration, bytes: usize) -> Diagnostic {
+    let seconds = elapsed.as_secs();
     Diagnostic::new(
         Code::DeadlineExceeded,
-        format!("the body stalled: no byte for {seconds} s after {bytes} bytes"),
+        format!("the body stalled: {bytes} bytes arrived in {seconds} s"),
     )
     .hint("send the complete body at once")
 }

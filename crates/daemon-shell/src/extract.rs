@@ -8,7 +8,7 @@ use diagnostics::Diagnostic;
 use futures_util::StreamExt as _;
 use http::{header, request::Parts};
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{ErrorResponse, errors};
 
@@ -61,15 +61,22 @@ const DISCARD_LIMIT: usize = 64 << 20;
 
 /// Maximum time between two chunks of a body.
 const CHUNK_LIMIT: Duration = Duration::from_secs(30);
+/// Speed below which a body counts as stalled as well, after its first [`CHUNK_LIMIT`].
+const MIN_BYTES_PER_SECOND: usize = 1024;
 
 async fn read(body: Body, limit: usize) -> Result<Vec<u8>, Diagnostic> {
     let mut chunks = body.into_data_stream();
     let mut bytes = Vec::new();
     let mut length = 0;
-    while let Some(chunk) = timeout(CHUNK_LIMIT, chunks.next())
-        .await
-        .map_err(|_| errors::body_stalled(CHUNK_LIMIT, length))?
-    {
+    let begin = Instant::now();
+    loop {
+        let slowest = Duration::from_secs((length / MIN_BYTES_PER_SECOND) as u64);
+        let late = begin + CHUNK_LIMIT + slowest;
+        let chunk = timeout_at(late.min(Instant::now() + CHUNK_LIMIT), chunks.next()).await;
+        let stalled = |_| errors::body_stalled(begin.elapsed(), length);
+        let Some(chunk) = chunk.map_err(stalled)? else {
+            break;
+        };
         let chunk = chunk.map_err(|_| errors::body_incomplete())?;
         length += chunk.len();
         if length <= limit {
@@ -123,4 +130,48 @@ impl<T: FromStr<Err = Diagnostic>, S: Send + Sync> FromRequestParts<S> for PathA
 
 fn invalid(part: &str, reason: &str) -> ErrorResponse {
     ErrorResponse(errors::invalid_part(part, reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Bytes;
+    use diagnostics::Code;
+    use futures_util::stream;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// Reads a body of `chunks` chunks of this size, one after each `pause`.
+    async fn read_slowly(chunks: usize, size: usize, pause: Duration) -> Result<usize, Diagnostic> {
+        let sent = stream::iter(0..chunks).then(move |_| async move {
+            sleep(pause).await;
+            Ok::<_, std::io::Error>(Bytes::from(vec![b' '; size]))
+        });
+        let body = read(Body::from_stream(sent), 1 << 20).await?;
+        Ok(body.len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stalls_or_trickles_is_refused_and_a_slow_one_is_not() {
+        let seconds = Duration::from_secs;
+        for (chunks, size, pause, stalled_after) in [
+            (100, 16 << 10, seconds(10), None),
+            (2, 1, seconds(29), Some((30, 1))),
+            (2, 1 << 10, seconds(31), Some((30, 0))),
+            (600, 1, seconds(1), Some((30, 30))),
+            (100, 512, seconds(1), Some((59, 59 * 512))),
+        ] {
+            let read = read_slowly(chunks, size, pause).await;
+            let Some((seconds, bytes)) = stalled_after else {
+                assert_eq!(read.map_err(|e| e.code), Err(Code::BodyTooLarge));
+                continue;
+            };
+            let error = read.unwrap_err();
+            assert_eq!(error.code, Code::DeadlineExceeded);
+            assert_eq!(
+                error.message,
+                format!("the body stalled: {bytes} bytes arrived in {seconds} s")
+            );
+        }
+    }
 }

@@ -26,9 +26,19 @@ use tower::ServiceExt as _;
 
 use crate::errors;
 
-/// A connection without a complete request head is closed after this time. Clients close idle
-/// connections earlier: reqwest after 90 s.
-const HEAD_LIMIT: Duration = Duration::from_secs(120);
+/// When a connection is closed that has not sent a complete request head.
+#[derive(Debug, Clone, Copy)]
+struct HeadLimits {
+    /// From its start.
+    first: Duration,
+    /// From the end of a response. Clients close idle connections earlier: reqwest after 90 s.
+    next: Duration,
+}
+
+const HEAD_LIMITS: HeadLimits = HeadLimits {
+    first: Duration::from_secs(30),
+    next: Duration::from_secs(120),
+};
 
 /// Time without traffic after which the kernel probes a connection, and between two probes.
 const PROBE_AFTER: Duration = Duration::from_secs(15);
@@ -63,11 +73,11 @@ pub fn local_address(listener: &TcpListener) -> Result<SocketAddr, Diagnostic> {
 /// Serves until `stop` is cancelled, then accepts no new connections and returns when the open
 /// ones are closed.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    serve_within(HEAD_LIMIT, listener, router, stop).await;
+    serve_within(HEAD_LIMITS, listener, router, stop).await;
 }
 
 async fn serve_within(
-    head_limit: Duration,
+    limits: HeadLimits,
     listener: TcpListener,
     router: Router,
     stop: CancellationToken,
@@ -80,7 +90,7 @@ async fn serve_within(
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(head_limit);
+        .header_read_timeout(limits.next);
     let open = GracefulShutdown::new();
     loop {
         let (stream, _) = tokio::select! {
@@ -103,7 +113,7 @@ async fn serve_within(
             // The limit of hyper starts only when the connection is known to be HTTP/1.
             let idle = async {
                 let requested = first_request.cancelled();
-                if timeout(head_limit, requested).await.is_ok() {
+                if timeout(limits.first, requested).await.is_ok() {
                     pending::<()>().await;
                 }
             };
@@ -154,12 +164,12 @@ mod tests {
 
     use super::*;
 
-    async fn start(head_limit: Duration) -> (SocketAddr, CancellationToken) {
+    async fn start(limits: HeadLimits) -> (SocketAddr, CancellationToken) {
         let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(|| async { "here" }));
         let stop = CancellationToken::new();
-        tokio::spawn(serve_within(head_limit, listener, router, stop.clone()));
+        tokio::spawn(serve_within(limits, listener, router, stop.clone()));
         (addr, stop)
     }
 
@@ -185,17 +195,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_without_a_complete_request_is_closed() {
-        let (addr, _) = start(Duration::from_millis(50)).await;
+        let first = Duration::from_millis(50);
+        let (addr, _) = start(HeadLimits {
+            first,
+            ..HEAD_LIMITS
+        })
+        .await;
         for sent in ["", "GET / HTTP/1.1\r\nHost: x\r\nA: "] {
             assert!(!exchange(addr, sent).await.contains("here"), "{sent}");
         }
+        let (addr, _) = start(HeadLimits {
+            first: HEAD_LIMITS.first,
+            next: first,
+        })
+        .await;
         let complete = exchange(addr, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
         assert!(complete.ends_with("here"), "{complete}");
     }
 
     #[tokio::test]
     async fn an_idle_connection_does_not_delay_the_shutdown() {
-        let (addr, stop) = start(HEAD_LIMIT).await;
+        let (addr, stop) = start(HEAD_LIMITS).await;
         let mut stream = TcpStream::connect(addr).await.unwrap();
         let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
         stream.write_all(request).await.unwrap();

@@ -17,8 +17,8 @@ use input_validation::Generation;
 use queen_contract::RequestCounts;
 use queen_dispatch::{Clock, Directive, Dispatcher, OpenRequest, Order, WorkerSource};
 use scheduler::{
-    AttemptFailure, NewRequest, RequestOutcome, Scheduler, SchedulerSettings, SpawnTarget, StopCause,
-    WorkerRequirements,
+    AttemptFailure, NewRequest, RequestOutcome, Scheduler, SchedulerSettings, SpawnTarget,
+    StopCause, WorkerRequirements,
 };
 use serde_json::json;
 use tokio::time::{Instant, timeout};

@@ -331,7 +331,10 @@ fn narrate_progress(worker: &str, progress: &Progress) -> Narration {
     let message = match progress.total {
         Some(total) if total > 0 => {
             let percent = *done as f64 * 100.0 / total as f64;
-            format!("worker {worker}: {phase} {percent:.0} % of {}", of_unit(total))
+            format!(
+                "worker {worker}: {phase} {percent:.0} % of {}",
+                of_unit(total)
+            )
         }
         _ => format!("worker {worker}: {phase} {}", of_unit(*done)),
     };
@@ -368,10 +371,7 @@ mod tests {
                 progress(31 << 20, Some(100 << 20), "bytes"),
                 "worker w-0: load 31 % of 100.0 MiB",
             ),
-            (
-                progress(3 << 29, None, "bytes"),
-                "worker w-0: load 1.5 GiB",
-            ),
+            (progress(3 << 29, None, "bytes"), "worker w-0: load 1.5 GiB"),
             (
                 progress(3, Some(12), "tensors"),
                 "worker w-0: load 25 % of 12 tensors",

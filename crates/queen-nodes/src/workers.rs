@@ -41,7 +41,10 @@ impl Nodes {
             Err(error) => return Err(error),
         };
         let (hive, generation) = match self.spawned_worker(id).await {
-            Ok((hive, entry)) => (Some(hive), entry.generation.max(registered.unwrap_or(entry.generation))),
+            Ok((hive, entry)) => (
+                Some(hive),
+                entry.generation.max(registered.unwrap_or(entry.generation)),
+            ),
             // A worker that no hive knows exits when its next heartbeat is fenced.
             Err(error) if error.code == Code::WorkerNotFound => (None, registered.ok_or(error)?),
             Err(error) => return Err(error),
@@ -65,7 +68,11 @@ impl Nodes {
     ) -> Result<(), Diagnostic> {
         let SpawnId { worker, generation } = spawn.clone();
         let stopped = match hive {
-            Some(hive) => hive.client.stop_worker(&worker, generation, drain_seconds).await,
+            Some(hive) => {
+                hive.client
+                    .stop_worker(&worker, generation, drain_seconds)
+                    .await
+            }
             None => Ok(()),
         };
         let lowest = Generation(generation.0.saturating_add(1));

@@ -38,7 +38,11 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    pub(crate) fn new(requirements: WorkerRequirements, deadline: Deadline, ticket: Ticket) -> Self {
+    pub(crate) fn new(
+        requirements: WorkerRequirements,
+        deadline: Deadline,
+        ticket: Ticket,
+    ) -> Self {
         Self {
             requirements,
             deadline,

@@ -231,7 +231,12 @@ impl Scheduler {
     }
 
     /// Assigns waiting requests of the model to workers and spawns a worker where none is.
-    pub(crate) fn serve(&mut self, model: &ModelRef, now: Duration, out: &mut Vec<SchedulerEffect>) {
+    pub(crate) fn serve(
+        &mut self,
+        model: &ModelRef,
+        now: Duration,
+        out: &mut Vec<SchedulerEffect>,
+    ) {
         let waiting = self.queue.waiting(model);
         if waiting == 0 {
             return;
@@ -293,7 +298,12 @@ impl Scheduler {
         }
     }
 
-    pub(crate) fn fail(&mut self, id: &RequestId, error: Diagnostic, out: &mut Vec<SchedulerEffect>) {
+    pub(crate) fn fail(
+        &mut self,
+        id: &RequestId,
+        error: Diagnostic,
+        out: &mut Vec<SchedulerEffect>,
+    ) {
         if self.remove(id).is_some() {
             self.count(if error.code == Code::Cancelled {
                 RequestOutcome::Cancelled

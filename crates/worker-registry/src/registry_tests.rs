@@ -461,7 +461,9 @@ fn a_finished_request_occupies_no_slot_in_the_entry_before_the_next_heartbeat() 
     let mut registry = WorkerRegistry::default();
     registry.heartbeat(heartbeat("a", 1, 0), T0).unwrap();
     let shown = |registry: &WorkerRegistry| {
-        registry.snapshot(&WorkerFilter::default(), T0)[0].info.slots_free
+        registry.snapshot(&WorkerFilter::default(), T0)[0]
+            .info
+            .slots_free
     };
     registry.reserve(&spawn("a", 1));
     assert_eq!(shown(&registry), 1);

@@ -121,7 +121,10 @@ impl Worker {
         self.last_heartbeat = now;
         self.connection_failed = false;
         self.backoff = None;
-        if self.stalled_since.is_some_and(|since| self.last_step(now) > Some(since)) {
+        if self
+            .stalled_since
+            .is_some_and(|since| self.last_step(now) > Some(since))
+        {
             self.stalled_since = None;
         }
         true
@@ -156,11 +159,7 @@ impl Worker {
         let accepts = matches!(self.info.status, WorkerStatus::Ready | WorkerStatus::Busy)
             && self.availability(now) == Availability::Available
             && self.backoff.is_none_or(|backoff| backoff.until <= now);
-        if accepts {
-            self.unused_slots()
-        } else {
-            0
-        }
+        if accepts { self.unused_slots() } else { 0 }
     }
 
     fn unused_slots(&self) -> u32 {
@@ -186,7 +185,9 @@ impl Worker {
 
     /// Returns false if the worker was already known to have stalled.
     pub(crate) fn stalled(&mut self, now: Duration) -> bool {
-        self.stalled_since.replace(self.stalled_since.unwrap_or(now)).is_none()
+        self.stalled_since
+            .replace(self.stalled_since.unwrap_or(now))
+            .is_none()
     }
 
     /// Returns true if the worker stalled, did not recover in time, and is not being stopped.

@@ -3,7 +3,8 @@ use std::{sync::Arc, time::Duration};
 use axum::{Json, extract::State, response::Response};
 use daemon_shell::{ErrorResponse, JsonBody, PathArg, QueryArgs};
 use hive_contract::{
-    JobAccepted, JobEvent, SpawnRequest, SpawnResponse, StopQuery, StopScope, WorkerProcess, WorkerProcessList,
+    JobAccepted, JobEvent, SpawnRequest, SpawnResponse, StopQuery, StopScope, WorkerProcess,
+    WorkerProcessList,
 };
 use http::{HeaderMap, StatusCode};
 use input_validation::WorkerId;

@@ -90,7 +90,10 @@ impl Shell {
                     let last = self.assignments.insert(id.clone(), assignment.number);
                     assert_eq!(assignment.number, last.unwrap_or(0) + 1);
                     let spawn = assignment.spawn_id();
-                    assert!(!self.to_stop.contains(&spawn), "{id} runs on a stopping worker");
+                    assert!(
+                        !self.to_stop.contains(&spawn),
+                        "{id} runs on a stopping worker"
+                    );
                     self.running.push((id, spawn));
                 }
                 SchedulerEffect::Fail(id, _) => {
@@ -112,7 +115,10 @@ impl Shell {
                 SchedulerEffect::StopWorker(spawn, cause) => {
                     let used = self.running.iter().any(|(_, on)| *on == spawn);
                     let is_idle = cause == StopCause::Idle;
-                    assert!(!(used && is_idle), "{spawn:?} is unloaded while it runs a request");
+                    assert!(
+                        !(used && is_idle),
+                        "{spawn:?} is unloaded while it runs a request"
+                    );
                     self.to_stop.push(spawn);
                 }
                 SchedulerEffect::Waiting(..) | SchedulerEffect::WorkerExpired(_) => {}

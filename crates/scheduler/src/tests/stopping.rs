@@ -16,7 +16,12 @@ fn stops(effects: &[SchedulerEffect]) -> Vec<(SpawnId, StopCause)> {
     stops.collect()
 }
 
-fn fails(s: &mut Scheduler, request: &str, failure: AttemptFailure, now: Duration) -> Vec<SchedulerEffect> {
+fn fails(
+    s: &mut Scheduler,
+    request: &str,
+    failure: AttemptFailure,
+    now: Duration,
+) -> Vec<SchedulerEffect> {
     s.handle(SchedulerEvent::AttemptFailed(id(request), failure), now)
 }
 
@@ -56,11 +61,19 @@ fn a_stalled_worker_is_stopped_once_unless_it_recovers() {
         let mut info = worker("w", 1, 2);
         info.last_step_ms = last_step_ms;
         let effects = beat(&mut s, info, 1, secs(65));
-        assert_eq!(assigned(&effects).len(), usize::from(recovers), "{last_step_ms:?}");
+        assert_eq!(
+            assigned(&effects).len(),
+            usize::from(recovers),
+            "{last_step_ms:?}"
+        );
         assert_eq!(stops(&s.handle(SchedulerEvent::Tick, secs(69))), []);
         let stopped = stops(&s.handle(SchedulerEvent::Tick, secs(70)));
         let expected = [(spawn_id("w", 1), StopCause::Stalled)];
-        assert_eq!(stopped, expected[usize::from(recovers)..], "{last_step_ms:?}");
+        assert_eq!(
+            stopped,
+            expected[usize::from(recovers)..],
+            "{last_step_ms:?}"
+        );
         assert_eq!(stops(&s.handle(SchedulerEvent::Tick, secs(71))), []);
     }
 }
@@ -123,7 +136,10 @@ fn a_request_that_arrives_after_the_stop_spawns_a_worker_at_once() {
         fails(&mut s, name, broke(), T0);
     }
     assert_eq!(spawns(&submit(&mut s, "later", T0)), 1);
-    s.handle(SchedulerEvent::Fence("w".parse().unwrap(), Generation(2)), T0);
+    s.handle(
+        SchedulerEvent::Fence("w".parse().unwrap(), Generation(2)),
+        T0,
+    );
     s.handle(SchedulerEvent::Spawned(target(), spawn_id("w", 2)), T0);
     let effects = beat(&mut s, worker("w", 2, 2), 0, T0);
     assert_eq!(assigned(&effects), pair("later", "w"));

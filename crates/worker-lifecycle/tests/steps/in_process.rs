@@ -141,7 +141,10 @@ fn error_contains(world: &mut World, text: String) {
 async fn stop(world: &mut World, id: String) {
     let workers = workers(world);
     let begin = Instant::now();
-    workers.stop(&id.parse().unwrap(), None, None).await.unwrap();
+    workers
+        .stop(&id.parse().unwrap(), None, None)
+        .await
+        .unwrap();
     world.get::<State>().took = begin.elapsed();
 }
 
