@@ -3,6 +3,7 @@
 mod error_body;
 mod events;
 mod messages;
+mod partial_object;
 mod request;
 mod schemas;
 mod thinking;

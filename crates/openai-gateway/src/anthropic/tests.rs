@@ -401,7 +401,7 @@ fn a_document_has_anthropics_format() {
         token("b"),
         call("", 0, "f", "{\"x\""),
         more(0, ":1}"),
-        call("", 1, "g", "{\"cut"),
+        call("", 1, "g", "{\"y\":[2,\"z\"],\"cut"),
     ];
     let out = written(writer(false), tokens, FinishReason::Length);
     assert_eq!(
@@ -410,12 +410,30 @@ fn a_document_has_anthropics_format() {
             "content": [
                 {"type": "text", "text": "ab"},
                 {"type": "tool_use", "id": "id0", "name": "f", "input": {"x": 1}},
-                {"type": "tool_use", "id": "id1", "name": "g", "input": "{\"cut"},
+                {"type": "tool_use", "id": "id1", "name": "g", "input": {"y": [2, "z"]}},
             ],
             "stop_reason": "max_tokens", "stop_sequence": null,
             "usage": {"input_tokens": 2, "cache_creation_input_tokens": 0,
                 "cache_read_input_tokens": 1, "output_tokens": 2}})
     );
+}
+
+#[test]
+fn a_call_that_was_cut_off_can_be_sent_back() {
+    for arguments in ["", "{", "{\"x", "{\"x\":\"ab", "no JSON"] {
+        let tokens = vec![call("", 0, "f", arguments)];
+        let out = written(writer(false), tokens, FinishReason::Length);
+        let message: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(message["content"][0]["input"], json!({}), "{arguments}");
+        let mut request = body();
+        request["messages"] = json!([
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": message["content"]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "id0", "content": "cut off"}]},
+        ]);
+        read(&request).unwrap();
+    }
 }
 
 #[test]

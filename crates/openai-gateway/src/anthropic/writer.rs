@@ -5,7 +5,9 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use worker_contract::{EndEvent, FinishReason, StartedEvent, TokenEvent, ToolCallPiece, Usage};
 
-use super::{error_body::AnthropicErrorBody, schemas::AnthropicStopReason};
+use super::{
+    error_body::AnthropicErrorBody, partial_object::partial_object, schemas::AnthropicStopReason,
+};
 use crate::{json::write_json, response_writer::ResponseWriter};
 
 /// Signature of thoughts. Clients check that there is one.
@@ -53,8 +55,9 @@ pub enum AnthropicContentBlock {
         /// Id to send back as `tool_use_id` with the result.
         id: String,
         name: String,
-        /// Arguments, an object; a string with the incomplete JSON text if the output was cut
-        /// off in the middle of the call.
+        /// Arguments. If the output was cut off in the middle of the call, those that are
+        /// complete.
+        #[schema(value_type = Object)]
         input: Value,
     },
 }
@@ -252,9 +255,8 @@ impl AnthropicWriter {
         } else if let (OpenBlock::Call(_), Some(AnthropicContentBlock::ToolUse { input, .. })) =
             (open, self.message.content.last_mut())
             && let Value::String(text) = input
-            && let Ok(arguments) = serde_json::from_str::<Map<String, Value>>(text)
         {
-            *input = Value::Object(arguments);
+            *input = Value::Object(partial_object(text));
         }
     }
 
