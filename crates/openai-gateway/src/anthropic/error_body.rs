@@ -2,7 +2,7 @@ use diagnostics::Diagnostic;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::overflow::Overflow;
+use crate::{overflow::Overflow, shown_message::shown_message};
 
 /// Error response. Anthropic's clients read `type` and `message` of `error`; its other fields
 /// are rbee's.
@@ -39,6 +39,8 @@ impl From<Diagnostic> for AnthropicErrorBody {
                 overflow.tokens,
                 overflow.max_input(),
             );
+        } else {
+            diagnostic.message = shown_message(&diagnostic);
         }
         Self {
             kind: "error".to_owned(),
@@ -71,6 +73,13 @@ mod tests {
     use diagnostics::Code;
 
     use super::*;
+
+    #[test]
+    fn the_message_has_the_hint_because_clients_show_nothing_else() {
+        let error = Diagnostic::new(Code::ModelNotFound, "no such model").hint("use `x`");
+        let body = AnthropicErrorBody::from(error);
+        assert_eq!(body.error.diagnostic.message, "no such model; use `x`");
+    }
 
     #[test]
     fn an_overflow_has_the_sentence_that_clients_look_for() {

@@ -2,7 +2,7 @@ use diagnostics::Diagnostic;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::overflow::Overflow;
+use crate::{overflow::Overflow, shown_message::shown_message};
 
 /// Error response. Ollama's clients read `error`; the other fields are rbee's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -24,12 +24,10 @@ impl From<Diagnostic> for OllamaErrorBody {
                 overflow.max_input(),
             );
         }
-        let error = match &diagnostic.hint {
-            // Ollama's clients show only this text.
-            Some(hint) => format!("{}; {hint}", diagnostic.message),
-            None => diagnostic.message.clone(),
-        };
-        Self { error, diagnostic }
+        Self {
+            error: shown_message(&diagnostic),
+            diagnostic,
+        }
     }
 }
 

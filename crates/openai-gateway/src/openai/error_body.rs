@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::{errors::Problem, overflow::Overflow};
+use crate::{errors::Problem, overflow::Overflow, shown_message::shown_message};
 
 /// Error response of OpenAI's API.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -15,7 +15,8 @@ pub struct OpenAiErrorBody {
 /// rbee's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OpenAiError {
-    /// What failed, with the values, for display.
+    /// What failed, with the values, and the hint, separated by a semicolon, for display: the
+    /// clients show only this text.
     pub message: String,
     /// OpenAI's type of the error.
     #[serde(rename = "type")]
@@ -47,7 +48,7 @@ impl From<Diagnostic> for OpenAiErrorBody {
         details.insert("code".to_owned(), Value::from(error.code.as_str()));
         Self {
             error: OpenAiError {
-                message: message.unwrap_or(error.message),
+                message,
                 error_type: error.code.error_type(),
                 param: error.param,
                 code: code.map_or_else(|| error.code.as_str(), str::to_owned),
@@ -78,8 +79,13 @@ fn code(code: Code, names_field: bool, problem: Option<Problem>) -> Option<&'sta
     })
 }
 
-/// Returns OpenAI's sentence for an error that clients recognise by it.
-fn message(error: &Diagnostic) -> Option<String> {
+/// Returns what clients display: OpenAI's sentence for an error that they recognise by it,
+/// otherwise message and hint.
+pub(crate) fn message(error: &Diagnostic) -> String {
+    overflow(error).unwrap_or_else(|| shown_message(error))
+}
+
+fn overflow(error: &Diagnostic) -> Option<String> {
     let overflow = Overflow::of(error)?;
     let input = match error.param.as_deref() {
         Some("prompt") => "prompt",
@@ -129,6 +135,14 @@ mod tests {
         let message = body["error"]["message"].as_str().unwrap().to_lowercase();
         assert!(message.contains("this model's maximum context length is"));
         assert!(message.contains("resulted in 9000 tokens"));
+    }
+
+    #[test]
+    fn the_message_has_the_hint_because_clients_show_nothing_else() {
+        let error = Diagnostic::new(Code::ModelNotFound, "no such model").hint("use `x`");
+        let body = body(error);
+        assert_eq!(body["error"]["message"], "no such model; use `x`");
+        assert_eq!(body["error"]["hint"], "use `x`");
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub use models::{OpenAiModel, OpenAiModelList};
 pub use schemas::{ChatCompletionEvent, TextCompletionEvent};
 
 pub(crate) use common::TEMPERATURE;
+pub(crate) use error_body::message as error_message;
 pub(crate) use reasoning::effort;
 pub(crate) use schemas::ReasoningEffort;
 pub(crate) use tools::{MAX_TOOLS, function_definition};

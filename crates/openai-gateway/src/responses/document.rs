@@ -12,7 +12,7 @@ use super::{
     schemas::{ResponseErrorCode, ResponsesTextFormat, ResponsesToolChoice, UnsupportedBackground},
     tools::ResponsesTool,
 };
-use crate::schemas::Unsupported;
+use crate::{openai::error_message, schemas::Unsupported};
 
 /// Response of `POST /v1/responses`. It repeats the fields of the request.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -99,7 +99,7 @@ impl From<&Diagnostic> for ResponseError {
                 400..=499 => "invalid_prompt",
                 _ => "server_error",
             },
-            message: error.message.clone(),
+            message: error_message(error),
         }
     }
 }
