@@ -33,7 +33,7 @@ pub struct ChatTopLogprob {
 /// Log probabilities of a chat completion.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 pub struct ChatLogprobs {
-    /// One entry for each output token.
+    /// One entry for each token of the content, without those of reasoning.
     pub content: Vec<ChatTokenLogprob>,
     /// Always null.
     #[schema(value_type = Unsupported)]
@@ -57,10 +57,14 @@ pub struct CompletionLogprobs {
 /// Log probabilities of tokens that have not been sent yet.
 ///
 /// A token without text may be an end token or the beginning of a stop sequence, which are not
-/// part of the output. It is held back until text follows.
+/// part of the output. It is held back until text follows. Tokens of reasoning and the marks
+/// around it are not part of the text, and are dropped unless reasoning counts as text.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PendingLogprobs {
     tokens: Vec<PendingToken>,
+    keeps_reasoning: bool,
+    /// No text followed the last reasoning yet.
+    in_reasoning: bool,
     /// Characters of the tokens taken so far.
     offset: usize,
 }
@@ -73,21 +77,58 @@ struct PendingToken {
 }
 
 impl PendingLogprobs {
+    /// Counts reasoning as text, as Ollama does.
+    pub(crate) fn with_reasoning() -> Self {
+        Self {
+            keeps_reasoning: true,
+            ..Self::default()
+        }
+    }
+
     /// Takes the log probability out of `event`.
     pub(crate) fn push(&mut self, event: &mut TokenEvent) {
-        if let Some(logprob) = event.logprob.take() {
-            self.tokens.push(PendingToken {
-                logprob,
-                has_text: !event.t.is_empty() || !event.reasoning.is_empty(),
-            });
+        let reasons = !event.reasoning.is_empty();
+        if reasons && !self.keeps_reasoning {
+            self.in_reasoning = true;
+            self.drop_without_text();
         }
+        let Some(logprob) = event.logprob.take() else {
+            return;
+        };
+        let has_text = !event.t.is_empty() || reasons && self.keeps_reasoning;
+        if has_text || !reasons {
+            self.tokens.push(PendingToken { logprob, has_text });
+        }
+        if has_text && std::mem::take(&mut self.in_reasoning) {
+            self.keep_tokens_of(&event.t);
+        }
+    }
+
+    fn drop_without_text(&mut self) {
+        let last = self.tokens.iter().rposition(|token| token.has_text);
+        self.tokens.truncate(last.map_or(0, |last| last + 1));
+    }
+
+    /// Of the tokens since the last text, keeps those of the first text after reasoning. Those
+    /// before them end the reasoning.
+    fn keep_tokens_of(&mut self, text: &str) {
+        let (mut from, mut bytes) = (self.tokens.len(), 0);
+        while from > 0 && bytes < text.len() {
+            let token = &self.tokens[from - 1];
+            if token.has_text && bytes > 0 {
+                break;
+            }
+            bytes += token.logprob.bytes.len();
+            from -= 1;
+        }
+        let before = self.tokens[..from].iter().rposition(|t| t.has_text);
+        self.tokens.drain(before.map_or(0, |last| last + 1)..from);
     }
 
     /// Drops the tokens that are not part of the output, which is complete.
     pub(crate) fn finish(&mut self, reason: FinishReason) {
-        if reason != FinishReason::Length {
-            let last = self.tokens.iter().rposition(|token| token.has_text);
-            self.tokens.truncate(last.map_or(0, |last| last + 1));
+        if reason != FinishReason::Length || self.in_reasoning {
+            self.drop_without_text();
         }
     }
 

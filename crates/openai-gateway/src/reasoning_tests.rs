@@ -90,29 +90,64 @@ fn openai_hides_reasoning_on_request() {
     }
 }
 
-#[test]
-fn log_probabilities_come_with_their_reasoning() {
-    let thought = TokenEvent {
-        reasoning: "hm".into(),
-        ..scored("", "hm")
+/// Tokens of "hm" as reasoning and "yes" as text, with marks and an end token.
+fn scored_tokens() -> Vec<TokenEvent> {
+    let thought = |text: &str| TokenEvent {
+        reasoning: text.into(),
+        ..scored("", text)
     };
-    let tokens = vec![
-        thought,
+    vec![
+        scored("", "<think>"),
+        thought("h"),
+        thought("m"),
         scored("", "</think>"),
-        scored("yes", "yes"),
+        scored("", "\n\n"),
+        // Text that could have been a stop sequence.
+        scored("", "y"),
+        scored("yes", "es"),
         scored("", "end"),
-    ];
-    let parsed = openai(json!({"logprobs": true}));
-    let written = written(parsed.writer, tokens, FinishReason::Stop);
-    let document: Value = serde_json::from_slice(&written).unwrap();
-    let scores = document["choices"][0]["logprobs"]["content"]
-        .as_array()
-        .unwrap();
-    let texts: Vec<&str> = scores
-        .iter()
-        .map(|s| s["token"].as_str().unwrap())
-        .collect();
-    assert_eq!(texts, ["hm", "</think>", "yes"]);
+    ]
+}
+
+fn score_tokens(scores: &Value) -> Vec<&str> {
+    let scores = scores.as_array().unwrap().iter();
+    scores.map(|s| s["token"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn log_probabilities_are_those_of_the_content() {
+    for extra in [json!({}), json!({"include_reasoning": false})] {
+        let mut fields = extra;
+        fields["logprobs"] = json!(true);
+        let parsed = openai(fields.clone());
+        let whole = written(parsed.writer, scored_tokens(), FinishReason::Stop);
+        let document: Value = serde_json::from_slice(&whole).unwrap();
+        let scores = &document["choices"][0]["logprobs"]["content"];
+        assert_eq!(score_tokens(scores), ["y", "es"], "{fields}");
+        fields["stream"] = json!(true);
+        let parsed = openai(fields);
+        let stream = written(parsed.writer, scored_tokens(), FinishReason::Stop);
+        let stream = String::from_utf8(stream).unwrap();
+        for token in ["h", "m", "<think>", "</think>", "end"] {
+            assert!(
+                !stream.contains(&format!(r#""token":"{token}""#)),
+                "{stream}"
+            );
+        }
+        assert!(stream.contains(r#""token":"y""#), "{stream}");
+    }
+}
+
+#[test]
+fn reasoning_without_an_answer_has_no_log_probabilities() {
+    for reason in [FinishReason::Length, FinishReason::Stop] {
+        let tokens = scored_tokens().into_iter().take(4).collect();
+        let parsed = openai(json!({"logprobs": true}));
+        let whole = written(parsed.writer, tokens, reason);
+        let document: Value = serde_json::from_slice(&whole).unwrap();
+        let scores = &document["choices"][0]["logprobs"]["content"];
+        assert_eq!(scores, &json!([]), "{reason:?}");
+    }
 }
 
 #[test]

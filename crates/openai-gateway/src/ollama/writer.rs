@@ -133,7 +133,7 @@ impl OllamaWriter {
     }
 
     pub(super) fn with_logprobs(mut self, enabled: bool) -> Self {
-        self.logprobs = enabled.then(PendingLogprobs::default);
+        self.logprobs = enabled.then(PendingLogprobs::with_reasoning);
         self
     }
 

@@ -106,12 +106,7 @@ impl ChunkWriter {
         write_json(out, text);
         out.extend_from_slice(br#","reasoning":"#);
         write_json(out, text);
-        out.extend_from_slice(br#"},"logprobs":"#);
-        match self.pending(choice) {
-            Some(pending) => write_json(out, &pending.take_chat()),
-            None => out.extend_from_slice(b"null"),
-        }
-        out.extend_from_slice(b",\"finish_reason\":null}]");
+        out.extend_from_slice(br#"},"logprobs":null,"finish_reason":null}]"#);
         self.finish(out);
     }
 
@@ -173,10 +168,10 @@ impl ResponseWriter for ChunkWriter {
     }
 
     fn token(&mut self, choice: u32, mut event: TokenEvent, out: &mut Vec<u8>) {
-        self.head.hide_reasoning(&mut event);
         if let Some(pending) = self.pending(choice) {
             pending.push(&mut event);
         }
+        self.head.hide_reasoning(&mut event);
         if !event.reasoning.is_empty() {
             self.reasoning(choice, &event.reasoning, out);
         }

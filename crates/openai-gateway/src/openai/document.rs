@@ -207,12 +207,12 @@ impl ResponseWriter for DocumentWriter {
         let Some(choice) = self.choices.get_mut(choice as usize) else {
             return;
         };
-        self.head.hide_reasoning(&mut event);
-        choice.text.push_str(&event.t);
-        choice.reasoning.push_str(&event.reasoning);
         if let Some(pending) = &mut choice.logprobs {
             pending.push(&mut event);
         }
+        self.head.hide_reasoning(&mut event);
+        choice.text.push_str(&event.t);
+        choice.reasoning.push_str(&event.reasoning);
         for piece in event.calls {
             piece.append_to(&mut choice.calls);
         }

@@ -55,13 +55,10 @@ impl ResponseHead {
         self
     }
 
-    /// Removes reasoning that the client does not want, with its log probabilities.
+    /// Removes reasoning that the client does not want.
     pub(super) fn hide_reasoning(&self, event: &mut TokenEvent) {
-        if !self.shows_reasoning && !event.reasoning.is_empty() {
+        if !self.shows_reasoning {
             event.reasoning.clear();
-            if event.t.is_empty() {
-                event.logprob = None;
-            }
         }
     }
 

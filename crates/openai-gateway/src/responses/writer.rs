@@ -309,9 +309,7 @@ impl ResponseWriter for ResponsesWriter {
         if !event.reasoning.is_empty() {
             self.reasoning(&event.reasoning, out);
         }
-        if let Some(pending) = &mut self.logprobs
-            && event.reasoning.is_empty()
-        {
+        if let Some(pending) = &mut self.logprobs {
             pending.push(&mut event);
         }
         if !event.t.is_empty() {
