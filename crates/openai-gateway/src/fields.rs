@@ -150,6 +150,12 @@ pub(crate) fn max_tokens(param: &str, value: i64) -> Result<Option<u32>, Diagnos
     }
 }
 
+/// Returns the note about a maximum that means no limit here, but no output elsewhere.
+pub(crate) fn no_limit_note(param: &str, value: Option<i64>) -> Option<String> {
+    let note = format!("`{param}: 0` is no limit: the output ends where the context does");
+    (value == Some(0)).then_some(note)
+}
+
 /// Returns a count, which must be at least 1.
 pub(crate) fn limit(param: &str, value: Option<i64>) -> Result<Option<u32>, Diagnostic> {
     match value {

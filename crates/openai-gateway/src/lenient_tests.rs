@@ -3,13 +3,14 @@
 
 use diagnostics::Diagnostic;
 use serde_json::{Value, json};
-use worker_contract::{InferInput, InferRequest, Message, Role};
+use worker_contract::{FinishReason, InferInput, InferRequest, Message, Role};
 
 use crate::{
     anthropic,
     ollama::{self, OllamaEndpoint},
     openai::{self, OpenAiEndpoint},
-    testing::context,
+    parsed_request::ParsedRequest,
+    testing::{context, token, written},
 };
 
 type Parse = fn(&Value) -> Result<InferRequest, Diagnostic>;
@@ -58,7 +59,6 @@ fn a_limit_without_meaning_is_what_the_context_leaves() {
     for (name, parse) in dialects {
         for (sent, max_tokens) in [
             (json!(-1), None),
-            (json!(0), None),
             (json!(7), Some(7)),
             (json!(7.0), Some(7)),
             (json!(5_000_000_000_u64), Some(u32::MAX)),
@@ -83,6 +83,42 @@ fn a_limit_without_meaning_is_what_the_context_leaves() {
     // OpenAI's default for text completions stays.
     let absent = completion(&json!({"model": "m", "prompt": "x"})).unwrap();
     assert_eq!(absent.max_tokens, Some(16));
+}
+
+/// OpenAI's text completions and Anthropic's messages compute the prompt and generate nothing;
+/// in the other APIs, 0 is an error or no limit, and clients mean the latter.
+#[test]
+fn a_limit_of_zero_is_what_the_reference_makes_of_it() {
+    use openai::OpenAiEndpoint::{ChatCompletions, Completions};
+    let sent = body(&json!({"max_tokens": 0, "logprobs": null}));
+    let count = |parsed: ParsedRequest| {
+        assert_eq!(parsed.request.max_tokens, Some(1));
+        let tokens = vec![token("a"), token("b")];
+        serde_json::from_slice::<Value>(&written(parsed.writer, tokens, FinishReason::Stop))
+            .unwrap()
+    };
+    let text = count(openai::parse(Completions, &sent, &context()).unwrap());
+    assert_eq!(
+        text["choices"],
+        json!([{"index": 0, "text": "", "logprobs": null, "finish_reason": "length"}])
+    );
+    assert_eq!(text["usage"]["completion_tokens"], 0);
+    let message = count(anthropic::parse(&sent, &context()).unwrap());
+    assert_eq!(
+        (&message["content"], &message["stop_reason"]),
+        (&json!([]), &json!("max_tokens"))
+    );
+    assert_eq!(message["usage"]["output_tokens"], 0);
+    let chat = openai::parse(ChatCompletions, &sent, &context()).unwrap();
+    let response = json!({"model": "m", "input": "x", "max_output_tokens": 0});
+    let response = crate::responses::parse(&response, &context()).unwrap();
+    for (parsed, field) in [(chat, "max_tokens"), (response, "max_output_tokens")] {
+        assert_eq!(parsed.request.max_tokens, None);
+        let note = format!("`{field}: 0` is no limit: the output ends where the context does");
+        assert_eq!(parsed.notes, [note]);
+    }
+    let options = body(&json!({"options": {"num_predict": 0}}));
+    assert_eq!(ollama_chat(&options).unwrap().max_tokens, None);
 }
 
 #[test]

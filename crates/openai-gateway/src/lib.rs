@@ -30,8 +30,10 @@ mod reasoning_tests;
 mod response_writer;
 pub mod responses;
 mod schemas;
+mod shown_message;
 #[cfg(test)]
 mod testing;
+mod without_output;
 
 pub use field_names::FieldNames;
 pub use parsed_request::{ParsedRequest, RequestContext, ResponseFormat};

@@ -2,7 +2,9 @@ use input_validation::RequestId;
 use jiff::Timestamp;
 use worker_contract::{InferInput, InferRequest};
 
-use crate::{field_names::FieldNames, response_writer::ResponseWriter};
+use crate::{
+    field_names::FieldNames, response_writer::ResponseWriter, without_output::WithoutOutput,
+};
 
 /// Properties of a request that its body does not contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +36,16 @@ pub struct ParsedRequest {
     pub notes: Vec<String>,
     /// Encoder of the response.
     pub writer: Box<dyn ResponseWriter>,
+}
+
+impl ParsedRequest {
+    /// Writes a response without output. The request should generate as little as possible.
+    pub(crate) fn without_output(self) -> Self {
+        Self {
+            writer: Box::new(WithoutOutput(self.writer)),
+            ..self
+        }
+    }
 }
 
 /// Format of a response body.

@@ -39,8 +39,8 @@ pub struct AnthropicRequest {
     /// System prompt: a string, or blocks of type `text`.
     #[schema(value_type = Option<AnthropicText>)]
     pub system: Option<AnthropicContent>,
-    /// Maximum number of tokens to generate; the output also ends where the context does. 0 and
-    /// -1: no limit but the context.
+    /// Maximum number of tokens to generate; the output also ends where the context does. 0: only
+    /// the prompt is computed, and later requests share it; -1: no limit but the context.
     #[schema(minimum = -1, required, nullable = false)]
     #[serde(default, deserialize_with = "integer")]
     pub max_tokens: Option<i64>,
@@ -192,7 +192,12 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
     let Some(max_tokens) = fields.max_tokens else {
         return Err(missing("max_tokens"));
     };
-    let max_tokens = fields::max_tokens("max_tokens", max_tokens)?;
+    // As in Anthropic's API, 0 only computes the prompt.
+    let only_prompt = max_tokens == 0;
+    let max_tokens = match max_tokens {
+        0 => Some(1),
+        n => fields::max_tokens("max_tokens", n)?,
+    };
     let values = SamplingValues {
         temperature: number("temperature", fields.temperature, &TEMPERATURE)?,
         top_k: fields.top_k,
@@ -230,7 +235,7 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
         stream,
     )
     .with_thinking(thinking.is_shown);
-    Ok(ParsedRequest {
+    let parsed = ParsedRequest {
         model: fields.model,
         request,
         choices: 1,
@@ -246,6 +251,11 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
         },
         notes: Vec::new(),
         writer: Box::new(writer),
+    };
+    Ok(if only_prompt {
+        parsed.without_output()
+    } else {
+        parsed
     })
 }
 

@@ -21,7 +21,7 @@ use crate::{
         unsupported,
     },
     field_names::FieldNames,
-    fields::{integer, logprobs, max_tokens, read},
+    fields::{integer, logprobs, max_tokens, no_limit_note, read},
     images,
     parsed_request::{ParsedRequest, RequestContext},
     schemas::{Unsupported, UnsupportedArray},
@@ -154,6 +154,13 @@ pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequ
         (Some(n), None) => max_tokens("max_tokens", n)?,
         (None, None) => None,
     };
+    let limits = [
+        ("max_completion_tokens", chat.max_completion_tokens),
+        ("max_tokens", common.max_tokens),
+    ];
+    let note = limits
+        .into_iter()
+        .find_map(|(param, value)| no_limit_note(param, value));
     let include_usage = common.include_usage()?;
     let reasoning = reasoning::parse(body)?;
     let request = InferRequest {
@@ -175,7 +182,7 @@ pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequ
         input: "messages",
         constraint: constrained.field,
     };
-    common.into_parsed(
+    let parsed = common.into_parsed(
         OpenAiEndpoint::ChatCompletions,
         request,
         field_names,
@@ -184,7 +191,11 @@ pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequ
             reasoning: reasoning.is_shown,
         },
         context,
-    )
+    )?;
+    Ok(ParsedRequest {
+        notes: note.into_iter().collect(),
+        ..parsed
+    })
 }
 
 /// Whether the output continues the last message: vLLM's fields, or that of DeepSeek and Mistral.

@@ -40,9 +40,9 @@ pub struct OpenAiCommonFields {
     pub stream: Option<bool>,
     /// Options of a stream; requires `stream: true`.
     pub stream_options: Option<StreamOptions>,
-    /// Maximum number of tokens to generate; the output also ends where the context does. 0 and
-    /// -1: no limit but the context. Default: for chat completions, no limit; for text
-    /// completions, 16.
+    /// Maximum number of tokens to generate; the output also ends where the context does. -1: no
+    /// limit but the context; 0 as well for chat completions, while text completions generate
+    /// nothing. Default: for chat completions, no limit; for text completions, 16.
     #[schema(minimum = -1)]
     #[serde(default, deserialize_with = "integer")]
     pub max_tokens: Option<i64>,

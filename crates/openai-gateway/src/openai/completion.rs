@@ -63,9 +63,12 @@ pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequ
     let constrained = constraint::parse(body)?;
     let include_usage = common.include_usage()?;
     let (input, further_inputs) = prompts(&completion.prompt)?;
+    // As in OpenAI's API, 0 generates nothing.
+    let only_prompt = common.max_tokens == Some(0);
     let request = InferRequest {
         max_tokens: match common.max_tokens {
             None => Some(DEFAULT_MAX_TOKENS),
+            Some(0) => Some(1),
             Some(n) => max_tokens("max_tokens", n)?,
         },
         end_with_context: true,
@@ -79,7 +82,7 @@ pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequ
         input: "prompt",
         constraint: constrained.field,
     };
-    common.into_parsed_inputs(
+    let parsed = common.into_parsed_inputs(
         OpenAiEndpoint::Completions,
         (request, further_inputs),
         field_names,
@@ -88,7 +91,12 @@ pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequ
             reasoning: false,
         },
         context,
-    )
+    )?;
+    Ok(if only_prompt {
+        parsed.without_output()
+    } else {
+        parsed
+    })
 }
 
 fn logprobs(alternatives: Option<i64>) -> Result<Option<u8>, Diagnostic> {

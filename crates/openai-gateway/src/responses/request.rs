@@ -19,7 +19,7 @@ use super::{
 use crate::{
     errors::{must_be, not_stored, unsupported},
     field_names::FieldNames,
-    fields::{integer, logprobs, max_tokens, number, read},
+    fields::{integer, logprobs, max_tokens, no_limit_note, number, read},
     openai::{self, ReasoningEffort, TEMPERATURE},
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
     schemas::Unsupported,
@@ -141,6 +141,7 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
     if fields.store == Some(true) {
         notes.push("`store` is ignored: responses are not stored".to_owned());
     }
+    notes.extend(no_limit_note("max_output_tokens", fields.max_output_tokens));
     let truncation = truncation(fields.truncation.as_deref(), &mut notes)?;
     let all_tools = tools::definitions(fields.tools.as_deref().unwrap_or_default())?;
     let chosen = tools::choose(fields.tool_choice.as_ref(), all_tools)?;
