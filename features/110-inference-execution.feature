@@ -172,7 +172,7 @@ Feature: Inference execution
       And the response's `/message/thinking` is `The message is: Hello`
       When I POST to `/v1/messages` of the queen
         """
-        {"model": "<model>", "max_tokens": 200, "thinking": {"type": "enabled", "budget_tokens": 100},
+        {"model": "<model>", "max_tokens": 2000, "thinking": {"type": "enabled", "budget_tokens": 1024},
          "messages": [{"role": "user", "content": "Hello"}]}
         """
       Then the response status is 200

@@ -76,8 +76,8 @@ def check_token_count(rbee):
 
 
 def check_thinking(rbee):
-    ask = {"model": "mock:answer=think", "max_tokens": 200, "messages": [{"role": "user", "content": "Hello"}]}
-    enabled = {"type": "enabled", "budget_tokens": 100}
+    ask = {"model": "mock:answer=think", "max_tokens": 2000, "messages": [{"role": "user", "content": "Hello"}]}
+    enabled = {"type": "enabled", "budget_tokens": 1024}
     message = client(rbee).messages.create(**ask, thinking=enabled)
     assert [b.type for b in message.content] == ["thinking", "text"], message.content
     assert message.content[0].thinking == "The message is: Hello" and message.content[0].signature

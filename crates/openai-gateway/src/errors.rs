@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use diagnostics::{Code, Details, Diagnostic, excerpt};
+use serde_json::Value;
 
 /// Longest quotation of a client's word in a message, in bytes.
 const MAX_WORD: usize = 40;
@@ -85,6 +86,23 @@ pub(crate) fn below_minimum(param: &str, min: impl Display, value: impl Display)
     must_be(param, format_args!("at least {min}, not {value}"))
 }
 
+/// `other` is the field whose value is not above that of `param`.
+pub(crate) fn not_less(param: &str, value: impl Display, other: &str) -> Diagnostic {
+    invalid(
+        param,
+        format_args!("must be less than `{other}`, but is {value}"),
+    )
+}
+
+/// `known` are the words for an effort.
+pub(crate) fn unknown_effort(param: &str, value: &Value, known: &[&str]) -> Diagnostic {
+    let value = excerpt(&value.to_string(), MAX_WORD);
+    must_be(
+        param,
+        format_args!("one of `{}`, not {value}", known.join("`, `")),
+    )
+}
+
 /// `items` is a plural: "tools".
 pub(crate) fn too_many(param: &str, items: &str, count: usize, max: usize) -> Diagnostic {
     invalid(
@@ -95,10 +113,11 @@ pub(crate) fn too_many(param: &str, items: &str, count: usize, max: usize) -> Di
 
 /// `inputs` prompts have `choices` choices each.
 pub(crate) fn too_many_choices(param: &str, inputs: u32, choices: u32, max: u32) -> Diagnostic {
+    let noun = if choices == 1 { "choice" } else { "choices" };
     invalid(
         param,
         format_args!(
-            "has {inputs} prompts with {choices} choices each; the maximum is {max} choices in all"
+            "has {inputs} prompts with {choices} {noun} each; the maximum is {max} choices in all"
         ),
     )
     .hint("send the prompts in several requests")
@@ -203,22 +222,21 @@ pub(crate) fn too_many_dimensions(dimensions: usize, length: usize) -> Diagnosti
     )
 }
 
-/// The value of `param` asks for a feature that rbee does not have.
-fn unsupported_value(param: &str) -> Diagnostic {
-    Diagnostic::new(
-        Code::UnsupportedParameter,
-        format!("`{param}` is not supported with this value"),
-    )
-    .param(param)
+/// `problem` continues the sentence that begins with the name of the field.
+fn unsupported_field(param: &str, problem: impl Display) -> Diagnostic {
+    Diagnostic::new(Code::UnsupportedParameter, format!("`{param}` {problem}")).param(param)
 }
 
-pub(crate) fn unsupported(param: &str) -> Diagnostic {
-    unsupported_value(param).hint(format!("remove `{param}` from the request"))
+/// The value of `param` asks for a feature that rbee does not have.
+pub(crate) fn unsupported(param: &str, value: &Value) -> Diagnostic {
+    let value = excerpt(&value.to_string(), MAX_WORD);
+    let problem = format_args!("is not supported with the value {value}");
+    unsupported_field(param, problem).hint(format!("remove `{param}` from the request"))
 }
 
 /// The request refers to a response, an item or a prompt on the server.
 pub(crate) fn not_stored(param: &str) -> Diagnostic {
-    unsupported_value(param)
+    unsupported_field(param, "refers to what the server would have to store")
         .hint("send the whole conversation in `input`; rbee does not store responses")
 }
 
@@ -235,8 +253,9 @@ pub(crate) fn trailing_whitespace(param: &str) -> Diagnostic {
     .hint("remove the whitespace at its end; the model continues with its own")
 }
 
-pub(crate) fn server_tool(param: &str) -> Diagnostic {
-    unsupported_value(param)
+pub(crate) fn server_tool(param: &str, kind: &str) -> Diagnostic {
+    let kind = excerpt(kind, MAX_WORD);
+    unsupported_field(param, format_args!("is \"{kind}\", a tool of the server"))
         .hint("define tools of type `custom`; rbee does not run tools on the server")
 }
 
@@ -260,7 +279,8 @@ pub(crate) fn remote_image(param: &str) -> Diagnostic {
 
 /// The image is a file that was uploaded before.
 pub(crate) fn stored_image(param: &str) -> Diagnostic {
-    unsupported_value(param).hint("send the image itself, in Base64; rbee does not store files")
+    unsupported_field(param, "refers to a stored file")
+        .hint("send the image itself, in Base64; rbee does not store files")
 }
 
 pub(crate) fn not_a_text_part(param: &str, kind: &str) -> Diagnostic {
@@ -331,6 +351,8 @@ fn unreadable_field(path: &str, cause: &str) -> Diagnostic {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -355,6 +377,11 @@ mod tests {
                 "`tools` has 129 tools; the maximum is 128",
             ),
             (
+                too_many_choices("a", 200, 1, 128),
+                "a",
+                "`a` has 200 prompts with 1 choice each; the maximum is 128 choices in all",
+            ),
+            (
                 requires("a", "stream: true"),
                 "a",
                 "`a` requires `stream: true`",
@@ -370,9 +397,9 @@ mod tests {
                 "`a.role` is \"king\\n\", which is not a role",
             ),
             (
-                unsupported("a"),
+                unsupported("a", &json!({"b": [1]})),
                 "a",
-                "`a` is not supported with this value",
+                "`a` is not supported with the value {\"b\":[1]}",
             ),
             (
                 not_a_function("tools[0]", "custom"),

@@ -115,7 +115,10 @@ pub(crate) fn of_block(param: &str, block: &Value) -> Result<Image, Diagnostic> 
         }
         Some("url") => Err(remote_image(param)),
         Some("file") => Err(stored_image(param)),
-        Some(_) => Err(unsupported(&format!("{param}.source.type"))),
+        Some(kind) => Err(unsupported(
+            &format!("{param}.source.type"),
+            &Value::from(kind),
+        )),
         None => Err(must_be_string(&format!("{param}.source.type"))),
     }
 }

@@ -180,7 +180,8 @@ fn ollama_has_thinking() {
 
 #[test]
 fn anthropic_has_thinking_blocks_if_they_are_enabled() {
-    let enabled = json!({"thinking": {"type": "enabled", "budget_tokens": 5}});
+    let thinking = json!({"type": "enabled", "budget_tokens": 1024});
+    let enabled = json!({"max_tokens": 2000, "thinking": thinking});
     let content = &document(anthropic(enabled))["content"];
     assert_eq!(content[0]["type"], "thinking");
     assert_eq!(content[0]["thinking"], "hm");
@@ -223,7 +224,7 @@ fn anthropic_thinking_becomes_options() {
             None,
         ),
         (
-            json!({"thinking": {"type": "enabled", "budget_tokens": 31999}}),
+            json!({"max_tokens": 32000, "thinking": {"type": "enabled", "budget_tokens": 31999}}),
             Some(true),
             None,
             Some(31999),
@@ -262,9 +263,18 @@ fn anthropic_thinking_becomes_options() {
             json!({"type": "enabled", "budget_tokens": 0}),
             "thinking.budget_tokens",
         ),
+        (
+            json!({"type": "enabled", "budget_tokens": 1023}),
+            "thinking.budget_tokens",
+        ),
+        (
+            json!({"type": "enabled", "budget_tokens": 2000}),
+            "thinking.budget_tokens",
+        ),
         (json!({"type": "other"}), "thinking.type"),
     ] {
-        let error = anthropic::parse(&chat(json!({"thinking": thinking})), &context()).unwrap_err();
+        let fields = chat(json!({"max_tokens": 2000, "thinking": thinking}));
+        let error = anthropic::parse(&fields, &context()).unwrap_err();
         assert_eq!(error.param.as_deref(), Some(param));
     }
 }

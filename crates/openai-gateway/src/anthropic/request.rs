@@ -12,13 +12,16 @@ use worker_contract::{
 
 use super::{
     messages::{AnthropicContent, AnthropicInputMessage, conversation, type_of},
-    schemas::{AnthropicContextManagement, AnthropicText, tool_choice as tool_choice_schema},
+    schemas::{
+        AnthropicContextManagement, AnthropicEffort, AnthropicText,
+        tool_choice as tool_choice_schema,
+    },
     thinking::{self, AnthropicThinking, Thinking},
     writer::AnthropicWriter,
 };
 use crate::{
-    errors::{missing, must_be, server_tool, unsupported},
-    field_names::FieldNames,
+    errors::{missing, must_be, must_be_object, server_tool, unsupported},
+    field_names::{self, FieldNames},
     fields::{self, integer, number, read, stops},
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
     schemas::{JsonSchema, StopSequences, Unsupported, UnsupportedArray},
@@ -109,7 +112,8 @@ pub struct AnthropicTool {
     pub name: String,
     /// Description of the function, which the model reads.
     pub description: Option<String>,
-    /// JSON schema of the arguments. Absent: no arguments.
+    /// JSON schema of the arguments, an object.
+    #[schema(value_type = Object, required, nullable = false)]
     pub input_schema: Option<Value>,
     /// Whether calls always match `input_schema`, even where the model decides whether to call;
     /// an `input_schema` that cannot be enforced is refused. Default: false; arguments are then
@@ -145,8 +149,9 @@ impl_schema! {
 pub struct AnthropicOutputConfig {
     /// JSON schema that the output must match. Default: any text.
     pub format: Option<AnthropicOutputFormat>,
-    /// How much the model thinks if `thinking` is enabled: `low`, `medium`, `high` or `max`. A
-    /// model uses the nearest level that it knows.
+    /// How much the model thinks if `thinking` is enabled: `low`, `medium`, `high`, `xhigh`
+    /// or `max`. A model uses the nearest level that it knows.
+    #[schema(value_type = Option<AnthropicEffort>)]
     pub effort: Option<Value>,
 }
 
@@ -168,7 +173,7 @@ fn refuse_unsupported(body: &Value) -> Result<(), Diagnostic> {
             None | Some(Value::Null) => {}
             Some(value) if name == "mcp_servers" && *value == json!([]) => {}
             Some(value) if name == "context_management" && only_clears(value) => {}
-            Some(_) => return Err(unsupported(name)),
+            Some(value) => return Err(unsupported(name, value)),
         }
     }
     Ok(())
@@ -208,7 +213,7 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
         values,
         ..Sampling::default()
     };
-    let thinking = thinking(&fields)?;
+    let thinking = thinking(&fields, max_tokens.filter(|_| !only_prompt))?;
     let constraint = constraint(fields.output_config)?;
     let one_call = |choice: &AnthropicToolChoice| choice.disable_parallel_tool_use == Some(true);
     let (input, continue_final_message) = conversation(fields.system, fields.messages)?;
@@ -248,6 +253,7 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
         field_names: FieldNames {
             input: "messages",
             constraint: "output_config.format",
+            others: field_names::ANTHROPIC,
         },
         notes: Vec::new(),
         writer: Box::new(writer),
@@ -263,7 +269,7 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
 /// named it and the request for a worker.
 pub fn parse_token_count(body: &Value) -> Result<(String, TokenizeRequest), Diagnostic> {
     let fields = read_fields(body)?;
-    let thinking = thinking(&fields)?;
+    let thinking = thinking(&fields, None)?;
     let (input, _) = conversation(fields.system, fields.messages)?;
     let request = TokenizeRequest {
         input,
@@ -274,10 +280,10 @@ pub fn parse_token_count(body: &Value) -> Result<(String, TokenizeRequest), Diag
     Ok((fields.model, request))
 }
 
-fn thinking(fields: &AnthropicRequest) -> Result<Thinking, Diagnostic> {
+fn thinking(fields: &AnthropicRequest, max_output: Option<u32>) -> Result<Thinking, Diagnostic> {
     let config = fields.output_config.as_ref();
     let effort = config.and_then(|config| config.effort.as_ref());
-    thinking::parse(fields.thinking.as_ref(), effort)
+    thinking::parse(fields.thinking.as_ref(), effort, max_output)
 }
 
 fn read_fields(body: &Value) -> Result<AnthropicRequest, Diagnostic> {
@@ -292,7 +298,10 @@ fn constraint(config: Option<AnthropicOutputConfig>) -> Result<Option<Constraint
         Some(format) if format.kind == "json_schema" => {
             Ok(Some(Constraint::JsonSchema(format.schema)))
         }
-        Some(_) => Err(unsupported("output_config.format.type")),
+        Some(format) => Err(unsupported(
+            "output_config.format.type",
+            &json!(format.kind),
+        )),
     }
 }
 
@@ -315,13 +324,18 @@ fn tool_choice(choice: Option<AnthropicToolChoice>) -> Result<ToolChoice, Diagno
 
 fn tools(tools: Vec<AnthropicTool>) -> Result<Vec<ToolDefinition>, Diagnostic> {
     let convert = |(i, tool): (usize, AnthropicTool)| {
-        if tool.kind.is_some_and(|kind| kind != "custom") {
-            return Err(server_tool(&format!("tools[{i}].type")));
+        if let Some(kind) = tool.kind.filter(|kind| kind != "custom") {
+            return Err(server_tool(&format!("tools[{i}].type"), &kind));
+        }
+        let param = format!("tools[{i}].input_schema");
+        let schema = tool.input_schema.ok_or_else(|| missing(&param))?;
+        if !schema.is_object() {
+            return Err(must_be_object(&param));
         }
         Ok(ToolDefinition {
             name: tool.name,
             description: tool.description,
-            parameters: tool.input_schema,
+            parameters: Some(schema),
             strict: tool.strict.unwrap_or_default(),
         })
     };

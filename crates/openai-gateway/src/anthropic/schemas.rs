@@ -5,6 +5,7 @@ use openapi_schema::{
     schema_types, strings, text,
 };
 
+use super::thinking::{EFFORTS, MIN_BUDGET};
 use crate::{
     images::image_block,
     schemas::{UNLIMITED, text_part},
@@ -13,6 +14,8 @@ use crate::{
 schema_types! {
     /// Reason why the output ended.
     AnthropicStopReason = strings(["end_turn", "stop_sequence", "max_tokens", "tool_use"]);
+    /// How much the model thinks.
+    AnthropicEffort = strings(EFFORTS);
     /// String, or blocks of type `text`.
     AnthropicText = text_content();
     /// Edits that remove parts of the conversation. They are ignored.
@@ -74,7 +77,7 @@ pub(super) fn thinking() -> SchemaRef {
     any_of([
         object([
             required("type", strings(["enabled"])),
-            required("budget_tokens", integer(1..=i64::MAX)),
+            required("budget_tokens", integer(MIN_BUDGET..=i64::MAX)),
         ]),
         object([
             required("type", strings(["disabled", "adaptive"])),

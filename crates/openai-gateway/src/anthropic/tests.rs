@@ -163,7 +163,7 @@ fn tools_may_be_strict() {
     ] {
         let mut body = json!({
             "model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}],
-            "tools": [{"name": "f", "strict": true}],
+            "tools": [{"name": "f", "strict": true, "input_schema": {}}],
         });
         body[field] = value;
         let tools = read(&body).unwrap().request.tools;
@@ -342,6 +342,17 @@ fn unsupported_and_invalid_fields_are_refused() {
             "messages",
             json!([{"role": "user", "content": [{}]}]),
             "messages[0].content[0].type",
+        ),
+        (
+            "output_config",
+            json!({"effort": "bogus"}),
+            "output_config.effort",
+        ),
+        ("tools", json!([{"name": "f"}]), "tools[0].input_schema"),
+        (
+            "tools",
+            json!([{"name": "f", "input_schema": "object"}]),
+            "tools[0].input_schema",
         ),
         ("tool_choice", json!({"type": "tool"}), "tool_choice.name"),
         ("tool_choice", json!({"type": "x"}), "tool_choice.type"),

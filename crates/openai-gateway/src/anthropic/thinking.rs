@@ -5,7 +5,7 @@ use serde_json::Value;
 use worker_contract::ReasoningOptions;
 
 use super::schemas::thinking;
-use crate::errors::{below_minimum, missing, must_be};
+use crate::errors::{below_minimum, missing, must_be, not_less, unknown_effort};
 
 /// Whether the model thinks before it answers.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -13,7 +13,8 @@ pub struct AnthropicThinking {
     /// `enabled`, `disabled` or `adaptive` (the model decides how much).
     #[serde(rename = "type")]
     pub kind: String,
-    /// Maximum number of tokens for thinking; required with `enabled`.
+    /// Maximum number of tokens for thinking; required with `enabled`. At least 1024, and less
+    /// than `max_tokens`.
     pub budget_tokens: Option<i64>,
 }
 
@@ -33,12 +34,19 @@ pub(super) struct Thinking {
 }
 
 const BUDGET: &str = "thinking.budget_tokens";
+/// Least number of tokens for thinking, as in Anthropic's API.
+pub(super) const MIN_BUDGET: i64 = 1024;
+/// Words for the effort.
+pub(super) const EFFORTS: [&str; 5] = ["low", "medium", "high", "xhigh", "max"];
 
-/// Parses `thinking` and `output_config.effort`.
+/// Parses `thinking` and `output_config.effort`. `max_output` is the limit of the whole output,
+/// if the request has one.
 pub(super) fn parse(
     thinking: Option<&AnthropicThinking>,
     effort: Option<&Value>,
+    max_output: Option<u32>,
 ) -> Result<Thinking, Diagnostic> {
+    let effort = self::effort(effort)?;
     let Some(thinking) = thinking else {
         return Ok(Thinking {
             options: ReasoningOptions::default(),
@@ -57,18 +65,30 @@ pub(super) fn parse(
     };
     let max_tokens = match (thinking.kind.as_str(), thinking.budget_tokens) {
         ("enabled", None) => return Err(missing(BUDGET)),
-        ("enabled", Some(n)) if n < 1 => return Err(below_minimum(BUDGET, 1, n)),
+        ("enabled", Some(n)) if n < MIN_BUDGET => {
+            return Err(below_minimum(BUDGET, MIN_BUDGET, n));
+        }
+        ("enabled", Some(n)) if max_output.is_some_and(|max| n >= i64::from(max)) => {
+            return Err(not_less(BUDGET, n, "max_tokens"));
+        }
         ("enabled", Some(n)) => Some(u32::try_from(n).unwrap_or(u32::MAX)),
         _ => None,
     };
-    let effort = effort.and_then(Value::as_str).filter(|_| is_shown);
     Ok(Thinking {
         options: ReasoningOptions {
             enabled: Some(is_shown),
-            effort: effort.map(str::to_owned),
+            effort: effort.filter(|_| is_shown).map(str::to_owned),
             max_tokens,
             ..ReasoningOptions::default()
         },
         is_shown,
     })
+}
+
+fn effort(value: Option<&Value>) -> Result<Option<&str>, Diagnostic> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(word)) if EFFORTS.contains(&word.as_str()) => Ok(Some(word)),
+        Some(other) => Err(unknown_effort("output_config.effort", other, &EFFORTS)),
+    }
 }

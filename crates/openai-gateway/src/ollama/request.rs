@@ -16,8 +16,8 @@ use super::{
     writer::OllamaWriter,
 };
 use crate::{
-    errors::{must_be, only_assistant_calls, unknown_role, unsupported},
-    field_names::FieldNames,
+    errors::{must_be, only_assistant_calls, requires, unknown_role, unsupported},
+    field_names::{self, FieldNames},
     fields::{integer, logprobs, read, text},
     images::{self, Base64Image},
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
@@ -238,6 +238,7 @@ pub fn parse(
                 OllamaEndpoint::Generate => "prompt",
             },
             constraint: "format",
+            others: field_names::OLLAMA,
         },
         notes: options.notes(),
         writer: Box::new(writer),
@@ -315,12 +316,9 @@ fn convert(i: usize, message: OllamaChatMessage) -> Result<Message, Diagnostic> 
 }
 
 fn generate(fields: OllamaGenerateFields) -> Result<Option<InferInput>, Diagnostic> {
-    for (name, used) in [
-        ("suffix", fields.suffix.is_some_and(|s| !s.is_empty())),
-        ("template", fields.template.is_some_and(|t| !t.is_empty())),
-    ] {
-        if used {
-            return Err(unsupported(name));
+    for (name, value) in [("suffix", fields.suffix), ("template", fields.template)] {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            return Err(unsupported(name, &Value::String(value)));
         }
     }
     let Some(prompt) = fields.prompt.filter(|prompt| !prompt.is_empty()) else {
@@ -329,7 +327,7 @@ fn generate(fields: OllamaGenerateFields) -> Result<Option<InferInput>, Diagnost
     let images = images::of_base64s("images", &fields.images.unwrap_or_default())?;
     if fields.raw.unwrap_or(false) {
         if !images.is_empty() {
-            return Err(unsupported("images"));
+            return Err(requires("images", "raw: false"));
         }
         return Ok(Some(InferInput::Prompt(prompt)));
     }

@@ -1,7 +1,7 @@
 use diagnostics::Diagnostic;
 use openapi_schema::{impl_schema, reference};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 use worker_contract::{InferInput, InferRequest, Message, Role, ToolCall};
 
@@ -20,7 +20,7 @@ use crate::{
         must_be_string, not_a_text_part, only_assistant_calls, only_in_last_message, unknown_role,
         unsupported,
     },
-    field_names::FieldNames,
+    field_names::{self, FieldNames},
     fields::{integer, logprobs, max_tokens, no_limit_note, read},
     images,
     parsed_request::{ParsedRequest, RequestContext},
@@ -181,6 +181,7 @@ pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequ
     let field_names = FieldNames {
         input: "messages",
         constraint: constrained.field,
+        others: field_names::OPENAI,
     };
     let parsed = common.into_parsed(
         OpenAiEndpoint::ChatCompletions,
@@ -213,7 +214,7 @@ fn continues(chat: &ChatFields) -> Result<bool, Diagnostic> {
     let continues = last || chat.continue_final_message == Some(true);
     match chat.add_generation_prompt {
         Some(true) if continues => Err(cannot_be_combined(PROMPT, CONTINUE)),
-        Some(false) if !continues => Err(unsupported(PROMPT)),
+        Some(false) if !continues => Err(unsupported(PROMPT, &json!(false))),
         _ => Ok(continues),
     }
 }
@@ -226,8 +227,8 @@ fn convert(i: usize, message: &ChatMessage, before: &[Message]) -> Result<Messag
         ("function_call", &message.function_call),
         ("audio", &message.audio),
     ] {
-        if value.as_ref().is_some_and(|value| !value.is_null()) {
-            return Err(unsupported(&param(field)));
+        if let Some(value) = value.as_ref().filter(|value| !value.is_null()) {
+            return Err(unsupported(&param(field), value));
         }
     }
     let role = match message.role.as_str() {
@@ -235,7 +236,7 @@ fn convert(i: usize, message: &ChatMessage, before: &[Message]) -> Result<Messag
         "user" => Role::User,
         "assistant" => Role::Assistant,
         "tool" => Role::Tool,
-        "function" => return Err(unsupported(&param("role"))),
+        "function" => return Err(unsupported(&param("role"), &json!("function"))),
         other => {
             let roles = "`system`, `developer`, `user`, `assistant` or `tool`";
             return Err(unknown_role(&param("role"), other, roles));

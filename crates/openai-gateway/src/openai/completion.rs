@@ -12,8 +12,8 @@ use super::{
     unsupported::refuse_unsupported,
 };
 use crate::{
-    errors::{must_be_a, out_of_range},
-    field_names::FieldNames,
+    errors::{empty, must_be_a, out_of_range},
+    field_names::{self, FieldNames},
     fields::{integer, max_tokens, read},
     parsed_request::{ParsedRequest, RequestContext},
     schemas::UnsupportedString,
@@ -81,6 +81,7 @@ pub(super) fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequ
     let field_names = FieldNames {
         input: "prompt",
         constraint: constrained.field,
+        others: field_names::OPENAI,
     };
     let parsed = common.into_parsed_inputs(
         OpenAiEndpoint::Completions,
@@ -112,22 +113,24 @@ fn logprobs(alternatives: Option<i64>) -> Result<Option<u8>, Diagnostic> {
 
 /// Returns the first prompt of a request, and the others.
 fn prompts(value: &Value) -> Result<(InferInput, Vec<InferInput>), Diagnostic> {
-    let form = || {
-        must_be_a(
-            "prompt",
-            "a string, an array of token ids, or an array of such prompts",
-        )
+    let several = match value {
+        Value::Array(items) => items.first().is_some_and(|i| i.is_string() || i.is_array()),
+        _ => false,
     };
-    let (first, others) = match value {
-        Value::Array(items) => match items.as_slice() {
-            [first @ (Value::String(_) | Value::Array(_)), others @ ..] => (first, others),
-            _ => (value, &[][..]),
-        },
-        _ => (value, &[][..]),
+    let (Value::Array(items), true) = (value, several) else {
+        let expected = "a string, an array of token ids, or an array of such prompts";
+        let prompt = prompt(value).ok_or_else(|| must_be_a("prompt", expected))?;
+        return Ok((prompt, Vec::new()));
     };
-    let first = prompt(first).ok_or_else(form)?;
-    let others = others.iter().map(prompt).collect::<Option<_>>();
-    Ok((first, others.ok_or_else(form)?))
+    let mut prompts = Vec::with_capacity(items.len());
+    for (i, item) in items.iter().enumerate() {
+        let param = format!("prompt[{i}]");
+        let expected = "a string or an array of token ids";
+        prompts.push(prompt(item).ok_or_else(|| must_be_a(&param, expected))?);
+    }
+    let others = prompts.split_off(1);
+    let first = prompts.pop().ok_or_else(|| empty("prompt"))?;
+    Ok((first, others))
 }
 
 fn prompt(value: &Value) -> Option<InferInput> {

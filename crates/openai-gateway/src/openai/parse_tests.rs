@@ -426,6 +426,14 @@ fn a_prompt_counts_once_for_all_its_choices() {
 }
 
 #[test]
+fn one_of_several_prompts_is_named_by_its_index() {
+    for wrong in [json!(7), json!([]), json!([-1]), json!({})] {
+        let body = with(text(), "prompt", json!(["a", wrong]));
+        assert_eq!(refused(Completions, &body).1, "prompt[1]", "{wrong}");
+    }
+}
+
+#[test]
 fn a_prompt_is_a_text_or_token_ids() {
     let parse = |prompt| {
         read(Completions, &with(text(), "prompt", prompt)).map(|parsed| parsed.request.input)

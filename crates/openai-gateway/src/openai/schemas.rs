@@ -11,7 +11,7 @@ use worker_contract::limits::LOGIT_BIAS;
 
 use super::{
     constraint::MAX_GUIDED_CHOICES, error_body::OpenAiErrorBody, limits::MAX_TOTAL_CHOICES,
-    usage::CompletionUsage,
+    reasoning::EFFORTS, usage::CompletionUsage,
 };
 use crate::{
     images::image_url_part,
@@ -33,7 +33,7 @@ schema_types! {
     /// Only `none` and `auto`: the field is not supported.
     UnsupportedFunctionCall = strings(["none", "auto"]);
     /// How much the model reasons.
-    ReasoningEffort = pattern("^[A-Za-z_]{1,32}$");
+    ReasoningEffort = strings(EFFORTS);
     /// Only text.
     Modalities = array(strings(["text"]), 1..=1);
     /// Only 1: the field is not supported.

@@ -137,7 +137,7 @@ pub(super) fn choice(
             "required" => ToolChoice::Required,
             _ => return Err(form()),
         },
-        Some(Value::Object(fields)) => match fields.get("type").and_then(Value::as_str) {
+        Some(choice @ Value::Object(fields)) => match fields.get("type").and_then(Value::as_str) {
             Some("function") => {
                 let name = fields.get("function").and_then(|f| f.get("name"));
                 let name = name
@@ -145,7 +145,7 @@ pub(super) fn choice(
                     .ok_or_else(|| must_be_string("tool_choice.function.name"))?;
                 ToolChoice::Named(name.to_owned())
             }
-            _ => return Err(unsupported(PARAM)),
+            _ => return Err(unsupported(PARAM, choice)),
         },
         Some(_) => return Err(form()),
     };

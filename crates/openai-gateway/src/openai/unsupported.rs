@@ -30,7 +30,7 @@ pub(super) fn refuse_unsupported(endpoint: OpenAiEndpoint, body: &Value) -> Resu
         match body.get(name) {
             None | Some(Value::Null) => {}
             Some(value) if without_effect.contains(value) => {}
-            Some(_) => return Err(unsupported(name)),
+            Some(value) => return Err(unsupported(name, value)),
         }
     }
     Ok(())

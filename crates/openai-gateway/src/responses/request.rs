@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     errors::{must_be, not_stored, unsupported},
-    field_names::FieldNames,
+    field_names::{self, FieldNames},
     fields::{integer, logprobs, max_tokens, no_limit_note, number, read},
     openai::{self, ReasoningEffort, TEMPERATURE},
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
@@ -122,8 +122,8 @@ pub struct ResponsesStreamOptions {
 /// How the model reasons before it answers. Models without reasoning ignore it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 pub struct ResponsesReasoning {
-    /// How much the model reasons, in the words of its chat template, such as `low`, `medium` and
-    /// `high`; `none` turns reasoning off. Default: as the chat template decides.
+    /// How much the model reasons: `none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`. A
+    /// model uses the nearest level that it knows. Default: as its chat template decides.
     #[schema(value_type = Option<ReasoningEffort>)]
     pub effort: Option<String>,
     /// If present, the reasoning is returned as the summary of its item, complete; otherwise as
@@ -229,6 +229,7 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
         field_names: FieldNames {
             input: "input",
             constraint: "text.format",
+            others: field_names::RESPONSES,
         },
         notes,
         writer: Box::new(writer),
@@ -247,7 +248,7 @@ fn refuse_unsupported(fields: &ResponsesRequest) -> Result<(), Diagnostic> {
     }
     match &fields.background {
         None | Some(Value::Null | Value::Bool(false)) => Ok(()),
-        Some(_) => Err(unsupported("background")),
+        Some(value) => Err(unsupported("background", value)),
     }
 }
 

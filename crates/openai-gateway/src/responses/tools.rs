@@ -85,7 +85,7 @@ pub(super) fn choose(
                 tools.retain(|tool| allowed.contains(&tool.name));
                 choice
             }
-            _ => return Err(unsupported(CHOICE)),
+            _ => return Err(unsupported(CHOICE, choice)),
         },
         Some(_) => return Err(form()),
     };
