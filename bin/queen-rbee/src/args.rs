@@ -39,8 +39,8 @@ pub struct Args {
     /// Do not start or use a hive on this machine
     #[arg(long)]
     pub no_local_hive: bool,
-    /// Origin of a web page (`https://app.example`) or an app (`app://obsidian.md`) that may
-    /// call the inference API from a browser; repeatable
+    /// Origin of a web page (`https://app.example`, `http://localhost:3000`) or an app
+    /// (`app://obsidian.md`, `file://`) that may call the inference API from a browser; repeatable
     #[arg(long, value_name = "ORIGIN")]
     pub cors_origin: Vec<String>,
     /// What to log: a level, or a filter such as `info,queen_rbee=debug`

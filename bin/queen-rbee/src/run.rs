@@ -1,4 +1,10 @@
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use daemon_shell::{FileLock, ProcessIdentity, Token};
 use diagnostics::{Code, Diagnostic};
@@ -29,7 +35,12 @@ const CONNECTION_LIMIT: Duration = Duration::from_secs(5);
 /// Serves until SIGTERM, SIGINT or `POST /v1/shutdown`.
 pub async fn run(args: Args) -> Result<(), Diagnostic> {
     let api_key = match &args.api_key_file {
-        Some(file) => Some(Arc::new(Token::load(file)?)),
+        Some(file) => {
+            if let Some(warning) = key_file_exposed(file) {
+                tracing::warn!(hint = warning.hint, "{}", warning.message);
+            }
+            Some(Arc::new(Token::load(file)?))
+        }
         None => None,
     };
     if api_key.is_none() && !args.bind_address().is_loopback() {
@@ -186,4 +197,43 @@ fn insecure_bind(address: IpAddr) -> Diagnostic {
         format!("other machines can reach {address}, and no API key is set"),
     )
     .hint("set a key with `--api-key-file FILE`, or bind to 127.0.0.1")
+}
+
+/// Returns a warning if every user of this machine can read the key. It is no error, because
+/// files that an orchestrator mounts have the mode that it chooses.
+fn key_file_exposed(file: &Path) -> Option<Diagnostic> {
+    const READ_BY_OTHERS: u32 = 0o004;
+    let mode = file.metadata().ok()?.permissions().mode();
+    let file = file.display().to_string();
+    (mode & READ_BY_OTHERS != 0).then(|| {
+        Diagnostic::new(
+            Code::ConfigInvalid,
+            format!("every user of this machine can read the API key in {file}"),
+        )
+        .hint(format!("run `chmod 600 {file}`"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_other_users_can_read_is_reported_with_the_command() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key");
+        fs::write(&file, "0123456789abcdef").unwrap();
+        for (mode, exposed) in [(0o600, false), (0o640, false), (0o644, true), (0o604, true)] {
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            let warning = key_file_exposed(&file);
+            assert_eq!(warning.is_some(), exposed, "{mode:o}");
+            if let Some(warning) = warning {
+                let command = format!("run `chmod 600 {}`", file.display());
+                assert_eq!(warning.hint, Some(command));
+            }
+        }
+        assert!(key_file_exposed(&dir.path().join("absent")).is_none());
+    }
 }

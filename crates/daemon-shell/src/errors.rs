@@ -126,28 +126,30 @@ pub fn invalid_token() -> Diagnostic {
 
 /// The error for a request to a name that is not one of this machine's loopback interface.
 pub(crate) fn host_not_local(host: &str) -> Diagnostic {
-    not_local("host", host).hint(
+    let message = format!(
+        "the host \"{}\" may not use this endpoint",
+        excerpt(host, 120)
+    );
+    Diagnostic::new(Code::OriginForbidden, message).hint(
         "call it as http://127.0.0.1 or http://localhost on this machine, or start it with \
          `--bind ADDRESS --api-key-file FILE` to serve other machines and names",
     )
 }
 
-/// The error for a request of a web page that is not served by this machine.
-pub(crate) fn origin_not_local(origin: &str) -> Diagnostic {
-    not_local("origin", origin).hint(format!(
-        "start it with `--cors-origin {}` to let this page use it",
-        excerpt(origin, 120)
+/// The error for a request of a page or an app whose origin is not admitted.
+pub fn origin_not_admitted(origin: &str) -> Diagnostic {
+    let origin = excerpt(origin, 120);
+    let message = format!("pages and apps of the origin \"{origin}\" may not use this endpoint");
+    let error = Diagnostic::new(Code::OriginForbidden, message);
+    if origin == "null" {
+        // Every file and every sandboxed frame has this origin.
+        return error.hint(
+            "serve the page over HTTP, and start the queen with `--cors-origin` and its origin",
+        );
+    }
+    error.hint(format!(
+        "start the queen with `--cors-origin {origin}` to let them use it"
     ))
-}
-
-fn not_local(part: &str, value: &str) -> Diagnostic {
-    Diagnostic::new(
-        Code::OriginForbidden,
-        format!(
-            "the {part} \"{}\" may not use this endpoint",
-            excerpt(value, 120)
-        ),
-    )
 }
 
 pub(crate) fn not_bound(address: SocketAddr, cause: &io::Error) -> Diagnostic {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{ErrorResponse, errors};
 
-/// A JSON request body. Rejects another content type or a compressed body (415), a body over the
+/// A JSON request body; a byte order mark before it is ignored. Rejects another content type or a compressed body (415), a body over the
 /// limit (413), and bytes that are not UTF-8 or not the expected JSON (400, with line and column).
 #[derive(Debug, Clone)]
 pub struct JsonBody<T>(pub T);
@@ -95,6 +95,7 @@ async fn read(body: Body, limit: usize) -> Result<Vec<u8>, Diagnostic> {
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Diagnostic> {
     let text = std::str::from_utf8(body).map_err(|e| errors::body_not_utf8(e.valid_up_to()))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     serde_json::from_str(text).map_err(|e| errors::body_invalid(&e))
 }
 

@@ -48,15 +48,17 @@ pub fn require_bearer(headers: &HeaderMap) -> Result<&str, Diagnostic> {
 /// Callers that [`loopback_only`] admits in addition to those of this machine.
 #[derive(Debug, Clone, Default)]
 pub struct Admitted {
-    /// Host names that requests may be sent to and that pages may come from.
+    /// Host names that requests may be sent to.
     pub hosts: Vec<String>,
-    /// Complete origins of clients that are not web pages. Their names do not count as hosts,
-    /// because a page may own them.
+    /// Complete origins of pages and apps.
     pub origins: Vec<String>,
 }
 
 /// Admits only callers of this machine. Rejects a `Host` that is neither a loopback name nor
-/// `admitted`, as after DNS rebinding, and the `Origin` of any other page.
+/// `admitted`, as after DNS rebinding, and an `Origin` that is neither that host nor `admitted`.
+///
+/// A browser sends simple requests of a page without asking first, also those of a page that
+/// another program of this machine serves.
 pub fn loopback_only(router: Router, admitted: Admitted) -> Router {
     let admitted = Arc::new(admitted);
     router.layer(middleware::from_fn(move |request: Request, next: Next| {
@@ -85,10 +87,10 @@ fn check_local(headers: &HeaderMap, uri: &Uri, admitted: &Admitted) -> Result<()
     }
     if let Some(origin) = headers.get(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or("?");
-        let authority = origin.split_once("://").map_or("", |(_, rest)| rest);
-        let known = admitted.origins.iter().any(|known| known == origin);
-        if !known && !is_local(authority, &admitted.hosts) {
-            return Err(errors::origin_not_local(origin));
+        let is_own = matches!(origin.split_once("://"),
+            Some(("http" | "https", authority)) if authority.eq_ignore_ascii_case(host));
+        if !is_own && !admitted.origins.iter().any(|known| known == origin) {
+            return Err(errors::origin_not_admitted(origin));
         }
     }
     Ok(())
@@ -155,7 +157,7 @@ mod tests {
         );
         let admitted = Admitted {
             hosts: vec!["page.example".into()],
-            origins: vec!["app://notes.example".into()],
+            origins: vec!["app://notes.example".into(), "https://page.example".into()],
         };
         finish(loopback_only(routes, admitted), 64)
     }
@@ -180,6 +182,8 @@ mod tests {
     #[tokio::test]
     async fn an_invalid_body_has_its_status_and_code() {
         assert_eq!(status(json("[1,2]")).await, (200, "2".into()));
+        // Editors of Windows begin files with a byte order mark.
+        assert_eq!(status(json("\u{feff}[1,2]")).await, (200, "2".into()));
         for (body, expected, code) in [
             (b"[1,".to_vec(), 400, "INVALID_REQUEST"),
             (b"{}".to_vec(), 400, "INVALID_REQUEST"),
@@ -204,9 +208,17 @@ mod tests {
             ("host", "127.0.0.1.evil.example", 403),
             ("origin", "https://evil.example", 403),
             ("origin", "null", 403),
-            ("origin", "http://localhost:3000", 200),
+            // Pages that other programs of this machine serve.
+            ("origin", "http://localhost:3000", 403),
+            ("origin", "http://127.0.0.1", 403),
+            ("origin", "http://127.0.0.1:2", 403),
+            ("origin", "file://", 403),
+            // The page would be the server's own.
+            ("origin", "http://127.0.0.1:1", 200),
             ("host", "page.example:8500", 200),
             ("origin", "https://page.example", 200),
+            ("origin", "https://page.example:8443", 403),
+            ("origin", "http://page.example", 403),
             ("origin", "app://notes.example", 200),
             ("origin", "app://notes.example.evil.example", 403),
             ("origin", "http://notes.example", 403),

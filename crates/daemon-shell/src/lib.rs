@@ -23,7 +23,7 @@ pub use atomic_write::{TEMPORARY_PREFIX, write_atomically};
 pub use blocking::blocking;
 pub use daemon::{own_binary, run_daemon};
 pub use error_response::ErrorResponse;
-pub use errors::{invalid_token, no_route};
+pub use errors::{invalid_token, no_route, origin_not_admitted};
 pub use extract::{JsonBody, PathArg, QueryArgs};
 pub use fatal::report_fatal;
 pub use guard::{

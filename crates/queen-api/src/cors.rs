@@ -12,12 +12,15 @@ use daemon_shell::{Admitted, ErrorResponse};
 use diagnostics::Diagnostic;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use crate::errors::{invalid_origin, origin_not_admitted};
+use crate::errors::invalid_origin;
 
 /// Response headers that pages may read.
 const EXPOSED_HEADERS: &str = "x-rbee-worker, x-rbee-node, x-rbee-request-id, x-rbee-seed, \
                                x-rbee-queue-ms, x-rbee-sampling, x-rbee-notes, request-id, \
                                retry-after, x-should-retry";
+
+/// Origin of files that an app shows. Browsers send `null` for files.
+const FILES: &str = "file://";
 
 /// Origins of web pages and apps that may call the API from a browser.
 #[derive(Debug, Clone, Default)]
@@ -32,16 +35,19 @@ impl CorsOrigins {
         let mut local = Admitted::default();
         for origin in &origins {
             match scheme_and_host(origin) {
+                // Apps own their names in no network, so a page could.
                 Some(("http" | "https", host)) => local.hosts.push(host.to_owned()),
-                Some(_) => local.origins.push(origin.clone()),
+                Some(_) => {}
+                None if origin == FILES => {}
                 None => return Err(invalid_origin(origin)),
             }
         }
+        local.origins.clone_from(&origins);
         Ok(Self { origins, local })
     }
 
-    /// Returns what these origins may access on a loopback address: web pages by the name of
-    /// their host, other origins only as themselves.
+    /// Returns what a queen on a loopback address admits: these origins, and requests to the hosts
+    /// of web pages.
     pub(crate) fn local(&self) -> Admitted {
         self.local.clone()
     }
@@ -91,7 +97,7 @@ fn preflight_origin(request: &Request) -> Option<&str> {
 }
 
 fn refuse(origin: &str) -> Response {
-    let error = origin_not_admitted(origin);
+    let error = daemon_shell::origin_not_admitted(origin);
     tracing::warn!(
         hint = error.hint,
         "refused a preflight request: {}",
@@ -148,12 +154,13 @@ mod tests {
             "chrome-extension://abcdef",
             "vscode-webview://1f-2e",
             "tauri://localhost",
+            "file://",
         ];
         let local = CorsOrigins::parse(origins.map(str::to_owned).to_vec())
             .unwrap()
             .local();
         assert_eq!(local.hosts, ["app.example", "page.example"]);
-        assert_eq!(local.origins, origins[2..]);
+        assert_eq!(local.origins, origins);
     }
 
     #[test]

@@ -225,9 +225,26 @@ async fn web_pages_of_other_origins_are_refused_unless_configured() {
         let request = queen.http.request(method, &url);
         request.header("origin", origin)
     };
-    for origin in ["https://evil.example", "http://notes.example", "null"] {
+    let own = request(Method::GET, &queen.url).send().await.unwrap();
+    assert_eq!(own.status(), 200);
+    for origin in [
+        "https://evil.example",
+        "http://notes.example",
+        "null",
+        "file://",
+        // Another program of this machine.
+        "http://localhost:3000",
+        "http://127.0.0.1",
+    ] {
         let response = request(Method::GET, origin).send().await.unwrap();
         assert_eq!(response.status(), 403, "{origin}");
+        // Browsers send it without asking first.
+        let simple = queen.http.post(format!("{}/api/generate", queen.url));
+        let unload = simple.body(r#"{"model": "mock", "keep_alive": 0}"#);
+        let (status, error) = queen.send(unload.header("origin", origin)).await;
+        assert_eq!((status, &error["code"]), (403, &json!("ORIGIN_FORBIDDEN")));
+        let hint = error["hint"].as_str().unwrap();
+        assert!(hint.contains("--cors-origin"), "{hint}");
     }
     for origin in [page, app] {
         let response = request(Method::GET, origin).send().await.unwrap();
