@@ -10,7 +10,7 @@ use worker_contract::limits;
 use crate::{
     Api, CorsOrigins, anthropic, control,
     cors::allow_origins,
-    dialect::Dialect,
+    dialect::{Dialect, name_allowed_methods},
     embeddings,
     guards::{require_api_key, require_node_token},
     native, ollama, openai, openai_responses, tokens, workers, wrong_url,
@@ -50,11 +50,12 @@ pub fn router(api: &Arc<Api>, config: ApiConfig) -> Router {
     let openai = guards.inference(openai_routes());
     let ollama = unknown_below("/api/", guards.inference(ollama_routes()));
     let anthropic = unknown_below("/v1/messages/", guards.inference(anthropic_routes()));
-    Router::new()
+    let all = Router::new()
         .merge(guards.finish(default))
         .merge(Dialect::OpenAi.translate_errors(guards.finish(openai)))
         .merge(Dialect::Ollama.translate_errors(guards.finish(ollama)))
-        .merge(Dialect::Anthropic.translate_errors(guards.finish(anthropic)))
+        .merge(Dialect::Anthropic.translate_errors(guards.finish(anthropic)));
+    name_allowed_methods(all)
 }
 
 /// Adds routes for all unknown paths that begin with `prefix`.
@@ -71,6 +72,11 @@ fn openai_routes() -> Router<Arc<Api>> {
         .route("/v1/chat/completions", post(openai::chat))
         .route("/v1/completions", post(openai::completion))
         .route("/v1/responses", post(openai_responses::create))
+        .route(
+            "/v1/responses/input_tokens",
+            post(openai_responses::input_tokens),
+        )
+        .route("/v1/responses/compact", post(openai_responses::compact))
         .route(
             "/v1/responses/{id}",
             get(openai_responses::show).delete(openai_responses::remove),

@@ -5,48 +5,69 @@ use daemon_shell::{ErrorResponse, no_route};
 use diagnostics::Diagnostic;
 use http::{HeaderMap, Uri, header};
 
-use crate::dialect::Dialect;
+use crate::dialect::Dialect::{self, Anthropic, Ollama, OpenAi};
 
 /// Routes by the end of their path. If several match, the first is meant.
-const ROUTES: [(&str, Option<Dialect>); 15] = [
-    ("chat/completions", None),
-    ("completions", None),
-    ("api/chat", Some(Dialect::Ollama)),
-    ("api/generate", Some(Dialect::Ollama)),
-    ("api/tags", Some(Dialect::Ollama)),
-    ("api/show", Some(Dialect::Ollama)),
-    ("api/ps", Some(Dialect::Ollama)),
-    ("api/version", Some(Dialect::Ollama)),
-    ("api/embed", Some(Dialect::Ollama)),
-    ("api/embeddings", Some(Dialect::Ollama)),
-    ("embeddings", None),
-    ("responses", None),
-    ("models", None),
-    ("messages/count_tokens", Some(Dialect::Anthropic)),
-    ("messages", Some(Dialect::Anthropic)),
+const ROUTES: [(&str, Dialect); 16] = [
+    ("chat/completions", OpenAi),
+    ("completions", OpenAi),
+    ("api/chat", Ollama),
+    ("api/generate", Ollama),
+    ("api/tags", Ollama),
+    ("api/show", Ollama),
+    ("api/ps", Ollama),
+    ("api/version", Ollama),
+    ("api/embed", Ollama),
+    ("api/embeddings", Ollama),
+    ("embeddings", OpenAi),
+    ("responses/input_tokens", OpenAi),
+    ("responses", OpenAi),
+    ("models", OpenAi),
+    ("messages/count_tokens", Anthropic),
+    ("messages", Anthropic),
 ];
+/// Least similarity of a path to the route that was probably meant.
+const SIMILAR: f64 = 0.75;
 
 /// Responds to a request for a route that does not exist, in the error format of the client
-/// that probably sent it, and tells it the right URL.
+/// that probably sent it, and tells it the right URL or the nearest route.
 pub(crate) async fn not_found(uri: Uri, headers: HeaderMap) -> Response {
     let error = no_route(uri.path());
+    let client = Dialect::of_client(&headers);
     let Some((route, dialect)) = intended(uri.path()) else {
-        return ErrorResponse(error).into_response();
+        let error = match similar(uri.path()) {
+            Some((route, dialect)) => {
+                let path = path_of(route, dialect);
+                error.hint(format!("did you mean {path}?"))
+            }
+            None => error,
+        };
+        let response = ErrorResponse(error).into_response();
+        return match client.or_else(|| dialect_of(uri.path())) {
+            Some(dialect) => dialect.translate(response),
+            None => response,
+        };
     };
     let host = host(&headers, &uri).unwrap_or("HOST:PORT");
     let error = with_right_url(error, host, route, dialect);
-    let mut response = ErrorResponse(error).into_response();
-    if let Some(dialect) = dialect {
-        dialect.translate(response)
+    let response = ErrorResponse(error).into_response();
+    client.unwrap_or(dialect).translate(response)
+}
+
+/// Returns the dialect to whose routes a path would belong.
+fn dialect_of(path: &str) -> Option<Dialect> {
+    let below = |prefix: &str| path.starts_with(prefix);
+    if below("/v1/messages/") {
+        Some(Anthropic)
+    } else if below("/v1/") {
+        Some(OpenAi)
     } else {
-        // The routes of other dialects would translate it.
-        response.extensions_mut().remove::<Diagnostic>();
-        response
+        below("/api/").then_some(Ollama)
     }
 }
 
 /// Returns the route whose path ends like this one.
-fn intended(path: &str) -> Option<(&'static str, Option<Dialect>)> {
+fn intended(path: &str) -> Option<(&'static str, Dialect)> {
     let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
     let ends_with = |route: &str| {
         let route: Vec<&str> = route.split('/').collect();
@@ -56,27 +77,41 @@ fn intended(path: &str) -> Option<(&'static str, Option<Dialect>)> {
     // The name of a model follows `models`.
     found.or_else(|| {
         let lists = segments.contains(&"models");
-        lists.then_some(("models", None))
+        lists.then_some(("models", OpenAi))
     })
 }
 
-fn with_right_url(
-    error: Diagnostic,
-    host: &str,
-    route: &str,
-    dialect: Option<Dialect>,
-) -> Diagnostic {
-    let prefix = match dialect {
-        None | Some(Dialect::OpenAi | Dialect::Anthropic) => "/v1",
-        Some(Dialect::Ollama) => "",
-    };
+/// Returns the route whose path is spelled like this one.
+fn similar(path: &str) -> Option<(&'static str, Dialect)> {
+    let path = path.trim_end_matches('/').to_ascii_lowercase();
+    // The measure takes time in proportion to the product of the lengths.
+    if path.len() > 60 {
+        return None;
+    }
+    let routes = ROUTES.into_iter().map(|(route, dialect)| {
+        let similarity = strsim::normalized_damerau_levenshtein(&path, &path_of(route, dialect));
+        (similarity, (route, dialect))
+    });
+    let (similarity, route) = routes.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (similarity >= SIMILAR).then_some(route)
+}
+
+fn path_of(route: &str, dialect: Dialect) -> String {
+    match dialect {
+        OpenAi | Anthropic => format!("/v1/{route}"),
+        Ollama => format!("/{route}"),
+    }
+}
+
+fn with_right_url(error: Diagnostic, host: &str, route: &str, dialect: Dialect) -> Diagnostic {
     // Clients of Anthropic append the version themselves.
     let base = match dialect {
-        None | Some(Dialect::OpenAi) => "/v1",
-        Some(Dialect::Anthropic | Dialect::Ollama) => "",
+        OpenAi => "/v1",
+        Anthropic | Ollama => "",
     };
+    let path = path_of(route, dialect);
     error.hint(format!(
-        "use http://{host}{base} as the base URL; the endpoint is http://{host}{prefix}/{route}"
+        "use http://{host}{base} as the base URL; the endpoint is http://{host}{path}"
     ))
 }
 
@@ -99,25 +134,25 @@ mod tests {
     #[test]
     fn a_path_means_the_route_at_its_end() {
         for (path, expected) in [
-            ("/v1/chat/completions/", Some(("chat/completions", None))),
-            ("/v1/v1/chat/completions", Some(("chat/completions", None))),
-            ("/chat/completions", Some(("chat/completions", None))),
-            ("/api/v1/chat/completions", Some(("chat/completions", None))),
-            ("/openai/v1/responses", Some(("responses", None))),
-            ("/v1//completions", Some(("completions", None))),
-            ("/models/builtin:haiku", Some(("models", None))),
-            ("/v1/api/chat", Some(("api/chat", Some(Dialect::Ollama)))),
+            ("/v1/chat/completions/", Some(("chat/completions", OpenAi))),
             (
-                "/api/api/embeddings",
-                Some(("api/embeddings", Some(Dialect::Ollama))),
+                "/v1/v1/chat/completions",
+                Some(("chat/completions", OpenAi)),
             ),
+            ("/chat/completions", Some(("chat/completions", OpenAi))),
             (
-                "/v1/v1/messages",
-                Some(("messages", Some(Dialect::Anthropic))),
+                "/api/v1/chat/completions",
+                Some(("chat/completions", OpenAi)),
             ),
+            ("/openai/v1/responses", Some(("responses", OpenAi))),
+            ("/v1//completions", Some(("completions", OpenAi))),
+            ("/models/builtin:haiku", Some(("models", OpenAi))),
+            ("/v1/api/chat", Some(("api/chat", Ollama))),
+            ("/api/api/embeddings", Some(("api/embeddings", Ollama))),
+            ("/v1/v1/messages", Some(("messages", Anthropic))),
             (
                 "/messages/count_tokens",
-                Some(("messages/count_tokens", Some(Dialect::Anthropic))),
+                Some(("messages/count_tokens", Anthropic)),
             ),
             ("/chat", None),
             ("/v1/nothing", None),
@@ -129,21 +164,41 @@ mod tests {
     }
 
     #[test]
+    fn a_misspelled_path_means_the_nearest_route() {
+        for (path, expected) in [
+            ("/v1/chat/completion", Some("chat/completions")),
+            ("/v1/chat/compeltions", Some("chat/completions")),
+            ("/v1/Models", Some("models")),
+            ("/v1/message", Some("messages")),
+            ("/v1/embedding", Some("embeddings")),
+            ("/api/generat", Some("api/generate")),
+            ("/api/tag", Some("api/tags")),
+            ("/v1/response", Some("responses")),
+            ("/v1/audio/speech", None),
+            ("/favicon.ico", None),
+            ("/", None),
+        ] {
+            assert_eq!(similar(path).map(|(route, _)| route), expected, "{path}");
+        }
+        assert_eq!(similar(&"/v1/models".repeat(1000)), None);
+    }
+
+    #[test]
     fn the_hint_has_the_base_url_of_the_client() {
         let hint = |route: &str, dialect| {
             let error = Diagnostic::new(Code::NotFound, "no");
             with_right_url(error, "h:1", route, dialect).hint.unwrap()
         };
         assert_eq!(
-            hint("models", None),
+            hint("models", OpenAi),
             "use http://h:1/v1 as the base URL; the endpoint is http://h:1/v1/models"
         );
         assert_eq!(
-            hint("messages", Some(Dialect::Anthropic)),
+            hint("messages", Anthropic),
             "use http://h:1 as the base URL; the endpoint is http://h:1/v1/messages"
         );
         assert_eq!(
-            hint("api/chat", Some(Dialect::Ollama)),
+            hint("api/chat", Ollama),
             "use http://h:1 as the base URL; the endpoint is http://h:1/api/chat"
         );
     }
