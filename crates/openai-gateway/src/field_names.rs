@@ -74,7 +74,9 @@ impl FieldNames {
             .rename_param(names, &format!("{names}[{input}]"))
     }
 
-    fn client_name(self, worker: &str) -> String {
+    /// Returns the client's name of a worker's field.
+    #[must_use]
+    pub fn client_name(self, worker: &str) -> String {
         let own = [
             ("constraint", self.constraint),
             ("continue_final_message", self.input),

@@ -36,5 +36,5 @@ mod testing;
 mod without_output;
 
 pub use field_names::FieldNames;
-pub use parsed_request::{ParsedRequest, RequestContext, ResponseFormat};
+pub use parsed_request::{ParsedRequest, ParsedTokenCount, RequestContext, ResponseFormat};
 pub use response_writer::ResponseWriter;

@@ -1,6 +1,6 @@
 use input_validation::RequestId;
 use jiff::Timestamp;
-use worker_contract::{InferInput, InferRequest};
+use worker_contract::{InferInput, InferRequest, TokenizeRequest};
 
 use crate::{
     field_names::FieldNames, response_writer::ResponseWriter, without_output::WithoutOutput,
@@ -46,6 +46,16 @@ impl ParsedRequest {
             ..self
         }
     }
+}
+
+/// A request to count the tokens of a prompt, translated for a worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParsedTokenCount {
+    /// Model as the client named it.
+    pub model: String,
+    pub request: TokenizeRequest,
+    /// The client's names for fields that a worker's error may mention.
+    pub field_names: FieldNames,
 }
 
 /// Format of a response body.

@@ -253,7 +253,7 @@ fn anthropic_thinking_becomes_options() {
             expected,
             "{fields}"
         );
-        let (_, count) = anthropic::parse_token_count(&chat(fields)).unwrap();
+        let count = anthropic::parse_token_count(&chat(fields)).unwrap().request;
         let TokenizeRequest { reasoning, .. } = count;
         assert_eq!(reasoning, expected);
     }

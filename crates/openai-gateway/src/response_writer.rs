@@ -1,6 +1,7 @@
 use std::fmt::Debug;
 
 use diagnostics::Diagnostic;
+use jiff::Timestamp;
 use worker_contract::{EndEvent, StartedEvent, TokenEvent};
 
 /// Encodes the response to one request in the format of its dialect, from worker events.
@@ -14,6 +15,9 @@ use worker_contract::{EndEvent, StartedEvent, TokenEvent};
 ///
 /// Only OpenAI requests have several choices; in other dialects the choice is always 0.
 pub trait ResponseWriter: Debug + Send {
+    /// Sets the current time, for formats whose parts have a time.
+    fn set_time(&mut self, _: Timestamp) {}
+
     /// Begins the response when its first choice starts.
     fn start(&mut self, event: &StartedEvent, out: &mut Vec<u8>);
 

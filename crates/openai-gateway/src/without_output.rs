@@ -1,4 +1,5 @@
 use diagnostics::Diagnostic;
+use jiff::Timestamp;
 use worker_contract::{EndEvent, FinishReason, StartedEvent, TokenEvent, Usage};
 
 use crate::response_writer::ResponseWriter;
@@ -9,6 +10,10 @@ use crate::response_writer::ResponseWriter;
 pub(crate) struct WithoutOutput(pub Box<dyn ResponseWriter>);
 
 impl ResponseWriter for WithoutOutput {
+    fn set_time(&mut self, now: Timestamp) {
+        self.0.set_time(now);
+    }
+
     fn start(&mut self, event: &StartedEvent, out: &mut Vec<u8>) {
         self.0.start(event, out);
     }

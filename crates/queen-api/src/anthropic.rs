@@ -3,16 +3,17 @@ use std::sync::Arc;
 use axum::{extract::State, response::Response};
 use daemon_shell::{ErrorResponse, JsonBody};
 use http::HeaderMap;
+use jiff::Timestamp;
 use openai_gateway::anthropic::{
-    AnthropicEvent, AnthropicMessage, AnthropicRequest, AnthropicTokenCount,
-    AnthropicTokenCountRequest, parse, parse_token_count,
+    AnthropicEvent, AnthropicMessage, AnthropicModel, AnthropicModelList, AnthropicRequest,
+    AnthropicTokenCount, AnthropicTokenCountRequest, parse, parse_token_count,
 };
+use openai_gateway::openai::OpenAiModel;
 use serde_json::Value;
-use worker_contract::WorkerClient;
 
 use crate::{
     Api,
-    inference::{call_response, find_model, short_call},
+    inference::{self, call_response, find_model},
     respond::{request_context, respond},
     responses::{AnthropicErrors, CallResponse, DeadlineHeader, DocumentOrEvents, WithRequestId},
 };
@@ -41,13 +42,20 @@ pub(crate) async fn count_tokens(
     headers: HeaderMap,
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, ErrorResponse> {
-    let (model, request) = parse_token_count(&body)?;
-    let (call, _) = short_call(&api, find_model(&api, &model).await?, &headers).await?;
-    let request = &request;
-    let tokenize = |worker: WorkerClient| async move { worker.tokenize(request).await };
-    let (tokens, origin) = api.relay.call(call, tokenize).await?;
-    let count = AnthropicTokenCount {
-        input_tokens: tokens.count,
-    };
-    Ok(call_response(&origin, count))
+    let parsed = parse_token_count(&body)?;
+    let (input_tokens, origin) = inference::count_tokens(&api, &headers, parsed).await?;
+    Ok(call_response(&origin, AnthropicTokenCount { input_tokens }))
+}
+
+/// Returns the list of models in Anthropic's format.
+pub(crate) fn model_list(models: Vec<OpenAiModel>, started_at: Timestamp) -> AnthropicModelList {
+    let models = models
+        .into_iter()
+        .map(|model| self::model(model, started_at));
+    AnthropicModelList::new(models.collect())
+}
+
+/// Returns one model in Anthropic's format.
+pub(crate) fn model(model: OpenAiModel, started_at: Timestamp) -> AnthropicModel {
+    AnthropicModel::new(model.id, started_at, model.context_length)
 }

@@ -17,6 +17,34 @@ pub(crate) fn invalid_key() -> Diagnostic {
         .hint("the key is in the queen's `--api-key-file`")
 }
 
+/// No model has this name.
+pub(crate) fn unknown_model(name: &str) -> Diagnostic {
+    let error = queen_nodes::model_not_found(name);
+    let lower = name.to_ascii_lowercase();
+    if name.contains("://") {
+        return error
+            .hint("a URL is no model; download the file, and name it `file:/path/model.gguf`");
+    }
+    let is_path = name.starts_with(['/', '.', '~', '\\'])
+        || [".gguf", ".safetensors"]
+            .iter()
+            .any(|end| lower.ends_with(end));
+    if is_path {
+        return error.hint("name a file by `file:` and its absolute path: `file:/path/model.gguf`");
+    }
+    error
+}
+
+/// The body of a call in rbee's own format cannot be read; `example` is one that can.
+pub(crate) fn unreadable_call(error: &serde_json::Error, example: &str) -> Diagnostic {
+    let cause = excerpt(&error.to_string(), 300);
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("the body is not the expected JSON: {cause}"),
+    )
+    .hint(format!("send for example `{example}`"))
+}
+
 /// The request has images.
 pub(crate) fn no_vision(model: &ModelRef) -> Diagnostic {
     Diagnostic::new(
@@ -38,16 +66,15 @@ pub(crate) fn response_not_stored(id: &str) -> Diagnostic {
     .hint("keep the response that `POST /v1/responses` returned")
 }
 
-/// A page of this origin asked whether it may use the queen.
-pub(crate) fn origin_not_admitted(origin: &str) -> Diagnostic {
-    let origin = excerpt(origin, 120);
+pub(crate) fn no_compaction() -> Diagnostic {
     Diagnostic::new(
-        Code::OriginForbidden,
-        format!("pages of the origin \"{origin}\" may not use the queen"),
+        Code::NotFound,
+        "conversations are not compacted: there is no `POST /v1/responses/compact`",
     )
-    .hint(format!(
-        "start the queen with `--cors-origin {origin}` to let them use it"
-    ))
+    .hint(
+        "shorten the conversation in the client, for example by a summary, and send it to \
+         `POST /v1/responses`; `POST /v1/responses/input_tokens` counts its tokens",
+    )
 }
 
 pub(crate) fn invalid_origin(origin: &str) -> Diagnostic {
@@ -55,7 +82,7 @@ pub(crate) fn invalid_origin(origin: &str) -> Diagnostic {
         Code::ConfigInvalid,
         format!("\"{}\" is not an origin", excerpt(origin, 80)),
     )
-    .hint("examples of origins: `https://app.example`, `http://app.example:3000`, `app://name`")
+    .hint("examples of origins: `https://app.example`, `http://app.example:3000`, `app://name`, `file://`")
 }
 
 /// The error for the header of the deadline, by its value.

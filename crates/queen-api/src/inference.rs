@@ -12,6 +12,7 @@ use futures_util::{Stream, StreamExt as _, future::ready};
 use http::{HeaderMap, HeaderValue};
 use input_validation::{ModelRef, RequestId};
 use jiff::Timestamp;
+use openai_gateway::ParsedTokenCount;
 use queen_contract::{
     Assigned, HEADER_DEADLINE, HEADER_NODE, HEADER_NOTES, HEADER_QUEUE_MS, HEADER_REQUEST_ID,
     HEADER_SAMPLING, HEADER_SEED, HEADER_WORKER, InferEvent,
@@ -19,14 +20,15 @@ use queen_contract::{
 use request_queue::Deadline;
 use request_relay::{CallOrigin, ChoiceEvent, Choices, InferJob, ShortCall};
 use scheduler::WorkerRequirements;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use tokio::time::Instant;
-use worker_contract::{Capability, InferRequest, StartedEvent, StreamEvent};
+use worker_contract::{Capability, InferRequest, StartedEvent, StreamEvent, WorkerClient};
 use worker_registry::WorkerFilter;
 
 use crate::{
     Api,
-    errors::{ended_early, invalid_deadline, no_vision},
+    errors::{ended_early, invalid_deadline, no_vision, unknown_model, unreadable_call},
 };
 
 /// Time for a request without a deadline; more for a large model.
@@ -64,6 +66,11 @@ pub(crate) async fn requirements(
         capability: Some(VISION),
         ..WorkerRequirements::model(model)
     })
+}
+
+/// Reads a body in rbee's own format. An error shows `example`, a body that can be read.
+pub(crate) fn read_call<T: DeserializeOwned>(body: Value, example: &str) -> Result<T, Diagnostic> {
+    serde_json::from_value(body).map_err(|error| unreadable_call(&error, example))
 }
 
 /// Returns a job for a request. Its deadline is the earlier one of the request's and the
@@ -108,6 +115,21 @@ pub(crate) async fn short_call(
     Ok((call, header))
 }
 
+/// Counts the tokens of a prompt. An error names the client's field.
+pub(crate) async fn count_tokens(
+    api: &Api,
+    headers: &HeaderMap,
+    parsed: ParsedTokenCount,
+) -> Result<(u32, CallOrigin), Diagnostic> {
+    let model = find_model(api, &parsed.model).await?;
+    let (call, _) = short_call(api, model, headers).await?;
+    let request = &parsed.request;
+    let tokenize = |worker: WorkerClient| async move { worker.tokenize(request).await };
+    let counted = api.relay.call(call, tokenize).await;
+    let (tokens, origin) = counted.map_err(|error| parsed.field_names.translate(error))?;
+    Ok((tokens.count, origin))
+}
+
 fn deadline(api: &Api, model: &ModelRef, requested: Option<Timestamp>) -> Deadline {
     let clock = api.dispatcher.clock();
     if let Some(at) = requested {
@@ -136,7 +158,7 @@ pub(crate) async fn find_model(api: &Api, name: &str) -> Result<ModelRef, Diagno
     if let Ok(model) = name.parse() {
         return Ok(api.nodes.canonical_model(model).await);
     }
-    let not_found = || queen_nodes::model_not_found(name);
+    let not_found = || unknown_model(name);
     let model = ModelRef::from_name(name).map_err(|_| not_found())?;
     let exists = api.model_names().await?.contains(&model.to_string());
     exists.then_some(model).ok_or_else(not_found)
@@ -145,7 +167,7 @@ pub(crate) async fn find_model(api: &Api, name: &str) -> Result<ModelRef, Diagno
 /// The contents of a response's first events, which become its headers.
 pub(crate) struct Opening {
     submitted: Instant,
-    assigned: Option<Assigned>,
+    pub(crate) assigned: Option<Assigned>,
     /// Time until a worker was assigned, including loading.
     waited: Duration,
     /// What the request waits for, as a sentence for the user.
@@ -162,12 +184,13 @@ impl Opening {
         }
     }
 
-    /// Awaits the first events of a response. A call that is dropped loses no event.
+    /// Awaits the first events of a response. A call that is dropped loses no event. An error
+    /// comes with its choice.
     pub(crate) async fn started(
         &mut self,
         events: &mut Choices,
-    ) -> Result<StartedEvent, Diagnostic> {
-        while let Some((_, event)) = events.next().await {
+    ) -> Result<StartedEvent, (u32, Diagnostic)> {
+        while let Some((choice, event)) = events.next().await {
             match event {
                 InferEvent::Assigned(worker) => {
                     self.assigned = Some(worker);
@@ -175,11 +198,11 @@ impl Opening {
                 }
                 InferEvent::Narration(narration) => self.waits_for = Some(narration.message),
                 InferEvent::Worker(StreamEvent::Started(started)) => return Ok(started),
-                InferEvent::Worker(StreamEvent::Error(error)) => return Err(error),
+                InferEvent::Worker(StreamEvent::Error(error)) => return Err((choice, error)),
                 InferEvent::Worker(_) => {}
             }
         }
-        Err(ended_early())
+        Err((0, ended_early()))
     }
 
     /// Adds the headers that report where and how the response is produced.

@@ -11,6 +11,7 @@ mod cors;
 mod dialect;
 mod embeddings;
 mod errors;
+mod further_inputs;
 mod guards;
 mod inference;
 mod metrics;

@@ -6,12 +6,16 @@ use http::{HeaderMap, StatusCode};
 use input_validation::RequestId;
 use queen_contract::{InferCall, InferEvent};
 use scheduler::WorkerRequirements;
+use serde_json::Value;
 
 use crate::{
     Api,
-    inference::{encode, infer_job, requirements, with_request_id},
+    inference::{encode, infer_job, read_call, requirements, with_request_id},
     responses::{DeadlineHeader, Events, IdErrors, StreamErrors},
 };
+
+const INFER: &str =
+    r#"{"model": "builtin:haiku", "request_id": "r-1", "input": {"prompt": "text"}}"#;
 
 /// Run a request and stream its events, narration included
 ///
@@ -23,8 +27,9 @@ use crate::{
 pub(crate) async fn infer(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
-    JsonBody(body): JsonBody<InferCall>,
+    JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, ErrorResponse> {
+    let body: InferCall = read_call(body, INFER)?;
     let model = api.nodes.canonical_model(body.model).await;
     api.nodes.check_model(&model).await?;
     if let Some(node) = &body.node {

@@ -150,9 +150,12 @@ pub(crate) async fn show(
         }
     }
     let details = api.nodes.model_details(&model).await;
-    if let Some(template) = details.as_ref().and_then(|d| d.template.as_ref())
-        && THINKING.iter().any(|mark| template.contains(mark))
-    {
+    let template = details.as_ref().and_then(|d| d.template.as_ref());
+    let thinks = match &model {
+        ModelRef::Mock(settings) => settings.contains("answer=think"),
+        _ => template.is_some_and(|t| THINKING.iter().any(|mark| t.contains(mark))),
+    };
+    if thinks {
         capabilities.push("thinking".to_owned());
     }
     let facts = facts(&api, &name, &api.workers().await?).await;
@@ -223,30 +226,33 @@ pub(crate) async fn alive() -> &'static str {
     "rbee is running"
 }
 
-/// Returns what a node reports of a model, or a worker for a model that no node lists.
+/// Returns what a node reports of a model, and the context length of its worker if that is not
+/// in the files.
 async fn facts(api: &Api, name: &str, workers: &[WorkerInfo]) -> ModelFacts {
     let described = match name.parse() {
         Ok(model @ ModelRef::File(_)) => api.nodes.described_model(&model).await,
         Ok(model) => api.nodes.known_model(&model),
         Err(_) => None,
     };
-    if let Some(entry) = described {
-        return ModelFacts {
-            format: match entry.format {
-                ModelFormat::Gguf => "gguf".to_owned(),
-                ModelFormat::Safetensors => "safetensors".to_owned(),
-                ModelFormat::Mock => String::new(),
-            },
-            architecture: entry.architecture,
-            quantization: entry.quantization,
-            size_bytes: entry.size_bytes,
-            parameters: entry.parameters,
-            context_length: entry.context_length,
-        };
-    }
+    let facts = described.map_or_else(ModelFacts::default, |entry| ModelFacts {
+        format: match entry.format {
+            ModelFormat::Gguf => "gguf".to_owned(),
+            ModelFormat::Safetensors => "safetensors".to_owned(),
+            ModelFormat::Mock => String::new(),
+        },
+        architecture: entry.architecture,
+        quantization: entry.quantization,
+        size_bytes: entry.size_bytes,
+        parameters: entry.parameters,
+        context_length: entry.context_length,
+    });
     let mut serving = workers.iter().filter(|w| w.model_id.to_string() == name);
+    let mut served = || serving.next().map_or(0, |worker| worker.context_length);
     ModelFacts {
-        context_length: serving.next().map_or(0, |worker| worker.context_length),
-        ..ModelFacts::default()
+        context_length: match facts.context_length {
+            0 => served(),
+            known => known,
+        },
+        ..facts
     }
 }

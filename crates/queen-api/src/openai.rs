@@ -4,14 +4,18 @@ use axum::{Json, extract::State, response::Response};
 use daemon_shell::{ErrorResponse, JsonBody, PathArg};
 use diagnostics::Diagnostic;
 use http::HeaderMap;
+use openai_gateway::anthropic::{AnthropicModel, AnthropicModelList};
 use openai_gateway::openai::{
     ChatCompletion, ChatCompletionEvent, ChatRequest, CompletionRequest, OpenAiEndpoint,
     OpenAiModel, OpenAiModelList, TextCompletion, TextCompletionEvent, parse,
 };
+use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::{
-    Api,
+    Api, anthropic,
+    dialect::Dialect,
     inference::find_model,
     respond::{request_context, respond},
     responses::{
@@ -58,13 +62,40 @@ async fn infer(
     respond(api, headers, model, parsed).await
 }
 
+/// One of two formats, by the header `anthropic-version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum ModelListOfClient {
+    OpenAi(OpenAiModelList),
+    Anthropic(AnthropicModelList),
+}
+
+/// One of two formats, by the header `anthropic-version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum ModelOfClient {
+    OpenAi(OpenAiModel),
+    Anthropic(AnthropicModel),
+}
+
 /// List the models that can be requested
 #[utoipa::path(get, path = "/v1/models", tag = "openai",
-    responses((status = 200, body = OpenAiModelList, description = "The models"), OpenAiReadErrors))]
+    params(
+        ("anthropic-version" = Option<String>, Header,
+            description = "a client of Anthropic, which gets Anthropic's format"),
+    ),
+    responses((status = 200, body = ModelListOfClient, description = "The models"), OpenAiReadErrors))]
 pub(crate) async fn models(
     State(api): State<Arc<Api>>,
-) -> Result<Json<OpenAiModelList>, ErrorResponse> {
-    Ok(Json(OpenAiModelList::new(list(&api).await?)))
+    headers: HeaderMap,
+) -> Result<Json<ModelListOfClient>, ErrorResponse> {
+    let models = list(&api).await?;
+    Ok(Json(match Dialect::of_client(&headers) {
+        Some(Dialect::Anthropic) => {
+            ModelListOfClient::Anthropic(anthropic::model_list(models, api.started_at))
+        }
+        _ => ModelListOfClient::OpenAi(OpenAiModelList::new(models)),
+    }))
 }
 
 /// A name or an id in a path; may be any text.
@@ -79,19 +110,29 @@ impl FromStr for AnyId {
 
 /// Show one model
 #[utoipa::path(get, path = "/v1/models/{id}", tag = "openai",
-    params(("id" = String, Path, description = "name of the model; it may contain slashes")),
-    responses((status = 200, body = OpenAiModel, description = "The model"), OpenAiLookupErrors))]
+    params(
+        ("id" = String, Path, description = "name of the model; it may contain slashes"),
+        ("anthropic-version" = Option<String>, Header,
+            description = "a client of Anthropic, which gets Anthropic's format"),
+    ),
+    responses((status = 200, body = ModelOfClient, description = "The model"), OpenAiLookupErrors))]
 pub(crate) async fn model(
     State(api): State<Arc<Api>>,
     PathArg(AnyId(id)): PathArg<AnyId>,
-) -> Result<Json<OpenAiModel>, ErrorResponse> {
+    headers: HeaderMap,
+) -> Result<Json<ModelOfClient>, ErrorResponse> {
     let model = find_model(&api, &id).await?.to_string();
     let found = list(&api)
         .await?
         .into_iter()
         .find(|listed| listed.id == model);
     let found = found.ok_or_else(|| queen_nodes::model_not_found(&id))?;
-    Ok(Json(found))
+    Ok(Json(match Dialect::of_client(&headers) {
+        Some(Dialect::Anthropic) => {
+            ModelOfClient::Anthropic(anthropic::model(found, api.started_at))
+        }
+        _ => ModelOfClient::OpenAi(found),
+    }))
 }
 
 async fn list(api: &Api) -> Result<Vec<OpenAiModel>, Diagnostic> {

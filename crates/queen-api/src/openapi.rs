@@ -19,7 +19,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     info(title = "rbee queen", description = "Inference on the nodes of a queen, and their control."),
     paths(
         openai::models, openai::model, openai::chat, openai::completion,
-        openai_responses::create, openai_responses::show, openai_responses::remove,
+        openai_responses::create, openai_responses::input_tokens,
+        openai_responses::compact, openai_responses::show, openai_responses::remove,
         embeddings::openai, embeddings::ollama, embeddings::ollama_legacy,
         anthropic::messages, anthropic::count_tokens, tokens::tokenize, tokens::detokenize,
         ollama::alive, ollama::chat, ollama::generate, ollama::tags, ollama::show,
@@ -52,6 +53,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         openai_gateway::openai::TextCompletionEvent,
         openai_gateway::responses::ResponseDocument,
         openai_gateway::responses::ResponseEvent,
+        openai_gateway::responses::ResponseTokenCount,
         queen_contract::InferEvent,
         worker_contract::DetokenizeResponse,
         worker_contract::TokenizeResponse,

@@ -26,7 +26,7 @@ error_responses_type!(ReadErrors<ErrorBody>: 401, 403, 500);
 error_responses_type!(IdErrors<ErrorBody>: 400, 401, 403);
 error_responses_type!(LookupErrors<ErrorBody>: 400, 401, 403, 404, 500);
 error_responses_type!(
-    NotStoredErrors<OpenAiErrorBody>: 400, 401, 403, 404 "Responses are not stored"
+    NotStoredErrors<OpenAiErrorBody>: 400, 401, 403, 404 "Responses are neither stored nor compacted"
 );
 error_responses_type!(
     WorkerErrors<ErrorBody>:

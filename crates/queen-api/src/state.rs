@@ -1,6 +1,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use diagnostics::Diagnostic;
+use input_validation::{ModelRef, WorkerId};
 use jiff::Timestamp;
 use queen_dispatch::{Dispatcher, DispatcherSnapshot};
 use queen_nodes::{Nodes, Shutdown};
@@ -58,6 +59,21 @@ impl Api {
     pub(crate) async fn workers(&self) -> Result<Vec<WorkerInfo>, Diagnostic> {
         let workers = self.dispatcher.workers(WorkerFilter::default()).await?;
         Ok(workers.into_iter().map(|worker| worker.info).collect())
+    }
+
+    /// Returns the context length of a worker; 0 if the worker is gone.
+    pub(crate) async fn context_length(
+        &self,
+        model: &ModelRef,
+        worker: &WorkerId,
+    ) -> Result<u32, Diagnostic> {
+        let filter = WorkerFilter {
+            model: Some(model.clone()),
+            ..WorkerFilter::default()
+        };
+        let workers = self.dispatcher.workers(filter).await?;
+        let found = workers.into_iter().find(|found| found.info.id == *worker);
+        Ok(found.map_or(0, |found| found.info.context_length))
     }
 
     /// Returns the names of the models that can be requested.

@@ -4,13 +4,17 @@ use axum::{extract::State, response::Response};
 use daemon_shell::{ErrorResponse, JsonBody};
 use http::HeaderMap;
 use queen_contract::{DetokenizeCall, TokenizeCall};
+use serde_json::Value;
 use worker_contract::{DetokenizeResponse, TokenizeResponse, WorkerClient};
 
 use crate::{
     Api,
-    inference::{call_response, short_call},
+    inference::{call_response, read_call, short_call},
     responses::{CallResponse, DeadlineHeader, InferErrors},
 };
+
+const TOKENIZE: &str = r#"{"model": "builtin:haiku", "input": {"prompt": "text"}}"#;
+const DETOKENIZE: &str = r#"{"model": "builtin:haiku", "tokens": [1, 2]}"#;
 
 /// Convert an input to the tokens that the model receives
 #[utoipa::path(post, path = "/v1/tokenize", tag = "inference", request_body = TokenizeCall,
@@ -18,8 +22,9 @@ use crate::{
 pub(crate) async fn tokenize(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
-    JsonBody(body): JsonBody<TokenizeCall>,
+    JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, ErrorResponse> {
+    let body: TokenizeCall = read_call(body, TOKENIZE)?;
     let (call, _) = short_call(&api, body.model, &headers).await?;
     let request = &body.request;
     let tokenize = |worker: WorkerClient| async move { worker.tokenize(request).await };
@@ -33,8 +38,9 @@ pub(crate) async fn tokenize(
 pub(crate) async fn detokenize(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
-    JsonBody(body): JsonBody<DetokenizeCall>,
+    JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, ErrorResponse> {
+    let body: DetokenizeCall = read_call(body, DETOKENIZE)?;
     let (call, _) = short_call(&api, body.model, &headers).await?;
     let request = &body.request;
     let detokenize = |worker: WorkerClient| async move { worker.detokenize(request).await };

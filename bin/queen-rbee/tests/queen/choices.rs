@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use diagnostics::{Code, Diagnostic};
 use serde_json::{Value, json};
 use worker_contract::InferInput;
 
@@ -147,4 +148,19 @@ async fn an_error_of_one_choice_ends_all() {
     assert!(!text.contains("[DONE]"), "{text}");
     worker.until_active(0).await;
     queen.idle().await;
+}
+
+#[tokio::test]
+async fn an_invalid_prompt_is_refused_before_the_first_one_runs() {
+    let (queen, worker) = Queen::with_worker(2).await;
+    let refused = Diagnostic::new(Code::InvalidRequest, "`input` is empty").param("input");
+    worker.behave(Behavior::Refuse(refused));
+    for stream in [false, true] {
+        let body = json!({"model": MODEL, "prompt": ["a", ""], "stream": stream});
+        let (status, body) = queen.post("/v1/completions", &body).await;
+        assert_eq!(status, 400, "{body}");
+        assert_eq!(body["error"]["param"], "prompt[1]");
+        assert_eq!(body["error"]["message"], "`prompt[1]` is empty");
+    }
+    assert!(worker.requests().is_empty());
 }

@@ -311,3 +311,98 @@ async fn the_api_key_may_be_in_the_header_of_anthropics_clients() {
         assert_eq!((status, &error["code"]), (401, &json!(code)));
     }
 }
+
+#[tokio::test]
+async fn clients_of_anthropic_get_models_in_their_format() {
+    let (queen, _worker) = Queen::with_worker(1).await;
+    let get = |path: &str| {
+        let request = queen.http.get(format!("{}{path}", queen.url));
+        queen.send(request.header("anthropic-version", "2023-06-01"))
+    };
+    let (status, list) = get("/v1/models?limit=20").await;
+    assert_eq!(status, 200, "{list}");
+    let model = list["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|model| model["id"] == MODEL)
+        .unwrap();
+    assert_eq!(
+        (&model["type"], &model["display_name"]),
+        (&json!("model"), &json!(MODEL))
+    );
+    let created: jiff::Timestamp = model["created_at"].as_str().unwrap().parse().unwrap();
+    assert!(created <= jiff::Timestamp::now());
+    assert_eq!(list["has_more"], false);
+    assert_eq!(list["first_id"], list["data"][0]["id"]);
+    let last = list["data"].as_array().unwrap().last().unwrap();
+    assert_eq!(list["last_id"], last["id"]);
+    let (status, one) = get(&format!("/v1/models/{MODEL}")).await;
+    assert_eq!((status, &one), (200, model));
+    let (status, error) = get("/v1/models/none").await;
+    assert_eq!((status, &error["type"]), (404, &json!("error")));
+    assert_eq!(error["error"]["type"], "not_found_error");
+}
+
+#[tokio::test]
+async fn every_line_of_ollamas_stream_has_its_own_time() {
+    let (queen, _worker) = Queen::with_worker(1).await;
+    let before = jiff::Timestamp::now();
+    let response = queen.post_raw("/api/chat", &chat(true)).await;
+    let text = response.text().await.unwrap();
+    let times: Vec<jiff::Timestamp> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|line| line["created_at"].as_str().unwrap().parse().unwrap())
+        .collect();
+    assert!(times[0] >= before);
+    assert!(
+        times.is_sorted() && times.first() < times.last(),
+        "{times:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_limit_beyond_the_context_is_noted_by_the_clients_name() {
+    let (queen, _worker) = Queen::with_worker(1).await;
+    for (path, field, body) in [
+        (
+            "/v1/messages",
+            "max_tokens",
+            json!({"max_tokens": 9_000_000}),
+        ),
+        (
+            "/api/chat",
+            "options.num_predict",
+            json!({"options": {"num_predict": 9_000_000}}),
+        ),
+    ] {
+        let mut sent = chat(false);
+        for (name, value) in body.as_object().unwrap() {
+            sent[name] = value.clone();
+        }
+        let response = queen.post_raw(path, &sent).await;
+        let notes = response.headers()["x-rbee-notes"].to_str().unwrap();
+        let note = format!("`{field}` is 9000000, but the context leaves ");
+        assert!(notes.contains(&note), "{notes}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_or_a_url_is_told_how_a_file_is_named() {
+    let queen = Queen::without_hive().await;
+    for (model, hint) in [
+        ("/models/a.gguf", "`file:/path/model.gguf`"),
+        ("./a.gguf", "`file:/path/model.gguf`"),
+        ("A.GGUF", "`file:/path/model.gguf`"),
+        ("https://models.example/a.gguf", "a URL is no model"),
+        ("a", "`rbee-keeper model list`"),
+    ] {
+        let mut body = chat(false);
+        body["model"] = json!(model);
+        let (status, error) = queen.post("/v1/chat/completions", &body).await;
+        assert_eq!(status, 404, "{error}");
+        let message = error["error"]["message"].as_str().unwrap();
+        assert!(message.contains(hint), "{model}: {message}");
+    }
+}

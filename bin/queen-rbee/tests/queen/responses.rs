@@ -105,3 +105,27 @@ async fn responses_are_not_stored() {
         (400, &json!("previous_response_id"))
     );
 }
+
+#[tokio::test]
+async fn the_tokens_of_an_input_are_counted() {
+    let (queen, worker) = Queen::with_worker(1).await;
+    let (status, count) = queen.post("/v1/responses/input_tokens", &body(false)).await;
+    assert_eq!(status, 200, "{count}");
+    assert_eq!(
+        count,
+        json!({"object": "response.input_tokens", "input_tokens": 3})
+    );
+    let refused = Diagnostic::new(Code::InvalidRequest, "no").param("messages");
+    worker.behave(Behavior::Refuse(refused));
+    let (status, error) = queen.post("/v1/responses/input_tokens", &body(false)).await;
+    assert_eq!((status, &error["error"]["param"]), (400, &json!("input")));
+}
+
+#[tokio::test]
+async fn a_compaction_is_refused_with_what_is_supported() {
+    let queen = Queen::without_hive().await;
+    let (status, error) = queen.post("/v1/responses/compact", &body(false)).await;
+    assert_eq!(status, 404, "{error}");
+    let message = error["error"]["message"].as_str().unwrap();
+    assert!(message.contains("`POST /v1/responses`"), "{message}");
+}

@@ -31,6 +31,8 @@ async fn tokenize_reports_its_worker_and_count_tokens_counts() {
         (status, &error["error"]["code"]),
         (400, &json!("INVALID_REQUEST"))
     );
+    let hint = error["error"]["hint"].as_str().unwrap();
+    assert!(hint.contains(r#""input": {"prompt": "text"}"#), "{hint}");
     queen.idle().await;
 }
 

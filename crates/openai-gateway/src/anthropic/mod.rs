@@ -3,6 +3,7 @@
 mod error_body;
 mod events;
 mod messages;
+mod models;
 mod partial_object;
 mod request;
 mod schemas;
@@ -11,6 +12,7 @@ mod writer;
 
 pub use error_body::AnthropicErrorBody;
 pub use events::AnthropicEvent;
+pub use models::{AnthropicModel, AnthropicModelList};
 pub use request::{AnthropicRequest, AnthropicTokenCountRequest, parse, parse_token_count};
 pub use writer::{AnthropicMessage, AnthropicTokenCount, AnthropicUsage};
 

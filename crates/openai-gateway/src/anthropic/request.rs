@@ -23,12 +23,18 @@ use crate::{
     errors::{missing, must_be, must_be_object, server_tool, unsupported},
     field_names::{self, FieldNames},
     fields::{self, integer, number, read, stops},
-    parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
+    parsed_request::{ParsedRequest, ParsedTokenCount, RequestContext, ResponseFormat},
     schemas::{JsonSchema, StopSequences, Unsupported, UnsupportedArray},
 };
 
 /// Range of the temperature; workers accept more.
 const TEMPERATURE: RangeInclusive<f64> = 0.0..=1.0;
+
+const FIELD_NAMES: FieldNames = FieldNames {
+    input: "messages",
+    constraint: "output_config.format",
+    others: field_names::ANTHROPIC,
+};
 
 /// Body of `POST /v1/messages`.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
@@ -250,11 +256,7 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
         } else {
             ResponseFormat::Document
         },
-        field_names: FieldNames {
-            input: "messages",
-            constraint: "output_config.format",
-            others: field_names::ANTHROPIC,
-        },
+        field_names: FIELD_NAMES,
         notes: Vec::new(),
         writer: Box::new(writer),
     };
@@ -265,9 +267,8 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
     })
 }
 
-/// Parses the JSON body of `POST /v1/messages/count_tokens`. Returns the model as the client
-/// named it and the request for a worker.
-pub fn parse_token_count(body: &Value) -> Result<(String, TokenizeRequest), Diagnostic> {
+/// Parses the JSON body of `POST /v1/messages/count_tokens`.
+pub fn parse_token_count(body: &Value) -> Result<ParsedTokenCount, Diagnostic> {
     let fields = read_fields(body)?;
     let thinking = thinking(&fields, None)?;
     let (input, _) = conversation(fields.system, fields.messages)?;
@@ -277,7 +278,11 @@ pub fn parse_token_count(body: &Value) -> Result<(String, TokenizeRequest), Diag
         reasoning: thinking.options,
         template_variables: Map::new(),
     };
-    Ok((fields.model, request))
+    Ok(ParsedTokenCount {
+        model: fields.model,
+        request,
+        field_names: FIELD_NAMES,
+    })
 }
 
 fn thinking(fields: &AnthropicRequest, max_output: Option<u32>) -> Result<Thinking, Diagnostic> {

@@ -512,9 +512,9 @@ fn a_token_count_includes_the_tools() {
         "tools",
         json!([{"name": "w", "input_schema": {"type": "object"}}]),
     );
-    let (model, count) = parse_token_count(&body).unwrap();
-    let request = read(&body).unwrap().request;
-    assert_eq!(model, "m");
+    let parsed = parse_token_count(&body).unwrap();
+    let (count, request) = (parsed.request, read(&body).unwrap().request);
+    assert_eq!(parsed.model, "m");
     assert_eq!((count.input, &count.tools), (request.input, &request.tools));
     assert_eq!(count.tools[0].name, "w");
 }

@@ -221,12 +221,16 @@ impl OllamaShowResponse {
     pub fn new(facts: &ModelFacts, capabilities: Vec<String>, modified_at: Timestamp) -> Self {
         let mut model_info = Map::new();
         if !facts.architecture.is_empty() {
-            let context = format!("{}.context_length", facts.architecture);
             model_info.insert(
                 "general.architecture".into(),
                 json!(facts.architecture.clone()),
             );
             model_info.insert("general.parameter_count".into(), json!(facts.parameters));
+        }
+        if facts.context_length > 0 {
+            // Clients look for a key with this end, whatever the architecture.
+            let prefix = Some(facts.architecture.as_str()).filter(|name| !name.is_empty());
+            let context = format!("{}.context_length", prefix.unwrap_or("general"));
             model_info.insert(context, json!(facts.context_length));
         }
         Self {

@@ -74,8 +74,9 @@ pub(super) struct OllamaWriter {
     only_load: bool,
     /// Reported instead of the reason why the output ended.
     done_reason: Option<&'static str>,
-    /// Beginning of every line, up to the output.
+    /// Beginning of every line, up to its time.
     prefix: Vec<u8>,
+    created_at: Timestamp,
     /// Text that has not been written yet; always empty in a stream.
     text: String,
     /// Thoughts that have not been written yet; always empty in a stream.
@@ -91,21 +92,16 @@ pub(super) struct OllamaWriter {
 impl OllamaWriter {
     /// Creates a writer that streams, without log probabilities.
     pub(super) fn new(endpoint: OllamaEndpoint, model: &str, created_at: Timestamp) -> Self {
-        #[derive(Serialize)]
-        struct Head<'a> {
-            model: &'a str,
-            created_at: Timestamp,
-        }
-        let mut prefix = Vec::new();
-        write_json(&mut prefix, &Head { model, created_at });
-        prefix.pop();
-        prefix.push(b',');
+        let mut prefix = b"{\"model\":".to_vec();
+        write_json(&mut prefix, model);
+        prefix.extend_from_slice(b",\"created_at\":");
         Self {
             endpoint,
             stream: true,
             only_load: false,
             done_reason: None,
             prefix,
+            created_at,
             text: String::new(),
             thinking: String::new(),
             calls: Vec::new(),
@@ -147,6 +143,8 @@ impl OllamaWriter {
     /// already written, and pending log probabilities.
     fn line(&mut self, text: &str, thinking: &str, complete_calls: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.prefix);
+        write_json(out, &self.created_at);
+        out.push(b',');
         match self.endpoint {
             OllamaEndpoint::Generate => out.extend_from_slice(b"\"response\":"),
             OllamaEndpoint::Chat => {
@@ -199,6 +197,10 @@ impl OllamaWriter {
 }
 
 impl ResponseWriter for OllamaWriter {
+    fn set_time(&mut self, now: Timestamp) {
+        self.created_at = now;
+    }
+
     fn start(&mut self, event: &StartedEvent, _: &mut Vec<u8>) {
         if let Some(context) = &mut self.context {
             context.extend_from_slice(&event.prompt);

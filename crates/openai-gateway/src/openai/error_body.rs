@@ -88,7 +88,7 @@ pub(crate) fn message(error: &Diagnostic) -> String {
 fn overflow(error: &Diagnostic) -> Option<String> {
     let overflow = Overflow::of(error)?;
     let input = match error.param.as_deref() {
-        Some("prompt") => "prompt",
+        Some(field) if field.starts_with("prompt") => "prompt",
         Some("input") => "input",
         _ => "messages",
     };

@@ -68,6 +68,25 @@ pub struct ResponseDocument {
     pub user: Option<String>,
 }
 
+/// Response of `POST /v1/responses/input_tokens`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ResponseTokenCount {
+    /// Always `response.input_tokens`.
+    #[schema(pattern = "^response\\.input_tokens$")]
+    object: &'static str,
+    /// Tokens of the prompt.
+    input_tokens: u32,
+}
+
+impl From<u32> for ResponseTokenCount {
+    fn from(input_tokens: u32) -> Self {
+        Self {
+            object: "response.input_tokens",
+            input_tokens,
+        }
+    }
+}
+
 /// How far a response is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

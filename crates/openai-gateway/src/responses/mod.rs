@@ -13,9 +13,9 @@ mod schemas;
 mod tools;
 mod writer;
 
-pub use document::ResponseDocument;
+pub use document::{ResponseDocument, ResponseTokenCount};
 pub use events::ResponseEvent;
-pub use request::{ResponsesRequest, parse};
+pub use request::{ResponsesRequest, parse, parse_token_count};
 
 #[cfg(test)]
 mod parse_tests;

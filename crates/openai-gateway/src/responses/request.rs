@@ -2,10 +2,10 @@ use std::collections::BTreeMap;
 
 use diagnostics::Diagnostic;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use worker_contract::{
-    InferInput, InferRequest, ReasoningOptions, Sampling, SamplingValues, limits,
+    InferInput, InferRequest, ReasoningOptions, Sampling, SamplingValues, TokenizeRequest, limits,
 };
 
 use super::{
@@ -21,12 +21,18 @@ use crate::{
     field_names::{self, FieldNames},
     fields::{integer, logprobs, max_tokens, no_limit_note, number, read},
     openai::{self, ReasoningEffort, TEMPERATURE},
-    parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
+    parsed_request::{ParsedRequest, ParsedTokenCount, RequestContext, ResponseFormat},
     schemas::Unsupported,
 };
 
 /// Element of `include` that reports log probabilities.
 const INCLUDE_LOGPROBS: &str = "message.output_text.logprobs";
+
+const FIELD_NAMES: FieldNames = FieldNames {
+    input: "input",
+    constraint: "text.format",
+    others: field_names::RESPONSES,
+};
 
 /// Body of `POST /v1/responses`.
 #[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
@@ -226,13 +232,32 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
         } else {
             ResponseFormat::Document
         },
-        field_names: FieldNames {
-            input: "input",
-            constraint: "text.format",
-            others: field_names::RESPONSES,
-        },
+        field_names: FIELD_NAMES,
         notes,
         writer: Box::new(writer),
+    })
+}
+
+/// Parses the JSON body of `POST /v1/responses/input_tokens`.
+pub fn parse_token_count(body: &Value) -> Result<ParsedTokenCount, Diagnostic> {
+    let fields: ResponsesRequest = read(body)?;
+    refuse_unsupported(&fields)?;
+    let all_tools = tools::definitions(fields.tools.as_deref().unwrap_or_default())?;
+    let chosen = tools::choose(fields.tool_choice.as_ref(), all_tools)?;
+    let effort = fields.reasoning.and_then(|reasoning| reasoning.effort);
+    let messages = messages(fields.instructions.as_deref(), &fields.input)?;
+    Ok(ParsedTokenCount {
+        model: fields.model,
+        request: TokenizeRequest {
+            input: InferInput::Messages(messages),
+            tools: chosen.tools,
+            reasoning: ReasoningOptions {
+                effort: openai::effort("reasoning.effort", effort)?,
+                ..ReasoningOptions::default()
+            },
+            template_variables: Map::new(),
+        },
+        field_names: FIELD_NAMES,
     })
 }
 

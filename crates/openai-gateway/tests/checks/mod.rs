@@ -120,11 +120,15 @@ impl Endpoint {
                 ParsedOllamaEmbedRequest::parse(body).map(ollama_embed),
                 ParsedOllamaEmbedRequest::parse_superseded(body).map(ollama_embed),
             ],
-            Self::Responses => vec![responses::parse(body, &context).map(infer)],
+            Self::Responses => vec![
+                responses::parse(body, &context).map(infer),
+                responses::parse_token_count(body)
+                    .map(|count| Parsed::Embed(vec![count.request.input])),
+            ],
             Self::Messages => vec![
                 anthropic::parse(body, &context).map(infer),
                 anthropic::parse_token_count(body)
-                    .map(|(_, request)| Parsed::Embed(vec![request.input])),
+                    .map(|count| Parsed::Embed(vec![count.request.input])),
             ],
         }
     }
