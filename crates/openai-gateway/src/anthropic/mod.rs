@@ -2,6 +2,7 @@
 
 mod error_body;
 mod events;
+mod limits;
 mod messages;
 mod models;
 mod partial_object;

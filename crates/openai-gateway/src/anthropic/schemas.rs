@@ -5,7 +5,7 @@ use openapi_schema::{
     schema_types, strings, text,
 };
 
-use super::thinking::{EFFORTS, MIN_BUDGET};
+use super::limits::{EFFORTS, MIN_BUDGET};
 use crate::{
     images::image_block,
     schemas::{UNLIMITED, text_part},

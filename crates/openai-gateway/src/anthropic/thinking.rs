@@ -4,7 +4,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use worker_contract::ReasoningOptions;
 
-use super::schemas::thinking;
+use super::{
+    limits::{EFFORTS, MIN_BUDGET},
+    schemas::thinking,
+};
 use crate::errors::{below_minimum, missing, must_be, not_less, unknown_effort};
 
 /// Whether the model thinks before it answers.
@@ -34,10 +37,6 @@ pub(super) struct Thinking {
 }
 
 const BUDGET: &str = "thinking.budget_tokens";
-/// Least number of tokens for thinking, as in Anthropic's API.
-pub(super) const MIN_BUDGET: i64 = 1024;
-/// Words for the effort.
-pub(super) const EFFORTS: [&str; 5] = ["low", "medium", "high", "xhigh", "max"];
 
 /// Parses `thinking` and `output_config.effort`. `max_output` is the limit of the whole output,
 /// if the request has one.

@@ -4,14 +4,12 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use worker_contract::ReasoningOptions;
 
-use super::schemas::ReasoningEffort;
+use super::{limits::EFFORTS, schemas::ReasoningEffort};
 use crate::{
     errors::{below_minimum, unknown_effort},
     fields::read,
 };
 
-/// Words for the effort, as in OpenAI's API.
-pub(super) const EFFORTS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
 /// Variables of chat templates that turn reasoning on and off. They are translated, because
 /// their name depends on the model.
 const SWITCHES: [&str; 2] = ["enable_thinking", "thinking"];

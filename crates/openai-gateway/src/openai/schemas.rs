@@ -10,8 +10,10 @@ use utoipa::ToSchema;
 use worker_contract::limits::LOGIT_BIAS;
 
 use super::{
-    constraint::MAX_GUIDED_CHOICES, error_body::OpenAiErrorBody, limits::MAX_TOTAL_CHOICES,
-    reasoning::EFFORTS, usage::CompletionUsage,
+    constraint::MAX_GUIDED_CHOICES,
+    error_body::OpenAiErrorBody,
+    limits::{EFFORTS, MAX_TOTAL_CHOICES},
+    usage::CompletionUsage,
 };
 use crate::{
     images::image_url_part,
