@@ -223,6 +223,8 @@ pub fn http_client() -> Result<HttpClient, Diagnostic> {
         .no_proxy()
         .connect_timeout(CONNECT_LIMIT)
         .tcp_nodelay(true)
+        // Processes speak plain HTTP to each other: no certificates are loaded.
+        .tls_certs_only([])
         .build()
         .map_err(|e| errors::no_http_client(&e))
 }
