@@ -3,35 +3,70 @@
 
 #![warn(missing_docs)]
 
+mod disk;
+mod errors;
+mod fetch;
+mod journal;
+mod lane;
+mod limit;
+mod part;
+mod plan;
+mod ranges;
+mod rate;
+mod read;
+mod response;
+mod retry;
+mod source;
 mod types;
 
 pub use types::{Fetched, RemoteFile, Secret, TransferProgress, TransferSettings};
 
-use std::{ops::Range, path::Path};
+use std::{ops::Range, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use tokio_util::sync::CancellationToken;
+
+use fetch::Fetch;
+use limit::Limiter;
+use part::Paths;
+use source::{Http, Source};
 
 /// Fetches files with common limits on connections and bandwidth. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Downloader {
     settings: TransferSettings,
+    http: Arc<Http>,
+    limiter: Arc<Limiter>,
 }
 
 impl Downloader {
     /// Creates a downloader that honours the proxies of the environment.
     pub fn new(settings: TransferSettings) -> Result<Self, Diagnostic> {
-        Ok(Self { settings })
+        Ok(Self {
+            limiter: Arc::new(Limiter::new(settings.bytes_per_second)),
+            http: Arc::default(),
+            settings,
+        })
     }
 
     /// Fetches `file` to `target`, which appears complete and verified or not at all. Continues
-    /// a partial transfer that an earlier process left beside `target`.
+    /// a partial transfer that an earlier process left beside `target`, in `*.part` with its
+    /// journal `*.part.state`. Creates the directory if it is missing.
+    ///
+    /// If another transfer to `target` runs, in this process or in another one, waits for it and
+    /// reports its progress. If `target` exists, it is verified as far as size and hash are known,
+    /// and never overwritten.
+    ///
+    /// The content is verified by the hash of `file`, or by the one that the server states
+    /// (`X-Linked-ETag` or `ETag`, if it is a SHA-256). A partial file is kept unless its content
+    /// is wrong or the server has another version.
     ///
     /// `progress` is called at most every 100 ms, and never with fewer bytes than before.
     ///
     /// Errors: `MODEL_NOT_FOUND`, `MODEL_ACCESS_DENIED`, `DOWNLOAD_STALLED`, `DOWNLOAD_FAILED`,
-    /// `CHECKSUM_MISMATCH`, `INSUFFICIENT_DISK`, `DISK_FULL`, `CANCELLED`.
+    /// `CHECKSUM_MISMATCH`, `INSUFFICIENT_DISK`, `DISK_FULL`, `STATE_UNUSABLE`, `STATE_TOO_NEW`,
+    /// `CANCELLED`.
     pub async fn fetch(
         &self,
         file: &RemoteFile,
@@ -39,17 +74,24 @@ impl Downloader {
         progress: &(dyn Fn(TransferProgress) + Send + Sync),
         cancel: &CancellationToken,
     ) -> Result<Fetched, Diagnostic> {
-        let _ = (file, target, progress, cancel, &self.settings);
-        Err(unfinished())
+        let source = self.source(file)?;
+        let (settings, limiter) = (&self.settings, self.limiter.clone());
+        let paths = Paths::of(target);
+        let fetch = Fetch::new(file, settings, limiter, source, paths, progress);
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(errors::cancelled(target)),
+            result = fetch.run() => result,
+        }
     }
 
     /// Reads a part of a file; the result is shorter if the file is.
     pub async fn read(&self, file: &RemoteFile, range: Range<u64>) -> Result<Bytes, Diagnostic> {
-        let _ = (file, range);
-        Err(unfinished())
+        let first_delay = self.settings.first_delay;
+        read::read(&self.source(file)?, &self.limiter, range, first_delay).await
     }
-}
 
-fn unfinished() -> Diagnostic {
-    Diagnostic::new(Code::DownloadFailed, "downloads are not supported yet")
+    fn source(&self, file: &RemoteFile) -> Result<Source, Diagnostic> {
+        Source::new(self.http.clone(), file, self.settings.stall)
+    }
 }

@@ -64,6 +64,8 @@ pub struct TransferSettings {
     pub bytes_per_second: Option<u64>,
     /// Time without a byte after which a request has stalled.
     pub stall: Duration,
+    /// Time before the first new attempt after a failure. It doubles up to 32 times.
+    pub first_delay: Duration,
     /// Free space that a transfer must leave on the disk, in bytes.
     pub reserve_bytes: u64,
 }
@@ -74,6 +76,7 @@ impl Default for TransferSettings {
             connections: 8,
             bytes_per_second: None,
             stall: Duration::from_secs(60),
+            first_delay: Duration::from_millis(100),
             reserve_bytes: 1 << 30,
         }
     }

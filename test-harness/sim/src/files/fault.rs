@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 
+use super::Content;
+
 /// Which of the two hosts was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Host {
@@ -60,6 +62,8 @@ pub enum Fault {
     Redirect(String),
     /// Headers of this many bytes.
     Headers(usize),
+    /// Another version of the file, with this `ETag`.
+    Version(String, Content),
     /// This byte of the file, if it is sent, is wrong.
     Flip(u64),
 }

@@ -41,9 +41,12 @@ pub(super) fn respond(
     }
     let asked = shared.inner().recorded[number].asked.clone();
     let path = asked.path.strip_prefix("/signed").unwrap_or(&asked.path);
-    let Some(file) = shared.inner().files.get(path).cloned() else {
+    let Some(mut file) = shared.inner().files.get(path).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };
+    if let Some(Fault::Version(etag, content)) = &fault {
+        (file.etag, file.content) = (Some(etag.clone()), *content);
+    }
     match asked.host {
         Host::Origin => {
             if let Some(bearer) = &file.bearer {
@@ -86,7 +89,11 @@ fn redirect_to_signed(shared: &Shared, path: &str, file: &Served) -> Response {
     ));
     if let Some(hash) = file.linked {
         let headers = response.headers_mut();
-        set(headers, "x-linked-etag", &format!("\"{}\"", hex::encode(hash)));
+        set(
+            headers,
+            "x-linked-etag",
+            &format!("\"{}\"", hex::encode(hash)),
+        );
         set(headers, "x-linked-size", &file.content.size().to_string());
     }
     response
