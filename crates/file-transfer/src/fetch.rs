@@ -16,7 +16,7 @@ use crate::{
     Fetched, RemoteFile, TransferProgress, TransferSettings,
     disk::{Disk, Hashable},
     errors,
-    journal::{self, Identity, Journal},
+    journal::{self, Identity, Journal, Record},
     lane::{Lanes, lock, random},
     limit::Limiter,
     part::{self, Acquired, Part, Paths},
@@ -171,8 +171,7 @@ impl<'a> Fetch<'a> {
             Ok((part, record))
         })
         .await?;
-        let found = record.as_ref().map(|record| record.written.clone());
-        let first = self.first_range(&found.unwrap_or_default());
+        let first = self.first_range(record.as_ref());
         let opened = match self.open(first).await {
             Ok(opened) => Some(opened),
             // A server says so of every range of an empty file.
@@ -202,17 +201,31 @@ impl<'a> Fetch<'a> {
     }
 
     /// The range to ask for first. `None` asks for the whole file.
-    fn first_range(&self, written: &Ranges) -> Option<Range<u64>> {
-        let size = self.file.size.unwrap_or(u64::MAX);
-        if size == 0 {
+    fn first_range(&self, record: Option<&Record>) -> Option<Range<u64>> {
+        let known = self.file.size.or(record.map(|record| record.identity.size));
+        if known == Some(0) {
             return None;
         }
+        let size = known.unwrap_or(u64::MAX);
+        let none = Ranges::default();
+        let written = record.map_or(&none, |record| &record.written);
+        let piece = match known {
+            Some(size) => self.pieces(size.saturating_sub(written.count())).1,
+            None => MIN_PIECE,
+        };
         let range = match written.first_gap(size) {
-            Some(gap) => gap.start..gap.end.min(gap.start.saturating_add(MAX_PIECE)),
+            Some(gap) => gap.start..gap.end.min(gap.start.saturating_add(piece)),
             // All bytes are there. What the server says of the last one tells the version.
             None => size - 1..size,
         };
         Some(range)
+    }
+
+    /// Number of connections for `missing` bytes, and bytes of a piece.
+    fn pieces(&self, missing: u64) -> (u64, u64) {
+        let most = self.settings.connections.max(1) as u64;
+        let lanes = missing.div_ceil(MIN_PIECE).clamp(1, most);
+        (lanes, missing.div_ceil(lanes).clamp(MIN_PIECE, MAX_PIECE))
     }
 
     /// Sends the first request, with further attempts.
@@ -301,13 +314,10 @@ impl<'a> Fetch<'a> {
         })
         .await?;
         let missing = version.size.unwrap_or(0).saturating_sub(written.count());
-        let lanes = if version.ranged {
-            let most = self.settings.connections.max(1) as u64;
-            missing.div_ceil(MIN_PIECE).clamp(1, most)
-        } else {
-            1
+        let (lanes, piece) = match self.pieces(missing) {
+            (lanes, piece) if version.ranged => (lanes, piece),
+            (_, piece) => (1, piece),
         };
-        let piece = missing.div_ceil(lanes).clamp(MIN_PIECE, MAX_PIECE);
         let mut plan = Plan::new(version.size, piece, written);
         let first = opened.and_then(|opened| {
             let assignment = if version.ranged {

@@ -202,6 +202,8 @@ impl Sending {
         let limited = self.shared.inner().bytes_per_second.is_some();
         match self.fault {
             Some(Fault::Cut(after)) if self.sent >= after => {
+                // Lets the connection send what it has.
+                tokio::time::sleep(Duration::from_millis(1)).await;
                 let error = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
                 return Some((Err(error), self));
             }
