@@ -29,5 +29,8 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         }
         command.arg("--bin-dir").arg(build_binaries(true)?);
     }
+    if benchmark == Some("download") && !asks_for_help {
+        setup::need_program("curl", "curl")?;
+    }
     succeed(&mut command)
 }

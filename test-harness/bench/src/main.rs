@@ -1,10 +1,11 @@
-//! Benchmarks: `cargo xtask bench gateway|engine|overhead`. Results are ratios within one run.
+//! Benchmarks: `cargo xtask bench gateway|engine|overhead|download`. Results are ratios within one run.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a command line tool for developers"
 )]
 
+mod download;
 mod engine;
 mod gateway;
 mod machine;
@@ -54,6 +55,11 @@ enum Command {
     /// available
     #[command(after_long_help = engine::LLAMA_CPP_HELP)]
     Engine(engine::EngineArgs),
+    /// Transfers that are killed at random moments, and their throughput compared with curl
+    Download(download::DownloadArgs),
+    /// Fetches one file in this process; run by `download`
+    #[command(hide = true)]
+    DownloadOnce(download::OnceArgs),
     /// Measures one model in this process; run by `engine`
     #[command(hide = true)]
     EngineOnce(engine::OnceArgs),
@@ -71,6 +77,8 @@ fn main() -> anyhow::Result<()> {
             baseline,
             count,
         } => runtime()?.block_on(overhead::run(&bin_dir, baseline.as_deref(), count)),
+        Command::Download(args) => runtime()?.block_on(download::run(&args)),
+        Command::DownloadOnce(args) => runtime()?.block_on(download::run_once(&args)),
         Command::Engine(args) => engine::run(&args),
         Command::EngineOnce(args) => engine::run_once(&args),
     }
