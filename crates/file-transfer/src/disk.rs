@@ -118,6 +118,13 @@ struct HashableState {
 }
 
 impl Hashable {
+    /// The bytes up to `end` are there.
+    pub(crate) fn new(end: u64) -> Self {
+        let hashable = Self::default();
+        hashable.advance(end);
+        hashable
+    }
+
     fn advance(&self, end: u64) {
         self.change(|state| state.end = end);
     }

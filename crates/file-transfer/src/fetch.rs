@@ -186,18 +186,24 @@ impl<'a> Fetch<'a> {
         };
         let version = self.version(opened.as_ref())?;
         let identity = version.identity();
-        let (part, written) = blocking(move || {
-            if let (Some(record), Some(identity)) = (record, &identity)
-                && record.identity.is_same(identity)
-            {
-                return Ok((part, record.written));
-            }
-            part.clear()?;
-            Ok((part, Ranges::default()))
+        let (part, journal, written) = blocking(move || {
+            let same = record.zip(identity.as_ref());
+            let same = same.filter(|(record, identity)| record.identity.is_same(identity));
+            let (synced, written) = match same {
+                Some((record, _)) => (record.synced, record.written),
+                None => {
+                    part.clear()?;
+                    Default::default()
+                }
+            };
+            let begin =
+                |identity| Journal::begin(part.paths.state.clone(), identity, &synced, &written);
+            let journal = identity.map(begin).transpose()?;
+            Ok((part, journal, written))
         })
         .await?;
         self.check_space(version.size, written.count()).await?;
-        self.transfer(part, opened, version, written).await
+        self.transfer(part, journal, opened, version, written).await
     }
 
     /// The range to ask for first. `None` asks for the whole file.
@@ -301,23 +307,17 @@ impl<'a> Fetch<'a> {
     async fn transfer(
         &mut self,
         part: Part,
+        journal: Option<Journal>,
         opened: Option<Opened>,
         version: Version,
         written: Ranges,
     ) -> Result<Fetched, End> {
-        let state = part.paths.state.clone();
-        let (identity, there) = (version.identity(), written.clone());
-        let journal = blocking(move || {
-            identity
-                .map(|identity| Journal::begin(state, identity, &there))
-                .transpose()
-        })
-        .await?;
         let missing = version.size.unwrap_or(0).saturating_sub(written.count());
         let (lanes, piece) = match self.pieces(missing) {
             (lanes, piece) if version.ranged => (lanes, piece),
             (_, piece) => (1, piece),
         };
+        let hashable = Hashable::new(written.prefix());
         let mut plan = Plan::new(version.size, piece, written);
         let first = opened.and_then(|opened| {
             let assignment = if version.ranged {
@@ -332,7 +332,7 @@ impl<'a> Fetch<'a> {
             part,
             plan: plan.clone(),
             journal: Mutex::new(journal),
-            hashable: Hashable::default(),
+            hashable,
             complete: Notify::new(),
         });
         let (writes, queue) = mpsc::channel(WRITE_QUEUE);
@@ -402,8 +402,14 @@ impl<'a> Fetch<'a> {
                     break Err(End::Failed(error));
                 }
             }
+            if checkpoint.as_ref().is_some_and(JoinHandle::is_finished)
+                && let Some(checkpoint) = checkpoint.take()
+                && let Err(error) = joined(checkpoint.await)
+            {
+                break Err(End::Failed(error));
+            }
             let due = now.saturating_sub(checked) >= CHECKPOINT || disk.journal_is_long();
-            if due && checkpoint.as_ref().is_none_or(JoinHandle::is_finished) {
+            if due && checkpoint.is_none() {
                 checked = now;
                 let disk = disk.clone();
                 checkpoint = Some(tokio::task::spawn_blocking(move || disk.checkpoint()));

@@ -64,7 +64,10 @@ struct Head {
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) identity: Identity,
+    /// Bytes that are there.
     pub(crate) written: Ranges,
+    /// Those of them that survive a loss of power.
+    pub(crate) synced: Ranges,
 }
 
 /// Reads a journal. `None` if there is none, if it is damaged, or if it claims bytes beyond
@@ -115,13 +118,15 @@ fn parse(text: &[u8], boot: Option<&str>) -> Option<Record> {
             }
         }
     }
-    let ranges = || head.synced.iter().chain(&written);
-    if ranges().any(|(start, end)| start >= end) {
+    written.extend(&head.synced);
+    if written.iter().any(|(start, end)| start >= end) {
         return None;
     }
+    let set = |ranges: Vec<(u64, u64)>| ranges.into_iter().map(|(start, end)| start..end).collect();
     Some(Record {
-        written: ranges().map(|(start, end)| *start..*end).collect(),
         identity: head.identity,
+        written: set(written),
+        synced: set(head.synced),
     })
 }
 
@@ -135,14 +140,15 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Begins a journal, of which `written` is there, but not known to survive a loss of power.
+    /// Begins a journal. `written` is there, and `synced` of it survives a loss of power.
     pub(crate) fn begin(
         path: PathBuf,
         identity: Identity,
+        synced: &Ranges,
         written: &Ranges,
     ) -> Result<Self, Diagnostic> {
-        let text = render(&identity, &Ranges::default(), written)?;
-        let file = replace(&path, &text, false)?;
+        let text = render(&identity, synced, written)?;
+        let file = replace(&path, &text, synced.count() > 0)?;
         Ok(Self {
             path,
             identity,
@@ -240,7 +246,8 @@ mod tests {
     fn what_was_not_synced_counts_for_the_same_boot_only() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.part.state");
-        let mut journal = Journal::begin(path.clone(), identity(), &ranges(&[])).unwrap();
+        let mut journal =
+            Journal::begin(path.clone(), identity(), &ranges(&[]), &ranges(&[])).unwrap();
         journal.append(&[0..10, 20..30]).unwrap();
         let written = ranges(&[0..10, 20..30]);
         assert_eq!(read(&path, 100).unwrap().unwrap().written, written);
@@ -248,6 +255,7 @@ mod tests {
         journal.append(&[10..12]).unwrap();
         let record = read(&path, 100).unwrap().unwrap();
         assert_eq!(record.written, ranges(&[0..12, 20..30]));
+        assert_eq!(record.synced, ranges(&[0..10]));
         assert_eq!(record.identity, identity());
         let text = fs::read(&path).unwrap();
         for other in [None, Some("other")] {
@@ -260,7 +268,8 @@ mod tests {
     fn a_cut_line_is_ignored_and_a_damaged_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
-        let mut journal = Journal::begin(path.clone(), identity(), &ranges(&[])).unwrap();
+        let mut journal =
+            Journal::begin(path.clone(), identity(), &ranges(&[]), &ranges(&[])).unwrap();
         journal.append(&[0..10]).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, format!("{text}[20,3")).unwrap();

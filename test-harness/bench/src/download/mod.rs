@@ -1,5 +1,5 @@
-mod once;
 mod kills;
+mod once;
 mod throughput;
 
 pub use once::{OnceArgs, run_once};
@@ -36,7 +36,9 @@ pub struct DownloadArgs {
 /// server runs in this process, and the transfers in others.
 pub async fn run(args: &DownloadArgs) -> Result<()> {
     let dir = match &args.dir {
-        Some(dir) => tempfile::Builder::new().prefix("rbee-bench-").tempdir_in(dir),
+        Some(dir) => tempfile::Builder::new()
+            .prefix("rbee-bench-")
+            .tempdir_in(dir),
         None => tempfile::Builder::new().prefix("rbee-bench-").tempdir(),
     }?;
     println!(

@@ -21,7 +21,10 @@ pub(super) async fn run(setting: &Setting, count: u32) -> Result<()> {
     println!("|---|---|---|---|---|");
     let (mut curl, mut own) = (Vec::new(), Vec::new());
     for round in 0..=count {
-        let pair = (measure(setting, curl_command(setting)).await?, measure(setting, setting.transfer()?).await?);
+        let pair = (
+            measure(setting, curl_command(setting)).await?,
+            measure(setting, setting.transfer()?).await?,
+        );
         // The first round warms up.
         if round > 0 {
             curl.push(pair.0);
