@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Bytes of a piece.
-const MAX_PIECE: u64 = 16 << 20;
+const MAX_PIECE: u64 = 8 << 20;
 const MIN_PIECE: u64 = 1 << 20;
 /// Time between two reports of progress.
 const TICK: Duration = Duration::from_millis(100);
@@ -189,12 +189,11 @@ impl<'a> Fetch<'a> {
         let (part, journal, written) = blocking(move || {
             let same = record.zip(identity.as_ref());
             let same = same.filter(|(record, identity)| record.identity.is_same(identity));
-            let (synced, written) = match same {
-                Some((record, _)) => (record.synced, record.written),
-                None => {
-                    part.clear()?;
-                    Default::default()
-                }
+            let (synced, written) = if let Some((record, _)) = same {
+                (record.synced, record.written)
+            } else {
+                part.clear()?;
+                Default::default()
             };
             let begin =
                 |identity| Journal::begin(part.paths.state.clone(), identity, &synced, &written);
