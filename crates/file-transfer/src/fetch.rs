@@ -97,8 +97,21 @@ impl<'a> Fetch<'a> {
         }
     }
 
-    /// Fetches the file, or finds it complete.
+    /// Fetches the file, or finds it complete. A failure before the first byte leaves no file.
     pub(crate) async fn run(mut self) -> Result<Fetched, Diagnostic> {
+        let result = self.fetch().await;
+        if result.is_err() {
+            let paths = self.paths;
+            blocking(move || {
+                Part::remove_empty(&paths);
+                Ok(())
+            })
+            .await?;
+        }
+        result
+    }
+
+    async fn fetch(&mut self) -> Result<Fetched, Diagnostic> {
         let (mut mismatches, mut changes) = (0, 0);
         loop {
             let Some(part) = self.acquire().await? else {

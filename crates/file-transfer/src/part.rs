@@ -102,6 +102,18 @@ impl Part {
         }))
     }
 
+    /// Removes a partial file without content, and its journal, unless a transfer has the lock.
+    pub(crate) fn remove_empty(paths: &Paths) {
+        let Ok(file) = File::open(&paths.part) else {
+            return;
+        };
+        let is_empty = file.metadata().is_ok_and(|metadata| metadata.len() == 0);
+        if is_empty && file.try_lock().is_ok() && is_at(&file, &paths.part) {
+            let _ = fs::remove_file(&paths.state);
+            let _ = fs::remove_file(&paths.part);
+        }
+    }
+
     pub(crate) fn size(&self) -> Result<u64, Diagnostic> {
         size_of(&self.file, &self.paths.part)
     }

@@ -124,6 +124,12 @@ impl Case {
         names
     }
 
+    /// Bytes that were served to all requests but the first ones.
+    pub fn served_since(&self, requests: usize) -> u64 {
+        let all = self.server.requests();
+        all[requests..].iter().map(|r| r.served).sum()
+    }
+
     /// Requests to one of the hosts.
     pub fn requests_to(&self, host: Host) -> Vec<Recorded> {
         let requests = self.server.requests();

@@ -48,13 +48,11 @@ pub async fn run(args: &DownloadArgs) -> Result<()> {
     );
     let server = FileServer::start().await?;
     let content = Content::new(1, args.size * 1_000_000);
-    let sha256 = content.sha256();
-    let hex: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
     let setting = Setting {
         url: server.put(PATH, Served::on_hub(content)),
         server,
         size: content.size(),
-        sha256: hex,
+        sha256: hex::encode(content.sha256()),
         target: dir.path().join("model.gguf"),
     };
     if args.kills > 0 {
