@@ -228,6 +228,8 @@ fn boot() -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
 
     fn identity() -> Identity {
@@ -238,8 +240,8 @@ mod tests {
         }
     }
 
-    fn ranges(ranges: &[Range<u64>]) -> Ranges {
-        ranges.iter().cloned().collect()
+    fn ranges(ranges: &[(u64, u64)]) -> Ranges {
+        ranges.iter().map(|(start, end)| *start..*end).collect()
     }
 
     #[test]
@@ -249,17 +251,17 @@ mod tests {
         let mut journal =
             Journal::begin(path.clone(), identity(), &ranges(&[]), &ranges(&[])).unwrap();
         journal.append(&[0..10, 20..30]).unwrap();
-        let written = ranges(&[0..10, 20..30]);
+        let written = ranges(&[(0, 10), (20, 30)]);
         assert_eq!(read(&path, 100).unwrap().unwrap().written, written);
-        journal.replace(&ranges(&[0..10]), &written).unwrap();
-        journal.append(&[10..12]).unwrap();
+        journal.replace(&ranges(&[(0, 10)]), &written).unwrap();
+        journal.append(slice::from_ref(&(10..12))).unwrap();
         let record = read(&path, 100).unwrap().unwrap();
-        assert_eq!(record.written, ranges(&[0..12, 20..30]));
-        assert_eq!(record.synced, ranges(&[0..10]));
+        assert_eq!(record.written, ranges(&[(0, 12), (20, 30)]));
+        assert_eq!(record.synced, ranges(&[(0, 10)]));
         assert_eq!(record.identity, identity());
         let text = fs::read(&path).unwrap();
         for other in [None, Some("other")] {
-            assert_eq!(parse(&text, other).unwrap().written, ranges(&[0..10]));
+            assert_eq!(parse(&text, other).unwrap().written, ranges(&[(0, 10)]));
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
@@ -270,10 +272,13 @@ mod tests {
         let path = dir.path().join("state");
         let mut journal =
             Journal::begin(path.clone(), identity(), &ranges(&[]), &ranges(&[])).unwrap();
-        journal.append(&[0..10]).unwrap();
+        journal.append(slice::from_ref(&(0..10))).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, format!("{text}[20,3")).unwrap();
-        assert_eq!(read(&path, 100).unwrap().unwrap().written, ranges(&[0..10]));
+        assert_eq!(
+            read(&path, 100).unwrap().unwrap().written,
+            ranges(&[(0, 10)])
+        );
         for damaged in [
             format!("{text}[20,x]\n"),
             format!("{text}[20,10]\n"),

@@ -1,4 +1,8 @@
 //! Transfers in processes of their own: this program starts itself as one that fetches.
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests without the harness that clippy knows"
+)]
 
 use std::{
     env, fs,
