@@ -10,8 +10,8 @@ use input_validation::ModelRef;
 
 use crate::errors;
 
-/// Parses a reference, such as `builtin:haiku`, or a path, such as `./model.gguf`, with or
-/// without `file:`. A relative path becomes absolute; `~/` is the home directory.
+/// Parses a reference, such as `builtin:haiku`, an address, such as `hf.co/org/repo`, or a path,
+/// such as `./model.gguf`, with or without `file:`. A relative path becomes absolute; `~/` is the home directory.
 ///
 /// A text that is neither a reference nor looks like a path is a path if it names a file, or a
 /// directory that contains `config.json`. Otherwise, it is the short name of a model.
@@ -24,6 +24,9 @@ pub(crate) fn parse(text: &str) -> Result<ModelRef, Diagnostic> {
         Ok(model) => return Ok(model),
         Err(error) => error,
     };
+    if let Some(address) = ModelRef::from_address(text) {
+        return address;
+    }
     match text.strip_prefix("file:") {
         Some(path) => from_path(path),
         None if looks_like_path(text) || is_model(Path::new(text)) => from_path(text),
@@ -102,6 +105,7 @@ mod tests {
             ("file:/m/a b.gguf", "file:/m/a b.gguf"),
             ("/m/a.gguf", "file:/m/a.gguf"),
             ("/m/./a.gguf", "file:/m/a.gguf"),
+            ("hf.co/org/repo/resolve/main/a.gguf", "hf:org/repo:a.gguf"),
         ] {
             assert_eq!(parse(text).unwrap().to_string(), model);
         }

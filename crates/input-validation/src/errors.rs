@@ -41,6 +41,17 @@ pub(crate) fn invalid_model_ref(text: &str) -> Diagnostic {
     .hint(hint)
 }
 
+pub(crate) fn invalid_model_address(text: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidModelRef,
+        format!("not the address of a model: \"{}\"", excerpt(text, 120)),
+    )
+    .hint(
+        "use the address of a repository, or of a file in it, such as `hf.co/org/repo:Q4_K_M`; \
+         the reference of a repository is `hf:org/repo`",
+    )
+}
+
 pub(crate) fn invalid_port_range(text: &str) -> Diagnostic {
     Diagnostic::new(
         Code::ConfigInvalid,

@@ -22,6 +22,8 @@ macro_rules! string_schema {
     };
 }
 
+mod address;
+mod aliases;
 mod device;
 mod errors;
 mod ids;
@@ -31,6 +33,7 @@ mod option;
 mod pattern_tests;
 mod port_range;
 
+pub use aliases::shipped_aliases;
 pub use device::{Backend, DeviceId};
 pub use ids::{Generation, JobId, NodeName, RequestId, WorkerId};
 pub use model_ref::ModelRef;

@@ -3,7 +3,7 @@ use std::{fmt, str::FromStr};
 use diagnostics::Diagnostic;
 use serde::{Deserialize, Serialize};
 
-use crate::errors::invalid_model_ref;
+use crate::{aliases, errors::invalid_model_ref};
 
 /// Source and name of a model. `Display` writes the form that was parsed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -149,28 +149,48 @@ impl FromStr for ModelRef {
 const DEFAULT_VARIANT: &str = "latest";
 
 impl ModelRef {
-    /// Reads a model as users and clients name it: a reference, or a short name of a built-in
-    /// model. `haiku` and `haiku:latest` are `builtin:haiku`; `haiku:q8_0` and `haiku@q8_0` are
-    /// `builtin:haiku@q8_0`, and so are these names after `builtin:`.
+    /// Reads a model as users and clients name it: a reference, an address on the web, or a short
+    /// name that ships with rbee. `haiku` and `haiku:latest` are `builtin:haiku`; `haiku:q8_0` and
+    /// `haiku@q8_0` are `builtin:haiku@q8_0`, and so are these names after `builtin:`.
     pub fn from_name(name: &str) -> Result<Self, Diagnostic> {
-        let short = name.strip_prefix("builtin:").unwrap_or(name);
-        let (base, variant) = short
-            .split_once([':', '@'])
-            .unwrap_or((short, DEFAULT_VARIANT));
+        Self::from_name_with(name, |_| None)
+    }
+
+    /// Reads a model as [`from_name`](Self::from_name) does, but looks a short name up among the
+    /// aliases of the user first.
+    pub fn from_name_with(
+        name: &str,
+        user_alias: impl FnOnce(&str) -> Option<Self>,
+    ) -> Result<Self, Diagnostic> {
         if ["file:", "mock:", "hf:", "ollama:"]
             .iter()
             .any(|vendor| name.starts_with(vendor))
         {
-            name.parse()
-        } else if is_word(base, "") && is_word(variant, "") {
-            Ok(Self::Builtin {
-                name: base.to_owned(),
-                variant: (variant != DEFAULT_VARIANT).then(|| variant.to_owned()),
-            })
-        } else {
-            Err(invalid_model_ref(name))
+            return name.parse();
         }
+        if let Some(short) = name.strip_prefix("builtin:") {
+            return builtin(short).ok_or_else(|| invalid_model_ref(name));
+        }
+        if let Some(model) = user_alias(name) {
+            return Ok(model);
+        }
+        if let Some(address) = Self::from_address(name) {
+            return address;
+        }
+        aliases::shipped(name)
+            .or_else(|| builtin(name))
+            .ok_or_else(|| invalid_model_ref(name))
     }
+}
+
+fn builtin(name: &str) -> Option<ModelRef> {
+    let (base, variant) = name
+        .split_once([':', '@'])
+        .unwrap_or((name, DEFAULT_VARIANT));
+    (is_word(base, "") && is_word(variant, "")).then(|| ModelRef::Builtin {
+        name: base.to_owned(),
+        variant: (variant != DEFAULT_VARIANT).then(|| variant.to_owned()),
+    })
 }
 
 impl TryFrom<String> for ModelRef {
@@ -261,6 +281,21 @@ mod tests {
             let error = ModelRef::from_name(bad).unwrap_err();
             assert_eq!(error.code, Code::InvalidModelRef, "{bad}");
         }
+    }
+
+    #[test]
+    fn aliases_of_the_user_precede_those_that_ship() {
+        let name = |text: &str| {
+            let user = |alias: &str| (alias == "smollm2").then(|| "ollama:mine".parse().unwrap());
+            ModelRef::from_name_with(text, user).unwrap().to_string()
+        };
+        assert_eq!(name("smollm2"), "ollama:mine");
+        assert_eq!(
+            name("smollm2:1.7b"),
+            "hf:bartowski/SmolLM2-1.7B-Instruct-GGUF:Q4_K_M"
+        );
+        assert_eq!(name("haiku"), "builtin:haiku");
+        assert_eq!(name("builtin:smollm2"), "builtin:smollm2");
     }
 
     #[test]
