@@ -270,3 +270,24 @@ fn is_name_of(activation: Activation, name: &str) -> bool {
         Activation::GeluTanh => ["gelu_pytorch_tanh", "gelu_new"].contains(&name),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model_format::supported_architectures;
+
+    use super::*;
+
+    #[test]
+    fn every_supported_architecture_is_known_before_a_download() {
+        let gguf: Vec<_> = SUPPORTED
+            .iter()
+            .filter_map(|a| Some(a.gguf?.name))
+            .collect();
+        assert_eq!(supported_architectures(WeightFormat::Gguf), gguf);
+        let safetensors: Vec<_> = SUPPORTED.iter().map(|a| a.name).collect();
+        assert_eq!(
+            supported_architectures(WeightFormat::Safetensors),
+            safetensors
+        );
+    }
+}

@@ -289,6 +289,7 @@ fn plan_memory(header: &ModelHeader, options: &LoadOptions) -> Result<(u32, u32)
 #[cfg(test)]
 mod tests {
     use diagnostics::Code;
+    use model_format::{KvType, MemoryNeeds};
 
     use super::*;
     use crate::tiny_models::llama_header;
@@ -303,6 +304,38 @@ mod tests {
             ..LoadOptions::default()
         };
         plan_memory(&llama_header(), &options)
+    }
+
+    #[test]
+    fn predicted_memory_is_that_of_the_cache() {
+        assert_eq!(model_format::KV_BLOCK_TOKENS, BLOCK_TOKENS);
+        for (kv_heads, head_dim) in [(1, 16), (2, 64), (4, 80), (8, 100), (3, 128)] {
+            let header = ModelHeader {
+                kv_heads,
+                head_dim,
+                ..llama_header()
+            };
+            let needs = MemoryNeeds::new(&header, KvType::OF_ENGINE);
+            assert_eq!(
+                needs.kv_bytes_per_token * u64::from(BLOCK_TOKENS),
+                kv_shape(&header).block_bytes(),
+                "{kv_heads} heads of {head_dim}"
+            );
+            // What fits by prediction is what the engine accepts.
+            let plan = |memory| {
+                let options = LoadOptions {
+                    kv_cache_bytes: Some(memory),
+                    ..LoadOptions::default()
+                };
+                plan_memory(&header, &options)
+                    .ok()
+                    .map(|(tokens, _)| tokens)
+            };
+            let block = kv_shape(&header).block_bytes();
+            for memory in [0, block - 1, block, 2 * block + 1, 1 << 30] {
+                assert_eq!(needs.context_in(memory), plan(memory), "{memory}");
+            }
+        }
     }
 
     #[test]

@@ -2,16 +2,43 @@ use diagnostics::Diagnostic;
 
 use crate::errors;
 
-/// Reads little-endian values from a byte slice, with bounds checks.
+/// Reads little-endian values from the beginning of a file, with bounds checks.
 #[derive(Clone)]
 pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
     position: usize,
+    /// Size of the file.
+    file_length: u64,
+    /// Number of bytes from the start of the file that the last failed read needed.
+    needed: Option<u64>,
 }
 
 impl<'a> Cursor<'a> {
+    /// Reads from a complete file.
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, position: 0 }
+        Self::of_prefix(bytes, bytes.len() as u64)
+    }
+
+    /// Reads from the beginning of a file of `file_length` bytes.
+    pub(crate) fn of_prefix(bytes: &'a [u8], file_length: u64) -> Self {
+        Self {
+            bytes,
+            position: 0,
+            file_length,
+            needed: None,
+        }
+    }
+
+    /// Returns how many bytes from the start of the file a failed read needed at least, if it
+    /// failed only because `bytes` ends before the file does.
+    pub(crate) fn needed(&self) -> Option<u64> {
+        self.needed
+    }
+
+    /// Records that `count` more bytes are needed, if the file can have them.
+    fn need(&mut self, count: u64) {
+        let end = self.position().checked_add(count);
+        self.needed = end.filter(|end| *end <= self.file_length);
     }
 
     /// Number of bytes read.
@@ -27,6 +54,7 @@ impl<'a> Cursor<'a> {
     /// Takes the next `count` bytes; `what` names them in the error.
     pub(crate) fn take(&mut self, count: u64, what: &str) -> Result<&'a [u8], Diagnostic> {
         if count > self.left() {
+            self.need(count);
             return Err(errors::truncated(self.position(), what, count, self.left()));
         }
         let end = self.position + count as usize;
@@ -67,12 +95,13 @@ impl<'a> Cursor<'a> {
 
     /// Checks that `count` entries of at least `min_bytes` each fit in the remaining bytes.
     pub(crate) fn check_count(
-        &self,
+        &mut self,
         count: u64,
         min_bytes: u64,
         what: &str,
     ) -> Result<(), Diagnostic> {
         if count > self.left() / min_bytes {
+            self.need(count.saturating_mul(min_bytes));
             return Err(errors::count_too_large(
                 self.position(),
                 count,

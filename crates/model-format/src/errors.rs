@@ -265,6 +265,13 @@ pub(crate) fn wrong_value(key: &str, expected: &str, found: impl Display) -> Dia
     faulty(format!("`{}` is {found}, expected {expected}", quoted(key)))
 }
 
+pub(crate) fn gguf_header_too_long(bytes: u64, limit: u64) -> Diagnostic {
+    damaged(
+        0,
+        format!("the header needs at least {bytes} bytes, and the limit is {limit}"),
+    )
+}
+
 // Safetensors headers.
 
 pub(crate) fn header_too_long(bytes: u64, file_length: u64, limit: u64) -> Diagnostic {
@@ -424,15 +431,13 @@ pub(crate) fn no_safetensors(directory: &Path) -> Diagnostic {
     )
 }
 
-pub(crate) fn index_json(index: &Path, error: &serde_json::Error) -> Diagnostic {
-    let message = format!("cannot parse the index: {}", reason(error));
-    about_file(faulty(message), index)
+pub(crate) fn index_json(error: &serde_json::Error) -> Diagnostic {
+    faulty(format!("cannot parse the index: {}", reason(error)))
 }
 
-pub(crate) fn file_outside_directory(index: &Path, name: &str) -> Diagnostic {
-    let message = format!(
+pub(crate) fn file_outside_directory(name: &str) -> Diagnostic {
+    faulty(format!(
         "the index names `{}`, which is not a file in its directory",
         quoted(name)
-    );
-    about_file(faulty(message), index)
+    ))
 }

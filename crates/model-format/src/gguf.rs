@@ -49,6 +49,15 @@ pub struct Gguf<'a> {
     tensors: BTreeMap<&'a str, TensorInfo>,
 }
 
+/// What the beginning of a GGUF file contains.
+#[derive(Debug, Clone)]
+pub enum Prefix<'a> {
+    /// The complete header.
+    Complete(Gguf<'a>),
+    /// A part of the header, which needs at least this number of bytes from the start of the file.
+    Needs(u64),
+}
+
 impl<'a> Gguf<'a> {
     /// Parses a complete file in memory.
     pub fn parse(file: &'a [u8]) -> Result<Self, Diagnostic> {
@@ -57,7 +66,19 @@ impl<'a> Gguf<'a> {
 
     /// Parses the header at the start of `head`, the beginning of a file of `file_length` bytes.
     pub fn parse_header(head: &'a [u8], file_length: u64) -> Result<Self, Diagnostic> {
-        let mut cursor = Cursor::new(head);
+        Self::read(&mut Cursor::of_prefix(head, file_length), head, file_length)
+    }
+
+    /// Parses the header of a file of `file_length` bytes as far as its beginning `head` is known.
+    pub fn parse_prefix(head: &'a [u8], file_length: u64) -> Result<Prefix<'a>, Diagnostic> {
+        let mut cursor = Cursor::of_prefix(head, file_length);
+        match Self::read(&mut cursor, head, file_length) {
+            Ok(gguf) => Ok(Prefix::Complete(gguf)),
+            Err(error) => cursor.needed().map(Prefix::Needs).ok_or(error),
+        }
+    }
+
+    fn read(cursor: &mut Cursor<'a>, head: &'a [u8], file_length: u64) -> Result<Self, Diagnostic> {
         let start = &head[..head.len().min(MAGIC.len())];
         if !MAGIC.starts_with(start) {
             return Err(errors::not_gguf(&head[..head.len().min(SHOWN_BYTES)]));
@@ -77,14 +98,14 @@ impl<'a> Gguf<'a> {
         cursor.check_count(tensor_count, 33, "tensors")?;
         cursor.check_count(value_count, 14, "metadata values")?;
 
-        let metadata = read_metadata(&mut cursor, value_count)?;
+        let metadata = read_metadata(cursor, value_count)?;
         let mut gguf = Self {
             parts: vec![head],
             metadata,
             tensors: BTreeMap::new(),
         };
         let alignment = gguf.alignment()?;
-        gguf.read_tensors(&mut cursor, tensor_count, alignment, file_length)?;
+        gguf.read_tensors(cursor, tensor_count, alignment, file_length)?;
         Ok(gguf)
     }
 

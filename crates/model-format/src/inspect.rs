@@ -12,7 +12,7 @@ use crate::{
     config::header_from_config,
     errors::{self, about_file, io_error},
     family::text_tensor_name,
-    gguf::Gguf,
+    gguf::{Gguf, Prefix},
     header::ModelHeader,
     metadata::{ModelMetadata, document},
     recommended::RecommendedSampling,
@@ -94,15 +94,23 @@ fn read_gguf_header(path: &Path) -> Result<(Vec<u8>, u64), Diagnostic> {
     let mut head = Vec::new();
     let mut target = INITIAL_BYTES;
     loop {
-        let missing = target - head.len() as u64;
+        let missing = target.saturating_sub(head.len() as u64);
         read_more(&mut file, &mut head, missing, path)?;
-        let all = (head.len() as u64) < target || target >= MAX_GGUF_HEADER_BYTES;
-        // More bytes do not change a wrong magic number.
-        let not_gguf = !head.starts_with(b"GGUF");
-        match Gguf::parse_header(&head, file_length).map(drop) {
-            Ok(()) => return Ok((head, file_length)),
-            Err(error) if all || not_gguf => return Err(about_file(error, path)),
-            Err(_) => target *= 2,
+        // The file may have become shorter.
+        let read = head.len() as u64;
+        let file_length = if read < target { read } else { file_length };
+        match Gguf::parse_prefix(&head, file_length) {
+            Ok(Prefix::Complete(_)) => return Ok((head, file_length)),
+            Ok(Prefix::Needs(bytes)) if bytes <= MAX_GGUF_HEADER_BYTES => {
+                target = bytes.max(2 * target).min(MAX_GGUF_HEADER_BYTES);
+            }
+            Ok(Prefix::Needs(bytes)) => {
+                return Err(about_file(
+                    errors::gguf_header_too_long(bytes, MAX_GGUF_HEADER_BYTES),
+                    path,
+                ));
+            }
+            Err(error) => return Err(about_file(error, path)),
         }
     }
 }
@@ -161,18 +169,25 @@ pub fn shard_files(directory: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
         }
         return Err(errors::no_safetensors(directory));
     }
-    let json = read_limited(&index_path)?;
-    let index: Index =
-        serde_json::from_slice(&json).map_err(|e| errors::index_json(&index_path, &e))?;
-    let names: BTreeSet<&String> = index.weight_map.values().collect();
+    let names =
+        index_shards(&read_limited(&index_path)?).map_err(|e| about_file(e, &index_path))?;
+    Ok(names.iter().map(|name| directory.join(name)).collect())
+}
+
+/// Returns the names of the safetensors files that a `model.safetensors.index.json` lists, sorted.
+///
+/// Errors: `INVALID_MODEL_FILE` if it is damaged, or names a file of another directory.
+pub fn index_shards(json: &[u8]) -> Result<BTreeSet<String>, Diagnostic> {
+    let index: Index = serde_json::from_slice(json).map_err(|e| errors::index_json(&e))?;
+    let names: BTreeSet<String> = index.weight_map.into_values().collect();
     // A name that contains a path would refer to a file outside the directory.
     if let Some(bad) = names
         .iter()
         .find(|n| Path::new(n).file_name().is_none_or(|f| f != n.as_str()))
     {
-        return Err(errors::file_outside_directory(&index_path, bad));
+        return Err(errors::file_outside_directory(bad));
     }
-    Ok(names.into_iter().map(|name| directory.join(name)).collect())
+    Ok(names)
 }
 
 /// Reads the sampling parameters that `generation_config.json` of a model directory recommends,

@@ -12,6 +12,7 @@ mod cursor;
 mod errors;
 mod experts;
 mod family;
+mod fit;
 mod gguf;
 mod header;
 mod inspect;
@@ -21,6 +22,7 @@ mod rope_scaling;
 mod safetensors;
 mod sliding_window;
 mod split;
+mod support;
 mod tensor_type;
 mod value;
 
@@ -28,14 +30,18 @@ pub use config::{family_of_config, header_from_config};
 pub use errors::about_file;
 pub use experts::Experts;
 pub use family::text_tensor_name;
-pub use gguf::{Gguf, TensorInfo};
+pub use fit::{KV_BLOCK_TOKENS, KvType, MemoryNeeds};
+pub use gguf::{Gguf, Prefix, TensorInfo};
 pub use header::{Biases, ModelHeader, WeightFormat};
-pub use inspect::{describe, inspect, read_limited, recommended_sampling, shard_files};
+pub use inspect::{
+    describe, index_shards, inspect, read_limited, recommended_sampling, shard_files,
+};
 pub use metadata::ModelMetadata;
 pub use recommended::RecommendedSampling;
 pub use rope_scaling::{LongRopeFactors, RopeScaling};
 pub use safetensors::{ElementType, Safetensors, SafetensorsTensor};
 pub use sliding_window::{SlidingWindow, WindowedLayers};
-pub use split::{GgufFile, gguf_parts, parse_gguf_parts};
+pub use split::{GgufFile, PartName, gguf_parts, parse_gguf_parts};
+pub use support::{check_supported, supported_architectures};
 pub use tensor_type::TensorType;
 pub use value::{Array, Value};

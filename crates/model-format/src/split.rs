@@ -26,30 +26,58 @@ pub struct GgufFile<'a> {
 /// Errors: `MODEL_NOT_FOUND` with the path of a part that does not exist.
 pub fn gguf_parts(path: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
     let name = path.file_name().and_then(|name| name.to_str());
-    let Some((stem, count, extension)) = name.and_then(part_name) else {
+    let Some(name) = name.and_then(PartName::parse) else {
         return Ok(vec![path.to_owned()]);
     };
-    let parts = (1..=count)
-        .map(|part| path.with_file_name(format!("{stem}-{part:05}-of-{count:05}.{extension}")));
-    let parts: Vec<PathBuf> = parts.collect();
+    let count = name.count;
+    let parts: Vec<PathBuf> = (1..=count)
+        .map(|part| path.with_file_name(name.of_part(part)))
+        .collect();
     match parts.iter().position(|part| !part.exists()) {
         Some(missing) => Err(errors::missing_part(&parts[missing], missing + 1, count)),
         None => Ok(parts),
     }
 }
 
-/// Splits the name of a part into the name of the model, the number of parts and the extension.
-fn part_name(name: &str) -> Option<(&str, usize, &str)> {
-    let (name, extension) = name.rsplit_once('.')?;
-    let (name, count) = name.rsplit_once("-of-")?;
-    let (stem, part) = name.rsplit_once('-')?;
-    let number = |digits: &str| -> Option<usize> {
-        let is_number = digits.len() == 5 && digits.bytes().all(|b| b.is_ascii_digit());
-        is_number.then(|| digits.parse().ok())?
-    };
-    let (part, count) = (number(part)?, number(count)?);
-    let is_part = (1..=count).contains(&part) && extension.eq_ignore_ascii_case("gguf");
-    is_part.then_some((stem, count, extension))
+/// Name of a part of a split model: `STEM-00002-of-00003.gguf`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartName<'a> {
+    /// Name of the model.
+    pub stem: &'a str,
+    /// Number of the part, from 1.
+    pub part: usize,
+    /// Number of parts.
+    pub count: usize,
+    /// Extension of the file.
+    pub extension: &'a str,
+}
+
+impl<'a> PartName<'a> {
+    /// Splits the name of a file, if it is that of a part.
+    pub fn parse(name: &'a str) -> Option<Self> {
+        let (name, extension) = name.rsplit_once('.')?;
+        let (name, count) = name.rsplit_once("-of-")?;
+        let (stem, part) = name.rsplit_once('-')?;
+        let number = |digits: &str| -> Option<usize> {
+            let is_number = digits.len() == 5 && digits.bytes().all(|b| b.is_ascii_digit());
+            is_number.then(|| digits.parse().ok())?
+        };
+        let (part, count) = (number(part)?, number(count)?);
+        let is_part = (1..=count).contains(&part) && extension.eq_ignore_ascii_case("gguf");
+        is_part.then_some(Self {
+            stem,
+            part,
+            count,
+            extension,
+        })
+    }
+
+    /// Returns the name of another part of the model.
+    #[must_use]
+    pub fn of_part(&self, part: usize) -> String {
+        let (stem, count, extension) = (self.stem, self.count, self.extension);
+        format!("{stem}-{part:05}-of-{count:05}.{extension}")
+    }
 }
 
 /// Parses the files of one model, in order.
@@ -86,11 +114,23 @@ mod tests {
 
     #[test]
     fn names_of_parts_are_recognized() {
+        let part_name = |name| {
+            let PartName {
+                stem,
+                part,
+                count,
+                extension,
+            } = PartName::parse(name)?;
+            Some((stem, part, count, extension))
+        };
         assert_eq!(
             part_name("a-b-00002-of-00003.gguf"),
-            Some(("a-b", 3, "gguf"))
+            Some(("a-b", 2, 3, "gguf"))
         );
-        assert_eq!(part_name("m-00001-of-00001.GGUF"), Some(("m", 1, "GGUF")));
+        assert_eq!(
+            part_name("m-00001-of-00001.GGUF"),
+            Some(("m", 1, 1, "GGUF"))
+        );
         for other in [
             "m.gguf",
             "m-00001-of-00003.bin",

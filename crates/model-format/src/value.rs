@@ -164,7 +164,10 @@ fn read<'a>(cursor: &mut Cursor<'a>, kind: Kind, depth: u32) -> Result<Value<'a>
             cursor.check_count(count, kind.min_bytes(), "array values")?;
             let mut walk = cursor.clone();
             for _ in 0..count {
-                read(&mut walk, kind, depth + 1)?;
+                if let Err(error) = read(&mut walk, kind, depth + 1) {
+                    *cursor = walk;
+                    return Err(error);
+                }
             }
             let length = walk.position() - cursor.position();
             let bytes = cursor.take(length, "an array")?;
