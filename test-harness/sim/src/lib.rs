@@ -1,4 +1,11 @@
 //! Simulated services of the internet, with faults: file servers, a model hub, Ollama's
 //! registry.
 
+mod blob;
 pub mod files;
+mod http;
+pub mod hub;
+pub mod ollama;
+
+pub use blob::Blob;
+pub use http::{Received, ServerRole};
