@@ -73,6 +73,20 @@ fn parse(json: &[u8]) -> serde_json::Result<Config> {
     serde_json::from_value(text_config(document).into())
 }
 
+/// Describes a model by its `config.json`, its `generation_config.json` if it has one, and the
+/// tensors of its safetensors files.
+pub fn describe_safetensors(
+    config: &[u8],
+    generation_config: Option<&[u8]>,
+    tensors: &BTreeMap<String, SafetensorsTensor>,
+) -> Result<ModelHeader, Diagnostic> {
+    let mut header = header_from_config(config, tensors)?;
+    header.sampling = generation_config
+        .map(RecommendedSampling::from_config)
+        .unwrap_or_default();
+    Ok(header)
+}
+
 /// Describes a model by its `config.json` and the tensors of its safetensors files.
 pub fn header_from_config(
     json: &[u8],

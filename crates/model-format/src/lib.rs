@@ -26,7 +26,7 @@ mod support;
 mod tensor_type;
 mod value;
 
-pub use config::{family_of_config, header_from_config};
+pub use config::{describe_safetensors, family_of_config, header_from_config};
 pub use errors::about_file;
 pub use experts::Experts;
 pub use family::text_tensor_name;
@@ -42,6 +42,6 @@ pub use rope_scaling::{LongRopeFactors, RopeScaling};
 pub use safetensors::{ElementType, Safetensors, SafetensorsTensor};
 pub use sliding_window::{SlidingWindow, WindowedLayers};
 pub use split::{GgufFile, PartName, gguf_parts, parse_gguf_parts};
-pub use support::{check_supported, supported_architectures};
+pub use support::{check_architecture, check_config, check_supported, supported_architectures};
 pub use tensor_type::TensorType;
 pub use value::{Array, Value};

@@ -3,7 +3,11 @@
 
 use diagnostics::{Code, Diagnostic, excerpt};
 
-use crate::header::{ModelHeader, WeightFormat};
+use crate::{
+    config::family_of_config,
+    errors,
+    header::{ModelHeader, WeightFormat},
+};
 
 const GGUF: &[&str] = &[
     "llama", "qwen2", "qwen3", "qwen3moe", "gemma", "gemma2", "gemma3", "phi3",
@@ -30,25 +34,42 @@ pub const fn supported_architectures(format: WeightFormat) -> &'static [&'static
     }
 }
 
-/// Checks that the engine supports the architecture of a model.
+/// Checks that the engine supports an architecture by its name in files of a format. Keys of the
+/// header differ between architectures, so that this is checked before the header is read.
 ///
 /// Errors: `UNSUPPORTED_MODEL` with the supported names as hint.
-pub fn check_supported(header: &ModelHeader) -> Result<(), Diagnostic> {
-    let names = supported_architectures(header.format);
-    if !names.contains(&header.architecture.as_str()) {
-        return Err(unsupported(format!(
-            "architecture `{}`",
-            excerpt(&header.architecture, 40)
-        ))
-        .hint(format!("supported architectures: {}", names.join(", "))));
+pub fn check_architecture(name: &str, format: WeightFormat) -> Result<(), Diagnostic> {
+    let names = supported_architectures(format);
+    if names.contains(&name) {
+        return Ok(());
     }
-    if !header.causal {
-        return Err(unsupported("bidirectional attention".to_owned()));
-    }
-    Ok(())
+    let error = unsupported(&format!("architecture `{}`", excerpt(name, 40)));
+    Err(error.hint(format!("supported architectures: {}", names.join(", "))))
 }
 
-fn unsupported(what: String) -> Diagnostic {
+/// Checks that the engine supports the architecture of a `config.json`.
+///
+/// Errors: `UNSUPPORTED_MODEL`, `INVALID_MODEL_FILE`.
+pub fn check_config(json: &[u8]) -> Result<(), Diagnostic> {
+    match family_of_config(json) {
+        Some(name) => check_architecture(&name, WeightFormat::Safetensors),
+        None => Err(errors::no_model_type()),
+    }
+}
+
+/// Checks that the engine supports the architecture of a model.
+///
+/// Errors: `UNSUPPORTED_MODEL`.
+pub fn check_supported(header: &ModelHeader) -> Result<(), Diagnostic> {
+    check_architecture(&header.architecture, header.format)?;
+    if header.causal {
+        Ok(())
+    } else {
+        Err(unsupported("bidirectional attention"))
+    }
+}
+
+fn unsupported(what: &str) -> Diagnostic {
     Diagnostic::new(
         Code::UnsupportedModel,
         format!("the engine does not support {what}"),

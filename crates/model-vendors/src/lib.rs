@@ -1,13 +1,26 @@
 //! Where models come from. A [`ModelVendor`] turns a reference into a [`Manifest`]: the pinned
-//! revision and the files that a model needs, with their sizes and hashes.
+//! revision and the files that a model needs, with their sizes and hashes. What vendors send is
+//! hostile input: responses, listings and names are limited and checked.
 //!
 //! # Adding a vendor
 //!
 //! Implement [`ModelVendor`] in a module of this crate, and add it in [`vendors`].
 
+#![warn(missing_docs)]
+
+mod errors;
+mod header;
+mod http;
+mod hub;
+mod label;
 mod manifest;
+mod ollama;
+mod paths;
+mod select;
+mod settings;
 
 pub use manifest::{Manifest, ManifestFile, Role, Selection};
+pub use settings::VendorSettings;
 
 use std::sync::Arc;
 
@@ -15,6 +28,8 @@ use diagnostics::Diagnostic;
 use file_transfer::{Downloader, RemoteFile};
 use futures_util::future::BoxFuture;
 use input_validation::ModelRef;
+
+use crate::{http::Http, hub::HubVendor, ollama::OllamaVendor};
 
 /// A source of models.
 pub trait ModelVendor: Send + Sync {
@@ -24,8 +39,9 @@ pub trait ModelVendor: Send + Sync {
     /// Finds the files of a model, without fetching its weights. `revision` is the pinned
     /// revision; without it the reference's own, or the newest, is resolved and returned.
     ///
-    /// Errors: `MODEL_NOT_FOUND`, `MODEL_ACCESS_DENIED`, `UNSUPPORTED_MODEL`,
-    /// `UNSUPPORTED_QUANTIZATION`, `INVALID_MODEL_FILE`, `DOWNLOAD_FAILED`.
+    /// Errors: `MODEL_NOT_FOUND`, `MODEL_ACCESS_DENIED`, `INVALID_MODEL_REF` if the reference is
+    /// ambiguous, `UNSUPPORTED_MODEL`, `UNSUPPORTED_QUANTIZATION`, `INVALID_MODEL_FILE`,
+    /// `DOWNLOAD_FAILED`.
     fn resolve<'a>(
         &'a self,
         model: &'a ModelRef,
@@ -41,22 +57,18 @@ pub trait ModelVendor: Send + Sync {
     ) -> BoxFuture<'a, Result<RemoteFile, Diagnostic>>;
 }
 
-/// Endpoints and credentials of the vendors, read from the environment by the binaries.
-#[derive(Debug, Clone, Default)]
-pub struct VendorSettings {
-    /// URL of the hub; default `https://huggingface.co` (`HF_ENDPOINT`).
-    pub hub_endpoint: Option<String>,
-    /// Token of the hub (`HF_TOKEN`, or the file `token` in `HF_HOME`).
-    pub hub_token: Option<file_transfer::Secret>,
-    /// URL of Ollama's registry; default `https://registry.ollama.ai`.
-    pub ollama_registry: Option<String>,
-}
-
 /// Creates all vendors.
+///
+/// Errors: `CONFIG_INVALID` if an endpoint is not the URL of a server.
 pub fn vendors(
     settings: &VendorSettings,
     downloader: &Downloader,
 ) -> Result<Vec<Arc<dyn ModelVendor>>, Diagnostic> {
-    let _ = (settings, downloader);
-    Ok(Vec::new())
+    // Headers are small, and read by the client of the vendors.
+    let _ = downloader;
+    let http = Http::new()?;
+    Ok(vec![
+        Arc::new(HubVendor::new(settings, http.clone())?),
+        Arc::new(OllamaVendor::new(settings, http)?),
+    ])
 }

@@ -1,5 +1,13 @@
+use std::collections::BTreeSet;
+
+use diagnostics::Diagnostic;
 use input_validation::ModelRef;
 use model_format::ModelHeader;
+
+use crate::{errors, paths};
+
+/// Maximum size of a file that is not weights.
+const MAX_COMPANION_BYTES: u64 = 1 << 30;
 
 /// What a file of a model is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,9 +52,46 @@ pub struct Manifest {
     pub projectors: Vec<String>,
 }
 
+impl Manifest {
+    /// Size of all files in bytes.
+    pub fn size(&self) -> u64 {
+        self.files
+            .iter()
+            .fold(0, |sum, file| sum.saturating_add(file.size))
+    }
+}
+
 /// What is known about the target when a file is selected.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Selection {
     /// Memory for the weights, in bytes. Without it, fit is not considered.
     pub memory_bytes: Option<u64>,
+}
+
+/// Checks that files can be stored together in one directory, wherever their names come from.
+pub(crate) fn checked(files: Vec<ManifestFile>) -> Result<Vec<ManifestFile>, Diagnostic> {
+    let mut known = BTreeSet::new();
+    for file in &files {
+        paths::check(&file.path).map_err(|problem| errors::unsafe_path(&file.path, problem))?;
+        if !known.insert(file.path.as_str()) {
+            return Err(errors::unsafe_path(&file.path, "occurs twice"));
+        }
+        if file.role == Role::Companion && file.size > MAX_COMPANION_BYTES {
+            return Err(errors::companion_too_large(
+                &file.path,
+                file.size,
+                MAX_COMPANION_BYTES,
+            ));
+        }
+    }
+    for file in &files {
+        let mut folders = file.path.match_indices('/').map(|(at, _)| &file.path[..at]);
+        if folders.any(|folder| known.contains(folder)) {
+            return Err(errors::unsafe_path(
+                &file.path,
+                "is in a folder that is a file",
+            ));
+        }
+    }
+    Ok(files)
 }
