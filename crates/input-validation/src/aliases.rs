@@ -1,7 +1,3 @@
-use std::sync::LazyLock;
-
-use crate::ModelRef;
-
 /// Short names that ship with rbee, as users of Ollama type them, and the files that they stand
 /// for: instruction-tuned models whose GGUF files the engine runs.
 const SHIPPED: &[(&str, &str)] = &[
@@ -105,35 +101,31 @@ const SHIPPED: &[(&str, &str)] = &[
     ),
 ];
 
-static PARSED: LazyLock<Vec<(&str, ModelRef)>> = LazyLock::new(|| {
-    let parse = |(name, model): &(&'static str, &str)| Some((*name, model.parse().ok()?));
-    SHIPPED.iter().filter_map(parse).collect()
-});
-
-/// Returns the short names that ship with rbee and the models that they stand for, sorted by
-/// family.
-pub fn shipped_aliases() -> &'static [(&'static str, ModelRef)] {
-    &PARSED
+/// Returns the short names that ship with rbee, each with the reference of its model.
+pub const fn shipped_aliases() -> &'static [(&'static str, &'static str)] {
+    SHIPPED
 }
 
-/// Returns the model that ships under a short name, with or without the tag `latest`. Case does
-/// not matter.
-pub(crate) fn shipped(name: &str) -> Option<ModelRef> {
+/// Returns the reference of the model that ships under a short name, with or without the tag
+/// `latest`. Case does not matter.
+pub(crate) fn shipped(name: &str) -> Option<&'static str> {
     let name = name.strip_suffix(":latest").unwrap_or(name);
-    let found = PARSED
+    let found = SHIPPED
         .iter()
         .find(|(alias, _)| alias.eq_ignore_ascii_case(name));
-    found.map(|(_, model)| model.clone())
+    found.map(|(_, reference)| *reference)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ModelRef;
 
     #[test]
     fn every_shipped_name_denotes_a_type_of_weights_in_a_repository() {
-        assert_eq!(shipped_aliases().len(), SHIPPED.len());
-        for (name, model) in shipped_aliases() {
+        for (name, reference) in shipped_aliases() {
+            let model: ModelRef = reference.parse().unwrap();
+            assert_eq!(ModelRef::from_name(name).unwrap(), model);
             let ModelRef::Hub {
                 revision: None,
                 selection: Some(selection),
@@ -150,7 +142,7 @@ mod tests {
     fn names_are_found_with_and_without_the_default_tag() {
         let small = "hf:bartowski/SmolLM2-1.7B-Instruct-GGUF:Q4_K_M";
         for name in ["smollm2", "smollm2:latest", "SmolLM2", "smollm2:1.7b"] {
-            assert_eq!(shipped(name).unwrap().to_string(), small, "{name}");
+            assert_eq!(shipped(name), Some(small), "{name}");
         }
         for name in ["haiku", "smollm2:999b", "smollm", ""] {
             assert_eq!(shipped(name), None, "{name}");

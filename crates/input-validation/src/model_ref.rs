@@ -177,9 +177,10 @@ impl ModelRef {
         if let Some(address) = Self::from_address(name) {
             return address;
         }
-        aliases::shipped(name)
-            .or_else(|| builtin(name))
-            .ok_or_else(|| invalid_model_ref(name))
+        match aliases::shipped(name) {
+            Some(reference) => reference.parse(),
+            None => builtin(name).ok_or_else(|| invalid_model_ref(name)),
+        }
     }
 }
 

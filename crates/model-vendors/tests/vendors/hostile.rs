@@ -129,8 +129,8 @@ async fn pages_without_end_or_on_another_server() {
 #[tokio::test]
 async fn a_body_without_end() {
     let endless = || {
-        let pieces =
-            stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 65536])));
+        let piece = Bytes::from(vec![b' '; 1 << 16]);
+        let pieces = stream::repeat_with(move || Ok::<_, std::io::Error>(piece.clone()));
         Body::from_stream(pieces).into_response()
     };
     let error = resolve_with(move |_| Some(endless())).await;
