@@ -1,6 +1,10 @@
 //! Requests to vendors, whose responses are limited in size, time and number of redirects.
 
-use std::{ops::Range, time::Duration};
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use diagnostics::Diagnostic;
@@ -21,10 +25,11 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// Longest `Retry-After` that is waited for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// A client for small responses.
-#[derive(Debug, Clone)]
+/// A client for small responses. Clones share its connections.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Http {
-    client: Client,
+    /// Created when it is needed, because it loads the certificates of the system.
+    client: Arc<OnceLock<Client>>,
 }
 
 /// A request.
@@ -78,7 +83,10 @@ enum Failure {
 }
 
 impl Http {
-    pub(crate) fn new() -> Result<Self, Diagnostic> {
+    fn client(&self) -> Result<Client, Diagnostic> {
+        if let Some(client) = self.client.get() {
+            return Ok(client.clone());
+        }
         let client = Client::builder()
             .user_agent(concat!("rbee/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())
@@ -86,9 +94,8 @@ impl Http {
             .read_timeout(Duration::from_secs(30))
             .timeout(Duration::from_secs(120))
             .build();
-        client
-            .map(|client| Self { client })
-            .map_err(|error| errors::no_client(&error))
+        let client = client.map_err(|error| errors::no_client(&error))?;
+        Ok(self.client.get_or_init(|| client).clone())
     }
 
     /// Sends a request, follows redirects, and repeats it if the server fails.
@@ -154,7 +161,8 @@ impl Http {
     }
 
     async fn send(&self, request: &Get<'_>, url: &Url) -> Result<Response, Failure> {
-        let mut builder = self.client.get(url.clone());
+        let client = self.client().map_err(Failure::Permanent)?;
+        let mut builder = client.get(url.clone());
         builder = builder.header(header::ACCEPT_ENCODING, "identity");
         if let Some(token) = request
             .bearer

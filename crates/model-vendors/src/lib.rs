@@ -66,7 +66,7 @@ pub fn vendors(
 ) -> Result<Vec<Arc<dyn ModelVendor>>, Diagnostic> {
     // Headers are small, and read by the client of the vendors.
     let _ = downloader;
-    let http = Http::new()?;
+    let http = Http::default();
     Ok(vec![
         Arc::new(HubVendor::new(settings, http.clone())?),
         Arc::new(OllamaVendor::new(settings, http)?),
