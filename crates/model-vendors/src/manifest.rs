@@ -95,3 +95,57 @@ pub(crate) fn checked(files: Vec<ManifestFile>) -> Result<Vec<ManifestFile>, Dia
     }
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn file(path: &str, size: u64) -> ManifestFile {
+        ManifestFile {
+            path: path.to_owned(),
+            remote: path.to_owned(),
+            size,
+            sha256: None,
+            role: Role::Companion,
+        }
+    }
+
+    #[test]
+    fn files_that_exclude_each_other_are_refused() {
+        for (paths, problem) in [
+            (["a", "a"], "occurs twice"),
+            (["a/b", "a"], "in a folder that is a file"),
+            (["a", "a/b/c"], "in a folder that is a file"),
+            (["a", "../b"], "leaves its folder"),
+        ] {
+            let error = checked(paths.map(|path| file(path, 1)).to_vec()).unwrap_err();
+            assert!(error.message.contains(problem), "{error}");
+        }
+        checked(vec![
+            file("a", 1),
+            file("ab", 1),
+            file("b/a", MAX_COMPANION_BYTES),
+        ])
+        .unwrap();
+        let error = checked(vec![file("a", MAX_COMPANION_BYTES + 1)]).unwrap_err();
+        assert!(error.message.contains("the limit is 1073741824"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_of_a_manifest_leaves_the_directory(
+            paths in prop::collection::vec("[ab./\\\\-]{0,8}", 1..5),
+        ) {
+            let files = paths.iter().map(|path| file(path, 1)).collect();
+            for file in checked(files).unwrap_or_default() {
+                let joined = Path::new("/dir").join(&file.path);
+                prop_assert!(joined.starts_with("/dir") && joined != Path::new("/dir"));
+                prop_assert!(!joined.components().any(|part| part.as_os_str() == ".."));
+            }
+        }
+    }
+}
