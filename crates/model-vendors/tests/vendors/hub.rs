@@ -432,3 +432,26 @@ async fn the_hub_is_not_asked_offline() {
     assert!(error.message.contains("HF_HUB_OFFLINE"), "{error}");
     assert!(hub.received().is_empty());
 }
+
+#[tokio::test]
+async fn a_split_model_is_resolved_by_the_type_in_its_names() {
+    let hub = Hub::start().await.unwrap();
+    let part = |number| format!("Q8_0/m-Q8_0-{number:05}-of-00001.gguf");
+    hub.commit("Org/Repo", [(part(1), q8())]).unwrap();
+    let vendors = Vendors::of_hub(&hub, None);
+    for reference in ["hf:Org/Repo".to_owned(), format!("hf:Org/Repo:{}", part(1))] {
+        let manifest = vendors.resolve(&reference).await.unwrap();
+        assert_eq!(manifest.model.to_string(), "hf:Org/Repo:Q8_0");
+        assert_eq!(manifest.entry, part(1));
+        assert_eq!(vendors.fetch(&manifest, 0).await, fs::read(q8()).unwrap());
+    }
+    // The header says that the file is the only part.
+    hub.commit(
+        "Org/Repo",
+        [1, 2].map(|n| (format!("m-{n:05}-of-00002.gguf"), q8())),
+    )
+    .unwrap();
+    let error = vendors.resolve("hf:Org/Repo").await.unwrap_err();
+    assert_eq!(error.code, Code::InvalidModelFile);
+    assert!(error.message.contains("part 1 of 1"), "{error}");
+}
