@@ -44,6 +44,11 @@ ACCEPTED_ERRORS = [
     ("BACKEND_UNAVAILABLE", "no device of this kind", "which devices exist depends on the node"),
     ("INVALID_DEVICE", "no such device", "which devices exist depends on the node"),
     ("WORKER_EXISTS", "", "which generations run depends on the hive"),
+    ("NODE_NOT_FOUND", "", "which nodes exist depends on the queen"),
+    ("INVALID_REQUEST", "is part of rbee and cannot be removed", "which models were fetched depends on the node"),
+    ("INVALID_REQUEST", "was not fetched, so there is no newer", "which models were fetched depends on the node"),
+    ("NOT_FOUND", "^there is no alias", "which aliases exist depends on the node"),
+    ("INVALID_MODEL_REF", "is the reference or the name of a built-in", "names of models are not aliases"),
     ("FENCED", "", "which generations existed depends on the hive and the queen"),
     ("CONTEXT_LENGTH_EXCEEDED", "", "the limit depends on the model and on the tokens of the input"),
     ("INVALID_REQUEST", "the vocabulary has", "which tokens exist depends on the model"),
@@ -159,8 +164,9 @@ def before_call(context, case, kwargs):
         if isinstance(body, dict) and isinstance(body.get(name), type(values[0])):
             body[name] = chosen(values, body[name])
     for name, values in EXISTING.get(case.operation.label, {}).items():
-        if name in (case.path_parameters or {}):
-            case.path_parameters[name] = chosen(values, case.path_parameters[name])
+        for part in (case.path_parameters, case.body):
+            if isinstance(part, dict) and isinstance(part.get(name), str):
+                part[name] = chosen(values, part[name])
     if "x-request-deadline" in (case.headers or {}):
         case.headers["x-request-deadline"] = FUTURE
     if isinstance(case.body, dict):
@@ -359,6 +365,8 @@ def test_hive(home):
         asynchronous = {"Prefer": "respond-async"}
         job = call(f"{rbee.hive_url}/v1/workers/spawn", rbee.node_token, "POST", spawn, asynchronous)["job_id"]
         workers, jobs = {"id": ["w-known", "w-unknown"]}, {"id": [job, "job-unknown"]}
+        copy = {"path": [f"{rbee.home}/copy.db"]}
+        call(f"{rbee.hive_url}/v1/models/backup", rbee.node_token, "POST", {"path": copy["path"][0]})
         EXISTING.update(
             {
                 # Most devices are the one that exists.
@@ -369,6 +377,8 @@ def test_hive(home):
                 "GET /v1/jobs/{id}": jobs,
                 "GET /v1/jobs/{id}/events": jobs,
                 "DELETE /v1/jobs/{id}": jobs,
+                "POST /v1/models/backup": copy,
+                "POST /v1/models/restore": copy,
             }
         )
         return run("hive", rbee.hive_url, {"node_token": rbee.node_token})
@@ -381,6 +391,8 @@ def test_queen(home):
             call(f"{rbee.url}/v1/chat/completions", rbee.queen_token, "POST", request)
         worker = call(f"{rbee.url}/v1/workers", rbee.queen_token)["workers"][0]["id"]
         workers = {"id": [worker, "w-unknown"]}
+        copy = {"path": [f"{rbee.home}/copy.db"]}
+        call(f"{rbee.url}/v1/catalog/backup", rbee.queen_token, "POST", {"path": copy["path"][0]})
         EXISTING.update(
             {
                 "body": {
@@ -397,6 +409,11 @@ def test_queen(home):
                 "GET /v1/workers/{id}/logs": workers,
                 "DELETE /v1/workers/{id}": {"id": ["w-unknown"]},
                 "GET /v1/models/{id}": {"id": [HAIKU, MOCK, "unknown"]},
+                "POST /v1/catalog/backup": copy,
+                "POST /v1/catalog/restore": copy,
+                # Nothing is fetched from the internet.
+                "POST /api/pull": {"model": [HAIKU], "name": [HAIKU]},
+                "POST /api/copy": {"source": [HAIKU, "unknown"]},
             }
         )
         return run("queen", rbee.url, {"control_token": rbee.queen_token, "node_token": rbee.node_token})

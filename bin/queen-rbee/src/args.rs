@@ -36,6 +36,9 @@ pub struct Args {
     /// How long a streamed response may wait before its headers are sent
     #[arg(long, value_name = "MILLISECONDS", hide = true, default_value_t = queen_api::HEADER_GRACE.as_millis() as u64)]
     pub header_grace_ms: u64,
+    /// Let requests for models that are not on a node fetch them
+    #[arg(long, env = "RBEE_AUTO_PULL")]
+    pub auto_pull: bool,
     /// Do not start or use a hive on this machine
     #[arg(long)]
     pub no_local_hive: bool,

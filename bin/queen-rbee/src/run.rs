@@ -126,6 +126,9 @@ impl Queen {
             scheduler.handle(SchedulerEvent::Fence(worker, lowest), clock.now());
         }
         let nodes = Nodes::new(state, NodeLimits::default());
+        if args.auto_pull {
+            nodes.allow_auto_pull();
+        }
         nodes.add(local_node(args, home, url)?).await?;
         let dispatcher = Dispatcher::start(scheduler, clock, Arc::new(nodes.clone()));
         let silence = Duration::from_secs(args.worker_silence.into());

@@ -7,10 +7,12 @@ use std::{
 
 use daemon_shell::{FileLock, ProcessIdentity, Token};
 use diagnostics::{Code, Diagnostic};
+use file_transfer::{Downloader, TransferSettings};
 use hive_jobs::{JobRegistry, NodeEvents};
-use input_validation::NodeName;
+use input_validation::{ModelAlias, ModelRef, NodeName};
 use jiff::Timestamp;
-use model_catalog::ModelCatalog;
+use model_catalog::{ModelCatalog, Puller};
+use model_vendors::{Selection, VendorSettings, vendors};
 use state_files::{DaemonRecord, Home, home_in_use};
 use tokio_util::sync::CancellationToken;
 use worker_lifecycle::{
@@ -50,7 +52,9 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         Some(file) => Arc::new(MockProbe::load(file)?),
         None => Arc::new(SystemProbe::new(home.models())),
     };
-    let catalog = Arc::new(ModelCatalog::new(home.models()));
+    let (dirs, database) = (home.model_dirs(), home.model_database());
+    let catalog = Arc::new(ModelCatalog::open(dirs, database, aliases()?)?);
+    let puller = Arc::new(puller(&catalog, &*probe)?);
     let binaries = WorkerBinaries::new(worker_dir);
     let node_events = NodeEvents::default();
     let workers = Workers::open(
@@ -73,6 +77,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         id: args.hive_id,
         workers,
         catalog,
+        puller,
         probe,
         binaries,
         jobs: JobRegistry::new(node_events.clone()),
@@ -107,6 +112,39 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     }
     DaemonRecord::remove_own(&record_file);
     Ok(())
+}
+
+/// Fetches models that fit into the largest device of the machine.
+fn puller(catalog: &Arc<ModelCatalog>, probe: &dyn Probe) -> Result<Puller, Diagnostic> {
+    let downloader = Downloader::new(TransferSettings::default())?;
+    let vendors = vendors(&vendor_settings(), &downloader)?;
+    let devices = probe.machine()?.devices;
+    let selection = Selection {
+        memory_bytes: devices.iter().map(|d| d.memory_total_bytes).max(),
+    };
+    let catalog = Arc::clone(catalog);
+    Ok(Puller::new(
+        catalog,
+        vendors,
+        Arc::new(downloader),
+        selection,
+    ))
+}
+
+/// Endpoints and credentials, from the variables that the vendors' own tools use.
+fn vendor_settings() -> VendorSettings {
+    VendorSettings::from_env(
+        |name| std::env::var(name).ok(),
+        |file| std::fs::read_to_string(file).ok(),
+    )
+}
+
+/// The aliases that are part of rbee.
+fn aliases() -> Result<Vec<(ModelAlias, ModelRef)>, Diagnostic> {
+    input_validation::shipped_aliases()
+        .iter()
+        .map(|(alias, model)| Ok((alias.parse()?, model.parse()?)))
+        .collect()
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Diagnostic> {

@@ -3,11 +3,11 @@ use clap_complete::Shell;
 use diagnostics::ExitCode;
 
 use crate::{
-    cli::{Cli, Command, DrainArg, LinesArg, Model, Queen, Worker, WorkerArg},
+    cli::{Cli, Command, DrainArg, LinesArg, Queen, Worker, WorkerArg},
     failure::Failure,
     infer,
     interrupt::Interrupts,
-    queen,
+    models, queen,
     render::{Format, Screen, text},
     target::Target,
 };
@@ -79,7 +79,8 @@ async fn execute(cli: Cli, screen: &mut Screen, interrupts: &Interrupts) -> Resu
                 .unless_interrupted(worker(command, &target, screen))
                 .await
         }
-        Command::Model(Model::List) => interrupts.unless_interrupted(models(&target, screen)).await,
+        Command::Pull(args) => models::pull(args, &target, screen, interrupts).await,
+        Command::Model(command) => models::run(command, &target, screen, interrupts).await,
         Command::Status => interrupts.unless_interrupted(status(&target, screen)).await,
         // Handled above.
         Command::Completions { .. } => Ok(()),
@@ -129,11 +130,6 @@ async fn worker(command: Worker, target: &Target, screen: &mut Screen) -> Result
                 .await
         }
     }
-}
-
-async fn models(target: &Target, screen: &mut Screen) -> Result<(), Failure> {
-    let list = target.running().await?.catalog().await?;
-    screen.document(&list, || text::models(&list.models)).await
 }
 
 async fn status(target: &Target, screen: &mut Screen) -> Result<(), Failure> {

@@ -1,13 +1,16 @@
-use std::{path::PathBuf, str::FromStr};
+use std::path::PathBuf;
 
 use clap::{
     Args, Command as Definition, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
     builder::Resettable,
 };
-use diagnostics::Diagnostic;
 use input_validation::{Backend, ModelRef, NodeName, PortRange, WorkerId, whole_number};
 
-use crate::{errors, model};
+use crate::{
+    errors, model,
+    model_cli::{Model, Pull},
+    values::{parse, with_hint},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,6 +25,7 @@ Examples:
   rbee-keeper infer \"Write a haiku about winter\"
   rbee-keeper infer --seed 7 --temperature 0.7 --max-tokens 60 \"Write a haiku\"
   rbee-keeper infer --model ./model.gguf \"Write a haiku\"
+  rbee-keeper infer --model hf:HuggingFaceTB/SmolLM2-360M-Instruct-GGUF \"Write a haiku\"
   git log -1 | rbee-keeper infer \"Summarize in one line\"
   rbee-keeper infer --ephemeral --json \"Write a haiku\" | jq -r 'select(.event == \"token\").data.t'";
 
@@ -97,7 +101,9 @@ pub(crate) enum Command {
     /// List, show and stop workers
     #[command(subcommand)]
     Worker(Worker),
-    /// List models
+    /// Fetch a model; short for `model pull`
+    Pull(Pull),
+    /// List, fetch, show and remove models
     #[command(subcommand)]
     Model(Model),
     /// Show the queen, its requests, nodes, deployments and workers
@@ -118,8 +124,8 @@ pub(crate) struct Infer {
     /// Prompt; several words are joined with spaces. Text that is piped in is appended to it
     /// after an empty line; `-` stands for that text alone
     pub(crate) prompt: Vec<String>,
-    /// Use this model: a name such as builtin:haiku, or the path of a GGUF file or of a directory
-    /// with safetensors
+    /// Use this model: a name such as builtin:haiku or hf:org/repo, which is fetched if it is
+    /// missing, or the path of a GGUF file or of a directory with safetensors
     #[arg(long, short, value_name = "MODEL", default_value = queen_contract::DEFAULT_MODEL, value_parser = |text: &str| model::parse(text).map_err(with_hint))]
     pub(crate) model: ModelRef,
     /// Generate at most this many tokens [default: as many as fit in the context]
@@ -240,12 +246,6 @@ pub(crate) enum Worker {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Model {
-    /// List the models of all nodes
-    List,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct WorkerArg {
     /// Id of the worker
@@ -274,18 +274,6 @@ fn infer_notes() -> String {
     )
 }
 
-/// Formats an error for clap, which prints only one text.
-fn with_hint(error: Diagnostic) -> String {
-    match error.hint {
-        Some(hint) => format!("{}\n\nhint: {hint}", error.message),
-        None => error.message,
-    }
-}
-
-fn parse<T: FromStr<Err = Diagnostic>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(with_hint)
-}
-
 fn parse_number(text: &str, min: f32, max: f32) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(value) if (min..=max).contains(&value) => Ok(value),
@@ -306,6 +294,10 @@ fn parse_url(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::str::FromStr;
+
+    use diagnostics::Diagnostic;
+
     use super::*;
     use clap::error::ErrorKind;
 

@@ -3,6 +3,7 @@
 use std::{io, path::Path};
 
 use diagnostics::{Code, Diagnostic, excerpt};
+use input_validation::ModelRef;
 use state_files::Home;
 
 /// Message of [`no_queen`], which is also the result of `queen stop` without a queen.
@@ -32,6 +33,42 @@ pub(crate) fn invalid_number(text: &str, min: f32, max: f32) -> Diagnostic {
         .hint(format!("use a number between {min} and {max}"))
 }
 
+pub(crate) fn invalid_size(text: &str) -> Diagnostic {
+    usage(format!("invalid size: \"{}\"", excerpt(text, 40)))
+        .hint("use a whole number and a unit, for example 50G or 800M")
+}
+
+pub(crate) fn pull_cancelled(model: &ModelRef) -> Diagnostic {
+    Diagnostic::new(
+        Code::Cancelled,
+        format!("the download of {model} was cancelled"),
+    )
+    .hint(continue_pull(model))
+}
+
+/// What happens with an incomplete download.
+pub(crate) fn continue_pull(model: &ModelRef) -> String {
+    format!("what was fetched is kept; `rbee-keeper pull {model}` continues it")
+}
+
+pub(crate) fn unreadable_result(error: &serde_json::Error) -> Diagnostic {
+    unreachable(format!("cannot parse the result of the job: {error}"))
+}
+
+pub(crate) fn no_alias_target() -> Diagnostic {
+    usage("no model for the name").hint(
+        "pass a model, for example `rbee-keeper model alias small hf:org/repo`, or `--remove`",
+    )
+}
+
+pub(crate) fn damaged_files(model: &ModelRef) -> Diagnostic {
+    Diagnostic::new(
+        Code::ChecksumMismatch,
+        format!("files of {model} are damaged or missing"),
+    )
+    .hint(format!("`rbee-keeper pull {model}` fetches them again"))
+}
+
 pub(crate) fn unusable_model_path(text: &str, reason: &io::Error) -> Diagnostic {
     let path = excerpt(text, 200);
     let message = format!("cannot use the model path \"{path}\": {reason}");
@@ -47,7 +84,9 @@ pub(crate) fn model_is_url(text: &str) -> Diagnostic {
 
 /// Names paths in the hint of a text that is not a model reference.
 pub(crate) fn with_path_hint(error: Diagnostic) -> Diagnostic {
-    error.hint("use `builtin:haiku`, or a path such as `./model.gguf`")
+    error.hint(
+        "use `hf:org/repo`, `ollama:name:tag`, `builtin:haiku`, or a path such as `./model.gguf`",
+    )
 }
 
 pub(crate) fn no_prompt() -> Diagnostic {

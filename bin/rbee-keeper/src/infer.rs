@@ -2,6 +2,7 @@ use std::{pin::pin, time::Duration};
 
 use diagnostics::{Code, Diagnostic, Narration};
 use futures_util::StreamExt as _;
+use hive_contract::PullRequest;
 use input_validation::RequestId;
 use jiff::{SignedDuration, Timestamp};
 use queen_contract::{InferCall, InferEvent, QueenClient};
@@ -18,7 +19,7 @@ use crate::{
     errors,
     failure::Failure,
     interrupt::Interrupts,
-    prompt, queen,
+    models, prompt, queen,
     render::{Screen, text::Footer},
     target::Target,
 };
@@ -45,7 +46,7 @@ pub(crate) async fn run(
     // started queen is used, kept running, or stopped in order below.
     let (queen, started) = target.ensure_running().await?;
     let outcome = match announce_start(started, &queen, screen).await {
-        Ok(()) => answer(&queen, call, screen, interrupts).await,
+        Ok(()) => fetch_and_answer(&queen, call, screen, interrupts).await,
         Err(failure) => Err(failure),
     };
     match target {
@@ -69,6 +70,33 @@ pub(crate) async fn run(
         }
         _ => outcome,
     }
+}
+
+/// Answers; if the queen refuses because the model would have to be fetched, fetches it first.
+async fn fetch_and_answer(
+    queen: &QueenClient,
+    mut call: InferCall,
+    screen: &mut Screen,
+    interrupts: &Interrupts,
+) -> Result<(), Failure> {
+    match answer(queen, call.clone(), screen, interrupts).await {
+        Err(Failure::Failed(error)) if can_be_fetched(&error) => {
+            let request = PullRequest {
+                model: call.model.clone(),
+                revision: None,
+            };
+            models::fetch(queen, call.node.as_ref(), &request, screen, interrupts).await?;
+            call.request.request_id = new_request_id()?;
+            answer(queen, call, screen, interrupts).await
+        }
+        outcome => outcome,
+    }
+}
+
+fn can_be_fetched(error: &Diagnostic) -> bool {
+    let detail = |details: &diagnostics::Details| details.get("can_be_fetched").cloned();
+    error.code == Code::ModelNotFound
+        && error.details.as_deref().and_then(detail) == Some(true.into())
 }
 
 async fn announce_start(

@@ -7,11 +7,14 @@ mod failure;
 mod infer;
 mod interrupt;
 mod model;
+mod model_cli;
+mod models;
 mod prompt;
 mod queen;
 mod render;
 mod stopping;
 mod target;
+mod values;
 
 fn main() -> std::process::ExitCode {
     let cli = cli::Cli::from_process();

@@ -81,6 +81,8 @@ codes! {
     DiskFull = 507;
     /// The model does not exist.
     ModelNotFound = 404;
+    /// A worker has loaded the model.
+    ModelInUse = 409;
     /// The source of the model denies access.
     ModelAccessDenied = 403;
     /// A download received no data for 60 s.

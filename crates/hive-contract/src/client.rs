@@ -7,8 +7,10 @@ use input_validation::{Generation, JobId, WorkerId};
 use rest_client::{CallError, Peer, RestClient};
 
 use crate::{
-    Capabilities, HiveHealth, HiveShutdownRequest, InstalledModelList, JobEvent, JobStatus,
-    ModelDetails, ShowModelRequest, SpawnRequest, SpawnResponse, WorkerProcess, WorkerProcessList,
+    AliasRequest, BackupRequest, Capabilities, HiveHealth, HiveShutdownRequest, InstalledModelList,
+    JobAccepted, JobEvent, JobStatus, ModelDetails, ModelQuery, PruneRequest, PruneResponse,
+    PullRequest, RemovedModel, SpawnRequest, SpawnResponse, UpdateResponse, WorkerProcess,
+    WorkerProcessList,
 };
 
 const PEER: Peer = Peer {
@@ -20,8 +22,8 @@ const PEER: Peer = Peer {
 /// Time limit for stopping a worker: 30 s to drain, 10 s after SIGTERM, SIGKILL, and a margin.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
-/// Time limit for reading the headers of a model.
-const SHOW_LIMIT: Duration = Duration::from_secs(10);
+/// Time limit for reading the headers of a model, possibly from its source.
+const SHOW_LIMIT: Duration = Duration::from_secs(60);
 
 /// Client of a hive.
 #[derive(Debug, Clone)]
@@ -54,10 +56,56 @@ impl HiveClient {
     }
 
     /// Calls `POST /v1/models/show`.
-    pub async fn show_model(&self, request: &ShowModelRequest) -> Result<ModelDetails, CallError> {
+    pub async fn show_model(&self, query: &ModelQuery) -> Result<ModelDetails, CallError> {
         self.0
-            .post("/v1/models/show", request, Some(SHOW_LIMIT))
+            .post("/v1/models/show", query, Some(SHOW_LIMIT))
             .await
+    }
+
+    /// Starts the job of `POST /v1/models/pull`, or returns the one that runs for the model.
+    pub async fn pull_model(&self, request: &PullRequest) -> Result<JobAccepted, CallError> {
+        self.0.start("/v1/models/pull", request).await
+    }
+
+    /// Starts the job of `POST /v1/models/verify`.
+    pub async fn verify_model(&self, query: &ModelQuery) -> Result<JobAccepted, CallError> {
+        self.0.start("/v1/models/verify", query).await
+    }
+
+    /// Calls `POST /v1/models/remove`.
+    pub async fn remove_model(&self, query: &ModelQuery) -> Result<RemovedModel, CallError> {
+        self.0
+            .post("/v1/models/remove", query, Some(SHOW_LIMIT))
+            .await
+    }
+
+    /// Calls `POST /v1/models/update`.
+    pub async fn update_model(&self, query: &ModelQuery) -> Result<UpdateResponse, CallError> {
+        self.0
+            .post("/v1/models/update", query, Some(SHOW_LIMIT))
+            .await
+    }
+
+    /// Calls `POST /v1/models/prune`.
+    pub async fn prune_models(&self, request: &PruneRequest) -> Result<PruneResponse, CallError> {
+        self.0
+            .post("/v1/models/prune", request, Some(SHOW_LIMIT))
+            .await
+    }
+
+    /// Calls `POST /v1/models/alias`.
+    pub async fn set_alias(&self, request: &AliasRequest) -> Result<(), CallError> {
+        self.0.post_empty("/v1/models/alias", request).await
+    }
+
+    /// Calls `POST /v1/models/backup`.
+    pub async fn back_up_catalog(&self, request: &BackupRequest) -> Result<(), CallError> {
+        self.0.post_empty("/v1/models/backup", request).await
+    }
+
+    /// Calls `POST /v1/models/restore`.
+    pub async fn restore_catalog(&self, request: &BackupRequest) -> Result<(), CallError> {
+        self.0.post_empty("/v1/models/restore", request).await
     }
 
     /// Calls `POST /v1/workers/spawn` and waits for the result, without a time limit.

@@ -4,13 +4,21 @@ use openapi_schema::{closed_object, event_of_json, events, impl_schema, referenc
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::types::SpawnResponse;
+use crate::{PullResponse, SpawnResponse, VerifyResponse};
 
 /// Progress of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Progress {
     /// Phase of the job: `load`, `download`.
     pub phase: String,
+    /// Part that is counted, such as a file; absent for the whole phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub item: Option<String>,
+    /// SHA-256 of `item`, in hexadecimal; absent if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub sha256: Option<String>,
     /// Units completed.
     pub done: u64,
     /// Units in total; absent while unknown.
@@ -47,13 +55,15 @@ pub enum JobEvent {
 }
 
 impl_schema! {
-    JobEvent, uses [Narration, Progress, SpawnResponse, Diagnostic],
+    JobEvent, uses [Narration, Progress, SpawnResponse, PullResponse, VerifyResponse, Diagnostic],
     "Event of a job. The last event is `result` (with the response of the operation), `error` or \
      `cancelled`.",
     events([
         event_of_json(Some("narration"), reference::<Narration>()),
         event_of_json(Some("progress"), reference::<Progress>()),
         event_of_json(Some("result"), reference::<SpawnResponse>()),
+        event_of_json(Some("result"), reference::<PullResponse>()),
+        event_of_json(Some("result"), reference::<VerifyResponse>()),
         event_of_json(Some("error"), reference::<Diagnostic>()),
         event_of_json(Some("cancelled"), closed_object([])),
     ])
@@ -120,7 +130,7 @@ pub enum JobState {
 pub struct JobStatus {
     /// Id of the job.
     pub id: JobId,
-    /// Kind of the job: `spawn`.
+    /// Kind of the job: `spawn`, `pull`, `verify`.
     pub kind: String,
     /// State of the job.
     pub state: JobState,

@@ -6,14 +6,20 @@
 #[cfg(feature = "client")]
 mod client;
 mod jobs;
+mod models;
 mod types;
 
 #[cfg(feature = "client")]
 pub use client::HiveClient;
 pub use jobs::{JobAccepted, JobEvent, JobState, JobStatus, Progress};
+pub use models::{
+    AliasEntry, AliasRequest, BackupRequest, FileState, InstalledModel, InstalledModelList,
+    ModelDetails, ModelFormat, ModelQuery, PruneRequest, PruneResponse, PrunedItem, PullRequest,
+    PullResponse, RemoteModel, RemoteModelFile, RemovedModel, StoredFiles, UpdateResponse,
+    VerifiedFile, VerifyResponse,
+};
 pub use types::{
-    Capabilities, Cpu, Device, Disk, HiveHealth, HiveShutdownRequest, InstalledModel,
-    InstalledModelList, ModelDetails, ModelFormat, Ram, ShowModelRequest, SpawnRequest,
+    Capabilities, Cpu, Device, Disk, HiveHealth, HiveShutdownRequest, Ram, SpawnRequest,
     SpawnResponse, StopQuery, StopScope, WorkerProcess, WorkerProcessList, WorkerState,
 };
 

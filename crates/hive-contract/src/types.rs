@@ -1,9 +1,7 @@
 use input_validation::{Backend, DeviceId, Generation, ModelRef, NodeName, WorkerId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
-use worker_contract::SamplingValues;
 
 /// Response of `GET /v1/health`, the only endpoint that requires no token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -204,70 +202,6 @@ pub struct StopQuery {
 pub struct StopScope {
     /// The highest generation to stop: a later one keeps running. Default: any generation.
     pub generation: Option<Generation>,
-}
-
-/// File format of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ModelFormat {
-    /// GGUF file.
-    Gguf,
-    /// Directory with safetensors, configuration and tokenizer.
-    Safetensors,
-    /// Mock engine, without files.
-    Mock,
-}
-
-/// Model that is available on a machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct InstalledModel {
-    /// Reference of the model.
-    pub model: ModelRef,
-    /// File format.
-    pub format: ModelFormat,
-    /// Size of the files, in bytes.
-    pub size_bytes: u64,
-    /// Architecture: `llama`.
-    pub architecture: String,
-    /// Type of the weights: `F16`.
-    pub quantization: String,
-    /// Maximum length of prompt and output together, in tokens.
-    pub context_length: u32,
-    /// Number of weights.
-    pub parameters: u64,
-    /// Parameters of the sampler that the model recommends: the defaults of requests.
-    #[serde(default, skip_serializing_if = "SamplingValues::is_empty")]
-    pub sampling: SamplingValues,
-}
-
-/// Body of `POST /v1/models/show`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ShowModelRequest {
-    /// Reference of the model; it need not be one that `GET /v1/models` lists.
-    pub model: ModelRef,
-}
-
-/// Response of `POST /v1/models/show`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ModelDetails {
-    /// Properties of the model.
-    pub model: InstalledModel,
-    /// Values by the keys of GGUF metadata, such as `llama.context_length`. Arrays are null.
-    #[schema(value_type = Object)]
-    pub metadata: Map<String, Value>,
-    /// Chat template; absent if the model has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub template: Option<String>,
-    /// Name or text of the license; absent if the files do not contain it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub license: Option<String>,
-}
-
-/// Response of `GET /v1/models`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct InstalledModelList {
-    /// Models in order of their references.
-    pub models: Vec<InstalledModel>,
 }
 
 /// Body of `POST /v1/shutdown`.

@@ -107,7 +107,7 @@ fn finish(job: &Job, node_events: &NodeEvents, result: Result<serde_json::Value,
 mod tests {
     use diagnostics::Narration;
     use futures_util::StreamExt as _;
-    use hive_contract::JobState;
+    use hive_contract::{JobState, Progress};
     use serde_json::json;
 
     use super::*;
@@ -225,6 +225,51 @@ mod tests {
         };
         assert_eq!(dropped.message, "7 events were dropped");
         assert_eq!(events[EVENTS_KEPT + 1], JobEvent::Result(json!(null)));
+    }
+
+    #[tokio::test]
+    async fn progress_takes_the_place_of_earlier_progress_of_the_same_item() {
+        let progress = |item: Option<&str>, done| {
+            JobEvent::Progress(Progress {
+                phase: "download".into(),
+                item: item.map(str::to_owned),
+                sha256: None,
+                done,
+                total: None,
+                unit: "bytes".into(),
+                rate: None,
+                eta_seconds: None,
+            })
+        };
+        let (go, wait) = tokio::sync::oneshot::channel::<()>();
+        let job = registry()
+            .start("test", |context| async move {
+                let send = |event| context.reporter.send(event);
+                send(progress(None, 1));
+                wait.await.unwrap();
+                for n in 2..EVENTS_KEPT as u64 + 7 {
+                    send(progress(None, n));
+                    send(progress(Some("a"), n));
+                }
+                context.reporter.info("test", "next file");
+                send(progress(None, 5000));
+                Ok(())
+            })
+            .unwrap();
+        let mut live = Box::pin(job.events());
+        assert_eq!(live.next().await, Some(progress(None, 1)));
+        go.send(()).unwrap();
+        job.finished().await;
+        let last = EVENTS_KEPT as u64 + 6;
+        let expected = [
+            progress(None, last),
+            progress(Some("a"), last),
+            narration("next file"),
+            progress(None, 5000),
+            JobEvent::Result(json!(null)),
+        ];
+        assert_eq!(live.collect::<Vec<_>>().await, expected);
+        assert_eq!(all(&job).await, expected);
     }
 
     #[tokio::test]

@@ -52,6 +52,14 @@ pub(crate) fn invalid_model_address(text: &str) -> Diagnostic {
     )
 }
 
+pub(crate) fn invalid_model_alias(text: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidModelRef,
+        format!("not a name of a model: \"{}\"", excerpt(text, 120)),
+    )
+    .hint("use letters, digits, `-`, `_`, `.` and `/`, and a tag if needed: `smollm2:tuned`")
+}
+
 pub(crate) fn invalid_port_range(text: &str) -> Diagnostic {
     Diagnostic::new(
         Code::ConfigInvalid,

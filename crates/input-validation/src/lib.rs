@@ -27,6 +27,7 @@ mod aliases;
 mod device;
 mod errors;
 mod ids;
+mod model_alias;
 mod model_ref;
 mod option;
 #[cfg(test)]
@@ -36,6 +37,7 @@ mod port_range;
 pub use aliases::shipped_aliases;
 pub use device::{Backend, DeviceId};
 pub use ids::{Generation, JobId, NodeName, RequestId, WorkerId};
+pub use model_alias::ModelAlias;
 pub use model_ref::ModelRef;
 pub use option::{option_value, whole_number};
 pub use port_range::PortRange;

@@ -57,17 +57,21 @@ fn is_safe_path(path: &str) -> bool {
 
 /// A name without separators, such as a part of a repository's: up to 10 words with single dots
 /// between.
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     text.split('.').count() <= 10 && text.split('.').all(|part| is_word(part, ""))
 }
 
 /// Up to 10 names with `/` between.
-fn is_name_path(text: &str) -> bool {
+pub(crate) fn is_name_path(text: &str) -> bool {
     text.split('/').count() <= 10 && text.split('/').all(is_name)
 }
 
 /// Splits an optional part off: `text` is `None` if the part is present and not valid.
-fn optional(text: &str, separator: char, valid: fn(&str) -> bool) -> Option<(&str, Option<&str>)> {
+pub(crate) fn optional(
+    text: &str,
+    separator: char,
+    valid: fn(&str) -> bool,
+) -> Option<(&str, Option<&str>)> {
     match text.split_once(separator) {
         None => Some((text, None)),
         Some((before, part)) => valid(part).then_some((before, Some(part))),
@@ -93,10 +97,13 @@ fn ollama(text: &str) -> Option<ModelRef> {
     })
 }
 
+/// Pattern of the texts that [`is_name`] accepts.
+pub(crate) const NAME: &str = r"[A-Za-z0-9_-]{1,200}(\.[A-Za-z0-9_-]{1,200}){0,9}";
+
 /// Paths are at least two characters without control characters, and none of their segments is
 /// `..`. The length of a path and the meaning of mock settings are checked in addition.
 fn pattern() -> String {
-    let name = r"[A-Za-z0-9_-]{1,200}(\.[A-Za-z0-9_-]{1,200}){0,9}";
+    let name = NAME;
     let path = format!("{name}(/{name}){{0,9}}");
     let control = r"\x00-\x1f\x7f-\x9f";
     let segment = format!(r"(\.|\.\.[^/{control}]+|\.?[^/.{control}][^/{control}]*)");
@@ -146,7 +153,7 @@ impl FromStr for ModelRef {
 }
 
 /// Variant of a short name that stands for the default type of the weights.
-const DEFAULT_VARIANT: &str = "latest";
+pub(crate) const DEFAULT_VARIANT: &str = "latest";
 
 impl ModelRef {
     /// Reads a model as users and clients name it: a reference, an address on the web, or a short

@@ -9,7 +9,7 @@ use utoipa::{
     openapi::{RefOr, Schema},
 };
 
-use crate::{DeviceId, JobId, ModelRef, NodeName, RequestId, WorkerId};
+use crate::{DeviceId, JobId, ModelAlias, ModelRef, NodeName, RequestId, WorkerId};
 
 fn pattern<T: PartialSchema>() -> String {
     let RefOr::T(Schema::Object(object)) = T::schema() else {
@@ -45,6 +45,7 @@ fn patterns_match_what_parsing_accepts() {
     compare::<RequestId>("[A-Za-z0-9_./-]{0,130}");
     compare::<NodeName>("[a-zA-Z0-9_-]{0,65}");
     compare::<DeviceId>("[CcGg][Pp][Uu]-?[+-]?0{0,3}[0-9]{0,6}");
+    compare::<ModelAlias>("[A-Za0-9_.:/-]{0,12}");
     compare::<ModelRef>(
         "(builtin|file|mock|hf|ollama|x):[A-Za-z0-9@=,_-]{0,12}|(hf|ollama):[a.:@/]{0,9}|file:(/[a.\u{0}\u{85}]{0,3}){0,4}",
     );

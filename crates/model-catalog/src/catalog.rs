@@ -1,32 +1,96 @@
 use std::{
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use diagnostics::Diagnostic;
-use hive_contract::{InstalledModel, ModelDetails, ModelFormat};
-use input_validation::ModelRef;
+use hive_contract::{InstalledModel, ModelDetails, ModelFormat, StoredFiles};
+use input_validation::{ModelAlias, ModelRef};
+use jiff::Timestamp;
 use model_format::ModelHeader;
 use serde_json::Map;
+use state_files::ModelDirs;
 use worker_contract::SamplingValues;
 
-use crate::{builtin, local, resolved::ResolvedModel};
+use crate::{
+    builtin,
+    database::{ModelRow, Rows},
+    errors,
+    fingerprint::Fingerprint,
+    local,
+    rebuild::reconcile,
+    resolved::ResolvedModel,
+};
 
 /// The models of one machine.
 #[derive(Debug)]
 pub struct ModelCatalog {
-    directory: PathBuf,
+    dirs: ModelDirs,
+    database: PathBuf,
+    rows: Mutex<Rows>,
+    shipped: Vec<(ModelAlias, ModelRef)>,
+    notices: Vec<String>,
     // The embedded models do not change, so they are inspected once.
     builtin: OnceLock<Vec<InstalledModel>>,
+    /// Models that were reported as replaced while loaded.
+    reported: Mutex<BTreeSet<String>>,
 }
 
 impl ModelCatalog {
-    /// Creates a catalog that stores files in `directory`.
-    pub fn new(directory: PathBuf) -> Self {
-        Self {
-            directory,
-            builtin: OnceLock::new(),
+    /// Opens the catalog of the models in `dirs`, with its database in a file. A damaged
+    /// database is renamed, and the catalog is rebuilt from the files of the models.
+    /// `shipped` are the aliases that are part of rbee.
+    ///
+    /// Errors: `STATE_TOO_NEW`, `STATE_UNUSABLE`, `DISK_FULL`.
+    pub fn open(
+        dirs: ModelDirs,
+        database: PathBuf,
+        shipped: Vec<(ModelAlias, ModelRef)>,
+    ) -> Result<Self, Diagnostic> {
+        let (mut rows, aside) = Rows::open(&database)?;
+        let changes = reconcile(&mut rows, &dirs)?;
+        for change in &changes {
+            tracing::warn!("{change}");
         }
+        let mut notices: Vec<String> = Vec::new();
+        if let Some(aside) = aside {
+            let notice = errors::rebuilt(&database, &aside, rows.all()?.len());
+            tracing::error!("{notice}");
+            notices.push(notice);
+        } else {
+            notices.extend(changes);
+        }
+        Ok(Self {
+            dirs,
+            database,
+            rows: Mutex::new(rows),
+            shipped,
+            notices,
+            builtin: OnceLock::new(),
+            reported: Mutex::default(),
+        })
+    }
+
+    /// What users should know since the catalog was opened.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    pub(crate) fn dirs(&self) -> &ModelDirs {
+        &self.dirs
+    }
+
+    pub(crate) fn database(&self) -> &Path {
+        &self.database
+    }
+
+    pub(crate) fn shipped(&self) -> &[(ModelAlias, ModelRef)] {
+        &self.shipped
+    }
+
+    pub(crate) fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Locates the files of a model, and writes those of an embedded model to disk.
@@ -35,10 +99,16 @@ impl ModelCatalog {
     pub fn resolve(&self, model: &ModelRef) -> Result<ResolvedModel, Diagnostic> {
         match model {
             ModelRef::Builtin { name, variant } => {
-                builtin::resolve(name, variant.as_deref(), &self.directory)
+                builtin::resolve(name, variant.as_deref(), self.dirs.path())
             }
             ModelRef::Hub { .. } | ModelRef::Ollama { .. } => {
-                Err(crate::errors::not_fetched(model))
+                let found = self.rows().find(model)?;
+                let row = found.ok_or_else(|| errors::not_fetched(model))?;
+                let path = self.path_of(&row);
+                if !path.exists() {
+                    return Err(errors::files_gone(model, &path));
+                }
+                ResolvedModel::at(&path, row.size_bytes)
             }
             ModelRef::File(path) => local::resolve(Path::new(path)),
             ModelRef::Mock(settings) => Ok(ResolvedModel {
@@ -49,13 +119,142 @@ impl ModelCatalog {
         }
     }
 
-    /// Lists the models that need no path, which are the embedded ones, sorted by reference.
-    pub fn list(&self) -> Result<Vec<InstalledModel>, Diagnostic> {
+    /// Locates the files of a model for a worker, and records that they are used now.
+    ///
+    /// Errors: those of [`resolve`](Self::resolve).
+    pub fn resolve_for_worker(&self, model: &ModelRef) -> Result<ResolvedModel, Diagnostic> {
+        let resolved = self.resolve(model)?;
+        if matches!(model, ModelRef::Builtin { .. } | ModelRef::Mock(_)) {
+            return Ok(resolved);
+        }
+        // A model can be used although its use cannot be recorded, as on a full disk.
+        if let Err(error) = self.record_use(model, &resolved) {
+            tracing::warn!(%model, %error, "cannot record the use of a model");
+        }
+        Ok(resolved)
+    }
+
+    fn record_use(&self, model: &ModelRef, resolved: &ResolvedModel) -> Result<(), Diagnostic> {
+        let path = Path::new(&resolved.argument);
+        let loaded = Fingerprint::of(path).ok();
+        let (known, now) = (self.rows().find(model)?, Timestamp::now());
+        match known {
+            Some(row) if row.directory.is_some() || row.loaded == loaded => {
+                self.rows().use_model(&row.model, now, loaded)
+            }
+            // Files of the user that are new here, or were replaced.
+            _ => {
+                // The worker reports what is wrong with a header.
+                let Ok(header) = model_format::inspect(path) else {
+                    return Ok(());
+                };
+                let row = local::row(model, resolved, header, loaded, now);
+                self.rows().save(&row, &[], None)
+            }
+        }
+    }
+
+    pub(crate) fn path_of(&self, row: &ModelRow) -> PathBuf {
+        match &row.directory {
+            Some(directory) => {
+                let files = self.dirs.named(directory).files();
+                match row.entry.as_str() {
+                    "" => files,
+                    entry => files.join(entry),
+                }
+            }
+            None => PathBuf::from(&row.entry),
+        }
+    }
+
+    /// Lists the embedded models, those that were fetched, and the files of the user that a
+    /// worker has loaded and that still exist, sorted by reference. Reads no headers. `loaded`
+    /// are the models of running workers.
+    pub fn list(&self, loaded: &[ModelRef]) -> Result<Vec<InstalledModel>, Diagnostic> {
+        let (rows, pins) = {
+            let database = self.rows();
+            (database.all()?, database.pins()?)
+        };
+        let mut also: BTreeMap<ModelRef, Vec<ModelRef>> = BTreeMap::new();
+        for pin in pins {
+            if pin.reference != pin.model {
+                also.entry(pin.model).or_default().push(pin.reference);
+            }
+        }
+        let mut models = self.builtin()?;
+        for row in rows {
+            let also = also.remove(&row.model).unwrap_or_default();
+            let is_loaded = loaded
+                .iter()
+                .any(|model| *model == row.model || also.contains(model));
+            models.extend(self.entry(row, also, is_loaded));
+        }
+        models.sort_by(|a, b| a.model.cmp(&b.model));
+        Ok(models)
+    }
+
+    /// The entry of a row; `None` for files of the user that do not exist.
+    fn entry(&self, row: ModelRow, also: Vec<ModelRef>, is_loaded: bool) -> Option<InstalledModel> {
+        let path = self.path_of(&row);
+        let now = Fingerprint::of(&path).ok();
+        if now.is_none() && row.directory.is_none() {
+            return None;
+        }
+        let replaced = is_loaded && row.loaded.is_some() && row.loaded != now;
+        if replaced {
+            self.report_replaced(&row.model);
+        }
+        let problem = match row.problem {
+            Some(problem) => Some(problem),
+            None if now.is_none() => Some("its files are missing".to_owned()),
+            None => replaced.then(|| errors::REPLACED.to_owned()),
+        };
+        let fetched = row.directory.is_some();
+        Some(InstalledModel {
+            model: row.model,
+            also,
+            format: if row.safetensors {
+                ModelFormat::Safetensors
+            } else {
+                ModelFormat::Gguf
+            },
+            size_bytes: row.size_bytes,
+            architecture: row.architecture,
+            quantization: row.quantization,
+            context_length: row.context_length,
+            parameters: row.parameters,
+            sampling: row.sampling,
+            files: Some(StoredFiles {
+                path: path.to_string_lossy().into_owned(),
+                revision: fetched.then_some(row.revision),
+                sha256: fetched.then_some(row.sha256),
+                added_at: row.added_at,
+                last_used_at: row.last_used_at,
+                problem,
+            }),
+        })
+    }
+
+    fn report_replaced(&self, model: &ModelRef) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.insert(model.to_string()) {
+            tracing::warn!(%model, "{}", errors::REPLACED);
+        }
+    }
+
+    /// The entry of a model that is on the machine.
+    ///
+    /// Errors: `MODEL_NOT_FOUND`, `INVALID_MODEL_FILE`, `UNSUPPORTED_QUANTIZATION`.
+    pub fn describe(&self, model: &ModelRef) -> Result<InstalledModel, Diagnostic> {
+        Ok(self.details(model.clone())?.model)
+    }
+
+    fn builtin(&self) -> Result<Vec<InstalledModel>, Diagnostic> {
         if let Some(known) = self.builtin.get() {
             return Ok(known.clone());
         }
         let variants = builtin::variants().map(Some);
-        let mut entries = std::iter::once(None)
+        let entries = std::iter::once(None)
             .chain(variants)
             .map(|variant| {
                 self.inspect(ModelRef::Builtin {
@@ -64,11 +263,10 @@ impl ModelCatalog {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        entries.sort_by(|a, b| a.model.cmp(&b.model));
         Ok(self.builtin.get_or_init(|| entries).clone())
     }
 
-    /// Describes any model.
+    /// Describes a model that is on the machine, with the metadata of its files.
     ///
     /// Errors: `MODEL_NOT_FOUND`, `INVALID_MODEL_FILE`, `UNSUPPORTED_QUANTIZATION`.
     pub fn details(&self, model: ModelRef) -> Result<ModelDetails, Diagnostic> {
@@ -77,11 +275,18 @@ impl ModelCatalog {
             return Ok(mock_details(model));
         }
         let (header, metadata) = model_format::describe(Path::new(&resolved.argument))?;
+        let known = self.rows().find(&model)?;
+        let entry = known.and_then(|row| {
+            let canonical = row.model.clone();
+            let also = (canonical != model).then(|| model.clone());
+            self.entry(row, also.into_iter().collect(), false)
+        });
         Ok(ModelDetails {
-            model: installed(model, &resolved, header),
+            model: entry.unwrap_or_else(|| installed(model, &resolved, header)),
             metadata: metadata.values,
             template: metadata.template,
             license: metadata.license,
+            remote: None,
         })
     }
 
@@ -96,6 +301,8 @@ fn mock_details(model: ModelRef) -> ModelDetails {
     ModelDetails {
         model: InstalledModel {
             model,
+            also: Vec::new(),
+            files: None,
             format: ModelFormat::Mock,
             size_bytes: 0,
             architecture: "mock".to_owned(),
@@ -107,12 +314,15 @@ fn mock_details(model: ModelRef) -> ModelDetails {
         metadata: Map::new(),
         template: None,
         license: None,
+        remote: None,
     }
 }
 
 fn installed(model: ModelRef, resolved: &ResolvedModel, header: ModelHeader) -> InstalledModel {
     InstalledModel {
         model,
+        also: Vec::new(),
+        files: None,
         format: resolved.format,
         size_bytes: resolved.size_bytes,
         architecture: header.architecture,
@@ -124,222 +334,5 @@ fn installed(model: ModelRef, resolved: &ResolvedModel, header: ModelHeader) -> 
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use diagnostics::Code;
-
-    use super::*;
-
-    fn model(text: &str) -> ModelRef {
-        text.parse().unwrap()
-    }
-
-    fn catalog() -> (tempfile::TempDir, ModelCatalog) {
-        let dir = tempfile::tempdir().unwrap();
-        let catalog = ModelCatalog::new(dir.path().join("models"));
-        (dir, catalog)
-    }
-
-    #[test]
-    fn default_variant_is_f16_in_its_directory() {
-        let (dir, catalog) = catalog();
-        let resolved = catalog.resolve(&model("builtin:haiku")).unwrap();
-        let path = dir
-            .path()
-            .join("models/builtin/haiku/f16/rbee-haiku-tiny-f16.gguf");
-        assert_eq!(Path::new(&resolved.argument), path);
-        assert_eq!(resolved.format, ModelFormat::Gguf);
-        assert_eq!(resolved.size_bytes, fs::metadata(&path).unwrap().len());
-        assert_eq!(
-            catalog.resolve(&model("builtin:haiku@f16")).unwrap(),
-            resolved
-        );
-    }
-
-    #[test]
-    fn replaces_damaged_copies_and_keeps_intact_ones() {
-        let (_dir, catalog) = catalog();
-        let reference = model("builtin:haiku@q8_0");
-        let path = PathBuf::from(catalog.resolve(&reference).unwrap().argument);
-        let good = fs::read(&path).unwrap();
-        let first = fs::metadata(&path).unwrap().modified().unwrap();
-        catalog.resolve(&reference).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), first);
-
-        let mut flipped = good.clone();
-        *flipped.last_mut().unwrap() ^= 1;
-        fs::write(&path, &flipped).unwrap();
-        catalog.resolve(&reference).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), good);
-
-        fs::write(&path, &good[..good.len() / 2]).unwrap();
-        catalog.resolve(&reference).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), good);
-        let directory = path.parent().unwrap();
-        assert_eq!(
-            fs::read_dir(directory).unwrap().count(),
-            1,
-            "no temporary files"
-        );
-    }
-
-    #[test]
-    fn safetensors_resolve_to_a_directory() {
-        let (_dir, catalog) = catalog();
-        let resolved = catalog
-            .resolve(&model("builtin:haiku@safetensors"))
-            .unwrap();
-        assert_eq!(resolved.format, ModelFormat::Safetensors);
-        assert!(Path::new(&resolved.argument).join("config.json").is_file());
-        let local = model(&format!("file:{}", resolved.argument));
-        let local = catalog.resolve(&local).unwrap();
-        assert_eq!(local.format, ModelFormat::Safetensors);
-        assert_eq!(local.argument, resolved.argument);
-        let weights = Path::new(&resolved.argument).join("model.safetensors");
-        assert_eq!(local.size_bytes, fs::metadata(weights).unwrap().len());
-    }
-
-    #[test]
-    fn errors_name_the_missing_model() {
-        let (dir, catalog) = catalog();
-        let empty = dir.path().join("empty");
-        fs::create_dir(&empty).unwrap();
-        let unweighted = dir.path().join("unweighted");
-        fs::create_dir(&unweighted).unwrap();
-        for name in ["config.json", "tokenizer.json"] {
-            fs::write(unweighted.join(name), "{}").unwrap();
-        }
-        let text = dir.path().join("notes.txt");
-        fs::write(&text, "x").unwrap();
-        let pipe = dir.path().join("pipe.gguf");
-        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
-        assert!(made.unwrap().success());
-
-        for reference in ["builtin:nothing", "builtin:haiku@q2"] {
-            let error = catalog.resolve(&model(reference)).unwrap_err();
-            assert_eq!(error.code, Code::ModelNotFound);
-            assert_eq!(
-                error.message,
-                format!("unknown built-in model `{reference}`")
-            );
-            assert_eq!(
-                error.hint.unwrap(),
-                "use one of: `builtin:haiku`, `builtin:haiku@f16`, `builtin:haiku@q8_0`, \
-                 `builtin:haiku@safetensors`"
-            );
-        }
-        let no_file = "No such file or directory (os error 2)";
-        for (path, reason) in [
-            (Path::new("/nowhere/a.gguf"), no_file),
-            (&empty, &format!("config.json: {no_file}")),
-            (&unweighted, "the directory contains no *.safetensors"),
-            (&text, "not a .gguf file"),
-            (&pipe, "not a regular file"),
-        ] {
-            let reference = format!("file:{}", path.display());
-            let error = catalog.resolve(&model(&reference)).unwrap_err();
-            assert_eq!(error.code, Code::ModelNotFound, "{reference}");
-            assert_eq!(
-                error.message,
-                format!("no model at {}: {reason}", path.display())
-            );
-            assert_eq!(
-                error.hint.unwrap(),
-                "specify a `.gguf` file, or a directory with `config.json`, `tokenizer.json` and \
-                 `*.safetensors`"
-            );
-        }
-    }
-
-    #[test]
-    fn details_have_the_metadata_of_both_formats() {
-        let (_dir, catalog) = catalog();
-        for reference in ["builtin:haiku@q8_0", "builtin:haiku@safetensors"] {
-            let details = catalog.details(model(reference)).unwrap();
-            assert_eq!(details.model.parameters, 2_885_888, "{reference}");
-            for (key, value) in [
-                ("general.architecture", "\"llama\""),
-                ("general.parameter_count", "2885888"),
-                ("llama.context_length", "512"),
-                ("llama.embedding_length", "256"),
-                ("llama.block_count", "4"),
-                ("llama.attention.head_count_kv", "4"),
-                ("llama.rope.freq_base", "10000.0"),
-            ] {
-                assert_eq!(
-                    details.metadata[key].to_string(),
-                    value,
-                    "{reference} {key}"
-                );
-            }
-            assert!(details.template.unwrap().contains("messages"));
-            assert!(!details.metadata.contains_key("tokenizer.chat_template"));
-        }
-        let safetensors = catalog.details(model("builtin:haiku@safetensors")).unwrap();
-        assert_eq!(safetensors.model.sampling.to_string(), "temperature=0.7");
-        let mock = catalog.details(model("mock:a")).unwrap();
-        assert_eq!(mock.model.format, ModelFormat::Mock);
-    }
-
-    #[test]
-    fn a_split_model_is_one_model() {
-        let (dir, catalog) = catalog();
-        let part = |n: usize| dir.path().join(format!("m-{n:05}-of-00002.gguf"));
-        fs::write(part(1), "12").unwrap();
-        fs::write(part(2), "345").unwrap();
-        let resolve = |n| catalog.resolve(&model(&format!("file:{}", part(n).display())));
-        for n in [1, 2] {
-            assert_eq!(resolve(n).unwrap().size_bytes, 5);
-        }
-        fs::remove_file(part(1)).unwrap();
-        let error = resolve(2).unwrap_err();
-        assert_eq!(error.code, Code::ModelNotFound);
-        assert!(error.message.contains("m-00001-of-00002.gguf"), "{error}");
-    }
-
-    #[test]
-    fn extension_is_case_insensitive() {
-        let (dir, catalog) = catalog();
-        let path = dir.path().join("MODEL.GGUF");
-        fs::write(&path, "x").unwrap();
-        let resolved = catalog
-            .resolve(&model(&format!("file:{}", path.display())))
-            .unwrap();
-        assert_eq!(resolved.format, ModelFormat::Gguf);
-        assert_eq!(Path::new(&resolved.argument), path);
-    }
-
-    #[test]
-    fn mock_resolves_to_its_settings() {
-        let (dir, catalog) = catalog();
-        let resolved = catalog.resolve(&model("mock:load_ms=5")).unwrap();
-        assert_eq!(resolved.argument, "load_ms=5");
-        assert_eq!(resolved.format, ModelFormat::Mock);
-        assert!(!dir.path().join("models").exists());
-    }
-
-    #[test]
-    fn lists_embedded_models() {
-        let (_dir, catalog) = catalog();
-        let names: Vec<String> = catalog
-            .list()
-            .unwrap()
-            .iter()
-            .map(|entry| {
-                assert_eq!(entry.architecture, "llama");
-                assert_eq!((entry.context_length, entry.parameters), (512, 2_885_888));
-                format!("{} {}", entry.model, entry.quantization)
-            })
-            .collect();
-        assert_eq!(
-            names,
-            [
-                "builtin:haiku F16",
-                "builtin:haiku@f16 F16",
-                "builtin:haiku@q8_0 Q8_0",
-                "builtin:haiku@safetensors F16",
-            ]
-        );
-    }
-}
+#[path = "catalog_tests.rs"]
+mod tests;

@@ -1,19 +1,35 @@
-//! Locates the files of a model on this machine: [`ModelCatalog::resolve`] turns a
-//! [`ModelRef`](input_validation::ModelRef) into a path that a worker opens. Calls block on
-//! disk I/O.
+//! The models of a machine.
 //!
-//! # Adding a model source
+//! - [`ModelCatalog`] knows which models are on disk: [`ModelCatalog::resolve`] turns a
+//!   [`ModelRef`](input_validation::ModelRef) into a path that a worker opens. Its calls block on
+//!   disk I/O.
+//! - [`Puller`] fetches models from their vendors as jobs and adds them to the catalog.
 //!
-//! A downloader, for example from Hugging Face, is added in this crate, as a module like
-//! `builtin`: it stores complete files in a subdirectory of the catalog's directory and returns
-//! a [`ResolvedModel`]. [`ModelCatalog::resolve`] calls it for a new variant of `ModelRef`, and
-//! [`ModelCatalog::list`] adds the models that are already stored. Workers only see the path.
+//! # On disk
+//!
+//! A fetched model has a directory of its own ([`ModelDir`](state_files::ModelDir)) with its
+//! files and, once they are complete and verified, a record. The database holds the same and
+//! what the records do not have: aliases, pinned revisions, times of use. When it is damaged it
+//! is rebuilt from the records.
 
 mod builtin;
+mod care;
 mod catalog;
+mod database;
 mod errors;
+mod fingerprint;
+mod hash;
 mod local;
+mod pull;
+mod puller;
+mod rebuild;
 mod resolved;
+mod sources;
+#[cfg(test)]
+mod testing;
 
+pub use care::InUse;
 pub use catalog::ModelCatalog;
+pub use puller::Puller;
 pub use resolved::ResolvedModel;
+pub use sources::Fetch;

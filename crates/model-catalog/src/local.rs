@@ -3,9 +3,13 @@
 use std::{fs, io, path::Path};
 
 use diagnostics::Diagnostic;
-use model_format::gguf_parts;
+use hive_contract::ModelFormat;
+use input_validation::ModelRef;
+use jiff::Timestamp;
+use model_format::{ModelHeader, gguf_parts};
+use worker_contract::SamplingValues;
 
-use crate::{errors, resolved::ResolvedModel};
+use crate::{database::ModelRow, errors, fingerprint::Fingerprint, resolved::ResolvedModel};
 
 /// Resolves a path to a GGUF file, or a directory with config, tokenizer and safetensors.
 ///
@@ -53,4 +57,32 @@ fn readable_size(path: &Path) -> io::Result<u64> {
         return Err(io::Error::other("not a regular file"));
     }
     Ok(fs::File::open(path)?.metadata()?.len())
+}
+
+/// The row by which files of the user are remembered.
+pub(crate) fn row(
+    model: &ModelRef,
+    resolved: &ResolvedModel,
+    header: ModelHeader,
+    loaded: Option<Fingerprint>,
+    now: Timestamp,
+) -> ModelRow {
+    ModelRow {
+        model: model.clone(),
+        directory: None,
+        entry: resolved.argument.clone(),
+        revision: String::new(),
+        sha256: String::new(),
+        size_bytes: resolved.size_bytes,
+        safetensors: resolved.format == ModelFormat::Safetensors,
+        architecture: header.architecture,
+        quantization: header.quantization,
+        context_length: header.context_length,
+        parameters: header.parameters,
+        sampling: SamplingValues::recommended(&header.sampling.values).0,
+        added_at: now,
+        last_used_at: Some(now),
+        problem: None,
+        loaded,
+    }
 }

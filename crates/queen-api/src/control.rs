@@ -9,10 +9,8 @@ use daemon_shell::{ErrorResponse, JsonBody};
 use diagnostics::Diagnostic;
 use http::{HeaderValue, header};
 use queen_contract::{
-    API_VERSION, Availability, DeploymentList, ModelEntry, ModelList, NodeList, QueenHealth,
-    ShutdownRequest, ShutdownResponse, Status,
+    API_VERSION, DeploymentList, NodeList, QueenHealth, ShutdownRequest, ShutdownResponse, Status,
 };
-use worker_contract::WorkerStatus;
 
 use crate::{
     Api,
@@ -68,28 +66,6 @@ pub(crate) async fn deployments(
     let snapshot = api.snapshot().await?;
     let deployments = api.nodes.deployments(&snapshot).await?;
     Ok(Json(DeploymentList { deployments }))
-}
-
-/// List the models of all nodes
-#[utoipa::path(get, path = "/v1/catalog", tag = "control", security(("control_token" = [])),
-    responses((status = 200, body = ModelList, description = "The models"), ReadErrors))]
-pub(crate) async fn catalog(State(api): State<Arc<Api>>) -> Result<Json<ModelList>, ErrorResponse> {
-    let workers = api.snapshot().await?.workers;
-    let models = api.nodes.models().await.into_iter().map(|model| {
-        let ready = workers.iter().filter(|worker| {
-            worker.info.model_id == model.entry.model
-                && worker.availability == Availability::Available
-                && matches!(worker.info.status, WorkerStatus::Ready | WorkerStatus::Busy)
-        });
-        ModelEntry {
-            ready_workers: ready.count() as u32,
-            model: model.entry,
-            nodes: model.nodes,
-        }
-    });
-    Ok(Json(ModelList {
-        models: models.collect(),
-    }))
 }
 
 /// Shut down the queen, and if requested its hives and workers

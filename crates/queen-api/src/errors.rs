@@ -102,3 +102,12 @@ pub(crate) fn invalid_deadline(text: &str) -> Diagnostic {
 pub(crate) fn ended_early() -> Diagnostic {
     Diagnostic::internal("the response ended without a terminal event")
 }
+
+/// The hive's events of a job ended without a terminal one.
+pub(crate) fn hive_stream_ended() -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveUnreachable,
+        "the hive's event stream ended before the result of the job",
+    )
+    .hint("the job continues if the hive is running; repeat the call to follow it")
+}

@@ -34,6 +34,8 @@ use crate::{
 /// Time for a request without a deadline; more for a large model.
 const DEFAULT_TIME: Duration = Duration::from_secs(600);
 const DEFAULT_SECONDS_PER_GIB: u64 = 60;
+/// Additional time for a request without a deadline whose model is fetched first.
+const PULL_TIME: Duration = Duration::from_secs(3600);
 /// Maximum number of events that are encoded into one chunk of a body.
 const BATCH_EVENTS: usize = 32;
 /// Maximum length of the header with the notes, in characters.
@@ -105,7 +107,7 @@ pub(crate) async fn short_call(
     model: ModelRef,
     headers: &HeaderMap,
 ) -> Result<(ShortCall, Option<Timestamp>), Diagnostic> {
-    api.nodes.check_model(&model).await?;
+    let model = api.nodes.check_model(&model).await?;
     let header = header_deadline(headers)?;
     let call = ShortCall {
         id: new_request_id()?,
@@ -135,9 +137,12 @@ fn deadline(api: &Api, model: &ModelRef, requested: Option<Timestamp>) -> Deadli
     if let Some(at) = requested {
         return clock.deadline_at(at);
     }
-    let bytes = api.nodes.known_model(model).map_or(0, |m| m.size_bytes);
-    let extra = (bytes >> 30) * DEFAULT_SECONDS_PER_GIB;
-    clock.deadline_in(DEFAULT_TIME + Duration::from_secs(extra))
+    let extra = match api.nodes.known_model(model) {
+        Some(known) => Duration::from_secs((known.size_bytes >> 30) * DEFAULT_SECONDS_PER_GIB),
+        None if matches!(model, ModelRef::Hub { .. } | ModelRef::Ollama { .. }) => PULL_TIME,
+        None => Duration::ZERO,
+    };
+    clock.deadline_in(DEFAULT_TIME + extra)
 }
 
 fn header_deadline(headers: &HeaderMap) -> Result<Option<Timestamp>, Diagnostic> {
@@ -153,14 +158,22 @@ pub(crate) fn new_request_id() -> Result<RequestId, Diagnostic> {
     uuid::Uuid::now_v7().simple().to_string().parse()
 }
 
-/// Returns the model that a client requests by a reference or a short name.
+/// Returns the model that a client requests by a reference, an alias or a short name.
 pub(crate) async fn find_model(api: &Api, name: &str) -> Result<ModelRef, Diagnostic> {
-    if let Ok(model) = name.parse() {
+    if let Some(model) = api.nodes.named(name) {
+        return Ok(api.nodes.canonical_model(model).await);
+    }
+    // Another process may have set an alias since the nodes were asked.
+    let names = api.model_names().await?;
+    if let Some(model) = api.nodes.named(name) {
         return Ok(api.nodes.canonical_model(model).await);
     }
     let not_found = || unknown_model(name);
     let model = ModelRef::from_name(name).map_err(|_| not_found())?;
-    let exists = api.model_names().await?.contains(&model.to_string());
+    if !matches!(model, ModelRef::Builtin { .. }) {
+        return Ok(api.nodes.canonical(model));
+    }
+    let exists = names.contains(&model.to_string());
     exists.then_some(model).ok_or_else(not_found)
 }
 

@@ -6,6 +6,7 @@
 //! response. They make no decisions of their own.
 
 mod anthropic;
+mod catalog;
 mod control;
 mod cors;
 mod dialect;
@@ -17,6 +18,7 @@ mod inference;
 mod metrics;
 mod native;
 mod ollama;
+mod ollama_store;
 mod openai;
 mod openai_responses;
 mod openapi;

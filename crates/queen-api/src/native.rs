@@ -31,7 +31,7 @@ pub(crate) async fn infer(
 ) -> Result<Response, ErrorResponse> {
     let body: InferCall = read_call(body, INFER)?;
     let model = api.nodes.canonical_model(body.model).await;
-    api.nodes.check_model(&model).await?;
+    let model = api.nodes.check_model(&model).await?;
     if let Some(node) = &body.node {
         api.nodes.get(node)?;
     }

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use daemon_shell::{ErrorResponse, JsonBody};
-use hive_contract::ModelFormat;
+use hive_contract::{ModelFormat, StoredFiles};
 use http::{HeaderMap, HeaderValue, header};
 use input_validation::{DeviceId, ModelRef};
 use jiff::Timestamp;
@@ -120,7 +120,24 @@ pub(crate) async fn tags(
     let mut models = Vec::new();
     for name in names {
         let facts = facts(&api, &name, &workers).await;
-        models.push(OllamaModel::new(name, &facts, api.started_at));
+        let mut model = OllamaModel::new(name, &facts, api.started_at);
+        if let Some(files) = stored(&api, &model.name) {
+            model.modified_at = files.added_at;
+            model.digest = files.sha256.unwrap_or(model.digest);
+        }
+        models.push(model);
+    }
+    let (aliases, _) = api.nodes.aliases_and_notices();
+    for alias in aliases {
+        let target = api.nodes.canonical(alias.model).to_string();
+        if let Some(listed) = models.iter().find(|model| model.name == target) {
+            let name = alias.name.to_string();
+            models.push(OllamaModel {
+                model: name.clone(),
+                name,
+                ..listed.clone()
+            });
+        }
     }
     Ok(Json(OllamaModelList { models }))
 }
@@ -159,7 +176,8 @@ pub(crate) async fn show(
         capabilities.push("thinking".to_owned());
     }
     let facts = facts(&api, &name, &api.workers().await?).await;
-    let shown = OllamaShowResponse::new(&facts, capabilities, api.started_at);
+    let added_at = stored(&api, &name).map_or(api.started_at, |files| files.added_at);
+    let shown = OllamaShowResponse::new(&facts, capabilities, added_at);
     Ok(Json(match details {
         None => shown,
         Some(details) => shown
@@ -224,6 +242,11 @@ pub(crate) async fn version() -> Json<OllamaVersion> {
         content_type = "text/plain; charset=utf-8"), HostErrors))]
 pub(crate) async fn alive() -> &'static str {
     "rbee is running"
+}
+
+/// Returns the files of a model that a node has on its disk.
+fn stored(api: &Api, name: &str) -> Option<StoredFiles> {
+    api.nodes.known_model(&name.parse().ok()?)?.files
 }
 
 /// Returns what a node reports of a model, and the context length of its worker if that is not

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use openai_gateway::anthropic::{AnthropicModel, AnthropicModelList};
 use openai_gateway::openai::{
     ChatCompletion, ChatCompletionEvent, ChatRequest, CompletionRequest, OpenAiEndpoint,
-    OpenAiModel, OpenAiModelList, TextCompletion, TextCompletionEvent, parse,
+    OpenAiModel, OpenAiModelList, OpenAiModelState, TextCompletion, TextCompletionEvent, parse,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -147,7 +147,15 @@ async fn list(api: &Api) -> Result<Vec<OpenAiModel>, Diagnostic> {
     };
     let models = names.map(|name| {
         let context_length = context_length(&name).filter(|n| *n > 0);
-        OpenAiModel::new(name, created, context_length)
+        let state = if workers.iter().any(|w| w.model_id.to_string() == name) {
+            OpenAiModelState::Loaded
+        } else {
+            OpenAiModelState::NotLoaded
+        };
+        let entry = name.parse().ok().and_then(|m| api.nodes.known_model(&m));
+        let files = entry.and_then(|entry| entry.files);
+        let created = files.map_or(created, |files| files.added_at.as_second());
+        OpenAiModel::new(name, created, context_length, state)
     });
     Ok(models.collect())
 }

@@ -5,7 +5,8 @@ use utoipa::{
 };
 
 use crate::{
-    anthropic, control, embeddings, native, ollama, openai, openai_responses, tokens, workers,
+    anthropic, catalog, control, embeddings, native, ollama, ollama_store, openai,
+    openai_responses, tokens, workers,
 };
 
 /// Returns the OpenAPI document of the queen's interface.
@@ -25,15 +26,20 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         anthropic::messages, anthropic::count_tokens, tokens::tokenize, tokens::detokenize,
         ollama::alive, ollama::chat, ollama::generate, ollama::tags, ollama::show,
         ollama::processes, ollama::version,
+        ollama_store::pull, ollama_store::remove, ollama_store::copy,
         native::infer, native::cancel,
         control::health, control::status, control::nodes, control::deployments,
-        control::catalog, control::shutdown, control::metrics,
+        control::shutdown, control::metrics,
+        catalog::list, catalog::pull, catalog::verify, catalog::cancel_job, catalog::job_events,
+        catalog::show, catalog::remove, catalog::update, catalog::prune, catalog::alias,
+        catalog::backup, catalog::restore,
         workers::list, workers::show, workers::stop, workers::logs, workers::heartbeat,
     ),
     // Those that only responses and parameters refer to, which the handlers' attributes do not
     // register.
     components(schemas(
         diagnostics::ErrorBody,
+        hive_contract::JobEvent,
         input_validation::NodeName, input_validation::RequestId, input_validation::WorkerId,
         openai_gateway::anthropic::AnthropicErrorBody,
         openai_gateway::anthropic::AnthropicEvent,
@@ -46,6 +52,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         openai_gateway::ollama::OllamaErrorBody,
         openai_gateway::ollama::OllamaGenerateLine,
         openai_gateway::ollama::OllamaGenerateResponse,
+        openai_gateway::ollama::OllamaPullLine,
         openai_gateway::openai::ChatCompletion,
         openai_gateway::openai::ChatCompletionEvent,
         openai_gateway::openai::EmbeddingsResponse,

@@ -48,7 +48,7 @@ pub(crate) async fn respond(
     model: ModelRef,
     parsed: ParsedRequest,
 ) -> Result<Response, ErrorResponse> {
-    api.nodes.check_model(&model).await?;
+    let model = api.nodes.check_model(&model).await?;
     let fields = ClientFields::of(&parsed);
     let ParsedRequest {
         request,

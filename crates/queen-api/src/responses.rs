@@ -48,6 +48,32 @@ error_responses_type!(
     ShutdownErrors<ErrorBody>: 400, 401, 403, 408, 409 "A hive has an incompatible version", 413, 415, 500,
     502 "A hive does not respond", 503 "The queen is already shutting down"
 );
+error_responses_type!(
+    JobErrors<ErrorBody>:
+    400, 401, 403, 404 "The node or the job does not exist",
+    409 "The hive has an incompatible version", 500, 502 "The hive does not respond"
+);
+error_responses_type!(
+    CatalogErrors<ErrorBody>:
+    400, 401, 403, 404 "The node or the model does not exist", 408,
+    409 "A worker has loaded the model, or a newer version wrote a file", 413, 415, 500,
+    502 "The hive does not respond", 507
+);
+error_responses_type!(
+    CatalogSourceErrors<ErrorBody>:
+    400, 401, 403 "The source of the model denies access",
+    404 "The node or the model does not exist", 408, 409 "A newer version wrote a file", 413, 415,
+    500, 502 "The hive or the source of the model failed",
+    504 "The source of the model does not respond", 507
+);
+error_responses_type!(
+    CatalogJobErrors<ErrorBody>:
+    400, 401, 403 "The source of the model denies access",
+    404 "The node or the model does not exist", 408, 409 "A newer version wrote a file", 413, 415,
+    429 "Too many jobs are running", 499 "The job was cancelled", 500,
+    502 "The hive or the source of the model failed", 503,
+    504 "The source of the model made no progress", 507
+);
 // The other errors of a request are events of its stream.
 error_responses_type!(
     StreamErrors<ErrorBody>:
@@ -91,6 +117,19 @@ error_responses_type!(
     502 "The hive or the worker failed or does not respond",
     503 "No worker can serve the request now",
     504 "The hive or the worker made no progress", 507
+);
+error_responses_type!(
+    OllamaStoreErrors<OllamaErrorBody>:
+    400, 401, 403, 404 "The model does not exist", 408,
+    409 "A worker has loaded the model, or a newer version wrote a file", 413, 500,
+    502 "The hive does not respond", 507
+);
+error_responses_type!(
+    OllamaPullErrors<OllamaErrorBody>:
+    400, 401, 403 "The source of the model denies access", 404 "The model does not exist", 408,
+    409 "A newer version wrote a file", 413, 429 "Too many jobs are running",
+    499 "The download was cancelled", 500, 502 "The hive or the source of the model failed", 503,
+    504 "The source of the model made no progress", 507
 );
 error_responses_type!(OllamaKeyErrors<OllamaErrorBody>: 401, 403);
 error_responses_type!(OllamaReadErrors<OllamaErrorBody>: 401, 403, 500);

@@ -8,12 +8,12 @@ use daemon_shell::{Token, loopback_only, require_token};
 use worker_contract::limits;
 
 use crate::{
-    Api, CorsOrigins, anthropic, control,
+    Api, CorsOrigins, anthropic, catalog, control,
     cors::allow_origins,
     dialect::{Dialect, name_allowed_methods},
     embeddings,
     guards::{require_api_key, require_node_token},
-    native, ollama, openai, openai_responses, tokens, workers, wrong_url,
+    native, ollama, ollama_store, openai, openai_responses, tokens, workers, wrong_url,
 };
 
 /// Who may call the queen.
@@ -100,6 +100,9 @@ fn ollama_routes() -> Router<Arc<Api>> {
         .route("/api/tags", get(ollama::tags))
         .route("/api/show", post(ollama::show))
         .route("/api/ps", get(ollama::processes))
+        .route("/api/pull", post(ollama_store::pull))
+        .route("/api/delete", delete(ollama_store::remove))
+        .route("/api/copy", post(ollama_store::copy))
         .route("/api/version", get(ollama::version))
         .route("/api/embed", post(embeddings::ollama))
         .route("/api/embeddings", post(embeddings::ollama_legacy))
@@ -116,7 +119,18 @@ fn control_routes() -> Router<Arc<Api>> {
         .route("/v1/status", get(control::status))
         .route("/v1/nodes", get(control::nodes))
         .route("/v1/deployments", get(control::deployments))
-        .route("/v1/catalog", get(control::catalog))
+        .route("/v1/catalog", get(catalog::list))
+        .route("/v1/catalog/pull", post(catalog::pull))
+        .route("/v1/catalog/verify", post(catalog::verify))
+        .route("/v1/catalog/jobs/{id}", delete(catalog::cancel_job))
+        .route("/v1/catalog/jobs/{id}/events", get(catalog::job_events))
+        .route("/v1/catalog/show", post(catalog::show))
+        .route("/v1/catalog/remove", post(catalog::remove))
+        .route("/v1/catalog/update", post(catalog::update))
+        .route("/v1/catalog/prune", post(catalog::prune))
+        .route("/v1/catalog/alias", post(catalog::alias))
+        .route("/v1/catalog/backup", post(catalog::backup))
+        .route("/v1/catalog/restore", post(catalog::restore))
         .route("/v1/shutdown", post(control::shutdown))
         .route("/v1/workers", get(workers::list))
         .route("/v1/workers/{id}", get(workers::show).delete(workers::stop))

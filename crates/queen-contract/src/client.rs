@@ -2,8 +2,12 @@ use std::time::Duration;
 
 use diagnostics::{Code, Diagnostic};
 use futures_util::Stream;
+use hive_contract::{
+    AliasRequest, BackupRequest, JobAccepted, JobEvent, ModelDetails, ModelQuery, PruneRequest,
+    PruneResponse, PullRequest, RemovedModel, UpdateResponse,
+};
 use http::{HeaderMap, Method};
-use input_validation::{RequestId, WorkerId};
+use input_validation::{JobId, NodeName, RequestId, WorkerId};
 use rest_client::{CallError, Peer, RestClient};
 use worker_contract::WorkerHeartbeat;
 
@@ -20,6 +24,17 @@ const PEER: Peer = Peer {
 
 /// Time limit for stopping workers, hives and the queen: the drains, and a margin.
 const STOP_LIMIT: Duration = Duration::from_secs(120);
+
+/// Time limit for calls that ask the source of a model.
+const CATALOG_LIMIT: Duration = Duration::from_secs(70);
+
+/// The path of a call about the models of a node.
+fn of_node(call: &str, node: Option<&NodeName>) -> String {
+    match node {
+        Some(node) => format!("/v1/catalog/{call}?node={node}"),
+        None => format!("/v1/catalog/{call}"),
+    }
+}
 
 /// Client of the queen.
 #[derive(Debug, Clone)]
@@ -89,6 +104,116 @@ impl QueenClient {
     /// Calls `GET /v1/catalog`.
     pub async fn catalog(&self) -> Result<ModelList, CallError> {
         self.0.get("/v1/catalog").await
+    }
+
+    /// Starts the job of `POST /v1/catalog/pull`, or returns the one that runs for the model.
+    pub async fn pull_model(
+        &self,
+        node: Option<&NodeName>,
+        request: &PullRequest,
+    ) -> Result<JobAccepted, CallError> {
+        self.0.start(&of_node("pull", node), request).await
+    }
+
+    /// Starts the job of `POST /v1/catalog/verify`.
+    pub async fn verify_model(
+        &self,
+        node: Option<&NodeName>,
+        query: &ModelQuery,
+    ) -> Result<JobAccepted, CallError> {
+        self.0.start(&of_node("verify", node), query).await
+    }
+
+    /// Calls `GET /v1/catalog/jobs/{id}/events` and returns all events of the job, past ones
+    /// included.
+    pub async fn catalog_job_events(
+        &self,
+        node: Option<&NodeName>,
+        id: &JobId,
+    ) -> Result<impl Stream<Item = Result<JobEvent, CallError>> + Send + use<>, CallError> {
+        let path = of_node(&format!("jobs/{id}/events"), node);
+        let no_body = None::<&ModelQuery>;
+        let (headers, parse) = (HeaderMap::new(), JobEvent::read_sse);
+        self.0
+            .events(Method::GET, &path, no_body, headers, parse)
+            .await
+    }
+
+    /// Calls `DELETE /v1/catalog/jobs/{id}`, which cancels the job if it is running.
+    pub async fn cancel_catalog_job(
+        &self,
+        node: Option<&NodeName>,
+        id: &JobId,
+    ) -> Result<(), CallError> {
+        let path = of_node(&format!("jobs/{id}"), node);
+        self.0.delete(&path, None).await
+    }
+
+    /// Calls `POST /v1/catalog/show`.
+    pub async fn show_model(
+        &self,
+        node: Option<&NodeName>,
+        query: &ModelQuery,
+    ) -> Result<ModelDetails, CallError> {
+        let path = of_node("show", node);
+        self.0.post(&path, query, Some(CATALOG_LIMIT)).await
+    }
+
+    /// Calls `POST /v1/catalog/remove`.
+    pub async fn remove_model(
+        &self,
+        node: Option<&NodeName>,
+        query: &ModelQuery,
+    ) -> Result<RemovedModel, CallError> {
+        let path = of_node("remove", node);
+        self.0.post(&path, query, Some(CATALOG_LIMIT)).await
+    }
+
+    /// Calls `POST /v1/catalog/update`.
+    pub async fn update_model(
+        &self,
+        node: Option<&NodeName>,
+        query: &ModelQuery,
+    ) -> Result<UpdateResponse, CallError> {
+        let path = of_node("update", node);
+        self.0.post(&path, query, Some(CATALOG_LIMIT)).await
+    }
+
+    /// Calls `POST /v1/catalog/prune`.
+    pub async fn prune_models(
+        &self,
+        node: Option<&NodeName>,
+        request: &PruneRequest,
+    ) -> Result<PruneResponse, CallError> {
+        let path = of_node("prune", node);
+        self.0.post(&path, request, Some(CATALOG_LIMIT)).await
+    }
+
+    /// Calls `POST /v1/catalog/alias`.
+    pub async fn set_alias(
+        &self,
+        node: Option<&NodeName>,
+        request: &AliasRequest,
+    ) -> Result<(), CallError> {
+        self.0.post_empty(&of_node("alias", node), request).await
+    }
+
+    /// Calls `POST /v1/catalog/backup`.
+    pub async fn back_up_catalog(
+        &self,
+        node: Option<&NodeName>,
+        request: &BackupRequest,
+    ) -> Result<(), CallError> {
+        self.0.post_empty(&of_node("backup", node), request).await
+    }
+
+    /// Calls `POST /v1/catalog/restore`.
+    pub async fn restore_catalog(
+        &self,
+        node: Option<&NodeName>,
+        request: &BackupRequest,
+    ) -> Result<(), CallError> {
+        self.0.post_empty(&of_node("restore", node), request).await
     }
 
     /// Calls `POST /v1/infer` and returns the events. A connection that fails in the middle of

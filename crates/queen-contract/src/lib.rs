@@ -14,8 +14,8 @@ pub use client::QueenClient;
 pub use infer::{Assigned, DetokenizeCall, InferCall, InferEvent, TokenizeCall};
 pub use types::{
     Availability, Deployment, DeploymentList, DeploymentState, ModelEntry, ModelList, NodeEntry,
-    NodeList, NodeStatus, QueenHealth, RequestCounts, ShutdownRequest, ShutdownResponse, Status,
-    WorkerEntry, WorkerList,
+    NodeList, NodeQuery, NodeStatus, QueenHealth, RequestCounts, ShutdownRequest, ShutdownResponse,
+    Status, WorkerEntry, WorkerList,
 };
 
 /// Version of this interface. Processes refuse peers of other versions.

@@ -1,8 +1,8 @@
-use hive_contract::{Device, InstalledModel};
+use hive_contract::{AliasEntry, Device, InstalledModel};
 use input_validation::{Generation, ModelRef, NodeName, WorkerId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use worker_contract::WorkerInfo;
 
 /// Response of `GET /health`.
@@ -112,6 +112,20 @@ pub struct ModelEntry {
 pub struct ModelList {
     /// Models in order of their references.
     pub models: Vec<ModelEntry>,
+    /// Aliases in order of their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<AliasEntry>,
+    /// What users should know about the catalogs of the nodes, such as that one was rebuilt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+}
+
+/// Query of the calls about the models of one node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct NodeQuery {
+    /// Node whose models are meant. Default: `local`.
+    pub node: Option<NodeName>,
 }
 
 /// State of a deployment.

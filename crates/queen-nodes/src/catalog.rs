@@ -1,10 +1,13 @@
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use hive_contract::InstalledModel;
-use input_validation::{ModelRef, NodeName};
+use hive_contract::{AliasEntry, InstalledModel, InstalledModelList};
+use input_validation::{ModelAlias, ModelRef, NodeName};
 use worker_contract::{Capability, WorkerInfo};
 
 /// Number of models that are remembered, with their capabilities.
@@ -21,7 +24,8 @@ pub struct NodeModel {
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     /// The last list of each node.
-    models: Mutex<BTreeMap<NodeName, Vec<InstalledModel>>>,
+    models: Mutex<BTreeMap<NodeName, InstalledModelList>>,
+    auto_pull: AtomicBool,
     /// Models that are in no list, in the order in which they were described.
     described: Mutex<Vec<InstalledModel>>,
     /// Capabilities of each model's last worker, most recent heartbeat last.
@@ -29,16 +33,89 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
-    pub(crate) fn set_models(&self, node: NodeName, models: Vec<InstalledModel>) {
-        let mut known = self.models.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(node, models);
+    pub(crate) fn set_models(&self, node: NodeName, list: InstalledModelList) {
+        self.lists().insert(node, list);
+    }
+
+    fn lists(&self) -> MutexGuard<'_, BTreeMap<NodeName, InstalledModelList>> {
+        self.models.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn allow_auto_pull(&self) {
+        self.auto_pull.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a request may fetch this model.
+    pub(crate) fn may_pull(&self, model: &ModelRef) -> bool {
+        matches!(model, ModelRef::Hub { .. } | ModelRef::Ollama { .. })
+            && self.auto_pull.load(Ordering::Relaxed)
+    }
+
+    /// The aliases of all nodes by name, and their notices.
+    pub(crate) fn aliases_and_notices(&self) -> (Vec<AliasEntry>, Vec<String>) {
+        let lists = self.lists();
+        let mut aliases: Vec<AliasEntry> = Vec::new();
+        for entry in lists.values().flat_map(|list| &list.aliases) {
+            if aliases.iter().all(|known| known.name != entry.name) {
+                aliases.push(entry.clone());
+            }
+        }
+        aliases.sort_by(|a, b| a.name.cmp(&b.name));
+        let notices = lists.iter().flat_map(|(node, list)| {
+            list.notices
+                .iter()
+                .map(move |notice| format!("node {node}: {notice}"))
+        });
+        (aliases, notices.collect())
+    }
+
+    /// The model that a name stands for.
+    pub(crate) fn alias(&self, name: &str) -> Option<ModelRef> {
+        let name: ModelAlias = name.parse().ok()?;
+        let target = {
+            let lists = self.lists();
+            let mut aliases = lists.values().flat_map(|list| &list.aliases);
+            aliases
+                .find(|entry| entry.name == name)
+                .map(|entry| entry.model.clone())
+        };
+        // Ollama's clients name a model of its registry without the source.
+        let of_ollama = || format!("ollama:{name}").parse().ok();
+        match target {
+            Some(model) => Some(self.listed_as(model)),
+            None => of_ollama()
+                .map(|model| self.listed_as(model))
+                .filter(|model| self.model(model).is_some()),
+        }
+    }
+
+    /// The reference by which the nodes list a model.
+    pub(crate) fn canonical(&self, model: ModelRef) -> ModelRef {
+        // Short names are parsed as those of built-in models.
+        if let ModelRef::Builtin { name, variant } = &model
+            && self.model(&model).is_none()
+        {
+            let alias = match variant {
+                Some(variant) => self.alias(&format!("{name}:{variant}")),
+                None => self.alias(name),
+            };
+            return alias.unwrap_or(model);
+        }
+        self.listed_as(model)
+    }
+
+    fn listed_as(&self, model: ModelRef) -> ModelRef {
+        let lists = self.lists();
+        let mut entries = lists.values().flat_map(|list| &list.models);
+        let listed = entries.find(|entry| entry.also.contains(&model));
+        listed.map_or(model, |entry| entry.model.clone())
     }
 
     pub(crate) fn models(&self) -> Vec<NodeModel> {
-        let known = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.lists();
         let mut merged: BTreeMap<ModelRef, NodeModel> = BTreeMap::new();
-        for (node, models) in known.iter() {
-            for entry in models {
+        for (node, list) in known.iter() {
+            for entry in &list.models {
                 merged
                     .entry(entry.model.clone())
                     .or_insert_with(|| NodeModel {
@@ -53,8 +130,8 @@ impl Catalog {
     }
 
     pub(crate) fn model(&self, model: &ModelRef) -> Option<InstalledModel> {
-        let known = self.models.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut entries = known.values().flatten();
+        let known = self.lists();
+        let mut entries = known.values().flat_map(|list| &list.models);
         let listed = entries.find(|entry| entry.model == *model).cloned();
         listed.or_else(|| {
             let described = self
@@ -146,8 +223,13 @@ mod tests {
     fn models_are_listed_once_with_all_nodes_that_have_them() {
         let catalog = Catalog::default();
         let node = |name: &str| name.parse::<NodeName>().unwrap();
-        catalog.set_models(node("local"), vec![model("builtin:b"), model("builtin:a")]);
-        catalog.set_models(node("attic"), vec![model("builtin:b")]);
+        let list = |names: &[&str]| InstalledModelList {
+            models: names.iter().map(|name| model(name)).collect(),
+            aliases: Vec::new(),
+            notices: Vec::new(),
+        };
+        catalog.set_models(node("local"), list(&["builtin:b", "builtin:a"]));
+        catalog.set_models(node("attic"), list(&["builtin:b"]));
         let listed: Vec<(String, Vec<NodeName>)> = catalog
             .models()
             .into_iter()
@@ -158,5 +240,49 @@ mod tests {
             ("builtin:b".to_owned(), vec![node("attic"), node("local")]),
         ];
         assert_eq!(listed, expected);
+    }
+
+    #[test]
+    fn names_stand_for_the_reference_that_is_listed() {
+        let catalog = Catalog::default();
+        let mut fetched = model("hf:org/repo:Q4_0");
+        fetched.also = vec!["hf:org/repo".parse().unwrap()];
+        let alias = |name: &str, model: &str| AliasEntry {
+            name: name.parse().unwrap(),
+            model: model.parse().unwrap(),
+            shipped: false,
+        };
+        catalog.set_models(
+            "local".parse().unwrap(),
+            InstalledModelList {
+                models: vec![model("builtin:haiku"), fetched],
+                aliases: vec![
+                    alias("smol", "hf:org/repo"),
+                    alias("me/smol:1", "hf:org/repo"),
+                    alias("haiku", "hf:org/repo"),
+                    alias("far", "ollama:far"),
+                ],
+                notices: vec!["rebuilt".into()],
+            },
+        );
+        for (name, expected) in [
+            ("hf:org/repo", "hf:org/repo:Q4_0"),
+            ("hf:org/repo:Q4_0", "hf:org/repo:Q4_0"),
+            ("hf:org/other", "hf:org/other"),
+            ("builtin:smol", "hf:org/repo:Q4_0"),
+            ("builtin:far", "ollama:far"),
+            ("builtin:haiku", "builtin:haiku"),
+            ("builtin:none", "builtin:none"),
+        ] {
+            let canonical = catalog.canonical(name.parse().unwrap());
+            assert_eq!(canonical.to_string(), expected, "{name}");
+        }
+        let named = |name: &str| catalog.alias(name).map(|model| model.to_string());
+        assert_eq!(named("smol:latest").as_deref(), Some("hf:org/repo:Q4_0"));
+        assert_eq!(named("me/smol:1").as_deref(), Some("hf:org/repo:Q4_0"));
+        assert_eq!(named("none"), None);
+        let (aliases, notices) = catalog.aliases_and_notices();
+        assert_eq!(aliases.len(), 4);
+        assert_eq!(notices, ["node local: rebuilt"]);
     }
 }

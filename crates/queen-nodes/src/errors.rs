@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diagnostics::{Code, Diagnostic, excerpt};
 use hive_contract::Device;
-use input_validation::{NodeName, WorkerId};
+use input_validation::{ModelRef, NodeName, WorkerId};
 use scheduler::SpawnTarget;
 use state_files::Home;
 
@@ -22,6 +22,37 @@ pub fn model_not_found(name: &str) -> Diagnostic {
     )
     .hint("`rbee-keeper model list` and `GET /v1/models` list the models, for example `builtin:haiku`")
     .param("model")
+}
+
+/// The error for a model that could be fetched and is on no node.
+pub(crate) fn not_on_any_node(model: &ModelRef) -> Diagnostic {
+    Diagnostic::new(
+        Code::ModelNotFound,
+        format!("the model {model} is not on any node"),
+    )
+    .hint(format!(
+        "fetch it with `rbee-keeper model pull {model}`, or start the queen with `--auto-pull` \
+         to let requests fetch models"
+    ))
+    .param("model")
+    .detail("can_be_fetched", true)
+}
+
+pub(crate) fn pull_cancelled(model: &ModelRef) -> Diagnostic {
+    Diagnostic::new(
+        Code::Cancelled,
+        format!("the download of {model} was cancelled"),
+    )
+    .hint(format!(
+        "what was fetched is kept; `rbee-keeper model pull {model}` continues it"
+    ))
+}
+
+pub(crate) fn pull_stream_ended(model: &ModelRef) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveUnreachable,
+        format!("the hive's event stream ended before {model} was complete"),
+    )
 }
 
 pub(crate) fn worker_not_found(id: &WorkerId) -> Diagnostic {

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use daemon_shell::blocking;
 use diagnostics::Diagnostic;
 use futures_util::future::join_all;
-use hive_contract::{InstalledModel, ModelDetails, ShowModelRequest};
+use hive_contract::{AliasEntry, InstalledModel, ModelDetails, ModelQuery};
 use input_validation::ModelRef;
 use worker_contract::{Capability, WorkerInfo};
 
@@ -20,7 +20,7 @@ impl Nodes {
         });
         for (node, list) in join_all(lists).await {
             match list {
-                Ok(list) => self.catalog().set_models(node.clone(), list.models),
+                Ok(list) => self.catalog().set_models(node.clone(), list),
                 Err(error) => tracing::warn!(%node, %error, "the hive does not list its models"),
             }
         }
@@ -34,7 +34,7 @@ impl Nodes {
 
     /// Reads the files of a model on the first node that has them. `None` if no hive can.
     pub async fn model_details(&self, model: &ModelRef) -> Option<ModelDetails> {
-        let request = ShowModelRequest {
+        let request = ModelQuery {
             model: model.clone(),
         };
         for node in self.all() {
@@ -72,20 +72,54 @@ impl Nodes {
             .unwrap_or(given)
     }
 
-    /// Checks that a model can be requested: a built-in model must be one that a node has;
-    /// files are checked when they are loaded. Fails with
+    /// Returns the aliases and the notices of all nodes.
+    pub fn aliases_and_notices(&self) -> (Vec<AliasEntry>, Vec<String>) {
+        self.catalog().aliases_and_notices()
+    }
+
+    /// Returns the reference by which the nodes list a model: an alias and the reference that
+    /// a model was fetched by stand for it.
+    pub fn canonical(&self, model: ModelRef) -> ModelRef {
+        self.catalog().canonical(model)
+    }
+
+    /// Returns the model that a reference or an alias stands for, without calling a hive.
+    pub fn named(&self, name: &str) -> Option<ModelRef> {
+        match name.parse() {
+            Ok(model) => Some(self.canonical(model)),
+            Err(_) => self.catalog().alias(name),
+        }
+    }
+
+    /// Checks that a model can be requested, and returns its canonical reference. A built-in
+    /// model must be one that a node has; one that is fetched must be on a node, unless
+    /// requests may fetch models; files are checked when they are loaded. Fails with
     /// [`Code::ModelNotFound`](diagnostics::Code::ModelNotFound).
-    pub async fn check_model(&self, model: &ModelRef) -> Result<(), Diagnostic> {
+    pub async fn check_model(&self, model: &ModelRef) -> Result<ModelRef, Diagnostic> {
+        let requested = self.canonical(model.clone());
         let built_in = matches!(model, ModelRef::Builtin { .. });
-        if !built_in || self.known_model(model).is_some() {
-            return Ok(());
+        let fetched = matches!(model, ModelRef::Hub { .. } | ModelRef::Ollama { .. });
+        if !(built_in || fetched) || self.known_model(&requested).is_some() {
+            return Ok(requested);
         }
         let models = self.models().await;
+        let requested = self.canonical(model.clone());
         // If no hive responds, the spawn finds out.
-        if models.is_empty() || models.iter().any(|known| known.entry.model == *model) {
-            return Ok(());
+        if models.is_empty() || models.iter().any(|known| known.entry.model == requested) {
+            return Ok(requested);
         }
-        Err(errors::model_not_found(&model.to_string()))
+        match requested {
+            ModelRef::Hub { .. } | ModelRef::Ollama { .. }
+                if self.catalog().may_pull(&requested) =>
+            {
+                Ok(requested)
+            }
+            ModelRef::Hub { .. } | ModelRef::Ollama { .. } => {
+                Err(errors::not_on_any_node(&requested))
+            }
+            ModelRef::File(_) | ModelRef::Mock(_) => Ok(requested),
+            ModelRef::Builtin { .. } => Err(errors::model_not_found(&model.to_string())),
+        }
     }
 
     /// Returns the models that can be requested: those of the nodes, the deployed ones, and
@@ -96,10 +130,16 @@ impl Nodes {
     ) -> Result<BTreeSet<String>, Diagnostic> {
         let models = self.models().await;
         let deployed = self.state().call(|store| store.deployments()).await?;
+        let deployed = deployed.into_iter().map(|row| row.key.model);
+        // The files of a model that was fetched may have been removed.
+        let deployed = deployed.filter(|model| {
+            let fetched = matches!(model, ModelRef::Hub { .. } | ModelRef::Ollama { .. });
+            !fetched || self.known_model(model).is_some()
+        });
         Ok(models
             .into_iter()
             .map(|model| model.entry.model)
-            .chain(deployed.into_iter().map(|row| row.key.model))
+            .chain(deployed)
             .chain(served)
             .map(|model| model.to_string())
             .collect())

@@ -26,7 +26,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// Maximum number of times that a spawn is repeated because its hive was lost.
 const HIVE_LOSSES: u32 = 2;
 
-enum SpawnError {
+pub(crate) enum SpawnError {
     /// The hive was lost; it may be restarted.
     HiveLost(Diagnostic),
     Final(Diagnostic),
@@ -94,10 +94,10 @@ impl WorkerSource for Nodes {
 }
 
 /// One spawn on one node.
-struct Spawning<'a> {
-    nodes: &'a Nodes,
+pub(crate) struct Spawning<'a> {
+    pub(crate) nodes: &'a Nodes,
     node: &'a Node,
-    target: &'a SpawnTarget,
+    pub(crate) target: &'a SpawnTarget,
     dispatcher: &'a Dispatcher,
 }
 
@@ -123,6 +123,7 @@ impl Spawning<'_> {
 
     async fn attempt(&self) -> Result<SpawnId, SpawnError> {
         let hive = self.node.hive_soon().await?;
+        self.pull(&hive).await?;
         let key = DeploymentKey {
             model: self.target.model.clone(),
             node: self.target.node.clone(),
@@ -212,7 +213,8 @@ impl Spawning<'_> {
             match event? {
                 JobEvent::Narration(narration) => self.narrate(narration).await,
                 JobEvent::Progress(progress) => {
-                    let narration = narrate_progress(worker.as_str(), &progress);
+                    let what = format!("worker {worker}");
+                    let narration = narrate_progress(&what, &progress);
                     self.narrate(narration).await;
                 }
                 JobEvent::Result(value) => {
@@ -296,7 +298,7 @@ impl Spawning<'_> {
         false
     }
 
-    async fn narrate(&self, narration: Narration) {
+    pub(crate) async fn narrate(&self, narration: Narration) {
         self.dispatcher.spawn_progress(self.target, narration).await;
     }
 }
@@ -320,7 +322,8 @@ fn running_spawn(deployment: &DeploymentRow, spawned: &[WorkerProcess]) -> Optio
     })
 }
 
-fn narrate_progress(worker: &str, progress: &Progress) -> Narration {
+/// `what` is the worker or the model that progresses.
+pub(crate) fn narrate_progress(what: &str, progress: &Progress) -> Narration {
     let Progress {
         phase, done, unit, ..
     } = progress;
@@ -331,12 +334,9 @@ fn narrate_progress(worker: &str, progress: &Progress) -> Narration {
     let message = match progress.total {
         Some(total) if total > 0 => {
             let percent = *done as f64 * 100.0 / total as f64;
-            format!(
-                "worker {worker}: {phase} {percent:.0} % of {}",
-                of_unit(total)
-            )
+            format!("{what}: {phase} {percent:.0} % of {}", of_unit(total))
         }
-        _ => format!("worker {worker}: {phase} {}", of_unit(*done)),
+        _ => format!("{what}: {phase} {}", of_unit(*done)),
     };
     Narration::info("hive", phase, message)
 }
@@ -365,6 +365,8 @@ mod tests {
             unit: unit.into(),
             rate: None,
             eta_seconds: None,
+            item: None,
+            sha256: None,
         };
         for (progress, expected) in [
             (
@@ -378,7 +380,7 @@ mod tests {
             ),
             (progress(0, Some(0), "bytes"), "worker w-0: load 0 B"),
         ] {
-            let narration = narrate_progress("w-0", &progress);
+            let narration = narrate_progress("worker w-0", &progress);
             assert_eq!(narration.message, expected);
             assert_eq!(narration.actor, "hive");
         }

@@ -3,8 +3,9 @@ use input_validation::{DeviceId, Generation, ModelRef, NodeName, WorkerId};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 use rusqlite_migration::M;
+use sqlite_file::parsed;
 
-use crate::{Store, database::parsed};
+use crate::Store;
 
 pub(crate) const MIGRATIONS: &[M<'_>] = &[M::up(
     "CREATE TABLE deployments (

@@ -7,17 +7,16 @@
 //! [`Code::StateTooNew`]: diagnostics::Code::StateTooNew
 //! [`Code::StateUnusable`]: diagnostics::Code::StateUnusable
 
-mod database;
 mod deployments;
-mod errors;
 mod nodes;
 
 pub use deployments::{DeploymentKey, DeploymentRow};
 
 use diagnostics::Diagnostic;
+use sqlite_file::Database;
 use state_files::Home;
 
-use database::Database;
+const OWNER: &str = "queen";
 
 /// The queen's two databases.
 #[derive(Debug)]
@@ -30,8 +29,8 @@ impl Store {
     /// Opens the databases of `home`; creates missing ones.
     pub fn open(home: &Home) -> Result<Self, Diagnostic> {
         Ok(Self {
-            nodes: Database::open(&home.node_database(), nodes::MIGRATIONS)?,
-            queen: Database::open(&home.queen_database(), deployments::MIGRATIONS)?,
+            nodes: Database::open(&home.node_database(), OWNER, nodes::MIGRATIONS)?,
+            queen: Database::open(&home.queen_database(), OWNER, deployments::MIGRATIONS)?,
         })
     }
 }

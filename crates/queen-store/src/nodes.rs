@@ -2,8 +2,9 @@ use diagnostics::Diagnostic;
 use queen_contract::{NodeEntry, NodeStatus};
 use rusqlite::Row;
 use rusqlite_migration::M;
+use sqlite_file::parsed;
 
-use crate::{Store, database::parsed};
+use crate::Store;
 
 pub(crate) const MIGRATIONS: &[M<'_>] = &[M::up(
     "CREATE TABLE nodes (

@@ -111,6 +111,19 @@ impl RestClient {
         self.json(self.send(request).await?).await
     }
 
+    /// Sends `POST path` with a JSON body for a long operation and returns the response that
+    /// says that it has started (`Prefer: respond-async`, RFC 7240). Time limit: 10 s.
+    pub async fn start<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, CallError> {
+        let request = self.request(Method::POST, path).json(body);
+        let request = request.header("prefer", "respond-async");
+        self.json(self.send(request.timeout(CALL_LIMIT)).await?)
+            .await
+    }
+
     /// Sends `POST path` with a JSON body and ignores the body of the response. Time limit:
     /// 10 s.
     pub async fn post_empty(

@@ -8,7 +8,7 @@ use diagnostics::Diagnostic;
 use input_validation::NodeName;
 
 use crate::{
-    WorkerDirs,
+    ModelDirs, WorkerDirs,
     errors::{no_home_directory, unusable},
 };
 
@@ -27,6 +27,9 @@ pub const FILE_NAMES: &[&str] = &[
     "worker.log",
     "beehives.db",
     "queen.db",
+    "models.db",
+    "model.json",
+    "pull.lock",
 ];
 
 /// The directory that holds all state: `RBEE_HOME`, else `~/.rbee`.
@@ -66,6 +69,11 @@ impl Home {
     /// Directory of the model files.
     pub fn models(&self) -> PathBuf {
         self.0.join("models")
+    }
+
+    /// One directory for each model that was fetched.
+    pub fn model_dirs(&self) -> ModelDirs {
+        ModelDirs::new(self.models())
     }
 
     /// One directory for each worker of this machine.
@@ -127,6 +135,11 @@ impl Home {
     pub fn queen_database(&self) -> PathBuf {
         self.0.join("queen.db")
     }
+
+    /// The hive's SQLite database of models.
+    pub fn model_database(&self) -> PathBuf {
+        self.0.join("models.db")
+    }
 }
 
 fn create_private(dir: &Path) -> io::Result<()> {
@@ -183,6 +196,7 @@ mod tests {
             (home.hive_log(), "/h/logs/hive.log"),
             (home.node_database(), "/h/beehives.db"),
             (home.queen_database(), "/h/queen.db"),
+            (home.model_database(), "/h/models.db"),
         ] {
             assert_eq!(path, Path::new(expected));
         }
@@ -192,6 +206,7 @@ mod tests {
     fn every_file_name_is_listed_for_tidy() {
         let home = Home::at("/h");
         let worker = home.worker_dirs().of(&"w-1".parse().unwrap());
+        let model = home.model_dirs().named("hf/a");
         let used: BTreeSet<String> = [
             home.queen_record(),
             home.hive_record(),
@@ -204,6 +219,9 @@ mod tests {
             home.hive_log(),
             home.node_database(),
             home.queen_database(),
+            home.model_database(),
+            model.record(),
+            model.lock(),
             worker.spawn_record(),
             worker.log(),
         ]

@@ -5,7 +5,7 @@
 //! file names in any other crate.
 //!
 //! - [`Home`] has one method per shared file.
-//! - [`DaemonRecord`] and [`SpawnRecord`] are the records, each with one reader and one writer.
+//! - [`DaemonRecord`], [`SpawnRecord`] and [`ModelRecord`] are the records, each with one reader and one writer.
 //!
 //! # Record format
 //!
@@ -26,12 +26,14 @@
 mod daemon_record;
 mod errors;
 mod home;
+mod model_dir;
 mod record;
 mod spawn_record;
 mod worker_dirs;
 
 pub use daemon_record::{DaemonRecord, home_in_use};
 pub use home::{FILE_NAMES, Home};
+pub use model_dir::{ModelDir, ModelDirs, ModelFile, ModelRecord};
 pub use record::Stored;
 pub use spawn_record::SpawnRecord;
 pub use worker_dirs::{WorkerDir, WorkerDirs};

@@ -100,7 +100,7 @@ impl Spawner {
         blocking(move || {
             let backend = require_device(&probe.machine()?, request.device)?;
             let program = binaries.find(&request.model, backend)?;
-            let model = catalog.resolve(&request.model)?;
+            let model = catalog.resolve_for_worker(&request.model)?;
             Ok(Plan {
                 request,
                 program,

@@ -168,6 +168,8 @@ impl Startup {
         let rate = done as f64 / self.process.started.elapsed().as_secs_f64().max(0.001);
         let left = total.saturating_sub(done) as f64;
         self.context.reporter.progress(Progress {
+            item: None,
+            sha256: None,
             phase: "load".to_owned(),
             done,
             total: (total > 0).then_some(total),

@@ -22,7 +22,7 @@ use hive_jobs::{JobContext, Reporter};
 use input_validation::{DeviceId, Generation, PortRange, WorkerId};
 use model_catalog::ModelCatalog;
 use serde_json::json;
-use state_files::{SpawnRecord, WorkerDir, WorkerDirs};
+use state_files::{Home, SpawnRecord, WorkerDir, WorkerDirs};
 use tokio_util::sync::CancellationToken;
 use wiremock::{
     Mock, MockServer, ResponseTemplate,
@@ -79,7 +79,9 @@ fn open(root: &tempfile::TempDir, events: &Arc<Mutex<Vec<JobEvent>>>) -> Arc<Wor
             kill: Duration::from_secs(5),
         },
     };
-    let catalog = Arc::new(ModelCatalog::new(dir.join("models")));
+    let home = Home::at(dir);
+    let catalog = ModelCatalog::open(home.model_dirs(), home.model_database(), Vec::new()).unwrap();
+    let catalog = Arc::new(catalog);
     let probe = Arc::new(SystemProbe::new(dir.to_owned()));
     Workers::open(settings, catalog, probe, collector(events)).unwrap()
 }

@@ -1,4 +1,5 @@
 mod jobs;
+mod models;
 mod node;
 mod responses;
 mod sse;
@@ -13,7 +14,7 @@ use axum::{
 use daemon_shell::Token;
 use hive_jobs::{JobRegistry, NodeEvents};
 use input_validation::NodeName;
-use model_catalog::ModelCatalog;
+use model_catalog::{ModelCatalog, Puller};
 use openapi_schema::{IntegerBounds, SharedErrors};
 use tokio_util::sync::CancellationToken;
 use utoipa::{
@@ -30,6 +31,7 @@ pub struct Hive {
     pub id: NodeName,
     pub workers: Arc<Workers>,
     pub catalog: Arc<ModelCatalog>,
+    pub puller: Arc<Puller>,
     pub probe: Arc<dyn Probe>,
     pub binaries: WorkerBinaries,
     pub jobs: JobRegistry,
@@ -42,8 +44,16 @@ pub struct Hive {
 pub fn router(hive: Arc<Hive>, token: Token) -> Router {
     let guarded = Router::new()
         .route("/v1/capabilities", get(node::capabilities))
-        .route("/v1/models", get(node::models))
-        .route("/v1/models/show", post(node::show_model))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/show", post(models::show))
+        .route("/v1/models/pull", post(models::pull))
+        .route("/v1/models/verify", post(models::verify))
+        .route("/v1/models/remove", post(models::remove))
+        .route("/v1/models/update", post(models::update))
+        .route("/v1/models/prune", post(models::prune))
+        .route("/v1/models/alias", post(models::alias))
+        .route("/v1/models/backup", post(models::backup))
+        .route("/v1/models/restore", post(models::restore))
         .route("/v1/events", get(node::events))
         .route("/v1/shutdown", post(node::shutdown))
         .route("/v1/workers", get(workers::list))
@@ -67,7 +77,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     version = "3.2.0",
     info(title = "rbee hive", description = "The resources of one machine and the workers that run on it."),
     paths(
-        node::health, node::capabilities, node::models, node::show_model, node::events, node::shutdown,
+        node::health, node::capabilities, node::events, node::shutdown,
+        models::list, models::show, models::pull, models::verify, models::remove, models::update,
+        models::prune, models::alias, models::backup, models::restore,
         workers::list, workers::spawn, workers::show, workers::stop, workers::logs,
         jobs::show, jobs::events, jobs::cancel,
     ),

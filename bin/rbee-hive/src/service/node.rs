@@ -4,17 +4,14 @@ use axum::{Json, extract::State, response::Response};
 use daemon_shell::{ErrorResponse, JsonBody, blocking, event_stream};
 use diagnostics::{Diagnostic, Narration};
 use futures_util::StreamExt as _;
-use hive_contract::{
-    API_VERSION, Capabilities, HiveHealth, HiveShutdownRequest, InstalledModelList, JobEvent,
-    ModelDetails, ShowModelRequest,
-};
+use hive_contract::{API_VERSION, Capabilities, HiveHealth, HiveShutdownRequest, JobEvent};
 use http::StatusCode;
 
 use openapi_schema::{event_of_json, impl_schema, reference};
 
 use super::{
     Hive,
-    responses::{ModelErrors, ReadErrors, ShutdownErrors, StorageErrors, TokenErrors},
+    responses::{ReadErrors, ShutdownErrors, TokenErrors},
     sse::encode,
 };
 
@@ -49,27 +46,6 @@ pub async fn capabilities(
         })
     });
     Ok(Json(inspected.await?))
-}
-
-/// Models on the machine
-#[utoipa::path(get, path = "/v1/models", tag = "node",
-    responses((status = 200, body = InstalledModelList, description = "The models"), StorageErrors))]
-pub async fn models(
-    State(hive): State<Arc<Hive>>,
-) -> Result<Json<InstalledModelList>, ErrorResponse> {
-    let models = blocking(move || hive.catalog.list()).await?;
-    Ok(Json(InstalledModelList { models }))
-}
-
-/// One model, whether or not it is listed
-#[utoipa::path(post, path = "/v1/models/show", tag = "node", request_body = ShowModelRequest,
-    responses((status = 200, body = ModelDetails, description = "The model"), ModelErrors))]
-pub async fn show_model(
-    State(hive): State<Arc<Hive>>,
-    JsonBody(request): JsonBody<ShowModelRequest>,
-) -> Result<Json<ModelDetails>, ErrorResponse> {
-    let details = blocking(move || hive.catalog.details(request.model));
-    Ok(Json(details.await?))
 }
 
 /// Event of a node.

@@ -27,3 +27,25 @@ error_responses_type!(
     413, 415, 429 "Too many jobs are running", 499 "The job was cancelled", 500,
     502 "The worker failed to start", 503, 504 "The worker made no progress", 507
 );
+error_responses_type!(
+    StoreErrors<ErrorBody>:
+    400, 401, 408, 409 "A newer version wrote a file", 413, 415, 500, 507
+);
+error_responses_type!(
+    ModelChangeErrors<ErrorBody>:
+    400, 401, 404 "The model does not exist", 408,
+    409 "A worker has loaded the model, or a newer version wrote a file", 413, 415, 500, 507
+);
+error_responses_type!(
+    SourceErrors<ErrorBody>:
+    400, 401, 403 "The source of the model denies access", 404 "The model does not exist", 408,
+    409 "A newer version wrote a file", 413, 415, 500,
+    502 "The source of the model failed", 504 "The source of the model does not respond", 507
+);
+error_responses_type!(
+    PullErrors<ErrorBody>:
+    400, 401, 403 "The source of the model denies access", 404 "The model does not exist", 408,
+    409 "A newer version wrote a file", 413, 415, 429 "Too many jobs are running",
+    499 "The job was cancelled", 500, 502 "The source of the model failed", 503,
+    504 "The source of the model made no progress", 507
+);

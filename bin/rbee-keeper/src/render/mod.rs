@@ -1,8 +1,12 @@
 //! Everything that the keeper prints. Results go to standard output, narration and errors to
 //! standard error. No other module prints.
 
+pub(crate) mod models;
 mod style;
 pub(crate) mod text;
+mod transfer;
+
+pub(crate) use transfer::Transfer;
 
 use std::{
     io::{self, ErrorKind, IsTerminal as _, Write as _},

@@ -233,6 +233,7 @@ pub(crate) fn models(models: &[ModelEntry]) -> String {
     let rows = models.iter().map(|entry| {
         let model = &entry.model;
         let nodes: Vec<String> = entry.nodes.iter().map(ToString::to_string).collect();
+        let problem = model.files.as_ref().and_then(|files| files.problem.clone());
         [
             model.model.to_string(),
             bytes(model.size_bytes),
@@ -243,6 +244,7 @@ pub(crate) fn models(models: &[ModelEntry]) -> String {
             sampling(&model.sampling),
             nodes.join(", "),
             entry.ready_workers.to_string(),
+            problem.unwrap_or_default(),
         ]
     });
     let headings = [
@@ -255,12 +257,13 @@ pub(crate) fn models(models: &[ModelEntry]) -> String {
         "SAMPLING",
         "NODES",
         "READY WORKERS",
+        "PROBLEM",
     ];
     table(headings, rows, "no models")
 }
 
 /// Formats the parameters that a model recommends.
-fn sampling(values: &SamplingValues) -> String {
+pub(super) fn sampling(values: &SamplingValues) -> String {
     if values.is_empty() {
         return "-".to_owned();
     }
@@ -275,7 +278,7 @@ fn state(worker: &WorkerEntry) -> String {
 }
 
 /// Returns the name of an enum value in JSON: `ready`.
-fn wire_name(value: &impl Serialize) -> String {
+pub(super) fn wire_name(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(name)) => name,
         _ => String::new(),
@@ -284,7 +287,7 @@ fn wire_name(value: &impl Serialize) -> String {
 
 /// Formats rows as columns, two spaces apart, without empty columns. Returns the line `empty`
 /// if there are no rows.
-fn table<const N: usize>(
+pub(super) fn table<const N: usize>(
     headings: [&str; N],
     rows: impl Iterator<Item = [String; N]>,
     empty: &str,
@@ -317,11 +320,11 @@ fn table<const N: usize>(
     text
 }
 
-fn bytes(bytes: u64) -> String {
+pub(super) fn bytes(bytes: u64) -> String {
     scaled(bytes, 1024, ["B", "KiB", "MiB", "GiB", "TiB"], " ")
 }
 
-fn count(n: u64) -> String {
+pub(super) fn count(n: u64) -> String {
     scaled(n, 1000, ["", "K", "M", "B", "T"], "")
 }
 
@@ -338,7 +341,7 @@ fn scaled(value: u64, base: u64, units: [&str; 5], gap: &str) -> String {
     value.to_string()
 }
 
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     match seconds {
         0..60 => format!("{seconds} s"),

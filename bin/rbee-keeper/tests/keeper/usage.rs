@@ -7,7 +7,7 @@ use crate::fake::{Finished, KEEPER, isolated, keeper, run};
 const TRY_HELP: &str = "For more information, try '--help'.\n";
 
 /// Hint for a text that is neither a model reference nor a path.
-const PATH: &str = "\n\nhint: use `builtin:haiku`, or a path such as `./model.gguf`";
+const PATH: &str = "\n\nhint: use `hf:org/repo`, `ollama:name:tag`, `builtin:haiku`, or a path such as `./model.gguf`";
 
 /// Returns message and hint of an invalid value.
 fn reason<T: std::str::FromStr<Err = diagnostics::Diagnostic>>(text: &str) -> String {
@@ -111,7 +111,17 @@ async fn help_describes_every_command() {
         "worker logs",
         "worker stop",
         "model",
+        "pull",
         "model list",
+        "model show",
+        "model pull",
+        "model remove",
+        "model verify",
+        "model prune",
+        "model update",
+        "model alias",
+        "model backup",
+        "model restore",
         "status",
         "completions",
     ] {

@@ -9,6 +9,7 @@ mod options;
 mod request;
 mod responses;
 mod schemas;
+mod store;
 mod think;
 mod writer;
 
@@ -27,6 +28,9 @@ pub use options::OllamaOptions;
 pub use request::{OllamaChatRequest, OllamaGenerateRequest, parse};
 pub use responses::{
     OllamaChatLine, OllamaChatResponse, OllamaGenerateLine, OllamaGenerateResponse,
+};
+pub use store::{
+    OllamaCopyRequest, OllamaDeleteRequest, OllamaPullLine, OllamaPullRequest, OllamaPullStatus,
 };
 
 /// Version of Ollama whose API this is. Some clients require a minimum version.

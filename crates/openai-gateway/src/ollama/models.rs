@@ -82,12 +82,13 @@ pub struct OllamaModel {
     pub name: String,
     /// Same as `name`.
     pub model: String,
-    /// Time at which the queen started.
+    /// Time at which the model was fetched, or else the queen started.
     #[schema(value_type = String, format = DateTime)]
     pub modified_at: Timestamp,
     /// Size in bytes: of the files, or of the memory of a running model.
     pub size: u64,
-    /// SHA-256 of the name and the known properties, in hexadecimal; not a digest of the file.
+    /// SHA-256 of the file of weights, in hexadecimal. For a model that was not fetched, of the
+    /// name and the known properties.
     #[schema(pattern = "^[0-9a-f]{64}$")]
     pub digest: String,
     pub details: OllamaModelDetails,

@@ -25,7 +25,7 @@ pub use document::{ChatCompletion, TextCompletion};
 pub use embeddings::{EmbeddingsRequest, EmbeddingsResponse, ParsedEmbeddingsRequest};
 pub use endpoint::OpenAiEndpoint;
 pub use error_body::{OpenAiError, OpenAiErrorBody};
-pub use models::{OpenAiModel, OpenAiModelList};
+pub use models::{OpenAiModel, OpenAiModelList, OpenAiModelState};
 pub use schemas::{ChatCompletionEvent, TextCompletionEvent};
 
 pub(crate) use common::TEMPERATURE;

@@ -9,7 +9,8 @@ pub struct OpenAiModel {
     /// Always `model`.
     #[schema(pattern = "^model$")]
     pub object: String,
-    /// Time at which the queen started, in seconds since the Unix epoch.
+    /// Time at which the model was fetched, or else the queen started, in seconds since the Unix
+    /// epoch.
     pub created: i64,
     /// Always `rbee`.
     #[schema(pattern = "^rbee$")]
@@ -22,11 +23,28 @@ pub struct OpenAiModel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub max_model_len: Option<u32>,
+    /// Extension: whether a worker has loaded the model.
+    pub state: OpenAiModelState,
+}
+
+/// Whether a worker has loaded a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OpenAiModelState {
+    /// A worker has loaded the model or is loading it.
+    Loaded,
+    /// The first request loads the model.
+    NotLoaded,
 }
 
 impl OpenAiModel {
     /// Creates a model whose context length may be known.
-    pub fn new(id: String, created: i64, context_length: Option<u32>) -> Self {
+    pub fn new(
+        id: String,
+        created: i64,
+        context_length: Option<u32>,
+        state: OpenAiModelState,
+    ) -> Self {
         Self {
             id,
             object: "model".to_owned(),
@@ -34,6 +52,7 @@ impl OpenAiModel {
             owned_by: "rbee".to_owned(),
             context_length,
             max_model_len: context_length,
+            state,
         }
     }
 }

@@ -46,7 +46,8 @@ async fn open(world: &mut World, start_limits: StartLimits, stop_limits: StopLim
         start_limits,
         stop_limits,
     };
-    let catalog = Arc::new(ModelCatalog::new(home.models()));
+    let catalog = ModelCatalog::open(home.model_dirs(), home.model_database(), Vec::new()).unwrap();
+    let catalog = Arc::new(catalog);
     let probe = Arc::new(SystemProbe::new(home.models()));
     let workers = Workers::open(settings, catalog, probe, Reporter::discard()).unwrap();
     world.get::<InProcess>().workers = Some(workers);

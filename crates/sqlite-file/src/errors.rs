@@ -5,21 +5,21 @@ use std::path::Path;
 use diagnostics::{Code, Diagnostic};
 use rusqlite::ErrorCode;
 
-/// The file exists and is not a usable database of the queen.
-pub(crate) fn unusable(path: &Path, cause: &str) -> Diagnostic {
+/// The file exists and is not a usable database of the owner.
+pub(crate) fn unusable(path: &Path, owner: &str, cause: &str) -> Diagnostic {
     Diagnostic::new(
         Code::StateUnusable,
         format!("{} cannot be used: {cause}", path.display()),
     )
     .hint(format!(
-        "restore {0} from a copy, or move it away; without it the queen starts with no state",
+        "restore {0} from a copy, or move it away; without it the {owner} starts with no state",
         path.display()
     ))
 }
 
 /// SQLite reported an error.
-pub(crate) fn sqlite(path: &Path, error: &rusqlite::Error) -> Diagnostic {
-    let mut diagnostic = unusable(path, &error.to_string());
+pub(crate) fn sqlite(path: &Path, owner: &str, error: &rusqlite::Error) -> Diagnostic {
+    let mut diagnostic = unusable(path, owner, &error.to_string());
     if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
         diagnostic.code = Code::DiskFull;
         diagnostic.hint = Some("free space on the disk that holds rbee's state".to_owned());

@@ -14,29 +14,37 @@ const BUSY_MS: u32 = 5000;
 
 /// A SQLite file with the newest schema.
 #[derive(Debug)]
-pub(crate) struct Database {
+pub struct Database {
     path: PathBuf,
+    owner: &'static str,
     connection: Connection,
 }
 
 impl Database {
     /// Opens the file, creates it if it is missing, and migrates it to the newest schema.
-    pub(crate) fn open(path: &Path, migrations: &[M<'_>]) -> Result<Self, Diagnostic> {
+    /// `owner` is the program that uses it, as users know it: `queen`.
+    pub fn open(
+        path: &Path,
+        owner: &'static str,
+        migrations: &[M<'_>],
+    ) -> Result<Self, Diagnostic> {
         let newest = migrations.len() as i64;
-        let sqlite = |error| errors::sqlite(path, &error);
+        let sqlite = |error| errors::sqlite(path, owner, &error);
         let mut connection = Connection::open(path).map_err(sqlite)?;
         let state = inspect(&connection).map_err(sqlite)?;
         if state.integrity != "ok" {
-            return Err(errors::unusable(path, &state.integrity));
+            return Err(errors::unusable(path, owner, &state.integrity));
         }
         if state.schema > newest {
             return Err(errors::too_new(path, state.schema, newest));
         }
         if state.schema == 0 && state.tables > 0 {
-            return Err(errors::unusable(path, "its tables are not the queen's"));
+            let cause = format!("its tables are not the {owner}'s");
+            return Err(errors::unusable(path, owner, &cause));
         }
         if (1..newest).contains(&state.schema) {
-            back_up(&connection, path, state.schema)?;
+            let backup = backup_path(path, state.schema);
+            write_copy(&connection, &backup, owner)?;
         }
         connection
             .pragma_update(None, "journal_mode", "WAL")
@@ -46,34 +54,42 @@ impl Database {
             .map_err(sqlite)?;
         Migrations::from_slice(migrations)
             .to_latest(&mut connection)
-            .map_err(|e| errors::unusable(path, &format!("cannot migrate its schema: {e}")))?;
+            .map_err(|e| {
+                errors::unusable(path, owner, &format!("cannot migrate its schema: {e}"))
+            })?;
         Ok(Self {
             path: path.to_owned(),
+            owner,
             connection,
         })
     }
 
     /// Runs `work` in a transaction.
-    pub(crate) fn write<T>(
+    pub fn write<T>(
         &mut self,
         work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, Diagnostic> {
-        let path = &self.path;
+        let (path, owner) = (&self.path, self.owner);
         let run = || {
             let transaction = self.connection.transaction()?;
             let value = work(&transaction)?;
             transaction.commit()?;
             Ok(value)
         };
-        run().map_err(|e| errors::sqlite(path, &e))
+        run().map_err(|e| errors::sqlite(path, owner, &e))
     }
 
     /// Runs `work`, which must not write.
-    pub(crate) fn read<T>(
+    pub fn read<T>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, Diagnostic> {
-        work(&self.connection).map_err(|e| errors::sqlite(&self.path, &e))
+        work(&self.connection).map_err(|e| errors::sqlite(&self.path, self.owner, &e))
+    }
+
+    /// Writes a copy of the database to `target`, which is replaced.
+    pub fn copy_to(&self, target: &Path) -> Result<(), Diagnostic> {
+        write_copy(&self.connection, target, self.owner)
     }
 }
 
@@ -94,26 +110,33 @@ fn inspect(connection: &Connection) -> rusqlite::Result<FileState> {
     })
 }
 
-/// Copies the database to a file that is named after its schema.
-fn back_up(connection: &Connection, path: &Path, schema: i64) -> Result<(), Diagnostic> {
+/// The file for a backup of a database with this schema.
+fn backup_path(path: &Path, schema: i64) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".schema-{schema}.backup"));
-    let backup = PathBuf::from(name);
-    // `VACUUM INTO` fails if the file exists, as after a backup that was interrupted.
-    match std::fs::remove_file(&backup) {
+    PathBuf::from(name)
+}
+
+fn write_copy(
+    connection: &Connection,
+    target: &Path,
+    owner: &'static str,
+) -> Result<(), Diagnostic> {
+    // `VACUUM INTO` fails if the file exists, as after a copy that was interrupted.
+    match std::fs::remove_file(target) {
         Ok(()) => {}
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(e) => return Err(errors::unusable(&backup, &e.to_string())),
+        Err(e) => return Err(errors::unusable(target, owner, &e.to_string())),
     }
-    let target = backup.to_string_lossy();
+    let file = target.to_string_lossy();
     connection
-        .execute("VACUUM INTO ?1", [target.as_ref()])
-        .map_err(|e| errors::sqlite(&backup, &e))?;
+        .execute("VACUUM INTO ?1", [file.as_ref()])
+        .map_err(|e| errors::sqlite(target, owner, &e))?;
     Ok(())
 }
 
 /// Parses a text column. A value that this version cannot parse is an error of the row.
-pub(crate) fn parsed<T>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T>
+pub fn parsed<T>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T>
 where
     T: std::str::FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,
@@ -146,16 +169,16 @@ mod tests {
     fn an_older_file_is_backed_up_and_migrated() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.db");
-        let mut old = Database::open(&path, V1).unwrap();
+        let mut old = Database::open(&path, "queen", V1).unwrap();
         old.write(|t| t.execute("INSERT INTO t VALUES (7)", []))
             .unwrap();
         drop(old);
         let backup = dir.path().join("a.db.schema-1.backup");
         // The backup of an interrupted migration is replaced.
         std::fs::write(&backup, "incomplete").unwrap();
-        let new = Database::open(&path, V2).unwrap();
+        let new = Database::open(&path, "queen", V2).unwrap();
         assert_eq!(first(&new, "SELECT x FROM t WHERE y IS NULL"), 7);
-        let backup = Database::open(&backup, V1).unwrap();
+        let backup = Database::open(&backup, "queen", V1).unwrap();
         assert_eq!(first(&backup, "SELECT x FROM t"), 7);
     }
 
@@ -163,9 +186,9 @@ mod tests {
     fn a_newer_file_is_refused_and_left_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.db");
-        drop(Database::open(&path, V2).unwrap());
+        drop(Database::open(&path, "queen", V2).unwrap());
         let before = std::fs::read(&path).unwrap();
-        let error = Database::open(&path, V1).unwrap_err();
+        let error = Database::open(&path, "queen", V1).unwrap_err();
         assert_eq!(error.code, Code::StateTooNew);
         assert_eq!(
             error.message,
@@ -184,7 +207,7 @@ mod tests {
         let noise = dir.path().join("noise.db");
         std::fs::write(&noise, vec![7; 9000]).unwrap();
         let truncated = dir.path().join("truncated.db");
-        let mut database = Database::open(&truncated, V1).unwrap();
+        let mut database = Database::open(&truncated, "queen", V1).unwrap();
         for n in 0..2000 {
             database
                 .write(|t| t.execute("INSERT INTO t VALUES (?1)", [n]))
@@ -199,7 +222,7 @@ mod tests {
             .execute_batch("CREATE TABLE other (x)")
             .unwrap();
         for path in [noise, truncated, other] {
-            let error = Database::open(&path, V1).unwrap_err();
+            let error = Database::open(&path, "queen", V1).unwrap_err();
             assert_eq!(error.code, Code::StateUnusable, "{error}");
             let start = format!("{} cannot be used: ", path.display());
             assert!(error.message.starts_with(&start), "{error}");
@@ -209,7 +232,7 @@ mod tests {
     #[test]
     fn a_failed_transaction_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let mut database = Database::open(&dir.path().join("a.db"), V1).unwrap();
+        let mut database = Database::open(&dir.path().join("a.db"), "queen", V1).unwrap();
         let failed = database.write(|t| {
             t.execute("INSERT INTO t VALUES (7)", [])?;
             t.execute("INSERT INTO missing VALUES (7)", [])

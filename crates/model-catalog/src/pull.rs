@@ -1,0 +1,418 @@
+use std::{
+    fs, io,
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use daemon_shell::{FileLock, blocking};
+use diagnostics::Diagnostic;
+use hive_contract::{Progress, PullRequest, PullResponse};
+use hive_jobs::JobContext;
+use jiff::Timestamp;
+use model_vendors::{Manifest, ManifestFile, Role};
+use state_files::{ModelDir, ModelFile, ModelRecord};
+use tokio::time::sleep;
+use worker_contract::SamplingValues;
+
+use crate::{
+    ModelCatalog,
+    care::{delete_directory, size_on_disk},
+    errors, hash, rebuild,
+    sources::{Sources, is_remote},
+};
+
+/// How often a hive asks for the lock of a directory that another pull holds.
+const LOCK_POLL: Duration = Duration::from_millis(250);
+
+/// One pull of one model.
+pub(crate) struct Pull<'a> {
+    sources: &'a Sources,
+    request: PullRequest,
+    context: &'a JobContext,
+}
+
+/// What is known before the vendor is asked.
+enum Known {
+    /// All files are there.
+    Complete,
+    /// The revision to fetch, if it is pinned.
+    Incomplete { revision: Option<String> },
+}
+
+impl<'a> Pull<'a> {
+    pub(crate) fn new(sources: &'a Sources, request: PullRequest, context: &'a JobContext) -> Self {
+        Self {
+            sources,
+            request,
+            context,
+        }
+    }
+
+    pub(crate) async fn run(&self) -> Result<PullResponse, Diagnostic> {
+        let model = &self.request.model;
+        let known = if is_remote(model) {
+            self.known().await?
+        } else {
+            Known::Complete
+        };
+        let fetched_bytes = match known {
+            Known::Complete => 0,
+            Known::Incomplete { revision } => self.fetch(revision.as_deref()).await?,
+        };
+        let (catalog, model) = (self.catalog(), model.clone());
+        let model = blocking(move || catalog.describe(&model)).await?;
+        Ok(PullResponse {
+            model,
+            fetched_bytes,
+        })
+    }
+
+    fn catalog(&self) -> Arc<ModelCatalog> {
+        Arc::clone(&self.sources.catalog)
+    }
+
+    fn narrate(&self, message: String) {
+        self.context.reporter.info("pull", message);
+    }
+
+    async fn known(&self) -> Result<Known, Diagnostic> {
+        let (catalog, request) = (self.catalog(), self.request.clone());
+        blocking(move || {
+            let rows = catalog.rows();
+            let row = rows.find(&request.model)?;
+            let pin = rows.pinned(&request.model)?.map(|pin| pin.revision);
+            let own = row.as_ref().map(|row| row.revision.clone());
+            let revision = request.revision.clone().or(own).or(pin);
+            if let Some(row) = row
+                && request.revision.is_none_or(|asked| asked == row.revision)
+                && row.problem.is_none()
+                && let Some(directory) = &row.directory
+                && are_present(&catalog.dirs().named(directory), &rows.files(&row.model)?)
+            {
+                return Ok(Known::Complete);
+            }
+            Ok(Known::Incomplete { revision })
+        })
+        .await
+    }
+
+    /// Returns the number of bytes that were fetched.
+    async fn fetch(&self, revision: Option<&str>) -> Result<u64, Diagnostic> {
+        let model = &self.request.model;
+        self.narrate(format!("looking up {model}"));
+        let look_up = self.sources.resolve(model, revision);
+        let what = format!("the pull of {model}");
+        let manifest = self.context.phase(&what, None, look_up).await?;
+        check_paths(&manifest)?;
+        let catalog = self.catalog();
+        let dir = catalog.dirs().of(&manifest.model, &manifest.revision);
+        self.pin(&manifest).await?;
+        let _lock = self.lock(&dir).await?;
+        let record = ModelRecord::read(&dir)?.intact();
+        if let Some(record) = &record
+            && !self.is_damaged(&manifest).await?
+            && are_present(&dir, &record.files)
+        {
+            self.register(&dir, record.clone()).await?;
+            return Ok(0);
+        }
+        self.remove_damaged(&dir, record).await?;
+        check_space(&manifest, &dir)?;
+        let (files, fetched) = self.fetch_files(&manifest, &dir).await?;
+        let record = self.record(&manifest, files);
+        self.register(&dir, record).await?;
+        Ok(fetched)
+    }
+
+    /// Pins the revision, so that an interrupted pull is continued with the same one.
+    async fn pin(&self, manifest: &Manifest) -> Result<(), Diagnostic> {
+        let (catalog, reference) = (self.catalog(), self.request.model.clone());
+        let (model, revision) = (manifest.model.clone(), manifest.revision.clone());
+        blocking(move || {
+            let mut rows = catalog.rows();
+            // A newer revision takes the place of the old one when it is complete.
+            if rows.find(&reference)?.is_none() {
+                rows.pin(&reference, &model, &revision)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits while another pull fetches the same files, in this hive or in another one that
+    /// shares the directory.
+    async fn lock(&self, dir: &ModelDir) -> Result<FileLock, Diagnostic> {
+        fs::create_dir_all(dir.files()).map_err(|e| errors::storage(&dir.files(), &e))?;
+        let what = format!("the pull of {}", self.request.model);
+        let wait = async {
+            let mut waits = false;
+            loop {
+                if let Some(lock) = FileLock::try_acquire(&dir.lock())? {
+                    return Ok(lock);
+                }
+                if !std::mem::replace(&mut waits, true) {
+                    self.narrate("waiting for another download of the same files".to_owned());
+                }
+                sleep(LOCK_POLL).await;
+            }
+        };
+        self.context.phase(&what, None, wait).await
+    }
+
+    async fn is_damaged(&self, manifest: &Manifest) -> Result<bool, Diagnostic> {
+        let (catalog, model) = (self.catalog(), manifest.model.clone());
+        blocking(move || {
+            let row = catalog.rows().find(&model)?;
+            Ok(row.is_some_and(|row| row.problem.is_some()))
+        })
+        .await
+    }
+
+    /// Removes the files of a complete model that are not what its record says, so that they
+    /// are fetched again.
+    async fn remove_damaged(
+        &self,
+        dir: &ModelDir,
+        record: Option<ModelRecord>,
+    ) -> Result<(), Diagnostic> {
+        let Some(record) = record else { return Ok(()) };
+        self.narrate("looking for damaged files".to_owned());
+        let (files, cancel) = (dir.files(), self.context.cancel.clone());
+        blocking(move || {
+            for file in record.files {
+                let path = files.join(&file.path);
+                match hash::sha256(&path, &cancel, drop) {
+                    Ok(None) => return Err(errors::cancelled("the pull")),
+                    Ok(Some(found)) if found == file.sha256 => {}
+                    Ok(Some(_)) => {
+                        fs::remove_file(&path).map_err(|e| errors::storage(&path, &e))?;
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => return Err(errors::storage(&path, &e)),
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Fetches the files that are not there. Returns all of them, and the number of bytes
+    /// fetched.
+    async fn fetch_files(
+        &self,
+        manifest: &Manifest,
+        dir: &ModelDir,
+    ) -> Result<(Vec<ModelFile>, u64), Diagnostic> {
+        let total = manifest.files.iter().map(|file| file.size).sum();
+        self.narrate(format!(
+            "fetching {} at {}: {} files, {total} bytes",
+            manifest.model,
+            manifest.revision,
+            manifest.files.len()
+        ));
+        let (mut files, mut before, mut fetched) = (Vec::new(), 0, 0);
+        for file in &manifest.files {
+            let target = dir.files().join(&file.path);
+            let sha256 = if let Some(sha256) = self.present(file, &target).await? {
+                sha256
+            } else {
+                fetched += file.size;
+                let counts = Counts {
+                    before,
+                    total,
+                    file,
+                };
+                self.fetch_file(manifest, file, &target, counts).await?
+            };
+            before += file.size;
+            files.push(ModelFile {
+                path: file.path.clone(),
+                size_bytes: file.size,
+                sha256,
+            });
+        }
+        Ok((files, fetched))
+    }
+
+    /// The SHA-256 of a file that an earlier pull completed.
+    async fn present(
+        &self,
+        file: &ManifestFile,
+        target: &Path,
+    ) -> Result<Option<String>, Diagnostic> {
+        if !fs::metadata(target).is_ok_and(|metadata| metadata.len() == file.size) {
+            return Ok(None);
+        }
+        // It got its name when it was verified.
+        if let Some(sha256) = file.sha256 {
+            return Ok(Some(hex::encode(sha256)));
+        }
+        let (target, cancel) = (target.to_owned(), self.context.cancel.clone());
+        blocking(move || {
+            hash::sha256(&target, &cancel, drop).map_err(|e| errors::storage(&target, &e))
+        })
+        .await
+    }
+
+    async fn fetch_file(
+        &self,
+        manifest: &Manifest,
+        file: &ManifestFile,
+        target: &Path,
+        counts: Counts<'_>,
+    ) -> Result<String, Diagnostic> {
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent).map_err(|e| errors::storage(parent, &e))?;
+        }
+        let vendor = self.sources.vendor(&manifest.model)?;
+        let what = format!("the pull of {}", manifest.model);
+        let locate = vendor.locate(manifest, file);
+        let remote = self.context.phase(&what, None, locate).await?;
+        let report = |progress: file_transfer::TransferProgress| {
+            for progress in counts.progress(progress) {
+                self.context.reporter.progress(progress);
+            }
+        };
+        let cancel = &self.context.cancel;
+        let fetch = self.sources.fetch.fetch(&remote, target, &report, cancel);
+        let fetched = fetch.await?;
+        if file
+            .sha256
+            .is_some_and(|expected| expected != fetched.sha256)
+        {
+            fs::remove_file(target).map_err(|e| errors::storage(target, &e))?;
+            return Err(errors::wrong_hash(&manifest.model, &file.path));
+        }
+        Ok(hex::encode(fetched.sha256))
+    }
+
+    fn record(&self, manifest: &Manifest, files: Vec<ModelFile>) -> ModelRecord {
+        let header = &manifest.header;
+        let weights: Vec<&ModelFile> = manifest
+            .files
+            .iter()
+            .zip(&files)
+            .filter(|(file, _)| file.role == Role::Weights)
+            .map(|(_, file)| file)
+            .collect();
+        let sha256 = match weights.as_slice() {
+            [only] => only.sha256.clone(),
+            several => hash::of_list(
+                several
+                    .iter()
+                    .map(|file| (file.sha256.as_str(), file.path.as_str())),
+            ),
+        };
+        ModelRecord {
+            model: manifest.model.clone(),
+            requested: self.request.model.clone(),
+            revision: manifest.revision.clone(),
+            entry: manifest.entry.clone(),
+            files,
+            architecture: header.architecture.clone(),
+            quantization: header.quantization.clone(),
+            context_length: header.context_length,
+            parameters: header.parameters,
+            sampling: SamplingValues::recommended(&header.sampling.values).0,
+            sha256,
+            added_at: Timestamp::now(),
+        }
+    }
+
+    /// Adds a complete model to the catalog in place of an older revision.
+    async fn register(&self, dir: &ModelDir, record: ModelRecord) -> Result<(), Diagnostic> {
+        let (catalog, dir, requested) = (self.catalog(), dir.clone(), self.request.model.clone());
+        let message = format!("{} is complete", record.model);
+        blocking(move || {
+            record.write(&dir)?;
+            let mut rows = catalog.rows();
+            let old = rows.find(&record.model)?.and_then(|row| row.directory);
+            let row = rebuild::add(&mut rows, &dir, &record)?;
+            rows.pin(&requested, &row.model, &row.revision)?;
+            match old {
+                // A worker that has it open keeps it until it closes it.
+                Some(old) if old != dir.name() => delete_directory(&catalog.dirs().named(&old)),
+                _ => Ok(()),
+            }
+        })
+        .await?;
+        self.narrate(message);
+        Ok(())
+    }
+}
+
+/// Where a file is among the files of a model.
+struct Counts<'a> {
+    /// Bytes of the files before it.
+    before: u64,
+    /// Bytes of all files.
+    total: u64,
+    file: &'a ManifestFile,
+}
+
+impl Counts<'_> {
+    /// Progress of the file and of the whole.
+    fn progress(&self, file: file_transfer::TransferProgress) -> [Progress; 2] {
+        let whole = self.before + file.done;
+        [
+            (Some(self.file.path.clone()), file.done, file.total),
+            (None, whole, Some(self.total)),
+        ]
+        .map(|(item, done, total)| {
+            let left = total.map(|total| total.saturating_sub(done) as f64);
+            let rate = file.rate.filter(|rate| *rate > 0.0);
+            Progress {
+                phase: "download".to_owned(),
+                sha256: item.as_ref().and(self.file.sha256).map(hex::encode),
+                item,
+                done,
+                total,
+                unit: "bytes".to_owned(),
+                rate,
+                eta_seconds: left.zip(rate).map(|(left, rate)| left / rate),
+            }
+        })
+    }
+}
+
+/// The vendors check their paths; a mistake there must not overwrite foreign files.
+fn check_paths(manifest: &Manifest) -> Result<(), Diagnostic> {
+    let paths = manifest.files.iter().map(|file| &file.path);
+    for path in paths.chain([&manifest.entry]) {
+        let mut parts = Path::new(path).components();
+        if !parts.all(|part| matches!(part, Component::Normal(_))) {
+            return Err(errors::unsafe_path(&manifest.model, path));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the disk has room for what is not there yet. `INSUFFICIENT_DISK`.
+fn check_space(manifest: &Manifest, dir: &ModelDir) -> Result<(), Diagnostic> {
+    let files: PathBuf = dir.files();
+    let total: u64 = manifest.files.iter().map(|file| file.size).sum();
+    let needed = total.saturating_sub(size_on_disk(&files));
+    let stat = rustix::fs::statvfs(&files).map_err(|e| errors::storage(&files, &e.into()))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if needed > free {
+        return Err(errors::insufficient_disk(
+            &manifest.model,
+            &files,
+            needed,
+            free,
+        ));
+    }
+    Ok(())
+}
+
+fn are_present(dir: &ModelDir, files: &[ModelFile]) -> bool {
+    files.iter().all(|file| {
+        let path = dir.files().join(&file.path);
+        fs::metadata(path).is_ok_and(|metadata| metadata.len() == file.size_bytes)
+    })
+}
+
+#[cfg(test)]
+#[path = "pull_tests.rs"]
+mod tests;

@@ -1,0 +1,217 @@
+@real
+Feature: Models by name, fetched once, verified, kept
+  The keeper, the queen and the hive with real model files. The hub is simulated.
+
+  # Names
+
+  Scenario: A model that is not on a node is refused with the command that fetches it
+    Given a running queen
+    When I POST to `/v1/chat/completions` of the queen
+      """
+      {"model": "hf:org/absent", "messages": [{"role": "user", "content": "Hi"}]}
+      """
+    Then the response status is 404
+    And the response contains `rbee-keeper model pull hf:org/absent`
+
+  Scenario: An alias stands for its model everywhere
+    Given a running queen
+    When I run `rbee-keeper model alias small builtin:haiku@q8_0`
+    Then stdout contains `small stands for builtin:haiku@q8_0`
+    When I run `rbee-keeper infer --model small --max-tokens 1 Hi`
+    Then the exit code is 0
+    When I run `rbee-keeper model show small`
+    Then stdout contains `builtin:haiku@q8_0`
+    When I POST to `/v1/chat/completions` of the queen
+      """
+      {"model": "small", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]}
+      """
+    Then the response status is 200
+    When I GET `/api/tags` from the queen
+    Then the response contains `"name":"small"`
+    When I run `rbee-keeper model alias small --remove`
+    And I run `rbee-keeper infer --model small Hi`
+    Then the exit code is 1
+
+  Scenario: An alias cannot take the name of a built-in model
+    Given a running queen
+    When I run `rbee-keeper model alias haiku hf:org/repo`
+    Then the exit code is 1
+    And the error contains `haiku is the reference or the name of a built-in model`
+
+  # Files of the user
+
+  Scenario: A file of the user is remembered, and noticed when it is replaced while loaded
+    Given a running queen
+    And a copy of the embedded model in q8_0 as `{dir}/own.gguf`
+    When I run `rbee-keeper infer --model own.gguf --max-tokens 1 Hi`
+    And I run `rbee-keeper model list`
+    Then stdout contains `own.gguf`
+    And stdout does not contain `was replaced`
+    When a copy of the embedded model in f16 replaces `{dir}/own.gguf`
+    And I run `rbee-keeper model list`
+    Then stdout contains `its file was replaced after a worker loaded it`
+
+  Scenario: A model in use is not removed, and a file of the user stays on disk
+    Given a running queen
+    And a copy of the embedded model in q8_0 as `{dir}/own.gguf`
+    When I run `rbee-keeper infer --model own.gguf --max-tokens 1 Hi`
+    And I run `rbee-keeper model remove own.gguf`
+    Then the exit code is 1
+    And the error contains `is in use by own-0`
+    And the hint contains `rbee-keeper worker stop own-0`
+    When I run `rbee-keeper worker stop own-0`
+    And I run `rbee-keeper model remove own.gguf`
+    Then stdout contains `its files stay on disk`
+    And the file `{dir}/own.gguf` exists
+
+  # The database
+
+  Scenario: A damaged database is set aside, reported and rebuilt
+    Given a running queen
+    And I ran `rbee-keeper queen stop`
+    When the database of models is damaged
+    And I run `rbee-keeper queen start`
+    And I run `rbee-keeper model list`
+    Then stderr contains `was damaged and is now`
+    And stdout contains `builtin:haiku`
+    And a damaged database of models is kept under another name
+
+  Scenario: A backup restores the aliases
+    Given a running queen
+    And I ran `rbee-keeper model alias small builtin:haiku`
+    And I ran `rbee-keeper model backup {dir}/copy.db`
+    And I ran `rbee-keeper model alias small --remove`
+    When I run `rbee-keeper model restore {dir}/copy.db`
+    And I run `rbee-keeper model alias`
+    Then stdout contains `small  builtin:haiku`
+
+  # Ollama's API
+
+  Scenario: Ollama's clients copy and delete names
+    Given a running queen
+    When I POST to `/api/copy` of the queen
+      """
+      {"source": "haiku", "destination": "mine"}
+      """
+    Then the response status is 200
+    When I POST to `/api/show` of the queen
+      """
+      {"model": "mine"}
+      """
+    Then the response's `/model_info/general.architecture` is `llama`
+
+  # The hub
+
+  @wip
+  Scenario: A missing model is fetched once, and found next time
+    Given a model hub with the repository org/repo
+    And a running queen
+    When I run `rbee-keeper pull hf:org/repo`
+    Then the exit code is 0
+    And stdout contains `fetched hf:org/repo`
+    And stderr contains `download: 100 %`
+    When I run `rbee-keeper pull hf:org/repo`
+    Then stdout contains `is already on the node`
+    And there is 1 model directory
+    When I run `rbee-keeper infer --model hf:org/repo --max-tokens 1 Hi`
+    Then the exit code is 0
+
+  @wip
+  Scenario: `infer` fetches a model that is missing
+    Given a model hub with the repository org/repo
+    When I run `rbee-keeper infer --model hf:org/repo --max-tokens 1 Hi`
+    Then the exit code is 0
+    And there is 1 model directory
+
+  @wip
+  Scenario: A request fetches a missing model where the operator allows it
+    Given a model hub with the repository org/repo
+    And I started `queen-rbee --port 0 --hive-port 0 --worker-ports 0 --auto-pull` as queen
+    When queen has printed `the queen is ready`
+    And I POST to `/v1/chat/completions` of the queen
+      """
+      {"model": "hf:org/repo", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]}
+      """
+    Then the response status is 200
+    And there is 1 model directory
+
+  @wip
+  Scenario: A model is shown without a download
+    Given a model hub with the repository org/repo
+    And a running queen
+    When I run `rbee-keeper model show hf:org/repo`
+    Then stdout contains `2.9M`
+    And stdout contains `no; `rbee-keeper pull` fetches it`
+    And there are 0 model directories
+
+  @EH-007a @wip
+  Scenario: A repository that does not exist
+    Given a model hub with the repository org/repo
+    And a running queen
+    When I run `rbee-keeper pull hf:org/missing`
+    Then the exit code is 1
+    And the error contains `org/missing`
+    And there are 0 model directories
+
+  @EH-007b @wip
+  Scenario Outline: A <access> repository names the token
+    Given a model hub with the <access> repository org/repo
+    And a running queen
+    When I run `rbee-keeper pull hf:org/repo`
+    Then the exit code is 1
+    And the hint contains `HF_TOKEN`
+
+    Examples:
+      | access  |
+      | gated   |
+      | private |
+
+  @EH-008c @wip
+  Scenario: A damaged file is found and fetched again
+    Given a model hub with the repository org/repo
+    And a running queen
+    And I ran `rbee-keeper pull hf:org/repo`
+    When the last byte of the fetched weights is flipped
+    And I run `rbee-keeper model verify hf:org/repo`
+    Then the exit code is 1
+    And stdout contains `damaged`
+    And the error contains `are damaged or missing`
+    When I run `rbee-keeper pull hf:org/repo`
+    And I run `rbee-keeper model verify hf:org/repo`
+    Then the exit code is 0
+
+  @wip
+  Scenario: The catalog is rebuilt from the files on disk
+    Given a model hub with the repository org/repo
+    And a running queen
+    And I ran `rbee-keeper pull hf:org/repo`
+    And I ran `rbee-keeper queen stop`
+    When the database of models is damaged
+    And I run `rbee-keeper queen start`
+    And I run `rbee-keeper model list --vendor hf`
+    Then stdout contains `hf:org/repo`
+    And stderr contains `rebuilt with 1 models`
+
+  @wip
+  Scenario: Models are removed and pruned
+    Given a model hub with the repository org/repo
+    And a running queen
+    And I ran `rbee-keeper pull hf:org/repo:model-Q8_0.gguf`
+    And I ran `rbee-keeper pull hf:org/repo:model-F16.gguf`
+    When I run `rbee-keeper model prune --max-size 6M`
+    Then stdout contains `removed hf:org/repo`
+    And there is 1 model directory
+    When I run `rbee-keeper model prune --max-size 0`
+    Then there are 0 model directories
+
+  @wip
+  Scenario: Ollama's pull has Ollama's lines
+    Given a model hub with the repository org/repo
+    And a running queen
+    When I POST to `/api/pull` of the queen
+      """
+      {"model": "hf:org/repo"}
+      """
+    Then the response contains `"status":"pulling manifest"`
+    And the response contains `"digest":"sha256:`
+    And the response contains `"status":"success"`
