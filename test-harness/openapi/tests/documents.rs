@@ -9,7 +9,11 @@ use serde_json::Value;
 use utoipa::openapi::OpenApi;
 
 /// Operations that exist for their errors.
-const NEVER_SUCCESSFUL: [&str; 2] = ["get /v1/responses/{id}", "delete /v1/responses/{id}"];
+const NEVER_SUCCESSFUL: [&str; 3] = [
+    "get /v1/responses/{id}",
+    "delete /v1/responses/{id}",
+    "post /v1/responses/compact",
+];
 
 fn apis() -> [(&'static str, OpenApi); 3] {
     [

@@ -26,6 +26,8 @@ const NAME_WIDTH: usize = 36;
 pub(crate) struct Transfer {
     bars: Option<Bars>,
     last_line: Option<Instant>,
+    /// Whether the last line showed the end of a phase.
+    ended: bool,
 }
 
 struct Bars {
@@ -45,6 +47,7 @@ impl Transfer {
                 total: None,
             }),
             last_line: None,
+            ended: false,
         }
     }
 
@@ -59,12 +62,18 @@ impl Transfer {
             bars.update(progress);
             return Ok(());
         }
+        if progress.item.is_some() || screen.format == Format::Events {
+            return Ok(());
+        }
+        // The end of a phase is shown once, whenever it comes.
+        let ended = progress.total == Some(progress.done);
         let is_due = self
             .last_line
             .is_none_or(|last| last.elapsed() >= LINE_INTERVAL);
-        if progress.item.is_some() || !is_due || screen.format == Format::Events {
+        if ended == self.ended && (ended || !is_due) {
             return Ok(());
         }
+        self.ended = ended;
         self.last_line = Some(Instant::now());
         let line = Narration::info("hive", &progress.phase, line(progress));
         screen.narrate(&line).await

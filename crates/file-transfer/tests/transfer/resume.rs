@@ -122,7 +122,8 @@ async fn a_complete_partial_file_of_known_version_is_published() {
     fs::write(state, format!("{text}[0,{}]\n", CONTENT.size())).unwrap();
     let before = case.server.requests().len();
     case.fetch_all(CONTENT).await;
-    assert_eq!(case.served_since(before), 1, "one byte tells the version");
+    // The headers of one byte tell the version; the client may close before it is sent.
+    assert!(case.served_since(before) <= 1);
 }
 
 #[tokio::test]
