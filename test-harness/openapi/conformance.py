@@ -60,7 +60,9 @@ ACCEPTED_ERRORS = [
     ("INVALID_REQUEST", "does not support thinking", "whether a model reasons depends on the model"),
     ("CONFIG_INVALID", "a context of .* is not supported", "the maximum depends on the model"),
     ("NOT_FOUND", "responses are not stored", "no response exists"),
+    ("NOT_FOUND", "conversations are not compacted", "always refused"),
     # Relations between fields.
+    ("INVALID_REQUEST", "the conversation has (no messages|only the start)", "an item may be no message of its own"),
     ("INVALID_REQUEST", "tool_choice`? (names|requires)", "the tool must be one of `tools`"),
     ("INVALID_REQUEST", "^`?tools`? .*messages", "tools require messages"),
     ("INVALID_REQUEST", "already the name of another tool", "the names of tools must differ"),

@@ -32,9 +32,17 @@ def call(url, token, method="GET", body=None, headers=None):
 
 
 class Installation(Rbee):
-    """A queen and its hive, with the addresses and tokens of both."""
+    """A queen and its hive, with the addresses and tokens of both, and sources of models without
+    any model."""
 
     def __enter__(self):
+        nothing = self.home / "nothing"
+        nothing.mkdir()
+        self.sources = []
+        for service, variable in [("hub", "HF_ENDPOINT"), ("ollama", "RBEE_OLLAMA_REGISTRY")]:
+            source = subprocess.Popen([BIN / "sim", service, "--dir", nothing], stdout=subprocess.PIPE, text=True)
+            self.sources.append(source)
+            self.environment[variable] = source.stdout.readline().strip()
         super().__enter__()
         self.queen_token = (self.home / "keys/queen.token").read_text().strip()
         self.node_token = (self.home / "keys/node-local.token").read_text().strip()
@@ -48,6 +56,10 @@ class Installation(Rbee):
     def __exit__(self, *_):
         # The queen may have been shut down by a test.
         self.keeper("queen", "stop", "--drain", "0")
+        for source in self.sources:
+            source.terminate()
+            source.wait()
+            source.stdout.close()
 
 
 class Worker:

@@ -48,6 +48,9 @@ fn build_command(release: bool) -> Command {
     }
     if release {
         build.arg("--release");
+    } else {
+        // The services that tests use instead of those of the internet.
+        build.args(["--package", "sim"]);
     }
     build
 }

@@ -184,6 +184,16 @@ pub(crate) fn no_model_at(path: &Path, reason: impl Display) -> Diagnostic {
     )
 }
 
+pub(crate) fn invalid_revision(text: &str, max: usize) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("not a revision: \"{}\"", excerpt(text, 40)),
+    )
+    .hint(format!(
+        "use a branch, a tag or a commit of 1 to {max} characters, or leave `revision` out"
+    ))
+}
+
 pub(crate) fn path_not_utf8(path: &Path) -> Diagnostic {
     Diagnostic::new(
         Code::ConfigInvalid,

@@ -22,6 +22,9 @@ use crate::{
     sources::{Fetch, Sources, is_remote},
 };
 
+/// Maximum length of a revision, in characters.
+const MAX_REVISION: usize = 200;
+
 /// Fetches models into the catalog.
 pub struct Puller {
     sources: Arc<Sources>,
@@ -49,6 +52,11 @@ impl Puller {
 
     /// Starts to fetch a model, or returns the job that is fetching it.
     pub fn start(&self, jobs: &JobRegistry, request: PullRequest) -> Result<Arc<Job>, Diagnostic> {
+        if let Some(revision) = &request.revision
+            && !(1..=MAX_REVISION).contains(&revision.chars().count())
+        {
+            return Err(errors::invalid_revision(revision, MAX_REVISION));
+        }
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain(|_, job| job.status().state == JobState::Running);
         if let Some(job) = running.get(&request) {

@@ -18,9 +18,7 @@ use crate::{
     dialect::Dialect,
     inference::find_model,
     respond::{request_context, respond},
-    responses::{
-        DeadlineHeader, DocumentOrEvents, OpenAiErrors, OpenAiLookupErrors, OpenAiReadErrors,
-    },
+    responses::{DeadlineHeader, DocumentOrEvents, ModelErrors, ModelListErrors, OpenAiErrors},
 };
 
 /// Create a chat completion
@@ -84,7 +82,7 @@ pub(crate) enum ModelOfClient {
         ("anthropic-version" = Option<String>, Header,
             description = "a client of Anthropic, which gets Anthropic's format"),
     ),
-    responses((status = 200, body = ModelListOfClient, description = "The models"), OpenAiReadErrors))]
+    responses((status = 200, body = ModelListOfClient, description = "The models"), ModelListErrors))]
 pub(crate) async fn models(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -115,7 +113,7 @@ impl FromStr for AnyId {
         ("anthropic-version" = Option<String>, Header,
             description = "a client of Anthropic, which gets Anthropic's format"),
     ),
-    responses((status = 200, body = ModelOfClient, description = "The model"), OpenAiLookupErrors))]
+    responses((status = 200, body = ModelOfClient, description = "The model"), ModelErrors))]
 pub(crate) async fn model(
     State(api): State<Arc<Api>>,
     PathArg(AnyId(id)): PathArg<AnyId>,

@@ -38,6 +38,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     // Those that only responses and parameters refer to, which the handlers' attributes do not
     // register.
     components(schemas(
+        crate::responses::ErrorOfClient,
         diagnostics::ErrorBody,
         hive_contract::JobEvent,
         input_validation::NodeName, input_validation::RequestId, input_validation::WorkerId,

@@ -13,12 +13,22 @@ use queen_contract::{
     HEADER_NODE, HEADER_NOTES, HEADER_QUEUE_MS, HEADER_REQUEST_ID, HEADER_SAMPLING, HEADER_SEED,
     HEADER_WORKER,
 };
+use serde::Serialize;
 use utoipa::{
     IntoParams, IntoResponses, ToSchema,
     openapi::{
         ContentBuilder, RefOr, Response, ResponseBuilder, header::HeaderBuilder, schema::Schema,
     },
 };
+
+/// One of two formats, by the header `anthropic-version`.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes the errors in the OpenAPI document")]
+pub(crate) enum ErrorOfClient {
+    OpenAi(OpenAiErrorBody),
+    Anthropic(AnthropicErrorBody),
+}
 
 error_responses_type!(HostErrors<ErrorBody>: 403);
 error_responses_type!(KeyErrors<ErrorBody>: 401, 403);
@@ -97,8 +107,8 @@ error_responses_type!(
     503 "No worker can serve the request now",
     504 "The hive or the worker made no progress", 507
 );
-error_responses_type!(OpenAiReadErrors<OpenAiErrorBody>: 401, 403, 500);
-error_responses_type!(OpenAiLookupErrors<OpenAiErrorBody>: 400, 401, 403, 404, 500);
+error_responses_type!(ModelListErrors<ErrorOfClient>: 401, 403, 500);
+error_responses_type!(ModelErrors<ErrorOfClient>: 400, 401, 403, 404, 500);
 error_responses_type!(
     AnthropicErrors<AnthropicErrorBody>:
     400, 401, 403, 404 "The model does not exist",

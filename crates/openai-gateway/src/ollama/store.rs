@@ -33,7 +33,7 @@ fn pull_request(used: &'static str, other: &'static str) -> SchemaRef {
     object([
         required(used, string(1..=UNLIMITED)),
         optional(other, nullable(text())),
-        optional("stream", nullable(boolean(Some(true)))),
+        optional("stream", nullable(boolean(None))),
     ])
 }
 
