@@ -21,7 +21,7 @@ use crate::{errors, ranges::Ranges};
 const VERSION: u32 = 1;
 /// Largest journal that is read, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
-/// Size at which a journal is written anew, in bytes.
+/// Size at which a journal is rewritten, in bytes.
 const LONG: u64 = 1 << 20;
 
 /// Which version of which file the bytes belong to.

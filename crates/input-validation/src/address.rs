@@ -65,7 +65,7 @@ fn hub(path: &str) -> Option<String> {
     };
     let revision = match revision.as_str() {
         DEFAULT_BRANCH => String::new(),
-        // The name of a branch with `/` cannot be told from a folder.
+        // The name of a branch with `/` looks like a folder.
         other if other.contains('/') && !other.starts_with("refs/pr/") => return None,
         other => format!("@{other}"),
     };

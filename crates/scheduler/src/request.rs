@@ -79,7 +79,7 @@ impl Request {
         });
     }
 
-    /// Records why the request waits. Returns true if its client must be told: the reason is of
+    /// Records why the request waits. Returns whether to report it to the client: the reason is of
     /// another kind than the last one.
     pub(crate) fn must_report(&mut self, reason: WaitReason) -> bool {
         let is_new = self.reported.is_none_or(|reported| {
