@@ -1,6 +1,6 @@
 use std::{pin::pin, time::Duration};
 
-use diagnostics::Narration;
+use diagnostics::{Diagnostic, Narration};
 use futures_util::StreamExt as _;
 use hive_contract::{
     AliasRequest, BackupRequest, JobAccepted, JobEvent, ModelQuery, PruneRequest, PullRequest,
@@ -52,12 +52,24 @@ pub(crate) async fn fetch(
         .unless_interrupted(queen.pull_model(node, request))
         .await?;
     let result = follow(queen, node, &job, &request.model, screen, interrupts).await;
+    if let Err(Failure::Failed(error)) = result {
+        return Err(Failure::Failed(continued(error, &request.model)));
+    }
     if matches!(result, Err(Failure::Interrupted(_))) {
         let note = Narration::info("keeper", "pull", errors::continue_pull(&request.model));
         // The interrupt is returned, whether or not this is printed.
         let _ = screen.narrate(&note).await;
     }
     result
+}
+
+/// Says how to continue a download whose failure names no remedy of its own, such as the loss of
+/// the connection to the hive.
+fn continued(error: Diagnostic, model: &ModelRef) -> Diagnostic {
+    if error.hint.is_some() {
+        return error;
+    }
+    error.hint(errors::continue_pull(model))
 }
 
 /// Follows a job to its result. An interrupt cancels it.
@@ -253,4 +265,23 @@ async fn update(
     };
     let pulled = fetch(&queen, node, &request, screen, interrupts).await?;
     screen.document(&pulled, || text::pulled(&pulled)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use diagnostics::Code;
+
+    use super::*;
+
+    #[test]
+    fn a_failed_download_says_how_to_continue_it() {
+        let model = "hf:org/repo".parse().unwrap();
+        let lost = Diagnostic::new(Code::HiveUnreachable, "the event stream failed");
+        assert_eq!(
+            continued(lost, &model).hint.unwrap(),
+            "what was fetched is kept; `rbee-keeper pull hf:org/repo` continues it"
+        );
+        let full = Diagnostic::new(Code::DiskFull, "the disk is full").hint("free space");
+        assert_eq!(continued(full, &model).hint.unwrap(), "free space");
+    }
 }

@@ -101,7 +101,8 @@ fn errors_name_the_missing_model() {
         assert_eq!(
             error.hint.unwrap(),
             "use one of: `builtin:haiku`, `builtin:haiku@f16`, `builtin:haiku@q8_0`, \
-             `builtin:haiku@safetensors`"
+             `builtin:haiku@safetensors`, a name that `rbee-keeper model alias` lists, or a \
+             reference such as `hf:org/repo` or `ollama:name`"
         );
     }
     let no_file = "No such file or directory (os error 2)";

@@ -12,7 +12,11 @@ pub(crate) fn unknown_builtin(name: &str, known: &[String]) -> Diagnostic {
         Code::ModelNotFound,
         format!("unknown built-in model `{name}`"),
     )
-    .hint(format!("use one of: `{}`", known.join("`, `")))
+    .hint(format!(
+        "use one of: `{}`, a name that `rbee-keeper model alias` lists, or a reference such as \
+         `hf:org/repo` or `ollama:name`",
+        known.join("`, `")
+    ))
 }
 
 /// The problem of a model whose file a worker has loaded and that has changed since.

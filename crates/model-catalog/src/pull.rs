@@ -109,16 +109,17 @@ impl<'a> Pull<'a> {
         let dir = catalog.dirs().of(&manifest.model, &manifest.revision);
         self.pin(&manifest).await?;
         let _lock = self.lock(&dir).await?;
-        let record = ModelRecord::read(&dir)?.intact();
-        if let Some(record) = &record
+        let record = self.stored(&dir).await?;
+        if let Some((record, true)) = &record
             && !self.is_damaged(&manifest).await?
-            && are_present(&dir, &record.files)
         {
             self.register(&dir, record.clone()).await?;
             return Ok(0);
         }
-        self.remove_damaged(&dir, record).await?;
-        check_space(&manifest, &dir)?;
+        self.remove_damaged(&dir, record.map(|(record, _)| record))
+            .await?;
+        let (checked, space) = (manifest.clone(), dir.clone());
+        blocking(move || check_space(&checked, &space)).await?;
         let (files, fetched) = self.fetch_files(&manifest, &dir).await?;
         let record = self.record(&manifest, files);
         self.register(&dir, record).await?;
@@ -140,10 +141,23 @@ impl<'a> Pull<'a> {
         .await
     }
 
+    /// The record of a complete model, and whether all its files are there.
+    async fn stored(&self, dir: &ModelDir) -> Result<Option<(ModelRecord, bool)>, Diagnostic> {
+        let dir = dir.clone();
+        blocking(move || {
+            let record = ModelRecord::read(&dir)?.intact();
+            Ok(record.map(|record| {
+                let present = are_present(&dir, &record.files);
+                (record, present)
+            }))
+        })
+        .await
+    }
+
     /// Waits while another pull fetches the same files, in this hive or in another one that
     /// shares the directory.
     async fn lock(&self, dir: &ModelDir) -> Result<FileLock, Diagnostic> {
-        fs::create_dir_all(dir.files()).map_err(|e| errors::storage(&dir.files(), &e))?;
+        create_directory(&dir.files()).await?;
         let what = format!("the pull of {}", self.request.model);
         let wait = async {
             let mut waits = false;
@@ -241,7 +255,8 @@ impl<'a> Pull<'a> {
         file: &ManifestFile,
         target: &Path,
     ) -> Result<Option<String>, Diagnostic> {
-        if !fs::metadata(target).is_ok_and(|metadata| metadata.len() == file.size) {
+        let metadata = tokio::fs::metadata(target).await;
+        if !metadata.is_ok_and(|metadata| metadata.len() == file.size) {
             return Ok(None);
         }
         // It got its name when it was verified.
@@ -263,7 +278,7 @@ impl<'a> Pull<'a> {
         counts: Counts<'_>,
     ) -> Result<String, Diagnostic> {
         if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent).map_err(|e| errors::storage(parent, &e))?;
+            create_directory(parent).await?;
         }
         let vendor = self.sources.vendor(&manifest.model)?;
         let what = format!("the pull of {}", manifest.model);
@@ -286,7 +301,9 @@ impl<'a> Pull<'a> {
             .sha256
             .is_some_and(|expected| expected != fetched.sha256)
         {
-            fs::remove_file(target).map_err(|e| errors::storage(target, &e))?;
+            tokio::fs::remove_file(target)
+                .await
+                .map_err(|e| errors::storage(target, &e))?;
             return Err(errors::wrong_hash(&manifest.model, &file.path));
         }
         Ok(hex::encode(fetched.sha256))
@@ -409,6 +426,12 @@ fn check_space(manifest: &Manifest, dir: &ModelDir) -> Result<(), Diagnostic> {
         ));
     }
     Ok(())
+}
+
+async fn create_directory(path: &Path) -> Result<(), Diagnostic> {
+    tokio::fs::create_dir_all(path)
+        .await
+        .map_err(|e| errors::storage(path, &e))
 }
 
 fn are_present(dir: &ModelDir, files: &[ModelFile]) -> bool {

@@ -22,6 +22,9 @@ fn download_failed(message: String) -> Diagnostic {
     Diagnostic::new(Code::DownloadFailed, message)
 }
 
+/// The variables that select the servers.
+const ENDPOINTS: &str = "`HF_ENDPOINT` (hub) or `RBEE_OLLAMA_REGISTRY` (Ollama)";
+
 // Configuration.
 
 pub(crate) fn invalid_endpoint(text: &str, problem: impl Display) -> Diagnostic {
@@ -56,7 +59,9 @@ pub(crate) fn unreachable(url: &Url, error: &reqwest::Error) -> Diagnostic {
         "the connection to {} failed: {reason}",
         server(url)
     ))
-    .hint("check the network connection, the proxy and `HF_ENDPOINT`")
+    .hint(format!(
+        "check the network connection, the proxy and {ENDPOINTS}"
+    ))
 }
 
 pub(crate) fn server_failed(url: &Url, status: u16) -> Diagnostic {
@@ -85,7 +90,7 @@ pub(crate) fn after_attempts(
 
 pub(crate) fn redirect_loop(url: &Url, limit: usize) -> Diagnostic {
     download_failed(format!("{} redirects more than {limit} times", server(url)))
-        .hint("check `HF_ENDPOINT`")
+        .hint(format!("check {ENDPOINTS}"))
 }
 
 pub(crate) fn unsafe_redirect(from: &Url, to: &Url) -> Diagnostic {
@@ -94,19 +99,20 @@ pub(crate) fn unsafe_redirect(from: &Url, to: &Url) -> Diagnostic {
         server(from),
         server(to)
     ))
-    .hint("check `HF_ENDPOINT`")
+    .hint(format!("check {ENDPOINTS}"))
 }
 
 pub(crate) fn body_too_large(url: &Url, limit: u64) -> Diagnostic {
     download_failed(format!("{} sends more than {limit} bytes", server(url)))
-        .hint("check the reference and `HF_ENDPOINT`")
+        .hint(format!("check the reference and {ENDPOINTS}"))
 }
 
 /// `url` may be no URL.
 pub(crate) fn invalid_response(url: &str, what: impl Display) -> Diagnostic {
     let server = Url::parse(url).map_or_else(|_| excerpt(url, MAX_SHOWN), |url| server(&url));
-    download_failed(format!("{server} sent an invalid response: {what}"))
-        .hint("check `HF_ENDPOINT`: the server may not be a model hub")
+    download_failed(format!("{server} sent an invalid response: {what}")).hint(format!(
+        "check {ENDPOINTS}: the server may not be a source of models"
+    ))
 }
 
 pub(crate) fn too_many_files(limit: usize) -> Diagnostic {
@@ -178,7 +184,7 @@ pub(crate) fn access_denied(what: String, hint: String) -> Diagnostic {
 
 pub(crate) fn unexpected_status(url: &Url, status: u16) -> Diagnostic {
     download_failed(format!("{} responded with status {status}", server(url)))
-        .hint("check the reference and `HF_ENDPOINT`")
+        .hint(format!("check the reference and {ENDPOINTS}"))
         .detail("status", status)
 }
 
