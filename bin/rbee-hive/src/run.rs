@@ -117,7 +117,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
 /// Fetches models that fit into the largest device of the machine.
 fn puller(catalog: &Arc<ModelCatalog>, probe: &dyn Probe) -> Result<Puller, Diagnostic> {
     let downloader = Downloader::new(TransferSettings::default())?;
-    let vendors = vendors(&vendor_settings(), &downloader)?;
+    let vendors = vendors(&vendor_settings())?;
     let devices = probe.machine()?.devices;
     let selection = Selection {
         memory_bytes: devices.iter().map(|d| d.memory_total_bytes).max(),

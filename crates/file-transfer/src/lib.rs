@@ -13,17 +13,17 @@ mod part;
 mod plan;
 mod ranges;
 mod rate;
-mod read;
 mod response;
 mod retry;
 mod source;
+mod trust;
 mod types;
 
+pub use trust::tls_client;
 pub use types::{Fetched, RemoteFile, Secret, TransferProgress, TransferSettings};
 
-use std::{ops::Range, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
-use bytes::Bytes;
 use diagnostics::Diagnostic;
 use tokio_util::sync::CancellationToken;
 
@@ -83,12 +83,6 @@ impl Downloader {
             () = cancel.cancelled() => Err(errors::cancelled(target)),
             result = fetch.run() => result,
         }
-    }
-
-    /// Reads a part of a file; the result is shorter if the file is.
-    pub async fn read(&self, file: &RemoteFile, range: Range<u64>) -> Result<Bytes, Diagnostic> {
-        let first_delay = self.settings.first_delay;
-        read::read(&self.source(file)?, &self.limiter, range, first_delay).await
     }
 
     fn source(&self, file: &RemoteFile) -> Result<Source, Diagnostic> {

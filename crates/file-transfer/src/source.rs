@@ -7,11 +7,12 @@ use std::{
 };
 
 use diagnostics::{Diagnostic, excerpt};
-use reqwest::{Certificate, Client, ClientBuilder, Response, Url, header, redirect::Policy};
+use reqwest::{Client, ClientBuilder, Response, Url, header, redirect::Policy};
 
 use crate::{
     RemoteFile, Secret, errors,
     response::{self, Content, Linked, Meaning},
+    trust::tls_client,
 };
 
 /// Redirects that are followed.
@@ -34,7 +35,7 @@ impl Http {
         if let Some(client) = cell.get() {
             return Ok(client.clone());
         }
-        let client = if is_tls { tls() } else { plain() };
+        let client = if is_tls { tls_client(builder) } else { plain() };
         let client = client.map_err(|e| errors::no_client(&e))?;
         Ok(cell.get_or_init(|| client).clone())
     }
@@ -55,16 +56,6 @@ fn builder() -> ClientBuilder {
 fn plain() -> reqwest::Result<Client> {
     // Plain HTTP needs no certificates.
     builder().tls_certs_only([]).build()
-}
-
-/// Trusts the certificates of the system, or Mozilla's if the system has none.
-fn tls() -> reqwest::Result<Client> {
-    builder().build().or_else(|_| {
-        let certificates = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-            .iter()
-            .filter_map(|certificate| Certificate::from_der(certificate).ok());
-        builder().tls_certs_only(certificates).build()
-    })
 }
 
 /// Why a request or its body failed.

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use diagnostics::Diagnostic;
-use file_transfer::{RemoteFile, Secret};
+use file_transfer::{RemoteFile, Secret, tls_client};
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{self, HeaderMap},
@@ -87,13 +87,14 @@ impl Http {
         if let Some(client) = self.client.get() {
             return Ok(client.clone());
         }
-        let client = Client::builder()
-            .user_agent(concat!("rbee/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .connect_timeout(Duration::from_secs(10))
-            .read_timeout(Duration::from_secs(30))
-            .timeout(Duration::from_secs(120))
-            .build();
+        let client = tls_client(|| {
+            Client::builder()
+                .user_agent(concat!("rbee/", env!("CARGO_PKG_VERSION")))
+                .redirect(Policy::none())
+                .connect_timeout(Duration::from_secs(10))
+                .read_timeout(Duration::from_secs(30))
+                .timeout(Duration::from_secs(120))
+        });
         let client = client.map_err(|error| errors::no_client(&error))?;
         Ok(self.client.get_or_init(|| client).clone())
     }

@@ -25,7 +25,7 @@ pub use settings::VendorSettings;
 use std::sync::Arc;
 
 use diagnostics::Diagnostic;
-use file_transfer::{Downloader, RemoteFile};
+use file_transfer::RemoteFile;
 use futures_util::future::BoxFuture;
 use input_validation::ModelRef;
 
@@ -60,12 +60,7 @@ pub trait ModelVendor: Send + Sync {
 /// Creates all vendors.
 ///
 /// Errors: `CONFIG_INVALID` if an endpoint is not the URL of a server.
-pub fn vendors(
-    settings: &VendorSettings,
-    downloader: &Downloader,
-) -> Result<Vec<Arc<dyn ModelVendor>>, Diagnostic> {
-    // Headers are small, and read by the client of the vendors.
-    let _ = downloader;
+pub fn vendors(settings: &VendorSettings) -> Result<Vec<Arc<dyn ModelVendor>>, Diagnostic> {
     let http = Http::default();
     Ok(vec![
         Arc::new(HubVendor::new(settings, http.clone())?),

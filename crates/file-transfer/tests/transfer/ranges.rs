@@ -1,6 +1,7 @@
 use diagnostics::Code;
 use file_transfer::Downloader;
 use sim::files::{Content, Fault, Served};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{CONTENT, Case, MIB};
 
@@ -111,35 +112,15 @@ async fn clones_share_the_bandwidth() {
     case.settings.bytes_per_second = Some(4 * MIB);
     let downloader = case.downloader();
     let begun = std::time::Instant::now();
-    let read = |downloader: Downloader| {
-        let file = case.file.clone();
-        async move { downloader.read(&file, 0..MIB).await.unwrap() }
+    let fetch = |downloader: Downloader, name| {
+        let (file, target) = (case.file.clone(), case.dir.path().join(name));
+        async move {
+            let cancel = CancellationToken::new();
+            let fetched = downloader.fetch(&file, &target, &|_| {}, &cancel).await;
+            assert_eq!(fetched.unwrap().size, MIB);
+        }
     };
-    tokio::join!(read(downloader.clone()), read(downloader));
+    tokio::join!(fetch(downloader.clone(), "a"), fetch(downloader, "b"));
     // A lower bound: 2 MiB at 4 MiB per second, less the burst.
     assert!(begun.elapsed().as_secs_f64() > 0.35);
-}
-
-#[tokio::test]
-async fn a_small_part_is_read() {
-    let served = Served::on_hub(CONTENT);
-    let case = Case::new(served.clone()).await;
-    let downloader = case.downloader();
-    let end = CONTENT.size();
-    for range in [0..10, 65_530..65_550, end - 5..end + 5, end..end + 5, 7..7] {
-        let read = downloader.read(&case.file, range.clone()).await.unwrap();
-        assert_eq!(read, CONTENT.read(range));
-    }
-    case.server.put(
-        "/model.gguf",
-        Served {
-            ranges: false,
-            ..served
-        },
-    );
-    let read = downloader.read(&case.file, 100..200).await.unwrap();
-    assert_eq!(read, CONTENT.read(100..200));
-    case.server.fault(|_| Some(Fault::Endless));
-    let read = downloader.read(&case.file, 0..20).await.unwrap();
-    assert_eq!(read, CONTENT.read(0..20));
 }

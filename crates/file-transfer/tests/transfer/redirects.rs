@@ -87,7 +87,7 @@ async fn redirects_lead_to_http_only_and_messages_are_escaped() {
 }
 
 #[tokio::test]
-async fn no_access_is_told_with_what_to_do() {
+async fn no_access_says_what_to_do() {
     let served = Served {
         bearer: Some("hf_secret".to_owned()),
         ..Served::on_hub(CONTENT)
@@ -99,8 +99,6 @@ async fn no_access_is_told_with_what_to_do() {
     let case = Case::new(served).await.with_token("hf_other");
     let error = case.fetch_error(Code::ModelAccessDenied).await;
     assert!(error.hint.unwrap().contains("licence"));
-    let read = case.downloader().read(&case.file, 0..10).await;
-    assert_eq!(read.unwrap_err().code, Code::ModelAccessDenied);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use diagnostics::Diagnostic;
-use file_transfer::{Downloader, Secret, TransferSettings};
+use file_transfer::Secret;
 use input_validation::ModelRef;
 use model_vendors::{Manifest, ModelVendor, Selection, VendorSettings, vendors};
 use sim::{hub::Hub, ollama::Registry};
@@ -29,8 +29,7 @@ pub struct Vendors(Vec<Arc<dyn ModelVendor>>);
 
 impl Vendors {
     pub fn new(settings: &VendorSettings) -> Self {
-        let downloader = Downloader::new(TransferSettings::default()).unwrap();
-        Self(vendors(settings, &downloader).unwrap())
+        Self(vendors(settings).unwrap())
     }
 
     pub fn of_hub(hub: &Hub, token: Option<&str>) -> Self {
