@@ -59,6 +59,8 @@ codes! {
     SshUnreachable = 502;
     /// The SSH server refused the credentials.
     SshAuthFailed = 502;
+    /// The host key of the SSH server is unknown or differs from the known one.
+    SshHostKeyUnknown = 502;
     /// The hive's binary is missing on the node.
     HiveNotInstalled = 502;
     /// The hive does not respond.

@@ -1,59 +1,9 @@
 use std::{fmt, str::FromStr};
 
-use diagnostics::Diagnostic;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::errors::invalid_name;
-
-/// Defines a type of strings that pass `$check`. Deserialization refuses others.
-macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $kind:literal, $form:literal, $pattern:literal, $check:expr) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
-        #[serde(try_from = "String", into = "String")]
-        #[schema(value_type = String, pattern = $pattern)]
-        pub struct $name(std::sync::Arc<str>);
-
-        impl $name {
-            /// Returns the text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = Diagnostic;
-            fn from_str(text: &str) -> Result<Self, Diagnostic> {
-                let check: fn(&str) -> bool = $check;
-                if check(text) {
-                    Ok(Self(text.into()))
-                } else {
-                    Err(invalid_name($kind, $form, text))
-                }
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = Diagnostic;
-            fn try_from(text: String) -> Result<Self, Diagnostic> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0.as_ref().to_owned()
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    };
-}
+use crate::name::name;
 
 fn is_id(text: &str, max: usize) -> bool {
     (1..=max).contains(&text.len())

@@ -29,10 +29,12 @@ mod errors;
 mod ids;
 mod model_alias;
 mod model_ref;
+mod name;
 mod option;
 #[cfg(test)]
 mod pattern_tests;
 mod port_range;
+mod ssh;
 
 pub use aliases::shipped_aliases;
 pub use device::{Backend, DeviceId};
@@ -41,3 +43,4 @@ pub use model_alias::ModelAlias;
 pub use model_ref::ModelRef;
 pub use option::{option_value, whole_number};
 pub use port_range::PortRange;
+pub use ssh::{HostKeyFingerprint, RemoteDirectory, SshHost, SshUser};

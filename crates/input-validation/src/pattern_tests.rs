@@ -9,7 +9,10 @@ use utoipa::{
     openapi::{RefOr, Schema},
 };
 
-use crate::{DeviceId, JobId, ModelAlias, ModelRef, NodeName, RequestId, WorkerId};
+use crate::{
+    DeviceId, HostKeyFingerprint, JobId, ModelAlias, ModelRef, NodeName, RequestId, SshHost,
+    SshUser, WorkerId,
+};
 
 fn pattern<T: PartialSchema>() -> String {
     let RefOr::T(Schema::Object(object)) = T::schema() else {
@@ -25,7 +28,7 @@ fn compare<T: PartialSchema + FromStr>(other: &str) {
     // Generators do not support anchors.
     let matching = string_regex(&pattern[1..pattern.len() - 1]).unwrap();
     let texts = prop_oneof![matching, string_regex(other).unwrap()];
-    TestRunner::new(ProptestConfig::with_cases(2000))
+    TestRunner::new(ProptestConfig::with_cases(500))
         .run(&texts, |text| {
             prop_assert_eq!(
                 text.parse::<T>().is_ok(),
@@ -45,6 +48,9 @@ fn patterns_match_what_parsing_accepts() {
     compare::<RequestId>("[A-Za-z0-9_./-]{0,130}");
     compare::<NodeName>("[a-zA-Z0-9_-]{0,65}");
     compare::<DeviceId>("[CcGg][Pp][Uu]-?[+-]?0{0,3}[0-9]{0,6}");
+    compare::<SshHost>("[A-Za0-9_.:@ -]{0,12}");
+    compare::<SshUser>("[A-Za0-9_.:@ -]{0,12}");
+    compare::<HostKeyFingerprint>("SHA256:[a+/=]{40,46}");
     compare::<ModelAlias>("[A-Za0-9_.:/-]{0,12}");
     compare::<ModelRef>(
         "(builtin|file|mock|hf|ollama|x):[A-Za-z0-9@=,_-]{0,12}|(hf|ollama):[a.:@/]{0,9}|file:(/[a.\u{0}\u{85}]{0,3}){0,4}",

@@ -1,0 +1,45 @@
+use input_validation::{RemoteDirectory, SshHost, SshUser};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// How the queen reaches a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "link", rename_all = "snake_case")]
+pub enum NodeSpec {
+    /// The machine of the queen.
+    Local,
+    /// Another machine, through its SSH server.
+    Ssh(SshNode),
+    /// A hive that listens on an address that the queen can reach.
+    Direct(DirectNode),
+}
+
+/// Machine with an SSH server. What is absent is what the user's SSH configuration says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SshNode {
+    /// Host name, address, or alias in the SSH configuration of the queen's user.
+    pub host: SshHost,
+    /// TCP port of the SSH server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub port: Option<u16>,
+    /// User on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub user: Option<SshUser>,
+    /// Absolute path of a private key on the machine of the queen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub key_file: Option<String>,
+    /// Directory of rbee on the node [default: `~/.rbee`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub directory: Option<RemoteDirectory>,
+}
+
+/// Hive that is reached by its address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DirectNode {
+    /// Base URL of the hive.
+    pub url: String,
+}
