@@ -42,7 +42,9 @@ def vocabulary_cases(models):
             expected = path.with_name(path.name + ".out").read_text().splitlines()
             texts = texts.read_bytes().decode()
             separator = "\n__ggml_vocab_test__\n"
-            texts = texts.split(separator)[:-1]
+            texts = texts.split(separator)
+            if not texts[-1].strip():
+                texts.pop()
             ids = [[int(n) for n in line.split()] for line in expected]
             yield path.stem, {"vocabulary": str(path), "texts": texts}, ids
 
@@ -93,12 +95,12 @@ def main():
                 outcome = "exception"
                 reasons[why] += 1
         if outcome == "different ids":
-            wrong = [
-                (t, e, a)
-                for t, e, a in zip(case["texts"], expected, answer["ids"])
-                if e != a
-            ]
-            failures.append((outcome, name, wrong[0][:2], wrong[0][2]))
+            compared = zip(case["texts"], expected, answer["ids"])
+            text, ids, got = next(
+                (one for one in compared if one[1] != one[2]),
+                (f"{len(case['texts'])} texts", f"{len(expected)} lines", len(answer["ids"])),
+            )
+            failures.append((outcome, name, (text, ids), got))
         counts["vocabularies", outcome] += 1
     for outcome, name, expected, answer in failures:
         print(f"{outcome}: {name}\n  expected {str(expected)[:1500]}\n  got      {str(answer)[:1500]}")

@@ -2,10 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    let args = queen_rbee::Args::parse();
+    let args: queen_rbee::Args = daemon_shell::parse_arguments();
     daemon_shell::init_logging(&args.log);
     daemon_shell::run_daemon(queen_rbee::run(args))
 }

@@ -2,10 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    let args = rbee_hive::Args::parse();
+    let args: rbee_hive::Args = daemon_shell::parse_arguments();
     daemon_shell::init_logging(&args.log);
     daemon_shell::run_daemon(rbee_hive::run(args))
 }

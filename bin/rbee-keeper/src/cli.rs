@@ -1,9 +1,6 @@
 use std::path::PathBuf;
 
-use clap::{
-    Args, Command as Definition, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
-    builder::Resettable,
-};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use input_validation::{Backend, ModelRef, NodeName, PortRange, WorkerId, whole_number};
 
 use crate::{
@@ -46,17 +43,9 @@ pub(crate) struct Cli {
 impl Cli {
     /// Parses the arguments and environment variables of this process.
     pub(crate) fn from_process() -> Result<Self, clap::Error> {
-        let mut matches = without_empty_variables(Self::command()).try_get_matches()?;
+        let mut matches = daemon_shell::without_empty_variables(Self::command()).try_get_matches()?;
         Self::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut Self::command()))
     }
-}
-
-/// Leaves out environment variables that are set to nothing, as if they were not set.
-fn without_empty_variables(definition: Definition) -> Definition {
-    definition.mut_args(|arg| match arg.get_env().map(std::env::var_os) {
-        Some(Some(value)) if value.is_empty() => arg.env(Resettable::Reset),
-        _ => arg,
-    })
 }
 
 #[derive(Debug, Args)]

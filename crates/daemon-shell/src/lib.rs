@@ -3,6 +3,7 @@
 
 #![warn(missing_docs)]
 
+mod arguments;
 mod atomic_write;
 mod blocking;
 mod daemon;
@@ -19,6 +20,7 @@ mod serve;
 mod sse;
 mod token;
 
+pub use arguments::{parse_arguments, without_empty_variables};
 pub use atomic_write::{TEMPORARY_PREFIX, write_atomically};
 pub use blocking::blocking;
 pub use daemon::{own_binary, run_daemon};
