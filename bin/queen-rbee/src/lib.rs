@@ -3,6 +3,7 @@
 //! `worker-registry` and `queen-nodes`.
 
 mod args;
+mod connector;
 mod listen;
 mod run;
 

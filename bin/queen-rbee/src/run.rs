@@ -14,7 +14,7 @@ use input_validation::NodeName;
 use jiff::Timestamp;
 use node_link::LocalLink;
 use queen_api::{Api, ApiConfig, CorsOrigins};
-use queen_contract::ShutdownRequest;
+use queen_contract::{NodeSpec, ShutdownRequest};
 use queen_dispatch::{Clock, Dispatcher};
 use queen_nodes::{NodeConfig, NodeLimits, Nodes, QueenState, Shutdown};
 use request_relay::Relay;
@@ -24,6 +24,7 @@ use tokio::time::sleep;
 
 use crate::{
     Args,
+    connector::Connector,
     listen::{Listeners, listen},
 };
 
@@ -125,11 +126,16 @@ impl Queen {
         for (worker, lowest) in state.fences().await? {
             scheduler.handle(SchedulerEvent::Fence(worker, lowest), clock.now());
         }
-        let nodes = Nodes::new(state, NodeLimits::default());
+        let connector = Connector {
+            http: rest_client::http_client()?,
+            queen_url: url.to_owned(),
+        };
+        let nodes = Nodes::new(state, Arc::new(connector), NodeLimits::default());
         if args.auto_pull {
             nodes.allow_auto_pull();
         }
         nodes.add(local_node(args, home, url)?).await?;
+        nodes.open_registered().await?;
         let dispatcher = Dispatcher::start(scheduler, clock, Arc::new(nodes.clone()));
         let silence = Duration::from_secs(args.worker_silence.into());
         let relay = Relay::new(dispatcher.clone(), Arc::new(nodes.clone()), silence);
@@ -169,6 +175,7 @@ fn local_node(args: &Args, home: &Home, url: &str) -> Result<NodeConfig, Diagnos
         link: Arc::new(LocalLink::new(rest_client::http_client()?, url.to_owned())),
         token: Arc::new(Token::load_or_create(&home.node_token(&name))?),
         hive,
+        spec: NodeSpec::Local,
         name,
     })
 }

@@ -4,7 +4,7 @@ use diagnostics::Diagnostic;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::errors;
+use crate::{errors, write_atomically};
 
 /// A secret of 32 random bytes as 64 hexadecimal characters. `Debug` shows its fingerprint.
 #[derive(Clone)]
@@ -14,20 +14,34 @@ impl Token {
     /// Reads a token from a file: at least 16 characters without white space.
     pub fn load(path: &Path) -> Result<Self, Diagnostic> {
         let text = fs::read_to_string(path).map_err(|e| errors::token_unreadable(path, &e))?;
+        Self::parse(&text).ok_or_else(|| errors::no_token_in(path))
+    }
+
+    /// Reads a token from a text: at least 16 printable ASCII characters, with white space
+    /// around them.
+    pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
-        if text.len() < 16 || !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(errors::no_token_in(path));
-        }
-        Ok(Self(text.to_owned()))
+        let valid = text.len() >= 16 && text.bytes().all(|b| b.is_ascii_graphic());
+        valid.then(|| Self(text.to_owned()))
+    }
+
+    /// Creates a random token.
+    pub fn generate() -> Result<Self, Diagnostic> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(|e| errors::no_random_bytes(&e))?;
+        Ok(Self(hex::encode(bytes)))
+    }
+
+    /// Writes the token to a file with mode 0600, which is replaced.
+    pub fn save(&self, path: &Path) -> Result<(), Diagnostic> {
+        write_atomically(path, self.0.as_bytes())
     }
 
     /// Reads a token from a file, which is created with mode 0600 if it is missing. Concurrent
     /// processes get the same token.
     pub fn load_or_create(path: &Path) -> Result<Self, Diagnostic> {
         if !path.exists() {
-            let mut bytes = [0; 32];
-            getrandom::fill(&mut bytes).map_err(|e| errors::no_random_bytes(&e))?;
-            create_new(path, hex::encode(bytes).as_bytes())
+            create_new(path, Self::generate()?.0.as_bytes())
                 .map_err(|e| errors::token_unreadable(path, &e))?;
         }
         Self::load(path)
@@ -97,6 +111,24 @@ mod tests {
         assert!(!created.matches(&read.expose()[1..]));
         assert!(!format!("{created:?}").contains(&created.expose()[..8]));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_saved_token_replaces_the_last_one_and_is_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t");
+        for _ in 0..2 {
+            let token = Token::generate().unwrap();
+            token.save(&path).unwrap();
+            assert!(Token::load(&path).unwrap().matches(token.expose()));
+        }
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        for bad in ["", "short", "0123456789 abcdef", "0123456789abcdef\u{e9}"] {
+            assert!(Token::parse(bad).is_none(), "{bad}");
+        }
     }
 
     #[test]

@@ -101,6 +101,8 @@ codes! {
     NodeNotFound = 404;
     /// A node with this name exists.
     NodeExists = 409;
+    /// Workers run on the node.
+    NodeInUse = 409;
     /// The SSH key file does not exist.
     SshKeyNotFound = 400;
     /// The node has no binary of a worker for this device.

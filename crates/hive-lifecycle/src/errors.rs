@@ -4,6 +4,7 @@ use std::{io, path::Path};
 
 use diagnostics::{Code, Diagnostic, excerpt};
 use hive_contract::{API_VERSION, HiveHealth};
+use input_validation::{NodeName, NodeUrl};
 
 pub(crate) fn cannot_execute(program: &Path, error: &io::Error) -> Diagnostic {
     let code = match error.kind() {
@@ -60,6 +61,46 @@ pub(crate) fn exited() -> Diagnostic {
         Code::HiveUnreachable,
         "the hive exited and is being restarted",
     )
+}
+
+/// A hive that someone else starts does not respond. `cause` says why.
+pub(crate) fn not_running(node: &NodeName, url: &NodeUrl, cause: &str) -> Diagnostic {
+    let port = url.as_str().rsplit(':').next().unwrap_or_default();
+    Diagnostic::new(
+        Code::HiveUnreachable,
+        format!("node {node} is not reachable: {cause}"),
+    )
+    .hint(format!(
+        "start its hive on that machine: `rbee-hive --hive-id {node} --port {port}`; its log says \
+         why it stopped"
+    ))
+}
+
+pub(crate) fn lost(node: &NodeName, url: &NodeUrl) -> Diagnostic {
+    not_running(node, url, &format!("the hive at {url} stopped responding"))
+}
+
+/// The hive refused the token of the node.
+pub(crate) fn wrong_token(node: &NodeName, url: &NodeUrl) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidApiKey,
+        format!("the hive at {url} does not accept the token of node {node}"),
+    )
+    .hint(format!(
+        "its token is in `keys/node-local.token` of its home, or in the file of its \
+         `--token-file`; `rbee-keeper node update {node} --token-file FILE` sends it to the queen"
+    ))
+}
+
+/// The hive has the name of another node.
+pub(crate) fn other_name(node: &NodeName, url: &NodeUrl, found: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::ConfigInvalid,
+        format!("the hive at {url} belongs to the node {found}, not to {node}"),
+    )
+    .hint(format!(
+        "start it with `--hive-id {node}`, or use the name {found}"
+    ))
 }
 
 pub(crate) fn does_not_exit(pid: u32) -> Diagnostic {

@@ -5,6 +5,8 @@ use diagnostics::Diagnostic;
 use futures_util::future::BoxFuture;
 use hive_contract::{HiveClient, HiveShutdownRequest};
 
+use crate::errors;
+
 /// A hive that responds to calls.
 #[derive(Debug, Clone)]
 pub struct RunningHive {
@@ -34,4 +36,15 @@ pub trait HiveHost: Debug + Send + Sync + 'static {
         hive: &'a RunningHive,
         request: &'a HiveShutdownRequest,
     ) -> BoxFuture<'a, Result<(), Diagnostic>>;
+
+    /// Whether the queen starts the hive, and therefore stops it with its workers. Otherwise the
+    /// hive is only found and watched.
+    fn starts_hive(&self) -> bool {
+        true
+    }
+
+    /// The state of the node after [`lost`](Self::lost).
+    fn loss(&self) -> Diagnostic {
+        errors::exited()
+    }
 }

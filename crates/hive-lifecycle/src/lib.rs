@@ -1,15 +1,18 @@
 //! Finds, starts, supervises and stops the hive of a node. A hive outlives the queen unless
 //! it is stopped.
 //!
-//! A [`HiveHost`] is a machine on which a hive can run; [`LocalHive`] is the queen's own. A
+//! A [`HiveHost`] is a machine on which a hive can run; [`LocalHive`] is the queen's own, and
+//! [`DirectHive`] is a hive that someone else starts. A
 //! [`HiveSupervisor`] keeps the hive of one host running and publishes its [`HiveState`].
 
+mod direct;
 mod errors;
 mod host;
 mod local;
 mod log_tail;
 mod supervisor;
 
+pub use direct::DirectHive;
 pub use host::{HiveHost, RunningHive};
 pub use local::LocalHive;
 pub use supervisor::{HiveState, HiveSupervisor};

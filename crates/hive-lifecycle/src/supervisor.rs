@@ -8,7 +8,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{HiveHost, RunningHive, errors};
+use crate::{HiveHost, RunningHive};
 
 /// First and longest pause between two attempts to start a hive.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -33,7 +33,13 @@ impl HiveState {
             Self::Down(error)
                 if matches!(
                     error.code,
-                    Code::HiveStartFailed | Code::HiveNotInstalled | Code::VersionIncompatible
+                    Code::HiveStartFailed
+                        | Code::HiveNotInstalled
+                        | Code::VersionIncompatible
+                        | Code::InvalidApiKey
+                        | Code::SshUnreachable
+                        | Code::SshAuthFailed
+                        | Code::SshHostKeyUnknown
                 ) =>
             {
                 Some(error)
@@ -73,6 +79,11 @@ impl HiveSupervisor {
         self.state.clone()
     }
 
+    /// See [`HiveHost::starts_hive`].
+    pub fn starts_hive(&self) -> bool {
+        self.host.starts_hive()
+    }
+
     /// Ends the supervision, so that the hive is not restarted.
     pub fn release(&self) {
         self.released.cancel();
@@ -102,8 +113,9 @@ async fn supervise(host: Arc<dyn HiveHost>, state: watch::Sender<HiveState>) {
                 let since = Instant::now();
                 state.send_replace(HiveState::Up(hive.clone()));
                 host.lost(&hive).await;
-                tracing::warn!(pid = hive.process.pid, "the hive exited; restarting it");
-                state.send_replace(HiveState::Down(errors::exited()));
+                let loss = host.loss();
+                tracing::warn!(pid = hive.process.pid, "{loss}");
+                state.send_replace(HiveState::Down(loss));
                 if since.elapsed() >= STABLE_AFTER {
                     pause = PAUSES.0;
                     continue;

@@ -30,6 +30,7 @@ mod ids;
 mod model_alias;
 mod model_ref;
 mod name;
+mod node_url;
 mod option;
 #[cfg(test)]
 mod pattern_tests;
@@ -41,6 +42,7 @@ pub use device::{Backend, DeviceId};
 pub use ids::{Generation, JobId, NodeName, RequestId, WorkerId};
 pub use model_alias::ModelAlias;
 pub use model_ref::ModelRef;
+pub use node_url::NodeUrl;
 pub use option::{option_value, whole_number};
 pub use port_range::PortRange;
 pub use ssh::{HostKeyFingerprint, RemoteDirectory, SshHost, SshUser};

@@ -1,6 +1,6 @@
 //! How the queen reaches a node and how the node reaches the queen.
 //!
-//! Hives and workers listen on the loopback interface of their node only. A [`Link`] makes
+//! Hives and workers listen on the loopback interface of their node by default. A [`Link`] makes
 //! their ports reachable from the queen, and makes the queen reachable from the node. To add
 //! a kind of node (a remote one, for example), implement [`Link`] here or in a crate of its
 //! own and register the node with it in the crate `queen-nodes`; nothing else in the queen
@@ -25,7 +25,7 @@ pub struct Endpoint {
 
 /// A way to reach one node.
 pub trait Link: Debug + Send + Sync + 'static {
-    /// Returns the endpoint that reaches this port on the loopback interface of the node.
+    /// Returns the endpoint that reaches this port of the node.
     fn endpoint(&self, port: u16) -> BoxFuture<'_, Result<Endpoint, Diagnostic>>;
 
     /// Returns the base URL under which processes on the node reach the queen.
@@ -50,6 +50,40 @@ impl Link for LocalLink {
     fn endpoint(&self, port: u16) -> BoxFuture<'_, Result<Endpoint, Diagnostic>> {
         let endpoint = Endpoint {
             base: format!("http://{}:{port}", Ipv4Addr::LOCALHOST),
+            http: self.http.clone(),
+        };
+        Box::pin(async move { Ok(endpoint) })
+    }
+
+    fn queen_url(&self) -> BoxFuture<'_, Result<String, Diagnostic>> {
+        Box::pin(async move { Ok(self.queen_url.clone()) })
+    }
+}
+
+/// The link to a node whose ports the queen reaches by the address of its host.
+#[derive(Debug, Clone)]
+pub struct DirectLink {
+    http: HttpClient,
+    host: String,
+    queen_url: String,
+}
+
+impl DirectLink {
+    /// Creates the link to `host`, which is in brackets if it is an IPv6 address; `queen_url`
+    /// is the base URL of the queen for processes on the node.
+    pub fn new(http: HttpClient, host: &str, queen_url: &str) -> Self {
+        Self {
+            http,
+            host: host.to_owned(),
+            queen_url: queen_url.to_owned(),
+        }
+    }
+}
+
+impl Link for DirectLink {
+    fn endpoint(&self, port: u16) -> BoxFuture<'_, Result<Endpoint, Diagnostic>> {
+        let endpoint = Endpoint {
+            base: format!("http://{}:{port}", self.host),
             http: self.http.clone(),
         };
         Box::pin(async move { Ok(endpoint) })

@@ -1,4 +1,4 @@
-use input_validation::{RemoteDirectory, SshHost, SshUser};
+use input_validation::{NodeUrl, RemoteDirectory, SshHost, SshUser};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -37,9 +37,14 @@ pub struct SshNode {
     pub directory: Option<RemoteDirectory>,
 }
 
-/// Hive that is reached by its address.
+/// Hive that is reached by its address, without encryption.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DirectNode {
-    /// Base URL of the hive.
-    pub url: String,
+    /// Base URL of the hive. The workers of the node have the same host.
+    pub url: NodeUrl,
+    /// Base URL under which the workers of the node reach the queen [default: the URL of the
+    /// queen, if the hive is on the same machine].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub queen_url: Option<NodeUrl>,
 }

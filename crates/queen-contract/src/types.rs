@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use worker_contract::WorkerInfo;
 
+use crate::NodeSpec;
+
 /// Response of `GET /health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QueenHealth {
@@ -36,6 +38,8 @@ pub enum NodeStatus {
 pub struct NodeEntry {
     /// Name of the node; `local` is the machine of the queen.
     pub name: NodeName,
+    /// How the queen reaches the node.
+    pub spec: NodeSpec,
     /// URL of the hive; null if unknown.
     pub hive_url: Option<String>,
     /// Whether the hive responds.

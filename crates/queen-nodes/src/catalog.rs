@@ -37,6 +37,10 @@ impl Catalog {
         self.lists().insert(node, list);
     }
 
+    pub(crate) fn forget_node(&self, node: &NodeName) {
+        self.lists().remove(node);
+    }
+
     fn lists(&self) -> MutexGuard<'_, BTreeMap<NodeName, InstalledModelList>> {
         self.models.lock().unwrap_or_else(PoisonError::into_inner)
     }

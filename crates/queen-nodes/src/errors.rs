@@ -1,6 +1,6 @@
 //! The errors of this crate.
 
-use std::time::Duration;
+use std::{io, path::Path, time::Duration};
 
 use diagnostics::{Code, Diagnostic, excerpt};
 use hive_contract::Device;
@@ -10,8 +10,102 @@ use state_files::Home;
 
 pub(crate) fn node_not_found(node: &NodeName) -> Diagnostic {
     Diagnostic::new(Code::NodeNotFound, format!("node {node} does not exist"))
-        .hint("`rbee-keeper status` lists the nodes")
+        .hint(format!(
+            "`rbee-keeper node add {node}` adds it; `rbee-keeper node list` lists the nodes"
+        ))
         .param("node")
+}
+
+pub(crate) fn node_exists(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(Code::NodeExists, format!("node {node} exists already"))
+        .hint(format!(
+            "`rbee-keeper node update {node}` changes it, `rbee-keeper node remove {node}` \
+             removes it"
+        ))
+        .param("name")
+}
+
+pub(crate) fn node_changing(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::NodeExists,
+        format!("node {node} is being added, updated or removed"),
+    )
+    .hint("wait until that command has ended")
+    .param("name")
+}
+
+pub(crate) fn own_machine() -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        "the node local is the machine of the queen: it is always there, and not configurable",
+    )
+    .hint("start the queen with `--no-local-hive` to run no workers on its machine")
+    .param("name")
+}
+
+/// A change would make a node the queen's own machine.
+pub(crate) fn not_local() -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        "only the node local has the link `local`",
+    )
+    .hint("use the link `ssh` or `direct`")
+    .param("spec.link")
+}
+
+pub(crate) fn token_required(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("node {node} is reached by its address, which requires the token of its hive"),
+    )
+    .hint(
+        "its token is in `keys/node-local.token` of its home, or in the file of its \
+         `--token-file`: pass a copy with `--token-file FILE`",
+    )
+    .param("token")
+}
+
+pub(crate) fn invalid_token() -> Diagnostic {
+    Diagnostic::new(Code::InvalidRequest, "the token of the node is invalid")
+        .hint("a token has at least 16 printable ASCII characters")
+        .param("token")
+}
+
+pub(crate) fn token_in_use(node: &NodeName, other: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("node {node} has the token of node {other}: every node needs its own"),
+    )
+    .hint("start its hive with another `--token-file`")
+    .param("token")
+}
+
+pub(crate) fn token_not_removed(file: &Path, error: &io::Error) -> Diagnostic {
+    Diagnostic::new(
+        Code::StateUnusable,
+        format!("cannot remove {}: {error}", file.display()),
+    )
+}
+
+/// Workers run on a node that is to be removed.
+pub(crate) fn node_in_use(node: &NodeName, what: &[String]) -> Diagnostic {
+    Diagnostic::new(
+        Code::NodeInUse,
+        format!("node {node} is in use: {}", what.join(", ")),
+    )
+    .hint(format!(
+        "`rbee-keeper node remove {node} --force` stops its workers and removes it"
+    ))
+    .detail("in_use", what)
+}
+
+/// The queen cannot change the software of this node.
+pub(crate) fn software_not_managed(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("the link of node {node} does not reach the files of its machine"),
+    )
+    .hint("install and start its hive on that machine, or add the machine with the link `ssh`")
 }
 
 /// The error for a model that no node has, by the name that the client used.

@@ -1,9 +1,9 @@
 //! The nodes of a queen: a map from [`NodeName`](input_validation::NodeName) to [`Node`].
 //!
 //! A node is a value: its link, its token, the state of its hive and its capabilities. The
-//! queen's own machine is the node named `local` and is treated like any other. To add a
-//! remote node, register a [`Node`] with its own [`Link`](node_link::Link) and
-//! [`HiveHost`](hive_lifecycle::HiveHost) by [`Nodes::add`].
+//! queen's own machine is the node named `local` and is treated like any other. Users register
+//! further nodes ([`Nodes::register`]); a [`NodeConnector`] knows their
+//! [`Link`](node_link::Link) and their [`HiveHost`](hive_lifecycle::HiveHost).
 //!
 //! [`Nodes`] provides workers to the dispatcher ([`WorkerSource`](queen_dispatch::WorkerSource))
 //! and connections to the relay ([`WorkerAccess`](request_relay::WorkerAccess)). No other
@@ -11,6 +11,7 @@
 
 mod access;
 mod catalog;
+mod connector;
 mod deployments;
 mod errors;
 mod model_path;
@@ -19,12 +20,15 @@ mod models;
 mod node;
 mod nodes;
 mod pull_for_spawn;
+mod registration;
 mod shutdown;
 mod spawning;
 mod store;
+mod unopened;
 mod workers;
 
 pub use catalog::NodeModel;
+pub use connector::{Narrate, NodeConnector, NodeFindings, NodeParts, NodeTarget};
 pub use errors::model_not_found;
 pub use node::{Node, NodeConfig};
 pub use nodes::{NodeLimits, Nodes};

@@ -5,11 +5,12 @@ use std::{
 
 use daemon_shell::Token;
 use diagnostics::Diagnostic;
-use hive_contract::HiveShutdownRequest;
+use futures_util::future::join_all;
+use hive_contract::{HiveShutdownRequest, WorkerProcess, WorkerState};
 use hive_lifecycle::{HiveHost, HiveState, HiveSupervisor, RunningHive};
 use input_validation::NodeName;
 use node_link::Link;
-use queen_contract::{NodeEntry, NodeStatus};
+use queen_contract::{NodeEntry, NodeSpec, NodeStatus};
 use tokio::{sync::watch, time::timeout};
 use worker_contract::WorkerClient;
 
@@ -24,6 +25,7 @@ const LOSS_NOTICED_WITHIN: Duration = Duration::from_secs(1);
 /// The parts of a node.
 pub struct NodeConfig {
     pub name: NodeName,
+    pub spec: NodeSpec,
     pub link: Arc<dyn Link>,
     /// The secret shared by the queen and the node's hive and workers.
     pub token: Arc<Token>,
@@ -36,6 +38,7 @@ pub struct NodeConfig {
 #[derive(Debug)]
 pub struct Node {
     name: NodeName,
+    spec: NodeSpec,
     link: Arc<dyn Link>,
     token: Arc<Token>,
     hive: Option<HiveSupervisor>,
@@ -49,6 +52,7 @@ impl Node {
     pub(crate) fn new(config: NodeConfig, known: Option<NodeEntry>) -> Self {
         let unknown = NodeEntry {
             name: config.name.clone(),
+            spec: config.spec.clone(),
             hive_url: None,
             status: NodeStatus::Unknown,
             devices: Vec::new(),
@@ -57,6 +61,7 @@ impl Node {
         };
         Self {
             name: config.name,
+            spec: config.spec,
             link: config.link,
             token: config.token,
             hive: config.hive.map(HiveSupervisor::start),
@@ -66,6 +71,10 @@ impl Node {
 
     pub fn name(&self) -> &NodeName {
         &self.name
+    }
+
+    pub(crate) fn spec(&self) -> &NodeSpec {
+        &self.spec
     }
 
     pub(crate) fn link(&self) -> &dyn Link {
@@ -110,13 +119,26 @@ impl Node {
         }
     }
 
+    /// Whether the queen starts the hive of the node, and therefore stops it.
+    pub(crate) fn starts_hive(&self) -> bool {
+        self.hive.as_ref().is_some_and(HiveSupervisor::starts_hive)
+    }
+
+    /// Returns why the node cannot be used, if waiting a short time does not help.
+    pub(crate) fn failure<'a>(&self, state: &'a HiveState) -> Option<&'a Diagnostic> {
+        match state {
+            HiveState::Down(error) if !self.starts_hive() => Some(error),
+            state => state.cannot_start(),
+        }
+    }
+
     /// Returns the hive; waits for one that is starting or restarting.
     pub(crate) async fn hive_soon(&self) -> Result<RunningHive, Diagnostic> {
         let mut state = self
             .hive_state()
             .ok_or_else(|| errors::no_hive(&self.name))?;
         let settled = state
-            .wait_for(|state| matches!(state, HiveState::Up(_)) || state.cannot_start().is_some());
+            .wait_for(|state| matches!(state, HiveState::Up(_)) || self.failure(state).is_some());
         let _ = timeout(HIVE_LIMIT, settled).await;
         match &*state.borrow() {
             HiveState::Up(hive) => Ok(hive.clone()),
@@ -141,14 +163,33 @@ impl Node {
         }
     }
 
-    /// Stops the hive, which must have been released.
+    /// Stops the workers `spawned` and the hive, which must have been released. A hive that the
+    /// queen does not start keeps running, because the queen could not start it again.
     pub(crate) async fn stop_hive(
         &self,
         hive: &RunningHive,
-        request: &HiveShutdownRequest,
+        spawned: &[WorkerProcess],
+        drain_seconds: Option<u64>,
     ) -> Result<(), Diagnostic> {
         match &self.hive {
-            Some(supervisor) => supervisor.stop(hive, request).await,
+            Some(supervisor) if supervisor.starts_hive() => {
+                let request = HiveShutdownRequest {
+                    stop_workers: true,
+                    drain_seconds,
+                };
+                supervisor.stop(hive, &request).await
+            }
+            Some(_) => {
+                let running = spawned
+                    .iter()
+                    .filter(|worker| worker.state == WorkerState::Running);
+                let stops = running.map(|worker| {
+                    let (id, generation) = (&worker.worker_id, worker.generation);
+                    hive.client.stop_worker(id, generation, drain_seconds)
+                });
+                let stopped: Result<Vec<()>, _> = join_all(stops).await.into_iter().collect();
+                stopped.map(drop).map_err(Diagnostic::from)
+            }
             None => Err(errors::no_hive(&self.name)),
         }
     }

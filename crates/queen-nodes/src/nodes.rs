@@ -1,6 +1,6 @@
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock, Weak},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
     time::Duration,
 };
 
@@ -9,11 +9,11 @@ use futures_util::future::join_all;
 use hive_lifecycle::HiveState;
 use input_validation::NodeName;
 use jiff::Timestamp;
-use queen_contract::{NodeEntry, NodeStatus};
+use queen_contract::{NodeEntry, NodeSpec, NodeStatus};
 use tokio::{sync::watch, time::timeout};
 use worker_contract::WorkerInfo;
 
-use crate::{Node, NodeConfig, QueenState, catalog::Catalog, errors};
+use crate::{Node, NodeConfig, NodeConnector, QueenState, catalog::Catalog, errors};
 
 /// All nodes of a queen. Clones share them.
 #[derive(Debug, Clone)]
@@ -22,6 +22,9 @@ pub struct Nodes(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     nodes: RwLock<BTreeMap<NodeName, Arc<Node>>>,
+    /// Nodes that are being added, updated or removed.
+    changing: Mutex<BTreeSet<NodeName>>,
+    connector: Arc<dyn NodeConnector>,
     state: QueenState,
     catalog: Catalog,
     limits: NodeLimits,
@@ -43,28 +46,70 @@ impl Default for NodeLimits {
 }
 
 impl Nodes {
-    /// Creates an empty map of nodes.
-    pub fn new(state: QueenState, limits: NodeLimits) -> Self {
+    /// Creates an empty map of nodes. `connector` connects to those that are registered.
+    pub fn new(state: QueenState, connector: Arc<dyn NodeConnector>, limits: NodeLimits) -> Self {
         Self(Arc::new(Shared {
             nodes: RwLock::default(),
+            changing: Mutex::default(),
+            connector,
             state,
             catalog: Catalog::default(),
             limits,
         }))
     }
 
-    /// Adds a node and starts to supervise its hive.
+    /// Adds the queen's own machine and starts to supervise its hive.
     pub async fn add(&self, config: NodeConfig) -> Result<(), Diagnostic> {
         let name = config.name.clone();
-        let known = self.state().call(|store| store.nodes()).await?;
+        let known = self.state().registry(|registry| registry.nodes()).await?;
         let known = known.into_iter().find(|entry| entry.name == name);
+        let node = self.insert(config, known);
+        let entry = node.entry();
+        self.state()
+            .registry(move |registry| registry.save(&entry))
+            .await
+    }
+
+    /// Inserts or replaces a node and starts to supervise its hive.
+    pub(crate) fn insert(&self, config: NodeConfig, known: Option<NodeEntry>) -> Arc<Node> {
+        let name = config.name.clone();
         let node = Arc::new(Node::new(config, known));
         if let Some(hive) = node.hive_state() {
             tokio::spawn(track(Arc::downgrade(&node), hive, self.state().clone()));
         }
         let mut nodes = self.0.nodes.write().unwrap_or_else(PoisonError::into_inner);
-        nodes.insert(name, node);
-        Ok(())
+        let replaced = nodes.insert(name, Arc::clone(&node));
+        if let Some(replaced) = replaced {
+            replaced.release_hive();
+        }
+        node
+    }
+
+    /// Removes a node from the map, so that no request uses it, and ends its supervision.
+    pub(crate) fn take(&self, name: &NodeName) {
+        let mut nodes = self.0.nodes.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(removed) = nodes.remove(name) {
+            removed.release_hive();
+        }
+    }
+
+    /// Reserves a node for a change. Fails if another change is under way.
+    pub(crate) fn change(&self, name: &NodeName) -> Result<Change<'_>, Diagnostic> {
+        let mut changing = self.changing();
+        if !changing.insert(name.clone()) {
+            return Err(errors::node_changing(name));
+        }
+        Ok(Change {
+            nodes: self,
+            name: name.clone(),
+        })
+    }
+
+    fn changing(&self) -> std::sync::MutexGuard<'_, BTreeSet<NodeName>> {
+        self.0
+            .changing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns a node. Fails with [`Code::NodeNotFound`](diagnostics::Code::NodeNotFound).
@@ -82,23 +127,19 @@ impl Nodes {
         nodes.values().cloned().collect()
     }
 
-    /// Returns the nodes whose hive the queen manages, as shown to users.
+    /// Returns the nodes with a hive, as shown to users.
     pub fn entries(&self) -> Vec<NodeEntry> {
         let nodes = self.all();
         let managed = nodes.iter().filter(|node| node.has_hive());
         managed.map(|node| node.entry()).collect()
     }
 
-    /// Waits until no hive is starting, at most for `limit`.
+    /// Waits until the hive of the queen's own machine is not starting, at most for `limit`.
+    /// Other machines may be switched off, and nobody must wait for them.
     pub async fn settled(&self, limit: Duration) {
         let nodes = self.all();
-        let settled = nodes.iter().filter_map(|node| node.hive_state());
-        let settled = settled.map(|mut state| async move {
-            let _ = state
-                .wait_for(|state| !matches!(state, HiveState::Starting))
-                .await;
-        });
-        let _ = timeout(limit, join_all(settled)).await;
+        let local = nodes.iter().filter(|node| *node.spec() == NodeSpec::Local);
+        join_all(local.map(|node| hive_settled(node, limit))).await;
     }
 
     /// Returns the node whose token was presented.
@@ -130,12 +171,36 @@ impl Nodes {
         &self.0.state
     }
 
+    pub(crate) fn connector(&self) -> &dyn NodeConnector {
+        &*self.0.connector
+    }
+
     pub(crate) fn limits(&self) -> NodeLimits {
         self.0.limits
     }
 
     pub(crate) fn catalog(&self) -> &Catalog {
         &self.0.catalog
+    }
+}
+
+/// Waits until the hive of a node is not starting, at most for `limit`.
+pub(crate) async fn hive_settled(node: &Node, limit: Duration) {
+    if let Some(mut state) = node.hive_state() {
+        let settled = state.wait_for(|state| !matches!(state, HiveState::Starting));
+        let _ = timeout(limit, settled).await;
+    }
+}
+
+/// A change of a node that is under way.
+pub(crate) struct Change<'a> {
+    nodes: &'a Nodes,
+    name: NodeName,
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.nodes.changing().remove(&self.name);
     }
 }
 
@@ -148,7 +213,8 @@ async fn track(node: Weak<Node>, mut hive: watch::Receiver<HiveState>, state: Qu
         update(&node, current).await;
         let entry = node.entry();
         drop(node);
-        if let Err(error) = state.call(move |store| store.save_node(&entry)).await {
+        let saved = state.registry(move |registry| registry.save_state(&entry));
+        if let Err(error) = saved.await {
             tracing::warn!(%error, "cannot save the state of a node");
         }
         if hive.changed().await.is_err() {

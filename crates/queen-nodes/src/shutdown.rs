@@ -7,6 +7,7 @@ use std::{
 };
 
 use diagnostics::Diagnostic;
+use futures_util::future::join_all;
 use hive_contract::{WorkerProcess, WorkerState};
 use hive_lifecycle::{HiveState, RunningHive};
 use queen_contract::{ShutdownRequest, ShutdownResponse};
@@ -72,10 +73,12 @@ impl Shutdown {
         }
         let mut cascaded = Ok(());
         if request.cascade {
-            for node in self.nodes.all() {
-                let result = self
-                    .stop_node(&node, request.drain_seconds, &mut stopped)
-                    .await;
+            let nodes = self.nodes.all();
+            let stops = nodes
+                .iter()
+                .map(|node| self.stop_node(node, request.drain_seconds));
+            for (of_node, result) in join_all(stops).await {
+                stopped.extend(of_node);
                 cascaded = cascaded.and(result);
             }
         }
@@ -83,8 +86,18 @@ impl Shutdown {
         cascaded.map(|()| ShutdownResponse { stopped })
     }
 
-    /// Stops the workers and the hive of a node.
+    /// Stops the workers and the hive of a node; returns what was stopped, also if that failed.
     async fn stop_node(
+        &self,
+        node: &Arc<Node>,
+        drain_seconds: Option<u64>,
+    ) -> (Vec<String>, Result<(), Diagnostic>) {
+        let mut stopped = Vec::new();
+        let result = self.stop_all_of(node, drain_seconds, &mut stopped).await;
+        (stopped, result)
+    }
+
+    async fn stop_all_of(
         &self,
         node: &Arc<Node>,
         drain_seconds: Option<u64>,
@@ -98,7 +111,7 @@ impl Shutdown {
             ..WorkerFilter::default()
         };
         let registered = self.dispatcher.workers(filter).await?;
-        if registered.is_empty() && state.borrow().cannot_start().is_some() {
+        if registered.is_empty() && node.failure(&state.borrow()).is_some() {
             node.release_hive();
             return Ok(());
         }
@@ -109,11 +122,7 @@ impl Shutdown {
             let reason = node.hive_now().err();
             return Err(reason.unwrap_or_else(errors::hive_unresponsive));
         };
-        let request = hive_contract::HiveShutdownRequest {
-            stop_workers: true,
-            drain_seconds,
-        };
-        node.stop_hive(&hive, &request).await?;
+        node.stop_hive(&hive, &spawned, drain_seconds).await?;
         for worker in &spawned {
             if worker.state == WorkerState::Running {
                 stopped.push(format!("worker {} ({})", worker.worker_id, worker.model));
@@ -130,7 +139,9 @@ impl Shutdown {
                 Err(error) => tracing::warn!(worker = %info.id, %error, "cannot stop a worker"),
             }
         }
-        stopped.push(format!("hive {}", node.name()));
+        if node.starts_hive() {
+            stopped.push(format!("hive {}", node.name()));
+        }
         Ok(())
     }
 }

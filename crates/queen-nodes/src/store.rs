@@ -1,21 +1,38 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    fs, io,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use daemon_shell::Token;
 use diagnostics::Diagnostic;
-use input_validation::{Generation, WorkerId};
+use input_validation::{Generation, NodeName, WorkerId};
 use queen_store::Store;
+use ssh_registry::NodeRegistry;
 use state_files::Home;
 
+use crate::errors;
+
 /// The queen's persistent state, for asynchronous code: each call runs on a thread that may
-/// block, one at a time.
+/// block, one at a time for each database.
 #[derive(Debug, Clone)]
-pub struct QueenState(Arc<Mutex<Store>>);
+pub struct QueenState {
+    home: Home,
+    store: Arc<Mutex<Store>>,
+    registry: Arc<Mutex<NodeRegistry>>,
+}
 
 impl QueenState {
     /// Opens the state in `home`.
     pub async fn open(home: &Home) -> Result<Self, Diagnostic> {
         let home = home.clone();
-        let store = daemon_shell::blocking(move || Store::open(&home)).await?;
-        Ok(Self(Arc::new(Mutex::new(store))))
+        daemon_shell::blocking(move || {
+            Ok(Self {
+                registry: Arc::new(Mutex::new(NodeRegistry::open(&home)?)),
+                store: Arc::new(Mutex::new(Store::open(&home)?)),
+                home,
+            })
+        })
+        .await
     }
 
     /// Returns the port on which the queen listened last.
@@ -39,16 +56,56 @@ impl QueenState {
         .await
     }
 
+    /// Returns the token of a node that an earlier run of the queen stored.
+    pub(crate) async fn token(&self, node: &NodeName) -> Result<Token, Diagnostic> {
+        let file = self.home.node_token(node);
+        daemon_shell::blocking(move || Token::load(&file)).await
+    }
+
+    pub(crate) async fn save_token(
+        &self,
+        node: &NodeName,
+        token: &Arc<Token>,
+    ) -> Result<(), Diagnostic> {
+        let (file, token) = (self.home.node_token(node), Arc::clone(token));
+        daemon_shell::blocking(move || token.save(&file)).await
+    }
+
+    pub(crate) async fn remove_token(&self, node: &NodeName) -> Result<(), Diagnostic> {
+        let file = self.home.node_token(node);
+        daemon_shell::blocking(move || match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(errors::token_not_removed(&file, &error))
+            }
+            _ => Ok(()),
+        })
+        .await
+    }
+
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Store) -> Result<T, Diagnostic> + Send + 'static,
     ) -> Result<T, Diagnostic> {
-        let store = Arc::clone(&self.0);
-        daemon_shell::blocking(move || {
-            // A panic in another call has rolled back its transaction and changed nothing else.
-            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            work(&mut store)
-        })
-        .await
+        on(&self.store, work).await
     }
+
+    pub(crate) async fn registry<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut NodeRegistry) -> Result<T, Diagnostic> + Send + 'static,
+    ) -> Result<T, Diagnostic> {
+        on(&self.registry, work).await
+    }
+}
+
+async fn on<D: Send + 'static, T: Send + 'static>(
+    database: &Arc<Mutex<D>>,
+    work: impl FnOnce(&mut D) -> Result<T, Diagnostic> + Send + 'static,
+) -> Result<T, Diagnostic> {
+    let database = Arc::clone(database);
+    daemon_shell::blocking(move || {
+        // A panic in another call has rolled back its transaction and changed nothing else.
+        let mut database = database.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut database)
+    })
+    .await
 }

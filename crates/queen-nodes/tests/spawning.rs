@@ -19,10 +19,14 @@ use diagnostics::{Code, Diagnostic};
 use futures_util::{StreamExt as _, future::BoxFuture, stream};
 use hive_contract::{HiveClient, HiveShutdownRequest};
 use hive_lifecycle::{HiveHost, RunningHive};
-use input_validation::{Backend, NodeName};
+use input_validation::{Backend, HostKeyFingerprint, NodeName};
 use node_link::LocalLink;
+use queen_contract::NodeSpec;
 use queen_dispatch::{Clock, Dispatcher, WorkerSource as _};
-use queen_nodes::{NodeConfig, NodeLimits, Nodes, QueenState};
+use queen_nodes::{
+    Narrate, NodeConfig, NodeConnector, NodeFindings, NodeLimits, NodeParts, NodeTarget, Nodes,
+    QueenState,
+};
 use scheduler::{Scheduler, SchedulerSettings, SpawnTarget};
 use serde_json::json;
 use state_files::Home;
@@ -50,6 +54,25 @@ impl HiveHost for FakeHost {
         _: &'a HiveShutdownRequest,
     ) -> BoxFuture<'a, Result<(), Diagnostic>> {
         Box::pin(async { Ok(()) })
+    }
+}
+
+/// These tests register no nodes.
+#[derive(Debug)]
+struct NoConnector;
+
+impl NodeConnector for NoConnector {
+    fn test<'a>(
+        &'a self,
+        _: NodeTarget<'a>,
+        _: Option<&'a HostKeyFingerprint>,
+        _: Narrate<'a>,
+    ) -> BoxFuture<'a, Result<NodeFindings, Diagnostic>> {
+        Box::pin(async { Err(Diagnostic::internal("not used")) })
+    }
+
+    fn open(&self, _: NodeTarget<'_>) -> Result<NodeParts, Diagnostic> {
+        Err(Diagnostic::internal("not used"))
     }
 }
 
@@ -85,10 +108,11 @@ async fn attic(hive: RunningHive, limits: NodeLimits) -> (Nodes, Dispatcher, Tem
     let home = Home::open(Some(directory.path().to_owned())).unwrap();
     let name: NodeName = "attic".parse().unwrap();
     let state = QueenState::open(&home).await.unwrap();
-    let nodes = Nodes::new(state, limits);
+    let nodes = Nodes::new(state, Arc::new(NoConnector), limits);
     let http = rest_client::http_client().unwrap();
     let node = NodeConfig {
         name: name.clone(),
+        spec: NodeSpec::Local,
         link: Arc::new(LocalLink::new(http, "http://127.0.0.1:1".to_owned())),
         token: Arc::new(Token::load_or_create(&home.node_token(&name)).unwrap()),
         hive: Some(Arc::new(FakeHost(hive))),

@@ -101,6 +101,14 @@ impl Store {
         })
     }
 
+    /// Deletes the deployments on a node.
+    pub fn undeploy_node(&mut self, node: &NodeName) -> Result<(), Diagnostic> {
+        self.queen.write(|transaction| {
+            transaction.execute("DELETE FROM deployments WHERE node = ?1", [node.as_str()])?;
+            Ok(())
+        })
+    }
+
     /// Returns the port on which the queen listened last, to which workers that outlived it
     /// send heartbeats.
     pub fn last_port(&self) -> Result<Option<u16>, Diagnostic> {

@@ -1,4 +1,4 @@
-//! The queen's persistent state: one SQLite file for the nodes and one for the deployments.
+//! The queen's deployments, in the SQLite file `queen.db`.
 //!
 //! All calls block. A file written by a newer rbee is refused and left unchanged
 //! ([`Code::StateTooNew`]), an older one is backed up and migrated, a damaged one is refused
@@ -8,7 +8,6 @@
 //! [`Code::StateUnusable`]: diagnostics::Code::StateUnusable
 
 mod deployments;
-mod nodes;
 
 pub use deployments::{DeploymentKey, DeploymentRow};
 
@@ -18,18 +17,16 @@ use state_files::Home;
 
 const OWNER: &str = "queen";
 
-/// The queen's two databases.
+/// The database of deployments.
 #[derive(Debug)]
 pub struct Store {
-    nodes: Database,
     queen: Database,
 }
 
 impl Store {
-    /// Opens the databases of `home`; creates missing ones.
+    /// Opens the database of `home`; creates a missing one.
     pub fn open(home: &Home) -> Result<Self, Diagnostic> {
         Ok(Self {
-            nodes: Database::open(&home.node_database(), OWNER, nodes::MIGRATIONS)?,
             queen: Database::open(&home.queen_database(), OWNER, deployments::MIGRATIONS)?,
         })
     }

@@ -1,0 +1,108 @@
+use std::sync::Arc;
+
+use diagnostics::{Code, Diagnostic, Narration};
+use futures_util::future::BoxFuture;
+use hive_lifecycle::DirectHive;
+use input_validation::{HostKeyFingerprint, NodeName};
+use node_link::DirectLink;
+use queen_contract::{DirectNode, NodeSpec};
+use queen_nodes::{Narrate, NodeConnector, NodeFindings, NodeParts, NodeTarget};
+use rest_client::HttpClient;
+
+/// Connects the queen to registered nodes, by the kind of their link.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    pub(crate) http: HttpClient,
+    /// Base URL of the queen for processes on its machine.
+    pub(crate) queen_url: String,
+}
+
+impl NodeConnector for Connector {
+    fn test<'a>(
+        &'a self,
+        target: NodeTarget<'a>,
+        accept_host_key: Option<&'a HostKeyFingerprint>,
+        narrate: Narrate<'a>,
+    ) -> BoxFuture<'a, Result<NodeFindings, Diagnostic>> {
+        let _ = accept_host_key;
+        Box::pin(async move {
+            match target.spec {
+                NodeSpec::Direct(node) => self.test_direct(target, node, narrate).await,
+                NodeSpec::Local | NodeSpec::Ssh(_) => Err(unsupported(target.name)),
+            }
+        })
+    }
+
+    fn open(&self, target: NodeTarget<'_>) -> Result<NodeParts, Diagnostic> {
+        match target.spec {
+            NodeSpec::Direct(node) => Ok(NodeParts {
+                link: Arc::new(DirectLink::new(
+                    self.http.clone(),
+                    node.url.host(),
+                    self.queen_url(target.name, node)?,
+                )),
+                hive: Arc::new(direct_hive(target, node)),
+            }),
+            NodeSpec::Local | NodeSpec::Ssh(_) => Err(unsupported(target.name)),
+        }
+    }
+}
+
+impl Connector {
+    async fn test_direct(
+        &self,
+        target: NodeTarget<'_>,
+        node: &DirectNode,
+        narrate: Narrate<'_>,
+    ) -> Result<NodeFindings, Diagnostic> {
+        self.queen_url(target.name, node)?;
+        let message = format!("calling the hive at {}", node.url);
+        narrate(Narration::info("queen", "test", message));
+        let (health, capabilities) = direct_hive(target, node).inspect().await?;
+        Ok(NodeFindings {
+            hive_version: Some(health.version),
+            devices: capabilities.devices,
+        })
+    }
+
+    fn queen_url<'a>(
+        &'a self,
+        name: &NodeName,
+        node: &'a DirectNode,
+    ) -> Result<&'a str, Diagnostic> {
+        match &node.queen_url {
+            Some(url) => Ok(url.as_str()),
+            None if node.url.is_loopback() => Ok(&self.queen_url),
+            None => Err(no_queen_url(name)),
+        }
+    }
+}
+
+fn direct_hive(target: NodeTarget<'_>, node: &DirectNode) -> DirectHive {
+    DirectHive {
+        node: target.name.clone(),
+        url: node.url.clone(),
+        token: Arc::clone(target.token),
+    }
+}
+
+fn no_queen_url(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("node {node} is another machine, and its workers must reach the queen"),
+    )
+    .hint(
+        "pass the address of the queen on that machine with `--queen-url http://HOST:PORT`, and \
+         start the queen with `--bind ADDRESS` and `--api-key-file FILE`",
+    )
+    .param("spec.queen_url")
+}
+
+fn unsupported(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("this queen cannot reach node {node}: it has no SSH link"),
+    )
+    .hint("start a hive on that machine, and add it with `--link direct --url http://HOST:PORT`")
+    .param("spec.link")
+}

@@ -1,0 +1,98 @@
+use std::{fmt::Debug, sync::Arc};
+
+use daemon_shell::Token;
+use diagnostics::{Diagnostic, Narration};
+use futures_util::future::BoxFuture;
+use hive_contract::Device;
+use hive_lifecycle::HiveHost;
+use input_validation::{HostKeyFingerprint, NodeName};
+use node_link::Link;
+use queen_contract::NodeSpec;
+
+use crate::errors;
+
+/// Receives messages for the user who waits for a long operation.
+pub type Narrate<'a> = &'a (dyn Fn(Narration) + Send + Sync);
+
+/// A node to connect to.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeTarget<'a> {
+    pub name: &'a NodeName,
+    pub spec: &'a NodeSpec,
+    /// The secret shared by the queen and the node's hive and workers.
+    pub token: &'a Arc<Token>,
+}
+
+/// What a test of a connection found on the node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeFindings {
+    /// Version of the hive; `None` if it is not installed.
+    pub hive_version: Option<String>,
+    /// Devices, as far as they can be detected without a hive.
+    pub devices: Vec<Device>,
+}
+
+/// How the queen works with a node. Nothing is connected until it is used.
+#[derive(Debug, Clone)]
+pub struct NodeParts {
+    pub link: Arc<dyn Link>,
+    pub hive: Arc<dyn HiveHost>,
+}
+
+/// Connects to nodes, by the kind of their link. The operations that change the software of a
+/// node fail for kinds that do not support them.
+pub trait NodeConnector: Debug + Send + Sync + 'static {
+    /// Tests whether the node can be reached and used, and detects what is on it. Changes
+    /// nothing on it, except that `accept_host_key` is trusted from now on.
+    fn test<'a>(
+        &'a self,
+        target: NodeTarget<'a>,
+        accept_host_key: Option<&'a HostKeyFingerprint>,
+        narrate: Narrate<'a>,
+    ) -> BoxFuture<'a, Result<NodeFindings, Diagnostic>>;
+
+    /// Returns the parts of a registered node. Does not wait for the node.
+    fn open(&self, target: NodeTarget<'_>) -> Result<NodeParts, Diagnostic>;
+
+    /// Installs the hive of this release; returns its version.
+    fn install<'a>(
+        &'a self,
+        target: NodeTarget<'a>,
+        narrate: Narrate<'a>,
+    ) -> BoxFuture<'a, Result<String, Diagnostic>> {
+        let _ = narrate;
+        Box::pin(async move { Err(errors::software_not_managed(target.name)) })
+    }
+
+    /// Replaces the hive by that of this release, or keeps it if the new one does not work;
+    /// returns the version.
+    fn upgrade<'a>(
+        &'a self,
+        target: NodeTarget<'a>,
+        narrate: Narrate<'a>,
+    ) -> BoxFuture<'a, Result<String, Diagnostic>> {
+        let _ = narrate;
+        Box::pin(async move { Err(errors::software_not_managed(target.name)) })
+    }
+
+    /// Removes the hive, which has been stopped, and its files; the models only if `models`.
+    fn uninstall<'a>(
+        &'a self,
+        target: NodeTarget<'a>,
+        models: bool,
+        narrate: Narrate<'a>,
+    ) -> BoxFuture<'a, Result<(), Diagnostic>> {
+        let _ = (models, narrate);
+        Box::pin(async move { Err(errors::software_not_managed(target.name)) })
+    }
+
+    /// Returns the last `lines` lines of the hive's log.
+    fn logs<'a>(
+        &'a self,
+        target: NodeTarget<'a>,
+        lines: u32,
+    ) -> BoxFuture<'a, Result<String, Diagnostic>> {
+        let _ = lines;
+        Box::pin(async move { Err(errors::software_not_managed(target.name)) })
+    }
+}

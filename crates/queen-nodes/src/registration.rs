@@ -1,0 +1,317 @@
+//! Nodes that users add, update and remove.
+
+use std::{sync::Arc, time::Duration};
+
+use daemon_shell::Token;
+use diagnostics::{Diagnostic, Narration};
+use input_validation::{Generation, NodeName};
+use jiff::Timestamp;
+use queen_contract::{AddNode, NodeEntry, NodeSpec, NodeStatus, UpdateNode};
+use queen_dispatch::Dispatcher;
+use worker_registry::WorkerFilter;
+
+use crate::{
+    Narrate, Node, NodeConfig, NodeFindings, NodeParts, NodeTarget, Nodes, errors,
+    nodes::hive_settled, unopened::Unopened,
+};
+
+/// Longest wait for the hive of a node that was added or updated.
+const HIVE_LIMIT: Duration = Duration::from_secs(20);
+
+impl Nodes {
+    /// Opens all nodes that are registered, except the queen's own machine. Does not wait for
+    /// them.
+    pub async fn open_registered(&self) -> Result<(), Diagnostic> {
+        let known = self.state().registry(|registry| registry.nodes()).await?;
+        for entry in known {
+            if entry.spec != NodeSpec::Local {
+                self.open(entry).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a registered node. One that cannot be opened stays visible with its error.
+    async fn open(&self, entry: NodeEntry) -> Result<(), Diagnostic> {
+        let stored = self.state().token(&entry.name).await;
+        let (token, problem) = match stored {
+            Ok(token) => (Arc::new(token), None),
+            // No process knows this token, so that nobody can use it.
+            Err(error) => (Arc::new(Token::generate()?), Some(error)),
+        };
+        let target = NodeTarget {
+            name: &entry.name,
+            spec: &entry.spec,
+            token: &token,
+        };
+        let opened = match problem {
+            Some(error) => Err(error),
+            None => self.connector().open(target),
+        };
+        let NodeParts { link, hive } = opened.unwrap_or_else(|error| {
+            tracing::warn!(node = %entry.name, code = %error.code, %error, "cannot open the node");
+            let unopened = Arc::new(Unopened(error));
+            NodeParts {
+                link: Arc::clone(&unopened) as _,
+                hive: unopened,
+            }
+        });
+        let config = NodeConfig {
+            name: entry.name.clone(),
+            spec: entry.spec.clone(),
+            link,
+            token,
+            hive: Some(hive),
+        };
+        self.insert(config, Some(entry));
+        Ok(())
+    }
+
+    /// Adds a node. It is tested first, and saved only if it can be used.
+    ///
+    /// Errors: [`Code::NodeExists`](diagnostics::Code::NodeExists), and those of the test.
+    pub async fn register(
+        &self,
+        request: AddNode,
+        narrate: Narrate<'_>,
+    ) -> Result<NodeEntry, Diagnostic> {
+        let AddNode { name, node } = request;
+        if name == NodeName::local() {
+            return Err(errors::own_machine());
+        }
+        let _change = self.change(&name)?;
+        if self.get(&name).is_ok() {
+            return Err(errors::node_exists(&name));
+        }
+        self.connect(&name, node, None, narrate).await
+    }
+
+    /// Changes how a node is reached. The new way is tested first, and replaces the old one only
+    /// if it works. Its workers keep running.
+    ///
+    /// Errors: [`Code::NodeNotFound`](diagnostics::Code::NodeNotFound), and those of the test.
+    pub async fn update(
+        &self,
+        name: &NodeName,
+        request: UpdateNode,
+        narrate: Narrate<'_>,
+    ) -> Result<NodeEntry, Diagnostic> {
+        let _change = self.change(name)?;
+        let node = self.registered(name)?;
+        let token = Some(Arc::clone(node.token()));
+        self.connect(name, request, token, narrate).await
+    }
+
+    async fn connect(
+        &self,
+        name: &NodeName,
+        request: UpdateNode,
+        known_token: Option<Arc<Token>>,
+        narrate: Narrate<'_>,
+    ) -> Result<NodeEntry, Diagnostic> {
+        if request.spec == NodeSpec::Local {
+            return Err(errors::not_local());
+        }
+        let token = self.token_of(name, &request, known_token)?;
+        let target = NodeTarget {
+            name,
+            spec: &request.spec,
+            token: &token,
+        };
+        let connector = self.connector();
+        let host_key = request.accept_host_key.as_ref();
+        let findings: NodeFindings = connector.test(target, host_key, narrate).await?;
+        if findings.hive_version.is_none() && request.install {
+            connector.install(target, narrate).await?;
+        }
+        let NodeParts { link, hive } = connector.open(target)?;
+        let entry = NodeEntry {
+            name: name.clone(),
+            spec: request.spec.clone(),
+            hive_url: None,
+            status: NodeStatus::Unknown,
+            devices: findings.devices,
+            last_connected: Some(Timestamp::now()),
+            last_error: None,
+        };
+        self.state().save_token(name, &token).await?;
+        let saved = entry.clone();
+        self.state()
+            .registry(move |registry| registry.save(&saved))
+            .await?;
+        let config = NodeConfig {
+            name: name.clone(),
+            spec: request.spec,
+            link,
+            token,
+            hive: Some(hive),
+        };
+        let node = self.insert(config, Some(entry));
+        narrate(Narration::info(
+            "queen",
+            "connect",
+            format!("connecting to the hive of node {name}"),
+        ));
+        hive_settled(&node, HIVE_LIMIT).await;
+        Ok(node.entry())
+    }
+
+    /// The token of a node that is added or updated.
+    fn token_of(
+        &self,
+        name: &NodeName,
+        request: &UpdateNode,
+        known: Option<Arc<Token>>,
+    ) -> Result<Arc<Token>, Diagnostic> {
+        let token = match (&request.token, known, &request.spec) {
+            (Some(secret), ..) => {
+                Arc::new(Token::parse(&secret.0).ok_or_else(errors::invalid_token)?)
+            }
+            (None, Some(known), _) => known,
+            (None, None, NodeSpec::Direct(_)) => return Err(errors::token_required(name)),
+            (None, None, _) => Arc::new(Token::generate()?),
+        };
+        match self.node_of_token(token.expose()) {
+            // Heartbeats are attributed to nodes by their tokens.
+            Some(other) if other != *name => Err(errors::token_in_use(name, &other)),
+            _ => Ok(token),
+        }
+    }
+
+    /// Removes a node. With `force`, its workers are stopped first, and a hive that cannot be
+    /// reached is no obstacle.
+    ///
+    /// Errors: [`Code::NodeNotFound`](diagnostics::Code::NodeNotFound),
+    /// [`Code::NodeInUse`](diagnostics::Code::NodeInUse).
+    pub async fn remove(
+        &self,
+        name: &NodeName,
+        force: bool,
+        dispatcher: &Dispatcher,
+    ) -> Result<(), Diagnostic> {
+        let _change = self.change(name)?;
+        let node = self.registered(name)?;
+        let uses = self.uses(name, dispatcher).await?;
+        if !force && !uses.is_empty() {
+            return Err(errors::node_in_use(name, &uses));
+        }
+        self.take(name);
+        if let Err(error) = self.stop_processes(&node, dispatcher).await {
+            tracing::warn!(node = %name, %error, "processes of the removed node may keep running");
+        }
+        let removed = name.clone();
+        self.state()
+            .call(move |store| store.undeploy_node(&removed))
+            .await?;
+        let removed = name.clone();
+        self.state()
+            .registry(move |registry| registry.remove(&removed))
+            .await?;
+        self.state().remove_token(name).await?;
+        self.catalog().forget_node(name);
+        Ok(())
+    }
+
+    /// What uses a node: its workers, and spawns that are under way.
+    async fn uses(
+        &self,
+        name: &NodeName,
+        dispatcher: &Dispatcher,
+    ) -> Result<Vec<String>, Diagnostic> {
+        let filter = WorkerFilter {
+            node: Some(name.clone()),
+            ..WorkerFilter::default()
+        };
+        let snapshot = dispatcher.snapshot(filter).await?;
+        let workers = snapshot.workers.iter();
+        let workers = workers.map(|w| format!("worker {} ({})", w.info.id, w.info.model_id));
+        let spawns = snapshot.targets.iter();
+        let spawns = spawns.filter(|entry| entry.starting && entry.target.node == *name);
+        let spawns = spawns.map(|entry| format!("a worker is starting for {}", entry.target.model));
+        Ok(workers.chain(spawns).collect())
+    }
+
+    /// Stops the workers of a node that was removed, and its hive if the queen started it. Their
+    /// requests continue on other nodes.
+    async fn stop_processes(&self, node: &Node, dispatcher: &Dispatcher) -> Result<(), Diagnostic> {
+        let hive = node.hive_now();
+        let stopped = match &hive {
+            Ok(hive) => {
+                let spawned = hive.client.workers().await?.workers;
+                node.stop_hive(hive, &spawned, None).await
+            }
+            Err(error) => Err(error.clone()),
+        };
+        let filter = WorkerFilter {
+            node: Some(node.name().clone()),
+            ..WorkerFilter::default()
+        };
+        for worker in dispatcher.workers(filter).await? {
+            let lowest = Generation(worker.info.generation.0.saturating_add(1));
+            let id = worker.info.id.clone();
+            self.state()
+                .call(move |store| store.fence(&id, lowest))
+                .await?;
+            dispatcher.fence(worker.info.id, lowest).await;
+        }
+        stopped
+    }
+
+    /// Returns a node that users can change.
+    fn registered(&self, name: &NodeName) -> Result<Arc<Node>, Diagnostic> {
+        let node = self.get(name)?;
+        match node.spec() {
+            NodeSpec::Local => Err(errors::own_machine()),
+            _ => Ok(node),
+        }
+    }
+
+    /// Installs the hive of this release on a node; returns its version.
+    pub async fn install(
+        &self,
+        name: &NodeName,
+        narrate: Narrate<'_>,
+    ) -> Result<String, Diagnostic> {
+        let _change = self.change(name)?;
+        let node = self.registered(name)?;
+        self.connector().install(target(&node), narrate).await
+    }
+
+    /// Replaces the hive of a node by that of this release; returns its version.
+    pub async fn upgrade(
+        &self,
+        name: &NodeName,
+        narrate: Narrate<'_>,
+    ) -> Result<String, Diagnostic> {
+        let _change = self.change(name)?;
+        let node = self.registered(name)?;
+        self.connector().upgrade(target(&node), narrate).await
+    }
+
+    /// Removes the hive from the machine of a node.
+    pub async fn uninstall(
+        &self,
+        name: &NodeName,
+        models: bool,
+        narrate: Narrate<'_>,
+    ) -> Result<(), Diagnostic> {
+        let _change = self.change(name)?;
+        let node = self.registered(name)?;
+        let connector = self.connector();
+        connector.uninstall(target(&node), models, narrate).await
+    }
+
+    /// Returns the last lines of the log of a node's hive.
+    pub async fn hive_logs(&self, name: &NodeName, lines: u32) -> Result<String, Diagnostic> {
+        let node = self.get(name)?;
+        self.connector().logs(target(&node), lines).await
+    }
+}
+
+fn target(node: &Node) -> NodeTarget<'_> {
+    NodeTarget {
+        name: node.name(),
+        spec: node.spec(),
+        token: node.token(),
+    }
+}

@@ -1,0 +1,164 @@
+//! The registered nodes, in the SQLite file `beehives.db`: how the queen reaches each node, the
+//! devices that its hive reported last, and when that was. Tokens are not in it.
+//!
+//! All calls block. A file written by a newer rbee is refused and left unchanged
+//! ([`Code::StateTooNew`]), an older one is backed up and migrated, a damaged one is refused
+//! with its path ([`Code::StateUnusable`]).
+//!
+//! [`Code::StateTooNew`]: diagnostics::Code::StateTooNew
+//! [`Code::StateUnusable`]: diagnostics::Code::StateUnusable
+
+#![warn(missing_docs)]
+
+mod spec_columns;
+#[cfg(test)]
+mod tests;
+
+use diagnostics::Diagnostic;
+use input_validation::NodeName;
+use queen_contract::{NodeEntry, NodeStatus};
+use rusqlite::{Row, named_params};
+use rusqlite_migration::M;
+use sqlite_file::{Database, parsed};
+use state_files::Home;
+
+use crate::spec_columns::SpecColumns;
+
+const OWNER: &str = "queen";
+
+const MIGRATIONS: &[M<'_>] = &[
+    M::up(
+        "CREATE TABLE nodes (
+            name TEXT PRIMARY KEY,
+            hive_url TEXT,
+            devices TEXT NOT NULL,
+            status TEXT NOT NULL CHECK (status IN ('unknown', 'reachable', 'unreachable')),
+            last_connected TEXT,
+            last_error TEXT
+        ) STRICT;",
+    ),
+    M::up(
+        "ALTER TABLE nodes ADD COLUMN link TEXT NOT NULL DEFAULT 'local'
+            CHECK (link IN ('local', 'ssh', 'direct'));
+        ALTER TABLE nodes ADD COLUMN ssh_host TEXT;
+        ALTER TABLE nodes ADD COLUMN ssh_port INTEGER;
+        ALTER TABLE nodes ADD COLUMN ssh_user TEXT;
+        ALTER TABLE nodes ADD COLUMN ssh_key_file TEXT;
+        ALTER TABLE nodes ADD COLUMN directory TEXT;
+        ALTER TABLE nodes ADD COLUMN url TEXT;
+        ALTER TABLE nodes ADD COLUMN queen_url TEXT;",
+    ),
+];
+
+/// The database of nodes.
+#[derive(Debug)]
+pub struct NodeRegistry(Database);
+
+impl NodeRegistry {
+    /// Opens the database of `home`; creates a missing one.
+    pub fn open(home: &Home) -> Result<Self, Diagnostic> {
+        Database::open(&home.node_database(), OWNER, MIGRATIONS).map(Self)
+    }
+
+    /// Returns the nodes, ordered by name.
+    pub fn nodes(&self) -> Result<Vec<NodeEntry>, Diagnostic> {
+        self.0.read(|connection| {
+            connection
+                .prepare("SELECT * FROM nodes ORDER BY name")?
+                .query_map([], node)?
+                .collect()
+        })
+    }
+
+    /// Inserts or replaces a node.
+    pub fn save(&mut self, node: &NodeEntry) -> Result<(), Diagnostic> {
+        let devices = devices(node)?;
+        let spec = SpecColumns::of(&node.spec);
+        self.0.write(|transaction| {
+            transaction.execute(
+                "INSERT OR REPLACE INTO nodes
+                 (name, hive_url, devices, status, last_connected, last_error, link, ssh_host,
+                  ssh_port, ssh_user, ssh_key_file, directory, url, queen_url)
+                 VALUES
+                 (:name, :hive_url, :devices, :status, :last_connected, :last_error, :link,
+                  :ssh_host, :ssh_port, :ssh_user, :ssh_key_file, :directory, :url, :queen_url)",
+                named_params! {
+                    ":name": node.name.as_str(),
+                    ":hive_url": node.hive_url,
+                    ":devices": devices,
+                    ":status": status(node),
+                    ":last_connected": node.last_connected.map(|time| time.to_string()),
+                    ":last_error": node.last_error,
+                    ":link": spec.link,
+                    ":ssh_host": spec.ssh_host,
+                    ":ssh_port": spec.ssh_port,
+                    ":ssh_user": spec.ssh_user,
+                    ":ssh_key_file": spec.ssh_key_file,
+                    ":directory": spec.directory,
+                    ":url": spec.url,
+                    ":queen_url": spec.queen_url,
+                },
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Updates the state of a node, not how it is reached. Has no effect if it is not registered,
+    /// so that a late report does not restore a node that was removed.
+    pub fn save_state(&mut self, node: &NodeEntry) -> Result<(), Diagnostic> {
+        let devices = devices(node)?;
+        self.0.write(|transaction| {
+            transaction.execute(
+                "UPDATE nodes SET hive_url = :hive_url, devices = :devices, status = :status,
+                 last_connected = :last_connected, last_error = :last_error WHERE name = :name",
+                named_params! {
+                    ":name": node.name.as_str(),
+                    ":hive_url": node.hive_url,
+                    ":devices": devices,
+                    ":status": status(node),
+                    ":last_connected": node.last_connected.map(|time| time.to_string()),
+                    ":last_error": node.last_error,
+                },
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Deletes a node; has no effect if it is not registered.
+    pub fn remove(&mut self, name: &NodeName) -> Result<(), Diagnostic> {
+        self.0.write(|transaction| {
+            transaction.execute("DELETE FROM nodes WHERE name = ?1", [name.as_str()])?;
+            Ok(())
+        })
+    }
+}
+
+fn devices(node: &NodeEntry) -> Result<String, Diagnostic> {
+    serde_json::to_string(&node.devices).map_err(Diagnostic::internal)
+}
+
+fn status(node: &NodeEntry) -> &'static str {
+    match node.status {
+        NodeStatus::Unknown => "unknown",
+        NodeStatus::Reachable => "reachable",
+        NodeStatus::Unreachable => "unreachable",
+    }
+}
+
+fn node(row: &Row<'_>) -> rusqlite::Result<NodeEntry> {
+    let last_connected: Option<String> = row.get("last_connected")?;
+    Ok(NodeEntry {
+        name: parsed(row, 0)?,
+        spec: spec_columns::read(row)?,
+        hive_url: row.get("hive_url")?,
+        // Devices are queried whenever the hive connects, so those of an older rbee may be lost.
+        devices: serde_json::from_str(&row.get::<_, String>("devices")?).unwrap_or_default(),
+        status: match row.get::<_, String>("status")?.as_str() {
+            "reachable" => NodeStatus::Reachable,
+            "unreachable" => NodeStatus::Unreachable,
+            _ => NodeStatus::Unknown,
+        },
+        last_connected: last_connected.and_then(|time| time.parse().ok()),
+        last_error: row.get("last_error")?,
+    })
+}
