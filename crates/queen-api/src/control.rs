@@ -9,12 +9,12 @@ use daemon_shell::{ErrorResponse, JsonBody};
 use diagnostics::Diagnostic;
 use http::{HeaderValue, header};
 use queen_contract::{
-    API_VERSION, DeploymentList, NodeList, QueenHealth, ShutdownRequest, ShutdownResponse, Status,
+    API_VERSION, DeploymentList, QueenHealth, ShutdownRequest, ShutdownResponse, Status,
 };
 
 use crate::{
     Api,
-    responses::{HostErrors, KeyErrors, ReadErrors, ShutdownErrors},
+    responses::{HostErrors, ReadErrors, ShutdownErrors},
 };
 
 /// Check that the queen responds
@@ -46,15 +46,6 @@ pub(crate) async fn status(State(api): State<Arc<Api>>) -> Result<Json<Status>, 
         requests: snapshot.counts,
         workers: snapshot.workers,
     }))
-}
-
-/// List the nodes
-#[utoipa::path(get, path = "/v1/nodes", tag = "control", security(("control_token" = [])),
-    responses((status = 200, body = NodeList, description = "The nodes"), KeyErrors))]
-pub(crate) async fn nodes(State(api): State<Arc<Api>>) -> Json<NodeList> {
-    Json(NodeList {
-        nodes: api.nodes.entries(),
-    })
 }
 
 /// List the deployments

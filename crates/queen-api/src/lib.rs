@@ -17,6 +17,7 @@ mod guards;
 mod inference;
 mod metrics;
 mod native;
+mod nodes;
 mod ollama;
 mod ollama_store;
 mod openai;

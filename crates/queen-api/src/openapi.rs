@@ -5,7 +5,7 @@ use utoipa::{
 };
 
 use crate::{
-    anthropic, catalog, control, embeddings, native, ollama, ollama_store, openai,
+    anthropic, catalog, control, embeddings, native, nodes, ollama, ollama_store, openai,
     openai_responses, tokens, workers,
 };
 
@@ -28,8 +28,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         ollama::processes, ollama::version,
         ollama_store::pull, ollama_store::remove, ollama_store::copy,
         native::infer, native::cancel,
-        control::health, control::status, control::nodes, control::deployments,
+        control::health, control::status, control::deployments,
         control::shutdown, control::metrics,
+        nodes::list, nodes::add, nodes::show, nodes::update, nodes::remove,
+        nodes::install, nodes::upgrade, nodes::uninstall, nodes::logs,
         catalog::list, catalog::pull, catalog::verify, catalog::cancel_job, catalog::job_events,
         catalog::show, catalog::remove, catalog::update, catalog::prune, catalog::alias,
         catalog::backup, catalog::restore,
@@ -63,6 +65,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         openai_gateway::responses::ResponseEvent,
         openai_gateway::responses::ResponseTokenCount,
         queen_contract::InferEvent,
+        queen_contract::NodeCallEvent,
         worker_contract::DetokenizeResponse,
         worker_contract::TokenizeResponse,
     )),

@@ -49,6 +49,16 @@ error_responses_type!(
     409 "The hive has an incompatible version", 500, 502 "The hive does not respond", 507
 );
 error_responses_type!(
+    NodeErrors<ErrorBody>:
+    400, 401, 403, 404 "The node does not exist", 408,
+    409 "The node exists, is being changed, or its hive has an incompatible version",
+    413, 415, 500, 502 "The node or its hive does not respond", 504, 507
+);
+error_responses_type!(
+    RemoveNodeErrors<ErrorBody>:
+    400, 401, 403, 404 "The node does not exist", 409 "Workers run on the node", 500
+);
+error_responses_type!(
     HeartbeatErrors<ErrorBody>:
     400, 401, 403, 408,
     409 "A newer generation of the worker is known, or it was stopped: it must exit",

@@ -13,7 +13,7 @@ use crate::{
     dialect::{Dialect, name_allowed_methods},
     embeddings,
     guards::{require_api_key, require_node_token},
-    native, ollama, ollama_store, openai, openai_responses, tokens, workers, wrong_url,
+    native, nodes, ollama, ollama_store, openai, openai_responses, tokens, workers, wrong_url,
 };
 
 /// Who may call the queen.
@@ -117,7 +117,15 @@ fn anthropic_routes() -> Router<Arc<Api>> {
 fn control_routes() -> Router<Arc<Api>> {
     Router::new()
         .route("/v1/status", get(control::status))
-        .route("/v1/nodes", get(control::nodes))
+        .route("/v1/nodes", get(nodes::list).post(nodes::add))
+        .route(
+            "/v1/nodes/{name}",
+            get(nodes::show).put(nodes::update).delete(nodes::remove),
+        )
+        .route("/v1/nodes/{name}/hive", delete(nodes::uninstall))
+        .route("/v1/nodes/{name}/hive/install", post(nodes::install))
+        .route("/v1/nodes/{name}/hive/upgrade", post(nodes::upgrade))
+        .route("/v1/nodes/{name}/hive/logs", get(nodes::logs))
         .route("/v1/deployments", get(control::deployments))
         .route("/v1/catalog", get(catalog::list))
         .route("/v1/catalog/pull", post(catalog::pull))

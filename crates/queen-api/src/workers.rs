@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Number of log lines unless the request says otherwise.
-const DEFAULT_LOG_LINES: u32 = 200;
+pub(crate) const DEFAULT_LOG_LINES: u32 = 200;
 
 /// List the registered workers
 #[utoipa::path(get, path = "/v1/workers", tag = "workers", security(("control_token" = [])),
@@ -38,13 +38,13 @@ pub(crate) async fn show(
     Ok(Json(api.nodes.worker(&id, &api.dispatcher).await?))
 }
 
-/// Query of `GET /v1/workers/{id}/logs`.
+/// Query of the calls that show a log.
 #[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct LogQuery {
     /// Number of lines from the end of the log, of which at most 10000 are returned. Default: 200.
     #[param(default = 200)]
-    lines: Option<u32>,
+    pub(crate) lines: Option<u32>,
 }
 
 /// Show the last lines of a worker's log

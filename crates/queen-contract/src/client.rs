@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use diagnostics::{Code, Diagnostic};
-use futures_util::Stream;
+use futures_util::{Stream, stream::BoxStream};
 use hive_contract::{
     AliasRequest, BackupRequest, JobAccepted, JobEvent, ModelDetails, ModelQuery, PruneRequest,
     PruneResponse, PullRequest, RemovedModel, UpdateResponse,
@@ -9,11 +9,12 @@ use hive_contract::{
 use http::{HeaderMap, Method};
 use input_validation::{JobId, NodeName, RequestId, WorkerId};
 use rest_client::{CallError, Peer, RestClient};
+use serde::Serialize;
 use worker_contract::WorkerHeartbeat;
 
 use crate::{
-    DeploymentList, InferCall, InferEvent, ModelList, NodeList, QueenHealth, ShutdownRequest,
-    ShutdownResponse, Status, WorkerEntry, WorkerList,
+    AddNode, DeploymentList, InferCall, InferEvent, ModelList, NodeCallEvent, NodeEntry, NodeList,
+    QueenHealth, ShutdownRequest, ShutdownResponse, Status, UpdateNode, WorkerEntry, WorkerList,
 };
 
 const PEER: Peer = Peer {
@@ -35,6 +36,9 @@ fn of_node(call: &str, node: Option<&NodeName>) -> String {
         None => format!("/v1/catalog/{call}"),
     }
 }
+
+/// Events of a call that adds or changes a node.
+pub type NodeCallEvents = BoxStream<'static, Result<NodeCallEvent, CallError>>;
 
 /// Client of the queen.
 #[derive(Debug, Clone)]
@@ -65,6 +69,72 @@ impl QueenClient {
     /// Calls `GET /v1/nodes`.
     pub async fn nodes(&self) -> Result<NodeList, CallError> {
         self.0.get("/v1/nodes").await
+    }
+
+    /// Calls `GET /v1/nodes/{name}`.
+    pub async fn node(&self, name: &NodeName) -> Result<NodeEntry, CallError> {
+        self.0.get(&format!("/v1/nodes/{name}")).await
+    }
+
+    /// Calls `POST /v1/nodes` and returns the events.
+    pub async fn add_node(&self, request: &AddNode) -> Result<NodeCallEvents, CallError> {
+        self.node_call(Method::POST, "/v1/nodes", Some(request))
+            .await
+    }
+
+    /// Calls `PUT /v1/nodes/{name}` and returns the events.
+    pub async fn update_node(
+        &self,
+        name: &NodeName,
+        request: &UpdateNode,
+    ) -> Result<NodeCallEvents, CallError> {
+        let path = format!("/v1/nodes/{name}");
+        self.node_call(Method::PUT, &path, Some(request)).await
+    }
+
+    /// Calls `DELETE /v1/nodes/{name}`, which responds when its workers have stopped.
+    pub async fn remove_node(&self, name: &NodeName, force: bool) -> Result<(), CallError> {
+        let path = format!("/v1/nodes/{name}?force={force}");
+        self.0.delete(&path, Some(STOP_LIMIT)).await
+    }
+
+    /// Calls `POST /v1/nodes/{name}/hive/install` and returns the events.
+    pub async fn install_hive(&self, name: &NodeName) -> Result<NodeCallEvents, CallError> {
+        let path = format!("/v1/nodes/{name}/hive/install");
+        self.node_call(Method::POST, &path, None::<&()>).await
+    }
+
+    /// Calls `POST /v1/nodes/{name}/hive/upgrade` and returns the events.
+    pub async fn upgrade_hive(&self, name: &NodeName) -> Result<NodeCallEvents, CallError> {
+        let path = format!("/v1/nodes/{name}/hive/upgrade");
+        self.node_call(Method::POST, &path, None::<&()>).await
+    }
+
+    /// Calls `DELETE /v1/nodes/{name}/hive` and returns the events.
+    pub async fn uninstall_hive(
+        &self,
+        name: &NodeName,
+        models: bool,
+    ) -> Result<NodeCallEvents, CallError> {
+        let path = format!("/v1/nodes/{name}/hive?models={models}");
+        self.node_call(Method::DELETE, &path, None::<&()>).await
+    }
+
+    /// Calls `GET /v1/nodes/{name}/hive/logs` for the last `lines` lines.
+    pub async fn hive_logs(&self, name: &NodeName, lines: u32) -> Result<String, CallError> {
+        let path = format!("/v1/nodes/{name}/hive/logs?lines={lines}");
+        self.0.get_text(&path).await
+    }
+
+    async fn node_call<B: Serialize + Sync + 'static>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<NodeCallEvents, CallError> {
+        let (headers, parse) = (HeaderMap::new(), NodeCallEvent::read_sse);
+        let events = self.0.events(method, path, body, headers, parse).await?;
+        Ok(Box::pin(events))
     }
 
     /// Calls `GET /v1/workers`.

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use diagnostics::{Diagnostic, Narration};
 use input_validation::{HostKeyFingerprint, NodeName};
+use openapi_schema::{any_of, event_of_json, impl_schema, reference};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::NodeSpec;
+use crate::{NodeEntry, NodeSpec};
 
 /// Body of `POST /v1/nodes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -46,6 +48,51 @@ pub struct NodeSecret(pub String);
 impl fmt::Debug for NodeSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("NodeSecret")
+    }
+}
+
+/// Event of a call that adds or changes a node. The last event is `result` or `error`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NodeCallEvent {
+    /// Message for display.
+    Narration(Narration),
+    /// The call succeeded: the node after it.
+    Result(Box<NodeEntry>),
+    /// The call failed.
+    Error(Diagnostic),
+}
+
+impl_schema! {
+    NodeCallEvent, uses [Narration, NodeEntry, Diagnostic],
+    "Event of a call that adds or changes a node. The last event is `result` or `error`.",
+    any_of([
+        event_of_json(Some("narration"), reference::<Narration>()),
+        event_of_json(Some("result"), reference::<NodeEntry>()),
+        event_of_json(Some("error"), reference::<Diagnostic>()),
+    ])
+}
+
+impl NodeCallEvent {
+    /// Appends the event to `out` as a server-sent event.
+    pub fn write_sse(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        let (name, data) = match self {
+            Self::Narration(e) => ("narration", serde_json::to_string(e)?),
+            Self::Result(e) => ("result", serde_json::to_string(e)?),
+            Self::Error(e) => ("error", serde_json::to_string(e)?),
+        };
+        out.extend_from_slice(format!("event: {name}\ndata: {data}\n\n").as_bytes());
+        Ok(())
+    }
+
+    /// Parses a server-sent event from its type and data. Returns `Ok(None)` for a type that
+    /// this version does not know.
+    pub fn read_sse(name: &str, data: &str) -> Result<Option<Self>, serde_json::Error> {
+        Ok(match name {
+            "narration" => Some(Self::Narration(serde_json::from_str(data)?)),
+            "result" => Some(Self::Result(serde_json::from_str(data)?)),
+            "error" => Some(Self::Error(serde_json::from_str(data)?)),
+            _ => None,
+        })
     }
 }
 

@@ -42,6 +42,10 @@ pub struct NodeEntry {
     pub spec: NodeSpec,
     /// URL of the hive; null if unknown.
     pub hive_url: Option<String>,
+    /// Version of the hive; absent if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub hive_version: Option<String>,
     /// Whether the hive responds.
     pub status: NodeStatus,
     /// Devices of the node, as last reported by its hive.

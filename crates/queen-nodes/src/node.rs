@@ -54,6 +54,7 @@ impl Node {
             name: config.name.clone(),
             spec: config.spec.clone(),
             hive_url: None,
+            hive_version: None,
             status: NodeStatus::Unknown,
             devices: Vec::new(),
             last_connected: None,

@@ -234,9 +234,15 @@ async fn update(node: &Node, hive: HiveState) {
                 entry.last_error = None;
             });
             let capabilities = hive.client.capabilities().await;
-            node.update_entry(|entry| match capabilities {
-                Ok(capabilities) => entry.devices = capabilities.devices,
-                Err(error) => entry.last_error = Some(error.to_string()),
+            let health = hive.client.health().await;
+            node.update_entry(|entry| {
+                if let Ok(health) = health {
+                    entry.hive_version = Some(health.version);
+                }
+                match capabilities {
+                    Ok(capabilities) => entry.devices = capabilities.devices,
+                    Err(error) => entry.last_error = Some(error.to_string()),
+                }
             });
         }
         HiveState::Down(error) => node.update_entry(|entry| {

@@ -129,6 +129,7 @@ impl Nodes {
             name: name.clone(),
             spec: request.spec.clone(),
             hive_url: None,
+            hive_version: findings.hive_version,
             status: NodeStatus::Unknown,
             devices: findings.devices,
             last_connected: Some(Timestamp::now()),

@@ -46,7 +46,8 @@ const MIGRATIONS: &[M<'_>] = &[
         ALTER TABLE nodes ADD COLUMN ssh_key_file TEXT;
         ALTER TABLE nodes ADD COLUMN directory TEXT;
         ALTER TABLE nodes ADD COLUMN url TEXT;
-        ALTER TABLE nodes ADD COLUMN queen_url TEXT;",
+        ALTER TABLE nodes ADD COLUMN queen_url TEXT;
+        ALTER TABLE nodes ADD COLUMN hive_version TEXT;",
     ),
 ];
 
@@ -78,10 +79,11 @@ impl NodeRegistry {
             transaction.execute(
                 "INSERT OR REPLACE INTO nodes
                  (name, hive_url, devices, status, last_connected, last_error, link, ssh_host,
-                  ssh_port, ssh_user, ssh_key_file, directory, url, queen_url)
+                  ssh_port, ssh_user, ssh_key_file, directory, url, queen_url, hive_version)
                  VALUES
                  (:name, :hive_url, :devices, :status, :last_connected, :last_error, :link,
-                  :ssh_host, :ssh_port, :ssh_user, :ssh_key_file, :directory, :url, :queen_url)",
+                  :ssh_host, :ssh_port, :ssh_user, :ssh_key_file, :directory, :url, :queen_url,
+                  :hive_version)",
                 named_params! {
                     ":name": node.name.as_str(),
                     ":hive_url": node.hive_url,
@@ -97,6 +99,7 @@ impl NodeRegistry {
                     ":directory": spec.directory,
                     ":url": spec.url,
                     ":queen_url": spec.queen_url,
+                    ":hive_version": node.hive_version,
                 },
             )?;
             Ok(())
@@ -110,7 +113,8 @@ impl NodeRegistry {
         self.0.write(|transaction| {
             transaction.execute(
                 "UPDATE nodes SET hive_url = :hive_url, devices = :devices, status = :status,
-                 last_connected = :last_connected, last_error = :last_error WHERE name = :name",
+                 last_connected = :last_connected, last_error = :last_error,
+                 hive_version = :hive_version WHERE name = :name",
                 named_params! {
                     ":name": node.name.as_str(),
                     ":hive_url": node.hive_url,
@@ -118,6 +122,7 @@ impl NodeRegistry {
                     ":status": status(node),
                     ":last_connected": node.last_connected.map(|time| time.to_string()),
                     ":last_error": node.last_error,
+                    ":hive_version": node.hive_version,
                 },
             )?;
             Ok(())
@@ -151,6 +156,7 @@ fn node(row: &Row<'_>) -> rusqlite::Result<NodeEntry> {
         name: parsed(row, 0)?,
         spec: spec_columns::read(row)?,
         hive_url: row.get("hive_url")?,
+        hive_version: row.get("hive_version")?,
         // Devices are queried whenever the hive connects, so those of an older rbee may be lost.
         devices: serde_json::from_str(&row.get::<_, String>("devices")?).unwrap_or_default(),
         status: match row.get::<_, String>("status")?.as_str() {

@@ -15,6 +15,7 @@ fn entry(name: &str, spec: NodeSpec) -> NodeEntry {
         name: name.parse().unwrap(),
         spec,
         hive_url: Some("http://127.0.0.1:9200".into()),
+        hive_version: Some("0.1.0".into()),
         devices: vec![Device {
             id: "CPU-0".parse().unwrap(),
             backend: input_validation::Backend::Cpu,
