@@ -7,12 +7,12 @@ use std::{
 
 use daemon_shell::{FileLock, ProcessIdentity, Token};
 use diagnostics::{Code, Diagnostic};
-use file_transfer::{Downloader, TransferSettings};
+use file_transfer::{Downloader, Secret, TransferSettings};
 use hive_jobs::{JobRegistry, NodeEvents};
 use input_validation::{ModelAlias, ModelRef, NodeName};
 use jiff::Timestamp;
-use model_catalog::{ModelCatalog, Puller};
-use model_vendors::{Selection, VendorSettings, vendors};
+use model_catalog::{Copies, ModelCatalog, Puller};
+use model_vendors::{Selection, VendorSettings, other_nodes, vendors};
 use state_files::{DaemonRecord, Home, home_in_use};
 use tokio_util::sync::CancellationToken;
 use worker_lifecycle::{
@@ -54,7 +54,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     };
     let (dirs, database) = (home.model_dirs(), home.model_database());
     let catalog = Arc::new(ModelCatalog::open(dirs, database, aliases()?)?);
-    let puller = Arc::new(puller(&catalog, &*probe)?);
+    let puller = Arc::new(puller(&catalog, &*probe, &token)?);
     let binaries = WorkerBinaries::new(worker_dir);
     let node_events = NodeEvents::default();
     let workers = Workers::open(
@@ -115,7 +115,11 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
 }
 
 /// Fetches models that fit into the largest device of the machine.
-fn puller(catalog: &Arc<ModelCatalog>, probe: &dyn Probe) -> Result<Puller, Diagnostic> {
+fn puller(
+    catalog: &Arc<ModelCatalog>,
+    probe: &dyn Probe,
+    token: &Token,
+) -> Result<Puller, Diagnostic> {
     let downloader = Downloader::new(TransferSettings::default())?;
     let vendors = vendors(&vendor_settings())?;
     let devices = probe.machine()?.devices;
@@ -127,8 +131,23 @@ fn puller(catalog: &Arc<ModelCatalog>, probe: &dyn Probe) -> Result<Puller, Diag
         catalog,
         vendors,
         Arc::new(downloader),
+        Some(copies(token)?),
         selection,
     ))
+}
+
+/// Copies models from other nodes, through the queen that has this node's token.
+fn copies(token: &Token) -> Result<Copies, Diagnostic> {
+    let token = Secret::new(token.expose());
+    let downloader = Downloader::new(TransferSettings {
+        // Requests contain the node's token.
+        proxies: false,
+        ..TransferSettings::default()
+    })?;
+    Ok(Copies {
+        other_nodes: Box::new(move |queen_url| other_nodes(queen_url, token.clone())),
+        fetch: Arc::new(downloader),
+    })
 }
 
 /// Endpoints and credentials, from the variables that the vendors' own tools use.

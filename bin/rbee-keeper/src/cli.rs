@@ -43,7 +43,8 @@ pub(crate) struct Cli {
 impl Cli {
     /// Parses the arguments and environment variables of this process.
     pub(crate) fn from_process() -> Result<Self, clap::Error> {
-        let mut matches = daemon_shell::without_empty_variables(Self::command()).try_get_matches()?;
+        let mut matches =
+            daemon_shell::without_empty_variables(Self::command()).try_get_matches()?;
         Self::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut Self::command()))
     }
 }

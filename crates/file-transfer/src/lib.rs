@@ -41,11 +41,11 @@ pub struct Downloader {
 }
 
 impl Downloader {
-    /// Creates a downloader that honours the proxies of the environment.
+    /// Creates a downloader.
     pub fn new(settings: TransferSettings) -> Result<Self, Diagnostic> {
         Ok(Self {
             limiter: Arc::new(Limiter::new(settings.bytes_per_second)),
-            http: Arc::default(),
+            http: Arc::new(Http::new(settings.proxies)),
             settings,
         })
     }

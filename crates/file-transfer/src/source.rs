@@ -21,28 +21,44 @@ const MAX_REDIRECTS: usize = 10;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Connections to all servers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Http {
+    proxies: bool,
     plain: OnceLock<Client>,
     /// Created when it is needed, because it loads the certificates of the system.
     tls: OnceLock<Client>,
 }
 
 impl Http {
+    /// `proxies` are those of the environment.
+    pub(crate) fn new(proxies: bool) -> Self {
+        Self {
+            proxies,
+            plain: OnceLock::new(),
+            tls: OnceLock::new(),
+        }
+    }
+
     fn client(&self, url: &Url) -> Result<Client, Diagnostic> {
         let is_tls = url.scheme() == "https";
         let cell = if is_tls { &self.tls } else { &self.plain };
         if let Some(client) = cell.get() {
             return Ok(client.clone());
         }
-        let client = if is_tls { tls_client(builder) } else { plain() };
+        let builder = || builder(self.proxies);
+        let client = if is_tls {
+            tls_client(builder)
+        } else {
+            // Plain HTTP needs no certificates.
+            builder().tls_certs_only([]).build()
+        };
         let client = client.map_err(|e| errors::no_client(&e))?;
         Ok(cell.get_or_init(|| client).clone())
     }
 }
 
-fn builder() -> ClientBuilder {
-    Client::builder()
+fn builder(proxies: bool) -> ClientBuilder {
+    let builder = Client::builder()
         .user_agent(concat!("rbee/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
         .referer(false)
@@ -50,12 +66,8 @@ fn builder() -> ClientBuilder {
         .connect_timeout(CONNECT_LIMIT)
         .tcp_nodelay(true)
         // Parallel ranges are for parallel connections.
-        .http1_only()
-}
-
-fn plain() -> reqwest::Result<Client> {
-    // Plain HTTP needs no certificates.
-    builder().tls_certs_only([]).build()
+        .http1_only();
+    if proxies { builder } else { builder.no_proxy() }
 }
 
 /// Why a request or its body failed.

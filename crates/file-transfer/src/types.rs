@@ -68,6 +68,8 @@ pub struct TransferSettings {
     pub first_delay: Duration,
     /// Free space that a transfer must leave on the disk, in bytes.
     pub reserve_bytes: u64,
+    /// Whether to honour the proxies of the environment.
+    pub proxies: bool,
 }
 
 impl Default for TransferSettings {
@@ -78,6 +80,7 @@ impl Default for TransferSettings {
             stall: Duration::from_secs(60),
             first_delay: Duration::from_millis(100),
             reserve_bytes: 1 << 30,
+            proxies: true,
         }
     }
 }

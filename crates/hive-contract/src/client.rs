@@ -4,13 +4,13 @@ use diagnostics::{Code, Diagnostic};
 use futures_util::Stream;
 use http::{HeaderMap, Method};
 use input_validation::{Generation, JobId, WorkerId};
-use rest_client::{CallError, Peer, RestClient};
+use rest_client::{CallError, Download, Peer, RestClient};
 
 use crate::{
-    AliasRequest, BackupRequest, Capabilities, HiveHealth, HiveShutdownRequest, InstalledModelList,
-    JobAccepted, JobEvent, JobStatus, ModelDetails, ModelQuery, PruneRequest, PruneResponse,
-    PullRequest, RemovedModel, SpawnRequest, SpawnResponse, UpdateResponse, WorkerProcess,
-    WorkerProcessList,
+    AliasRequest, BackupRequest, Capabilities, ContentQuery, HiveHealth, HiveShutdownRequest,
+    InstalledModelList, JobAccepted, JobEvent, JobStatus, ManifestQuery, ModelDetails,
+    ModelManifest, ModelQuery, NodePullRequest, PruneRequest, PruneResponse, RemovedModel,
+    SpawnRequest, SpawnResponse, UpdateResponse, WorkerProcess, WorkerProcessList,
 };
 
 const PEER: Peer = Peer {
@@ -24,6 +24,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// Time limit for reading the headers of a model, possibly from its source.
 const SHOW_LIMIT: Duration = Duration::from_secs(60);
+
+/// Time limit for reading which files a model has.
+const MANIFEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// Client of a hive.
 #[derive(Debug, Clone)]
@@ -63,8 +66,32 @@ impl HiveClient {
     }
 
     /// Starts the job of `POST /v1/models/pull`, or returns the one that runs for the model.
-    pub async fn pull_model(&self, request: &PullRequest) -> Result<JobAccepted, CallError> {
+    pub async fn pull_model(&self, request: &NodePullRequest) -> Result<JobAccepted, CallError> {
         self.0.start("/v1/models/pull", request).await
+    }
+
+    /// Calls `POST /v1/models/manifest`.
+    pub async fn model_manifest(&self, query: &ManifestQuery) -> Result<ModelManifest, CallError> {
+        self.0
+            .post("/v1/models/manifest", query, Some(MANIFEST_LIMIT))
+            .await
+    }
+
+    /// Calls `GET /v1/models/content` with headers such as `Range`, without a time limit.
+    pub async fn model_content(
+        &self,
+        query: &ContentQuery,
+        headers: HeaderMap,
+    ) -> Result<Download, CallError> {
+        let ContentQuery {
+            model,
+            path,
+            sha256,
+        } = query;
+        let model = model.to_string();
+        let query = [("model", &model), ("path", path), ("sha256", sha256)];
+        let query = query.map(|(name, value)| (name, value.as_str()));
+        self.0.download("/v1/models/content", &query, headers).await
     }
 
     /// Starts the job of `POST /v1/models/verify`.

@@ -5,12 +5,16 @@
 
 #[cfg(feature = "client")]
 mod client;
+mod copies;
 mod jobs;
 mod models;
 mod types;
 
 #[cfg(feature = "client")]
 pub use client::HiveClient;
+pub use copies::{
+    ContentQuery, CopySource, ManifestEntry, ManifestQuery, ModelManifest, NodePullRequest,
+};
 pub use jobs::{JobAccepted, JobEvent, JobState, JobStatus, Progress};
 pub use models::{
     AliasEntry, AliasRequest, BackupRequest, FileState, InstalledModel, InstalledModelList,

@@ -3,6 +3,7 @@
 use std::{fmt::Display, io::Error, path::Path};
 
 use diagnostics::{Code, Diagnostic, escape, excerpt};
+use hive_contract::ContentQuery;
 use input_validation::{ModelAlias, ModelRef, WorkerId};
 use state_files::ModelDirs;
 
@@ -91,6 +92,52 @@ pub(crate) fn not_updatable(model: &ModelRef) -> Diagnostic {
     )
     .hint("models of `hf:` and `ollama:` can be updated")
     .param("model")
+}
+
+pub(crate) fn nothing_to_copy(model: &ModelRef) -> Diagnostic {
+    Diagnostic::new(
+        Code::ModelNotFound,
+        format!("this node has no fetched files of {model}"),
+    )
+    .param("model")
+}
+
+pub(crate) fn other_revision(model: &ModelRef, asked: &str, own: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::ModelNotFound,
+        format!(
+            "this node has {model} at revision `{own}`, not `{}`",
+            excerpt(asked, 80)
+        ),
+    )
+    .param("revision")
+}
+
+/// The catalog has no file with this path and this SHA-256, or its file is missing.
+pub(crate) fn no_such_content(query: &ContentQuery) -> Diagnostic {
+    Diagnostic::new(
+        Code::ModelNotFound,
+        format!(
+            "this node has no file `{}` of {} with the SHA-256 {}",
+            excerpt(&query.path, 120),
+            query.model,
+            excerpt(&query.sha256, 64)
+        ),
+    )
+    .param("path")
+}
+
+/// Neither another node nor the vendor could provide the model.
+pub(crate) fn after_copy(error: Diagnostic, copy: &Diagnostic) -> Diagnostic {
+    let message = format!(
+        "{}; before, the copy from another node failed: {}",
+        error.message, copy.message
+    );
+    Diagnostic { message, ..error }
+}
+
+pub(crate) fn no_copies() -> Diagnostic {
+    Diagnostic::internal("this hive cannot copy models from other nodes")
 }
 
 pub(crate) fn no_vendor(model: &ModelRef) -> Diagnostic {

@@ -3,7 +3,8 @@
 //! - [`ModelCatalog`] knows which models are on disk: [`ModelCatalog::resolve`] turns a
 //!   [`ModelRef`](input_validation::ModelRef) into a path that a worker opens. Its calls block on
 //!   disk I/O.
-//! - [`Puller`] fetches models from their vendors as jobs and adds them to the catalog.
+//! - [`Puller`] fetches models as jobs and adds them to the catalog: from other nodes, through the
+//!   queen ([`Copies`]), or from their vendors.
 //!
 //! # On disk
 //!
@@ -24,6 +25,7 @@ mod pull;
 mod puller;
 mod rebuild;
 mod resolved;
+mod share;
 mod sources;
 #[cfg(test)]
 mod testing;
@@ -32,4 +34,4 @@ pub use care::InUse;
 pub use catalog::ModelCatalog;
 pub use puller::Puller;
 pub use resolved::ResolvedModel;
-pub use sources::Fetch;
+pub use sources::{Copies, Fetch};

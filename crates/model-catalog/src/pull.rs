@@ -6,8 +6,8 @@ use std::{
 };
 
 use daemon_shell::{FileLock, blocking};
-use diagnostics::Diagnostic;
-use hive_contract::{Progress, PullRequest, PullResponse};
+use diagnostics::{Code, Diagnostic};
+use hive_contract::{CopySource, NodePullRequest, Progress, PullRequest, PullResponse};
 use hive_jobs::JobContext;
 use jiff::Timestamp;
 use model_vendors::{Manifest, ManifestFile, Role};
@@ -19,7 +19,7 @@ use crate::{
     ModelCatalog,
     care::{delete_directory, size_on_disk},
     errors, hash, rebuild,
-    sources::{Sources, is_remote},
+    sources::{Origin, Sources, is_remote},
 };
 
 /// How often a hive asks for the lock of a directory that another pull holds.
@@ -29,6 +29,7 @@ const LOCK_POLL: Duration = Duration::from_millis(250);
 pub(crate) struct Pull<'a> {
     sources: &'a Sources,
     request: PullRequest,
+    copy_from: Option<CopySource>,
     context: &'a JobContext,
 }
 
@@ -41,10 +42,15 @@ enum Known {
 }
 
 impl<'a> Pull<'a> {
-    pub(crate) fn new(sources: &'a Sources, request: PullRequest, context: &'a JobContext) -> Self {
+    pub(crate) fn new(
+        sources: &'a Sources,
+        request: NodePullRequest,
+        context: &'a JobContext,
+    ) -> Self {
         Self {
             sources,
-            request,
+            request: request.request,
+            copy_from: request.copy_from,
             context,
         }
     }
@@ -97,11 +103,43 @@ impl<'a> Pull<'a> {
         .await
     }
 
-    /// Returns the number of bytes that were fetched.
+    /// Copies the model from another node, or fetches it from its vendor. Returns the number of
+    /// bytes that were fetched.
     async fn fetch(&self, revision: Option<&str>) -> Result<u64, Diagnostic> {
+        let vendor = || self.sources.origin(&self.request.model);
+        let Some(source) = &self.copy_from else {
+            return self.fetch_from(&vendor()?, revision).await;
+        };
+        let copied = match self.sources.other_nodes(&source.queen_url) {
+            Ok(nodes) => self.fetch_from(&nodes, revision).await,
+            Err(error) => Err(error),
+        };
+        match copied {
+            Err(error) if source.or_vendor && is_of_source(error.code) => {
+                let message = format!("cannot copy it from another node: {}", error.message);
+                self.context.reporter.warn("pull", message);
+                // The copy may have pinned a revision.
+                let Known::Incomplete { revision } = self.known().await? else {
+                    return Ok(0);
+                };
+                let fetched = self.fetch_from(&vendor()?, revision.as_deref()).await;
+                fetched.map_err(|later| errors::after_copy(later, &error))
+            }
+            copied => copied,
+        }
+    }
+
+    /// Returns the number of bytes that were fetched.
+    async fn fetch_from(&self, origin: &Origin, revision: Option<&str>) -> Result<u64, Diagnostic> {
         let model = &self.request.model;
-        self.narrate(format!("looking up {model}"));
-        let look_up = self.sources.resolve(model, revision);
+        let place = if origin.is_copy {
+            " on other nodes"
+        } else {
+            ""
+        };
+        self.narrate(format!("looking up {model}{place}"));
+        let selection = &self.sources.selection;
+        let look_up = origin.vendor.resolve(model, revision, selection);
         let what = format!("the pull of {model}");
         let manifest = self.context.phase(&what, None, look_up).await?;
         check_paths(&manifest)?;
@@ -120,7 +158,7 @@ impl<'a> Pull<'a> {
             .await?;
         let (checked, space) = (manifest.clone(), dir.clone());
         blocking(move || check_space(&checked, &space)).await?;
-        let (files, fetched) = self.fetch_files(&manifest, &dir).await?;
+        let (files, fetched) = self.fetch_files(origin, &manifest, &dir).await?;
         let record = self.record(&manifest, files);
         self.register(&dir, record).await?;
         Ok(fetched)
@@ -215,12 +253,18 @@ impl<'a> Pull<'a> {
     /// fetched.
     async fn fetch_files(
         &self,
+        origin: &Origin,
         manifest: &Manifest,
         dir: &ModelDir,
     ) -> Result<(Vec<ModelFile>, u64), Diagnostic> {
         let total = manifest.files.iter().map(|file| file.size).sum();
+        let verb = if origin.is_copy {
+            "copying"
+        } else {
+            "fetching"
+        };
         self.narrate(format!(
-            "fetching {} at {}: {} files, {total} bytes",
+            "{verb} {} at {}: {} files, {total} bytes",
             manifest.model,
             manifest.revision,
             manifest.files.len()
@@ -237,7 +281,8 @@ impl<'a> Pull<'a> {
                     total,
                     file,
                 };
-                self.fetch_file(manifest, file, &target, counts).await?
+                self.fetch_file(origin, manifest, file, &target, counts)
+                    .await?
             };
             before += file.size;
             files.push(ModelFile {
@@ -272,6 +317,7 @@ impl<'a> Pull<'a> {
 
     async fn fetch_file(
         &self,
+        origin: &Origin,
         manifest: &Manifest,
         file: &ManifestFile,
         target: &Path,
@@ -280,9 +326,8 @@ impl<'a> Pull<'a> {
         if let Some(parent) = target.parent() {
             create_directory(parent).await?;
         }
-        let vendor = self.sources.vendor(&manifest.model)?;
         let what = format!("the pull of {}", manifest.model);
-        let locate = vendor.locate(manifest, file);
+        let locate = origin.vendor.locate(manifest, file);
         let remote = self.context.phase(&what, None, locate).await?;
         let report = |progress: file_transfer::TransferProgress| {
             for progress in counts.progress(progress) {
@@ -290,7 +335,7 @@ impl<'a> Pull<'a> {
             }
         };
         let cancel = &self.context.cancel;
-        let fetch = self.sources.fetch.fetch(&remote, target, &report, cancel);
+        let fetch = origin.fetch.fetch(&remote, target, &report, cancel);
         let fetched = fetch.await?;
         report(file_transfer::TransferProgress {
             done: fetched.size,
@@ -396,6 +441,19 @@ impl Counts<'_> {
             }
         })
     }
+}
+
+/// Whether a failure is one of the source of the files, so that another source may succeed.
+fn is_of_source(code: Code) -> bool {
+    matches!(
+        code,
+        Code::ModelNotFound
+            | Code::ModelAccessDenied
+            | Code::DownloadFailed
+            | Code::DownloadStalled
+            | Code::ChecksumMismatch
+            | Code::InvalidModelFile
+    )
 }
 
 /// The vendors check their paths; a mistake there must not overwrite foreign files.

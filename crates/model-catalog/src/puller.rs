@@ -6,8 +6,8 @@ use std::{
 use daemon_shell::blocking;
 use diagnostics::Diagnostic;
 use hive_contract::{
-    InstalledModel, JobState, ModelDetails, ModelFormat, PullRequest, RemoteModel, RemoteModelFile,
-    UpdateResponse,
+    InstalledModel, JobState, ModelDetails, ModelFormat, NodePullRequest, PullRequest, RemoteModel,
+    RemoteModelFile, UpdateResponse,
 };
 use hive_jobs::{Job, JobRegistry};
 use input_validation::ModelRef;
@@ -19,7 +19,7 @@ use worker_contract::SamplingValues;
 use crate::{
     ModelCatalog, errors,
     pull::Pull,
-    sources::{Fetch, Sources, is_remote},
+    sources::{Copies, Fetch, Sources, is_remote},
 };
 
 /// Maximum length of a revision, in characters.
@@ -32,11 +32,13 @@ pub struct Puller {
 }
 
 impl Puller {
-    /// A puller for `catalog`. Files are chosen by `selection`.
+    /// A puller for `catalog`. Files are chosen by `selection`. Without `copies`, models are
+    /// fetched from their vendors only.
     pub fn new(
         catalog: Arc<ModelCatalog>,
         vendors: Vec<Arc<dyn ModelVendor>>,
         fetch: Arc<dyn Fetch>,
+        copies: Option<Copies>,
         selection: Selection,
     ) -> Self {
         Self {
@@ -44,29 +46,35 @@ impl Puller {
                 catalog,
                 vendors,
                 fetch,
+                copies,
                 selection,
             }),
             running: Mutex::default(),
         }
     }
 
-    /// Starts to fetch a model, or returns the job that is fetching it.
-    pub fn start(&self, jobs: &JobRegistry, request: PullRequest) -> Result<Arc<Job>, Diagnostic> {
-        if let Some(revision) = &request.revision
+    /// Starts to fetch a model, or returns the job that is fetching it, wherever that copies from.
+    pub fn start(
+        &self,
+        jobs: &JobRegistry,
+        request: NodePullRequest,
+    ) -> Result<Arc<Job>, Diagnostic> {
+        let wanted = request.request.clone();
+        if let Some(revision) = &wanted.revision
             && !(1..=MAX_REVISION).contains(&revision.chars().count())
         {
             return Err(errors::invalid_revision(revision, MAX_REVISION));
         }
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain(|_, job| job.status().state == JobState::Running);
-        if let Some(job) = running.get(&request) {
+        if let Some(job) = running.get(&wanted) {
             return Ok(Arc::clone(job));
         }
-        let (sources, pulled) = (Arc::clone(&self.sources), request.clone());
+        let sources = Arc::clone(&self.sources);
         let job = jobs.start("pull", |context| async move {
-            Pull::new(&sources, pulled, &context).run().await
+            Pull::new(&sources, request, &context).run().await
         })?;
-        running.insert(request, Arc::clone(&job));
+        running.insert(wanted, Arc::clone(&job));
         Ok(job)
     }
 

@@ -33,12 +33,32 @@ impl Fetch for Downloader {
     }
 }
 
+/// Creates the source of the models that other nodes have, from the URL of the queen.
+type OtherNodes = dyn Fn(&str) -> Result<Arc<dyn ModelVendor>, Diagnostic> + Send + Sync;
+
+/// How models are copied from other nodes.
+pub struct Copies {
+    /// Creates their source.
+    pub other_nodes: Box<OtherNodes>,
+    /// Fetches their files.
+    pub fetch: Arc<dyn Fetch>,
+}
+
 /// Where models come from, and where they go.
 pub(crate) struct Sources {
     pub(crate) catalog: Arc<ModelCatalog>,
     pub(crate) vendors: Vec<Arc<dyn ModelVendor>>,
     pub(crate) fetch: Arc<dyn Fetch>,
+    pub(crate) copies: Option<Copies>,
     pub(crate) selection: Selection,
+}
+
+/// Where one pull gets its files from.
+pub(crate) struct Origin {
+    pub(crate) vendor: Arc<dyn ModelVendor>,
+    pub(crate) fetch: Arc<dyn Fetch>,
+    /// Whether the files are those of other nodes.
+    pub(crate) is_copy: bool,
 }
 
 impl Sources {
@@ -49,6 +69,26 @@ impl Sources {
             .ok_or_else(|| errors::no_vendor(model))
     }
 
+    /// The vendor of a model.
+    pub(crate) fn origin(&self, model: &ModelRef) -> Result<Origin, Diagnostic> {
+        Ok(Origin {
+            vendor: Arc::clone(self.vendor(model)?),
+            fetch: Arc::clone(&self.fetch),
+            is_copy: false,
+        })
+    }
+
+    /// The other nodes, through the queen.
+    pub(crate) fn other_nodes(&self, queen_url: &str) -> Result<Origin, Diagnostic> {
+        let copies = self.copies.as_ref().ok_or_else(errors::no_copies)?;
+        Ok(Origin {
+            vendor: (copies.other_nodes)(queen_url)?,
+            fetch: Arc::clone(&copies.fetch),
+            is_copy: true,
+        })
+    }
+
+    /// Finds the files of a model at its vendor.
     pub(crate) async fn resolve(
         &self,
         model: &ModelRef,

@@ -202,6 +202,7 @@ impl Fixture {
             Arc::clone(&catalog),
             vec![Arc::clone(&hub) as Arc<dyn ModelVendor>],
             Arc::clone(&hub) as Arc<dyn Fetch>,
+            None,
             Selection::default(),
         ));
         Self {
@@ -217,7 +218,7 @@ impl Fixture {
             model: model(name),
             revision: revision.map(str::to_owned),
         };
-        self.puller.start(&self.jobs, request).unwrap()
+        self.puller.start(&self.jobs, request.into()).unwrap()
     }
 
     pub(crate) async fn pull(&self, name: &str) -> Result<PullResponse, Diagnostic> {

@@ -386,3 +386,25 @@ pub(crate) fn several_model_layers(count: usize) -> Diagnostic {
         "use another tag, or a repository of the hub",
     )
 }
+
+// Other nodes.
+
+pub(crate) fn invalid_queen_url(text: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("not the URL of a queen: \"{}\"", excerpt(text, MAX_SHOWN)),
+    )
+    .param("copy_from")
+}
+
+pub(crate) fn no_copy(status: u16) -> Diagnostic {
+    download_failed(format!(
+        "no other node has a file of the model now (status {status})"
+    ))
+    .detail("status", status)
+}
+
+/// The hints of other errors are about servers on the internet.
+pub(crate) fn of_other_nodes(error: Diagnostic) -> Diagnostic {
+    error.hint("`rbee-keeper status` shows which nodes are up")
+}

@@ -30,6 +30,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 pub(crate) struct Http {
     /// Created when it is needed, because it loads the certificates of the system.
     client: Arc<OnceLock<Client>>,
+    /// Whether to ignore the proxies of the environment.
+    direct: bool,
 }
 
 /// A request.
@@ -83,17 +85,30 @@ enum Failure {
 }
 
 impl Http {
+    /// A client for processes of rbee, whose requests do not pass through a proxy.
+    pub(crate) fn direct() -> Self {
+        Self {
+            direct: true,
+            ..Self::default()
+        }
+    }
+
     fn client(&self) -> Result<Client, Diagnostic> {
         if let Some(client) = self.client.get() {
             return Ok(client.clone());
         }
         let client = tls_client(|| {
-            Client::builder()
+            let builder = Client::builder()
                 .user_agent(concat!("rbee/", env!("CARGO_PKG_VERSION")))
                 .redirect(Policy::none())
                 .connect_timeout(Duration::from_secs(10))
                 .read_timeout(Duration::from_secs(30))
-                .timeout(Duration::from_secs(120))
+                .timeout(Duration::from_secs(120));
+            if self.direct {
+                builder.no_proxy()
+            } else {
+                builder
+            }
         });
         let client = client.map_err(|error| errors::no_client(&error))?;
         Ok(self.client.get_or_init(|| client).clone())

@@ -14,6 +14,7 @@ mod http;
 mod hub;
 mod label;
 mod manifest;
+mod nodes;
 mod ollama;
 mod paths;
 mod select;
@@ -25,11 +26,11 @@ pub use settings::VendorSettings;
 use std::sync::Arc;
 
 use diagnostics::Diagnostic;
-use file_transfer::RemoteFile;
+use file_transfer::{RemoteFile, Secret};
 use futures_util::future::BoxFuture;
 use input_validation::ModelRef;
 
-use crate::{http::Http, hub::HubVendor, ollama::OllamaVendor};
+use crate::{http::Http, hub::HubVendor, nodes::OtherNodes, ollama::OllamaVendor};
 
 /// A source of models.
 pub trait ModelVendor: Send + Sync {
@@ -66,4 +67,12 @@ pub fn vendors(settings: &VendorSettings) -> Result<Vec<Arc<dyn ModelVendor>>, D
         Arc::new(HubVendor::new(settings, http.clone())?),
         Arc::new(OllamaVendor::new(settings, http)?),
     ])
+}
+
+/// Creates the source of the models that the other nodes of a queen have. `token` is the one of
+/// this node.
+///
+/// Errors: `INVALID_REQUEST` if the text is not the URL of a server.
+pub fn other_nodes(queen_url: &str, token: Secret) -> Result<Arc<dyn ModelVendor>, Diagnostic> {
+    Ok(Arc::new(OtherNodes::new(queen_url, token)?))
 }

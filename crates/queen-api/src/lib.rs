@@ -17,6 +17,7 @@ mod guards;
 mod inference;
 mod metrics;
 mod native;
+mod node_models;
 mod nodes;
 mod ollama;
 mod ollama_store;

@@ -5,8 +5,8 @@ use utoipa::{
 };
 
 use crate::{
-    anthropic, catalog, control, embeddings, native, nodes, ollama, ollama_store, openai,
-    openai_responses, tokens, workers,
+    anthropic, catalog, control, embeddings, native, node_models, nodes, ollama, ollama_store,
+    openai, openai_responses, tokens, workers,
 };
 
 /// Returns the OpenAPI document of the queen's interface.
@@ -35,6 +35,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         catalog::list, catalog::pull, catalog::verify, catalog::cancel_job, catalog::job_events,
         catalog::show, catalog::remove, catalog::update, catalog::prune, catalog::alias,
         catalog::backup, catalog::restore,
+        node_models::manifest, node_models::content,
         workers::list, workers::show, workers::stop, workers::logs, workers::heartbeat,
     ),
     // Those that only responses and parameters refer to, which the handlers' attributes do not
@@ -90,7 +91,7 @@ impl Modify for Tokens {
             ),
             (
                 "node_token",
-                "Token of a node, for the heartbeats of its workers",
+                "Token of a node, for the heartbeats of its workers and its copies of models",
             ),
         ] {
             let scheme = HttpBuilder::new()

@@ -65,6 +65,15 @@ error_responses_type!(
     413, 415, 500
 );
 error_responses_type!(
+    NodeManifestErrors<ErrorBody>:
+    400, 401, 403, 404 "No other node has the model", 408, 413, 415, 500,
+    502 "No node that has the model responds"
+);
+error_responses_type!(
+    NodeContentErrors<ErrorBody>:
+    400, 401, 403, 404 "No other node has the file", 500, 502 "No node that has the file responds"
+);
+error_responses_type!(
     ShutdownErrors<ErrorBody>: 400, 401, 403, 408, 409 "A hive has an incompatible version", 413, 415, 500,
     502 "A hive does not respond", 503 "The queen is already shutting down"
 );

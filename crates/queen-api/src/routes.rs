@@ -13,7 +13,8 @@ use crate::{
     dialect::{Dialect, name_allowed_methods},
     embeddings,
     guards::{require_api_key, require_node_token},
-    native, nodes, ollama, ollama_store, openai, openai_responses, tokens, workers, wrong_url,
+    native, node_models, nodes, ollama, ollama_store, openai, openai_responses, tokens, workers,
+    wrong_url,
 };
 
 /// Who may call the queen.
@@ -40,10 +41,7 @@ pub fn router(api: &Arc<Api>, config: ApiConfig) -> Router {
     let default = guards
         .inference(native_routes())
         .merge(guards.control(control_routes()))
-        .merge(
-            guards
-                .heartbeats(Router::new().route("/v1/worker-heartbeats", post(workers::heartbeat))),
-        )
+        .merge(guards.node(node_routes()))
         .route("/health", get(control::health))
         .route("/", get(ollama::alive));
     let default = default.fallback(wrong_url::not_found);
@@ -145,6 +143,13 @@ fn control_routes() -> Router<Arc<Api>> {
         .route("/v1/workers/{id}/logs", get(workers::logs))
 }
 
+fn node_routes() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/v1/worker-heartbeats", post(workers::heartbeat))
+        .route("/v1/node-models/manifest", post(node_models::manifest))
+        .route("/v1/node-models/content", get(node_models::content))
+}
+
 struct Guards {
     api: Arc<Api>,
     config: ApiConfig,
@@ -167,7 +172,7 @@ impl Guards {
         require_token(router, Arc::clone(&self.config.control_token))
     }
 
-    fn heartbeats(&self, routes: Router<Arc<Api>>) -> Router {
+    fn node(&self, routes: Router<Arc<Api>>) -> Router {
         let router = routes.with_state(Arc::clone(&self.api));
         require_node_token(router, self.api.nodes.clone())
     }

@@ -14,9 +14,7 @@ mod types;
 #[cfg(feature = "client")]
 pub use client::{NodeCallEvents, QueenClient};
 pub use infer::{Assigned, DetokenizeCall, InferCall, InferEvent, TokenizeCall};
-pub use node_calls::{
-    AddNode, NodeCallEvent, NodeSecret, RemoveNode, UninstallHive, UpdateNode,
-};
+pub use node_calls::{AddNode, NodeCallEvent, NodeSecret, RemoveNode, UninstallHive, UpdateNode};
 pub use node_spec::{DirectNode, NodeSpec, SshNode};
 pub use types::{
     Availability, Deployment, DeploymentList, DeploymentState, ModelEntry, ModelList, NodeEntry,

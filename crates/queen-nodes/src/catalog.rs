@@ -133,6 +133,27 @@ impl Catalog {
         merged.into_values().collect()
     }
 
+    /// The nodes from which the files of a fetched model can be copied, at this revision if one is
+    /// given.
+    pub(crate) fn holders(&self, model: &ModelRef, revision: Option<&str>) -> Vec<NodeName> {
+        let has = |entry: &InstalledModel| {
+            let files = entry.files.as_ref().filter(|files| files.problem.is_none());
+            let own = files.and_then(|files| files.revision.as_deref());
+            (entry.model == *model || entry.also.contains(model))
+                && own.is_some_and(|own| revision.is_none_or(|asked| asked == own))
+        };
+        let lists = self.lists();
+        let holders = lists.iter().filter(|(_, list)| list.models.iter().any(has));
+        holders.map(|(node, _)| node.clone()).collect()
+    }
+
+    /// Whether a node has a model, as far as is known.
+    pub(crate) fn is_on(&self, node: &NodeName, model: &ModelRef) -> bool {
+        let lists = self.lists();
+        let list = lists.get(node);
+        list.is_some_and(|list| list.models.iter().any(|entry| entry.model == *model))
+    }
+
     pub(crate) fn model(&self, model: &ModelRef) -> Option<InstalledModel> {
         let known = self.lists();
         let mut entries = known.values().flat_map(|list| &list.models);
@@ -244,6 +265,41 @@ mod tests {
             ("builtin:b".to_owned(), vec![node("attic"), node("local")]),
         ];
         assert_eq!(listed, expected);
+    }
+
+    #[test]
+    fn fetched_files_without_a_problem_can_be_copied() {
+        let catalog = Catalog::default();
+        let fetched = |revision: Option<&str>, problem: Option<&str>| {
+            let mut entry = model("hf:org/repo:Q4_0");
+            entry.also = vec!["hf:org/repo".parse().unwrap()];
+            let files = json!({"path": "/m", "revision": revision, "sha256": "00",
+                "added_at": "2026-01-01T00:00:00Z", "problem": problem});
+            entry.files = Some(serde_json::from_value(files).unwrap());
+            entry
+        };
+        for (node, entry) in [
+            ("a", fetched(Some("c1"), None)),
+            ("b", fetched(Some("c2"), None)),
+            ("damaged", fetched(Some("c1"), Some("damaged"))),
+            ("of-user", fetched(None, None)),
+            ("builtin", model("builtin:haiku")),
+        ] {
+            let list = InstalledModelList {
+                models: vec![entry],
+                aliases: Vec::new(),
+                notices: Vec::new(),
+            };
+            catalog.set_models(node.parse().unwrap(), list);
+        }
+        let holders = |name: &str, revision: Option<&str>| {
+            let holders = catalog.holders(&name.parse().unwrap(), revision);
+            holders.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(holders("hf:org/repo", None), ["a", "b"]);
+        assert_eq!(holders("hf:org/repo:Q4_0", Some("c2")), ["b"]);
+        assert_eq!(holders("hf:org/repo:Q4_0", Some("c3")), [""; 0]);
+        assert_eq!(holders("builtin:haiku", None), [""; 0]);
     }
 
     #[test]

@@ -132,6 +132,37 @@ pub(crate) fn not_on_any_node(model: &ModelRef) -> Diagnostic {
     .detail("can_be_fetched", true)
 }
 
+pub(crate) fn on_no_other_node(model: &ModelRef) -> Diagnostic {
+    Diagnostic::new(
+        Code::ModelNotFound,
+        format!("no other node has the files of {model}"),
+    )
+    .param("model")
+}
+
+pub(crate) fn holders_do_not_respond(model: &ModelRef, error: &Diagnostic) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveUnreachable,
+        format!(
+            "no node that has the files of {model} can send them: {}",
+            error.message
+        ),
+    )
+}
+
+/// Says what to do about an error of a job on a node. Other nodes than the queen's have no token
+/// of the hub.
+pub(crate) fn on_node(error: Diagnostic, node: Option<&NodeName>) -> Diagnostic {
+    match node {
+        Some(node) if *node != NodeName::local() && error.code == Code::ModelAccessDenied => error
+            .hint(format!(
+                "the token of the hub stays on the queen's machine; fetch the model there with \
+                 `rbee-keeper pull MODEL`, then copy it with `rbee-keeper pull MODEL --node {node}`"
+            )),
+        _ => error,
+    }
+}
+
 pub(crate) fn pull_cancelled(model: &ModelRef) -> Diagnostic {
     Diagnostic::new(
         Code::Cancelled,

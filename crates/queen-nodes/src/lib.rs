@@ -12,6 +12,7 @@
 mod access;
 mod catalog;
 mod connector;
+mod copies;
 mod deployments;
 mod errors;
 mod model_path;

@@ -4,11 +4,11 @@ use diagnostics::Diagnostic;
 use futures_util::{Stream, StreamExt as _};
 use hive_contract::{
     AliasRequest, BackupRequest, HiveClient, JobAccepted, JobEvent, ModelDetails, ModelQuery,
-    PruneRequest, PruneResponse, PullRequest, RemovedModel, UpdateResponse,
+    NodePullRequest, PruneRequest, PruneResponse, PullRequest, RemovedModel, UpdateResponse,
 };
 use input_validation::{JobId, NodeName};
 
-use crate::Nodes;
+use crate::{Nodes, errors};
 
 impl Nodes {
     /// Lets requests for models that are not on a node fetch them.
@@ -23,17 +23,28 @@ impl Nodes {
         Ok(node.hive_soon().await?.client)
     }
 
-    /// Starts to fetch a model, or joins the job that does.
+    /// Starts to fetch a model, or joins the job that does. It is copied from another node that
+    /// has it, else fetched from its vendor.
     pub async fn pull(
         &self,
         node: Option<&NodeName>,
         request: &PullRequest,
     ) -> Result<JobAccepted, Diagnostic> {
+        let local = NodeName::local();
+        let node = self.get(node.unwrap_or(&local))?;
+        let hive = node.hive_soon().await?.client;
+        // Which nodes have the model is known from now on.
+        self.models().await;
         let request = PullRequest {
             model: self.canonical(request.model.clone()),
             ..request.clone()
         };
-        Ok(self.hive(node).await?.pull_model(&request).await?)
+        let revision = request.revision.as_deref();
+        let copy_from = self
+            .copy_source(&node, &request.model, revision, true)
+            .await?;
+        let request = NodePullRequest { request, copy_from };
+        Ok(hive.pull_model(&request).await?)
     }
 
     /// Starts to compare the files of a model with their hashes.
@@ -55,13 +66,21 @@ impl Nodes {
     ) -> Result<impl Stream<Item = Result<JobEvent, Diagnostic>> + Send + use<>, Diagnostic> {
         let events = self.hive(node).await?.job_events(id).await?;
         let nodes = self.clone();
+        let node = node.cloned();
         Ok(events.then(move |event| {
-            let nodes = nodes.clone();
+            let (nodes, node) = (nodes.clone(), node.clone());
             async move {
-                if matches!(event, Ok(JobEvent::Result(_))) {
-                    nodes.models().await;
+                match event? {
+                    event @ JobEvent::Result(_) => {
+                        nodes.models().await;
+                        Ok(event)
+                    }
+                    JobEvent::Error(error) => {
+                        let error = errors::on_node(error, node.as_ref());
+                        Ok(JobEvent::Error(error))
+                    }
+                    event => Ok(event),
                 }
-                event.map_err(Diagnostic::from)
             }
         }))
     }

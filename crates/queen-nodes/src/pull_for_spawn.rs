@@ -1,7 +1,7 @@
 use std::pin::pin;
 
 use futures_util::StreamExt as _;
-use hive_contract::{JobEvent, PullRequest};
+use hive_contract::{JobEvent, NodePullRequest, PullRequest};
 use hive_lifecycle::RunningHive;
 use tokio::time::{Duration, Instant};
 
@@ -14,15 +14,27 @@ use crate::{
 const NARRATION_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Spawning<'_> {
-    /// Fetches the model before a worker is spawned for it, if that is allowed and necessary.
+    /// Copies the model from another node, or fetches it if that is allowed, before a worker is
+    /// spawned for it.
     pub(crate) async fn pull(&self, hive: &RunningHive) -> Result<(), SpawnError> {
         let model = &self.target.model;
-        if !self.nodes.catalog().may_pull(model) {
+        let catalog = self.nodes.catalog();
+        let may_pull = catalog.may_pull(model);
+        let copy_from = if catalog.is_on(self.node.name(), model) {
+            None
+        } else {
+            let nodes = self.nodes;
+            nodes.copy_source(self.node, model, None, may_pull).await?
+        };
+        if copy_from.is_none() && !may_pull {
             return Ok(());
         }
-        let request = PullRequest {
-            model: model.clone(),
-            revision: None,
+        let request = NodePullRequest {
+            request: PullRequest {
+                model: model.clone(),
+                revision: None,
+            },
+            copy_from,
         };
         let job = hive.client.pull_model(&request).await?.job_id;
         let mut events = pin!(hive.client.job_events(&job).await?);
@@ -42,7 +54,10 @@ impl Spawning<'_> {
                     self.nodes.models().await;
                     return Ok(());
                 }
-                JobEvent::Error(error) => return Err(SpawnError::Final(error)),
+                JobEvent::Error(error) => {
+                    let error = errors::on_node(error, Some(self.node.name()));
+                    return Err(SpawnError::Final(error));
+                }
                 JobEvent::Cancelled {} => {
                     return Err(SpawnError::Final(errors::pull_cancelled(model)));
                 }

@@ -96,7 +96,7 @@ impl WorkerSource for Nodes {
 /// One spawn on one node.
 pub(crate) struct Spawning<'a> {
     pub(crate) nodes: &'a Nodes,
-    node: &'a Node,
+    pub(crate) node: &'a Node,
     pub(crate) target: &'a SpawnTarget,
     dispatcher: &'a Dispatcher,
 }

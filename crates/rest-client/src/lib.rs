@@ -10,9 +10,10 @@ mod fuzz_tests;
 
 use std::{fmt, time::Duration};
 
+use bytes::Bytes;
 use diagnostics::{Code, Diagnostic};
-use futures_util::{Stream, StreamExt as _, stream};
-use http::{HeaderMap, Method};
+use futures_util::{Stream, StreamExt as _, stream, stream::BoxStream};
+use http::{HeaderMap, Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use errors::CallError;
@@ -35,6 +36,16 @@ pub struct Peer {
     pub unreachable: Code,
     /// Code if the response does not conform to the peer's contract.
     pub bad_response: Code,
+}
+
+/// A response whose body arrives in pieces as it is read.
+pub struct Download {
+    /// A successful status: 200 or 206.
+    pub status: StatusCode,
+    /// Headers of the response.
+    pub headers: HeaderMap,
+    /// The body. After an error nothing follows.
+    pub body: BoxStream<'static, Result<Bytes, CallError>>,
 }
 
 /// Client of one process. Clones share a connection pool.
@@ -94,6 +105,31 @@ impl RestClient {
         let request = self.request(Method::GET, path).timeout(CALL_LIMIT);
         let response = self.send(request).await?;
         response.text().await.map_err(|e| self.unreachable(&e))
+    }
+
+    /// Sends `GET path` with the parameters `query` and returns the response with its body as a
+    /// stream, without a time limit.
+    pub async fn download(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        headers: HeaderMap,
+    ) -> Result<Download, CallError> {
+        // Its values are escaped; the base is not used.
+        let encoded = reqwest::Url::parse_with_params("http://base", query);
+        let encoded = encoded.ok().and_then(|url| url.query().map(str::to_owned));
+        let path = format!("{path}?{}", encoded.unwrap_or_default());
+        let request = self.request(Method::GET, &path).headers(headers);
+        let response = self.send(request).await?;
+        let client = self.clone();
+        Ok(Download {
+            status: response.status(),
+            headers: response.headers().clone(),
+            body: response
+                .bytes_stream()
+                .map(move |chunk| chunk.map_err(|e| client.unreachable(&e)))
+                .boxed(),
+        })
     }
 
     /// Sends `POST path` with a JSON body and parses the JSON of the response. `limit` is the

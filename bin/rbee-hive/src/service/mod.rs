@@ -1,6 +1,8 @@
+mod content;
 mod jobs;
 mod models;
 mod node;
+mod range;
 mod responses;
 mod sse;
 mod workers;
@@ -47,6 +49,8 @@ pub fn router(hive: Arc<Hive>, token: Token) -> Router {
         .route("/v1/models", get(models::list))
         .route("/v1/models/show", post(models::show))
         .route("/v1/models/pull", post(models::pull))
+        .route("/v1/models/manifest", post(content::manifest))
+        .route("/v1/models/content", get(content::content))
         .route("/v1/models/verify", post(models::verify))
         .route("/v1/models/remove", post(models::remove))
         .route("/v1/models/update", post(models::update))
@@ -80,6 +84,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         node::health, node::capabilities, node::events, node::shutdown,
         models::list, models::show, models::pull, models::verify, models::remove, models::update,
         models::prune, models::alias, models::backup, models::restore,
+        content::manifest, content::content,
         workers::list, workers::spawn, workers::show, workers::stop, workers::logs,
         jobs::show, jobs::events, jobs::cancel,
     ),

@@ -5,7 +5,7 @@ use daemon_shell::{ErrorResponse, JsonBody, blocking};
 use diagnostics::{Code, Diagnostic};
 use hive_contract::{
     AliasRequest, BackupRequest, InstalledModelList, JobAccepted, JobEvent, ModelDetails,
-    ModelQuery, PruneRequest, PruneResponse, PullRequest, PullResponse, RemovedModel,
+    ModelQuery, NodePullRequest, PruneRequest, PruneResponse, PullResponse, RemovedModel,
     UpdateResponse, VerifyResponse, WorkerState,
 };
 use http::{HeaderMap, StatusCode};
@@ -65,7 +65,7 @@ pub async fn show(
 /// `Accept: text/event-stream` the response streams its events, with `Prefer: respond-async` it
 /// is 202 with the job's id, otherwise it is the result. The job continues when the caller
 /// leaves; `DELETE /v1/jobs/{id}` cancels it.
-#[utoipa::path(post, path = "/v1/models/pull", tag = "models", request_body = PullRequest,
+#[utoipa::path(post, path = "/v1/models/pull", tag = "models", request_body = NodePullRequest,
     params(("prefer" = Option<String>, Header, description = "`respond-async` for a response with the job's id")),
     responses((status = 200, description = "The model, or the events of the job",
             content((PullResponse = "application/json"), ("text/event-stream", item_schema = JobEvent))),
@@ -75,7 +75,7 @@ pub async fn show(
 pub async fn pull(
     State(hive): State<Arc<Hive>>,
     headers: HeaderMap,
-    JsonBody(request): JsonBody<PullRequest>,
+    JsonBody(request): JsonBody<NodePullRequest>,
 ) -> Result<Response, ErrorResponse> {
     let job = hive.puller.start(&hive.jobs, request)?;
     jobs::respond(&hive, &job, &headers).await

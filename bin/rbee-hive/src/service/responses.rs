@@ -10,6 +10,9 @@ error_responses_type!(
     ModelErrors<ErrorBody>:
     400, 401, 404 "The model does not exist", 408, 413, 415, 500, 507
 );
+error_responses_type!(
+    ContentErrors<ErrorBody>: 400, 401, 404 "No such file", 500, 507
+);
 error_responses_type!(WorkersErrors<ErrorBody>: 401, 409 "A newer version wrote a file", 500);
 error_responses_type!(JobErrors<ErrorBody>: 400, 401, 404 "The job does not exist");
 error_responses_type!(
