@@ -3,18 +3,23 @@
 
 use std::{
     collections::HashMap,
-    io,
+    fs::File,
+    io::{self, Write as _},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use axum::{
     Router,
+    body::Body,
     extract::Request,
     http::{StatusCode, header},
     response::{IntoResponse as _, Response},
 };
+use futures_util::TryStreamExt as _;
 use tokio::{net::TcpListener, task::JoinSet};
+
+use crate::FaultsFile;
 
 /// Which of the two servers of a service received a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +80,9 @@ struct Inner {
     signatures: HashMap<u64, u64>,
     next_signature: u64,
     signature_uses: Option<u64>,
+    faults: Option<Arc<FaultsFile>>,
+    /// Receives a line for every response.
+    log: Option<Arc<File>>,
 }
 
 pub(crate) struct Shared {
@@ -102,6 +110,14 @@ impl Shared {
 
     pub(crate) fn set_fault(&self, fault: Option<Fault>) {
         self.inner().fault = fault;
+    }
+
+    pub(crate) fn set_faults(&self, faults: FaultsFile) {
+        self.inner().faults = Some(Arc::new(faults));
+    }
+
+    pub(crate) fn set_log(&self, log: File) {
+        self.inner().log = Some(Arc::new(log));
     }
 
     pub(crate) fn limit_signatures(&self, uses: u64) {
@@ -196,9 +212,53 @@ fn handle(
             inner.fault.as_mut().and_then(|fault| fault(&received)),
         )
     };
-    let response = fault.unwrap_or_else(|| service.respond(&received, shared));
-    shared.inner().received[number].status = response.status().as_u16();
-    response
+    let mut response = fault.unwrap_or_else(|| service.respond(&received, shared));
+    let (faults, log) = {
+        let inner = shared.inner();
+        (inner.faults.clone(), inner.log.clone())
+    };
+    if let Some(faults) = faults {
+        response = faults.apply(&received, response);
+    }
+    let status = response.status().as_u16();
+    shared.inner().received[number].status = status;
+    match log {
+        Some(log) => logged(response, &received, log),
+        None => response,
+    }
+}
+
+/// Lets a response write `SERVER STATUS BYTES PATH` to a file when its body has ended.
+fn logged(response: Response, received: &Received, log: Arc<File>) -> Response {
+    struct Line {
+        start: String,
+        path: String,
+        bytes: u64,
+        log: Arc<File>,
+    }
+    impl Drop for Line {
+        fn drop(&mut self) {
+            let line = format!("{} {} {}\n", self.start, self.bytes, self.path);
+            let _ = (&*self.log).write_all(line.as_bytes());
+        }
+    }
+    let server = match received.server {
+        ServerRole::Front => "front",
+        ServerRole::Storage => "storage",
+    };
+    let mut line = Line {
+        start: format!("{server} {}", response.status().as_u16()),
+        path: received.path.clone(),
+        bytes: 0,
+        log,
+    };
+    response.map(|body| {
+        Body::from_stream(body.into_data_stream().inspect_ok(move |bytes| {
+            // The line as a whole belongs to the body.
+            let line = &mut line;
+            line.bytes += bytes.len() as u64;
+        }))
+    })
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -2,10 +2,12 @@
 //! registry.
 
 mod blob;
+mod faults;
 pub mod files;
 mod http;
 pub mod hub;
 pub mod ollama;
 
 pub use blob::Blob;
+pub use faults::FaultsFile;
 pub use http::{Received, ServerRole};

@@ -1,12 +1,15 @@
 //! Runs a simulated service until it is stopped, for manual tests:
 //!
 //! ```text
-//! sim hub --dir DIR [--port-file FILE] [--token TOKEN] [--gated ORG/REPO] [--private ORG/REPO]
+//! sim hub --dir DIR [--port-file FILE] [--token TOKEN] [--gated ORG/REPO]
+//!     [--private ORG/REPO] [--faults FILE] [--log FILE]
 //! sim ollama --dir DIR [--port-file FILE]
 //! ```
 //!
 //! For `hub`, each folder `ORG/REPO` in the directory is a repository. For `ollama`, each file
-//! `NAMESPACE/NAME/TAG.gguf` is a model. The token has access to all repositories.
+//! `NAMESPACE/NAME/TAG.gguf` is a model. The token has access to all repositories. The file with
+//! faults is described in `faults.rs`; it can be written at any time. The log gets a line for
+//! every response: server, status, bytes of the body, path.
 #![allow(clippy::print_stdout, reason = "the address is for the user")]
 
 use std::{
@@ -16,6 +19,7 @@ use std::{
 };
 
 use sim::{
+    FaultsFile,
     hub::{Access, Hub},
     ollama::Registry,
 };
@@ -42,6 +46,12 @@ async fn main() -> io::Result<()> {
     match service.as_str() {
         "hub" => {
             let hub = Hub::start().await?;
+            if let Some(file) = option("--faults") {
+                hub.set_faults(FaultsFile::new(file.into())?);
+            }
+            if let Some(file) = option("--log") {
+                hub.set_log(fs::File::create(file)?);
+            }
             let token = option("--token");
             for (repository, files) in repositories(files) {
                 hub.commit(&repository, files)?;

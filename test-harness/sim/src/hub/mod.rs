@@ -6,6 +6,7 @@ mod respond;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
     io,
     sync::{Arc, Mutex},
 };
@@ -14,6 +15,7 @@ use axum::response::Response;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    FaultsFile,
     blob::Blob,
     http::{Received, Servers, lock},
 };
@@ -154,6 +156,16 @@ impl Hub {
     /// Removes the fault.
     pub fn heal(&self) {
         self.servers.shared.set_fault(None);
+    }
+
+    /// Applies the faults of a file from now on.
+    pub fn set_faults(&self, faults: FaultsFile) {
+        self.servers.shared.set_faults(faults);
+    }
+
+    /// Writes a line for every response from now on: server, status, bytes of the body, path.
+    pub fn set_log(&self, log: File) {
+        self.servers.shared.set_log(log);
     }
 
     /// Lets every signed URL that is issued from now on work `uses` times.
