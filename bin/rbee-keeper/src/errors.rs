@@ -33,11 +33,6 @@ pub(crate) fn invalid_number(text: &str, min: f32, max: f32) -> Diagnostic {
         .hint(format!("use a number between {min} and {max}"))
 }
 
-pub(crate) fn invalid_size(text: &str) -> Diagnostic {
-    usage(format!("invalid size: \"{}\"", excerpt(text, 40)))
-        .hint("use a whole number and a unit, for example 50G or 800M")
-}
-
 pub(crate) fn pull_cancelled(model: &ModelRef) -> Diagnostic {
     Diagnostic::new(
         Code::Cancelled,

@@ -1,10 +1,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use input_validation::{ModelAlias, ModelRef, NodeName};
+use input_validation::{ModelAlias, ModelRef, NodeName, byte_count};
 
 use crate::{
-    errors, model,
+    model,
     values::{parse, with_hint},
 };
 
@@ -81,7 +81,7 @@ pub(crate) struct Pull {
 #[group(required = true, multiple = true, args = ["max_size", "partial"])]
 pub(crate) struct Prune {
     /// Keep models of at most this size together, for example 50G
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = byte_count)]
     pub(crate) max_size: Option<u64>,
     /// Remove what downloads that did not complete have left
     #[arg(long)]
@@ -115,41 +115,4 @@ pub(crate) struct Copy {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) node: NodeArg,
-}
-
-/// Parses a size in bytes, with a unit of 1024: `50G`.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let scale = match text[digits.len()..].trim().to_ascii_uppercase().as_str() {
-        "" | "B" => Some(0),
-        "K" | "KB" | "KIB" => Some(1),
-        "M" | "MB" | "MIB" => Some(2),
-        "G" | "GB" | "GIB" => Some(3),
-        "T" | "TB" | "TIB" => Some(4),
-        _ => None,
-    };
-    let bytes = scale.and_then(|scale| digits.parse::<u64>().ok()?.checked_mul(1 << (10 * scale)));
-    bytes.ok_or_else(|| with_hint(errors::invalid_size(text)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_units_of_1024() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("7B", 7),
-            ("50G", 50 << 30),
-            ("2 TiB", 2 << 40),
-            ("1kb", 1024),
-        ] {
-            assert_eq!(parse_size(text), Ok(bytes), "{text}");
-        }
-        for bad in ["", "G", "1.5G", "-1", "1X", "99999999999T"] {
-            let error = parse_size(bad).unwrap_err();
-            assert!(error.contains("hint: use a whole number"), "{error}");
-        }
-    }
 }

@@ -3,11 +3,13 @@
 
 #![warn(missing_docs)]
 
+mod amount;
 mod code;
 mod escape;
 mod narration;
 mod storage;
 
+pub use amount::{bytes, count};
 pub use code::{Code, ErrorType};
 pub use escape::{escape, excerpt};
 pub use narration::{Level, Narration};

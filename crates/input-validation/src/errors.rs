@@ -68,6 +68,14 @@ pub(crate) fn invalid_port_range(text: &str) -> Diagnostic {
     .hint("write `8081-8999` (1024 and above), or `0` for any free port")
 }
 
+pub(crate) fn not_a_size(text: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::ConfigInvalid,
+        format!("invalid size: \"{}\"", excerpt(text, 40)),
+    )
+    .hint("use a whole number and a unit, for example 50G or 800M")
+}
+
 pub(crate) fn not_a_whole_number(text: &str, min: impl Display, max: impl Display) -> Diagnostic {
     Diagnostic::new(
         Code::ConfigInvalid,

@@ -43,6 +43,6 @@ pub use ids::{Generation, JobId, NodeName, RequestId, WorkerId};
 pub use model_alias::ModelAlias;
 pub use model_ref::ModelRef;
 pub use node_url::NodeUrl;
-pub use option::{option_value, whole_number};
+pub use option::{byte_count, option_value, whole_number};
 pub use port_range::PortRange;
 pub use ssh::{HostKeyFingerprint, RemoteDirectory, SshHost, SshUser};

@@ -1,12 +1,12 @@
 //! Text output about models on disk, as pure functions.
 
-use diagnostics::escape;
+use diagnostics::{bytes, count, escape};
 use hive_contract::{
     AliasEntry, AliasRequest, FileState, ModelDetails, PruneResponse, PullResponse, RemovedModel,
     UpdateResponse, VerifyResponse,
 };
 
-use super::text::{bytes, count, sampling, table, wire_name};
+use super::text::{sampling, table, wire_name};
 
 /// Formats the result of `rbee-keeper pull`.
 pub(crate) fn pulled(pulled: &PullResponse) -> String {

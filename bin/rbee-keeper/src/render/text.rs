@@ -1,6 +1,6 @@
 //! Text output, as pure functions. Text from other processes is escaped.
 
-use diagnostics::{Diagnostic, Level, Narration, escape};
+use diagnostics::{Diagnostic, Level, Narration, bytes, count, escape};
 use hive_contract::Device;
 use queen_contract::{
     Assigned, Availability, Deployment, ModelEntry, NodeEntry, Status, WorkerEntry,
@@ -318,27 +318,6 @@ pub(super) fn table<const N: usize>(
         text += &line(row.each_ref().map(String::as_str));
     }
     text
-}
-
-pub(super) fn bytes(bytes: u64) -> String {
-    scaled(bytes, 1024, ["B", "KiB", "MiB", "GiB", "TiB"], " ")
-}
-
-pub(super) fn count(n: u64) -> String {
-    scaled(n, 1000, ["", "K", "M", "B", "T"], "")
-}
-
-fn scaled(value: u64, base: u64, units: [&str; 5], gap: &str) -> String {
-    let mut scale = 1;
-    for unit in units {
-        if value / scale < base || unit == units[4] {
-            let figure = value as f64 / scale as f64;
-            let decimals = usize::from(scale > 1 && figure < 100.0);
-            return format!("{figure:.decimals$}{gap}{unit}");
-        }
-        scale *= base;
-    }
-    value.to_string()
 }
 
 pub(super) fn duration(seconds: u64) -> String {
