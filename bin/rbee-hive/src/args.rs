@@ -1,7 +1,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use daemon_shell::LogFilter;
-use input_validation::{NodeName, PortRange, option_value, whole_number};
+use input_validation::{NodeName, PortRange, byte_count, option_value, whole_number};
 
 /// Runs workers on this machine
 #[derive(Debug, clap::Parser)]
@@ -28,6 +28,15 @@ pub struct Args {
     /// Ports for workers, for example 8081-8180; 0 selects any free port
     #[arg(long, env = "RBEE_WORKER_PORTS", default_value_t = PortRange::default(), value_name = "PORTS", value_parser = option_value::<PortRange>)]
     pub worker_ports: PortRange,
+    /// Limit of all downloads together, in bytes per second, for example 10M [default: none]
+    #[arg(long, env = "RBEE_DOWNLOAD_RATE", value_name = "SIZE", value_parser = byte_count)]
+    pub download_rate: Option<u64>,
+    /// Time without a byte after which a request of a download counts as stalled
+    #[arg(long, env = "RBEE_DOWNLOAD_STALL", value_name = "SECONDS", default_value_t = 60, value_parser = whole_number(1..=3600))]
+    pub download_stall: u32,
+    /// Space that downloads leave on the disk
+    #[arg(long, env = "RBEE_DISK_RESERVE", value_name = "SIZE", default_value = "1G", value_parser = byte_count)]
+    pub disk_reserve: u64,
     /// JSON file with a machine to report instead of this one; for tests
     #[arg(long, value_name = "FILE")]
     pub mock_devices: Option<PathBuf>,
@@ -44,7 +53,13 @@ mod tests {
 
     #[test]
     fn wrong_values_are_refused_with_a_hint() {
-        for option in ["--port=x", "--worker-ports=1", "--log=loud"] {
+        for option in [
+            "--port=x",
+            "--worker-ports=1",
+            "--log=loud",
+            "--disk-reserve=x",
+            "--download-stall=0",
+        ] {
             let error = Args::try_parse_from(["x", option]).unwrap_err().to_string();
             assert!(error.contains("\n\nhint: "), "{error}");
             assert!(!error.contains("invalid digit"), "{error}");

@@ -54,7 +54,13 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     };
     let (dirs, database) = (home.model_dirs(), home.model_database());
     let catalog = Arc::new(ModelCatalog::open(dirs, database, aliases()?)?);
-    let puller = Arc::new(puller(&catalog, &*probe, &token)?);
+    let transfers = TransferSettings {
+        bytes_per_second: args.download_rate,
+        stall: Duration::from_secs(args.download_stall.into()),
+        reserve_bytes: args.disk_reserve,
+        ..TransferSettings::default()
+    };
+    let puller = Arc::new(puller(&catalog, &*probe, transfers, &token)?);
     let binaries = WorkerBinaries::new(worker_dir);
     let node_events = NodeEvents::default();
     let workers = Workers::open(
@@ -118,9 +124,10 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
 fn puller(
     catalog: &Arc<ModelCatalog>,
     probe: &dyn Probe,
+    transfers: TransferSettings,
     token: &Token,
 ) -> Result<Puller, Diagnostic> {
-    let downloader = Downloader::new(TransferSettings::default())?;
+    let downloader = Downloader::new(transfers)?;
     let vendors = vendors(&vendor_settings())?;
     let devices = probe.machine()?.devices;
     let selection = Selection {

@@ -1,10 +1,12 @@
 //! Threads that write, hash and sync a partial file.
 
 use std::{
+    collections::VecDeque,
     ops::Range,
     sync::{Arc, Condvar, Mutex, PoisonError},
 };
 
+use bytes::Bytes;
 use diagnostics::Diagnostic;
 use tokio::sync::{Notify, mpsc};
 
@@ -19,6 +21,8 @@ use crate::{
 const BATCH: usize = 32;
 /// Bytes that are hashed before the thread sees that it should stop.
 const HASH_STEP: u64 = 8 << 20;
+/// Bytes in memory that wait to be hashed.
+const HELD: usize = 8 << 20;
 
 /// What the threads of a transfer share.
 #[derive(Debug)]
@@ -38,7 +42,7 @@ impl Disk {
         let mut batch = Vec::with_capacity(BATCH);
         while writes.blocking_recv_many(&mut batch, BATCH) > 0 {
             let mut written: Vec<Range<u64>> = Vec::with_capacity(BATCH);
-            for write in batch.drain(..) {
+            for write in &batch {
                 self.part.write(&write.bytes, write.offset)?;
                 let end = write.offset + write.bytes.len() as u64;
                 match written.last_mut() {
@@ -46,12 +50,16 @@ impl Disk {
                     _ => written.push(write.offset..end),
                 }
             }
-            self.note(&written)?;
+            self.note(&written, batch.drain(..))?;
         }
         Ok(())
     }
 
-    fn note(&self, written: &[Range<u64>]) -> Result<(), Diagnostic> {
+    fn note(
+        &self,
+        written: &[Range<u64>],
+        writes: impl Iterator<Item = Write>,
+    ) -> Result<(), Diagnostic> {
         let mut journal = lock(&self.journal);
         if let Some(journal) = journal.as_mut() {
             journal.append(written)?;
@@ -60,7 +68,7 @@ impl Disk {
         for range in written {
             plan.written(range.clone());
         }
-        self.hashable.advance(plan.on_disk().prefix());
+        self.hashable.advance(plan.on_disk().prefix(), writes);
         if plan.is_complete() {
             self.complete.notify_one();
         }
@@ -70,20 +78,16 @@ impl Disk {
     /// Hashes the bytes from the beginning as they are written. `None` if it was stopped.
     pub(crate) fn hash(&self) -> Result<Option<[u8; 32]>, Diagnostic> {
         let mut hashing = Hashing::new();
-        let mut at = 0;
-        while let Some((end, is_last)) = self.hashable.wait(at) {
-            while at < end {
-                if self.hashable.is_stopped() {
-                    return Ok(None);
+        loop {
+            match self.hashable.next() {
+                Next::Memory(bytes) => hashing.update(&bytes),
+                Next::File(end) => {
+                    hashing.advance(&self.part.file, &self.part.paths.part, end)?;
                 }
-                at = end.min(at + HASH_STEP);
-                hashing.advance(&self.part.file, &self.part.paths.part, at)?;
-            }
-            if is_last {
-                return Ok(Some(hashing.finish()));
+                Next::Finished => return Ok(Some(hashing.finish())),
+                Next::Stopped => return Ok(None),
             }
         }
-        Ok(None)
     }
 
     /// Lets the journal say which bytes survive a loss of power.
@@ -103,7 +107,19 @@ impl Disk {
     }
 }
 
-/// How far the bytes from the beginning can be hashed.
+/// What to hash next.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// These bytes.
+    Memory(Bytes),
+    /// The bytes of the file up to here.
+    File(u64),
+    Finished,
+    Stopped,
+}
+
+/// How far the bytes from the beginning can be hashed. Those that were written just now, in
+/// order, need not be read again.
 #[derive(Debug, Default)]
 pub(crate) struct Hashable {
     state: Mutex<HashableState>,
@@ -112,21 +128,60 @@ pub(crate) struct Hashable {
 
 #[derive(Debug, Default)]
 struct HashableState {
+    /// The bytes up to here are on disk.
     end: u64,
+    /// The bytes up to here are hashed, or among `pieces`.
+    taken: u64,
+    pieces: VecDeque<Bytes>,
+    /// Bytes of `pieces`.
+    held: usize,
     is_last: bool,
     stopped: bool,
+}
+
+impl HashableState {
+    fn keep(&mut self, write: Write) {
+        let follows = write.offset == self.taken && !write.bytes.is_empty();
+        if follows && self.held + write.bytes.len() <= HELD {
+            self.taken += write.bytes.len() as u64;
+            self.held += write.bytes.len();
+            self.pieces.push_back(write.bytes);
+        }
+    }
+
+    /// `None` if it must be waited for.
+    fn next(&mut self) -> Option<Next> {
+        if self.stopped {
+            return Some(Next::Stopped);
+        }
+        if let Some(piece) = self.pieces.pop_front() {
+            self.held -= piece.len();
+            return Some(Next::Memory(piece));
+        }
+        if self.taken < self.end {
+            self.taken = self.end.min(self.taken + HASH_STEP);
+            return Some(Next::File(self.taken));
+        }
+        self.is_last.then_some(Next::Finished)
+    }
 }
 
 impl Hashable {
     /// The bytes up to `end` are there.
     pub(crate) fn new(end: u64) -> Self {
         let hashable = Self::default();
-        hashable.advance(end);
+        hashable.advance(end, []);
         hashable
     }
 
-    fn advance(&self, end: u64) {
-        self.change(|state| state.end = end);
+    /// The bytes up to `end` are on disk now, because of `writes`.
+    fn advance(&self, end: u64, writes: impl IntoIterator<Item = Write>) {
+        self.change(|state| {
+            for write in writes {
+                state.keep(write);
+            }
+            state.end = end;
+        });
     }
 
     /// Says that the file has no more bytes.
@@ -147,19 +202,70 @@ impl Hashable {
         self.changed.notify_one();
     }
 
-    fn is_stopped(&self) -> bool {
-        lock(&self.state).stopped
+    fn next(&self) -> Next {
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(next) = state.next() {
+                return next;
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(offset: u64, length: usize) -> Write {
+        Write {
+            offset,
+            bytes: vec![7; length].into(),
+        }
     }
 
-    /// Waits for bytes after `at`, or the end of the file. `None` if stopped.
-    fn wait(&self, at: u64) -> Option<(u64, bool)> {
-        let state = lock(&self.state);
-        let state = self
-            .changed
-            .wait_while(state, |state| {
-                !state.stopped && !state.is_last && state.end <= at
-            })
-            .unwrap_or_else(PoisonError::into_inner);
-        (!state.stopped).then_some((state.end, state.is_last))
+    fn memory(length: usize) -> Option<Next> {
+        Some(Next::Memory(vec![7; length].into()))
+    }
+
+    #[test]
+    fn bytes_in_order_are_hashed_from_memory_and_others_from_the_file() {
+        let mut state = HashableState::default();
+        assert_eq!(state.next(), None);
+        for (offset, length) in [(0, 10), (20, 5), (10, 2)] {
+            state.keep(write(offset, length));
+        }
+        state.end = 12;
+        assert_eq!([state.next(), state.next()], [memory(10), memory(2)]);
+        assert_eq!(state.next(), None, "20..25 is not kept");
+        state.end = 25;
+        assert_eq!(state.next(), Some(Next::File(25)));
+        state.keep(write(25, 1));
+        state.end = 26;
+        assert_eq!([state.next(), state.next()], [memory(1), None]);
+        state.is_last = true;
+        assert_eq!(state.next(), Some(Next::Finished));
+        state.stopped = true;
+        assert_eq!(state.next(), Some(Next::Stopped));
+    }
+
+    #[test]
+    fn the_bytes_that_are_kept_are_limited() {
+        let mut state = HashableState::default();
+        for n in 0..3 {
+            state.keep(write(n * (HELD as u64 / 2), HELD / 2));
+        }
+        state.end = HELD as u64 * 3 / 2;
+        assert_eq!(
+            [state.next(), state.next()],
+            [memory(HELD / 2), memory(HELD / 2)]
+        );
+        assert_eq!(
+            state.next(),
+            Some(Next::File(state.end.min(HELD as u64 + HASH_STEP)))
+        );
     }
 }

@@ -3,8 +3,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use diagnostics::{Code, Diagnostic, escape, excerpt};
+use diagnostics::{Code, Diagnostic, bytes, escape, excerpt};
 use reqwest::Url;
+
+use crate::rules::BadRedirect;
 
 /// Most characters of a foreign text in a message.
 const EXCERPT: usize = 200;
@@ -44,6 +46,14 @@ pub(crate) fn storage(verb: &str, path: &Path, cause: &io::Error) -> Diagnostic 
 
 pub(crate) fn failed(message: impl Into<String>) -> Diagnostic {
     Diagnostic::new(Code::DownloadFailed, message)
+}
+
+pub(crate) fn bad_redirect(from: &Url, bad: &BadRedirect) -> Diagnostic {
+    let to = match bad {
+        BadRedirect::Invalid => "nowhere".to_owned(),
+        BadRedirect::Unsafe(to) => format!("{}, which is not encrypted", show_url(to)),
+    };
+    failed(format!("{} redirects to {to}", show_url(from)))
 }
 
 pub(crate) fn invalid_url(text: &str) -> Diagnostic {
@@ -108,8 +118,10 @@ pub(crate) fn insufficient_disk(path: &Path, need: u64, free: u64) -> Diagnostic
     Diagnostic::new(
         Code::InsufficientDisk,
         format!(
-            "the disk of {} has {free} bytes free, and the download needs {need}",
-            show(path)
+            "the disk of {} has {} free, and the download needs {}, the reserve included",
+            show(path),
+            bytes(free),
+            bytes(need)
         ),
     )
     .hint("free space, for example by `rbee-keeper model remove`")
@@ -121,8 +133,10 @@ pub(crate) fn disk_filled(path: &Path, free: u64, reserve: u64) -> Diagnostic {
     Diagnostic::new(
         Code::DiskFull,
         format!(
-            "the disk of {} has only {free} bytes free, less than the reserve of {reserve}",
-            show(path)
+            "the disk of {} has only {} free, less than the reserve of {}",
+            show(path),
+            bytes(free),
+            bytes(reserve)
         ),
     )
     .hint("free space on its disk, and repeat the command; the download continues where it stopped")

@@ -71,6 +71,8 @@ pub(crate) struct Fetch<'a> {
     source: Arc<Source>,
     paths: Paths,
     reporter: Reporter<'a>,
+    /// Bytes received by all attempts.
+    received: u64,
 }
 
 impl<'a> Fetch<'a> {
@@ -94,6 +96,7 @@ impl<'a> Fetch<'a> {
                 most: 0,
                 window: RateWindow::default(),
             },
+            received: 0,
         }
     }
 
@@ -172,7 +175,11 @@ impl<'a> Fetch<'a> {
             return Err(errors::occupied(&self.paths.target));
         }
         self.reporter.report(size, Some(size));
-        Ok(Fetched { size, sha256 })
+        Ok(Fetched {
+            size,
+            sha256,
+            received: self.received,
+        })
     }
 
     async fn attempt(&mut self, part: Part) -> Result<Fetched, End> {
@@ -369,6 +376,7 @@ impl<'a> Fetch<'a> {
         }
         let ended = self.watch(&disk, &shared, &mut tasks).await;
         tasks.shutdown().await;
+        self.received += lock(&shared.plan).arrived();
         drop(shared);
         let wrote = threads.end(ended.is_ok()).await;
         // What failed to be written explains why the lanes ended.
@@ -461,7 +469,11 @@ impl<'a> Fetch<'a> {
         }
         self.reporter.report(size, Some(size));
         blocking(move || disk.part.publish(size)).await?;
-        Ok(Fetched { size, sha256 })
+        Ok(Fetched {
+            size,
+            sha256,
+            received: self.received,
+        })
     }
 }
 

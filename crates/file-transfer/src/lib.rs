@@ -15,10 +15,12 @@ mod ranges;
 mod rate;
 mod response;
 mod retry;
+pub mod rules;
 mod source;
 mod trust;
 mod types;
 
+pub use retry::retry_after;
 pub use trust::tls_client;
 pub use types::{Fetched, RemoteFile, Secret, TransferProgress, TransferSettings};
 
@@ -83,6 +85,11 @@ impl Downloader {
             () = cancel.cancelled() => Err(errors::cancelled(target)),
             result = fetch.run() => result,
         }
+    }
+
+    /// Space that a transfer leaves on the disk, in bytes.
+    pub fn reserve_bytes(&self) -> u64 {
+        self.settings.reserve_bytes
     }
 
     fn source(&self, file: &RemoteFile) -> Result<Source, Diagnostic> {

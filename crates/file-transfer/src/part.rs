@@ -231,6 +231,12 @@ impl Hashing {
         Ok(())
     }
 
+    /// Hashes the next bytes of the file.
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        self.at += bytes.len() as u64;
+    }
+
     pub(crate) fn finish(self) -> [u8; 32] {
         self.hash.finalize().into()
     }

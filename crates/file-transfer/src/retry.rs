@@ -49,8 +49,8 @@ pub(crate) fn delay(
     doubled.mul_f64(0.5 + random).max(asked)
 }
 
-/// Parses `Retry-After`: seconds, or a date.
-pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+/// Parses `Retry-After`: seconds, or a date, of which the time that is left counts.
+pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if value.len() > MAX_HEADER {
         return None;

@@ -6,17 +6,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use diagnostics::{Diagnostic, excerpt};
+use diagnostics::Diagnostic;
 use reqwest::{Client, ClientBuilder, Response, Url, header, redirect::Policy};
 
 use crate::{
     RemoteFile, Secret, errors,
     response::{self, Content, Linked, Meaning},
+    rules::{self, MAX_REDIRECTS},
     trust::tls_client,
 };
 
-/// Redirects that are followed.
-const MAX_REDIRECTS: usize = 10;
 /// Time limit for establishing a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
@@ -213,14 +212,8 @@ impl Source {
                 return self.accept(response, meaning, known);
             };
             linked = Linked::of(response.headers()).or(linked);
-            let location = location.unwrap_or_default();
-            url = response::redirect(&url, &location).ok_or_else(|| {
-                Failure::Final(errors::failed(format!(
-                    "{} redirects to `{}`, which is not an http or https URL",
-                    errors::show_url(&url),
-                    excerpt(location.split(['?', '#']).next().unwrap_or_default(), 100),
-                )))
-            })?;
+            url = rules::redirect_target(&url, location.as_deref())
+                .map_err(|bad| Failure::Final(errors::bad_redirect(&url, &bad)))?;
         }
         Err(Failure::Final(errors::failed(format!(
             "{} redirects more than {MAX_REDIRECTS} times",
@@ -240,14 +233,11 @@ impl Source {
             request = request.header(name, value);
         }
         if let Some(bearer) = &self.bearer
-            && response::same_origin(url, &self.url)
+            && rules::same_origin(url, &self.url)
         {
-            let mut value =
-                header::HeaderValue::from_str(&format!("Bearer {}", bearer.expose().trim()))
-                    .map_err(|_| {
-                        Failure::Final(errors::failed("the token has characters that none has"))
-                    })?;
-            value.set_sensitive(true);
+            let value = rules::bearer(bearer).ok_or_else(|| {
+                Failure::Final(errors::failed("the token has characters that none has"))
+            })?;
             request = request.header(header::AUTHORIZATION, value);
         }
         let response = tokio::time::timeout(self.stall, request.send())
@@ -285,7 +275,7 @@ impl Source {
         meaning: Meaning,
         known: Resolved,
     ) -> Result<Opened, Failure> {
-        let is_origin = response::same_origin(&known.url, &self.url);
+        let is_origin = rules::same_origin(&known.url, &self.url);
         let said =
             |what: &str| errors::failed(format!("{} sent {what}", errors::show_host(&known.url)));
         match meaning {

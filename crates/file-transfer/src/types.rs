@@ -53,6 +53,8 @@ pub struct Fetched {
     pub size: u64,
     /// SHA-256 of the content.
     pub sha256: [u8; 32],
+    /// Bytes that were received now. The others were on disk.
+    pub received: u64,
 }
 
 /// Limits of all transfers of a [`Downloader`](crate::Downloader).

@@ -163,7 +163,7 @@ pub struct PullRequest {
 pub struct PullResponse {
     /// The model.
     pub model: InstalledModel,
-    /// Size of the files that were fetched, in bytes; 0 if all were on the machine.
+    /// Bytes that were fetched now; 0 if all files were on the machine.
     pub fetched_bytes: u64,
 }
 

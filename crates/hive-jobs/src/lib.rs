@@ -5,6 +5,7 @@
 //! only terminal one: `result`, `error` or `cancelled`.
 //!
 //! - [`JobRegistry`] starts jobs and finds them by id.
+//! - [`SharedOperation`] is an operation that several jobs follow.
 //! - [`JobContext`] is what the operation gets: a [`Reporter`] for its events, and a token that
 //!   is cancelled with the job.
 //! - [`NodeEvents`] distributes the narration of all jobs, and of everything else that happens
@@ -30,12 +31,14 @@ mod job;
 mod node_events;
 mod registry;
 mod reporter;
+mod shared;
 
 pub use context::JobContext;
 pub use job::Job;
 pub use node_events::NodeEvents;
 pub use registry::JobRegistry;
 pub use reporter::Reporter;
+pub use shared::SharedOperation;
 
 /// Number of jobs that are kept. The oldest finished one is removed for a new one.
 const JOBS_KEPT: usize = 256;

@@ -36,14 +36,45 @@ impl JobRegistry {
         W: Future<Output = Result<T, Diagnostic>> + Send + 'static,
         T: Serialize + Send + 'static,
     {
-        let id = format!("job-{}", Uuid::now_v7().simple()).parse()?;
-        let job = Arc::new(Job::new(id, kind));
+        let job = self.add(kind)?;
+        self.run(&job, operation);
+        Ok(job)
+    }
+
+    /// Starts an operation that cannot be found by its id.
+    pub(crate) fn start_unlisted<F, W, T>(
+        &self,
+        kind: &'static str,
+        operation: F,
+    ) -> Result<Arc<Job>, Diagnostic>
+    where
+        F: FnOnce(JobContext) -> W,
+        W: Future<Output = Result<T, Diagnostic>> + Send + 'static,
+        T: Serialize + Send + 'static,
+    {
+        let job = new_job(kind)?;
+        self.run(&job, operation);
+        Ok(job)
+    }
+
+    /// Adds a job without an operation.
+    pub(crate) fn add(&self, kind: &'static str) -> Result<Arc<Job>, Diagnostic> {
+        let job = new_job(kind)?;
         self.keep(&job)?;
+        Ok(job)
+    }
+
+    fn run<F, W, T>(&self, job: &Arc<Job>, operation: F)
+    where
+        F: FnOnce(JobContext) -> W,
+        W: Future<Output = Result<T, Diagnostic>> + Send + 'static,
+        T: Serialize + Send + 'static,
+    {
         let task = tokio::spawn(operation(JobContext {
-            reporter: self.reporter(&job),
+            reporter: self.reporter(job),
             cancel: job.cancel_token().clone(),
         }));
-        let (running, node_events) = (Arc::clone(&job), self.node_events.clone());
+        let (running, node_events) = (Arc::clone(job), self.node_events.clone());
         tokio::spawn(async move {
             let result = match task.await {
                 Ok(result) => {
@@ -53,7 +84,6 @@ impl JobRegistry {
             };
             finish(&running, &node_events, result);
         });
-        Ok(job)
     }
 
     /// Sends events to the job, and narration to all subscribers of the node as well.
@@ -86,6 +116,11 @@ impl JobRegistry {
         let job = jobs.iter().find(|job| job.id() == id);
         job.map(Arc::clone).ok_or_else(|| errors::job_not_found(id))
     }
+}
+
+fn new_job(kind: &'static str) -> Result<Arc<Job>, Diagnostic> {
+    let id = format!("job-{}", Uuid::now_v7().simple()).parse()?;
+    Ok(Arc::new(Job::new(id, kind)))
 }
 
 fn finish(job: &Job, node_events: &NodeEvents, result: Result<serde_json::Value, Diagnostic>) {

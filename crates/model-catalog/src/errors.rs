@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, io::Error, path::Path};
 
-use diagnostics::{Code, Diagnostic, escape, excerpt};
+use diagnostics::{Code, Diagnostic, bytes, escape, excerpt};
 use hive_contract::ContentQuery;
 use input_validation::{ModelAlias, ModelRef, WorkerId};
 use state_files::ModelDirs;
@@ -160,18 +160,25 @@ pub(crate) fn unsafe_path(model: &ModelRef, path: &str) -> Diagnostic {
 pub(crate) fn insufficient_disk(
     model: &ModelRef,
     path: &Path,
-    needed: u64,
+    missing: u64,
+    reserve: u64,
     free: u64,
 ) -> Diagnostic {
+    let reserved = match reserve {
+        0 => String::new(),
+        reserve => format!(" and a reserve of {}", bytes(reserve)),
+    };
     Diagnostic::new(
         Code::InsufficientDisk,
         format!(
-            "{model} needs {needed} more bytes, and the disk of {} has {free} bytes free",
-            escape(&path.to_string_lossy())
+            "{model} needs {} more{reserved}, and the disk of {} has {} free",
+            bytes(missing),
+            escape(&path.to_string_lossy()),
+            bytes(free)
         ),
     )
     .hint("remove models with `rbee-keeper model remove` or `rbee-keeper model prune`")
-    .detail("needed_bytes", needed)
+    .detail("need_bytes", missing.saturating_add(reserve))
     .detail("free_bytes", free)
 }
 

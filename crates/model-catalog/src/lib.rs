@@ -13,6 +13,7 @@
 //! what the records do not have: aliases, pinned revisions, times of use. When it is damaged it
 //! is rebuilt from the records.
 
+mod adopt;
 mod builtin;
 mod care;
 mod catalog;
@@ -29,6 +30,7 @@ mod share;
 mod sources;
 #[cfg(test)]
 mod testing;
+mod turns;
 
 pub use care::InUse;
 pub use catalog::ModelCatalog;

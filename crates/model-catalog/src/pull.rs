@@ -1,7 +1,7 @@
 use std::{
     fs, io,
-    path::{Component, Path, PathBuf},
-    sync::Arc,
+    path::{Component, Path},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -17,9 +17,11 @@ use worker_contract::SamplingValues;
 
 use crate::{
     ModelCatalog,
+    adopt::LocalCopy,
     care::{delete_directory, size_on_disk},
     errors, hash, rebuild,
     sources::{Origin, Sources, is_remote},
+    turns::Turn,
 };
 
 /// How often a hive asks for the lock of a directory that another pull holds.
@@ -145,6 +147,7 @@ impl<'a> Pull<'a> {
         check_paths(&manifest)?;
         let catalog = self.catalog();
         let dir = catalog.dirs().of(&manifest.model, &manifest.revision);
+        self.check_space(origin, &manifest, &dir).await?;
         self.pin(&manifest).await?;
         let _lock = self.lock(&dir).await?;
         let record = self.stored(&dir).await?;
@@ -156,12 +159,47 @@ impl<'a> Pull<'a> {
         }
         self.remove_damaged(&dir, record.map(|(record, _)| record))
             .await?;
-        let (checked, space) = (manifest.clone(), dir.clone());
-        blocking(move || check_space(&checked, &space)).await?;
+        let _turn = self.turn().await?;
         let (files, fetched) = self.fetch_files(origin, &manifest, &dir).await?;
         let record = self.record(&manifest, files);
         self.register(&dir, record).await?;
         Ok(fetched)
+    }
+
+    /// Checks that the disk has space for what is not on it yet, and for the reserve.
+    async fn check_space(
+        &self,
+        origin: &Origin,
+        manifest: &Manifest,
+        dir: &ModelDir,
+    ) -> Result<(), Diagnostic> {
+        let vendor = &origin.vendor;
+        let files = manifest.files.iter();
+        let files: Vec<_> = files
+            .map(|file| (file.size, vendor.local_copy(manifest, file)))
+            .collect();
+        let (model, dir) = (manifest.model.clone(), dir.files());
+        let reserve = origin.fetch.reserve_bytes();
+        blocking(move || {
+            // Copies are linked, as a rule. If they are not, each transfer checks again.
+            let needed = files.iter().filter(|(size, copy)| {
+                let copy = copy.as_ref().and_then(|copy| fs::metadata(copy).ok());
+                copy.is_none_or(|copy| copy.len() != *size)
+            });
+            let needed: u64 = needed.map(|(size, _)| size).sum();
+            let missing = needed.saturating_sub(size_on_disk(&dir));
+            let mut existing = dir.ancestors().filter(|dir| dir.exists());
+            let disk = existing.next().unwrap_or(Path::new("/"));
+            let stat = rustix::fs::statvfs(disk).map_err(|e| errors::storage(disk, &e.into()))?;
+            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+            if missing > 0 && missing.saturating_add(reserve) > free {
+                return Err(errors::insufficient_disk(
+                    &model, disk, missing, reserve, free,
+                ));
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Pins the revision, so that an interrupted pull is continued with the same one.
@@ -212,6 +250,18 @@ impl<'a> Pull<'a> {
         self.context.phase(&what, None, wait).await
     }
 
+    /// Waits until fewer other models are transferred.
+    async fn turn(&self) -> Result<Turn<'_>, Diagnostic> {
+        let what = format!("the pull of {}", self.request.model);
+        let wait = self.sources.turns.take(|position| {
+            self.narrate(format!(
+                "waiting for other downloads, at position {position} of the queue"
+            ));
+        });
+        let wait = async { Ok(wait.await) };
+        self.context.phase(&what, None, wait).await
+    }
+
     async fn is_damaged(&self, manifest: &Manifest) -> Result<bool, Diagnostic> {
         let (catalog, model) = (self.catalog(), manifest.model.clone());
         blocking(move || {
@@ -250,7 +300,7 @@ impl<'a> Pull<'a> {
     }
 
     /// Fetches the files that are not there. Returns all of them, and the number of bytes
-    /// fetched.
+    /// received.
     async fn fetch_files(
         &self,
         origin: &Origin,
@@ -270,19 +320,25 @@ impl<'a> Pull<'a> {
             manifest.files.len()
         ));
         let (mut files, mut before, mut fetched) = (Vec::new(), 0, 0);
+        let rate = Mutex::new(None);
         for file in &manifest.files {
             let target = dir.files().join(&file.path);
+            let counts = Counts {
+                before,
+                total,
+                file,
+                rate: &rate,
+            };
             let sha256 = if let Some(sha256) = self.present(file, &target).await? {
                 sha256
+            } else if let Some(sha256) = self.adopted(origin, manifest, &target, &counts).await? {
+                sha256
             } else {
-                fetched += file.size;
-                let counts = Counts {
-                    before,
-                    total,
-                    file,
-                };
-                self.fetch_file(origin, manifest, file, &target, counts)
-                    .await?
+                let (sha256, received) = self
+                    .fetch_file(origin, manifest, file, &target, counts)
+                    .await?;
+                fetched += received;
+                sha256
             };
             before += file.size;
             files.push(ModelFile {
@@ -315,6 +371,32 @@ impl<'a> Pull<'a> {
         .await
     }
 
+    /// Takes over a file that the vendor's own tools have fetched. Returns its SHA-256.
+    async fn adopted(
+        &self,
+        origin: &Origin,
+        manifest: &Manifest,
+        target: &Path,
+        counts: &Counts<'_>,
+    ) -> Result<Option<String>, Diagnostic> {
+        let copy = origin.vendor.local_copy(manifest, counts.file);
+        let Some((source, sha256)) = copy.zip(counts.file.sha256) else {
+            return Ok(None);
+        };
+        if let Some(parent) = target.parent() {
+            create_directory(parent).await?;
+        }
+        let copy = LocalCopy {
+            source,
+            target: target.to_owned(),
+            size: counts.file.size,
+            sha256: hex::encode(sha256),
+        };
+        let report = |compared| counts.report(self.context, compared, None);
+        copy.take_over(self.context, report).await
+    }
+
+    /// Returns the SHA-256 of the file, and the number of bytes received.
     async fn fetch_file(
         &self,
         origin: &Origin,
@@ -322,7 +404,7 @@ impl<'a> Pull<'a> {
         file: &ManifestFile,
         target: &Path,
         counts: Counts<'_>,
-    ) -> Result<String, Diagnostic> {
+    ) -> Result<(String, u64), Diagnostic> {
         if let Some(parent) = target.parent() {
             create_directory(parent).await?;
         }
@@ -330,18 +412,12 @@ impl<'a> Pull<'a> {
         let locate = origin.vendor.locate(manifest, file);
         let remote = self.context.phase(&what, None, locate).await?;
         let report = |progress: file_transfer::TransferProgress| {
-            for progress in counts.progress(progress) {
-                self.context.reporter.progress(progress);
-            }
+            counts.report(self.context, progress.done, progress.rate);
         };
         let cancel = &self.context.cancel;
         let fetch = origin.fetch.fetch(&remote, target, &report, cancel);
         let fetched = fetch.await?;
-        report(file_transfer::TransferProgress {
-            done: fetched.size,
-            total: Some(fetched.size),
-            rate: None,
-        });
+        counts.report(self.context, fetched.size, None);
         if file
             .sha256
             .is_some_and(|expected| expected != fetched.sha256)
@@ -351,7 +427,7 @@ impl<'a> Pull<'a> {
                 .map_err(|e| errors::storage(target, &e))?;
             return Err(errors::wrong_hash(&manifest.model, &file.path));
         }
-        Ok(hex::encode(fetched.sha256))
+        Ok((hex::encode(fetched.sha256), fetched.received))
     }
 
     fn record(&self, manifest: &Manifest, files: Vec<ModelFile>) -> ModelRecord {
@@ -416,30 +492,34 @@ struct Counts<'a> {
     /// Bytes of all files.
     total: u64,
     file: &'a ManifestFile,
+    /// Bytes per second, as last known, also of an earlier file.
+    rate: &'a Mutex<Option<f64>>,
 }
 
 impl Counts<'_> {
-    /// Progress of the file and of the whole.
-    fn progress(&self, file: file_transfer::TransferProgress) -> [Progress; 2] {
-        let whole = self.before + file.done;
-        [
-            (Some(self.file.path.clone()), file.done, file.total),
-            (None, whole, Some(self.total)),
-        ]
-        .map(|(item, done, total)| {
-            let left = total.map(|total| total.saturating_sub(done) as f64);
-            let rate = file.rate.filter(|rate| *rate > 0.0);
-            Progress {
+    /// Reports the progress of the file and of the whole.
+    fn report(&self, context: &JobContext, done: u64, rate: Option<f64>) {
+        let known = {
+            let mut known = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+            *known = rate.or(*known);
+            *known
+        };
+        for (item, done, total, rate) in [
+            (Some(&self.file.path), done, self.file.size, rate),
+            (None, self.before + done, self.total, known),
+        ] {
+            let rate = rate.filter(|rate| *rate > 0.0);
+            context.reporter.progress(Progress {
                 phase: "download".to_owned(),
-                sha256: item.as_ref().and(self.file.sha256).map(hex::encode),
-                item,
+                sha256: item.and(self.file.sha256).map(hex::encode),
+                item: item.cloned(),
                 done,
-                total,
+                total: Some(total),
                 unit: "bytes".to_owned(),
                 rate,
-                eta_seconds: left.zip(rate).map(|(left, rate)| left / rate),
-            }
-        })
+                eta_seconds: rate.map(|rate| total.saturating_sub(done) as f64 / rate),
+            });
+        }
     }
 }
 
@@ -464,24 +544,6 @@ fn check_paths(manifest: &Manifest) -> Result<(), Diagnostic> {
         if !parts.all(|part| matches!(part, Component::Normal(_))) {
             return Err(errors::unsafe_path(&manifest.model, path));
         }
-    }
-    Ok(())
-}
-
-/// Checks that the disk has room for what is not there yet. `INSUFFICIENT_DISK`.
-fn check_space(manifest: &Manifest, dir: &ModelDir) -> Result<(), Diagnostic> {
-    let files: PathBuf = dir.files();
-    let total: u64 = manifest.files.iter().map(|file| file.size).sum();
-    let needed = total.saturating_sub(size_on_disk(&files));
-    let stat = rustix::fs::statvfs(&files).map_err(|e| errors::storage(&files, &e.into()))?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    if needed > free {
-        return Err(errors::insufficient_disk(
-            &manifest.model,
-            &files,
-            needed,
-            free,
-        ));
     }
     Ok(())
 }

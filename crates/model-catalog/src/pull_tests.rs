@@ -4,7 +4,7 @@ use diagnostics::Code;
 use futures_util::StreamExt as _;
 use hive_contract::{JobEvent, JobState};
 
-use crate::testing::{Fixture, model, result};
+use crate::testing::{Fixture, haiku, model, result};
 
 #[tokio::test]
 async fn a_missing_model_is_fetched_and_found_next_time() {
@@ -222,4 +222,91 @@ async fn hives_that_share_a_directory_find_each_others_models() {
     let fetched = first.hub.fetched().len();
     assert_eq!(second.pull("hf:org/other").await.unwrap().fetched_bytes, 0);
     assert_eq!(first.hub.fetched().len(), fetched);
+}
+
+#[tokio::test]
+async fn a_model_that_does_not_fit_is_refused_with_both_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new(dir.path());
+    *fixture.hub.reserve.lock().unwrap() = 1 << 60;
+    let error = fixture.pull("hf:org/repo").await.unwrap_err();
+    assert_eq!(error.code, Code::InsufficientDisk);
+    let size = fs::metadata(haiku()).unwrap().len() + "notes of c1".len() as u64;
+    let details = error.details.unwrap();
+    assert_eq!(details["need_bytes"], (1_u64 << 60) + size);
+    assert!(details["free_bytes"].as_u64().unwrap() > 0);
+    assert!(
+        error.message.contains(" needs 3.0 MiB more"),
+        "{}",
+        error.message
+    );
+    assert_eq!(fixture.hub.fetched(), [""; 0]);
+    assert!(!dir.path().join("models/hf").exists());
+}
+
+#[tokio::test]
+async fn a_file_that_another_tool_has_is_used_if_it_is_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new(dir.path());
+    let copy = dir.path().join("blob");
+    fs::copy(haiku(), &copy).unwrap();
+    *fixture.hub.copy.lock().unwrap() = Some(copy.clone());
+    let pulled = fixture.pull("hf:org/repo").await.unwrap();
+    assert_eq!(fixture.hub.fetched(), ["notes.txt"]);
+    assert_eq!(pulled.fetched_bytes, "notes of c1".len() as u64);
+    let path = fixture.catalog.resolve(&model("hf:org/repo")).unwrap();
+    assert!(fs::read(path.argument).unwrap() == fs::read(&copy).unwrap());
+
+    let mut wrong = fs::read(&copy).unwrap();
+    wrong[0] ^= 1;
+    fs::write(dir.path().join("wrong"), wrong).unwrap();
+    for missing in ["wrong", "missing"] {
+        *fixture.hub.copy.lock().unwrap() = Some(dir.path().join(missing));
+        let pulled = fixture.pull(&format!("hf:org/{missing}2")).await.unwrap();
+        assert_eq!(pulled.fetched_bytes, pulled.model.size_bytes);
+    }
+}
+
+#[tokio::test]
+async fn others_wait_in_order_while_two_models_are_transferred() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new(dir.path());
+    fixture.hub.permits.forget_permits(usize::MAX);
+    let mut jobs = Vec::new();
+    for (name, expected) in [
+        ("hf:org/a", "fetching"),
+        ("hf:org/b", "fetching"),
+        ("hf:org/c", "at position 1 of the queue"),
+        ("hf:org/d", "at position 2 of the queue"),
+    ] {
+        let job = fixture.start(name, None);
+        let mut events = Box::pin(job.events());
+        let is_expected = |event: &JobEvent| matches!(event, JobEvent::Narration(n) if n.message.contains(expected));
+        while !is_expected(&events.next().await.unwrap()) {}
+        jobs.push(job);
+    }
+    jobs[0].cancel().await;
+    let mut events = Box::pin(jobs[3].events());
+    let is_next = |event: &JobEvent| matches!(event, JobEvent::Narration(n) if n.message.contains("position 1"));
+    while !is_next(&events.next().await.unwrap()) {}
+    fixture.hub.permits.add_permits(6);
+    for job in &jobs[1..] {
+        result(job).await.unwrap();
+    }
+    let order: Vec<_> = fixture.listed();
+    assert_eq!(order, ["hf:org/b:Q8_0", "hf:org/c:Q8_0", "hf:org/d:Q8_0"]);
+}
+
+#[tokio::test]
+async fn a_cancelled_job_leaves_the_download_to_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new(dir.path());
+    fixture.hub.permits.forget_permits(usize::MAX);
+    let [leaver, other] = [(); 2].map(|()| fixture.start("hf:org/repo", None));
+    assert_ne!(leaver.id(), other.id());
+    leaver.cancel().await;
+    assert_eq!(leaver.status().state, JobState::Cancelled);
+    fixture.hub.permits.add_permits(2);
+    result(&other).await.unwrap();
+    assert_eq!(fixture.hub.fetched().len(), 2, "one download");
 }

@@ -6,10 +6,10 @@ use std::{
 use daemon_shell::blocking;
 use diagnostics::Diagnostic;
 use hive_contract::{
-    InstalledModel, JobState, ModelDetails, ModelFormat, NodePullRequest, PullRequest, RemoteModel,
+    InstalledModel, ModelDetails, ModelFormat, NodePullRequest, PullRequest, RemoteModel,
     RemoteModelFile, UpdateResponse,
 };
-use hive_jobs::{Job, JobRegistry};
+use hive_jobs::{Job, JobRegistry, SharedOperation};
 use input_validation::ModelRef;
 use model_format::WeightFormat;
 use model_vendors::{Manifest, ModelVendor, Selection};
@@ -20,7 +20,11 @@ use crate::{
     ModelCatalog, errors,
     pull::Pull,
     sources::{Copies, Fetch, Sources, is_remote},
+    turns::Turns,
 };
+
+/// Number of models that are transferred at the same time.
+const MAX_TRANSFERS: usize = 2;
 
 /// Maximum length of a revision, in characters.
 const MAX_REVISION: usize = 200;
@@ -28,7 +32,7 @@ const MAX_REVISION: usize = 200;
 /// Fetches models into the catalog.
 pub struct Puller {
     sources: Arc<Sources>,
-    running: Mutex<HashMap<PullRequest, Arc<Job>>>,
+    running: Mutex<HashMap<PullRequest, SharedOperation>>,
 }
 
 impl Puller {
@@ -48,12 +52,14 @@ impl Puller {
                 fetch,
                 copies,
                 selection,
+                turns: Turns::new(MAX_TRANSFERS),
             }),
             running: Mutex::default(),
         }
     }
 
-    /// Starts to fetch a model, or returns the job that is fetching it, wherever that copies from.
+    /// Starts a job that fetches a model. Jobs of one request share one download, wherever it
+    /// copies from, which is cancelled with the last of them.
     pub fn start(
         &self,
         jobs: &JobRegistry,
@@ -66,16 +72,19 @@ impl Puller {
             return Err(errors::invalid_revision(revision, MAX_REVISION));
         }
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.retain(|_, job| job.status().state == JobState::Running);
-        if let Some(job) = running.get(&wanted) {
-            return Ok(Arc::clone(job));
+        running.retain(|_, pull| !pull.has_ended());
+        if let Some(pull) = running.get(&wanted)
+            && let Some(job) = jobs.follow(pull)?
+        {
+            return Ok(job);
         }
         let sources = Arc::clone(&self.sources);
-        let job = jobs.start("pull", |context| async move {
+        let pull = jobs.start_shared("pull", |context| async move {
             Pull::new(&sources, request, &context).run().await
         })?;
-        running.insert(wanted, Arc::clone(&job));
-        Ok(job)
+        let job = jobs.follow(&pull)?;
+        running.insert(wanted, pull);
+        job.ok_or_else(|| Diagnostic::internal("a pull that nobody can follow"))
     }
 
     /// Describes a model that is on the machine, or else at its source.

@@ -7,7 +7,7 @@ use input_validation::ModelRef;
 use model_vendors::{Manifest, ModelVendor, Selection};
 use tokio_util::sync::CancellationToken;
 
-use crate::{ModelCatalog, errors};
+use crate::{ModelCatalog, errors, turns::Turns};
 
 /// Fetches a file. [`Downloader`] does it over HTTP.
 pub trait Fetch: Send + Sync {
@@ -19,6 +19,11 @@ pub trait Fetch: Send + Sync {
         progress: &'a (dyn Fn(TransferProgress) + Send + Sync),
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<Fetched, Diagnostic>>;
+
+    /// Space that a fetch leaves on the disk, in bytes.
+    fn reserve_bytes(&self) -> u64 {
+        0
+    }
 }
 
 impl Fetch for Downloader {
@@ -30,6 +35,10 @@ impl Fetch for Downloader {
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<Fetched, Diagnostic>> {
         Box::pin(Self::fetch(self, file, target, progress, cancel))
+    }
+
+    fn reserve_bytes(&self) -> u64 {
+        Self::reserve_bytes(self)
     }
 }
 
@@ -51,6 +60,7 @@ pub(crate) struct Sources {
     pub(crate) fetch: Arc<dyn Fetch>,
     pub(crate) copies: Option<Copies>,
     pub(crate) selection: Selection,
+    pub(crate) turns: Turns,
 }
 
 /// Where one pull gets its files from.

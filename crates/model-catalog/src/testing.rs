@@ -34,7 +34,7 @@ pub(crate) fn context() -> JobContext {
 }
 
 /// A GGUF file that a worker could load.
-fn haiku() -> PathBuf {
+pub(crate) fn haiku() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/haiku/rbee-haiku-tiny-q8_0.gguf")
 }
 
@@ -51,6 +51,10 @@ pub(crate) struct FakeHub {
     pub(crate) permits: Semaphore,
     /// Content that is sent for the weights, if not the right one.
     pub(crate) wrong_content: Mutex<Option<Vec<u8>>>,
+    /// Space that fetches leave on the disk.
+    pub(crate) reserve: Mutex<u64>,
+    /// Copy of the weights that another tool has.
+    pub(crate) copy: Mutex<Option<PathBuf>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -66,6 +70,8 @@ impl FakeHub {
             resolved: Mutex::default(),
             permits: Semaphore::new(Semaphore::MAX_PERMITS),
             wrong_content: Mutex::default(),
+            reserve: Mutex::default(),
+            copy: Mutex::default(),
         })
     }
 
@@ -127,6 +133,12 @@ impl ModelVendor for FakeHub {
         })
     }
 
+    fn local_copy(&self, _manifest: &Manifest, file: &ManifestFile) -> Option<PathBuf> {
+        lock(&self.copy)
+            .clone()
+            .filter(|_| file.role == Role::Weights)
+    }
+
     fn locate<'a>(
         &'a self,
         manifest: &'a Manifest,
@@ -178,8 +190,13 @@ impl Fetch for FakeHub {
             Ok(Fetched {
                 size: content.len() as u64,
                 sha256: Sha256::digest(&content).into(),
+                received: content.len() as u64,
             })
         })
+    }
+
+    fn reserve_bytes(&self) -> u64 {
+        *lock(&self.reserve)
     }
 }
 

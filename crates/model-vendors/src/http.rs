@@ -3,12 +3,16 @@
 use std::{
     ops::Range,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use diagnostics::Diagnostic;
-use file_transfer::{RemoteFile, Secret, tls_client};
+use file_transfer::{
+    RemoteFile, Secret,
+    rules::{self, BadRedirect, MAX_REDIRECTS},
+    tls_client,
+};
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{self, HeaderMap},
@@ -19,7 +23,6 @@ use crate::errors;
 
 /// Maximum size of a response that is parsed.
 pub(crate) const MAX_BODY_BYTES: u64 = 32 << 20;
-const MAX_REDIRECTS: usize = 10;
 const MAX_ATTEMPTS: u32 = 4;
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// Longest `Retry-After` that is waited for.
@@ -180,11 +183,11 @@ impl Http {
         let client = self.client().map_err(Failure::Permanent)?;
         let mut builder = client.get(url.clone());
         builder = builder.header(header::ACCEPT_ENCODING, "identity");
-        if let Some(token) = request
+        let token = request
             .bearer
-            .filter(|_| url.origin() == request.url.origin())
-        {
-            builder = builder.bearer_auth(token.expose());
+            .filter(|_| rules::same_origin(url, &request.url));
+        if let Some(value) = token.and_then(rules::bearer) {
+            builder = builder.header(header::AUTHORIZATION, value);
         }
         if let Some(accept) = request.accept {
             builder = builder.header(header::ACCEPT, accept);
@@ -203,36 +206,26 @@ fn is_temporary(status: StatusCode) -> bool {
         || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status)
 }
 
-/// Returns the seconds of `Retry-After`. Dates are not supported; the server of the hub sends
-/// seconds.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Duration::from_secs)
+    file_transfer::retry_after(value, SystemTime::now())
 }
 
 fn redirected(from: &Url, response: &Response) -> Result<Url, Diagnostic> {
     let location = response.headers().get(header::LOCATION);
     let location = location.and_then(|value| value.to_str().ok());
-    let target = location.and_then(|location| from.join(location).ok());
-    let target = target
-        .ok_or_else(|| errors::invalid_response(from.as_str(), "a redirect without a target"))?;
-    let is_allowed = match target.scheme() {
-        "https" => true,
-        "http" => from.scheme() == "http",
-        _ => false,
-    };
-    if is_allowed {
-        Ok(target)
-    } else {
-        Err(errors::unsafe_redirect(from, &target))
-    }
+    rules::redirect_target(from, location).map_err(|bad| match bad {
+        BadRedirect::Invalid => {
+            errors::invalid_response(from.as_str(), "a redirect without a target")
+        }
+        BadRedirect::Unsafe(target) => errors::unsafe_redirect(from, &target),
+    })
 }
 
 async fn read_body(request: &Get<'_>, url: &Url, mut response: Response) -> Result<Reply, Failure> {
     let invalid = |what: &str| Failure::Permanent(errors::invalid_response(url.as_str(), what));
     let (status, headers) = (response.status(), response.headers().clone());
-    let encoding = headers.get(header::CONTENT_ENCODING);
-    if encoding.is_some_and(|encoding| encoding != "identity") {
+    if rules::is_compressed(&headers) {
         return Err(invalid("a compressed body, which was not asked for"));
     }
     let expected = request.range.clone().unwrap_or(0..0);

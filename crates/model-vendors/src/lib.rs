@@ -23,7 +23,7 @@ mod settings;
 pub use manifest::{Manifest, ManifestFile, Role, Selection};
 pub use settings::VendorSettings;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use diagnostics::Diagnostic;
 use file_transfer::{RemoteFile, Secret};
@@ -56,6 +56,12 @@ pub trait ModelVendor: Send + Sync {
         manifest: &'a Manifest,
         file: &'a ManifestFile,
     ) -> BoxFuture<'a, Result<RemoteFile, Diagnostic>>;
+
+    /// Returns where the vendor's own tools keep a file of a manifest on this machine. The file
+    /// need not exist, and its content is not checked.
+    fn local_copy(&self, _manifest: &Manifest, _file: &ManifestFile) -> Option<PathBuf> {
+        None
+    }
 }
 
 /// Creates all vendors.

@@ -13,6 +13,8 @@ pub struct VendorSettings {
     pub hub_endpoint: Option<String>,
     /// Token of the hub (`HF_TOKEN`, or the file `token` in `HF_HOME`).
     pub hub_token: Option<Secret>,
+    /// Cache of the hub's own tools (`HF_HUB_CACHE`, or `hub` in `HF_HOME`).
+    pub hub_cache: Option<PathBuf>,
     /// Whether the hub must not be used (`HF_HUB_OFFLINE`).
     pub hub_offline: bool,
     /// URL of Ollama's registry; default `https://registry.ollama.ai` (`RBEE_OLLAMA_REGISTRY`).
@@ -21,8 +23,8 @@ pub struct VendorSettings {
 
 impl VendorSettings {
     /// Reads the variables that the libraries of Hugging Face read: `HF_ENDPOINT`, `HF_TOKEN`,
-    /// `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_OFFLINE`, `HF_HUB_DISABLE_IMPLICIT_TOKEN`. `get`
-    /// returns a variable of the environment, and `read_file` a file, if it exists.
+    /// `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`,
+    /// `HF_HUB_DISABLE_IMPLICIT_TOKEN`. `get` returns a variable of the environment, and `read_file` a file, if it exists.
     pub fn from_env(
         get: impl Fn(&str) -> Option<String>,
         read_file: impl Fn(&Path) -> Option<String>,
@@ -54,10 +56,15 @@ impl VendorSettings {
                 .or_else(token_file)
                 .filter(|token| is_token(token))
         };
+        let cache = path("HF_HUB_CACHE")
+            .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
+            .or_else(|| Some(home()?.join("hub")));
         let sends_token = !is_on("HF_HUB_DISABLE_IMPLICIT_TOKEN");
         Self {
             hub_endpoint: set("HF_ENDPOINT"),
             hub_token: sends_token.then(token).flatten().map(Secret::new),
+            // A relative path would depend on where the process was started.
+            hub_cache: cache.filter(|path| path.is_absolute()),
             hub_offline: is_on("HF_HUB_OFFLINE"),
             ollama_registry: set("RBEE_OLLAMA_REGISTRY"),
         }
@@ -147,6 +154,23 @@ mod tests {
         assert!(found.hub_offline);
         assert!(!settings(&[("HF_HUB_OFFLINE", "0")], &[]).hub_offline);
         assert_eq!(settings(&[("HF_ENDPOINT", "")], &[]).hub_endpoint, None);
+    }
+
+    #[test]
+    fn the_cache_is_where_other_tools_keep_it() {
+        let all = [
+            ("HF_HUB_CACHE", "/c"),
+            ("HUGGINGFACE_HUB_CACHE", "/old"),
+            ("HF_HOME", "/h"),
+            ("HOME", "/u"),
+        ];
+        let expected = ["/c", "/old", "/h/hub", "/u/.cache/huggingface/hub"];
+        for (skipped, cache) in expected.iter().enumerate() {
+            let found = settings(&all[skipped..], &[]).hub_cache;
+            assert_eq!(found.as_deref(), Some(Path::new(cache)));
+        }
+        assert_eq!(settings(&[("HF_HOME", "relative")], &[]).hub_cache, None);
+        assert_eq!(settings(&[], &[]).hub_cache, None);
     }
 
     #[test]

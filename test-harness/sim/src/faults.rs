@@ -79,7 +79,10 @@ impl FaultsFile {
             result => result?,
         };
         if newest != *text {
-            let lines = newest.lines().map(str::trim).filter(|line| !line.is_empty());
+            let lines = newest
+                .lines()
+                .map(str::trim)
+                .filter(|line| !line.is_empty());
             let parsed = lines.map(|line| {
                 parse(line).ok_or_else(|| io::Error::other(format!("not a fault: {line}")))
             });

@@ -61,10 +61,10 @@ pub async fn show(
 
 /// Fetch a model
 ///
-/// Starts a job, or responds with the one that is fetching the model. With
-/// `Accept: text/event-stream` the response streams its events, with `Prefer: respond-async` it
-/// is 202 with the job's id, otherwise it is the result. The job continues when the caller
-/// leaves; `DELETE /v1/jobs/{id}` cancels it.
+/// Starts a job. With `Accept: text/event-stream` the response streams its events, with
+/// `Prefer: respond-async` it is 202 with the job's id, otherwise it is the result. The job
+/// continues when the caller leaves; `DELETE /v1/jobs/{id}` cancels it. Jobs of the same model
+/// share one download, which ends when all of them are cancelled.
 #[utoipa::path(post, path = "/v1/models/pull", tag = "models", request_body = NodePullRequest,
     params(("prefer" = Option<String>, Header, description = "`respond-async` for a response with the job's id")),
     responses((status = 200, description = "The model, or the events of the job",

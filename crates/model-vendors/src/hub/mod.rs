@@ -3,9 +3,12 @@
 //! The protocol is that of the hub's documentation (<https://huggingface.co/docs/hub/api>): the
 //! commit of a revision, the tree of files at it, and files by commit. The library `hf-hub` is
 //! not used: it reads responses of any size and follows links to other servers with the token.
+//! Its cache on disk is used.
 
 mod api;
 mod refusal;
+
+use std::path::PathBuf;
 
 use diagnostics::{Code, Diagnostic};
 use file_transfer::{RemoteFile, Secret};
@@ -37,6 +40,7 @@ pub(crate) struct HubVendor {
     http: Http,
     endpoint: Url,
     token: Option<Secret>,
+    cache: Option<PathBuf>,
     offline: bool,
 }
 
@@ -55,6 +59,7 @@ impl HubVendor {
             http,
             endpoint: endpoint(settings.hub_endpoint.as_deref(), DEFAULT_ENDPOINT)?,
             token: settings.hub_token.clone(),
+            cache: settings.hub_cache.clone(),
             offline: settings.hub_offline,
         })
     }
@@ -285,5 +290,16 @@ impl ModelVendor for HubVendor {
             other => Err(not_of_hub(other)),
         };
         Box::pin(std::future::ready(located))
+    }
+
+    /// The cache has a blob for each content, which large files name by their SHA-256
+    /// (<https://huggingface.co/docs/huggingface_hub/guides/manage-cache>).
+    fn local_copy(&self, manifest: &Manifest, file: &ManifestFile) -> Option<PathBuf> {
+        let ModelRef::Hub { repository, .. } = &manifest.model else {
+            return None;
+        };
+        let folder = format!("models--{}", repository.replace('/', "--"));
+        let blob = hex::encode(file.sha256?);
+        Some(self.cache.as_ref()?.join(folder).join("blobs").join(blob))
     }
 }

@@ -455,3 +455,21 @@ async fn a_split_model_is_resolved_by_the_type_in_its_names() {
     assert_eq!(error.code, Code::InvalidModelFile);
     assert!(error.message.contains("part 1 of 1"), "{error}");
 }
+
+#[tokio::test]
+async fn large_files_are_looked_for_in_the_cache_of_the_hubs_tools() {
+    let (hub, _) = hub().await;
+    let vendors = Vendors::new(&VendorSettings {
+        hub_endpoint: Some(hub.url()),
+        hub_cache: Some("/cache".into()),
+        ..VendorSettings::default()
+    });
+    let manifest = vendors.resolve("hf:org/repo").await.unwrap();
+    let vendor = vendors.of(&manifest.model);
+    let mut file = manifest.files[0].clone();
+    let sha256 = hex::encode(file.sha256.unwrap());
+    let expected = format!("/cache/models--Org--Repo/blobs/{sha256}");
+    assert_eq!(vendor.local_copy(&manifest, &file), Some(expected.into()));
+    file.sha256 = None;
+    assert_eq!(vendor.local_copy(&manifest, &file), None);
+}
