@@ -188,6 +188,14 @@ impl Screen {
         Ok(())
     }
 
+    /// The text of a narration, which is empty if none is printed.
+    pub(crate) fn narration(&self, narration: &Narration) -> String {
+        match self.quiet {
+            true => String::new(),
+            false => text::narration(narration, self.style),
+        }
+    }
+
     /// Prints what was changed in the request or ignored, where the event that says so is not
     /// printed.
     pub(crate) async fn notes(&mut self, notes: &[String]) -> Result<(), Failure> {

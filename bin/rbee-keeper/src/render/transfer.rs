@@ -1,25 +1,34 @@
 use std::{
     collections::HashMap,
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write as _},
     time::Duration,
 };
 
-use diagnostics::{Narration, escape};
+use diagnostics::{Narration, bytes, escape};
 use hive_contract::Progress;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
-use super::{
-    Format, Screen,
-    text::{bytes, duration},
-};
+use super::{Format, Screen, text::duration};
 use crate::failure::Failure;
 
 /// How often progress is printed where no bars can be.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// With more files than this, bars of complete files disappear.
 const MAX_BARS: usize = 8;
-/// Width of a file's name before its bar.
+/// Width of a terminal that does not tell.
+const USUAL_WIDTH: usize = 80;
+/// Width from which amounts are shown, and not only a percentage.
+const WIDE: usize = 80;
+/// Width below which there is no rate.
+const NARROW: usize = 50;
+/// Longest amounts: `1023 MiB / 1023 MiB`.
+const AMOUNT_WIDTH: usize = 19;
+/// Longest rate and time left: `1023 KiB/s, 59 min 59 s left`.
+const PACE_WIDTH: usize = 28;
+/// Least and greatest width of a bar.
+const BAR_WIDTH: (usize, usize) = (6, 24);
+/// Greatest width of a name.
 const NAME_WIDTH: usize = 36;
 
 /// The progress of a job: bars on a terminal, otherwise a line every few seconds.
@@ -38,8 +47,11 @@ struct Bars {
 
 impl Transfer {
     pub(crate) fn new(screen: &Screen) -> Self {
-        let shows_bars =
-            screen.format == Format::Text && !screen.quiet && io::stderr().is_terminal();
+        let is_dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
+        let shows_bars = screen.format == Format::Text
+            && !screen.quiet
+            && io::stderr().is_terminal()
+            && !is_dumb;
         Self {
             bars: shows_bars.then(|| Bars {
                 multi: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
@@ -85,10 +97,15 @@ impl Transfer {
         narration: &Narration,
         screen: &mut Screen,
     ) -> Result<(), Failure> {
-        if let Some(bars) = &self.bars {
-            let _ = bars.multi.clear();
+        match &self.bars {
+            Some(bars) => {
+                let text = screen.narration(narration);
+                let write = || io::stderr().write_all(text.as_bytes());
+                let _ = bars.multi.suspend(write);
+                Ok(())
+            }
+            None => screen.narrate(narration).await,
         }
-        screen.narrate(narration).await
     }
 
     /// Removes the bars.
@@ -102,50 +119,98 @@ impl Transfer {
 impl Bars {
     fn update(&mut self, progress: &Progress) {
         let files = self.files.len();
-        let bar = match &progress.item {
-            Some(file) => self.files.entry(file.clone()).or_insert_with(|| {
-                let bar = match &self.total {
-                    Some(total) => self.multi.insert_before(total, new_bar()),
-                    None => self.multi.add(new_bar()),
-                };
-                bar.with_prefix(shortened(file))
-            }),
-            None => self.total.get_or_insert_with(|| {
-                let bar = self.multi.add(new_bar());
-                bar.with_prefix(progress.phase.clone())
-            }),
+        let (bar, name) = match &progress.item {
+            Some(file) => {
+                let bar = self.files.entry(file.clone()).or_insert_with(|| {
+                    let bar = new_bar();
+                    match &self.total {
+                        Some(total) => self.multi.insert_before(total, bar),
+                        None => self.multi.add(bar),
+                    }
+                });
+                (bar, file)
+            }
+            None => {
+                let new = || self.multi.add(new_bar());
+                (self.total.get_or_insert_with(new), &progress.phase)
+            }
         };
-        if let Some(total) = progress.total {
-            bar.set_length(total);
-        }
-        bar.set_message(pace(progress));
-        bar.set_position(progress.done);
-        if progress.item.is_some() && progress.total == Some(progress.done) {
+        let is_complete = progress.item.is_some() && progress.total == Some(progress.done);
+        bar.set_message(bar_line(name, progress, terminal_width()));
+        if is_complete && !bar.is_finished() {
             if files > MAX_BARS {
                 bar.finish_and_clear();
             } else {
-                bar.finish();
+                bar.abandon();
             }
         }
     }
 }
 
 fn new_bar() -> ProgressBar {
-    let template = "{prefix:36} {bar:24} {binary_bytes:>11} / {binary_total_bytes:>11}  {msg}";
-    let style = ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ");
-    ProgressBar::no_length().with_style(style)
+    // The line is as long as the terminal is wide, which templates cannot do for all of it.
+    let style = ProgressStyle::with_template("{msg}");
+    ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+}
+
+fn terminal_width() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stderr());
+    let columns = size.map_or(0, |size| usize::from(size.ws_col));
+    if columns == 0 { USUAL_WIDTH } else { columns }
+}
+
+/// A line with name, bar, amounts, rate and time left, as far as the terminal is wide enough.
+fn bar_line(name: &str, progress: &Progress, width: usize) -> String {
+    let share = progress.total.map(|total| match total {
+        0 => 1.0,
+        total => (progress.done as f64 / total as f64).min(1.0),
+    });
+    let amount = match (progress.total, share) {
+        (Some(total), _) if width >= WIDE => {
+            let amount = format!("{} / {}", bytes(progress.done), bytes(total));
+            format!("{amount:>AMOUNT_WIDTH$}")
+        }
+        (None, _) if width >= WIDE => format!("{:>AMOUNT_WIDTH$}", bytes(progress.done)),
+        (_, Some(share)) => format!("{:>3.0} %", (share * 100.0).floor()),
+        (_, None) => format!("{:>5}", ""),
+    };
+    let right = if width < NARROW {
+        amount
+    } else {
+        format!("{amount}  {:PACE_WIDTH$}", pace(progress))
+    };
+    // A character in the last column would wrap the line in some terminals.
+    let left = width.saturating_sub(right.chars().count() + 2);
+    let bar_width = match left / 3 {
+        third if third < BAR_WIDTH.0 => 0,
+        third => third.min(BAR_WIDTH.1),
+    };
+    let name_width = left.saturating_sub(bar_width + 1).min(NAME_WIDTH);
+    let name = shortened(name, name_width);
+    let line = format!("{name:name_width$} {} {right}", bar(share, bar_width));
+    line.trim_end().chars().take(width.saturating_sub(1)).collect()
+}
+
+fn bar(share: Option<f64>, width: usize) -> String {
+    let Some(inner) = width.checked_sub(2) else {
+        return String::new();
+    };
+    let filled = (share.unwrap_or(0.0) * inner as f64) as usize;
+    let mut bar = "=".repeat(filled);
+    if filled < inner {
+        bar.push('>');
+    }
+    format!("[{bar:inner$}]")
 }
 
 /// The end of a name that is too long, which distinguishes the parts of a model.
-fn shortened(name: &str) -> String {
+fn shortened(name: &str, width: usize) -> String {
     let name = escape(name);
     let length = name.chars().count();
-    if length <= NAME_WIDTH {
+    if length <= width {
         return name;
     }
-    let end: String = name.chars().skip(length - NAME_WIDTH + 1).collect();
+    let end: String = name.chars().skip(length + 1 - width.max(1)).collect();
     format!("…{end}")
 }
 
@@ -206,10 +271,50 @@ mod tests {
 
     #[test]
     fn the_end_of_a_long_name_is_shown() {
-        assert_eq!(shortened("a\u{1b}"), "a\\u{1b}");
+        assert_eq!(shortened("a\u{1b}", 9), "a\\u{1b}");
         let long = format!("{}-00001-of-00002.gguf", "x".repeat(60));
-        let short = shortened(&long);
-        assert_eq!(short.chars().count(), NAME_WIDTH);
+        let short = shortened(&long, 30);
+        assert_eq!(short.chars().count(), 30);
         assert!(short.ends_with("-00001-of-00002.gguf"));
+    }
+
+    #[test]
+    fn a_bar_fits_into_its_terminal() {
+        let gibibyte = 1 << 30;
+        let mut progress = Progress {
+            phase: "download".into(),
+            item: Some("model.gguf".into()),
+            sha256: None,
+            done: gibibyte,
+            total: Some(4 * gibibyte),
+            unit: "bytes".into(),
+            rate: Some(12.5 * 1024.0 * 1024.0),
+            eta_seconds: Some(75.0),
+        };
+        let line = |progress: &Progress, width| bar_line("model.gguf", progress, width);
+        for (width, expected) in [
+            (
+                120,
+                "model.gguf                           [====>             ]   1.0 GiB / 4.0 GiB  12.5 MiB/s, 1 min 15 s left",
+            ),
+            (
+                80,
+                "model.gguf           [==>      ]   1.0 GiB / 4.0 GiB  12.5 MiB/s, 1 min 15 s left",
+            ),
+            (
+                60,
+                "model.gguf       [=>     ]  25 %  12.5 MiB/s, 1 min 15 s left",
+            ),
+            (40, "model.gguf             [=>      ]  25 %"),
+        ] {
+            assert_eq!(line(&progress, width), expected, "{width}");
+        }
+        for width in 0..200 {
+            for (done, total) in [(0, None), (7, Some(7)), (0, Some(0)), (9, Some(1 << 60))] {
+                (progress.done, progress.total) = (done, total);
+                let line = line(&progress, width);
+                assert!(line.chars().count() < width.max(1), "{width}: {line}");
+            }
+        }
     }
 }
