@@ -176,6 +176,170 @@ Feature: Models by name, fetched once, verified, kept
     And I run `rbee-keeper model verify hf:org/repo`
     Then the exit code is 0
 
+  @EH-008c
+  Scenario: A file that arrives damaged is fetched again, and never registered
+    Given a model hub with the repository org/repo
+    And the hub's fault is `storage flip at 2500000 times 1`
+    And a running queen
+    When I run `rbee-keeper pull hf:org/repo`
+    Then the exit code is 0
+    When I run `rbee-keeper model verify hf:org/repo`
+    Then the exit code is 0
+    When the hub's fault is `storage flip at 2500000`
+    And I run `rbee-keeper pull hf:org/repo:model-F16.gguf`
+    Then the exit code is 1
+    And the error contains `SHA-256`
+    When I run `rbee-keeper model list --vendor hf`
+    Then stdout does not contain `F16`
+
+  @EH-008b
+  Scenario: A transfer that breaks is continued
+    Given a model hub with the repository org/repo
+    And the hub's fault is `storage cut at 2500000 times 2 and storage status 503 at 2500000 times 2`
+    And a running queen
+    When I run `rbee-keeper pull hf:org/repo`
+    Then the exit code is 0
+    And the hub has sent at most 4300000 bytes of large files
+
+  @EH-008b
+  Scenario: A transfer that fails six times keeps what it has
+    Given a model hub with the repository org/repo
+    And the hub's fault is `storage status 503 at 2500000`
+    And a running queen
+    When I run `rbee-keeper pull hf:org/repo`
+    Then the exit code is 1
+    And the error contains `status 503`
+    And the hint contains `rbee-keeper pull hf:org/repo`
+    When the hub has no fault
+    And I note what the hub has sent
+    And I run `rbee-keeper pull hf:org/repo`
+    Then the exit code is 0
+    And the hub has sent at most 2200000 bytes of large files since
+
+  @EH-008a
+  Scenario: A transfer that stalls is continued
+    Given a model hub with the repository org/repo
+    And the variable RBEE_DOWNLOAD_STALL is `1`
+    And the hub's fault is `storage stall at 2500000 times 2`
+    And a running queen
+    When I run `rbee-keeper pull hf:org/repo`
+    Then the exit code is 0
+    And the hub has sent at most 4300000 bytes of large files
+
+  @EH-008a
+  Scenario: A transfer that stalls again and again fails, and is continued later
+    Given a model hub with the repository org/repo
+    And the variable RBEE_DOWNLOAD_STALL is `1`
+    And the hub's fault is `storage stall at 2500000`
+    And a running queen
+    When I run `rbee-keeper pull hf:org/repo`
+    Then the exit code is 1
+    And the error contains `sent nothing for 1 s`
+    And the hint contains `continues where it stopped`
+    When the hub has no fault
+    And I note what the hub has sent
+    And I run `rbee-keeper pull hf:org/repo`
+    Then the exit code is 0
+    And the hub has sent at most 2200000 bytes of large files since
+
+  @EH-006a
+  Scenario: A model that the disk has no space for is refused before it is fetched
+    Given a model hub with the repository org/repo
+    And the variable RBEE_DISK_RESERVE is `0`
+    And a running queen whose models are on a disk of 9000000 bytes
+    When the disk of the models is filled
+    And I run `rbee-keeper pull hf:org/repo`
+    Then the exit code is 1
+    And the error contains `hf:org/repo:Q8_0 needs 3.0 MiB more, and the disk of`
+    And the error contains ` has 0 B free`
+    And the hint contains `rbee-keeper model prune`
+    And the hub has sent at most 1050000 bytes of large files
+
+  @EH-006b
+  Scenario: A disk that fills up during a download ends it, and it is continued later
+    Given a model hub with the repository org/repo
+    And the hub's fault is `storage rate 1000000`
+    And the variable RBEE_DISK_RESERVE is `0`
+    And a running queen whose models are on a disk of 16000000 bytes
+    When I start `rbee-keeper pull hf:org/repo:model-F16.gguf` as pull
+    And part of the weights is on disk
+    And the disk of the models is filled
+    Then pull exits
+    And the exit code is 1
+    And the error contains `No space left on device`
+    And the hint contains `free space`
+    When the disk of the models has space again
+    And the hub has no fault
+    And I run `rbee-keeper pull hf:org/repo:model-F16.gguf`
+    Then the exit code is 0
+    When I run `rbee-keeper model verify hf:org/repo:F16`
+    Then the exit code is 0
+
+  Scenario: A read-only disk is named
+    Given a model hub with the repository org/repo
+    And a running queen whose models are on a read-only disk
+    When I run `rbee-keeper pull hf:org/repo`
+    Then the exit code is 1
+    And the error contains `/models/hf`
+    And the error contains `Read-only file system`
+
+  # Several callers
+
+  Scenario: Callers of one model share its download, and those who leave do not end it
+    Given a model hub with the repository org/repo
+    And the hub's fault is `storage rate 400000`
+    And a running queen
+    When 20 callers pull hf:org/repo, 5 of which cancel and 5 leave in the middle
+    Then each of the others has seen the progress to the end
+    And there is 1 model directory
+    And the hub has sent at most 4300000 bytes of large files
+
+  Scenario: Ctrl+C ends the download of one user only
+    Given a model hub with the repository org/repo
+    And the hub's fault is `storage rate 400000`
+    And a running queen
+    When I start `rbee-keeper pull hf:org/repo` as one
+    And I start `rbee-keeper pull hf:org/repo` as two
+    And one has printed `download:`
+    And two has printed `download:`
+    And one gets SIGINT
+    Then one exits
+    And the exit code is 130
+    And two exits
+    And the exit code is 0
+    And the hub has sent at most 4300000 bytes of large files
+
+  Scenario: Hives that share the directory of models fetch a model once
+    Given a model hub with the repository org/repo
+    And the hub's fault is `storage rate 1000000`
+    When two hives that share the directory of models pull hf:org/repo at the same time
+    Then there is 1 model directory
+    And the hub has sent at most 5400000 bytes of large files
+
+  # The cache of the hub's tools
+
+  Scenario: What the hub's tools have fetched is not fetched again
+    Given a model hub with the repository org/repo
+    And the hub's tools have fetched `model-Q8_0.gguf` of org/repo
+    And a running queen
+    When I run `rbee-keeper pull hf:org/repo`
+    Then the exit code is 0
+    And stderr contains `model-Q8_0.gguf is linked to {dir}/hf/hub/models--org--repo/blobs/`
+    And the hub has sent at most 1050000 bytes of large files
+    When I run `rbee-keeper model verify hf:org/repo`
+    Then the exit code is 0
+
+  Scenario: A damaged file of the hub's tools is not used
+    Given a model hub with the repository org/repo
+    And the hub's tools have damaged `model-Q8_0.gguf` of org/repo
+    And a running queen
+    When I run `rbee-keeper pull hf:org/repo`
+    Then the exit code is 0
+    And stderr contains `is not model-Q8_0.gguf, which is fetched`
+    And stdout contains `fetched hf:org/repo`
+
+  # Care
+
   Scenario: The catalog is rebuilt from the files on disk
     Given a model hub with the repository org/repo
     And a running queen

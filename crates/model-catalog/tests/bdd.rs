@@ -10,6 +10,8 @@
     reason = "test code: a step fails by panicking"
 )]
 
+mod steps;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -26,6 +28,7 @@ async fn main() -> std::process::ExitCode {
     bdd::run(&["020-model-catalog"]).await
 }
 
+/// The built-in model with a type of weights.
 fn haiku(weights: &str) -> PathBuf {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/haiku");
     models.join(format!("rbee-haiku-tiny-{weights}.gguf"))
@@ -44,7 +47,7 @@ async fn hub(world: &mut World, access: String, repository: String) {
         access => format!("--{access} {repository}"),
     };
     let hub = world.start(&format!(
-        "sim hub --dir {{dir}}/hub --port-file {{dir}}/hub.port {access}"
+        "sim hub --dir {{dir}}/hub --port-file {{dir}}/hub.port --faults {{dir}}/hub.faults --log {{dir}}/hub.log {access}"
     ));
     world.running.insert("hub".into(), hub);
     let file = world.dir().join("hub.port");

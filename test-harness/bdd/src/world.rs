@@ -146,6 +146,11 @@ impl World {
         Running::start(&mut self.command(name, &args))
     }
 
+    /// Starts a command in the background.
+    pub fn start_command(&self, command: &mut Command) -> Running {
+        Running::start(command)
+    }
+
     /// Replaces `{home}`, `{dir}` and the name of every noted value, such as `{port}`.
     pub fn fill(&self, text: &str) -> String {
         let mut text = text

@@ -1,0 +1,3 @@
+mod callers;
+mod disk;
+mod hub;
