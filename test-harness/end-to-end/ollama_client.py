@@ -3,9 +3,14 @@
     RBEE_BIN_DIR=target/debug python ollama_client.py
 """
 
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
 import ollama
 
-from rbee import CASES, MODEL, SLOW, eventually, idle, main, raised
+from rbee import BIN, CASES, MODEL, REFERENCE, SLOW, Rbee, eventually, idle, main, raised
 
 # The references have no penalty, which Ollama has by default.
 GREEDY = {"temperature": 0, "num_predict": 96.0, "repeat_penalty": 1}
@@ -28,6 +33,62 @@ def check_models_are_listed_and_shown(rbee):
         assert shown.modelinfo["llama.block_count"] == 4 and shown.modelinfo["llama.embedding_length"] == 256, shown
         assert "messages" in shown.template and shown.details.families == ["llama"], shown
     assert client(rbee).show("haiku:safetensors").parameters.split() == ["temperature", "0.7"]
+
+
+def check_models_are_pulled_copied_and_deleted(_):
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder, "registry/library/tiny/135m.gguf")
+        weights.parent.mkdir(parents=True)
+        shutil.copy(REFERENCE.parent / "rbee-haiku-tiny-q8_0.gguf", weights)
+        port = Path(folder, "port")
+        command = [BIN / "sim", "ollama", "--dir", Path(folder, "registry"), "--port-file", port]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as registry:
+            try:
+                eventually(lambda: (port.exists() and port.read_text().isdigit(), "the registry starts"))
+                rbee = Rbee(Path(folder, "home"))
+                rbee.environment["RBEE_OLLAMA_REGISTRY"] = f"http://127.0.0.1:{port.read_text()}"
+                with rbee:
+                    pulled_copied_and_deleted(client(rbee), weights.stat().st_size)
+            finally:
+                registry.kill()
+
+
+def pulled_copied_and_deleted(api, size):
+    assert raised(ollama.ResponseError, lambda: api.pull("tiny:none")).status_code == 404
+    lines = list(api.pull("tiny:135m", stream=True))
+    assert lines[0].status == "pulling manifest" and lines[-1].status == "success", lines
+    blobs = [line for line in lines if line.digest]
+    assert blobs and blobs[-1].completed == blobs[-1].total == size, lines
+    digest = blobs[0].digest
+    assert digest.startswith("sha256:") and blobs[0].status == f"pulling {digest[7:19]}", lines
+    assert api.pull("tiny:135m").status == "success"
+
+    def listed():
+        return {m.model: m for m in api.list().models}
+
+    model = listed()["tiny:135m"]
+    assert model.size == size and len(model.digest) == 64 and model.modified_at, model
+    assert model.details.format == "gguf" and model.details.quantization_level == "Q8_0", model
+    assert api.copy("tiny:135m", "mine").status == "success"
+    shown = api.show("mine")
+    assert shown.modelinfo["general.architecture"] == "llama" and shown.details.family == "llama", shown
+    answer = api.generate(model="mine", prompt="a", options={"num_predict": 1})
+    assert answer.eval_count == 1, answer
+    assert "in use" in raised(ollama.ResponseError, lambda: api.delete("tiny:135m")).error
+    api.generate(model="mine", keep_alive=0)
+    assert api.delete("mine").status == "success"
+
+    def deleted():
+        try:
+            return api.delete("tiny:135m").status == "success", "deleted"
+        except ollama.ResponseError as error:
+            return False, error
+
+    eventually(deleted)
+    assert "tiny:135m" not in listed() and "mine:latest" not in listed(), listed()
+    assert raised(ollama.ResponseError, lambda: api.delete("tiny:135m")).status_code == 404
+    assert raised(ollama.ResponseError, lambda: api.show("tiny:135m")).status_code == 404
+    assert raised(ollama.ResponseError, lambda: api.copy("tiny:135m", "mine")).status_code == 404
 
 
 def check_chat_equals_the_reference(rbee):

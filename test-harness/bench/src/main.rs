@@ -1,4 +1,5 @@
-//! Benchmarks: `cargo xtask bench gateway|engine|overhead|download`. Results are ratios within one run.
+//! Benchmarks: `cargo xtask bench gateway|engine|overhead|download|start`. Results are ratios
+//! within one run.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -12,6 +13,7 @@ mod machine;
 mod overhead;
 mod process;
 mod servers;
+mod start;
 
 use std::path::PathBuf;
 
@@ -57,6 +59,18 @@ enum Command {
     Engine(engine::EngineArgs),
     /// Transfers that are killed at random moments, and their throughput compared with curl
     Download(download::DownloadArgs),
+    /// Start of a hive with many models
+    Start {
+        /// Directory of the rbee binaries; set by the xtask
+        #[arg(long)]
+        bin_dir: PathBuf,
+        /// Number of models
+        #[arg(long, default_value_t = 2000)]
+        models: u32,
+        /// Starts, of which the median counts
+        #[arg(long, default_value_t = 9)]
+        count: u32,
+    },
     /// Fetches one file in this process; run by `download`
     #[command(hide = true)]
     DownloadOnce(download::OnceArgs),
@@ -77,6 +91,11 @@ fn main() -> anyhow::Result<()> {
             baseline,
             count,
         } => runtime()?.block_on(overhead::run(&bin_dir, baseline.as_deref(), count)),
+        Command::Start {
+            bin_dir,
+            models,
+            count,
+        } => runtime()?.block_on(start::run(&bin_dir, models, count)),
         Command::Download(args) => runtime()?.block_on(download::run(&args)),
         Command::DownloadOnce(args) => runtime()?.block_on(download::run_once(&args)),
         Command::Engine(args) => engine::run(&args),
