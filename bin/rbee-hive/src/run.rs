@@ -127,6 +127,7 @@ fn puller(
     transfers: TransferSettings,
     token: &Token,
 ) -> Result<Puller, Diagnostic> {
+    let copies = copies(token, &transfers)?;
     let downloader = Downloader::new(transfers)?;
     let vendors = vendors(&vendor_settings())?;
     let devices = probe.machine()?.devices;
@@ -138,17 +139,19 @@ fn puller(
         catalog,
         vendors,
         Arc::new(downloader),
-        Some(copies(token)?),
+        Some(copies),
         selection,
     ))
 }
 
 /// Copies models from other nodes, through the queen that has this node's token.
-fn copies(token: &Token) -> Result<Copies, Diagnostic> {
+fn copies(token: &Token, transfers: &TransferSettings) -> Result<Copies, Diagnostic> {
     let token = Secret::new(token.expose());
     let downloader = Downloader::new(TransferSettings {
         // Requests contain the node's token.
         proxies: false,
+        stall: transfers.stall,
+        reserve_bytes: transfers.reserve_bytes,
         ..TransferSettings::default()
     })?;
     Ok(Copies {
