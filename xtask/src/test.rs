@@ -35,6 +35,7 @@ pub fn run_all() -> Result<Tally> {
     let bin_dir = build_binaries(false)?;
     total += inlined::run()?;
     println!("== unit tests and features");
+    setup::need_program("sshd", "openssh-server")?;
     let mut tests = cargo();
     tests
         .args(["test", "--workspace", "--no-fail-fast"])

@@ -61,6 +61,8 @@ codes! {
     SshAuthFailed = 502;
     /// The host key of the SSH server is unknown or differs from the known one.
     SshHostKeyUnknown = 502;
+    /// A command on the node failed.
+    NodeCommandFailed = 502;
     /// The hive's binary is missing on the node.
     HiveNotInstalled = 502;
     /// The hive does not respond.

@@ -8,7 +8,7 @@ mod event_reader;
 #[cfg(test)]
 mod fuzz_tests;
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::Path, time::Duration};
 
 use bytes::Bytes;
 use diagnostics::{Code, Diagnostic};
@@ -267,7 +267,16 @@ impl RestClient {
 
 /// Creates a connection pool for [`RestClient::with_http`].
 pub fn http_client() -> Result<HttpClient, Diagnostic> {
-    reqwest::Client::builder()
+    build(reqwest::Client::builder())
+}
+
+/// Creates a connection pool whose connections all lead to a Unix socket, whatever the URL is.
+pub fn unix_socket_client(socket: &Path) -> Result<HttpClient, Diagnostic> {
+    build(reqwest::Client::builder().unix_socket(socket))
+}
+
+fn build(builder: reqwest::ClientBuilder) -> Result<HttpClient, Diagnostic> {
+    builder
         // Requests contain tokens and must not pass through a proxy from the environment.
         .no_proxy()
         .connect_timeout(CONNECT_LIMIT)

@@ -30,6 +30,7 @@ pub const FILE_NAMES: &[&str] = &[
     "models.db",
     "model.json",
     "pull.lock",
+    "ssh-hosts",
 ];
 
 /// The directory that holds all state: `RBEE_HOME`, else `~/.rbee`.
@@ -116,6 +117,16 @@ impl Home {
         self.0.join(format!("keys/node-{node}.token"))
     }
 
+    /// Host keys of SSH servers that the user accepted for rbee, in the format of sshd(8).
+    pub fn ssh_hosts(&self) -> PathBuf {
+        self.0.join("keys/ssh-hosts")
+    }
+
+    /// Directory of the sockets of the queen's SSH connections.
+    pub fn ssh_sockets(&self) -> PathBuf {
+        self.0.join("run/ssh")
+    }
+
     /// Log of a queen that the keeper started.
     pub fn queen_log(&self) -> PathBuf {
         self.0.join("logs/queen.log")
@@ -192,6 +203,8 @@ mod tests {
                 "/h/keys/node-local.token",
             ),
             (home.node_token(&node), "/h/keys/node-gpu-box.token"),
+            (home.ssh_hosts(), "/h/keys/ssh-hosts"),
+            (home.ssh_sockets(), "/h/run/ssh"),
             (home.queen_log(), "/h/logs/queen.log"),
             (home.hive_log(), "/h/logs/hive.log"),
             (home.node_database(), "/h/beehives.db"),
@@ -224,6 +237,7 @@ mod tests {
             model.lock(),
             worker.spawn_record(),
             worker.log(),
+            home.ssh_hosts(),
         ]
         .iter()
         .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())

@@ -1,0 +1,63 @@
+//! Ports of one machine that are reachable from the other one.
+
+use std::{path::Path, time::Duration};
+
+use diagnostics::{Code, Diagnostic};
+use tokio::time::timeout;
+
+use crate::{
+    SshSession, errors,
+    options::{NO_HOST, through},
+};
+
+/// Time limit for ssh to add a forward.
+const LIMIT: Duration = Duration::from_secs(10);
+
+impl SshSession {
+    /// Makes a port of the loopback interface of the other machine reachable through the Unix
+    /// socket `socket`, until the connection ends.
+    pub async fn forward_to_node(&self, socket: &Path, port: u16) -> Result<(), Diagnostic> {
+        // The path has no character that is special here: it is in the runtime directory.
+        let forward = format!("{}:127.0.0.1:{port}", socket.display());
+        self.forward("-L", &forward).await.map(drop)
+    }
+
+    /// Makes a port of the loopback interface of this machine reachable from the other one,
+    /// until the connection ends. Returns the port of its loopback interface: `preferred` if it
+    /// is free, else any.
+    pub async fn forward_from_node(
+        &self,
+        preferred: Option<u16>,
+        port: u16,
+    ) -> Result<u16, Diagnostic> {
+        let target = format!("127.0.0.1:{port}");
+        if let Some(preferred) = preferred {
+            let forward = format!("127.0.0.1:{preferred}:{target}");
+            match self.forward("-R", &forward).await {
+                Ok(_) => return Ok(preferred),
+                Err(error) if error.code == Code::NodeCommandFailed => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let output = self.forward("-R", &format!("127.0.0.1:0:{target}")).await?;
+        let port = output.trim().parse();
+        port.map_err(|_| errors::unexpected_output(self.label(), "a forward", &output))
+    }
+
+    async fn forward(&self, direction: &str, forward: &str) -> Result<String, Diagnostic> {
+        let mut command = through(self.control_socket());
+        command.args(["-O", "forward", direction, forward, NO_HOST]);
+        let output = timeout(LIMIT, command.output())
+            .await
+            .map_err(|_| errors::command_timed_out(self.label(), "a forward", LIMIT))?
+            .map_err(|e| errors::no_ssh(&e))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        if !self.control_socket().exists() {
+            return Err(errors::lost(self.label(), &stderr));
+        }
+        Err(errors::forward_refused(self.label(), forward, &stderr))
+    }
+}

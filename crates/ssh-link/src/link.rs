@@ -1,0 +1,241 @@
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
+
+use diagnostics::Diagnostic;
+use futures_util::future::BoxFuture;
+use input_validation::NodeName;
+use node_link::{Endpoint, Link};
+use queen_contract::SshNode;
+use rest_client::HttpClient;
+use tempfile::TempDir;
+use tokio::{
+    sync::{Mutex, watch},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{SshSession, SshSettings, errors};
+
+/// State of a link.
+#[derive(Debug, Clone)]
+pub enum LinkState {
+    /// The first connection is being established.
+    Connecting,
+    /// Both sides can reach each other.
+    Up(Connected),
+    /// There is no connection, for this reason; it is being established again.
+    Down(Diagnostic),
+}
+
+/// An established connection of a link.
+#[derive(Debug, Clone)]
+pub struct Connected {
+    pub session: SshSession,
+    /// Port on the loopback interface of the node that leads to the queen.
+    pub queen_port: u16,
+}
+
+/// The link to a node through its SSH server. It is kept up: a lost connection is established
+/// again with the same forwards. Nothing on the node is started or stopped. Dropping the link
+/// ends the connection and removes its sockets.
+#[derive(Debug)]
+pub struct SshLink {
+    node: NodeName,
+    shared: Arc<Shared>,
+    state: watch::Receiver<LinkState>,
+    _stop: DropGuard,
+}
+
+/// What a link needs.
+#[derive(Debug, Clone)]
+pub struct LinkConfig {
+    pub name: NodeName,
+    pub node: SshNode,
+    pub settings: Arc<SshSettings>,
+    /// Port of the queen on the loopback interface of its machine.
+    pub queen_port: u16,
+    /// Port on the node that led to the queen before. Workers that are running there use it.
+    pub last_queen_port: Option<u16>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: LinkConfig,
+    /// Directory of the sockets that lead to ports of the node.
+    sockets: TempDir,
+    /// The client for each port that was requested.
+    forwards: Mutex<BTreeMap<u16, HttpClient>>,
+}
+
+impl SshLink {
+    /// Creates the link and begins to connect.
+    pub fn start(config: LinkConfig) -> Result<Self, Diagnostic> {
+        let stop = CancellationToken::new();
+        let (sender, state) = watch::channel(LinkState::Connecting);
+        let node = config.name.clone();
+        let shared = Arc::new(Shared {
+            sockets: config.settings.runtime.create("l")?,
+            config,
+            forwards: Mutex::default(),
+        });
+        let keep = keep_connected(Arc::clone(&shared), sender);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(keep));
+        Ok(Self {
+            node,
+            shared,
+            state,
+            _stop: stop.drop_guard(),
+        })
+    }
+
+    /// Returns the state of the link, now and from now on.
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.state.clone()
+    }
+
+    /// Returns the connection. Waits for the first one; later, a link that is down is an error
+    /// at once, which names the node.
+    pub async fn connected(&self) -> Result<Connected, Diagnostic> {
+        let mut state = self.state();
+        let settled = state
+            .wait_for(|state| !matches!(state, LinkState::Connecting))
+            .await;
+        match settled.as_deref() {
+            Ok(LinkState::Up(connected)) => Ok(connected.clone()),
+            Ok(LinkState::Down(reason)) => Err(errors::link_down(&self.node, reason.clone())),
+            Ok(LinkState::Connecting) | Err(_) => {
+                let reason = errors::lost(self.node.as_str(), "the link was closed");
+                Err(errors::link_down(&self.node, reason))
+            }
+        }
+    }
+}
+
+impl Link for SshLink {
+    fn endpoint(&self, port: u16) -> BoxFuture<'_, Result<Endpoint, Diagnostic>> {
+        Box::pin(async move {
+            self.connected().await?;
+            let mut forwards = self.shared.forwards.lock().await;
+            // The forwards are established again under this lock, so the connection is the
+            // newest one, also if it was replaced in the meantime.
+            let connected = self.connected().await?;
+            let http = if let Some(http) = forwards.get(&port) {
+                http.clone()
+            } else {
+                let socket = self.shared.socket(port);
+                let forward = connected.session.forward_to_node(&socket, port);
+                forward.await.map_err(|e| errors::of_node(&self.node, e))?;
+                let http = rest_client::unix_socket_client(&socket)?;
+                forwards.insert(port, http.clone());
+                http
+            };
+            Ok(Endpoint {
+                base: local_url(port),
+                http,
+            })
+        })
+    }
+
+    fn queen_url(&self) -> BoxFuture<'_, Result<String, Diagnostic>> {
+        Box::pin(async move { Ok(local_url(self.connected().await?.queen_port)) })
+    }
+}
+
+impl Shared {
+    fn socket(&self, port: u16) -> PathBuf {
+        self.sockets.path().join(port.to_string())
+    }
+
+    /// Connects, establishes all forwards, and publishes the connection.
+    async fn connect(
+        &self,
+        last_queen_port: Option<u16>,
+        state: &watch::Sender<LinkState>,
+    ) -> Result<Connected, Diagnostic> {
+        let config = &self.config;
+        let report = |event: diagnostics::Narration| {
+            tracing::info!(node = %config.name, "{}", event.message);
+        };
+        let session = SshSession::connect(&config.node, &config.settings, &report).await?;
+        let queen_port = session
+            .forward_from_node(last_queen_port, config.queen_port)
+            .await?;
+        let forwards = self.forwards.lock().await;
+        for port in forwards.keys() {
+            session.forward_to_node(&self.socket(*port), *port).await?;
+        }
+        let connected = Connected {
+            session,
+            queen_port,
+        };
+        state.send_replace(LinkState::Up(connected.clone()));
+        Ok(connected)
+    }
+}
+
+async fn keep_connected(shared: Arc<Shared>, state: watch::Sender<LinkState>) {
+    let config = &shared.config;
+    let (first_pause, longest_pause) = config.settings.reconnect_pauses;
+    let mut pauses = Pauses::new(first_pause, longest_pause);
+    let mut queen_port = config.last_queen_port;
+    loop {
+        let since = Instant::now();
+        match shared.connect(queen_port, &state).await {
+            Ok(connected) => {
+                tracing::info!(node = %config.name, queen_port = connected.queen_port, "connected by SSH");
+                queen_port = Some(connected.queen_port);
+                let reason = connected.session.closed().await;
+                drop(connected);
+                tracing::warn!(node = %config.name, %reason, "the SSH connection is lost");
+                state.send_replace(LinkState::Down(reason));
+                if since.elapsed() >= longest_pause {
+                    pauses = Pauses::new(first_pause, longest_pause);
+                    continue;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(node = %config.name, code = %error.code, %error, "cannot connect");
+                state.send_replace(LinkState::Down(error));
+            }
+        }
+        sleep(pauses.next()).await;
+    }
+}
+
+/// Base URL of a port on the loopback interface.
+fn local_url(port: u16) -> String {
+    format!("http://{}:{port}", Ipv4Addr::LOCALHOST)
+}
+
+/// Pauses that double up to a longest one.
+#[derive(Debug)]
+struct Pauses {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Pauses {
+    fn new(first: Duration, longest: Duration) -> Self {
+        Self {
+            next: first,
+            longest,
+        }
+    }
+
+    fn next(&mut self) -> Duration {
+        let pause = self.next.min(self.longest);
+        self.next = pause * 2;
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_one() {
+        let mut pauses = Pauses::new(Duration::from_secs(1), Duration::from_secs(30));
+        let seconds: Vec<u64> = (0..7).map(|_| pauses.next().as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30]);
+    }
+}

@@ -1,0 +1,12 @@
+//! Connections, commands, files and links through OpenSSH's sshd.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code: a test fails by panicking"
+)]
+
+mod commands;
+mod connect;
+mod link;
+mod machine;

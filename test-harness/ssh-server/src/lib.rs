@@ -1,0 +1,175 @@
+//! OpenSSH's sshd for tests: it listens on a free port of the loopback interface, its keys and
+//! the home directory of its user are temporary, and a test can interrupt it.
+//!
+//! The fixture listens itself and starts `sshd -i` for each connection. So no port is chosen
+//! before it is bound, and connections can be refused, ignored, frozen and cut.
+
+mod connections;
+mod files;
+
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    thread,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
+
+use connections::Connections;
+pub use connections::Mode;
+
+/// Name of the server in [`SshServer::config`].
+pub const ALIAS: &str = "box";
+
+/// An SSH server. It stops when it is dropped; what its sessions started may keep running.
+#[derive(Debug)]
+pub struct SshServer {
+    dir: TempDir,
+    port: u16,
+    user: String,
+    connections: Arc<Connections>,
+}
+
+impl SshServer {
+    /// Starts a server whose sessions run commands with `/bin/sh`.
+    pub fn start() -> Result<Self> {
+        Self::start_with_shell(Path::new("/bin/sh"))
+    }
+
+    /// Starts a server whose sessions run commands with this login shell.
+    pub fn start_with_shell(shell: &Path) -> Result<Self> {
+        let sshd = find_sshd()?;
+        let user = user_name()?;
+        let dir = tempfile::Builder::new().prefix("sshd-").tempdir()?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = listener.local_addr()?.port();
+        files::write_all(dir.path(), port, shell)?;
+        let config = dir.path().join("sshd_config");
+        let connections = Arc::new(Connections::new(sshd, config));
+        thread::spawn({
+            let connections = Arc::clone(&connections);
+            move || connections.accept_from(&listener)
+        });
+        Ok(Self {
+            dir,
+            port,
+            user,
+            connections,
+        })
+    }
+
+    /// Port on `127.0.0.1`.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// User who may log in: the one that runs the tests.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// `HOME` of the sessions.
+    pub fn home(&self) -> PathBuf {
+        self.dir.path().join("home")
+    }
+
+    /// Private key that the server accepts.
+    pub fn key_file(&self) -> PathBuf {
+        self.dir.path().join("user_key")
+    }
+
+    /// Configuration of a client: the alias [`ALIAS`] for this server with its key, and a file of
+    /// known hosts that contains its host key.
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("ssh_config")
+    }
+
+    /// Known hosts of [`config`](Self::config).
+    pub fn known_hosts(&self) -> PathBuf {
+        self.dir.path().join("known_hosts")
+    }
+
+    /// Fingerprint of the host key, as OpenSSH prints it.
+    pub fn host_key_fingerprint(&self) -> Result<String> {
+        let output = Command::new("ssh-keygen")
+            .arg("-lf")
+            .arg(self.dir.path().join("host_key.pub"))
+            .output()?;
+        let text = String::from_utf8(output.stdout)?;
+        let fingerprint = text.split(' ').nth(1).context("no fingerprint")?;
+        Ok(fingerprint.to_owned())
+    }
+
+    /// Replaces the host key, as if the machine were another one.
+    pub fn replace_host_key(&self) -> Result<()> {
+        files::host_key(self.dir.path())
+    }
+
+    /// Adds lines to [`config`](Self::config).
+    pub fn add_to_config(&self, lines: &str) -> Result<()> {
+        let mut config = fs::read_to_string(self.config())?;
+        config.push_str(lines);
+        Ok(fs::write(self.config(), config)?)
+    }
+
+    /// Chooses what happens to new connections.
+    pub fn set_mode(&self, mode: Mode) {
+        self.connections.set_mode(mode);
+    }
+
+    /// Ends all connections. The processes that they started keep running.
+    pub fn cut(&self) {
+        self.connections.signal(rustix::process::Signal::KILL);
+    }
+
+    /// Stops the server without ending the connections: nothing is received or sent.
+    pub fn freeze(&self) {
+        self.connections.set_mode(Mode::Ignore);
+        self.connections.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Continues after [`freeze`](Self::freeze).
+    pub fn thaw(&self) {
+        self.connections.signal(rustix::process::Signal::CONT);
+        self.connections.set_mode(Mode::Serve);
+    }
+
+    /// Number of connections.
+    pub fn connections(&self) -> usize {
+        self.connections.count()
+    }
+}
+
+impl Drop for SshServer {
+    fn drop(&mut self) {
+        self.connections.set_mode(Mode::Stop);
+        self.cut();
+        // Wakes the thread that accepts connections.
+        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+    }
+}
+
+fn find_sshd() -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let sshd = std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
+        .map(|dir| dir.join("sshd"))
+        .find(|file| file.is_file())
+        .context("`sshd` is missing: run `sudo apt-get install -y openssh-server`")?;
+    // The directory that sshd changes its root to, if it runs as root. It is created by the
+    // service, which need not run.
+    if rustix::process::geteuid().is_root() {
+        fs::create_dir_all("/run/sshd").context("cannot create /run/sshd")?;
+    }
+    Ok(sshd)
+}
+
+fn user_name() -> Result<String> {
+    let output = Command::new("id").arg("-un").output()?;
+    ensure!(output.status.success(), "`id -un` fails");
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
