@@ -6,6 +6,7 @@ use std::{
 };
 
 use daemon_shell::{FileLock, ProcessIdentity, Token};
+use device_probe::{MockProbe, Probe, SystemProbe};
 use diagnostics::{Code, Diagnostic};
 use file_transfer::{Downloader, Secret, TransferSettings};
 use hive_jobs::{JobRegistry, NodeEvents};
@@ -15,10 +16,7 @@ use model_catalog::{Copies, ModelCatalog, Puller};
 use model_vendors::{Selection, VendorSettings, other_nodes, vendors};
 use state_files::{DaemonRecord, Home, home_in_use};
 use tokio_util::sync::CancellationToken;
-use worker_lifecycle::{
-    LifecycleSettings, MockProbe, Probe, StartLimits, StopLimits, SystemProbe, WorkerBinaries,
-    Workers,
-};
+use worker_lifecycle::{LifecycleSettings, StartLimits, StopLimits, WorkerBinaries, Workers};
 
 use crate::{
     Args,

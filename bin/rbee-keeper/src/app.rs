@@ -4,6 +4,7 @@ use diagnostics::ExitCode;
 
 use crate::{
     cli::{Cli, Command, DrainArg, LinesArg, Queen, Worker, WorkerArg},
+    doctor,
     failure::Failure,
     infer,
     interrupt::Interrupts,
@@ -64,6 +65,10 @@ async fn execute(cli: Cli, screen: &mut Screen, interrupts: &Interrupts) -> Resu
     if let Command::Completions { shell } = cli.command {
         return screen.plain(completion_script(shell).as_bytes()).await;
     }
+    if let Command::Doctor(args) = cli.command {
+        let examined = doctor::run(args, &cli.global, screen);
+        return interrupts.unless_interrupted(examined).await;
+    }
     let target = Target::select(&cli.global)?;
     match cli.command {
         // These two start a queen, and an interrupt must not leave a half-started one behind.
@@ -83,7 +88,7 @@ async fn execute(cli: Cli, screen: &mut Screen, interrupts: &Interrupts) -> Resu
         Command::Model(command) => models::run(command, &target, screen, interrupts).await,
         Command::Status => interrupts.unless_interrupted(status(&target, screen)).await,
         // Handled above.
-        Command::Completions { .. } => Ok(()),
+        Command::Completions { .. } | Command::Doctor(_) => Ok(()),
     }
 }
 

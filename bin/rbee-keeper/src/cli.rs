@@ -4,6 +4,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use input_validation::{Backend, ModelRef, NodeName, PortRange, WorkerId, whole_number};
 
 use crate::{
+    doctor::Doctor,
     errors, model,
     model_cli::{Model, Pull},
     values::{parse, with_hint},
@@ -98,6 +99,8 @@ pub(crate) enum Command {
     Model(Model),
     /// Show the queen, its requests, nodes, deployments and workers
     Status,
+    /// Check whether this machine and the nodes can serve
+    Doctor(Doctor),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  rbee-keeper completions bash > ~/.local/share/bash-completion/completions/rbee-keeper"

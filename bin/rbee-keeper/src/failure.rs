@@ -12,6 +12,8 @@ pub(crate) enum Failure {
     Usage(Diagnostic),
     /// The first interrupt arrived.
     Interrupted(Interrupt),
+    /// The result of the command, which is printed, says what failed.
+    Reported,
     /// The reader of standard output closed it (`| head -1`).
     OutputClosed,
 }
@@ -42,7 +44,7 @@ impl Interrupt {
 impl Failure {
     pub(crate) const fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Failed(_) => ExitCode::Failure,
+            Self::Failed(_) | Self::Reported => ExitCode::Failure,
             Self::Usage(_) => ExitCode::Usage,
             Self::Interrupted(interrupt) => interrupt.exit_code(),
             Self::OutputClosed => ExitCode::Success,
@@ -53,7 +55,7 @@ impl Failure {
     pub(crate) fn diagnostic(&self) -> Option<&Diagnostic> {
         match self {
             Self::Failed(diagnostic) | Self::Usage(diagnostic) => Some(diagnostic),
-            Self::Interrupted(_) | Self::OutputClosed => None,
+            Self::Interrupted(_) | Self::Reported | Self::OutputClosed => None,
         }
     }
 }

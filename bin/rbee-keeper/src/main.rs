@@ -2,6 +2,7 @@
 
 mod app;
 mod cli;
+mod doctor;
 mod errors;
 mod failure;
 mod infer;

@@ -27,15 +27,9 @@ impl Target {
                 token: token.map_err(Failure::Usage)?,
             });
         }
-        let launch = Launch {
-            program: queen_binary(global)?,
-            port: global.queen_port,
-            hive_port: global.hive_port,
-            worker_ports: global.worker_ports,
-        };
         Ok(Self::Managed(QueenLifecycle::new(
             Home::open(global.home.clone())?,
-            launch,
+            launch(global)?,
         )))
     }
 
@@ -72,6 +66,16 @@ impl Target {
             Self::External { url, .. } => Err(Failure::Usage(errors::queen_not_managed(url))),
         }
     }
+}
+
+/// Returns the command line of a queen that is started.
+pub(crate) fn launch(global: &Global) -> Result<Launch, Diagnostic> {
+    Ok(Launch {
+        program: queen_binary(global)?,
+        port: global.queen_port,
+        hive_port: global.hive_port,
+        worker_ports: global.worker_ports,
+    })
 }
 
 async fn connect(url: &str, token: Option<&Token>) -> Result<QueenClient, Diagnostic> {

@@ -5,8 +5,8 @@ use cpu_kernels::Threads;
 use diagnostics::Diagnostic;
 use inference_execution::ModelDescription;
 use model_format::{
-    GgufFile, ModelHeader, RecommendedSampling, Safetensors, WeightFormat, about_file,
-    family_of_config, gguf_parts, header_from_config, parse_gguf_parts, read_limited,
+    GgufFile, KvType, MemoryNeeds, ModelHeader, RecommendedSampling, Safetensors, WeightFormat,
+    about_file, family_of_config, gguf_parts, header_from_config, parse_gguf_parts, read_limited,
     recommended_sampling, shard_files, text_tensor_name,
 };
 use text_codec::Codec;
@@ -26,11 +26,6 @@ use crate::{
     tensors::TensorBackend,
     weights::{RawTensors, Weights, gguf_tensors, safetensors_tensors},
 };
-
-/// Default capacity of the KV cache in sequences of full length.
-const DEFAULT_SEQUENCES: u64 = 8;
-/// Default limit of the KV cache in bytes if the available memory is unknown.
-const DEFAULT_KV_BYTES: u64 = 1 << 30;
 
 /// Bytes of weights loaded between releases of file pages.
 const RELEASE_EVERY: u64 = 16 << 20;
@@ -57,11 +52,10 @@ pub struct LoadOptions {
     /// this length, not by the length of each sequence.
     pub context_length: Option<u32>,
     /// Size of the KV cache in bytes, allocated on first use. `None`: room for 8 sequences of full
-    /// length, limited by `memory_bytes`.
+    /// length, limited by the memory ([`MemoryNeeds::default_kv_bytes`]), and for one sequence of
+    /// `context_length` at least.
     pub kv_cache_bytes: Option<u64>,
-    /// Available memory in bytes, which weights and KV cache must not exceed. The default KV cache
-    /// is limited to a quarter of the memory left by the weights, or to 1 GiB if that is more but
-    /// not more than half. `None`: unknown; the default KV cache is limited to 1 GiB.
+    /// Available memory in bytes, which weights and KV cache must not exceed. `None`: unknown.
     pub memory_bytes: Option<u64>,
     pub device: ComputeDevice,
     /// Number of compute threads. `None`: the parallelism available to this process.
@@ -258,13 +252,11 @@ fn plan_memory(header: &ModelHeader, options: &LoadOptions) -> Result<(u32, u32)
     let left = options
         .memory_bytes
         .map(|bytes| bytes.saturating_sub(header.weight_bytes));
-    let limit = match left {
-        Some(left) => (left / 4).max(DEFAULT_KV_BYTES.min(left / 2)),
-        None => DEFAULT_KV_BYTES,
-    };
-    let default_bytes = (sequence_blocks * DEFAULT_SEQUENCES)
-        .saturating_mul(block)
-        .min(limit);
+    let needs = MemoryNeeds::new(header, KvType::OF_ENGINE);
+    let mut default_bytes = needs.default_kv_bytes(requested, options.memory_bytes);
+    if options.context_length.is_some() {
+        default_bytes = default_bytes.max(sequence_blocks.saturating_mul(block));
+    }
     let bytes = options.kv_cache_bytes.unwrap_or(default_bytes);
     let blocks = u32::try_from(bytes / block).unwrap_or(u32::MAX / BLOCK_TOKENS);
     let capacity = u64::from(blocks) * u64::from(BLOCK_TOKENS);
@@ -288,11 +280,9 @@ fn plan_memory(header: &ModelHeader, options: &LoadOptions) -> Result<(u32, u32)
 
 #[cfg(test)]
 mod tests {
-    use diagnostics::Code;
-    use model_format::{KvType, MemoryNeeds};
-
     use super::*;
     use crate::tiny_models::llama_header;
+    use diagnostics::Code;
 
     fn plan(
         context_length: Option<u32>,

@@ -9,8 +9,9 @@ use rest_client::{CallError, Download, Peer, RestClient};
 use crate::{
     AliasRequest, BackupRequest, Capabilities, ContentQuery, HiveHealth, HiveShutdownRequest,
     InstalledModelList, JobAccepted, JobEvent, JobStatus, ManifestQuery, ModelDetails,
-    ModelManifest, ModelQuery, NodePullRequest, PruneRequest, PruneResponse, RemovedModel,
-    SpawnRequest, SpawnResponse, UpdateResponse, WorkerProcess, WorkerProcessList,
+    ModelManifest, ModelQuery, NodePullRequest, PreflightReport, PreflightRequest, PruneRequest,
+    PruneResponse, PullRequest, RemovedModel, SpawnRequest, SpawnResponse, UpdateResponse,
+    WorkerProcess, WorkerProcessList,
 };
 
 const PEER: Peer = Peer {
@@ -27,6 +28,8 @@ const SHOW_LIMIT: Duration = Duration::from_secs(60);
 
 /// Time limit for reading which files a model has.
 const MANIFEST_LIMIT: Duration = Duration::from_secs(10);
+/// Time limit for a preflight, which may read the header of a model from its source.
+const PREFLIGHT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Client of a hive.
 #[derive(Debug, Clone)]
@@ -51,6 +54,16 @@ impl HiveClient {
     /// Calls `GET /v1/capabilities`.
     pub async fn capabilities(&self) -> Result<Capabilities, CallError> {
         self.0.get("/v1/capabilities").await
+    }
+
+    /// Calls `POST /v1/preflight`.
+    pub async fn preflight(
+        &self,
+        request: &PreflightRequest,
+    ) -> Result<PreflightReport, CallError> {
+        self.0
+            .post("/v1/preflight", request, Some(PREFLIGHT_LIMIT))
+            .await
     }
 
     /// Calls `GET /v1/models`.

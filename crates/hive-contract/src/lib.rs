@@ -8,6 +8,7 @@ mod client;
 mod copies;
 mod jobs;
 mod models;
+mod preflight;
 mod types;
 
 #[cfg(feature = "client")]
@@ -22,9 +23,11 @@ pub use models::{
     PullResponse, RemoteModel, RemoteModelFile, RemovedModel, StoredFiles, UpdateResponse,
     VerifiedFile, VerifyResponse,
 };
+pub use preflight::{PreflightCheck, PreflightLevel, PreflightReport, PreflightRequest, Verdict};
 pub use types::{
-    Capabilities, Cpu, Device, Disk, HiveHealth, HiveShutdownRequest, Ram, SpawnRequest,
-    SpawnResponse, StopQuery, StopScope, WorkerProcess, WorkerProcessList, WorkerState,
+    Capabilities, Cpu, Device, DeviceProblem, Disk, HiveHealth, HiveShutdownRequest, Ram,
+    SpawnRequest, SpawnResponse, StopQuery, StopScope, WorkerProcess, WorkerProcessList,
+    WorkerState,
 };
 
 /// Beginning of `last_exit` of a worker that ran out of memory.

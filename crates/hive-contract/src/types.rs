@@ -28,9 +28,9 @@ pub struct Device {
     pub backend: Backend,
     /// Name of the product: `NVIDIA H100`.
     pub name: String,
-    /// Total memory in bytes; for the CPU, that of the machine.
+    /// Total memory in bytes; for the CPU, that of the machine. 0 if unknown.
     pub memory_total_bytes: u64,
-    /// Free memory in bytes.
+    /// Free memory in bytes. 0 if unknown.
     pub memory_free_bytes: u64,
     /// Version of the driver; absent for the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,6 +40,19 @@ pub struct Device {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub compute_capability: Option<String>,
+}
+
+/// Hardware or a driver that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceProblem {
+    /// Backend that is affected.
+    pub backend: Backend,
+    /// What is wrong, as a sentence.
+    pub message: String,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub hint: Option<String>,
 }
 
 /// CPU of the machine.
@@ -84,6 +97,9 @@ pub struct Capabilities {
     pub ram: Ram,
     /// Disk that contains the models.
     pub disk: Disk,
+    /// Hardware and drivers that cannot be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<DeviceProblem>,
     /// Installed worker binaries: `llm-cpu-worker-rbee`.
     pub worker_binaries: Vec<String>,
 }

@@ -18,6 +18,8 @@ pub enum Backend {
     Cuda,
     /// Apple GPUs.
     Metal,
+    /// GPUs of AMD, Intel and others. No worker of rbee uses them yet.
+    Vulkan,
 }
 
 impl FromStr for Backend {
@@ -27,6 +29,7 @@ impl FromStr for Backend {
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda),
             "metal" => Ok(Self::Metal),
+            "vulkan" => Ok(Self::Vulkan),
             _ => Err(invalid_backend(text)),
         }
     }
@@ -38,6 +41,7 @@ impl fmt::Display for Backend {
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
             Self::Metal => "metal",
+            Self::Vulkan => "vulkan",
         })
     }
 }

@@ -19,6 +19,7 @@ mod care;
 mod catalog;
 mod database;
 mod errors;
+mod facts;
 mod fingerprint;
 mod hash;
 mod local;

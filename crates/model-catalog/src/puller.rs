@@ -31,7 +31,7 @@ const MAX_REVISION: usize = 200;
 
 /// Fetches models into the catalog.
 pub struct Puller {
-    sources: Arc<Sources>,
+    pub(crate) sources: Arc<Sources>,
     running: Mutex<HashMap<PullRequest, SharedOperation>>,
 }
 

@@ -7,6 +7,11 @@ pub const KV_BLOCK_TOKENS: u32 = 16;
 /// Elements of a value that are stored together; the last group of a head is padded.
 const VALUE_GROUP: u64 = 16;
 
+/// Default capacity of the KV cache in sequences of full length.
+const DEFAULT_SEQUENCES: u64 = 8;
+/// Default limit of the KV cache in bytes if the memory is unknown.
+const DEFAULT_KV_BYTES: u64 = 1 << 30;
+
 /// Storage type of the KV cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KvType {
@@ -84,5 +89,17 @@ impl MemoryNeeds {
         let tokens = (left / block).saturating_mul(u64::from(KV_BLOCK_TOKENS));
         let tokens = tokens.min(u64::from(self.context_length)) as u32;
         (tokens > 0).then_some(tokens)
+    }
+    /// Returns the size of the KV cache that the engine allocates if none is requested: room for
+    /// 8 sequences of `tokens` tokens, limited to a quarter of the memory that the weights leave,
+    /// or to 1 GiB if that is more but not more than half. If the memory is unknown, the limit is
+    /// 1 GiB.
+    pub fn default_kv_bytes(&self, tokens: u32, memory_bytes: Option<u64>) -> u64 {
+        let limit = match memory_bytes.map(|bytes| bytes.saturating_sub(self.weight_bytes)) {
+            Some(left) => (left / 4).max(DEFAULT_KV_BYTES.min(left / 2)),
+            None => DEFAULT_KV_BYTES,
+        };
+        let sequence = self.bytes(tokens).saturating_sub(self.weight_bytes);
+        sequence.saturating_mul(DEFAULT_SEQUENCES).min(limit)
     }
 }

@@ -9,12 +9,13 @@ use daemon_shell::{ErrorResponse, JsonBody};
 use diagnostics::Diagnostic;
 use http::{HeaderValue, header};
 use queen_contract::{
-    API_VERSION, DeploymentList, QueenHealth, ShutdownRequest, ShutdownResponse, Status,
+    API_VERSION, DeploymentList, PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest,
+    ShutdownResponse, Status,
 };
 
 use crate::{
     Api,
-    responses::{HostErrors, ReadErrors, ShutdownErrors},
+    responses::{HostErrors, PreflightErrors, ReadErrors, ShutdownErrors},
 };
 
 /// Check that the queen responds
@@ -46,6 +47,19 @@ pub(crate) async fn status(State(api): State<Arc<Api>>) -> Result<Json<Status>, 
         requests: snapshot.counts,
         workers: snapshot.workers,
     }))
+}
+
+/// Check whether a worker could be started on the nodes
+///
+/// Starts nothing. All checks run, and the report has all failures, those of the hives included.
+#[utoipa::path(post, path = "/v1/preflight", tag = "control", security(("control_token" = [])),
+    request_body = PreflightCall,
+    responses((status = 200, body = PreflightResponse, description = "The checks"), PreflightErrors))]
+pub(crate) async fn preflight(
+    State(api): State<Arc<Api>>,
+    JsonBody(call): JsonBody<PreflightCall>,
+) -> Result<Json<PreflightResponse>, ErrorResponse> {
+    Ok(Json(api.nodes.preflight(&call).await?))
 }
 
 /// List the deployments

@@ -33,6 +33,9 @@ pub(crate) enum ErrorOfClient {
 error_responses_type!(HostErrors<ErrorBody>: 403);
 error_responses_type!(KeyErrors<ErrorBody>: 401, 403);
 error_responses_type!(ReadErrors<ErrorBody>: 401, 403, 500);
+error_responses_type!(
+    PreflightErrors<ErrorBody>: 400, 401, 403, 404 "The node does not exist", 408, 413, 415
+);
 error_responses_type!(IdErrors<ErrorBody>: 400, 401, 403);
 error_responses_type!(LookupErrors<ErrorBody>: 400, 401, 403, 404, 500);
 error_responses_type!(

@@ -124,6 +124,7 @@ fn control_routes() -> Router<Arc<Api>> {
         .route("/v1/nodes/{name}/hive/install", post(nodes::install))
         .route("/v1/nodes/{name}/hive/upgrade", post(nodes::upgrade))
         .route("/v1/nodes/{name}/hive/logs", get(nodes::logs))
+        .route("/v1/preflight", post(control::preflight))
         .route("/v1/deployments", get(control::deployments))
         .route("/v1/catalog", get(catalog::list))
         .route("/v1/catalog/pull", post(catalog::pull))

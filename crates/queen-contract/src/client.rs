@@ -14,7 +14,8 @@ use worker_contract::WorkerHeartbeat;
 
 use crate::{
     AddNode, DeploymentList, InferCall, InferEvent, ModelList, NodeCallEvent, NodeEntry, NodeList,
-    QueenHealth, ShutdownRequest, ShutdownResponse, Status, UpdateNode, WorkerEntry, WorkerList,
+    PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest, ShutdownResponse, Status,
+    UpdateNode, WorkerEntry, WorkerList,
 };
 
 const PEER: Peer = Peer {
@@ -169,6 +170,13 @@ impl QueenClient {
     /// Calls `GET /v1/deployments`.
     pub async fn deployments(&self) -> Result<DeploymentList, CallError> {
         self.0.get("/v1/deployments").await
+    }
+
+    /// Calls `POST /v1/preflight`.
+    pub async fn preflight(&self, call: &PreflightCall) -> Result<PreflightResponse, CallError> {
+        self.0
+            .post("/v1/preflight", call, Some(CATALOG_LIMIT))
+            .await
     }
 
     /// Calls `GET /v1/catalog`.

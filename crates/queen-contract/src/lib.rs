@@ -9,6 +9,7 @@ mod client;
 mod infer;
 mod node_calls;
 mod node_spec;
+mod preflight;
 mod types;
 
 #[cfg(feature = "client")]
@@ -16,6 +17,7 @@ pub use client::{NodeCallEvents, QueenClient};
 pub use infer::{Assigned, DetokenizeCall, InferCall, InferEvent, TokenizeCall};
 pub use node_calls::{AddNode, NodeCallEvent, NodeSecret, RemoveNode, UninstallHive, UpdateNode};
 pub use node_spec::{DirectNode, NodeSpec, SshNode};
+pub use preflight::{NodePreflight, PreflightCall, PreflightResponse};
 pub use types::{
     Availability, Deployment, DeploymentList, DeploymentState, ModelEntry, ModelList, NodeEntry,
     NodeList, NodeQuery, NodeStatus, QueenHealth, RequestCounts, ShutdownRequest, ShutdownResponse,

@@ -102,6 +102,13 @@ pub(crate) fn record_not_removed(path: &Path, error: &io::Error) -> Diagnostic {
     Diagnostic::storage(format!("cannot remove {}: {error}", path.display()), error)
 }
 
+pub(crate) fn home_unusable(path: &Path, error: &io::Error) -> Diagnostic {
+    Diagnostic::storage(
+        format!("cannot write to {}: {error}", path.display()),
+        error,
+    )
+}
+
 pub(crate) fn log_unusable(path: &Path, error: &io::Error) -> Diagnostic {
     Diagnostic::storage(
         format!("cannot use the log {}: {error}", path.display()),

@@ -8,6 +8,7 @@ mod errors;
 mod launch;
 mod left_behind;
 mod log;
+mod probe;
 mod start;
 mod stop;
 
@@ -22,6 +23,7 @@ use tokio::time::timeout;
 
 use errors::{start_lock_timeout, unresponsive, version_incompatible};
 pub use launch::Launch;
+pub use probe::probe;
 pub use stop::{DRAIN_SECONDS, Ending, Stopped};
 
 /// Maximum time that another keeper may take to start or stop the queen.

@@ -20,6 +20,7 @@ mod model_store;
 mod models;
 mod node;
 mod nodes;
+mod preflight;
 mod pull_for_spawn;
 mod registration;
 mod shutdown;

@@ -6,13 +6,17 @@ use std::{
 
 use diagnostics::Diagnostic;
 use input_validation::{Backend, ModelRef};
+use preflight_validation::worker_binary;
 
-use crate::errors::binary_not_found;
+use crate::errors::{binary_not_found, no_worker};
 
-const CPU: &str = "llm-cpu-worker-rbee";
-const CUDA: &str = "llm-cuda-worker-rbee";
-const METAL: &str = "llm-metal-worker-rbee";
-const MOCK: &str = "mock-worker-rbee";
+/// The worker binaries of rbee.
+const NAMES: [&str; 4] = [
+    "llm-cpu-worker-rbee",
+    "llm-cuda-worker-rbee",
+    "llm-metal-worker-rbee",
+    "mock-worker-rbee",
+];
 
 /// The worker binaries in one directory.
 #[derive(Debug, Clone)]
@@ -26,9 +30,14 @@ impl WorkerBinaries {
         Self { dir }
     }
 
+    /// The directory of the binaries.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Names of the installed binaries.
     pub fn installed(&self) -> Vec<String> {
-        [CPU, CUDA, METAL, MOCK]
+        NAMES
             .into_iter()
             .filter(|name| is_executable(&self.dir.join(name)))
             .map(str::to_owned)
@@ -37,12 +46,8 @@ impl WorkerBinaries {
 
     /// The binary that serves this model on this backend.
     pub(crate) fn find(&self, model: &ModelRef, backend: Backend) -> Result<PathBuf, Diagnostic> {
-        let name = match (model, backend) {
-            (ModelRef::Mock(_), _) => MOCK,
-            (_, Backend::Cpu) => CPU,
-            (_, Backend::Cuda) => CUDA,
-            (_, Backend::Metal) => METAL,
-        };
+        let name = worker_binary(Some(model), backend);
+        let name = name.ok_or_else(|| no_worker(backend))?;
         let path = self.dir.join(name);
         if is_executable(&path) {
             Ok(path)

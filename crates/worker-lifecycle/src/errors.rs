@@ -3,7 +3,7 @@
 use std::{fmt, io, path::Path};
 
 use diagnostics::{Code, Diagnostic};
-use input_validation::{DeviceId, Generation, WorkerId};
+use input_validation::{Backend, Generation, WorkerId};
 use worker_contract::{API_VERSION, LoadProgress};
 
 use crate::{exit::Exit, start_sequence::StartFailure};
@@ -78,46 +78,12 @@ pub(crate) fn binary_does_not_start(program: &Path, error: &io::Error) -> Diagno
     .hint("check that it is an executable for this machine")
 }
 
-pub(crate) fn invalid_mock_devices(path: &Path, reason: &dyn fmt::Display) -> Diagnostic {
+pub(crate) fn no_worker(backend: Backend) -> Diagnostic {
     Diagnostic::new(
-        Code::ConfigInvalid,
-        format!("cannot read devices from {}: {reason}", path.display()),
+        Code::BackendUnavailable,
+        format!("no worker of rbee computes with backend {backend}"),
     )
-    .hint("write the fields of `GET /v1/capabilities` without `worker_binaries`")
-}
-
-pub(crate) fn machine_not_inspected(error: &dyn fmt::Display) -> Diagnostic {
-    Diagnostic::internal(format!("cannot inspect this machine: {error}"))
-}
-
-/// A device that does not exist. `available` lists the existing ones with their names.
-pub(crate) fn device_not_found(
-    id: DeviceId,
-    hostname: &str,
-    same_kind_exists: bool,
-    available: &[(DeviceId, &str)],
-) -> Diagnostic {
-    let (code, problem) = if same_kind_exists {
-        (Code::InvalidDevice, "no such device")
-    } else {
-        (Code::BackendUnavailable, "no device of this kind")
-    };
-    let list: Vec<String> = available
-        .iter()
-        .map(|(id, name)| format!("{id} ({name})"))
-        .collect();
-    Diagnostic::new(
-        code,
-        format!(
-            "{problem} on {hostname}: {id}; available: {}",
-            list.join(", ")
-        ),
-    )
-    .hint(match available.first() {
-        Some((first, _)) => format!("use an available device, for example `--device {first}`"),
-        None => "use another node".to_owned(),
-    })
-    .param("device")
+    .hint("use `--backend cpu`")
 }
 
 pub(crate) fn no_free_port(range: &dyn fmt::Display) -> Diagnostic {

@@ -3,14 +3,14 @@
 //!
 //! [`Workers`] is the interface. Decisions are made in pure modules, which the others execute:
 //!
-//! - `admission` decides by generation whether a worker may be spawned.
+//! - `admission` decides by generation whether a worker may be spawned, `preflight` by the machine
+//!   and the model.
 //! - `start_sequence` and `stop_sequence` are state machines: `(state, event, now) -> effects`.
 //! - `process` starts a process and records its exit; `startup` and `shutdown` drive the two
 //!   state machines; `spawn` combines them.
 
 mod admission;
 mod binaries;
-mod devices;
 mod errors;
 mod exit;
 mod exit_table;
@@ -18,6 +18,7 @@ mod host;
 mod id_locks;
 mod log_file;
 mod ports;
+mod preflight;
 mod process;
 mod process_table;
 mod record;
@@ -32,7 +33,6 @@ mod stop_sequence;
 mod workers;
 
 pub use binaries::WorkerBinaries;
-pub use devices::{Machine, MockProbe, Probe, SystemProbe};
 pub use host::worker_url;
 pub use settings::LifecycleSettings;
 pub use start_sequence::StartLimits;

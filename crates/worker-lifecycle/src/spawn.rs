@@ -1,21 +1,23 @@
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use daemon_shell::blocking;
+use device_probe::Probe;
 use diagnostics::Diagnostic;
 use hive_contract::{SpawnRequest, SpawnResponse};
 use hive_jobs::{JobContext, Reporter};
 use input_validation::{Generation, NodeName};
 use jiff::Timestamp;
 use model_catalog::{ModelCatalog, ResolvedModel};
+use preflight_validation::Freed;
 use state_files::SpawnRecord;
 
 use crate::{
     admission::{Admission, Existing, admit},
-    devices::{Probe, require_device},
     errors::{port_lost, unusable},
     host::WorkerHost,
     id_locks::IdLocks,
     ports::Ports,
+    preflight::{self, Decision},
     process::WorkerProcess,
     shutdown::stop_process,
     spawn_request,
@@ -39,6 +41,7 @@ struct Plan {
     request: SpawnRequest,
     program: PathBuf,
     model: ResolvedModel,
+    decision: Decision,
     /// From the record of the previous spawn, if there was one.
     restarts: u64,
     last_exit: Option<String>,
@@ -68,7 +71,9 @@ impl Spawner {
             request.wait_ready,
         );
         let what = format!("the spawn of worker {id}");
-        let mut plan = context.phase(&what, None, self.prepare(request)).await?;
+        let mut plan = context
+            .phase(&what, None, self.prepare(request, &context.reporter))
+            .await?;
         let lock = self.id_locks.of(&id);
         let locked = async { Ok(lock.lock().await) };
         let held = context.phase(&what, None, locked).await?;
@@ -93,23 +98,47 @@ impl Spawner {
         Ok(response)
     }
 
-    /// Finds device, binary and model. Nothing is started unless all of them exist.
-    async fn prepare(&self, request: SpawnRequest) -> Result<Plan, Diagnostic> {
+    /// Finds device, binary and model, and checks that the worker fits. Nothing is started
+    /// unless all checks pass.
+    async fn prepare(
+        &self,
+        request: SpawnRequest,
+        reporter: &Reporter,
+    ) -> Result<Plan, Diagnostic> {
+        let freed = self.freed(&request).await?;
         let (probe, catalog) = (Arc::clone(&self.probe), Arc::clone(&self.catalog));
         let binaries = self.host.settings.binaries.clone();
+        let reporter = reporter.clone();
         blocking(move || {
-            let backend = require_device(&probe.machine()?, request.device)?;
-            let program = binaries.find(&request.model, backend)?;
+            let machine = probe.machine()?.with_binaries(binaries.installed());
+            let facts = catalog.facts(&request.model);
+            let decision =
+                preflight::check(&request, &machine, &facts, freed, &binaries, &reporter)?;
+            let program = binaries.find(&request.model, decision.backend)?;
             let model = catalog.resolve_for_worker(&request.model)?;
             Ok(Plan {
                 request,
                 program,
                 model,
+                decision,
                 restarts: 0,
                 last_exit: None,
             })
         })
         .await
+    }
+
+    /// The memory of an older worker of this id, which is stopped before the start.
+    async fn freed(&self, request: &SpawnRequest) -> Result<Freed, Diagnostic> {
+        let existing = self.host.read(&request.worker_id).await?;
+        let older = existing.filter(|record| record.generation < request.generation);
+        let running = older.and_then(|record| Some((record.device, record.running()?)));
+        Ok(
+            running.map_or_else(Freed::default, |(device, process)| Freed {
+                ram_bytes: process.rss_bytes().unwrap_or(0),
+                device: Some(device),
+            }),
+        )
     }
 
     /// Stops an older worker of this id, takes over its restart count and exit, and rotates its
@@ -231,9 +260,10 @@ fn argv(plan: &Plan, port: u16, hive_id: &NodeName) -> Vec<String> {
     option("generation", generation.to_string());
     option("alias", request.model.to_string());
     for (name, value) in [
-        ("context-length", request.context_length),
-        ("slots", request.slots),
-        ("threads", request.threads),
+        ("context-length", request.context_length.map(u64::from)),
+        ("slots", request.slots.map(u64::from)),
+        ("threads", request.threads.map(u64::from)),
+        ("kv-cache-bytes", plan.decision.kv_cache_bytes),
     ] {
         if let Some(value) = value {
             option(name, value.to_string());

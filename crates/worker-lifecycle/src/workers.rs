@@ -1,6 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use daemon_shell::blocking;
+use device_probe::Probe;
 use diagnostics::Diagnostic;
 use futures_util::future::join_all;
 use hive_contract::{SpawnRequest, SpawnResponse, WorkerProcess};
@@ -11,7 +12,6 @@ use model_catalog::ModelCatalog;
 use state_files::SpawnRecord;
 
 use crate::{
-    devices::Probe,
     errors::{unusable, worker_not_found},
     host::WorkerHost,
     record::worker_entry,

@@ -16,6 +16,7 @@ use std::{
 };
 
 use daemon_shell::{ProcessIdentity, Token};
+use device_probe::SystemProbe;
 use diagnostics::{Code, Diagnostic};
 use hive_contract::{JobEvent, SpawnRequest, SpawnResponse, WorkerState};
 use hive_jobs::{JobContext, Reporter};
@@ -28,9 +29,7 @@ use wiremock::{
     Mock, MockServer, ResponseTemplate,
     matchers::{any, path},
 };
-use worker_lifecycle::{
-    LifecycleSettings, StartLimits, StopLimits, SystemProbe, WorkerBinaries, Workers,
-};
+use worker_lifecycle::{LifecycleSettings, StartLimits, StopLimits, WorkerBinaries, Workers};
 
 struct Fixture {
     root: tempfile::TempDir,

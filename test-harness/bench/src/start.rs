@@ -76,7 +76,15 @@ async fn start(bin_dir: &Path, home: &Home) -> Result<Duration> {
     let begun = Instant::now();
     let mut hive = Hive(
         Command::new(bin_dir.join("rbee-hive"))
-            .args(["--port", "0", "--worker-ports", "0", "--log", "off", "--home"])
+            .args([
+                "--port",
+                "0",
+                "--worker-ports",
+                "0",
+                "--log",
+                "off",
+                "--home",
+            ])
             .arg(home.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -2,6 +2,7 @@ mod content;
 mod jobs;
 mod models;
 mod node;
+mod preflight;
 mod range;
 mod responses;
 mod sse;
@@ -14,6 +15,7 @@ use axum::{
     routing::{get, post},
 };
 use daemon_shell::Token;
+use device_probe::Probe;
 use hive_jobs::{JobRegistry, NodeEvents};
 use input_validation::NodeName;
 use model_catalog::{ModelCatalog, Puller};
@@ -23,7 +25,7 @@ use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
-use worker_lifecycle::{Probe, WorkerBinaries, Workers};
+use worker_lifecycle::{WorkerBinaries, Workers};
 
 /// Maximum size of a request body.
 const BODY_LIMIT_BYTES: usize = 64 * 1024;
@@ -46,6 +48,7 @@ pub struct Hive {
 pub fn router(hive: Arc<Hive>, token: Token) -> Router {
     let guarded = Router::new()
         .route("/v1/capabilities", get(node::capabilities))
+        .route("/v1/preflight", post(preflight::check))
         .route("/v1/models", get(models::list))
         .route("/v1/models/show", post(models::show))
         .route("/v1/models/pull", post(models::pull))
@@ -81,7 +84,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     version = "3.2.0",
     info(title = "rbee hive", description = "The resources of one machine and the workers that run on it."),
     paths(
-        node::health, node::capabilities, node::events, node::shutdown,
+        node::health, node::capabilities, node::events, node::shutdown, preflight::check,
         models::list, models::show, models::pull, models::verify, models::remove, models::update,
         models::prune, models::alias, models::backup, models::restore,
         content::manifest, content::content,

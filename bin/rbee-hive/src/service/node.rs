@@ -36,14 +36,7 @@ pub async fn capabilities(
 ) -> Result<Json<Capabilities>, ErrorResponse> {
     let inspected = blocking(move || {
         let machine = hive.probe.machine()?;
-        Ok(Capabilities {
-            hostname: machine.hostname,
-            devices: machine.devices,
-            cpu: machine.cpu,
-            ram: machine.ram,
-            disk: machine.disk,
-            worker_binaries: hive.binaries.installed(),
-        })
+        Ok(machine.with_binaries(hive.binaries.installed()))
     });
     Ok(Json(inspected.await?))
 }

@@ -5,6 +5,7 @@ use openapi_schema::error_responses_type;
 
 error_responses_type!(TokenErrors<ErrorBody>: 401);
 error_responses_type!(ReadErrors<ErrorBody>: 401, 500);
+error_responses_type!(PreflightErrors<ErrorBody>: 400, 401, 408, 413, 415, 500);
 error_responses_type!(StorageErrors<ErrorBody>: 401, 500, 507);
 error_responses_type!(
     ModelErrors<ErrorBody>:

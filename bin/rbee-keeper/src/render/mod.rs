@@ -1,6 +1,7 @@
 //! Everything that the keeper prints. Results go to standard output, narration and errors to
 //! standard error. No other module prints.
 
+pub(crate) mod doctor;
 pub(crate) mod models;
 mod style;
 pub(crate) mod text;
@@ -211,7 +212,7 @@ impl Screen {
     /// Prints the error of a failed command.
     pub(crate) async fn failure(&mut self, failure: &Failure) {
         match failure {
-            Failure::OutputClosed => {}
+            Failure::Reported | Failure::OutputClosed => {}
             Failure::Interrupted(_) => {
                 let error = errors::interrupted();
                 let _ = timeout(INTERRUPTED_LIMIT, self.end_results(&error)).await;

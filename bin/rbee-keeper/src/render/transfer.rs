@@ -188,7 +188,10 @@ fn bar_line(name: &str, progress: &Progress, width: usize) -> String {
     let name_width = left.saturating_sub(bar_width + 1).min(NAME_WIDTH);
     let name = shortened(name, name_width);
     let line = format!("{name:name_width$} {} {right}", bar(share, bar_width));
-    line.trim_end().chars().take(width.saturating_sub(1)).collect()
+    line.trim_end()
+        .chars()
+        .take(width.saturating_sub(1))
+        .collect()
 }
 
 fn bar(share: Option<f64>, width: usize) -> String {

@@ -44,11 +44,7 @@ async fn pull(world: &mut World, count: usize, model: String, cancel: usize, lea
     assert_eq!(world.get::<Seen>().0.len(), count - cancel - leave);
 }
 
-async fn call(
-    queen: &QueenClient,
-    request: &PullRequest,
-    caller: Caller,
-) -> Option<Vec<JobEvent>> {
+async fn call(queen: &QueenClient, request: &PullRequest, caller: Caller) -> Option<Vec<JobEvent>> {
     let job = queen.pull_model(None, request).await.unwrap().job_id;
     let mut seen = Vec::new();
     {

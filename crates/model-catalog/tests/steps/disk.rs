@@ -32,7 +32,15 @@ async fn queen_with_models_on(world: &mut World, options: &str) {
     if !rustix::process::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
-    command.args(["--mount", "--propagation", "private", "sh", "-c", MOUNT, "sh"]);
+    command.args([
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        MOUNT,
+        "sh",
+    ]);
     command.arg(options).arg(world.files().models());
     command.arg(queen.get_program()).args(queen.get_args());
     for (name, value) in queen.get_envs() {

@@ -83,9 +83,15 @@ async fn part_on_disk(world: &mut World) {
     let models = super::disk::models(world);
     eventually(LIMIT, || async {
         let parts = super::disk::files(&models);
-        let parts = parts.iter().filter(|path| path.ends_with("gguf.part.state"));
+        let parts = parts
+            .iter()
+            .filter(|path| path.ends_with("gguf.part.state"));
         let begun = parts.filter(|path| fs::read_to_string(path).unwrap().lines().count() > 1);
-        if begun.count() > 0 { Ok(()) } else { Err("nothing") }
+        if begun.count() > 0 {
+            Ok(())
+        } else {
+            Err("nothing")
+        }
     })
     .await;
 }

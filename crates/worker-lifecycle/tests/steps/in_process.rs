@@ -6,15 +6,14 @@ use std::{
 use bdd::World;
 use cucumber::{given, then, when};
 use daemon_shell::Token;
+use device_probe::SystemProbe;
 use diagnostics::Diagnostic;
 use hive_contract::{SpawnRequest, SpawnResponse};
 use hive_jobs::{JobContext, Reporter};
 use input_validation::{DeviceId, Generation, NodeName, PortRange};
 use model_catalog::ModelCatalog;
 use state_files::Home;
-use worker_lifecycle::{
-    LifecycleSettings, StartLimits, StopLimits, SystemProbe, WorkerBinaries, Workers,
-};
+use worker_lifecycle::{LifecycleSettings, StartLimits, StopLimits, WorkerBinaries, Workers};
 
 use super::{
     State,

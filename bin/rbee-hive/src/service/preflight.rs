@@ -1,0 +1,74 @@
+use std::{sync::Arc, time::Duration};
+
+use axum::{Json, extract::State};
+use daemon_shell::{ErrorResponse, JsonBody, blocking};
+use diagnostics::{Code, Diagnostic};
+use hive_contract::{PreflightReport, PreflightRequest};
+use input_validation::ModelRef;
+use preflight_validation::{Freed, ModelFacts, WorkerPlan, check_machine, check_worker};
+use tokio::time::timeout;
+use worker_contract::limits::MAX_SLOTS;
+
+use super::{Hive, responses::PreflightErrors};
+
+/// Limit for reading the header of a model from its source.
+const HEADER_LIMIT: Duration = Duration::from_secs(20);
+
+/// Check whether a worker could be started
+///
+/// Starts nothing. All checks run, and the report has all failures. For a model that is not on
+/// the machine, its header is read from its source.
+#[utoipa::path(post, path = "/v1/preflight", tag = "node", request_body = PreflightRequest,
+    responses((status = 200, body = PreflightReport, description = "The report"), PreflightErrors))]
+pub async fn check(
+    State(hive): State<Arc<Hive>>,
+    JsonBody(request): JsonBody<PreflightRequest>,
+) -> Result<Json<PreflightReport>, ErrorResponse> {
+    validate(&request)?;
+    let model = match request.model.clone() {
+        Some(model) => Some(facts(&hive, model).await),
+        None => None,
+    };
+    let report = blocking(move || {
+        let machine = hive.probe.machine()?;
+        let machine = machine.with_binaries(hive.binaries.installed());
+        let mut checks = check_machine(&machine);
+        checks.extend(check_worker(&WorkerPlan {
+            machine: &machine,
+            request: &request,
+            model: model.as_ref(),
+            freed: Freed::default(),
+            worker_dir: hive.binaries.dir(),
+        }));
+        Ok(PreflightReport { checks })
+    });
+    Ok(Json(report.await?))
+}
+
+async fn facts(hive: &Hive, model: ModelRef) -> Result<ModelFacts, Diagnostic> {
+    let read = hive.puller.facts(model.clone());
+    match timeout(HEADER_LIMIT, read).await {
+        Ok(facts) => facts,
+        Err(_) => Err(Diagnostic::new(
+            Code::DownloadStalled,
+            format!(
+                "the header of {model} was not read within {} s",
+                HEADER_LIMIT.as_secs()
+            ),
+        )
+        .hint("check the connection to the source of the model, then try again")),
+    }
+}
+
+fn validate(request: &PreflightRequest) -> Result<(), Diagnostic> {
+    for (param, value, max) in [
+        ("context_length", request.context_length, u32::MAX),
+        ("slots", request.slots, MAX_SLOTS),
+    ] {
+        if value.is_some_and(|value| !(1..=max).contains(&value)) {
+            let message = format!("`{param}` must be between 1 and {max}");
+            return Err(Diagnostic::new(Code::InvalidRequest, message).param(param));
+        }
+    }
+    Ok(())
+}

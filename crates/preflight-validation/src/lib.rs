@@ -1,0 +1,38 @@
+//! Decides before a start whether a node can run a worker. Every rule is a pure function over
+//! what a probe found, and returns checks with requirement, finding, verdict and hint. All rules
+//! run, so that a user sees all failures at once.
+//!
+//! - [`check_queen`]: whether a queen can run on this machine.
+//! - [`check_ssh`]: whether a node can be used over SSH.
+//! - [`check_hive`] and [`check_machine`]: whether the hive of a node and its machine can be used.
+//! - [`check_worker`]: whether a worker for a model can be started on a device of the machine.
+//!   [`select_device`] is the only place where the device is chosen; a GPU that was requested is
+//!   never replaced by the CPU.
+
+#![warn(missing_docs)]
+
+mod check;
+mod device;
+mod driver;
+mod engines;
+mod hive;
+mod machine;
+mod memory;
+mod model;
+mod need;
+mod queen;
+mod ssh;
+#[cfg(test)]
+mod testing;
+mod units;
+mod worker;
+
+pub use device::select_device;
+pub use engines::worker_binary;
+pub use hive::{HiveProbe, Version, check_hive};
+pub use machine::check_machine;
+pub use model::ModelFacts;
+pub use need::requested_kv_bytes;
+pub use queen::{Port, Program, QueenProbe, check_queen, check_queen_responds};
+pub use ssh::{Finding, SshProbe, check_ssh};
+pub use worker::{Freed, WorkerPlan, check_worker};

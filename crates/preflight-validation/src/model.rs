@@ -1,0 +1,92 @@
+use diagnostics::Diagnostic;
+use input_validation::ModelRef;
+use model_format::{KvType, MemoryNeeds, ModelHeader, check_supported};
+
+/// Prompt tokens that are computed at a time, at most.
+const STEP_TOKENS: u64 = 512;
+/// Bytes per token of the vocabulary that tokenizer and logits take.
+const VOCABULARY_BYTES: u64 = 256;
+/// Memory of the process itself, in bytes.
+const PROCESS_BYTES: u64 = 16 << 20;
+
+/// What is known about a model before it is loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelFacts {
+    pub(crate) model: ModelRef,
+    pub(crate) needs: Needs,
+    /// Size of the files that must be fetched first, in bytes.
+    pub(crate) fetch_bytes: u64,
+}
+
+/// What a model needs, by what is known about it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Needs {
+    /// The mock engine needs nothing to speak of.
+    Nothing,
+    Header(HeaderNeeds),
+    /// Size of the files in bytes.
+    Files(u64),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct HeaderNeeds {
+    pub memory: MemoryNeeds,
+    pub workspace_bytes: u64,
+    pub parameters: u64,
+    pub quantization: String,
+    pub architecture: String,
+    /// Whether the engine supports the model.
+    pub supported: Result<(), Diagnostic>,
+}
+
+impl ModelFacts {
+    /// Describes a model whose header was read. `fetch_bytes` is the size of the files that are
+    /// not on the node.
+    pub fn from_header(model: ModelRef, header: &ModelHeader, fetch_bytes: u64) -> Self {
+        let needs = HeaderNeeds {
+            memory: MemoryNeeds::new(header, KvType::OF_ENGINE),
+            workspace_bytes: workspace(header),
+            parameters: header.parameters,
+            quantization: header.quantization.clone(),
+            architecture: header.architecture.clone(),
+            supported: check_supported(header),
+        };
+        Self {
+            model,
+            needs: Needs::Header(needs),
+            fetch_bytes,
+        }
+    }
+
+    /// Describes a model of which only the size of its files is known.
+    pub fn from_size(model: ModelRef, size_bytes: u64, fetch_bytes: u64) -> Self {
+        Self {
+            model,
+            needs: Needs::Files(size_bytes),
+            fetch_bytes,
+        }
+    }
+
+    /// Describes a model of the mock engine, which has no files.
+    pub fn mock(model: ModelRef) -> Self {
+        Self {
+            model,
+            needs: Needs::Nothing,
+            fetch_bytes: 0,
+        }
+    }
+}
+
+/// Returns an estimate of the memory next to weights and KV cache: activations of one step, the
+/// tokenizer, logits and the process.
+fn workspace(header: &ModelHeader) -> u64 {
+    let attention = u64::from(header.heads) * u64::from(header.head_dim);
+    let width = 4 * u64::from(header.embedding_length)
+        + 2 * u64::from(header.feed_forward_length)
+        + 3 * attention;
+    let activations = STEP_TOKENS * width * size_of::<f32>() as u64;
+    let vocabulary = u64::from(header.vocab_size) * VOCABULARY_BYTES;
+    activations
+        .saturating_add(vocabulary)
+        .saturating_add(PROCESS_BYTES)
+}
