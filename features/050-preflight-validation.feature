@@ -123,6 +123,19 @@ Feature: Validation before a start
     Then the response status is 200
     And the worker runs on CPU-0
 
+  @real
+  Scenario: What was checked is what the worker reserves
+    Given a machine with 100 MiB of available memory
+    And a hive on this machine
+    When I check a worker
+      """
+      {"model": "builtin:haiku", "context_length": 256, "slots": 3}
+      """
+    Then the check `memory` of the worker passes
+    When I spawn `builtin:haiku` on CPU-0 with a context of 256 tokens and 3 slots
+    Then the response status is 200
+    And the worker is started with the KV cache of the check
+
   @real @EH-005a
   Scenario: Too little GPU memory is refused, and the devices with enough are named
     Given a machine with 8 GiB of available memory
@@ -260,6 +273,7 @@ Feature: Validation before a start
     When I run `rbee-keeper infer --backend cuda --model mock:length=5 Hi`
     Then the exit code is 1
     And stdout is empty
+    And stderr contains `--backend cpu`
     And no worker process runs
     Examples:
       | gpu                                                | code                |

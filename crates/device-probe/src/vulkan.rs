@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Limit for `vulkaninfo`, which loads the drivers of all vendors.
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(2);
 /// How often it is checked whether `vulkaninfo` has exited.
 const POLL: Duration = Duration::from_millis(10);
 /// Maximum length of its output.

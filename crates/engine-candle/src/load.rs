@@ -357,6 +357,29 @@ mod tests {
     }
 
     #[test]
+    fn a_requested_context_has_its_room_whatever_share_it_takes() {
+        let header = ModelHeader {
+            context_length: 1 << 24,
+            weight_bytes: 1 << 30,
+            ..llama_header()
+        };
+        // 2.5 GiB of KV cache.
+        let tokens = 5 << 20;
+        let plan = |memory: u64| {
+            let options = LoadOptions {
+                context_length: Some(tokens),
+                memory_bytes: Some(memory),
+                ..LoadOptions::default()
+            };
+            plan_memory(&header, &options)
+        };
+        assert_eq!(plan(4 << 30).unwrap(), (tokens, tokens / BLOCK_TOKENS));
+        let error = plan(3 << 30).unwrap_err();
+        assert_eq!(error.code, Code::InsufficientRam);
+        assert!(error.message.contains("needs 3758096384 bytes"), "{error}");
+    }
+
+    #[test]
     fn a_device_without_memory_is_named() {
         let error = |text: &str| errors::kv_cache(&candle_core::Error::Msg(text.into())).code;
         assert_eq!(error("CUDA_ERROR_OUT_OF_MEMORY"), Code::InsufficientVram);

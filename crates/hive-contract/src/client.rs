@@ -10,8 +10,8 @@ use crate::{
     AliasRequest, BackupRequest, Capabilities, ContentQuery, HiveHealth, HiveShutdownRequest,
     InstalledModelList, JobAccepted, JobEvent, JobStatus, ManifestQuery, ModelDetails,
     ModelManifest, ModelQuery, NodePullRequest, PreflightReport, PreflightRequest, PruneRequest,
-    PruneResponse, PullRequest, RemovedModel, SpawnRequest, SpawnResponse, UpdateResponse,
-    WorkerProcess, WorkerProcessList,
+    PruneResponse, RemovedModel, SpawnRequest, SpawnResponse, UpdateResponse, WorkerProcess,
+    WorkerProcessList,
 };
 
 const PEER: Peer = Peer {

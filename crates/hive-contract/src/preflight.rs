@@ -94,6 +94,14 @@ impl PreflightCheck {
     pub fn message(&self) -> String {
         format!("{}; required: {}", self.measured, self.requirement)
     }
+
+    /// Returns the error of a start that this check alone refuses.
+    pub fn error(&self) -> Diagnostic {
+        let mut error = Diagnostic::new(self.code.unwrap_or(Code::Internal), self.message());
+        error.hint.clone_from(&self.hint);
+        error.details.clone_from(&self.details);
+        error
+    }
 }
 
 /// Response of `POST /v1/preflight`: every check, whether or not others failed.
@@ -114,25 +122,23 @@ impl PreflightReport {
     /// failure, and the messages of all. `None` if no check failed.
     pub fn refusal(&self) -> Option<Diagnostic> {
         let failures: Vec<&PreflightCheck> = self.failures().collect();
-        let first = *failures.first()?;
-        let messages: Vec<String> = failures.iter().map(|check| check.message()).collect();
-        let message = match &messages[..] {
-            [one] => one.clone(),
-            all => format!("{} checks failed:\n  {}", all.len(), all.join("\n  ")),
-        };
-        let mut error = Diagnostic::new(first.code.unwrap_or(Code::Internal), message);
-        error.hint.clone_from(&first.hint);
-        error.details.clone_from(&first.details);
-        if failures.len() > 1 {
-            let listed = failures.iter().map(|check| {
-                serde_json::json!({
-                    "name": check.name, "code": check.code, "message": check.message(),
-                    "hint": check.hint,
-                })
-            });
-            error = error.detail("failures", listed.collect::<Vec<_>>());
+        let mut error = failures.first()?.error();
+        if failures.len() == 1 {
+            return Some(error);
         }
-        Some(error)
+        let messages: Vec<String> = failures.iter().map(|check| check.message()).collect();
+        error.message = format!(
+            "{} checks failed:\n  {}",
+            messages.len(),
+            messages.join("\n  ")
+        );
+        let listed = failures.iter().map(|check| {
+            serde_json::json!({
+                "name": check.name, "code": check.code, "message": check.message(),
+                "hint": check.hint,
+            })
+        });
+        Some(error.detail("failures", listed.collect::<Vec<_>>()))
     }
 }
 

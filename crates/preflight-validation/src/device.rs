@@ -1,4 +1,4 @@
-use diagnostics::Code;
+use diagnostics::{Code, Diagnostic};
 use hive_contract::{Capabilities, Device, PreflightCheck, PreflightLevel, PreflightRequest};
 use input_validation::{Backend, DeviceId};
 
@@ -6,15 +6,15 @@ use crate::{check::Check, engines::worker_binary, units::size};
 
 /// Returns the device that a worker runs on: the requested one, the first one of the requested
 /// backend, or the CPU if neither was requested. A device that does not exist or cannot be used is
-/// a failed check; it is never replaced by another one.
+/// an error; it is never replaced by another one.
 pub fn select_device<'a>(
     machine: &'a Capabilities,
     request: &PreflightRequest,
-) -> Result<&'a Device, Box<PreflightCheck>> {
+) -> Result<&'a Device, Diagnostic> {
     let check = Check::new(PreflightLevel::Worker, "device", wanted(request));
     selected(machine, request, check)
         .map(|(device, _)| device)
-        .map_err(Box::new)
+        .map_err(|failed| failed.error())
 }
 
 /// Returns the check of the device, and the device if it can be used.
@@ -278,7 +278,7 @@ mod tests {
                     prop_assert!(request.device.is_none_or(|id| id == device.id));
                     prop_assert!(request.backend.is_none_or(|b| b == device.backend));
                 }
-                Err(check) => prop_assert!(check.code.is_some() && check.hint.is_some()),
+                Err(error) => prop_assert!(error.code != Code::Internal && error.hint.is_some()),
             }
         }
     }

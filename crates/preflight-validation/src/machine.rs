@@ -1,5 +1,5 @@
-use diagnostics::Code;
-use hive_contract::{Capabilities, Device, Disk, PreflightCheck, PreflightLevel, Ram};
+use diagnostics::{Code, excerpt};
+use hive_contract::{Capabilities, Cpu, Device, Disk, PreflightCheck, PreflightLevel, Ram};
 use input_validation::Backend;
 
 use crate::{
@@ -27,6 +27,7 @@ pub fn check_machine(machine: &Capabilities) -> Vec<PreflightCheck> {
     vec![
         binaries(machine),
         devices(machine),
+        processor(&machine.cpu),
         ram(machine.ram),
         disk(PreflightLevel::Hive, machine.disk),
     ]
@@ -80,6 +81,24 @@ fn devices(machine: &Capabilities) -> PreflightCheck {
         format!("{list}; {}", problems.join("; ")),
         hint.unwrap_or_else(|| format!("use another backend than `{}`", problem.backend)),
     )
+}
+
+fn processor(cpu: &Cpu) -> PreflightCheck {
+    let check = Check::new(
+        PreflightLevel::Hive,
+        "processor",
+        "vector instructions: AVX2 or NEON",
+    );
+    let features: Vec<String> = cpu.features.iter().map(|f| excerpt(f, 20)).collect();
+    let measured = format!("{} cores, {}", cpu.cores, features.join(" "));
+    if cpu.features.iter().any(|f| f == "avx2" || f == "neon") {
+        check.pass(measured)
+    } else {
+        check.warn(
+            format!("{} cores, without them", cpu.cores),
+            "models compute slowly on this CPU; prefer another node",
+        )
+    }
 }
 
 /// A device with its product: `GPU-0 (NVIDIA H100, cuda, 70.0 GiB free)`.
@@ -155,7 +174,7 @@ mod tests {
     fn each_resource_has_its_check() {
         let pass = (Verdict::Pass, None);
         let warn = (Verdict::Warn, None);
-        assert_eq!(verdicts(&machine(&[])), [pass; 4]);
+        assert_eq!(verdicts(&machine(&[])), [pass; 5]);
 
         let mut poor = machine(&[]);
         poor.worker_binaries.clear();
@@ -166,6 +185,7 @@ mod tests {
             verdicts(&poor),
             [
                 fail(Code::WorkerBinaryMissing),
+                pass,
                 pass,
                 fail(Code::InsufficientRam),
                 fail(Code::InsufficientDisk)
@@ -181,7 +201,8 @@ mod tests {
             message: "GPU-1 does not respond".to_owned(),
             hint: None,
         }];
-        assert_eq!(verdicts(&modest), [warn; 4]);
+        modest.cpu.features.clear();
+        assert_eq!(verdicts(&modest), [warn; 5]);
         let checks = check_machine(&modest);
         assert!(checks[0].measured.contains("missing: llm-cuda-worker-rbee"));
         assert!(checks[1].measured.contains("GPU-1 does not respond"));

@@ -96,8 +96,10 @@ fn port(port: &Port) -> PreflightCheck {
         Port::Any => check.pass("any free port"),
         Port::Free(port) => check.pass(format!("port {port} is free")),
         Port::Queen(url) => check.pass(format!("the queen listens at {url}")),
-        Port::Unusable(error) => check.refuse(
-            error,
+        // The hint of the error names the option of the queen, not that of the keeper.
+        Port::Unusable(error) => check.fail(
+            error.message.clone(),
+            error.code,
             "stop the process that listens there, or choose another port with `--queen-port PORT`",
         ),
     }

@@ -3,9 +3,7 @@
 use std::{io, path::Path, time::Duration};
 
 use diagnostics::{Code, Diagnostic, excerpt};
-use hive_contract::Device;
 use input_validation::{ModelRef, NodeName, WorkerId};
-use scheduler::SpawnTarget;
 use state_files::Home;
 
 pub(crate) fn node_not_found(node: &NodeName) -> Diagnostic {
@@ -208,20 +206,10 @@ pub(crate) fn hive_unresponsive() -> Diagnostic {
     )
 }
 
-pub(crate) fn no_such_device(target: &SpawnTarget, devices: &[Device]) -> Diagnostic {
-    let mut backends: Vec<String> = devices.iter().map(|d| d.backend.to_string()).collect();
-    backends.dedup();
-    Diagnostic::new(
-        Code::BackendUnavailable,
-        format!(
-            "node {} has no {} device; available: {}",
-            target.node,
-            target.backend,
-            backends.join(", ")
-        ),
-    )
-    .hint("choose an available backend, for example `--backend cpu`")
-    .param("backend")
+/// The node has no device of the requested backend, or it cannot be used.
+pub(crate) fn device_refused(error: Diagnostic, node: &NodeName) -> Diagnostic {
+    let message = format!("node {node}: {}", error.message);
+    Diagnostic { message, ..error }.param("backend")
 }
 
 pub(crate) fn spawn_cancelled(worker: &WorkerId) -> Diagnostic {

@@ -2,10 +2,13 @@ use std::{pin::pin, time::Duration};
 
 use diagnostics::{Diagnostic, Narration};
 use futures_util::{StreamExt as _, future::BoxFuture};
-use hive_contract::{JobEvent, Progress, SpawnRequest, SpawnResponse, WorkerProcess, WorkerState};
+use hive_contract::{
+    JobEvent, PreflightRequest, Progress, SpawnRequest, SpawnResponse, WorkerProcess, WorkerState,
+};
 use hive_lifecycle::RunningHive;
 use input_validation::{Backend, DeviceId, Generation, ModelRef};
 use jiff::Timestamp;
+use preflight_validation::select_device;
 use queen_contract::{Availability, WorkerEntry};
 use queen_dispatch::{Dispatcher, WorkerSource};
 use queen_store::{DeploymentKey, DeploymentRow};
@@ -235,10 +238,14 @@ impl Spawning<'_> {
         if self.target.backend == Backend::Cpu {
             return Ok(DeviceId::Cpu(0));
         }
-        let devices = hive.client.capabilities().await?.devices;
-        match devices.iter().find(|d| d.backend == self.target.backend) {
-            Some(device) => Ok(device.id),
-            None => Err(errors::no_such_device(self.target, &devices).into()),
+        let machine = hive.client.capabilities().await?;
+        let wanted = PreflightRequest {
+            backend: Some(self.target.backend),
+            ..PreflightRequest::default()
+        };
+        match select_device(&machine, &wanted) {
+            Ok(device) => Ok(device.id),
+            Err(error) => Err(errors::device_refused(error, &self.target.node).into()),
         }
     }
 

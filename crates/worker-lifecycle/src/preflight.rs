@@ -50,8 +50,7 @@ pub(crate) fn check(
             reporter.warn("preflight", format!("{}: {}", check.name, check.measured));
         }
     }
-    let device = select_device(machine, &wanted)
-        .map_err(|_| Diagnostic::internal("a device passed the checks and cannot be selected"))?;
+    let device = select_device(machine, &wanted)?;
     let kv_cache_bytes = match model {
         Ok(facts) => requested_kv_bytes(facts, &wanted),
         Err(_) => None,

@@ -50,7 +50,7 @@ impl WorkerFilter {
 fn runs_on(backend: Backend, device: DeviceId) -> bool {
     match device {
         DeviceId::Cpu(_) => backend == Backend::Cpu,
-        DeviceId::Gpu(_) => backend != Backend::Cpu,
+        DeviceId::Gpu(_) => matches!(backend, Backend::Cuda | Backend::Metal),
     }
 }
 

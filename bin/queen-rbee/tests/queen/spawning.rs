@@ -214,10 +214,11 @@ async fn an_unknown_model_node_or_backend_is_refused_without_a_spawn() {
     cuda.backend = Some(Backend::Cuda);
     let error = final_error(&queen.infer(&cuda).await).clone();
     assert_eq!(error.code, Code::BackendUnavailable);
-    assert_eq!(
-        error.message,
-        "node local has no cuda device; available: cpu"
-    );
+    let message = &error.message;
+    let expected = "node local: no device with backend cuda on ";
+    assert!(message.starts_with(expected), "{message}");
+    assert!(message.contains("; available: CPU-0 ("), "{message}");
+    assert!(error.hint.as_ref().unwrap().contains("`--backend cpu`"));
     assert_eq!(hive.spawns().len(), 0);
 }
 

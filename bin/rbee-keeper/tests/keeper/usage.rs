@@ -123,6 +123,7 @@ async fn help_describes_every_command() {
         "model backup",
         "model restore",
         "status",
+        "doctor",
         "completions",
     ] {
         let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();

@@ -106,6 +106,29 @@ async fn spawn_with_context(world: &mut World, model: String, device: String, to
     spawn_with(world, &model, &device, json!({"context_length": tokens})).await;
 }
 
+#[when(regex = r"^I spawn `(.*)` on (\S+) with a context of (\d+) tokens and (\d+) slots$")]
+async fn spawn_with_slots(
+    world: &mut World,
+    model: String,
+    device: String,
+    tokens: u32,
+    slots: u32,
+) {
+    let further = json!({"context_length": tokens, "slots": slots});
+    spawn_with(world, &model, &device, further).await;
+}
+
+#[then("the worker is started with the KV cache of the check")]
+fn has_kv_cache(world: &mut World) {
+    let check = world.get::<State>().named.clone().expect("a check");
+    let bytes = check.details.unwrap()["kv_cache_bytes"].as_u64().unwrap();
+    assert!(bytes > 0);
+    let argument = format!("--kv-cache-bytes {bytes}");
+    let lines = world.processes();
+    let has = lines.values().any(|line| line.contains(&argument));
+    assert!(has, "no `{argument}` in {lines:?}");
+}
+
 #[when(regex = r"^I spawn `(.*)` on (\S+) and wait until it is ready$")]
 async fn spawn_ready(world: &mut World, model: String, device: String) {
     spawn_with(world, &model, &device, json!({"wait_ready": true})).await;
