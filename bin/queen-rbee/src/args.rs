@@ -39,6 +39,9 @@ pub struct Args {
     /// Let requests for models that are not on a node fetch them
     #[arg(long, env = "RBEE_AUTO_PULL")]
     pub auto_pull: bool,
+    /// Configuration of the SSH client [default: `~/.ssh/config` and the system's]
+    #[arg(long, env = "RBEE_SSH_CONFIG", value_name = "FILE")]
+    pub ssh_config: Option<PathBuf>,
     /// Do not start or use a hive on this machine
     #[arg(long)]
     pub no_local_hive: bool,

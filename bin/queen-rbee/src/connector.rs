@@ -2,12 +2,14 @@ use std::sync::Arc;
 
 use diagnostics::{Code, Diagnostic, Narration};
 use futures_util::future::BoxFuture;
-use hive_lifecycle::DirectHive;
+use hive_lifecycle::{DirectHive, NodeLog, RemoteHive};
 use input_validation::{HostKeyFingerprint, NodeName};
 use node_link::DirectLink;
 use queen_contract::{DirectNode, NodeSpec};
 use queen_nodes::{Narrate, NodeConnector, NodeFindings, NodeParts, NodeTarget};
 use rest_client::HttpClient;
+
+use crate::ssh_nodes::SshNodes;
 
 /// Connects the queen to registered nodes, by the kind of their link.
 #[derive(Debug)]
@@ -15,6 +17,7 @@ pub(crate) struct Connector {
     pub(crate) http: HttpClient,
     /// Base URL of the queen for processes on its machine.
     pub(crate) queen_url: String,
+    pub(crate) ssh: SshNodes,
 }
 
 impl NodeConnector for Connector {
@@ -24,11 +27,11 @@ impl NodeConnector for Connector {
         accept_host_key: Option<&'a HostKeyFingerprint>,
         narrate: Narrate<'a>,
     ) -> BoxFuture<'a, Result<NodeFindings, Diagnostic>> {
-        let _ = accept_host_key;
         Box::pin(async move {
             match target.spec {
                 NodeSpec::Direct(node) => self.test_direct(target, node, narrate).await,
-                NodeSpec::Local | NodeSpec::Ssh(_) => Err(unsupported(target.name)),
+                NodeSpec::Ssh(node) => self.ssh.test(node, accept_host_key, narrate).await,
+                NodeSpec::Local => Err(not_remote(target.name)),
             }
         })
     }
@@ -43,12 +46,54 @@ impl NodeConnector for Connector {
                 )),
                 hive: Arc::new(direct_hive(target, node)),
             }),
-            NodeSpec::Local | NodeSpec::Ssh(_) => Err(unsupported(target.name)),
+            NodeSpec::Ssh(node) => self.ssh.open(target, node),
+            NodeSpec::Local => Err(not_remote(target.name)),
         }
+    }
+
+    fn install<'a>(
+        &'a self,
+        target: NodeTarget<'a>,
+        narrate: Narrate<'a>,
+    ) -> BoxFuture<'a, Result<String, Diagnostic>> {
+        Box::pin(async move { self.remote_hive(target)?.install(narrate).await })
+    }
+
+    fn upgrade<'a>(
+        &'a self,
+        target: NodeTarget<'a>,
+        narrate: Narrate<'a>,
+    ) -> BoxFuture<'a, Result<String, Diagnostic>> {
+        Box::pin(async move { self.remote_hive(target)?.upgrade(narrate).await })
+    }
+
+    fn uninstall<'a>(
+        &'a self,
+        target: NodeTarget<'a>,
+        models: bool,
+        narrate: Narrate<'a>,
+    ) -> BoxFuture<'a, Result<(), Diagnostic>> {
+        Box::pin(async move { self.remote_hive(target)?.uninstall(models, narrate).await })
+    }
+
+    fn logs<'a>(
+        &'a self,
+        target: NodeTarget<'a>,
+        lines: u32,
+    ) -> BoxFuture<'a, Result<String, Diagnostic>> {
+        Box::pin(async move { self.remote_hive(target)?.log(&NodeLog::Hive, lines).await })
     }
 }
 
 impl Connector {
+    /// Returns the hive of a node whose software the queen manages.
+    fn remote_hive(&self, target: NodeTarget<'_>) -> Result<Arc<RemoteHive>, Diagnostic> {
+        match target.spec {
+            NodeSpec::Ssh(node) => self.ssh.hive(target, node),
+            NodeSpec::Local | NodeSpec::Direct(_) => Err(not_managed(target.name)),
+        }
+    }
+
     async fn test_direct(
         &self,
         target: NodeTarget<'_>,
@@ -98,11 +143,15 @@ fn no_queen_url(node: &NodeName) -> Diagnostic {
     .param("spec.queen_url")
 }
 
-fn unsupported(node: &NodeName) -> Diagnostic {
+fn not_remote(node: &NodeName) -> Diagnostic {
+    let message = format!("node {node} is this machine, which needs no link");
+    Diagnostic::new(Code::InvalidRequest, message).param("spec.link")
+}
+
+fn not_managed(node: &NodeName) -> Diagnostic {
     Diagnostic::new(
         Code::InvalidRequest,
-        format!("this queen cannot reach node {node}: it has no SSH link"),
+        format!("the queen does not manage the software of node {node}"),
     )
-    .hint("start a hive on that machine, and add it with `--link direct --url http://HOST:PORT`")
-    .param("spec.link")
+    .hint("install it on that machine yourself, or add the node by SSH")
 }

@@ -6,6 +6,7 @@ mod args;
 mod connector;
 mod listen;
 mod run;
+mod ssh_nodes;
 
 pub use args::Args;
 pub use run::run;

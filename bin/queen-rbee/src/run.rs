@@ -26,6 +26,7 @@ use crate::{
     Args,
     connector::Connector,
     listen::{Listeners, listen},
+    ssh_nodes::SshNodes,
 };
 
 /// How long the queen waits for its hives before it announces itself.
@@ -129,6 +130,7 @@ impl Queen {
         let connector = Connector {
             http: rest_client::http_client()?,
             queen_url: url.to_owned(),
+            ssh: SshNodes::new(args, home, url)?,
         };
         let nodes = Nodes::new(state, Arc::new(connector), NodeLimits::default());
         if args.auto_pull {
@@ -180,7 +182,7 @@ fn local_node(args: &Args, home: &Home, url: &str) -> Result<NodeConfig, Diagnos
     })
 }
 
-fn hive_program(args: &Args) -> Result<PathBuf, Diagnostic> {
+pub(crate) fn hive_program(args: &Args) -> Result<PathBuf, Diagnostic> {
     if let Some(program) = &args.hive_binary {
         return Ok(program.clone());
     }

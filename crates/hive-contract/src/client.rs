@@ -41,6 +41,11 @@ impl HiveClient {
         RestClient::new(PEER, base, token).map(Self)
     }
 
+    /// Creates a client that uses the connection pool of `http`.
+    pub fn with_http(base: &str, token: Option<String>, http: rest_client::HttpClient) -> Self {
+        Self(RestClient::with_http(PEER, base, token, http))
+    }
+
     /// Returns the URL of the hive.
     pub fn base(&self) -> &str {
         self.0.base()

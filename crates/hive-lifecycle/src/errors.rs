@@ -110,3 +110,132 @@ pub(crate) fn does_not_exit(pid: u32) -> Diagnostic {
 fn see(log: &Path) -> String {
     format!("see {}", log.display())
 }
+
+/// The address in the record of a hive has no port.
+pub(crate) fn no_port(url: &str) -> Diagnostic {
+    let url = excerpt(url, 100);
+    Diagnostic::new(
+        Code::HiveBadResponse,
+        format!("the hive is at {url}, which has no port"),
+    )
+}
+
+/// The hive that responds is not the one of the node.
+pub(crate) fn another_hive(url: &str, health: &HiveHealth, node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveBadResponse,
+        format!(
+            "the hive at {url} is process {} of node {}, not the hive of node {node}",
+            health.pid, health.hive_id
+        ),
+    )
+    .hint(
+        "two queens use the same directory on the node; choose another one with `--directory DIR`",
+    )
+}
+
+pub(crate) fn remote_version_incompatible(node: &NodeName, health: &HiveHealth) -> Diagnostic {
+    Diagnostic::new(
+        Code::VersionIncompatible,
+        format!(
+            "the hive of node {node} is version {} (interface {}), this queen is version {} (interface {API_VERSION})",
+            excerpt(&health.version, 40),
+            health.api_version,
+            env!("CARGO_PKG_VERSION"),
+        ),
+    )
+    .hint(format!("`rbee-keeper node upgrade {node}`"))
+    .detail("hive_api_version", health.api_version)
+    .detail("queen_api_version", API_VERSION)
+}
+
+pub(crate) fn not_installed(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveNotInstalled,
+        format!("no hive is installed on node {node}"),
+    )
+    .hint(format!("`rbee-keeper node install {node}`"))
+}
+
+/// The hive wrote something else than its record.
+pub(crate) fn no_record(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveBadResponse,
+        format!("the hive of node {node} wrote a damaged record"),
+    )
+}
+
+/// The script that starts the hive failed.
+pub(crate) fn not_started(node: &NodeName, status: i32, stderr: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveStartFailed,
+        format!(
+            "node {node} cannot start its hive (status {status}): {}",
+            excerpt(stderr.trim(), 300)
+        ),
+    )
+}
+
+pub(crate) fn no_release(directory: &Path, error: &io::Error) -> Diagnostic {
+    Diagnostic::new(
+        Code::ConfigInvalid,
+        format!(
+            "cannot read the programs of this release in {}: {error}",
+            directory.display()
+        ),
+    )
+    .hint("rbee binaries must be in the same directory; build them with `cargo build`")
+}
+
+pub(crate) fn other_platform(node: &NodeName, found: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveNotInstalled,
+        format!(
+            "node {node} is {found}, and this release is for {} {}",
+            std::env::consts::OS,
+            std::env::consts::ARCH
+        ),
+    )
+    .hint("build rbee on that machine, start its hive there, and add it with `--link direct`")
+}
+
+pub(crate) fn no_space_to_install(node: &NodeName, need: u64, free: u64) -> Diagnostic {
+    Diagnostic::new(
+        Code::InsufficientDisk,
+        format!("node {node} has {free} bytes of free disk space, and rbee needs {need}"),
+    )
+    .hint("free space on the node, or choose another directory with `--directory DIR`")
+    .detail("need_bytes", need)
+    .detail("free_bytes", free)
+}
+
+/// The copied programs do not run. `printed` is their output.
+pub(crate) fn does_not_run(node: &NodeName, printed: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveNotInstalled,
+        format!(
+            "the programs of this release do not run on node {node}: {}",
+            excerpt(printed.trim(), 300)
+        ),
+    )
+    .hint("build rbee on that machine, start its hive there, and add it with `--link direct`")
+}
+
+pub(crate) fn no_previous_version(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveNotInstalled,
+        format!("no previous version is installed on node {node}"),
+    )
+}
+
+/// An upgrade failed, and the previous version runs again.
+pub(crate) fn rolled_back(node: &NodeName, version: &str, reason: Diagnostic) -> Diagnostic {
+    Diagnostic {
+        message: format!(
+            "the upgrade of node {node} failed, and {} runs again: {}",
+            excerpt(version, 40),
+            reason.message
+        ),
+        ..reason
+    }
+}

@@ -43,6 +43,12 @@ pub trait HiveHost: Debug + Send + Sync + 'static {
         true
     }
 
+    /// Resolves when something has changed, so that another attempt to start the hive can
+    /// succeed at once.
+    fn changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
     /// The state of the node after [`lost`](Self::lost).
     fn loss(&self) -> Diagnostic {
         errors::exited()

@@ -10,9 +10,11 @@ mod errors;
 mod host;
 mod local;
 mod log_tail;
+mod remote;
 mod supervisor;
 
 pub use direct::DirectHive;
 pub use host::{HiveHost, RunningHive};
 pub use local::LocalHive;
+pub use remote::{NodeLog, Release, RemoteHive, RemoteHiveConfig, Report};
 pub use supervisor::{HiveState, HiveSupervisor};

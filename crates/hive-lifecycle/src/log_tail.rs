@@ -28,13 +28,22 @@ pub(crate) fn open(path: &Path) -> io::Result<(File, u64)> {
 
 /// Returns the reason for which the hive exited, if the last line after `from` states it.
 pub(crate) fn fatal(path: &Path, from: u64) -> Option<Diagnostic> {
-    let line: FatalLine = serde_json::from_str(tail(path, from).lines().last()?).ok()?;
+    fatal_in(&tail(path, from))
+}
+
+/// Returns the reason for which the hive exited, if the last line of its log states it.
+pub(crate) fn fatal_in(text: &str) -> Option<Diagnostic> {
+    let line: FatalLine = serde_json::from_str(text.lines().last()?).ok()?;
     Some(line.fatal)
 }
 
 /// Returns the last `count` lines after `from`, escaped.
 pub(crate) fn last_lines(path: &Path, from: u64, count: usize) -> Vec<String> {
-    let text = tail(path, from);
+    last_lines_in(&tail(path, from), count)
+}
+
+/// Returns the last `count` lines, escaped.
+pub(crate) fn last_lines_in(text: &str, count: usize) -> Vec<String> {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..]
         .iter()

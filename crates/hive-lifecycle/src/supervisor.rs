@@ -126,7 +126,9 @@ async fn supervise(host: Arc<dyn HiveHost>, state: watch::Sender<HiveState>) {
                 state.send_replace(HiveState::Down(error));
             }
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSES.1);
+        pause = tokio::select! {
+            () = sleep(pause) => (pause * 2).min(PAUSES.1),
+            () = host.changed() => PAUSES.0,
+        };
     }
 }

@@ -22,15 +22,15 @@ impl SshSession {
         self.forward("-L", &forward).await.map(drop)
     }
 
-    /// Makes a port of the loopback interface of this machine reachable from the other one,
-    /// until the connection ends. Returns the port of its loopback interface: `preferred` if it
+    /// Makes the server at `url`, such as `http://127.0.0.1:8500`, reachable from the other
+    /// machine, until the connection ends. Returns the port of its loopback interface: `preferred` if it
     /// is free, else any.
     pub async fn forward_from_node(
         &self,
         preferred: Option<u16>,
-        port: u16,
+        url: &str,
     ) -> Result<u16, Diagnostic> {
-        let target = format!("127.0.0.1:{port}");
+        let target = url.trim_start_matches("http://").trim_end_matches('/');
         if let Some(preferred) = preferred {
             let forward = format!("127.0.0.1:{preferred}:{target}");
             match self.forward("-R", &forward).await {

@@ -51,10 +51,11 @@ pub struct LinkConfig {
     pub name: NodeName,
     pub node: SshNode,
     pub settings: Arc<SshSettings>,
-    /// Port of the queen on the loopback interface of its machine.
-    pub queen_port: u16,
-    /// Port on the node that led to the queen before. Workers that are running there use it.
-    pub last_queen_port: Option<u16>,
+    /// Base URL of the queen on its machine.
+    pub queen_url: String,
+    /// File with the port on the node that leads to the queen. It is used again, so that workers
+    /// that outlived a queen find the next one.
+    pub port_file: PathBuf,
 }
 
 #[derive(Debug)]
@@ -157,8 +158,12 @@ impl Shared {
         };
         let session = SshSession::connect(&config.node, &config.settings, &report).await?;
         let queen_port = session
-            .forward_from_node(last_queen_port, config.queen_port)
+            .forward_from_node(last_queen_port, &config.queen_url)
             .await?;
+        if last_queen_port != Some(queen_port) {
+            let written = tokio::fs::write(&config.port_file, queen_port.to_string()).await;
+            written.map_err(|e| errors::unusable(&config.port_file, &e))?;
+        }
         let forwards = self.forwards.lock().await;
         for port in forwards.keys() {
             session.forward_to_node(&self.socket(*port), *port).await?;
@@ -176,7 +181,8 @@ async fn keep_connected(shared: Arc<Shared>, state: watch::Sender<LinkState>) {
     let config = &shared.config;
     let (first_pause, longest_pause) = config.settings.reconnect_pauses;
     let mut pauses = Pauses::new(first_pause, longest_pause);
-    let mut queen_port = config.last_queen_port;
+    let last = tokio::fs::read_to_string(&config.port_file).await;
+    let mut queen_port = last.ok().and_then(|port| port.parse().ok());
     loop {
         let since = Instant::now();
         match shared.connect(queen_port, &state).await {

@@ -49,6 +49,20 @@ impl DaemonRecord {
         record::read(path).map(record::Stored::intact)
     }
 
+    /// Parses the content of a record of another machine. `path` is its path there. A missing
+    /// or damaged record counts as none.
+    pub fn parse(path: &Path, content: &[u8]) -> Result<Option<Self>, Diagnostic> {
+        if content.is_empty() {
+            return Ok(None);
+        }
+        record::parse(path, content).map(record::Stored::intact)
+    }
+
+    /// Port of its HTTP interface.
+    pub fn port(&self) -> Option<u16> {
+        self.url.rsplit_once(':')?.1.trim_end_matches('/').parse().ok()
+    }
+
     /// Reads the record of a daemon whose process is alive.
     pub fn read_alive(path: &Path) -> Result<Option<Self>, Diagnostic> {
         Ok(Self::read(path)?.filter(|record| record.process.is_alive()))

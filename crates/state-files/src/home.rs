@@ -127,6 +127,11 @@ impl Home {
         self.0.join("run/ssh")
     }
 
+    /// Port of a node's loopback interface that leads to the queen.
+    pub fn queen_port_on(&self, node: &NodeName) -> PathBuf {
+        self.0.join(format!("run/queen-port-{node}"))
+    }
+
     /// Log of a queen that the keeper started.
     pub fn queen_log(&self) -> PathBuf {
         self.0.join("logs/queen.log")
@@ -205,6 +210,7 @@ mod tests {
             (home.node_token(&node), "/h/keys/node-gpu-box.token"),
             (home.ssh_hosts(), "/h/keys/ssh-hosts"),
             (home.ssh_sockets(), "/h/run/ssh"),
+            (home.queen_port_on(&node), "/h/run/queen-port-gpu-box"),
             (home.queen_log(), "/h/logs/queen.log"),
             (home.hive_log(), "/h/logs/hive.log"),
             (home.node_database(), "/h/beehives.db"),

@@ -48,7 +48,12 @@ pub(crate) fn read<T: Record>(path: &Path) -> Result<Stored<T>, Diagnostic> {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Stored::Missing),
         Err(e) => return Err(unusable(path, &e)),
     };
-    match decode::<T>(&bytes) {
+    parse(path, &bytes)
+}
+
+/// Parses the content of the record file `path`. See [`read`].
+pub(crate) fn parse<T: Record>(path: &Path, bytes: &[u8]) -> Result<Stored<T>, Diagnostic> {
+    match decode::<T>(bytes) {
         Ok(record) => Ok(Stored::Intact(record)),
         Err(Fault::Damaged(why)) => Ok(Stored::Damaged(escape(&why))),
         Err(Fault::TooNew(found)) => Err(too_new(path, found, T::FORMAT)),

@@ -23,6 +23,7 @@ mod request_ids;
 mod responses;
 mod short_calls;
 mod spawning;
+mod ssh_nodes;
 mod vision;
 mod waiting;
 mod wrong_urls;

@@ -45,8 +45,8 @@ fn start(machine: &Machine, queen_port: u16) -> SshLink {
         name: "gpu-box".parse().unwrap(),
         node: node(),
         settings: machine.settings(),
-        queen_port,
-        last_queen_port: None,
+        queen_url: format!("http://127.0.0.1:{queen_port}"),
+        port_file: machine.home.queen_port_on(&"gpu-box".parse().unwrap()),
     })
     .unwrap()
 }
@@ -154,6 +154,24 @@ async fn a_lost_connection_returns_with_the_same_addresses() {
     assert_eq!(link.queen_url().await.unwrap(), queen_url);
     drop((link, endpoint));
     machine.left().await;
+}
+
+#[tokio::test]
+async fn the_next_queen_has_the_same_address_on_the_node() {
+    let machine = Machine::start();
+    let link = start(&machine, 1);
+    let url = link.queen_url().await.unwrap();
+    drop(link);
+    machine.left().await;
+    let link = start(&machine, 2);
+    assert_eq!(link.queen_url().await.unwrap(), url);
+    // Another program has taken the port in the meantime.
+    drop(link);
+    machine.left().await;
+    let _taken = TcpListener::bind(url.strip_prefix("http://").unwrap())
+        .await
+        .unwrap();
+    assert_ne!(start(&machine, 3).queen_url().await.unwrap(), url);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,165 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use diagnostics::Diagnostic;
+use hive_contract::Device;
+use hive_lifecycle::{Release, RemoteHive, RemoteHiveConfig};
+use input_validation::{Backend, DeviceId, HostKeyFingerprint, NodeName, RemoteDirectory};
+use queen_contract::SshNode;
+use queen_nodes::{Narrate, NodeFindings, NodeParts, NodeTarget};
+use ssh_link::{
+    GpuFound, LinkConfig, NodeProbe, SshLink, SshSession, SshSettings, accept_host_key, probe,
+};
+use state_files::Home;
+
+use crate::{Args, run::hive_program};
+
+/// Directory of rbee on nodes that name none.
+const DEFAULT_DIRECTORY: &str = "~/.rbee";
+
+/// The nodes that the queen reaches by SSH.
+#[derive(Debug)]
+pub(crate) struct SshNodes {
+    settings: Arc<SshSettings>,
+    home: Home,
+    queen_url: String,
+    release: Release,
+    log: String,
+    /// The hives that are open, with the specification of their node.
+    open: Mutex<HashMap<NodeName, (SshNode, Weak<RemoteHive>)>>,
+}
+
+impl SshNodes {
+    pub(crate) fn new(args: &Args, home: &Home, queen_url: &str) -> Result<Self, Diagnostic> {
+        let program = hive_program(args)?;
+        let directory = program.parent().map(std::path::Path::to_owned);
+        Ok(Self {
+            settings: Arc::new(SshSettings {
+                config_file: args.ssh_config.clone(),
+                ..SshSettings::new(home)?
+            }),
+            home: home.clone(),
+            queen_url: queen_url.to_owned(),
+            release: Release::new(directory.unwrap_or_default()),
+            log: args.log.to_string(),
+            open: Mutex::default(),
+        })
+    }
+
+    /// Connects to a node and finds out what it is.
+    pub(crate) async fn test(
+        &self,
+        node: &SshNode,
+        accepted: Option<&HostKeyFingerprint>,
+        narrate: Narrate<'_>,
+    ) -> Result<NodeFindings, Diagnostic> {
+        if let Some(fingerprint) = accepted {
+            accept_host_key(node, fingerprint, &self.settings).await?;
+        }
+        let session = SshSession::connect(node, &self.settings, narrate).await?;
+        let found = probe(&session, &directory(node)?).await?;
+        Ok(NodeFindings {
+            devices: devices(&found)?,
+            hive_version: found.hive_version,
+        })
+    }
+
+    /// Opens a node: its link is kept up from now on.
+    pub(crate) fn open(
+        &self,
+        target: NodeTarget<'_>,
+        node: &SshNode,
+    ) -> Result<NodeParts, Diagnostic> {
+        let (link, hive) = self.create(target, node)?;
+        let entry = (node.clone(), Arc::downgrade(&hive));
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.insert(target.name.clone(), entry);
+        Ok(NodeParts { link, hive })
+    }
+
+    /// Returns the hive of a node, with a link of its own if the node is not open.
+    pub(crate) fn hive(
+        &self,
+        target: NodeTarget<'_>,
+        node: &SshNode,
+    ) -> Result<Arc<RemoteHive>, Diagnostic> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = open.get(target.name).filter(|(spec, _)| spec == node);
+        match found.and_then(|(_, hive)| hive.upgrade()) {
+            Some(hive) => Ok(hive),
+            None => Ok(self.create(target, node)?.1),
+        }
+    }
+
+    fn create(
+        &self,
+        target: NodeTarget<'_>,
+        node: &SshNode,
+    ) -> Result<(Arc<SshLink>, Arc<RemoteHive>), Diagnostic> {
+        let link = Arc::new(SshLink::start(LinkConfig {
+            name: target.name.clone(),
+            node: node.clone(),
+            settings: Arc::clone(&self.settings),
+            queen_url: self.queen_url.clone(),
+            port_file: self.home.queen_port_on(target.name),
+        })?);
+        let hive = RemoteHive::new(RemoteHiveConfig {
+            name: target.name.clone(),
+            link: Arc::clone(&link),
+            directory: directory(node)?,
+            token: Arc::clone(target.token),
+            release: self.release.clone(),
+            worker_ports: None,
+            log: self.log.clone(),
+        });
+        Ok((link, Arc::new(hive)))
+    }
+}
+
+fn directory(node: &SshNode) -> Result<RemoteDirectory, Diagnostic> {
+    match &node.directory {
+        Some(directory) => Ok(directory.clone()),
+        None => DEFAULT_DIRECTORY.parse(),
+    }
+}
+
+/// The devices that are visible without a hive. What is free on a GPU is not known then.
+fn devices(found: &NodeProbe) -> Result<Vec<Device>, Diagnostic> {
+    let mut devices = Vec::new();
+    for gpu in &found.gpus {
+        // Workers for AMD's GPUs do not exist.
+        if let GpuFound::Nvidia {
+            index,
+            name,
+            memory_bytes,
+        } = gpu
+        {
+            let id = format!("cuda:{index}").parse::<DeviceId>()?;
+            devices.push(device(
+                id,
+                Backend::Cuda,
+                name,
+                *memory_bytes,
+                *memory_bytes,
+            ));
+        }
+    }
+    if let (Some(total), Some(free)) = (found.ram_total_bytes, found.ram_available_bytes) {
+        devices.push(device("cpu".parse()?, Backend::Cpu, "CPU", total, free));
+    }
+    Ok(devices)
+}
+
+fn device(id: DeviceId, backend: Backend, name: &str, total: u64, free: u64) -> Device {
+    Device {
+        id,
+        backend,
+        name: name.to_owned(),
+        memory_total_bytes: total,
+        memory_free_bytes: free,
+        driver: None,
+        compute_capability: None,
+    }
+}

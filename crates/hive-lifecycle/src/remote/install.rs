@@ -1,0 +1,218 @@
+//! The software of a node: install, upgrade, roll back, uninstall.
+
+use diagnostics::{Diagnostic, Narration};
+use hive_contract::HiveShutdownRequest;
+use ssh_link::{Libc, NodeProbe, RemoteCommand, SshSession, probe};
+
+use super::{
+    RemoteHive, Report,
+    release::{self, Program, Release},
+    scripts,
+};
+use crate::{HiveHost as _, errors};
+
+/// What rbee creates in the directory of a node, except for the models.
+const OWN_FILES: &[&str] = &[
+    "bin",
+    "run",
+    "logs",
+    "keys",
+    "audit",
+    "workers",
+    "workers.db",
+];
+/// The models and their catalog.
+const MODEL_FILES: &[&str] = &["models", "models.db", "models.db-wal", "models.db-shm"];
+
+impl RemoteHive {
+    /// Finds out what the machine is and which hive is installed.
+    pub async fn probe(&self) -> Result<NodeProbe, Diagnostic> {
+        probe(&self.session().await?, &self.config.directory).await
+    }
+
+    /// Copies the programs of this release to the node, checks that they run there, and makes
+    /// them the current ones. A running hive is not affected. Returns the version.
+    pub async fn install(&self, report: Report<'_>) -> Result<String, Diagnostic> {
+        let _changing = self.changing.lock().await;
+        self.install_release(report).await?;
+        Ok(Release::VERSION.to_owned())
+    }
+
+    /// Installs this release and replaces the running hive, if any; its workers keep running. If
+    /// the new hive does not start, the previous one is made the current one again and started.
+    /// Returns the version.
+    pub async fn upgrade(&self, report: Report<'_>) -> Result<String, Diagnostic> {
+        let _changing = self.changing.lock().await;
+        let session = self.session().await?;
+        let running = self.find(&session).await;
+        let has_changed = self.install_release(report).await?;
+        let running = match running {
+            Ok(None) => return Ok(Release::VERSION.to_owned()),
+            Ok(Some(_)) if !has_changed => return Ok(Release::VERSION.to_owned()),
+            Ok(Some(hive)) => Some(hive.process),
+            // It does not respond, or not in this version of the interface.
+            Err(_) => self.running_process(&session).await?,
+        };
+        if let Some(process) = running {
+            report(Narration::info(
+                "queen",
+                "upgrade",
+                "Replacing the running hive.",
+            ));
+            self.terminate(&session, process).await?;
+        }
+        match self.start(&session).await {
+            Ok(_) => Ok(Release::VERSION.to_owned()),
+            Err(error) => {
+                let message = format!("The new hive does not start: {error}. Going back.");
+                report(Narration::warn("queen", "upgrade", message));
+                let version = self.roll_back_release(&session).await?;
+                self.start(&session).await?;
+                Err(errors::rolled_back(&self.config.name, &version, error))
+            }
+        }
+    }
+
+    /// Stops the hive and its workers, and removes everything of rbee from the node; the models
+    /// only if `models`.
+    pub async fn uninstall(&self, models: bool, report: Report<'_>) -> Result<(), Diagnostic> {
+        let _changing = self.changing.lock().await;
+        let session = self.session().await?;
+        let request = HiveShutdownRequest {
+            stop_workers: true,
+            drain_seconds: None,
+        };
+        if let Some(hive) = self.find(&session).await? {
+            report(Narration::info(
+                "queen",
+                "uninstall",
+                "Stopping the hive and its workers.",
+            ));
+            self.stop_hive(&hive, &request).await?;
+        }
+        let message = format!("Removing {}.", self.config.directory);
+        report(Narration::info("queen", "uninstall", message));
+        let model_files = if models { MODEL_FILES } else { &[] };
+        let mut remove =
+            RemoteCommand::new("remove rbee", scripts::REMOVE).arg(self.config.directory.as_str());
+        for name in OWN_FILES.iter().chain(model_files) {
+            remove = remove.arg(name);
+        }
+        session.run_ok(&remove).await.map(drop)
+    }
+
+    /// Installs this release; returns whether the current version has changed.
+    async fn install_release(&self, report: Report<'_>) -> Result<bool, Diagnostic> {
+        let session = self.session().await?;
+        let node = &self.config.name;
+        let machine = probe(&session, &self.config.directory).await?;
+        check_platform(&machine).map_err(|found| errors::other_platform(node, &found))?;
+        let release = self.config.release.clone();
+        let programs = daemon_shell::blocking(move || release.programs()).await?;
+        let version = release::directory_name(&programs);
+        let bin = format!("{}/bin", self.config.directory);
+        let directory = format!("{bin}/{version}");
+
+        let missing = self.missing(&session, &directory, &programs).await?;
+        let bytes = missing.iter().map(|program| program.bytes).sum();
+        if machine.disk_free_bytes.is_some_and(|free| free < bytes) {
+            let free = machine.disk_free_bytes.unwrap_or_default();
+            return Err(errors::no_space_to_install(node, bytes, free));
+        }
+        for program in missing {
+            let mib = program.bytes.div_ceil(1 << 20);
+            let message = format!("Copying {} ({mib} MiB) to {node}.", program.name);
+            report(Narration::info("queen", "install", message));
+            let path = format!("{directory}/{}", program.name);
+            session.upload(&program.path, &path, 0o755).await?;
+        }
+        let mut versions =
+            RemoteCommand::new("run the programs", scripts::VERSIONS).arg(&directory);
+        for program in &programs {
+            versions = versions.arg(&program.name);
+        }
+        let printed = session.run(&versions).await?;
+        check_versions(&printed, programs.len()).map_err(|e| errors::does_not_run(node, &e))?;
+        let switch = RemoteCommand::new("switch the version", scripts::SWITCH)
+            .arg(&bin)
+            .arg(&version);
+        let switched = session.run_ok(&switch).await?;
+        self.installed.notify_waiters();
+        let message = format!("rbee {} is installed on {node}.", Release::VERSION);
+        report(Narration::info("queen", "install", message));
+        Ok(switched.stdout.starts_with(b"switched"))
+    }
+
+    /// Returns the programs that are not on the node yet.
+    async fn missing(
+        &self,
+        session: &SshSession,
+        directory: &str,
+        programs: &[Program],
+    ) -> Result<Vec<Program>, Diagnostic> {
+        let mut have = RemoteCommand::new("find programs", scripts::HAVE).arg(directory);
+        for program in programs {
+            have = have.arg(&program.name).arg(&program.digest);
+        }
+        let output = session.run_ok(&have).await?;
+        let there = String::from_utf8_lossy(&output.stdout).into_owned();
+        let is_missing = |program: &&Program| !there.lines().any(|name| name == program.name);
+        Ok(programs.iter().filter(is_missing).cloned().collect())
+    }
+
+    /// Makes the previous version the current one; returns its name.
+    async fn roll_back_release(&self, session: &SshSession) -> Result<String, Diagnostic> {
+        let command = RemoteCommand::new("roll back", scripts::ROLL_BACK)
+            .arg(format!("{}/bin", self.config.directory))
+            .arg(Release::HIVE);
+        let output = session.run(&command).await?;
+        match output.status {
+            0 => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+            scripts::NOT_INSTALLED => Err(errors::no_previous_version(&self.config.name)),
+            status => Err(errors::not_started(
+                &self.config.name,
+                status,
+                &output.stderr,
+            )),
+        }
+    }
+
+    /// Makes the previously installed version the current one, and replaces the running hive.
+    /// Returns the name of the version.
+    pub async fn roll_back(&self) -> Result<String, Diagnostic> {
+        let version = {
+            let _changing = self.changing.lock().await;
+            let session = self.session().await?;
+            let version = self.roll_back_release(&session).await?;
+            if let Some(process) = self.running_process(&session).await? {
+                self.terminate(&session, process).await?;
+            }
+            version
+        };
+        self.ensure().await?;
+        Ok(version)
+    }
+}
+
+/// Fails with the platform of the machine if this release cannot run there.
+fn check_platform(machine: &NodeProbe) -> Result<(), String> {
+    let needs_glibc = cfg!(all(target_os = "linux", target_env = "gnu"));
+    let has_other_libc = needs_glibc && machine.libc == Some(Libc::Musl);
+    let (os, arch) = (machine.os.as_deref(), machine.arch.as_deref());
+    if release::is_own_platform(os, arch) && !has_other_libc {
+        return Ok(());
+    }
+    let libc = if has_other_libc { " with musl" } else { "" };
+    let (os, arch) = (os.unwrap_or("unknown"), arch.unwrap_or("unknown"));
+    Err(format!("{os} {arch}{libc}"))
+}
+
+/// Checks that each of `count` programs printed this version.
+fn check_versions(printed: &ssh_link::Output, count: usize) -> Result<(), String> {
+    let text = String::from_utf8_lossy(&printed.stdout);
+    let is_right = |line: &str| line.split(' ').next_back() == Some(Release::VERSION);
+    if printed.status == 0 && text.lines().count() == count && text.lines().all(is_right) {
+        return Ok(());
+    }
+    Err(format!("{text}{}", printed.stderr))
+}
