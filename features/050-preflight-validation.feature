@@ -108,10 +108,11 @@ Feature: Validation before a start
     And a hive on this machine
     When I check a worker
       """
-      {"model": "builtin:haiku", "context_length": 512, "slots": 100}
+      {"model": "builtin:haiku", "context_length": 512, "slots": 2}
       """
     Then the check `memory` of the worker fails with INSUFFICIENT_RAM
     And its hint contains `--context`
+    And its hint contains `--slots 1`
     When I check the worker with the context that the hint suggests
     Then the check `memory` of the worker passes
 

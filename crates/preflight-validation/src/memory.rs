@@ -162,6 +162,7 @@ impl Place<'_> {
         let mut ways = Vec::new();
         if let Needs::Header(header) = &model.needs {
             ways.extend(shorter_context(header, need, free));
+            ways.extend(fewer_slots(header, need, free));
             ways.extend(smaller_quantization(header, need, free));
         }
         let devices = self.plan.machine.devices.iter();
@@ -198,6 +199,17 @@ fn shorter_context(header: &HeaderNeeds, need: &Need, free: u64) -> Option<Strin
     let each = left / u64::from(need.sequences.max(1));
     let tokens = memory.context_in(memory.weight_bytes.saturating_add(each))?;
     (tokens < requested).then(|| format!("a shorter context: `--context {tokens}`"))
+}
+
+fn fewer_slots(header: &HeaderNeeds, need: &Need, free: u64) -> Option<String> {
+    let left = free
+        .checked_sub(need.workspace)?
+        .checked_sub(header.memory.weight_bytes)?;
+    let each = need.kv / u64::from(need.sequences.max(1));
+    let slots = left.checked_div(each)?;
+    (1..u64::from(need.sequences))
+        .contains(&slots)
+        .then(|| format!("fewer slots: `--slots {slots}`"))
 }
 
 fn smaller_quantization(header: &HeaderNeeds, need: &Need, free: u64) -> Option<String> {
@@ -257,6 +269,11 @@ mod tests {
             slots: Some(2),
             ..context.clone()
         };
+        let four = PreflightRequest {
+            context_length: Some(2048),
+            slots: Some(4),
+            ..cpu.clone()
+        };
         let tokens = 7168 - workspace;
         for (request, weights, verdict, texts) in [
             (&cpu, GIB, Verdict::Warn, vec!["8.0 GiB", "of 16384 tokens"]),
@@ -282,6 +299,12 @@ mod tests {
                 GIB,
                 Verdict::Fail,
                 vec!["17.1 GiB", "2 contexts", "`--context 3552`"],
+            ),
+            (
+                &four,
+                GIB,
+                Verdict::Fail,
+                vec!["4 contexts of 2048", "`--context 1776`", "`--slots 3`"],
             ),
         ] {
             let check = memory(

@@ -79,7 +79,7 @@ fn none_fails(world: &mut World) {
 }
 
 #[then(regex = r"^the check `([^`]*)`( of the worker)? (passes|warns|is skipped)$")]
-fn verdict(world: &mut World, name: String, level: String, verdict: String) {
+fn has_verdict(world: &mut World, name: String, level: String, verdict: String) {
     let check = find(world, &name, !level.is_empty());
     let expected = match verdict.as_str() {
         "passes" => Verdict::Pass,
