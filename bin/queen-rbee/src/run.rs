@@ -123,7 +123,7 @@ impl Queen {
         started_at: Timestamp,
     ) -> Result<Self, Diagnostic> {
         let clock = Clock::start();
-        let mut scheduler = Scheduler::new(SchedulerSettings::new(NodeName::local()));
+        let mut scheduler = Scheduler::new(SchedulerSettings::default());
         for (worker, lowest) in state.fences().await? {
             scheduler.handle(SchedulerEvent::Fence(worker, lowest), clock.now());
         }
@@ -139,6 +139,7 @@ impl Queen {
         nodes.add(local_node(args, home, url)?).await?;
         nodes.open_registered().await?;
         let dispatcher = Dispatcher::start(scheduler, clock, Arc::new(nodes.clone()));
+        nodes.report_to(dispatcher.clone()).await;
         let silence = Duration::from_secs(args.worker_silence.into());
         let relay = Relay::new(dispatcher.clone(), Arc::new(nodes.clone()), silence);
         let shutdown = Arc::new(Shutdown::new(nodes.clone(), dispatcher.clone()));

@@ -8,7 +8,7 @@ use crate::{
     failure::Failure,
     infer,
     interrupt::Interrupts,
-    models, queen,
+    models, node, queen,
     render::{Format, Screen, text},
     target::Target,
 };
@@ -82,6 +82,16 @@ async fn execute(cli: Cli, screen: &mut Screen, interrupts: &Interrupts) -> Resu
         Command::Worker(command) => {
             interrupts
                 .unless_interrupted(worker(command, &target, screen))
+                .await
+        }
+        Command::Node(command) => {
+            interrupts
+                .unless_interrupted(node::run(command, &target, screen))
+                .await
+        }
+        Command::Setup(command) => {
+            interrupts
+                .unless_interrupted(node::run(command.into(), &target, screen))
                 .await
         }
         Command::Pull(args) => models::pull(args, &target, screen, interrupts).await,

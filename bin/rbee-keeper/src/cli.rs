@@ -7,6 +7,7 @@ use crate::{
     doctor::Doctor,
     errors, model,
     model_cli::{Model, Pull},
+    node_cli::{Node, Setup},
     values::{parse, with_hint},
 };
 
@@ -92,6 +93,12 @@ pub(crate) enum Command {
     /// List, show and stop workers
     #[command(subcommand)]
     Worker(Worker),
+    /// Add, list, change and remove the machines that run workers
+    #[command(subcommand)]
+    Node(Node),
+    /// Other names of commands that set up nodes
+    #[command(subcommand, hide = true)]
+    Setup(Setup),
     /// Fetch a model; short for `model pull`
     Pull(Pull),
     /// List, fetch, show and remove models

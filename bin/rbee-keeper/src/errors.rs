@@ -121,6 +121,30 @@ pub(crate) fn queen_not_managed(url: &str) -> Diagnostic {
     .hint("leave out `--queen` and unset `RBEE_QUEEN_URL` to manage the queen of `--home`")
 }
 
+pub(crate) fn ssh_key_not_found(path: &Path) -> Diagnostic {
+    let shown = excerpt(&path.display().to_string(), 200);
+    Diagnostic::new(
+        Code::SshKeyNotFound,
+        format!("the key file {shown} does not exist"),
+    )
+    .hint("`ls ~/.ssh` lists your keys; without `--key`, ssh tries those of its configuration and of `ssh-add -l`")
+}
+
+pub(crate) fn option_of_other_link(option: &str, link: &str) -> Diagnostic {
+    usage(format!("the link {link} has no option `{option}`"))
+        .hint("leave it out, or choose the other link with `--link ssh` or `--link direct`")
+}
+
+pub(crate) fn no_hive_url() -> Diagnostic {
+    usage("the link direct requires the address of the hive")
+        .hint("pass it with `--url`, for example `--url http://127.0.0.1:9300`")
+}
+
+pub(crate) fn call_ended_early() -> Diagnostic {
+    unreachable("the response of the queen ended before its result")
+        .hint("`rbee-keeper node list` shows the nodes, `rbee-keeper queen logs` why it ended")
+}
+
 pub(crate) fn no_queen() -> Diagnostic {
     unreachable(NO_QUEEN)
         .hint("start a queen with `rbee-keeper queen start`; `rbee-keeper infer` also starts one")

@@ -10,6 +10,8 @@ mod interrupt;
 mod model;
 mod model_cli;
 mod models;
+mod node;
+mod node_cli;
 mod prompt;
 mod queen;
 mod render;

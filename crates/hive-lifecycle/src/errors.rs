@@ -88,7 +88,7 @@ pub(crate) fn wrong_token(node: &NodeName, url: &NodeUrl) -> Diagnostic {
     )
     .hint(format!(
         "its token is in `keys/node-local.token` of its home, or in the file of its \
-         `--token-file`; `rbee-keeper node update {node} --token-file FILE` sends it to the queen"
+         `--token-file`; `rbee-keeper node update {node} --hive-token-file FILE` sends it to the queen"
     ))
 }
 

@@ -15,14 +15,14 @@ use crate::{
     Api,
     inference::{self, call_response, find_model},
     respond::{request_context, respond},
-    responses::{AnthropicErrors, CallResponse, DeadlineHeader, DocumentOrEvents, WithRequestId},
+    responses::{AnthropicErrors, CallResponse, DocumentOrEvents, RequestHeaders, WithRequestId},
 };
 
 /// Create a message
 ///
 /// With `stream: true`, the response is a stream of events.
 #[utoipa::path(post, path = "/v1/messages", tag = "anthropic", request_body = AnthropicRequest,
-    params(DeadlineHeader),
+    params(RequestHeaders),
     responses(WithRequestId<DocumentOrEvents<AnthropicMessage, AnthropicEvent>>, AnthropicErrors))]
 pub(crate) async fn messages(
     State(api): State<Arc<Api>>,
@@ -36,7 +36,7 @@ pub(crate) async fn messages(
 
 /// Count the tokens of a message request
 #[utoipa::path(post, path = "/v1/messages/count_tokens", tag = "anthropic", request_body = AnthropicTokenCountRequest,
-    params(DeadlineHeader), responses(WithRequestId<CallResponse<AnthropicTokenCount>>, AnthropicErrors))]
+    params(RequestHeaders), responses(WithRequestId<CallResponse<AnthropicTokenCount>>, AnthropicErrors))]
 pub(crate) async fn count_tokens(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,

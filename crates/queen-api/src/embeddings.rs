@@ -21,12 +21,12 @@ use crate::{
     Api,
     inference::{call_response, find_model, short_call},
     ollama::AnyJson,
-    responses::{CallResponse, DeadlineHeader, OllamaErrors, OpenAiErrors},
+    responses::{CallResponse, OllamaErrors, OpenAiErrors, RequestHeaders},
 };
 
 /// Create embeddings
 #[utoipa::path(post, path = "/v1/embeddings", tag = "openai", request_body = EmbeddingsRequest,
-    params(DeadlineHeader), responses(CallResponse<EmbeddingsResponse>, OpenAiErrors))]
+    params(RequestHeaders), responses(CallResponse<EmbeddingsResponse>, OpenAiErrors))]
 pub(crate) async fn openai(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -41,7 +41,7 @@ pub(crate) async fn openai(
 
 /// Create embeddings
 #[utoipa::path(post, path = "/api/embed", tag = "ollama", request_body = OllamaEmbedRequest,
-    params(DeadlineHeader), responses(CallResponse<OllamaEmbedResponse>, OllamaErrors))]
+    params(RequestHeaders), responses(CallResponse<OllamaEmbedResponse>, OllamaErrors))]
 pub(crate) async fn ollama(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -58,7 +58,7 @@ pub(crate) async fn ollama(
 
 /// Create the embedding of one text (superseded by `/api/embed`)
 #[utoipa::path(post, path = "/api/embeddings", tag = "ollama", request_body = OllamaEmbeddingsRequest,
-    params(DeadlineHeader), responses(CallResponse<OllamaEmbeddingsResponse>, OllamaErrors))]
+    params(RequestHeaders), responses(CallResponse<OllamaEmbeddingsResponse>, OllamaErrors))]
 pub(crate) async fn ollama_legacy(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,

@@ -10,7 +10,7 @@ use axum::{
 use diagnostics::Diagnostic;
 use futures_util::{Stream, StreamExt as _, future::ready};
 use http::{HeaderMap, HeaderValue};
-use input_validation::{ModelRef, RequestId};
+use input_validation::{ModelRef, NodeName, RequestId};
 use jiff::Timestamp;
 use openai_gateway::ParsedTokenCount;
 use queen_contract::{
@@ -79,10 +79,13 @@ pub(crate) fn read_call<T: DeserializeOwned>(body: Value, example: &str) -> Resu
 /// header's.
 pub(crate) fn infer_job(
     api: &Api,
-    requirements: WorkerRequirements,
+    mut requirements: WorkerRequirements,
     mut request: InferRequest,
     headers: &HeaderMap,
 ) -> Result<InferJob, Diagnostic> {
+    if requirements.node.is_none() {
+        requirements.node = header_node(api, headers)?;
+    }
     let header = header_deadline(headers)?;
     request.deadline = match (request.deadline, header) {
         (Some(own), Some(header)) => Some(own.min(header)),
@@ -112,7 +115,10 @@ pub(crate) async fn short_call(
     let call = ShortCall {
         id: new_request_id()?,
         deadline: deadline(api, &model, header),
-        requirements: WorkerRequirements::model(model),
+        requirements: WorkerRequirements {
+            node: header_node(api, headers)?,
+            ..WorkerRequirements::model(model)
+        },
     };
     Ok((call, header))
 }
@@ -143,6 +149,19 @@ fn deadline(api: &Api, model: &ModelRef, requested: Option<Timestamp>) -> Deadli
         None => Duration::ZERO,
     };
     clock.deadline_in(DEFAULT_TIME + extra)
+}
+
+/// Returns the node that the header names. Fails with `NODE_NOT_FOUND` if there is no such node.
+fn header_node(api: &Api, headers: &HeaderMap) -> Result<Option<NodeName>, Diagnostic> {
+    let Some(value) = headers.get(HEADER_NODE) else {
+        return Ok(None);
+    };
+    let name = String::from_utf8_lossy(value.as_bytes());
+    let name: NodeName = name
+        .parse()
+        .map_err(|error: Diagnostic| error.param(HEADER_NODE))?;
+    api.nodes.get(&name)?;
+    Ok(Some(name))
 }
 
 fn header_deadline(headers: &HeaderMap) -> Result<Option<Timestamp>, Diagnostic> {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{
     Api,
     inference::{encode, infer_job, read_call, requirements, with_request_id},
-    responses::{DeadlineHeader, Events, IdErrors, StreamErrors},
+    responses::{Events, IdErrors, RequestHeaders, StreamErrors},
 };
 
 const INFER: &str =
@@ -23,7 +23,7 @@ const INFER: &str =
 /// `started`, `token` for every token, `metrics`, and last either `end` or `error`. Errors of
 /// the request, except those that are found before it waits, are events as well.
 #[utoipa::path(post, path = "/v1/infer", tag = "inference", request_body = InferCall,
-    params(DeadlineHeader), responses(Events<InferEvent>, StreamErrors))]
+    params(RequestHeaders), responses(Events<InferEvent>, StreamErrors))]
 pub(crate) async fn infer(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,

@@ -26,8 +26,8 @@ use crate::{
     inference::find_model,
     respond::{request_context, respond},
     responses::{
-        DeadlineHeader, DocumentOrLines, HostErrors, OllamaErrors, OllamaKeyErrors,
-        OllamaReadErrors, OllamaShowErrors,
+        DocumentOrLines, HostErrors, OllamaErrors, OllamaKeyErrors, OllamaReadErrors,
+        OllamaShowErrors, RequestHeaders,
     },
 };
 
@@ -53,7 +53,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for AnyJson<T> {
 ///
 /// Unless `stream` is false, the response is a stream of lines.
 #[utoipa::path(post, path = "/api/chat", tag = "ollama", request_body = OllamaChatRequest,
-    params(DeadlineHeader),
+    params(RequestHeaders),
     responses(DocumentOrLines<OllamaChatResponse, OllamaChatLine>, OllamaErrors))]
 pub(crate) async fn chat(
     State(api): State<Arc<Api>>,
@@ -67,7 +67,7 @@ pub(crate) async fn chat(
 ///
 /// Unless `stream` is false, the response is a stream of lines.
 #[utoipa::path(post, path = "/api/generate", tag = "ollama", request_body = OllamaGenerateRequest,
-    params(DeadlineHeader),
+    params(RequestHeaders),
     responses(DocumentOrLines<OllamaGenerateResponse, OllamaGenerateLine>, OllamaErrors))]
 pub(crate) async fn generate(
     State(api): State<Arc<Api>>,

@@ -18,14 +18,14 @@ use crate::{
     dialect::Dialect,
     inference::find_model,
     respond::{request_context, respond},
-    responses::{DeadlineHeader, DocumentOrEvents, ModelErrors, ModelListErrors, OpenAiErrors},
+    responses::{DocumentOrEvents, ModelErrors, ModelListErrors, OpenAiErrors, RequestHeaders},
 };
 
 /// Create a chat completion
 ///
 /// With `stream: true`, the response is a stream of chunks.
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", request_body = ChatRequest,
-    params(DeadlineHeader),
+    params(RequestHeaders),
     responses(DocumentOrEvents<ChatCompletion, ChatCompletionEvent>, OpenAiErrors))]
 pub(crate) async fn chat(
     State(api): State<Arc<Api>>,
@@ -39,7 +39,7 @@ pub(crate) async fn chat(
 ///
 /// With `stream: true`, the response is a stream of chunks.
 #[utoipa::path(post, path = "/v1/completions", tag = "openai", request_body = CompletionRequest,
-    params(DeadlineHeader),
+    params(RequestHeaders),
     responses(DocumentOrEvents<TextCompletion, TextCompletionEvent>, OpenAiErrors))]
 pub(crate) async fn completion(
     State(api): State<Arc<Api>>,

@@ -14,7 +14,7 @@ use crate::{
     inference::{call_response, count_tokens, find_model},
     openai::AnyId,
     respond::{request_context, respond},
-    responses::{CallResponse, DeadlineHeader, DocumentOrEvents, NotStoredErrors, OpenAiErrors},
+    responses::{CallResponse, DocumentOrEvents, NotStoredErrors, OpenAiErrors, RequestHeaders},
 };
 
 /// Create a response
@@ -22,7 +22,7 @@ use crate::{
 /// With `stream: true`, the response is a stream of events. Nothing is stored: each request has
 /// its whole conversation.
 #[utoipa::path(post, path = "/v1/responses", tag = "openai", request_body = ResponsesRequest,
-    params(DeadlineHeader),
+    params(RequestHeaders),
     responses(DocumentOrEvents<ResponseDocument, ResponseEvent>, OpenAiErrors))]
 pub(crate) async fn create(
     State(api): State<Arc<Api>>,
@@ -36,7 +36,7 @@ pub(crate) async fn create(
 
 /// Count the tokens of a response's input
 #[utoipa::path(post, path = "/v1/responses/input_tokens", tag = "openai", request_body = ResponsesRequest,
-    params(DeadlineHeader), responses(CallResponse<ResponseTokenCount>, OpenAiErrors))]
+    params(RequestHeaders), responses(CallResponse<ResponseTokenCount>, OpenAiErrors))]
 pub(crate) async fn input_tokens(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,

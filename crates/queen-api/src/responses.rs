@@ -167,11 +167,11 @@ error_responses_type!(OllamaKeyErrors<OllamaErrorBody>: 401, 403);
 error_responses_type!(OllamaReadErrors<OllamaErrorBody>: 401, 403, 500);
 error_responses_type!(OllamaShowErrors<OllamaErrorBody>: 400, 401, 403, 404, 408, 413, 500);
 
-/// Header parameter of inference.
+/// Header parameters of inference.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[allow(dead_code, reason = "only described")]
-pub(crate) struct DeadlineHeader {
+pub(crate) struct RequestHeaders {
     /// Deadline of the request. A request that is not complete then fails with
     /// `DEADLINE_EXCEEDED`.
     #[param(
@@ -181,6 +181,9 @@ pub(crate) struct DeadlineHeader {
         format = DateTime
     )]
     deadline: Option<jiff::Timestamp>,
+    /// Node that the worker must run on. Default: any.
+    #[param(rename = "x-rbee-node", value_type = String, required = false, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    node: Option<NodeName>,
 }
 
 /// The response to a short call.

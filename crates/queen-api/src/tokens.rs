@@ -10,7 +10,7 @@ use worker_contract::{DetokenizeResponse, TokenizeResponse, WorkerClient};
 use crate::{
     Api,
     inference::{call_response, read_call, short_call},
-    responses::{CallResponse, DeadlineHeader, InferErrors},
+    responses::{CallResponse, InferErrors, RequestHeaders},
 };
 
 const TOKENIZE: &str = r#"{"model": "builtin:haiku", "input": {"prompt": "text"}}"#;
@@ -18,7 +18,7 @@ const DETOKENIZE: &str = r#"{"model": "builtin:haiku", "tokens": [1, 2]}"#;
 
 /// Convert an input to the tokens that the model receives
 #[utoipa::path(post, path = "/v1/tokenize", tag = "inference", request_body = TokenizeCall,
-    params(DeadlineHeader), responses(CallResponse<TokenizeResponse>, InferErrors))]
+    params(RequestHeaders), responses(CallResponse<TokenizeResponse>, InferErrors))]
 pub(crate) async fn tokenize(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -34,7 +34,7 @@ pub(crate) async fn tokenize(
 
 /// Convert tokens to text
 #[utoipa::path(post, path = "/v1/detokenize", tag = "inference", request_body = DetokenizeCall,
-    params(DeadlineHeader), responses(CallResponse<DetokenizeResponse>, InferErrors))]
+    params(RequestHeaders), responses(CallResponse<DetokenizeResponse>, InferErrors))]
 pub(crate) async fn detokenize(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,

@@ -32,7 +32,7 @@ pub const DEFAULT_PORT: u16 = 8500;
 pub const DEFAULT_MODEL: &str = "builtin:haiku";
 /// Response header: id of the worker that serves the request.
 pub const HEADER_WORKER: &str = "x-rbee-worker";
-/// Response header: node that the worker runs on.
+/// Request header: node that the worker must run on. Response header: node that it runs on.
 pub const HEADER_NODE: &str = "x-rbee-node";
 /// Response header: id of the request.
 pub const HEADER_REQUEST_ID: &str = "x-rbee-request-id";

@@ -3,7 +3,7 @@ use std::time::Duration;
 use diagnostics::{Diagnostic, Narration};
 use input_validation::{Generation, ModelRef, RequestId, WorkerId};
 use queen_contract::WorkerEntry;
-use scheduler::{NewRequest, SchedulerEvent, SpawnTarget};
+use scheduler::{NewRequest, NodeMap, SchedulerEvent, SpawnTarget};
 use tokio::sync::{mpsc, oneshot};
 use worker_contract::WorkerHeartbeat;
 use worker_registry::{HeartbeatResult, SpawnId, WorkerFilter};
@@ -60,6 +60,11 @@ impl Dispatcher {
     pub async fn spawn_progress(&self, target: &SpawnTarget, narration: Narration) {
         self.send(Message::SpawnProgress(target.clone(), narration))
             .await;
+    }
+
+    /// Reports which nodes there are now, and their state.
+    pub async fn nodes(&self, nodes: NodeMap) {
+        self.event(SchedulerEvent::Nodes(nodes)).await;
     }
 
     /// Reports that a user has this worker stopped: no worker is spawned for its requests.

@@ -17,8 +17,8 @@ use input_validation::Generation;
 use queen_contract::RequestCounts;
 use queen_dispatch::{Clock, Directive, Dispatcher, OpenRequest, Order, WorkerSource};
 use scheduler::{
-    AttemptFailure, NewRequest, RequestOutcome, Scheduler, SchedulerSettings, SpawnTarget,
-    StopCause, WorkerRequirements,
+    AttemptFailure, NewRequest, NodeFacts, NodeMap, RequestOutcome, Scheduler, SchedulerEvent,
+    SchedulerSettings, SpawnTarget, StopCause, WorkerRequirements,
 };
 use serde_json::json;
 use tokio::time::{Instant, timeout};
@@ -105,7 +105,12 @@ fn start(script: &[Spawn]) -> (Dispatcher, Arc<ScriptedSource>) {
         script: Mutex::new(script.to_vec()),
         ..ScriptedSource::default()
     });
-    let scheduler = Scheduler::new(SchedulerSettings::new("local".parse().unwrap()));
+    let mut scheduler = Scheduler::new(SchedulerSettings::default());
+    let local = ("local".parse().unwrap(), NodeFacts::default());
+    scheduler.handle(
+        SchedulerEvent::Nodes(NodeMap::from([local])),
+        Duration::ZERO,
+    );
     let dispatcher = Dispatcher::start(scheduler, Clock::start(), source.clone());
     (dispatcher, source)
 }

@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -35,6 +35,13 @@ pub(crate) struct Catalog {
 impl Catalog {
     pub(crate) fn set_models(&self, node: NodeName, list: InstalledModelList) {
         self.lists().insert(node, list);
+    }
+
+    /// The references of the models whose files are on a node.
+    pub(crate) fn models_of(&self, node: &NodeName) -> BTreeSet<ModelRef> {
+        let lists = self.lists();
+        let models = lists.get(node).into_iter().flat_map(|list| &list.models);
+        models.map(|entry| entry.model.clone()).collect()
     }
 
     pub(crate) fn forget_node(&self, node: &NodeName) {

@@ -58,7 +58,7 @@ pub(crate) fn token_required(node: &NodeName) -> Diagnostic {
     )
     .hint(
         "its token is in `keys/node-local.token` of its home, or in the file of its \
-         `--token-file`: pass a copy with `--token-file FILE`",
+         `--token-file`: pass a copy with `--hive-token-file FILE`",
     )
     .param("token")
 }

@@ -15,6 +15,7 @@ mod connector;
 mod copies;
 mod deployments;
 mod errors;
+mod facts;
 mod model_path;
 mod model_store;
 mod models;

@@ -24,6 +24,7 @@ impl Nodes {
                 Err(error) => tracing::warn!(%node, %error, "the hive does not list its models"),
             }
         }
+        self.publish();
         self.catalog().models()
     }
 

@@ -5,15 +5,22 @@ use std::{
 };
 
 use diagnostics::Diagnostic;
-use futures_util::future::join_all;
-use hive_lifecycle::HiveState;
+use futures_util::future::{join_all, pending};
+use hive_lifecycle::{HiveState, RunningHive};
 use input_validation::NodeName;
 use jiff::Timestamp;
 use queen_contract::{NodeEntry, NodeSpec, NodeStatus};
-use tokio::{sync::watch, time::timeout};
+use scheduler::NodeMap;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 use worker_contract::WorkerInfo;
 
 use crate::{Node, NodeConfig, NodeConnector, QueenState, catalog::Catalog, errors};
+
+/// How often the free memory of a node is read, for placement and for users.
+const MEMORY_POLL: Duration = Duration::from_secs(10);
 
 /// All nodes of a queen. Clones share them.
 #[derive(Debug, Clone)]
@@ -27,6 +34,8 @@ struct Shared {
     connector: Arc<dyn NodeConnector>,
     state: QueenState,
     catalog: Catalog,
+    /// What the scheduler knows of the nodes.
+    facts: watch::Sender<NodeMap>,
     limits: NodeLimits,
 }
 
@@ -54,6 +63,7 @@ impl Nodes {
             connector,
             state,
             catalog: Catalog::default(),
+            facts: watch::Sender::default(),
             limits,
         }))
     }
@@ -75,22 +85,29 @@ impl Nodes {
         let name = config.name.clone();
         let node = Arc::new(Node::new(config, known));
         if let Some(hive) = node.hive_state() {
-            tokio::spawn(track(Arc::downgrade(&node), hive, self.state().clone()));
+            tokio::spawn(track(Arc::downgrade(&self.0), Arc::downgrade(&node), hive));
         }
-        let mut nodes = self.0.nodes.write().unwrap_or_else(PoisonError::into_inner);
-        let replaced = nodes.insert(name, Arc::clone(&node));
+        let replaced = {
+            let mut nodes = self.0.nodes.write().unwrap_or_else(PoisonError::into_inner);
+            nodes.insert(name, Arc::clone(&node))
+        };
         if let Some(replaced) = replaced {
             replaced.release_hive();
         }
+        self.publish();
         node
     }
 
     /// Removes a node from the map, so that no request uses it, and ends its supervision.
     pub(crate) fn take(&self, name: &NodeName) {
-        let mut nodes = self.0.nodes.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(removed) = nodes.remove(name) {
+        let removed = {
+            let mut nodes = self.0.nodes.write().unwrap_or_else(PoisonError::into_inner);
+            nodes.remove(name)
+        };
+        if let Some(removed) = removed {
             removed.release_hive();
         }
+        self.publish();
     }
 
     /// Reserves a node for a change. Fails if another change is under way.
@@ -179,6 +196,10 @@ impl Nodes {
         self.0.limits
     }
 
+    pub(crate) fn facts(&self) -> &watch::Sender<NodeMap> {
+        &self.0.facts
+    }
+
     pub(crate) fn catalog(&self) -> &Catalog {
         &self.0.catalog
     }
@@ -204,26 +225,57 @@ impl Drop for Change<'_> {
     }
 }
 
-/// Keeps the entry of a node up to date, in memory and in the store, until its supervision
-/// ends.
-async fn track(node: Weak<Node>, mut hive: watch::Receiver<HiveState>, state: QueenState) {
+/// Keeps what is known of a node up to date until its supervision ends: for users, in the
+/// store, and for the scheduler.
+async fn track(nodes: Weak<Shared>, node: Weak<Node>, mut hive: watch::Receiver<HiveState>) {
+    let weak = (nodes, node);
     loop {
         let current = hive.borrow_and_update().clone();
-        let Some(node) = node.upgrade() else { return };
-        update(&node, current).await;
+        let (Some(nodes), Some(node)) = (weak.0.upgrade().map(Nodes), weak.1.upgrade()) else {
+            return;
+        };
+        nodes.publish();
+        update(&nodes, &node, &current).await;
+        nodes.publish();
         let entry = node.entry();
-        drop(node);
-        let saved = state.registry(move |registry| registry.save_state(&entry));
+        let saved = nodes
+            .state()
+            .registry(move |registry| registry.save_state(&entry));
         if let Err(error) = saved.await {
             tracing::warn!(%error, "cannot save the state of a node");
         }
-        if hive.changed().await.is_err() {
+        drop((nodes, node));
+        let up = match &current {
+            HiveState::Up(hive) => Some(hive),
+            HiveState::Starting | HiveState::Down(_) => None,
+        };
+        let changed = tokio::select! {
+            changed = hive.changed() => changed,
+            () = poll_memory(&weak, up) => return,
+        };
+        if changed.is_err() {
             return;
         }
     }
 }
 
-async fn update(node: &Node, hive: HiveState) {
+/// Reads the free memory of a node regularly while its hive is up; never returns while the node
+/// exists.
+async fn poll_memory((nodes, node): &(Weak<Shared>, Weak<Node>), hive: Option<&RunningHive>) {
+    let Some(hive) = hive else {
+        return pending().await;
+    };
+    loop {
+        sleep(MEMORY_POLL).await;
+        let (Some(nodes), Some(node)) = (nodes.upgrade().map(Nodes), node.upgrade()) else {
+            return;
+        };
+        update_devices(&node, hive).await;
+        nodes.publish();
+    }
+}
+
+async fn update(nodes: &Nodes, node: &Node, hive: &HiveState) {
     match hive {
         HiveState::Starting => node.update_entry(|entry| entry.status = NodeStatus::Unknown),
         HiveState::Up(hive) => {
@@ -233,21 +285,28 @@ async fn update(node: &Node, hive: HiveState) {
                 entry.status = NodeStatus::Reachable;
                 entry.last_error = None;
             });
-            let capabilities = hive.client.capabilities().await;
-            let health = hive.client.health().await;
-            node.update_entry(|entry| {
-                if let Ok(health) = health {
-                    entry.hive_version = Some(health.version);
+            if let Ok(health) = hive.client.health().await {
+                node.update_entry(|entry| entry.hive_version = Some(health.version));
+            }
+            update_devices(node, hive).await;
+            match hive.client.models().await {
+                Ok(list) => nodes.catalog().set_models(node.name().clone(), list),
+                Err(error) => {
+                    tracing::warn!(node = %node.name(), %error, "the hive does not list its models");
                 }
-                match capabilities {
-                    Ok(capabilities) => entry.devices = capabilities.devices,
-                    Err(error) => entry.last_error = Some(error.to_string()),
-                }
-            });
+            }
         }
         HiveState::Down(error) => node.update_entry(|entry| {
             entry.status = NodeStatus::Unreachable;
-            entry.last_error = Some(error.message);
+            entry.last_error = Some(error.message.clone());
         }),
     }
+}
+
+async fn update_devices(node: &Node, hive: &RunningHive) {
+    let capabilities = hive.client.capabilities().await;
+    node.update_entry(|entry| match capabilities {
+        Ok(capabilities) => entry.devices = capabilities.devices,
+        Err(error) => entry.last_error = Some(error.to_string()),
+    });
 }

@@ -118,7 +118,7 @@ async fn attic(hive: RunningHive, limits: NodeLimits) -> (Nodes, Dispatcher, Tem
         hive: Some(Arc::new(FakeHost(hive))),
     };
     nodes.add(node).await.unwrap();
-    let scheduler = Scheduler::new(SchedulerSettings::new(name));
+    let scheduler = Scheduler::new(SchedulerSettings::default());
     let dispatcher = Dispatcher::start(scheduler, Clock::start(), Arc::new(nodes.clone()));
     (nodes, dispatcher, directory)
 }

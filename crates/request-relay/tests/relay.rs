@@ -20,7 +20,10 @@ use http::HeaderMap;
 use queen_contract::{InferEvent, RequestCounts};
 use queen_dispatch::{Clock, Dispatcher, WorkerSource};
 use request_relay::{InferJob, Relay, WorkerAccess, WorkerExit};
-use scheduler::{Scheduler, SchedulerSettings, SpawnTarget, StopCause, WorkerRequirements};
+use scheduler::{
+    NodeFacts, NodeMap, Scheduler, SchedulerEvent, SchedulerSettings, SpawnTarget, StopCause,
+    WorkerRequirements,
+};
 use serde_json::json;
 use tokio::{net::TcpListener, time::timeout};
 use worker_contract::{
@@ -115,7 +118,12 @@ async fn start(tokens: u32) -> (Relay, Dispatcher) {
     tokio::spawn(async move { axum::serve(listener, app).await });
     let http = rest_client::http_client().unwrap();
     let workers = Arc::new(OneWorker(WorkerClient::with_http(&url, None, http)));
-    let scheduler = Scheduler::new(SchedulerSettings::new("local".parse().unwrap()));
+    let mut scheduler = Scheduler::new(SchedulerSettings::default());
+    let local = ("local".parse().unwrap(), NodeFacts::default());
+    scheduler.handle(
+        SchedulerEvent::Nodes(NodeMap::from([local])),
+        Duration::ZERO,
+    );
     let dispatcher = Dispatcher::start(scheduler, Clock::start(), workers.clone());
     let heartbeat: WorkerHeartbeat = serde_json::from_value(json!({
         "worker": {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use diagnostics::{Code, Diagnostic};
-use input_validation::{ModelRef, RequestId, WorkerId};
+use input_validation::{Backend, ModelRef, NodeName, RequestId, WorkerId};
 use request_queue::QueueFull;
 use worker_registry::SpawnId;
 
-use crate::{SpawnTarget, TargetState};
+use crate::{NodeFacts, NodeMap, NodeState, SpawnTarget, TargetState};
 
 pub(crate) fn id_in_use(id: &RequestId) -> Diagnostic {
     Diagnostic::new(
@@ -104,4 +104,69 @@ pub(crate) fn breaker_open(
     )
     .hint("see `rbee-keeper worker list` and the worker's log")
     .detail("retry_after_seconds", seconds)
+}
+
+pub(crate) fn no_node() -> Diagnostic {
+    Diagnostic::new(
+        Code::NodeNotFound,
+        "the queen has no node that runs workers",
+    )
+    .hint("add one with `rbee-keeper node add NAME`, or start the queen without `--no-local-hive`")
+}
+
+pub(crate) fn node_removed(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(Code::NodeNotFound, format!("node {node} was removed"))
+        .hint("`rbee-keeper node list` lists the nodes")
+        .param("node")
+}
+
+/// The backends of a node, as users write them.
+fn backends(facts: &NodeFacts) -> String {
+    let mut backends: Vec<String> = facts
+        .devices
+        .iter()
+        .map(|device| device.backend.to_string())
+        .collect();
+    backends.dedup();
+    backends.join(", ")
+}
+
+pub(crate) fn no_such_device(node: &NodeName, facts: &NodeFacts, backend: Backend) -> Diagnostic {
+    backend_unavailable(format!(
+        "node {node} has no {backend} device; available: {}",
+        backends(facts)
+    ))
+}
+
+pub(crate) fn no_device_anywhere(nodes: &NodeMap, backend: Backend) -> Diagnostic {
+    let nodes = nodes.iter().map(|(name, facts)| {
+        let down = match facts.state {
+            NodeState::Down(_) => " (not reachable)",
+            _ => "",
+        };
+        format!("{name}: {}{down}", backends(facts))
+    });
+    let nodes: Vec<String> = nodes.collect();
+    backend_unavailable(format!(
+        "no node has a {backend} device; available: {}",
+        nodes.join("; ")
+    ))
+}
+
+fn backend_unavailable(message: String) -> Diagnostic {
+    Diagnostic::new(Code::BackendUnavailable, message)
+        .hint("choose an available backend, for example `--backend cpu`")
+        .param("backend")
+}
+
+/// A worker could be spawned on none of the nodes; `first` is why on the best one.
+pub(crate) fn on_no_node(first: &Diagnostic, last: &Diagnostic, nodes: usize) -> Diagnostic {
+    let mut error = first.clone();
+    if nodes > 1 && first.message != last.message {
+        error.message = format!(
+            "{}; {nodes} nodes were tried, and the last one failed: {}",
+            first.message, last.message
+        );
+    }
+    error
 }

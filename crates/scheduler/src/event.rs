@@ -6,23 +6,22 @@ use request_queue::Deadline;
 use worker_contract::{Capability, WorkerInfo};
 use worker_registry::{SpawnId, WorkerFilter};
 
+use crate::NodeMap;
+
 #[derive(Debug, Clone)]
 pub struct SchedulerSettings {
     /// Maximum number of requests that wait for one model.
     pub queue_limit: usize,
     /// Maximum number of workers that may fail one request.
     pub max_attempts: u32,
-    /// The node on which a model is loaded if the request names none.
-    pub default_node: NodeName,
 }
 
-impl SchedulerSettings {
+impl Default for SchedulerSettings {
     /// 256 waiting requests per model, 3 attempts per request.
-    pub fn new(default_node: NodeName) -> Self {
+    fn default() -> Self {
         Self {
             queue_limit: 256,
             max_attempts: 3,
-            default_node,
         }
     }
 }
@@ -110,6 +109,8 @@ pub enum SchedulerEvent {
     Finished(RequestId, RequestOutcome),
     /// A running request needs another worker.
     AttemptFailed(RequestId, AttemptFailure),
+    /// These are the nodes now, and their state. The queen has none before the first one.
+    Nodes(NodeMap),
     /// A request must end with this error.
     Cancel(RequestId, Diagnostic),
     /// A spawn reported progress: it is not stuck.

@@ -1,4 +1,8 @@
-use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use diagnostics::Diagnostic;
 use input_validation::{Backend, DeviceId, NodeName, WorkerId};
@@ -6,7 +10,9 @@ use worker_contract::WorkerInfo;
 use worker_registry::{Candidate, ServingState, SpawnId, WorkerRegistry};
 
 use crate::{
-    Assignment, SpawnTarget, TargetState, WaitReason, WorkerRequirements, errors, target::Readiness,
+    Assignment, NodeMap, SpawnTarget, TargetState, WaitReason, WorkerRequirements, errors,
+    nodes::{self, spawn_backend},
+    target::Readiness,
 };
 
 /// The result of placing a request.
@@ -14,8 +20,10 @@ pub(crate) enum Placement {
     Assigned(Box<Assignment>),
     Waits {
         reason: WaitReason,
-        /// A worker to spawn for it.
-        spawn: Option<SpawnTarget>,
+        /// Where a worker is being spawned for it, or will be.
+        target: Option<SpawnTarget>,
+        /// The spawn at the target begins now.
+        begins: bool,
     },
     /// No worker can be spawned for it.
     Failed(Box<Diagnostic>),
@@ -25,7 +33,7 @@ pub(crate) enum Placement {
 pub(crate) struct Placer<'a> {
     pub(crate) registry: &'a WorkerRegistry,
     pub(crate) targets: &'a mut BTreeMap<SpawnTarget, TargetState>,
-    pub(crate) default_node: &'a NodeName,
+    pub(crate) nodes: &'a NodeMap,
     /// Requests that wait for the model.
     pub(crate) waiting: usize,
     pub(crate) now: Duration,
@@ -40,6 +48,10 @@ pub(crate) struct Applicant<'a> {
     pub(crate) assignments: u32,
     /// Its worker that was stopped on request: none is spawned for it.
     pub(crate) stopped_worker: Option<&'a WorkerId>,
+    /// Nodes on which no worker could be spawned for it.
+    pub(crate) failed_nodes: &'a BTreeSet<NodeName>,
+    /// Why not, on the first of them.
+    pub(crate) spawn_failure: Option<&'a Diagnostic>,
 }
 
 impl Placer<'_> {
@@ -57,44 +69,86 @@ impl Placer<'_> {
             }));
         }
         match self.registry.serving_state(&filter, self.now) {
-            ServingState::Serving => Placement::Waits {
-                reason: WaitReason::Busy {
-                    waiting: self.waiting,
-                },
-                spawn: None,
-            },
+            ServingState::Serving => waits(WaitReason::Busy {
+                waiting: self.waiting,
+            }),
             ServingState::Loading => Placement::Waits {
                 reason: WaitReason::Loading,
-                spawn: None,
+                target: self.under_way(request),
+                begins: false,
             },
             ServingState::None => self.spawn(request),
         }
     }
 
+    /// Returns where a worker that can serve the request is being spawned.
+    fn under_way(&self, request: &Applicant<'_>) -> Option<SpawnTarget> {
+        let WorkerRequirements { model, node, .. } = request.requirements;
+        let backend = spawn_backend(request.requirements);
+        let mut starting = self.targets.iter().filter(|(target, state)| {
+            target.model == *model
+                && target.backend == backend
+                && node.as_ref().is_none_or(|node| target.node == *node)
+                && !request.failed_nodes.contains(&target.node)
+                && state.is_starting()
+        });
+        starting.next().map(|(target, _)| target.clone())
+    }
+
     fn spawn(&mut self, request: &Applicant<'_>) -> Placement {
-        let target = spawn_target(request.requirements, self.default_node);
-        let state = self.targets.entry(target.clone()).or_default();
-        match (state.readiness(self.now), request.stopped_worker) {
-            (Readiness::UnderWay, _) => Placement::Waits {
+        if let Some(target) = self.under_way(request) {
+            return Placement::Waits {
                 reason: WaitReason::Loading,
-                spawn: None,
-            },
-            (_, Some(worker)) => Placement::Failed(Box::new(errors::worker_stopped(worker))),
-            (Readiness::Now, None) => {
-                state.begin(self.now);
-                Placement::Waits {
-                    reason: WaitReason::Loading,
-                    spawn: Some(target),
-                }
-            }
-            (Readiness::After(remaining), None) => Placement::Waits {
-                reason: WaitReason::Backoff { remaining },
-                spawn: None,
-            },
-            (Readiness::Broken(remaining), None) => {
-                Placement::Failed(Box::new(errors::breaker_open(&target, state, remaining)))
-            }
+                target: Some(target),
+                begins: false,
+            };
         }
+        if let Some(worker) = request.stopped_worker {
+            return Placement::Failed(Box::new(errors::worker_stopped(worker)));
+        }
+        let readiness = |target: &SpawnTarget| match self.targets.get(target) {
+            Some(state) => state.readiness(self.now),
+            None => Readiness::Now,
+        };
+        let chosen = nodes::choose(
+            self.nodes,
+            request.requirements,
+            request.failed_nodes,
+            readiness,
+        );
+        let target = match chosen {
+            Ok(target) => target,
+            Err(error) => {
+                let error = request.spawn_failure.cloned().unwrap_or(error);
+                return Placement::Failed(Box::new(error));
+            }
+        };
+        let state = self.targets.entry(target.clone()).or_default();
+        let (reason, begins) = match state.readiness(self.now) {
+            Readiness::UnderWay => (WaitReason::Loading, false),
+            Readiness::Now => {
+                state.begin(self.now);
+                (WaitReason::Loading, true)
+            }
+            Readiness::After(remaining) => (WaitReason::Backoff { remaining }, false),
+            Readiness::Broken(remaining) => {
+                let error = errors::breaker_open(&target, state, remaining);
+                return Placement::Failed(Box::new(error));
+            }
+        };
+        Placement::Waits {
+            reason,
+            target: Some(target),
+            begins,
+        }
+    }
+}
+
+fn waits(reason: WaitReason) -> Placement {
+    Placement::Waits {
+        reason,
+        target: None,
+        begins: false,
     }
 }
 
@@ -114,21 +168,6 @@ fn rank<'a>(
         Reverse(candidate.free_slots),
         info.id.as_str(),
     )
-}
-
-/// Returns where a worker is spawned for these requirements.
-pub(crate) fn spawn_target(
-    requirements: &WorkerRequirements,
-    default_node: &NodeName,
-) -> SpawnTarget {
-    SpawnTarget {
-        model: requirements.model.clone(),
-        node: requirements
-            .node
-            .clone()
-            .unwrap_or_else(|| default_node.clone()),
-        backend: requirements.backend.unwrap_or(Backend::Cpu),
-    }
 }
 
 /// Returns the target that a worker was spawned for. `required` is the backend that a request

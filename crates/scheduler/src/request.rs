@@ -1,11 +1,13 @@
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use diagnostics::Diagnostic;
-use input_validation::WorkerId;
+use input_validation::{NodeName, WorkerId};
 use request_queue::{Deadline, Ticket};
 use worker_registry::SpawnId;
 
-use crate::{Assignment, WaitReason, WorkerRequirements, placement::Applicant};
+use crate::{
+    Assignment, SpawnTarget, WaitReason, WorkerRequirements, errors, placement::Applicant,
+};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Running {
@@ -33,6 +35,12 @@ pub(crate) struct Request {
     /// A worker that was stopped on request while it ran this request or this one waited for
     /// it: no worker is spawned for it until another one has been assigned.
     pub(crate) stopped_worker: Option<WorkerId>,
+    /// Where a worker is being spawned for it, or will be.
+    pub(crate) target: Option<SpawnTarget>,
+    /// Nodes on which no worker could be spawned for it.
+    pub(crate) failed_nodes: BTreeSet<NodeName>,
+    /// Why not, on the first of them.
+    pub(crate) spawn_failure: Option<Diagnostic>,
     /// The reason for waiting that its client was sent last.
     pub(crate) reported: Option<WaitReason>,
 }
@@ -53,6 +61,9 @@ impl Request {
             avoid: None,
             last_failure: None,
             stopped_worker: None,
+            target: None,
+            failed_nodes: BTreeSet::new(),
+            spawn_failure: None,
             reported: None,
         }
     }
@@ -64,6 +75,8 @@ impl Request {
             attempts: self.attempts,
             assignments: self.assignments,
             stopped_worker: self.stopped_worker.as_ref(),
+            failed_nodes: &self.failed_nodes,
+            spawn_failure: self.spawn_failure.as_ref(),
         }
     }
 
@@ -72,10 +85,23 @@ impl Request {
         self.assignments = assignment.number;
         self.reported = None;
         self.stopped_worker = None;
+        self.target = None;
+        self.failed_nodes.clear();
+        self.spawn_failure = None;
         self.running = Some(Running {
             spawn: assignment.spawn_id(),
             since: now,
             stopping: false,
+        });
+    }
+
+    /// Records that no worker could be spawned for it on a node: another node is tried.
+    pub(crate) fn spawn_failed(&mut self, node: &NodeName, error: &Diagnostic) {
+        self.target = None;
+        self.failed_nodes.insert(node.clone());
+        self.spawn_failure = Some(match &self.spawn_failure {
+            None => error.clone(),
+            Some(first) => errors::on_no_node(first, error, self.failed_nodes.len()),
         });
     }
 

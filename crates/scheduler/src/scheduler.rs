@@ -1,30 +1,39 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
 use diagnostics::{Code, Diagnostic};
-use input_validation::{ModelRef, RequestId};
+use input_validation::{ModelRef, NodeName, RequestId};
 use queen_contract::RequestCounts;
 use request_queue::{Offer, QueuedRequest, RequestQueue};
 use worker_contract::WorkerHeartbeat;
 use worker_registry::{HeartbeatResult, SpawnId, WorkerFilter, WorkerRegistry};
 
 use crate::{
-    NewRequest, RequestOutcome, SchedulerEffect, SchedulerEvent, SchedulerSettings, SpawnTarget,
-    TargetState, WaitReason, WorkerRequirements, errors,
+    NewRequest, NodeMap, RequestOutcome, SchedulerEffect, SchedulerEvent, SchedulerSettings,
+    SpawnTarget, TargetState, WaitReason, WorkerRequirements, errors,
     idle::IdleModels,
-    placement::{Placement, Placer, spawn_target},
+    placement::{Placement, Placer},
     request::Request,
 };
 
 /// Lowest and highest value of `Retry-After`, in seconds.
 const RETRY_AFTER_SECONDS: (u64, u64) = (1, 60);
 
+/// A request that found no worker.
+struct Blocked {
+    requirements: WorkerRequirements,
+    failed_nodes: BTreeSet<NodeName>,
+    reason: WaitReason,
+    target: Option<SpawnTarget>,
+}
+
 /// The requests, workers and spawns of one queen. See the crate documentation.
 #[derive(Debug, Clone)]
 pub struct Scheduler {
     pub(crate) settings: SchedulerSettings,
+    pub(crate) nodes: NodeMap,
     pub(crate) registry: WorkerRegistry,
     pub(crate) queue: RequestQueue,
     pub(crate) requests: HashMap<RequestId, Request>,
@@ -41,6 +50,7 @@ impl Scheduler {
         Self {
             queue: RequestQueue::new(settings.queue_limit),
             settings,
+            nodes: NodeMap::new(),
             registry: WorkerRegistry::default(),
             requests: HashMap::new(),
             targets: BTreeMap::new(),
@@ -76,11 +86,6 @@ impl Scheduler {
         self.idle.remaining(now)
     }
 
-    /// Returns where a worker is spawned for these requirements.
-    pub(crate) fn spawn_target(&self, requirements: &WorkerRequirements) -> SpawnTarget {
-        spawn_target(requirements, &self.settings.default_node)
-    }
-
     /// Returns the requests that wait for a worker at the target.
     pub fn waiting_for<'a>(
         &'a self,
@@ -92,7 +97,7 @@ impl Scheduler {
             .filter(move |id| {
                 self.requests
                     .get(*id)
-                    .is_some_and(|request| self.spawn_target(&request.requirements) == *target)
+                    .is_some_and(|request| request.target.as_ref() == Some(target))
             })
     }
 
@@ -166,6 +171,7 @@ impl Scheduler {
             SchedulerEvent::AttemptFailed(id, failure) => {
                 self.attempt_failed(&id, failure, now, out);
             }
+            SchedulerEvent::Nodes(nodes) => self.set_nodes(nodes, now, out),
             SchedulerEvent::Cancel(id, error) => self.cancel(&id, error, out),
             SchedulerEvent::SpawnProgress(target) => {
                 if let Some(state) = self.targets.get_mut(&target) {
@@ -223,7 +229,7 @@ impl Scheduler {
         self.targets.retain(|_, state| !state.is_as_new(now));
     }
 
-    fn serve_all(&mut self, now: Duration, out: &mut Vec<SchedulerEffect>) {
+    pub(crate) fn serve_all(&mut self, now: Duration, out: &mut Vec<SchedulerEffect>) {
         let models: Vec<ModelRef> = self.queue.models().cloned().collect();
         for model in models {
             self.serve(&model, now, out);
@@ -242,32 +248,34 @@ impl Scheduler {
             return;
         }
         let mut failed = Vec::new();
-        // Requests with the same requirements as one that found no worker find none either.
-        let mut blocked: Option<(WorkerRequirements, WaitReason)> = None;
+        // Requests like one that found no worker find none either.
+        let mut blocked: Option<Blocked> = None;
         let Self {
             queue,
             requests,
             registry,
             targets,
-            settings,
+            nodes,
             ..
         } = self;
         queue.offer(model, |id| {
             let Some(request) = requests.get_mut(id) else {
                 return Offer::Take;
             };
-            if let Some((requirements, reason)) = &blocked
-                && *requirements == request.requirements
+            if let Some(blocked) = &blocked
+                && blocked.requirements == request.requirements
+                && blocked.failed_nodes == request.failed_nodes
             {
-                if request.must_report(*reason) {
-                    out.push(SchedulerEffect::Waiting(id.clone(), *reason));
+                request.target.clone_from(&blocked.target);
+                if request.must_report(blocked.reason) {
+                    out.push(SchedulerEffect::Waiting(id.clone(), blocked.reason));
                 }
                 return Offer::Keep;
             }
             let mut placer = Placer {
                 registry,
                 targets,
-                default_node: &settings.default_node,
+                nodes,
                 waiting,
                 now,
             };
@@ -278,12 +286,24 @@ impl Scheduler {
                     out.push(SchedulerEffect::Assign(id.clone(), assignment));
                     Offer::Take
                 }
-                Placement::Waits { reason, spawn } => {
-                    out.extend(spawn.map(SchedulerEffect::Spawn));
+                Placement::Waits {
+                    reason,
+                    target,
+                    begins,
+                } => {
+                    request.target.clone_from(&target);
+                    if begins {
+                        out.extend(target.clone().map(SchedulerEffect::Spawn));
+                    }
                     if request.must_report(reason) {
                         out.push(SchedulerEffect::Waiting(id.clone(), reason));
                     }
-                    blocked.get_or_insert_with(|| (request.requirements.clone(), reason));
+                    blocked.get_or_insert_with(|| Blocked {
+                        requirements: request.requirements.clone(),
+                        failed_nodes: request.failed_nodes.clone(),
+                        reason,
+                        target,
+                    });
                     Offer::Keep
                 }
                 Placement::Failed(error) => {

@@ -64,6 +64,11 @@ impl TargetState {
         !matches!(self.phase, Phase::Idle)
     }
 
+    /// Returns true while a worker is being spawned, before that was reported.
+    pub(crate) fn is_spawning(&self) -> bool {
+        matches!(self.phase, Phase::Spawning { .. })
+    }
+
     /// Returns true if forgetting the state changes nothing: no spawn is under way and none
     /// is delayed.
     pub(crate) fn is_as_new(&self, now: Duration) -> bool {
@@ -200,6 +205,16 @@ impl TargetState {
 fn pause_after(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(6);
     Duration::from_secs((1 << doublings).min(MAX_PAUSE_SECONDS))
+}
+
+/// Returns true if a spawn that failed with this error may succeed on another node: the model
+/// itself is not the cause, unless this node does not have it.
+pub(crate) fn may_succeed_elsewhere(code: Code) -> bool {
+    code.http_status() >= 500
+        || code == Code::ModelNotFound
+        || code == Code::NodeNotFound
+        || code == Code::VersionIncompatible
+        || code == Code::InvalidApiKey
 }
 
 /// Returns true if the spawn was refused because of its input: it fails again until someone

@@ -7,8 +7,10 @@ use input_validation::{ModelRef, RequestId};
 use worker_registry::{ServingState, SpawnId};
 
 use crate::{
-    Scheduler, SchedulerEffect, SpawnTarget, StopCause, WorkerRequirements, errors,
-    placement::target_of_worker, target::Overdue,
+    NodeMap, NodeState, Scheduler, SchedulerEffect, SpawnTarget, StopCause, WorkerRequirements,
+    errors,
+    placement::target_of_worker,
+    target::{Overdue, may_succeed_elsewhere},
 };
 
 impl Scheduler {
@@ -55,10 +57,53 @@ impl Scheduler {
             })
             .cloned()
             .collect();
+        let elsewhere = may_succeed_elsewhere(error.code);
         for id in unserved {
-            let error = self.no_worker_error(&id, error);
-            self.fail(&id, error, out);
+            match self.requests.get_mut(&id) {
+                Some(request) if elsewhere && request.requirements.node.is_none() => {
+                    request.spawn_failed(&target.node, error);
+                }
+                _ => {
+                    let error = self.no_worker_error(&id, error);
+                    self.fail(&id, error, out);
+                }
+            }
         }
+        self.serve(&target.model, now, out);
+    }
+
+    /// Replaces what is known of the nodes. Spawns on nodes that are gone or down are abandoned.
+    pub(crate) fn set_nodes(
+        &mut self,
+        nodes: NodeMap,
+        now: Duration,
+        out: &mut Vec<SchedulerEffect>,
+    ) {
+        let lost: Vec<(SpawnTarget, Diagnostic)> = self
+            .targets
+            .iter()
+            .filter(|(_, state)| state.is_spawning())
+            .filter_map(|(target, _)| {
+                let error = match nodes.get(&target.node) {
+                    Some(facts) => match &facts.state {
+                        NodeState::Down(error) => error.clone(),
+                        _ => return None,
+                    },
+                    // A node that was not known when the spawn began was added a moment ago.
+                    None if self.nodes.contains_key(&target.node) => {
+                        errors::node_removed(&target.node)
+                    }
+                    None => return None,
+                };
+                Some((target.clone(), error))
+            })
+            .collect();
+        self.nodes = nodes;
+        for (target, error) in lost {
+            out.push(SchedulerEffect::AbandonSpawn(target.clone()));
+            self.spawn_failed(&target, &error, now, out);
+        }
+        self.serve_all(now, out);
     }
 
     pub(crate) fn unload_idle(&mut self, now: Duration, out: &mut Vec<SchedulerEffect>) {

@@ -19,7 +19,9 @@ use futures_util::future::BoxFuture;
 use input_validation::{Generation, WorkerId};
 use queen_contract::{Availability, WorkerEntry};
 use queen_dispatch::{Clock, Dispatcher, WorkerSource};
-use scheduler::{Scheduler, SchedulerSettings, SpawnTarget, StopCause};
+use scheduler::{
+    NodeFacts, NodeMap, Scheduler, SchedulerEvent, SchedulerSettings, SpawnTarget, StopCause,
+};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use worker_contract::WorkerHeartbeat;
@@ -276,7 +278,12 @@ fn refuse_request(world: &mut World, worker: String) {
 
 #[when(regex = r"^(\d+) workers each send (\d+) heartbeats to the dispatcher, all concurrently$")]
 async fn send_concurrent_heartbeats(world: &mut World, workers: u64, heartbeats: u64) {
-    let scheduler = Scheduler::new(SchedulerSettings::new("local".parse().unwrap()));
+    let mut scheduler = Scheduler::new(SchedulerSettings::default());
+    let local = ("local".parse().unwrap(), NodeFacts::default());
+    scheduler.handle(
+        SchedulerEvent::Nodes(NodeMap::from([local])),
+        Duration::ZERO,
+    );
     let dispatcher = Dispatcher::start(scheduler, Clock::start(), Arc::new(NeverSpawns));
     let mut sending = JoinSet::new();
     for sequence in 1..=heartbeats {

@@ -3,6 +3,7 @@
 
 pub(crate) mod doctor;
 pub(crate) mod models;
+pub(crate) mod nodes;
 mod style;
 pub(crate) mod text;
 mod transfer;

@@ -1,10 +1,7 @@
 //! Text output, as pure functions. Text from other processes is escaped.
 
 use diagnostics::{Diagnostic, Level, Narration, bytes, count, escape};
-use hive_contract::Device;
-use queen_contract::{
-    Assigned, Availability, Deployment, ModelEntry, NodeEntry, Status, WorkerEntry,
-};
+use queen_contract::{Assigned, Availability, Deployment, ModelEntry, Status, WorkerEntry};
 use serde::Serialize;
 use worker_contract::{EndEvent, FinishReason, SamplingValues};
 
@@ -109,7 +106,7 @@ pub(crate) fn status(status: &Status, url: &str) -> String {
         counts.cancelled,
     );
     for section in [
-        nodes(&status.nodes),
+        super::nodes::section(&status.nodes, &status.workers),
         deployments(&status.deployments),
         workers(&status.workers),
     ] {
@@ -117,29 +114,6 @@ pub(crate) fn status(status: &Status, url: &str) -> String {
         text += &section;
     }
     text
-}
-
-fn nodes(nodes: &[NodeEntry]) -> String {
-    let rows = nodes.iter().map(|node| {
-        let devices: Vec<String> = node.devices.iter().map(device).collect();
-        [
-            node.name.to_string(),
-            wire_name(&node.status),
-            devices.join(", "),
-            node.last_error.clone().unwrap_or_default(),
-        ]
-    });
-    let headings = ["NODE", "STATUS", "DEVICES", "LAST ERROR"];
-    table(headings, rows, "no nodes")
-}
-
-fn device(device: &Device) -> String {
-    format!(
-        "{} {} ({} free)",
-        device.id,
-        device.name,
-        bytes(device.memory_free_bytes)
-    )
 }
 
 fn deployments(deployments: &[Deployment]) -> String {

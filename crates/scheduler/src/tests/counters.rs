@@ -101,10 +101,12 @@ impl Timed {
     fn new() -> Self {
         let settings = SchedulerSettings {
             queue_limit: LIMIT,
-            ..SchedulerSettings::new("local".parse().unwrap())
+            ..SchedulerSettings::default()
         };
+        let mut s = Scheduler::new(settings);
+        set_nodes(&mut s, &[("local", NodeFacts::default())], T0);
         Self {
-            s: Scheduler::new(settings),
+            s,
             now: T0,
             sequence: 0,
         }

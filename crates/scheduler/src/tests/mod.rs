@@ -3,6 +3,7 @@
 mod behavior;
 mod counters;
 mod idle;
+mod nodes;
 mod placement;
 mod properties;
 mod stopping;
@@ -26,7 +27,24 @@ pub fn secs(seconds: u64) -> Duration {
 }
 
 pub fn scheduler() -> Scheduler {
-    Scheduler::new(SchedulerSettings::new("local".parse().unwrap()))
+    with_nodes(&[("local", NodeFacts::default())])
+}
+
+/// A scheduler of a queen with these nodes.
+pub fn with_nodes(nodes: &[(&str, NodeFacts)]) -> Scheduler {
+    let mut s = Scheduler::new(SchedulerSettings::default());
+    set_nodes(&mut s, nodes, T0);
+    s
+}
+
+pub fn set_nodes(
+    s: &mut Scheduler,
+    nodes: &[(&str, NodeFacts)],
+    now: Duration,
+) -> Vec<SchedulerEffect> {
+    let nodes = nodes.iter();
+    let nodes = nodes.map(|(name, facts)| (name.parse().unwrap(), facts.clone()));
+    s.handle(SchedulerEvent::Nodes(nodes.collect()), now)
 }
 
 pub fn requirements(model: &str) -> WorkerRequirements {
@@ -93,7 +111,11 @@ pub fn beat(
 }
 
 pub fn target() -> SpawnTarget {
-    scheduler().spawn_target(&requirements(HAIKU))
+    SpawnTarget {
+        model: HAIKU.parse().unwrap(),
+        node: "local".parse().unwrap(),
+        backend: input_validation::Backend::Cpu,
+    }
 }
 
 pub fn spawn_id(name: &str, generation: u64) -> SpawnId {

@@ -1,6 +1,6 @@
 use std::collections::{HashMap, HashSet};
 
-use input_validation::WorkerId;
+use input_validation::{Backend, NodeName, WorkerId};
 use proptest::prelude::*;
 use worker_registry::WorkerFilter;
 
@@ -10,6 +10,13 @@ use super::*;
 enum Op {
     Submit {
         other_model: bool,
+        node: u8,
+        gpu: bool,
+    },
+    /// The states of the nodes change: starting, up, up with a GPU, down, or not registered.
+    Nodes {
+        local: u8,
+        attic: u8,
     },
     Heartbeat {
         worker: u8,
@@ -40,7 +47,9 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        5 => any::<bool>().prop_map(|other_model| Op::Submit { other_model }),
+        5 => (any::<bool>(), 0u8..9, prop::bool::weighted(0.2))
+            .prop_map(|(other_model, node, gpu)| Op::Submit { other_model, node, gpu }),
+        1 => (0u8..5, 0u8..5).prop_map(|(local, attic)| Op::Nodes { local, attic }),
         3 => (0u8..3, 0u8..5, prop::bool::weighted(0.2))
             .prop_map(|(worker, status, respawned)| Op::Heartbeat { worker, status, respawned }),
         5 => (any::<usize>(), 0u8..8).prop_map(|(nth, how)| Op::EndAttempt { nth, how }),
@@ -54,6 +63,29 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+fn facts(state: u8) -> Option<NodeFacts> {
+    let device = |backend| DeviceFacts {
+        backend,
+        free_bytes: u64::from(state),
+    };
+    let mut devices = vec![device(Backend::Cpu)];
+    if state == 2 {
+        devices.push(device(Backend::Cuda));
+    }
+    let error = Diagnostic::new(Code::SshUnreachable, "down");
+    let state = match state {
+        0 => NodeState::Starting,
+        1 | 2 => NodeState::Up,
+        3 => NodeState::Down(error),
+        _ => return None,
+    };
+    Some(NodeFacts {
+        state,
+        devices,
+        ..NodeFacts::default()
+    })
+}
+
 /// What a shell around the scheduler knows.
 #[derive(Default)]
 struct Shell {
@@ -64,6 +96,9 @@ struct Shell {
     assignments: HashMap<RequestId, u32>,
     stopping: HashSet<RequestId>,
     spawning: Vec<SpawnTarget>,
+    nodes: NodeMap,
+    /// The backend and the node that each request requires.
+    required: HashMap<RequestId, (Option<Backend>, Option<NodeName>)>,
     /// Workers that are being stopped.
     to_stop: Vec<SpawnId>,
     /// Generation and sequence of each worker's last heartbeat.
@@ -105,6 +140,20 @@ impl Shell {
                 }
                 SchedulerEffect::Spawn(target) => {
                     assert!(!self.spawning.contains(&target), "two spawns of {target:?}");
+                    if let Some(facts) = self.nodes.get(&target.node) {
+                        assert!(
+                            !matches!(facts.state, NodeState::Down(_)),
+                            "{target:?} is down"
+                        );
+                        let has = facts.devices.iter().any(|d| d.backend == target.backend);
+                        assert!(has, "no device for {target:?}");
+                    }
+                    let fits = self.required.iter().any(|(id, (backend, node))| {
+                        !self.finished.contains_key(id)
+                            && backend.unwrap_or(Backend::Cpu) == target.backend
+                            && node.as_ref().is_none_or(|node| *node == target.node)
+                    });
+                    assert!(fits, "no request requires {target:?}");
                     self.spawning.push(target);
                 }
                 SchedulerEffect::AbandonSpawn(target) => {
@@ -160,11 +209,19 @@ proptest! {
         let mut now = T0;
         for op in ops {
             let effects = match op {
-                Op::Submit { other_model } => {
+                Op::Submit { other_model, node, gpu } => {
                     let id = format!("r{}", shell.submitted.len());
                     let model = if other_model { "mock:a=1" } else { HAIKU };
-                    let request = new_request(&id, model, now + secs(60));
+                    let mut request = new_request(&id, model, now + secs(60));
+                    request.requirements.node = match node {
+                        0 => Some("local".parse().unwrap()),
+                        1 => Some("attic".parse().unwrap()),
+                        _ => None,
+                    };
+                    request.requirements.backend = gpu.then_some(Backend::Cuda);
                     let id = request.id.clone();
+                    let WorkerRequirements { backend, node, .. } = request.requirements.clone();
+                    shell.required.insert(id.clone(), (backend, node));
                     shell.submitted.push(id.clone());
                     match s.submit(request, now) {
                         Ok(effects) => effects,
@@ -249,6 +306,14 @@ proptest! {
                     let (known, _) = shell.heartbeats.entry(worker.clone()).or_insert((1, 0));
                     *known = (*known).max(lowest.0);
                     s.handle(SchedulerEvent::Fence(worker, lowest), now)
+                }
+                Op::Nodes { local, attic } => {
+                    let nodes = [("local", local), ("attic", attic)];
+                    let nodes = nodes.into_iter().filter_map(|(name, state)| {
+                        Some((name.parse().unwrap(), facts(state)?))
+                    });
+                    shell.nodes = nodes.collect();
+                    s.handle(SchedulerEvent::Nodes(shell.nodes.clone()), now)
                 }
                 Op::Wait { ms } => {
                     now += Duration::from_millis(ms);

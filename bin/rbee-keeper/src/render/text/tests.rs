@@ -174,7 +174,7 @@ fn status_has_a_section_for_each_kind() {
     let parsed: Status = serde_json::from_value(json!({
         "queen": {"status": "ok", "version": "0.1.0", "api_version": 1, "pid": 9},
         "uptime_seconds": 3725,
-        "nodes": [{"name": "local", "hive_url": null, "status": "unreachable", "devices": [],
+        "nodes": [{"name": "local", "spec": {"link": "local"}, "hive_url": null, "status": "unreachable", "devices": [],
                    "last_connected": null, "last_error": "the hive\u{1b} is gone"}],
         "workers": [], "deployments": [],
         "requests": {"waiting": 0, "running": 1, "completed": 2, "failed": 3, "cancelled": 4}
@@ -185,8 +185,8 @@ fn status_has_a_section_for_each_kind() {
         "queen 0.1.0 at http://127.0.0.1:8500 (pid 9), up 1 h 2 min\n\
          requests: 0 waiting, 1 running, 2 completed, 3 failed, 4 cancelled\n\
          \n\
-         NODE   STATUS       LAST ERROR\n\
-         local  unreachable  the hive\\u{1b} is gone\n\
+         NODE   STATUS       WORKERS  LAST ERROR\n\
+         local  unreachable  0        the hive\\u{1b} is gone\n\
          \n\
          no deployments\n\
          \n\

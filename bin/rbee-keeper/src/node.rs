@@ -1,0 +1,277 @@
+use std::path::Path;
+
+use daemon_shell::Token;
+use diagnostics::{Diagnostic, Narration};
+use futures_util::StreamExt as _;
+use queen_contract::{
+    AddNode, DirectNode, NodeCallEvent, NodeCallEvents, NodeEntry, NodeSecret, NodeSpec, SshNode,
+    UpdateNode,
+};
+use serde_json::json;
+
+use crate::{
+    cli::LinesArg,
+    errors,
+    failure::Failure,
+    node_cli::{Change, LinkKind, Node, NodeNameArg},
+    render::{Screen, nodes as text},
+    target::Target,
+};
+
+/// Runs a subcommand of `rbee-keeper node`.
+pub(crate) async fn run(
+    command: Node,
+    target: &Target,
+    screen: &mut Screen,
+) -> Result<(), Failure> {
+    match command {
+        Node::Add(change) => add(change, target, screen).await,
+        Node::Update(change) => update(change, target, screen).await,
+        Node::List => {
+            let nodes = target.running().await?.nodes().await?;
+            screen.document(&nodes, || text::list(&nodes.nodes)).await
+        }
+        Node::Show(NodeNameArg { name }) => {
+            let node = target.running().await?.node(&name).await?;
+            screen.document(&node, || text::node(&node)).await
+        }
+        Node::Remove {
+            node: NodeNameArg { name },
+            force,
+        } => {
+            target.running().await?.remove_node(&name, force).await?;
+            let removed = json!({ "removed": name });
+            screen
+                .document(&removed, || format!("removed node {name}\n"))
+                .await
+        }
+        Node::Install(NodeNameArg { name }) => {
+            let events = target.running().await?.install_hive(&name).await?;
+            finish(events, "installed the hive of", screen).await
+        }
+        Node::Upgrade(NodeNameArg { name }) => {
+            let events = target.running().await?.upgrade_hive(&name).await?;
+            finish(events, "upgraded the hive of", screen).await
+        }
+        Node::Uninstall {
+            node: NodeNameArg { name },
+            models,
+        } => {
+            let queen = target.running().await?;
+            let events = queen.uninstall_hive(&name, models).await?;
+            finish(events, "removed the hive of", screen).await
+        }
+        Node::Logs {
+            node: NodeNameArg { name },
+            lines: LinesArg { lines },
+        } => {
+            let log = target.running().await?.hive_logs(&name, lines).await?;
+            screen.log(&log).await
+        }
+    }
+}
+
+async fn add(change: Change, target: &Target, screen: &mut Screen) -> Result<(), Failure> {
+    let name = change.node.name.clone();
+    let node = request(change, None, target)?;
+    let (queen, _) = target.ensure_running().await?;
+    let events = queen.add_node(&AddNode { name, node }).await?;
+    finish(events, "added", screen).await
+}
+
+async fn update(change: Change, target: &Target, screen: &mut Screen) -> Result<(), Failure> {
+    let queen = target.running().await?;
+    let name = change.node.name.clone();
+    let known = queen.node(&name).await?;
+    let node = request(change, Some(known.spec), target)?;
+    let events = queen.update_node(&name, &node).await?;
+    finish(events, "updated", screen).await
+}
+
+/// Follows a call to its end and prints the node.
+async fn finish(
+    mut events: NodeCallEvents,
+    what: &str,
+    screen: &mut Screen,
+) -> Result<(), Failure> {
+    while let Some(event) = events.next().await {
+        match event? {
+            NodeCallEvent::Narration(narration) => screen.narrate(&narration).await?,
+            NodeCallEvent::Error(error) => return Err(error.into()),
+            NodeCallEvent::Result(node) => {
+                if let Some(problem) = &node.last_error {
+                    let problem = format!("node {}: {problem}", node.name);
+                    screen
+                        .narrate(&Narration::warn("queen", "connect", problem))
+                        .await?;
+                }
+                return screen.document(&node, || changed(what, &node)).await;
+            }
+        }
+    }
+    Err(errors::call_ended_early().into())
+}
+
+fn changed(what: &str, node: &NodeEntry) -> String {
+    format!("{what} node {}\n{}", node.name, text::node(node))
+}
+
+/// Returns the request for a node that is reached as `known`, or that is new. Files are checked
+/// before anything is sent.
+fn request(
+    change: Change,
+    known: Option<NodeSpec>,
+    target: &Target,
+) -> Result<UpdateNode, Failure> {
+    let token = change.hive_token_file.as_deref().map(Token::load);
+    let token = token.transpose().map_err(Failure::Usage)?;
+    if let Some(key) = &change.key
+        && matches!(target, Target::Managed(_))
+        && !key.is_file()
+    {
+        return Err(Failure::Usage(errors::ssh_key_not_found(key)));
+    }
+    Ok(UpdateNode {
+        accept_host_key: change.accept_host_key.clone(),
+        install: !change.no_install,
+        token: token.map(|token| NodeSecret(token.expose().to_owned())),
+        spec: spec(change, known).map_err(Failure::Usage)?,
+    })
+}
+
+fn spec(change: Change, known: Option<NodeSpec>) -> Result<NodeSpec, Diagnostic> {
+    let kind = change.link.unwrap_or(match &known {
+        Some(NodeSpec::Direct(_)) => LinkKind::Direct,
+        Some(_) => LinkKind::Ssh,
+        None if change.url.is_some() => LinkKind::Direct,
+        None => LinkKind::Ssh,
+    });
+    let ssh = [
+        ("--host", change.host.is_some()),
+        ("--port", change.port.is_some()),
+        ("--user", change.user.is_some()),
+        ("--key", change.key.is_some()),
+        ("--dir", change.dir.is_some()),
+        ("--accept-host-key", change.accept_host_key.is_some()),
+    ];
+    let direct = [
+        ("--url", change.url.is_some()),
+        ("--queen-url", change.queen_url.is_some()),
+        ("--hive-token-file", change.hive_token_file.is_some()),
+    ];
+    let (unused, name) = match kind {
+        LinkKind::Ssh => (&direct[..], "ssh"),
+        LinkKind::Direct => (&ssh[..], "direct"),
+    };
+    if let Some((option, _)) = unused.iter().find(|(_, given)| *given) {
+        return Err(errors::option_of_other_link(option, name));
+    }
+    match kind {
+        LinkKind::Ssh => {
+            let known = match known {
+                Some(NodeSpec::Ssh(known)) => known,
+                _ => SshNode {
+                    host: change.node.name.as_str().parse()?,
+                    port: None,
+                    user: None,
+                    key_file: None,
+                    directory: None,
+                },
+            };
+            let key_file = change.key.as_deref().map(absolute).transpose()?;
+            Ok(NodeSpec::Ssh(SshNode {
+                host: change.host.unwrap_or(known.host),
+                port: change.port.or(known.port),
+                user: change.user.or(known.user),
+                key_file: key_file.or(known.key_file),
+                directory: change.dir.or(known.directory),
+            }))
+        }
+        LinkKind::Direct => {
+            let (url, queen_url) = match known {
+                Some(NodeSpec::Direct(known)) => (Some(known.url), known.queen_url),
+                _ => (None, None),
+            };
+            Ok(NodeSpec::Direct(DirectNode {
+                url: change.url.or(url).ok_or_else(errors::no_hive_url)?,
+                queen_url: change.queen_url.or(queen_url),
+            }))
+        }
+    }
+}
+
+fn absolute(path: &Path) -> Result<String, Diagnostic> {
+    let absolute = std::path::absolute(path);
+    let absolute = absolute.map_err(|_| errors::ssh_key_not_found(path))?;
+    let text = absolute.to_str();
+    Ok(text
+        .ok_or_else(|| errors::ssh_key_not_found(path))?
+        .to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn change(arguments: &[&str]) -> Change {
+        let line = ["rbee-keeper", "node", "add"].iter().chain(arguments);
+        match Cli::try_parse_from(line).unwrap().command {
+            Command::Node(Node::Add(change)) => change,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn parsed(document: serde_json::Value) -> NodeSpec {
+        serde_json::from_value(document).unwrap()
+    }
+
+    #[test]
+    fn a_bare_name_is_an_alias_of_the_ssh_configuration() {
+        assert_eq!(
+            spec(change(&["gpu-box"]), None).unwrap(),
+            parsed(json!({"link": "ssh", "host": "gpu-box"}))
+        );
+    }
+
+    #[test]
+    fn options_that_are_left_out_keep_their_value() {
+        let known = json!({
+            "link": "ssh", "host": "a", "port": 22, "user": "me", "directory": "~/rbee",
+        });
+        assert_eq!(
+            spec(
+                change(&["x", "--host", "b", "--port", "2222"]),
+                Some(parsed(known))
+            )
+            .unwrap(),
+            parsed(json!({
+                "link": "ssh", "host": "b", "port": 2222, "user": "me", "directory": "~/rbee",
+            }))
+        );
+        let known = json!({"link": "direct", "url": "http://a:1", "queen_url": "http://q:1"});
+        assert_eq!(
+            spec(change(&["x", "--url", "http://b:2"]), Some(parsed(known))).unwrap(),
+            parsed(json!({"link": "direct", "url": "http://b:2", "queen_url": "http://q:1"}))
+        );
+    }
+
+    #[test]
+    fn an_address_makes_a_direct_link_and_options_of_the_other_link_are_refused() {
+        assert_eq!(
+            spec(change(&["x", "--url", "http://127.0.0.1:9"]), None).unwrap(),
+            parsed(json!({"link": "direct", "url": "http://127.0.0.1:9"}))
+        );
+        for (arguments, option) in [
+            (&["x", "--link", "ssh", "--url", "http://a:1"][..], "--url"),
+            (&["x", "--url", "http://a:1", "--user", "me"], "--user"),
+            (&["x", "--hive-token-file", "f"], "--hive-token-file"),
+        ] {
+            let error = spec(change(arguments), None).unwrap_err();
+            assert!(error.message.contains(option), "{error}");
+        }
+        assert!(spec(change(&["x", "--link", "direct"]), None).is_err());
+    }
+}

@@ -1,0 +1,140 @@
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use input_validation::{
+    HostKeyFingerprint, NodeName, NodeUrl, RemoteDirectory, SshHost, SshUser, whole_number,
+};
+
+use crate::{cli::LinesArg, values::parse};
+
+const ADD_EXAMPLES: &str = "\
+Examples:
+  rbee-keeper node add gpu-box
+  rbee-keeper node add attic --host 192.0.2.7 --user me --key ~/.ssh/id_ed25519
+  rbee-keeper node add shed --link direct --url http://127.0.0.1:9300 --hive-token-file ./token
+
+Without `--host`, the name is the host or an alias in ~/.ssh/config.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Node {
+    /// Add a machine that runs workers; the connection is tested first
+    #[command(after_help = ADD_EXAMPLES)]
+    Add(Change),
+    /// List the nodes
+    List,
+    /// Show a node
+    Show(NodeNameArg),
+    /// Change how a node is reached; options that are left out keep their value
+    #[command(after_help = "Example:\n  rbee-keeper node update attic --host 192.0.2.8")]
+    Update(Change),
+    /// Remove a node; refused while workers run on it
+    Remove {
+        #[command(flatten)]
+        node: NodeNameArg,
+        /// Stop its workers first
+        #[arg(long)]
+        force: bool,
+    },
+    /// Install the hive of this release on a node
+    Install(NodeNameArg),
+    /// Replace the hive of a node by that of this release
+    Upgrade(NodeNameArg),
+    /// Remove the hive from the machine of a node; its models stay
+    Uninstall {
+        #[command(flatten)]
+        node: NodeNameArg,
+        /// Remove its models as well
+        #[arg(long)]
+        models: bool,
+    },
+    /// Print the last lines of the log of a node's hive
+    Logs {
+        #[command(flatten)]
+        node: NodeNameArg,
+        #[command(flatten)]
+        lines: LinesArg,
+    },
+}
+
+/// Other names of commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Setup {
+    /// Add a node, as `node add`
+    AddNode(Change),
+    /// List the nodes, as `node list`
+    ListNodes,
+    /// Remove a node, as `node remove`
+    RemoveNode {
+        #[command(flatten)]
+        node: NodeNameArg,
+        /// Stop its workers first
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+impl From<Setup> for Node {
+    fn from(setup: Setup) -> Self {
+        match setup {
+            Setup::AddNode(change) => Self::Add(change),
+            Setup::ListNodes => Self::List,
+            Setup::RemoveNode { node, force } => Self::Remove { node, force },
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeNameArg {
+    /// Name of the node
+    #[arg(value_parser = parse::<NodeName>)]
+    pub(crate) name: NodeName,
+}
+
+/// How a node is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LinkKind {
+    /// Through the SSH server of the machine
+    Ssh,
+    /// By the address of a hive that is already running, without encryption
+    Direct,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Change {
+    #[command(flatten)]
+    pub(crate) node: NodeNameArg,
+    /// Choose how the node is reached [default: ssh, or direct with `--url`]
+    #[arg(long, value_name = "LINK", value_enum)]
+    pub(crate) link: Option<LinkKind>,
+    /// Set the host name, the address, or an alias in ~/.ssh/config [default: NAME]
+    #[arg(long, value_name = "HOST", value_parser = parse::<SshHost>)]
+    pub(crate) host: Option<SshHost>,
+    /// Set the port of the SSH server [default: that of the SSH configuration, else 22]
+    #[arg(long, value_name = "PORT", value_parser = whole_number(1..=u16::MAX))]
+    pub(crate) port: Option<u16>,
+    /// Set the user on the machine [default: that of the SSH configuration]
+    #[arg(long, value_name = "USER", value_parser = parse::<SshUser>)]
+    pub(crate) user: Option<SshUser>,
+    /// Log in with this private key [default: those of the SSH configuration and agent]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Set the directory for rbee on the machine [default: ~/.rbee]
+    #[arg(long, value_name = "DIR", value_parser = parse::<RemoteDirectory>)]
+    pub(crate) dir: Option<RemoteDirectory>,
+    /// Trust the machine's SSH host key if it is unknown and has this fingerprint
+    #[arg(long, value_name = "FINGERPRINT", value_parser = parse::<HostKeyFingerprint>)]
+    pub(crate) accept_host_key: Option<HostKeyFingerprint>,
+    /// Do not install the hive if it is missing
+    #[arg(long)]
+    pub(crate) no_install: bool,
+    /// Set the address of the hive, for the link direct
+    #[arg(long, value_name = "URL", value_parser = parse::<NodeUrl>)]
+    pub(crate) url: Option<NodeUrl>,
+    /// Set the address of the queen for the workers of the node, for the link direct
+    /// [default: the queen's, if the hive is on the same machine]
+    #[arg(long, value_name = "URL", value_parser = parse::<NodeUrl>)]
+    pub(crate) queen_url: Option<NodeUrl>,
+    /// Read the token of the hive from this file, for the link direct
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hive_token_file: Option<PathBuf>,
+}
