@@ -163,8 +163,8 @@ async fn short(command: Model, target: &Target, screen: &mut Screen) -> Result<(
         }
         Model::Show(ModelArgs { model, node }) => {
             let query = ModelQuery { model };
-            let details = queen.show_model(node.node.as_ref(), &query).await?;
-            screen.document(&details, || text::details(&details)).await
+            let report = queen.show_model(node.node.as_ref(), &query).await?;
+            screen.document(&report, || text::report(&report)).await
         }
         Model::Remove(ModelArgs { model, node }) => {
             let query = ModelQuery { model };

@@ -19,9 +19,9 @@ pub use copies::{
 pub use jobs::{JobAccepted, JobEvent, JobState, JobStatus, Progress};
 pub use models::{
     AliasEntry, AliasRequest, BackupRequest, FileState, InstalledModel, InstalledModelList,
-    ModelDetails, ModelFormat, ModelQuery, PruneRequest, PruneResponse, PrunedItem, PullRequest,
-    PullResponse, RemoteModel, RemoteModelFile, RemovedModel, StoredFiles, UpdateResponse,
-    VerifiedFile, VerifyResponse,
+    KvCacheSize, ModelDetails, ModelFormat, ModelMemory, ModelQuery, PruneRequest, PruneResponse,
+    PrunedItem, PullRequest, PullResponse, RemoteModel, RemoteModelFile, RemovedModel, StoredFiles,
+    UpdateResponse, VerifiedFile, VerifyResponse,
 };
 pub use preflight::{PreflightCheck, PreflightLevel, PreflightReport, PreflightRequest, Verdict};
 pub use types::{

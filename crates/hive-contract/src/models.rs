@@ -122,8 +122,28 @@ pub struct RemoteModel {
     pub files: Vec<RemoteModelFile>,
     /// Files at the source that would let the model see images. They are not fetched.
     pub projectors: Vec<String>,
-    /// Memory of the KV cache per token in F16, in bytes.
-    pub kv_bytes_per_token: u64,
+}
+
+/// Size of the KV cache in a storage type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KvCacheSize {
+    /// Storage type: `f32`, `f16`, `q8_0`.
+    pub kv_type: String,
+    /// Size of a token, in bytes.
+    pub bytes_per_token: u64,
+    /// Whether workers store the cache in this type.
+    pub used: bool,
+}
+
+/// Numbers of which the memory of a model consists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelMemory {
+    /// Number of layers.
+    pub layers: u32,
+    /// Size of the weights, in bytes.
+    pub weight_bytes: u64,
+    /// The KV cache in each storage type, the largest first.
+    pub kv_cache: Vec<KvCacheSize>,
 }
 
 /// Response of `POST /v1/models/show`.
@@ -140,6 +160,10 @@ pub struct ModelDetails {
     /// Name or text of the license; absent if the files do not contain it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
+    /// What its memory consists of; absent for the mock engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub memory: Option<ModelMemory>,
     /// What a pull would fetch; absent if the model is on the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]

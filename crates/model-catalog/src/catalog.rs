@@ -19,6 +19,7 @@ use crate::{
     errors,
     fingerprint::Fingerprint,
     local,
+    needs::memory_of,
     rebuild::reconcile,
     resolved::ResolvedModel,
 };
@@ -282,6 +283,7 @@ impl ModelCatalog {
             self.entry(row, also.into_iter().collect(), false)
         });
         Ok(ModelDetails {
+            memory: Some(memory_of(&header)),
             model: entry.unwrap_or_else(|| installed(model, &resolved, header)),
             metadata: metadata.values,
             template: metadata.template,
@@ -314,6 +316,7 @@ fn mock_details(model: ModelRef) -> ModelDetails {
         metadata: Map::new(),
         template: None,
         license: None,
+        memory: None,
         remote: None,
     }
 }

@@ -23,6 +23,7 @@ mod facts;
 mod fingerprint;
 mod hash;
 mod local;
+mod needs;
 mod pull;
 mod puller;
 mod rebuild;

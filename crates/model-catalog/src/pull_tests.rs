@@ -197,12 +197,20 @@ async fn an_absent_model_is_described_without_a_download() {
     let remote = details.remote.unwrap();
     assert_eq!(remote.files.len(), 2);
     assert_eq!(remote.revision, "c1");
-    assert!(remote.kv_bytes_per_token > 0);
+    let memory = details.memory.unwrap();
+    let sizes: Vec<(&str, u64)> = memory
+        .kv_cache
+        .iter()
+        .map(|size| (size.kv_type.as_str(), size.bytes_per_token))
+        .collect();
+    // 4 layers with keys and values of 128 elements.
+    assert_eq!(sizes, [("f32", 4096), ("f16", 2048), ("q8_0", 1088)]);
     assert_eq!(details.model.parameters, 2_885_888);
     assert_eq!(fixture.hub.fetched(), [""; 0]);
     fixture.pull("hf:org/repo").await.unwrap();
     let details = fixture.puller.details(model("hf:org/repo")).await.unwrap();
     assert_eq!(details.remote, None);
+    assert_eq!(details.memory, Some(memory));
     assert!(!details.metadata.is_empty());
 }
 

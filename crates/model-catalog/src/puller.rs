@@ -18,6 +18,7 @@ use worker_contract::SamplingValues;
 
 use crate::{
     ModelCatalog, errors,
+    needs::memory_of,
     pull::Pull,
     sources::{Copies, Fetch, Sources, is_remote},
     turns::Turns,
@@ -152,9 +153,7 @@ fn remote_file(file: &model_vendors::ManifestFile) -> RemoteModelFile {
 
 fn remote_details(asked: ModelRef, manifest: Manifest) -> ModelDetails {
     let header = manifest.header;
-    // Keys and values, two bytes each.
-    let kv_bytes_per_token =
-        4 * u64::from(header.layers) * u64::from(header.kv_heads) * u64::from(header.head_dim);
+    let memory = memory_of(&header);
     ModelDetails {
         model: InstalledModel {
             also: (asked != manifest.model)
@@ -177,11 +176,11 @@ fn remote_details(asked: ModelRef, manifest: Manifest) -> ModelDetails {
         metadata: Map::new(),
         template: None,
         license: None,
+        memory: Some(memory),
         remote: Some(RemoteModel {
             revision: manifest.revision,
             files: manifest.files.iter().map(remote_file).collect(),
             projectors: manifest.projectors,
-            kv_bytes_per_token,
         }),
     }
 }

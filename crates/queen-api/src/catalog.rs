@@ -11,12 +11,12 @@ use daemon_shell::{ErrorResponse, JsonBody, PathArg, QueryArgs, event_stream};
 use diagnostics::{Code, Diagnostic};
 use futures_util::{Stream, StreamExt as _};
 use hive_contract::{
-    AliasRequest, BackupRequest, JobAccepted, JobEvent, ModelDetails, ModelQuery, PruneRequest,
-    PruneResponse, PullRequest, PullResponse, RemovedModel, UpdateResponse, VerifyResponse,
+    AliasRequest, BackupRequest, JobAccepted, JobEvent, ModelQuery, PruneRequest, PruneResponse,
+    PullRequest, PullResponse, RemovedModel, UpdateResponse, VerifyResponse,
 };
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use input_validation::JobId;
-use queen_contract::{Availability, ModelEntry, ModelList, NodeQuery};
+use queen_contract::{Availability, ModelEntry, ModelList, ModelReport, NodeQuery};
 use worker_contract::WorkerStatus;
 
 use crate::{
@@ -127,12 +127,12 @@ pub(crate) async fn cancel_job(
 /// Show one model, whether or not a node has it
 #[utoipa::path(post, path = "/v1/catalog/show", tag = "catalog", security(("control_token" = [])),
     request_body = ModelQuery, params(NodeQuery),
-    responses((status = 200, body = ModelDetails, description = "The model"), CatalogSourceErrors))]
+    responses((status = 200, body = ModelReport, description = "The model"), CatalogSourceErrors))]
 pub(crate) async fn show(
     State(api): State<Arc<Api>>,
     QueryArgs(query): QueryArgs<NodeQuery>,
     JsonBody(request): JsonBody<ModelQuery>,
-) -> Result<Json<ModelDetails>, ErrorResponse> {
+) -> Result<Json<ModelReport>, ErrorResponse> {
     let details = api.nodes.show_model(query.node.as_ref(), &request);
     Ok(Json(details.await?))
 }

@@ -3,8 +3,8 @@ use std::time::Duration;
 use diagnostics::{Code, Diagnostic};
 use futures_util::{Stream, stream::BoxStream};
 use hive_contract::{
-    AliasRequest, BackupRequest, JobAccepted, JobEvent, ModelDetails, ModelQuery, PruneRequest,
-    PruneResponse, PullRequest, RemovedModel, UpdateResponse,
+    AliasRequest, BackupRequest, JobAccepted, JobEvent, ModelQuery, PruneRequest, PruneResponse,
+    PullRequest, RemovedModel, UpdateResponse,
 };
 use http::{HeaderMap, Method};
 use input_validation::{JobId, NodeName, RequestId, WorkerId};
@@ -13,9 +13,9 @@ use serde::Serialize;
 use worker_contract::WorkerHeartbeat;
 
 use crate::{
-    AddNode, DeploymentList, InferCall, InferEvent, ModelList, NodeCallEvent, NodeEntry, NodeList,
-    PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest, ShutdownResponse, Status,
-    UpdateNode, WorkerEntry, WorkerList,
+    AddNode, DeploymentList, InferCall, InferEvent, ModelList, ModelReport, NodeCallEvent,
+    NodeEntry, NodeList, PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest,
+    ShutdownResponse, Status, UpdateNode, WorkerEntry, WorkerList,
 };
 
 const PEER: Peer = Peer {
@@ -232,7 +232,7 @@ impl QueenClient {
         &self,
         node: Option<&NodeName>,
         query: &ModelQuery,
-    ) -> Result<ModelDetails, CallError> {
+    ) -> Result<ModelReport, CallError> {
         let path = of_node("show", node);
         self.0.post(&path, query, Some(CATALOG_LIMIT)).await
     }

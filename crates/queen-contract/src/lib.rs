@@ -19,9 +19,9 @@ pub use node_calls::{AddNode, NodeCallEvent, NodeSecret, RemoveNode, UninstallHi
 pub use node_spec::{DirectNode, NodeSpec, SshNode};
 pub use preflight::{NodePreflight, PreflightCall, PreflightResponse};
 pub use types::{
-    Availability, Deployment, DeploymentList, DeploymentState, ModelEntry, ModelList, NodeEntry,
-    NodeList, NodeQuery, NodeStatus, QueenHealth, RequestCounts, ShutdownRequest, ShutdownResponse,
-    Status, WorkerEntry, WorkerList,
+    Availability, ContextFit, Deployment, DeploymentList, DeploymentState, DeviceFit, ModelEntry,
+    ModelList, ModelReport, NodeEntry, NodeList, NodeQuery, NodeStatus, QueenHealth, RequestCounts,
+    ShutdownRequest, ShutdownResponse, Status, WorkerEntry, WorkerList,
 };
 
 /// Version of this interface. Processes refuse peers of other versions.

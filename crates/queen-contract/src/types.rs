@@ -1,4 +1,4 @@
-use hive_contract::{AliasEntry, Device, InstalledModel};
+use hive_contract::{AliasEntry, Device, InstalledModel, ModelDetails};
 use input_validation::{Generation, ModelRef, NodeName, WorkerId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -134,6 +134,43 @@ pub struct ModelList {
 pub struct NodeQuery {
     /// Node whose models are meant. Default: `local`.
     pub node: Option<NodeName>,
+}
+
+/// Longest context of a model on a device, with the KV cache in a storage type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ContextFit {
+    /// Storage type of the KV cache: `f32`, `f16`, `q8_0`.
+    pub kv_type: String,
+    /// Longest sequence that fits in the free memory next to the weights, in tokens, at most the
+    /// context length of the model; null if the model does not fit.
+    pub context_length: Option<u32>,
+    /// Memory for the weights and the shortest sequence, in bytes.
+    pub minimum_bytes: u64,
+    /// Memory for the weights and a sequence of the model's context length, in bytes.
+    pub full_bytes: u64,
+}
+
+/// Whether and how a model fits on a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceFit {
+    /// Node of the device.
+    pub node: NodeName,
+    /// The device, with its free memory.
+    pub device: Device,
+    /// Whether the node has the files of the model.
+    pub has_files: bool,
+    /// Longest contexts in each storage type of the KV cache; empty for the mock engine.
+    pub contexts: Vec<ContextFit>,
+}
+
+/// Response of `POST /v1/catalog/show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelReport {
+    /// The model.
+    #[serde(flatten)]
+    pub details: ModelDetails,
+    /// The devices of all nodes, in order of the nodes' names.
+    pub fit: Vec<DeviceFit>,
 }
 
 /// State of a deployment.

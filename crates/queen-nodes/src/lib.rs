@@ -16,6 +16,7 @@ mod copies;
 mod deployments;
 mod errors;
 mod facts;
+mod fit;
 mod model_path;
 mod model_store;
 mod models;

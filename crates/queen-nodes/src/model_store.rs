@@ -3,10 +3,11 @@
 use diagnostics::Diagnostic;
 use futures_util::{Stream, StreamExt as _};
 use hive_contract::{
-    AliasRequest, BackupRequest, HiveClient, JobAccepted, JobEvent, ModelDetails, ModelQuery,
-    NodePullRequest, PruneRequest, PruneResponse, PullRequest, RemovedModel, UpdateResponse,
+    AliasRequest, BackupRequest, HiveClient, JobAccepted, JobEvent, ModelQuery, NodePullRequest,
+    PruneRequest, PruneResponse, PullRequest, RemovedModel, UpdateResponse,
 };
 use input_validation::{JobId, NodeName};
+use queen_contract::ModelReport;
 
 use crate::{Nodes, errors};
 
@@ -94,14 +95,28 @@ impl Nodes {
         Ok(self.hive(node).await?.cancel_job(id).await?)
     }
 
-    /// Describes a model, whether or not the node has it.
+    /// Describes a model, whether or not the node has it, and how it fits on the devices of all
+    /// nodes. Without `node`, a node that has the files is asked, if there is one.
     pub async fn show_model(
         &self,
         node: Option<&NodeName>,
         query: &ModelQuery,
-    ) -> Result<ModelDetails, Diagnostic> {
+    ) -> Result<ModelReport, Diagnostic> {
+        // Which nodes have the model is known from now on.
+        self.models().await;
         let query = self.canonical_query(query);
-        Ok(self.hive(node).await?.show_model(&query).await?)
+        let holder = self.catalog().holders(&query.model, None).into_iter();
+        let mut responding = holder.filter(|name| {
+            let node = self.get(name);
+            node.is_ok_and(|node| node.hive_now().is_ok())
+        });
+        let has_it = responding.next();
+        let hive = self.hive(node.or(has_it.as_ref())).await?;
+        let details = hive.show_model(&query).await?;
+        Ok(ModelReport {
+            fit: self.fit(&details).await,
+            details,
+        })
     }
 
     /// Removes the files of a model.

@@ -2,6 +2,7 @@
 //! standard error. No other module prints.
 
 pub(crate) mod doctor;
+mod fit;
 pub(crate) mod models;
 pub(crate) mod nodes;
 mod style;

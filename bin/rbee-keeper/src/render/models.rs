@@ -2,11 +2,15 @@
 
 use diagnostics::{bytes, count, escape};
 use hive_contract::{
-    AliasEntry, AliasRequest, FileState, ModelDetails, PruneResponse, PullResponse, RemovedModel,
-    UpdateResponse, VerifyResponse,
+    AliasEntry, AliasRequest, FileState, PruneResponse, PullResponse, RemovedModel, UpdateResponse,
+    VerifyResponse,
 };
+use queen_contract::ModelReport;
 
-use super::text::{sampling, table, wire_name};
+use super::{
+    fit,
+    text::{sampling, table, wire_name},
+};
 
 /// Formats the result of `rbee-keeper pull`.
 pub(crate) fn pulled(pulled: &PullResponse) -> String {
@@ -23,7 +27,8 @@ pub(crate) fn pulled(pulled: &PullResponse) -> String {
 }
 
 /// Formats the result of `rbee-keeper model show`.
-pub(crate) fn details(details: &ModelDetails) -> String {
+pub(crate) fn report(report: &ModelReport) -> String {
+    let details = &report.details;
     let model = &details.model;
     let also: Vec<String> = model.also.iter().map(ToString::to_string).collect();
     let mut facts = vec![
@@ -37,6 +42,11 @@ pub(crate) fn details(details: &ModelDetails) -> String {
         ("context", format!("{} tokens", model.context_length)),
         ("sampling", sampling(&model.sampling)),
     ];
+    if let Some(memory) = &details.memory {
+        facts.push(("layers", memory.layers.to_string()));
+        facts.push(("weights", bytes(memory.weight_bytes)));
+        facts.push(("KV cache", fit::cache(memory)));
+    }
     if let Some(files) = &model.files {
         facts.push(("path", files.path.clone()));
         facts.push(("revision", files.revision.clone().unwrap_or_default()));
@@ -52,16 +62,6 @@ pub(crate) fn details(details: &ModelDetails) -> String {
             "no; `rbee-keeper pull` fetches it".to_owned(),
         ));
         facts.push(("revision", remote.revision.clone()));
-        let context = u64::from(model.context_length);
-        let cache = remote.kv_bytes_per_token.saturating_mul(context);
-        facts.push((
-            "KV cache",
-            format!(
-                "{} per token in F16, {} for the whole context",
-                bytes(remote.kv_bytes_per_token),
-                bytes(cache)
-            ),
-        ));
         for file in &remote.files {
             let size = bytes(file.size_bytes);
             facts.push(("file", format!("{} ({size})", file.path)));
@@ -72,7 +72,7 @@ pub(crate) fn details(details: &ModelDetails) -> String {
     let lines = facts
         .into_iter()
         .map(|(name, value)| format!("{name:<14}{}\n", escape(&value)));
-    lines.collect()
+    lines.collect::<String>() + &fit::devices(&report.fit)
 }
 
 /// Formats the result of `rbee-keeper model remove`.
