@@ -46,7 +46,8 @@ impl Cli {
     /// Parses the arguments and environment variables of this process.
     pub(crate) fn from_process() -> Result<Self, clap::Error> {
         let mut matches =
-            daemon_shell::without_empty_variables(Self::command()).try_get_matches()?;
+            daemon_shell::without_empty_variables(Self::command(), |name| std::env::var_os(name))
+                .try_get_matches()?;
         Self::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut Self::command()))
     }
 }

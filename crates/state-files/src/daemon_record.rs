@@ -60,7 +60,12 @@ impl DaemonRecord {
 
     /// Port of its HTTP interface.
     pub fn port(&self) -> Option<u16> {
-        self.url.rsplit_once(':')?.1.trim_end_matches('/').parse().ok()
+        self.url
+            .rsplit_once(':')?
+            .1
+            .trim_end_matches('/')
+            .parse()
+            .ok()
     }
 
     /// Reads the record of a daemon whose process is alive.
