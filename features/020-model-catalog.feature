@@ -246,7 +246,7 @@ Feature: Models by name, fetched once, verified, kept
   Scenario: A model that the disk has no space for is refused before it is fetched
     Given a model hub with the repository org/repo
     And the variable RBEE_DISK_RESERVE is `0`
-    And a running queen whose models are on a disk of 9000000 bytes
+    And a running queen whose models are on a disk of 30000000 bytes
     When the disk of the models is filled
     And I run `rbee-keeper pull hf:org/repo`
     Then the exit code is 1
@@ -258,9 +258,9 @@ Feature: Models by name, fetched once, verified, kept
   @EH-006b
   Scenario: A disk that fills up during a download ends it, and it is continued later
     Given a model hub with the repository org/repo
-    And the hub's fault is `storage rate 1000000`
+    And the hub's fault is `storage rate 300000`
     And the variable RBEE_DISK_RESERVE is `0`
-    And a running queen whose models are on a disk of 16000000 bytes
+    And a running queen whose models are on a disk of 40000000 bytes
     When I start `rbee-keeper pull hf:org/repo:model-F16.gguf` as pull
     And part of the weights is on disk
     And the disk of the models is filled

@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, env = "RBEE_DOWNLOAD_RATE", value_name = "SIZE", value_parser = byte_count)]
     pub download_rate: Option<u64>,
     /// Time without a byte after which a request of a download counts as stalled
-    #[arg(long, env = "RBEE_DOWNLOAD_STALL", value_name = "SECONDS", default_value_t = 60, value_parser = whole_number(1..=3600))]
+    #[arg(long, env = "RBEE_DOWNLOAD_STALL", value_name = "SECONDS", default_value_t = 60, value_parser = whole_number(1..=3600_u32))]
     pub download_stall: u32,
     /// Space that downloads leave on the disk
     #[arg(long, env = "RBEE_DISK_RESERVE", value_name = "SIZE", default_value = "1G", value_parser = byte_count)]

@@ -36,6 +36,9 @@ const TICK: Duration = Duration::from_millis(100);
 const WATCH: Duration = Duration::from_secs(1);
 /// Time between two checkpoints of the journal.
 const CHECKPOINT: Duration = Duration::from_secs(5);
+/// Bytes between two checkpoints at most: the disk writes while more are received, and little is
+/// left to be written at the end.
+const CHECKPOINT_BYTES: u64 = 256 << 20;
 /// Time between two attempts to get the lock.
 const LOCK_POLL: Duration = Duration::from_millis(100);
 /// Writes that wait for the disk.
@@ -396,6 +399,7 @@ impl<'a> Fetch<'a> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut watched, mut checked) = (Duration::ZERO, Duration::ZERO);
+        let mut checked_bytes = lock(&lanes.plan).on_disk().count();
         let mut checkpoint: Option<JoinHandle<Result<(), Diagnostic>>> = None;
         let result = loop {
             tokio::select! {
@@ -428,9 +432,11 @@ impl<'a> Fetch<'a> {
             {
                 break Err(End::Failed(error));
             }
-            let due = now.saturating_sub(checked) >= CHECKPOINT || disk.journal_is_long();
+            let due = now.saturating_sub(checked) >= CHECKPOINT
+                || done.saturating_sub(checked_bytes) >= CHECKPOINT_BYTES
+                || disk.journal_is_long();
             if due && checkpoint.is_none() {
-                checked = now;
+                (checked, checked_bytes) = (now, done);
                 let disk = disk.clone();
                 checkpoint = Some(tokio::task::spawn_blocking(move || disk.checkpoint()));
             }

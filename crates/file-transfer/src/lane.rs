@@ -101,6 +101,10 @@ impl Lanes {
         let now = self.started.elapsed();
         let assignment = {
             let mut plan = lock(&self.plan);
+            // More connections than the disk needs take time from it.
+            if self.writes.capacity() == 0 && plan.connections() > 1 {
+                return None;
+            }
             if self.ranged {
                 plan.assign(now)
             } else {

@@ -253,6 +253,11 @@ impl Plan {
         &self.written
     }
 
+    /// Number of connections that receive bytes.
+    pub(crate) fn connections(&self) -> usize {
+        self.active.len()
+    }
+
     /// Bytes received in this transfer, also if they are not on disk yet.
     pub(crate) fn arrived(&self) -> u64 {
         self.arrived

@@ -15,37 +15,52 @@ struct Round {
     used: Option<(u64, f64)>,
 }
 
-/// Fetches the file by curl and by this crate in turns. The hash is included in the latter.
+/// Fetches the file by curl and by this crate in turns. The latter hashes the file, and waits until
+/// it is on the disk, as curl followed by `sync` does.
 pub(super) async fn run(setting: &Setting, count: u32) -> Result<()> {
-    println!("| program | MB/s | of curl | peak memory MB | CPU seconds |");
-    println!("|---|---|---|---|---|");
-    let (mut curl, mut own) = (Vec::new(), Vec::new());
+    let (mut curl, mut synced, mut own) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=count {
-        let pair = (
-            measure(setting, curl_command(setting)).await?,
+        let measured = (
+            measure(setting, curl_command(setting, false)).await?,
+            measure(setting, curl_command(setting, true)).await?,
             measure(setting, setting.transfer()?).await?,
         );
         // The first round warms up.
         if round > 0 {
-            curl.push(pair.0);
-            own.push(pair.1);
+            curl.push(measured.0);
+            synced.push(measured.1);
+            own.push(measured.2);
         }
     }
-    let (curl, own) = (median(curl)?, median(own)?);
-    println!("| curl | {:.0} | 1 | | |", curl.megabytes_per_second);
-    let (memory, cpu) = own.used.context("no figures of the transfer")?;
-    println!(
-        "| file-transfer, hashing included | {:.0} | {:.2} | {:.0} | {cpu:.2} |",
-        own.megabytes_per_second,
-        own.megabytes_per_second / curl.megabytes_per_second,
-        memory as f64 / 1e6,
-    );
+    println!("| program | MB/s | of curl | of curl and sync | peak memory MB | CPU seconds |");
+    println!("|---|---|---|---|---|---|");
+    let (curl, synced, own) = (median(curl)?, median(synced)?, median(own)?);
+    let row = |name: &str, round: &Round| {
+        let rate = round.megabytes_per_second;
+        let used = round.used.map_or(" | ".to_owned(), |(memory, cpu)| {
+            format!("{:.0} | {cpu:.2}", memory as f64 / 1e6)
+        });
+        println!(
+            "| {name} | {rate:.0} | {:.2} | {:.2} | {used} |",
+            rate / curl.megabytes_per_second,
+            rate / synced.megabytes_per_second,
+        );
+    };
+    row("curl", &curl);
+    row("curl and sync", &synced);
+    row("file-transfer", &own);
     Ok(())
 }
 
-fn curl_command(setting: &Setting) -> Command {
-    let mut command = Command::new("curl");
-    command.args(["--silent", "--fail", "--location", &setting.url, "--output"]);
+fn curl_command(setting: &Setting, sync: bool) -> Command {
+    let curl = r#"curl --silent --fail --location "$1" --output "$2""#;
+    let script = if sync {
+        format!(r#"{curl} && sync --data "$2""#)
+    } else {
+        format!("exec {curl}")
+    };
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, "sh", &setting.url]);
     command.arg(&setting.target);
     command
 }
