@@ -138,6 +138,9 @@ Feature: Models by name, fetched once, verified, kept
     When I run `rbee-keeper model show hf:org/repo`
     Then stdout contains `2.9M`
     And stdout contains `no; `rbee-keeper pull` fetches it`
+    And stdout contains `2.0 KiB in f16`
+    And stdout contains `The longest context in tokens, by type of the KV cache`
+    And stdout contains `local  CPU-0`
     And there are 0 model directories
 
   @EH-007a

@@ -21,16 +21,17 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         .args(&args.rest);
     let asks_for_help = args.rest.iter().any(|a| a == "--help" || a == "-h");
     let benchmark = args.rest.first().map(String::as_str);
-    if let Some("gateway" | "overhead" | "start") = benchmark
+    if let Some("gateway" | "overhead" | "start" | "download") = benchmark
         && !asks_for_help
     {
         if benchmark == Some("gateway") {
             setup::need_program("nginx", "nginx-light")?;
         }
+        if benchmark == Some("download") {
+            setup::need_program("curl", "curl")?;
+            setup::need_program("scp", "openssh-client")?;
+        }
         command.arg("--bin-dir").arg(build_binaries(true)?);
-    }
-    if benchmark == Some("download") && !asks_for_help {
-        setup::need_program("curl", "curl")?;
     }
     succeed(&mut command)
 }

@@ -161,6 +161,22 @@ pub(crate) fn on_node(error: Diagnostic, node: Option<&NodeName>) -> Diagnostic 
     }
 }
 
+/// Says why a file that is on the queen's machine does not exist on another node.
+pub(crate) fn on_target(error: Diagnostic, target: &SpawnTarget) -> Diagnostic {
+    match &target.model {
+        ModelRef::File(_)
+            if error.code == Code::ModelNotFound && target.node != NodeName::local() =>
+        {
+            error.hint(format!(
+                "paths are those of the node {}: put the file there, or use a model of `hf:` or \
+                 `ollama:`, which is copied from node to node",
+                target.node
+            ))
+        }
+        _ => error,
+    }
+}
+
 pub(crate) fn pull_cancelled(model: &ModelRef) -> Diagnostic {
     Diagnostic::new(
         Code::Cancelled,

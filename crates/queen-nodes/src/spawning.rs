@@ -228,7 +228,9 @@ impl Spawning<'_> {
                         generation: spawned.generation,
                     });
                 }
-                JobEvent::Error(error) => return Err(SpawnError::Final(error)),
+                JobEvent::Error(error) => {
+                    return Err(SpawnError::Final(errors::on_target(error, self.target)));
+                }
                 JobEvent::Cancelled {} => return Err(errors::spawn_cancelled(worker).into()),
             }
         }

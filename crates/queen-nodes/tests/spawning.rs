@@ -84,15 +84,21 @@ fn open_stream(events: &'static [&'static str]) -> Response {
 }
 
 async fn fake_hive(spawn_events: &'static [&'static str]) -> RunningHive {
-    let app = Router::new()
-        .route(
-            "/v1/workers",
-            get(|| async { Json(json!({"workers": []})) }),
-        )
-        .route(
-            "/v1/workers/spawn",
-            post(move || async move { open_stream(spawn_events) }),
-        );
+    serve(
+        Router::new()
+            .route(
+                "/v1/workers",
+                get(|| async { Json(json!({"workers": []})) }),
+            )
+            .route(
+                "/v1/workers/spawn",
+                post(move || async move { open_stream(spawn_events) }),
+            ),
+    )
+    .await
+}
+
+async fn serve(app: Router) -> RunningHive {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -109,18 +115,22 @@ async fn attic(hive: RunningHive, limits: NodeLimits) -> (Nodes, Dispatcher, Tem
     let name: NodeName = "attic".parse().unwrap();
     let state = QueenState::open(&home).await.unwrap();
     let nodes = Nodes::new(state, Arc::new(NoConnector), limits);
+    add(&nodes, &home, &name, hive).await;
+    let scheduler = Scheduler::new(SchedulerSettings::new(name));
+    let dispatcher = Dispatcher::start(scheduler, Clock::start(), Arc::new(nodes.clone()));
+    (nodes, dispatcher, directory)
+}
+
+async fn add(nodes: &Nodes, home: &Home, name: &NodeName, hive: RunningHive) {
     let http = rest_client::http_client().unwrap();
     let node = NodeConfig {
         name: name.clone(),
         spec: NodeSpec::Local,
         link: Arc::new(LocalLink::new(http, "http://127.0.0.1:1".to_owned())),
-        token: Arc::new(Token::load_or_create(&home.node_token(&name)).unwrap()),
+        token: Arc::new(Token::load_or_create(&home.node_token(name)).unwrap()),
         hive: Some(Arc::new(FakeHost(hive))),
     };
     nodes.add(node).await.unwrap();
-    let scheduler = Scheduler::new(SchedulerSettings::default());
-    let dispatcher = Dispatcher::start(scheduler, Clock::start(), Arc::new(nodes.clone()));
-    (nodes, dispatcher, directory)
 }
 
 async fn spawn(events: &'static [&'static str], limits: NodeLimits) -> Diagnostic {
@@ -192,4 +202,75 @@ async fn a_model_is_described_as_its_files_are_now() {
         assert_eq!(described.context_length, context);
         assert_eq!(nodes.known_model(&model), Some(described));
     }
+}
+
+/// A hive that lists these models, and sends the bodies of pulls to a channel. Every pull is
+/// denied.
+async fn hive_without_access(
+    models: serde_json::Value,
+    pulls: tokio::sync::mpsc::UnboundedSender<serde_json::Value>,
+) -> RunningHive {
+    const DENIED: &str =
+        "event: error\ndata: {\"code\": \"MODEL_ACCESS_DENIED\", \"message\": \"no\"}\n\n";
+    let pull = move |Json(body): Json<serde_json::Value>| async move {
+        pulls.send(body).unwrap();
+        Json(json!({"job_id": "j-1"}))
+    };
+    serve(
+        Router::new()
+            .route(
+                "/v1/models",
+                get(move || async move { Json(json!({"models": models})) }),
+            )
+            .route("/v1/models/pull", post(pull))
+            .route(
+                "/v1/jobs/{id}/events",
+                get(|| async { open_stream(&[DENIED]) }),
+            ),
+    )
+    .await
+}
+
+#[tokio::test]
+async fn a_spawn_copies_what_another_node_has() {
+    let (pulls, mut pulled) = tokio::sync::mpsc::unbounded_channel();
+    let fetched = json!([{
+        "model": "hf:org/repo:Q4_0", "format": "gguf", "size_bytes": 1, "architecture": "llama",
+        "quantization": "Q4_0", "context_length": 512, "parameters": 1,
+        "files": {"path": "/m", "revision": "c1", "sha256": "00",
+            "added_at": "2026-01-01T00:00:00Z"},
+    }]);
+    let target = hive_without_access(json!([]), pulls.clone()).await;
+    let (nodes, dispatcher, directory) = attic(target, NodeLimits::default()).await;
+    let home = Home::at(directory.path());
+    let barn = "barn".parse().unwrap();
+    let holder = hive_without_access(fetched, pulls).await;
+    add(&nodes, &home, &barn, holder).await;
+    nodes.settled(TEST_LIMIT).await;
+    nodes.models().await;
+    let mut provide = async |model: &str| {
+        let target = SpawnTarget {
+            model: model.parse().unwrap(),
+            node: "attic".parse().unwrap(),
+            backend: Backend::Cpu,
+        };
+        let spawned = timeout(TEST_LIMIT, nodes.provide(&target, &dispatcher)).await;
+        (spawned.unwrap().unwrap_err(), pulled.try_recv().ok())
+    };
+    let (error, pull) = provide("hf:org/repo:Q4_0").await;
+    // Requests may not fetch models, so the vendor is not asked.
+    let expected = json!({"model": "hf:org/repo:Q4_0",
+        "copy_from": {"queen_url": "http://127.0.0.1:1", "or_vendor": false}});
+    assert_eq!(pull, Some(expected));
+    assert_eq!(error.code, Code::ModelAccessDenied);
+    let hint = error.hint.unwrap();
+    assert!(
+        hint.contains("`rbee-keeper pull MODEL --node attic`"),
+        "{hint}"
+    );
+    // No node has the other one.
+    assert_eq!(provide("hf:org/other:Q4_0").await.1, None);
+    nodes.allow_auto_pull();
+    let (_, pull) = provide("hf:org/other:Q4_0").await;
+    assert_eq!(pull, Some(json!({"model": "hf:org/other:Q4_0"})));
 }

@@ -57,7 +57,8 @@ enum Command {
     /// available
     #[command(after_long_help = engine::LLAMA_CPP_HELP)]
     Engine(engine::EngineArgs),
-    /// Transfers that are killed at random moments, and their throughput compared with curl
+    /// Transfers that are killed at random moments, their throughput compared with curl, and that
+    /// of copies from node to node compared with scp
     Download(download::DownloadArgs),
     /// Start of a hive with many models
     Start {

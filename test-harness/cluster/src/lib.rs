@@ -1,7 +1,8 @@
-//! A queen in this process, and hives in processes and homes of their own that are its nodes.
+//! A queen with several nodes on one machine: real processes, each in a home of its own.
 
+mod cluster;
 mod hive;
-mod queen;
+mod process;
 
+pub use cluster::Cluster;
 pub use hive::HiveProcess;
-pub use queen::Cluster;

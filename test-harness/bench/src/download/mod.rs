@@ -1,3 +1,4 @@
+mod copies;
 mod kills;
 mod once;
 mod throughput;
@@ -24,16 +25,20 @@ pub struct DownloadArgs {
     /// How often the process that fetches is killed; 0 leaves this part out
     #[arg(long, default_value_t = 50)]
     kills: u32,
-    /// Rounds of the comparison with curl, of which the median counts; 0 leaves it out
+    /// Rounds of the comparisons with curl and scp, of which the median counts; 0 leaves them out
     #[arg(long, default_value_t = 5)]
     count: u32,
+    /// Directory of the rbee binaries; set by the xtask
+    #[arg(long)]
+    bin_dir: PathBuf,
     /// Directory for the files, by default that for temporary files
     #[arg(long)]
     dir: Option<PathBuf>,
 }
 
-/// Kills transfers at random moments, then compares their throughput with that of curl. The
-/// server runs in this process, and the transfers in others.
+/// Kills transfers at random moments, then compares their throughput with that of curl, and that
+/// of copies from node to node with scp. The server runs in this process, and the transfers in
+/// others.
 pub async fn run(args: &DownloadArgs) -> Result<()> {
     let dir = match &args.dir {
         Some(dir) => tempfile::Builder::new()
@@ -60,6 +65,7 @@ pub async fn run(args: &DownloadArgs) -> Result<()> {
     }
     if args.count > 0 {
         throughput::run(&setting, args.count).await?;
+        copies::run(&args.bin_dir, dir.path(), setting.size, args.count).await?;
     }
     Ok(())
 }

@@ -4,15 +4,15 @@ use std::{
     fs::{self, File},
     io::Write as _,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use bdd::binary;
 use cluster::{Cluster, HiveProcess};
 use hive_contract::{ModelQuery, PullRequest};
 use input_validation::ModelRef;
 use sim::hub::Hub;
 use tempfile::TempDir;
+
+use crate::gate::Gate;
 
 pub const MODEL: &str = "hf:org/repo";
 pub const WEIGHTS: &str = "model-Q8_0.gguf";
@@ -22,53 +22,75 @@ const PADDING: usize = 48 << 20;
 pub struct Fixture {
     pub hub: Hub,
     pub cluster: Cluster,
-    pub directory: Arc<TempDir>,
+    pub directory: TempDir,
     pub size: u64,
 }
 
 impl Fixture {
     pub async fn new() -> Self {
-        let directory = Arc::new(tempfile::tempdir().unwrap());
+        Self::with_token("").await
+    }
+
+    /// `token` is the queen's token of the hub.
+    pub async fn with_token(token: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
         let weights = directory.path().join("model.gguf");
         let size = write_weights(&weights);
         let hub = Hub::start().await.unwrap();
         hub.commit("org/repo", [(WEIGHTS, weights)]).unwrap();
+        let environment = [("HF_ENDPOINT", &*hub.url()), ("HF_TOKEN", token)];
         let queen = directory.path().join("queen");
-        fs::create_dir(&queen).unwrap();
+        let cluster = Cluster::start(&binaries(), &queen, &environment).await;
         Self {
-            cluster: Cluster::start(&queen).await.unwrap(),
+            cluster: cluster.unwrap(),
             hub,
             directory,
             size,
         }
     }
 
-    /// Starts a hive that is not yet a node. `token` is its token of the hub.
-    pub async fn hive(&self, name: &str, token: &str) -> HiveProcess {
-        let endpoint = self.hub.url();
-        let environment = [("HF_ENDPOINT", endpoint.as_str()), ("HF_TOKEN", token)];
-        let program = binary("rbee-hive");
+    /// A node without a model.
+    pub async fn node(&self, name: &str) -> HiveProcess {
+        let environment = [("HF_ENDPOINT", &*self.hub.url()), ("HF_TOKEN", "")];
         let parent = self.directory.path();
-        let hive = HiveProcess::start(&program, parent, name, &environment);
-        hive.await.unwrap()
-    }
-
-    /// Starts a hive again after a crash.
-    pub async fn restart(&self, hive: HiveProcess) -> HiveProcess {
-        let endpoint = self.hub.url();
-        let environment = [("HF_ENDPOINT", endpoint.as_str()), ("HF_TOKEN", "")];
-        let program = binary("rbee-hive");
-        let restarted = hive.crash_and_restart(&program, &environment);
-        restarted.await.unwrap()
-    }
-
-    /// A node that fetched the model from the hub.
-    pub async fn holder(&self, name: &str) -> HiveProcess {
-        let hive = self.hive(name, "").await;
+        let hive = HiveProcess::start(&binaries(), parent, name, &environment).await;
+        let hive = hive.unwrap();
         self.cluster.add(&hive).await.unwrap();
+        hive
+    }
+
+    /// Kills a hive and starts it again.
+    pub async fn crash(&self, hive: &mut HiveProcess) {
+        hive.kill().await.unwrap();
+        let environment = [("HF_ENDPOINT", &*self.hub.url()), ("HF_TOKEN", "")];
+        hive.restart(&environment).await.unwrap();
+    }
+
+    /// A node that has the model.
+    pub async fn holder(&self, name: &str) -> HiveProcess {
+        let hive = self.node(name).await;
         let (pulled, _) = self.cluster.pull(&hive.name, &request()).await;
         assert_eq!(pulled.unwrap().fetched_bytes, self.size);
         hive
+    }
+
+    /// A node that has the model and is reached through a gate.
+    pub async fn gated_holder(&self, name: &str) -> (HiveProcess, Gate) {
+        let hive = self.holder(name).await;
+        let gate = Gate::start(&hive.url).await;
+        self.cluster.move_to(&hive, &gate.url).await.unwrap();
+        (hive, gate)
+    }
+
+    /// Starts a pull to a node and waits until half of the file is sent.
+    pub async fn pull_half(&self, target: &HiveProcess, gate: &Gate) {
+        gate.hold_after(self.size / 2);
+        let client = &self.cluster.client;
+        client
+            .pull_model(Some(&target.name), &request())
+            .await
+            .unwrap();
+        gate.held().await;
     }
 
     /// Whether a node has the model, complete and verified.
@@ -80,13 +102,17 @@ impl Fixture {
         };
         fs::metadata(files.path).unwrap().len() == self.size
     }
+}
 
-    /// Requests for content of files that the hub received.
-    pub fn fetched_from_hub(&self) -> usize {
-        let received = self.hub.received();
-        let is_content = |path: &str| path.contains("/resolve/");
-        received.iter().filter(|r| is_content(&r.path)).count()
-    }
+/// Where cargo puts binaries, or `RBEE_BIN_DIR`.
+fn binaries() -> PathBuf {
+    std::env::var_os("RBEE_BIN_DIR").map_or_else(
+        || {
+            let exe = std::env::current_exe().unwrap();
+            exe.parent().and_then(Path::parent).unwrap().to_owned()
+        },
+        PathBuf::from,
+    )
 }
 
 pub fn model() -> ModelRef {

@@ -1,0 +1,138 @@
+use std::{fs, path::Path, pin::pin};
+
+use anyhow::Result;
+use daemon_shell::{Signal, Token};
+use diagnostics::{Code, Diagnostic, Narration};
+use futures_util::StreamExt as _;
+use hive_contract::{JobEvent, PullRequest, PullResponse};
+use input_validation::NodeName;
+use queen_contract::{
+    AddNode, DirectNode, NodeCallEvent, NodeSecret, NodeSpec, QueenClient, UpdateNode,
+};
+use state_files::{DaemonRecord, Home};
+use tokio::process::{Child, Command};
+
+use crate::{
+    HiveProcess,
+    process::{self, Environment},
+};
+
+/// A queen with its own hive, the node `local`. Both are killed when it is dropped.
+pub struct Cluster {
+    /// A client with the control token.
+    pub client: QueenClient,
+    pub home: Home,
+    _queen: Child,
+}
+
+impl Cluster {
+    /// Starts the queen of `bin_dir` with its home in `directory`, which is created.
+    pub async fn start(
+        bin_dir: &Path,
+        directory: &Path,
+        environment: Environment<'_>,
+    ) -> Result<Self> {
+        fs::create_dir(directory)?;
+        let home = Home::open(Some(directory.to_owned()))?;
+        let mut command = Command::new(bin_dir.join("queen-rbee"));
+        command.arg("--home").arg(home.path());
+        for option in ["--port", "--hive-port", "--worker-ports"] {
+            command.args([option, "0"]);
+        }
+        let (log, record) = (home.queen_log(), home.queen_record());
+        let (queen, record) = process::start(command, environment, &log, &record).await?;
+        let token = Token::load(&home.queen_token())?;
+        Ok(Self {
+            client: QueenClient::new(&record.url, Some(token.expose().to_owned()))?,
+            home,
+            _queen: queen,
+        })
+    }
+
+    /// Adds a hive as a node.
+    pub async fn add(&self, hive: &HiveProcess) -> Result<()> {
+        let request = AddNode {
+            name: hive.name.clone(),
+            node: node(hive, &hive.url)?,
+        };
+        followed(self.client.add_node(&request).await?).await
+    }
+
+    /// Changes the URL under which the queen reaches a node.
+    pub async fn move_to(&self, hive: &HiveProcess, url: &str) -> Result<()> {
+        let request = node(hive, url)?;
+        followed(self.client.update_node(&hive.name, &request).await?).await
+    }
+
+    /// Fetches a model to a node. Returns the result and what was narrated before it.
+    pub async fn pull(
+        &self,
+        node: &NodeName,
+        request: &PullRequest,
+    ) -> (Result<PullResponse, Diagnostic>, Vec<Narration>) {
+        let mut narrated = Vec::new();
+        let result = self.follow(node, request, &mut narrated).await;
+        (result, narrated)
+    }
+
+    async fn follow(
+        &self,
+        node: &NodeName,
+        request: &PullRequest,
+        narrated: &mut Vec<Narration>,
+    ) -> Result<PullResponse, Diagnostic> {
+        let job = self.client.pull_model(Some(node), request).await?;
+        let events = self.client.catalog_job_events(Some(node), &job.job_id);
+        let mut events = pin!(events.await?);
+        while let Some(event) = events.next().await {
+            match event? {
+                JobEvent::Narration(narration) => narrated.push(narration),
+                JobEvent::Progress(_) => {}
+                JobEvent::Result(value) => {
+                    return serde_json::from_value(value).map_err(Diagnostic::internal);
+                }
+                JobEvent::Error(error) => return Err(error),
+                JobEvent::Cancelled {} => {
+                    return Err(Diagnostic::new(Code::Cancelled, "cancelled"));
+                }
+            }
+        }
+        Err(Diagnostic::internal("the events ended"))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // The queen is killed by its handle afterwards, and does not start another hive.
+        let queen = DaemonRecord::read_alive(&self.home.queen_record());
+        let hive = DaemonRecord::read_alive(&self.home.hive_record());
+        for record in [queen, hive].into_iter().flatten().flatten() {
+            let _ = record.process.signal(Signal::Kill);
+        }
+    }
+}
+
+fn node(hive: &HiveProcess, url: &str) -> Result<UpdateNode> {
+    Ok(UpdateNode {
+        spec: NodeSpec::Direct(DirectNode {
+            url: url.parse()?,
+            queen_url: None,
+        }),
+        token: Some(NodeSecret(hive.token.expose().to_owned())),
+        accept_host_key: None,
+        install: false,
+    })
+}
+
+/// Waits for the result of a change of a node.
+async fn followed(
+    events: impl futures_util::Stream<Item = Result<NodeCallEvent, rest_client::CallError>>,
+) -> Result<()> {
+    let mut events = pin!(events);
+    while let Some(event) = events.next().await {
+        if let NodeCallEvent::Error(error) = event? {
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
