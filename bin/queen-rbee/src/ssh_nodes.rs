@@ -61,7 +61,7 @@ impl SshNodes {
         let session = SshSession::connect(node, &self.settings, narrate).await?;
         let found = probe(&session, &directory(node)?).await?;
         Ok(NodeFindings {
-            devices: devices(&found)?,
+            devices: devices(&found),
             hive_version: found.hive_version,
         })
     }
@@ -126,7 +126,7 @@ fn directory(node: &SshNode) -> Result<RemoteDirectory, Diagnostic> {
 }
 
 /// The devices that are visible without a hive. What is free on a GPU is not known then.
-fn devices(found: &NodeProbe) -> Result<Vec<Device>, Diagnostic> {
+fn devices(found: &NodeProbe) -> Vec<Device> {
     let mut devices = Vec::new();
     for gpu in &found.gpus {
         // Workers for AMD's GPUs do not exist.
@@ -136,7 +136,7 @@ fn devices(found: &NodeProbe) -> Result<Vec<Device>, Diagnostic> {
             memory_bytes,
         } = gpu
         {
-            let id = format!("cuda:{index}").parse::<DeviceId>()?;
+            let id = format!("GPU-{index}").parse::<DeviceId>()?;
             devices.push(device(
                 id,
                 Backend::Cuda,
@@ -147,9 +147,9 @@ fn devices(found: &NodeProbe) -> Result<Vec<Device>, Diagnostic> {
         }
     }
     if let (Some(total), Some(free)) = (found.ram_total_bytes, found.ram_available_bytes) {
-        devices.push(device("cpu".parse()?, Backend::Cpu, "CPU", total, free));
+        devices.push(device(DeviceId::Cpu(0), Backend::Cpu, "CPU", total, free));
     }
-    Ok(devices)
+    devices
 }
 
 fn device(id: DeviceId, backend: Backend, name: &str, total: u64, free: u64) -> Device {

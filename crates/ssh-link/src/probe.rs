@@ -66,7 +66,7 @@ pub enum Tool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GpuFound {
     Nvidia {
-        index: u32,
+        index: u16,
         name: String,
         memory_bytes: u64,
     },
