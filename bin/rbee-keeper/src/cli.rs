@@ -4,7 +4,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use input_validation::{Backend, ModelRef, NodeName, PortRange, WorkerId, whole_number};
 
 use crate::{
-    doctor::Doctor,
+    doctor_cli::Doctor,
     errors, model,
     model_cli::{Model, Pull},
     node_cli::{Node, Setup},

@@ -3,6 +3,7 @@
 mod app;
 mod cli;
 mod doctor;
+mod doctor_cli;
 mod errors;
 mod failure;
 mod infer;

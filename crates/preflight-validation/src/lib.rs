@@ -20,6 +20,7 @@ mod machine;
 mod memory;
 mod model;
 mod need;
+mod plan;
 mod queen;
 mod ssh;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use hive::{HiveProbe, Version, check_hive};
 pub use machine::check_machine;
 pub use model::ModelFacts;
 pub use need::requested_kv_bytes;
+pub use plan::{Freed, WorkerPlan};
 pub use queen::{Port, Program, QueenProbe, check_queen, check_queen_responds};
 pub use ssh::{Finding, SshProbe, check_ssh};
-pub use worker::{Freed, WorkerPlan, check_worker};
+pub use worker::check_worker;

@@ -1,14 +1,15 @@
 use diagnostics::Code;
-use hive_contract::{Device, PreflightCheck, PreflightLevel};
+use hive_contract::{Device, PreflightCheck, PreflightLevel, Verdict};
 use input_validation::{Backend, DeviceId};
 
 use crate::{
     check::Check,
+    driver::check_driver,
     engines::worker_binary,
     model::{HeaderNeeds, ModelFacts, Needs},
     need::Need,
+    plan::WorkerPlan,
     units::{size, sizes},
-    worker::WorkerPlan,
 };
 
 /// Main memory of a worker that computes on a GPU, in bytes.
@@ -180,6 +181,10 @@ impl Place<'_> {
 
     fn other_device(&self, model: &ModelFacts, device: &Device) -> Option<String> {
         worker_binary(None, device.backend)?;
+        let mut driver = check_driver(device).into_iter();
+        if driver.any(|check| check.verdict == Verdict::Fail) {
+            return None;
+        }
         let free = self.free(device);
         let fits = device.id != self.device.id && free >= self.need(model, device).total();
         let flag = match device.backend {
@@ -227,12 +232,13 @@ fn smaller_quantization(header: &HeaderNeeds, need: &Need, free: u64) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use hive_contract::{Capabilities, PreflightRequest, Verdict};
+    use hive_contract::{Capabilities, PreflightRequest};
 
     use super::*;
     use crate::{
+        plan::Freed,
         testing::{cuda_gpu, machine, model},
-        worker::{Freed, check_worker},
+        worker::check_worker,
     };
 
     const GIB: u64 = 1 << 30;
@@ -359,6 +365,12 @@ mod tests {
             both.contains("`--device GPU-1` with 40.0 GiB free"),
             "{both}"
         );
+        let old = Device {
+            compute_capability: Some("6.1".to_owned()),
+            ..large.clone()
+        };
+        let too_old = hint(&[small.clone(), old], 4 * GIB);
+        assert!(!too_old.contains("GPU-1"), "{too_old}");
         let gpu_only = hint(&[small.clone(), large], 20 * GIB);
         assert!(!gpu_only.contains("cpu"), "{gpu_only}");
         let none = hint(&[small], 20 * GIB);

@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use diagnostics::{Code, Diagnostic};
 use hive_contract::{Capabilities, Device, PreflightCheck, PreflightLevel, PreflightRequest};
 use input_validation::{Backend, DeviceId};
@@ -12,32 +10,9 @@ use crate::{
     machine,
     memory::check_memory,
     model::{HeaderNeeds, ModelFacts, Needs},
+    plan::WorkerPlan,
     units::{size, sizes},
 };
-
-/// The start of a worker that is checked.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WorkerPlan<'a> {
-    /// The machine as it is now.
-    pub machine: &'a Capabilities,
-    /// What is requested.
-    pub request: &'a PreflightRequest,
-    /// The requested model, or why it cannot be described; absent if none is requested.
-    pub model: Option<&'a Result<ModelFacts, Diagnostic>>,
-    /// What is freed before the start.
-    pub freed: Freed,
-    /// Directory of the worker binaries.
-    pub worker_dir: &'a Path,
-}
-
-/// Memory of a process that is stopped before the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Freed {
-    /// Main memory in bytes.
-    pub ram_bytes: u64,
-    /// Device whose memory it uses, in an amount that is not known.
-    pub device: Option<DeviceId>,
-}
 
 /// Checks whether a worker can be started.
 pub fn check_worker(plan: &WorkerPlan<'_>) -> Vec<PreflightCheck> {
@@ -169,8 +144,13 @@ mod tests {
     use hive_contract::Verdict;
     use proptest::prelude::*;
 
+    use std::path::Path;
+
     use super::*;
-    use crate::testing::{assert_explained, cuda_gpu, machine, model};
+    use crate::{
+        plan::Freed,
+        testing::{assert_explained, cuda_gpu, machine, model},
+    };
 
     fn run(
         machine: &Capabilities,

@@ -2,13 +2,38 @@
 
 use diagnostics::escape;
 use hive_contract::{PreflightCheck, PreflightLevel, Verdict};
-
-use crate::doctor::Report;
+use queen_contract::NodePreflight;
+use serde::Serialize;
 
 /// Width of the text.
 const WIDTH: usize = 80;
 /// Column in which findings begin.
 const FINDING: usize = 28;
+
+/// Result of `rbee-keeper doctor`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Report {
+    /// The worst verdict of all checks.
+    pub(crate) verdict: Verdict,
+    /// Checks of the queen and its machine.
+    pub(crate) queen: Vec<PreflightCheck>,
+    /// Checks of each node; empty if the queen does not respond.
+    pub(crate) nodes: Vec<NodePreflight>,
+}
+
+impl Report {
+    pub(crate) fn new(queen: Vec<PreflightCheck>, nodes: Vec<NodePreflight>) -> Self {
+        let all = queen.iter().chain(nodes.iter().flat_map(|n| &n.checks));
+        Self {
+            verdict: all
+                .map(|check| check.verdict)
+                .max()
+                .unwrap_or(Verdict::Pass),
+            queen,
+            nodes,
+        }
+    }
+}
 
 /// Formats the report: one section for the queen and for each level of each node, and a summary.
 pub(crate) fn report(report: &Report) -> String {
@@ -108,7 +133,6 @@ fn summary(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
-    use queen_contract::NodePreflight;
     use serde_json::json;
 
     use super::*;
