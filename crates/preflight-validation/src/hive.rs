@@ -41,7 +41,7 @@ pub fn check_hive(probe: &HiveProbe) -> Vec<PreflightCheck> {
         Err(error) => vec![
             api.refuse(
                 error,
-                "see the log of the hive, `logs/hive.log` in rbee's home directory",
+                "see the log of the hive, in the directory `logs` of its home",
             ),
             version.skip("the hive does not respond"),
         ],
