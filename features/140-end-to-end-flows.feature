@@ -223,3 +223,78 @@ Feature: End-to-end flows
     Then the exit code is 2
     And the error is `other machines can reach 0.0.0.0, and no API key is set`
     And the hint contains `--api-key-file`
+
+  Scenario: A cold start on a named node of two
+    Given a running queen
+    And the node attic
+    When I run `rbee-keeper infer hello --node attic --temperature 0`
+    Then the exit code is 0
+    And stderr contains `on CPU-0 of attic`
+    And 1 worker is running on attic
+    When I note the output as attic
+    And I run `rbee-keeper infer hello --node local --temperature 0`
+    Then stderr contains `on CPU-0 of local`
+    And the output equals the output noted as attic
+    When I run `rbee-keeper status`
+    Then stdout contains `builtin:haiku  attic`
+    And stdout contains `builtin:haiku  local`
+    When I run `rbee-keeper worker logs haiku-0`
+    Then stdout contains `the queen accepted a heartbeat`
+    When I run `rbee-keeper worker stop haiku-0`
+    Then the exit code is 0
+    And 0 workers are running on attic
+
+  Scenario: A worker is placed where the files of its model are
+    Given a running queen
+    And the node attic with 1 GiB of free memory
+    And a copy of the embedded model as `model.gguf`
+    And I ran `rbee-keeper infer hello --node attic --model {dir}/model.gguf --max-tokens 1`
+    And I ran `rbee-keeper worker stop model-0`
+    When I run `rbee-keeper infer hello --model {dir}/model.gguf --max-tokens 1`
+    Then the exit code is 0
+    And stderr contains `on CPU-0 of attic`
+    When I run `rbee-keeper infer hello --max-tokens 1`
+    Then stderr contains `on CPU-0 of local`
+
+  Scenario: A machine that is switched off during a stream loses no request
+    Given a running queen
+    And I ran `rbee-keeper infer "count" --model mock:tokens_per_second=30,length=90 --node local`
+    And I ran `rbee-keeper worker stop mock-0`
+    And the node attic with 4096 GiB of free memory
+    When I note the output as undisturbed
+    And I start `rbee-keeper infer "count" --model mock:tokens_per_second=30,length=90` as client
+    And client has printed something to stdout
+    Then 1 worker is running on attic
+    When the machine attic is switched off
+    Then client exits
+    And the exit code is 0
+    And the output equals the output noted as undisturbed
+    And stderr contains `node local`
+    And no request is running or waiting at the queen
+    And node attic is unreachable
+
+  Scenario: A node that does not respond when the queen starts delays no other
+    Given a running queen
+    And the node attic with 4096 GiB of free memory
+    When I run `rbee-keeper queen stop`
+    And the hive of attic is frozen
+    And I run `rbee-keeper queen start`
+    And I run `rbee-keeper infer hello --max-tokens 1`
+    Then the exit code is 0
+    And stderr contains `node local`
+    When I run `rbee-keeper --json node show attic`
+    Then stdout contains `"status": "unknown"`
+
+  Scenario: A queen that stops stops the workers of all nodes, and only the hives that it started
+    Given a running queen
+    And the node attic
+    And I ran `rbee-keeper infer hello --node attic --max-tokens 1`
+    When I run `rbee-keeper queen stop`
+    Then the exit code is 0
+    And stdout contains `stopped worker haiku-0 (builtin:haiku)`
+    And stdout contains `stopped hive local`
+    And stdout does not contain `stopped hive attic`
+    And 0 workers are running on attic
+    And 1 `rbee-hive` process runs
+    When the machine attic is switched off
+    Then nothing is left running

@@ -90,12 +90,11 @@ pub(crate) struct NodeNameArg {
     pub(crate) name: NodeName,
 }
 
-/// How a node is reached.
+/// How a node is reached. The variants have no help of their own, which would double the length
+/// of the help of every command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LinkKind {
-    /// Through the SSH server of the machine
     Ssh,
-    /// By the address of a hive that is already running, without encryption
     Direct,
 }
 
@@ -103,7 +102,8 @@ pub(crate) enum LinkKind {
 pub(crate) struct Change {
     #[command(flatten)]
     pub(crate) node: NodeNameArg,
-    /// Choose how the node is reached [default: ssh, or direct with `--url`]
+    /// Reach the node through its SSH server, or directly by the address of a hive that is already
+    /// running, without encryption [default: ssh, or direct with `--url`]
     #[arg(long, value_name = "LINK", value_enum)]
     pub(crate) link: Option<LinkKind>,
     /// Set the host name, the address, or an alias in ~/.ssh/config [default: NAME]

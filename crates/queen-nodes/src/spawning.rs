@@ -149,6 +149,11 @@ impl Spawning<'_> {
             .call(move |store| store.next_generation(&worker, highest))
             .await?;
         let result = self.spawn(&hive, &deployment, generation).await;
+        let listed = self.nodes.catalog().models_of(self.node.name());
+        if result.is_ok() && !listed.contains(&self.target.model) {
+            // Where the files are decides about the next placement.
+            self.nodes.models().await;
+        }
         if matches!(self.target.model, ModelRef::File(_)) {
             // What is known of the model must be that of the files that were loaded.
             self.nodes.described_model(&self.target.model).await;

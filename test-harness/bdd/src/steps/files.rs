@@ -14,12 +14,20 @@ fn write(world: &mut World, path: String, step: &Step) {
     fs::write(path, step.docstring.as_deref().expect("a text")).unwrap();
 }
 
-#[given(regex = r"^a copy of the embedded model cut to (\d+) bytes as `(.*)`$")]
-fn cut_model(world: &mut World, bytes: usize, name: String) {
+fn embedded_model() -> Vec<u8> {
     let path =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/haiku/rbee-haiku-tiny-f16.gguf");
-    let model = fs::read(path).unwrap();
-    fs::write(world.dir().join(name), &model[..bytes]).unwrap();
+    fs::read(path).unwrap()
+}
+
+#[given(regex = r"^a copy of the embedded model as `(.*)`$")]
+fn copy_model(world: &mut World, name: String) {
+    fs::write(world.dir().join(name), embedded_model()).unwrap();
+}
+
+#[given(regex = r"^a copy of the embedded model cut to (\d+) bytes as `(.*)`$")]
+fn cut_model(world: &mut World, bytes: usize, name: String) {
+    fs::write(world.dir().join(name), &embedded_model()[..bytes]).unwrap();
 }
 
 #[then(regex = r"^the file `(.*)` (exists|does not exist)$")]

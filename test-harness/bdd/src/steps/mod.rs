@@ -8,6 +8,7 @@ mod daemons;
 mod files;
 mod http;
 mod inference;
+mod nodes;
 mod reference;
 mod streams;
 mod waiting;
@@ -22,6 +23,7 @@ pub(crate) fn link() {
     files::link();
     http::link();
     inference::link();
+    nodes::link();
     reference::link();
     streams::link();
     waiting::link();

@@ -1,0 +1,176 @@
+@real
+Feature: SSH registry management
+  The queen stores the machines that run workers. The nodes of these scenarios are hives of their
+  own homes, which the queen reaches by their addresses.
+
+  Background:
+    Given a running queen
+
+  Scenario: Add a node
+    Given the machine attic with a hive
+    When I run `rbee-keeper node add attic --url {attic_url} --hive-token-file {attic_token}`
+    Then the exit code is 0
+    And stderr contains `queen: calling the hive at {attic_url}`
+    And stdout contains `added node attic`
+    And stdout contains `direct {attic_url}`
+    And stdout contains `CPU-0`
+    And node attic is reachable
+    When I run `rbee-keeper node list`
+    Then stdout contains `attic  direct  {attic_url}  reachable`
+    And stdout contains `local  local`
+    When I run `rbee-keeper --json node show attic`
+    Then stdout is 1 JSON document
+    And stdout contains `"link": "direct"`
+    And stdout contains `"url": "{attic_url}"`
+    And stdout does not contain `token`
+
+  Scenario: Nodes outlive the queen
+    Given the node attic
+    When I run `rbee-keeper queen stop`
+    Then the exit code is 0
+    When I run `rbee-keeper queen start`
+    Then the exit code is 0
+    And node attic is reachable
+    When I run `rbee-keeper infer hello --node attic --max-tokens 1`
+    Then the exit code is 0
+    And stderr contains `node attic`
+
+  Scenario: A node that cannot be reached is not added
+    Given the machine attic with a hive
+    When the machine attic is switched off
+    And I run `rbee-keeper node add attic --url {attic_url} --hive-token-file {attic_token}`
+    Then the exit code is 1
+    And stderr contains `error: node attic is not reachable: the hive at {attic_url} does not respond`
+    And stderr contains `hint: start its hive on that machine: `rbee-hive --hive-id attic --port {attic_port}``
+    When I run `rbee-keeper node list`
+    Then stdout does not contain `attic`
+    And the file `{home}/keys/node-attic.token` does not exist
+
+  Scenario Outline: A hive that does not fit is not added, <what>
+    Given the machine attic with a hive
+    And the file `{dir}/other.token` holds
+      """
+      0123456789abcdef0123456789abcdef
+      """
+    When I run `rbee-keeper node add <name> --url {attic_url} <token>`
+    Then the exit code is 1
+    And stderr contains `<error>`
+    When I run `rbee-keeper node list`
+    Then stdout does not contain `<name>`
+
+    Examples:
+      | what                    | name  | token                                             | error                                                         |
+      | the name of another one | shed  | --hive-token-file {attic_token}                   | belongs to the node attic, not to shed                        |
+      | a wrong token           | attic | --hive-token-file {dir}/other.token               | does not accept the token of node attic                       |
+      | the queen's own token   | attic | --hive-token-file {home}/keys/node-local.token    | node attic has the token of node local: every node needs its own |
+      | no token                | attic |                                                   | requires the token of its hive                                |
+
+  @EH-011a
+  Scenario: A key file that does not exist is found before anything is sent
+    When I run `rbee-keeper node add attic --host 192.0.2.1 --key {dir}/none`
+    Then the exit code is 2
+    And stderr contains `error: the key file {dir}/none does not exist`
+    And stderr does not contain `queen:`
+
+  @EH-011b
+  Scenario: A name that exists is refused with the commands that change it
+    Given the node attic
+    When I run `rbee-keeper node add attic --url http://127.0.0.1:1 --hive-token-file {attic_token}`
+    Then the exit code is 1
+    And stderr contains `error: node attic exists already`
+    And stderr contains ``rbee-keeper node update attic` changes it, `rbee-keeper node remove attic` removes it`
+    When I run `rbee-keeper node add local`
+    Then the exit code is 1
+    And stderr contains `the node local is the machine of the queen`
+
+  Scenario: An update is tested first and replaces the address
+    Given the node attic
+    When I run `rbee-keeper node update attic --url http://127.0.0.1:1`
+    Then the exit code is 1
+    And stderr contains `node attic is not reachable`
+    When I run `rbee-keeper node show attic`
+    Then stdout contains `direct {attic_url}`
+    When I run `rbee-keeper node update attic --queen-url http://127.0.0.1:9`
+    Then the exit code is 0
+    When I run `rbee-keeper --json node show attic`
+    Then stdout contains `"url": "{attic_url}"`
+    And stdout contains `"queen_url": "http://127.0.0.1:9"`
+    When I run `rbee-keeper node update nowhere --url {attic_url}`
+    Then the exit code is 1
+    And stderr contains `node nowhere does not exist`
+
+  Scenario: A removed node is forgotten, and its hive keeps running
+    Given the node attic
+    When I run `rbee-keeper node remove attic`
+    Then the exit code is 0
+    And stdout contains `removed node attic`
+    And the file `{home}/keys/node-attic.token` does not exist
+    And 2 `rbee-hive` processes run
+    When I run `rbee-keeper node list`
+    Then stdout does not contain `attic`
+    When I run `rbee-keeper node remove attic`
+    Then the exit code is 1
+    And stderr contains `node attic does not exist`
+    When I run `rbee-keeper node remove local`
+    Then the exit code is 1
+    And stderr contains `the node local is the machine of the queen`
+
+  Scenario: A node with workers is removed only if forced
+    Given the node attic
+    And I ran `rbee-keeper infer hello --node attic --max-tokens 1`
+    When I run `rbee-keeper node remove attic`
+    Then the exit code is 1
+    And stderr contains `error: node attic is in use: worker haiku-0 (builtin:haiku)`
+    And stderr contains `rbee-keeper node remove attic --force`
+    When I run `rbee-keeper node remove attic --force`
+    Then the exit code is 0
+    And 0 workers are running on attic
+    When I run `rbee-keeper status`
+    Then stdout contains `no deployments`
+    And stdout contains `no workers`
+    And stdout does not contain `attic`
+
+  @EH-010
+  Scenario: Inference on a node that is not registered names the command that adds it
+    When I run `rbee-keeper infer hello --node garage`
+    Then the exit code is 1
+    And stderr contains `error: node garage does not exist`
+    And stderr contains `hint: `rbee-keeper node add garage` adds it`
+
+  @EH-002a
+  Scenario: Inference on a node that is down names the node and the cause
+    Given the node attic
+    When the machine attic is switched off
+    Then node attic is unreachable
+    When I run `rbee-keeper infer hello --node attic`
+    Then the exit code is 1
+    And stderr contains `error: node attic is not reachable: the hive at {attic_url}`
+    When I run `rbee-keeper infer hello --max-tokens 1`
+    Then the exit code is 0
+    And stderr contains `node local`
+    When the machine attic is switched on
+    Then node attic is reachable
+
+  Scenario: Tokens are in no file but the keys, and in no output
+    Given the node attic
+    And I ran `rbee-keeper infer hello --node attic --max-tokens 1`
+    When I run `rbee-keeper --json status`
+    Then stdout does not contain `token_`
+    And the token of attic is nowhere in `{dir}`
+
+  Scenario: Calls that need the files of a machine are refused for a direct link
+    Given the node attic
+    When I run `rbee-keeper node install attic`
+    Then the exit code is 1
+    And stderr contains `the link of node attic does not reach the files of its machine`
+    When I run `rbee-keeper node logs attic`
+    Then the exit code is 1
+
+  Scenario: The other names of the commands
+    Given the machine attic with a hive
+    When I run `rbee-keeper setup add-node attic --url {attic_url} --hive-token-file {attic_token}`
+    Then the exit code is 0
+    When I run `rbee-keeper setup list-nodes`
+    Then stdout contains `attic`
+    When I run `rbee-keeper setup remove-node attic`
+    Then the exit code is 0

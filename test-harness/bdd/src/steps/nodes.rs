@@ -1,0 +1,178 @@
+//! Further machines: each is a home of its own, with its own hive on a port of the loopback
+//! interface.
+
+use std::{fs, time::Duration};
+
+use cucumber::{given, then, when};
+use daemon_shell::ProcessIdentity;
+use queen_contract::NodeStatus;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use state_files::{DaemonRecord, Home};
+
+use crate::{World, eventually};
+
+pub(super) fn link() {}
+
+fn home(world: &World, machine: &str) -> Home {
+    Home::at(world.dir().join(machine))
+}
+
+/// The port on which the hive of a machine listens whenever it is started.
+fn port(world: &World, machine: &str) -> String {
+    let port = world.noted.get(&format!("{machine}_port"));
+    port.cloned().unwrap_or_else(|| "0".to_owned())
+}
+
+/// Starts the hive of a machine. Notes its address as `{NAME_url}`, and the file with its token
+/// as `{NAME_token}`.
+async fn switch_on(world: &mut World, machine: &str) {
+    let port = port(world, machine);
+    let mut line = format!(
+        "rbee-hive --home {{dir}}/{machine} --hive-id {machine} --port {port} --worker-ports 0"
+    );
+    let devices = world.dir().join(format!("{machine}.json"));
+    if devices.exists() {
+        line += &format!(" --mock-devices {{dir}}/{machine}.json");
+    }
+    let running = world.start(&line);
+    let home = home(world, machine);
+    let record = eventually(Duration::from_secs(20), || async {
+        let record = DaemonRecord::read_alive(&home.hive_record()).unwrap();
+        record.ok_or_else(|| running.stderr())
+    })
+    .await;
+    let port = record.url.rsplit(':').next().unwrap().to_owned();
+    let token = home.node_token(&"local".parse().unwrap());
+    for (name, value) in [
+        ("url", record.url.clone()),
+        ("port", port),
+        ("token", token.to_string_lossy().into_owned()),
+    ] {
+        world.noted.insert(format!("{machine}_{name}"), value);
+    }
+    world.running.insert(format!("hive_{machine}"), running);
+}
+
+async fn add(world: &mut World, machine: &str) {
+    let line = format!(
+        "rbee-keeper node add {machine} --url {{{machine}_url}} --hive-token-file {{{machine}_token}}"
+    );
+    let finished = world.run(&line).await.clone();
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+}
+
+/// Processes of a machine: its hive and its workers have its name in their arguments.
+fn processes(world: &World, machine: &str) -> Vec<ProcessIdentity> {
+    let name = format!("--hive-id {machine} ");
+    let all = world.processes().into_iter();
+    all.filter(|(_, line)| format!("{line} ").contains(&name))
+        .map(|(identity, _)| identity)
+        .collect()
+}
+
+#[given(regex = r"^the machine ([a-z]+) with a hive$")]
+#[when(regex = r"^the machine ([a-z]+) is switched on$")]
+async fn machine(world: &mut World, name: String) {
+    switch_on(world, &name).await;
+}
+
+/// The devices are those of a machine that does not exist.
+#[given(regex = r"^the machine ([a-z]+) with a hive and (\d+) GiB of free memory$")]
+async fn machine_with_memory(world: &mut World, machine: String, gib: u64) {
+    let bytes = gib << 30;
+    let devices = json!({
+        "hostname": machine,
+        "cpu": {"name": "a processor", "cores": 8, "features": ["avx2"]},
+        "ram": {"total_bytes": bytes, "available_bytes": bytes},
+        "disk": {"total_bytes": 1_u64 << 40, "free_bytes": 1_u64 << 39},
+        "devices": [{
+            "id": "CPU-0", "backend": "cpu", "name": "a processor",
+            "memory_total_bytes": bytes, "memory_free_bytes": bytes,
+        }],
+    });
+    let file = world.dir().join(format!("{machine}.json"));
+    fs::write(file, devices.to_string()).unwrap();
+    switch_on(world, &machine).await;
+}
+
+#[given(regex = r"^the node ([a-z]+)$")]
+async fn node(world: &mut World, name: String) {
+    switch_on(world, &name).await;
+    add(world, &name).await;
+}
+
+#[given(regex = r"^the node ([a-z]+) with (\d+) GiB of free memory$")]
+async fn node_with_memory(world: &mut World, name: String, gib: u64) {
+    machine_with_memory(world, name.clone(), gib).await;
+    add(world, &name).await;
+}
+
+#[when(regex = r"^the machine ([a-z]+) is switched off$")]
+async fn switch_off(world: &mut World, machine: String) {
+    let processes = processes(world, &machine);
+    assert!(!processes.is_empty(), "{:?}", world.processes());
+    for identity in processes {
+        world.kill(identity).await;
+    }
+}
+
+#[when(regex = r"^the hive of ([a-z]+) is frozen$")]
+fn freeze(world: &mut World, machine: String) {
+    let record = DaemonRecord::read_alive(&home(world, &machine).hive_record()).unwrap();
+    let pid = record.expect("it is running").process.pid;
+    let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+}
+
+#[then(regex = r"^node ([a-z]+) is (unknown|reachable|unreachable)$")]
+async fn node_status(world: &mut World, name: String, status: String) {
+    let queen = world.queen();
+    let status: NodeStatus = serde_json::from_value(json!(status)).unwrap();
+    let name = name.parse().unwrap();
+    eventually(Duration::from_secs(30), || async {
+        let node = queen.node(&name).await.map_err(|e| e.to_string())?;
+        if node.status == status {
+            Ok(())
+        } else {
+            Err(format!("{node:?}"))
+        }
+    })
+    .await;
+}
+
+#[then(regex = r"^(\d+) workers? (?:is|are) running on ([a-z]+)$")]
+async fn workers_on(world: &mut World, count: usize, machine: String) {
+    eventually(Duration::from_secs(30), || async {
+        let running = processes(world, &machine).len().saturating_sub(1);
+        if running == count {
+            Ok(())
+        } else {
+            Err(format!("{running}: {:?}", world.processes()))
+        }
+    })
+    .await;
+}
+
+#[then(regex = r"^the token of ([a-z]+) is nowhere in `(.*)`$")]
+fn token_nowhere(world: &mut World, machine: String, directory: String) {
+    let token = fs::read_to_string(world.fill(&format!("{{{machine}_token}}"))).unwrap();
+    let directory = world.fill(&directory);
+    let mut files = 0;
+    let mut directories = vec![directory.into()];
+    while let Some(directory) = directories.pop() {
+        let directory: std::path::PathBuf = directory;
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if let Ok(content) = fs::read(&path) {
+                files += 1;
+                let found = String::from_utf8_lossy(&content).contains(token.trim());
+                let is_key = path.parent().unwrap().ends_with("keys");
+                assert!(!found || is_key, "the token is in {}", path.display());
+            }
+        }
+    }
+    assert!(files > 0, "no files were searched");
+}
