@@ -4,6 +4,7 @@ use std::{io, path::Path, time::Duration};
 
 use diagnostics::{Code, Diagnostic, excerpt};
 use input_validation::{ModelRef, NodeName, WorkerId};
+use scheduler::SpawnTarget;
 use state_files::Home;
 
 pub(crate) fn node_not_found(node: &NodeName) -> Diagnostic {

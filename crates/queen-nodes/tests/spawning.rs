@@ -116,7 +116,7 @@ async fn attic(hive: RunningHive, limits: NodeLimits) -> (Nodes, Dispatcher, Tem
     let state = QueenState::open(&home).await.unwrap();
     let nodes = Nodes::new(state, Arc::new(NoConnector), limits);
     add(&nodes, &home, &name, hive).await;
-    let scheduler = Scheduler::new(SchedulerSettings::new(name));
+    let scheduler = Scheduler::new(SchedulerSettings::default());
     let dispatcher = Dispatcher::start(scheduler, Clock::start(), Arc::new(nodes.clone()));
     (nodes, dispatcher, directory)
 }
