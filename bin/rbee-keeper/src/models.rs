@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::{
     errors,
-    failure::Failure,
+    failure::{Failure, Interrupt},
     interrupt::Interrupts,
     model_cli::{Alias, Model, ModelArgs, NodeArg, Prune, Pull},
     render::{Screen, Transfer, models as text},
@@ -102,7 +102,11 @@ async fn follow<T: DeserializeOwned>(
             Err(errors::response_ended_early(queen.base()).into())
         })
         .await;
-    transfer.end();
+    let interrupt = match &outcome {
+        Err(Failure::Interrupted(interrupt)) => Some(*interrupt),
+        _ => None,
+    };
+    transfer.end(interrupt == Some(Interrupt::Int));
     if matches!(outcome, Err(Failure::Interrupted(_))) {
         let _ = timeout(CANCEL_LIMIT, queen.cancel_catalog_job(node, &job.job_id)).await;
     }

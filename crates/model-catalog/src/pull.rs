@@ -7,7 +7,9 @@ use std::{
 
 use daemon_shell::{FileLock, blocking};
 use diagnostics::{Code, Diagnostic};
+use diagnostics::{Diagnostic, bytes, escape};
 use hive_contract::{CopySource, NodePullRequest, Progress, PullRequest, PullResponse};
+use hive_contract::{Progress, PullRequest, PullResponse};
 use hive_jobs::JobContext;
 use jiff::Timestamp;
 use model_vendors::{Manifest, ManifestFile, Role};
@@ -24,6 +26,8 @@ use crate::{
     turns::Turn,
 };
 
+/// Characters of a revision in a message.
+const SHOWN_REVISION: usize = 12;
 /// How often a hive asks for the lock of a directory that another pull holds.
 const LOCK_POLL: Duration = Duration::from_millis(250);
 
@@ -308,16 +312,19 @@ impl<'a> Pull<'a> {
         dir: &ModelDir,
     ) -> Result<(Vec<ModelFile>, u64), Diagnostic> {
         let total = manifest.files.iter().map(|file| file.size).sum();
+        let revision = manifest.revision.chars().take(SHOWN_REVISION);
+        let revision: String = revision.collect();
         let verb = if origin.is_copy {
             "copying"
         } else {
             "fetching"
         };
         self.narrate(format!(
-            "{verb} {} at {}: {} files, {total} bytes",
+            "{verb} {} at {}: {} files, {}",
             manifest.model,
-            manifest.revision,
-            manifest.files.len()
+            escape(&revision),
+            manifest.files.len(),
+            bytes(total)
         ));
         let (mut files, mut before, mut fetched) = (Vec::new(), 0, 0);
         let rate = Mutex::new(None);

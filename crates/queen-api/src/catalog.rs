@@ -52,10 +52,10 @@ pub(crate) async fn list(State(api): State<Arc<Api>>) -> Result<Json<ModelList>,
 
 /// Fetch a model to a node
 ///
-/// Starts a job, or responds with the one that is fetching the model. With
-/// `Accept: text/event-stream` the response streams its events, with `Prefer: respond-async` it
-/// is 202 with the job's id, otherwise it is the result. The job continues when the caller
-/// leaves; `DELETE /v1/catalog/jobs/{id}` cancels it.
+/// Starts a job. With `Accept: text/event-stream` the response streams its events, with
+/// `Prefer: respond-async` it is 202 with the job's id, otherwise it is the result. The job
+/// continues when the caller leaves; `DELETE /v1/catalog/jobs/{id}` cancels it. Jobs of the same
+/// model share one download, which ends when all of them are cancelled.
 #[utoipa::path(post, path = "/v1/catalog/pull", tag = "catalog", security(("control_token" = [])),
     request_body = PullRequest,
     params(NodeQuery, ("prefer" = Option<String>, Header, description = "`respond-async` for a response with the job's id")),

@@ -139,7 +139,10 @@ pub(crate) async fn tags(
             });
         }
     }
-    Ok(Json(OllamaModelList { models }))
+    let models = models.into_iter().map(OllamaModel::with_name_of_ollama);
+    Ok(Json(OllamaModelList {
+        models: models.collect(),
+    }))
 }
 
 /// Show one model
@@ -203,7 +206,7 @@ pub(crate) async fn processes(
         let mut model = OllamaModel::new(name, &facts, api.started_at);
         model.size = worker.memory_bytes;
         models.push(OllamaRunningModel {
-            model,
+            model: model.with_name_of_ollama(),
             size_vram: match worker.device {
                 DeviceId::Cpu(_) => 0,
                 DeviceId::Gpu(_) => worker.memory_bytes,

@@ -132,16 +132,16 @@ impl Nodes {
         let models = self.models().await;
         let deployed = self.state().call(|store| store.deployments()).await?;
         let deployed = deployed.into_iter().map(|row| row.key.model);
-        // The files of a model that was fetched may have been removed.
-        let deployed = deployed.filter(|model| {
+        // The files of a model that was fetched may have been removed, also after its last worker
+        // has exited.
+        let others = deployed.chain(served).filter(|model| {
             let fetched = matches!(model, ModelRef::Hub { .. } | ModelRef::Ollama { .. });
             !fetched || self.known_model(model).is_some()
         });
         Ok(models
             .into_iter()
             .map(|model| model.entry.model)
-            .chain(deployed)
-            .chain(served)
+            .chain(others)
             .map(|model| model.to_string())
             .collect())
     }

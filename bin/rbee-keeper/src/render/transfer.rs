@@ -7,9 +7,10 @@ use std::{
 use diagnostics::{Narration, bytes, escape};
 use hive_contract::Progress;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::termios::LocalModes;
 use tokio::time::Instant;
 
-use super::{Format, Screen, text::duration};
+use super::{Format, Screen};
 use crate::failure::Failure;
 
 /// How often progress is printed where no bars can be.
@@ -24,8 +25,8 @@ const WIDE: usize = 80;
 const NARROW: usize = 50;
 /// Longest amounts: `1023 MiB / 1023 MiB`.
 const AMOUNT_WIDTH: usize = 19;
-/// Longest rate and time left: `1023 KiB/s, 59 min 59 s left`.
-const PACE_WIDTH: usize = 28;
+/// Longest rate and time left: `1023 KiB/s, 59 min left`.
+const PACE_WIDTH: usize = 23;
 /// Least and greatest width of a bar.
 const BAR_WIDTH: (usize, usize) = (6, 24);
 /// Greatest width of a name.
@@ -108,10 +109,16 @@ impl Transfer {
         }
     }
 
-    /// Removes the bars.
-    pub(crate) fn end(self) {
+    /// Removes the bars. `by_key` says that the user has pressed Ctrl+C.
+    pub(crate) fn end(self, by_key: bool) {
         if let Some(bars) = self.bars {
             let _ = bars.multi.clear();
+            // The terminal has written `^C` behind the last bar, which fills its line.
+            if by_key && bars.total.is_some() && echoes_control_characters() {
+                let _ = io::stderr().write_all(b"\x1b[1A\r\x1b[2K");
+            }
+            // Bars that are dropped would be drawn once more.
+            bars.multi.set_draw_target(ProgressDrawTarget::hidden());
         }
     }
 }
@@ -135,14 +142,10 @@ impl Bars {
                 (self.total.get_or_insert_with(new), &progress.phase)
             }
         };
-        let is_complete = progress.item.is_some() && progress.total == Some(progress.done);
         bar.set_message(bar_line(name, progress, terminal_width()));
-        if is_complete && !bar.is_finished() {
-            if files > MAX_BARS {
-                bar.finish_and_clear();
-            } else {
-                bar.abandon();
-            }
+        let is_complete = progress.item.is_some() && progress.total == Some(progress.done);
+        if is_complete && files > MAX_BARS {
+            bar.finish_and_clear();
         }
     }
 }
@@ -151,6 +154,12 @@ fn new_bar() -> ProgressBar {
     // The line is as long as the terminal is wide, which templates cannot do for all of it.
     let style = ProgressStyle::with_template("{msg}");
     ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+}
+
+fn echoes_control_characters() -> bool {
+    let echoes = LocalModes::ECHO | LocalModes::ECHOCTL;
+    let attributes = rustix::termios::tcgetattr(io::stderr());
+    attributes.is_ok_and(|attributes| attributes.local_modes.contains(echoes))
 }
 
 fn terminal_width() -> usize {
@@ -206,12 +215,17 @@ fn bar(share: Option<f64>, width: usize) -> String {
     format!("[{bar:inner$}]")
 }
 
-/// The end of a name that is too long, which distinguishes the parts of a model.
+/// A name that is too long without its extension, and at last only its end, which distinguishes
+/// the parts of a model.
 fn shortened(name: &str, width: usize) -> String {
-    let name = escape(name);
+    let full = escape(name);
+    if full.chars().count() <= width {
+        return full;
+    }
+    let name = full.rsplit_once('.').map_or(&*full, |(stem, _)| stem);
     let length = name.chars().count();
     if length <= width {
-        return name;
+        return name.to_owned();
     }
     let end: String = name.chars().skip(length + 1 - width.max(1)).collect();
     format!("…{end}")
@@ -224,9 +238,19 @@ fn pace(progress: &Progress) -> String {
         .map(|rate| format!("{}/s", bytes(rate as u64)));
     let left = progress
         .eta_seconds
-        .map(|seconds| format!("{} left", duration(seconds.ceil() as u64)));
+        .map(|seconds| format!("{} left", rounded(seconds.ceil() as u64)));
     let known: Vec<String> = rate.into_iter().chain(left).collect();
     known.join(", ")
+}
+
+/// A duration in its largest unit.
+fn rounded(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds.div_ceil(60).min(59)),
+        3600..86400 => format!("{} h", seconds.div_ceil(3600).min(23)),
+        _ => format!("{} d", seconds / 86400),
+    }
 }
 
 fn line(progress: &Progress) -> String {
@@ -278,7 +302,9 @@ mod tests {
         let long = format!("{}-00001-of-00002.gguf", "x".repeat(60));
         let short = shortened(&long, 30);
         assert_eq!(short.chars().count(), 30);
-        assert!(short.ends_with("-00001-of-00002.gguf"));
+        assert!(short.ends_with("x-00001-of-00002"), "{short}");
+        let name = "model-00001-of-00002.safetensors";
+        assert_eq!(shortened(name, 20), "model-00001-of-00002");
     }
 
     #[test]
@@ -297,18 +323,18 @@ mod tests {
         let line = |progress: &Progress, width| bar_line("model.gguf", progress, width);
         for (width, expected) in [
             (
-                120,
-                "model.gguf                           [====>             ]   1.0 GiB / 4.0 GiB  12.5 MiB/s, 1 min 15 s left",
+                110,
+                "model.gguf                           [====>              ]   1.0 GiB / 4.0 GiB  12.5 MiB/s, 2 min left",
             ),
             (
                 80,
-                "model.gguf           [==>      ]   1.0 GiB / 4.0 GiB  12.5 MiB/s, 1 min 15 s left",
+                "model.gguf             [==>      ]   1.0 GiB / 4.0 GiB  12.5 MiB/s, 2 min left",
             ),
             (
                 60,
-                "model.gguf       [=>     ]  25 %  12.5 MiB/s, 1 min 15 s left",
+                "model.gguf         [=>     ]  25 %  12.5 MiB/s, 2 min left",
             ),
-            (40, "model.gguf             [=>      ]  25 %"),
+            (40, "model.gguf            [==>      ]  25 %"),
         ] {
             assert_eq!(line(&progress, width), expected, "{width}");
         }

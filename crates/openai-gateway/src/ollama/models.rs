@@ -105,6 +105,18 @@ impl OllamaModel {
             details: facts.into(),
         }
     }
+
+    /// The model with the name that Ollama's clients know: that of a model of its registry has no
+    /// source.
+    #[must_use]
+    pub fn with_name_of_ollama(self) -> Self {
+        let name = self.name.strip_prefix("ollama:").unwrap_or(&self.name);
+        Self {
+            model: name.to_owned(),
+            name: name.to_owned(),
+            ..self
+        }
+    }
 }
 
 fn digest(name: &str, facts: &ModelFacts) -> String {
