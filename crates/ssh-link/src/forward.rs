@@ -23,25 +23,22 @@ impl SshSession {
     }
 
     /// Makes the server at `url`, such as `http://127.0.0.1:8500`, reachable from the other
-    /// machine, until the connection ends. Returns the port of its loopback interface: `preferred` if it
-    /// is free, else any.
-    pub async fn forward_from_node(
-        &self,
-        preferred: Option<u16>,
-        url: &str,
-    ) -> Result<u16, Diagnostic> {
-        let target = url.trim_start_matches("http://").trim_end_matches('/');
-        if let Some(preferred) = preferred {
-            let forward = format!("127.0.0.1:{preferred}:{target}");
-            match self.forward("-R", &forward).await {
-                Ok(_) => return Ok(preferred),
-                Err(error) if error.code == Code::NodeCommandFailed => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let output = self.forward("-R", &format!("127.0.0.1:0:{target}")).await?;
+    /// machine through a free port of its loopback interface, until the connection ends. Returns
+    /// the port.
+    pub async fn forward_from_node(&self, url: &str) -> Result<u16, Diagnostic> {
+        let output = self.forward("-R", &from_node(0, url)).await?;
         let port = output.trim().parse();
         port.map_err(|_| errors::unexpected_output(self.label(), "a forward", &output))
+    }
+
+    /// Like [`forward_from_node`](Self::forward_from_node) through this port. Returns `false` if
+    /// it is not free.
+    pub async fn forward_port_from_node(&self, port: u16, url: &str) -> Result<bool, Diagnostic> {
+        match self.forward("-R", &from_node(port, url)).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code == Code::NodeCommandFailed => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn forward(&self, direction: &str, forward: &str) -> Result<String, Diagnostic> {
@@ -60,4 +57,9 @@ impl SshSession {
         }
         Err(errors::forward_refused(self.label(), forward, &stderr))
     }
+}
+
+fn from_node(port: u16, url: &str) -> String {
+    let target = url.trim_start_matches("http://").trim_end_matches('/');
+    format!("127.0.0.1:{port}:{target}")
 }

@@ -23,6 +23,7 @@ mod master;
 mod options;
 mod probe;
 mod runtime_directory;
+mod server_process;
 mod session;
 mod settings;
 mod upload;

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{SshSession, SshSettings, errors};
+use crate::{SshSession, SshSettings, errors, server_process::ServerProcess};
 
 /// State of a link.
 #[derive(Debug, Clone)]
@@ -65,6 +65,8 @@ struct Shared {
     sockets: TempDir,
     /// The client for each port that was requested.
     forwards: Mutex<BTreeMap<u16, HttpClient>>,
+    /// The server's process of the last connection.
+    server: Mutex<Option<ServerProcess>>,
 }
 
 impl SshLink {
@@ -77,6 +79,7 @@ impl SshLink {
             sockets: config.settings.runtime.create("l")?,
             config,
             forwards: Mutex::default(),
+            server: Mutex::default(),
         });
         let keep = keep_connected(Arc::clone(&shared), sender);
         tokio::spawn(stop.clone().run_until_cancelled_owned(keep));
@@ -146,6 +149,21 @@ impl Shared {
         self.sockets.path().join(port.to_string())
     }
 
+    /// Makes the queen reachable through the same port as before. Returns `false` if it is not
+    /// free.
+    async fn forward_again(&self, session: &SshSession, port: u16) -> Result<bool, Diagnostic> {
+        let url = &self.config.queen_url;
+        if session.forward_port_from_node(port, url).await? {
+            return Ok(true);
+        }
+        // The server may not have noticed that the connection is lost.
+        let Some(lost) = self.server.lock().await.take() else {
+            return Ok(false);
+        };
+        session.end_server(&lost).await?;
+        session.forward_port_from_node(port, url).await
+    }
+
     /// Connects, establishes all forwards, and publishes the connection.
     async fn connect(
         &self,
@@ -157,9 +175,11 @@ impl Shared {
             tracing::info!(node = %config.name, "{}", event.message);
         };
         let session = SshSession::connect(&config.node, &config.settings, &report).await?;
-        let queen_port = session
-            .forward_from_node(last_queen_port, &config.queen_url)
-            .await?;
+        let queen_port = match last_queen_port {
+            Some(port) if self.forward_again(&session, port).await? => port,
+            _ => session.forward_from_node(&config.queen_url).await?,
+        };
+        *self.server.lock().await = session.server_process().await?;
         if last_queen_port != Some(queen_port) {
             let written = tokio::fs::write(&config.port_file, queen_port.to_string()).await;
             written.map_err(|e| errors::unusable(&config.port_file, &e))?;

@@ -1,10 +1,10 @@
 //! Text about nodes.
 
-use diagnostics::escape;
+use diagnostics::{bytes, escape};
 use hive_contract::Device;
 use queen_contract::{NodeEntry, NodeSpec, WorkerEntry};
 
-use super::text::{bytes, table, wire_name};
+use super::text::{table, wire_name};
 
 /// Formats the result of `rbee-keeper node list`.
 pub(crate) fn list(nodes: &[NodeEntry]) -> String {

@@ -309,7 +309,7 @@ impl HiveHost for RemoteHive {
                         return;
                     }
                 }
-                std::future::pending().await
+                std::future::pending::<()>().await;
             };
             tokio::select! {
                 () = connected => {}

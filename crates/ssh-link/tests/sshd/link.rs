@@ -191,6 +191,22 @@ async fn a_frozen_server_is_noticed() {
     assert_eq!(get_text(&endpoint, "/numbers/3").await.unwrap(), numbers(3));
 }
 
+/// The frozen process of the server holds the port that leads to the queen.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_address_on_the_node_stays_when_a_server_stays_frozen() {
+    let mut machine = Machine::start();
+    machine.settings.alive_interval = Duration::from_secs(1);
+    machine.settings.alive_count = 1;
+    let link = start(&machine, http_server().await);
+    let url = link.queen_url().await.unwrap();
+    machine.server.freeze();
+    wait(&link, is_down).await;
+    machine.server.set_mode(Mode::Serve);
+    wait(&link, is_up).await;
+    assert_eq!(link.queen_url().await.unwrap(), url);
+    assert_eq!(machine.server.connections(), 1, "the frozen one is ended");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_losses_leak_nothing() {
     let machine = Machine::start();
