@@ -136,7 +136,7 @@ fn devices(found: &NodeProbe) -> Vec<Device> {
             memory_bytes,
         } = gpu
         {
-            let id = format!("GPU-{index}").parse::<DeviceId>()?;
+            let id = DeviceId::Gpu(*index);
             devices.push(device(
                 id,
                 Backend::Cuda,
