@@ -22,6 +22,7 @@ mod model;
 mod need;
 mod plan;
 mod queen;
+mod request;
 mod ssh;
 #[cfg(test)]
 mod testing;
@@ -36,5 +37,6 @@ pub use model::ModelFacts;
 pub use need::requested_kv_bytes;
 pub use plan::{Freed, WorkerPlan};
 pub use queen::{Port, Program, QueenProbe, check_queen, check_queen_responds};
+pub use request::validate;
 pub use ssh::{Finding, SshProbe, check_ssh};
 pub use worker::check_worker;

@@ -131,31 +131,9 @@ impl Place<'_> {
             return check.fail(format!("{have} {state} on {id}"), code, hint);
         }
         match (&model.needs, need.context) {
-            (Needs::Header(header), None) => self.room(check, header, &need, free),
+            (Needs::Header(header), None) => room(check, header, &need, free),
             _ => check.pass(format!("{} {state}", size(free))),
         }
-    }
-
-    /// Without a requested context, the engine adapts it to the memory.
-    fn room(&self, check: Check, header: &HeaderNeeds, need: &Need, free: u64) -> PreflightCheck {
-        let memory = &header.memory;
-        let trained = memory.context_length;
-        let usable = free.saturating_sub(need.workspace);
-        let cache = memory.default_kv_bytes(trained, Some(usable));
-        let fits = memory.context_in(memory.weight_bytes.saturating_add(cache));
-        let fits = fits.unwrap_or(0);
-        let check = check
-            .detail("context_tokens", fits)
-            .detail("model_tokens", trained);
-        let free = size(free);
-        if fits >= trained {
-            return check.pass(format!("{free} available, room for {trained} tokens"));
-        }
-        check.warn(
-            format!("{free} available, room for {fits} of {trained} tokens of context"),
-            "longer prompts are refused; free memory for a longer context, or reserve one with \
-             `--context N`",
-        )
     }
 
     /// What would fit, by the numbers.
@@ -193,6 +171,28 @@ impl Place<'_> {
         };
         fits.then(|| format!("{flag} with {} free", size(free)))
     }
+}
+
+/// Without a requested context, the engine adapts it to the memory.
+fn room(check: Check, header: &HeaderNeeds, need: &Need, free: u64) -> PreflightCheck {
+    let memory = &header.memory;
+    let trained = memory.context_length;
+    let usable = free.saturating_sub(need.workspace);
+    let cache = memory.default_kv_bytes(trained, Some(usable));
+    let fits = memory.context_in(memory.weight_bytes.saturating_add(cache));
+    let fits = fits.unwrap_or(0);
+    let check = check
+        .detail("context_tokens", fits)
+        .detail("model_tokens", trained);
+    let free = size(free);
+    if fits >= trained {
+        return check.pass(format!("{free} available, room for {trained} tokens"));
+    }
+    check.warn(
+        format!("{free} available, room for {fits} of {trained} tokens of context"),
+        "longer prompts are refused; free memory for a longer context, or reserve one with \
+         `--context N`",
+    )
 }
 
 fn shorter_context(header: &HeaderNeeds, need: &Need, free: u64) -> Option<String> {

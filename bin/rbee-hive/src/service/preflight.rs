@@ -5,9 +5,8 @@ use daemon_shell::{ErrorResponse, JsonBody, blocking};
 use diagnostics::{Code, Diagnostic};
 use hive_contract::{PreflightReport, PreflightRequest};
 use input_validation::ModelRef;
-use preflight_validation::{Freed, ModelFacts, WorkerPlan, check_machine, check_worker};
+use preflight_validation::{Freed, ModelFacts, WorkerPlan, check_machine, check_worker, validate};
 use tokio::time::timeout;
-use worker_contract::limits::MAX_SLOTS;
 
 use super::{Hive, responses::PreflightErrors};
 
@@ -58,17 +57,4 @@ async fn facts(hive: &Hive, model: ModelRef) -> Result<ModelFacts, Diagnostic> {
         )
         .hint("check the connection to the source of the model, then try again")),
     }
-}
-
-fn validate(request: &PreflightRequest) -> Result<(), Diagnostic> {
-    for (param, value, max) in [
-        ("context_length", request.context_length, u32::MAX),
-        ("slots", request.slots, MAX_SLOTS),
-    ] {
-        if value.is_some_and(|value| !(1..=max).contains(&value)) {
-            let message = format!("`{param}` must be between 1 and {max}");
-            return Err(Diagnostic::new(Code::InvalidRequest, message).param(param));
-        }
-    }
-    Ok(())
 }
