@@ -152,12 +152,12 @@ impl Found {
                         "an NVIDIA GPU is installed (PCI {}), but its driver is not",
                         addresses.join(", ")
                     );
-                    self.cuda_problem(message, "install the NVIDIA driver");
+                    self.cuda_problem(&message, "install the NVIDIA driver");
                 }
             }
             Nvidia::Failed(reason) => {
                 let message = format!("the NVIDIA driver does not work: {reason}");
-                self.cuda_problem(message, "check the driver with `nvidia-smi`");
+                self.cuda_problem(&message, "check the driver with `nvidia-smi`");
             }
             Nvidia::Gpus { driver, gpus } => {
                 for gpu in gpus {
@@ -172,7 +172,7 @@ impl Found {
                         Err(reason) => {
                             let id = DeviceId::Gpu(self.gpus);
                             let message = format!("{id} cannot be used: {reason}");
-                            self.cuda_problem(message, "check it with `nvidia-smi`");
+                            self.cuda_problem(&message, "check it with `nvidia-smi`");
                             self.gpus += 1;
                         }
                     }
@@ -181,10 +181,10 @@ impl Found {
         }
     }
 
-    fn cuda_problem(&mut self, message: String, hint: &str) {
+    fn cuda_problem(&mut self, message: &str, hint: &str) {
         self.problems.push(DeviceProblem {
             backend: Backend::Cuda,
-            message: excerpt(&message, 500),
+            message: excerpt(message, 500),
             hint: Some(hint.to_owned()),
         });
     }

@@ -1,15 +1,14 @@
 use std::{
     ffi::OsStr,
     io::Read as _,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
+    sync::mpsc,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// Limit for `vulkaninfo`, which loads the drivers of all vendors.
 const LIMIT: Duration = Duration::from_secs(2);
-/// How often it is checked whether `vulkaninfo` has exited.
-const POLL: Duration = Duration::from_millis(10);
 /// Maximum length of its output.
 const MAX_OUTPUT_BYTES: u64 = 64 << 10;
 /// Vendors whose GPUs are found in other ways: NVIDIA and AMD.
@@ -30,30 +29,18 @@ fn summary(program: &OsStr) -> Option<String> {
         .spawn()
         .ok()?;
     let stdout = child.stdout.take()?;
-    let reader = thread::spawn(move || {
+    let (sender, output) = mpsc::channel();
+    thread::spawn(move || {
         let mut text = String::new();
         let read = stdout.take(MAX_OUTPUT_BYTES).read_to_string(&mut text);
-        read.is_ok().then_some(text)
+        // Nobody receives it after the limit.
+        let _ = sender.send(read.is_ok().then_some(text));
     });
-    if !exits_in_time(&mut child) {
-        let _ = child.kill();
-        let _ = child.wait();
-        return None;
-    }
-    reader.join().ok()?
-}
-
-/// Whether the process exits with success within the limit.
-fn exits_in_time(child: &mut Child) -> bool {
-    let begin = Instant::now();
-    while begin.elapsed() < LIMIT {
-        match child.try_wait() {
-            Ok(Some(status)) => return status.success(),
-            Ok(None) => thread::sleep(POLL),
-            Err(_) => return false,
-        }
-    }
-    false
+    let text = output.recv_timeout(LIMIT).ok().flatten();
+    // It has printed everything, or takes too long.
+    let _ = child.kill();
+    let _ = child.wait();
+    text
 }
 
 /// Reads the names from the output of `vulkaninfo --summary`: a block of `key = value` for each
@@ -104,6 +91,14 @@ GPU2:
     fn gpus_that_are_not_found_otherwise_are_named() {
         assert_eq!(names(SUMMARY), ["Intel(R) Arc(tm) A770 Graphics (DG2)"]);
         assert_eq!(names(""), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn the_output_of_the_program_is_read() {
+        assert_eq!(
+            super::summary(OsStr::new("echo")).as_deref(),
+            Some("--summary\n")
+        );
     }
 
     #[test]

@@ -174,7 +174,7 @@ mod tests {
             checks: checks.to_vec(),
         };
         let passed = check("time", None);
-        assert_eq!(report(&[passed.clone()]).refusal(), None);
+        assert_eq!(report(std::slice::from_ref(&passed)).refusal(), None);
 
         let ram = check("ram", Some(Code::InsufficientRam));
         let one = report(&[passed.clone(), ram.clone()]).refusal().unwrap();

@@ -1,7 +1,7 @@
 use diagnostics::Diagnostic;
 use futures_util::future::join_all;
 use hive_contract::{API_VERSION, PreflightCheck};
-use preflight_validation::{HiveProbe, Version, check_hive};
+use preflight_validation::{HiveProbe, Version, check_hive, validate};
 use queen_contract::{NodePreflight, PreflightCall, PreflightResponse};
 
 use crate::{Node, Nodes};
@@ -9,14 +9,15 @@ use crate::{Node, Nodes};
 impl Nodes {
     /// Checks one node, or all, and what their hives report about a worker. A hive that does not
     /// respond is a failed check. Fails with
-    /// [`Code::NodeNotFound`](diagnostics::Code::NodeNotFound).
+    /// [`Code::NodeNotFound`](diagnostics::Code::NodeNotFound), or
+    /// [`Code::InvalidRequest`](diagnostics::Code::InvalidRequest) for a number out of range.
     pub async fn preflight(&self, call: &PreflightCall) -> Result<PreflightResponse, Diagnostic> {
-        let nodes = match &call.node {
-            Some(name) => vec![self.get(name)?],
-            None => {
-                let nodes = self.all().into_iter();
-                nodes.filter(|node| node.has_hive()).collect()
-            }
+        validate(&call.worker)?;
+        let nodes = if let Some(name) = &call.node {
+            vec![self.get(name)?]
+        } else {
+            let nodes = self.all().into_iter();
+            nodes.filter(|node| node.has_hive()).collect()
         };
         let mut worker = call.worker.clone();
         if let Some(model) = worker.model {
