@@ -6,10 +6,8 @@ use std::{
 };
 
 use daemon_shell::{FileLock, blocking};
-use diagnostics::{Code, Diagnostic};
-use diagnostics::{Diagnostic, bytes, escape};
+use diagnostics::{Code, Diagnostic, bytes, escape};
 use hive_contract::{CopySource, NodePullRequest, Progress, PullRequest, PullResponse};
-use hive_contract::{Progress, PullRequest, PullResponse};
 use hive_jobs::JobContext;
 use jiff::Timestamp;
 use model_vendors::{Manifest, ManifestFile, Role};
