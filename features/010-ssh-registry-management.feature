@@ -165,6 +165,9 @@ Feature: SSH registry management
     And stderr contains `the link of node attic does not reach the files of its machine`
     When I run `rbee-keeper node logs attic`
     Then the exit code is 1
+    When I run `rbee-keeper node logs local`
+    Then the exit code is 0
+    And stdout contains `serving url="http://127.0.0.1:`
 
   Scenario: The other names of the commands
     Given the machine attic with a hive

@@ -259,9 +259,9 @@ Feature: End-to-end flows
   Scenario: A machine that is switched off during a stream loses no request
     Given a running queen
     And I ran `rbee-keeper infer "count" --model mock:tokens_per_second=30,length=90 --node local`
-    And I ran `rbee-keeper worker stop mock-0`
-    And the node attic with 4096 GiB of free memory
     When I note the output as undisturbed
+    And I run `rbee-keeper worker stop mock-0`
+    And the node attic with 4096 GiB of free memory is added
     And I start `rbee-keeper infer "count" --model mock:tokens_per_second=30,length=90` as client
     And client has printed something to stdout
     Then 1 worker is running on attic

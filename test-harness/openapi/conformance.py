@@ -45,6 +45,15 @@ ACCEPTED_ERRORS = [
     ("INVALID_DEVICE", "no such device", "which devices exist depends on the node"),
     ("WORKER_EXISTS", "", "which generations run depends on the hive"),
     ("NODE_NOT_FOUND", "", "which nodes exist depends on the queen"),
+    ("INVALID_REQUEST", "^the node local is the machine of the queen", "the queen's own machine is not configurable"),
+    ("INVALID_REQUEST", "^only the node local has the link", "one kind of link belongs to one node"),
+    ("INVALID_REQUEST", "^the link of node", "which links reach files depends on the node"),
+    ("INVALID_REQUEST", "requires the token of its hive", "required for one kind of link"),
+    ("INVALID_REQUEST", "has the token of node", "which tokens are in use depends on the queen"),
+    ("INVALID_REQUEST", "its workers must reach the queen", "required unless the hive is on the same machine"),
+    ("INVALID_REQUEST", "it has no SSH link", "which links exist depends on the queen"),
+    ("HIVE_UNREACHABLE", "^node [a-z0-9-]+ is not reachable", "which hives run depends on the machine"),
+    ("NODE_EXISTS", "", "which nodes exist depends on the queen"),
     ("INVALID_REQUEST", "is part of rbee and cannot be removed", "which models were fetched depends on the node"),
     ("INVALID_REQUEST", "was not fetched, so there is no newer", "which models were fetched depends on the node"),
     ("NOT_FOUND", "^there is no alias", "which aliases exist depends on the node"),
@@ -171,6 +180,8 @@ def before_call(context, case, kwargs):
                 part[name] = chosen(values, part[name])
     if "x-request-deadline" in (case.headers or {}):
         case.headers["x-request-deadline"] = FUTURE
+    if "x-rbee-node" in (case.headers or {}):
+        case.headers["x-rbee-node"] = "local"
     if isinstance(case.body, dict):
         resolve_conflicts(case.body)
 
@@ -406,7 +417,11 @@ def test_queen(home):
                     "worker.hive_id": ["local"],
                     "worker.model_id": ["mock:heartbeat"],
                     "worker.port": [9],
+                    # No hive listens there.
+                    "spec.url": ["http://127.0.0.1:9"],
                 },
+                "GET /v1/nodes/{name}": {"name": ["local", "unknown"]},
+                "GET /v1/nodes/{name}/hive/logs": {"name": ["local", "unknown"]},
                 "GET /v1/workers/{id}": workers,
                 "GET /v1/workers/{id}/logs": workers,
                 "DELETE /v1/workers/{id}": {"id": ["w-unknown"]},

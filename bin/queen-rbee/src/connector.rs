@@ -103,6 +103,14 @@ impl Connector {
         self.queen_url(target.name, node)?;
         let message = format!("calling the hive at {}", node.url);
         narrate(Narration::info("queen", "test", message));
+        if !node.url.is_loopback() {
+            let message = format!(
+                "workers listen on the loopback interface of {}: their ports must be forwarded to \
+                 that address",
+                target.name
+            );
+            narrate(Narration::warn("queen", "test", message));
+        }
         let (health, capabilities) = direct_hive(target, node).inspect().await?;
         Ok(NodeFindings {
             hive_version: Some(health.version),

@@ -3,7 +3,7 @@ use clap_complete::Shell;
 use diagnostics::ExitCode;
 
 use crate::{
-    cli::{Cli, Command, DrainArg, LinesArg, Queen, Worker, WorkerArg},
+    cli::{Cli, Command, DrainArg, Queen, Worker, WorkerArg},
     doctor,
     failure::Failure,
     infer,
@@ -11,6 +11,7 @@ use crate::{
     models, node, queen,
     render::{Format, Screen, text},
     target::Target,
+    values::LinesArg,
 };
 
 /// Runs a command, prints its error if it fails, and returns the exit code.

@@ -8,7 +8,7 @@ use crate::{
     errors, model,
     model_cli::{Model, Pull},
     node_cli::{Node, Setup},
-    values::{parse, with_hint},
+    values::{LinesArg, parse, with_hint},
 };
 
 const EXAMPLES: &str = "\
@@ -207,7 +207,7 @@ impl Think {
 pub(crate) enum Queen {
     /// Start the queen if none is running
     Start,
-    /// Stop the workers and hives, then the queen
+    /// Stop the workers of all nodes and the hives that the queen started, then the queen
     #[command(after_help = "Example:\n  rbee-keeper queen stop --keep-workers")]
     Stop {
         /// Keep hives and workers running; the next queen finds them
@@ -260,13 +260,6 @@ pub(crate) struct DrainArg {
     /// running worker can continue them [default: 30]
     #[arg(long, value_name = "SECONDS", value_parser = whole_number(0..=u64::MAX))]
     pub(crate) drain: Option<u64>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LinesArg {
-    /// Print at most this many lines
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = whole_number(1..=100_000_u32))]
-    pub(crate) lines: u32,
 }
 
 fn infer_notes() -> String {

@@ -10,12 +10,12 @@ use queen_contract::{
 use serde_json::json;
 
 use crate::{
-    cli::LinesArg,
     errors,
     failure::Failure,
     node_cli::{Change, LinkKind, Node, NodeNameArg},
     render::{Screen, nodes as text},
     target::Target,
+    values::LinesArg,
 };
 
 /// Runs a subcommand of `rbee-keeper node`.
@@ -140,12 +140,16 @@ fn request(
 }
 
 fn spec(change: Change, known: Option<NodeSpec>) -> Result<NodeSpec, Diagnostic> {
-    let kind = change.link.unwrap_or(match &known {
-        Some(NodeSpec::Direct(_)) => LinkKind::Direct,
-        Some(_) => LinkKind::Ssh,
-        None if change.url.is_some() => LinkKind::Direct,
-        None => LinkKind::Ssh,
-    });
+    let is_direct = match &known {
+        Some(spec) => matches!(spec, NodeSpec::Direct(_)),
+        None => change.url.is_some(),
+    };
+    let default = if is_direct {
+        LinkKind::Direct
+    } else {
+        LinkKind::Ssh
+    };
+    let kind = change.link.unwrap_or(default);
     let ssh = [
         ("--host", change.host.is_some()),
         ("--port", change.port.is_some()),

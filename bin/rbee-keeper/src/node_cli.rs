@@ -5,7 +5,7 @@ use input_validation::{
     HostKeyFingerprint, NodeName, NodeUrl, RemoteDirectory, SshHost, SshUser, whole_number,
 };
 
-use crate::{cli::LinesArg, values::parse};
+use crate::values::{LinesArg, parse};
 
 const ADD_EXAMPLES: &str = "\
 Examples:

@@ -3,12 +3,13 @@ use queen_lifecycle::{Ending, Stopped};
 use serde_json::json;
 
 use crate::{
-    cli::{DrainArg, LinesArg, Queen},
+    cli::{DrainArg, Queen},
     errors,
     failure::Failure,
     render::Screen,
     stopping,
     target::Target,
+    values::LinesArg,
 };
 
 /// Runs a subcommand of `rbee-keeper queen`.

@@ -2,7 +2,16 @@
 
 use std::str::FromStr;
 
+use clap::Args;
 use diagnostics::Diagnostic;
+use input_validation::whole_number;
+
+#[derive(Debug, Args)]
+pub(crate) struct LinesArg {
+    /// Print at most this many lines
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = whole_number(1..=100_000_u32))]
+    pub(crate) lines: u32,
+}
 
 /// Formats an error for clap, which prints only one text.
 pub(crate) fn with_hint(error: Diagnostic) -> String {

@@ -5,6 +5,7 @@ use std::{io, path::Path};
 use diagnostics::{Code, Diagnostic, excerpt};
 use hive_contract::{API_VERSION, HiveHealth};
 use input_validation::{NodeName, NodeUrl};
+use state_files::Home;
 
 pub(crate) fn cannot_execute(program: &Path, error: &io::Error) -> Diagnostic {
     let code = match error.kind() {
@@ -87,8 +88,9 @@ pub(crate) fn wrong_token(node: &NodeName, url: &NodeUrl) -> Diagnostic {
         format!("the hive at {url} does not accept the token of node {node}"),
     )
     .hint(format!(
-        "its token is in `keys/node-local.token` of its home, or in the file of its \
-         `--token-file`; `rbee-keeper node update {node} --hive-token-file FILE` sends it to the queen"
+        "its token is in `{}` of its home, or in the file of its `--token-file`; `rbee-keeper node \
+         update {node} --hive-token-file FILE` sends it to the queen",
+        Home::NODE_TOKEN
     ))
 }
 

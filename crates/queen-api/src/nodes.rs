@@ -10,7 +10,7 @@ use axum::{
 };
 use daemon_shell::{ErrorResponse, JsonBody, PathArg, QueryArgs, event_stream};
 use diagnostics::{Diagnostic, Narration};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, StatusCode, header};
 use input_validation::NodeName;
 use queen_contract::{
@@ -226,7 +226,7 @@ async fn respond(
     });
     if as_events {
         let events = stream::poll_fn(move |context| events.poll_recv(context));
-        return Ok(event_stream(futures_util::StreamExt::map(events, encode)));
+        return Ok(event_stream(events.map(|event| encode(&event))));
     }
     while let Some(event) = events.recv().await {
         match event {
@@ -238,7 +238,7 @@ async fn respond(
     Err(Diagnostic::internal("the task of the call panicked").into())
 }
 
-fn encode(event: NodeCallEvent) -> Bytes {
+fn encode(event: &NodeCallEvent) -> Bytes {
     let mut out = Vec::new();
     // Serializing plain data into memory cannot fail.
     let _ = event.write_sse(&mut out);

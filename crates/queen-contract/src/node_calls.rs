@@ -42,7 +42,7 @@ pub struct UpdateNode {
 /// Token of a node: 16 or more printable ASCII characters. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
-#[schema(value_type = String)]
+#[schema(value_type = String, pattern = "^[!-~]{16,}$")]
 pub struct NodeSecret(pub String);
 
 impl fmt::Debug for NodeSecret {

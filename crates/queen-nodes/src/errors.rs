@@ -57,10 +57,11 @@ pub(crate) fn token_required(node: &NodeName) -> Diagnostic {
         Code::InvalidRequest,
         format!("node {node} is reached by its address, which requires the token of its hive"),
     )
-    .hint(
-        "its token is in `keys/node-local.token` of its home, or in the file of its \
-         `--token-file`: pass a copy with `--hive-token-file FILE`",
-    )
+    .hint(format!(
+        "its token is in `{}` of its home, or in the file of its `--token-file`: pass a copy with \
+         `--hive-token-file FILE`",
+        Home::NODE_TOKEN
+    ))
     .param("token")
 }
 
@@ -84,6 +85,14 @@ pub(crate) fn token_not_removed(file: &Path, error: &io::Error) -> Diagnostic {
         Code::StateUnusable,
         format!("cannot remove {}: {error}", file.display()),
     )
+}
+
+pub(crate) fn log_unreadable(file: &Path, error: &io::Error) -> Diagnostic {
+    Diagnostic::new(
+        Code::NotFound,
+        format!("cannot read the log {}: {error}", file.display()),
+    )
+    .hint("a hive that the queen did not start logs elsewhere")
 }
 
 /// Workers run on a node that is to be removed.

@@ -275,7 +275,8 @@ async fn poll_memory((nodes, node): &(Weak<Shared>, Weak<Node>), hive: Option<&R
     }
 }
 
-async fn update(nodes: &Nodes, node: &Node, hive: &HiveState) {
+/// Updates the entry of a node and its list of models.
+pub(crate) async fn update(nodes: &Nodes, node: &Node, hive: &HiveState) {
     match hive {
         HiveState::Starting => node.update_entry(|entry| entry.status = NodeStatus::Unknown),
         HiveState::Up(hive) => {

@@ -12,7 +12,8 @@ use worker_registry::WorkerFilter;
 
 use crate::{
     Narrate, Node, NodeConfig, NodeFindings, NodeParts, NodeTarget, Nodes, errors,
-    nodes::hive_settled, unopened::Unopened,
+    nodes::{self, hive_settled},
+    unopened::Unopened,
 };
 
 /// Longest wait for the hive of a node that was added or updated.
@@ -154,6 +155,12 @@ impl Nodes {
             format!("connecting to the hive of node {name}"),
         ));
         hive_settled(&node, HIVE_LIMIT).await;
+        if let Some(state) = node.hive_state() {
+            // The user sees the node as it is now.
+            let state = state.borrow().clone();
+            nodes::update(self, &node, &state).await;
+            self.publish();
+        }
         Ok(node.entry())
     }
 
@@ -305,7 +312,10 @@ impl Nodes {
     /// Returns the last lines of the log of a node's hive.
     pub async fn hive_logs(&self, name: &NodeName, lines: u32) -> Result<String, Diagnostic> {
         let node = self.get(name)?;
-        self.connector().logs(target(&node), lines).await
+        match node.spec() {
+            NodeSpec::Local => self.state().hive_log(lines).await,
+            _ => self.connector().logs(target(&node), lines).await,
+        }
     }
 }
 

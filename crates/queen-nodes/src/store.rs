@@ -1,5 +1,7 @@
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _, Seek as _, SeekFrom},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -82,6 +84,15 @@ impl QueenState {
         .await
     }
 
+    /// Returns the last `lines` lines of the log of the hive on the queen's own machine.
+    pub(crate) async fn hive_log(&self, lines: u32) -> Result<String, Diagnostic> {
+        let file = self.home.hive_log();
+        daemon_shell::blocking(move || {
+            last_lines(&file, lines).map_err(|error| errors::log_unreadable(&file, &error))
+        })
+        .await
+    }
+
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Store) -> Result<T, Diagnostic> + Send + 'static,
@@ -108,4 +119,18 @@ async fn on<D: Send + 'static, T: Send + 'static>(
         work(&mut database)
     })
     .await
+}
+
+/// Maximum size of the part of a log that is searched for its last lines.
+const LOG_BYTES: u64 = 1 << 20;
+
+fn last_lines(file: &Path, lines: u32) -> io::Result<String> {
+    let mut file = fs::File::open(file)?;
+    let size = file.metadata()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(LOG_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(LOG_BYTES).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let all: Vec<&str> = text.split_inclusive('\n').collect();
+    Ok(all[all.len().saturating_sub(lines as usize)..].concat())
 }

@@ -12,6 +12,7 @@ mod attempts;
 mod errors;
 mod event;
 mod idle;
+mod node_facts;
 mod nodes;
 mod placement;
 mod request;
@@ -25,6 +26,6 @@ pub use event::{
     Assignment, AttemptFailure, NewRequest, RequestOutcome, SchedulerEffect, SchedulerEvent,
     SchedulerSettings, SpawnTarget, StopCause, WaitReason, WorkerRequirements,
 };
-pub use nodes::{DeviceFacts, NodeFacts, NodeMap, NodeState};
+pub use node_facts::{DeviceFacts, NodeFacts, NodeMap, NodeState};
 pub use scheduler::Scheduler;
 pub use target::TargetState;

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use diagnostics::Diagnostic;
+use input_validation::{NodeUrl, RemoteDirectory, SshUser};
 use queen_contract::{DirectNode, NodeSpec, SshNode};
 use rusqlite::{Row, types::Type};
 
@@ -29,15 +30,15 @@ impl<'a> SpecColumns<'a> {
                 link: "ssh",
                 ssh_host: Some(node.host.as_str()),
                 ssh_port: node.port,
-                ssh_user: node.user.as_ref().map(|user| user.as_str()),
+                ssh_user: node.user.as_ref().map(SshUser::as_str),
                 ssh_key_file: node.key_file.as_deref(),
-                directory: node.directory.as_ref().map(|directory| directory.as_str()),
+                directory: node.directory.as_ref().map(RemoteDirectory::as_str),
                 ..Self::default()
             },
             NodeSpec::Direct(node) => Self {
                 link: "direct",
                 url: Some(node.url.as_str()),
-                queen_url: node.queen_url.as_ref().map(|url| url.as_str()),
+                queen_url: node.queen_url.as_ref().map(NodeUrl::as_str),
                 ..Self::default()
             },
         }

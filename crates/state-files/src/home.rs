@@ -40,6 +40,9 @@ pub struct Home(PathBuf);
 impl Home {
     /// [`queen_token`](Self::queen_token), relative to the home, for messages.
     pub const QUEEN_TOKEN: &str = "keys/queen.token";
+    /// Token of a hive that was not started by a queen of another machine, relative to its home,
+    /// for messages.
+    pub const NODE_TOKEN: &str = "keys/node-local.token";
     /// [`hive_log`](Self::hive_log), relative to the home, for messages.
     pub const HIVE_LOG: &str = "logs/hive.log";
 

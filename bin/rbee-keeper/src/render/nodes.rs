@@ -1,10 +1,9 @@
 //! Text about nodes.
 
-use diagnostics::{bytes, escape};
-use hive_contract::Device;
-use queen_contract::{NodeEntry, NodeSpec, WorkerEntry};
+use diagnostics::escape;
+use queen_contract::{NodeEntry, NodeSpec};
 
-use super::text::{table, wire_name};
+use super::text::{device, devices, table, wire_name};
 
 /// Formats the result of `rbee-keeper node list`.
 pub(crate) fn list(nodes: &[NodeEntry]) -> String {
@@ -20,22 +19,6 @@ pub(crate) fn list(nodes: &[NodeEntry]) -> String {
         ]
     });
     let headings = ["NODE", "LINK", "ADDRESS", "STATUS", "DEVICES", "LAST ERROR"];
-    table(headings, rows, "no nodes")
-}
-
-/// Formats the nodes in the result of `rbee-keeper status`.
-pub(super) fn section(nodes: &[NodeEntry], workers: &[WorkerEntry]) -> String {
-    let rows = nodes.iter().map(|node| {
-        let on_node = workers.iter().filter(|w| w.info.hive_id == node.name);
-        [
-            node.name.to_string(),
-            wire_name(&node.status),
-            devices(node),
-            on_node.count().to_string(),
-            node.last_error.clone().unwrap_or_default(),
-        ]
-    });
-    let headings = ["NODE", "STATUS", "DEVICES", "WORKERS", "LAST ERROR"];
     table(headings, rows, "no nodes")
 }
 
@@ -70,18 +53,4 @@ fn link(spec: &NodeSpec) -> (&'static str, String) {
             ("ssh", format!("{user}{}{port}", node.host))
         }
     }
-}
-
-fn devices(node: &NodeEntry) -> String {
-    let devices: Vec<String> = node.devices.iter().map(device).collect();
-    devices.join(", ")
-}
-
-fn device(device: &Device) -> String {
-    format!(
-        "{} {} ({} free)",
-        device.id,
-        device.name,
-        bytes(device.memory_free_bytes)
-    )
 }

@@ -1,7 +1,10 @@
 //! Text output, as pure functions. Text from other processes is escaped.
 
 use diagnostics::{Diagnostic, Level, Narration, bytes, count, escape};
-use queen_contract::{Assigned, Availability, Deployment, ModelEntry, Status, WorkerEntry};
+use hive_contract::Device;
+use queen_contract::{
+    Assigned, Availability, Deployment, ModelEntry, NodeEntry, Status, WorkerEntry,
+};
 use serde::Serialize;
 use worker_contract::{EndEvent, FinishReason, SamplingValues};
 
@@ -106,7 +109,7 @@ pub(crate) fn status(status: &Status, url: &str) -> String {
         counts.cancelled,
     );
     for section in [
-        super::nodes::section(&status.nodes, &status.workers),
+        nodes(&status.nodes, &status.workers),
         deployments(&status.deployments),
         workers(&status.workers),
     ] {
@@ -114,6 +117,35 @@ pub(crate) fn status(status: &Status, url: &str) -> String {
         text += &section;
     }
     text
+}
+
+fn nodes(nodes: &[NodeEntry], workers: &[WorkerEntry]) -> String {
+    let rows = nodes.iter().map(|node| {
+        let on_node = workers.iter().filter(|w| w.info.hive_id == node.name);
+        [
+            node.name.to_string(),
+            wire_name(&node.status),
+            devices(node),
+            on_node.count().to_string(),
+            node.last_error.clone().unwrap_or_default(),
+        ]
+    });
+    let headings = ["NODE", "STATUS", "DEVICES", "WORKERS", "LAST ERROR"];
+    table(headings, rows, "no nodes")
+}
+
+pub(super) fn devices(node: &NodeEntry) -> String {
+    let devices: Vec<String> = node.devices.iter().map(device).collect();
+    devices.join(", ")
+}
+
+pub(super) fn device(device: &Device) -> String {
+    format!(
+        "{} {} ({} free)",
+        device.id,
+        device.name,
+        bytes(device.memory_free_bytes)
+    )
 }
 
 fn deployments(deployments: &[Deployment]) -> String {

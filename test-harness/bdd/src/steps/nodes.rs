@@ -28,13 +28,16 @@ fn port(world: &World, machine: &str) -> String {
 /// as `{NAME_token}`.
 async fn switch_on(world: &mut World, machine: &str) {
     let port = port(world, machine);
-    let mut line = format!(
-        "rbee-hive --home {{dir}}/{machine} --hive-id {machine} --port {port} --worker-ports 0"
-    );
     let devices = world.dir().join(format!("{machine}.json"));
-    if devices.exists() {
-        line += &format!(" --mock-devices {{dir}}/{machine}.json");
-    }
+    let devices = if devices.exists() {
+        format!("--mock-devices {{dir}}/{machine}.json")
+    } else {
+        String::new()
+    };
+    let line = format!(
+        "rbee-hive --home {{dir}}/{machine} --hive-id {machine} --port {port} --worker-ports 0 \
+         {devices}"
+    );
     let running = world.start(&line);
     let home = home(world, machine);
     let record = eventually(Duration::from_secs(20), || async {
@@ -103,6 +106,7 @@ async fn node(world: &mut World, name: String) {
 }
 
 #[given(regex = r"^the node ([a-z]+) with (\d+) GiB of free memory$")]
+#[when(regex = r"^the node ([a-z]+) with (\d+) GiB of free memory is added$")]
 async fn node_with_memory(world: &mut World, name: String, gib: u64) {
     machine_with_memory(world, name.clone(), gib).await;
     add(world, &name).await;
