@@ -227,8 +227,8 @@ mod tests {
         }
     }
 
-    fn memory(length: usize) -> Option<Next> {
-        Some(Next::Memory(vec![7; length].into()))
+    fn memory(length: usize) -> Next {
+        Next::Memory(vec![7; length].into())
     }
 
     #[test]
@@ -239,13 +239,16 @@ mod tests {
             state.keep(write(offset, length));
         }
         state.end = 12;
-        assert_eq!([state.next(), state.next()], [memory(10), memory(2)]);
+        assert_eq!(
+            [state.next(), state.next()],
+            [Some(memory(10)), Some(memory(2))]
+        );
         assert_eq!(state.next(), None, "20..25 is not kept");
         state.end = 25;
         assert_eq!(state.next(), Some(Next::File(25)));
         state.keep(write(25, 1));
         state.end = 26;
-        assert_eq!([state.next(), state.next()], [memory(1), None]);
+        assert_eq!([state.next(), state.next()], [Some(memory(1)), None]);
         state.is_last = true;
         assert_eq!(state.next(), Some(Next::Finished));
         state.stopped = true;
@@ -261,7 +264,7 @@ mod tests {
         state.end = HELD as u64 * 3 / 2;
         assert_eq!(
             [state.next(), state.next()],
-            [memory(HELD / 2), memory(HELD / 2)]
+            [Some(memory(HELD / 2)), Some(memory(HELD / 2))]
         );
         assert_eq!(
             state.next(),
