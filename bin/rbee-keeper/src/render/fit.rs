@@ -88,7 +88,7 @@ mod tests {
                     "minimum_bytes": 4_200_000_000_u64, "full_bytes": 9_000_000_000_u64})
             })
             .collect();
-        let backend = device.split('-').next().unwrap().to_lowercase();
+        let backend = if device == "GPU-0" { "cuda" } else { "cpu" };
         json!({
             "node": node, "has_files": node == "local", "contexts": contexts,
             "device": {"id": device, "backend": backend, "name": "x",
@@ -111,7 +111,7 @@ mod tests {
                     {"kv_type": "q8_0", "bytes_per_token": 69_632, "used": false}]},
                 "fit": [
                     fit("local", "CPU-0", 21_474_836_480, [Some(66_304), Some(131_072), Some(131_072)]),
-                    fit("workstation-01", "CUDA-0", 1_073_741_824, [None, None, None]),
+                    fit("workstation-01", "GPU-0", 1_073_741_824, [None, None, None]),
                 ],
             }))
             .unwrap(),
@@ -131,8 +131,8 @@ KV cache      per token 256 KiB in f32 (used), 128 KiB in f16, 68.0 KiB in q8_0
 The longest context in tokens, by type of the KV cache:
 NODE            DEVICE  FREE      MEMORY    F32    F16     Q8_0    FILES
 local           CPU-0   20.0 GiB  24.0 GiB  66304  131072  131072  yes
-workstation-01  CUDA-0  1.0 GiB   24.0 GiB  -      -       -       no
-workstation-01 CUDA-0: does not fit: needs 3.9 GiB, has 1.0 GiB
+workstation-01  GPU-0   1.0 GiB   24.0 GiB  -      -       -       no
+workstation-01 GPU-0: does not fit: needs 3.9 GiB, has 1.0 GiB
 ";
         assert_eq!(shown, expected);
         let widest = shown.lines().map(|line| line.chars().count()).max();
