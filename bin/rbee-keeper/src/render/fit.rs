@@ -124,6 +124,7 @@ parameters    8.0B
 quantization  Q4_K_M
 size          3.8 GiB
 context       131072 tokens
+sampling      -
 layers        32
 weights       3.8 GiB
 KV cache      per token 256 KiB in f32 (used), 128 KiB in f16, 68.0 KiB in q8_0
