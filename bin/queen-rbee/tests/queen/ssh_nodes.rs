@@ -162,8 +162,8 @@ fn mode(path: &Path) -> u32 {
 async fn a_machine_with_nothing_but_sshd_serves() {
     let setting = Setting::start().await;
     let (messages, entry) = setting.add(true).await;
-    let entry = entry.unwrap();
-    assert_eq!(entry.status, NodeStatus::Reachable, "{entry:?}");
+    entry.unwrap();
+    setting.reachable().await;
     assert_eq!(messages[0], "Connecting to box by SSH (attempt 1 of 3).");
     assert!(
         messages.iter().any(|m| m.starts_with("Copying rbee-hive")),
@@ -193,12 +193,14 @@ async fn a_machine_with_nothing_but_sshd_serves() {
 async fn a_node_without_a_hive_says_how_to_install_it_and_then_serves() {
     let setting = Setting::start().await;
     let (_, entry) = setting.add(false).await;
-    let entry = entry.unwrap();
-    assert_eq!(entry.status, NodeStatus::Unreachable);
-    assert_eq!(
-        entry.last_error.as_deref(),
-        Some("no hive is installed on node gpu-box")
-    );
+    entry.unwrap();
+    let problem = eventually("the node is unreachable", async || {
+        let node = setting.queen.control.node(&name()).await.unwrap();
+        node.last_error
+            .filter(|_| node.status == NodeStatus::Unreachable)
+    })
+    .await;
+    assert_eq!(problem, "no hive is installed on node gpu-box");
     assert_eq!(setting.files(), Vec::<String>::new(), "nothing is changed");
     let events = setting.infer("r-1").await;
     let Some(StreamEvent::Error(error)) = worker_events(&events).last().copied() else {
