@@ -20,7 +20,7 @@ use std::{
     fs,
     io::{self, ErrorKind},
     path::PathBuf,
-    sync::Mutex,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -32,10 +32,17 @@ use axum::{
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
-use crate::http::{Received, ServerRole, lock};
-
 /// Bytes of a piece if the rate is limited.
 const SLOW_PIECE: u64 = 16 << 10;
+
+/// Which of the two servers of a service received a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerRole {
+    /// The one that clients know.
+    Front,
+    /// The one with the large files, to which the front redirects.
+    Storage,
+}
 
 /// A file with faults, which need not exist.
 pub struct FaultsFile {
@@ -69,8 +76,12 @@ impl FaultsFile {
             path,
             known: Mutex::default(),
         };
-        faults.read(&mut lock(&faults.known))?;
+        faults.read(&mut faults.known())?;
         Ok(faults)
+    }
+
+    fn known(&self) -> MutexGuard<'_, (String, Vec<Rule>)> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self, (text, rules): &mut (String, Vec<Rule>)) -> io::Result<()> {
@@ -93,15 +104,15 @@ impl FaultsFile {
     }
 
     /// Applies a fault to a response.
-    pub(crate) fn apply(&self, request: &Received, response: Response) -> Response {
+    pub(crate) fn apply(&self, server: ServerRole, response: Response) -> Response {
         let sent = sent_range(&response);
         let rule = {
-            let mut known = lock(&self.known);
+            let mut known = self.known();
             if let Err(error) = self.read(&mut known) {
                 return (StatusCode::BAD_REQUEST, error.to_string()).into_response();
             }
             let mut rules = known.1.iter_mut();
-            let rule = rules.find(|rule| rule.applies(request, sent));
+            let rule = rules.find(|rule| rule.applies(server, sent));
             rule.map(|rule| {
                 rule.left -= 1;
                 rule.clone()
@@ -129,9 +140,9 @@ impl FaultsFile {
 }
 
 impl Rule {
-    fn applies(&self, request: &Received, sent: Option<(u64, u64)>) -> bool {
+    fn applies(&self, server: ServerRole, sent: Option<(u64, u64)>) -> bool {
         let has_byte = |at: u64| sent.is_some_and(|(start, end)| start <= at && at < end);
-        self.left > 0 && self.server == request.server && self.at.is_none_or(has_byte)
+        self.left > 0 && self.server == server && self.at.is_none_or(has_byte)
     }
 }
 

@@ -19,16 +19,8 @@ use axum::{
 use futures_util::TryStreamExt as _;
 use tokio::{net::TcpListener, task::JoinSet};
 
-use crate::FaultsFile;
-
-/// Which of the two servers of a service received a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServerRole {
-    /// The one that clients know.
-    Front,
-    /// The one with the large files, to which the front redirects.
-    Storage,
-}
+use crate::faults::FaultsFile;
+pub use crate::faults::ServerRole;
 
 /// A request that a service received.
 #[derive(Debug, Clone)]
@@ -218,7 +210,7 @@ fn handle(
         (inner.faults.clone(), inner.log.clone())
     };
     if let Some(faults) = faults {
-        response = faults.apply(&received, response);
+        response = faults.apply(received.server, response);
     }
     let status = response.status().as_u16();
     shared.inner().received[number].status = status;
