@@ -1,6 +1,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use daemon_shell::LogFilter;
+use diagnostics::Diagnostic;
 use input_validation::{PortRange, option_value, whole_number};
 
 /// Schedules and serves inference on its nodes.
@@ -52,6 +53,16 @@ pub struct Args {
     /// What to log: a level, or a filter such as `info,queen_rbee=debug`
     #[arg(long, env = "RBEE_LOG", default_value = "info", value_name = "FILTER", value_parser = option_value::<LogFilter>)]
     pub log: LogFilter,
+}
+
+impl Args {
+    /// Returns the hive binary.
+    pub(crate) fn hive_program(&self) -> Result<PathBuf, Diagnostic> {
+        match &self.hive_binary {
+            Some(program) => Ok(program.clone()),
+            None => Ok(daemon_shell::own_binary()?.with_file_name("rbee-hive")),
+        }
+    }
 }
 
 #[cfg(test)]

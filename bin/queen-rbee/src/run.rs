@@ -1,10 +1,4 @@
-use std::{
-    net::IpAddr,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
 use daemon_shell::{FileLock, ProcessIdentity, Token};
 use diagnostics::{Code, Diagnostic};
@@ -167,7 +161,7 @@ fn local_node(args: &Args, home: &Home, url: &str) -> Result<NodeConfig, Diagnos
         None
     } else {
         Some(Arc::new(LocalHive {
-            program: hive_program(args)?,
+            program: args.hive_program()?,
             home: home.clone(),
             port: args.hive_port,
             worker_ports: args.worker_ports,
@@ -181,13 +175,6 @@ fn local_node(args: &Args, home: &Home, url: &str) -> Result<NodeConfig, Diagnos
         spec: NodeSpec::Local,
         name,
     })
-}
-
-pub(crate) fn hive_program(args: &Args) -> Result<PathBuf, Diagnostic> {
-    if let Some(program) = &args.hive_binary {
-        return Ok(program.clone());
-    }
-    Ok(daemon_shell::own_binary()?.with_file_name("rbee-hive"))
 }
 
 async fn shut_down_on_signal(shutdown: Arc<Shutdown>) {

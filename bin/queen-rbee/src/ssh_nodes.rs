@@ -14,7 +14,7 @@ use ssh_link::{
 };
 use state_files::Home;
 
-use crate::{Args, run::hive_program};
+use crate::Args;
 
 /// Directory of rbee on nodes that name none.
 const DEFAULT_DIRECTORY: &str = "~/.rbee";
@@ -33,7 +33,7 @@ pub(crate) struct SshNodes {
 
 impl SshNodes {
     pub(crate) fn new(args: &Args, home: &Home, queen_url: &str) -> Result<Self, Diagnostic> {
-        let program = hive_program(args)?;
+        let program = args.hive_program()?;
         let directory = program.parent().map(std::path::Path::to_owned);
         Ok(Self {
             settings: Arc::new(SshSettings {

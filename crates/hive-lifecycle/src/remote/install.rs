@@ -1,8 +1,11 @@
 //! The software of a node: install, upgrade, roll back, uninstall.
 
+use std::path::PathBuf;
+
 use diagnostics::{Diagnostic, Narration};
 use hive_contract::HiveShutdownRequest;
 use ssh_link::{Libc, NodeProbe, RemoteCommand, SshSession, probe};
+use state_files::Home;
 
 use super::{
     RemoteHive, Report,
@@ -21,8 +24,6 @@ const OWN_FILES: &[&str] = &[
     "workers",
     "workers.db",
 ];
-/// The models and their catalog.
-const MODEL_FILES: &[&str] = &["models", "models.db", "models.db-wal", "models.db-shm"];
 
 impl RemoteHive {
     /// Finds out what the machine is and which hive is installed.
@@ -92,11 +93,15 @@ impl RemoteHive {
         }
         let message = format!("Removing {}.", self.config.directory);
         report(Narration::info("queen", "uninstall", message));
-        let model_files = if models { MODEL_FILES } else { &[] };
         let mut remove =
             RemoteCommand::new("remove rbee", scripts::REMOVE).arg(self.config.directory.as_str());
-        for name in OWN_FILES.iter().chain(model_files) {
+        for name in OWN_FILES {
             remove = remove.arg(name);
+        }
+        if models {
+            for name in model_files(&self.home()) {
+                remove = remove.arg(name);
+            }
         }
         session.run_ok(&remove).await.map(drop)
     }
@@ -192,6 +197,17 @@ impl RemoteHive {
         self.ensure().await?;
         Ok(version)
     }
+}
+
+/// The models and their catalog, with the files that SQLite adds to it.
+fn model_files(home: &Home) -> Vec<String> {
+    let name = |path: PathBuf| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    };
+    let (models, database) = (name(home.models()), name(home.model_database()));
+    let added = ["-wal", "-shm"].map(|suffix| format!("{database}{suffix}"));
+    [models, database].into_iter().chain(added).collect()
 }
 
 /// Fails with the platform of the machine if this release cannot run there.
