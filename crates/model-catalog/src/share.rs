@@ -151,7 +151,11 @@ mod tests {
             let error = fixture.catalog.open_file(&query).unwrap_err();
             assert_eq!(error.code, Code::ModelNotFound, "{query:?}: {error}");
         };
-        for path in ["../model.json", "model.json", "/etc/passwd", "", "sub", "."] {
+        let record = fixture.catalog.dirs().of(&manifest.model, "c1").record();
+        assert!(record.is_file());
+        let record = record.file_name().unwrap().to_str().unwrap();
+        let above = format!("../{record}");
+        for path in [&*above, record, "/etc/passwd", "", "sub", "."] {
             refused(query("hf:org/repo", path, &notes.sha256));
         }
         refused(query("hf:org/repo", &notes.path, &"0".repeat(64)));

@@ -23,7 +23,7 @@ at() { case $1 in "~/"*) printf %s "$HOME/${1#"~/"}";; *) printf %s "$1";; esac;
 ///
 /// The script is a constant; everything else is an argument, which the script reads as `$1`,
 /// `$2`. `$(at "$1")` is a path in which `~/` stands for the home directory of the user. An argument arrives byte for byte, whatever it contains and whatever the login shell
-/// of the user is: see [`encode`].
+/// of the user is: see `encode`.
 #[derive(Debug, Clone)]
 pub struct RemoteCommand {
     /// What it does, for messages: `start the hive`.

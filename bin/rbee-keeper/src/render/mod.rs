@@ -193,9 +193,10 @@ impl Screen {
 
     /// The text of a narration, which is empty if none is printed.
     pub(crate) fn narration(&self, narration: &Narration) -> String {
-        match self.quiet {
-            true => String::new(),
-            false => text::narration(narration, self.style),
+        if self.quiet {
+            String::new()
+        } else {
+            text::narration(narration, self.style)
         }
     }
 

@@ -126,21 +126,18 @@ impl Transfer {
 impl Bars {
     fn update(&mut self, progress: &Progress) {
         let files = self.files.len();
-        let (bar, name) = match &progress.item {
-            Some(file) => {
-                let bar = self.files.entry(file.clone()).or_insert_with(|| {
-                    let bar = new_bar();
-                    match &self.total {
-                        Some(total) => self.multi.insert_before(total, bar),
-                        None => self.multi.add(bar),
-                    }
-                });
-                (bar, file)
-            }
-            None => {
-                let new = || self.multi.add(new_bar());
-                (self.total.get_or_insert_with(new), &progress.phase)
-            }
+        let (bar, name) = if let Some(file) = &progress.item {
+            let bar = self.files.entry(file.clone()).or_insert_with(|| {
+                let bar = new_bar();
+                match &self.total {
+                    Some(total) => self.multi.insert_before(total, bar),
+                    None => self.multi.add(bar),
+                }
+            });
+            (bar, file)
+        } else {
+            let new = || self.multi.add(new_bar());
+            (self.total.get_or_insert_with(new), &progress.phase)
         };
         bar.set_message(bar_line(name, progress, terminal_width()));
         let is_complete = progress.item.is_some() && progress.total == Some(progress.done);

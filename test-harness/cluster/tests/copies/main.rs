@@ -15,6 +15,7 @@ use futures_util::future::join_all;
 use hive_contract::{ModelQuery, StoredFiles};
 use input_validation::NodeName;
 use sim::hub::Access;
+use state_files::ModelDirs;
 
 use fixture::{Fixture, WEIGHTS, files, model, only_file, request};
 
@@ -141,7 +142,9 @@ async fn a_damaged_file_of_a_node_is_refused() {
     let expected = "the copy from another node failed: the SHA-256";
     assert!(error.message.contains(expected), "{error}");
     assert_eq!(files(&target.home.models(), WEIGHTS), NONE);
-    assert_eq!(files(&target.home.models(), "model.json"), NONE);
+    let record = ModelDirs::new(PathBuf::new()).named("model").record();
+    let record = record.file_name().unwrap().to_str().unwrap();
+    assert_eq!(files(&target.home.models(), record), NONE);
     // With it, the model is the right one.
     fixture.hub.set_access("org/repo", Access::Public);
     let (pulled, _) = fixture.cluster.pull(&target.name, &request()).await;
