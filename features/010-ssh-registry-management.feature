@@ -177,3 +177,80 @@ Feature: SSH registry management
     Then stdout contains `attic`
     When I run `rbee-keeper setup remove-node attic`
     Then the exit code is 0
+
+  Scenario: Add a machine by its SSH server
+    Given the machine box with an SSH server
+    When I run `rbee-keeper node add box --no-install`
+    Then the exit code is 0
+    And stderr contains `Connecting to box by SSH (attempt 1 of 3).`
+    And stdout contains `added node box`
+    And stdout contains `CPU-0`
+    When I run `rbee-keeper --json node show box`
+    Then stdout contains `"link": "ssh"`
+    And stdout contains `"host": "box"`
+    And stdout does not contain `token`
+    And the user's known hosts of box are unchanged
+
+  @EH-001a
+  Scenario: A machine that cannot be reached is not added
+    Given the machine box with an SSH server
+    And the SSH server of box refuses connections
+    When I run `rbee-keeper node add box`
+    Then the exit code is 1
+    And stderr contains `(attempt 1 of 3)`
+    And stderr contains `(attempt 3 of 3)`
+    And stderr contains `error: no SSH connection to box: `
+    And stderr contains `hint: check host, name and port`
+    When I run `rbee-keeper node list`
+    Then stdout does not contain `box`
+    And the file `{home}/keys/node-box.token` does not exist
+
+  @EH-001b
+  Scenario: A login that is refused is not tried again
+    Given the machine box with an SSH server
+    And the SSH server of box accepts no key
+    When I run `rbee-keeper node add box`
+    Then the exit code is 1
+    And stderr contains `(attempt 1 of 3)`
+    And stderr does not contain `(attempt 2 of 3)`
+    And stderr contains `error: box refused the login`
+    And stderr contains `ssh-add -l`
+    When I run `rbee-keeper node list`
+    Then stdout does not contain `box`
+
+  Scenario: An unknown host key is refused with its fingerprint, and can be accepted
+    Given the machine box with an SSH server
+    And the host key of box is not known
+    When I run `rbee-keeper node add box`
+    Then the exit code is 1
+    And stderr contains `error: the host key of box is not known: {box_host_key}`
+    And stderr contains `--accept-host-key {box_host_key}`
+    When I run `rbee-keeper node add box --no-install --accept-host-key SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA`
+    Then the exit code is 1
+    And stderr contains `the host key of box is {box_host_key}, not SHA256:AAAA`
+    When I run `rbee-keeper node add box --no-install --accept-host-key {box_host_key}`
+    Then the exit code is 0
+    And the user's known hosts of box are empty
+
+  Scenario: A host key that has changed is refused
+    Given the machine box with an SSH server
+    And the SSH server of box has another host key
+    When I run `rbee-keeper node add box`
+    Then the exit code is 1
+    And stderr contains `error: the host key of box has changed to SHA256:`
+
+  Scenario Outline: A value that a shell or ssh would execute is refused, <option>
+    When I run `rbee-keeper node add box "<option>=<value>"`
+    Then the exit code is 2
+    And the file `{dir}/executed` does not exist
+    When I run `rbee-keeper node list`
+    Then stdout does not contain `box`
+
+    Examples:
+      | option            | value                              |
+      | --host            | -oProxyCommand=touch {dir}/executed |
+      | --host            | a;touch {dir}/executed             |
+      | --host            | $(touch {dir}/executed)            |
+      | --user            | -oProxyCommand=touch {dir}/executed |
+      | --dir             | ../executed                        |
+      | --accept-host-key | SHA256:$(touch {dir}/executed)     |

@@ -85,6 +85,10 @@ def pulled_copied_and_deleted(api, size):
             return False, error
 
     eventually(deleted)
+    assert "tiny:135m" not in listed() and "mine" not in listed(), listed()
+    assert raised(ollama.ResponseError, lambda: api.delete("tiny:135m")).status_code == 404
+    assert raised(ollama.ResponseError, lambda: api.show("tiny:135m")).status_code == 404
+    assert raised(ollama.ResponseError, lambda: api.copy("tiny:135m", "mine")).status_code == 404
 
 
 def check_chat_equals_the_reference(rbee):

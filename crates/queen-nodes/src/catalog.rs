@@ -58,8 +58,7 @@ impl Catalog {
 
     /// Whether a request may fetch this model.
     pub(crate) fn may_pull(&self, model: &ModelRef) -> bool {
-        matches!(model, ModelRef::Hub { .. } | ModelRef::Ollama { .. })
-            && self.auto_pull.load(Ordering::Relaxed)
+        is_fetched(model) && self.auto_pull.load(Ordering::Relaxed)
     }
 
     /// The aliases of all nodes by name, and their notices.
@@ -177,7 +176,12 @@ impl Catalog {
         })
     }
 
+    /// Remembers a model that no node lists. One that is fetched is known while a node has its
+    /// files only.
     pub(crate) fn describe(&self, entry: InstalledModel) {
+        if is_fetched(&entry.model) {
+            return;
+        }
         let mut described = self
             .described
             .lock()
@@ -209,6 +213,11 @@ impl Catalog {
         let found = known.iter().find(|(known, _)| known == model);
         found.map_or_else(Vec::new, |(_, capabilities)| capabilities.clone())
     }
+}
+
+/// Whether the files of a model come from a vendor.
+pub(crate) fn is_fetched(model: &ModelRef) -> bool {
+    matches!(model, ModelRef::Hub { .. } | ModelRef::Ollama { .. })
 }
 
 #[cfg(test)]
@@ -249,6 +258,17 @@ mod tests {
         assert_eq!(capabilities("mock:a=1"), [Capability::Tools]);
         catalog.remember(&worker("mock:b=1", &[]));
         assert_eq!(capabilities("mock:a=1"), [], "the oldest is forgotten");
+    }
+
+    #[test]
+    fn a_fetched_model_is_known_while_a_node_lists_it_only() {
+        let catalog = Catalog::default();
+        for name in ["file:/m.gguf", "hf:org/repo", "ollama:tiny:135m"] {
+            catalog.describe(model(name));
+        }
+        let known = |name: &str| catalog.model(&name.parse().unwrap()).is_some();
+        assert!(known("file:/m.gguf"));
+        assert!(!known("hf:org/repo") && !known("ollama:tiny:135m"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use hive_contract::{AliasEntry, InstalledModel, ModelDetails, ModelQuery};
 use input_validation::ModelRef;
 use worker_contract::{Capability, WorkerInfo};
 
-use crate::{NodeModel, Nodes, errors, model_path};
+use crate::{NodeModel, Nodes, catalog::is_fetched, errors, model_path};
 
 impl Nodes {
     /// Returns the models of all nodes, ordered by reference. For a hive that does not
@@ -99,8 +99,7 @@ impl Nodes {
     pub async fn check_model(&self, model: &ModelRef) -> Result<ModelRef, Diagnostic> {
         let requested = self.canonical(model.clone());
         let built_in = matches!(model, ModelRef::Builtin { .. });
-        let fetched = matches!(model, ModelRef::Hub { .. } | ModelRef::Ollama { .. });
-        if !(built_in || fetched) || self.known_model(&requested).is_some() {
+        if !(built_in || is_fetched(model)) || self.known_model(&requested).is_some() {
             return Ok(requested);
         }
         let models = self.models().await;
@@ -134,10 +133,9 @@ impl Nodes {
         let deployed = deployed.into_iter().map(|row| row.key.model);
         // The files of a model that was fetched may have been removed, also after its last worker
         // has exited.
-        let others = deployed.chain(served).filter(|model| {
-            let fetched = matches!(model, ModelRef::Hub { .. } | ModelRef::Ollama { .. });
-            !fetched || self.known_model(model).is_some()
-        });
+        let others = deployed
+            .chain(served)
+            .filter(|model| !is_fetched(model) || self.known_model(model).is_some());
         Ok(models
             .into_iter()
             .map(|model| model.entry.model)

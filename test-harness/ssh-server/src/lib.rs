@@ -109,6 +109,11 @@ impl SshServer {
         files::host_key(self.dir.path())
     }
 
+    /// Refuses all keys from now on.
+    pub fn accept_no_key(&self) -> Result<()> {
+        Ok(fs::write(self.key_file().with_extension("pub"), "")?)
+    }
+
     /// Adds lines to [`config`](Self::config).
     pub fn add_to_config(&self, lines: &str) -> Result<()> {
         let mut config = fs::read_to_string(self.config())?;

@@ -10,6 +10,7 @@ mod http;
 mod inference;
 mod nodes;
 mod reference;
+mod ssh;
 mod streams;
 mod waiting;
 
@@ -25,6 +26,7 @@ pub(crate) fn link() {
     inference::link();
     nodes::link();
     reference::link();
+    ssh::link();
     streams::link();
     waiting::link();
 }

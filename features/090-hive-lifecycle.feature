@@ -1,0 +1,98 @@
+@real
+Feature: Hive lifecycle
+  The queen installs, starts, watches and stops the hives of its nodes. The machines of these
+  scenarios have nothing but OpenSSH's server, and a home directory of their own.
+
+  Background:
+    Given a running queen
+
+  Scenario: A machine with nothing but an SSH server serves, and uninstalling leaves nothing
+    Given the machine box with an SSH server
+    When I run `rbee-keeper node add box`
+    Then the exit code is 0
+    And stderr contains `Copying rbee-hive`
+    And stdout contains `added node box`
+    And stdout contains `reachable`
+    When I run `rbee-keeper infer hello --node box --max-tokens 1`
+    Then the exit code is 0
+    And stderr contains `node box`
+    And 2 programs of box are running
+    And the programs of box listen on the loopback interface only
+    And the home directory of box contains only `.rbee`
+    When I run `rbee-keeper node uninstall box --models`
+    Then the exit code is 0
+    And stdout contains `removed the hive of node box`
+    And 0 programs of box are running
+    And the home directory of box contains nothing
+
+  @EH-001c
+  Scenario: A hive that is not installed is named with the command that installs it
+    Given the machine box with an SSH server
+    When I run `rbee-keeper node add box --no-install`
+    Then the exit code is 0
+    And stderr contains `no hive is installed on node box`
+    And the home directory of box contains nothing
+    When I run `rbee-keeper infer hello --node box --max-tokens 1`
+    Then the exit code is 1
+    And stderr contains `error: no hive is installed on node box`
+    And stderr contains `hint: `rbee-keeper node install box``
+    When I run `rbee-keeper node install box`
+    Then the exit code is 0
+    When I run `rbee-keeper infer hello --node box --max-tokens 1`
+    Then the exit code is 0
+
+  Scenario: A lost link returns, and nothing is restarted
+    Given the node box, reached by SSH
+    And I ran `rbee-keeper infer hello --node box --max-tokens 1`
+    And the pid of the hive on box is noted
+    When the SSH connections to box are cut and refused
+    Then node box is unreachable
+    When I run `rbee-keeper infer hello --max-tokens 1`
+    Then the exit code is 0
+    And stderr contains `node local`
+    When the SSH server of box accepts connections again
+    Then node box is reachable
+    And the hive on box has the noted pid
+    When I run `rbee-keeper infer hello --node box --max-tokens 1`
+    Then the exit code is 0
+    And 2 programs of box are running
+
+  Scenario: A hive that is killed is replaced, and its worker keeps running
+    Given the node box, reached by SSH
+    And I ran `rbee-keeper infer hello --node box --max-tokens 1`
+    And the pid of the hive on box is noted
+    When the hive on box is killed
+    Then the hive on box has another pid
+    And node box is reachable
+    And 2 programs of box are running
+
+  Scenario: The next queen uses the hive that is running
+    Given the node box, reached by SSH
+    And the pid of the hive on box is noted
+    When the queen is killed
+    And I run `rbee-keeper queen start`
+    Then the exit code is 0
+    And node box is reachable
+    And the hive on box has the noted pid
+
+  Scenario: Stopping the queen stops the hives and their workers
+    Given the node box, reached by SSH
+    And I ran `rbee-keeper infer hello --node box --max-tokens 1`
+    When I run `rbee-keeper queen stop`
+    Then the exit code is 0
+    And stdout contains `stopped hive box`
+    And 0 programs of box are running
+
+  Scenario: The log of a hive is read through the queen
+    Given the node box, reached by SSH
+    When I run `rbee-keeper node logs box`
+    Then the exit code is 0
+    And stdout contains `serving`
+
+  Scenario: An upgrade to the version that is installed keeps the node serving
+    Given the node box, reached by SSH
+    When I run `rbee-keeper node upgrade box`
+    Then the exit code is 0
+    And node box is reachable
+    When I run `rbee-keeper infer hello --node box --max-tokens 1`
+    Then the exit code is 0

@@ -1,0 +1,217 @@
+//! Machines with nothing but an SSH server: each has a home directory of its own, and the tests
+//! can interrupt it.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use cucumber::{given, then, when};
+use rustix::process::{Pid, Signal, kill_process};
+use ssh_server::{ALIAS, Mode, SshServer};
+use state_files::{DaemonRecord, Home};
+
+use crate::{World, eventually};
+
+pub(super) fn link() {}
+
+/// The servers of a scenario, by the names of their machines.
+#[derive(Debug, Default)]
+struct Machines(HashMap<String, SshServer>);
+
+impl Machines {
+    fn get(&self, machine: &str) -> &SshServer {
+        self.0
+            .get(machine)
+            .unwrap_or_else(|| panic!("no machine {machine}"))
+    }
+}
+
+impl Drop for Machines {
+    fn drop(&mut self) {
+        for server in self.0.values() {
+            for (pid, _) in processes(&server.home()) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+}
+
+/// The processes whose programs are in a directory, and these programs.
+fn processes(directory: &Path) -> Vec<(Pid, PathBuf)> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries
+        .filter_map(|entry| {
+            let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+            let program = fs::read_link(entry.path().join("exe")).ok()?;
+            program.starts_with(directory).then_some((pid, program))
+        })
+        .collect()
+}
+
+fn server<'a>(world: &'a mut World, machine: &str) -> &'a SshServer {
+    world.get::<Machines>().get(machine)
+}
+
+fn home(world: &mut World, machine: &str) -> Home {
+    Home::at(server(world, machine).home().join(".rbee"))
+}
+
+/// Names of what is in the home directory of a machine.
+fn files(world: &mut World, machine: &str) -> Vec<String> {
+    let entries = fs::read_dir(server(world, machine).home()).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+/// Notes the fingerprint of the host key as `{NAME_host_key}`.
+#[given(regex = r"^the machine ([a-z]+) with an SSH server$")]
+fn machine(world: &mut World, name: String) {
+    let server = SshServer::start().unwrap();
+    let alias = fs::read_to_string(server.config()).unwrap();
+    fs::write(
+        server.config(),
+        alias.replace(&format!("Host {ALIAS}\n"), &format!("Host {name}\n")),
+    )
+    .unwrap();
+    let config = server.config().to_string_lossy().into_owned();
+    world.environment.push(("RBEE_SSH_CONFIG".into(), config));
+    let key = server.host_key_fingerprint().unwrap();
+    world.noted.insert(format!("{name}_host_key"), key);
+    world.get::<Machines>().0.insert(name, server);
+}
+
+#[given(regex = r"^the node ([a-z]+), reached by SSH$")]
+async fn node(world: &mut World, name: String) {
+    machine(world, name.clone());
+    let finished = world.run(&format!("rbee-keeper node add {name}")).await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+}
+
+#[given(regex = r"^the host key of ([a-z]+) is not known$")]
+fn unknown_host_key(world: &mut World, machine: String) {
+    fs::write(server(world, &machine).known_hosts(), "").unwrap();
+}
+
+#[given(regex = r"^the SSH server of ([a-z]+) has another host key$")]
+fn other_host_key(world: &mut World, machine: String) {
+    server(world, &machine).replace_host_key().unwrap();
+}
+
+#[given(regex = r"^the SSH server of ([a-z]+) accepts no key$")]
+fn no_key(world: &mut World, machine: String) {
+    server(world, &machine).accept_no_key().unwrap();
+}
+
+#[given(regex = r"^the SSH server of ([a-z]+) refuses connections$")]
+fn refuses(world: &mut World, machine: String) {
+    server(world, &machine).set_mode(Mode::Refuse);
+}
+
+#[when(regex = r"^the SSH connections to ([a-z]+) are cut and refused$")]
+fn cut(world: &mut World, machine: String) {
+    let server = server(world, &machine);
+    server.set_mode(Mode::Refuse);
+    server.cut();
+}
+
+#[when(regex = r"^the SSH server of ([a-z]+) accepts connections again$")]
+fn accepts(world: &mut World, machine: String) {
+    server(world, &machine).set_mode(Mode::Serve);
+}
+
+/// Notes the pid of the hive as `{NAME_hive_pid}`.
+#[given(regex = r"^the pid of the hive on ([a-z]+) is noted$")]
+fn note_hive(world: &mut World, machine: String) {
+    let record = DaemonRecord::read_alive(&home(world, &machine).hive_record()).unwrap();
+    let pid = record.unwrap().process.pid.to_string();
+    world.noted.insert(format!("{machine}_hive_pid"), pid);
+}
+
+#[when(regex = r"^the hive on ([a-z]+) is killed$")]
+async fn kill_hive(world: &mut World, machine: String) {
+    let record = DaemonRecord::read_alive(&home(world, &machine).hive_record()).unwrap();
+    let process = record.unwrap().process;
+    process.signal(daemon_shell::Signal::Kill).unwrap();
+    process.gone().await;
+}
+
+#[then(regex = r"^the hive on ([a-z]+) has (the noted|another) pid$")]
+async fn hive_pid(world: &mut World, machine: String, which: String) {
+    let noted = world.noted[&format!("{machine}_hive_pid")].clone();
+    let home = home(world, &machine);
+    let pid = eventually(Duration::from_secs(20), || async {
+        let record = DaemonRecord::read_alive(&home.hive_record()).unwrap();
+        record.ok_or("no hive is running")
+    })
+    .await
+    .process
+    .pid
+    .to_string();
+    assert_eq!(pid == noted, which == "the noted", "{pid}, noted: {noted}");
+}
+
+#[then(regex = r"^the home directory of ([a-z]+) contains (nothing|only `([^`]+)`)$")]
+fn home_contains(world: &mut World, machine: String, what: String, name: String) {
+    let files = files(world, &machine);
+    if what == "nothing" {
+        assert_eq!(files, Vec::<String>::new());
+    } else {
+        assert_eq!(files, [name]);
+    }
+}
+
+#[then(regex = r"^(\d+) programs of ([a-z]+) are running$")]
+async fn programs_run(world: &mut World, number: usize, machine: String) {
+    let home = server(world, &machine).home();
+    eventually(Duration::from_secs(20), || async {
+        let running = processes(&home);
+        if running.len() == number {
+            Ok(())
+        } else {
+            Err(format!("{running:?}"))
+        }
+    })
+    .await;
+}
+
+/// The addresses are those in `/proc/net/tcp` and `tcp6` (proc(5)) whose inodes are sockets of
+/// the machine's processes.
+#[then(regex = r"^the programs of ([a-z]+) listen on the loopback interface only$")]
+fn listen_on_loopback(world: &mut World, machine: String) {
+    let home = server(world, &machine).home();
+    let mut inodes = Vec::new();
+    for (pid, _) in processes(&home) {
+        let descriptors = format!("/proc/{}/fd", pid.as_raw_nonzero());
+        for descriptor in fs::read_dir(descriptors).unwrap().flatten() {
+            let target = fs::read_link(descriptor.path()).unwrap_or_default();
+            let target = target.to_string_lossy().into_owned();
+            if let Some(inode) = target.strip_prefix("socket:[") {
+                inodes.push(inode.trim_end_matches(']').to_owned());
+            }
+        }
+    }
+    let mut listening = Vec::new();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        let text = fs::read_to_string(table).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // State 0A is LISTEN.
+            if fields[3] == "0A" && inodes.iter().any(|inode| inode == fields[9]) {
+                listening.push(fields[1].to_owned());
+            }
+        }
+    }
+    assert!(!listening.is_empty());
+    let loopback = |address: &String| address.starts_with("0100007F:");
+    assert!(listening.iter().all(loopback), "{listening:?}");
+}
+
+#[then(regex = r"^the user's known hosts of ([a-z]+) are (empty|unchanged)$")]
+fn known_hosts(world: &mut World, machine: String, state: String) {
+    let text = fs::read_to_string(server(world, &machine).known_hosts()).unwrap();
+    assert_eq!(text.is_empty(), state == "empty", "{text}");
+}
