@@ -162,7 +162,7 @@ Feature: SSH registry management
     Given the node attic
     When I run `rbee-keeper node install attic`
     Then the exit code is 1
-    And stderr contains `the link of node attic does not reach the files of its machine`
+    And stderr contains `the queen does not manage the software of node attic`
     When I run `rbee-keeper node logs attic`
     Then the exit code is 1
     When I run `rbee-keeper node logs local`

@@ -53,6 +53,8 @@ ACCEPTED_ERRORS = [
     ("INVALID_REQUEST", "its workers must reach the queen", "required unless the hive is on the same machine"),
     ("INVALID_REQUEST", "it has no SSH link", "which links exist depends on the queen"),
     ("HIVE_UNREACHABLE", "^node [a-z0-9-]+ is not reachable", "which hives run depends on the machine"),
+    ("SSH_UNREACHABLE", "", "which machines exist depends on the network"),
+    ("SSH_KEY_NOT_FOUND", "", "which keys exist depends on the machine"),
     ("NODE_EXISTS", "", "which nodes exist depends on the queen"),
     ("INVALID_REQUEST", "is part of rbee and cannot be removed", "which models were fetched depends on the node"),
     ("INVALID_REQUEST", "was not fetched, so there is no newer", "which models were fetched depends on the node"),
@@ -419,6 +421,9 @@ def test_queen(home):
                     "worker.port": [9],
                     # No hive listens there.
                     "spec.url": ["http://127.0.0.1:9"],
+                    # The SSH configuration reaches no machine.
+                    "spec.host": ["nowhere"],
+                    "spec.port": [22],
                 },
                 "GET /v1/nodes/{name}": {"name": ["local", "unknown"]},
                 "GET /v1/nodes/{name}/hive/logs": {"name": ["local", "unknown"]},

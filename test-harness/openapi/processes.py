@@ -38,6 +38,9 @@ class Installation(Rbee):
     def __enter__(self):
         nothing = self.home / "nothing"
         nothing.mkdir()
+        no_machine = self.home / "ssh_config"
+        no_machine.write_text("Host *\n  ProxyCommand /bin/false\n")
+        self.environment["RBEE_SSH_CONFIG"] = str(no_machine)
         self.sources = []
         for service, variable in [("hub", "HF_ENDPOINT"), ("ollama", "RBEE_OLLAMA_REGISTRY")]:
             source = subprocess.Popen([BIN / "sim", service, "--dir", nothing], stdout=subprocess.PIPE, text=True)

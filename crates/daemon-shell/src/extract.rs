@@ -1,4 +1,4 @@
-use std::{str::FromStr, time::Duration};
+use std::{collections::HashMap, str::FromStr, time::Duration};
 
 use axum::{
     body::Body,
@@ -7,7 +7,7 @@ use axum::{
 use diagnostics::Diagnostic;
 use futures_util::StreamExt as _;
 use http::{header, request::Parts};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{ErrorResponse, errors};
@@ -96,6 +96,14 @@ async fn read(body: Body, limit: usize) -> Result<Vec<u8>, Diagnostic> {
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Diagnostic> {
     let text = std::str::from_utf8(body).map_err(|e| errors::body_not_utf8(e.valid_up_to()))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // serde accepts an array of the fields' values as well.
+    if text.trim_start().starts_with('[') {
+        let object = serde_json::from_str::<HashMap<String, IgnoredAny>>(text);
+        return Err(match object {
+            Err(error) => errors::body_invalid(&error),
+            Ok(_) => Diagnostic::internal("an array is no object"),
+        });
+    }
     serde_json::from_str(text).map_err(|e| errors::body_invalid(&e))
 }
 

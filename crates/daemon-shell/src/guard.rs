@@ -147,13 +147,17 @@ mod tests {
     use super::*;
     use crate::JsonBody;
     use axum::{body::Body, routing::post};
+    use std::collections::BTreeMap;
+
     use http::Request as HttpRequest;
     use tower::ServiceExt as _;
 
     fn app() -> Router {
         let routes = Router::new().route(
             "/x",
-            post(|JsonBody(v): JsonBody<Vec<u8>>| async move { format!("{}", v.len()) }),
+            post(
+                |JsonBody(v): JsonBody<BTreeMap<String, u8>>| async move { format!("{}", v.len()) },
+            ),
         );
         let admitted = Admitted {
             hosts: vec!["page.example".into()],
@@ -181,20 +185,23 @@ mod tests {
 
     #[tokio::test]
     async fn an_invalid_body_has_its_status_and_code() {
-        assert_eq!(status(json("[1,2]")).await, (200, "2".into()));
+        assert_eq!(status(json(r#"{"a":1,"b":2}"#)).await, (200, "2".into()));
         // Editors of Windows begin files with a byte order mark.
-        assert_eq!(status(json("\u{feff}[1,2]")).await, (200, "2".into()));
+        assert_eq!(
+            status(json("\u{feff}{\"a\":1,\"b\":2}")).await,
+            (200, "2".into())
+        );
         for (body, expected, code) in [
-            (b"[1,".to_vec(), 400, "INVALID_REQUEST"),
-            (b"{}".to_vec(), 400, "INVALID_REQUEST"),
-            (b"[\xff]".to_vec(), 400, "INVALID_REQUEST"),
+            (b"{\"a\":".to_vec(), 400, "INVALID_REQUEST"),
+            (b"[]".to_vec(), 400, "INVALID_REQUEST"),
+            (b"{\"\xff\":1}".to_vec(), 400, "INVALID_REQUEST"),
             (vec![b' '; 65], 413, "BODY_TOO_LARGE"),
         ] {
             let (status, text) = status(json(body)).await;
             assert_eq!(status, expected, "{text}");
             assert!(text.contains(code), "{text}");
         }
-        let mut other = json("[1]");
+        let mut other = json(r#"{"a":1}"#);
         other.headers_mut().remove("content-type");
         assert_eq!(status(other).await.0, 415);
     }
@@ -225,7 +232,7 @@ mod tests {
             // A page of that name could send it after DNS rebinding.
             ("host", "notes.example:8500", 403),
         ] {
-            let mut request = json("[1]");
+            let mut request = json(r#"{"a":1}"#);
             request.headers_mut().insert(header, value.parse().unwrap());
             assert_eq!(status(request).await.0, expected, "{header}: {value}");
         }

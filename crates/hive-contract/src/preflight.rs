@@ -9,24 +9,21 @@ use utoipa::ToSchema;
 pub struct PreflightRequest {
     /// Model of the worker. Without it, only the device is checked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub model: Option<ModelRef>,
     /// Device of the worker. Default: the first one of the backend.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub device: Option<DeviceId>,
     /// Backend of the device. Default: that of the device, or else `cpu`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub backend: Option<Backend>,
     /// Maximum length of prompt and output together, in tokens. Default: what fits, at most the
     /// context length of the model.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1, nullable = false)]
+    #[schema(minimum = 1)]
     pub context_length: Option<u32>,
     /// Number of requests of that length that must fit at the same time. Default: one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1, maximum = 1024, nullable = false)]
+    #[schema(minimum = 1, maximum = 1024)]
     pub slots: Option<u32>,
 }
 

@@ -6,12 +6,12 @@ fn is_host(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     match text.strip_prefix('[') {
         Some(rest) => rest.strip_suffix(']').is_some_and(|address| {
-            !address.is_empty()
+            (1..=45).contains(&address.len())
                 && address
                     .bytes()
                     .all(|b| b.is_ascii_hexdigit() || b".:".contains(&b))
         }),
-        None => !text.is_empty() && text.bytes().all(allowed),
+        None => (1..=253).contains(&text.len()) && text.bytes().all(allowed),
     }
 }
 
@@ -22,14 +22,14 @@ fn is_url(text: &str) -> bool {
     let Some((host, port)) = rest.rsplit_once(':') else {
         return false;
     };
-    let digits = port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
-    text.len() <= 300 && is_host(host) && digits && port.parse::<u16>().is_ok_and(|port| port > 0)
+    let digits = port.bytes().all(|b| b.is_ascii_digit()) && !port.starts_with('0');
+    is_host(host) && digits && port.parse::<u16>().is_ok()
 }
 
 name!(
     /// Base URL of a process: `http`, a host and a port, without user, path and query.
-    NodeUrl, "address", "`http://HOST:PORT`, for example `http://192.0.2.7:9200`",
-    "^http://([A-Za-z0-9._-]+|\\[[0-9A-Fa-f.:]+\\]):[0-9]{1,5}$", is_url
+    NodeUrl, "node address", "`http://HOST:PORT`, for example `http://192.0.2.7:9200`",
+    "^http://([A-Za-z0-9._-]{1,253}|\\[[0-9A-Fa-f.:]{1,45}\\]):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$", is_url
 );
 
 impl NodeUrl {

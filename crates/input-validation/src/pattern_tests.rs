@@ -10,8 +10,8 @@ use utoipa::{
 };
 
 use crate::{
-    DeviceId, HostKeyFingerprint, JobId, ModelAlias, ModelRef, NodeName, RequestId, SshHost,
-    SshUser, WorkerId,
+    DeviceId, HostKeyFingerprint, JobId, ModelAlias, ModelRef, NodeName, NodeUrl, RequestId,
+    SshHost, SshUser, WorkerId,
 };
 
 fn pattern<T: PartialSchema>() -> String {
@@ -48,6 +48,7 @@ fn patterns_match_what_parsing_accepts() {
     compare::<RequestId>("[A-Za-z0-9_./-]{0,130}");
     compare::<NodeName>("[a-zA-Z0-9_-]{0,65}");
     compare::<DeviceId>("[CcGg][Pp][Uu]-?[+-]?0{0,3}[0-9]{0,6}");
+    compare::<NodeUrl>("http://(a|\\[:\\])?:[0-9]{0,6}/?");
     compare::<SshHost>("[A-Za0-9_.:@ -]{0,12}");
     compare::<SshUser>("[A-Za0-9_.:@ -]{0,12}");
     compare::<HostKeyFingerprint>("SHA256:[a+/=]{40,46}");

@@ -28,11 +28,9 @@ pub struct UpdateNode {
     /// Token of the hive; required for a direct link that is new. The queen makes the tokens of
     /// other nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub token: Option<NodeSecret>,
     /// Fingerprint of the node's SSH host key, to trust it if it is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub accept_host_key: Option<HostKeyFingerprint>,
     /// Whether to install the hive if it is missing. Default: false.
     #[serde(default)]

@@ -1,5 +1,7 @@
+use std::num::NonZeroU16;
+
 use input_validation::{NodeUrl, RemoteDirectory, SshHost, SshUser};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 /// How the queen reaches a node.
@@ -20,8 +22,12 @@ pub struct SshNode {
     /// Host name, address, or alias in the SSH configuration of the queen's user.
     pub host: SshHost,
     /// TCP port of the SSH server.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "port"
+    )]
+    #[schema(minimum = 1, nullable = false)]
     pub port: Option<u16>,
     /// User on the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,6 +41,11 @@ pub struct SshNode {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub directory: Option<RemoteDirectory>,
+}
+
+fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    let port = Option::<NonZeroU16>::deserialize(deserializer)?;
+    Ok(port.map(NonZeroU16::get))
 }
 
 /// Hive that is reached by its address, without encryption.

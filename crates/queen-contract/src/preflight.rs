@@ -8,7 +8,6 @@ use utoipa::ToSchema;
 pub struct PreflightCall {
     /// Node that is checked. Default: all nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub node: Option<NodeName>,
     /// The worker whose start is checked.
     #[serde(flatten)]

@@ -3,11 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use daemon_shell::Token;
-use diagnostics::{Diagnostic, Narration};
+use diagnostics::{Code, Diagnostic, Narration};
+use hive_lifecycle::HiveState;
 use input_validation::{Generation, NodeName};
 use jiff::Timestamp;
 use queen_contract::{AddNode, NodeEntry, NodeSpec, NodeStatus, UpdateNode};
 use queen_dispatch::Dispatcher;
+use tokio::time::timeout;
 use worker_registry::WorkerFilter;
 
 use crate::{
@@ -282,7 +284,21 @@ impl Nodes {
     ) -> Result<String, Diagnostic> {
         let _change = self.change(name)?;
         let node = self.registered(name)?;
-        self.connector().install(target(&node), narrate).await
+        let version = self.connector().install(target(&node), narrate).await?;
+        if let Some(mut state) = node.hive_state() {
+            let missing = |state: &HiveState| {
+                state
+                    .cannot_start()
+                    .is_some_and(|error| error.code == Code::HiveNotInstalled)
+            };
+            let found =
+                state.wait_for(|state| !matches!(state, HiveState::Starting) && !missing(state));
+            let _ = timeout(HIVE_LIMIT, found).await;
+            let state = state.borrow().clone();
+            nodes::update(self, &node, &state).await;
+            self.publish();
+        }
+        Ok(version)
     }
 
     /// Replaces the hive of a node by that of this release; returns its version.

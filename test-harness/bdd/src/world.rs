@@ -50,11 +50,13 @@ pub struct World {
 
 impl World {
     fn new() -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("rbee-bdd-")
+            .tempdir()
+            .unwrap();
+        std::fs::write(dir.path().join("ssh_config"), "").unwrap();
         Self {
-            dir: tempfile::Builder::new()
-                .prefix("rbee-bdd-")
-                .tempdir()
-                .unwrap(),
+            dir,
             family: Family::new(),
             finished: None,
             running: HashMap::new(),
@@ -81,6 +83,11 @@ impl World {
     /// Directory of the scenario; removed at its end.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// SSH configuration of the scenario, so that the user's has no effect.
+    pub fn ssh_config(&self) -> PathBuf {
+        self.dir().join("ssh_config")
     }
 
     /// `RBEE_HOME` of the scenario.
@@ -117,6 +124,7 @@ impl World {
             .env("RBEE_HIVE_PORT", "0")
             .env("RBEE_WORKER_PORTS", "0")
             .env("NO_COLOR", "1")
+            .env("RBEE_SSH_CONFIG", self.ssh_config())
             .env_remove("RBEE_QUEEN_URL")
             .envs(self.environment.iter().cloned());
         self.family.adopt(&mut command);

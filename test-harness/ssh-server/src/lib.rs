@@ -6,10 +6,11 @@
 
 mod connections;
 mod files;
+mod programs;
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -141,6 +142,16 @@ impl SshServer {
     pub fn thaw(&self) {
         self.connections.signal(rustix::process::Signal::CONT);
         self.connections.set_mode(Mode::Serve);
+    }
+
+    /// The processes whose programs are in [`home`](Self::home), and these programs.
+    pub fn programs(&self) -> Vec<(rustix::process::Pid, PathBuf)> {
+        programs::running(&self.home())
+    }
+
+    /// Addresses on which these processes listen.
+    pub fn listening(&self) -> Vec<SocketAddr> {
+        programs::listening(&self.programs())
     }
 
     /// Number of connections.

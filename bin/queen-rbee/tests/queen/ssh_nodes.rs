@@ -1,6 +1,6 @@
 //! A node behind OpenSSH's sshd, with the real hive and worker.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command, sync::Arc};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use diagnostics::Code;
 use futures_util::StreamExt as _;
@@ -120,22 +120,6 @@ impl Setting {
             .map(|e| e.unwrap().file_name().into_string().unwrap())
             .collect()
     }
-
-    /// Addresses on which the processes of the node listen.
-    fn listening(&self) -> Vec<String> {
-        let home = self.server.home();
-        let output = Command::new("ss").arg("-Hltnp").output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let of_node = |line: &&str| {
-            let pids = line.split("pid=").skip(1);
-            pids.filter_map(|rest| rest.split(',').next()).any(|pid| {
-                let program = fs::read_link(format!("/proc/{pid}/exe"));
-                program.is_ok_and(|program| program.starts_with(&home))
-            })
-        };
-        let address = |line: &str| line.split_whitespace().nth(3).unwrap().to_owned();
-        text.lines().filter(of_node).map(address).collect()
-    }
 }
 
 fn name() -> NodeName {
@@ -174,10 +158,10 @@ async fn a_machine_with_nothing_but_sshd_serves() {
     let workers = setting.queen.control.workers().await.unwrap().workers;
     assert_eq!(workers.len(), 1, "the heartbeats of the worker arrive");
 
-    let listening = setting.listening();
+    let listening = setting.server.listening();
     assert_eq!(listening.len(), 2, "hive and worker: {listening:?}");
     assert!(
-        listening.iter().all(|a| a.starts_with("127.0.0.1:")),
+        listening.iter().all(|a| a.ip().is_loopback()),
         "{listening:?}"
     );
     assert_eq!(setting.files(), [".rbee"]);
@@ -186,7 +170,7 @@ async fn a_machine_with_nothing_but_sshd_serves() {
 
     setting.uninstall(true).await;
     assert_eq!(setting.files(), Vec::<String>::new());
-    assert_eq!(setting.listening(), Vec::<String>::new());
+    assert!(setting.server.listening().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,8 +47,8 @@ async fn invalid_command_lines_exit_with_2() {
                 .to_owned(),
         ),
         (
-            &["nonsense"],
-            "unrecognized subcommand 'nonsense'\n\n\
+            &["xyzzy"],
+            "unrecognized subcommand 'xyzzy'\n\n\
              Usage: rbee-keeper [OPTIONS] <COMMAND>"
                 .to_owned(),
         ),

@@ -1,15 +1,10 @@
 //! Machines with nothing but an SSH server: each has a home directory of its own, and the tests
 //! can interrupt it.
 
-use std::{
-    collections::HashMap,
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::HashMap, fs, net::SocketAddr, time::Duration};
 
 use cucumber::{given, then, when};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use ssh_server::{ALIAS, Mode, SshServer};
 use state_files::{DaemonRecord, Home};
 
@@ -32,23 +27,11 @@ impl Machines {
 impl Drop for Machines {
     fn drop(&mut self) {
         for server in self.0.values() {
-            for (pid, _) in processes(&server.home()) {
+            for (pid, _) in server.programs() {
                 let _ = kill_process(pid, Signal::KILL);
             }
         }
     }
-}
-
-/// The processes whose programs are in a directory, and these programs.
-fn processes(directory: &Path) -> Vec<(Pid, PathBuf)> {
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    entries
-        .filter_map(|entry| {
-            let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
-            let program = fs::read_link(entry.path().join("exe")).ok()?;
-            program.starts_with(directory).then_some((pid, program))
-        })
-        .collect()
 }
 
 fn server<'a>(world: &'a mut World, machine: &str) -> &'a SshServer {
@@ -71,14 +54,9 @@ fn files(world: &mut World, machine: &str) -> Vec<String> {
 #[given(regex = r"^the machine ([a-z]+) with an SSH server$")]
 fn machine(world: &mut World, name: String) {
     let server = SshServer::start().unwrap();
-    let alias = fs::read_to_string(server.config()).unwrap();
-    fs::write(
-        server.config(),
-        alias.replace(&format!("Host {ALIAS}\n"), &format!("Host {name}\n")),
-    )
-    .unwrap();
-    let config = server.config().to_string_lossy().into_owned();
-    world.environment.push(("RBEE_SSH_CONFIG".into(), config));
+    let config = fs::read_to_string(server.config()).unwrap();
+    let config = config.replace(&format!("Host {ALIAS}\n"), &format!("Host {name}\n"));
+    fs::write(world.ssh_config(), config).unwrap();
     let key = server.host_key_fingerprint().unwrap();
     world.noted.insert(format!("{name}_host_key"), key);
     world.get::<Machines>().0.insert(name, server);
@@ -166,9 +144,9 @@ fn home_contains(world: &mut World, machine: String, what: String, name: String)
 
 #[then(regex = r"^(\d+) programs of ([a-z]+) are running$")]
 async fn programs_run(world: &mut World, number: usize, machine: String) {
-    let home = server(world, &machine).home();
+    let server = server(world, &machine);
     eventually(Duration::from_secs(20), || async {
-        let running = processes(&home);
+        let running = server.programs();
         if running.len() == number {
             Ok(())
         } else {
@@ -178,35 +156,11 @@ async fn programs_run(world: &mut World, number: usize, machine: String) {
     .await;
 }
 
-/// The addresses are those in `/proc/net/tcp` and `tcp6` (proc(5)) whose inodes are sockets of
-/// the machine's processes.
 #[then(regex = r"^the programs of ([a-z]+) listen on the loopback interface only$")]
 fn listen_on_loopback(world: &mut World, machine: String) {
-    let home = server(world, &machine).home();
-    let mut inodes = Vec::new();
-    for (pid, _) in processes(&home) {
-        let descriptors = format!("/proc/{}/fd", pid.as_raw_nonzero());
-        for descriptor in fs::read_dir(descriptors).unwrap().flatten() {
-            let target = fs::read_link(descriptor.path()).unwrap_or_default();
-            let target = target.to_string_lossy().into_owned();
-            if let Some(inode) = target.strip_prefix("socket:[") {
-                inodes.push(inode.trim_end_matches(']').to_owned());
-            }
-        }
-    }
-    let mut listening = Vec::new();
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        let text = fs::read_to_string(table).unwrap_or_default();
-        for line in text.lines().skip(1) {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            // State 0A is LISTEN.
-            if fields[3] == "0A" && inodes.iter().any(|inode| inode == fields[9]) {
-                listening.push(fields[1].to_owned());
-            }
-        }
-    }
+    let listening = server(world, &machine).listening();
     assert!(!listening.is_empty());
-    let loopback = |address: &String| address.starts_with("0100007F:");
+    let loopback = |address: &SocketAddr| address.ip().is_loopback();
     assert!(listening.iter().all(loopback), "{listening:?}");
 }
 

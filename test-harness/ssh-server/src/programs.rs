@@ -1,0 +1,102 @@
+//! What the sessions of a server have started.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use rustix::process::Pid;
+
+/// The processes whose programs are in a directory.
+pub(crate) fn running(directory: &Path) -> Vec<(Pid, PathBuf)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+            let program = fs::read_link(entry.path().join("exe")).ok()?;
+            program.starts_with(directory).then_some((pid, program))
+        })
+        .collect()
+}
+
+/// The addresses on which processes listen: those in `/proc/net/tcp` and `tcp6` (proc(5)) whose
+/// inodes are sockets of a process.
+pub(crate) fn listening(processes: &[(Pid, PathBuf)]) -> Vec<SocketAddr> {
+    let inodes: Vec<String> = processes
+        .iter()
+        .flat_map(|(pid, _)| sockets(*pid))
+        .collect();
+    let mut addresses = Vec::new();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        let text = fs::read_to_string(table).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // State 0A is LISTEN.
+            if let (Some(&address), Some(&"0A"), Some(&inode)) =
+                (fields.get(1), fields.get(3), fields.get(9))
+                && inodes.iter().any(|known| known == inode)
+            {
+                addresses.extend(parse(address));
+            }
+        }
+    }
+    addresses
+}
+
+/// The inodes of the sockets of a process.
+fn sockets(pid: Pid) -> Vec<String> {
+    let directory = format!("/proc/{}/fd", pid.as_raw_nonzero());
+    let descriptors = fs::read_dir(directory).into_iter().flatten().flatten();
+    descriptors
+        .filter_map(|descriptor| {
+            let target = fs::read_link(descriptor.path()).ok()?;
+            let inode = target
+                .to_str()?
+                .strip_prefix("socket:[")?
+                .strip_suffix(']')?;
+            Some(inode.to_owned())
+        })
+        .collect()
+}
+
+/// Parses an address in hexadecimal: words of 32 bits in the byte order of the machine, and a
+/// port.
+fn parse(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let words: Option<Vec<[u8; 4]>> = (0..address.len() / 8)
+        .map(|n| {
+            let word = address.get(8 * n..8 * n + 8)?;
+            Some(u32::from_str_radix(word, 16).ok()?.to_ne_bytes())
+        })
+        .collect();
+    let address: IpAddr = match words?.as_slice() {
+        [v4] => IpAddr::from(*v4),
+        [a, b, c, d] => {
+            let bytes: Vec<u8> = [a, b, c, d].into_iter().flatten().copied().collect();
+            Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into()
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(address, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_those_of_proc() {
+        let parsed = |text: &str| parse(text).map(|address| address.to_string());
+        let loopback = u32::from_ne_bytes([127, 0, 0, 1]);
+        assert_eq!(
+            parsed(&format!("{loopback:08X}:1F90")).as_deref(),
+            Some("127.0.0.1:8080")
+        );
+        let one = u32::from_ne_bytes([0, 0, 0, 1]);
+        let text = format!("{:024X}{one:08X}:0016", 0);
+        assert_eq!(parsed(&text).as_deref(), Some("[::1]:22"));
+        assert_eq!(parsed("x"), None);
+    }
+}
