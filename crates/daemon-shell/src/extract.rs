@@ -1,4 +1,4 @@
-use std::{collections::HashMap, str::FromStr, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use axum::{
     body::Body,
@@ -7,7 +7,8 @@ use axum::{
 use diagnostics::Diagnostic;
 use futures_util::StreamExt as _;
 use http::{header, request::Parts};
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{ErrorResponse, errors};
@@ -98,7 +99,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Diagnostic> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // serde accepts an array of the fields' values as well.
     if text.trim_start().starts_with('[') {
-        let object = serde_json::from_str::<HashMap<String, IgnoredAny>>(text);
+        let object = serde_json::from_str::<serde_json::Map<String, Value>>(text);
         return Err(match object {
             Err(error) => errors::body_invalid(&error),
             Ok(_) => Diagnostic::internal("an array is no object"),
