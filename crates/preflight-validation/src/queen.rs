@@ -119,7 +119,7 @@ mod tests {
             executable,
         };
         let good = QueenProbe {
-            home: Ok("/home/a/.rbee".into()),
+            home: Ok("/srv/rbee".into()),
             disk: Some(Disk {
                 total_bytes: 1 << 40,
                 free_bytes: 1 << 39,

@@ -177,7 +177,7 @@ mod tests {
 
     use super::*;
 
-    const OUTPUT: &str = "directory=/home/me/.rbee\nos=Linux\narch=x86_64\nhostname=gpu-box\n\
+    const OUTPUT: &str = "directory=/srv/me/.rbee\nos=Linux\narch=x86_64\nhostname=gpu-box\n\
         libc=glibc 2.36\ncpus=16\nram_total_kib=65536\nram_available_kib=1024\n\
         disk_free_kib=2048\ntool=git\ntool=unheard\nlinger=no\n\
         nvidia=0, NVIDIA GeForce RTX 3090, 24576\nnvidia=broken\namd_vram_bytes=17163091968\n\
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn a_machine_is_read() {
         let expected = NodeProbe {
-            directory: "/home/me/.rbee".into(),
+            directory: "/srv/me/.rbee".into(),
             os: Some("Linux".into()),
             arch: Some("x86_64".into()),
             hostname: Some("gpu-box".into()),

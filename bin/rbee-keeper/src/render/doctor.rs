@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn the_report_fits_into_80_columns_and_names_what_to_do() {
         let queen = checks(json!([
-            {"level": "queen", "name": "home", "requirement": "a home", "measured": "/home/a/.rbee",
+            {"level": "queen", "name": "home", "requirement": "a home", "measured": "/srv/rbee",
              "verdict": "pass"},
         ]));
         let node = checks(json!([
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(report.verdict, Verdict::Fail);
         let expected = "\
 queen
-  ok    home                /home/a/.rbee
+  ok    home                /srv/rbee
 
 node local: hive
   ok    api                 it responds
