@@ -157,13 +157,17 @@ impl Nodes {
             format!("connecting to the hive of node {name}"),
         ));
         hive_settled(&node, HIVE_LIMIT).await;
+        self.refresh(&node).await;
+        Ok(node.entry())
+    }
+
+    /// Updates what is known of a node, so that the user sees it as it is now.
+    async fn refresh(&self, node: &Node) {
         if let Some(state) = node.hive_state() {
-            // The user sees the node as it is now.
             let state = state.borrow().clone();
-            nodes::update(self, &node, &state).await;
+            nodes::update(self, node, &state).await;
             self.publish();
         }
-        Ok(node.entry())
     }
 
     /// The token of a node that is added or updated.
@@ -294,10 +298,8 @@ impl Nodes {
             let found =
                 state.wait_for(|state| !matches!(state, HiveState::Starting) && !missing(state));
             let _ = timeout(HIVE_LIMIT, found).await;
-            let state = state.borrow().clone();
-            nodes::update(self, &node, &state).await;
-            self.publish();
         }
+        self.refresh(&node).await;
         Ok(version)
     }
 

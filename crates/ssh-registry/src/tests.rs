@@ -46,7 +46,7 @@ fn entries() -> Vec<NodeEntry> {
             "garage",
             spec(json!({
                 "link": "ssh", "host": "192.0.2.8", "port": 2222, "user": "me@example.org",
-                "key_file": "/home/me/.ssh/it's $(a) key", "directory": "~/my rbee; x",
+                "key_file": "/srv/me/.ssh/it's $(a) key", "directory": "~/my rbee; x",
             })),
         ),
         entry("local", NodeSpec::Local),
