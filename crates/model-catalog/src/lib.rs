@@ -25,6 +25,7 @@ mod hash;
 mod local;
 mod needs;
 mod pull;
+mod pull_files;
 mod puller;
 mod rebuild;
 mod resolved;

@@ -1,31 +1,30 @@
 use std::{
     fs, io,
     path::{Component, Path},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use daemon_shell::{FileLock, blocking};
-use diagnostics::{Code, Diagnostic, bytes, escape};
-use hive_contract::{CopySource, NodePullRequest, Progress, PullRequest, PullResponse};
+use diagnostics::{Code, Diagnostic};
+use hive_contract::{CopySource, NodePullRequest, PullRequest, PullResponse};
 use hive_jobs::JobContext;
 use jiff::Timestamp;
-use model_vendors::{Manifest, ManifestFile, Role};
+use model_vendors::{Manifest, Role};
 use state_files::{ModelDir, ModelFile, ModelRecord};
 use tokio::time::sleep;
 use worker_contract::SamplingValues;
 
 use crate::{
     ModelCatalog,
-    adopt::LocalCopy,
     care::{delete_directory, size_on_disk},
-    errors, hash, rebuild,
+    errors, hash,
+    pull_files::{FileFetch, create_directory},
+    rebuild,
     sources::{Origin, Sources, is_remote},
     turns::Turn,
 };
 
-/// Characters of a revision in a message.
-const SHOWN_REVISION: usize = 12;
 /// How often a hive asks for the lock of a directory that another pull holds.
 const LOCK_POLL: Duration = Duration::from_millis(250);
 
@@ -162,7 +161,13 @@ impl<'a> Pull<'a> {
         self.remove_damaged(&dir, record.map(|(record, _)| record))
             .await?;
         let _turn = self.turn().await?;
-        let (files, fetched) = self.fetch_files(origin, &manifest, &dir).await?;
+        let files = FileFetch {
+            origin,
+            manifest: &manifest,
+            dir: &dir,
+            context: self.context,
+        };
+        let (files, fetched) = files.run().await?;
         let record = self.record(&manifest, files);
         self.register(&dir, record).await?;
         Ok(fetched)
@@ -301,140 +306,6 @@ impl<'a> Pull<'a> {
         .await
     }
 
-    /// Fetches the files that are not there. Returns all of them, and the number of bytes
-    /// received.
-    async fn fetch_files(
-        &self,
-        origin: &Origin,
-        manifest: &Manifest,
-        dir: &ModelDir,
-    ) -> Result<(Vec<ModelFile>, u64), Diagnostic> {
-        let total = manifest.files.iter().map(|file| file.size).sum();
-        let revision = manifest.revision.chars().take(SHOWN_REVISION);
-        let revision: String = revision.collect();
-        let verb = if origin.is_copy {
-            "copying"
-        } else {
-            "fetching"
-        };
-        self.narrate(format!(
-            "{verb} {} at {}: {} files, {}",
-            manifest.model,
-            escape(&revision),
-            manifest.files.len(),
-            bytes(total)
-        ));
-        let (mut files, mut before, mut fetched) = (Vec::new(), 0, 0);
-        let rate = Mutex::new(None);
-        for file in &manifest.files {
-            let target = dir.files().join(&file.path);
-            let counts = Counts {
-                before,
-                total,
-                file,
-                rate: &rate,
-            };
-            let sha256 = if let Some(sha256) = self.present(file, &target).await? {
-                sha256
-            } else if let Some(sha256) = self.adopted(origin, manifest, &target, &counts).await? {
-                sha256
-            } else {
-                let (sha256, received) = self
-                    .fetch_file(origin, manifest, file, &target, counts)
-                    .await?;
-                fetched += received;
-                sha256
-            };
-            before += file.size;
-            files.push(ModelFile {
-                path: file.path.clone(),
-                size_bytes: file.size,
-                sha256,
-            });
-        }
-        Ok((files, fetched))
-    }
-
-    /// The SHA-256 of a file that an earlier pull completed.
-    async fn present(
-        &self,
-        file: &ManifestFile,
-        target: &Path,
-    ) -> Result<Option<String>, Diagnostic> {
-        let metadata = tokio::fs::metadata(target).await;
-        if !metadata.is_ok_and(|metadata| metadata.len() == file.size) {
-            return Ok(None);
-        }
-        // It got its name when it was verified.
-        if let Some(sha256) = file.sha256 {
-            return Ok(Some(hex::encode(sha256)));
-        }
-        let (target, cancel) = (target.to_owned(), self.context.cancel.clone());
-        blocking(move || {
-            hash::sha256(&target, &cancel, drop).map_err(|e| errors::storage(&target, &e))
-        })
-        .await
-    }
-
-    /// Takes over a file that the vendor's own tools have fetched. Returns its SHA-256.
-    async fn adopted(
-        &self,
-        origin: &Origin,
-        manifest: &Manifest,
-        target: &Path,
-        counts: &Counts<'_>,
-    ) -> Result<Option<String>, Diagnostic> {
-        let copy = origin.vendor.local_copy(manifest, counts.file);
-        let Some((source, sha256)) = copy.zip(counts.file.sha256) else {
-            return Ok(None);
-        };
-        if let Some(parent) = target.parent() {
-            create_directory(parent).await?;
-        }
-        let copy = LocalCopy {
-            source,
-            target: target.to_owned(),
-            size: counts.file.size,
-            sha256: hex::encode(sha256),
-        };
-        let report = |compared| counts.report(self.context, compared, None);
-        copy.take_over(self.context, report).await
-    }
-
-    /// Returns the SHA-256 of the file, and the number of bytes received.
-    async fn fetch_file(
-        &self,
-        origin: &Origin,
-        manifest: &Manifest,
-        file: &ManifestFile,
-        target: &Path,
-        counts: Counts<'_>,
-    ) -> Result<(String, u64), Diagnostic> {
-        if let Some(parent) = target.parent() {
-            create_directory(parent).await?;
-        }
-        let what = format!("the pull of {}", manifest.model);
-        let locate = origin.vendor.locate(manifest, file);
-        let remote = self.context.phase(&what, None, locate).await?;
-        let report = |progress: file_transfer::TransferProgress| {
-            counts.report(self.context, progress.done, progress.rate);
-        };
-        let cancel = &self.context.cancel;
-        let fetch = origin.fetch.fetch(&remote, target, &report, cancel);
-        let fetched = fetch.await?;
-        counts.report(self.context, fetched.size, None);
-        if file
-            .sha256
-            .is_some_and(|expected| expected != fetched.sha256)
-        {
-            tokio::fs::remove_file(target)
-                .await
-                .map_err(|e| errors::storage(target, &e))?;
-            return Err(errors::wrong_hash(&manifest.model, &file.path));
-        }
-        Ok((hex::encode(fetched.sha256), fetched.received))
-    }
-
     fn record(&self, manifest: &Manifest, files: Vec<ModelFile>) -> ModelRecord {
         let header = &manifest.header;
         let weights: Vec<&ModelFile> = manifest
@@ -490,44 +361,6 @@ impl<'a> Pull<'a> {
     }
 }
 
-/// Where a file is among the files of a model.
-struct Counts<'a> {
-    /// Bytes of the files before it.
-    before: u64,
-    /// Bytes of all files.
-    total: u64,
-    file: &'a ManifestFile,
-    /// Bytes per second, as last known, also of an earlier file.
-    rate: &'a Mutex<Option<f64>>,
-}
-
-impl Counts<'_> {
-    /// Reports the progress of the file and of the whole.
-    fn report(&self, context: &JobContext, done: u64, rate: Option<f64>) {
-        let known = {
-            let mut known = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-            *known = rate.or(*known);
-            *known
-        };
-        for (item, done, total, rate) in [
-            (Some(&self.file.path), done, self.file.size, rate),
-            (None, self.before + done, self.total, known),
-        ] {
-            let rate = rate.filter(|rate| *rate > 0.0);
-            context.reporter.progress(Progress {
-                phase: "download".to_owned(),
-                sha256: item.and(self.file.sha256).map(hex::encode),
-                item: item.cloned(),
-                done,
-                total: Some(total),
-                unit: "bytes".to_owned(),
-                rate,
-                eta_seconds: rate.map(|rate| total.saturating_sub(done) as f64 / rate),
-            });
-        }
-    }
-}
-
 /// Whether a failure is one of the source of the files, so that another source may succeed.
 fn is_of_source(code: Code) -> bool {
     matches!(
@@ -551,12 +384,6 @@ fn check_paths(manifest: &Manifest) -> Result<(), Diagnostic> {
         }
     }
     Ok(())
-}
-
-async fn create_directory(path: &Path) -> Result<(), Diagnostic> {
-    tokio::fs::create_dir_all(path)
-        .await
-        .map_err(|e| errors::storage(path, &e))
 }
 
 fn are_present(dir: &ModelDir, files: &[ModelFile]) -> bool {
