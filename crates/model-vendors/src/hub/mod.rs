@@ -1,9 +1,9 @@
 //! Vendor: the hub of Hugging Face, or a server with its protocol.
 //!
 //! The protocol is that of the hub's documentation (<https://huggingface.co/docs/hub/api>): the
-//! commit of a revision, the tree of files at it, and files by commit. The library `hf-hub` is
-//! not used: it reads responses of any size and follows links to other servers with the token.
-//! Its cache on disk is used.
+//! commit of a revision, the tree of files at it, and files by commit. The library `hf-hub` says
+//! where the hub's own tools keep their files. Its client is not used: it reads responses of any
+//! size and follows links to other servers with the token.
 
 mod api;
 mod refusal;
@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use diagnostics::{Code, Diagnostic};
 use file_transfer::{RemoteFile, Secret};
 use futures_util::future::BoxFuture;
+use hf_hub::Repo;
 use input_validation::ModelRef;
 use model_format::{ModelHeader, index_shards};
 use reqwest::Url;
@@ -298,7 +299,7 @@ impl ModelVendor for HubVendor {
         let ModelRef::Hub { repository, .. } = &manifest.model else {
             return None;
         };
-        let folder = format!("models--{}", repository.replace('/', "--"));
+        let folder = Repo::model(repository.clone()).folder_name();
         let blob = hex::encode(file.sha256?);
         Some(self.cache.as_ref()?.join(folder).join("blobs").join(blob))
     }
