@@ -121,6 +121,17 @@ Feature: Models by name, fetched once, verified, kept
     Then the exit code is 0
     And there is 1 model directory
 
+  Scenario: Downloads use the proxy of the environment, and calls on this machine do not
+    Given a model hub with the repository org/repo
+    And the hub is behind a proxy
+    When I run `rbee-keeper infer --model hf:org/repo --max-tokens 1 Hi`
+    Then the exit code is 0
+    When I run `rbee-keeper queen stop`
+    Then the exit code is 0
+    When the hub's proxy is gone
+    And I run `rbee-keeper infer --model hf:org/repo --max-tokens 1 Hi`
+    Then the exit code is 0
+
   Scenario: A request fetches a missing model where the operator allows it
     Given a model hub with the repository org/repo
     And I started `queen-rbee --port 0 --hive-port 0 --worker-ports 0 --auto-pull` as queen

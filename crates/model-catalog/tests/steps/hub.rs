@@ -29,6 +29,30 @@ fn variable(world: &mut World, name: String, value: String) {
     world.environment.push((name, value));
 }
 
+/// The hub takes the part of the proxy: its name does not exist outside. What it redirects to
+/// is on this machine.
+#[given("the hub is behind a proxy")]
+fn proxy(world: &mut World) {
+    let endpoint = world
+        .environment
+        .iter_mut()
+        .find(|(name, _)| name == "HF_ENDPOINT");
+    let (_, endpoint) = endpoint.expect("there is a hub");
+    let proxy = std::mem::replace(endpoint, "http://hub.invalid".to_owned());
+    for (name, value) in [("HTTP_PROXY", proxy), ("NO_PROXY", "127.0.0.1".to_owned())] {
+        world.environment.push((name.into(), value.clone()));
+        world.environment.push((name.to_lowercase(), value));
+    }
+}
+
+#[when("the hub's proxy is gone")]
+fn without_exceptions(world: &mut World) {
+    world.running.remove("hub");
+    world
+        .environment
+        .retain(|(name, _)| !name.eq_ignore_ascii_case("NO_PROXY"));
+}
+
 /// Bytes of large files that the hub has sent; responses that have not ended do not count.
 pub(super) fn sent(world: &World) -> u64 {
     let log = fs::read_to_string(world.dir().join("hub.log")).unwrap();
