@@ -8,6 +8,12 @@ pub fn count(n: u64) -> String {
     scaled(n, 1000, ["", "K", "M", "B", "T"], "")
 }
 
+/// Writes a number of things: `1 file`, `2 files`.
+pub fn counted(n: usize, thing: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{n} {thing}{plural}")
+}
+
 fn scaled(value: u64, base: u64, units: [&str; 5], gap: &str) -> String {
     let mut scale = 1;
     for unit in units {
@@ -39,5 +45,7 @@ mod tests {
         }
         assert_eq!(count(999), "999");
         assert_eq!(count(7_200_000_000), "7.2B");
+        assert_eq!(counted(1, "file"), "1 file");
+        assert_eq!(counted(0, "file"), "0 files");
     }
 }

@@ -9,7 +9,7 @@ mod escape;
 mod narration;
 mod storage;
 
-pub use amount::{bytes, count};
+pub use amount::{bytes, count, counted};
 pub use code::{Code, ErrorType};
 pub use escape::{escape, excerpt};
 pub use narration::{Level, Narration};

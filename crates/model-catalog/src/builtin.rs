@@ -81,10 +81,7 @@ pub(crate) fn resolve(
         let reference = variant.map_or(name.to_owned(), |v| format!("{name}@{v}"));
         let mut known = vec![format!("builtin:{HAIKU}")];
         known.extend(variants().map(|v| format!("builtin:{HAIKU}@{v}")));
-        return Err(errors::unknown_builtin(
-            &format!("builtin:{reference}"),
-            &known,
-        ));
+        return Err(errors::unknown_builtin(&reference, &known));
     };
     let path = found.write_to(&directory.join("builtin").join(HAIKU))?;
     ResolvedModel::at(&path, found.size_bytes())

@@ -91,12 +91,14 @@ fn errors_name_the_missing_model() {
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(made.unwrap().success());
 
-    for reference in ["builtin:nothing", "builtin:haiku@q2"] {
-        let error = catalog.resolve(&model(reference)).unwrap_err();
+    for name in ["nothing", "haiku@q2"] {
+        let error = catalog
+            .resolve(&model(&format!("builtin:{name}")))
+            .unwrap_err();
         assert_eq!(error.code, Code::ModelNotFound);
         assert_eq!(
             error.message,
-            format!("unknown built-in model `{reference}`")
+            format!("`{name}` is neither a built-in model nor an alias")
         );
         assert_eq!(
             error.hint.unwrap(),

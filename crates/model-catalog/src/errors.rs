@@ -7,11 +7,11 @@ use hive_contract::ContentQuery;
 use input_validation::{ModelAlias, ModelRef, WorkerId};
 use state_files::ModelDirs;
 
-/// `name` and `known` are references of built-in models.
+/// `name` is the name of a built-in model, and `known` are references of those that exist.
 pub(crate) fn unknown_builtin(name: &str, known: &[String]) -> Diagnostic {
     Diagnostic::new(
         Code::ModelNotFound,
-        format!("unknown built-in model `{name}`"),
+        format!("`{name}` is neither a built-in model nor an alias"),
     )
     .hint(format!(
         "use one of: `{}`, a name that `rbee-keeper model alias` lists, or a reference such as \

@@ -6,7 +6,7 @@ use std::{
 };
 
 use daemon_shell::blocking;
-use diagnostics::{Diagnostic, bytes, escape};
+use diagnostics::{Diagnostic, bytes, counted, escape};
 use hive_contract::Progress;
 use hive_jobs::JobContext;
 use model_vendors::{Manifest, ManifestFile};
@@ -39,10 +39,10 @@ impl FileFetch<'_> {
             "fetching"
         };
         let message = format!(
-            "{verb} {} at {}: {} files, {}",
+            "{verb} {} at {}: {}, {}",
             manifest.model,
             escape(&revision),
-            manifest.files.len(),
+            counted(manifest.files.len(), "file"),
             bytes(total)
         );
         self.context.reporter.info("pull", message);

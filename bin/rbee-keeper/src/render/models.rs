@@ -1,6 +1,6 @@
 //! Text output about models on disk, as pure functions.
 
-use diagnostics::{bytes, count, escape};
+use diagnostics::{bytes, count, counted, escape};
 use hive_contract::{
     AliasEntry, AliasRequest, FileState, PruneResponse, PullResponse, RemovedModel, UpdateResponse,
     VerifyResponse,
@@ -91,11 +91,11 @@ pub(crate) fn verified(verified: &VerifyResponse) -> String {
     });
     let intact = |file: &&hive_contract::VerifiedFile| file.state == FileState::Intact;
     format!(
-        "{}{}: {} of {} files are intact\n",
+        "{}{}: {} of {} intact\n",
         table(["FILE", "STATE", "REASON"], rows, "no files"),
         verified.model,
         verified.files.iter().filter(intact).count(),
-        verified.files.len(),
+        counted(verified.files.len(), "file"),
     )
 }
 
