@@ -13,7 +13,7 @@ use crate::{
     Relay,
     attempts::{self, AssignedWorker, AttemptEnd, Failure, Interrupt, Supervision, Work},
     errors,
-    stall::{self, unless_stalled},
+    stall::{self, unless_silent},
     verdict::{Progress, judge_call},
 };
 
@@ -55,12 +55,12 @@ where
         let waited = self.submitted.elapsed();
         let assigned = &worker.assigned;
         let calling = (self.call)(worker.client.clone());
-        let silence = self.worker_silence;
-        let called = unless_stalled(&worker.client, calling, silence, supervision).await?;
+        let limit = self.worker_silence;
+        let called = unless_silent(&worker.client, calling, limit, supervision).await?;
         Ok(match called {
-            None => stall::failure(assigned, silence, 0),
-            Some(Ok(response)) => AttemptEnd::Completed((response, assigned.clone(), waited)),
-            Some(Err(error)) => judge_call(error, assigned, Progress::default()),
+            Err(silence) => stall::failure(silence, assigned, limit, 0),
+            Ok(Ok(response)) => AttemptEnd::Completed((response, assigned.clone(), waited)),
+            Ok(Err(error)) => judge_call(error, assigned, Progress::default()),
         })
     }
 

@@ -1,5 +1,7 @@
 //! The errors of this crate.
 
+use std::time::Duration;
+
 use diagnostics::{Code, Diagnostic, excerpt};
 use queen_contract::Assigned;
 
@@ -50,6 +52,13 @@ pub(crate) fn stalled(assigned: &Assigned, seconds: u64, tokens: usize) -> Diagn
     .hint(format!("see `rbee-keeper worker logs {worker}`"))
     .detail("tokens", tokens);
     located(error, assigned)
+}
+
+/// Why a connection to a worker counts as lost although it is open.
+pub(crate) fn no_response(silence: Duration) -> Diagnostic {
+    let seconds = silence.as_secs();
+    let message = format!("it sent nothing for {seconds} s and does not respond");
+    Diagnostic::new(Code::WorkerLinkLost, message)
 }
 
 /// Adds the worker and its node to the details.

@@ -19,7 +19,7 @@ use crate::{
     Relay, RelayMetrics,
     attempts::{self, AssignedWorker, AttemptEnd, Failure, Interrupt, Supervision, Work},
     errors,
-    stall::{self, unless_stalled},
+    stall::{self, Silence, unless_silent},
     verdict::{Progress, judge_call, judge_error},
 };
 
@@ -167,22 +167,22 @@ impl InferWork {
         let before = self.tokens.len();
         let opening = client.infer_stream(request, self.headers.clone());
         let silence = self.worker_silence;
-        let opened = unless_stalled(client, opening, silence, supervision).await?;
+        let opened = unless_silent(client, opening, silence, supervision).await?;
         let mut events = match opened {
-            None => return Ok(self.stalled(assigned)),
-            Some(Err(error)) => return Ok(judge_call(error, assigned, self.progress(before))),
-            Some(Ok(events)) => std::pin::pin!(events),
+            Err(silence) => return Ok(self.silent(silence, assigned)),
+            Ok(Err(error)) => return Ok(judge_call(error, assigned, self.progress(before))),
+            Ok(Ok(events)) => std::pin::pin!(events),
         };
         loop {
             let next = next_event(&mut events);
-            match unless_stalled(client, next, silence, supervision).await? {
-                None => return Ok(self.stalled(assigned)),
-                Some(Err(error)) => return Ok(judge_call(error, assigned, self.progress(before))),
-                Some(Ok(StreamEvent::Error(error))) => {
+            match unless_silent(client, next, silence, supervision).await? {
+                Err(silence) => return Ok(self.silent(silence, assigned)),
+                Ok(Err(error)) => return Ok(judge_call(error, assigned, self.progress(before))),
+                Ok(Ok(StreamEvent::Error(error))) => {
                     return Ok(judge_error(error, assigned, self.progress(before)));
                 }
-                Some(Ok(StreamEvent::End(end))) => return Ok(AttemptEnd::Completed(end)),
-                Some(Ok(event)) => self.forward(event, supervision).await?,
+                Ok(Ok(StreamEvent::End(end))) => return Ok(AttemptEnd::Completed(end)),
+                Ok(Ok(event)) => self.forward(event, supervision).await?,
             }
         }
     }
@@ -228,8 +228,8 @@ impl InferWork {
         sent.await?.map_err(|_| Interrupt::ClientDisconnected)
     }
 
-    fn stalled(&self, assigned: &Assigned) -> AttemptEnd<EndEvent> {
-        stall::failure(assigned, self.worker_silence, self.tokens.len())
+    fn silent(&self, silence: Silence, assigned: &Assigned) -> AttemptEnd<EndEvent> {
+        stall::failure(silence, assigned, self.worker_silence, self.tokens.len())
     }
 
     fn progress(&self, before: usize) -> Progress {

@@ -63,6 +63,7 @@ pub struct FakeWorker {
     tokens_sent: AtomicU64,
     tokenize_calls: AtomicU32,
     info_calls: AtomicU32,
+    is_frozen: AtomicBool,
     sequence: AtomicU64,
     slots: Mutex<HashMap<RequestId, Weak<Slot>>>,
     /// Cancelled when the process has exited.
@@ -83,6 +84,7 @@ impl FakeWorker {
             tokens_sent: AtomicU64::new(0),
             tokenize_calls: AtomicU32::new(0),
             info_calls: AtomicU32::new(0),
+            is_frozen: AtomicBool::new(false),
             sequence: AtomicU64::new(0),
             slots: Mutex::default(),
             exited: CancellationToken::new(),
@@ -106,6 +108,12 @@ impl FakeWorker {
 
     pub fn behave(&self, behavior: Behavior) {
         *self.behavior.lock().unwrap() = behavior;
+    }
+
+    /// Responds to nothing from now on, as if its machine were frozen.
+    pub fn freeze(&self, tokens: u32) {
+        self.behave(Behavior::Hang { tokens });
+        self.is_frozen.store(true, SeqCst);
     }
 
     pub fn behave_for_other_choices(&self, behavior: Behavior) {
@@ -279,6 +287,9 @@ async fn infer(
 
 async fn show_info(State(worker): State<Arc<FakeWorker>>) -> Json<WorkerInfo> {
     worker.info_calls.fetch_add(1, SeqCst);
+    if worker.is_frozen.load(SeqCst) {
+        std::future::pending::<()>().await;
+    }
     Json(worker.info.lock().unwrap().clone())
 }
 

@@ -172,6 +172,34 @@ async fn a_silent_worker_that_computes_is_waited_for_and_a_stalled_one_is_replac
     assert_eq!(received, (1, 1));
 }
 
+/// The connection to a frozen machine stays open.
+#[tokio::test]
+async fn a_worker_that_does_not_respond_is_replaced_and_gets_no_new_request() {
+    let arguments = ["--no-local-hive", "--worker-silence", "1"];
+    let queen = Queen::start(Arc::new(tempfile::tempdir().unwrap()), &arguments).await;
+    let frozen = FakeWorker::start("w-0", 1, 4).await;
+    frozen.freeze(2);
+    frozen.send_heartbeat(&queen).await;
+    let call_1 = call("r1");
+    let (events, other) = tokio::join!(queen.infer(&call_1), async {
+        frozen.until_requested(1).await;
+        let other = FakeWorker::start("w-1", 1, 1).await;
+        other.send_heartbeat(&queen).await;
+        other
+    });
+    assert_complete(&events, 5);
+    let narrated = events.iter().find_map(|event| match event {
+        InferEvent::Narration(narration) => Some(narration.message.clone()),
+        _ => None,
+    });
+    let narrated = narrated.unwrap_or_default();
+    let start = "connection to worker w-0 on node local was lost after 2 tokens: it sent nothing";
+    assert!(narrated.starts_with(start), "{narrated}");
+    assert_complete(&queen.infer(&call("r2")).await, 5);
+    let received = (frozen.requests().len(), other.requests().len());
+    assert_eq!(received, (1, 2));
+}
+
 #[tokio::test]
 async fn a_worker_whose_slots_are_busy_is_tried_again_and_that_is_no_attempt() {
     let (queen, worker) = Queen::with_worker(1).await;
