@@ -57,10 +57,13 @@ pub(crate) struct Applicant<'a> {
 impl Placer<'_> {
     pub(crate) fn place(&mut self, request: &Applicant<'_>) -> Placement {
         let filter = request.requirements.filter();
+        let failed = request
+            .avoid
+            .and_then(|spawn| self.registry.get_spawn(spawn));
         let best = self
             .registry
             .candidates(&filter, self.now)
-            .min_by_key(|candidate| rank(candidate, request.avoid));
+            .min_by_key(|candidate| rank(candidate, failed));
         if let Some(candidate) = best {
             return Placement::Assigned(Box::new(Assignment {
                 worker: candidate.info.clone(),
@@ -152,18 +155,19 @@ fn waits(reason: WaitReason) -> Placement {
     }
 }
 
-/// The lowest rank is chosen: a worker that has not just failed the request, then the lowest
-/// share of busy slots, then the most free slots.
+/// The lowest rank is chosen: a worker other than the one that has just failed the request, on
+/// another node, which may be out of reach as a whole; then the lowest share of busy slots, then
+/// the most free slots.
 fn rank<'a>(
     candidate: &Candidate<'a>,
-    avoid: Option<&SpawnId>,
-) -> (bool, u64, Reverse<u32>, &'a str) {
+    failed: Option<&WorkerInfo>,
+) -> (bool, bool, u64, Reverse<u32>, &'a str) {
     let info = candidate.info;
-    let avoided = avoid.is_some_and(|a| a.worker == info.id && a.generation == info.generation);
     let busy_permille =
         1000 - u64::from(candidate.free_slots) * 1000 / u64::from(info.slots_total.max(1));
     (
-        avoided,
+        failed.is_some_and(|f| f.id == info.id && f.generation == info.generation),
+        failed.is_some_and(|f| f.hive_id == info.hive_id),
         busy_permille,
         Reverse(candidate.free_slots),
         info.id.as_str(),

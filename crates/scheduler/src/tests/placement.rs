@@ -66,6 +66,19 @@ fn the_worker_that_just_failed_the_request_is_chosen_only_if_no_other_is_availab
 }
 
 #[test]
+fn after_a_failure_a_worker_of_another_node_is_preferred() {
+    let mut s = scheduler();
+    beat(&mut s, worker("a", 1, 4), 0, T0);
+    submit(&mut s, "r", T0);
+    beat(&mut s, worker("b", 1, 4), 0, T0);
+    let mut elsewhere = used("c", 4, 3);
+    elsewhere.hive_id = "attic".parse().unwrap();
+    beat(&mut s, elsewhere, 0, T0);
+    let effects = s.handle(SchedulerEvent::AttemptFailed(id("r"), broke()), T0);
+    assert_eq!(assigned(&effects), pair("r", "c"));
+}
+
+#[test]
 fn a_new_spawn_of_the_worker_that_failed_is_not_avoided() {
     let mut s = scheduler();
     beat(&mut s, worker("a", 1, 4), 0, T0);
