@@ -34,6 +34,9 @@ pub struct Args {
     /// How long a worker may produce no output and complete no step before it counts as stalled
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = whole_number(1..=u32::MAX))]
     pub worker_silence: u32,
+    /// How long the SSH server of a node may be silent before its connection counts as lost
+    #[arg(long, value_name = "SECONDS", default_value_t = 12, value_parser = whole_number(3..=u32::MAX))]
+    pub link_silence: u32,
     /// How long a streamed response may wait before its headers are sent
     #[arg(long, value_name = "MILLISECONDS", hide = true, default_value_t = queen_api::HEADER_GRACE.as_millis() as u64)]
     pub header_grace_ms: u64,

@@ -83,6 +83,10 @@ impl NodeConnector for Connector {
     ) -> BoxFuture<'a, Result<String, Diagnostic>> {
         Box::pin(async move { self.remote_hive(target)?.log(&NodeLog::Hive, lines).await })
     }
+
+    fn forget(&self, node: &NodeName) {
+        self.ssh.forget(node);
+    }
 }
 
 impl Connector {

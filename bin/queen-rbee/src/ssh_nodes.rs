@@ -1,5 +1,6 @@
 use std::{
     collections::HashMap,
+    fs, io,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
@@ -38,7 +39,7 @@ impl SshNodes {
         Ok(Self {
             settings: Arc::new(SshSettings {
                 config_file: args.ssh_config.clone(),
-                ..SshSettings::new(home)?
+                ..SshSettings::new(home)?.with_silence(args.link_silence)
             }),
             home: home.clone(),
             queen_url: queen_url.to_owned(),
@@ -90,6 +91,19 @@ impl SshNodes {
         match found.and_then(|(_, hive)| hive.upgrade()) {
             Some(hive) => Ok(hive),
             None => Ok(self.create(target, node)?.1),
+        }
+    }
+
+    /// Forgets a node that was removed, and removes the file with its port.
+    pub(crate) fn forget(&self, node: &NodeName) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(node);
+        let file = self.home.queen_port_on(node);
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%node, %error, file = %file.display(), "cannot remove the file");
+            }
+            _ => {}
         }
     }
 

@@ -95,4 +95,9 @@ pub trait NodeConnector: Debug + Send + Sync + 'static {
         let _ = lines;
         Box::pin(async move { Err(errors::software_not_managed(target.name)) })
     }
+
+    /// Forgets a node that was removed: nothing of it stays on the queen's machine.
+    fn forget(&self, node: &NodeName) {
+        let _ = node;
+    }
 }

@@ -223,6 +223,9 @@ impl Nodes {
             .await?;
         self.state().remove_token(name).await?;
         self.catalog().forget_node(name);
+        // Its link ends, and does not write its files again.
+        drop(node);
+        self.connector().forget(name);
         Ok(())
     }
 

@@ -204,17 +204,16 @@ async fn keep_connected(shared: Arc<Shared>, state: watch::Sender<LinkState>) {
     let last = tokio::fs::read_to_string(&config.port_file).await;
     let mut queen_port = last.ok().and_then(|port| port.parse().ok());
     loop {
-        let since = Instant::now();
         match shared.connect(queen_port, &state).await {
             Ok(connected) => {
                 tracing::info!(node = %config.name, queen_port = connected.queen_port, "connected by SSH");
                 queen_port = Some(connected.queen_port);
+                let since = Instant::now();
                 let reason = connected.session.closed().await;
                 drop(connected);
                 tracing::warn!(node = %config.name, %reason, "the SSH connection is lost");
                 state.send_replace(LinkState::Down(reason));
-                if since.elapsed() >= longest_pause {
-                    pauses = Pauses::new(first_pause, longest_pause);
+                if pauses.connected_for(since.elapsed()) {
                     continue;
                 }
             }
@@ -235,6 +234,7 @@ fn local_url(port: u16) -> String {
 /// Pauses that double up to a longest one.
 #[derive(Debug)]
 struct Pauses {
+    first: Duration,
     next: Duration,
     longest: Duration,
 }
@@ -242,6 +242,7 @@ struct Pauses {
 impl Pauses {
     fn new(first: Duration, longest: Duration) -> Self {
         Self {
+            first,
             next: first,
             longest,
         }
@@ -251,6 +252,15 @@ impl Pauses {
         let pause = self.next.min(self.longest);
         self.next = pause * 2;
         pause
+    }
+
+    /// Begins with the first pause again if a connection lasted longer than the next one: it was
+    /// used for most of the time. Returns whether no pause is needed at all.
+    fn connected_for(&mut self, duration: Duration) -> bool {
+        if duration >= self.next.min(self.longest) {
+            self.next = self.first;
+        }
+        duration >= self.longest
     }
 }
 
@@ -263,5 +273,18 @@ mod tests {
         let mut pauses = Pauses::new(Duration::from_secs(1), Duration::from_secs(30));
         let seconds: Vec<u64> = (0..7).map(|_| pauses.next().as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30]);
+    }
+
+    #[test]
+    fn a_connection_that_lasted_longer_than_the_pause_begins_them_again() {
+        let second = Duration::from_secs(1);
+        let mut pauses = Pauses::new(second, 30 * second);
+        assert!(!pauses.connected_for(Duration::ZERO));
+        assert_eq!([pauses.next(), pauses.next()], [second, 2 * second]);
+        assert!(!pauses.connected_for(3 * second));
+        assert_eq!(pauses.next(), 4 * second, "it lasted less than the pause");
+        assert!(!pauses.connected_for(8 * second));
+        assert_eq!(pauses.next(), second);
+        assert!(pauses.connected_for(30 * second));
     }
 }

@@ -55,6 +55,9 @@ pub(crate) fn connection(node: &SshNode, settings: &SshSettings) -> Command {
     for option in CONNECTION {
         command.args(["-o", option]);
     }
+    // Without the queen, nobody else ends an attempt at a server that does not respond.
+    let limit = settings.connect_limit.as_secs().max(1);
+    command.args(["-o", &format!("ConnectTimeout={limit}")]);
     let alive = settings.alive_interval.as_secs().max(1);
     command.args(["-o", &format!("ServerAliveInterval={alive}")]);
     command.args([

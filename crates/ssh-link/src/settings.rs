@@ -5,6 +5,9 @@ use state_files::Home;
 
 use crate::RuntimeDirectory;
 
+/// Questions without an answer after which a connection is lost.
+const ALIVE_COUNT: u32 = 2;
+
 /// How the queen uses SSH. It is the same for all nodes.
 #[derive(Debug, Clone)]
 pub struct SshSettings {
@@ -36,10 +39,20 @@ impl SshSettings {
             runtime: Arc::new(RuntimeDirectory::open(home)?),
             connect_limit: Duration::from_secs(10),
             attempt_pauses: [0, 200, 400].map(Duration::from_millis).to_vec(),
-            // A silent server is noticed after 12 s.
             alive_interval: Duration::from_secs(4),
-            alive_count: 2,
+            alive_count: ALIVE_COUNT,
             reconnect_pauses: (Duration::from_secs(1), Duration::from_secs(30)),
         })
+    }
+
+    /// Sets the silence of a server, in seconds, after which the connection is lost.
+    #[must_use]
+    pub fn with_silence(self, seconds: u32) -> Self {
+        // The last question must remain without an answer as well.
+        let interval = (seconds / (ALIVE_COUNT + 1)).max(1);
+        Self {
+            alive_interval: Duration::from_secs(interval.into()),
+            ..self
+        }
     }
 }
