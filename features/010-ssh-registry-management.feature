@@ -191,6 +191,15 @@ Feature: SSH registry management
     And stdout does not contain `token`
     And the user's known hosts of box are unchanged
 
+  Scenario: Removing a machine that is reached by SSH leaves no file of it
+    Given the node box, reached by SSH
+    Then the file `{home}/run/queen-port-box` exists
+    When I run `rbee-keeper node remove box`
+    Then the exit code is 0
+    And the file `{home}/run/queen-port-box` does not exist
+    And the file `{home}/keys/node-box.token` does not exist
+    And no SSH connection is left
+
   @EH-001a
   Scenario: A machine that cannot be reached is not added
     Given the machine box with an SSH server

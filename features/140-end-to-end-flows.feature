@@ -298,3 +298,188 @@ Feature: End-to-end flows
     And 1 `rbee-hive` process runs
     When the machine attic is switched off
     Then nothing is left running
+
+  Scenario: A cold and a warm start on a machine that is reached by SSH
+    Given a running queen
+    And the node box, reached by SSH
+    And I ran `rbee-keeper infer hello --node local --temperature 0`
+    When I note the output as local
+    And I run `rbee-keeper infer hello --node box --temperature 0`
+    Then the exit code is 0
+    And stderr contains `on CPU-0 of box`
+    And the output equals the output noted as local
+    And 2 programs of box are running
+    When I run `rbee-keeper infer hello --node box --temperature 0`
+    Then the exit code is 0
+    And stderr does not contain `starting worker`
+    And the output equals the output noted as local
+    And 2 programs of box are running
+    When I run `rbee-keeper queen stop`
+    Then the exit code is 0
+    And nothing is left running
+    And 0 programs of box are running
+
+  Scenario: Two machines that are reached by SSH serve at the same time
+    Given a running queen
+    And the node attic, reached by SSH
+    And the node shed, reached by SSH
+    When I run `rbee-keeper infer hello --node attic --temperature 0`
+    Then the exit code is 0
+    And stderr contains `on CPU-0 of attic`
+    When I note the output as attic
+    And I run `rbee-keeper infer hello --node shed --temperature 0`
+    Then the exit code is 0
+    And stderr contains `on CPU-0 of shed`
+    And the output equals the output noted as attic
+    And 2 programs of attic are running
+    And 2 programs of shed are running
+    When the SSH connections to attic are cut and refused
+    Then node attic is unreachable
+    And node shed is reachable
+    When I run `rbee-keeper infer hello --temperature 0`
+    Then the exit code is 0
+    And stderr contains `node shed`
+    And the output equals the output noted as attic
+
+  @EH-003a
+  Scenario: A link that is lost during a stream loses no request
+    Given a running queen
+    And the node box, reached by SSH, with the mock engine
+    And I ran `rbee-keeper infer "count" --model mock:tokens_per_second=30,length=60 --node box`
+    When I note the output as undisturbed
+    And I start `rbee-keeper infer "count" --model mock:tokens_per_second=30,length=60` as client
+    And client has printed something to stdout
+    And the SSH connections to box are cut and refused
+    Then client exits
+    And the exit code is 0
+    And the output equals the output noted as undisturbed
+    And stderr contains `connection to worker mock-0 on node box was lost after`
+    And stderr contains `node local`
+    And no request is running or waiting at the queen
+    When the SSH server of box accepts connections again
+    Then node box is reachable
+    And 2 programs of box are running
+
+  @EH-003a
+  Scenario: A link that is lost during a stream ends a request for this node, and its output is kept
+    Given a running queen
+    And the node box, reached by SSH, with the mock engine
+    And I ran `rbee-keeper infer "count" --max-tokens 1 --model mock:tokens_per_second=30 --node box`
+    When I start `rbee-keeper infer "count" --model mock:tokens_per_second=30 --node box` as client
+    And client has printed something to stdout
+    And the SSH connections to box are cut and refused
+    Then client exits
+    And the exit code is 1
+    And stdout is not empty
+    And the error contains `connection to worker mock-0 on node box was lost after`
+    And no request is running or waiting at the queen
+
+  @EH-003a
+  Scenario: A link that is lost before a request is named, and other nodes serve
+    Given a running queen
+    And the node box, reached by SSH
+    And I ran `rbee-keeper infer hello --node box --max-tokens 1`
+    When the SSH connections to box are cut and refused
+    And I run `rbee-keeper infer hello --node box --max-tokens 1`
+    Then the exit code is 1
+    And the error contains `node box`
+    When I run `rbee-keeper infer hello --max-tokens 1`
+    Then the exit code is 0
+    And stderr contains `node local`
+    And node box is unreachable
+    When I run `rbee-keeper infer hello --node box --max-tokens 1`
+    Then the exit code is 1
+    And the error contains `node box is not connected`
+    And no request is running or waiting at the queen
+
+  Scenario: A machine that is rebooted serves again, and nothing ran on it in the meantime
+    Given a running queen
+    And the node box, reached by SSH
+    And I ran `rbee-keeper infer hello --node box --temperature 0`
+    And the pid of the hive on box is noted
+    When I note the output as before
+    And the machine box loses power
+    Then 0 programs of box are running
+    And node box is unreachable
+    When the SSH server of box accepts connections again
+    Then node box is reachable
+    And the hive on box has another pid
+    When I run `rbee-keeper infer hello --node box --temperature 0`
+    Then the exit code is 0
+    And the output equals the output noted as before
+    And 2 programs of box are running
+
+  Scenario: A machine that loses power during a stream loses no request
+    Given a running queen
+    And the node box, reached by SSH, with the mock engine
+    And I ran `rbee-keeper infer "count" --model mock:tokens_per_second=30,length=60 --node box`
+    When I note the output as undisturbed
+    And I start `rbee-keeper infer "count" --model mock:tokens_per_second=30,length=60` as client
+    And client has printed something to stdout
+    And the machine box loses power
+    Then client exits
+    And the exit code is 0
+    And the output equals the output noted as undisturbed
+    And stderr contains `node local`
+    And no request is running or waiting at the queen
+
+  Scenario: Requests continue while a killed hive of another machine is replaced
+    Given a running queen
+    And the node box, reached by SSH, with the mock engine
+    And I ran `rbee-keeper infer "count" --model mock:tokens_per_second=30,length=60 --node box`
+    And the pid of the hive on box is noted
+    When I note the output as undisturbed
+    And I start `rbee-keeper infer "count" --model mock:tokens_per_second=30,length=60 --node box` as client
+    And client has printed something to stdout
+    And the hive on box is killed
+    Then client exits
+    And the exit code is 0
+    And the output equals the output noted as undisturbed
+    And the hive on box has another pid
+    And 2 programs of box are running
+    When I GET `/metrics` from the queen
+    Then the response has the lines
+      """
+      rbee_queen_requests_moved_total 0
+      rbee_queen_requests_total{outcome="completed"} 2
+      """
+
+  Scenario: A machine that freezes during a stream loses no request
+    Given I started `queen-rbee --link-silence 3` as queen
+    And queen has printed `the queen is ready`
+    And the node box, reached by SSH, with the mock engine
+    And I ran `rbee-keeper infer "count" --model mock:tokens_per_second=30,length=60 --node box`
+    When I note the output as undisturbed
+    And I start `rbee-keeper infer "count" --model mock:tokens_per_second=30,length=60` as client
+    And client has printed something to stdout
+    And the machine box freezes
+    Then client exits
+    And the exit code is 0
+    And the output equals the output noted as undisturbed
+    And stderr contains `node local`
+    And no request is running or waiting at the queen
+    And node box is unreachable
+    When the machine box continues
+    Then node box is reachable
+    And 2 programs of box are running
+
+  Scenario: A queen that is killed leaves no SSH connection behind
+    Given a running queen
+    And the node box, reached by SSH, with the mock engine
+    And I ran `rbee-keeper infer "count" --max-tokens 1 --model mock:tokens_per_second=30 --node box`
+    When I start `rbee-keeper infer "count" --model mock:tokens_per_second=30 --node box` as client
+    And client has printed something to stdout
+    And the queen is killed
+    Then client exits
+    And the exit code is 1
+    And no SSH connection is left
+    And 2 programs of box are running
+
+  Scenario: A queen that is killed while it connects to a frozen machine leaves no SSH connection behind
+    Given I started `queen-rbee --link-silence 3` as queen
+    And queen has printed `the queen is ready`
+    And the node box, reached by SSH
+    When the machine box freezes
+    Then node box is unreachable
+    When the queen is killed
+    Then no SSH connection is left

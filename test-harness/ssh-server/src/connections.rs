@@ -91,6 +91,15 @@ impl Connections {
         state.reap();
     }
 
+    /// The process of each connection, which leads a process group.
+    pub(crate) fn pids(&self) -> Vec<Pid> {
+        let mut state = self.state();
+        state.reap();
+        let pids = state.processes.iter().map(Child::id);
+        pids.filter_map(|pid| Pid::from_raw(pid.try_into().ok()?))
+            .collect()
+    }
+
     pub(crate) fn count(&self) -> usize {
         let mut state = self.state();
         state.reap();

@@ -18,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use connections::Connections;
@@ -89,6 +90,15 @@ impl SshServer {
         self.dir.path().join("ssh_config")
     }
 
+    /// Like [`config`](Self::config), with another alias, and with nothing for other hosts: such
+    /// configurations can be joined.
+    pub fn config_for(&self, alias: &str) -> Result<String> {
+        let config = fs::read_to_string(self.config())?;
+        Ok(config
+            .replace(&format!("Host {ALIAS}\n"), &format!("Host {alias}\n"))
+            .replace("Host *\n", ""))
+    }
+
     /// Known hosts of [`config`](Self::config).
     pub fn known_hosts(&self) -> PathBuf {
         self.dir.path().join("known_hosts")
@@ -129,29 +139,61 @@ impl SshServer {
 
     /// Ends all connections. The processes that they started keep running.
     pub fn cut(&self) {
-        self.connections.signal(rustix::process::Signal::KILL);
+        self.connections.signal(Signal::KILL);
     }
 
     /// Stops the server without ending the connections: nothing is received or sent.
     pub fn freeze(&self) {
         self.connections.set_mode(Mode::Ignore);
-        self.connections.signal(rustix::process::Signal::STOP);
+        self.connections.signal(Signal::STOP);
     }
 
     /// Continues after [`freeze`](Self::freeze).
     pub fn thaw(&self) {
-        self.connections.signal(rustix::process::Signal::CONT);
+        self.connections.signal(Signal::CONT);
         self.connections.set_mode(Mode::Serve);
     }
 
+    /// Stops the server and the programs of the machine, without ending anything.
+    pub fn freeze_machine(&self) {
+        self.freeze();
+        self.signal_programs(Signal::STOP);
+    }
+
+    /// Continues after [`freeze_machine`](Self::freeze_machine).
+    pub fn thaw_machine(&self) {
+        self.signal_programs(Signal::CONT);
+        self.thaw();
+    }
+
+    /// Ends the server and the programs of the machine at once, as a loss of power does. The
+    /// server returns with [`set_mode`](Self::set_mode).
+    pub fn shut_down(&self) {
+        self.connections.set_mode(Mode::Refuse);
+        self.cut();
+        self.signal_programs(Signal::KILL);
+    }
+
+    fn signal_programs(&self, signal: Signal) {
+        for (pid, _) in self.programs() {
+            // It may have exited in the meantime.
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+
     /// The processes whose programs are in [`home`](Self::home), and these programs.
-    pub fn programs(&self) -> Vec<(rustix::process::Pid, PathBuf)> {
+    pub fn programs(&self) -> Vec<(Pid, PathBuf)> {
         programs::running(&self.home())
     }
 
     /// Addresses on which these processes listen.
     pub fn listening(&self) -> Vec<SocketAddr> {
         programs::listening(&self.programs())
+    }
+
+    /// Addresses of the machine on which the server listens for connections to its clients.
+    pub fn forwards(&self) -> Vec<SocketAddr> {
+        programs::listening(&programs::in_groups(&self.connections.pids()))
     }
 
     /// Number of connections.

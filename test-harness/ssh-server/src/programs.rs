@@ -6,16 +6,30 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::process::Pid;
+use rustix::process::{Pid, getpgid};
 
 /// The processes whose programs are in a directory.
 pub(crate) fn running(directory: &Path) -> Vec<(Pid, PathBuf)> {
+    let mut found = all();
+    found.retain(|(_, program)| program.starts_with(directory));
+    found
+}
+
+/// The processes of these process groups.
+pub(crate) fn in_groups(leaders: &[Pid]) -> Vec<(Pid, PathBuf)> {
+    let mut found = all();
+    found.retain(|(pid, _)| getpgid(Some(*pid)).is_ok_and(|group| leaders.contains(&group)));
+    found
+}
+
+/// All processes whose programs can be read.
+fn all() -> Vec<(Pid, PathBuf)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter_map(|entry| {
             let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
             let program = fs::read_link(entry.path().join("exe")).ok()?;
-            program.starts_with(directory).then_some((pid, program))
+            Some((pid, program))
         })
         .collect()
 }

@@ -25,6 +25,7 @@ fn start(world: &mut World, line: String, name: String) {
     world.running.insert(name, running);
 }
 
+#[given(regex = r"^(\w+) has printed `(.*)`$")]
 #[when(regex = r"^(\w+) has printed `(.*)`$")]
 #[then(regex = r"^(\w+) prints `(.*)`$")]
 async fn has_printed(world: &mut World, name: String, text: String) {

@@ -4,11 +4,10 @@
 use std::{collections::HashMap, fs, net::SocketAddr, time::Duration};
 
 use cucumber::{given, then, when};
-use rustix::process::{Signal, kill_process};
-use ssh_server::{ALIAS, Mode, SshServer};
+use ssh_server::{Mode, SshServer};
 use state_files::{DaemonRecord, Home};
 
-use crate::{World, eventually};
+use crate::{World, binary, eventually};
 
 pub(super) fn link() {}
 
@@ -27,9 +26,7 @@ impl Machines {
 impl Drop for Machines {
     fn drop(&mut self) {
         for server in self.0.values() {
-            for (pid, _) in server.programs() {
-                let _ = kill_process(pid, Signal::KILL);
-            }
+            server.shut_down();
         }
     }
 }
@@ -54,9 +51,9 @@ fn files(world: &mut World, machine: &str) -> Vec<String> {
 #[given(regex = r"^the machine ([a-z]+) with an SSH server$")]
 fn machine(world: &mut World, name: String) {
     let server = SshServer::start().unwrap();
-    let config = fs::read_to_string(server.config()).unwrap();
-    let config = config.replace(&format!("Host {ALIAS}\n"), &format!("Host {name}\n"));
-    fs::write(world.ssh_config(), config).unwrap();
+    let config = server.config_for(&name).unwrap();
+    let others = fs::read_to_string(world.ssh_config()).unwrap();
+    fs::write(world.ssh_config(), others + &config).unwrap();
     let key = server.host_key_fingerprint().unwrap();
     world.noted.insert(format!("{name}_host_key"), key);
     world.get::<Machines>().0.insert(name, server);
@@ -67,6 +64,15 @@ async fn node(world: &mut World, name: String) {
     machine(world, name.clone());
     let finished = world.run(&format!("rbee-keeper node add {name}")).await;
     assert_eq!(finished.code, Some(0), "{finished:#?}");
+}
+
+/// The programs of a release do not include the mock engine.
+#[given(regex = r"^the node ([a-z]+), reached by SSH, with the mock engine$")]
+async fn node_with_mock(world: &mut World, name: String) {
+    node(world, name.clone()).await;
+    let program = "mock-worker-rbee";
+    let installed = server(world, &name).home().join(".rbee/bin/current");
+    fs::copy(binary(program), installed.join(program)).unwrap();
 }
 
 #[given(regex = r"^the host key of ([a-z]+) is not known$")]
@@ -94,6 +100,21 @@ fn cut(world: &mut World, machine: String) {
     let server = server(world, &machine);
     server.set_mode(Mode::Refuse);
     server.cut();
+}
+
+#[when(regex = r"^the machine ([a-z]+) freezes$")]
+fn freezes(world: &mut World, machine: String) {
+    server(world, &machine).freeze_machine();
+}
+
+#[when(regex = r"^the machine ([a-z]+) continues$")]
+fn continues(world: &mut World, machine: String) {
+    server(world, &machine).thaw_machine();
+}
+
+#[when(regex = r"^the machine ([a-z]+) loses power$")]
+fn loses_power(world: &mut World, machine: String) {
+    server(world, &machine).shut_down();
 }
 
 #[when(regex = r"^the SSH server of ([a-z]+) accepts connections again$")]
@@ -151,6 +172,18 @@ async fn programs_run(world: &mut World, number: usize, machine: String) {
             Ok(())
         } else {
             Err(format!("{running:?}"))
+        }
+    })
+    .await;
+}
+
+#[then("no SSH connection is left")]
+async fn no_connection(world: &mut World) {
+    eventually(Duration::from_secs(20), || async {
+        let mut lines = world.processes().into_values();
+        match lines.find(|line| line.starts_with("ssh ")) {
+            None => Ok(()),
+            Some(line) => Err(line),
         }
     })
     .await;
