@@ -17,6 +17,7 @@ mod outside;
 mod outside_clients;
 mod sanitize;
 mod setup;
+mod soak;
 mod tally;
 mod test;
 mod tidy;
@@ -69,6 +70,9 @@ enum Command {
     /// Measure performance, as ratios within one run
     #[command(disable_help_flag = true)]
     Bench(bench::BenchArgs),
+    /// Run a queen and its nodes under load for long while links fail and machines freeze
+    #[command(disable_help_flag = true)]
+    Soak(soak::SoakArgs),
     /// Write a model with random weights, for tests and benchmarks
     #[command(disable_help_flag = true)]
     MakeModel(make_model::MakeModelArgs),
@@ -115,6 +119,7 @@ fn main() -> ExitCode {
         Command::Openapi { check } => done(openapi::run(check)),
         Command::Outside { only } => outside(only),
         Command::Bench(args) => done(bench::run(&args)),
+        Command::Soak(args) => done(soak::run(&args)),
         Command::MakeModel(args) => done(make_model::run(&args)),
         Command::Ci => test::run_ci().map(Some),
     };

@@ -1,4 +1,8 @@
-use std::{fs, path::Path, pin::pin};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    pin::pin,
+};
 
 use anyhow::Result;
 use daemon_shell::{Signal, Token};
@@ -7,13 +11,13 @@ use futures_util::StreamExt as _;
 use hive_contract::{JobEvent, PullRequest, PullResponse};
 use input_validation::NodeName;
 use queen_contract::{
-    AddNode, DirectNode, NodeCallEvent, NodeSecret, NodeSpec, QueenClient, UpdateNode,
+    AddNode, DirectNode, NodeCallEvent, NodeSecret, NodeSpec, QueenClient, SshNode, UpdateNode,
 };
 use state_files::{DaemonRecord, Home};
 use tokio::process::{Child, Command};
 
 use crate::{
-    HiveProcess,
+    HiveProcess, Machine,
     process::{self, Environment},
 };
 
@@ -22,6 +26,8 @@ pub struct Cluster {
     /// A client with the control token.
     pub client: QueenClient,
     pub home: Home,
+    /// Configuration of the queen's SSH client: the machines that were added.
+    ssh_config: PathBuf,
     _queen: Child,
 }
 
@@ -32,10 +38,23 @@ impl Cluster {
         directory: &Path,
         environment: Environment<'_>,
     ) -> Result<Self> {
+        Self::start_with(bin_dir, directory, environment, &[]).await
+    }
+
+    /// Like [`start`](Self::start), with more arguments of the queen.
+    pub async fn start_with(
+        bin_dir: &Path,
+        directory: &Path,
+        environment: Environment<'_>,
+        arguments: &[&str],
+    ) -> Result<Self> {
         fs::create_dir(directory)?;
         let home = Home::open(Some(directory.to_owned()))?;
+        let ssh_config = directory.join("ssh_config");
+        fs::write(&ssh_config, "")?;
         let mut command = Command::new(bin_dir.join("queen-rbee"));
-        command.arg("--home").arg(home.path());
+        command.arg("--home").arg(home.path()).args(arguments);
+        command.arg("--ssh-config").arg(&ssh_config);
         for option in ["--port", "--hive-port", "--worker-ports"] {
             command.args([option, "0"]);
         }
@@ -45,8 +64,33 @@ impl Cluster {
         Ok(Self {
             client: QueenClient::new(&record.url, Some(token.expose().to_owned()))?,
             home,
+            ssh_config,
             _queen: queen,
         })
+    }
+
+    /// Adds a machine as a node: the hive is installed on it and started.
+    pub async fn add_machine(&self, machine: &Machine) -> Result<()> {
+        let others = fs::read_to_string(&self.ssh_config)?;
+        let config = machine.server.config_for(machine.name.as_str())?;
+        fs::write(&self.ssh_config, others + &config)?;
+        let spec = NodeSpec::Ssh(SshNode {
+            host: machine.name.as_str().parse()?,
+            port: None,
+            user: None,
+            key_file: None,
+            directory: None,
+        });
+        let request = AddNode {
+            name: machine.name.clone(),
+            node: UpdateNode {
+                spec,
+                token: None,
+                accept_host_key: None,
+                install: true,
+            },
+        };
+        followed(self.client.add_node(&request).await?).await
     }
 
     /// Adds a hive as a node.

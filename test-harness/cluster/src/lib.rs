@@ -2,7 +2,9 @@
 
 mod cluster;
 mod hive;
+mod machine;
 mod process;
 
 pub use cluster::Cluster;
 pub use hive::HiveProcess;
+pub use machine::Machine;
