@@ -21,11 +21,14 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         .args(&args.rest);
     let asks_for_help = args.rest.iter().any(|a| a == "--help" || a == "-h");
     let benchmark = args.rest.first().map(String::as_str);
-    if let Some("gateway" | "overhead" | "start" | "download") = benchmark
+    if let Some("gateway" | "overhead" | "start" | "download" | "link") = benchmark
         && !asks_for_help
     {
         if benchmark == Some("gateway") {
             setup::need_program("nginx", "nginx-light")?;
+        }
+        if benchmark == Some("link") {
+            setup::need_program("sshd", "openssh-server")?;
         }
         if benchmark == Some("download") {
             setup::need_program("curl", "curl")?;

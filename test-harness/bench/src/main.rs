@@ -1,4 +1,4 @@
-//! Benchmarks: `cargo xtask bench gateway|engine|overhead|download|start`. Results are ratios
+//! Benchmarks: `cargo xtask bench gateway|engine|overhead|download|start|link`. Results are ratios
 //! within one run.
 #![allow(
     clippy::print_stdout,
@@ -9,6 +9,7 @@
 mod download;
 mod engine;
 mod gateway;
+mod link;
 mod machine;
 mod overhead;
 mod process;
@@ -60,6 +61,8 @@ enum Command {
     /// Transfers that are killed at random moments, their throughput compared with curl, and that
     /// of copies from node to node compared with scp
     Download(download::DownloadArgs),
+    /// What a link by SSH adds to a token and to a request, and its throughput compared with ssh
+    Link(link::LinkArgs),
     /// Start of a hive with many models
     Start {
         /// Directory of the rbee binaries; set by the xtask
@@ -97,6 +100,7 @@ fn main() -> anyhow::Result<()> {
             models,
             count,
         } => runtime()?.block_on(start::run(&bin_dir, models, count)),
+        Command::Link(args) => runtime()?.block_on(link::run(&args)),
         Command::Download(args) => runtime()?.block_on(download::run(&args)),
         Command::DownloadOnce(args) => runtime()?.block_on(download::run_once(&args)),
         Command::Engine(args) => engine::run(&args),
