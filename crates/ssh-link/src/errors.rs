@@ -6,6 +6,8 @@ use diagnostics::{Code, Diagnostic, excerpt};
 use input_validation::{HostKeyFingerprint, NodeName};
 use queen_contract::SshNode;
 
+use crate::failure::Failure;
+
 /// Longest quotation of the output of ssh or of a command.
 const MAX_QUOTE_CHARS: usize = 300;
 
@@ -52,18 +54,92 @@ pub(crate) fn timed_out(node: &SshNode, limit: Duration) -> Diagnostic {
     )
 }
 
-pub(crate) fn auth_failed(node: &SshNode, reason: &str, key_is_exposed: bool) -> Diagnostic {
-    let message = format!("{} refused the login: {}", label(node), quote(reason));
-    let error = Diagnostic::new(Code::SshAuthFailed, message);
-    match &node.key_file {
-        Some(key) if key_is_exposed => error.hint(format!(
-            "other users can read the key, so ssh ignored it: `chmod 600 {key}`"
-        )),
-        _ => error.hint(format!(
+/// The login was refused. `with_passphrase` is a key that ssh can use through an agent only.
+pub(crate) fn auth_failed(
+    node: &SshNode,
+    reason: &str,
+    with_passphrase: Option<&Path>,
+) -> Diagnostic {
+    let error = refused(node, reason);
+    match with_passphrase {
+        Some(key) => {
+            let key = excerpt(&key.to_string_lossy(), MAX_QUOTE_CHARS);
+            error.hint(format!(
+                "the key {key} has a passphrase, which nobody is asked for: an agent must have it: `ssh-add {key}`, `ssh-add -l`"
+            ))
+        }
+        None => error.hint(format!(
             "check that the server accepts the key, that only you can read its file (`chmod 600 FILE`), and that an agent has it if it has a passphrase: `ssh-add -l`; by hand: `{}`",
             by_hand(node)
         )),
     }
+}
+
+/// The login was refused, since ssh ignored the key.
+pub(crate) fn key_exposed(node: &SshNode, reason: &str, key: &str) -> Diagnostic {
+    let key = quote(key);
+    refused(node, reason).hint(format!(
+        "other users can read the key, so ssh ignored it: `chmod 600 {key}`"
+    ))
+}
+
+fn refused(node: &SshNode, reason: &str) -> Diagnostic {
+    let message = format!("{} refused the login: {}", label(node), quote(reason));
+    Diagnostic::new(Code::SshAuthFailed, message)
+}
+
+/// A jump host on the way to the server did not connect.
+pub(crate) fn jump_host_failed(
+    node: &SshNode,
+    jump_host: &str,
+    failure: Failure,
+    reason: &str,
+) -> Diagnostic {
+    let (server, host, reason) = (label(node), quote(jump_host), quote(reason));
+    let (code, message, hint) = match failure {
+        Failure::Unreachable | Failure::NoCommands => (
+            Code::SshUnreachable,
+            format!("no SSH connection to {server}: its jump host {host} failed: {reason}"),
+            "check that the jump host is on, and its host, name and port",
+        ),
+        Failure::AuthFailed => (
+            Code::SshAuthFailed,
+            format!("{host}, the jump host of {server}, refused the login: {reason}"),
+            "check that the jump host accepts the key, and that an agent has it if it has a passphrase: `ssh-add -l`",
+        ),
+        Failure::HostKeyUnknown | Failure::HostKeyChanged => (
+            Code::SshHostKeyUnknown,
+            format!(
+                "the host key of {host}, the jump host of {server}, is not known, or it has changed: {reason}"
+            ),
+            "connect to the jump host once and confirm its key",
+        ),
+        Failure::ConfigInvalid => return config_invalid(&reason),
+    };
+    let by_hand = format!("{hint}; by hand: `{}`", by_hand(node));
+    Diagnostic::new(code, message)
+        .hint(by_hand)
+        .detail("jump_host", host)
+}
+
+/// The last jump host that was reached does not reach the next host.
+pub(crate) fn jump_host_cannot_connect(
+    node: &SshNode,
+    jump_host: &str,
+    reason: &str,
+) -> Diagnostic {
+    let host = quote(jump_host);
+    let message = format!(
+        "no SSH connection to {}: its jump host {host} cannot reach the next host: {}",
+        label(node),
+        quote(reason)
+    );
+    Diagnostic::new(Code::SshUnreachable, message)
+        .hint(format!(
+            "check the host name and port as the jump host knows them, and that the machine is on; by hand: `{}`",
+            by_hand(node)
+        ))
+        .detail("jump_host", host)
 }
 
 /// Nothing can be run on the machine, although the login succeeded.
@@ -150,6 +226,17 @@ pub(crate) fn config_invalid(reason: &str) -> Diagnostic {
     .hint("correct the file that the message names")
 }
 
+pub(crate) fn config_timed_out(limit: Duration) -> Diagnostic {
+    Diagnostic::new(
+        Code::ConfigInvalid,
+        format!(
+            "ssh did not evaluate its configuration within {} s",
+            limit.as_secs_f64()
+        ),
+    )
+    .hint("check the programs that it runs: `Match exec` in `~/.ssh/config`")
+}
+
 pub(crate) fn no_ssh(error: &io::Error) -> Diagnostic {
     Diagnostic::new(Code::ConfigInvalid, format!("cannot run `ssh`: {error}"))
         .hint("install OpenSSH's client (Debian: `sudo apt-get install openssh-client`)")
@@ -193,6 +280,20 @@ pub(crate) fn command_failed(label: &str, what: &str, status: i32, stderr: &str)
             "{label}: {what} failed with status {status}: {}",
             quote(stderr)
         ),
+    )
+}
+
+/// The connection exists, and the server did not run the command to its end.
+pub(crate) fn command_without_status(label: &str, what: &str, stderr: &str) -> Diagnostic {
+    let reason = match quote(stderr) {
+        reason if reason.is_empty() => {
+            "the SSH server refused it, or ended it without a status".into()
+        }
+        reason => reason,
+    };
+    Diagnostic::new(
+        Code::NodeCommandFailed,
+        format!("{label}: {what} failed: {reason}"),
     )
 }
 

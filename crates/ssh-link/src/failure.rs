@@ -13,6 +13,8 @@ pub(crate) enum Failure {
     HostKeyChanged,
     /// The configuration of the SSH client is invalid.
     ConfigInvalid,
+    /// The login succeeded, and the server refused to run a command.
+    NoCommands,
 }
 
 /// Texts of OpenSSH's ssh, the most specific first: several can be in one output.
@@ -25,6 +27,7 @@ const TEXTS: &[(&str, Failure)] = &[
     ("Bad configuration option", Failure::ConfigInvalid),
     ("bad configuration options", Failure::ConfigInvalid),
     ("Bad owner or permissions on", Failure::ConfigInvalid),
+    ("exec request failed on channel", Failure::NoCommands),
     ("Permission denied (", Failure::AuthFailed),
     ("Too many authentication failures", Failure::AuthFailed),
     ("no more authentication methods", Failure::AuthFailed),
@@ -38,15 +41,62 @@ pub(crate) fn classify(stderr: &str) -> Failure {
         .map_or(Failure::Unreachable, |(_, failure)| *failure)
 }
 
-/// Whether ssh ignored a key because others can read its file.
-pub(crate) fn key_is_exposed(stderr: &str) -> bool {
-    stderr.contains("UNPROTECTED PRIVATE KEY FILE")
+/// Returns the key that ssh ignored because others can read its file.
+pub(crate) fn exposed_key(stderr: &str) -> Option<&str> {
+    let line = stderr
+        .lines()
+        .find(|line| line.contains("' are too open."))?;
+    line.split('\'').nth(1)
 }
 
-/// Returns the line that says most: the last one.
+/// Lines of an ssh whose proxy has ended: the proxy wrote the reason before them.
+const PROXY_ENDED: &[&str] = &[
+    "kex_exchange_identification: ",
+    "Connection closed by UNKNOWN port ",
+    "Connection to UNKNOWN port ",
+];
+/// Last line of a jump host's ssh that cannot reach the next host; the line before has the reason.
+const FORWARDING_FAILED: &str = "stdio forwarding failed";
+
+/// Returns the line that says most: the last one that is not a consequence of another one.
 pub(crate) fn last_line(stderr: &str) -> &str {
-    let mut lines = stderr.lines().map(str::trim);
-    lines.rfind(|line| !line.is_empty()).unwrap_or_default()
+    let lines = || {
+        stderr
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+    };
+    let is_consequence =
+        |line: &&str| *line == FORWARDING_FAILED || PROXY_ENDED.iter().any(|t| line.starts_with(t));
+    let reason = lines().rfind(|line| !is_consequence(line));
+    reason.or_else(|| lines().next_back()).unwrap_or_default()
+}
+
+/// Which host of the way to a server failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailedHost<'a> {
+    /// The server itself, or its only proxy is not a jump host.
+    Server,
+    /// This jump host.
+    Jump(&'a str),
+    /// This jump host cannot reach the next host.
+    After(&'a str),
+}
+
+/// Finds the host that failed. Each jump host has an ssh of its own, and each ssh after the one
+/// that failed writes one line about its proxy ([`PROXY_ENDED`]).
+pub(crate) fn failed_host<'a>(stderr: &str, jump_hosts: &'a [String]) -> FailedHost<'a> {
+    let after = stderr
+        .lines()
+        .filter(|line| line.trim().starts_with(PROXY_ENDED[0]))
+        .count();
+    // A jump host can have jump hosts of its own, which are not in the list.
+    let failed = jump_hosts.len().saturating_sub(after);
+    match jump_hosts.get(failed) {
+        Some(host) if stderr.contains(FORWARDING_FAILED) => FailedHost::After(host),
+        Some(host) => FailedHost::Jump(host),
+        None => FailedHost::Server,
+    }
 }
 
 #[cfg(test)]
@@ -66,6 +116,7 @@ mod tests {
             ),
             ("", Failure::Unreachable),
             ("me@h: Permission denied (publickey).", Failure::AuthFailed),
+            ("exec request failed on channel 0", Failure::NoCommands),
             (
                 "Received disconnect from 192.0.2.1 port 22:2: Too many authentication failures",
                 Failure::AuthFailed,
@@ -88,8 +139,49 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_is_reported() {
+    fn an_exposed_key_is_found() {
+        let text = "@  WARNING: UNPROTECTED PRIVATE KEY FILE!  @\r\nPermissions 0644 for '/k e' are too open.\r\n";
+        assert_eq!(exposed_key(text), Some("/k e"));
+        assert_eq!(exposed_key("Permission denied (publickey)."), None);
+    }
+
+    const ENDED: &str = "kex_exchange_identification: Connection closed by remote host\r\n";
+
+    #[test]
+    fn the_last_line_that_is_no_consequence_is_reported() {
         assert_eq!(last_line("a\r\nb\r\n\n"), "b");
         assert_eq!(last_line(""), "");
+        assert_eq!(last_line(ENDED), ENDED.trim());
+        let refused = "channel 0: open failed: connect failed: Connection refused";
+        let text = format!("{refused}\r\nstdio forwarding failed\r\n{ENDED}{ENDED}");
+        assert_eq!(last_line(&text), refused);
+        let text = format!("no route\n{ENDED}Connection closed by UNKNOWN port 65535");
+        assert_eq!(last_line(&text), "no route");
+    }
+
+    #[test]
+    fn the_host_that_failed_is_found() {
+        let jump_hosts = ["a".to_owned(), "b".to_owned()];
+        let refused = "ssh: connect to host 192.0.2.1 port 22: Connection refused\n";
+        for (text, expected) in [
+            (refused.to_owned(), FailedHost::Server),
+            (format!("{refused}{ENDED}"), FailedHost::Jump("b")),
+            (format!("{refused}{ENDED}{ENDED}"), FailedHost::Jump("a")),
+            (
+                format!("{refused}{ENDED}{ENDED}{ENDED}"),
+                FailedHost::Jump("a"),
+            ),
+            (
+                format!("{FORWARDING_FAILED}\n{ENDED}"),
+                FailedHost::After("b"),
+            ),
+            (
+                format!("{FORWARDING_FAILED}\n{ENDED}{ENDED}"),
+                FailedHost::After("a"),
+            ),
+        ] {
+            assert_eq!(failed_host(&text, &jump_hosts), expected, "{text}");
+            assert_eq!(failed_host(&text, &[]), FailedHost::Server);
+        }
     }
 }

@@ -1,22 +1,18 @@
 //! Host keys: which are known, which one a server has, and how the user accepts one.
 
-use std::{
-    fs, io,
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, io::Write as _, path::Path};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
 use diagnostics::Diagnostic;
 use input_validation::HostKeyFingerprint;
 use queen_contract::SshNode;
 use sha2::{Digest as _, Sha256};
-use tokio::time::timeout;
 
 use crate::{
     SshSettings, errors,
     failure::last_line,
     options::{connection, option},
+    process_group,
 };
 
 /// The host key of a server.
@@ -84,44 +80,16 @@ pub async fn scan(node: &SshNode, settings: &SshSettings) -> Result<HostKey, Dia
         .args(["-o", "HashKnownHosts=no", "-o", "CheckHostIP=no"])
         .args(["-o", "PreferredAuthentications=none"])
         .args(["-S", "none", "--", node.host.as_str(), "exit"]);
-    let output = timeout(settings.connect_limit, command.output())
+    let output = process_group::output(command, settings.connect_limit)
         .await
-        .map_err(|_| errors::timed_out(node, settings.connect_limit))?
-        .map_err(|e| errors::no_ssh(&e))?;
+        .map_err(|e| errors::no_ssh(&e))?
+        .ok_or_else(|| errors::timed_out(node, settings.connect_limit))?;
     let known = fs::read_to_string(&found).unwrap_or_default();
     let key = known.lines().next_back().and_then(HostKey::parse);
     key.ok_or_else(|| {
         let stderr = String::from_utf8_lossy(&output.stderr);
         errors::unreachable(node, last_line(&stderr))
     })
-}
-
-/// Returns the files of known hosts: those of the user's configuration and rbee's own.
-pub(crate) async fn known_hosts(
-    node: &SshNode,
-    settings: &SshSettings,
-) -> Result<Vec<PathBuf>, Diagnostic> {
-    let output = connection(node, settings)
-        .args(["-G", "--", node.host.as_str()])
-        .output()
-        .await
-        .map_err(|e| errors::no_ssh(&e))?;
-    if !output.status.success() {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        return Err(errors::config_invalid(last_line(&stderr)));
-    }
-    let config = String::from_utf8_lossy(&output.stdout);
-    let files = config
-        .lines()
-        .find_map(|line| line.strip_prefix("userknownhostsfile "));
-    let mut files: Vec<PathBuf> = files
-        .unwrap_or_default()
-        .split(' ')
-        .filter(|file| !matches!(*file, "" | "none"))
-        .map(PathBuf::from)
-        .collect();
-    files.push(settings.known_hosts.clone());
-    Ok(files)
 }
 
 /// Adds a key to a file; replaces those of the same host.

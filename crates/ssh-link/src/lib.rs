@@ -13,6 +13,7 @@
 //! arguments ([`RemoteCommand`]). An unknown host key is refused until the user accepts its
 //! fingerprint ([`accept_host_key`]).
 
+mod client_config;
 mod command;
 mod errors;
 mod failure;
@@ -22,6 +23,7 @@ mod link;
 mod master;
 mod options;
 mod probe;
+mod process_group;
 mod runtime_directory;
 mod server_process;
 mod session;

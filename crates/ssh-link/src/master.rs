@@ -4,7 +4,7 @@
 //! session runs `cat` on the other machine, which ends when its standard input does: the
 //! connection ends by itself if the queen is killed.
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{ffi::OsString, path::PathBuf, process::Stdio, time::Duration};
 
 use diagnostics::Diagnostic;
 use queen_contract::SshNode;
@@ -19,10 +19,13 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    SshSettings, errors,
-    failure::{Failure, classify, key_is_exposed, last_line},
+    SshSettings,
+    client_config::ClientConfig,
+    errors,
+    failure::{FailedHost, Failure, classify, exposed_key, failed_host, last_line},
     host_key,
     options::{connection, option},
+    process_group::ProcessGroup,
     runtime_directory::CONTROL_SOCKET,
 };
 
@@ -47,26 +50,32 @@ pub(crate) struct Master {
 /// Connects and authenticates, in one attempt.
 pub(crate) async fn start(node: &SshNode, settings: &SshSettings) -> Result<Master, Diagnostic> {
     check_key_file(node).await?;
-    let known_hosts = host_key::known_hosts(node, settings).await?;
+    let config = ClientConfig::of(node, settings).await?;
     let dir = settings.runtime.create("s")?;
     let control_socket = dir.path().join(CONTROL_SOCKET);
     let mut command = connection(node, settings);
     command
         .args(["-o", "StrictHostKeyChecking=yes", "-o"])
-        .arg(option_of(&known_hosts))
+        .arg(known_hosts(&config, settings))
         .args(["-M", "-S"])
         .arg(&control_socket)
         .args(["--", node.host.as_str(), KEEP])
         .stdin(Stdio::piped());
     let mut child = command.spawn().map_err(|e| errors::no_ssh(&e))?;
+    let mut group = ProcessGroup::of(&child);
     let stderr = tokio::spawn(read(child.stderr.take()));
     let ready = timeout(settings.connect_limit, ready(&mut child)).await;
     match ready {
         Ok(true) => {}
         Ok(false) => {
             let status = child.wait().await.map_err(|e| errors::no_ssh(&e))?;
+            group.has_ended();
             let stderr = rest(stderr).await;
-            return Err(failure(node, settings, &stderr, status.code() != Some(255)).await);
+            return Err(if status.code() == Some(255) {
+                failure(node, settings, &config, &stderr).await
+            } else {
+                errors::no_shell(node, last_line(&stderr))
+            });
         }
         Err(_) => return Err(errors::timed_out(node, settings.connect_limit)),
     }
@@ -79,9 +88,10 @@ pub(crate) async fn start(node: &SshNode, settings: &SshSettings) -> Result<Mast
         let _dir = dir;
         let _open = (child.stdin.take(), child.stdout.take());
         tokio::select! {
-            _ = child.wait() => {}
+            _ = child.wait() => group.has_ended(),
             () = cancelled.cancelled() => {
-                let _ = child.kill().await;
+                drop(group);
+                let _ = child.wait().await;
             }
         }
         let reason = rest(stderr).await;
@@ -105,8 +115,10 @@ async fn check_key_file(node: &SshNode) -> Result<(), Diagnostic> {
     }
 }
 
-fn option_of(known_hosts: &[PathBuf]) -> std::ffi::OsString {
-    let paths: Vec<_> = known_hosts.iter().map(PathBuf::as_path).collect();
+/// The option with the files of known hosts: those of the user's configuration and rbee's own.
+fn known_hosts(config: &ClientConfig, settings: &SshSettings) -> OsString {
+    let files = config.known_hosts.iter().chain([&settings.known_hosts]);
+    let paths: Vec<_> = files.map(PathBuf::as_path).collect();
     option("UserKnownHostsFile", &paths)
 }
 
@@ -127,17 +139,24 @@ async fn ready(child: &mut Child) -> bool {
 async fn failure(
     node: &SshNode,
     settings: &SshSettings,
+    config: &ClientConfig,
     stderr: &str,
-    has_logged_in: bool,
 ) -> Diagnostic {
     let reason = last_line(stderr);
-    if has_logged_in {
-        return errors::no_shell(node, reason);
+    let failure = classify(stderr);
+    match failed_host(stderr, &config.jump_hosts) {
+        FailedHost::Server => {}
+        FailedHost::After(host) => return errors::jump_host_cannot_connect(node, host, reason),
+        FailedHost::Jump(host) => return errors::jump_host_failed(node, host, failure, reason),
     }
-    match classify(stderr) {
+    match failure {
         Failure::Unreachable => errors::unreachable(node, reason),
-        Failure::AuthFailed => errors::auth_failed(node, reason, key_is_exposed(stderr)),
+        Failure::AuthFailed => match exposed_key(stderr) {
+            Some(key) => errors::key_exposed(node, reason, key),
+            None => errors::auth_failed(node, reason, config.key_with_passphrase().as_deref()),
+        },
         Failure::ConfigInvalid => errors::config_invalid(reason),
+        Failure::NoCommands => errors::no_shell(node, reason),
         found @ (Failure::HostKeyUnknown | Failure::HostKeyChanged) => {
             match host_key::scan(node, settings).await {
                 Ok(key) if found == Failure::HostKeyChanged => {

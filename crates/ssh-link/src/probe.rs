@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use diagnostics::{Diagnostic, excerpt};
 use input_validation::RemoteDirectory;
@@ -49,6 +49,15 @@ pub struct NodeProbe {
 pub enum Libc {
     Glibc { major: u32, minor: u32 },
     Musl,
+}
+
+impl fmt::Display for Libc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Glibc { major, minor } => write!(f, "glibc {major}.{minor}"),
+            Self::Musl => f.write_str("musl"),
+        }
+    }
 }
 
 /// A program that rbee can use on a node.

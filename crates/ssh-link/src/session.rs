@@ -2,6 +2,7 @@ use std::{
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use diagnostics::{Diagnostic, Narration};
@@ -25,9 +26,11 @@ use crate::{
 /// (`MaxSessions`, sshd_config(5)), and one of them keeps the connection.
 const MAX_COMMANDS: usize = 8;
 /// How much of the standard error of a command is kept.
-const MAX_STDERR_BYTES: usize = 16 << 10;
-/// Exit status of ssh if the connection fails (ssh(1)).
-const CONNECTION_FAILED: i32 = 255;
+const MAX_STDERR_BYTES: u64 = 16 << 10;
+/// Exit status of ssh if it fails itself (ssh(1)), and of a few commands.
+const SSH_FAILED: i32 = 255;
+/// Time limit for the question whether a connection exists.
+const CHECK_LIMIT: Duration = Duration::from_secs(5);
 
 /// A connection to an SSH server. Clones share it; it is closed when the last one is dropped.
 #[derive(Debug, Clone)]
@@ -158,28 +161,30 @@ impl SshSession {
             }
         };
         let max_output = command.max_output + MARK.len();
-        let (status, (), stdout, stderr) = tokio::join!(
-            child.wait(),
-            write,
-            read(stdout, max_output),
-            read(stderr, MAX_STDERR_BYTES),
-        );
-        let status = exit_status(status.map_err(|e| errors::no_ssh(&e))?);
-        let stderr = String::from_utf8_lossy(&stderr.bytes).into_owned();
-        if status == CONNECTION_FAILED {
-            return Err(errors::lost(&self.0.label, &stderr));
+        let output = async {
+            let output = read_all(stdout, max_output).await;
+            output.ok_or_else(|| {
+                let problem = format!("more than {} bytes", command.max_output);
+                errors::unexpected_output(&self.0.label, command.name, &problem)
+            })
+        };
+        let ended = async {
+            let (status, (), stderr) = tokio::join!(child.wait(), write, read_beginning(stderr));
+            Ok((status.map_err(|e| errors::no_ssh(&e))?, stderr))
+        };
+        let (stdout, (status, stderr)) = tokio::try_join!(output, ended)?;
+        let status = exit_status(status);
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        if status == SSH_FAILED {
+            return Err(if self.exists().await {
+                errors::command_without_status(&self.0.label, command.name, &stderr)
+            } else {
+                errors::lost(&self.0.label, &stderr)
+            });
         }
-        if stdout.is_cut_off {
-            let problem = format!("more than {} bytes", command.max_output);
-            return Err(errors::unexpected_output(
-                &self.0.label,
-                command.name,
-                &problem,
-            ));
-        }
-        let Some(stdout) = after_mark(&stdout.bytes) else {
+        let Some(stdout) = after_mark(&stdout) else {
             // The login shell did not run the script.
-            let shown = [String::from_utf8_lossy(&stdout.bytes).as_ref(), &stderr].concat();
+            let shown = [String::from_utf8_lossy(&stdout).as_ref(), &stderr].concat();
             return Err(errors::unexpected_output(
                 &self.0.label,
                 command.name,
@@ -191,6 +196,13 @@ impl SshSession {
             stdout: stdout.to_owned(),
             stderr,
         })
+    }
+
+    /// Whether the connection still exists.
+    async fn exists(&self) -> bool {
+        let mut check = options::through(&self.0.control_socket);
+        check.args(["-O", "check", NO_HOST]);
+        matches!(timeout(CHECK_LIMIT, check.output()).await, Ok(Ok(output)) if output.status.success())
     }
 
     pub(crate) fn control_socket(&self) -> &Path {
@@ -212,26 +224,25 @@ fn exit_status(status: ExitStatus) -> i32 {
         .unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }
 
-/// Bytes that were read, at most a limit.
-#[derive(Debug, Default)]
-pub(crate) struct Limited {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) is_cut_off: bool,
+/// Reads to the end. `None` as soon as there are more than `limit` bytes.
+async fn read_all(reader: Option<impl AsyncRead + Unpin>, limit: usize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(reader) = reader {
+        let mut reader = reader.take(limit as u64 + 1);
+        let _ = reader.read_to_end(&mut bytes).await;
+    }
+    (bytes.len() <= limit).then_some(bytes)
 }
 
-/// Reads to the end. Keeps the first `limit` bytes.
-async fn read(reader: Option<impl AsyncRead + Unpin>, limit: usize) -> Limited {
-    let mut limited = Limited::default();
-    let Some(mut reader) = reader else {
-        return limited;
-    };
-    let mut chunk = vec![0; 16 << 10];
-    while let Ok(count @ 1..) = reader.read(&mut chunk).await {
-        let room = limit - limited.bytes.len();
-        limited.bytes.extend_from_slice(&chunk[..count.min(room)]);
-        limited.is_cut_off |= count > room;
+/// Reads to the end. Keeps the first [`MAX_STDERR_BYTES`].
+async fn read_beginning(reader: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(mut reader) = reader {
+        let mut beginning = (&mut reader).take(MAX_STDERR_BYTES);
+        let _ = beginning.read_to_end(&mut bytes).await;
+        let _ = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await;
     }
-    limited
+    bytes
 }
 
 #[cfg(test)]
@@ -247,9 +258,14 @@ mod tests {
 
     #[tokio::test]
     async fn output_is_limited() {
-        let read = read(Some(&[7; 100][..]), 10).await;
-        assert_eq!((read.bytes.len(), read.is_cut_off), (10, true));
-        let read = super::read(Some(&[7; 10][..]), 10).await;
-        assert_eq!((read.bytes.len(), read.is_cut_off), (10, false));
+        assert_eq!(read_all(Some(&[7; 11][..]), 10).await, None);
+        assert_eq!(read_all(Some(&[7; 10][..]), 10).await, Some(vec![7; 10]));
+        let endless = tokio::io::repeat(7);
+        assert_eq!(read_all(Some(endless), 10).await, None);
+        let long = tokio::io::repeat(7).take(2 * MAX_STDERR_BYTES);
+        assert_eq!(
+            read_beginning(Some(long)).await.len() as u64,
+            MAX_STDERR_BYTES
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, Permissions},
+    net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Command,
@@ -11,14 +12,18 @@ use anyhow::{Result, ensure};
 
 use crate::ALIAS;
 
-pub(crate) fn write_all(dir: &Path, port: u16, shell: &Path) -> Result<()> {
+/// Writes the files of a server at `address` and of its client to `dir`: keys, configurations,
+/// known hosts, the home directory, and `session`, which runs the command in
+/// `SSH_ORIGINAL_COMMAND` there.
+pub fn write_all(dir: &Path, address: SocketAddr, shell: &Path) -> Result<()> {
     fs::create_dir(dir.join("home"))?;
-    key(&dir.join("user_key"))?;
+    key(&dir.join("user_key"), "")?;
     host_key(dir)?;
     let public = fs::read_to_string(dir.join("host_key.pub"))?;
-    let known = format!("[127.0.0.1]:{port} {public}");
+    let known = format!("[{}]:{} {public}", address.ip(), address.port());
     fs::write(dir.join("known_hosts"), known)?;
-    fs::write(dir.join("ssh_config"), client_config(dir, port))?;
+    let config = client_block(dir, address, ALIAS) + &client_defaults(dir);
+    fs::write(dir.join("ssh_config"), config)?;
     fs::write(dir.join("sshd_config"), server_config(dir))?;
     let session = dir.join("session");
     fs::write(&session, session_script(dir, shell))?;
@@ -30,23 +35,42 @@ pub(crate) fn host_key(dir: &Path) -> Result<()> {
     if file.exists() {
         fs::remove_file(&file)?;
     }
-    key(&file)
+    key(&file, "")
 }
 
-fn key(file: &Path) -> Result<()> {
+/// Creates a key pair.
+pub(crate) fn key(file: &Path, passphrase: &str) -> Result<()> {
     let status = Command::new("ssh-keygen")
-        .args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"])
+        .args(["-q", "-t", "ed25519", "-C", "test", "-N", passphrase, "-f"])
         .arg(file)
         .status()?;
     ensure!(status.success(), "ssh-keygen fails");
     Ok(())
 }
 
-fn client_config(dir: &Path, port: u16) -> String {
+/// Changes the passphrase of a private key, which has none.
+pub(crate) fn set_passphrase(file: &Path, passphrase: &str) -> Result<()> {
+    let status = Command::new("ssh-keygen")
+        .args(["-q", "-p", "-P", "", "-N", passphrase, "-f"])
+        .arg(file)
+        .status()?;
+    ensure!(status.success(), "ssh-keygen fails");
+    Ok(())
+}
+
+/// The lines of a client's configuration for this server.
+pub(crate) fn client_block(dir: &Path, address: SocketAddr, alias: &str) -> String {
+    let (dir, ip, port) = (dir.display(), address.ip(), address.port());
+    format!(
+        "Host {alias}\n  HostName {ip}\n  Port {port}\n  IdentityFile {dir}/user_key\n  \
+         UserKnownHostsFile {dir}/known_hosts\n"
+    )
+}
+
+fn client_defaults(dir: &Path) -> String {
     let dir = dir.display();
     format!(
-        "Host {ALIAS}\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile {dir}/user_key\n\
-         Host *\n  IdentitiesOnly yes\n  UserKnownHostsFile {dir}/known_hosts\n  \
+        "Host *\n  IdentitiesOnly yes\n  UserKnownHostsFile {dir}/known_hosts\n  \
          GlobalKnownHostsFile /dev/null\n"
     )
 }

@@ -4,16 +4,17 @@
 //! The fixture listens itself and starts `sshd -i` for each connection. So no port is chosen
 //! before it is bound, and connections can be refused, ignored, frozen and cut.
 
+mod agent;
 mod connections;
 mod files;
 mod programs;
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
+    sync::{Arc, mpsc},
     thread,
 };
 
@@ -21,52 +22,106 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
+pub use agent::SshAgent;
 use connections::Connections;
 pub use connections::Mode;
+pub use files::write_all as write_files;
 
 /// Name of the server in [`SshServer::config`].
 pub const ALIAS: &str = "box";
+
+/// How a server is started.
+pub struct Settings {
+    /// Login shell of the user.
+    pub shell: PathBuf,
+    /// Where the server listens, on a free port.
+    pub address: IpAddr,
+    /// Is called first, on the thread that accepts connections and starts `sshd`. It can move
+    /// this thread to a network namespace.
+    pub enter: Box<dyn FnOnce() -> Result<()> + Send>,
+}
+
+impl Default for Settings {
+    /// `/bin/sh`, on `127.0.0.1`.
+    fn default() -> Self {
+        Self {
+            shell: "/bin/sh".into(),
+            address: Ipv4Addr::LOCALHOST.into(),
+            enter: Box::new(|| Ok(())),
+        }
+    }
+}
 
 /// An SSH server. It stops when it is dropped; what its sessions started may keep running.
 #[derive(Debug)]
 pub struct SshServer {
     dir: TempDir,
-    port: u16,
+    address: SocketAddr,
     user: String,
+    listener: TcpListener,
     connections: Arc<Connections>,
 }
 
 impl SshServer {
-    /// Starts a server whose sessions run commands with `/bin/sh`.
+    /// Starts a server with the default settings.
     pub fn start() -> Result<Self> {
-        Self::start_with_shell(Path::new("/bin/sh"))
+        Self::start_with(Settings::default())
     }
 
     /// Starts a server whose sessions run commands with this login shell.
     pub fn start_with_shell(shell: &Path) -> Result<Self> {
+        Self::start_with(Settings {
+            shell: shell.to_owned(),
+            ..Settings::default()
+        })
+    }
+
+    /// Starts a server.
+    pub fn start_with(settings: Settings) -> Result<Self> {
         let sshd = find_sshd()?;
         let user = user_name()?;
         let dir = tempfile::Builder::new().prefix("sshd-").tempdir()?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let port = listener.local_addr()?.port();
-        files::write_all(dir.path(), port, shell)?;
-        let config = dir.path().join("sshd_config");
-        let connections = Arc::new(Connections::new(sshd, config));
+        let connections = Arc::new(Connections::new(sshd, dir.path().join("sshd_config")));
+        let (sender, bound) = mpsc::channel();
         thread::spawn({
             let connections = Arc::clone(&connections);
-            move || connections.accept_from(&listener)
+            move || {
+                let listener = (settings.enter)().and_then(|()| {
+                    let listener = TcpListener::bind((settings.address, 0))?;
+                    Ok((listener.try_clone()?, listener))
+                });
+                let (own, result) = match listener {
+                    Ok((own, listener)) => (Some(own), Ok(listener)),
+                    Err(error) => (None, Err(error)),
+                };
+                if sender.send(result).is_ok()
+                    && let Some(listener) = own
+                {
+                    connections.accept_from(&listener);
+                }
+            }
         });
+        let listener = bound.recv().context("the server has no thread")??;
+        let address = listener.local_addr()?;
+        // Connections wait in the queue of the socket until the thread accepts them.
+        files::write_all(dir.path(), address, &settings.shell)?;
         Ok(Self {
             dir,
-            port,
+            address,
             user,
+            listener,
             connections,
         })
     }
 
-    /// Port on `127.0.0.1`.
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Port on which it listens.
     pub fn port(&self) -> u16 {
-        self.port
+        self.address.port()
     }
 
     /// User who may log in: the one that runs the tests.
@@ -102,6 +157,24 @@ impl SshServer {
     /// Known hosts of [`config`](Self::config).
     pub fn known_hosts(&self) -> PathBuf {
         self.dir.path().join("known_hosts")
+    }
+
+    /// The part of [`config`](Self::config) for this server, with another alias.
+    pub fn config_as(&self, alias: &str) -> String {
+        files::client_block(self.dir.path(), self.address, alias)
+    }
+
+    /// Sets the passphrase of [`key_file`](Self::key_file), which has none.
+    pub fn set_passphrase(&self, passphrase: &str) -> Result<()> {
+        files::set_passphrase(&self.key_file(), passphrase)
+    }
+
+    /// Adds a line to the configuration of the server. It is valid for new connections.
+    pub fn add_to_server_config(&self, line: &str) -> Result<()> {
+        let file = self.dir.path().join("sshd_config");
+        // The first value of an option is valid.
+        let text = fs::read_to_string(&file)?;
+        Ok(fs::write(file, format!("{line}\n{text}"))?)
     }
 
     /// Fingerprint of the host key, as OpenSSH prints it.
@@ -196,6 +269,11 @@ impl SshServer {
         programs::listening(&programs::in_groups(&self.connections.pids()))
     }
 
+    /// Log of the server: its connections and errors.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("sshd.log")).unwrap_or_default()
+    }
+
     /// Number of connections.
     pub fn connections(&self) -> usize {
         self.connections.count()
@@ -206,9 +284,20 @@ impl Drop for SshServer {
     fn drop(&mut self) {
         self.connections.set_mode(Mode::Stop);
         self.cut();
-        // Wakes the thread that accepts connections.
-        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+        // Wakes the thread that accepts connections (shutdown(2) on Linux).
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
     }
+}
+
+/// Addresses on which any process listens in the network namespace of this process.
+pub fn all_listening(process: rustix::process::Pid) -> Vec<SocketAddr> {
+    let listeners = programs::listeners(process).into_iter();
+    listeners.map(|(address, _)| address).collect()
+}
+
+/// Routes to other networks in the network namespace of this process, as the kernel prints them.
+pub fn other_routes(process: rustix::process::Pid) -> Vec<String> {
+    programs::gateways(process)
 }
 
 fn find_sshd() -> Result<PathBuf> {

@@ -34,28 +34,47 @@ fn all() -> Vec<(Pid, PathBuf)> {
         .collect()
 }
 
-/// The addresses on which processes listen: those in `/proc/net/tcp` and `tcp6` (proc(5)) whose
-/// inodes are sockets of a process.
+/// The addresses on which processes listen.
 pub(crate) fn listening(processes: &[(Pid, PathBuf)]) -> Vec<SocketAddr> {
-    let inodes: Vec<String> = processes
-        .iter()
-        .flat_map(|(pid, _)| sockets(*pid))
-        .collect();
-    let mut addresses = Vec::new();
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        let text = fs::read_to_string(table).unwrap_or_default();
+    let of_process = |(pid, _): &(Pid, PathBuf)| {
+        let inodes = sockets(*pid);
+        let listeners = listeners(*pid).into_iter();
+        let own = listeners.filter(move |(_, inode)| inodes.contains(inode));
+        own.map(|(address, _)| address)
+    };
+    processes.iter().flat_map(of_process).collect()
+}
+
+/// The addresses on which anything listens in the network namespace of a process, and the inodes
+/// of the sockets: `/proc/PID/net/tcp` and `tcp6` (proc(5)).
+pub(crate) fn listeners(pid: Pid) -> Vec<(SocketAddr, String)> {
+    let mut found = Vec::new();
+    for table in ["tcp", "tcp6"] {
+        let file = format!("/proc/{}/net/{table}", pid.as_raw_nonzero());
+        let text = fs::read_to_string(file).unwrap_or_default();
         for line in text.lines().skip(1) {
             let fields: Vec<&str> = line.split_whitespace().collect();
             // State 0A is LISTEN.
             if let (Some(&address), Some(&"0A"), Some(&inode)) =
                 (fields.get(1), fields.get(3), fields.get(9))
-                && inodes.iter().any(|known| known == inode)
             {
-                addresses.extend(parse(address));
+                found.extend(parse(address).map(|address| (address, inode.to_owned())));
             }
         }
     }
-    addresses
+    found
+}
+
+/// The routes with a gateway in the network namespace of a process: `/proc/PID/net/route`, whose
+/// third column is the gateway.
+pub(crate) fn gateways(pid: Pid) -> Vec<String> {
+    let file = format!("/proc/{}/net/route", pid.as_raw_nonzero());
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let lines = text.lines().skip(1);
+    lines
+        .filter(|line| line.split_whitespace().nth(2) != Some("00000000"))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The inodes of the sockets of a process.

@@ -1,6 +1,7 @@
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -12,7 +13,7 @@ use ssh_link::{RemoteCommand, RuntimeDirectory, accept_host_key};
 use ssh_server::{Mode, SshServer};
 use tokio::time::timeout;
 
-use crate::machine::{Machine, node};
+use crate::machine::{Machine, node, processes_with};
 
 fn script(path: &std::path::Path, text: &str) {
     fs::write(path, text).unwrap();
@@ -122,6 +123,42 @@ async fn a_key_that_others_can_read_is_named() {
         key.display()
     );
     assert_eq!(error.hint, Some(hint));
+}
+
+/// ssh reads the path as a pattern with `%`, quotes and `~`, and runs no shell.
+#[tokio::test]
+async fn a_key_file_with_a_hostile_name_is_used_and_nothing_is_executed() {
+    let machine = Machine::start();
+    let dir = tempfile::tempdir().unwrap();
+    let address = SshNode {
+        host: "127.0.0.1".parse().unwrap(),
+        port: Some(machine.server.port()),
+        ..node()
+    };
+    for name in [
+        "a b",
+        "$(touch executed)",
+        "`touch executed`",
+        "'; touch executed; '",
+        "\"; touch executed; \"",
+        "x\\\"|touch executed",
+        "%h%%d%",
+        "~",
+        "-oProxyCommand=touch executed",
+        "#ünï",
+    ] {
+        let key = dir.path().join(name);
+        fs::copy(machine.server.key_file(), &key).unwrap();
+        let node = SshNode {
+            key_file: Some(key.to_str().unwrap().to_owned()),
+            ..address.clone()
+        };
+        let session = machine.connect_reported(&node).await.0;
+        session.unwrap_or_else(|error| panic!("{name}: {error}"));
+        fs::remove_file(&key).unwrap();
+    }
+    assert!(!Path::new("executed").exists() && !dir.path().join("executed").exists());
+    assert_eq!(fs::read_dir(machine.server.home()).unwrap().count(), 0);
 }
 
 #[tokio::test]
@@ -237,6 +274,83 @@ async fn a_node_behind_a_jump_host_is_reached() {
     );
     drop(session);
     machine.left().await;
+}
+
+/// A server that `machine`'s server leads to, with the names of both in the configuration.
+fn far(machine: &Machine) -> (SshServer, SshNode) {
+    let far = SshServer::start().unwrap();
+    let lines = format!("{}  ProxyJump box\n", far.config_as("far"));
+    // The first value of an option is valid.
+    let config = fs::read_to_string(machine.server.config()).unwrap();
+    fs::write(machine.server.config(), lines + &config).unwrap();
+    let node = SshNode {
+        host: "far".parse().unwrap(),
+        ..node()
+    };
+    (far, node)
+}
+
+#[tokio::test]
+async fn a_jump_host_that_does_not_respond_leaves_no_process() {
+    let mut machine = Machine::start();
+    machine.settings.connect_limit = Duration::from_millis(500);
+    let (_far, node) = far(&machine);
+    machine.server.set_mode(Mode::Ignore);
+    let error = machine.connect_reported(&node).await.0.unwrap_err();
+    assert_eq!(error.code, Code::SshUnreachable);
+    let config = machine.server.config();
+    let ended = async {
+        while !processes_with(&[&config]).is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let what = || processes_with(&[&config]);
+    let limit = Duration::from_secs(10);
+    timeout(limit, ended)
+        .await
+        .unwrap_or_else(|_| panic!("{:?}", what()));
+}
+
+#[tokio::test]
+async fn the_host_that_failed_on_the_way_is_named() {
+    let machine = Machine::start();
+    let (far, node) = far(&machine);
+    machine.connect_reported(&node).await.0.unwrap();
+    far.accept_no_key().unwrap();
+    let error = machine.connect_reported(&node).await.0.unwrap_err();
+    assert_eq!(error.code, Code::SshAuthFailed);
+    assert!(
+        error.message.starts_with("far refused the login: "),
+        "{error}"
+    );
+    machine.server.set_mode(Mode::Refuse);
+    let error = machine.connect_reported(&node).await.0.unwrap_err();
+    assert_eq!(error.code, Code::SshUnreachable);
+    let start = "no SSH connection to far: its jump host box failed: ";
+    assert!(error.message.starts_with(start), "{error}");
+    machine.server.set_mode(Mode::Serve);
+    machine.server.accept_no_key().unwrap();
+    let error = machine.connect_reported(&node).await.0.unwrap_err();
+    assert_eq!(error.code, Code::SshAuthFailed);
+    let start = "box, the jump host of far, refused the login: ";
+    assert!(error.message.starts_with(start), "{error}");
+}
+
+#[tokio::test]
+async fn a_configuration_that_takes_too_long_is_given_up() {
+    let mut machine = Machine::start();
+    machine.settings.connect_limit = Duration::from_millis(300);
+    let config = fs::read_to_string(machine.server.config()).unwrap();
+    let slow = format!("Match exec \"sleep 1234.5\"\n{config}");
+    fs::write(machine.server.config(), slow).unwrap();
+    let error = machine.connect().await.unwrap_err();
+    assert_eq!(error.code, Code::ConfigInvalid, "{error}");
+    let ended = async {
+        while !processes_with(&[Path::new("sleep 1234.5")]).is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), ended).await.unwrap();
 }
 
 #[tokio::test]

@@ -266,3 +266,18 @@ async fn a_link_that_cannot_log_in_says_why() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_host_key_that_changes_between_two_connections_is_refused() {
+    let machine = Machine::start();
+    let link = start(&machine, 1);
+    wait(&link, is_up).await;
+    machine.server.replace_host_key().unwrap();
+    machine.server.cut();
+    let is_refused = |state: &LinkState| matches!(state, LinkState::Down(error) if error.code == Code::SshHostKeyUnknown);
+    let LinkState::Down(error) = wait(&link, is_refused).await else {
+        unreachable!()
+    };
+    let start = "the host key of box has changed to SHA256:";
+    assert!(error.message.starts_with(start), "{error}");
+}

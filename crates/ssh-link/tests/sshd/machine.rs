@@ -86,6 +86,20 @@ impl Machine {
     }
 }
 
+/// Command lines of the processes that use one of these paths: ssh, also for jump hosts.
+pub fn processes_with(paths: &[&Path]) -> Vec<String> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let lines = entries.flat_map(|entry| fs::read(entry.path().join("cmdline")));
+    lines
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| {
+            paths
+                .iter()
+                .any(|path| line.contains(path.to_str().unwrap()))
+        })
+        .collect()
+}
+
 /// The node that the configuration of the server describes.
 pub fn node() -> SshNode {
     SshNode {

@@ -8,5 +8,6 @@
 
 mod commands;
 mod connect;
+mod faults;
 mod link;
 mod machine;
