@@ -254,10 +254,10 @@ impl Pauses {
         pause
     }
 
-    /// Begins with the first pause again if a connection lasted longer than the next one: it was
-    /// used for most of the time. Returns whether no pause is needed at all.
+    /// Begins with the first pause again if a connection lasted longer than that: it was of use.
+    /// Returns whether no pause is needed at all.
     fn connected_for(&mut self, duration: Duration) -> bool {
-        if duration >= self.next.min(self.longest) {
+        if duration >= self.first {
             self.next = self.first;
         }
         duration >= self.longest
@@ -276,14 +276,13 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_lasted_longer_than_the_pause_begins_them_again() {
+    fn a_connection_that_was_of_use_begins_the_pauses_again() {
         let second = Duration::from_secs(1);
         let mut pauses = Pauses::new(second, 30 * second);
-        assert!(!pauses.connected_for(Duration::ZERO));
         assert_eq!([pauses.next(), pauses.next()], [second, 2 * second]);
-        assert!(!pauses.connected_for(3 * second));
-        assert_eq!(pauses.next(), 4 * second, "it lasted less than the pause");
-        assert!(!pauses.connected_for(8 * second));
+        assert!(!pauses.connected_for(second / 2));
+        assert_eq!(pauses.next(), 4 * second);
+        assert!(!pauses.connected_for(second));
         assert_eq!(pauses.next(), second);
         assert!(pauses.connected_for(30 * second));
     }
