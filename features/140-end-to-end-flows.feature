@@ -273,6 +273,25 @@ Feature: End-to-end flows
     And no request is running or waiting at the queen
     And node attic is unreachable
 
+  Scenario: A machine that freezes during a stream loses no request, although its connections stay open
+    Given I started `queen-rbee --worker-silence 1` as queen
+    And queen has printed `the queen is ready`
+    And I ran `rbee-keeper infer "count" --model mock:tokens_per_second=30,length=60 --node local`
+    When I note the output as undisturbed
+    And I run `rbee-keeper worker stop mock-0`
+    And the node attic with 4096 GiB of free memory is added
+    And I start `rbee-keeper infer "count" --model mock:tokens_per_second=30,length=60` as client
+    And client has printed something to stdout
+    Then 1 worker is running on attic
+    When the processes of attic are frozen
+    Then client exits
+    And the exit code is 0
+    And the output equals the output noted as undisturbed
+    And stderr contains `on node attic was lost after`
+    And stderr contains `it sent nothing for`
+    And no request is running or waiting at the queen
+    And node attic is unreachable
+
   Scenario: A node that does not respond when the queen starts delays no other
     Given a running queen
     And the node attic with 4096 GiB of free memory

@@ -129,6 +129,16 @@ fn freeze(world: &mut World, machine: String) {
     kill_process(pid, Signal::STOP).unwrap();
 }
 
+#[when(regex = r"^the processes of ([a-z]+) are frozen$")]
+fn freeze_all(world: &mut World, machine: String) {
+    let processes = processes(world, &machine);
+    assert!(processes.len() > 1, "{:?}", world.processes());
+    for identity in processes {
+        let pid = Pid::from_raw(identity.pid.try_into().unwrap()).unwrap();
+        kill_process(pid, Signal::STOP).unwrap();
+    }
+}
+
 #[then(regex = r"^node ([a-z]+) is (unknown|reachable|unreachable)$")]
 async fn node_status(world: &mut World, name: String, status: String) {
     let queen = world.queen();
