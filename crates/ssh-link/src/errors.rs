@@ -23,6 +23,11 @@ pub(crate) fn label(node: &SshNode) -> String {
     )
 }
 
+/// The server of a node: `node gpu-box (me@host:22)`.
+pub(crate) fn label_of_node(name: &NodeName, node: &SshNode) -> String {
+    format!("node {name} ({})", label(node))
+}
+
 /// ssh(1) with the arguments that reach the server, for hints.
 fn by_hand(node: &SshNode) -> String {
     let user = node.user.as_ref().map(|user| format!("-l {user} "));
@@ -331,15 +336,6 @@ pub(crate) fn link_down(node: &NodeName, reason: Diagnostic) -> Diagnostic {
     Diagnostic {
         message: format!("node {node} is not connected: {}", reason.message),
         ..reason
-    }
-    .detail("node", node.as_str())
-}
-
-/// Adds the name of the node to an error.
-pub(crate) fn of_node(node: &NodeName, error: Diagnostic) -> Diagnostic {
-    Diagnostic {
-        message: format!("node {node}: {}", error.message),
-        ..error
     }
     .detail("node", node.as_str())
 }

@@ -127,7 +127,7 @@ impl Link for SshLink {
             } else {
                 let socket = self.shared.socket(port);
                 let forward = connected.session.forward_to_node(&socket, port);
-                forward.await.map_err(|e| errors::of_node(&self.node, e))?;
+                forward.await?;
                 let http = rest_client::unix_socket_client(&socket)?;
                 forwards.insert(port, http.clone());
                 http
@@ -174,7 +174,9 @@ impl Shared {
         let report = |event: diagnostics::Narration| {
             tracing::info!(node = %config.name, "{}", event.message);
         };
-        let session = SshSession::connect(&config.node, &config.settings, &report).await?;
+        let label = errors::label_of_node(&config.name, &config.node);
+        let (node, settings) = (&config.node, &config.settings);
+        let session = SshSession::connect_as(label, node, settings, &report).await?;
         let queen_port = match last_queen_port {
             Some(port) if self.forward_again(&session, port).await? => port,
             _ => session.forward_from_node(&config.queen_url).await?,

@@ -58,6 +58,16 @@ impl SshSession {
         settings: &SshSettings,
         report: &(dyn Fn(Narration) + Send + Sync),
     ) -> Result<Self, Diagnostic> {
+        Self::connect_as(errors::label(node), node, settings, report).await
+    }
+
+    /// Like [`connect`](Self::connect). Errors of the session name the server by `session_label`.
+    pub(crate) async fn connect_as(
+        session_label: String,
+        node: &SshNode,
+        settings: &SshSettings,
+        report: &(dyn Fn(Narration) + Send + Sync),
+    ) -> Result<Self, Diagnostic> {
         let label = errors::label(node);
         let count = settings.attempt_pauses.len();
         let mut last = errors::unreachable(node, "no attempt was made");
@@ -68,7 +78,7 @@ impl SshSession {
             match master::start(node, settings).await {
                 Ok(master) => {
                     return Ok(Self(Arc::new(Inner {
-                        label,
+                        label: session_label,
                         control_socket: master.control_socket,
                         commands: Semaphore::new(MAX_COMMANDS),
                         closed: master.closed,
@@ -86,7 +96,8 @@ impl SshSession {
         Err(last)
     }
 
-    /// The server as messages name it: `user@host:port`, without what is not set.
+    /// The server as messages name it: `user@host:port`, without what is not set, and the node
+    /// if this is the session of a link.
     pub fn label(&self) -> &str {
         &self.0.label
     }

@@ -2,6 +2,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 use cluster::{Cluster, Machine};
+use diagnostics::Diagnostic;
 use input_validation::ModelRef;
 use tempfile::TempDir;
 
@@ -54,5 +55,11 @@ impl Fleet {
             text: texts.swap_remove(0),
             _directory: directory,
         })
+    }
+
+    /// Whether an error names the machine that fails.
+    pub(crate) fn is_named_in(&self, error: &Diagnostic) -> bool {
+        let name = format!("node {}", self.attic.name);
+        error.message.contains(&name)
     }
 }
