@@ -36,6 +36,7 @@ pub fn run_all() -> Result<Tally> {
     total += inlined::run()?;
     println!("== unit tests and features");
     setup::need_program("sshd", "openssh-server")?;
+    setup::need_program("ip", "iproute2")?;
     let mut tests = cargo();
     tests
         .args(["test", "--workspace", "--no-fail-fast"])

@@ -66,10 +66,16 @@ pub(crate) fn last_line(stderr: &str) -> &str {
             .map(str::trim)
             .filter(|line| !line.is_empty())
     };
-    let is_consequence =
-        |line: &&str| *line == FORWARDING_FAILED || PROXY_ENDED.iter().any(|t| line.starts_with(t));
     let reason = lines().rfind(|line| !is_consequence(line));
     reason.or_else(|| lines().next_back()).unwrap_or_default()
+}
+
+fn is_consequence(line: &str) -> bool {
+    line == FORWARDING_FAILED || is_of_proxy(line)
+}
+
+fn is_of_proxy(line: &str) -> bool {
+    PROXY_ENDED.iter().any(|text| line.starts_with(text))
 }
 
 /// Which host of the way to a server failed.
@@ -83,13 +89,23 @@ pub(crate) enum FailedHost<'a> {
     After(&'a str),
 }
 
-/// Finds the host that failed. Each jump host has an ssh of its own, and each ssh after the one
-/// that failed writes one line about its proxy ([`PROXY_ENDED`]).
+/// Finds the host that failed. Each host has an ssh of its own, and each ssh after the one that
+/// failed writes one line about its proxy ([`PROXY_ENDED`]); so does the one that failed if the
+/// server closed the connection without a reason.
 pub(crate) fn failed_host<'a>(stderr: &str, jump_hosts: &'a [String]) -> FailedHost<'a> {
-    let after = stderr
-        .lines()
-        .filter(|line| line.trim().starts_with(PROXY_ENDED[0]))
+    let lines: Vec<&str> = stderr.lines().map(str::trim).collect();
+    let reason = lines
+        .iter()
+        .rposition(|line| !line.is_empty() && !is_of_proxy(line));
+    let ended = lines[reason.unwrap_or_default()..].iter();
+    let ended = ended
+        .filter(|line| line.starts_with(PROXY_ENDED[0]))
         .count();
+    let after = if reason.is_some() {
+        ended
+    } else {
+        ended.saturating_sub(1)
+    };
     // A jump host can have jump hosts of its own, which are not in the list.
     let failed = jump_hosts.len().saturating_sub(after);
     match jump_hosts.get(failed) {
@@ -179,6 +195,13 @@ mod tests {
                 format!("{FORWARDING_FAILED}\n{ENDED}{ENDED}"),
                 FailedHost::After("a"),
             ),
+            (ENDED.to_owned(), FailedHost::Server),
+            (format!("{ENDED}{ENDED}"), FailedHost::Jump("b")),
+            (
+                format!("{ENDED}Connection closed by 192.0.2.1 port 22\n{ENDED}{ENDED}"),
+                FailedHost::Jump("a"),
+            ),
+            (String::new(), FailedHost::Server),
         ] {
             assert_eq!(failed_host(&text, &jump_hosts), expected, "{text}");
             assert_eq!(failed_host(&text, &[]), FailedHost::Server);

@@ -30,6 +30,7 @@ mod world;
 pub use http::{HttpResponse, SseEvent};
 pub use ports::{ReservedPort, TakenPort};
 pub use processes::{Finished, Running, binary};
-pub use runner::run;
+pub use runner::{not_run, run};
+pub use steps::ssh::Machines;
 pub use wait::{eventually, within};
 pub use world::{World, table};

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Result, ensure};
@@ -53,6 +53,7 @@ pub(crate) fn set_passphrase(file: &Path, passphrase: &str) -> Result<()> {
     let status = Command::new("ssh-keygen")
         .args(["-q", "-p", "-P", "", "-N", passphrase, "-f"])
         .arg(file)
+        .stdout(Stdio::null())
         .status()?;
     ensure!(status.success(), "ssh-keygen fails");
     Ok(())

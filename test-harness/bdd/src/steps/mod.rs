@@ -10,7 +10,9 @@ mod http;
 mod inference;
 mod nodes;
 mod reference;
-mod ssh;
+mod secrets;
+pub(crate) mod ssh;
+mod ssh_ways;
 mod streams;
 mod waiting;
 
@@ -26,7 +28,9 @@ pub(crate) fn link() {
     inference::link();
     nodes::link();
     reference::link();
+    secrets::link();
     ssh::link();
+    ssh_ways::link();
     streams::link();
     waiting::link();
 }

@@ -155,6 +155,22 @@ async fn node_status(world: &mut World, name: String, status: String) {
     .await;
 }
 
+#[then(regex = r"^the last error of node ([a-z]+) contains `(.*)`$")]
+async fn last_error(world: &mut World, name: String, text: String) {
+    let queen = world.queen();
+    let name = name.parse().unwrap();
+    eventually(Duration::from_secs(30), || async {
+        let node = queen.node(&name).await.map_err(|e| e.to_string())?;
+        let error = node.last_error.unwrap_or_default();
+        if error.contains(&text) {
+            Ok(())
+        } else {
+            Err(error)
+        }
+    })
+    .await;
+}
+
 #[then(regex = r"^(\d+) workers? (?:is|are) running on ([a-z]+)$")]
 async fn workers_on(world: &mut World, count: usize, machine: String) {
     eventually(Duration::from_secs(30), || async {

@@ -1,7 +1,7 @@
 //! Machines with nothing but an SSH server: each has a home directory of its own, and the tests
 //! can interrupt it.
 
-use std::{collections::HashMap, fs, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use cucumber::{given, then, when};
 use ssh_server::{Mode, SshServer};
@@ -11,27 +11,64 @@ use crate::{World, binary, eventually};
 
 pub(super) fn link() {}
 
-/// The servers of a scenario, by the names of their machines.
+/// The machines of a scenario that have an SSH server, by their names.
 #[derive(Debug, Default)]
-struct Machines(HashMap<String, SshServer>);
+pub struct Machines {
+    servers: HashMap<String, SshServer>,
+    /// Options of the client for each machine, such as `ProxyJump`.
+    options: HashMap<String, String>,
+}
 
 impl Machines {
-    fn get(&self, machine: &str) -> &SshServer {
-        self.0
-            .get(machine)
-            .unwrap_or_else(|| panic!("no machine {machine}"))
+    /// Adds a machine, and describes it in the scenario's SSH configuration. `options` are lines of
+    /// ssh_config(5). Notes the fingerprint of the host key, the port, the private key and the
+    /// file of known hosts as `{NAME_host_key}`, `{NAME_ssh_port}`, `{NAME_ssh_key}` and
+    /// `{NAME_known_hosts}`.
+    pub fn add(world: &mut World, name: &str, server: SshServer, options: &str) {
+        let key = server.host_key_fingerprint().unwrap();
+        let port = server.port().to_string();
+        let path = |path: PathBuf| path.to_str().unwrap().to_owned();
+        for (what, value) in [
+            ("host_key", key),
+            ("ssh_port", port),
+            ("ssh_key", path(server.key_file())),
+            ("known_hosts", path(server.known_hosts())),
+        ] {
+            world.noted.insert(format!("{name}_{what}"), value);
+        }
+        let machines = world.get::<Self>();
+        machines.servers.insert(name.to_owned(), server);
+        machines.options.insert(name.to_owned(), options.to_owned());
+        let config = machines.config();
+        fs::write(world.ssh_config(), config).unwrap();
+    }
+
+    /// The server of a machine. Panics if there is none.
+    pub fn get(&self, machine: &str) -> &SshServer {
+        let server = self.servers.get(machine);
+        server.unwrap_or_else(|| panic!("no machine {machine}"))
+    }
+
+    fn config(&self) -> String {
+        let blocks = self.servers.iter().map(|(name, server)| {
+            let options = self.options.get(name).map_or("", String::as_str);
+            format!("{}{options}\n", server.config_as(name))
+        });
+        let defaults = "Host *\n  IdentitiesOnly yes\n  UserKnownHostsFile /dev/null\n  \
+                        GlobalKnownHostsFile /dev/null\n";
+        blocks.chain([defaults.to_owned()]).collect()
     }
 }
 
 impl Drop for Machines {
     fn drop(&mut self) {
-        for server in self.0.values() {
+        for server in self.servers.values() {
             server.shut_down();
         }
     }
 }
 
-fn server<'a>(world: &'a mut World, machine: &str) -> &'a SshServer {
+pub(super) fn server<'a>(world: &'a mut World, machine: &str) -> &'a SshServer {
     world.get::<Machines>().get(machine)
 }
 
@@ -47,16 +84,9 @@ fn files(world: &mut World, machine: &str) -> Vec<String> {
         .collect()
 }
 
-/// Notes the fingerprint of the host key as `{NAME_host_key}`.
 #[given(regex = r"^the machine ([a-z]+) with an SSH server$")]
 fn machine(world: &mut World, name: String) {
-    let server = SshServer::start().unwrap();
-    let config = server.config_for(&name).unwrap();
-    let others = fs::read_to_string(world.ssh_config()).unwrap();
-    fs::write(world.ssh_config(), others + &config).unwrap();
-    let key = server.host_key_fingerprint().unwrap();
-    world.noted.insert(format!("{name}_host_key"), key);
-    world.get::<Machines>().0.insert(name, server);
+    Machines::add(world, &name, SshServer::start().unwrap(), "");
 }
 
 #[given(regex = r"^the node ([a-z]+), reached by SSH$")]
@@ -187,6 +217,33 @@ async fn no_connection(world: &mut World) {
         }
     })
     .await;
+}
+
+/// A hive starts workers that are beside it. The mock worker is not part of a release.
+#[given(regex = r"^([a-z]+) has the mock worker$")]
+fn mock_worker(world: &mut World, machine: String) {
+    let name = "mock-worker-rbee";
+    let programs = server(world, &machine).home().join(".rbee/bin/current");
+    std::os::unix::fs::symlink(binary(name), programs.join(name)).unwrap();
+}
+
+/// Notes the pids of the programs as `{NAME_pids}`.
+#[given(regex = r"^the pids of the programs of ([a-z]+) are noted$")]
+fn note_pids(world: &mut World, machine: String) {
+    let pids = pids(world, &machine);
+    world.noted.insert(format!("{machine}_pids"), pids);
+}
+
+#[then(regex = r"^the programs of ([a-z]+) have the noted pids$")]
+fn same_pids(world: &mut World, machine: String) {
+    let noted = world.noted[&format!("{machine}_pids")].clone();
+    assert_eq!(pids(world, &machine), noted);
+}
+
+fn pids(world: &mut World, machine: &str) -> String {
+    let mut programs = server(world, machine).programs();
+    programs.sort_by_key(|(pid, _)| pid.as_raw_nonzero());
+    format!("{programs:?}")
 }
 
 #[then(regex = r"^the programs of ([a-z]+) listen on the loopback interface only$")]
