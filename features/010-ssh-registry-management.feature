@@ -248,6 +248,172 @@ Feature: SSH registry management
     Then the exit code is 1
     And stderr contains `error: the host key of box has changed to SHA256:`
 
+  # The ways that the user's SSH configuration describes
+
+  Scenario: A machine behind two jump hosts serves
+    Given the machine gate with an SSH server
+    And the machine hall with an SSH server
+    And the machine cellar with an SSH server, reached through gate and hall
+    When I run `rbee-keeper node add cellar`
+    Then the exit code is 0
+    When I run `rbee-keeper infer hello --node cellar --max-tokens 1`
+    Then the exit code is 0
+    And stderr contains `node cellar`
+    And 2 programs of cellar are running
+    And 0 programs of hall are running
+    And the SSH server of gate has 1 connection
+    And the SSH server of hall has 1 connection
+    And the home directory of gate contains nothing
+    And the home directory of hall contains nothing
+
+  @EH-001a
+  Scenario: A jump host that cannot be reached is named
+    Given the machine gate with an SSH server
+    And the machine hall with an SSH server
+    And the machine cellar with an SSH server, reached through gate and hall
+    And the SSH server of hall refuses connections
+    When I run `rbee-keeper node add cellar`
+    Then the exit code is 1
+    And stderr contains `error: no SSH connection to cellar: its jump host hall failed: `
+    And stderr contains `hint: check that the jump host is on`
+    When the SSH connections to gate are cut and refused
+    And I run `rbee-keeper node add cellar`
+    Then the exit code is 1
+    And stderr contains `error: no SSH connection to cellar: its jump host gate failed: `
+
+  @EH-001a
+  Scenario: A machine that its jump host cannot reach is named
+    Given the machine gate with an SSH server
+    And the machine cellar with an SSH server, reached through gate
+    And the SSH server of gate has the option `AllowTcpForwarding no`
+    When I run `rbee-keeper node add cellar`
+    Then the exit code is 1
+    And stderr contains `error: no SSH connection to cellar: its jump host gate cannot reach the next host: channel 0: open failed: administratively prohibited`
+
+  @EH-001b
+  Scenario: A jump host that refuses the login is named
+    Given the machine gate with an SSH server
+    And the machine cellar with an SSH server, reached through gate
+    And the SSH server of gate accepts no key
+    When I run `rbee-keeper node add cellar`
+    Then the exit code is 1
+    And stderr contains `error: gate, the jump host of cellar, refused the login: `
+    And stderr does not contain `(attempt 2 of 3)`
+
+  Scenario: A jump host whose key is not known is named
+    Given the machine gate with an SSH server
+    And the machine cellar with an SSH server, reached through gate
+    And the host key of gate is not known
+    When I run `rbee-keeper node add cellar`
+    Then the exit code is 1
+    And stderr contains `error: the host key of gate, the jump host of cellar, is not known`
+
+  Scenario: A jump host that goes away is named, and nothing is restarted when it returns
+    Given the machine gate with an SSH server
+    And the machine cellar with an SSH server, reached through gate
+    And I ran `rbee-keeper node add cellar`
+    And I ran `rbee-keeper infer hello --node cellar --max-tokens 1`
+    And the pid of the hive on cellar is noted
+    When the SSH connections to gate are cut and refused
+    Then node cellar is unreachable
+    And the last error of node cellar contains `its jump host gate failed`
+    When the SSH server of gate accepts connections again
+    Then node cellar is reachable
+    And the hive on cellar has the noted pid
+    And 2 programs of cellar are running
+
+  Scenario: The configuration can include files and match hosts
+    Given the machine box with an SSH server
+    And the SSH configuration is moved to `{dir}/included`
+    And the SSH configuration is
+      """
+      Match originalhost attic exec "true"
+        HostName 127.0.0.1
+        Port {box_ssh_port}
+        IdentityFile {box_ssh_key}
+        UserKnownHostsFile {box_known_hosts}
+      Match originalhost shed exec "sleep 60"
+        HostName 127.0.0.1
+      Match all
+        Include {dir}/included
+      """
+    When I run `rbee-keeper node add attic --no-install`
+    Then the exit code is 0
+    When I run `rbee-keeper node add box --no-install`
+    Then the exit code is 0
+    When I run `rbee-keeper node add shed --no-install`
+    Then the exit code is 1
+    And stderr contains `error: ssh did not evaluate its configuration within 10 s`
+
+  Scenario: A configuration that is wrong is named with its line
+    Given the SSH configuration is
+      """
+      Host box
+        Prot 22
+      """
+    When I run `rbee-keeper node add box --no-install`
+    Then the exit code is 1
+    And stderr contains `error: ssh does not accept its configuration: `
+    And stderr contains `bad configuration options`
+
+  Scenario: The key can be held by an agent
+    Given the machine box with an SSH server
+    And an SSH agent with 0 useless keys
+    And only the agent has the SSH key of box
+    And I ran `rbee-keeper queen stop`
+    When I run `rbee-keeper node add box --no-install`
+    Then the exit code is 0
+
+  @EH-001b
+  Scenario: An agent with many keys does not prevent a login with a key that is named
+    Given the machine box with an SSH server
+    And an SSH agent with 7 useless keys
+    And the SSH configuration is
+      """
+      Host *
+        UserKnownHostsFile {box_known_hosts}
+        GlobalKnownHostsFile /dev/null
+      """
+    And I ran `rbee-keeper queen stop`
+    When I run `rbee-keeper node add box --no-install --host 127.0.0.1 --port {box_ssh_port}`
+    Then the exit code is 1
+    And stderr contains `Too many authentication failures`
+    When I run `rbee-keeper node add box --no-install --host 127.0.0.1 --port {box_ssh_port} --key {box_ssh_key}`
+    Then the exit code is 0
+
+  @EH-001b
+  Scenario: A key with a passphrase needs an agent, and nobody is asked for it
+    Given the machine box with an SSH server
+    And the SSH key of box has a passphrase
+    When I run `rbee-keeper node add box`
+    Then the exit code is 1
+    And stderr contains `error: box refused the login`
+    And stderr contains `the key {box_ssh_key} has a passphrase, which nobody is asked for`
+    And stderr contains `ssh-add {box_ssh_key}`
+    Given the SSH configuration is
+      """
+      Host *
+        UserKnownHostsFile {box_known_hosts}
+        GlobalKnownHostsFile /dev/null
+      """
+    When I run `rbee-keeper node add box --host 127.0.0.1 --port {box_ssh_port} --key {box_ssh_key}`
+    Then the exit code is 1
+    And stderr contains `ssh-add {box_ssh_key}`
+
+  @ipv6
+  Scenario: A machine is reached by an IPv6 address
+    Given the machine box with an SSH server on the IPv6 loopback interface
+    And the SSH configuration is
+      """
+      Host *
+        UserKnownHostsFile {box_known_hosts}
+        GlobalKnownHostsFile /dev/null
+      """
+    When I run `rbee-keeper node add box --no-install --host ::1 --port {box_ssh_port} --key {box_ssh_key}`
+    Then the exit code is 0
+    When I run `rbee-keeper node show box`
+    Then stdout contains `::1`
+
   Scenario Outline: A value that a shell or ssh would execute is refused, <option>
     When I run `rbee-keeper node add box "<option>=<value>"`
     Then the exit code is 2

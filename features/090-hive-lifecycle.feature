@@ -25,6 +25,33 @@ Feature: Hive lifecycle
     And 0 programs of box are running
     And the home directory of box contains nothing
 
+  Scenario: A directory and a model with names that a shell would execute
+    Given the machine box with an SSH server
+    When I run `rbee-keeper node add box --dir "~/it's $(touch executed); touch executed #"`
+    Then the exit code is 0
+    When I run `rbee-keeper infer hello --node box --max-tokens 1`
+    Then the exit code is 0
+    When I run `rbee-keeper infer hello --node box --model "file:/nowhere/$(touch executed); touch executed #.gguf"`
+    Then the exit code is 1
+    When I run `rbee-keeper infer hello --node box --model "hf:a/b;touch executed"`
+    Then the exit code is 2
+    And the home directory of box contains only `it's $(touch executed); touch executed #`
+    And the file `{dir}/executed` does not exist
+    When I run `rbee-keeper node uninstall box --models`
+    Then the exit code is 0
+    And the home directory of box contains nothing
+
+  Scenario: Tokens and keys are in their files only
+    Given the machine box with an SSH server
+    And the processes of the queen and of box are watched
+    When I run `rbee-keeper node add box --key {box_ssh_key}`
+    Then the exit code is 0
+    When I run `rbee-keeper infer hello --node box --max-tokens 1`
+    Then the exit code is 0
+    When I run `rbee-keeper --json node show box`
+    Then the exit code is 0
+    And no secret of the queen or of box was shown
+
   @EH-001c
   Scenario: A hive that is not installed is named with the command that installs it
     Given the machine box with an SSH server
