@@ -72,7 +72,7 @@ impl Cluster {
     /// Adds a machine as a node: the hive is installed on it and started.
     pub async fn add_machine(&self, machine: &Machine) -> Result<()> {
         let others = fs::read_to_string(&self.ssh_config)?;
-        let config = machine.server.config_for(machine.name.as_str())?;
+        let config = machine.server.config_as(machine.name.as_str());
         fs::write(&self.ssh_config, others + &config)?;
         let spec = NodeSpec::Ssh(SshNode {
             host: machine.name.as_str().parse()?,

@@ -145,15 +145,6 @@ impl SshServer {
         self.dir.path().join("ssh_config")
     }
 
-    /// Like [`config`](Self::config), with another alias, and with nothing for other hosts: such
-    /// configurations can be joined.
-    pub fn config_for(&self, alias: &str) -> Result<String> {
-        let config = fs::read_to_string(self.config())?;
-        Ok(config
-            .replace(&format!("Host {ALIAS}\n"), &format!("Host {alias}\n"))
-            .replace("Host *\n", ""))
-    }
-
     /// Known hosts of [`config`](Self::config).
     pub fn known_hosts(&self) -> PathBuf {
         self.dir.path().join("known_hosts")
