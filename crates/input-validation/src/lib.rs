@@ -26,6 +26,7 @@ mod address;
 mod aliases;
 mod device;
 mod errors;
+mod git;
 mod ids;
 mod model_alias;
 mod model_ref;
@@ -39,6 +40,7 @@ mod ssh;
 
 pub use aliases::shipped_aliases;
 pub use device::{Backend, DeviceId};
+pub use git::{BranchName, RepositoryUrl};
 pub use ids::{Generation, JobId, NodeName, RequestId, WorkerId};
 pub use model_alias::ModelAlias;
 pub use model_ref::ModelRef;

@@ -10,8 +10,8 @@ use utoipa::{
 };
 
 use crate::{
-    DeviceId, HostKeyFingerprint, JobId, ModelAlias, ModelRef, NodeName, NodeUrl, RequestId,
-    SshHost, SshUser, WorkerId,
+    BranchName, DeviceId, HostKeyFingerprint, JobId, ModelAlias, ModelRef, NodeName, NodeUrl,
+    RepositoryUrl, RequestId, SshHost, SshUser, WorkerId,
 };
 
 fn pattern<T: PartialSchema>() -> String {
@@ -51,6 +51,8 @@ fn patterns_match_what_parsing_accepts() {
     compare::<NodeUrl>("http://(a|\\[:\\])?:[0-9]{0,6}/?");
     compare::<SshHost>("[A-Za0-9_.:@ -]{0,12}");
     compare::<SshUser>("[A-Za0-9_.:@ -]{0,12}");
+    compare::<BranchName>("[A-Za0-9_.:@/# -]{0,12}");
+    compare::<RepositoryUrl>("((https?|git|ssh|file|ext)://?)?[a@:/.-]{0,9}");
     compare::<HostKeyFingerprint>("SHA256:[a+/=]{40,46}");
     compare::<ModelAlias>("[A-Za0-9_.:/-]{0,12}");
     compare::<ModelRef>(
