@@ -45,9 +45,8 @@ fn is_repository(text: &str) -> bool {
             None => is_location(rest),
         },
         Some(("file", rest)) => rest.strip_prefix('/').is_some_and(is_path),
-        Some(_) => false,
         // As scp writes it.
-        None => text.split_once('@').is_some_and(|(user, rest)| {
+        _ => text.split_once('@').is_some_and(|(user, rest)| {
             let location = rest.split_once(':');
             is_user(user) && location.is_some_and(|(host, path)| is_user(host) && is_path(path))
         }),
@@ -90,6 +89,7 @@ mod tests {
             "--upload-pack=touch x",
             "ext::sh -c touch% x",
             "fd::17",
+            "rsync://me@host:x",
             "https://",
             "https://-oProxyCommand=x/y",
             "ssh://-oProxyCommand=x/y",
@@ -112,6 +112,7 @@ mod tests {
             "https://git.example/team/rbee.git",
             "http://192.0.2.7:3000/rbee",
             "git@git.example:team/rbee.git",
+            "git@git.example://srv/rbee.git",
             "ssh://git@git.example:2222/team/rbee.git",
             "git://git.example/rbee",
             "file:///srv/git/rbee.git",
