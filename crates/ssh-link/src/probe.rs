@@ -82,6 +82,10 @@ pub enum GpuFound {
     Amd {
         memory_bytes: u64,
     },
+    /// The GPU of a processor of Apple, which uses the memory of the machine.
+    Metal {
+        name: String,
+    },
 }
 
 /// Finds out what a machine is and has.
@@ -105,6 +109,7 @@ pub async fn probe(
 fn parse(text: &str) -> Option<NodeProbe> {
     let mut probe = NodeProbe::default();
     let mut is_complete = false;
+    let mut pages = Pages::default();
     for line in text.lines() {
         let Some((key, value)) = line.split_once('=') else {
             continue;
@@ -113,9 +118,13 @@ fn parse(text: &str) -> Option<NodeProbe> {
             value.clone_into(&mut probe.directory);
         } else if !value.is_empty() {
             is_complete |= key == "end";
-            read(&mut probe, key, value);
+            match key {
+                "vm_stat" => pages.read(value),
+                _ => read(&mut probe, key, value),
+            }
         }
     }
+    probe.ram_available_bytes = probe.ram_available_bytes.or(pages.bytes());
     (is_complete && probe.directory.starts_with('/')).then_some(probe)
 }
 
@@ -138,11 +147,39 @@ fn read(probe: &mut NodeProbe, key: &str, value: &str) {
             let amd = |memory_bytes| GpuFound::Amd { memory_bytes };
             probe.gpus.extend(value.parse().ok().map(amd));
         }
+        "metal" if value.starts_with("Apple ") && probe.gpus.len() < MAX_LIST => {
+            let name = excerpt(value, MAX_VALUE_CHARS);
+            probe.gpus.push(GpuFound::Metal { name });
+        }
         "hive" => match value.strip_prefix("rbee-hive ") {
             Some(version) => probe.hive_version = Some(excerpt(version, MAX_VALUE_CHARS)),
             None => probe.hive_problem = text(),
         },
         _ => {}
+    }
+}
+
+/// Memory that is available, as vm_stat(1) of macOS prints it.
+#[derive(Debug, Default)]
+struct Pages {
+    page_bytes: Option<u64>,
+    available: Option<u64>,
+}
+
+impl Pages {
+    fn read(&mut self, line: &str) {
+        if let Some((_, rest)) = line.split_once("page size of ") {
+            self.page_bytes = rest.split(' ').next().and_then(|bytes| bytes.parse().ok());
+        } else if let Some((kind, count)) = line.split_once(':')
+            && matches!(kind, "Pages free" | "Pages inactive" | "Pages speculative")
+            && let Ok(count) = count.trim().trim_end_matches('.').parse::<u64>()
+        {
+            self.available = Some(self.available.unwrap_or(0).saturating_add(count));
+        }
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        self.available?.checked_mul(self.page_bytes?)
     }
 }
 
@@ -227,6 +264,32 @@ mod tests {
     }
 
     #[test]
+    fn a_mac_has_a_gpu_with_the_memory_of_the_machine() {
+        let text = "directory=/Users/me/.rbee\nos=Darwin\narch=arm64\nram_total_kib=16777216\n\
+            vm_stat=Mach Virtual Memory Statistics: (page size of 16384 bytes)\n\
+            vm_stat=Pages free:                               10000.\n\
+            vm_stat=Pages active:                            200000.\n\
+            vm_stat=Pages inactive:                          190000.\n\
+            vm_stat=Pages speculative:                           24.\n\
+            metal=Apple M2 Pro\nend=1\n";
+        let expected = NodeProbe {
+            directory: "/Users/me/.rbee".into(),
+            os: Some("Darwin".into()),
+            arch: Some("arm64".into()),
+            ram_total_bytes: Some(16 << 30),
+            ram_available_bytes: Some(200_024 * 16384),
+            gpus: vec![GpuFound::Metal {
+                name: "Apple M2 Pro".into(),
+            }],
+            ..NodeProbe::default()
+        };
+        assert_eq!(parse(text), Some(expected));
+        // Macs with processors of Intel are not known to have a GPU that workers can use.
+        let intel = text.replace("Apple M2 Pro", "Intel(R) Core(TM) i7-9750H CPU @ 2.60GHz");
+        assert_eq!(parse(&intel).unwrap().gpus, []);
+    }
+
+    #[test]
     fn what_is_unknown_stays_unknown() {
         let probe = parse("directory=/r\nos=\ncpus=many\nlibc=musl\nhive=Illegal\u{1b}[2J\nend=1");
         let expected = NodeProbe {
@@ -249,7 +312,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_output_is_too_strange(lines in proptest::collection::vec(
-            ("(os|cpus|ram_total_kib|tool|nvidia|amd_vram_bytes|hive|libc|[a-z]*)", ".*"), 0..200)
+            ("(os|cpus|ram_total_kib|tool|nvidia|amd_vram_bytes|metal|vm_stat|hive|libc|[a-z]*)",
+                ".*|Apple .*|Pages free: [0-9]*"), 0..200)
         ) {
             let mut text = String::from("directory=/r\n");
             for (key, value) in lines {

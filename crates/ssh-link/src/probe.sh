@@ -16,6 +16,12 @@ while read -r key kib unit; do
     MemAvailable:) say ram_available_kib "$kib";;
   esac
 done </proc/meminfo 2>/dev/null
+if [ "$(uname -s)" = Darwin ]; then
+  bytes=$(sysctl -n hw.memsize 2>/dev/null) && say ram_total_kib $((bytes / 1024))
+  vm_stat 2>/dev/null | while read -r line; do say vm_stat "$line"; done
+  # Apple's own processors have a GPU with the memory of the machine.
+  say metal "$(sysctl -n machdep.cpu.brand_string 2>/dev/null)"
+fi
 near=$dir
 while [ -n "$near" ] && [ ! -d "$near" ]; do near=${near%/*}; done
 df -Pk "${near:-/}" 2>/dev/null | { read -r _; read -r _ _ _ kib _; say disk_free_kib "$kib"; }
