@@ -123,3 +123,125 @@ Feature: Hive lifecycle
     And node box is reachable
     When I run `rbee-keeper infer hello --node box --max-tokens 1`
     Then the exit code is 0
+
+  Scenario: An upgrade replaces the hive and keeps its worker
+    Given a queen with a release of its own
+    And the node box, reached by SSH
+    And I ran `rbee-keeper infer hello --node box --max-tokens 1`
+    And the pid of the hive on box is noted
+    When the release is replaced by another build
+    And I run `rbee-keeper node upgrade box`
+    Then the exit code is 0
+    And stderr contains `Replacing the running hive.`
+    And stdout contains `upgraded the hive of node box`
+    And stdout contains `reachable`
+    And the hive on box has another pid
+    And 2 programs of box are running
+    When I run `rbee-keeper infer hello --node box --max-tokens 1`
+    Then the exit code is 0
+    And 2 programs of box are running
+
+  Scenario: A machine of another platform builds rbee from a git repository
+    Given the machine box with an SSH server
+    And box has the processor riscv64
+    And a git repository of rbee, and cargo on box
+    When I run `rbee-keeper node add box`
+    Then the exit code is 1
+    And stderr contains `error: node box is Linux riscv64, and this release is for`
+    And stderr contains `rbee-keeper node update box --repository URL`
+    When I run `rbee-keeper node add box --repository {repository} --branch main`
+    Then the exit code is 0
+    And stderr contains `Building main of {repository} on box with git version`
+    And stderr contains `Built commit`
+    And stderr does not contain `Copying`
+    And stdout contains `reachable`
+    When I run `rbee-keeper infer hello --node box --max-tokens 1`
+    Then the exit code is 0
+    When I run `rbee-keeper node logs box --build`
+    Then the exit code is 0
+    And stdout contains `Compiling tiny`
+    When I run `rbee-keeper --json node show box`
+    Then stdout contains `"repository": "{repository}"`
+    And stdout contains `"branch": "main"`
+    When I run `rbee-keeper node uninstall box --models`
+    Then the exit code is 0
+    And the home directory of box contains nothing
+
+  Scenario Outline: A repository that would be executed is refused, <option>
+    When I run `rbee-keeper node add box "<option>=<value>"`
+    Then the exit code is 2
+    And the file `{dir}/executed` does not exist
+
+    Examples:
+      | option       | value                                |
+      | --repository | ext::sh -c touch% {dir}/executed     |
+      | --repository | --upload-pack=touch {dir}/executed   |
+      | --repository | ssh://-oProxyCommand=touch/x         |
+      | --repository | https://me:secret@example.org/x      |
+      | --branch     | $(touch {dir}/executed)              |
+      | --branch     | --upload-pack=touch                  |
+
+  Scenario: systemd keeps the hive of a machine where that works without root
+    Given the machine box with an SSH server
+    And box has systemd, and lingering is allowed
+    When I run `rbee-keeper node add box`
+    Then the exit code is 0
+    And stdout contains `by systemd, as rbee-hive.service of the user`
+    When I run `rbee-keeper infer hello --node box --max-tokens 1`
+    Then the exit code is 0
+    And 2 programs of box are running
+    Given the pid of the hive on box is noted
+    When the hive on box is killed
+    Then the hive on box has another pid
+    And node box is reachable
+    And 2 programs of box are running
+    When I run `rbee-keeper queen stop`
+    Then the exit code is 0
+    And 0 programs of box are running
+    When I run `rbee-keeper queen start`
+    Then node box is reachable
+    When I run `rbee-keeper node uninstall box --models`
+    Then the exit code is 0
+    And 0 programs of box are running
+    And the home directory of box contains nothing
+
+  Scenario: A machine whose systemd needs root has its hive as a process
+    Given the machine box with an SSH server
+    And box has systemd, and lingering is denied
+    When I run `rbee-keeper node add box`
+    Then the exit code is 0
+    And stdout contains `by the queen`
+    And the home directory of box contains only `.rbee`
+
+  Scenario: A hive that another queen started is named, and replaced by an upgrade
+    Given the node box, reached by SSH
+    And I ran `rbee-keeper infer hello --node box --max-tokens 1`
+    When the queen is killed
+    And the file `{home}/keys/node-box.token` holds
+      """
+      0123456789abcdef0123456789abcdef
+      """
+    And I run `rbee-keeper queen start`
+    Then node box is unreachable
+    When I run `rbee-keeper infer hello --node box --max-tokens 1`
+    Then the exit code is 1
+    And stderr contains `error: the hive of node box does not accept the token of this queen`
+    And stderr contains `rbee-keeper node upgrade box`
+    When I run `rbee-keeper node upgrade box`
+    Then the exit code is 0
+    And node box is reachable
+    When I run `rbee-keeper infer hello --node box --max-tokens 1`
+    Then the exit code is 0
+    And 2 programs of box are running
+
+  Scenario: A hive of this machine whose token was replaced is restarted
+    Given I ran `rbee-keeper infer hello --max-tokens 1`
+    When the queen is killed
+    And the file `{home}/keys/node-local.token` holds
+      """
+      0123456789abcdef0123456789abcdef
+      """
+    And I run `rbee-keeper infer hello --max-tokens 1`
+    Then the exit code is 0
+    And 1 `rbee-hive` process runs
+    And 1 `llm-cpu-worker-rbee` process runs

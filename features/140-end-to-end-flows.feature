@@ -238,6 +238,15 @@ Feature: End-to-end flows
     When I run `rbee-keeper status`
     Then stdout contains `builtin:haiku  attic`
     And stdout contains `builtin:haiku  local`
+    When I GET `/metrics` from the queen
+    Then the response has the lines
+      """
+      rbee_queen_node_up{node="attic"} 1
+      rbee_queen_node_up{node="local"} 1
+      rbee_queen_node_workers{node="attic"} 1
+      rbee_queen_node_workers{node="local"} 1
+      """
+    And the response contains `rbee_queen_device_memory_free_bytes{node="attic",device="CPU-0"} `
     When I run `rbee-keeper worker logs haiku-0`
     Then stdout contains `the queen accepted a heartbeat`
     When I run `rbee-keeper worker stop haiku-0`
@@ -502,3 +511,58 @@ Feature: End-to-end flows
     Then node box is unreachable
     When the queen is killed
     Then no SSH connection is left
+
+  Scenario: A hive is upgraded while a stream runs on its node
+    Given a queen with a release of its own
+    And I ran `rbee-keeper infer "count" --node local --model mock:length=400`
+    When I note the output as undisturbed
+    Given the node box, reached by SSH
+    And box has the worker for mocks
+    And the pid of the hive on box is noted
+    When I start `rbee-keeper infer "count" --node box --model mock:tokens_per_second=20,length=400` as client
+    And client has printed something to stdout
+    And the release is replaced by another build
+    And I run `rbee-keeper node upgrade box`
+    Then the exit code is 0
+    And the hive on box has another pid
+    And box has 2 versions of the hive
+    When I run `rbee-keeper infer "count" --node box --max-tokens 1 --model mock:tokens_per_second=20,length=400`
+    Then the exit code is 0
+    And client is still running
+    And client exits
+    And the exit code is 0
+    And the output equals the output noted as undisturbed
+    And 2 programs of box are running
+    And no request is running or waiting at the queen
+    When I GET `/metrics` from the queen
+    Then the response has the lines
+      """
+      rbee_queen_requests_moved_total 0
+      """
+    When I run `rbee-keeper infer hello --node box --max-tokens 1`
+    Then the exit code is 0
+
+  Scenario Outline: An upgrade that fails during a stream leaves the stream and the version as they were, the new hive <what>
+    Given a queen with a release of its own
+    And I ran `rbee-keeper infer "count" --node local --model mock:length=400`
+    When I note the output as undisturbed
+    Given the node box, reached by SSH
+    And box has the worker for mocks
+    When I start `rbee-keeper infer "count" --node box --model mock:tokens_per_second=20,length=400` as client
+    And client has printed something to stdout
+    And the release is replaced by one whose hive <what>
+    And I run `rbee-keeper node upgrade box`
+    Then the exit code is 1
+    And stderr contains `<error>`
+    When I run `rbee-keeper infer "count" --node box --max-tokens 1 --model mock:tokens_per_second=20,length=400`
+    Then the exit code is 0
+    And client is still running
+    And client exits
+    And the exit code is 0
+    And the output equals the output noted as undisturbed
+    And 2 programs of box are running
+
+    Examples:
+      | what         | error                                                                      |
+      | does not run | the programs of this release do not run on node box: Illegal instruction   |
+      | exits        | runs again: the hive exited during startup; its log ends with: no such thing |

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use diagnostics::{Code, Diagnostic, Narration};
 use futures_util::future::BoxFuture;
-use hive_lifecycle::{DirectHive, NodeLog, RemoteHive};
+use hive_lifecycle::{DirectHive, RemoteHive};
 use input_validation::{HostKeyFingerprint, NodeName};
 use node_link::DirectLink;
 use queen_contract::{DirectNode, NodeSpec};
@@ -51,53 +51,19 @@ impl NodeConnector for Connector {
         }
     }
 
-    fn install<'a>(
-        &'a self,
-        target: NodeTarget<'a>,
-        narrate: Narrate<'a>,
-    ) -> BoxFuture<'a, Result<String, Diagnostic>> {
-        Box::pin(async move { self.remote_hive(target)?.install(narrate).await })
-    }
-
-    fn upgrade<'a>(
-        &'a self,
-        target: NodeTarget<'a>,
-        narrate: Narrate<'a>,
-    ) -> BoxFuture<'a, Result<String, Diagnostic>> {
-        Box::pin(async move { self.remote_hive(target)?.upgrade(narrate).await })
-    }
-
-    fn uninstall<'a>(
-        &'a self,
-        target: NodeTarget<'a>,
-        models: bool,
-        narrate: Narrate<'a>,
-    ) -> BoxFuture<'a, Result<(), Diagnostic>> {
-        Box::pin(async move { self.remote_hive(target)?.uninstall(models, narrate).await })
-    }
-
-    fn logs<'a>(
-        &'a self,
-        target: NodeTarget<'a>,
-        lines: u32,
-    ) -> BoxFuture<'a, Result<String, Diagnostic>> {
-        Box::pin(async move { self.remote_hive(target)?.log(&NodeLog::Hive, lines).await })
-    }
-
     fn forget(&self, node: &NodeName) {
         self.ssh.forget(node);
     }
-}
 
-impl Connector {
-    /// Returns the hive of a node whose software the queen manages.
-    fn remote_hive(&self, target: NodeTarget<'_>) -> Result<Arc<RemoteHive>, Diagnostic> {
+    fn managed_hive(&self, target: NodeTarget<'_>) -> Result<Arc<RemoteHive>, Diagnostic> {
         match target.spec {
             NodeSpec::Ssh(node) => self.ssh.hive(target, node),
             NodeSpec::Local | NodeSpec::Direct(_) => Err(not_managed(target.name)),
         }
     }
+}
 
+impl Connector {
     async fn test_direct(
         &self,
         target: NodeTarget<'_>,

@@ -6,7 +6,7 @@ use std::{
 
 use diagnostics::Diagnostic;
 use hive_contract::Device;
-use hive_lifecycle::{Release, RemoteHive, RemoteHiveConfig};
+use hive_lifecycle::{Release, RemoteHive, RemoteHiveConfig, Source};
 use input_validation::{Backend, DeviceId, HostKeyFingerprint, NodeName, RemoteDirectory};
 use queen_contract::SshNode;
 use queen_nodes::{Narrate, NodeFindings, NodeParts, NodeTarget};
@@ -125,11 +125,20 @@ impl SshNodes {
             directory: directory(node)?,
             token: Arc::clone(target.token),
             release: self.release.clone(),
+            source: source(node),
             worker_ports: None,
             log: self.log.clone(),
         });
         Ok((link, Arc::new(hive)))
     }
+}
+
+fn source(node: &SshNode) -> Option<Source> {
+    let repository = node.repository.clone()?;
+    Some(Source {
+        repository,
+        branch: node.branch.clone(),
+    })
 }
 
 fn directory(node: &SshNode) -> Result<RemoteDirectory, Diagnostic> {
@@ -143,21 +152,22 @@ fn directory(node: &SshNode) -> Result<RemoteDirectory, Diagnostic> {
 fn devices(found: &NodeProbe) -> Vec<Device> {
     let mut devices = Vec::new();
     for gpu in &found.gpus {
-        // Workers for AMD's GPUs do not exist.
-        if let GpuFound::Nvidia {
-            index,
-            name,
-            memory_bytes,
-        } = gpu
-        {
-            let id = DeviceId::Gpu(*index);
-            devices.push(device(
-                id,
-                Backend::Cuda,
+        match gpu {
+            GpuFound::Nvidia {
+                index,
                 name,
-                *memory_bytes,
-                *memory_bytes,
-            ));
+                memory_bytes,
+            } => {
+                let (id, bytes) = (DeviceId::Gpu(*index), *memory_bytes);
+                devices.push(device(id, Backend::Cuda, name, bytes, bytes));
+            }
+            GpuFound::Metal { name } => {
+                let total = found.ram_total_bytes.unwrap_or(0);
+                let free = found.ram_available_bytes.unwrap_or(0);
+                devices.push(device(DeviceId::Gpu(0), Backend::Metal, name, total, free));
+            }
+            // Workers for AMD's GPUs do not exist.
+            GpuFound::Amd { .. } => {}
         }
     }
     if let (Some(total), Some(free)) = (found.ram_total_bytes, found.ram_available_bytes) {
@@ -175,5 +185,33 @@ fn device(id: DeviceId, backend: Backend, name: &str, total: u64, free: u64) -> 
         memory_free_bytes: free,
         driver: None,
         compute_capability: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gpu_of_a_mac_is_a_device_with_the_memory_of_the_machine() {
+        let found = NodeProbe {
+            ram_total_bytes: Some(16 << 30),
+            ram_available_bytes: Some(8 << 30),
+            gpus: vec![GpuFound::Metal {
+                name: "Apple M2".into(),
+            }],
+            ..NodeProbe::default()
+        };
+        let expected = [
+            device(
+                DeviceId::Gpu(0),
+                Backend::Metal,
+                "Apple M2",
+                16 << 30,
+                8 << 30,
+            ),
+            device(DeviceId::Cpu(0), Backend::Cpu, "CPU", 16 << 30, 8 << 30),
+        ];
+        assert_eq!(devices(&found), expected);
     }
 }

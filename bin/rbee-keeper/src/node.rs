@@ -4,8 +4,8 @@ use daemon_shell::Token;
 use diagnostics::{Diagnostic, Narration};
 use futures_util::StreamExt as _;
 use queen_contract::{
-    AddNode, DirectNode, NodeCallEvent, NodeCallEvents, NodeEntry, NodeSecret, NodeSpec, SshNode,
-    UpdateNode,
+    AddNode, DirectNode, NodeCallEvent, NodeCallEvents, NodeEntry, NodeLog, NodeSecret, NodeSpec,
+    SshNode, UpdateNode,
 };
 use serde_json::json;
 
@@ -63,9 +63,12 @@ pub(crate) async fn run(
         }
         Node::Logs {
             node: NodeNameArg { name },
+            build,
             lines: LinesArg { lines },
         } => {
-            let log = target.running().await?.hive_logs(&name, lines).await?;
+            let which = if build { NodeLog::Build } else { NodeLog::Hive };
+            let queen = target.running().await?;
+            let log = queen.node_log(&name, which, lines).await?;
             screen.log(&log).await
         }
     }
@@ -156,6 +159,8 @@ fn spec(change: Change, known: Option<NodeSpec>) -> Result<NodeSpec, Diagnostic>
         ("--user", change.user.is_some()),
         ("--key", change.key.is_some()),
         ("--dir", change.dir.is_some()),
+        ("--repository", change.repository.is_some()),
+        ("--branch", change.branch.is_some()),
         ("--accept-host-key", change.accept_host_key.is_some()),
     ];
     let direct = [
@@ -180,6 +185,8 @@ fn spec(change: Change, known: Option<NodeSpec>) -> Result<NodeSpec, Diagnostic>
                     user: None,
                     key_file: None,
                     directory: None,
+                    repository: None,
+                    branch: None,
                 },
             };
             let key_file = change.key.as_deref().map(absolute).transpose()?;
@@ -189,6 +196,8 @@ fn spec(change: Change, known: Option<NodeSpec>) -> Result<NodeSpec, Diagnostic>
                 user: change.user.or(known.user),
                 key_file: key_file.or(known.key_file),
                 directory: change.dir.or(known.directory),
+                repository: change.repository.or(known.repository),
+                branch: change.branch.or(known.branch),
             }))
         }
         LinkKind::Direct => {
@@ -244,15 +253,17 @@ mod tests {
     fn options_that_are_left_out_keep_their_value() {
         let known = json!({
             "link": "ssh", "host": "a", "port": 22, "user": "me", "directory": "~/rbee",
+            "repository": "/srv/rbee", "branch": "main",
         });
         assert_eq!(
             spec(
-                change(&["x", "--host", "b", "--port", "2222"]),
+                change(&["x", "--host", "b", "--port", "2222", "--branch", "v2"]),
                 Some(parsed(known))
             )
             .unwrap(),
             parsed(json!({
                 "link": "ssh", "host": "b", "port": 2222, "user": "me", "directory": "~/rbee",
+                "repository": "/srv/rbee", "branch": "v2",
             }))
         );
         let known = json!({"link": "direct", "url": "http://a:1", "queen_url": "http://q:1"});

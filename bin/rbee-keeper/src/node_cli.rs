@@ -2,7 +2,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use input_validation::{
-    HostKeyFingerprint, NodeName, NodeUrl, RemoteDirectory, SshHost, SshUser, whole_number,
+    BranchName, HostKeyFingerprint, NodeName, NodeUrl, RemoteDirectory, RepositoryUrl, SshHost,
+    SshUser, whole_number,
 };
 
 use crate::values::{LinesArg, parse};
@@ -51,6 +52,9 @@ pub(crate) enum Node {
     Logs {
         #[command(flatten)]
         node: NodeNameArg,
+        /// Print the log of the last build on the node instead
+        #[arg(long)]
+        build: bool,
         #[command(flatten)]
         lines: LinesArg,
     },
@@ -121,6 +125,13 @@ pub(crate) struct Change {
     /// Set the directory for rbee on the machine [default: ~/.rbee]
     #[arg(long, value_name = "DIR", value_parser = parse::<RemoteDirectory>)]
     pub(crate) dir: Option<RemoteDirectory>,
+    /// Build rbee on the machine from this git repository if the programs of this release do not
+    /// run there; needs git, cargo and a C compiler [default: such a machine is refused]
+    #[arg(long, value_name = "URL", value_parser = parse::<RepositoryUrl>)]
+    pub(crate) repository: Option<RepositoryUrl>,
+    /// Build this branch or tag [default: the default branch of the repository]
+    #[arg(long, value_name = "BRANCH", value_parser = parse::<BranchName>)]
+    pub(crate) branch: Option<BranchName>,
     /// Trust the machine's SSH host key if it is unknown and has this fingerprint
     #[arg(long, value_name = "FINGERPRINT", value_parser = parse::<HostKeyFingerprint>)]
     pub(crate) accept_host_key: Option<HostKeyFingerprint>,

@@ -1,6 +1,6 @@
 //! The errors of this crate.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 use diagnostics::{Code, Diagnostic, excerpt};
 use hive_contract::{API_VERSION, HiveHealth};
@@ -91,6 +91,21 @@ pub(crate) fn wrong_token(node: &NodeName, url: &NodeUrl) -> Diagnostic {
         "its token is in `{}` of its home, or in the file of its `--token-file`; `rbee-keeper node \
          update {node} --hive-token-file FILE` sends it to the queen",
         Home::NODE_TOKEN
+    ))
+}
+
+/// The hive of a node whose software the queen manages refused its token. It is no error of the
+/// client's key, so it has another code.
+pub(crate) fn other_token(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveStartFailed,
+        format!(
+            "the hive of node {node} does not accept the token of this queen: another queen started \
+             it, or the token was replaced since"
+        ),
+    )
+    .hint(format!(
+        "`rbee-keeper node upgrade {node}` replaces it by a hive of this queen"
     ))
 }
 
@@ -198,7 +213,7 @@ pub(crate) fn other_platform(node: &NodeName, found: &str) -> Diagnostic {
             std::env::consts::ARCH
         ),
     )
-    .hint("build rbee on that machine, start its hive there, and add it with `--link direct`")
+    .hint(build_there(node))
 }
 
 pub(crate) fn no_space_to_install(node: &NodeName, need: u64, free: u64) -> Diagnostic {
@@ -220,7 +235,100 @@ pub(crate) fn does_not_run(node: &NodeName, printed: &str) -> Diagnostic {
             excerpt(printed.trim(), 300)
         ),
     )
-    .hint("build rbee on that machine, start its hive there, and add it with `--link direct`")
+    .hint(build_there(node))
+}
+
+/// How to get programs that run on a node.
+fn build_there(node: &NodeName) -> String {
+    format!(
+        "build it there from a git repository: `rbee-keeper node update {node} --repository URL`, \
+         `rbee-keeper node install {node}`"
+    )
+}
+
+/// What a build needs is not on the node.
+pub(crate) fn no_toolchain(node: &NodeName, missing: &[String]) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveNotInstalled,
+        format!(
+            "rbee cannot be built on node {node}: it has no {}",
+            missing.join(", no ")
+        ),
+    )
+    .hint(
+        "install on the node what is missing, for example by `sudo apt-get install -y git \
+         build-essential`, and cargo by https://rustup.rs",
+    )
+    .detail("missing", missing.to_vec())
+}
+
+pub(crate) fn other_build(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveNotInstalled,
+        format!("another repository or branch is being built on node {node}"),
+    )
+    .hint(format!(
+        "wait until it has ended; `rbee-keeper node logs {node} --build` shows what it does"
+    ))
+}
+
+pub(crate) fn build_not_started(node: &NodeName, status: i32, stderr: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveNotInstalled,
+        format!(
+            "node {node} cannot start the build (status {status}): {}",
+            excerpt(stderr.trim(), 300)
+        ),
+    )
+}
+
+/// The build on a node failed: `what` happened to it.
+pub(crate) fn build_failed(node: &NodeName, what: &str, last_log_lines: &[String]) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveNotInstalled,
+        format!(
+            "the build on node {node} {what}; its log ends with: {}",
+            last_log_lines.join(" | ")
+        ),
+    )
+    .hint(format!("`rbee-keeper node logs {node} --build` shows more"))
+}
+
+pub(crate) fn build_too_slow(node: &NodeName, limit: Duration) -> Diagnostic {
+    let minutes = limit.as_secs() / 60;
+    Diagnostic::new(
+        Code::HiveNotInstalled,
+        format!("the build on node {node} is not complete after {minutes} min"),
+    )
+    .hint(format!(
+        "it continues; `rbee-keeper node install {node}` waits for it again"
+    ))
+}
+
+/// The script that follows a build printed something else.
+pub(crate) fn build_unknown(node: &NodeName, printed: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveBadResponse,
+        format!(
+            "node {node} does not say how its build is: {}",
+            excerpt(printed.trim(), 100)
+        ),
+    )
+}
+
+/// The programs that were built do not run, or are of another version.
+pub(crate) fn built_does_not_run(node: &NodeName, printed: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::VersionIncompatible,
+        format!(
+            "the programs that were built on node {node} are not version {}: {}",
+            env!("CARGO_PKG_VERSION"),
+            excerpt(printed.trim(), 300)
+        ),
+    )
+    .hint(format!(
+        "choose the branch or tag of this version: `rbee-keeper node update {node} --branch BRANCH`"
+    ))
 }
 
 pub(crate) fn no_previous_version(node: &NodeName) -> Diagnostic {

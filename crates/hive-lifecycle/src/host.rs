@@ -4,6 +4,7 @@ use daemon_shell::ProcessIdentity;
 use diagnostics::Diagnostic;
 use futures_util::future::BoxFuture;
 use hive_contract::{HiveClient, HiveShutdownRequest};
+use queen_contract::HiveService;
 
 use crate::errors;
 
@@ -41,6 +42,11 @@ pub trait HiveHost: Debug + Send + Sync + 'static {
     /// hive is only found and watched.
     fn starts_hive(&self) -> bool {
         true
+    }
+
+    /// Who keeps the hive running, if that is known.
+    fn service(&self) -> Option<HiveService> {
+        None
     }
 
     /// Resolves when something has changed, so that another attempt to start the hive can

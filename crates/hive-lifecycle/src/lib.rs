@@ -16,5 +16,5 @@ mod supervisor;
 pub use direct::DirectHive;
 pub use host::{HiveHost, RunningHive};
 pub use local::LocalHive;
-pub use remote::{NodeLog, Release, RemoteHive, RemoteHiveConfig, Report};
+pub use remote::{Release, RemoteHive, RemoteHiveConfig, Report, Source};
 pub use supervisor::{HiveState, HiveSupervisor};

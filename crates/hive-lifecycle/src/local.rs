@@ -5,6 +5,8 @@ use diagnostics::Diagnostic;
 use futures_util::future::BoxFuture;
 use hive_contract::{API_VERSION, HiveClient, HiveShutdownRequest};
 use input_validation::{NodeName, PortRange};
+use queen_contract::HiveService;
+use rest_client::CallError;
 use state_files::{DaemonRecord, Home};
 use tokio::{
     process::{Child, Command},
@@ -37,12 +39,29 @@ pub struct LocalHive {
     pub log: String,
 }
 
+/// What runs in the home of the queen.
+enum Found {
+    Nothing,
+    Hive(RunningHive),
+    /// A hive that does not accept the token of this queen.
+    OtherToken(ProcessIdentity),
+}
+
 impl HiveHost for LocalHive {
     fn ensure(&self) -> BoxFuture<'_, Result<RunningHive, Diagnostic>> {
         Box::pin(async move {
-            if let Some(hive) = self.find().await? {
-                tracing::info!(url = hive.client.base(), "found a running hive");
-                return Ok(hive);
+            match self.find().await? {
+                Found::Hive(hive) => {
+                    tracing::info!(url = hive.client.base(), "found a running hive");
+                    return Ok(hive);
+                }
+                Found::OtherToken(process) => {
+                    // No other queen can use this directory, so the token was replaced.
+                    let pid = process.pid;
+                    tracing::warn!(pid, "the running hive has another token; replacing it");
+                    terminate(process).await?;
+                }
+                Found::Nothing => {}
             }
             self.start().await
         })
@@ -59,28 +78,35 @@ impl HiveHost for LocalHive {
     ) -> BoxFuture<'a, Result<(), Diagnostic>> {
         Box::pin(stop(hive, request))
     }
+
+    fn service(&self) -> Option<HiveService> {
+        Some(HiveService::Process)
+    }
 }
 
 impl LocalHive {
-    /// Returns the running hive, if any.
-    async fn find(&self) -> Result<Option<RunningHive>, Diagnostic> {
+    async fn find(&self) -> Result<Found, Diagnostic> {
         match DaemonRecord::find(&self.home.hive_record(), &self.home.hive_lock()).await? {
-            Some(record) => self.connect(record).await.map(Some),
-            None => Ok(None),
+            Some(record) => self.connect(record).await,
+            None => Ok(Found::Nothing),
         }
     }
 
-    async fn connect(&self, record: DaemonRecord) -> Result<RunningHive, Diagnostic> {
+    async fn connect(&self, record: DaemonRecord) -> Result<Found, Diagnostic> {
         let token = self.token()?.expose().to_owned();
         let client = HiveClient::new(&record.url, Some(token))?;
         let health = client.health().await?;
         if health.api_version != API_VERSION {
             return Err(errors::version_incompatible(&record.url, &health));
         }
-        Ok(RunningHive {
+        // Whoever asks for its health needs no token.
+        if let Err(CallError::Response(401 | 403, _)) = client.capabilities().await {
+            return Ok(Found::OtherToken(record.process));
+        }
+        Ok(Found::Hive(RunningHive {
             client,
             process: record.process,
-        })
+        }))
     }
 
     async fn start(&self) -> Result<RunningHive, Diagnostic> {
@@ -126,7 +152,7 @@ impl LocalHive {
     ) -> Result<RunningHive, Diagnostic> {
         let deadline = Instant::now() + START_LIMIT;
         loop {
-            if let Some(hive) = self.find().await? {
+            if let Found::Hive(hive) = self.find().await? {
                 return Ok(hive);
             }
             tokio::select! {
@@ -160,6 +186,17 @@ impl LocalHive {
     fn log_path(&self) -> PathBuf {
         self.home.hive_log()
     }
+}
+
+/// Ends the process of a hive. Its workers keep running.
+async fn terminate(process: ProcessIdentity) -> Result<(), Diagnostic> {
+    for signal in [Signal::Term, Signal::Kill] {
+        process.signal(signal)?;
+        if timeout(EXIT_LIMIT, process.gone()).await.is_ok() {
+            return Ok(());
+        }
+    }
+    Err(errors::does_not_exit(process.pid))
 }
 
 async fn stop(hive: &RunningHive, request: &HiveShutdownRequest) -> Result<(), Diagnostic> {

@@ -2,6 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use diagnostics::{Code, Diagnostic};
 use hive_contract::HiveShutdownRequest;
+use queen_contract::HiveService;
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -82,6 +83,11 @@ impl HiveSupervisor {
     /// See [`HiveHost::starts_hive`].
     pub fn starts_hive(&self) -> bool {
         self.host.starts_hive()
+    }
+
+    /// See [`HiveHost::service`].
+    pub fn service(&self) -> Option<HiveService> {
+        self.host.service()
     }
 
     /// Ends the supervision, so that the hive is not restarted.

@@ -8,7 +8,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
-use axum::{Json, Router, routing::get};
+use axum::{Json, Router, http::StatusCode, routing::get};
 use daemon_shell::ProcessIdentity;
 use diagnostics::Code;
 use hive_contract::API_VERSION;
@@ -36,6 +36,11 @@ fn script(dir: &Path, text: &str) -> std::path::PathBuf {
 
 /// Serves `/v1/health` like a hive with this interface version.
 async fn health_server(api_version: u32) -> String {
+    serve(api_version, StatusCode::OK).await
+}
+
+/// Serves `/v1/health` like a hive; other calls have this status.
+async fn serve(api_version: u32, others: StatusCode) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let app = Router::new().route(
@@ -47,6 +52,7 @@ async fn health_server(api_version: u32) -> String {
             )
         }),
     );
+    let app = app.fallback(move || async move { others });
     tokio::spawn(async move { axum::serve(listener, app).await });
     url
 }
@@ -110,6 +116,25 @@ async fn a_running_hive_is_used_unless_its_interface_version_differs() {
         env!("CARGO_PKG_VERSION")
     );
     assert_eq!(error.message, expected);
+}
+
+#[tokio::test]
+async fn a_hive_with_another_token_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = script(dir.path(), "echo 'a new hive' >&2; exit 3");
+    let hive = hive(dir.path(), &program);
+    let mut old = Command::new("sleep")
+        .arg("600")
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let url = serve(API_VERSION, StatusCode::UNAUTHORIZED).await;
+    let process = ProcessIdentity::of(old.id().unwrap()).unwrap();
+    record(&hive.home, &url, process);
+    let (ensured, ended) = tokio::join!(hive.ensure(), old.wait());
+    let error = ensured.unwrap_err();
+    assert!(error.message.ends_with("a new hive"), "{error}");
+    assert!(!ended.unwrap().success(), "the old one was terminated");
 }
 
 #[tokio::test]

@@ -14,7 +14,8 @@ use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, StatusCode, header};
 use input_validation::NodeName;
 use queen_contract::{
-    AddNode, NodeCallEvent, NodeEntry, NodeList, RemoveNode, UninstallHive, UpdateNode,
+    AddNode, NodeCallEvent, NodeEntry, NodeList, NodeLogQuery, RemoveNode, UninstallHive,
+    UpdateNode,
 };
 use queen_nodes::{Narrate, Nodes};
 use tokio::sync::mpsc;
@@ -22,7 +23,7 @@ use tokio::sync::mpsc;
 use crate::{
     Api,
     responses::{KeyErrors, LookupErrors, NodeErrors, RemoveNodeErrors},
-    workers::{DEFAULT_LOG_LINES, LogQuery},
+    workers::DEFAULT_LOG_LINES,
 };
 
 /// Number of messages that a reader may be behind; it misses further ones.
@@ -155,18 +156,18 @@ pub(crate) async fn uninstall(
     respond(&api, NodeCall::Uninstall(name, query), &headers).await
 }
 
-/// Show the last lines of the log of a node's hive
+/// Show the last lines of the log of a node's hive, or of the last build on the node
 #[utoipa::path(get, path = "/v1/nodes/{name}/hive/logs", tag = "nodes", security(("control_token" = [])),
-    params(("name" = NodeName, Path, description = "name of the node"), LogQuery),
+    params(("name" = NodeName, Path, description = "name of the node"), NodeLogQuery),
     responses((status = 200, body = String, description = "The lines",
         content_type = "text/plain; charset=utf-8"), NodeErrors))]
 pub(crate) async fn logs(
     State(api): State<Arc<Api>>,
     PathArg(name): PathArg<NodeName>,
-    QueryArgs(query): QueryArgs<LogQuery>,
+    QueryArgs(query): QueryArgs<NodeLogQuery>,
 ) -> Result<String, ErrorResponse> {
     let lines = query.lines.unwrap_or(DEFAULT_LOG_LINES);
-    Ok(api.nodes.hive_logs(&name, lines).await?)
+    Ok(api.nodes.log(&name, query.log, lines).await?)
 }
 
 /// A call that takes a while and reports what happens.

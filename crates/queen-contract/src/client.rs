@@ -14,7 +14,7 @@ use worker_contract::WorkerHeartbeat;
 
 use crate::{
     AddNode, DeploymentList, InferCall, InferEvent, ModelList, ModelReport, NodeCallEvent,
-    NodeEntry, NodeList, PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest,
+    NodeEntry, NodeList, NodeLog, PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest,
     ShutdownResponse, Status, UpdateNode, WorkerEntry, WorkerList,
 };
 
@@ -121,9 +121,18 @@ impl QueenClient {
         self.node_call(Method::DELETE, &path, None::<&()>).await
     }
 
-    /// Calls `GET /v1/nodes/{name}/hive/logs` for the last `lines` lines.
-    pub async fn hive_logs(&self, name: &NodeName, lines: u32) -> Result<String, CallError> {
-        let path = format!("/v1/nodes/{name}/hive/logs?lines={lines}");
+    /// Calls `GET /v1/nodes/{name}/hive/logs` for the last `lines` lines of a log.
+    pub async fn node_log(
+        &self,
+        name: &NodeName,
+        log: NodeLog,
+        lines: u32,
+    ) -> Result<String, CallError> {
+        let log = match log {
+            NodeLog::Hive => "hive",
+            NodeLog::Build => "build",
+        };
+        let path = format!("/v1/nodes/{name}/hive/logs?log={log}&lines={lines}");
         self.0.get_text(&path).await
     }
 

@@ -15,13 +15,16 @@ mod types;
 #[cfg(feature = "client")]
 pub use client::{NodeCallEvents, QueenClient};
 pub use infer::{Assigned, DetokenizeCall, InferCall, InferEvent, TokenizeCall};
-pub use node_calls::{AddNode, NodeCallEvent, NodeSecret, RemoveNode, UninstallHive, UpdateNode};
+pub use node_calls::{
+    AddNode, NodeCallEvent, NodeLog, NodeLogQuery, NodeSecret, RemoveNode, UninstallHive,
+    UpdateNode,
+};
 pub use node_spec::{DirectNode, NodeSpec, SshNode};
 pub use preflight::{NodePreflight, PreflightCall, PreflightResponse};
 pub use types::{
-    Availability, ContextFit, Deployment, DeploymentList, DeploymentState, DeviceFit, ModelEntry,
-    ModelList, ModelReport, NodeEntry, NodeList, NodeQuery, NodeStatus, QueenHealth, RequestCounts,
-    ShutdownRequest, ShutdownResponse, Status, WorkerEntry, WorkerList,
+    Availability, ContextFit, Deployment, DeploymentList, DeploymentState, DeviceFit, HiveService,
+    ModelEntry, ModelList, ModelReport, NodeEntry, NodeList, NodeQuery, NodeStatus, QueenHealth,
+    RequestCounts, ShutdownRequest, ShutdownResponse, Status, WorkerEntry, WorkerList,
 };
 
 /// Version of this interface. Processes refuse peers of other versions.

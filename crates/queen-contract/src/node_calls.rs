@@ -112,6 +112,30 @@ pub struct UninstallHive {
     pub models: bool,
 }
 
+/// A log of a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeLog {
+    /// That of its hive.
+    #[default]
+    Hive,
+    /// That of the last build on the node.
+    Build,
+}
+
+/// Query of `GET /v1/nodes/{name}/hive/logs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct NodeLogQuery {
+    /// Which log. Default: `hive`.
+    #[serde(default)]
+    #[param(inline, default = "hive")]
+    pub log: NodeLog,
+    /// Number of lines from the end of the log, of which at most 10000 are returned. Default: 200.
+    #[param(default = 200)]
+    pub lines: Option<u32>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 use std::num::NonZeroU16;
 
-use input_validation::{NodeUrl, RemoteDirectory, SshHost, SshUser};
+use input_validation::{BranchName, NodeUrl, RemoteDirectory, RepositoryUrl, SshHost, SshUser};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
@@ -41,6 +41,15 @@ pub struct SshNode {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub directory: Option<RemoteDirectory>,
+    /// Git repository of rbee, from which the programs are built on the node if those of the queen
+    /// do not run there. Without it, such a node is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub repository: Option<RepositoryUrl>,
+    /// Branch or tag of the repository [default: its default branch].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub branch: Option<BranchName>,
 }
 
 fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {

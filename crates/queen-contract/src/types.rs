@@ -46,6 +46,10 @@ pub struct NodeEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub hive_version: Option<String>,
+    /// Who keeps the hive running; absent if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub hive_service: Option<HiveService>,
     /// Whether the hive responds.
     pub status: NodeStatus,
     /// Devices of the node, as last reported by its hive.
@@ -57,6 +61,16 @@ pub struct NodeEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub last_error: Option<String>,
+}
+
+/// Who keeps a hive running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HiveService {
+    /// The queen: the hive is a process of its own.
+    Process,
+    /// systemd: the hive is a service of the user.
+    Systemd,
 }
 
 /// Response of `GET /v1/nodes`.

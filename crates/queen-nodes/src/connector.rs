@@ -4,12 +4,10 @@ use daemon_shell::Token;
 use diagnostics::{Diagnostic, Narration};
 use futures_util::future::BoxFuture;
 use hive_contract::Device;
-use hive_lifecycle::HiveHost;
+use hive_lifecycle::{HiveHost, RemoteHive};
 use input_validation::{HostKeyFingerprint, NodeName};
 use node_link::Link;
 use queen_contract::NodeSpec;
-
-use crate::errors;
 
 /// Receives messages for the user who waits for a long operation.
 pub type Narrate<'a> = &'a (dyn Fn(Narration) + Send + Sync);
@@ -39,8 +37,7 @@ pub struct NodeParts {
     pub hive: Arc<dyn HiveHost>,
 }
 
-/// Connects to nodes, by the kind of their link. The operations that change the software of a
-/// node fail for kinds that do not support them.
+/// Connects to nodes, by the kind of their link.
 pub trait NodeConnector: Debug + Send + Sync + 'static {
     /// Tests whether the node can be reached and used, and detects what is on it. Changes
     /// nothing on it, except that `accept_host_key` is trusted from now on.
@@ -54,50 +51,12 @@ pub trait NodeConnector: Debug + Send + Sync + 'static {
     /// Returns the parts of a registered node. Does not wait for the node.
     fn open(&self, target: NodeTarget<'_>) -> Result<NodeParts, Diagnostic>;
 
-    /// Installs the hive of this release; returns its version.
-    fn install<'a>(
-        &'a self,
-        target: NodeTarget<'a>,
-        narrate: Narrate<'a>,
-    ) -> BoxFuture<'a, Result<String, Diagnostic>> {
-        let _ = narrate;
-        Box::pin(async move { Err(errors::software_not_managed(target.name)) })
-    }
-
-    /// Replaces the hive by that of this release, or keeps it if the new one does not work;
-    /// returns the version.
-    fn upgrade<'a>(
-        &'a self,
-        target: NodeTarget<'a>,
-        narrate: Narrate<'a>,
-    ) -> BoxFuture<'a, Result<String, Diagnostic>> {
-        let _ = narrate;
-        Box::pin(async move { Err(errors::software_not_managed(target.name)) })
-    }
-
-    /// Removes the hive, which has been stopped, and its files; the models only if `models`.
-    fn uninstall<'a>(
-        &'a self,
-        target: NodeTarget<'a>,
-        models: bool,
-        narrate: Narrate<'a>,
-    ) -> BoxFuture<'a, Result<(), Diagnostic>> {
-        let _ = (models, narrate);
-        Box::pin(async move { Err(errors::software_not_managed(target.name)) })
-    }
-
-    /// Returns the last `lines` lines of the hive's log.
-    fn logs<'a>(
-        &'a self,
-        target: NodeTarget<'a>,
-        lines: u32,
-    ) -> BoxFuture<'a, Result<String, Diagnostic>> {
-        let _ = lines;
-        Box::pin(async move { Err(errors::software_not_managed(target.name)) })
-    }
-
     /// Forgets a node that was removed: nothing of it stays on the queen's machine.
     fn forget(&self, node: &NodeName) {
         let _ = node;
     }
+
+    /// Returns the hive of a node whose software the queen manages: installs, upgrades and removes.
+    /// Fails for other nodes.
+    fn managed_hive(&self, target: NodeTarget<'_>) -> Result<Arc<RemoteHive>, Diagnostic>;
 }

@@ -107,15 +107,6 @@ pub(crate) fn node_in_use(node: &NodeName, what: &[String]) -> Diagnostic {
     .detail("in_use", what)
 }
 
-/// The queen cannot change the software of this node.
-pub(crate) fn software_not_managed(node: &NodeName) -> Diagnostic {
-    Diagnostic::new(
-        Code::InvalidRequest,
-        format!("the link of node {node} does not reach the files of its machine"),
-    )
-    .hint("install and start its hive on that machine, or add the machine with the link `ssh`")
-}
-
 /// The error for a model that no node has, by the name that the client used.
 pub fn model_not_found(name: &str) -> Diagnostic {
     Diagnostic::new(

@@ -10,7 +10,7 @@ use hive_contract::{HiveShutdownRequest, WorkerProcess, WorkerState};
 use hive_lifecycle::{HiveHost, HiveState, HiveSupervisor, RunningHive};
 use input_validation::NodeName;
 use node_link::Link;
-use queen_contract::{NodeEntry, NodeSpec, NodeStatus};
+use queen_contract::{HiveService, NodeEntry, NodeSpec, NodeStatus};
 use tokio::{sync::watch, time::timeout};
 use worker_contract::WorkerClient;
 
@@ -44,6 +44,8 @@ pub struct Node {
     hive: Option<HiveSupervisor>,
     /// State and capabilities, as shown to users.
     entry: Mutex<NodeEntry>,
+    /// Worker programs on the node, as its hive reported them last.
+    worker_binaries: Mutex<Vec<String>>,
 }
 
 impl Node {
@@ -55,6 +57,7 @@ impl Node {
             spec: config.spec.clone(),
             hive_url: None,
             hive_version: None,
+            hive_service: None,
             status: NodeStatus::Unknown,
             devices: Vec::new(),
             last_connected: None,
@@ -67,6 +70,7 @@ impl Node {
             token: config.token,
             hive: config.hive.map(HiveSupervisor::start),
             entry: Mutex::new(known.unwrap_or(unknown)),
+            worker_binaries: Mutex::default(),
         }
     }
 
@@ -98,6 +102,16 @@ impl Node {
         update(&mut self.entry.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    pub(crate) fn worker_binaries(&self) -> Vec<String> {
+        let known = self.worker_binaries.lock();
+        known.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_worker_binaries(&self, programs: Vec<String>) {
+        let known = self.worker_binaries.lock();
+        *known.unwrap_or_else(PoisonError::into_inner) = programs;
+    }
+
     /// Returns whether the queen manages a hive on the node.
     pub(crate) fn has_hive(&self) -> bool {
         self.hive.is_some()
@@ -118,6 +132,11 @@ impl Node {
             HiveState::Down(error) => Err(error.clone()),
             HiveState::Starting => Err(errors::hive_starting()),
         }
+    }
+
+    /// Who keeps the hive running, if that is known.
+    pub(crate) fn hive_service(&self) -> Option<HiveService> {
+        self.hive.as_ref().and_then(HiveSupervisor::service)
     }
 
     /// Whether the queen starts the hive of the node, and therefore stops it.
@@ -145,6 +164,25 @@ impl Node {
             HiveState::Up(hive) => Ok(hive.clone()),
             HiveState::Down(error) => Err(error.clone()),
             HiveState::Starting => Err(errors::hive_did_not_start()),
+        }
+    }
+
+    /// Waits until the hive responds, or cannot be started. A hive that was replaced a moment ago
+    /// may still count as up.
+    pub(crate) async fn hive_responds(&self) {
+        let Some(mut state) = self.hive_state() else {
+            return;
+        };
+        loop {
+            let current = state.borrow_and_update().clone();
+            match current {
+                HiveState::Up(hive) if hive.client.health().await.is_ok() => return,
+                current if self.failure(&current).is_some() => return,
+                _ => {}
+            }
+            if state.changed().await.is_err() {
+                return;
+            }
         }
     }
 

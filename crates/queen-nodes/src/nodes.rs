@@ -282,6 +282,7 @@ pub(crate) async fn update(nodes: &Nodes, node: &Node, hive: &HiveState) {
         HiveState::Up(hive) => {
             node.update_entry(|entry| {
                 entry.hive_url = Some(hive.client.base().to_owned());
+                entry.hive_service = node.hive_service();
                 entry.last_connected = Some(Timestamp::now());
                 entry.status = NodeStatus::Reachable;
                 entry.last_error = None;
@@ -306,8 +307,11 @@ pub(crate) async fn update(nodes: &Nodes, node: &Node, hive: &HiveState) {
 
 async fn update_devices(node: &Node, hive: &RunningHive) {
     let capabilities = hive.client.capabilities().await;
-    node.update_entry(|entry| match capabilities {
-        Ok(capabilities) => entry.devices = capabilities.devices,
-        Err(error) => entry.last_error = Some(error.to_string()),
-    });
+    match capabilities {
+        Ok(capabilities) => {
+            node.set_worker_binaries(capabilities.worker_binaries);
+            node.update_entry(|entry| entry.devices = capabilities.devices);
+        }
+        Err(error) => node.update_entry(|entry| entry.last_error = Some(error.to_string())),
+    }
 }

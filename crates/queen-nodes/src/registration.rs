@@ -7,7 +7,7 @@ use diagnostics::{Code, Diagnostic, Narration};
 use hive_lifecycle::HiveState;
 use input_validation::{Generation, NodeName};
 use jiff::Timestamp;
-use queen_contract::{AddNode, NodeEntry, NodeSpec, NodeStatus, UpdateNode};
+use queen_contract::{AddNode, NodeEntry, NodeLog, NodeSpec, NodeStatus, UpdateNode};
 use queen_dispatch::Dispatcher;
 use tokio::time::timeout;
 use worker_registry::WorkerFilter;
@@ -125,7 +125,7 @@ impl Nodes {
         let host_key = request.accept_host_key.as_ref();
         let findings: NodeFindings = connector.test(target, host_key, narrate).await?;
         if findings.hive_version.is_none() && request.install {
-            connector.install(target, narrate).await?;
+            connector.managed_hive(target)?.install(narrate).await?;
         }
         let NodeParts { link, hive } = connector.open(target)?;
         let entry = NodeEntry {
@@ -133,6 +133,7 @@ impl Nodes {
             spec: request.spec.clone(),
             hive_url: None,
             hive_version: findings.hive_version,
+            hive_service: None,
             status: NodeStatus::Unknown,
             devices: findings.devices,
             last_connected: Some(Timestamp::now()),
@@ -291,7 +292,8 @@ impl Nodes {
     ) -> Result<String, Diagnostic> {
         let _change = self.change(name)?;
         let node = self.registered(name)?;
-        let version = self.connector().install(target(&node), narrate).await?;
+        let hive = self.connector().managed_hive(target(&node))?;
+        let version = hive.install(narrate).await?;
         if let Some(mut state) = node.hive_state() {
             let missing = |state: &HiveState| {
                 state
@@ -306,7 +308,8 @@ impl Nodes {
         Ok(version)
     }
 
-    /// Replaces the hive of a node by that of this release; returns its version.
+    /// Replaces the hive of a node by that of this release; returns its version. Its workers keep
+    /// running, and the requests on them continue.
     pub async fn upgrade(
         &self,
         name: &NodeName,
@@ -314,7 +317,12 @@ impl Nodes {
     ) -> Result<String, Diagnostic> {
         let _change = self.change(name)?;
         let node = self.registered(name)?;
-        self.connector().upgrade(target(&node), narrate).await
+        let hive = self.connector().managed_hive(target(&node))?;
+        let upgraded = hive.upgrade(narrate).await;
+        // Also after a rollback another process is the hive.
+        let _ = timeout(HIVE_LIMIT, node.hive_responds()).await;
+        self.refresh(&node).await;
+        upgraded
     }
 
     /// Removes the hive from the machine of a node.
@@ -326,17 +334,23 @@ impl Nodes {
     ) -> Result<(), Diagnostic> {
         let _change = self.change(name)?;
         let node = self.registered(name)?;
-        let connector = self.connector();
-        connector.uninstall(target(&node), models, narrate).await
+        let hive = self.connector().managed_hive(target(&node))?;
+        hive.uninstall(models, narrate).await
     }
 
-    /// Returns the last lines of the log of a node's hive.
-    pub async fn hive_logs(&self, name: &NodeName, lines: u32) -> Result<String, Diagnostic> {
+    /// Returns the last lines of a log of a node.
+    pub async fn log(
+        &self,
+        name: &NodeName,
+        log: NodeLog,
+        lines: u32,
+    ) -> Result<String, Diagnostic> {
         let node = self.get(name)?;
-        match node.spec() {
-            NodeSpec::Local => self.state().hive_log(lines).await,
-            _ => self.connector().logs(target(&node), lines).await,
+        if *node.spec() == NodeSpec::Local && log == NodeLog::Hive {
+            return self.state().hive_log(lines).await;
         }
+        let hive = self.connector().managed_hive(target(&node))?;
+        hive.log(log, lines).await
     }
 }
 

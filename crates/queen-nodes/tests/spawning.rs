@@ -18,7 +18,7 @@ use daemon_shell::{ProcessIdentity, Token};
 use diagnostics::{Code, Diagnostic};
 use futures_util::{StreamExt as _, future::BoxFuture, stream};
 use hive_contract::{HiveClient, HiveShutdownRequest};
-use hive_lifecycle::{HiveHost, RunningHive};
+use hive_lifecycle::{HiveHost, RemoteHive, RunningHive};
 use input_validation::{Backend, HostKeyFingerprint, NodeName};
 use node_link::LocalLink;
 use queen_contract::NodeSpec;
@@ -72,6 +72,10 @@ impl NodeConnector for NoConnector {
     }
 
     fn open(&self, _: NodeTarget<'_>) -> Result<NodeParts, Diagnostic> {
+        Err(Diagnostic::internal("not used"))
+    }
+
+    fn managed_hive(&self, _: NodeTarget<'_>) -> Result<Arc<RemoteHive>, Diagnostic> {
         Err(Diagnostic::internal("not used"))
     }
 }

@@ -49,6 +49,10 @@ const MIGRATIONS: &[M<'_>] = &[
         ALTER TABLE nodes ADD COLUMN queen_url TEXT;
         ALTER TABLE nodes ADD COLUMN hive_version TEXT;",
     ),
+    M::up(
+        "ALTER TABLE nodes ADD COLUMN repository TEXT;
+        ALTER TABLE nodes ADD COLUMN branch TEXT;",
+    ),
 ];
 
 /// The database of nodes.
@@ -79,11 +83,12 @@ impl NodeRegistry {
             transaction.execute(
                 "INSERT OR REPLACE INTO nodes
                  (name, hive_url, devices, status, last_connected, last_error, link, ssh_host,
-                  ssh_port, ssh_user, ssh_key_file, directory, url, queen_url, hive_version)
+                  ssh_port, ssh_user, ssh_key_file, directory, repository, branch, url, queen_url,
+                  hive_version)
                  VALUES
                  (:name, :hive_url, :devices, :status, :last_connected, :last_error, :link,
-                  :ssh_host, :ssh_port, :ssh_user, :ssh_key_file, :directory, :url, :queen_url,
-                  :hive_version)",
+                  :ssh_host, :ssh_port, :ssh_user, :ssh_key_file, :directory, :repository, :branch,
+                  :url, :queen_url, :hive_version)",
                 named_params! {
                     ":name": node.name.as_str(),
                     ":hive_url": node.hive_url,
@@ -97,6 +102,8 @@ impl NodeRegistry {
                     ":ssh_user": spec.ssh_user,
                     ":ssh_key_file": spec.ssh_key_file,
                     ":directory": spec.directory,
+                    ":repository": spec.repository,
+                    ":branch": spec.branch,
                     ":url": spec.url,
                     ":queen_url": spec.queen_url,
                     ":hive_version": node.hive_version,
@@ -157,6 +164,8 @@ fn node(row: &Row<'_>) -> rusqlite::Result<NodeEntry> {
         spec: spec_columns::read(row)?,
         hive_url: row.get("hive_url")?,
         hive_version: row.get("hive_version")?,
+        // It is found out whenever the hive connects.
+        hive_service: None,
         // Devices are queried whenever the hive connects, so those of an older rbee may be lost.
         devices: serde_json::from_str(&row.get::<_, String>("devices")?).unwrap_or_default(),
         status: match row.get::<_, String>("status")?.as_str() {

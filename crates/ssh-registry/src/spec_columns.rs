@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use diagnostics::Diagnostic;
-use input_validation::{NodeUrl, RemoteDirectory, SshUser};
+use input_validation::{BranchName, NodeUrl, RemoteDirectory, RepositoryUrl, SshUser};
 use queen_contract::{DirectNode, NodeSpec, SshNode};
 use rusqlite::{Row, types::Type};
 
@@ -15,6 +15,8 @@ pub(crate) struct SpecColumns<'a> {
     pub(crate) ssh_user: Option<&'a str>,
     pub(crate) ssh_key_file: Option<&'a str>,
     pub(crate) directory: Option<&'a str>,
+    pub(crate) repository: Option<&'a str>,
+    pub(crate) branch: Option<&'a str>,
     pub(crate) url: Option<&'a str>,
     pub(crate) queen_url: Option<&'a str>,
 }
@@ -33,6 +35,8 @@ impl<'a> SpecColumns<'a> {
                 ssh_user: node.user.as_ref().map(SshUser::as_str),
                 ssh_key_file: node.key_file.as_deref(),
                 directory: node.directory.as_ref().map(RemoteDirectory::as_str),
+                repository: node.repository.as_ref().map(RepositoryUrl::as_str),
+                branch: node.branch.as_ref().map(BranchName::as_str),
                 ..Self::default()
             },
             NodeSpec::Direct(node) => Self {
@@ -53,6 +57,8 @@ pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<NodeSpec> {
             user: optional(row, "ssh_user")?,
             key_file: row.get("ssh_key_file")?,
             directory: optional(row, "directory")?,
+            repository: optional(row, "repository")?,
+            branch: optional(row, "branch")?,
         }),
         "direct" => NodeSpec::Direct(DirectNode {
             url: required(row, "url")?,

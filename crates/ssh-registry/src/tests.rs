@@ -16,6 +16,7 @@ fn entry(name: &str, spec: NodeSpec) -> NodeEntry {
         spec,
         hive_url: Some("http://127.0.0.1:9200".into()),
         hive_version: Some("0.1.0".into()),
+        hive_service: None,
         devices: vec![Device {
             id: "CPU-0".parse().unwrap(),
             backend: input_validation::Backend::Cpu,
@@ -47,6 +48,7 @@ fn entries() -> Vec<NodeEntry> {
             spec(json!({
                 "link": "ssh", "host": "192.0.2.8", "port": 2222, "user": "me@example.org",
                 "key_file": "/srv/me/.ssh/it's $(a) key", "directory": "~/my rbee; x",
+                "repository": "ssh://git@git.example:22/rbee.git", "branch": "v0.1.0",
             })),
         ),
         entry("local", NodeSpec::Local),
@@ -117,15 +119,36 @@ fn a_database_of_the_first_schema_is_migrated_after_a_backup() {
 }
 
 #[test]
+fn a_node_of_the_second_schema_has_no_repository() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::at(dir.path());
+    let mut registry = NodeRegistry::open(&home).unwrap();
+    registry.save(&entries()[0]).unwrap();
+    drop(registry);
+    let old = Connection::open(home.node_database()).unwrap();
+    old.execute_batch(
+        "ALTER TABLE nodes DROP COLUMN repository;
+        ALTER TABLE nodes DROP COLUMN branch;
+        PRAGMA user_version = 2;",
+    )
+    .unwrap();
+    drop(old);
+    let nodes = NodeRegistry::open(&home).unwrap().nodes().unwrap();
+    assert_eq!(nodes, entries()[..1]);
+}
+
+#[test]
 fn a_value_that_no_parser_accepts_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let home = Home::at(dir.path());
     let mut registry = NodeRegistry::open(&home).unwrap();
     registry.save(&entries()[0]).unwrap();
     let other = Connection::open(home.node_database()).unwrap();
-    other
-        .execute("UPDATE nodes SET ssh_host = '-oProxyCommand=x'", [])
-        .unwrap();
-    let error = registry.nodes().unwrap_err();
-    assert_eq!(error.code, Code::StateUnusable);
+    for column in ["ssh_host", "repository", "branch"] {
+        let update = format!("UPDATE nodes SET {column} = ?1");
+        other.execute(&update, ["-oProxyCommand=x"]).unwrap();
+        let error = registry.nodes().unwrap_err();
+        assert_eq!(error.code, Code::StateUnusable, "{column}");
+        other.execute(&update, ["main"]).unwrap();
+    }
 }

@@ -145,6 +145,11 @@ impl Home {
         self.0.join(Self::HIVE_LOG)
     }
 
+    /// Log of the last build of rbee on a node.
+    pub fn build_log(&self) -> PathBuf {
+        self.0.join("logs/build.log")
+    }
+
     /// The queen's SQLite database of nodes.
     pub fn node_database(&self) -> PathBuf {
         self.0.join("beehives.db")
@@ -216,6 +221,7 @@ mod tests {
             (home.queen_port_on(&node), "/h/run/queen-port-gpu-box"),
             (home.queen_log(), "/h/logs/queen.log"),
             (home.hive_log(), "/h/logs/hive.log"),
+            (home.build_log(), "/h/logs/build.log"),
             (home.node_database(), "/h/beehives.db"),
             (home.queen_database(), "/h/queen.db"),
             (home.model_database(), "/h/models.db"),

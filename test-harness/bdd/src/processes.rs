@@ -84,6 +84,11 @@ impl Running {
         }
     }
 
+    /// Whether the process has not exited.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Standard output so far.
     pub fn stdout(&self) -> String {
         self.stdout.so_far()

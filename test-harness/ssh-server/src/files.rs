@@ -17,6 +17,7 @@ use crate::ALIAS;
 /// `SSH_ORIGINAL_COMMAND` there.
 pub fn write_all(dir: &Path, address: SocketAddr, shell: &Path) -> Result<()> {
     fs::create_dir(dir.join("home"))?;
+    fs::create_dir(dir.join("programs"))?;
     key(&dir.join("user_key"), "")?;
     host_key(dir)?;
     let public = fs::read_to_string(dir.join("host_key.pub"))?;
@@ -28,6 +29,32 @@ pub fn write_all(dir: &Path, address: SocketAddr, shell: &Path) -> Result<()> {
     let session = dir.join("session");
     fs::write(&session, session_script(dir, shell))?;
     Ok(fs::set_permissions(session, Permissions::from_mode(0o755))?)
+}
+
+/// Writes a program that sessions find before others of this name.
+pub(crate) fn program(dir: &Path, name: &str, script: &str) -> Result<()> {
+    let file = dir.join("programs").join(name);
+    fs::write(&file, script)?;
+    Ok(fs::set_permissions(file, Permissions::from_mode(0o755))?)
+}
+
+/// Makes sessions find no programs but those of [`program`] and those of `PATH` that are not
+/// `hidden`.
+pub(crate) fn hide_programs(dir: &Path, hidden: &[&str]) -> Result<()> {
+    let others = dir.join("others");
+    fs::create_dir(&others)?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    for directory in std::env::split_paths(&path) {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let is_hidden = hidden.iter().any(|hidden| name == *hidden);
+            if !is_hidden && !others.join(&name).exists() {
+                // Links that lead nowhere are in `PATH` as well.
+                let _ = std::os::unix::fs::symlink(entry.path(), others.join(name));
+            }
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn host_key(dir: &Path) -> Result<()> {
@@ -90,7 +117,8 @@ fn server_config(dir: &Path) -> String {
 fn session_script(dir: &Path, shell: &Path) -> String {
     let (dir, shell) = (dir.display(), shell.display());
     format!(
-        "#!/bin/sh\nexport HOME={dir}/home SHELL={shell}\nunset RBEE_HOME\ncd \"$HOME\" || exit 1\n\
-         exec {shell} -c \"$SSH_ORIGINAL_COMMAND\"\n"
+        "#!/bin/sh\nexport HOME={dir}/home SHELL={shell} PATH=\"{dir}/programs:$PATH\"\n\
+         if [ -e {dir}/others ]; then PATH={dir}/programs:{dir}/others; fi\n\
+         unset RBEE_HOME XDG_CONFIG_HOME XDG_RUNTIME_DIR\ncd \"$HOME\" || exit 1\nexec {shell} -c \"$SSH_ORIGINAL_COMMAND\"\n"
     )
 }

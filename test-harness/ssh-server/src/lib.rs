@@ -8,10 +8,12 @@ mod agent;
 mod connections;
 mod files;
 mod programs;
+mod repository;
+mod systemd;
 
 use std::{
-    fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    env, fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, mpsc},
@@ -26,6 +28,7 @@ pub use agent::SshAgent;
 use connections::Connections;
 pub use connections::Mode;
 pub use files::write_all as write_files;
+pub use repository::Repository;
 
 /// Name of the server in [`SshServer::config`].
 pub const ALIAS: &str = "box";
@@ -184,6 +187,59 @@ impl SshServer {
         files::host_key(self.dir.path())
     }
 
+    /// Puts a script before the programs of this name of the machine.
+    pub fn add_program(&self, name: &str, script: &str) -> Result<()> {
+        files::program(self.dir.path(), name, script)
+    }
+
+    /// Adds the cargo that runs the tests, whose files are not in the home directory of the
+    /// sessions.
+    pub fn add_cargo(&self) -> Result<()> {
+        let cargo = env::var("CARGO").context("cargo does not run this test")?;
+        let home = env::var("HOME")?;
+        let directory = |name: &str, default: &str| {
+            env::var(name).unwrap_or_else(|_| format!("{home}/{default}"))
+        };
+        let (cargo_home, rustup_home) = (
+            directory("CARGO_HOME", ".cargo"),
+            directory("RUSTUP_HOME", ".rustup"),
+        );
+        for name in ["cargo", "rustc"] {
+            let program = Path::new(&cargo).with_file_name(name);
+            let script = format!(
+                "#!/bin/sh\nexport CARGO_HOME='{cargo_home}' RUSTUP_HOME='{rustup_home}'\n\
+                 exec '{}' \"$@\"\n",
+                program.display()
+            );
+            self.add_program(name, &script)?;
+        }
+        Ok(())
+    }
+
+    /// Removes programs of these names from the machine, except for those that were added.
+    pub fn hide_programs(&self, names: &[&str]) -> Result<()> {
+        files::hide_programs(self.dir.path(), names)
+    }
+
+    /// Makes `uname` name another processor.
+    pub fn set_processor(&self, name: &str) -> Result<()> {
+        let script = format!(
+            "#!/bin/sh\ncase $1 in -m) echo {name};; -n) echo other;; *) echo Linux;; esac\n"
+        );
+        self.add_program("uname", &script)
+    }
+
+    /// Adds a service manager of the user, in which lingering is `linger`: `yes`, `no`, or `denied`.
+    /// One that is `broken` has it and starts nothing.
+    pub fn add_systemd(&self, linger: &str) -> Result<()> {
+        systemd::write(self.dir.path(), linger)
+    }
+
+    /// Calls of `systemctl` and `loginctl`, one in a line.
+    pub fn service_calls(&self) -> String {
+        systemd::calls(self.dir.path())
+    }
+
     /// Refuses all keys from now on.
     pub fn accept_no_key(&self) -> Result<()> {
         Ok(fs::write(self.key_file().with_extension("pub"), "")?)
@@ -250,6 +306,12 @@ impl SshServer {
         programs::running(&self.home())
     }
 
+    /// The processes that have [`home`](Self::home) and `text` in their command lines, in any
+    /// order. It finds scripts, which [`programs`](Self::programs) does not.
+    pub fn processes(&self, text: &str) -> Vec<u32> {
+        programs::with_arguments(&[&self.home().to_string_lossy(), text])
+    }
+
     /// Addresses on which these processes listen.
     pub fn listening(&self) -> Vec<SocketAddr> {
         programs::listening(&self.programs())
@@ -292,8 +354,8 @@ pub fn other_routes(process: rustix::process::Pid) -> Vec<String> {
 }
 
 fn find_sshd() -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let sshd = std::env::split_paths(&path)
+    let path = env::var_os("PATH").unwrap_or_default();
+    let sshd = env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
         .map(|dir| dir.join("sshd"))
         .find(|file| file.is_file())

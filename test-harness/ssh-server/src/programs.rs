@@ -34,6 +34,19 @@ fn all() -> Vec<(Pid, PathBuf)> {
         .collect()
 }
 
+/// The processes whose command lines contain all of these texts.
+pub(crate) fn with_arguments(texts: &[&str]) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let line = fs::read(entry.path().join("cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            texts.iter().all(|text| line.contains(text)).then_some(pid)
+        })
+        .collect()
+}
+
 /// The addresses on which processes listen.
 pub(crate) fn listening(processes: &[(Pid, PathBuf)]) -> Vec<SocketAddr> {
     let of_process = |(pid, _): &(Pid, PathBuf)| {

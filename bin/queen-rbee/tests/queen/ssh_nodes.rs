@@ -64,6 +64,8 @@ impl Setting {
                     user: None,
                     key_file: None,
                     directory: None,
+                    repository: None,
+                    branch: None,
                 }),
                 token: None,
                 accept_host_key: None,

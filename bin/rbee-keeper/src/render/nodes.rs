@@ -1,7 +1,7 @@
 //! Text about nodes.
 
 use diagnostics::escape;
-use queen_contract::{NodeEntry, NodeSpec};
+use queen_contract::{HiveService, NodeEntry, NodeSpec};
 
 use super::text::{device, devices, table, wire_name};
 
@@ -30,7 +30,9 @@ pub(crate) fn node(node: &NodeEntry) -> String {
         ("node", node.name.to_string()),
         ("link", format!("{link} {address}").trim_end().to_owned()),
         ("status", wire_name(&node.status)),
-        ("hive", node.hive_version.clone().unwrap_or_default()),
+        ("hive", version(node)),
+        ("started", service(node)),
+        ("built from", source(&node.spec)),
         ("hive URL", node.hive_url.clone().unwrap_or_default()),
         ("connected", time(node.last_connected)),
         ("last error", node.last_error.clone().unwrap_or_default()),
@@ -39,6 +41,40 @@ pub(crate) fn node(node: &NodeEntry) -> String {
     let shown = facts.iter().filter(|(_, value)| !value.is_empty());
     let lines = shown.map(|(name, value)| format!("{name:<12}{}\n", escape(value)));
     lines.collect()
+}
+
+/// The version of the hive, and how to replace another one than this.
+fn version(node: &NodeEntry) -> String {
+    let own = env!("CARGO_PKG_VERSION");
+    match &node.hive_version {
+        None => String::new(),
+        Some(version) if version != own && matches!(node.spec, NodeSpec::Ssh(_)) => format!(
+            "{version}; this release is {own}, `rbee-keeper node upgrade {}` installs it",
+            node.name
+        ),
+        Some(version) => version.clone(),
+    }
+}
+
+/// The repository that is built where this release does not run.
+fn source(spec: &NodeSpec) -> String {
+    let NodeSpec::Ssh(node) = spec else {
+        return String::new();
+    };
+    match (&node.repository, &node.branch) {
+        (Some(repository), Some(branch)) => format!("{repository}, {branch}"),
+        (Some(repository), None) => repository.to_string(),
+        (None, _) => String::new(),
+    }
+}
+
+/// How the hive is started.
+fn service(node: &NodeEntry) -> String {
+    match node.hive_service {
+        None => String::new(),
+        Some(HiveService::Process) => "by the queen".to_owned(),
+        Some(HiveService::Systemd) => "by systemd, as rbee-hive.service of the user".to_owned(),
+    }
 }
 
 /// The kind of a link, and the address that it leads to.
@@ -52,5 +88,37 @@ fn link(spec: &NodeSpec) -> (&'static str, String) {
             let (user, port) = (user.unwrap_or_default(), port.unwrap_or_default());
             ("ssh", format!("{user}{}{port}", node.host))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn entry(version: &str, spec: &serde_json::Value) -> NodeEntry {
+        serde_json::from_value(json!({
+            "name": "attic", "spec": spec, "hive_url": null, "hive_version": version,
+            "hive_service": "systemd", "status": "reachable", "devices": [],
+            "last_connected": null,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_hive_of_another_version_is_shown_with_the_command_that_replaces_it() {
+        let ssh = json!({"link": "ssh", "host": "h", "repository": "/srv/rbee", "branch": "v1"});
+        let shown = node(&entry("0.0.9", &ssh));
+        let own = env!("CARGO_PKG_VERSION");
+        let expected = format!(
+            "hive        0.0.9; this release is {own}, `rbee-keeper node upgrade attic` installs it\n"
+        );
+        assert!(shown.contains(&expected), "{shown}");
+        assert!(shown.contains("started     by systemd, as rbee-hive.service of the user\n"));
+        assert!(shown.contains("built from  /srv/rbee, v1\n"), "{shown}");
+        assert!(node(&entry(own, &ssh)).contains(&format!("hive        {own}\n")));
+        let direct = json!({"link": "direct", "url": "http://127.0.0.1:9"});
+        assert!(node(&entry("0.0.9", &direct)).contains("hive        0.0.9\n"));
     }
 }

@@ -8,15 +8,22 @@ use ssh_link::{Libc, NodeProbe, RemoteCommand, SshSession, probe};
 use state_files::Home;
 
 use super::{
-    RemoteHive, Report,
+    RemoteHive, Report, build,
     release::{self, Program, Release},
     scripts,
 };
 use crate::{HiveHost as _, errors};
 
+/// What became of a copy of this release: the name of its directory, or what its programs print.
+enum Copied {
+    Runs(String),
+    DoesNotRun(String),
+}
+
 /// What rbee creates in the directory of a node, except for the models.
 const OWN_FILES: &[&str] = &[
     "bin",
+    "build",
     "run",
     "logs",
     "keys",
@@ -31,17 +38,18 @@ impl RemoteHive {
         probe(&self.session().await?, &self.config.directory).await
     }
 
-    /// Copies the programs of this release to the node, checks that they run there, and makes
-    /// them the current ones. A running hive is not affected. Returns the version.
+    /// Copies the programs of this release to the node, or builds them there if these do not run,
+    /// checks that they run, and makes them the current ones. A running hive is not affected.
+    /// Returns the version.
     pub async fn install(&self, report: Report<'_>) -> Result<String, Diagnostic> {
         let _changing = self.changing.lock().await;
         self.install_release(report).await?;
         Ok(Release::VERSION.to_owned())
     }
 
-    /// Installs this release and replaces the running hive, if any; its workers keep running. If
-    /// the new hive does not start, the previous one is made the current one again and started.
-    /// Returns the version.
+    /// Installs this release and replaces the running hive, if any; its workers keep running, and
+    /// the new hive takes them over. If the new hive does not start or does not respond, the
+    /// previous version is made the current one again and started. Returns the version.
     pub async fn upgrade(&self, report: Report<'_>) -> Result<String, Diagnostic> {
         let _changing = self.changing.lock().await;
         let session = self.session().await?;
@@ -62,16 +70,25 @@ impl RemoteHive {
             ));
             self.terminate(&session, process).await?;
         }
-        match self.start(&session).await {
+        let started = self.start(&session).await;
+        let result = match started {
             Ok(_) => Ok(Release::VERSION.to_owned()),
+            // There is nothing to go back to: this version ran before.
+            Err(error) if !has_changed => Err(error),
             Err(error) => {
                 let message = format!("The new hive does not start: {error}. Going back.");
                 report(Narration::warn("queen", "upgrade", message));
                 let version = self.roll_back_release(&session).await?;
+                // One that runs and does not respond keeps the directory locked.
+                if let Some(process) = self.running_process(&session).await? {
+                    self.terminate(&session, process).await?;
+                }
                 self.start(&session).await?;
                 Err(errors::rolled_back(&self.config.name, &version, error))
             }
-        }
+        };
+        self.replaced.notify_waiters();
+        result
     }
 
     /// Stops the hive and its workers, and removes everything of rbee from the node; the models
@@ -91,6 +108,7 @@ impl RemoteHive {
             ));
             self.stop_hive(&hive, &request).await?;
         }
+        self.remove_unit(&session).await?;
         let message = format!("Removing {}.", self.config.directory);
         report(Narration::info("queen", "uninstall", message));
         let mut remove =
@@ -111,14 +129,49 @@ impl RemoteHive {
         let session = self.session().await?;
         let node = &self.config.name;
         let machine = probe(&session, &self.config.directory).await?;
-        check_platform(&machine).map_err(|found| errors::other_platform(node, &found))?;
+        let copied = match check_platform(&machine) {
+            Ok(()) => match self.copy(&session, &machine, report).await? {
+                Copied::Runs(version) => Ok(version),
+                Copied::DoesNotRun(printed) => Err(errors::does_not_run(node, &printed)),
+            },
+            Err(found) => Err(errors::other_platform(node, &found)),
+        };
+        let version = match (copied, &self.config.source) {
+            (Ok(version), _) => version,
+            (Err(reason), Some(source)) => {
+                report(Narration::info("queen", "install", format!("{reason}.")));
+                let version = self.build(&session, source, report).await?;
+                let programs = build::PROGRAMS.iter().copied();
+                if let Err(printed) = self.check_runs(&version, programs).await? {
+                    return Err(errors::built_does_not_run(node, &printed));
+                }
+                version
+            }
+            (Err(reason), None) => return Err(reason),
+        };
+        let switch = RemoteCommand::new("switch the version", scripts::SWITCH)
+            .arg(self.bin())
+            .arg(&version);
+        let switched = self.session().await?.run_ok(&switch).await?;
+        self.replaced.notify_waiters();
+        let message = format!("rbee {} is installed on {node}.", Release::VERSION);
+        report(Narration::info("queen", "install", message));
+        Ok(switched.stdout.starts_with(b"switched"))
+    }
+
+    /// Copies the programs of this release to the node.
+    async fn copy(
+        &self,
+        session: &SshSession,
+        machine: &NodeProbe,
+        report: Report<'_>,
+    ) -> Result<Copied, Diagnostic> {
+        let node = &self.config.name;
         let release = self.config.release.clone();
         let programs = daemon_shell::blocking(move || release.programs()).await?;
         let version = release::directory_name(&programs);
-        let bin = format!("{}/bin", self.config.directory);
-        let directory = format!("{bin}/{version}");
-
-        let missing = self.missing(&session, &directory, &programs).await?;
+        let directory = format!("{}/{version}", self.bin());
+        let missing = self.missing(session, &directory, &programs).await?;
         let bytes = missing.iter().map(|program| program.bytes).sum();
         if machine.disk_free_bytes.is_some_and(|free| free < bytes) {
             let free = machine.disk_free_bytes.unwrap_or_default();
@@ -131,21 +184,34 @@ impl RemoteHive {
             let path = format!("{directory}/{}", program.name);
             session.upload(&program.path, &path, 0o755).await?;
         }
-        let mut versions =
-            RemoteCommand::new("run the programs", scripts::VERSIONS).arg(&directory);
-        for program in &programs {
-            versions = versions.arg(&program.name);
+        let names = programs.iter().map(|program| program.name.as_str());
+        Ok(match self.check_runs(&version, names).await? {
+            Ok(()) => Copied::Runs(version),
+            Err(printed) => Copied::DoesNotRun(printed),
+        })
+    }
+
+    /// Runs the programs of an installed version. The inner error is what they print if they do
+    /// not run or are not of this version.
+    async fn check_runs(
+        &self,
+        version: &str,
+        programs: impl Iterator<Item = &str>,
+    ) -> Result<Result<(), String>, Diagnostic> {
+        let directory = format!("{}/{version}", self.bin());
+        let mut command = RemoteCommand::new("run the programs", scripts::VERSIONS).arg(directory);
+        let mut count = 0;
+        for program in programs {
+            command = command.arg(program);
+            count += 1;
         }
-        let printed = session.run(&versions).await?;
-        check_versions(&printed, programs.len()).map_err(|e| errors::does_not_run(node, &e))?;
-        let switch = RemoteCommand::new("switch the version", scripts::SWITCH)
-            .arg(&bin)
-            .arg(&version);
-        let switched = session.run_ok(&switch).await?;
-        self.installed.notify_waiters();
-        let message = format!("rbee {} is installed on {node}.", Release::VERSION);
-        report(Narration::info("queen", "install", message));
-        Ok(switched.stdout.starts_with(b"switched"))
+        let printed = self.session().await?.run(&command).await?;
+        Ok(check_versions(&printed, count))
+    }
+
+    /// The directory of versions.
+    fn bin(&self) -> String {
+        format!("{}/bin", self.config.directory)
     }
 
     /// Returns the programs that are not on the node yet.
@@ -168,7 +234,7 @@ impl RemoteHive {
     /// Makes the previous version the current one; returns its name.
     async fn roll_back_release(&self, session: &SshSession) -> Result<String, Diagnostic> {
         let command = RemoteCommand::new("roll back", scripts::ROLL_BACK)
-            .arg(format!("{}/bin", self.config.directory))
+            .arg(self.bin())
             .arg(Release::HIVE);
         let output = session.run(&command).await?;
         match output.status {
@@ -195,6 +261,7 @@ impl RemoteHive {
             version
         };
         self.ensure().await?;
+        self.replaced.notify_waiters();
         Ok(version)
     }
 }

@@ -1,34 +1,42 @@
 //! A hive on another machine.
 
+mod build;
 mod install;
 mod release;
 mod scripts;
+mod service;
+mod start;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use daemon_shell::{ProcessIdentity, Signal, Token};
 use diagnostics::{Diagnostic, Narration};
 use futures_util::future::BoxFuture;
 use hive_contract::{API_VERSION, HiveClient, HiveShutdownRequest};
-use input_validation::{NodeName, PortRange, RemoteDirectory, WorkerId};
+use input_validation::{NodeName, PortRange, RemoteDirectory};
 use node_link::Link as _;
-use ssh_link::{LinkState, RemoteCommand, SshLink, SshSession};
+use queen_contract::{HiveService, NodeLog};
+use rest_client::CallError;
+use ssh_link::{LinkState, SshLink, SshSession};
 use state_files::{DaemonRecord, Home};
 use tokio::{
     sync::{Mutex, Notify},
     time::timeout,
 };
 
-use crate::{HiveHost, RunningHive, errors, log_tail};
+use crate::{HiveHost, RunningHive, errors};
 
+pub use build::Source;
 pub use release::Release;
 
 /// Longest time from the start of a hive to its record.
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// Time for a hive to exit after each of: the request, SIGTERM, SIGKILL.
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
-/// Lines of its log that are reported if a hive does not start.
-const LOG_LINES: usize = 5;
 
 /// Receives messages for the user who waits for a long operation.
 pub type Report<'a> = &'a (dyn Fn(Narration) + Send + Sync);
@@ -39,7 +47,10 @@ pub struct RemoteHive {
     config: RemoteHiveConfig,
     /// Held while the hive is found, started or replaced.
     changing: Mutex<()>,
-    installed: Notify,
+    /// Who keeps the hive running, as found last.
+    service: std::sync::Mutex<Option<HiveService>>,
+    /// Notified when another version is installed or another hive is running.
+    replaced: Notify,
 }
 
 /// What the hive of a node needs.
@@ -53,17 +64,12 @@ pub struct RemoteHiveConfig {
     pub token: Arc<Token>,
     /// What is installed on the node.
     pub release: Release,
+    /// From what it is built on a node on which it does not run.
+    pub source: Option<Source>,
     /// Ports for workers, as the hive's `--worker-ports`; `None` is the hive's default.
     pub worker_ports: Option<PortRange>,
     /// Log filter, as the hive's `--log`.
     pub log: String,
-}
-
-/// A log of a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NodeLog {
-    Hive,
-    Worker(WorkerId),
 }
 
 impl RemoteHive {
@@ -72,15 +78,16 @@ impl RemoteHive {
         Self {
             config,
             changing: Mutex::default(),
-            installed: Notify::new(),
+            service: std::sync::Mutex::default(),
+            replaced: Notify::new(),
         }
     }
 
     /// Returns the last lines of a log of the node, as they are: escape them before showing them.
-    pub async fn log(&self, log: &NodeLog, lines: u32) -> Result<String, Diagnostic> {
+    pub async fn log(&self, log: NodeLog, lines: u32) -> Result<String, Diagnostic> {
         let path = match log {
             NodeLog::Hive => self.home().hive_log(),
-            NodeLog::Worker(id) => self.home().worker_dirs().of(id).log(),
+            NodeLog::Build => self.home().build_log(),
         };
         let command = scripts::tail(text(&path)?, lines);
         let output = self.session().await?.run_ok(&command).await?;
@@ -90,6 +97,11 @@ impl RemoteHive {
     /// The layout of the node's directory. Its paths begin with `~/` if the directory does.
     fn home(&self) -> Home {
         Home::at(self.config.directory.as_str())
+    }
+
+    fn set_service(&self, service: HiveService) {
+        let mut known = self.service.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some(service);
     }
 
     async fn session(&self) -> Result<SshSession, Diagnostic> {
@@ -142,12 +154,26 @@ impl RemoteHive {
         process: ProcessIdentity,
     ) -> Result<(), Diagnostic> {
         for signal in [Signal::Term, Signal::Kill] {
-            session.run_ok(&scripts::signal(process, signal)).await?;
+            self.signal(session, process, signal).await?;
             if gone(session, process, EXIT_LIMIT).await? {
                 return Ok(());
             }
         }
         Err(errors::does_not_exit(process.pid))
+    }
+
+    /// Signals the process. systemd is asked to end its service, or it would start it again.
+    async fn signal(
+        &self,
+        session: &SshSession,
+        process: ProcessIdentity,
+        signal: Signal,
+    ) -> Result<(), Diagnostic> {
+        if signal == Signal::Term && self.stop_service(session, process).await? {
+            return Ok(());
+        }
+        let command = scripts::signal(process, signal);
+        session.run_ok(&command).await.map(drop)
     }
 
     async fn connect(&self, record: &DaemonRecord) -> Result<RunningHive, Diagnostic> {
@@ -169,67 +195,27 @@ impl RemoteHive {
                 &health,
             ));
         }
+        if health.version != Release::VERSION {
+            let (node, own) = (&self.config.name, Release::VERSION);
+            let found = diagnostics::excerpt(&health.version, 40);
+            tracing::warn!(%node, found, own, "the hive is of another version, with the same interface");
+        }
+        // Whoever asks for its health needs no token.
+        if let Err(CallError::Response(401 | 403, _)) = client.capabilities().await {
+            return Err(errors::other_token(&self.config.name));
+        }
         Ok(RunningHive {
             client,
             process: record.process,
         })
     }
 
-    async fn start(&self, session: &SshSession) -> Result<RunningHive, Diagnostic> {
-        let config = &self.config;
-        let home = self.home();
-        let (record, log) = (home.hive_record(), home.hive_log());
-        let token = home.node_token(&config.name);
-        let program = format!("{}/bin/current/{}", config.directory, Release::HIVE);
-        let tenths = START_LIMIT.as_millis() / 100;
-        let mut command = RemoteCommand::new("start the hive", scripts::START)
-            .arg(program)
-            .arg(text(&token)?)
-            .arg(text(&log)?)
-            .arg(text(&record)?)
-            .arg(tenths.to_string())
-            .arg("--home")
-            .arg(config.directory.as_str())
-            .arg("--token-file")
-            .arg(text(&token)?)
-            .arg("--hive-id")
-            .arg(config.name.as_str())
-            .arg("--bind=127.0.0.1")
-            .arg("--port=0")
-            .arg(format!("--log={}", config.log));
-        if let Some(ports) = &config.worker_ports {
-            command = command.arg(format!("--worker-ports={ports}"));
-        }
-        let command = command.stdin(config.token.expose());
-        let output = session.run(&command.limit(START_LIMIT * 2)).await?;
-        let printed = String::from_utf8_lossy(&output.stdout);
-        let what = match output.status {
-            0 => {
-                let record = DaemonRecord::parse(&record, &output.stdout)?;
-                let record = record.ok_or_else(|| errors::no_record(&config.name))?;
-                let hive = self.connect(&record).await?;
-                tracing::info!(node = %config.name, pid = record.process.pid, "started the hive");
-                return Ok(hive);
-            }
-            scripts::NOT_INSTALLED => return Err(errors::not_installed(&config.name)),
-            scripts::EXITED => "exited during startup".to_owned(),
-            scripts::TOO_SLOW => format!("was not ready within {} s", START_LIMIT.as_secs()),
-            status => {
-                let stderr = &output.stderr;
-                return Err(errors::not_started(&config.name, status, stderr));
-            }
-        };
-        if let Some(reason) = log_tail::fatal_in(&printed) {
-            return Err(errors::start_refused(reason, &log));
-        }
-        let lines = log_tail::last_lines_in(&printed, LOG_LINES);
-        Err(errors::start_failed(&what, &lines, &log))
-    }
-
     async fn ensure_running(&self) -> Result<RunningHive, Diagnostic> {
         let session = self.session().await?;
         if let Some(hive) = self.find(&session).await? {
             tracing::info!(node = %self.config.name, pid = hive.process.pid, "found a running hive");
+            let service = self.service_of(&session, hive.process).await?;
+            self.set_service(service);
             return Ok(hive);
         }
         self.start(&session).await
@@ -251,9 +237,7 @@ impl RemoteHive {
         };
         for signal in signals {
             if let Some(signal) = signal {
-                session
-                    .run_ok(&scripts::signal(hive.process, *signal))
-                    .await?;
+                self.signal(&session, hive.process, *signal).await?;
             }
             if gone(&session, hive.process, EXIT_LIMIT).await? {
                 return match accepted {
@@ -298,6 +282,10 @@ impl HiveHost for RemoteHive {
         })
     }
 
+    fn service(&self) -> Option<HiveService> {
+        *self.service.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A link that has returned, or an installation.
     fn changed(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
@@ -313,7 +301,7 @@ impl HiveHost for RemoteHive {
             };
             tokio::select! {
                 () = connected => {}
-                () = self.installed.notified() => {}
+                () = self.replaced.notified() => {}
             }
         })
     }

@@ -8,7 +8,7 @@ use ssh_link::RemoteCommand;
 
 /// `runs PID START`: whether this process runs (proc(5)). See `daemon_shell::ProcessIdentity`.
 macro_rules! with_runs {
-    ($script:literal) => {
+    ($($script:tt)+) => {
         concat!(
             r#"
 runs() {
@@ -19,10 +19,11 @@ runs() {
   case $1 in X) return 1;; Z) [ "${18}" -gt 1 ];; esac
 }
 "#,
-            $script
+            $($script)+
         )
     };
 }
+pub(super) use with_runs;
 
 /// Status of [`start`] if the hive's binary is missing.
 pub(super) const NOT_INSTALLED: i32 = 66;

@@ -46,6 +46,8 @@ async fn explicit_values_take_precedence_over_the_configuration() {
         user: Some(machine.server.user().parse().unwrap()),
         key_file: Some(machine.server.key_file().to_str().unwrap().to_owned()),
         directory: None,
+        repository: None,
+        branch: None,
     };
     machine.connect_reported(&explicit).await.0.unwrap();
 }

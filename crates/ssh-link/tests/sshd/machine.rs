@@ -108,5 +108,7 @@ pub fn node() -> SshNode {
         user: None,
         key_file: None,
         directory: None,
+        repository: None,
+        branch: None,
     }
 }

@@ -63,6 +63,12 @@ fn send_signal(world: &mut World, name: String, signal: String) {
     });
 }
 
+#[then(regex = r"^(\w+) is still running$")]
+fn is_running(world: &mut World, name: String) {
+    let running = world.running.get_mut(&name).expect("it was started");
+    assert!(running.is_running(), "{}", running.stderr());
+}
+
 #[then(regex = r"^(\w+) exits$")]
 async fn exits(world: &mut World, name: String) {
     exits_within(world, name, 60).await;

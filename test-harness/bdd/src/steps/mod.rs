@@ -10,8 +10,10 @@ mod http;
 mod inference;
 mod nodes;
 mod reference;
+mod releases;
 mod secrets;
 pub(crate) mod ssh;
+mod ssh;
 mod ssh_ways;
 mod streams;
 mod waiting;
@@ -29,6 +31,7 @@ pub(crate) fn link() {
     nodes::link();
     reference::link();
     secrets::link();
+    releases::link();
     ssh::link();
     ssh_ways::link();
     streams::link();

@@ -72,7 +72,7 @@ pub(super) fn server<'a>(world: &'a mut World, machine: &str) -> &'a SshServer {
     world.get::<Machines>().get(machine)
 }
 
-fn home(world: &mut World, machine: &str) -> Home {
+pub(super) fn home(world: &mut World, machine: &str) -> Home {
     Home::at(server(world, machine).home().join(".rbee"))
 }
 
@@ -103,6 +103,21 @@ async fn node_with_mock(world: &mut World, name: String) {
     let program = "mock-worker-rbee";
     let installed = server(world, &name).home().join(".rbee/bin/current");
     fs::copy(binary(program), installed.join(program)).unwrap();
+}
+
+#[given(regex = r"^([a-z]+) has the processor (\w+)$")]
+fn processor(world: &mut World, machine: String, name: String) {
+    server(world, &machine).set_processor(&name).unwrap();
+}
+
+#[given(regex = r"^([a-z]+) has systemd, and lingering is (allowed|denied)$")]
+fn systemd(world: &mut World, machine: String, lingering: String) {
+    let linger = if lingering == "allowed" {
+        "no"
+    } else {
+        "denied"
+    };
+    server(world, &machine).add_systemd(linger).unwrap();
 }
 
 #[given(regex = r"^the host key of ([a-z]+) is not known$")]

@@ -1,166 +1,16 @@
-//! The hive of another machine, through OpenSSH's sshd, with small scripts in place of the
-//! programs. The real programs run in the tests of the queen.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "test code: a test fails by panicking"
-)]
+//! Installed, started, found, upgraded, stopped.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
-use daemon_shell::Token;
-use diagnostics::{Code, Narration};
-use hive_lifecycle::{HiveHost as _, NodeLog, Release, RemoteHive, RemoteHiveConfig};
-use queen_contract::SshNode;
-use ssh_link::{LinkConfig, SshLink, SshSettings};
-use ssh_server::SshServer;
+use diagnostics::Code;
+use hive_lifecycle::HiveHost as _;
+use queen_contract::NodeLog;
 use state_files::Home;
-use tempfile::TempDir;
 use tokio::time::timeout;
 
+use crate::fixture::Node;
+
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// A hive that serves `/v1/health` and writes its record, in place of the real one.
-const HIVE: &str = r#"#!/usr/bin/env python3
-import hashlib, http.server, json, os, sys
-if "--version" in sys.argv:
-    print("rbee-hive VERSION")
-    sys.exit()
-home = sys.argv[sys.argv.index("--home") + 1]
-name = sys.argv[sys.argv.index("--hive-id") + 1]
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = json.dumps({"status": "ok", "hive_id": name, "version": "VERSION",
-            "api_version": API, "pid": os.getpid()}).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-with open("/proc/self/stat") as stat:
-    start = int(stat.read().rsplit(")", 1)[1].split()[19])
-record = {"format": 2, "process": {"pid": os.getpid(), "start_time": start},
-    "url": "http://127.0.0.1:%d" % server.server_port, "version": "VERSION",
-    "api_version": API, "started_at": "2026-01-01T00:00:00Z"}
-text = json.dumps(record, separators=(",", ":")).encode()
-record["checksum"] = hashlib.sha256(text).hexdigest()[:16]
-os.makedirs(home + "/run", exist_ok=True)
-with open(home + "/run/RECORD.new", "w") as file:
-    json.dump(record, file, indent=2)
-os.rename(home + "/run/RECORD.new", home + "/run/RECORD")
-print("started", flush=True)
-server.serve_forever()
-"#;
-
-struct Node {
-    server: SshServer,
-    home: Home,
-    hive: RemoteHive,
-    release: PathBuf,
-    messages: Arc<Mutex<Vec<String>>>,
-    _dir: TempDir,
-}
-
-impl Node {
-    fn start() -> Self {
-        let server = SshServer::start().unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let release = dir.path().join("release");
-        fs::create_dir(&release).unwrap();
-        let home = Home::open(Some(dir.path().join("h"))).unwrap();
-        let settings = SshSettings {
-            config_file: Some(server.config()),
-            ..SshSettings::new(&home).unwrap()
-        };
-        let hive = host(&server, &home, settings, release.clone());
-        Self {
-            server,
-            home,
-            hive,
-            release,
-            messages: Arc::default(),
-            _dir: dir,
-        }
-    }
-
-    fn directory(&self) -> PathBuf {
-        self.server.home().join(".rbee")
-    }
-
-    /// Puts a hive with this interface version into the release.
-    fn release(&self, api_version: u32, more: &str) {
-        let record = self.home.hive_record();
-        let record = record.file_name().unwrap().to_str().unwrap();
-        let text = HIVE
-            .replace("VERSION", env!("CARGO_PKG_VERSION"))
-            .replace("API", &api_version.to_string())
-            .replace("RECORD", record);
-        self.release_program(&format!("{text}{more}"));
-    }
-
-    fn release_program(&self, text: &str) {
-        let file = self.release.join("rbee-hive");
-        fs::write(&file, text).unwrap();
-        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    fn report(&self) -> impl Fn(Narration) + Send + Sync + use<> {
-        let messages = Arc::clone(&self.messages);
-        move |event| messages.lock().unwrap().push(event.message)
-    }
-
-    async fn install(&self) {
-        self.hive.install(&self.report()).await.unwrap();
-    }
-
-    fn current(&self) -> PathBuf {
-        fs::read_link(self.directory().join("bin/current")).unwrap()
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        if let Ok(Some(record)) =
-            state_files::DaemonRecord::read_alive(&Home::at(self.directory()).hive_record())
-        {
-            let _ = record.process.signal(daemon_shell::Signal::Kill);
-        }
-    }
-}
-
-fn host(server: &SshServer, home: &Home, settings: SshSettings, release: PathBuf) -> RemoteHive {
-    let name: input_validation::NodeName = "gpu-box".parse().unwrap();
-    let link = SshLink::start(LinkConfig {
-        name: name.clone(),
-        node: SshNode {
-            host: ssh_server::ALIAS.parse().unwrap(),
-            port: Some(server.port()),
-            user: None,
-            key_file: None,
-            directory: None,
-        },
-        settings: Arc::new(settings),
-        queen_url: "http://127.0.0.1:1".into(),
-        port_file: home.queen_port_on(&name),
-    });
-    RemoteHive::new(RemoteHiveConfig {
-        token: Arc::new(Token::load_or_create(&home.node_token(&name)).unwrap()),
-        name,
-        link: Arc::new(link.unwrap()),
-        directory: "~/.rbee".parse().unwrap(),
-        release: Release::new(release),
-        worker_ports: None,
-        log: "info".into(),
-    })
-}
 
 #[tokio::test]
 async fn a_hive_is_installed_started_found_and_stopped() {
@@ -183,7 +33,7 @@ async fn a_hive_is_installed_started_found_and_stopped() {
         fs::metadata(&token).unwrap().permissions().mode() & 0o777,
         0o600
     );
-    let log = node.hive.log(&NodeLog::Hive, 1).await.unwrap();
+    let log = node.hive.log(NodeLog::Hive, 2).await.unwrap();
     assert!(log.contains("GET /v1/health"), "{log}");
 
     let lost = node.hive.lost(&started);
@@ -229,6 +79,33 @@ async fn a_hive_that_exits_is_reported_with_its_last_log_lines() {
         error.message,
         "the hive exited during startup; its log ends with: no such thing"
     );
+}
+
+#[tokio::test]
+async fn a_hive_with_another_token_is_named_and_replaced_on_request() {
+    let node = Node::start();
+    node.release(hive_contract::API_VERSION, "");
+    node.install().await;
+    let started = node.hive.ensure().await.unwrap();
+    node.forget_token();
+    let other = node.host(None);
+    let error = other.ensure().await.unwrap_err();
+    assert_eq!(error.code, Code::HiveStartFailed);
+    assert!(
+        error.message.contains("another queen started it"),
+        "{error}"
+    );
+    let hint = error.hint.unwrap();
+    assert!(
+        hint.contains("`rbee-keeper node upgrade gpu-box`"),
+        "{hint}"
+    );
+    assert!(started.process.is_alive(), "it may be in use");
+
+    other.upgrade(&node.report()).await.unwrap();
+    let replaced = other.ensure().await.unwrap();
+    assert_ne!(replaced.process, started.process);
+    assert!(!started.process.is_alive());
 }
 
 #[tokio::test]
@@ -284,6 +161,43 @@ async fn an_upgrade_that_does_not_start_is_rolled_back() {
     let bin = node.directory().join("bin");
     let kept = fs::read_dir(&bin).unwrap().count();
     assert_eq!(kept, 4, "two versions, `current` and `previous`");
+}
+
+#[tokio::test]
+async fn a_new_hive_that_does_not_respond_is_stopped_before_the_previous_one_starts() {
+    let node = Node::start();
+    node.release(hive_contract::API_VERSION, "");
+    node.install().await;
+    let before = node.hive.ensure().await.unwrap();
+    let first = node.current();
+    let text = node.text(hive_contract::API_VERSION);
+    node.release_program(&text.replace("send_response(200)", "send_response(500)"));
+    let error = node.hive.upgrade(&node.report()).await.unwrap_err();
+    let expected = format!(
+        "the upgrade of node gpu-box failed, and {} runs again",
+        first.display()
+    );
+    assert!(error.message.starts_with(&expected), "{error}");
+    assert_eq!(node.current(), first);
+    let now = node.hive.ensure().await.unwrap();
+    assert_ne!(now.process, before.process);
+    let hives = node.server.processes("--hive-id gpu-box");
+    assert_eq!(hives, [now.process.pid], "the new hive is stopped");
+}
+
+#[tokio::test]
+async fn a_version_that_is_installed_is_not_rolled_back() {
+    let node = Node::start();
+    node.release(hive_contract::API_VERSION, "");
+    node.install().await;
+    node.release(77, "");
+    node.install().await;
+    let current = node.current();
+    node.hive.ensure().await.unwrap_err();
+    // The version is what it was, so the hive does not work for another reason.
+    let error = node.hive.upgrade(&node.report()).await.unwrap_err();
+    assert_eq!(error.code, Code::VersionIncompatible);
+    assert_eq!(node.current(), current);
 }
 
 #[tokio::test]
