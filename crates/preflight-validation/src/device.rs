@@ -1,11 +1,13 @@
+use std::cmp::Reverse;
+
 use diagnostics::{Code, Diagnostic};
 use hive_contract::{Capabilities, Device, PreflightCheck, PreflightLevel, PreflightRequest};
 use input_validation::{Backend, DeviceId};
 
-use crate::{check::Check, engines::worker_binary, units::size};
+use crate::{check::Check, driver::is_usable, engines::worker_binary, units::size};
 
-/// Returns the device that a worker runs on: the requested one, the first one of the requested
-/// backend, or the CPU if neither was requested. A device that does not exist or cannot be used is
+/// Returns the device that a worker runs on: the requested one, the one of the requested backend
+/// that can be used and has the most free memory, or the CPU if neither was requested. A device that does not exist or cannot be used is
 /// an error; it is never replaced by another one.
 pub fn select_device<'a>(
     machine: &'a Capabilities,
@@ -53,10 +55,14 @@ fn selected<'a>(
     check: Check,
 ) -> Result<(&'a Device, Check), PreflightCheck> {
     let backend = request.backend.unwrap_or(Backend::Cpu);
-    let found = machine.devices.iter().find(|device| match request.device {
-        Some(id) => device.id == id,
-        None => device.backend == backend,
-    });
+    let mut devices = machine.devices.iter();
+    let found = match request.device {
+        Some(id) => devices.find(|device| device.id == id),
+        // The first one of those with the same free memory, which may be unknown.
+        None => devices
+            .filter(|device| device.backend == backend)
+            .min_by_key(|device| (!is_usable(device), Reverse(device.memory_free_bytes))),
+    };
     let Some(device) = found else {
         return Err(match request.device {
             Some(id) => no_device(machine, id, check),
@@ -191,6 +197,16 @@ mod tests {
     fn a_device_is_found_or_explained() {
         let none = machine(&[]);
         let two = machine(&[cuda_gpu(0, 8 << 30), cuda_gpu(1, 8 << 30)]);
+        let uneven = machine(&[
+            cuda_gpu(0, 2 << 30),
+            cuda_gpu(1, 8 << 30),
+            cuda_gpu(2, 3 << 30),
+        ]);
+        let old = Device {
+            compute_capability: Some("6.1".to_owned()),
+            ..cuda_gpu(0, 24 << 30)
+        };
+        let old = machine(&[old, cuda_gpu(1, 8 << 30)]);
         let amd = machine(&[vulkan_gpu(0)]);
         let mut broken = machine(&[]);
         broken.problems = vec![problem(Backend::Cuda)];
@@ -199,6 +215,9 @@ mod tests {
             (&none, None, None, Ok("CPU-0")),
             (&two, None, None, Ok("CPU-0")),
             (&two, None, cuda, Ok("GPU-0")),
+            (&uneven, None, cuda, Ok("GPU-1")),
+            (&uneven, Some("GPU-0"), cuda, Ok("GPU-0")),
+            (&old, None, cuda, Ok("GPU-1")),
             (&two, Some("GPU-1"), None, Ok("GPU-1")),
             (&two, Some("GPU-1"), cuda, Ok("GPU-1")),
             (&two, Some("GPU-2"), None, Err(Code::InvalidDevice)),

@@ -2,10 +2,10 @@
 //! minimum driver and the oldest architecture.
 
 use diagnostics::Code;
-use hive_contract::{Device, PreflightCheck, PreflightLevel};
+use hive_contract::{Device, PreflightCheck, PreflightLevel, Verdict};
 use input_validation::Backend;
 
-use crate::check::Check;
+use crate::{check::Check, engines::worker_binary};
 
 /// Lowest major version of the driver.
 const DRIVER: u32 = 580;
@@ -41,6 +41,13 @@ pub(crate) fn check_driver(device: &Device) -> Vec<PreflightCheck> {
             "this GPU is too old for the CUDA worker; use a newer one",
         ),
     ]
+}
+
+/// Whether workers of rbee compute on the device, as far as its kind and its driver say.
+pub fn is_usable(device: &Device) -> bool {
+    let is_refused = |check: PreflightCheck| check.verdict == Verdict::Fail;
+    worker_binary(None, device.backend).is_some()
+        && !check_driver(device).into_iter().any(is_refused)
 }
 
 fn number(text: &str) -> Option<u32> {

@@ -30,6 +30,7 @@ mod units;
 mod worker;
 
 pub use device::select_device;
+pub use driver::is_usable;
 pub use engines::worker_binary;
 pub use hive::{HiveProbe, Version, check_hive};
 pub use machine::check_machine;

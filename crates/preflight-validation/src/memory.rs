@@ -1,11 +1,10 @@
 use diagnostics::Code;
-use hive_contract::{Device, PreflightCheck, PreflightLevel, Verdict};
+use hive_contract::{Device, PreflightCheck, PreflightLevel};
 use input_validation::{Backend, DeviceId};
 
 use crate::{
     check::Check,
-    driver::check_driver,
-    engines::worker_binary,
+    driver::is_usable,
     model::{HeaderNeeds, ModelFacts, Needs},
     need::Need,
     plan::WorkerPlan,
@@ -158,9 +157,7 @@ impl Place<'_> {
     }
 
     fn other_device(&self, model: &ModelFacts, device: &Device) -> Option<String> {
-        worker_binary(None, device.backend)?;
-        let mut driver = check_driver(device).into_iter();
-        if driver.any(|check| check.verdict == Verdict::Fail) {
+        if !is_usable(device) {
             return None;
         }
         let free = self.free(device);
@@ -232,7 +229,7 @@ fn smaller_quantization(header: &HeaderNeeds, need: &Need, free: u64) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use hive_contract::{Capabilities, PreflightRequest};
+    use hive_contract::{Capabilities, PreflightRequest, Verdict};
 
     use super::*;
     use crate::{
@@ -349,6 +346,7 @@ mod tests {
     #[test]
     fn another_device_is_suggested_only_if_the_model_fits_there() {
         let request = PreflightRequest {
+            device: Some(DeviceId::Gpu(0)),
             backend: Some(Backend::Cuda),
             ..PreflightRequest::default()
         };

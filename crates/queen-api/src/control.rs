@@ -94,7 +94,10 @@ pub(crate) async fn shutdown(
     responses((status = 200, body = String, description = "The metrics",
         content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8"), ReadErrors))]
 pub(crate) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, ErrorResponse> {
-    let mut response = api.metrics.text(&api.snapshot().await?)?.into_response();
+    let text = api
+        .metrics
+        .text(&api.snapshot().await?, &api.nodes.entries())?;
+    let mut response = text.into_response();
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8"),

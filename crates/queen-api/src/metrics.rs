@@ -4,8 +4,9 @@ use diagnostics::Diagnostic;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
+    registry::{Registry, Unit},
 };
+use queen_contract::{NodeEntry, NodeStatus, WorkerEntry};
 use queen_dispatch::DispatcherSnapshot;
 use request_relay::RelayMetrics;
 
@@ -14,7 +15,84 @@ struct OutcomeLabel {
     outcome: &'static str,
 }
 
-/// The metrics of `GET /metrics`: the relay's, and the scheduler's counts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NodeLabel {
+    node: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeviceLabels {
+    node: String,
+    device: String,
+}
+
+/// The metrics of the nodes, as their hives reported them last.
+#[derive(Debug, Default)]
+struct NodeMetrics {
+    up: Family<NodeLabel, Gauge>,
+    workers: Family<NodeLabel, Gauge>,
+    memory_total: Family<DeviceLabels, Gauge>,
+    memory_free: Family<DeviceLabels, Gauge>,
+}
+
+impl NodeMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "node_up",
+            "Whether the hive of the node responds",
+            metrics.up.clone(),
+        );
+        registry.register(
+            "node_workers",
+            "Registered workers of the node",
+            metrics.workers.clone(),
+        );
+        registry.register_with_unit(
+            "device_memory",
+            "Memory of the device",
+            Unit::Bytes,
+            metrics.memory_total.clone(),
+        );
+        registry.register_with_unit(
+            "device_memory_free",
+            "Free memory of the device",
+            Unit::Bytes,
+            metrics.memory_free.clone(),
+        );
+        metrics
+    }
+
+    fn set(&self, nodes: &[NodeEntry], workers: &[WorkerEntry]) {
+        // A node that was removed has no metrics.
+        self.up.clear();
+        self.workers.clear();
+        self.memory_total.clear();
+        self.memory_free.clear();
+        for node in nodes {
+            let label = NodeLabel {
+                node: node.name.to_string(),
+            };
+            let is_up = node.status == NodeStatus::Reachable;
+            self.up.get_or_create(&label).set(i64::from(is_up));
+            let on_node = workers.iter().filter(|w| w.info.hive_id == node.name);
+            let count = on_node.count() as i64;
+            self.workers.get_or_create(&label).set(count);
+            for device in &node.devices {
+                let labels = DeviceLabels {
+                    node: node.name.to_string(),
+                    device: device.id.to_string(),
+                };
+                let total = self.memory_total.get_or_create(&labels);
+                total.set(device.memory_total_bytes as i64);
+                let free = self.memory_free.get_or_create(&labels);
+                free.set(device.memory_free_bytes as i64);
+            }
+        }
+    }
+}
+
+/// The metrics of `GET /metrics`: the relay's, the scheduler's counts, and those of the nodes.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
@@ -22,6 +100,7 @@ pub(crate) struct Metrics {
     waiting: Gauge,
     running: Gauge,
     workers: Gauge,
+    nodes: NodeMetrics,
 }
 
 impl Metrics {
@@ -44,17 +123,23 @@ impl Metrics {
         );
         let workers = Gauge::default();
         registry.register("workers", "Registered workers", workers.clone());
+        let nodes = NodeMetrics::register(&mut registry);
         Self {
             registry,
             requests,
             waiting,
             running,
             workers,
+            nodes,
         }
     }
 
     /// Returns all metrics in the OpenMetrics text format.
-    pub(crate) fn text(&self, snapshot: &DispatcherSnapshot) -> Result<String, Diagnostic> {
+    pub(crate) fn text(
+        &self,
+        snapshot: &DispatcherSnapshot,
+        nodes: &[NodeEntry],
+    ) -> Result<String, Diagnostic> {
         let counts = snapshot.counts;
         for (outcome, count) in [
             ("completed", counts.completed),
@@ -68,6 +153,7 @@ impl Metrics {
         self.waiting.set(counts.waiting as i64);
         self.running.set(counts.running as i64);
         self.workers.set(snapshot.workers.len() as i64);
+        self.nodes.set(nodes, &snapshot.workers);
         let mut text = String::new();
         encode(&mut text, &self.registry).map_err(Diagnostic::internal)?;
         Ok(text)

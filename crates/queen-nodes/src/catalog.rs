@@ -44,6 +44,15 @@ impl Catalog {
         models.map(|entry| entry.model.clone()).collect()
     }
 
+    /// The same models, with the bytes of their files.
+    pub(crate) fn model_bytes_of(&self, node: &NodeName) -> BTreeMap<ModelRef, u64> {
+        let lists = self.lists();
+        let models = lists.get(node).into_iter().flat_map(|list| &list.models);
+        models
+            .map(|entry| (entry.model.clone(), entry.size_bytes))
+            .collect()
+    }
+
     pub(crate) fn forget_node(&self, node: &NodeName) {
         self.lists().remove(node);
     }

@@ -1,6 +1,8 @@
 //! What the scheduler knows of the nodes.
 
+use hive_contract::Device;
 use hive_lifecycle::HiveState;
+use preflight_validation::{is_usable, worker_binary};
 use queen_dispatch::Dispatcher;
 use scheduler::{DeviceFacts, NodeFacts, NodeState};
 
@@ -46,7 +48,11 @@ impl Nodes {
                 },
             },
         };
-        let devices = node.entry().devices;
+        let (devices, workers) = (node.entry().devices, node.worker_binaries());
+        let has_worker = |device: &Device| {
+            let program = worker_binary(None, device.backend);
+            is_usable(device) && workers.iter().any(|name| Some(name.as_str()) == program)
+        };
         NodeFacts {
             state,
             devices: devices
@@ -54,9 +60,10 @@ impl Nodes {
                 .map(|device| DeviceFacts {
                     backend: device.backend,
                     free_bytes: device.memory_free_bytes,
+                    has_worker: has_worker(device),
                 })
                 .collect(),
-            models: self.catalog().models_of(node.name()),
+            models: self.catalog().model_bytes_of(node.name()),
         }
     }
 }

@@ -127,16 +127,16 @@ impl Spawning<'_> {
     async fn attempt(&self) -> Result<SpawnId, SpawnError> {
         let hive = self.node.hive_soon().await?;
         self.pull(&hive).await?;
+        let spawned = hive.client.workers().await?.workers;
         let key = DeploymentKey {
             model: self.target.model.clone(),
             node: self.target.node.clone(),
-            device: self.device(&hive).await?,
+            device: self.device(&hive, &spawned).await?,
         };
         let state = self.nodes.state();
         let deployment = state
             .call(move |store| store.deploy(&key, Timestamp::now()))
             .await?;
-        let spawned = hive.client.workers().await?.workers;
         let registered = self.dispatcher.workers(WorkerFilter::default()).await?;
         if let Some(running) = running_spawn(&deployment, &spawned)
             && self.can_serve(&hive, &running, &registered).await
@@ -241,9 +241,17 @@ impl Spawning<'_> {
         }
     }
 
-    async fn device(&self, hive: &RunningHive) -> Result<DeviceId, SpawnError> {
+    /// The device of a worker that runs already, else the one with the most free memory.
+    async fn device(
+        &self,
+        hive: &RunningHive,
+        spawned: &[WorkerProcess],
+    ) -> Result<DeviceId, SpawnError> {
         if self.target.backend == Backend::Cpu {
             return Ok(DeviceId::Cpu(0));
+        }
+        if let Some(device) = running_on_gpu(&self.target.model, spawned) {
+            return Ok(device);
         }
         let machine = hive.client.capabilities().await?;
         let wanted = PreflightRequest {
@@ -315,6 +323,15 @@ impl Spawning<'_> {
     pub(crate) async fn narrate(&self, narration: Narration) {
         self.dispatcher.spawn_progress(self.target, narration).await;
     }
+}
+
+/// The GPU on which a worker of the model runs. It may not have sent a heartbeat to this queen yet.
+fn running_on_gpu(model: &ModelRef, spawned: &[WorkerProcess]) -> Option<DeviceId> {
+    let running = spawned
+        .iter()
+        .filter(|worker| worker.state == WorkerState::Running && worker.model == *model);
+    let mut devices = running.map(|worker| worker.device);
+    devices.find(|device| matches!(device, DeviceId::Gpu(_)))
 }
 
 fn highest_generation(spawned: &[WorkerProcess], registered: &[WorkerEntry]) -> Generation {

@@ -19,6 +19,8 @@ pub enum NodeState {
 pub struct DeviceFacts {
     pub backend: Backend,
     pub free_bytes: u64,
+    /// Whether the node has a worker program for it.
+    pub has_worker: bool,
 }
 
 /// What placement knows of a node.
@@ -27,14 +29,24 @@ pub struct NodeFacts {
     pub state: NodeState,
     /// Empty if unknown.
     pub devices: Vec<DeviceFacts>,
-    /// Models whose files are on the node.
-    pub models: BTreeSet<ModelRef>,
+    /// Models whose files are on the node, and the bytes of these files.
+    pub models: BTreeMap<ModelRef, u64>,
 }
 
 impl NodeFacts {
     /// Whether the node has a device of the backend, as far as is known.
     pub(crate) fn may_have(&self, backend: Backend) -> bool {
         self.devices.is_empty() || self.devices.iter().any(|d| d.backend == backend)
+    }
+
+    /// The backends on which a worker may be spawned that needs this much memory, without one being
+    /// required: GPUs that can be used and have room, and the CPU.
+    pub(crate) fn usable_backends(&self, need_bytes: u64) -> BTreeSet<Backend> {
+        let gpus = self.devices.iter().filter(|device| {
+            device.backend != Backend::Cpu && device.has_worker && device.free_bytes >= need_bytes
+        });
+        let cpu = self.may_have(Backend::Cpu).then_some(Backend::Cpu);
+        gpus.map(|gpu| gpu.backend).chain(cpu).collect()
     }
 
     /// The most free memory of a device of the backend.

@@ -1,64 +1,78 @@
-//! On which node a worker is spawned: where the files of the model are, else where most memory is
-//! free. A node that is down is never chosen, and a backend is never replaced by another.
+//! On which node and device a worker is spawned: where the files of the model are, on a GPU rather
+//! than on a CPU, and where most memory is free. A node that is down is never chosen, and a backend
+//! that was required is never replaced by another.
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
 use diagnostics::Diagnostic;
-use input_validation::{Backend, NodeName};
+use input_validation::{Backend, ModelRef, NodeName};
 
 use crate::{
     NodeFacts, NodeMap, NodeState, SpawnTarget, WorkerRequirements, errors, target::Readiness,
 };
 
-/// The backend of workers that are spawned for these requirements.
-pub(crate) fn spawn_backend(requirements: &WorkerRequirements) -> Backend {
-    requirements.backend.unwrap_or(Backend::Cpu)
-}
+/// A node and the backend of a device of it.
+pub(crate) type Place = (NodeName, Backend);
 
-/// Returns where a worker is spawned for these requirements. Nodes in `failed` are not chosen.
+/// Returns where a worker is spawned for these requirements. Places in `failed` are not chosen.
 /// `readiness` says whether a spawn may begin at a target.
 pub(crate) fn choose(
     nodes: &NodeMap,
     requirements: &WorkerRequirements,
-    failed: &BTreeSet<NodeName>,
+    failed: &BTreeSet<Place>,
     readiness: impl Fn(&SpawnTarget) -> Readiness,
 ) -> Result<SpawnTarget, Diagnostic> {
-    let backend = spawn_backend(requirements);
-    let target = |node: &NodeName| SpawnTarget {
+    let target = |node: &NodeName, backend| SpawnTarget {
         model: requirements.model.clone(),
         node: node.clone(),
         backend,
     };
+    let required = requirements.backend.unwrap_or(Backend::Cpu);
     if let Some(name) = &requirements.node {
-        return match nodes.get(name) {
-            Some(facts) => {
-                check(name, facts, backend)?;
-                Ok(target(name))
-            }
+        match nodes.get(name) {
+            Some(facts) => check(name, facts, required)?,
             // It was added a moment ago, or the spawn reports that it does not exist.
-            None => Ok(target(name)),
-        };
+            None => return Ok(target(name, required)),
+        }
     }
-    let usable = nodes.iter().filter(|(name, facts)| {
-        !failed.contains(*name)
-            && !matches!(facts.state, NodeState::Down(_))
-            && facts.may_have(backend)
+    let need_bytes = need_bytes(nodes, &requirements.model);
+    let is_named = |name: &NodeName| requirements.node.as_ref().is_none_or(|node| node == name);
+    let usable = nodes
+        .iter()
+        .filter(|(name, facts)| is_named(name) && !matches!(facts.state, NodeState::Down(_)));
+    let places = usable.flat_map(|(name, facts)| {
+        let backends = match requirements.backend {
+            Some(backend) if facts.may_have(backend) => BTreeSet::from([backend]),
+            Some(_) => BTreeSet::new(),
+            None => facts.usable_backends(need_bytes),
+        };
+        backends
+            .into_iter()
+            .map(move |backend| (name, facts, backend))
     });
-    let best = usable.min_by_key(|(name, facts)| {
-        let readiness = readiness(&target(name));
+    let places = places.filter(|(name, _, backend)| !failed.contains(&((*name).clone(), *backend)));
+    let best = places.min_by_key(|(name, facts, backend)| {
+        let readiness = readiness(&target(name, *backend));
         (
             matches!(readiness, Readiness::Broken(_)),
             facts.state != NodeState::Up,
-            !facts.models.contains(&requirements.model),
+            !facts.models.contains_key(&requirements.model),
             matches!(readiness, Readiness::After(_)),
-            Reverse(facts.free_bytes(backend)),
+            *backend == Backend::Cpu,
+            Reverse(facts.free_bytes(*backend)),
             *name,
         )
     });
     match best {
-        Some((name, _)) => Ok(target(name)),
-        None => Err(no_node(nodes, backend)),
+        Some((name, _, backend)) => Ok(target(name, backend)),
+        None => Err(no_node(nodes, required)),
     }
+}
+
+/// The memory that a worker for the model needs at least: little more than its files. 0 if unknown.
+fn need_bytes(nodes: &NodeMap, model: &ModelRef) -> u64 {
+    let known = nodes.values().filter_map(|facts| facts.models.get(model));
+    known.max().copied().unwrap_or(0)
 }
 
 /// Fails if no worker of the backend can be spawned on the node.

@@ -5,13 +5,13 @@ use std::{
 };
 
 use diagnostics::Diagnostic;
-use input_validation::{Backend, DeviceId, NodeName, WorkerId};
+use input_validation::{Backend, DeviceId, WorkerId};
 use worker_contract::WorkerInfo;
 use worker_registry::{Candidate, ServingState, SpawnId, WorkerRegistry};
 
 use crate::{
     Assignment, NodeMap, SpawnTarget, TargetState, WaitReason, WorkerRequirements, errors,
-    nodes::{self, spawn_backend},
+    nodes::{self, Place},
     target::Readiness,
 };
 
@@ -48,8 +48,8 @@ pub(crate) struct Applicant<'a> {
     pub(crate) assignments: u32,
     /// Its worker that was stopped on request: none is spawned for it.
     pub(crate) stopped_worker: Option<&'a WorkerId>,
-    /// Nodes on which no worker could be spawned for it.
-    pub(crate) failed_nodes: &'a BTreeSet<NodeName>,
+    /// Where no worker could be spawned for it.
+    pub(crate) failed_places: &'a BTreeSet<Place>,
     /// Why not, on the first of them.
     pub(crate) spawn_failure: Option<&'a Diagnostic>,
 }
@@ -86,13 +86,17 @@ impl Placer<'_> {
 
     /// Returns where a worker that can serve the request is being spawned.
     fn under_way(&self, request: &Applicant<'_>) -> Option<SpawnTarget> {
-        let WorkerRequirements { model, node, .. } = request.requirements;
-        let backend = spawn_backend(request.requirements);
+        let WorkerRequirements {
+            model,
+            node,
+            backend,
+            ..
+        } = request.requirements;
         let mut starting = self.targets.iter().filter(|(target, state)| {
             target.model == *model
-                && target.backend == backend
+                && backend.is_none_or(|backend| target.backend == backend)
                 && node.as_ref().is_none_or(|node| target.node == *node)
-                && !request.failed_nodes.contains(&target.node)
+                && !request.failed_places.contains(&target.place())
                 && state.is_starting()
         });
         starting.next().map(|(target, _)| target.clone())
@@ -116,7 +120,7 @@ impl Placer<'_> {
         let chosen = nodes::choose(
             self.nodes,
             request.requirements,
-            request.failed_nodes,
+            request.failed_places,
             readiness,
         );
         let target = match chosen {

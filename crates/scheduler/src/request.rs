@@ -1,12 +1,13 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use diagnostics::Diagnostic;
-use input_validation::{NodeName, WorkerId};
+use input_validation::{Backend, WorkerId};
 use request_queue::{Deadline, Ticket};
 use worker_registry::SpawnId;
 
 use crate::{
-    Assignment, SpawnTarget, WaitReason, WorkerRequirements, errors, placement::Applicant,
+    Assignment, SpawnTarget, WaitReason, WorkerRequirements, errors, nodes::Place,
+    placement::Applicant,
 };
 
 #[derive(Debug, Clone)]
@@ -37,8 +38,8 @@ pub(crate) struct Request {
     pub(crate) stopped_worker: Option<WorkerId>,
     /// Where a worker is being spawned for it, or will be.
     pub(crate) target: Option<SpawnTarget>,
-    /// Nodes on which no worker could be spawned for it.
-    pub(crate) failed_nodes: BTreeSet<NodeName>,
+    /// Where no worker could be spawned for it.
+    pub(crate) failed_places: BTreeSet<Place>,
     /// Why not, on the first of them.
     pub(crate) spawn_failure: Option<Diagnostic>,
     /// The reason for waiting that its client was sent last.
@@ -62,7 +63,7 @@ impl Request {
             last_failure: None,
             stopped_worker: None,
             target: None,
-            failed_nodes: BTreeSet::new(),
+            failed_places: BTreeSet::new(),
             spawn_failure: None,
             reported: None,
         }
@@ -75,7 +76,7 @@ impl Request {
             attempts: self.attempts,
             assignments: self.assignments,
             stopped_worker: self.stopped_worker.as_ref(),
-            failed_nodes: &self.failed_nodes,
+            failed_places: &self.failed_places,
             spawn_failure: self.spawn_failure.as_ref(),
         }
     }
@@ -86,7 +87,7 @@ impl Request {
         self.reported = None;
         self.stopped_worker = None;
         self.target = None;
-        self.failed_nodes.clear();
+        self.failed_places.clear();
         self.spawn_failure = None;
         self.running = Some(Running {
             spawn: assignment.spawn_id(),
@@ -95,13 +96,21 @@ impl Request {
         });
     }
 
-    /// Records that no worker could be spawned for it on a node: another node is tried.
-    pub(crate) fn spawn_failed(&mut self, node: &NodeName, error: &Diagnostic) {
+    /// Whether another place may be tried when no worker could be spawned for it at `target`.
+    pub(crate) fn may_go_elsewhere(&self, target: &SpawnTarget) -> bool {
+        let WorkerRequirements { node, backend, .. } = &self.requirements;
+        // A GPU that nobody required is replaced by the CPU.
+        node.is_none() || (backend.is_none() && target.backend != Backend::Cpu)
+    }
+
+    /// Records that no worker could be spawned for it at `target`: another place is tried.
+    pub(crate) fn spawn_failed(&mut self, target: &SpawnTarget, error: &Diagnostic) {
         self.target = None;
-        self.failed_nodes.insert(node.clone());
+        self.failed_places.insert(target.place());
+        let nodes: BTreeSet<_> = self.failed_places.iter().map(|(node, _)| node).collect();
         self.spawn_failure = Some(match &self.spawn_failure {
             None => error.clone(),
-            Some(first) => errors::on_no_node(first, error, self.failed_nodes.len()),
+            Some(first) => errors::on_no_node(first, error, nodes.len()),
         });
     }
 

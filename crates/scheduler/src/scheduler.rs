@@ -4,7 +4,7 @@ use std::{
 };
 
 use diagnostics::{Code, Diagnostic};
-use input_validation::{ModelRef, NodeName, RequestId};
+use input_validation::{ModelRef, RequestId};
 use queen_contract::RequestCounts;
 use request_queue::{Offer, QueuedRequest, RequestQueue};
 use worker_contract::WorkerHeartbeat;
@@ -14,6 +14,7 @@ use crate::{
     NewRequest, NodeMap, RequestOutcome, SchedulerEffect, SchedulerEvent, SchedulerSettings,
     SpawnTarget, TargetState, WaitReason, WorkerRequirements, errors,
     idle::IdleModels,
+    nodes::Place,
     placement::{Placement, Placer},
     request::Request,
 };
@@ -24,7 +25,7 @@ const RETRY_AFTER_SECONDS: (u64, u64) = (1, 60);
 /// A request that found no worker.
 struct Blocked {
     requirements: WorkerRequirements,
-    failed_nodes: BTreeSet<NodeName>,
+    failed_places: BTreeSet<Place>,
     reason: WaitReason,
     target: Option<SpawnTarget>,
 }
@@ -264,7 +265,7 @@ impl Scheduler {
             };
             if let Some(blocked) = &blocked
                 && blocked.requirements == request.requirements
-                && blocked.failed_nodes == request.failed_nodes
+                && blocked.failed_places == request.failed_places
             {
                 request.target.clone_from(&blocked.target);
                 if request.must_report(blocked.reason) {
@@ -300,7 +301,7 @@ impl Scheduler {
                     }
                     blocked.get_or_insert_with(|| Blocked {
                         requirements: request.requirements.clone(),
-                        failed_nodes: request.failed_nodes.clone(),
+                        failed_places: request.failed_places.clone(),
                         reason,
                         target,
                     });

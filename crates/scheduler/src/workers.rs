@@ -60,8 +60,8 @@ impl Scheduler {
         let elsewhere = may_succeed_elsewhere(error.code);
         for id in unserved {
             match self.requests.get_mut(&id) {
-                Some(request) if elsewhere && request.requirements.node.is_none() => {
-                    request.spawn_failed(&target.node, error);
+                Some(request) if elsewhere && request.may_go_elsewhere(target) => {
+                    request.spawn_failed(target, error);
                 }
                 _ => {
                     let error = self.no_worker_error(&id, error);

@@ -10,6 +10,7 @@ fn device(backend: Backend, free_gib: u64) -> DeviceFacts {
     DeviceFacts {
         backend,
         free_bytes: free_gib * GIB,
+        has_worker: true,
     }
 }
 
@@ -18,7 +19,10 @@ fn up(free_gib: u64, models: &[&str]) -> NodeFacts {
     NodeFacts {
         state: NodeState::Up,
         devices: vec![device(Backend::Cpu, free_gib)],
-        models: models.iter().map(|model| model.parse().unwrap()).collect(),
+        models: models
+            .iter()
+            .map(|model| (model.parse().unwrap(), 2 * GIB))
+            .collect(),
     }
 }
 
@@ -137,6 +141,120 @@ fn a_gpu_request_is_only_placed_on_a_node_with_that_gpu() {
     ];
     let refused = error(&place(&nodes, request("r", None, cuda)));
     assert_eq!(refused, unreachable(), "the GPU is on a node that is down");
+}
+
+fn gpu(free_gib: u64, has_worker: bool) -> DeviceFacts {
+    DeviceFacts {
+        has_worker,
+        ..device(Backend::Cuda, free_gib)
+    }
+}
+
+fn with(mut facts: NodeFacts, gpus: &[DeviceFacts]) -> NodeFacts {
+    facts.devices.extend(gpus);
+    facts
+}
+
+fn places(effects: &[SchedulerEffect]) -> Vec<(String, Backend)> {
+    let targets = effects.iter().filter_map(|effect| match effect {
+        SchedulerEffect::Spawn(target) => Some((target.node.to_string(), target.backend)),
+        _ => None,
+    });
+    targets.collect()
+}
+
+#[test]
+fn without_a_backend_a_gpu_with_a_worker_and_room_is_preferred() {
+    use Backend::{Cpu, Cuda};
+    for (attic, local, node, expected) in [
+        (
+            with(up(4, &[]), &[gpu(8, true)]),
+            up(64, &[]),
+            None,
+            ("attic", Cuda),
+        ),
+        (
+            with(up(4, &[]), &[gpu(8, false)]),
+            up(64, &[]),
+            None,
+            ("local", Cpu),
+        ),
+        // The model has 2 GiB.
+        (
+            with(up(4, &[HAIKU]), &[gpu(1, true)]),
+            up(64, &[]),
+            None,
+            ("attic", Cpu),
+        ),
+        (
+            with(up(4, &[HAIKU]), &[gpu(2, true)]),
+            up(64, &[]),
+            None,
+            ("attic", Cuda),
+        ),
+        (
+            with(up(4, &[]), &[gpu(1, true)]),
+            up(64, &[HAIKU]),
+            None,
+            ("local", Cpu),
+        ),
+        (
+            with(up(4, &[]), &[gpu(8, true)]),
+            up(64, &[HAIKU]),
+            None,
+            ("local", Cpu),
+        ),
+        // The GPU that would be used decides, not the sum or the first.
+        (
+            with(up(4, &[]), &[gpu(3, true), gpu(20, true)]),
+            with(up(4, &[]), &[gpu(16, true), gpu(16, true)]),
+            None,
+            ("attic", Cuda),
+        ),
+        (
+            with(up(4, &[]), &[gpu(20, true)]),
+            with(up(4, &[]), &[gpu(8, true)]),
+            Some("local"),
+            ("local", Cuda),
+        ),
+        (
+            down(with(up(4, &[]), &[gpu(20, true)])),
+            up(4, &[]),
+            None,
+            ("local", Cpu),
+        ),
+    ] {
+        let nodes = [("attic", attic), ("local", local)];
+        let effects = place(&nodes, request("r", node, None));
+        let expected = (expected.0.to_owned(), expected.1);
+        assert_eq!(places(&effects), [expected], "{nodes:?}");
+    }
+}
+
+#[test]
+fn a_gpu_that_nobody_required_is_replaced_by_the_cpu_and_another_never() {
+    let nodes = [("attic", with(up(4, &[]), &[gpu(8, true)]))];
+    let full = || Diagnostic::new(Code::InsufficientVram, "no memory");
+    let on = |backend| SpawnTarget {
+        node: "attic".parse().unwrap(),
+        backend,
+        ..target()
+    };
+    for node in [None, Some("attic")] {
+        let mut s = with_nodes(&nodes);
+        s.submit(request("r", node, None), T0).unwrap();
+        let failed = SchedulerEvent::SpawnFailed(on(Backend::Cuda), full());
+        let effects = s.handle(failed, T0);
+        assert_eq!(places(&effects), [("attic".to_owned(), Backend::Cpu)]);
+        let failed = SchedulerEvent::SpawnFailed(on(Backend::Cpu), full());
+        assert_eq!(error(&s.handle(failed, T0)), full());
+
+        let mut s = with_nodes(&nodes);
+        s.submit(request("r", node, Some(Backend::Cuda)), T0)
+            .unwrap();
+        let failed = SchedulerEvent::SpawnFailed(on(Backend::Cuda), full());
+        assert_eq!(error(&s.handle(failed, T0)), full());
+    }
 }
 
 #[test]

@@ -67,6 +67,7 @@ fn facts(state: u8) -> Option<NodeFacts> {
     let device = |backend| DeviceFacts {
         backend,
         free_bytes: u64::from(state),
+        has_worker: true,
     };
     let mut devices = vec![device(Backend::Cpu)];
     if state == 2 {
@@ -150,7 +151,7 @@ impl Shell {
                     }
                     let fits = self.required.iter().any(|(id, (backend, node))| {
                         !self.finished.contains_key(id)
-                            && backend.unwrap_or(Backend::Cpu) == target.backend
+                            && backend.is_none_or(|backend| backend == target.backend)
                             && node.as_ref().is_none_or(|node| *node == target.node)
                     });
                     assert!(fits, "no request requires {target:?}");
