@@ -13,7 +13,7 @@ mod systemd;
 
 use std::{
     env, fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, mpsc},

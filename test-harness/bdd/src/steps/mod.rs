@@ -13,7 +13,6 @@ mod reference;
 mod releases;
 mod secrets;
 pub(crate) mod ssh;
-mod ssh;
 mod ssh_ways;
 mod streams;
 mod waiting;
