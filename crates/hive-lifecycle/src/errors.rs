@@ -204,16 +204,10 @@ pub(crate) fn no_release(directory: &Path, error: &io::Error) -> Diagnostic {
     .hint("rbee binaries must be in the same directory; build them with `cargo build`")
 }
 
+/// `found` is the platform of the node and that of this release.
 pub(crate) fn other_platform(node: &NodeName, found: &str) -> Diagnostic {
-    Diagnostic::new(
-        Code::HiveNotInstalled,
-        format!(
-            "node {node} is {found}, and this release is for {} {}",
-            std::env::consts::OS,
-            std::env::consts::ARCH
-        ),
-    )
-    .hint(build_there(node))
+    Diagnostic::new(Code::HiveNotInstalled, format!("node {node} is {found}"))
+        .hint(build_there(node))
 }
 
 pub(crate) fn no_space_to_install(node: &NodeName, need: u64, free: u64) -> Diagnostic {

@@ -8,7 +8,7 @@ use ssh_link::{Libc, NodeProbe, RemoteCommand, SshSession, probe};
 use state_files::Home;
 
 use super::{
-    RemoteHive, Report, build,
+    RemoteHive, Report, build, glibc,
     release::{self, Program, Release},
     scripts,
 };
@@ -129,7 +129,9 @@ impl RemoteHive {
         let session = self.session().await?;
         let node = &self.config.name;
         let machine = probe(&session, &self.config.directory).await?;
-        let copied = match check_platform(&machine) {
+        let release = self.config.release.clone();
+        let needed_glibc = daemon_shell::blocking(move || release.needed_glibc()).await?;
+        let copied = match check_platform(&machine, needed_glibc) {
             Ok(()) => match self.copy(&session, &machine, report).await? {
                 Copied::Runs(version) => Ok(version),
                 Copied::DoesNotRun(printed) => Err(errors::does_not_run(node, &printed)),
@@ -277,17 +279,27 @@ fn model_files(home: &Home) -> Vec<String> {
     [models, database].into_iter().chain(added).collect()
 }
 
-/// Fails with the platform of the machine if this release cannot run there.
-fn check_platform(machine: &NodeProbe) -> Result<(), String> {
-    let needs_glibc = cfg!(all(target_os = "linux", target_env = "gnu"));
-    let has_other_libc = needs_glibc && machine.libc == Some(Libc::Musl);
+/// Fails with the platforms of the machine and of this release if they differ.
+fn check_platform(machine: &NodeProbe, glibc: Option<glibc::Version>) -> Result<(), String> {
+    let needed = glibc.map(|(major, minor)| Libc::Glibc { major, minor });
+    // A C library that is not known may be the right one: the programs are run later.
+    let has_libc = needed.is_none() || machine.libc.is_none() || {
+        !matches!(machine.libc, Some(Libc::Musl)) && machine.libc >= needed
+    };
     let (os, arch) = (machine.os.as_deref(), machine.arch.as_deref());
-    if release::is_own_platform(os, arch) && !has_other_libc {
+    if release::is_own_platform(os, arch) && has_libc {
         return Ok(());
     }
-    let libc = if has_other_libc { " with musl" } else { "" };
-    let (os, arch) = (os.unwrap_or("unknown"), arch.unwrap_or("unknown"));
-    Err(format!("{os} {arch}{libc}"))
+    let with = |libc: Option<Libc>| libc.map(|libc| format!(" with {libc}")).unwrap_or_default();
+    Err(format!(
+        "{} {}{}, and this release is for {} {}{}",
+        os.unwrap_or("unknown"),
+        arch.unwrap_or("unknown"),
+        with(machine.libc),
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+        with(needed),
+    ))
 }
 
 /// Checks that each of `count` programs printed this version.
@@ -298,4 +310,40 @@ fn check_versions(printed: &ssh_link::Output, count: usize) -> Result<(), String
         return Ok(());
     }
     Err(format!("{text}{}", printed.stderr))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(libc: Option<Libc>) -> NodeProbe {
+        NodeProbe {
+            os: Some("Linux".into()),
+            arch: Some(std::env::consts::ARCH.into()),
+            libc,
+            ..NodeProbe::default()
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_machine_with_another_c_library_is_refused_with_both_versions() {
+        let needed = Some((2, 34));
+        let glibc = |major, minor| Some(Libc::Glibc { major, minor });
+        for fits in [glibc(2, 34), glibc(2, 40), glibc(3, 0), None] {
+            assert_eq!(check_platform(&machine(fits), needed), Ok(()), "{fits:?}");
+        }
+        let arch = std::env::consts::ARCH;
+        for (libc, name) in [(glibc(2, 31), "glibc 2.31"), (Some(Libc::Musl), "musl")] {
+            let expected = format!(
+                "Linux {arch} with {name}, and this release is for linux {arch} with glibc 2.34"
+            );
+            assert_eq!(check_platform(&machine(libc), needed), Err(expected));
+            assert_eq!(
+                check_platform(&machine(libc), None),
+                Ok(()),
+                "static programs"
+            );
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! A hive on another machine.
 
 mod build;
+mod glibc;
 mod install;
 mod release;
 mod scripts;

@@ -7,6 +7,7 @@ use std::{
 use diagnostics::Diagnostic;
 use sha2::{Digest as _, Sha256};
 
+use super::glibc;
 use crate::errors;
 
 /// The programs of this release that nodes need.
@@ -37,6 +38,21 @@ impl Release {
 
     /// Returns the programs: the hive, and the workers that there are. Blocks.
     pub(super) fn programs(&self) -> Result<Vec<Program>, Diagnostic> {
+        let programs = self.names()?.into_iter().map(|name| self.program(name));
+        let unreadable = |e| errors::no_release(&self.directory, &e);
+        programs.collect::<io::Result<_>>().map_err(unreadable)
+    }
+
+    /// Returns the oldest version of the GNU C library with which all programs run. `None` if they
+    /// do not need it. Blocks.
+    pub(super) fn needed_glibc(&self) -> Result<Option<glibc::Version>, Diagnostic> {
+        let names = self.names()?;
+        let versions = names.iter().map(|name| self.directory.join(name));
+        Ok(versions.filter_map(|path| glibc::needed_by(&path)).max())
+    }
+
+    /// Names of the programs.
+    fn names(&self) -> Result<Vec<String>, Diagnostic> {
         let unreadable = |e| errors::no_release(&self.directory, &e);
         let mut names = vec![Self::HIVE.to_owned()];
         for entry in fs::read_dir(&self.directory).map_err(unreadable)? {
@@ -44,8 +60,7 @@ impl Release {
             names.extend(name.into_string().ok().filter(|name| is_worker(name)));
         }
         names[1..].sort();
-        let programs = names.into_iter().map(|name| self.program(name));
-        programs.collect::<io::Result<_>>().map_err(unreadable)
+        Ok(names)
     }
 
     fn program(&self, name: String) -> io::Result<Program> {
