@@ -15,6 +15,7 @@ mod make_model;
 mod openapi;
 mod outside;
 mod outside_clients;
+mod outside_platforms;
 mod sanitize;
 mod setup;
 mod soak;
@@ -62,7 +63,8 @@ enum Command {
         check: bool,
     },
     /// Compare with programs of others: chat templates with jinja2, vocabularies with llama.cpp,
-    /// a real model, and the API with real clients from their registries. Downloads all of them
+    /// a real model, and the API with real clients from their registries; add machines with other
+    /// systems. Downloads all of them
     Outside {
         /// Only this
         only: Option<OutsidePart>,
@@ -89,6 +91,8 @@ enum OutsidePart {
     Model,
     /// Real clients
     Clients,
+    /// Machines with systems of their own
+    Platforms,
 }
 
 fn outside(only: Option<OutsidePart>) -> Result<Option<Tally>> {
@@ -102,6 +106,9 @@ fn outside(only: Option<OutsidePart>) -> Result<Option<Tally>> {
     }
     if is_part(OutsidePart::Clients) {
         *total.get_or_insert_default() += outside_clients::run()?;
+    }
+    if is_part(OutsidePart::Platforms) {
+        *total.get_or_insert_default() += outside_platforms::run()?;
     }
     Ok(total)
 }

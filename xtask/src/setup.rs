@@ -126,7 +126,8 @@ pub fn on_path(program: &str) -> bool {
         .any(|dir| dir.join(program).is_file())
 }
 
-fn is_root() -> bool {
+/// Whether this process has all permissions.
+pub fn is_root() -> bool {
     Command::new("id")
         .arg("-u")
         .output()

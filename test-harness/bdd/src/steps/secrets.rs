@@ -4,10 +4,7 @@ use std::{
     collections::HashSet,
     fs,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::mpsc::{self, RecvTimeoutError, Sender},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -25,48 +22,36 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Longer files are programs.
 const MAX_SEARCHED_BYTES: u64 = 8 << 20;
 
-/// Collects what every user of the machine can see of processes, and what their owner can.
+/// Collects what every user of the machine can see of processes, and what their owner can, until
+/// the sender is dropped.
 #[derive(Debug, Default)]
-struct Watch {
-    has_ended: Arc<AtomicBool>,
-    thread: Option<JoinHandle<HashSet<Vec<u8>>>>,
-}
+struct Watch(Option<(Sender<()>, JoinHandle<Seen>)>);
+
+/// Arguments and environments.
+type Seen = HashSet<Vec<u8>>;
 
 impl Watch {
     fn start(marks: Vec<String>) -> Self {
-        let has_ended = Arc::new(AtomicBool::new(false));
-        let thread = thread::spawn({
-            let has_ended = Arc::clone(&has_ended);
-            move || {
-                let mut seen = HashSet::new();
-                while !has_ended.load(Ordering::Relaxed) {
-                    look(&marks, &mut seen);
-                    thread::sleep(PAUSE);
-                }
-                seen
+        let (sender, ended) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let mut seen = Seen::new();
+            while ended.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
+                look(&marks, &mut seen);
             }
+            seen
         });
-        Self {
-            has_ended,
-            thread: Some(thread),
-        }
+        Self(Some((sender, thread)))
     }
 
-    fn finish(&mut self) -> HashSet<Vec<u8>> {
-        self.has_ended.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().expect("the processes are watched");
+    fn finish(&mut self) -> Seen {
+        let (sender, thread) = self.0.take().expect("the processes are watched");
+        drop(sender);
         thread.join().unwrap()
     }
 }
 
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.has_ended.store(true, Ordering::Relaxed);
-    }
-}
-
 /// Adds the arguments and the environment of each process whose environment has a mark.
-fn look(marks: &[String], seen: &mut HashSet<Vec<u8>>) {
+fn look(marks: &[String], seen: &mut Seen) {
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
         if marks

@@ -44,6 +44,8 @@ struct Systems(HashMap<String, System>);
 struct System {
     /// Waits for the first process of the machine; all others end with it.
     process: Child,
+    /// Root directory below the layer.
+    root: PathBuf,
     /// What the machine has changed.
     layer: PathBuf,
     /// Files of the layer that were there before anything ran.
@@ -61,7 +63,11 @@ impl System {
 
     fn changed(&self) -> Vec<String> {
         let files = self.files().into_iter();
-        files.filter(|file| !self.at_first.contains(file)).collect()
+        let changed = files.filter(|file| !self.at_first.contains(file));
+        // A directory of the system stays in the layer when what was added to it is removed.
+        changed
+            .filter(|file| !self.root.join(file).is_dir())
+            .collect()
     }
 
     /// Process id of the SSH server that accepts connections: the child of `unshare`.
@@ -180,6 +186,7 @@ async fn machine(world: &mut World, name: String, which: String, musl: String) {
     note_platforms(world, Path::new(&roots));
     let mut system = System {
         process,
+        root,
         layer,
         at_first: Vec::new(),
         wire,
