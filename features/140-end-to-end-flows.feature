@@ -566,3 +566,43 @@ Feature: End-to-end flows
       | what         | error                                                                      |
       | does not run | the programs of this release do not run on node box: Illegal instruction   |
       | exits        | runs again: the hive exited during startup; its log ends with: no such thing |
+
+  Scenario: Without a backend, the GPU with the most free memory is used
+    Given a running queen
+    And the node attic with GPUs of 8 and 20 GiB, whose worker runs
+    When I run `rbee-keeper infer count --model mock:length=5`
+    Then the exit code is 0
+    And stderr contains `on GPU-1 of attic`
+    When I run `rbee-keeper infer count --model mock:length=6 --node attic --backend cpu`
+    Then the exit code is 0
+    And stderr contains `on CPU-0 of attic`
+    When I run `rbee-keeper status`
+    Then stdout contains `GPU-1 a GPU (20.0 GiB free)`
+    When I GET `/metrics` from the queen
+    Then the response has the lines
+      """
+      rbee_queen_node_workers{node="attic"} 2
+      rbee_queen_device_memory_free_bytes{node="attic",device="GPU-1"} 21474836480
+      """
+
+  Scenario: A GPU without a worker is not used unless it is required
+    Given a running queen
+    And the node attic with GPUs of 8 and 20 GiB, without a worker
+    When I run `rbee-keeper infer hello --node attic --max-tokens 1`
+    Then the exit code is 0
+    And stderr contains `on CPU-0 of attic`
+    When I run `rbee-keeper infer hello --node attic --max-tokens 1 --backend cuda`
+    Then the exit code is 1
+    And stderr does not contain `on CPU-0`
+
+  Scenario: A GPU that nobody required is replaced by the CPU if its worker fails
+    Given a running queen
+    And the node attic with GPUs of 8 and 20 GiB, whose worker fails
+    When I run `rbee-keeper infer hello --node attic --max-tokens 1 --backend cuda`
+    Then the exit code is 1
+    And stderr contains `on GPU-1 of attic`
+    And stderr does not contain `on CPU-0`
+    And 0 workers are running on attic
+    When I run `rbee-keeper infer hello --node attic --max-tokens 1`
+    Then the exit code is 0
+    And stderr contains `on CPU-0 of attic`

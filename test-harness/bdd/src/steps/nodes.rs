@@ -1,7 +1,7 @@
 //! Further machines: each is a home of its own, with its own hive on a port of the loopback
 //! interface.
 
-use std::{fs, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use cucumber::{given, then, when};
 use daemon_shell::ProcessIdentity;
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use state_files::{DaemonRecord, Home};
 
-use crate::{World, eventually};
+use crate::{World, eventually, processes::binary};
 
 pub(super) fn link() {}
 
@@ -34,9 +34,15 @@ async fn switch_on(world: &mut World, machine: &str) {
     } else {
         String::new()
     };
+    let workers = world.dir().join(format!("{machine}-workers"));
+    let workers = if workers.exists() {
+        format!("--worker-dir {{dir}}/{machine}-workers")
+    } else {
+        String::new()
+    };
     let line = format!(
         "rbee-hive --home {{dir}}/{machine} --hive-id {machine} --port {port} --worker-ports 0 \
-         {devices}"
+         {devices} {workers}"
     );
     let running = world.start(&line);
     let home = home(world, machine);
@@ -80,11 +86,10 @@ async fn machine(world: &mut World, name: String) {
     switch_on(world, &name).await;
 }
 
-/// The devices are those of a machine that does not exist.
-#[given(regex = r"^the machine ([a-z]+) with a hive and (\d+) GiB of free memory$")]
-async fn machine_with_memory(world: &mut World, machine: String, gib: u64) {
-    let bytes = gib << 30;
-    let devices = json!({
+/// Writes the devices of a machine that does not exist.
+fn write_devices(world: &World, machine: &str, memory_gib: u64, gpus_gib: &[u64]) {
+    let bytes = memory_gib << 30;
+    let mut devices = json!({
         "hostname": machine,
         "cpu": {"name": "a processor", "cores": 8, "features": ["avx2"]},
         "ram": {"total_bytes": bytes, "available_bytes": bytes},
@@ -94,9 +99,55 @@ async fn machine_with_memory(world: &mut World, machine: String, gib: u64) {
             "memory_total_bytes": bytes, "memory_free_bytes": bytes,
         }],
     });
+    for (index, gib) in gpus_gib.iter().enumerate() {
+        let gpu = json!({
+            "id": format!("GPU-{index}"), "backend": "cuda", "name": "a GPU",
+            "memory_total_bytes": 24_u64 << 30, "memory_free_bytes": gib << 30,
+            "driver": "580.0", "compute_capability": "9.0",
+        });
+        devices["devices"].as_array_mut().unwrap().push(gpu);
+    }
     let file = world.dir().join(format!("{machine}.json"));
     fs::write(file, devices.to_string()).unwrap();
+}
+
+#[given(regex = r"^the machine ([a-z]+) with a hive and (\d+) GiB of free memory$")]
+async fn machine_with_memory(world: &mut World, machine: String, gib: u64) {
+    write_devices(world, &machine, gib, &[]);
     switch_on(world, &machine).await;
+}
+
+/// A GPU of a machine that does not exist cannot compute. Its worker is the mock engine, or a
+/// program that fails.
+#[given(
+    regex = r"^the node ([a-z]+) with GPUs of (\d+) and (\d+) GiB, (whose worker runs|whose worker fails|without a worker)$"
+)]
+async fn node_with_gpus(
+    world: &mut World,
+    machine: String,
+    first: u64,
+    second: u64,
+    worker: String,
+) {
+    write_devices(world, &machine, 64, &[first, second]);
+    let workers = world.dir().join(format!("{machine}-workers"));
+    fs::create_dir(&workers).unwrap();
+    for name in ["llm-cpu-worker-rbee", "mock-worker-rbee"] {
+        std::os::unix::fs::symlink(binary(name), workers.join(name)).unwrap();
+    }
+    let cuda = workers.join("llm-cuda-worker-rbee");
+    match worker.as_str() {
+        "whose worker runs" => {
+            std::os::unix::fs::symlink(binary("mock-worker-rbee"), cuda).unwrap();
+        }
+        "whose worker fails" => {
+            fs::write(&cuda, "#!/bin/sh\necho 'no CUDA' >&2\nexit 3\n").unwrap();
+            fs::set_permissions(cuda, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        _ => {}
+    }
+    switch_on(world, &machine).await;
+    add(world, &machine).await;
 }
 
 #[given(regex = r"^the node ([a-z]+)$")]
