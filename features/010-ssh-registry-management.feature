@@ -429,3 +429,191 @@ Feature: SSH registry management
       | --user            | -oProxyCommand=touch {dir}/executed |
       | --dir             | ../executed                        |
       | --accept-host-key | SHA256:$(touch {dir}/executed)     |
+
+  Scenario: A machine that the queen cannot reach joins with an invitation
+    When I run `rbee-keeper node invite laptop --expires 10m --to {dir}/invitation`
+    Then the exit code is 0
+    And stdout contains `invited one machine to become node laptop`
+    And stdout contains `rbee-hive join --queen http://127.0.0.1:`
+    And stdout contains `start it with `queen-rbee --bind ADDRESS --api-key-file FILE``
+    And stdout does not contain `rbee-invitation`
+    When I run `rbee-keeper node invitations`
+    Then stdout contains `laptop`
+    When laptop is invited
+    And laptop joins
+    And I run `rbee-keeper node list`
+    Then stdout contains `laptop  joined  `
+    And stdout contains `reachable`
+    When I run `rbee-keeper node invitations`
+    Then stdout contains `no invitations`
+    When I run `rbee-keeper infer hello --node laptop --max-tokens 1`
+    Then the exit code is 0
+    And stderr contains `node laptop`
+    And the workers of laptop send heartbeats
+    And nothing of laptop listens beyond the loopback interface
+    And the invitation of laptop is nowhere but in its file
+    And the token of laptop is nowhere in `{dir}`
+
+  Scenario: Requests, heartbeats and copies share one connection
+    Given the joined node laptop
+    When I run `rbee-keeper infer "count" --model mock:slots=4,length=20 --node laptop`
+    Then the exit code is 0
+    When I start `rbee-keeper infer "count" --model mock:slots=4,length=20,tokens_per_second=10 --node laptop` as first
+    And I start `rbee-keeper infer "count" --model mock:slots=4,length=20,tokens_per_second=10 --node laptop` as second
+    Then first exits
+    And the exit code is 0
+    And second exits
+    And the exit code is 0
+    And laptop has 1 connection to the queen
+
+  Scenario: An invitation is used once
+    Given the joined node laptop
+    When I run `rbee-hive --home {dir}/other --port 0 join --queen {queen_https} --token-file {laptop_invitation}`
+    Then the exit code is 1
+    And stderr contains `error: this machine did not join: the invitation for node laptop was used by another machine`
+    And stderr contains `rbee-keeper node invite NAME`
+    When I run `rbee-keeper node invite laptop`
+    Then the exit code is 1
+    And stderr contains `error: node laptop exists already`
+
+  Scenario: An invitation that is revoked, replaced, expired or damaged is refused
+    Given an invitation for laptop
+    When I run `rbee-keeper node uninvite laptop`
+    Then the exit code is 0
+    And stdout contains `revoked the invitation for node laptop`
+    When I run `rbee-keeper node uninvite laptop`
+    Then the exit code is 1
+    And stderr contains `there is no invitation for node laptop that can be used`
+    When I run `rbee-hive --home {dir}/laptop --port 0 join --queen {queen_https} --token-file {laptop_invitation}`
+    Then the exit code is 1
+    And stderr contains `the invitation is not valid: it was revoked or replaced, or it is for another queen`
+    When I run `rbee-keeper node invite laptop --expires 1s --to {dir}/short`
+    And the invitation for laptop has expired
+    And I run `rbee-hive --home {dir}/laptop --port 0 join --queen {queen_https} --token-file {dir}/short`
+    Then the exit code is 1
+    And stderr contains `the invitation for node laptop expired at`
+    When the file `{dir}/damaged` holds
+      """
+      rbee-invitation.0123
+      """
+    And I run `rbee-hive --home {dir}/laptop --port 0 join --queen {queen_https} --token-file {dir}/damaged`
+    Then the exit code is 2
+    And stderr contains `error: the text is not an invitation`
+    And stderr does not contain `0123`
+    When I run `rbee-keeper node list`
+    Then stdout does not contain `laptop`
+
+  Scenario: A secret is sent only to the queen of the invitation, and never unencrypted to another machine
+    Given an invitation for laptop
+    And another queen
+    When I run `rbee-hive --home {dir}/laptop --port 0 join --queen {other_https} --token-file {laptop_invitation}`
+    Then the exit code is 1
+    And stderr contains `it has another certificate than the one that is expected`
+    When I run `rbee-hive --home {dir}/laptop --port 0 join --queen http://192.0.2.1:8500 --token-file {laptop_invitation}`
+    Then the exit code is 2
+    And stderr contains `error: the connection to http://192.0.2.1:8500 would not be encrypted`
+    When laptop joins
+    Then node laptop is reachable
+
+  Scenario: A node with the name exists when the invitation is used
+    Given an invitation for attic
+    And the node attic
+    When I run `rbee-hive --home {dir}/laptop --port 0 join --queen {queen_https} --token-file {attic_invitation}`
+    Then the exit code is 1
+    And stderr contains `node attic exists already`
+
+  Scenario: A hive that has joined connects again by itself, and its workers keep running
+    Given the joined node laptop
+    And I ran `rbee-keeper infer hello --node laptop --max-tokens 1`
+    When I note the `llm-cpu-worker-rbee` processes
+    And the hive of laptop is killed
+    Then node laptop is unreachable
+    When I run `rbee-keeper infer hello --node laptop --max-tokens 1`
+    Then the exit code is 1
+    And stderr contains `node laptop is not connected: the connection was interrupted`
+    When I run `rbee-keeper infer hello --node laptop --model mock:length=1`
+    Then the exit code is 1
+    And stderr contains `error: node laptop is not connected`
+    And stderr contains `start `rbee-hive` on the machine of laptop`
+    When the hive of laptop is started again
+    Then node laptop is reachable
+    When I run `rbee-keeper infer hello --node laptop --max-tokens 1`
+    Then the exit code is 0
+    And the same `llm-cpu-worker-rbee` processes run
+
+  Scenario: A node returns to a queen that was restarted
+    Given the joined node laptop
+    And I ran `rbee-keeper infer hello --node laptop --max-tokens 1`
+    When I note the `llm-cpu-worker-rbee` processes
+    And the queen is killed
+    And I run `rbee-keeper queen start`
+    Then the exit code is 0
+    And node laptop is reachable
+    When I run `rbee-keeper infer hello --node laptop --max-tokens 1`
+    Then the exit code is 0
+    And the same `llm-cpu-worker-rbee` processes run
+
+  Scenario Outline: A connection that is <lost> returns, and nothing is restarted
+    Given the joined node laptop behind a network path
+    When I start `rbee-keeper infer "count" --model mock:tokens_per_second=1,length=100 --node laptop` as client
+    And client has printed something to stdout
+    And I note the processes of laptop
+    And the network path is <lost>
+    Then client exits
+    And the exit code is 1
+    And stderr contains `node laptop`
+    And node laptop is unreachable
+    When the network path is open
+    Then node laptop is reachable
+    And the same processes of laptop run
+    When I run `rbee-keeper infer "count" --model mock:tokens_per_second=1,length=100 --node laptop --max-tokens 1`
+    Then the exit code is 0
+    And the same processes of laptop run
+
+    Examples:
+      | lost   |
+      | cut    |
+      | silent |
+
+  Scenario: A machine whose node was removed is refused, and can be invited again
+    Given the joined node laptop
+    When I run `rbee-keeper node remove laptop`
+    Then the exit code is 0
+    And hive_laptop exits
+    And the exit code is 1
+    And stderr contains `node laptop was removed`
+    And stderr contains `rbee-hive leave`
+    When I run `rbee-hive --home {dir}/laptop --port 0`
+    Then the exit code is 1
+    And stderr contains `node laptop was removed`
+    When laptop is invited
+    And laptop joins
+    Then node laptop is reachable
+
+  Scenario: A machine leaves
+    Given the joined node laptop
+    When hive_laptop gets SIGTERM
+    Then hive_laptop exits
+    When I run `rbee-hive --home {dir}/laptop leave`
+    Then the exit code is 0
+    And the file `{dir}/laptop/keys/node-joined.token` does not exist
+    When I start `rbee-hive --home {dir}/laptop --port 0` as alone
+    And alone has printed `serving`
+    Then node laptop is unreachable
+
+  Scenario: A joined node is neither updated nor installed by the queen
+    Given the joined node laptop
+    When I run `rbee-keeper node update laptop --host 192.0.2.1`
+    Then the exit code is 1
+    And stderr contains `error: node laptop connects to the queen by itself: there is nothing to change`
+    When I run `rbee-keeper node upgrade laptop`
+    Then the exit code is 1
+    And stderr contains `the queen does not manage the software of node laptop`
+
+  Scenario: A hive with another interface version is refused with both versions
+    Given the joined node laptop
+    When a hive with interface version 0 connects with the token of laptop
+    Then the response status is 409
+    And the response's error code is VERSION_INCOMPATIBLE
+    And the response's error message contains `the hive is version 0.0.1 (interface 0)`
+    And the response's error message contains `(interface 1)`

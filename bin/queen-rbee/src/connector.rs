@@ -6,10 +6,10 @@ use hive_lifecycle::{DirectHive, RemoteHive};
 use input_validation::{HostKeyFingerprint, NodeName};
 use node_link::DirectLink;
 use queen_contract::{DirectNode, NodeSpec};
-use queen_nodes::{Narrate, NodeConnector, NodeFindings, NodeParts, NodeTarget};
+use queen_nodes::{Narrate, NodeConnection, NodeConnector, NodeFindings, NodeParts, NodeTarget};
 use rest_client::HttpClient;
 
-use crate::ssh_nodes::SshNodes;
+use crate::{joined_nodes::JoinedNodes, ssh_nodes::SshNodes};
 
 /// Connects the queen to registered nodes, by the kind of their link.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(crate) struct Connector {
     /// Base URL of the queen for processes on its machine.
     pub(crate) queen_url: String,
     pub(crate) ssh: SshNodes,
+    pub(crate) joined: JoinedNodes,
 }
 
 impl NodeConnector for Connector {
@@ -32,6 +33,8 @@ impl NodeConnector for Connector {
                 NodeSpec::Direct(node) => self.test_direct(target, node, narrate).await,
                 NodeSpec::Ssh(node) => self.ssh.test(node, accept_host_key, narrate).await,
                 NodeSpec::Local => Err(not_remote(target.name)),
+                // It is known to work when it has connected.
+                NodeSpec::Joined => Ok(NodeFindings::default()),
             }
         })
     }
@@ -47,8 +50,13 @@ impl NodeConnector for Connector {
                 hive: Arc::new(direct_hive(target, node)),
             }),
             NodeSpec::Ssh(node) => self.ssh.open(target, node),
+            NodeSpec::Joined => self.joined.open(target),
             NodeSpec::Local => Err(not_remote(target.name)),
         }
+    }
+
+    fn attach(&self, node: &NodeName, connection: NodeConnection) -> Result<(), Diagnostic> {
+        self.joined.attach(node, connection)
     }
 
     fn forget(&self, node: &NodeName) {
@@ -58,7 +66,9 @@ impl NodeConnector for Connector {
     fn managed_hive(&self, target: NodeTarget<'_>) -> Result<Arc<RemoteHive>, Diagnostic> {
         match target.spec {
             NodeSpec::Ssh(node) => self.ssh.hive(target, node),
-            NodeSpec::Local | NodeSpec::Direct(_) => Err(not_managed(target.name)),
+            NodeSpec::Local | NodeSpec::Direct(_) | NodeSpec::Joined => {
+                Err(not_managed(target.name))
+            }
         }
     }
 }

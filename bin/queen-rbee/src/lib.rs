@@ -4,6 +4,7 @@
 
 mod args;
 mod connector;
+mod joined_nodes;
 mod listen;
 mod run;
 mod ssh_nodes;

@@ -1,4 +1,4 @@
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use diagnostics::Diagnostic;
 use queen_nodes::QueenState;
@@ -11,6 +11,36 @@ pub(crate) struct Listeners {
     pub(crate) listeners: Vec<TcpListener>,
     /// Base URL for processes on this machine.
     pub(crate) url: String,
+    /// The address that was bound first.
+    address: SocketAddr,
+}
+
+impl Listeners {
+    /// Base URLs that may lead other machines to the queen: none if it listens on the loopback
+    /// interface only.
+    pub(crate) fn urls_for_others(&self) -> Vec<String> {
+        let (address, port) = (self.address.ip(), self.address.port());
+        let reached = match address {
+            any if any.is_unspecified() => own_addresses(),
+            one => vec![one],
+        };
+        let others = reached.into_iter().filter(|ip| !ip.is_loopback());
+        others
+            .map(|ip| format!("https://{}", SocketAddr::new(ip, port)))
+            .collect()
+    }
+}
+
+/// The addresses from which this machine would send to others. Nothing is sent.
+fn own_addresses() -> Vec<IpAddr> {
+    // Addresses for documentation (RFC 5737, RFC 3849), for which the default route is used.
+    let routes = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
+    let source = |(from, to): &(&str, &str)| {
+        let socket = UdpSocket::bind(from).ok()?;
+        socket.connect(to).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    routes.iter().filter_map(source).collect()
 }
 
 impl Args {
@@ -42,6 +72,7 @@ pub(crate) async fn listen(args: &Args, state: &QueenState) -> Result<Listeners,
     Ok(Listeners {
         listeners,
         url: daemon_shell::local_url(bound),
+        address: bound,
     })
 }
 

@@ -1,13 +1,13 @@
 use std::{net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
-use daemon_shell::{FileLock, ProcessIdentity, Token};
+use daemon_shell::{FileLock, ProcessIdentity, Token, serve_with_tls};
 use diagnostics::{Code, Diagnostic};
 use futures_util::future::join_all;
 use hive_lifecycle::{HiveHost, LocalHive};
 use input_validation::NodeName;
 use jiff::Timestamp;
 use node_link::LocalLink;
-use queen_api::{Api, ApiConfig, CorsOrigins};
+use queen_api::{Api, ApiConfig, CorsOrigins, QueenReach};
 use queen_contract::{NodeSpec, ShutdownRequest};
 use queen_dispatch::{Clock, Dispatcher};
 use queen_nodes::{NodeConfig, NodeLimits, Nodes, QueenState, Shutdown};
@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use crate::{
     Args,
     connector::Connector,
+    joined_nodes::JoinedNodes,
     listen::{Listeners, listen},
     ssh_nodes::SshNodes,
 };
@@ -52,9 +53,16 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     DaemonRecord::read(&record_file)?;
     let control_token = Arc::new(Token::load_or_create(&home.queen_token())?);
     let state = QueenState::open(&home).await?;
-    let Listeners { listeners, url } = listen(&args, &state).await?;
+    let certificate = daemon_shell::tls_identity(&home.queen_certificate())?;
+    let tls = certificate.server_config()?;
+    let listening = listen(&args, &state).await?;
+    let reach = QueenReach {
+        certificate: certificate.fingerprint(),
+        urls: listening.urls_for_others(),
+    };
+    let Listeners { listeners, url, .. } = listening;
     let started_at = Timestamp::now();
-    let queen = Queen::assemble(&args, &home, state, &url, started_at).await?;
+    let queen = Queen::assemble(&args, &home, state, &url, reach, started_at).await?;
 
     let config = ApiConfig {
         api_key,
@@ -66,7 +74,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     let shut_down = queen.shutdown.completed();
     let serving = listeners
         .into_iter()
-        .map(|listener| daemon_shell::serve(listener, router.clone(), shut_down.clone()));
+        .map(|listener| serve_with_tls(listener, tls.clone(), router.clone(), shut_down.clone()));
     let serving = tokio::spawn(join_all(serving));
     tokio::spawn(shut_down_on_signal(Arc::clone(&queen.shutdown)));
     let settled = async {
@@ -114,6 +122,7 @@ impl Queen {
         home: &Home,
         state: QueenState,
         url: &str,
+        reach: QueenReach,
         started_at: Timestamp,
     ) -> Result<Self, Diagnostic> {
         let clock = Clock::start();
@@ -121,10 +130,12 @@ impl Queen {
         for (worker, lowest) in state.fences().await? {
             scheduler.handle(SchedulerEvent::Fence(worker, lowest), clock.now());
         }
+        let ssh = SshNodes::new(args, home, url)?;
         let connector = Connector {
             http: rest_client::http_client()?,
             queen_url: url.to_owned(),
-            ssh: SshNodes::new(args, home, url)?,
+            joined: JoinedNodes::new(ssh.sockets().to_owned(), url),
+            ssh,
         };
         let nodes = Nodes::new(state, Arc::new(connector), NodeLimits::default());
         if args.auto_pull {
@@ -142,6 +153,7 @@ impl Queen {
             relay,
             nodes.clone(),
             Arc::clone(&shutdown),
+            reach,
             started_at,
         );
         let api = api.with_header_grace(Duration::from_millis(args.header_grace_ms));

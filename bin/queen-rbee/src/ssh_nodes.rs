@@ -1,6 +1,7 @@
 use std::{
     collections::HashMap,
     fs, io,
+    path::Path,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
@@ -47,6 +48,11 @@ impl SshNodes {
             log: args.log.to_string(),
             open: Mutex::default(),
         })
+    }
+
+    /// The private directory for sockets, whose path is short.
+    pub(crate) fn sockets(&self) -> &Path {
+        self.settings.runtime.path()
     }
 
     /// Connects to a node and finds out what it is.

@@ -2,9 +2,10 @@
 //! calls.
 
 mod args;
+mod membership;
 mod run;
 mod service;
 
-pub use args::Args;
+pub use args::{Args, Command, Join};
 pub use run::run;
 pub use service::openapi;

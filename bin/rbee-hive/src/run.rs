@@ -10,7 +10,8 @@ use device_probe::{MockProbe, Probe, SystemProbe};
 use diagnostics::{Code, Diagnostic};
 use file_transfer::{Downloader, Secret, TransferSettings};
 use hive_jobs::{JobRegistry, NodeEvents};
-use input_validation::{ModelAlias, ModelRef, NodeName};
+use hive_join::Uplink;
+use input_validation::{ModelAlias, ModelRef};
 use jiff::Timestamp;
 use model_catalog::{Copies, ModelCatalog, Puller};
 use model_vendors::{Selection, VendorSettings, other_nodes, vendors};
@@ -19,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use worker_lifecycle::{LifecycleSettings, StartLimits, StopLimits, WorkerBinaries, Workers};
 
 use crate::{
-    Args,
+    Args, Command,
+    membership::{Membership, leave, stay_connected, use_invitation},
     service::{Hive, router},
 };
 
@@ -29,19 +31,28 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// Serves until SIGTERM, SIGINT or `POST /v1/shutdown`. Workers keep running, unless the call
 /// requests to stop them.
 pub async fn run(args: Args) -> Result<(), Diagnostic> {
-    let home = Home::open(args.home)?;
+    let home = Home::open(args.home.clone())?;
     let record_file = home.hive_record();
     let Some(_lock) = FileLock::try_acquire(&home.hive_lock())? else {
         return Err(home_in_use("hive", &home, &record_file));
     };
     // A home of a newer rbee is rejected before anything in it changes.
     DaemonRecord::read(&record_file)?;
-    let (token, token_file) = if let Some(file) = args.token_file {
-        (Token::load(&file)?, absolute(&file)?)
+    match &args.command {
+        Some(Command::Leave) => return leave(&home),
+        Some(Command::Join(join)) => use_invitation(&home, join, &args).await?,
+        None => {}
+    }
+    let uplink = if args.token_file.is_some() {
+        None
     } else {
-        let file = home.node_token(&NodeName::local());
-        (Token::load_or_create(&file)?, file)
+        Uplink::open(&home).await?
     };
+    let Membership {
+        node,
+        token,
+        token_file,
+    } = Membership::of(&home, &args, uplink.as_ref())?;
     let worker_dir = match args.worker_dir {
         Some(dir) => absolute(&dir)?,
         None => own_directory()?,
@@ -63,7 +74,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     let node_events = NodeEvents::default();
     let workers = Workers::open(
         LifecycleSettings {
-            hive_id: args.hive_id.clone(),
+            hive_id: node.clone(),
             runs: home.worker_dirs(),
             binaries: binaries.clone(),
             ports: args.worker_ports,
@@ -78,7 +89,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     )?;
     let stop = CancellationToken::new();
     let hive = Arc::new(Hive {
-        id: args.hive_id,
+        id: node,
         workers,
         catalog,
         puller,
@@ -90,7 +101,8 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     });
 
     let listener = daemon_shell::bind(SocketAddr::new(args.bind, args.port)).await?;
-    let url = daemon_shell::local_url(daemon_shell::local_address(&listener)?);
+    let address = daemon_shell::local_address(&listener)?;
+    let url = daemon_shell::local_url(address);
     let record = DaemonRecord {
         process: ProcessIdentity::own(),
         url: url.clone(),
@@ -109,13 +121,15 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
             stop.cancel();
         }
     });
-    tokio::select! {
-        () = daemon_shell::serve(listener, router(hive, token), stop.clone()) => {}
-        () = async { stop.cancelled().await; tokio::time::sleep(CLOSE_LIMIT).await } => {}
-        () = record.keep(&record_file) => {}
-    }
+    let workers = Arc::clone(&hive.workers);
+    let served = tokio::select! {
+        () = daemon_shell::serve(listener, router(hive, token), stop.clone()) => Ok(()),
+        () = async { stop.cancelled().await; tokio::time::sleep(CLOSE_LIMIT).await } => Ok(()),
+        () = record.keep(&record_file) => Ok(()),
+        refused = stay_connected(uplink, address.port(), workers) => Err(refused),
+    };
     DaemonRecord::remove_own(&record_file);
-    Ok(())
+    served
 }
 
 /// Fetches models that fit into the largest device of the machine.
@@ -174,7 +188,7 @@ fn aliases() -> Result<Vec<(ModelAlias, ModelRef)>, Diagnostic> {
         .collect()
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, Diagnostic> {
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Diagnostic> {
     std::path::absolute(path)
         .map_err(|e| Diagnostic::new(Code::ConfigInvalid, format!("{}: {e}", path.display())))
 }

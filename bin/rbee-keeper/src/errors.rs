@@ -135,6 +135,18 @@ pub(crate) fn option_of_other_link(option: &str, link: &str) -> Diagnostic {
         .hint("leave it out, or choose the other link with `--link ssh` or `--link direct`")
 }
 
+pub(crate) fn invalid_expiry(text: &str) -> Diagnostic {
+    usage(format!("not a time: \"{}\"", excerpt(text, 40)))
+        .hint("use a whole number and a unit, at most 30 days, for example 30m, 2h or 7d")
+}
+
+/// An invitation is written to a new file only, so that no other file is lost.
+pub(crate) fn invitation_not_written(path: &Path, cause: &io::Error) -> Diagnostic {
+    let path = excerpt(&path.display().to_string(), 200);
+    usage(format!("cannot create {path}: {cause}"))
+        .hint("choose the name of a file that does not exist, in a directory that does")
+}
+
 pub(crate) fn no_hive_url() -> Diagnostic {
     usage("the link direct requires the address of the hive")
         .hint("pass it with `--url`, for example `--url http://127.0.0.1:9300`")

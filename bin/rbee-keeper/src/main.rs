@@ -8,6 +8,7 @@ mod errors;
 mod failure;
 mod infer;
 mod interrupt;
+mod invitation;
 mod model;
 mod model_cli;
 mod models;

@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::{
     errors,
     failure::Failure,
+    invitation,
     node_cli::{Change, LinkKind, Node, NodeNameArg},
     render::{Screen, nodes as text},
     target::Target,
@@ -45,6 +46,13 @@ pub(crate) async fn run(
                 .document(&removed, || format!("removed node {name}\n"))
                 .await
         }
+        Node::Invite {
+            node: NodeNameArg { name },
+            expires,
+            to,
+        } => invitation::invite(name, expires, to, target, screen).await,
+        Node::Invitations => invitation::list(target, screen).await,
+        Node::Uninvite(NodeNameArg { name }) => invitation::revoke(&name, target, screen).await,
         Node::Install(NodeNameArg { name }) => {
             let events = target.running().await?.install_hive(&name).await?;
             finish(events, "installed the hive of", screen).await

@@ -6,7 +6,12 @@ use input_validation::{
     SshUser, whole_number,
 };
 
-use crate::values::{LinesArg, parse};
+use queen_contract::MAX_EXPIRY_SECONDS;
+
+use crate::{
+    errors,
+    values::{LinesArg, parse, with_hint},
+};
 
 const ADD_EXAMPLES: &str = "\
 Examples:
@@ -15,6 +20,13 @@ Examples:
   rbee-keeper node add shed --link direct --url http://127.0.0.1:9300 --hive-token-file ./token
 
 Without `--host`, the name is the host or an alias in ~/.ssh/config.";
+
+const INVITE_EXAMPLES: &str = "\
+Examples:
+  rbee-keeper node invite laptop --to ./invitation
+  rbee-keeper node invite laptop --expires 10m
+
+The other machine uses the invitation once, with `rbee-hive join`.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Node {
@@ -36,6 +48,22 @@ pub(crate) enum Node {
         #[arg(long)]
         force: bool,
     },
+    /// Invite a machine that the queen cannot reach to become a node
+    #[command(after_help = INVITE_EXAMPLES)]
+    Invite {
+        #[command(flatten)]
+        node: NodeNameArg,
+        /// Refuse the invitation after this time, for example 30m, 2h or 7d
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_expiry)]
+        expires: u32,
+        /// Write the invitation to this new file instead of standard output
+        #[arg(id = "invitation", long = "to", value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+    /// List the invitations that can be used
+    Invitations,
+    /// Revoke the invitation for a name
+    Uninvite(NodeNameArg),
     /// Install the hive of this release on a node
     Install(NodeNameArg),
     /// Replace the hive of a node by that of this release
@@ -148,4 +176,48 @@ pub(crate) struct Change {
     /// Read the token of the hive from this file, for the link direct
     #[arg(long, value_name = "FILE")]
     pub(crate) hive_token_file: Option<PathBuf>,
+}
+
+/// Parses a time such as `90s`, `30m`, `2h` or `7d` into seconds.
+fn parse_expiry(text: &str) -> Result<u32, String> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        _ => 0,
+    };
+    let number: Option<u32> = text.strip_suffix(unit).and_then(|n| n.parse().ok());
+    number
+        .and_then(|number| number.checked_mul(seconds))
+        .filter(|expiry| (1..=MAX_EXPIRY_SECONDS).contains(expiry))
+        .ok_or_else(|| with_hint(errors::invalid_expiry(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_has_a_unit_and_a_limit() {
+        for (text, seconds) in [("90s", 90), ("30m", 1800), ("2h", 7200), ("30d", 2_592_000)] {
+            assert_eq!(parse_expiry(text), Ok(seconds), "{text}");
+        }
+        for bad in [
+            "",
+            "1",
+            "h",
+            "0h",
+            "31d",
+            "-1h",
+            "1.5h",
+            "1 h",
+            "99999999999s",
+            "1w",
+            "1hh",
+        ] {
+            assert!(parse_expiry(bad).unwrap_err().contains("hint: "), "{bad}");
+        }
+    }
 }

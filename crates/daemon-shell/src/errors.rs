@@ -110,6 +110,24 @@ pub(crate) fn method_not_allowed(method: &Method, path: &str) -> Diagnostic {
     .hint("use a method of the header `allow`")
 }
 
+pub(crate) fn upgrade_required(protocol: &str) -> Diagnostic {
+    let message = format!("this endpoint speaks the protocol {protocol} only");
+    Diagnostic::new(Code::InvalidRequest, message).hint(format!(
+        "send `Connection: upgrade` and `Upgrade: {protocol}`"
+    ))
+}
+
+pub(crate) fn certificate_unreadable(path: &Path, cause: &impl fmt::Display) -> Diagnostic {
+    Diagnostic::new(
+        Code::ConfigInvalid,
+        format!("cannot read the certificate in {}: {cause}", path.display()),
+    )
+    .hint(
+        "remove the file to get a new certificate; machines that have joined must then be invited \
+         again",
+    )
+}
+
 pub(crate) fn missing_token() -> Diagnostic {
     Diagnostic::new(
         Code::MissingApiKey,

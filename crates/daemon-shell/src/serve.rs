@@ -1,6 +1,8 @@
 use std::{
     future::pending,
+    io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,12 +18,14 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use rustix::net::sockopt;
+use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::{either::Either, sync::CancellationToken};
 use tower::ServiceExt as _;
 
 use crate::errors;
@@ -73,12 +77,24 @@ pub fn local_address(listener: &TcpListener) -> Result<SocketAddr, Diagnostic> {
 /// Serves until `stop` is cancelled, then accepts no new connections and returns when the open
 /// ones are closed.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    serve_within(HEAD_LIMITS, listener, router, stop).await;
+    serve_within(HEAD_LIMITS, listener, None, router, stop).await;
+}
+
+/// Like [`serve`]; each client chooses whether its connection is encrypted. `tls` is the
+/// certificate.
+pub async fn serve_with_tls(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    router: Router,
+    stop: CancellationToken,
+) {
+    serve_within(HEAD_LIMITS, listener, Some(tls.into()), router, stop).await;
 }
 
 async fn serve_within(
     limits: HeadLimits,
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     router: Router,
     stop: CancellationToken,
 ) {
@@ -106,9 +122,9 @@ async fn serve_within(
                 request
             }
         });
-        let connection =
-            http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-        let connection = open.watch(connection.into_owned());
+        let service = TowerToHyperService::new(service);
+        let (http, tls, watcher) = (http.clone(), tls.clone(), open.watcher());
+        let stop = stop.clone();
         tokio::spawn(async move {
             // The limit of hyper starts only when the connection is known to be HTTP/1.
             let idle = async {
@@ -117,15 +133,40 @@ async fn serve_within(
                     pending::<()>().await;
                 }
             };
-            tokio::select! {
+            let connection = async {
+                let opened = stop.run_until_cancelled(open_connection(stream, tls)).await;
+                let Some(Ok(stream)) = opened else { return };
+                let io = TokioIo::new(stream);
+                let connection = http.serve_connection_with_upgrades(io, service);
                 // An error here is the client's.
-                _ = connection => {}
+                let _ = watcher.watch(connection.into_owned()).await;
+            };
+            tokio::select! {
+                () = connection => {}
                 () = idle => {}
             }
         });
     }
     drop(listener);
     open.shutdown().await;
+}
+
+/// First byte of a TLS connection: a handshake record (RFC 8446, section 5.1). No method of HTTP
+/// begins with it.
+const TLS_HANDSHAKE: u8 = 22;
+
+/// Establishes TLS if the client begins with it.
+async fn open_connection(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+) -> io::Result<Either<TcpStream, TlsStream<TcpStream>>> {
+    let mut first = [0];
+    match tls {
+        Some(tls) if stream.peek(&mut first).await? == 1 && first == [TLS_HANDSHAKE] => {
+            Ok(Either::Right(tls.accept(stream).await?))
+        }
+        _ => Ok(Either::Left(stream)),
+    }
 }
 
 /// URL under which processes of this machine reach a listener. An unspecified address (0.0.0.0)
@@ -169,7 +210,7 @@ mod tests {
         let addr = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(|| async { "here" }));
         let stop = CancellationToken::new();
-        tokio::spawn(serve_within(limits, listener, router, stop.clone()));
+        tokio::spawn(serve_within(limits, listener, None, router, stop.clone()));
         (addr, stop)
     }
 

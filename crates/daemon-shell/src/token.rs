@@ -1,10 +1,10 @@
-use std::{fmt, fs, io, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{fmt, fs, path::Path};
 
 use diagnostics::Diagnostic;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::{errors, write_atomically};
+use crate::{errors, new_file::create_new, write_atomically};
 
 /// A secret of 32 random bytes as 64 hexadecimal characters. `Debug` shows its fingerprint.
 #[derive(Clone)]
@@ -71,28 +71,6 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Token({})", self.fingerprint())
     }
-}
-
-/// Creates a file with its complete content. A file that exists is kept.
-fn create_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension(format!("new-{}", std::process::id()));
-    let write = || {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        io::Write::write_all(&mut file, content)?;
-        file.sync_all()?;
-        match fs::hard_link(&temporary, path) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
-        }
-    };
-    let written = write();
-    let _ = fs::remove_file(&temporary);
-    written
 }
 
 #[cfg(test)]

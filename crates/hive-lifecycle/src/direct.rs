@@ -81,13 +81,7 @@ impl HiveHost for DirectHive {
     }
 
     fn lost<'a>(&'a self, hive: &'a RunningHive) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            let mut misses = 0;
-            while misses < MISSES {
-                sleep(POLL).await;
-                misses = if responds(hive).await { 0 } else { misses + 1 };
-            }
-        })
+        Box::pin(unresponsive(hive))
     }
 
     fn stop<'a>(
@@ -95,16 +89,7 @@ impl HiveHost for DirectHive {
         hive: &'a RunningHive,
         request: &'a HiveShutdownRequest,
     ) -> BoxFuture<'a, Result<(), Diagnostic>> {
-        Box::pin(async move {
-            hive.client.shutdown(request).await?;
-            let exited = async {
-                while responds(hive).await {
-                    sleep(Duration::from_millis(100)).await;
-                }
-            };
-            let exited = timeout(EXIT_LIMIT, exited).await;
-            exited.map_err(|_| errors::does_not_exit(hive.process.pid))
-        })
+        Box::pin(shut_down(hive, request))
     }
 
     fn starts_hive(&self) -> bool {
@@ -114,6 +99,30 @@ impl HiveHost for DirectHive {
     fn loss(&self) -> Diagnostic {
         errors::lost(&self.node, &self.url)
     }
+}
+
+/// Resolves when a hive of another machine does not respond any more.
+pub(crate) async fn unresponsive(hive: &RunningHive) {
+    let mut misses = 0;
+    while misses < MISSES {
+        sleep(POLL).await;
+        misses = if responds(hive).await { 0 } else { misses + 1 };
+    }
+}
+
+/// Stops a hive of another machine, and returns when it does not respond any more.
+pub(crate) async fn shut_down(
+    hive: &RunningHive,
+    request: &HiveShutdownRequest,
+) -> Result<(), Diagnostic> {
+    hive.client.shutdown(request).await?;
+    let exited = async {
+        while responds(hive).await {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let exited = timeout(EXIT_LIMIT, exited).await;
+    exited.map_err(|_| errors::does_not_exit(hive.process.pid))
 }
 
 async fn responds(hive: &RunningHive) -> bool {

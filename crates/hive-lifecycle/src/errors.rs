@@ -166,6 +166,23 @@ pub(crate) fn remote_version_incompatible(node: &NodeName, health: &HiveHealth) 
     .detail("queen_api_version", API_VERSION)
 }
 
+/// The hive of a node that connects to the queen has another version.
+pub(crate) fn joined_version_incompatible(node: &NodeName, health: &HiveHealth) -> Diagnostic {
+    let error = remote_version_incompatible(node, health);
+    error.hint(format!(
+        "install version {} of rbee on the machine of {node}, and start `rbee-hive` there again",
+        env!("CARGO_PKG_VERSION")
+    ))
+}
+
+pub(crate) fn joined_unresponsive(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::HiveUnreachable,
+        format!("node {node} is connected, but its hive does not respond"),
+    )
+    .hint("the log of `rbee-hive` on that machine says why")
+}
+
 pub(crate) fn not_installed(node: &NodeName) -> Diagnostic {
     Diagnostic::new(
         Code::HiveNotInstalled,

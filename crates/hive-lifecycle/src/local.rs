@@ -119,6 +119,8 @@ impl LocalHive {
             .arg("--home")
             .arg(self.home.path())
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
+            // Refused in the home of a hive that has joined another queen.
+            .args(["--hive-id", NodeName::local().as_str()])
             .args(["--log", &self.log])
             // Its own process group: Ctrl+C in the queen's terminal must not reach it.
             .process_group(0)

@@ -24,6 +24,7 @@ macro_rules! string_schema {
 
 mod address;
 mod aliases;
+mod certificate;
 mod device;
 mod errors;
 mod git;
@@ -39,6 +40,7 @@ mod port_range;
 mod ssh;
 
 pub use aliases::shipped_aliases;
+pub use certificate::CertificateFingerprint;
 pub use device::{Backend, DeviceId};
 pub use git::{BranchName, RepositoryUrl};
 pub use ids::{Generation, JobId, NodeName, RequestId, WorkerId};

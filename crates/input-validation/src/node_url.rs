@@ -16,7 +16,8 @@ fn is_host(text: &str) -> bool {
 }
 
 fn is_url(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix("http://") else {
+    let scheme = ["http://", "https://"];
+    let Some(rest) = scheme.iter().find_map(|scheme| text.strip_prefix(scheme)) else {
         return false;
     };
     let Some((host, port)) = rest.rsplit_once(':') else {
@@ -27,16 +28,21 @@ fn is_url(text: &str) -> bool {
 }
 
 name!(
-    /// Base URL of a process: `http`, a host and a port, without user, path and query.
-    NodeUrl, "node address", "`http://HOST:PORT`, for example `http://192.0.2.7:9200`",
-    "^http://([A-Za-z0-9._-]{1,253}|\\[[0-9A-Fa-f.:]{1,45}\\]):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$", is_url
+    /// Base URL of a process: `http` or `https`, a host and a port, without user, path and query.
+    NodeUrl, "address", "`http://HOST:PORT` or `https://HOST:PORT`, for example `http://192.0.2.7:9200`",
+    "^https?://([A-Za-z0-9._-]{1,253}|\\[[0-9A-Fa-f.:]{1,45}\\]):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$", is_url
 );
 
 impl NodeUrl {
     /// Returns the host: a name, an IPv4 address, or an IPv6 address in brackets.
     pub fn host(&self) -> &str {
-        let rest = self.as_str().trim_start_matches("http://");
+        let (_, rest) = self.as_str().split_once("://").unwrap_or_default();
         rest.rsplit_once(':').map_or(rest, |(host, _)| host)
+    }
+
+    /// Returns whether the connection is encrypted.
+    pub fn is_https(&self) -> bool {
+        self.as_str().starts_with("https://")
     }
 
     /// Returns whether the host is an address of the same machine.
@@ -60,7 +66,8 @@ mod tests {
             "",
             "http://",
             "http://a",
-            "https://a:1",
+            "https://a",
+            "ftp://a:1",
             "http://a:0",
             "http://a:65536",
             "http://a:1/",
@@ -79,6 +86,7 @@ mod tests {
             ("http://localhost:1", "localhost", true),
             ("http://192.0.2.7:65535", "192.0.2.7", false),
             ("http://gpu-box.lan:9200", "gpu-box.lan", false),
+            ("https://localhost:1", "localhost", true),
         ] {
             let url: NodeUrl = good.parse().unwrap();
             assert_eq!((url.host(), url.is_loopback()), (host, loopback), "{good}");

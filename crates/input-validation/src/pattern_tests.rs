@@ -48,7 +48,7 @@ fn patterns_match_what_parsing_accepts() {
     compare::<RequestId>("[A-Za-z0-9_./-]{0,130}");
     compare::<NodeName>("[a-zA-Z0-9_-]{0,65}");
     compare::<DeviceId>("[CcGg][Pp][Uu]-?[+-]?0{0,3}[0-9]{0,6}");
-    compare::<NodeUrl>("http://(a|\\[:\\])?:[0-9]{0,6}/?");
+    compare::<NodeUrl>("https?://(a|\\[:\\])?:[0-9]{0,6}/?");
     compare::<SshHost>("[A-Za0-9_.:@ -]{0,12}");
     compare::<SshUser>("[A-Za0-9_.:@ -]{0,12}");
     compare::<BranchName>("[A-Za0-9_.:@/# -]{0,12}");

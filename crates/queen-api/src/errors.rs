@@ -12,6 +12,12 @@ pub(crate) fn missing_key() -> Diagnostic {
     .hint("send `Authorization: Bearer KEY`; the key is in the queen's `--api-key-file`")
 }
 
+pub(crate) fn invalid_expiry(longest_seconds: u32) -> Diagnostic {
+    Diagnostic::new(Code::InvalidRequest, "`expires_seconds` is out of range")
+        .hint(format!("use a whole number from 1 to {longest_seconds}"))
+        .param("expires_seconds")
+}
+
 pub(crate) fn invalid_key() -> Diagnostic {
     Diagnostic::new(Code::InvalidApiKey, "the API key is not valid")
         .hint("the key is in the queen's `--api-key-file`")

@@ -15,6 +15,7 @@ mod errors;
 mod further_inputs;
 mod guards;
 mod inference;
+mod joining;
 mod metrics;
 mod native;
 mod node_models;
@@ -33,6 +34,7 @@ mod workers;
 mod wrong_url;
 
 pub use cors::CorsOrigins;
+pub use joining::QueenReach;
 pub use openapi::openapi;
 pub use routes::{ApiConfig, router};
 pub use state::{Api, HEADER_GRACE};

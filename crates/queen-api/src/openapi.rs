@@ -5,8 +5,8 @@ use utoipa::{
 };
 
 use crate::{
-    anthropic, catalog, control, embeddings, native, node_models, nodes, ollama, ollama_store,
-    openai, openai_responses, tokens, workers,
+    anthropic, catalog, control, embeddings, joining, native, node_models, nodes, ollama,
+    ollama_store, openai, openai_responses, tokens, workers,
 };
 
 /// Returns the OpenAPI document of the queen's interface.
@@ -32,6 +32,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         control::shutdown, control::metrics,
         nodes::list, nodes::add, nodes::show, nodes::update, nodes::remove,
         nodes::install, nodes::upgrade, nodes::uninstall, nodes::logs,
+        joining::list, joining::invite, joining::revoke, joining::join, joining::link,
         catalog::list, catalog::pull, catalog::verify, catalog::cancel_job, catalog::job_events,
         catalog::show, catalog::remove, catalog::update, catalog::prune, catalog::alias,
         catalog::backup, catalog::restore,
@@ -91,8 +92,9 @@ impl Modify for Tokens {
             ),
             (
                 "node_token",
-                "Token of a node, for the heartbeats of its workers and its copies of models",
+                "Token of a node, for its connection, the heartbeats of its workers and its copies of models",
             ),
+            ("invitation", "Secret of an invitation"),
         ] {
             let scheme = HttpBuilder::new()
                 .scheme(HttpAuthScheme::Bearer)

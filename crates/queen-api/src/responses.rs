@@ -62,6 +62,22 @@ error_responses_type!(
     400, 401, 403, 404 "The node does not exist", 409 "Workers run on the node", 500
 );
 error_responses_type!(
+    InviteErrors<ErrorBody>: 400, 401, 403, 408, 409 "The node exists or is being changed", 413, 415, 500, 507
+);
+error_responses_type!(
+    RevokeErrors<ErrorBody>: 400, 401, 403, 404 "There is no invitation that can be used", 500, 507
+);
+error_responses_type!(
+    JoinErrors<ErrorBody>:
+    400, 401 "The invitation is not valid, was used, or has expired", 403, 408,
+    409 "The node exists, or the hive has an incompatible version", 413, 415, 500, 507
+);
+error_responses_type!(
+    LinkErrors<ErrorBody>:
+    400, 401, 403, 404 "The node was removed", 409 "The hive has an incompatible version",
+    426 "The request does not ask for the protocol"
+);
+error_responses_type!(
     HeartbeatErrors<ErrorBody>:
     400, 401, 403, 408,
     409 "A newer generation of the worker is known, or it was stopped: it must exit",

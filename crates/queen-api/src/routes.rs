@@ -13,9 +13,12 @@ use crate::{
     dialect::{Dialect, name_allowed_methods},
     embeddings,
     guards::{require_api_key, require_node_token},
-    native, node_models, nodes, ollama, ollama_store, openai, openai_responses, tokens, workers,
-    wrong_url,
+    joining, native, node_models, nodes, ollama, ollama_store, openai, openai_responses, tokens,
+    workers, wrong_url,
 };
+
+/// Maximum size of a body on routes without a guard.
+const PUBLIC_BODY_BYTES: usize = 16 * 1024;
 
 /// Who may call the queen.
 #[derive(Debug, Clone)]
@@ -42,6 +45,7 @@ pub fn router(api: &Arc<Api>, config: ApiConfig) -> Router {
         .inference(native_routes())
         .merge(guards.control(control_routes()))
         .merge(guards.node(node_routes()))
+        .merge(guards.public(public_routes()))
         .route("/health", get(control::health))
         .route("/", get(ollama::alive));
     let default = default.fallback(wrong_url::not_found);
@@ -124,6 +128,8 @@ fn control_routes() -> Router<Arc<Api>> {
         .route("/v1/nodes/{name}/hive/install", post(nodes::install))
         .route("/v1/nodes/{name}/hive/upgrade", post(nodes::upgrade))
         .route("/v1/nodes/{name}/hive/logs", get(nodes::logs))
+        .route("/v1/invitations", get(joining::list).post(joining::invite))
+        .route("/v1/invitations/{name}", delete(joining::revoke))
         .route("/v1/preflight", post(control::preflight))
         .route("/v1/deployments", get(control::deployments))
         .route("/v1/catalog", get(catalog::list))
@@ -146,9 +152,15 @@ fn control_routes() -> Router<Arc<Api>> {
 
 fn node_routes() -> Router<Arc<Api>> {
     Router::new()
+        .route("/v1/link", get(joining::link))
         .route("/v1/worker-heartbeats", post(workers::heartbeat))
         .route("/v1/node-models/manifest", post(node_models::manifest))
         .route("/v1/node-models/content", get(node_models::content))
+}
+
+/// Routes that check what their callers present themselves.
+fn public_routes() -> Router<Arc<Api>> {
+    Router::new().route("/v1/join", post(joining::join))
 }
 
 struct Guards {
@@ -171,6 +183,12 @@ impl Guards {
     fn control(&self, routes: Router<Arc<Api>>) -> Router {
         let router = routes.with_state(Arc::clone(&self.api));
         require_token(router, Arc::clone(&self.config.control_token))
+    }
+
+    fn public(&self, routes: Router<Arc<Api>>) -> Router {
+        let router = routes.with_state(Arc::clone(&self.api));
+        // Everyone can send a body before the secret is checked.
+        daemon_shell::limit_requests(router, PUBLIC_BODY_BYTES)
     }
 
     fn node(&self, routes: Router<Arc<Api>>) -> Router {

@@ -9,7 +9,7 @@ use request_relay::Relay;
 use worker_contract::WorkerInfo;
 use worker_registry::WorkerFilter;
 
-use crate::metrics::Metrics;
+use crate::{joining::QueenReach, metrics::Metrics};
 
 /// How long a streamed response may wait for its request to start before its headers are sent.
 /// An error in this time has its HTTP status; a later one is an event of the stream.
@@ -21,6 +21,7 @@ pub struct Api {
     pub(crate) relay: Relay,
     pub(crate) nodes: Nodes,
     pub(crate) shutdown: Arc<Shutdown>,
+    pub(crate) reach: QueenReach,
     pub(crate) started_at: Timestamp,
     pub(crate) metrics: Metrics,
     pub(crate) header_grace: Duration,
@@ -32,6 +33,7 @@ impl Api {
         relay: Relay,
         nodes: Nodes,
         shutdown: Arc<Shutdown>,
+        reach: QueenReach,
         started_at: Timestamp,
     ) -> Self {
         Self {
@@ -40,6 +42,7 @@ impl Api {
             relay,
             nodes,
             shutdown,
+            reach,
             started_at,
             header_grace: HEADER_GRACE,
         }

@@ -8,12 +8,13 @@ use hive_contract::{
 };
 use http::{HeaderMap, Method};
 use input_validation::{JobId, NodeName, RequestId, WorkerId};
-use rest_client::{CallError, Peer, RestClient};
+use rest_client::{CallError, HttpClient, Peer, RestClient, Upgraded};
 use serde::Serialize;
 use worker_contract::WorkerHeartbeat;
 
 use crate::{
-    AddNode, DeploymentList, InferCall, InferEvent, ModelList, ModelReport, NodeCallEvent,
+    AddNode, DeploymentList, InferCall, InferEvent, InvitationList, InviteNode, JoinRequest,
+    JoinResponse, LINK_PROTOCOL, LinkHello, ModelList, ModelReport, NewInvitation, NodeCallEvent,
     NodeEntry, NodeList, NodeLog, PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest,
     ShutdownResponse, Status, UpdateNode, WorkerEntry, WorkerList,
 };
@@ -50,6 +51,11 @@ impl QueenClient {
     /// token for heartbeats.
     pub fn new(base: &str, token: Option<String>) -> Result<Self, Diagnostic> {
         RestClient::new(PEER, base, token).map(Self)
+    }
+
+    /// Creates a client that uses the connection pool of `http`.
+    pub fn with_http(base: &str, token: Option<String>, http: HttpClient) -> Self {
+        Self(RestClient::with_http(PEER, base, token, http))
     }
 
     /// Returns the URL of the queen.
@@ -97,6 +103,46 @@ impl QueenClient {
     pub async fn remove_node(&self, name: &NodeName, force: bool) -> Result<(), CallError> {
         let path = format!("/v1/nodes/{name}?force={force}");
         self.0.delete(&path, Some(STOP_LIMIT)).await
+    }
+
+    /// Calls `POST /v1/invitations`.
+    pub async fn invite(&self, request: &InviteNode) -> Result<NewInvitation, CallError> {
+        let limit = Some(Duration::from_secs(10));
+        self.0.post("/v1/invitations", request, limit).await
+    }
+
+    /// Calls `GET /v1/invitations`.
+    pub async fn invitations(&self) -> Result<InvitationList, CallError> {
+        self.0.get("/v1/invitations").await
+    }
+
+    /// Calls `DELETE /v1/invitations/{name}`.
+    pub async fn revoke_invitation(&self, name: &NodeName) -> Result<(), CallError> {
+        self.0
+            .delete(&format!("/v1/invitations/{name}"), None)
+            .await
+    }
+
+    /// Calls `POST /v1/join`. The token of this client is the secret of an invitation.
+    pub async fn join(&self, request: &JoinRequest) -> Result<JoinResponse, CallError> {
+        let limit = Some(Duration::from_secs(20));
+        self.0.post("/v1/join", request, limit).await
+    }
+
+    /// Calls `GET /v1/link` and returns the connection, which has the protocol
+    /// [`LINK_PROTOCOL`]. The token of this client is that of a node.
+    pub async fn link(&self, hello: &LinkHello) -> Result<Upgraded, CallError> {
+        let LinkHello {
+            version,
+            api_version,
+            queen_port,
+        } = hello;
+        let query = [
+            ("version", version.clone()),
+            ("api_version", api_version.to_string()),
+            ("queen_port", queen_port.to_string()),
+        ];
+        self.0.upgrade("/v1/link", &query, LINK_PROTOCOL).await
     }
 
     /// Calls `POST /v1/nodes/{name}/hive/install` and returns the events.

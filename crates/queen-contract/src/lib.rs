@@ -7,6 +7,7 @@
 #[cfg(feature = "client")]
 mod client;
 mod infer;
+mod joining;
 mod node_calls;
 mod node_spec;
 mod preflight;
@@ -15,6 +16,10 @@ mod types;
 #[cfg(feature = "client")]
 pub use client::{NodeCallEvents, QueenClient};
 pub use infer::{Assigned, DetokenizeCall, InferCall, InferEvent, TokenizeCall};
+pub use joining::{
+    DEFAULT_EXPIRY_SECONDS, Invitation, InvitationList, InvitationToken, InviteNode, JoinRequest,
+    JoinResponse, LINK_PROTOCOL, LinkHello, MAX_EXPIRY_SECONDS, NewInvitation,
+};
 pub use node_calls::{
     AddNode, NodeCallEvent, NodeLog, NodeLogQuery, NodeSecret, RemoveNode, UninstallHive,
     UpdateNode,

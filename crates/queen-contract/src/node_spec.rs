@@ -14,6 +14,8 @@ pub enum NodeSpec {
     Ssh(SshNode),
     /// A hive that listens on an address that the queen can reach.
     Direct(DirectNode),
+    /// A hive that connects to the queen, which cannot reach it.
+    Joined,
 }
 
 /// Machine with an SSH server. What is absent is what the user's SSH configuration says.

@@ -8,6 +8,9 @@ use hive_lifecycle::{HiveHost, RemoteHive};
 use input_validation::{HostKeyFingerprint, NodeName};
 use node_link::Link;
 use queen_contract::NodeSpec;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::errors;
 
 /// Receives messages for the user who waits for a long operation.
 pub type Narrate<'a> = &'a (dyn Fn(Narration) + Send + Sync);
@@ -37,6 +40,18 @@ pub struct NodeParts {
     pub hive: Arc<dyn HiveHost>,
 }
 
+/// A byte stream.
+pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for T {}
+
+/// A connection that the hive of a node has established.
+pub struct NodeConnection {
+    pub stream: Box<dyn ByteStream>,
+    /// Port of the node's loopback interface that leads to the queen.
+    pub queen_port: u16,
+}
+
 /// Connects to nodes, by the kind of their link.
 pub trait NodeConnector: Debug + Send + Sync + 'static {
     /// Tests whether the node can be reached and used, and detects what is on it. Changes
@@ -50,6 +65,12 @@ pub trait NodeConnector: Debug + Send + Sync + 'static {
 
     /// Returns the parts of a registered node. Does not wait for the node.
     fn open(&self, target: NodeTarget<'_>) -> Result<NodeParts, Diagnostic>;
+
+    /// Uses a connection that the hive of an open node has established.
+    fn attach(&self, node: &NodeName, connection: NodeConnection) -> Result<(), Diagnostic> {
+        let _ = connection;
+        Err(errors::not_joined(node))
+    }
 
     /// Forgets a node that was removed: nothing of it stays on the queen's machine.
     fn forget(&self, node: &NodeName) {

@@ -3,8 +3,10 @@
 use std::{io, path::Path, time::Duration};
 
 use diagnostics::{Code, Diagnostic, excerpt};
+use hive_contract::API_VERSION;
 use input_validation::{ModelRef, NodeName, WorkerId};
 use scheduler::SpawnTarget;
+use ssh_registry::InvitationRefusal;
 use state_files::Home;
 
 pub(crate) fn node_not_found(node: &NodeName) -> Diagnostic {
@@ -50,6 +52,92 @@ pub(crate) fn not_local() -> Diagnostic {
     )
     .hint("use the link `ssh` or `direct`")
     .param("spec.link")
+}
+
+/// Only a machine that has an invitation gets the link `joined`.
+pub(crate) fn requires_invitation(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("node {node} would connect to the queen, which requires an invitation"),
+    )
+    .hint(format!(
+        "`rbee-keeper node invite {node}` prints one, and the command for that machine"
+    ))
+    .param("spec.link")
+}
+
+/// The queen does not reach this node: there is no address to change.
+pub(crate) fn connects_itself(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("node {node} connects to the queen by itself: there is nothing to change"),
+    )
+    .hint(format!(
+        "to reach it otherwise, remove it with `rbee-keeper node remove {node}` and add it again"
+    ))
+    .param("spec.link")
+}
+
+/// The node does not connect to the queen.
+pub(crate) fn not_joined(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("node {node} has not joined: the queen connects to it"),
+    )
+    .hint(format!(
+        "`rbee-keeper node remove {node}` removes it, `rbee-keeper node invite {node}` invites its \
+         machine to join"
+    ))
+}
+
+pub(crate) fn invitation_not_found(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::NotFound,
+        format!("there is no invitation for node {node} that can be used"),
+    )
+    .hint("`rbee-keeper node invitations` lists them")
+    .param("name")
+}
+
+/// The secret is not one of an invitation.
+pub(crate) fn invitation_unknown() -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidApiKey,
+        "the invitation is not valid: it was revoked or replaced, or it is for another queen",
+    )
+    .hint(NEW_INVITATION)
+}
+
+pub(crate) fn invitation_refused(node: &NodeName, refusal: InvitationRefusal) -> Diagnostic {
+    let message = match refusal {
+        InvitationRefusal::Used => {
+            format!("the invitation for node {node} was used by another machine")
+        }
+        InvitationRefusal::Expired(at) => {
+            format!("the invitation for node {node} expired at {at}")
+        }
+    };
+    Diagnostic::new(Code::InvalidApiKey, message).hint(NEW_INVITATION)
+}
+
+/// What helps if an invitation is refused, on the machine of the queen.
+const NEW_INVITATION: &str =
+    "`rbee-keeper node invite NAME` on the machine of the queen prints a new invitation";
+
+/// A hive that joins or connects has another interface version.
+pub(crate) fn hive_incompatible(version: &str, api_version: u32) -> Diagnostic {
+    Diagnostic::new(
+        Code::VersionIncompatible,
+        format!(
+            "the hive is version {} (interface {api_version}), the queen is version {} (interface \
+             {API_VERSION})",
+            excerpt(version, 40),
+            env!("CARGO_PKG_VERSION"),
+        ),
+    )
+    .hint("install the same version of rbee on both machines")
+    .detail("hive_api_version", api_version)
+    .detail("queen_api_version", API_VERSION)
 }
 
 pub(crate) fn token_required(node: &NodeName) -> Diagnostic {

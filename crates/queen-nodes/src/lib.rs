@@ -17,6 +17,7 @@ mod deployments;
 mod errors;
 mod facts;
 mod fit;
+mod joining;
 mod model_path;
 mod model_store;
 mod models;
@@ -32,7 +33,9 @@ mod unopened;
 mod workers;
 
 pub use catalog::NodeModel;
-pub use connector::{Narrate, NodeConnector, NodeFindings, NodeParts, NodeTarget};
+pub use connector::{
+    ByteStream, Narrate, NodeConnection, NodeConnector, NodeFindings, NodeParts, NodeTarget,
+};
 pub use errors::model_not_found;
 pub use node::{Node, NodeConfig};
 pub use nodes::{NodeLimits, Nodes};

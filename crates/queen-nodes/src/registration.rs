@@ -101,6 +101,9 @@ impl Nodes {
     ) -> Result<NodeEntry, Diagnostic> {
         let _change = self.change(name)?;
         let node = self.registered(name)?;
+        if *node.spec() == NodeSpec::Joined {
+            return Err(errors::connects_itself(name));
+        }
         let token = Some(Arc::clone(node.token()));
         self.connect(name, request, token, narrate).await
     }
@@ -112,8 +115,10 @@ impl Nodes {
         known_token: Option<Arc<Token>>,
         narrate: Narrate<'_>,
     ) -> Result<NodeEntry, Diagnostic> {
-        if request.spec == NodeSpec::Local {
-            return Err(errors::not_local());
+        match request.spec {
+            NodeSpec::Local => return Err(errors::not_local()),
+            NodeSpec::Joined => return Err(errors::requires_invitation(name)),
+            NodeSpec::Ssh(_) | NodeSpec::Direct(_) => {}
         }
         let token = self.token_of(name, &request, known_token)?;
         let target = NodeTarget {

@@ -2,6 +2,7 @@ use std::{error::Error, fmt};
 
 use diagnostics::{Diagnostic, ErrorBody, excerpt};
 use http::StatusCode;
+use pinned_tls::AnotherCertificate;
 
 use crate::Peer;
 
@@ -44,6 +45,9 @@ impl From<CallError> for Diagnostic {
 }
 
 pub(crate) fn unreachable(peer: Peer, base: &str, error: &reqwest::Error) -> CallError {
+    if has_another_certificate(error) {
+        return CallError::Link(another_certificate(peer, base));
+    }
     CallError::Link(Diagnostic::new(
         peer.unreachable,
         format!(
@@ -52,6 +56,28 @@ pub(crate) fn unreachable(peer: Peer, base: &str, error: &reqwest::Error) -> Cal
             root_cause(error)
         ),
     ))
+}
+
+fn has_another_certificate(error: &reqwest::Error) -> bool {
+    let mut next = error.source();
+    while let Some(error) = next {
+        if AnotherCertificate::caused(error) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+fn another_certificate(peer: Peer, base: &str) -> Diagnostic {
+    Diagnostic::new(
+        peer.unreachable,
+        format!(
+            "the {} at {base} is not trusted: {AnotherCertificate}",
+            peer.name
+        ),
+    )
+    .hint("check the address: another server responds there, or the certificate was replaced")
 }
 
 /// An event stream failed, or one of its events cannot be parsed.

@@ -13,12 +13,13 @@ use std::{fmt, path::Path, time::Duration};
 use bytes::Bytes;
 use diagnostics::{Code, Diagnostic};
 use futures_util::{Stream, StreamExt as _, stream, stream::BoxStream};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, header};
+use input_validation::CertificateFingerprint;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use errors::CallError;
 // Clients share a connection pool without a dependency on reqwest.
-pub use reqwest::Client as HttpClient;
+pub use reqwest::{Client as HttpClient, Upgraded};
 
 use event_reader::EventReader;
 
@@ -115,11 +116,8 @@ impl RestClient {
         query: &[(&str, &str)],
         headers: HeaderMap,
     ) -> Result<Download, CallError> {
-        // Its values are escaped; the base is not used.
-        let encoded = reqwest::Url::parse_with_params("http://base", query);
-        let encoded = encoded.ok().and_then(|url| url.query().map(str::to_owned));
-        let path = format!("{path}?{}", encoded.unwrap_or_default());
-        let request = self.request(Method::GET, &path).headers(headers);
+        let request = self.request(Method::GET, &with_query(path, query));
+        let request = request.headers(headers);
         let response = self.send(request).await?;
         let client = self.clone();
         Ok(Download {
@@ -233,6 +231,28 @@ impl RestClient {
         })
     }
 
+    /// Sends `GET path` with the parameters `query` and returns the connection, which has the
+    /// protocol `protocol` from then on (RFC 9110, section 7.8). Time limit: 10 s.
+    pub async fn upgrade(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        protocol: &'static str,
+    ) -> Result<Upgraded, CallError> {
+        let request = self
+            .request(Method::GET, &with_query(path, query))
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, protocol)
+            .timeout(CALL_LIMIT);
+        let response = request.send().await.map_err(|e| self.unreachable(&e))?;
+        let status = response.status();
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return response.upgrade().await.map_err(|e| self.unreachable(&e));
+        }
+        let text = response.text().await.map_err(|e| self.unreachable(&e))?;
+        Err(errors::error_response(self.peer, &self.base, status, &text))
+    }
+
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
         match &self.token {
@@ -265,14 +285,33 @@ impl RestClient {
     }
 }
 
+/// Appends parameters to a path. Their values are escaped.
+fn with_query(path: &str, query: &[(&str, impl AsRef<str>)]) -> String {
+    // The base is not used.
+    let encoded = reqwest::Url::parse_with_params("http://base", query);
+    let encoded = encoded.ok().and_then(|url| url.query().map(str::to_owned));
+    format!("{path}?{}", encoded.unwrap_or_default())
+}
+
 /// Creates a connection pool for [`RestClient::with_http`].
 pub fn http_client() -> Result<HttpClient, Diagnostic> {
-    build(reqwest::Client::builder())
+    // Processes of one machine speak plain HTTP to each other: no certificates are loaded.
+    build(reqwest::Client::builder().tls_certs_only([]))
 }
 
 /// Creates a connection pool whose connections all lead to a Unix socket, whatever the URL is.
 pub fn unix_socket_client(socket: &Path) -> Result<HttpClient, Diagnostic> {
-    build(reqwest::Client::builder().unix_socket(socket))
+    let builder = reqwest::Client::builder().tls_certs_only([]);
+    build(builder.unix_socket(socket))
+}
+
+/// Creates a connection pool for a server that has the certificate with this fingerprint.
+/// Connections to any other server fail.
+pub fn pinned_client(certificate: &CertificateFingerprint) -> Result<HttpClient, Diagnostic> {
+    let tls = pinned_tls::client_config(certificate)?;
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(tls);
+    // Only a connection of HTTP/1.1 can change its protocol.
+    build(builder.https_only(true).http1_only())
 }
 
 fn build(builder: reqwest::ClientBuilder) -> Result<HttpClient, Diagnostic> {
@@ -281,8 +320,6 @@ fn build(builder: reqwest::ClientBuilder) -> Result<HttpClient, Diagnostic> {
         .no_proxy()
         .connect_timeout(CONNECT_LIMIT)
         .tcp_nodelay(true)
-        // Processes speak plain HTTP to each other: no certificates are loaded.
-        .tls_certs_only([])
         .build()
         .map_err(|e| errors::no_http_client(&e))
 }

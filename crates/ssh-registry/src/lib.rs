@@ -1,5 +1,6 @@
 //! The registered nodes, in the SQLite file `beehives.db`: how the queen reaches each node, the
-//! devices that its hive reported last, and when that was. Tokens are not in it.
+//! devices that its hive reported last, and when that was; and the invitations of machines. Tokens
+//! and the secrets of invitations are not in it.
 //!
 //! All calls block. A file written by a newer rbee is refused and left unchanged
 //! ([`Code::StateTooNew`]), an older one is backed up and migrated, a damaged one is refused
@@ -10,6 +11,7 @@
 
 #![warn(missing_docs)]
 
+mod invitations;
 mod spec_columns;
 #[cfg(test)]
 mod tests;
@@ -17,10 +19,12 @@ mod tests;
 use diagnostics::Diagnostic;
 use input_validation::NodeName;
 use queen_contract::{NodeEntry, NodeStatus};
-use rusqlite::{Row, named_params};
+use rusqlite::{Row, Transaction, named_params};
 use rusqlite_migration::M;
 use sqlite_file::{Database, parsed};
 use state_files::Home;
+
+pub use invitations::{InvitationRefusal, SecretHash, StoredInvitation};
 
 use crate::spec_columns::SpecColumns;
 
@@ -53,6 +57,44 @@ const MIGRATIONS: &[M<'_>] = &[
         "ALTER TABLE nodes ADD COLUMN repository TEXT;
         ALTER TABLE nodes ADD COLUMN branch TEXT;",
     ),
+    // A check of a column cannot be changed.
+    M::up(
+        "ALTER TABLE nodes RENAME TO earlier_nodes;
+        CREATE TABLE nodes (
+            name TEXT PRIMARY KEY,
+            hive_url TEXT,
+            devices TEXT NOT NULL,
+            status TEXT NOT NULL CHECK (status IN ('unknown', 'reachable', 'unreachable')),
+            last_connected TEXT,
+            last_error TEXT,
+            link TEXT NOT NULL CHECK (link IN ('local', 'ssh', 'direct', 'joined')),
+            ssh_host TEXT,
+            ssh_port INTEGER,
+            ssh_user TEXT,
+            ssh_key_file TEXT,
+            directory TEXT,
+            repository TEXT,
+            branch TEXT,
+            url TEXT,
+            queen_url TEXT,
+            hive_version TEXT
+        ) STRICT;
+        INSERT INTO nodes
+            (name, hive_url, devices, status, last_connected, last_error, link, ssh_host, ssh_port,
+             ssh_user, ssh_key_file, directory, repository, branch, url, queen_url, hive_version)
+            SELECT name, hive_url, devices, status, last_connected, last_error, link, ssh_host,
+             ssh_port, ssh_user, ssh_key_file, directory, repository, branch, url, queen_url,
+             hive_version
+            FROM earlier_nodes;
+        DROP TABLE earlier_nodes;
+        CREATE TABLE invitations (
+            node TEXT PRIMARY KEY,
+            secret_sha256 BLOB NOT NULL CHECK (length(secret_sha256) = 32),
+            created_at TEXT NOT NULL,
+            expires_at TEXT NOT NULL,
+            attempt_sha256 BLOB CHECK (length(attempt_sha256) = 32)
+        ) STRICT;",
+    ),
 ];
 
 /// The database of nodes.
@@ -78,38 +120,25 @@ impl NodeRegistry {
     /// Inserts or replaces a node.
     pub fn save(&mut self, node: &NodeEntry) -> Result<(), Diagnostic> {
         let devices = devices(node)?;
-        let spec = SpecColumns::of(&node.spec);
+        self.0
+            .write(|transaction| insert(transaction, node, &devices))
+    }
+
+    /// Inserts a node whose machine has used its invitation, and notes that it is used, unless
+    /// the invitation was used or replaced in the meantime: then it returns `false`.
+    pub fn save_joined(
+        &mut self,
+        node: &NodeEntry,
+        invitation: &StoredInvitation,
+        attempt: SecretHash,
+    ) -> Result<bool, Diagnostic> {
+        let devices = devices(node)?;
         self.0.write(|transaction| {
-            transaction.execute(
-                "INSERT OR REPLACE INTO nodes
-                 (name, hive_url, devices, status, last_connected, last_error, link, ssh_host,
-                  ssh_port, ssh_user, ssh_key_file, directory, repository, branch, url, queen_url,
-                  hive_version)
-                 VALUES
-                 (:name, :hive_url, :devices, :status, :last_connected, :last_error, :link,
-                  :ssh_host, :ssh_port, :ssh_user, :ssh_key_file, :directory, :repository, :branch,
-                  :url, :queen_url, :hive_version)",
-                named_params! {
-                    ":name": node.name.as_str(),
-                    ":hive_url": node.hive_url,
-                    ":devices": devices,
-                    ":status": status(node),
-                    ":last_connected": node.last_connected.map(|time| time.to_string()),
-                    ":last_error": node.last_error,
-                    ":link": spec.link,
-                    ":ssh_host": spec.ssh_host,
-                    ":ssh_port": spec.ssh_port,
-                    ":ssh_user": spec.ssh_user,
-                    ":ssh_key_file": spec.ssh_key_file,
-                    ":directory": spec.directory,
-                    ":repository": spec.repository,
-                    ":branch": spec.branch,
-                    ":url": spec.url,
-                    ":queen_url": spec.queen_url,
-                    ":hive_version": node.hive_version,
-                },
-            )?;
-            Ok(())
+            let used = invitations::mark_used(transaction, invitation, attempt)?;
+            if used {
+                insert(transaction, node, &devices)?;
+            }
+            Ok(used)
         })
     }
 
@@ -140,9 +169,44 @@ impl NodeRegistry {
     pub fn remove(&mut self, name: &NodeName) -> Result<(), Diagnostic> {
         self.0.write(|transaction| {
             transaction.execute("DELETE FROM nodes WHERE name = ?1", [name.as_str()])?;
+            invitations::delete(transaction, name)?;
             Ok(())
         })
     }
+}
+
+fn insert(transaction: &Transaction<'_>, node: &NodeEntry, devices: &str) -> rusqlite::Result<()> {
+    let spec = SpecColumns::of(&node.spec);
+    transaction.execute(
+        "INSERT OR REPLACE INTO nodes
+         (name, hive_url, devices, status, last_connected, last_error, link, ssh_host,
+          ssh_port, ssh_user, ssh_key_file, directory, repository, branch, url, queen_url,
+          hive_version)
+         VALUES
+         (:name, :hive_url, :devices, :status, :last_connected, :last_error, :link,
+          :ssh_host, :ssh_port, :ssh_user, :ssh_key_file, :directory, :repository, :branch,
+          :url, :queen_url, :hive_version)",
+        named_params! {
+            ":name": node.name.as_str(),
+            ":hive_url": node.hive_url,
+            ":devices": devices,
+            ":status": status(node),
+            ":last_connected": node.last_connected.map(|time| time.to_string()),
+            ":last_error": node.last_error,
+            ":link": spec.link,
+            ":ssh_host": spec.ssh_host,
+            ":ssh_port": spec.ssh_port,
+            ":ssh_user": spec.ssh_user,
+            ":ssh_key_file": spec.ssh_key_file,
+            ":directory": spec.directory,
+            ":repository": spec.repository,
+            ":branch": spec.branch,
+            ":url": spec.url,
+            ":queen_url": spec.queen_url,
+            ":hive_version": node.hive_version,
+        },
+    )?;
+    Ok(())
 }
 
 fn devices(node: &NodeEntry) -> Result<String, Diagnostic> {

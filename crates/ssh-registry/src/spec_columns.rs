@@ -45,6 +45,10 @@ impl<'a> SpecColumns<'a> {
                 queen_url: node.queen_url.as_ref().map(NodeUrl::as_str),
                 ..Self::default()
             },
+            NodeSpec::Joined => Self {
+                link: "joined",
+                ..Self::default()
+            },
         }
     }
 }
@@ -64,6 +68,7 @@ pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<NodeSpec> {
             url: required(row, "url")?,
             queen_url: optional(row, "queen_url")?,
         }),
+        "joined" => NodeSpec::Joined,
         _ => NodeSpec::Local,
     })
 }

@@ -10,7 +10,7 @@ fn spec(document: serde_json::Value) -> NodeSpec {
     serde_json::from_value(document).unwrap()
 }
 
-fn entry(name: &str, spec: NodeSpec) -> NodeEntry {
+pub(crate) fn entry(name: &str, spec: NodeSpec) -> NodeEntry {
     NodeEntry {
         name: name.parse().unwrap(),
         spec,
@@ -51,6 +51,7 @@ fn entries() -> Vec<NodeEntry> {
                 "repository": "ssh://git@git.example:22/rbee.git", "branch": "v0.1.0",
             })),
         ),
+        entry("laptop", NodeSpec::Joined),
         entry("local", NodeSpec::Local),
     ]
 }

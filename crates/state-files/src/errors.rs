@@ -13,6 +13,15 @@ pub(crate) fn unusable(path: &Path, error: &io::Error) -> Diagnostic {
     error.hint(format!("{hint}, or set `RBEE_HOME` to another directory"))
 }
 
+/// The record of a join is not intact. `why` is escaped.
+pub(crate) fn damaged_join(path: &Path, why: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::StateUnusable,
+        format!("{} is damaged: {why}", path.display()),
+    )
+    .hint("`rbee-hive join` with a new invitation writes it again; `rbee-hive leave` removes it")
+}
+
 pub(crate) fn too_new(path: &Path, found: u64, newest_known: u64) -> Diagnostic {
     Diagnostic::new(
         Code::StateTooNew,

@@ -31,6 +31,10 @@ pub const FILE_NAMES: &[&str] = &[
     "model.json",
     "pull.lock",
     "ssh-hosts",
+    "queen.pem",
+    "join.json",
+    "node-joined.token",
+    "join-attempt.token",
 ];
 
 /// The directory that holds all state: `RBEE_HOME`, else `~/.rbee`.
@@ -118,6 +122,26 @@ impl Home {
     /// Token of a node: its hive and its workers accept it, and they send it to the queen.
     pub fn node_token(&self, node: &NodeName) -> PathBuf {
         self.0.join(format!("keys/node-{node}.token"))
+    }
+
+    /// Certificate of the queen and its key, in the format PEM.
+    pub fn queen_certificate(&self) -> PathBuf {
+        self.0.join("keys/queen.pem")
+    }
+
+    /// [`JoinRecord`](crate::JoinRecord) of a hive that has joined a queen.
+    pub fn join_record(&self) -> PathBuf {
+        self.0.join("join.json")
+    }
+
+    /// Token of the node that this machine is for the queen that its hive has joined.
+    pub fn joined_token(&self) -> PathBuf {
+        self.0.join("keys/node-joined.token")
+    }
+
+    /// Random text that a hive sends while it joins, until it has the response.
+    pub fn join_attempt(&self) -> PathBuf {
+        self.0.join("keys/join-attempt.token")
     }
 
     /// Host keys of SSH servers that the user accepted for rbee, in the format of sshd(8).
@@ -217,6 +241,10 @@ mod tests {
             ),
             (home.node_token(&node), "/h/keys/node-gpu-box.token"),
             (home.ssh_hosts(), "/h/keys/ssh-hosts"),
+            (home.queen_certificate(), "/h/keys/queen.pem"),
+            (home.join_record(), "/h/join.json"),
+            (home.joined_token(), "/h/keys/node-joined.token"),
+            (home.join_attempt(), "/h/keys/join-attempt.token"),
             (home.ssh_sockets(), "/h/run/ssh"),
             (home.queen_port_on(&node), "/h/run/queen-port-gpu-box"),
             (home.queen_log(), "/h/logs/queen.log"),
@@ -253,6 +281,10 @@ mod tests {
             worker.spawn_record(),
             worker.log(),
             home.ssh_hosts(),
+            home.queen_certificate(),
+            home.join_record(),
+            home.joined_token(),
+            home.join_attempt(),
         ]
         .iter()
         .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())

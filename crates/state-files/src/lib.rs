@@ -5,7 +5,7 @@
 //! file names in any other crate.
 //!
 //! - [`Home`] has one method per shared file.
-//! - [`DaemonRecord`], [`SpawnRecord`] and [`ModelRecord`] are the records, each with one reader and one writer.
+//! - [`DaemonRecord`], [`JoinRecord`], [`SpawnRecord`] and [`ModelRecord`] are the records, each with one reader and one writer.
 //!
 //! # Record format
 //!
@@ -26,6 +26,7 @@
 mod daemon_record;
 mod errors;
 mod home;
+mod join_record;
 mod model_dir;
 mod record;
 mod spawn_record;
@@ -33,6 +34,7 @@ mod worker_dirs;
 
 pub use daemon_record::{DaemonRecord, home_in_use};
 pub use home::{FILE_NAMES, Home};
+pub use join_record::JoinRecord;
 pub use model_dir::{ModelDir, ModelDirs, ModelFile, ModelRecord};
 pub use record::Stored;
 pub use spawn_record::SpawnRecord;

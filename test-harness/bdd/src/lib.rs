@@ -20,6 +20,7 @@
 )]
 
 mod http;
+mod network_path;
 mod ports;
 mod processes;
 mod runner;
@@ -28,6 +29,7 @@ mod wait;
 mod world;
 
 pub use http::{HttpResponse, SseEvent};
+pub use network_path::{NetworkPath, PathState};
 pub use ports::{ReservedPort, TakenPort};
 pub use processes::{Finished, Running, binary};
 pub use runner::{not_run, run};

@@ -80,6 +80,8 @@ impl Cluster {
             user: None,
             key_file: None,
             directory: None,
+            repository: None,
+            branch: None,
         });
         let request = AddNode {
             name: machine.name.clone(),

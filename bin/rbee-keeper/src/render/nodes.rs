@@ -1,7 +1,9 @@
 //! Text about nodes.
 
+use std::path::Path;
+
 use diagnostics::escape;
-use queen_contract::{HiveService, NodeEntry, NodeSpec};
+use queen_contract::{HiveService, Invitation, NewInvitation, NodeEntry, NodeSpec};
 
 use super::text::{device, devices, table, wire_name};
 
@@ -77,11 +79,68 @@ fn service(node: &NodeEntry) -> String {
     }
 }
 
+/// Formats the result of `rbee-keeper node invite`. Without a file, the secret is part of it.
+pub(crate) fn invited(
+    new: &NewInvitation,
+    own_url: &str,
+    file: Option<&Path>,
+    command: &str,
+) -> String {
+    let NewInvitation {
+        invitation,
+        token,
+        queen_urls,
+    } = new;
+    let Invitation {
+        name, expires_at, ..
+    } = invitation;
+    let copy = match file {
+        Some(file) => format!(
+            "copy {} to a file of that machine that only its user can read, and run there:",
+            escape(&file.display().to_string())
+        ),
+        None => format!("{}\n\nrun on that machine, and pass it this line:", token.0),
+    };
+    let reach = if queen_urls.is_empty() {
+        format!(
+            "\nthe queen listens at {own_url} only, where other machines cannot reach it: start it \
+             with `queen-rbee --bind ADDRESS --api-key-file FILE`\n"
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "invited one machine to become node {name}, until {expires_at} (invitation {})\n{copy}\n\n  \
+         {command}\n{reach}",
+        invitation.fingerprint
+    )
+}
+
+/// The command that uses an invitation.
+pub(crate) fn join_command(queen_urls: &[String], own_url: &str, file: Option<&Path>) -> String {
+    let queen = queen_urls.first().map_or(own_url, String::as_str);
+    let file = file.map_or("-".to_owned(), |_| "FILE".to_owned());
+    format!("rbee-hive join --queen {queen} --token-file {file}")
+}
+
+/// Formats the result of `rbee-keeper node invitations`.
+pub(crate) fn invitations(invitations: &[Invitation]) -> String {
+    let rows = invitations.iter().map(|invitation| {
+        [
+            invitation.name.to_string(),
+            invitation.fingerprint.clone(),
+            invitation.expires_at.to_string(),
+        ]
+    });
+    table(["NODE", "INVITATION", "EXPIRES"], rows, "no invitations")
+}
+
 /// The kind of a link, and the address that it leads to.
 fn link(spec: &NodeSpec) -> (&'static str, String) {
     match spec {
         NodeSpec::Local => ("local", String::new()),
         NodeSpec::Direct(node) => ("direct", node.url.to_string()),
+        NodeSpec::Joined => ("joined", String::new()),
         NodeSpec::Ssh(node) => {
             let user = node.user.as_ref().map(|user| format!("{user}@"));
             let port = node.port.map(|port| format!(":{port}"));

@@ -8,6 +8,7 @@ mod daemons;
 mod files;
 mod http;
 mod inference;
+mod joining;
 mod nodes;
 mod reference;
 mod releases;
@@ -27,6 +28,7 @@ pub(crate) fn link() {
     files::link();
     http::link();
     inference::link();
+    joining::link();
     nodes::link();
     reference::link();
     secrets::link();

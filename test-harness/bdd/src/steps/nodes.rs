@@ -71,13 +71,18 @@ async fn add(world: &mut World, machine: &str) {
     assert_eq!(finished.code, Some(0), "{finished:#?}");
 }
 
-/// Processes of a machine: its hive and its workers have its name in their arguments.
-fn processes(world: &World, machine: &str) -> Vec<ProcessIdentity> {
+/// Processes of a machine: its hive and its workers have its name or its home in their arguments.
+pub(super) fn processes(world: &World, machine: &str) -> Vec<ProcessIdentity> {
     let name = format!("--hive-id {machine} ");
+    let home = format!("--home {} ", home(world, machine).path().display());
     let all = world.processes().into_iter();
-    all.filter(|(_, line)| format!("{line} ").contains(&name))
-        .map(|(identity, _)| identity)
-        .collect()
+    all.filter(|(_, line)| {
+        [&name, &home]
+            .iter()
+            .any(|own| format!("{line} ").contains(*own))
+    })
+    .map(|(identity, _)| identity)
+    .collect()
 }
 
 #[given(regex = r"^the machine ([a-z]+) with a hive$")]
@@ -191,7 +196,7 @@ fn freeze_all(world: &mut World, machine: String) {
 }
 
 #[then(regex = r"^node ([a-z]+) is (unknown|reachable|unreachable)$")]
-async fn node_status(world: &mut World, name: String, status: String) {
+pub(super) async fn node_status(world: &mut World, name: String, status: String) {
     let queen = world.queen();
     let status: NodeStatus = serde_json::from_value(json!(status)).unwrap();
     let name = name.parse().unwrap();

@@ -1,0 +1,95 @@
+//! `rbee-keeper node invite`, `invitations` and `uninvite`.
+
+use std::{
+    fs::OpenOptions,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use diagnostics::Diagnostic;
+use input_validation::NodeName;
+use queen_contract::{InviteNode, NewInvitation};
+use serde_json::json;
+
+use crate::{
+    errors,
+    failure::Failure,
+    render::{Screen, nodes as text},
+    target::Target,
+};
+
+/// Invites a machine. With `file`, the secret goes there and nowhere else.
+pub(crate) async fn invite(
+    name: NodeName,
+    expires_seconds: u32,
+    file: Option<PathBuf>,
+    target: &Target,
+    screen: &mut Screen,
+) -> Result<(), Failure> {
+    let (queen, _) = target.ensure_running().await?;
+    let request = InviteNode {
+        name,
+        expires_seconds,
+    };
+    let new = queen.invite(&request).await?;
+    let NewInvitation {
+        invitation,
+        token,
+        queen_urls,
+    } = &new;
+    if let Some(file) = &file
+        && let Err(error) = write_new(file, &token.0)
+    {
+        // Nobody has the secret.
+        queen.revoke_invitation(&invitation.name).await?;
+        return Err(Failure::Usage(error));
+    }
+    let own = queen.base();
+    let command = text::join_command(queen_urls, own, file.as_deref());
+    let mut document = json!({
+        "invitation": invitation, "queen_urls": queen_urls, "command": command,
+    });
+    if file.is_none() {
+        document["token"] = json!(token.0);
+    }
+    screen
+        .document(&document, || {
+            text::invited(&new, own, file.as_deref(), &command)
+        })
+        .await
+}
+
+pub(crate) async fn list(target: &Target, screen: &mut Screen) -> Result<(), Failure> {
+    let list = target.running().await?.invitations().await?;
+    screen
+        .document(&list, || text::invitations(&list.invitations))
+        .await
+}
+
+pub(crate) async fn revoke(
+    name: &NodeName,
+    target: &Target,
+    screen: &mut Screen,
+) -> Result<(), Failure> {
+    target.running().await?.revoke_invitation(name).await?;
+    screen
+        .document(&json!({ "revoked": name }), || {
+            format!("revoked the invitation for node {name}\n")
+        })
+        .await
+}
+
+/// Creates a file that only the user can read.
+fn write_new(path: &Path, token: &str) -> Result<(), Diagnostic> {
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        writeln!(file, "{token}")?;
+        file.sync_all()
+    };
+    write().map_err(|e| errors::invitation_not_written(path, &e))
+}
