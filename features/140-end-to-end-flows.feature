@@ -539,6 +539,9 @@ Feature: End-to-end flows
       """
       rbee_queen_requests_moved_total 0
       """
+    When I run `rbee-keeper worker stop mock-1`
+    Then the exit code is 0
+    And 1 programs of box are running
     When I run `rbee-keeper infer hello --node box --max-tokens 1`
     Then the exit code is 0
 

@@ -6,7 +6,7 @@ use request_queue::Deadline;
 use worker_contract::{Capability, WorkerInfo};
 use worker_registry::{SpawnId, WorkerFilter};
 
-use crate::{NodeMap, nodes::Place};
+use crate::NodeMap;
 
 #[derive(Debug, Clone)]
 pub struct SchedulerSettings {
@@ -66,12 +66,6 @@ pub struct SpawnTarget {
     pub model: ModelRef,
     pub node: NodeName,
     pub backend: Backend,
-}
-
-impl SpawnTarget {
-    pub(crate) fn place(&self) -> Place {
-        (self.node.clone(), self.backend)
-    }
 }
 
 /// A request that arrives.

@@ -14,6 +14,10 @@ use crate::{
 /// A node and the backend of a device of it.
 pub(crate) type Place = (NodeName, Backend);
 
+pub(crate) fn place_of(target: &SpawnTarget) -> Place {
+    (target.node.clone(), target.backend)
+}
+
 /// Returns where a worker is spawned for these requirements. Places in `failed` are not chosen.
 /// `readiness` says whether a spawn may begin at a target.
 pub(crate) fn choose(

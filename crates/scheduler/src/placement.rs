@@ -11,7 +11,7 @@ use worker_registry::{Candidate, ServingState, SpawnId, WorkerRegistry};
 
 use crate::{
     Assignment, NodeMap, SpawnTarget, TargetState, WaitReason, WorkerRequirements, errors,
-    nodes::{self, Place},
+    nodes::{self, Place, place_of},
     target::Readiness,
 };
 
@@ -96,7 +96,7 @@ impl Placer<'_> {
             target.model == *model
                 && backend.is_none_or(|backend| target.backend == backend)
                 && node.as_ref().is_none_or(|node| target.node == *node)
-                && !request.failed_places.contains(&target.place())
+                && !request.failed_places.contains(&place_of(target))
                 && state.is_starting()
         });
         starting.next().map(|(target, _)| target.clone())

@@ -6,7 +6,8 @@ use request_queue::{Deadline, Ticket};
 use worker_registry::SpawnId;
 
 use crate::{
-    Assignment, SpawnTarget, WaitReason, WorkerRequirements, errors, nodes::Place,
+    Assignment, SpawnTarget, WaitReason, WorkerRequirements, errors,
+    nodes::{Place, place_of},
     placement::Applicant,
 };
 
@@ -106,7 +107,7 @@ impl Request {
     /// Records that no worker could be spawned for it at `target`: another place is tried.
     pub(crate) fn spawn_failed(&mut self, target: &SpawnTarget, error: &Diagnostic) {
         self.target = None;
-        self.failed_places.insert(target.place());
+        self.failed_places.insert(place_of(target));
         let nodes: BTreeSet<_> = self.failed_places.iter().map(|(node, _)| node).collect();
         self.spawn_failure = Some(match &self.spawn_failure {
             None => error.clone(),

@@ -213,14 +213,14 @@ mod tests {
             "/srv/me/my rbee",
             "~/my rbee",
             &arguments,
-            "~/my rbee/logs/hive.log",
+            "~/my rbee/logs/x.log",
         );
         let text = text.unwrap();
         for line in [
             "# Directory: /srv/me/my rbee",
             "ExecStart=\"/srv/me/my rbee/bin/current/rbee-hive\" \"--port=0\" \"/srv/me/my rbee\"",
             "KillMode=process",
-            "StandardOutput=append:/srv/me/my rbee/logs/hive.log",
+            "StandardOutput=append:/srv/me/my rbee/logs/x.log",
             "WantedBy=default.target",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
