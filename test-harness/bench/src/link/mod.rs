@@ -74,6 +74,8 @@ impl Setting {
                 user: None,
                 key_file: None,
                 directory: None,
+                repository: None,
+                branch: None,
             },
             settings: Arc::new(settings),
             queen_url: format!("http://127.0.0.1:{port}"),
