@@ -7,10 +7,8 @@ use tokio::time::Instant;
 
 use crate::{
     fleet::Fleet,
-    load::{End, Load},
+    load::{End, Load, PINNED_CLIENTS},
 };
-
-const CLIENTS: u32 = 8;
 
 /// What a run measured.
 #[derive(Debug, Default)]
@@ -33,7 +31,7 @@ pub struct Report {
 pub async fn run(bin_dir: &Path, arguments: &[&str]) -> Result<Report> {
     let fleet = Fleet::start(bin_dir, arguments).await?;
     let client = &fleet.cluster.client;
-    let load = Load::start(client, &fleet.model, &fleet.attic.name, CLIENTS);
+    let load = Load::start(client, &fleet.model, &fleet.attic.name);
     load.until("requests are served by the machine", |ended| {
         ended.pinned_complete >= 4 && ended.free_complete >= 4
     })
@@ -44,7 +42,7 @@ pub async fn run(bin_dir: &Path, arguments: &[&str]) -> Result<Report> {
     load.until(
         "requests for this machine fail, and others are served",
         |ended| {
-            ended.pinned_failed >= frozen.pinned_failed + u64::from(CLIENTS)
+            ended.pinned_failed >= frozen.pinned_failed + u64::from(PINNED_CLIENTS)
                 && ended.free_complete >= frozen.free_complete + 20
         },
     )

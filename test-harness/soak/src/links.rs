@@ -11,9 +11,7 @@ use crate::{
     load::{End, Load, Outcome},
 };
 
-const CLIENTS: u32 = 8;
-
-/// What a run counted. Half of the requests require the node whose link is lost.
+/// What a run counted. Some of the requests require the node whose link is lost.
 #[derive(Debug, Default)]
 pub struct Report {
     pub cycles: u32,
@@ -89,7 +87,7 @@ pub async fn run(bin_dir: &Path, cycles: u32) -> Result<Report> {
 
 fn start(fleet: &Fleet) -> Load {
     let client = &fleet.cluster.client;
-    Load::start(client, &fleet.model, &fleet.attic.name, CLIENTS)
+    Load::start(client, &fleet.model, &fleet.attic.name)
 }
 
 fn check(fleet: &Fleet, outcomes: &[Outcome], report: &mut Report) {

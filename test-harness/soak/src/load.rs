@@ -24,6 +24,10 @@ use worker_contract::{InferInput, InferRequest, StreamEvent};
 
 use crate::{LIMIT, REQUEST_LIMIT};
 
+/// Clients whose requests require a node.
+pub(crate) const PINNED_CLIENTS: u32 = 2;
+/// Clients whose requests require no node.
+const FREE_CLIENTS: u32 = 8;
 /// Pause of a client after a request that failed.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 
@@ -84,21 +88,17 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Starts `clients` clients. Each second one requires the node `node`.
-    pub(crate) fn start(
-        client: &QueenClient,
-        model: &ModelRef,
-        node: &NodeName,
-        clients: u32,
-    ) -> Self {
+    /// Starts the clients. Those that require no node are so many more than those that require
+    /// `node` that some of their requests run on it as well.
+    pub(crate) fn start(client: &QueenClient, model: &ModelRef, node: &NodeName) -> Self {
         let mut load = Self {
             stop: CancellationToken::new(),
             clients: JoinSet::new(),
             ended: watch::Sender::default(),
         };
         let number = Arc::new(AtomicU64::new(0));
-        for index in 0..clients {
-            let node = (index % 2 == 0).then(|| node.clone());
+        for index in 0..PINNED_CLIENTS + FREE_CLIENTS {
+            let node = (index < PINNED_CLIENTS).then(|| node.clone());
             let (client, model, number) = (client.clone(), model.clone(), Arc::clone(&number));
             let (stop, ended) = (load.stop.clone(), load.ended.clone());
             load.clients.spawn(async move {
