@@ -10,6 +10,7 @@ use std::{
 };
 
 use cucumber::{given, then};
+use state_files::Home;
 
 use super::ssh::server;
 use crate::World;
@@ -118,8 +119,9 @@ fn nothing_shown(world: &mut World, machine: String) {
         .flat_map(|directory| files(&directory))
         .filter(|file| !file.starts_with(&own_keys) && !file.starts_with(&node_keys));
     let searched: Vec<PathBuf> = searched.collect();
+    let logs = [world.files(), Home::at(node_keys.parent().unwrap())].map(|home| home.hive_log());
     assert!(
-        searched.iter().any(|file| file.ends_with("hive.log")),
+        logs.iter().all(|log| searched.contains(log)),
         "{searched:?}"
     );
     for file in searched {

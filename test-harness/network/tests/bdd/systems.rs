@@ -26,13 +26,13 @@ const USER: &str = "me";
 /// the layer above it, `$3` a place for both, `$4` the address of the server.
 const START: &str = r#"
 set -e
-mkdir -p "$2" "$3/work" "$3/root"
-mount -t overlay overlay -o "lowerdir=$1,upperdir=$2,workdir=$3/work" "$3/root"
-mount -t proc proc "$3/root/proc"
-mount --rbind /dev "$3/root/dev"
-mount -t tmpfs tmpfs "$3/root/run"
-mkdir "$3/root/run/sshd"
-exec chroot "$3/root" /usr/sbin/sshd -D -e -o ListenAddress="$4" -o PidFile=none -o UsePAM=no \
+mkdir -p "$2" "$3/work" "$3/all"
+mount -t overlay overlay -o "lowerdir=$1,upperdir=$2,workdir=$3/work" "$3/all"
+mount -t proc proc "$3/all/proc"
+mount --rbind /dev "$3/all/dev"
+mount -t tmpfs tmpfs "$3/all/run"
+mkdir "$3/all/run/sshd"
+exec chroot "$3/all" /usr/sbin/sshd -D -e -o ListenAddress="$4" -o PidFile=none -o UsePAM=no \
   -o PrintLastLog=no -o StrictModes=no -o AuthorizedKeysFile=/etc/ssh/test_keys
 "#;
 
@@ -263,7 +263,8 @@ fn only_ssh(world: &mut World, machine: String) {
 async fn only_server(world: &mut World, machine: String) {
     let pid = system(world, &machine).server().as_raw_nonzero();
     eventually(Duration::from_secs(20), || async {
-        let entries = fs::read_dir(format!("/proc/{pid}/root/proc")).unwrap();
+        let root = Path::new("/proc").join(pid.to_string()).join("root");
+        let entries = fs::read_dir(root.join("proc")).unwrap();
         let lines: Vec<String> = entries
             .flatten()
             .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
