@@ -1,5 +1,6 @@
 use std::{
     fs::File,
+    io::Read as _,
     process::{Command, Stdio},
     time::Instant,
 };
@@ -69,9 +70,12 @@ async fn by_ssh(setting: &Setting, size: u64) -> Result<f64> {
         let mut child = command.spawn()?;
         let mut output = child.stdout.take().context("no output")?;
         let mut first = [0];
-        std::io::Read::read_exact(&mut output, &mut first)?;
+        output.read_exact(&mut first)?;
         let begun = Instant::now();
-        let received = std::io::copy(&mut output, &mut std::io::sink())?;
+        let (mut received, mut chunk) = (0, vec![0; PIECE.len()]);
+        while let count @ 1.. = output.read(&mut chunk)? {
+            received += count as u64;
+        }
         let took = rate(size, begun);
         ensure!(child.wait()?.success(), "ssh failed");
         ensure!(received == size, "{received} of {size} bytes");
