@@ -617,3 +617,37 @@ Feature: SSH registry management
     And the response's error code is VERSION_INCOMPATIBLE
     And the response's error message contains `the hive is version 0.0.1 (interface 0)`
     And the response's error message contains `(interface 1)`
+
+  Scenario: A hive that listens on an address is reached with TLS, and its workers through it
+    Given the machine barn with a hive for other machines
+    When I run `rbee-keeper node add barn --url {barn_https} --hive-token-file {barn_token}`
+    Then the exit code is 1
+    And stderr contains `requires the fingerprint of its certificate`
+    When I run `rbee-keeper node add barn --url {barn_https} --hive-token-file {barn_token} --certificate 0000000000000000000000000000000000000000000000000000000000000000`
+    Then the exit code is 1
+    And stderr contains `it has another certificate than the one that is expected`
+    When I run `rbee-keeper node add barn --url {barn_https} --hive-token-file {barn_token} --certificate {barn_certificate}`
+    Then the exit code is 0
+    And stdout contains `status      reachable`
+    And node barn is reachable
+    When I run `rbee-keeper infer hello --node barn --max-tokens 1`
+    Then the exit code is 0
+    And stderr contains `node barn`
+    And the workers of barn send heartbeats
+    When I note the `llm-cpu-worker-rbee` processes
+    And the hive of barn is killed
+    Then node barn is unreachable
+    When the machine barn is switched on
+    Then node barn is reachable
+    When the queen is killed
+    And I run `rbee-keeper queen start`
+    Then node barn is reachable
+    When I run `rbee-keeper infer hello --node barn --max-tokens 1`
+    Then the exit code is 0
+    And the same `llm-cpu-worker-rbee` processes run
+
+  Scenario: A machine is not reached without encryption unless the user permits it
+    When I run `rbee-keeper node add far --url http://192.0.2.1:9200 --queen-url http://192.0.2.2:8500 --hive-token-file {home}/keys/queen.token`
+    Then the exit code is 1
+    And stderr contains `error: the connection to node far at http://192.0.2.1:9200 would not be encrypted`
+    And stderr contains `--url https://192.0.2.1:9200 --certificate FINGERPRINT`

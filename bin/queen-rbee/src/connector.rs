@@ -9,7 +9,7 @@ use queen_contract::{DirectNode, NodeSpec};
 use queen_nodes::{Narrate, NodeConnection, NodeConnector, NodeFindings, NodeParts, NodeTarget};
 use rest_client::HttpClient;
 
-use crate::{joined_nodes::JoinedNodes, ssh_nodes::SshNodes};
+use crate::{ssh_nodes::SshNodes, tunnel_nodes::TunnelNodes};
 
 /// Connects the queen to registered nodes, by the kind of their link.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct Connector {
     /// Base URL of the queen for processes on its machine.
     pub(crate) queen_url: String,
     pub(crate) ssh: SshNodes,
-    pub(crate) joined: JoinedNodes,
+    pub(crate) tunnels: TunnelNodes,
 }
 
 impl NodeConnector for Connector {
@@ -41,22 +41,26 @@ impl NodeConnector for Connector {
 
     fn open(&self, target: NodeTarget<'_>) -> Result<NodeParts, Diagnostic> {
         match target.spec {
+            NodeSpec::Direct(node) if node.url.is_https() => {
+                let hive = direct_hive(target, node)?;
+                self.tunnels.open_direct(target, hive.client())
+            }
             NodeSpec::Direct(node) => Ok(NodeParts {
                 link: Arc::new(DirectLink::new(
                     self.http.clone(),
                     node.url.host(),
                     self.queen_url(target.name, node)?,
                 )),
-                hive: Arc::new(direct_hive(target, node)),
+                hive: Arc::new(direct_hive(target, node)?),
             }),
             NodeSpec::Ssh(node) => self.ssh.open(target, node),
-            NodeSpec::Joined => self.joined.open(target),
+            NodeSpec::Joined => self.tunnels.open_joined(target),
             NodeSpec::Local => Err(not_remote(target.name)),
         }
     }
 
     fn attach(&self, node: &NodeName, connection: NodeConnection) -> Result<(), Diagnostic> {
-        self.joined.attach(node, connection)
+        self.tunnels.attach(node, connection)
     }
 
     fn forget(&self, node: &NodeName) {
@@ -80,10 +84,13 @@ impl Connector {
         node: &DirectNode,
         narrate: Narrate<'_>,
     ) -> Result<NodeFindings, Diagnostic> {
-        self.queen_url(target.name, node)?;
+        check_encryption(target.name, node)?;
+        if !node.url.is_https() {
+            self.queen_url(target.name, node)?;
+        }
         let message = format!("calling the hive at {}", node.url);
         narrate(Narration::info("queen", "test", message));
-        if !node.url.is_loopback() {
+        if !node.url.is_loopback() && !node.url.is_https() {
             let message = format!(
                 "workers listen on the loopback interface of {}: their ports must be forwarded to \
                  that address",
@@ -91,7 +98,7 @@ impl Connector {
             );
             narrate(Narration::warn("queen", "test", message));
         }
-        let (health, capabilities) = direct_hive(target, node).inspect().await?;
+        let (health, capabilities) = direct_hive(target, node)?.inspect().await?;
         Ok(NodeFindings {
             hive_version: Some(health.version),
             devices: capabilities.devices,
@@ -111,12 +118,55 @@ impl Connector {
     }
 }
 
-fn direct_hive(target: NodeTarget<'_>, node: &DirectNode) -> DirectHive {
-    DirectHive {
+fn direct_hive(target: NodeTarget<'_>, node: &DirectNode) -> Result<DirectHive, Diagnostic> {
+    let http = match (&node.certificate, node.url.is_https()) {
+        (Some(certificate), true) => rest_client::pinned_client(certificate)?,
+        (None, true) => return Err(no_certificate(target.name)),
+        (_, false) => rest_client::http_client()?,
+    };
+    Ok(DirectHive {
         node: target.name.clone(),
         url: node.url.clone(),
         token: Arc::clone(target.token),
+        http,
+    })
+}
+
+/// Refuses a link that would send secrets to another machine in plain text.
+fn check_encryption(name: &NodeName, node: &DirectNode) -> Result<(), Diagnostic> {
+    let is_safe = node.url.is_https() || node.url.is_loopback();
+    if is_safe || node.allow_unencrypted {
+        Ok(())
+    } else {
+        Err(unencrypted(name, node))
     }
+}
+
+fn unencrypted(name: &NodeName, node: &DirectNode) -> Diagnostic {
+    let https = node.url.as_str().replacen("http://", "https://", 1);
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!(
+            "the connection to node {name} at {} would not be encrypted",
+            node.url
+        ),
+    )
+    .hint(format!(
+        "start its hive with `--bind ADDRESS`, and use `--url {https} --certificate FINGERPRINT`; \
+         `--allow-unencrypted` permits it in a network that encrypts everything itself"
+    ))
+    .param("spec.url")
+}
+
+fn no_certificate(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!(
+            "node {node} is reached with TLS, which requires the fingerprint of its certificate"
+        ),
+    )
+    .hint("`rbee-hive --bind ADDRESS` logs it when it starts: pass it with `--certificate`")
+    .param("spec.certificate")
 }
 
 fn no_queen_url(node: &NodeName) -> Diagnostic {

@@ -4,10 +4,10 @@
 
 mod args;
 mod connector;
-mod joined_nodes;
 mod listen;
 mod run;
 mod ssh_nodes;
+mod tunnel_nodes;
 
 pub use args::Args;
 pub use run::run;

@@ -8,7 +8,7 @@ use crate::Args;
 
 /// Where the queen listens.
 pub(crate) struct Listeners {
-    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) bound: Vec<TcpListener>,
     /// Base URL for processes on this machine.
     pub(crate) url: String,
     /// The address that was bound first.
@@ -70,7 +70,7 @@ pub(crate) async fn listen(args: &Args, state: &QueenState) -> Result<Listeners,
         listeners.extend(listen_on_ipv6(bound.port()).await);
     }
     Ok(Listeners {
-        listeners,
+        bound: listeners,
         url: daemon_shell::local_url(bound),
         address: bound,
     })

@@ -1,6 +1,6 @@
 use std::{net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
-use daemon_shell::{FileLock, ProcessIdentity, Token, serve_with_tls};
+use daemon_shell::{Encryption, FileLock, ProcessIdentity, Token, serve_with_tls};
 use diagnostics::{Code, Diagnostic};
 use futures_util::future::join_all;
 use hive_lifecycle::{HiveHost, LocalHive};
@@ -19,9 +19,9 @@ use tokio::time::sleep;
 use crate::{
     Args,
     connector::Connector,
-    joined_nodes::JoinedNodes,
     listen::{Listeners, listen},
     ssh_nodes::SshNodes,
+    tunnel_nodes::TunnelNodes,
 };
 
 /// How long the queen waits for its hives before it announces itself.
@@ -54,13 +54,17 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     let control_token = Arc::new(Token::load_or_create(&home.queen_token())?);
     let state = QueenState::open(&home).await?;
     let certificate = daemon_shell::tls_identity(&home.queen_certificate())?;
-    let tls = certificate.server_config()?;
+    let encryption = Encryption {
+        tls: certificate.server_config()?,
+        // Its clients are programs that often cannot be given a certificate.
+        required_of_others: false,
+    };
     let listening = listen(&args, &state).await?;
     let reach = QueenReach {
         certificate: certificate.fingerprint(),
         urls: listening.urls_for_others(),
     };
-    let Listeners { listeners, url, .. } = listening;
+    let Listeners { bound, url, .. } = listening;
     let started_at = Timestamp::now();
     let queen = Queen::assemble(&args, &home, state, &url, reach, started_at).await?;
 
@@ -72,9 +76,14 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     };
     let router = queen_api::router(&queen.api, config);
     let shut_down = queen.shutdown.completed();
-    let serving = listeners
-        .into_iter()
-        .map(|listener| serve_with_tls(listener, tls.clone(), router.clone(), shut_down.clone()));
+    let serving = bound.into_iter().map(|listener| {
+        serve_with_tls(
+            listener,
+            encryption.clone(),
+            router.clone(),
+            shut_down.clone(),
+        )
+    });
     let serving = tokio::spawn(join_all(serving));
     tokio::spawn(shut_down_on_signal(Arc::clone(&queen.shutdown)));
     let settled = async {
@@ -134,7 +143,7 @@ impl Queen {
         let connector = Connector {
             http: rest_client::http_client()?,
             queen_url: url.to_owned(),
-            joined: JoinedNodes::new(ssh.sockets().to_owned(), url),
+            tunnels: TunnelNodes::new(ssh.sockets().to_owned(), url),
             ssh,
         };
         let nodes = Nodes::new(state, Arc::new(connector), NodeLimits::default());

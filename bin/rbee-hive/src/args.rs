@@ -12,9 +12,12 @@ pub struct Args {
     /// Directory for all state [default: ~/.rbee]
     #[arg(long, global = true, env = "RBEE_HOME", value_name = "DIR")]
     pub home: Option<PathBuf>,
-    /// Address to listen on
+    /// Address to listen on; other machines must use TLS
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub bind: IpAddr,
+    /// Let other machines connect without TLS, in a network that encrypts everything itself
+    #[arg(long)]
+    pub allow_unencrypted: bool,
     /// Port to listen on; 0 selects any free port
     #[arg(long, global = true, env = "RBEE_HIVE_PORT", default_value_t = 9200, value_parser = whole_number(0..=u16::MAX))]
     pub port: u16,

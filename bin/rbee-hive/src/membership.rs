@@ -4,14 +4,16 @@ use std::{future::pending, path::PathBuf, sync::Arc, time::Duration};
 
 use daemon_shell::Token;
 use diagnostics::{Code, Diagnostic};
-use hive_contract::{API_VERSION, WorkerState};
-use hive_join::{Invitee, LocalPort, Uplink};
+use hive_contract::API_VERSION;
+use hive_join::{Invitee, Uplink};
 use input_validation::NodeName;
-use node_tunnel::OWN_PORT;
 use state_files::Home;
-use worker_lifecycle::Workers;
 
-use crate::{Args, Join, run::absolute};
+use crate::{
+    Args, Join,
+    run::absolute,
+    service::{Hive, local_server},
+};
 
 /// Name and token of this machine's node.
 pub(crate) struct Membership {
@@ -75,46 +77,29 @@ pub(crate) async fn use_invitation(
 
 /// Runs `rbee-hive leave`.
 pub(crate) fn leave(home: &Home) -> Result<(), Diagnostic> {
-    match hive_join::leave(home)? {
-        Some(record) => {
-            let hint = format!("`rbee-keeper node remove {}`", record.node);
-            tracing::info!(queen = %record.queen, hint, "this machine has left the queen");
-        }
-        None => tracing::info!("this machine had not joined a queen"),
+    if let Some(record) = hive_join::leave(home)? {
+        let hint = format!("`rbee-keeper node remove {}`", record.node);
+        tracing::info!(queen = %record.queen, hint, "this machine has left the queen");
+    } else {
+        tracing::info!("this machine had not joined a queen");
     }
     Ok(())
 }
 
 /// Keeps the connection to the queen up, if the hive has joined one. Returns only when the queen
 /// refuses this node.
-pub(crate) async fn stay_connected(
-    uplink: Option<Uplink>,
-    hive_port: u16,
-    workers: Arc<Workers>,
-) -> Diagnostic {
+pub(crate) async fn stay_connected(uplink: Option<Uplink>, hive: Arc<Hive>) -> Diagnostic {
     let Some(uplink) = uplink else {
         return pending().await;
     };
-    let reachable = Arc::clone(&workers);
-    let local_port = move |port| local_port(port, hive_port, Arc::clone(&reachable));
-    let refusal = uplink.keep(API_VERSION, local_port).await;
+    let reachable = Arc::clone(&hive);
+    let local_server = move |port| local_server(port, Arc::clone(&reachable));
+    let refusal = uplink.keep(API_VERSION, local_server).await;
     // Nobody can use them any more, and nobody else would stop them.
-    if let Err(error) = workers.stop_all(Some(Duration::ZERO)).await {
+    if let Err(error) = hive.workers.stop_all(Some(Duration::ZERO)).await {
         tracing::warn!(%error, "a worker may keep running");
     }
     refusal
-}
-
-/// The queen reaches the hive and its workers, and nothing else on this machine.
-async fn local_port(port: u16, hive_port: u16, workers: Arc<Workers>) -> LocalPort {
-    if port == OWN_PORT {
-        return Some(hive_port);
-    }
-    let workers = workers.list().await.unwrap_or_default();
-    let is_worker = workers
-        .iter()
-        .any(|worker| worker.port == port && worker.state == WorkerState::Running);
-    is_worker.then_some(port)
 }
 
 fn other_node(joined: &NodeName, other: &NodeName) -> Diagnostic {

@@ -5,12 +5,12 @@ use std::{
     time::Duration,
 };
 
-use daemon_shell::{FileLock, ProcessIdentity, Token};
+use daemon_shell::{Encryption, FileLock, ProcessIdentity, Token};
 use device_probe::{MockProbe, Probe, SystemProbe};
 use diagnostics::{Code, Diagnostic};
 use file_transfer::{Downloader, Secret, TransferSettings};
 use hive_jobs::{JobRegistry, NodeEvents};
-use hive_join::Uplink;
+use hive_join::{Incoming, Uplink};
 use input_validation::{ModelAlias, ModelRef};
 use jiff::Timestamp;
 use model_catalog::{Copies, ModelCatalog, Puller};
@@ -87,8 +87,13 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         Arc::clone(&probe),
         node_events.reporter(),
     )?;
+    let listener = daemon_shell::bind(SocketAddr::new(args.bind, args.port)).await?;
+    let address = daemon_shell::local_address(&listener)?;
+    let url = daemon_shell::local_url(address);
     let stop = CancellationToken::new();
     let hive = Arc::new(Hive {
+        address: daemon_shell::local_socket(address),
+        incoming: Incoming::new(home.clone(), node.clone()),
         id: node,
         workers,
         catalog,
@@ -99,10 +104,14 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         node_events,
         stop: stop.clone(),
     });
-
-    let listener = daemon_shell::bind(SocketAddr::new(args.bind, args.port)).await?;
-    let address = daemon_shell::local_address(&listener)?;
-    let url = daemon_shell::local_url(address);
+    let tls = if args.bind.is_loopback() {
+        None
+    } else {
+        let identity = daemon_shell::tls_identity(&home.hive_certificate())?;
+        let certificate = identity.fingerprint();
+        tracing::info!(%address, %certificate, "other machines can connect");
+        Some(identity.server_config()?)
+    };
     let record = DaemonRecord {
         process: ProcessIdentity::own(),
         url: url.clone(),
@@ -121,12 +130,24 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
             stop.cancel();
         }
     });
-    let workers = Arc::clone(&hive.workers);
+    let (router, stopped) = (router(Arc::clone(&hive), token), stop.clone());
+    let serving = async {
+        match tls {
+            Some(tls) => {
+                let encrypted = Encryption {
+                    tls,
+                    required_of_others: !args.allow_unencrypted,
+                };
+                daemon_shell::serve_with_tls(listener, encrypted, router, stopped).await;
+            }
+            None => daemon_shell::serve(listener, router, stopped).await,
+        }
+    };
     let served = tokio::select! {
-        () = daemon_shell::serve(listener, router(hive, token), stop.clone()) => Ok(()),
+        () = serving => Ok(()),
         () = async { stop.cancelled().await; tokio::time::sleep(CLOSE_LIMIT).await } => Ok(()),
         () = record.keep(&record_file) => Ok(()),
-        refused = stay_connected(uplink, address.port(), workers) => Err(refused),
+        refused = stay_connected(uplink, hive) => Err(refused),
     };
     DaemonRecord::remove_own(&record_file);
     served

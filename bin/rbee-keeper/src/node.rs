@@ -173,6 +173,8 @@ fn spec(change: Change, known: Option<NodeSpec>) -> Result<NodeSpec, Diagnostic>
     ];
     let direct = [
         ("--url", change.url.is_some()),
+        ("--certificate", change.certificate.is_some()),
+        ("--allow-unencrypted", change.allow_unencrypted),
         ("--queen-url", change.queen_url.is_some()),
         ("--hive-token-file", change.hive_token_file.is_some()),
     ];
@@ -209,13 +211,19 @@ fn spec(change: Change, known: Option<NodeSpec>) -> Result<NodeSpec, Diagnostic>
             }))
         }
         LinkKind::Direct => {
-            let (url, queen_url) = match known {
-                Some(NodeSpec::Direct(known)) => (Some(known.url), known.queen_url),
-                _ => (None, None),
+            let known = match known {
+                Some(NodeSpec::Direct(known)) => Some(known),
+                _ => None,
             };
+            let of_known = |node: &DirectNode| (node.queen_url.clone(), node.certificate.clone());
+            let (queen_url, certificate) = known.as_ref().map(of_known).unwrap_or_default();
+            let allowed = known.as_ref().is_some_and(|known| known.allow_unencrypted);
+            let url = change.url.or(known.map(|known| known.url));
             Ok(NodeSpec::Direct(DirectNode {
-                url: change.url.or(url).ok_or_else(errors::no_hive_url)?,
+                url: url.ok_or_else(errors::no_hive_url)?,
                 queen_url: change.queen_url.or(queen_url),
+                certificate: change.certificate.or(certificate),
+                allow_unencrypted: change.allow_unencrypted || allowed,
             }))
         }
     }

@@ -2,8 +2,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use input_validation::{
-    BranchName, HostKeyFingerprint, NodeName, NodeUrl, RemoteDirectory, RepositoryUrl, SshHost,
-    SshUser, whole_number,
+    BranchName, CertificateFingerprint, HostKeyFingerprint, NodeName, NodeUrl, RemoteDirectory,
+    RepositoryUrl, SshHost, SshUser, whole_number,
 };
 
 use queen_contract::MAX_EXPIRY_SECONDS;
@@ -17,7 +17,9 @@ const ADD_EXAMPLES: &str = "\
 Examples:
   rbee-keeper node add gpu-box
   rbee-keeper node add attic --host 192.0.2.7 --user me --key ~/.ssh/id_ed25519
-  rbee-keeper node add shed --link direct --url http://127.0.0.1:9300 --hive-token-file ./token
+  rbee-keeper node add shed --url http://127.0.0.1:9300 --hive-token-file ./token
+  rbee-keeper node add barn --url https://192.0.2.9:9200 --certificate FINGERPRINT \\
+    --hive-token-file ./token
 
 Without `--host`, the name is the host or an alias in ~/.ssh/config.";
 
@@ -135,7 +137,7 @@ pub(crate) struct Change {
     #[command(flatten)]
     pub(crate) node: NodeNameArg,
     /// Reach the node through its SSH server, or directly by the address of a hive that is already
-    /// running, without encryption [default: ssh, or direct with `--url`]
+    /// running [default: ssh, or direct with `--url`]
     #[arg(long, value_name = "LINK", value_enum)]
     pub(crate) link: Option<LinkKind>,
     /// Set the host name, the address, or an alias in ~/.ssh/config [default: NAME]
@@ -169,7 +171,14 @@ pub(crate) struct Change {
     /// Set the address of the hive, for the link direct
     #[arg(long, value_name = "URL", value_parser = parse::<NodeUrl>)]
     pub(crate) url: Option<NodeUrl>,
-    /// Set the address of the queen for the workers of the node, for the link direct
+    /// Set the fingerprint of the hive's certificate, for an address with https
+    #[arg(long, value_name = "FINGERPRINT", value_parser = parse::<CertificateFingerprint>)]
+    pub(crate) certificate: Option<CertificateFingerprint>,
+    /// Send secrets to another machine without encryption, in a network that encrypts everything
+    /// itself
+    #[arg(long)]
+    pub(crate) allow_unencrypted: bool,
+    /// Set the address of the queen for the workers of the node, for an address with http
     /// [default: the queen's, if the hive is on the same machine]
     #[arg(long, value_name = "URL", value_parser = parse::<NodeUrl>)]
     pub(crate) queen_url: Option<NodeUrl>,

@@ -38,7 +38,9 @@ pub use lock::FileLock;
 pub use log::{LogFilter, init_logging};
 pub use memory::{Memory, oom_kills};
 pub use process::{ProcessIdentity, Signal};
-pub use serve::{bind, local_address, local_url, serve, serve_with_tls, termination};
+pub use serve::{
+    Encryption, bind, local_address, local_socket, local_url, serve, serve_with_tls, termination,
+};
 pub use sse::{event_stream, event_stream_kept_alive, line_stream};
 pub use tls::tls_identity;
 pub use token::Token;

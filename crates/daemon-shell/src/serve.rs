@@ -1,7 +1,7 @@
 use std::{
     future::pending,
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -80,21 +80,43 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     serve_within(HEAD_LIMITS, listener, None, router, stop).await;
 }
 
-/// Like [`serve`]; each client chooses whether its connection is encrypted. `tls` is the
-/// certificate.
+/// How a port serves connections with and without TLS.
+#[derive(Debug, Clone)]
+pub struct Encryption {
+    /// The certificate.
+    pub tls: Arc<ServerConfig>,
+    /// Whether connections of other machines that do not begin with TLS are closed.
+    pub required_of_others: bool,
+}
+
+impl Encryption {
+    /// Whether a connection with this first byte is served, and with TLS. `client` and `own` are
+    /// the addresses of its ends.
+    fn admits(&self, first: u8, client: IpAddr, own: IpAddr) -> (bool, bool) {
+        let encrypted = first == TLS_HANDSHAKE;
+        let is_other = client != own && !client.to_canonical().is_loopback();
+        (
+            encrypted || !(self.required_of_others && is_other),
+            encrypted,
+        )
+    }
+}
+
+/// Like [`serve`]; each client chooses whether its connection is encrypted, as far as
+/// `encryption` permits.
 pub async fn serve_with_tls(
     listener: TcpListener,
-    tls: Arc<ServerConfig>,
+    encryption: Encryption,
     router: Router,
     stop: CancellationToken,
 ) {
-    serve_within(HEAD_LIMITS, listener, Some(tls.into()), router, stop).await;
+    serve_within(HEAD_LIMITS, listener, Some(encryption), router, stop).await;
 }
 
 async fn serve_within(
     limits: HeadLimits,
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    encryption: Option<Encryption>,
     router: Router,
     stop: CancellationToken,
 ) {
@@ -109,7 +131,7 @@ async fn serve_within(
         .header_read_timeout(limits.next);
     let open = GracefulShutdown::new();
     loop {
-        let (stream, _) = tokio::select! {
+        let (stream, client) = tokio::select! {
             biased;
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
@@ -123,7 +145,8 @@ async fn serve_within(
             }
         });
         let service = TowerToHyperService::new(service);
-        let (http, tls, watcher) = (http.clone(), tls.clone(), open.watcher());
+        let (http, watcher) = (http.clone(), open.watcher());
+        let opening = open_connection(stream, client.ip(), encryption.clone());
         let stop = stop.clone();
         tokio::spawn(async move {
             // The limit of hyper starts only when the connection is known to be HTTP/1.
@@ -134,7 +157,7 @@ async fn serve_within(
                 }
             };
             let connection = async {
-                let opened = stop.run_until_cancelled(open_connection(stream, tls)).await;
+                let opened = stop.run_until_cancelled(opening).await;
                 let Some(Ok(stream)) = opened else { return };
                 let io = TokioIo::new(stream);
                 let connection = http.serve_connection_with_upgrades(io, service);
@@ -158,26 +181,41 @@ const TLS_HANDSHAKE: u8 = 22;
 /// Establishes TLS if the client begins with it.
 async fn open_connection(
     stream: TcpStream,
-    tls: Option<TlsAcceptor>,
+    client: IpAddr,
+    encryption: Option<Encryption>,
 ) -> io::Result<Either<TcpStream, TlsStream<TcpStream>>> {
+    let Some(encryption) = encryption else {
+        return Ok(Either::Left(stream));
+    };
     let mut first = [0];
-    match tls {
-        Some(tls) if stream.peek(&mut first).await? == 1 && first == [TLS_HANDSHAKE] => {
+    stream.peek(&mut first).await?;
+    match encryption.admits(first[0], client, stream.local_addr()?.ip()) {
+        (true, false) => Ok(Either::Left(stream)),
+        (true, true) => {
+            let tls = TlsAcceptor::from(encryption.tls);
             Ok(Either::Right(tls.accept(stream).await?))
         }
-        _ => Ok(Either::Left(stream)),
+        (false, _) => {
+            tracing::warn!(%client, "closed a connection without TLS");
+            Err(io::ErrorKind::ConnectionRefused.into())
+        }
     }
 }
 
-/// URL under which processes of this machine reach a listener. An unspecified address (0.0.0.0)
+/// Address at which processes of this machine reach a listener. An unspecified address (0.0.0.0)
 /// becomes the loopback address.
-pub fn local_url(listener: SocketAddr) -> String {
+pub fn local_socket(listener: SocketAddr) -> SocketAddr {
     let ip = match listener {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         other => other.ip(),
     };
-    format!("http://{}", SocketAddr::new(ip, listener.port()))
+    SocketAddr::new(ip, listener.port())
+}
+
+/// URL under which processes of this machine reach a listener.
+pub fn local_url(listener: SocketAddr) -> String {
+    format!("http://{}", local_socket(listener))
 }
 
 /// Waits for SIGTERM or SIGINT and returns its name.
@@ -231,6 +269,34 @@ mod tests {
             ("10.0.0.7:80", "http://10.0.0.7:80"),
         ] {
             assert_eq!(local_url(listener.parse().unwrap()), url);
+        }
+    }
+
+    #[test]
+    fn other_machines_must_use_tls_if_it_is_required() {
+        let identity = pinned_tls::Identity::parse(&pinned_tls::Identity::generate().unwrap());
+        let tls = identity.unwrap().server_config().unwrap();
+        let [loopback, mapped, own, other] =
+            ["127.0.0.1", "::ffff:127.0.0.1", "192.0.2.1", "192.0.2.7"]
+                .map(|address| address.parse().unwrap());
+        for (required_of_others, first, client, expected) in [
+            (true, b'G', loopback, (true, false)),
+            (true, b'G', own, (true, false)),
+            (true, b'G', mapped, (true, false)),
+            (true, b'G', other, (false, false)),
+            (true, TLS_HANDSHAKE, other, (true, true)),
+            (false, b'G', other, (true, false)),
+            (false, TLS_HANDSHAKE, loopback, (true, true)),
+        ] {
+            let encryption = Encryption {
+                tls: Arc::clone(&tls),
+                required_of_others,
+            };
+            assert_eq!(
+                encryption.admits(first, client, own),
+                expected,
+                "{first} {client}"
+            );
         }
     }
 

@@ -23,8 +23,10 @@ mod tests {
     use axum::{Router, routing::get};
     use tokio_util::sync::CancellationToken;
 
+    use pinned_tls::AnotherCertificate;
+
     use super::*;
-    use crate::serve::{bind, serve_with_tls};
+    use crate::serve::{Encryption, bind, serve_with_tls};
 
     #[test]
     fn a_certificate_is_created_once_and_is_private() {
@@ -49,7 +51,10 @@ mod tests {
         let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let router = Router::new().route("/", get(|| async { "here" }));
-        let tls = identity.server_config().unwrap();
+        let tls = Encryption {
+            tls: identity.server_config().unwrap(),
+            required_of_others: true,
+        };
         tokio::spawn(serve_with_tls(
             listener,
             tls,

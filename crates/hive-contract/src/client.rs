@@ -4,14 +4,14 @@ use diagnostics::{Code, Diagnostic};
 use futures_util::Stream;
 use http::{HeaderMap, Method};
 use input_validation::{Generation, JobId, WorkerId};
-use rest_client::{CallError, Download, Peer, RestClient};
+use rest_client::{CallError, Download, Peer, RestClient, Upgraded};
 
 use crate::{
     AliasRequest, BackupRequest, Capabilities, ContentQuery, HiveHealth, HiveShutdownRequest,
-    InstalledModelList, JobAccepted, JobEvent, JobStatus, ManifestQuery, ModelDetails,
-    ModelManifest, ModelQuery, NodePullRequest, PreflightReport, PreflightRequest, PruneRequest,
-    PruneResponse, RemovedModel, SpawnRequest, SpawnResponse, UpdateResponse, WorkerProcess,
-    WorkerProcessList,
+    InstalledModelList, JobAccepted, JobEvent, JobStatus, LINK_PROTOCOL, ManifestQuery,
+    ModelDetails, ModelManifest, ModelQuery, NodePullRequest, PreflightReport, PreflightRequest,
+    PruneRequest, PruneResponse, RemovedModel, SpawnRequest, SpawnResponse, UpdateResponse,
+    WorkerProcess, WorkerProcessList,
 };
 
 const PEER: Peer = Peer {
@@ -54,6 +54,13 @@ impl HiveClient {
     /// Calls `GET /v1/health`.
     pub async fn health(&self) -> Result<HiveHealth, CallError> {
         self.0.get("/v1/health").await
+    }
+
+    /// Calls `GET /v1/link` and returns the connection, which has the protocol
+    /// [`LINK_PROTOCOL`]. Its first two bytes are the port of the node's loopback interface that
+    /// leads to the queen, in network byte order.
+    pub async fn link(&self) -> Result<Upgraded, CallError> {
+        self.0.upgrade("/v1/link", &[], LINK_PROTOCOL).await
     }
 
     /// Calls `GET /v1/capabilities`.

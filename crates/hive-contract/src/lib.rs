@@ -34,3 +34,6 @@ pub use types::{
 pub const OUT_OF_MEMORY: &str = "out of memory";
 /// Version of this interface. Processes refuse peers of other versions.
 pub const API_VERSION: u32 = 1;
+/// Protocol of the connection between a queen and a hive of another machine, in the header
+/// `upgrade`: a `node-tunnel`.
+pub const LINK_PROTOCOL: &str = "rbee-link";

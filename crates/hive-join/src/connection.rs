@@ -1,33 +1,23 @@
-use std::{
-    future::Future,
-    net::{Ipv4Addr, SocketAddr},
-    num::NonZeroU16,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use daemon_shell::Token;
 use diagnostics::{Code, Diagnostic};
 use input_validation::NodeName;
-use node_tunnel::{OWN_PORT, Side, Timing, Tunnel, TunnelStream, join_streams};
+use node_tunnel::{Backoff, Side, Timing, Tunnel};
 use queen_contract::{LinkHello, QueenClient};
 use rest_client::CallError;
 use state_files::{Home, JoinRecord};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    time::{Instant, sleep},
-};
+use tokio::time::Instant;
 
-use crate::{backoff::Backoff, errors};
+use crate::{
+    errors,
+    queen_port::{LocalServer, QueenPort, serve},
+};
 
 /// First and longest pause between two attempts to connect.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// A connection that lasted this long resets the pause.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
-
-/// A port of the loopback interface that the queen may reach.
-pub type LocalPort = Option<u16>;
 
 /// The connection of a hive to the queen that it has joined.
 #[derive(Debug)]
@@ -36,25 +26,19 @@ pub struct Uplink {
     token: Token,
     token_file: PathBuf,
     queen: QueenClient,
-    /// Leads to the queen.
-    listener: TcpListener,
-    queen_port: NonZeroU16,
+    queen_port: QueenPort,
 }
 
 impl Uplink {
     /// Prepares the connection to the queen that this hive has joined; `None` if it has joined
     /// none. Does not wait for the queen.
     pub async fn open(home: &Home) -> Result<Option<Self>, Diagnostic> {
-        let Some(mut record) = JoinRecord::read(&home.join_record())? else {
+        let Some(record) = JoinRecord::read(&home.join_record())? else {
             return Ok(None);
         };
         let token_file = home.joined_token();
         let token = Token::load(&token_file).map_err(errors::token_missing)?;
-        let (listener, queen_port) = listen(record.queen_port).await?;
-        if record.queen_port != Some(queen_port) {
-            record.queen_port = Some(queen_port);
-            record.write(&home.join_record())?;
-        }
+        let queen_port = QueenPort::open(home, &record.node).await?;
         let http = if record.queen.is_https() {
             rest_client::pinned_client(&record.certificate)?
         } else {
@@ -66,7 +50,6 @@ impl Uplink {
             record,
             token,
             token_file,
-            listener,
             queen_port,
         }))
     }
@@ -86,41 +69,34 @@ impl Uplink {
         self.token_file.clone()
     }
 
-    /// Keeps the connection up. `local_port` returns the port of this machine that a port of the
-    /// node stands for, if the queen may reach it. Returns only when the queen refuses this node.
+    /// Keeps the connection up. `local_server` returns the server that a port of the node
+    /// stands for. Returns only when the queen refuses this node.
     pub async fn keep<F>(
         self,
         api_version: u32,
-        local_port: impl Fn(u16) -> F + Clone + Send + Sync + 'static,
+        local_server: impl Fn(u16) -> F + Clone + Send + Sync + 'static,
     ) -> Diagnostic
     where
-        F: Future<Output = LocalPort> + Send + 'static,
+        F: Future<Output = LocalServer> + Send + 'static,
     {
         let Self {
             record,
             queen,
-            listener,
             queen_port,
             ..
         } = self;
-        let (sender, current) = watch::channel(None);
         let hello = LinkHello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             api_version,
-            queen_port,
+            queen_port: queen_port.port(),
         };
         let connect = async || {
             let io = queen.link(&hello).await?;
-            let local_port = local_port.clone();
-            let serve = move |port, stream| serve(local_port(port), stream);
+            let local_server = local_server.clone();
+            let serve = move |port, stream| serve(local_server(port), stream);
             Ok(Tunnel::start(io, Side::Client, Timing::default(), serve))
         };
-        tokio::select! {
-            refusal = keep_connected(&record, connect, &sender) => refusal,
-            () = forward_to_queen(&listener, &current) => {
-                Diagnostic::internal("the forward to the queen ended")
-            }
-        }
+        keep_connected(&record, connect, &queen_port).await
     }
 }
 
@@ -128,7 +104,7 @@ impl Uplink {
 async fn keep_connected(
     record: &JoinRecord,
     connect: impl AsyncFn() -> Result<Tunnel, CallError>,
-    current: &watch::Sender<Option<Tunnel>>,
+    queen_port: &QueenPort,
 ) -> Diagnostic {
     let JoinRecord { node, queen, .. } = record;
     let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
@@ -137,9 +113,8 @@ async fn keep_connected(
             Ok(tunnel) => {
                 let since = Instant::now();
                 tracing::info!(%node, %queen, "connected to the queen");
-                current.send_replace(Some(tunnel.clone()));
+                queen_port.lead_through(tunnel.clone());
                 let reason = tunnel.closed().await;
-                current.send_replace(None);
                 tracing::warn!(%node, %queen, %reason, "the connection to the queen is lost");
                 if since.elapsed() >= STABLE_AFTER {
                     backoff.reset();
@@ -156,59 +131,6 @@ async fn keep_connected(
                 tracing::warn!(%node, code = %error.code, %error, hint, "cannot connect to the queen");
             }
         }
-        let mut random = [0];
-        // Without random numbers the pauses are the shortest ones.
-        let _ = getrandom::fill(&mut random);
-        sleep(backoff.pause(random[0])).await;
+        backoff.wait().await;
     }
-}
-
-/// Connects a stream of the queen with a server of this machine.
-async fn serve(local_port: impl Future<Output = LocalPort>, stream: TunnelStream) {
-    let Some(port) = local_port.await else { return };
-    if let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
-        let _ = server.set_nodelay(true);
-        join_streams(stream, server).await;
-    }
-}
-
-/// Connects everything that connects to the listener with the queen. Without a connection to the
-/// queen it is closed at once.
-async fn forward_to_queen(listener: &TcpListener, current: &watch::Receiver<Option<Tunnel>>) {
-    loop {
-        let accepted = match listener.accept().await {
-            Ok((accepted, _)) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection to the queen");
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let tunnel = current.borrow().clone();
-        if let Some(tunnel) = tunnel {
-            tokio::spawn(async move {
-                let _ = accepted.set_nodelay(true);
-                if let Ok(stream) = tunnel.open(OWN_PORT).await {
-                    join_streams(accepted, stream).await;
-                }
-            });
-        }
-    }
-}
-
-/// Listens on the same port as before, or on a free one.
-async fn listen(last: Option<NonZeroU16>) -> Result<(TcpListener, NonZeroU16), Diagnostic> {
-    let bind = async |port: u16| daemon_shell::bind((Ipv4Addr::LOCALHOST, port).into()).await;
-    let again = match last {
-        Some(port) => bind(port.get()).await.ok(),
-        None => None,
-    };
-    let listener = match again {
-        Some(listener) => listener,
-        None => bind(0).await?,
-    };
-    let address: SocketAddr = daemon_shell::local_address(&listener)?;
-    let port = NonZeroU16::new(address.port());
-    let port = port.ok_or_else(|| Diagnostic::internal("the listener has no port"))?;
-    Ok((listener, port))
 }

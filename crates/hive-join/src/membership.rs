@@ -76,7 +76,6 @@ pub async fn join(home: &Home, invitee: &Invitee) -> Result<JoinRecord, Diagnost
         node: joined.name,
         queen: queen.clone(),
         certificate: invitation.certificate,
-        queen_port: None,
     };
     record.write(&home.join_record())?;
     let _ = fs::remove_file(attempt_file);

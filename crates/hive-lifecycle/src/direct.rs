@@ -5,7 +5,7 @@ use diagnostics::Diagnostic;
 use futures_util::future::BoxFuture;
 use hive_contract::{API_VERSION, Capabilities, HiveClient, HiveHealth, HiveShutdownRequest};
 use input_validation::{NodeName, NodeUrl};
-use rest_client::CallError;
+use rest_client::{CallError, HttpClient};
 use tokio::time::{sleep, timeout};
 
 use crate::{HiveHost, RunningHive, errors};
@@ -26,6 +26,7 @@ pub struct DirectHive {
     pub node: NodeName,
     pub url: NodeUrl,
     pub token: Arc<Token>,
+    pub http: HttpClient,
 }
 
 impl DirectHive {
@@ -37,11 +38,15 @@ impl DirectHive {
     /// [`Code::ConfigInvalid`](diagnostics::Code::ConfigInvalid),
     /// [`Code::InvalidApiKey`](diagnostics::Code::InvalidApiKey).
     pub async fn inspect(&self) -> Result<(HiveHealth, Capabilities), Diagnostic> {
-        let client = self.client()?;
+        let client = self.client();
         let health = match client.health().await {
             Ok(health) => health,
             Err(CallError::Link(error)) => {
-                return Err(errors::not_running(&self.node, &self.url, &error.message));
+                let unreachable = errors::not_running(&self.node, &self.url, &error.message);
+                return Err(match error.hint {
+                    Some(hint) => unreachable.hint(hint),
+                    None => unreachable,
+                });
             }
             Err(error) => return Err(error.into()),
         };
@@ -60,8 +65,10 @@ impl DirectHive {
         }
     }
 
-    fn client(&self) -> Result<HiveClient, Diagnostic> {
-        HiveClient::new(self.url.as_str(), Some(self.token.expose().to_owned()))
+    /// Returns the client of the hive.
+    pub fn client(&self) -> HiveClient {
+        let token = Some(self.token.expose().to_owned());
+        HiveClient::with_http(self.url.as_str(), token, self.http.clone())
     }
 }
 
@@ -70,7 +77,7 @@ impl HiveHost for DirectHive {
         Box::pin(async move {
             let (health, _) = self.inspect().await?;
             Ok(RunningHive {
-                client: self.client()?,
+                client: self.client(),
                 // A process of another machine: it matches none here.
                 process: ProcessIdentity {
                     pid: health.pid,

@@ -2,21 +2,21 @@
 //! it is stopped.
 //!
 //! A [`HiveHost`] is a machine on which a hive can run; [`LocalHive`] is the queen's own, and
-//! [`DirectHive`] and [`JoinedHive`] are hives that someone else starts. A
+//! [`DirectHive`] and [`TunnelHive`] are hives that someone else starts. A
 //! [`HiveSupervisor`] keeps the hive of one host running and publishes its [`HiveState`].
 
 mod direct;
 mod errors;
 mod host;
-mod joined;
 mod local;
 mod log_tail;
 mod remote;
 mod supervisor;
+mod tunnelled;
 
 pub use direct::DirectHive;
 pub use host::{HiveHost, RunningHive};
-pub use joined::JoinedHive;
 pub use local::LocalHive;
 pub use remote::{Release, RemoteHive, RemoteHiveConfig, Report, Source};
 pub use supervisor::{HiveState, HiveSupervisor};
+pub use tunnelled::TunnelHive;

@@ -77,7 +77,12 @@ fn closed_by(error: &ConnectionError) -> Closed {
         _ => None,
     };
     Closed(match io {
-        Some(io) if io.kind() == ErrorKind::UnexpectedEof => {
+        Some(io)
+            if matches!(
+                io.kind(),
+                ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+            ) =>
+        {
             "the connection was interrupted".to_owned()
         }
         Some(io) => io.to_string(),

@@ -9,9 +9,11 @@
 #![warn(missing_docs)]
 
 mod activity;
+mod backoff;
 mod drive;
 mod tunnel;
 
+pub use backoff::Backoff;
 pub use tunnel::{Closed, Side, Timing, Tunnel, TunnelStream, join_streams};
 
 /// The port of a side's own HTTP server: that of the queen, or that of the hive of a node.

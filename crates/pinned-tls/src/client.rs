@@ -34,15 +34,20 @@ pub struct AnotherCertificate;
 impl AnotherCertificate {
     /// Returns whether this is why a connection failed.
     pub fn caused(error: &(dyn std::error::Error + 'static)) -> bool {
-        let inner = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        match inner.and_then(|inner| inner.downcast_ref::<Error>()) {
-            Some(Error::InvalidCertificate(CertificateError::Other(OtherError(cause)))) => {
-                cause.downcast_ref::<Self>().is_some()
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(Error::InvalidCertificate(CertificateError::Other(OtherError(cause)))) =
+                error.downcast_ref()
+            {
+                return cause.downcast_ref::<Self>().is_some();
             }
-            _ => false,
+            // The source of an I/O error is that of the error in it.
+            next = match error.downcast_ref::<io::Error>() {
+                Some(io) => io.get_ref().map(|inner| inner as _),
+                None => error.source(),
+            };
         }
+        false
     }
 }
 

@@ -8,12 +8,13 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use daemon_shell::{ErrorResponse, JsonBody, PathArg, QueryArgs, Upgrade, require_bearer};
+use hive_contract::LINK_PROTOCOL;
 use http::{HeaderMap, StatusCode};
 use input_validation::{CertificateFingerprint, NodeName};
 use jiff::Timestamp;
 use queen_contract::{
-    InvitationList, InvitationToken, InviteNode, JoinRequest, JoinResponse, LINK_PROTOCOL,
-    LinkHello, MAX_EXPIRY_SECONDS, NewInvitation, NodeSecret,
+    InvitationList, InvitationToken, InviteNode, JoinRequest, JoinResponse, LinkHello,
+    MAX_EXPIRY_SECONDS, NewInvitation, NodeSecret,
 };
 use queen_nodes::NodeConnection;
 

@@ -3,8 +3,8 @@ use std::time::Duration;
 use diagnostics::{Code, Diagnostic};
 use futures_util::{Stream, stream::BoxStream};
 use hive_contract::{
-    AliasRequest, BackupRequest, JobAccepted, JobEvent, ModelQuery, PruneRequest, PruneResponse,
-    PullRequest, RemovedModel, UpdateResponse,
+    AliasRequest, BackupRequest, JobAccepted, JobEvent, LINK_PROTOCOL, ModelQuery, PruneRequest,
+    PruneResponse, PullRequest, RemovedModel, UpdateResponse,
 };
 use http::{HeaderMap, Method};
 use input_validation::{JobId, NodeName, RequestId, WorkerId};
@@ -14,8 +14,8 @@ use worker_contract::WorkerHeartbeat;
 
 use crate::{
     AddNode, DeploymentList, InferCall, InferEvent, InvitationList, InviteNode, JoinRequest,
-    JoinResponse, LINK_PROTOCOL, LinkHello, ModelList, ModelReport, NewInvitation, NodeCallEvent,
-    NodeEntry, NodeList, NodeLog, PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest,
+    JoinResponse, LinkHello, ModelList, ModelReport, NewInvitation, NodeCallEvent, NodeEntry,
+    NodeList, NodeLog, PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest,
     ShutdownResponse, Status, UpdateNode, WorkerEntry, WorkerList,
 };
 
@@ -130,7 +130,7 @@ impl QueenClient {
     }
 
     /// Calls `GET /v1/link` and returns the connection, which has the protocol
-    /// [`LINK_PROTOCOL`]. The token of this client is that of a node.
+    /// [`LINK_PROTOCOL`](hive_contract::LINK_PROTOCOL). The token of this client is that of a node.
     pub async fn link(&self, hello: &LinkHello) -> Result<Upgraded, CallError> {
         let LinkHello {
             version,

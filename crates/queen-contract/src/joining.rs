@@ -10,8 +10,6 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::NodeSecret;
 
-/// Protocol of the connection of a node, in the header `upgrade`: a `node-tunnel`.
-pub const LINK_PROTOCOL: &str = "rbee-link";
 /// How long an invitation is valid, in seconds, unless something else is requested.
 pub const DEFAULT_EXPIRY_SECONDS: u32 = 3600;
 /// Longest validity of an invitation, in seconds: 30 days.

@@ -18,7 +18,7 @@ pub use client::{NodeCallEvents, QueenClient};
 pub use infer::{Assigned, DetokenizeCall, InferCall, InferEvent, TokenizeCall};
 pub use joining::{
     DEFAULT_EXPIRY_SECONDS, Invitation, InvitationList, InvitationToken, InviteNode, JoinRequest,
-    JoinResponse, LINK_PROTOCOL, LinkHello, MAX_EXPIRY_SECONDS, NewInvitation,
+    JoinResponse, LinkHello, MAX_EXPIRY_SECONDS, NewInvitation,
 };
 pub use node_calls::{
     AddNode, NodeCallEvent, NodeLog, NodeLogQuery, NodeSecret, RemoveNode, UninstallHive,

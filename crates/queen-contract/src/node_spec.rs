@@ -1,6 +1,8 @@
 use std::num::NonZeroU16;
 
-use input_validation::{BranchName, NodeUrl, RemoteDirectory, RepositoryUrl, SshHost, SshUser};
+use input_validation::{
+    BranchName, CertificateFingerprint, NodeUrl, RemoteDirectory, RepositoryUrl, SshHost, SshUser,
+};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
@@ -59,7 +61,9 @@ fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Er
     Ok(port.map(NonZeroU16::get))
 }
 
-/// Hive that is reached by its address, without encryption.
+/// Hive that is reached by its address. With `https`, one connection carries everything, and the
+/// workers of the node reach the queen through it. With `http`, the queen connects to the ports of
+/// the workers as well, and they to the queen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DirectNode {
     /// Base URL of the hive. The workers of the node have the same host.
@@ -69,4 +73,11 @@ pub struct DirectNode {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub queen_url: Option<NodeUrl>,
+    /// Certificate of the hive, required for `https`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub certificate: Option<CertificateFingerprint>,
+    /// Whether to send secrets to another machine without encryption. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_unencrypted: bool,
 }

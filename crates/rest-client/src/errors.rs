@@ -45,7 +45,7 @@ impl From<CallError> for Diagnostic {
 }
 
 pub(crate) fn unreachable(peer: Peer, base: &str, error: &reqwest::Error) -> CallError {
-    if has_another_certificate(error) {
+    if AnotherCertificate::caused(error) {
         return CallError::Link(another_certificate(peer, base));
     }
     CallError::Link(Diagnostic::new(
@@ -56,17 +56,6 @@ pub(crate) fn unreachable(peer: Peer, base: &str, error: &reqwest::Error) -> Cal
             root_cause(error)
         ),
     ))
-}
-
-fn has_another_certificate(error: &reqwest::Error) -> bool {
-    let mut next = error.source();
-    while let Some(error) = next {
-        if AnotherCertificate::caused(error) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }
 
 fn another_certificate(peer: Peer, base: &str) -> Diagnostic {

@@ -77,7 +77,9 @@ const MIGRATIONS: &[M<'_>] = &[
             branch TEXT,
             url TEXT,
             queen_url TEXT,
-            hive_version TEXT
+            hive_version TEXT,
+            certificate TEXT,
+            allow_unencrypted INTEGER NOT NULL DEFAULT 0
         ) STRICT;
         INSERT INTO nodes
             (name, hive_url, devices, status, last_connected, last_error, link, ssh_host, ssh_port,
@@ -181,11 +183,11 @@ fn insert(transaction: &Transaction<'_>, node: &NodeEntry, devices: &str) -> rus
         "INSERT OR REPLACE INTO nodes
          (name, hive_url, devices, status, last_connected, last_error, link, ssh_host,
           ssh_port, ssh_user, ssh_key_file, directory, repository, branch, url, queen_url,
-          hive_version)
+          hive_version, certificate, allow_unencrypted)
          VALUES
          (:name, :hive_url, :devices, :status, :last_connected, :last_error, :link,
           :ssh_host, :ssh_port, :ssh_user, :ssh_key_file, :directory, :repository, :branch,
-          :url, :queen_url, :hive_version)",
+          :url, :queen_url, :hive_version, :certificate, :allow_unencrypted)",
         named_params! {
             ":name": node.name.as_str(),
             ":hive_url": node.hive_url,
@@ -204,6 +206,8 @@ fn insert(transaction: &Transaction<'_>, node: &NodeEntry, devices: &str) -> rus
             ":url": spec.url,
             ":queen_url": spec.queen_url,
             ":hive_version": node.hive_version,
+            ":certificate": spec.certificate,
+            ":allow_unencrypted": spec.allow_unencrypted,
         },
     )?;
     Ok(())

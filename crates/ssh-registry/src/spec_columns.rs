@@ -3,7 +3,9 @@
 use std::str::FromStr;
 
 use diagnostics::Diagnostic;
-use input_validation::{BranchName, NodeUrl, RemoteDirectory, RepositoryUrl, SshUser};
+use input_validation::{
+    BranchName, CertificateFingerprint, NodeUrl, RemoteDirectory, RepositoryUrl, SshUser,
+};
 use queen_contract::{DirectNode, NodeSpec, SshNode};
 use rusqlite::{Row, types::Type};
 
@@ -19,6 +21,8 @@ pub(crate) struct SpecColumns<'a> {
     pub(crate) branch: Option<&'a str>,
     pub(crate) url: Option<&'a str>,
     pub(crate) queen_url: Option<&'a str>,
+    pub(crate) certificate: Option<&'a str>,
+    pub(crate) allow_unencrypted: bool,
 }
 
 impl<'a> SpecColumns<'a> {
@@ -43,6 +47,11 @@ impl<'a> SpecColumns<'a> {
                 link: "direct",
                 url: Some(node.url.as_str()),
                 queen_url: node.queen_url.as_ref().map(NodeUrl::as_str),
+                certificate: node
+                    .certificate
+                    .as_ref()
+                    .map(CertificateFingerprint::as_str),
+                allow_unencrypted: node.allow_unencrypted,
                 ..Self::default()
             },
             NodeSpec::Joined => Self {
@@ -67,6 +76,8 @@ pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<NodeSpec> {
         "direct" => NodeSpec::Direct(DirectNode {
             url: required(row, "url")?,
             queen_url: optional(row, "queen_url")?,
+            certificate: optional(row, "certificate")?,
+            allow_unencrypted: row.get("allow_unencrypted")?,
         }),
         "joined" => NodeSpec::Joined,
         _ => NodeSpec::Local,

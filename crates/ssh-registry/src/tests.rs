@@ -40,7 +40,14 @@ fn entries() -> Vec<NodeEntry> {
             "attic",
             spec(json!({
                 "link": "direct", "url": "http://192.0.2.7:9200",
-                "queen_url": "http://192.0.2.1:8500",
+                "queen_url": "http://192.0.2.1:8500", "allow_unencrypted": true,
+            })),
+        ),
+        entry(
+            "cellar",
+            spec(json!({
+                "link": "direct", "url": "https://192.0.2.9:9200",
+                "certificate": "ab".repeat(32),
             })),
         ),
         entry(

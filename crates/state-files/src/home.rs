@@ -32,6 +32,7 @@ pub const FILE_NAMES: &[&str] = &[
     "pull.lock",
     "ssh-hosts",
     "queen.pem",
+    "hive.pem",
     "join.json",
     "node-joined.token",
     "join-attempt.token",
@@ -129,6 +130,12 @@ impl Home {
         self.0.join("keys/queen.pem")
     }
 
+    /// Certificate of a hive that listens on an address of its machine, and its key, in the format
+    /// PEM.
+    pub fn hive_certificate(&self) -> PathBuf {
+        self.0.join("keys/hive.pem")
+    }
+
     /// [`JoinRecord`](crate::JoinRecord) of a hive that has joined a queen.
     pub fn join_record(&self) -> PathBuf {
         self.0.join("join.json")
@@ -154,7 +161,8 @@ impl Home {
         self.0.join("run/ssh")
     }
 
-    /// Port of a node's loopback interface that leads to the queen.
+    /// Port of a node's loopback interface that leads to the queen: in the home of the queen for
+    /// nodes that it reaches by SSH, else in that of the hive.
     pub fn queen_port_on(&self, node: &NodeName) -> PathBuf {
         self.0.join(format!("run/queen-port-{node}"))
     }
@@ -242,6 +250,7 @@ mod tests {
             (home.node_token(&node), "/h/keys/node-gpu-box.token"),
             (home.ssh_hosts(), "/h/keys/ssh-hosts"),
             (home.queen_certificate(), "/h/keys/queen.pem"),
+            (home.hive_certificate(), "/h/keys/hive.pem"),
             (home.join_record(), "/h/join.json"),
             (home.joined_token(), "/h/keys/node-joined.token"),
             (home.join_attempt(), "/h/keys/join-attempt.token"),
@@ -282,6 +291,7 @@ mod tests {
             worker.log(),
             home.ssh_hosts(),
             home.queen_certificate(),
+            home.hive_certificate(),
             home.join_record(),
             home.joined_token(),
             home.join_attempt(),

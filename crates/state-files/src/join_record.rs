@@ -1,4 +1,4 @@
-use std::{fs, io, num::NonZeroU16, path::Path};
+use std::{fs, io, path::Path};
 
 use diagnostics::Diagnostic;
 use input_validation::{CertificateFingerprint, NodeName, NodeUrl};
@@ -18,10 +18,6 @@ pub struct JoinRecord {
     pub queen: NodeUrl,
     /// Certificate by which the queen is recognized.
     pub certificate: CertificateFingerprint,
-    /// Port of the loopback interface that leads to the queen; absent before its first use. It is
-    /// used again, so that workers that outlived a hive find the queen.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub queen_port: Option<NonZeroU16>,
 }
 
 impl Record for JoinRecord {
@@ -66,7 +62,6 @@ mod tests {
             node: "laptop".parse().unwrap(),
             queen: "https://192.0.2.1:8500".parse().unwrap(),
             certificate: "ab".repeat(32).parse().unwrap(),
-            queen_port: NonZeroU16::new(7),
         };
         record.write(&path).unwrap();
         assert_eq!(JoinRecord::read(&path), Ok(Some(record)));

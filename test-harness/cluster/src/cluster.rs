@@ -163,6 +163,8 @@ fn node(hive: &HiveProcess, url: &str) -> Result<UpdateNode> {
         spec: NodeSpec::Direct(DirectNode {
             url: url.parse()?,
             queen_url: None,
+            certificate: None,
+            allow_unencrypted: false,
         }),
         token: Some(NodeSecret(hive.token.expose().to_owned())),
         accept_host_key: None,

@@ -1,5 +1,6 @@
 mod content;
 mod jobs;
+mod link;
 mod models;
 mod node;
 mod preflight;
@@ -8,7 +9,7 @@ mod responses;
 mod sse;
 mod workers;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -17,6 +18,7 @@ use axum::{
 use daemon_shell::Token;
 use device_probe::Probe;
 use hive_jobs::{JobRegistry, NodeEvents};
+use hive_join::Incoming;
 use input_validation::NodeName;
 use model_catalog::{ModelCatalog, Puller};
 use openapi_schema::{IntegerBounds, SharedErrors};
@@ -27,12 +29,18 @@ use utoipa::{
 };
 use worker_lifecycle::{WorkerBinaries, Workers};
 
+pub use link::local_server;
+
 /// Maximum size of a request body.
 const BODY_LIMIT_BYTES: usize = 64 * 1024;
 
 /// State that the handlers share.
 pub struct Hive {
     pub id: NodeName,
+    /// Address of this interface for processes of this machine.
+    pub address: SocketAddr,
+    /// Connections of the queen of another machine.
+    pub incoming: Incoming,
     pub workers: Arc<Workers>,
     pub catalog: Arc<ModelCatalog>,
     pub puller: Arc<Puller>,
@@ -61,6 +69,7 @@ pub fn router(hive: Arc<Hive>, token: Token) -> Router {
         .route("/v1/models/alias", post(models::alias))
         .route("/v1/models/backup", post(models::backup))
         .route("/v1/models/restore", post(models::restore))
+        .route("/v1/link", get(link::link))
         .route("/v1/events", get(node::events))
         .route("/v1/shutdown", post(node::shutdown))
         .route("/v1/workers", get(workers::list))
@@ -84,7 +93,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     version = "3.2.0",
     info(title = "rbee hive", description = "The resources of one machine and the workers that run on it."),
     paths(
-        node::health, node::capabilities, node::events, node::shutdown, preflight::check,
+        node::health, node::capabilities, node::events, node::shutdown, link::link, preflight::check,
         models::list, models::show, models::pull, models::verify, models::remove, models::update,
         models::prune, models::alias, models::backup, models::restore,
         content::manifest, content::content,

@@ -4,6 +4,9 @@ use diagnostics::ErrorBody;
 use openapi_schema::error_responses_type;
 
 error_responses_type!(TokenErrors<ErrorBody>: 401);
+error_responses_type!(
+    LinkErrors<ErrorBody>: 401, 426 "The request does not ask for the protocol"
+);
 error_responses_type!(ReadErrors<ErrorBody>: 401, 500);
 error_responses_type!(PreflightErrors<ErrorBody>: 400, 401, 408, 413, 415, 500);
 error_responses_type!(StorageErrors<ErrorBody>: 401, 500, 507);

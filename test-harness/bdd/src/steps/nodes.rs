@@ -40,9 +40,11 @@ async fn switch_on(world: &mut World, machine: &str) {
     } else {
         String::new()
     };
+    let options = world.noted.get(&format!("{machine}_options"));
+    let options = options.map_or("", String::as_str);
     let line = format!(
         "rbee-hive --home {{dir}}/{machine} --hive-id {machine} --port {port} --worker-ports 0 \
-         {devices} {workers}"
+         {devices} {workers} {options}"
     );
     let running = world.start(&line);
     let home = home(world, machine);
@@ -89,6 +91,23 @@ pub(super) fn processes(world: &World, machine: &str) -> Vec<ProcessIdentity> {
 #[when(regex = r"^the machine ([a-z]+) is switched on$")]
 async fn machine(world: &mut World, name: String) {
     switch_on(world, &name).await;
+}
+
+/// Notes its address for other machines as `{NAME_https}`, and the fingerprint of its certificate
+/// as `{NAME_certificate}`.
+#[given(regex = r"^the machine ([a-z]+) with a hive for other machines$")]
+async fn machine_with_address(world: &mut World, machine: String) {
+    let options = "--bind 0.0.0.0".to_owned();
+    world.noted.insert(format!("{machine}_options"), options);
+    switch_on(world, &machine).await;
+    let log = world.running[&format!("hive_{machine}")].stderr();
+    let (_, rest) = log.split_once("certificate=").expect("a certificate");
+    let certificate = rest.split_whitespace().next().unwrap().to_owned();
+    let https = format!("https://127.0.0.2:{}", port(world, &machine));
+    world
+        .noted
+        .insert(format!("{machine}_certificate"), certificate);
+    world.noted.insert(format!("{machine}_https"), https);
 }
 
 /// Writes the devices of a machine that does not exist.

@@ -1,16 +1,19 @@
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 /// Pauses between attempts to connect: they double up to a longest one, and vary, so that many
 /// nodes do not connect to a restarted queen at the same moment.
 #[derive(Debug, Clone)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     next: Duration,
     first: Duration,
     longest: Duration,
 }
 
 impl Backoff {
-    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
+    /// Creates the pauses from the first to the longest one.
+    pub fn new(first: Duration, longest: Duration) -> Self {
         Self {
             next: first,
             first,
@@ -18,20 +21,28 @@ impl Backoff {
         }
     }
 
+    /// Waits for the next pause.
+    pub async fn wait(&mut self) {
+        let mut random = [0];
+        // Without random numbers the pauses are the shortest ones.
+        let _ = getrandom::fill(&mut random);
+        sleep(self.pause(random[0])).await;
+    }
+
     /// Returns the next pause: between half of its length and all of it, by a random number.
-    pub(crate) fn pause(&mut self, random: u8) -> Duration {
+    fn pause(&mut self, random: u8) -> Duration {
         let longest = self.next.min(self.longest);
         self.next = longest * 2;
         longest / 2 + longest * u32::from(random) / (2 * u32::from(u8::MAX))
     }
 
     /// Begins again with the first pause.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.next = self.first;
     }
 
     /// Continues with the longest pause.
-    pub(crate) fn skip_to_longest(&mut self) {
+    pub fn skip_to_longest(&mut self) {
         self.next = self.longest;
     }
 }

@@ -8,8 +8,8 @@ use diagnostics::Diagnostic;
 use futures_util::future::BoxFuture;
 use hive_contract::{API_VERSION, HiveClient, HiveShutdownRequest};
 use input_validation::NodeName;
-use joined_link::{JoinedLink, LinkState};
 use node_link::Link as _;
+use tunnel_link::{LinkState, TunnelLink};
 
 use crate::{
     HiveHost, RunningHive,
@@ -17,19 +17,19 @@ use crate::{
     errors,
 };
 
-/// The hive of a node that connects to the queen. Someone else starts it: the queen finds and
-/// watches it.
+/// The hive of a node with which the queen shares one connection. Someone else starts it: the
+/// queen finds and watches it.
 #[derive(Debug)]
-pub struct JoinedHive {
+pub struct TunnelHive {
     node: NodeName,
-    link: Arc<JoinedLink>,
+    link: Arc<TunnelLink>,
     token: Arc<Token>,
     /// The connection of the last attempt to find the hive.
     tried: AtomicU64,
 }
 
-impl JoinedHive {
-    pub fn new(node: NodeName, link: Arc<JoinedLink>, token: Arc<Token>) -> Self {
+impl TunnelHive {
+    pub fn new(node: NodeName, link: Arc<TunnelLink>, token: Arc<Token>) -> Self {
         Self {
             node,
             link,
@@ -44,7 +44,7 @@ impl JoinedHive {
         let tried = self.tried.load(Ordering::Relaxed);
         let is_other = |state: &LinkState| match state {
             LinkState::Up(connection) => *connection != tried,
-            LinkState::Down(_) => or_lost,
+            LinkState::Connecting | LinkState::Down(_) => or_lost,
         };
         if self.link.state().wait_for(is_other).await.is_err() {
             std::future::pending::<()>().await;
@@ -52,11 +52,12 @@ impl JoinedHive {
     }
 }
 
-impl HiveHost for JoinedHive {
+impl HiveHost for TunnelHive {
     fn ensure(&self) -> BoxFuture<'_, Result<RunningHive, Diagnostic>> {
         Box::pin(async move {
+            self.link.settled().await;
             self.tried.store(self.link.connection()?, Ordering::Relaxed);
-            let endpoint = self.link.endpoint(joined_link::HIVE_PORT).await?;
+            let endpoint = self.link.endpoint(tunnel_link::HIVE_PORT).await?;
             let token = Some(self.token.expose().to_owned());
             let client = HiveClient::with_http(&endpoint.base, token, endpoint.http);
             let health = client.health().await?;

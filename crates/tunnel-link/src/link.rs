@@ -23,6 +23,8 @@ use crate::sockets::Sockets;
 /// State of a link.
 #[derive(Debug, Clone)]
 pub enum LinkState {
+    /// The queen connects to the node for the first time.
+    Connecting,
     /// The node is connected, for this time since the link was created.
     Up(u64),
     /// The node is not connected, for this reason. It connects again by itself.
@@ -31,7 +33,7 @@ pub enum LinkState {
 
 /// The link to a node that connects to the queen.
 #[derive(Debug)]
-pub struct JoinedLink {
+pub struct TunnelLink {
     node: NodeName,
     /// Base URL of the queen on its machine.
     queen_url: String,
@@ -44,7 +46,7 @@ pub struct JoinedLink {
     queen_port: AtomicU16,
 }
 
-impl JoinedLink {
+impl TunnelLink {
     /// Creates the link of a node that has not connected yet. Its sockets are in a directory below
     /// `sockets`, whose path must be short. `queen_url` is the base URL of the queen on its
     /// machine.
@@ -60,17 +62,18 @@ impl JoinedLink {
         }))
     }
 
-    /// Uses a connection of the node's hive, which replaces an earlier one. `queen_port` is the
-    /// port of the node's loopback interface that leads to the queen.
+    /// Uses a connection with the node's hive, which replaces an earlier one. `side` is that of
+    /// the queen. `queen_port` is the port of the node's loopback interface that leads to the queen.
     pub fn attach(
         self: &Arc<Self>,
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        side: Side,
         queen_port: u16,
         timing: Timing,
     ) {
         let queen = authority(&self.queen_url);
         let serve = move |port, stream| serve_node(queen.clone(), port, stream);
-        let tunnel = Tunnel::start(io, Side::Server, timing, serve);
+        let tunnel = Tunnel::start(io, side, timing, serve);
         self.queen_port.store(queen_port, Ordering::Relaxed);
         let replaced = self.tunnel.send_replace(Some(tunnel.clone()));
         if let Some(replaced) = replaced {
@@ -99,6 +102,27 @@ impl JoinedLink {
         });
     }
 
+    /// Waits for the end of the first attempt to connect.
+    pub async fn settled(&self) {
+        let settled = |state: &LinkState| !matches!(state, LinkState::Connecting);
+        // The sender lives as long as this link.
+        let _ = self.state().wait_for(settled).await;
+    }
+
+    /// Notes that the first attempt to connect begins.
+    pub(crate) fn connecting(&self) {
+        self.state.send_replace(LinkState::Connecting);
+    }
+
+    /// Notes why the node cannot be connected.
+    pub(crate) fn failed(&self, reason: Diagnostic) {
+        self.state.send_replace(LinkState::Down(reason));
+    }
+
+    pub(crate) fn node(&self) -> &NodeName {
+        &self.node
+    }
+
     /// Ends the connection of a node that was removed.
     pub fn close(&self) {
         if let Some(tunnel) = self.tunnel.borrow().as_ref() {
@@ -115,18 +139,19 @@ impl JoinedLink {
     pub fn connection(&self) -> Result<u64, Diagnostic> {
         match &*self.state.borrow() {
             LinkState::Up(connection) => Ok(*connection),
+            LinkState::Connecting => Err(not_connected(&self.node)),
             LinkState::Down(reason) => Err(reason.clone()),
         }
     }
 }
 
-impl Drop for JoinedLink {
+impl Drop for TunnelLink {
     fn drop(&mut self) {
         self.close();
     }
 }
 
-impl Link for JoinedLink {
+impl Link for TunnelLink {
     /// The port [`OWN_PORT`] is that of the hive, wherever it listens.
     fn endpoint(&self, port: u16) -> BoxFuture<'_, Result<Endpoint, Diagnostic>> {
         let endpoint = || {
@@ -181,6 +206,6 @@ fn lost(node: &NodeName, reason: &str) -> Diagnostic {
 
 fn down(node: &NodeName, message: &str) -> Diagnostic {
     Diagnostic::new(Code::HiveUnreachable, message).hint(format!(
-        "start `rbee-hive` on the machine of {node}; it connects again by itself"
+        "start `rbee-hive` on the machine of {node}; the connection returns by itself"
     ))
 }
