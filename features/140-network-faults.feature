@@ -20,6 +20,23 @@ Feature: Faults of the network
     And 0 programs of box are running
     And the home directory of box contains nothing
 
+  Scenario: Copying that a partition interrupts is completed by the next try
+    Given the machine box with an SSH server, at the end of a wire
+    And the wire to box has a delay of 50 ms and a loss of 0 %
+    When I start `rbee-keeper node add box` as client
+    And client has printed `Copying rbee-hive`
+    And the wire to box is cut silently
+    Then client exits
+    And the exit code is 1
+    And the error contains `box`
+    And 0 programs of box are running
+    When the wire to box is repaired
+    And I run `rbee-keeper node add box`
+    Then the exit code is 0
+    When I run `rbee-keeper infer hello --node box --max-tokens 1`
+    Then the exit code is 0
+    And no half file is left on box
+
   Scenario: A node that became silent before a request: another one serves
     Given the node box, at the end of a wire
     And I ran `rbee-keeper infer hello --node box --temperature 0`

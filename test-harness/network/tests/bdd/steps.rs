@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use bdd::{Machines, World};
+use bdd::{Machines, World, eventually};
 use cucumber::{given, then, when};
 use network::{Conditions, Namespace, Wire};
 use ssh_server::{Settings, SshServer};
@@ -70,4 +70,22 @@ fn only_ssh(world: &mut World, machine: String) {
     let reachable: Vec<_> = all.into_iter().filter(|a| !a.ip().is_loopback()).collect();
     assert_eq!(reachable, [(there, server.port()).into()]);
     assert_eq!(ssh_server::other_routes(pid), Vec::<String>::new());
+}
+
+/// Files have other names while they are written, which begin with a dot.
+#[then(regex = r"^no half file is left on ([a-z]+)$")]
+async fn no_half_file(world: &mut World, machine: String) {
+    let home = world.get::<Machines>().get(&machine).home();
+    let programs = home.join(".rbee/bin/current");
+    eventually(Duration::from_secs(30), || async {
+        let entries = std::fs::read_dir(&programs).unwrap().flatten();
+        let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+        let half: Vec<String> = names.filter(|name| name.starts_with('.')).collect();
+        if half.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{half:?}"))
+        }
+    })
+    .await;
 }
