@@ -4,7 +4,7 @@ use daemon_shell::{Encryption, FileLock, ProcessIdentity, Token, serve_with_tls}
 use diagnostics::{Code, Diagnostic};
 use futures_util::future::join_all;
 use hive_lifecycle::{HiveHost, LocalHive};
-use input_validation::NodeName;
+use input_validation::{CertificateFingerprint, NodeName};
 use jiff::Timestamp;
 use node_link::LocalLink;
 use queen_api::{Api, ApiConfig, CorsOrigins, QueenReach};
@@ -61,7 +61,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     };
     let listening = listen(&args, &state).await?;
     let reach = QueenReach {
-        certificate: certificate.fingerprint(),
+        certificate: CertificateFingerprint::of_digest(certificate.fingerprint()),
         urls: listening.urls_for_others(),
     };
     let Listeners { bound, url, .. } = listening;

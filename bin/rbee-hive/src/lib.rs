@@ -3,6 +3,7 @@
 
 mod args;
 mod membership;
+mod paths;
 mod run;
 mod service;
 

@@ -11,7 +11,7 @@ use state_files::Home;
 
 use crate::{
     Args, Join,
-    run::absolute,
+    paths::absolute,
     service::{Hive, local_server},
 };
 

@@ -7,11 +7,11 @@ use std::{
 
 use daemon_shell::{Encryption, FileLock, ProcessIdentity, Token};
 use device_probe::{MockProbe, Probe, SystemProbe};
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use file_transfer::{Downloader, Secret, TransferSettings};
 use hive_jobs::{JobRegistry, NodeEvents};
 use hive_join::{Incoming, Uplink};
-use input_validation::{ModelAlias, ModelRef};
+use input_validation::{CertificateFingerprint, ModelAlias, ModelRef};
 use jiff::Timestamp;
 use model_catalog::{Copies, ModelCatalog, Puller};
 use model_vendors::{Selection, VendorSettings, other_nodes, vendors};
@@ -22,6 +22,7 @@ use worker_lifecycle::{LifecycleSettings, StartLimits, StopLimits, WorkerBinarie
 use crate::{
     Args, Command,
     membership::{Membership, leave, stay_connected, use_invitation},
+    paths::absolute,
     service::{Hive, router},
 };
 
@@ -108,7 +109,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         None
     } else {
         let identity = daemon_shell::tls_identity(&home.hive_certificate())?;
-        let certificate = identity.fingerprint();
+        let certificate = CertificateFingerprint::of_digest(identity.fingerprint());
         tracing::info!(%address, %certificate, "other machines can connect");
         Some(identity.server_config()?)
     };
@@ -207,11 +208,6 @@ fn aliases() -> Result<Vec<(ModelAlias, ModelRef)>, Diagnostic> {
         .iter()
         .map(|(alias, model)| Ok((alias.parse()?, model.parse()?)))
         .collect()
-}
-
-pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Diagnostic> {
-    std::path::absolute(path)
-        .map_err(|e| Diagnostic::new(Code::ConfigInvalid, format!("{}: {e}", path.display())))
 }
 
 fn own_directory() -> Result<PathBuf, Diagnostic> {

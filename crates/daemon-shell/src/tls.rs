@@ -23,6 +23,7 @@ mod tests {
     use axum::{Router, routing::get};
     use tokio_util::sync::CancellationToken;
 
+    use input_validation::CertificateFingerprint;
     use pinned_tls::AnotherCertificate;
 
     use super::*;
@@ -67,7 +68,9 @@ mod tests {
         };
         let plain = rest_client::http_client().unwrap();
         assert_eq!(call(plain, "http").await.unwrap(), "here");
-        let pinned = rest_client::pinned_client(&identity.fingerprint()).unwrap();
+        let pinned =
+            rest_client::pinned_client(&CertificateFingerprint::of_digest(identity.fingerprint()))
+                .unwrap();
         assert_eq!(call(pinned, "https").await.unwrap(), "here");
         let other = "ab".repeat(32).parse().unwrap();
         let other = rest_client::pinned_client(&other).unwrap();

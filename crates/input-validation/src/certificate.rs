@@ -27,6 +27,18 @@ impl CertificateFingerprint {
         }
         Self(text.into())
     }
+
+    /// The SHA-256 digest of the certificate.
+    pub fn digest(&self) -> [u8; 32] {
+        let digits = self.as_str().as_bytes();
+        std::array::from_fn(|n| {
+            let digit = |at: usize| {
+                let digit = digits.get(at).map(|digit| char::from(*digit));
+                digit.and_then(|digit| digit.to_digit(16)).unwrap_or(0) as u8
+            };
+            digit(2 * n) << 4 | digit(2 * n + 1)
+        })
+    }
 }
 
 #[cfg(test)]
@@ -37,6 +49,8 @@ mod tests {
     fn a_fingerprint_is_a_digest_in_lower_case() {
         let made = CertificateFingerprint::of_digest([0xab; 32]);
         assert_eq!(made.as_str(), "ab".repeat(32));
+        let digest = std::array::from_fn(|n| n as u8 * 7);
+        assert_eq!(CertificateFingerprint::of_digest(digest).digest(), digest);
         assert_eq!(
             made.as_str().parse::<CertificateFingerprint>().unwrap(),
             made

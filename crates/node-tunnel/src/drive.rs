@@ -8,7 +8,7 @@ use futures_util::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use yamux::{Connection, ConnectionError, FrameDecodeError, Stream};
 
-use crate::Closed;
+use crate::closed::Closed;
 
 /// Where an opened stream goes.
 pub(crate) type Opened = oneshot::Sender<Stream>;

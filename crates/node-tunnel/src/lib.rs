@@ -10,11 +10,13 @@
 
 mod activity;
 mod backoff;
+mod closed;
 mod drive;
 mod tunnel;
 
 pub use backoff::Backoff;
-pub use tunnel::{Closed, Side, Timing, Tunnel, TunnelStream, join_streams};
+pub use closed::Closed;
+pub use tunnel::{Side, Timing, Tunnel, TunnelStream, join_streams};
 
 /// The port of a side's own HTTP server: that of the queen, or that of the hive of a node.
 pub const OWN_PORT: u16 = 0;

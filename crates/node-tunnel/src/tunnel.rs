@@ -1,4 +1,4 @@
-use std::{fmt, future::Future, io, time::Duration};
+use std::{future::Future, io, time::Duration};
 
 use futures_util::future::poll_fn;
 use tokio::{
@@ -17,6 +17,7 @@ use yamux::{Config, Connection, Mode};
 
 use crate::{
     activity::{Activity, Watched},
+    closed::Closed,
     drive::{Opened, drive},
 };
 
@@ -63,18 +64,6 @@ impl Default for Timing {
         }
     }
 }
-
-/// Why a tunnel ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Closed(pub String);
-
-impl fmt::Display for Closed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Closed {}
 
 /// Streams over one connection. Dropping all clones closes the connection and all its streams.
 #[derive(Debug, Clone)]

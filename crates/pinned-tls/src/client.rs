@@ -1,7 +1,6 @@
 use std::{io, sync::Arc};
 
 use diagnostics::Diagnostic;
-use input_validation::CertificateFingerprint;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -10,11 +9,14 @@ use rustls::{
 };
 use sha2::{Digest as _, Sha256};
 
+/// SHA-256 digest of a certificate.
+pub type Fingerprint = [u8; 32];
+
 /// Returns the configuration of a client that accepts only the certificate with this fingerprint.
-pub fn client_config(pinned: &CertificateFingerprint) -> Result<ClientConfig, Diagnostic> {
+pub fn client_config(pinned: Fingerprint) -> Result<ClientConfig, Diagnostic> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = Arc::new(Pinned {
-        fingerprint: pinned.clone(),
+        fingerprint: pinned,
         provider: Arc::clone(&provider),
     });
     let config = ClientConfig::builder_with_provider(provider)
@@ -51,16 +53,15 @@ impl AnotherCertificate {
     }
 }
 
-/// The SHA-256 digest of a certificate.
-pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> CertificateFingerprint {
-    CertificateFingerprint::of_digest(Sha256::digest(certificate).into())
+pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
+    Sha256::digest(certificate).into()
 }
 
 /// Accepts one certificate, whatever its name and validity are. That the server has its key is
 /// verified as usual.
 #[derive(Debug)]
 struct Pinned {
-    fingerprint: CertificateFingerprint,
+    fingerprint: Fingerprint,
     provider: Arc<CryptoProvider>,
 }
 

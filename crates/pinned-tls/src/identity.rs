@@ -1,18 +1,17 @@
 use std::{fmt, sync::Arc};
 
 use diagnostics::{Code, Diagnostic};
-use input_validation::CertificateFingerprint;
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
-use crate::client::fingerprint;
+use crate::client::{Fingerprint, fingerprint};
 
 /// Name in the certificate. Clients recognize the server by the fingerprint.
 const NAME: &str = "rbee";
 
-/// A self-signed certificate and its key. `Debug` shows the fingerprint.
+/// A self-signed certificate and its key. `Debug` does not show them.
 pub struct Identity {
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
@@ -20,7 +19,7 @@ pub struct Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Identity({})", self.fingerprint())
+        f.write_str("Identity(…)")
     }
 }
 
@@ -46,7 +45,7 @@ impl Identity {
     }
 
     /// Returns the fingerprint by which clients recognize the server.
-    pub fn fingerprint(&self) -> CertificateFingerprint {
+    pub fn fingerprint(&self) -> Fingerprint {
         fingerprint(&self.certificate)
     }
 

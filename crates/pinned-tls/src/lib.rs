@@ -6,5 +6,5 @@
 mod client;
 mod identity;
 
-pub use client::{AnotherCertificate, client_config};
+pub use client::{AnotherCertificate, Fingerprint, client_config};
 pub use identity::Identity;

@@ -10,7 +10,7 @@ use axum::{
 use daemon_shell::{ErrorResponse, JsonBody, PathArg, QueryArgs, Upgrade, require_bearer};
 use hive_contract::LINK_PROTOCOL;
 use http::{HeaderMap, StatusCode};
-use input_validation::{CertificateFingerprint, NodeName};
+use input_validation::NodeName;
 use jiff::Timestamp;
 use queen_contract::{
     InvitationList, InvitationToken, InviteNode, JoinRequest, JoinResponse, LinkHello,
@@ -22,15 +22,6 @@ use crate::{
     Api, errors,
     responses::{InviteErrors, JoinErrors, LinkErrors, ReadErrors, RevokeErrors},
 };
-
-/// How other machines reach the queen.
-#[derive(Debug, Clone)]
-pub struct QueenReach {
-    /// Certificate by which they recognize the queen.
-    pub certificate: CertificateFingerprint,
-    /// Base URLs that may lead to the queen.
-    pub urls: Vec<String>,
-}
 
 /// List the invitations that can be used
 #[utoipa::path(get, path = "/v1/invitations", tag = "nodes", security(("control_token" = [])),

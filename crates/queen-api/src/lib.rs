@@ -25,6 +25,7 @@ mod ollama_store;
 mod openai;
 mod openai_responses;
 mod openapi;
+mod reach;
 mod respond;
 mod responses;
 mod routes;
@@ -34,7 +35,7 @@ mod workers;
 mod wrong_url;
 
 pub use cors::CorsOrigins;
-pub use joining::QueenReach;
 pub use openapi::openapi;
+pub use reach::QueenReach;
 pub use routes::{ApiConfig, router};
 pub use state::{Api, HEADER_GRACE};

@@ -9,7 +9,7 @@ use request_relay::Relay;
 use worker_contract::WorkerInfo;
 use worker_registry::WorkerFilter;
 
-use crate::{joining::QueenReach, metrics::Metrics};
+use crate::{metrics::Metrics, reach::QueenReach};
 
 /// How long a streamed response may wait for its request to start before its headers are sent.
 /// An error in this time has its HTTP status; a later one is an event of the stream.

@@ -308,7 +308,7 @@ pub fn unix_socket_client(socket: &Path) -> Result<HttpClient, Diagnostic> {
 /// Creates a connection pool for a server that has the certificate with this fingerprint.
 /// Connections to any other server fail.
 pub fn pinned_client(certificate: &CertificateFingerprint) -> Result<HttpClient, Diagnostic> {
-    let tls = pinned_tls::client_config(certificate)?;
+    let tls = pinned_tls::client_config(certificate.digest())?;
     let builder = reqwest::Client::builder().tls_backend_preconfigured(tls);
     // Only a connection of HTTP/1.1 can change its protocol.
     build(builder.https_only(true).http1_only())

@@ -58,7 +58,7 @@ async fn join(world: &mut World, machine: String) {
     let what = format!("join --queen {{queen_https}} --token-file {{{machine}_invitation}}");
     start_hive(world, &machine, &what);
     node_status(world, machine.clone(), "reachable".to_owned()).await;
-    let token = world.dir().join(&machine).join("keys/node-joined.token");
+    let token = Home::at(world.dir().join(&machine)).joined_token();
     assert_eq!(
         fs::metadata(&token).unwrap().permissions().mode() & 0o777,
         0o600
