@@ -266,11 +266,15 @@ mod tests {
     }
 
     async fn exchange(tunnel: &Tunnel, bytes: &[u8]) -> Vec<u8> {
-        let mut stream = tunnel.open(OWN).await.unwrap();
-        stream.write_all(bytes).await.unwrap();
-        stream.shutdown().await.unwrap();
+        let (mut from, mut to) = split(tunnel.open(OWN).await.unwrap());
+        // An echo is read while it is sent: neither side buffers all of it.
+        let send = async {
+            to.write_all(bytes).await.unwrap();
+            to.shutdown().await.unwrap();
+        };
         let mut received = Vec::new();
-        stream.read_to_end(&mut received).await.unwrap();
+        let (read, ()) = tokio::join!(from.read_to_end(&mut received), send);
+        read.unwrap();
         received
     }
 
