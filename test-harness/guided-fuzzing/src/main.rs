@@ -1,11 +1,15 @@
-//! Implements `cargo xtask fuzz`: runs libFuzzer on each target in turn.
+//! Implements `cargo xtask fuzz`: runs libFuzzer on each target, on all processors.
 #![allow(clippy::print_stdout, reason = "a command line tool for development")]
 
 use std::{
     fmt::Write as _,
     fs::{self, File},
+    num::NonZero,
+    panic::resume_unwind,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    sync::{Mutex, PoisonError},
+    thread,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -41,14 +45,34 @@ fn main() -> Result<ExitCode> {
     if targets.is_empty() {
         targets.extend(FuzzTarget::ALL);
     }
-    let (mut passed, mut failed) = (0, 0);
-    for target in targets {
-        if fuzz(target, &args)? {
-            passed += 1;
-        } else {
-            failed += 1;
+    let count = targets.len();
+    // Those that take longest are at the end.
+    let waiting = Mutex::new(targets.into_iter().rev());
+    let next = || {
+        waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next()
+    };
+    let worker = || {
+        let mut passed = 0;
+        while let Some(target) = next() {
+            let mut report = String::new();
+            passed += usize::from(fuzz(target, &args, &mut report)?);
+            print!("{report}");
         }
-    }
+        anyhow::Ok(passed)
+    };
+    let passed = thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        let passed = workers.into_iter().map(|worker| match worker.join() {
+            Ok(passed) => passed,
+            Err(panic) => resume_unwind(panic),
+        });
+        passed.sum::<Result<usize>>()
+    })?;
+    let failed = count - passed;
     println!("fuzz: {passed} passed, {failed} failed");
     Ok(if failed == 0 {
         ExitCode::SUCCESS
@@ -57,8 +81,8 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-/// Returns whether the target passed.
-fn fuzz(target: FuzzTarget, args: &Args) -> Result<bool> {
+/// Returns whether the target passed, and writes the result to `report`.
+fn fuzz(target: FuzzTarget, args: &Args, report: &mut String) -> Result<bool> {
     let name = target.name();
     let directory = args.folder.join(name);
     let (inputs, found) = (directory.join("inputs"), directory.join("found"));
@@ -96,21 +120,22 @@ fn fuzz(target: FuzzTarget, args: &Args) -> Result<bool> {
     let output = fs::read(&log)?;
     let output = String::from_utf8_lossy(&output);
     if status.success() {
-        println!("{name}: {}", summary(&output));
+        writeln!(report, "{name}: {}", summary(&output))?;
         return Ok(true);
     }
-    println!("fuzz {name} ... FAILED");
-    println!("{status}; last lines of {}:", log.display());
+    writeln!(report, "fuzz {name} ... FAILED")?;
+    writeln!(report, "{status}; last lines of {}:", log.display())?;
     for line in last_lines(&output, 30) {
-        println!("    {line}");
+        writeln!(report, "    {line}")?;
     }
     if !output.contains("artifact_prefix") {
         bail!("libFuzzer did not start");
     }
-    println!(
+    writeln!(
+        report,
         "add the failing inputs in {} to the corpus",
         found.display()
-    );
+    )?;
     Ok(false)
 }
 
