@@ -466,6 +466,19 @@ Feature: SSH registry management
     And the exit code is 0
     And laptop has 1 connection to the queen
 
+  Scenario: An invitation stays valid if the file of the next one cannot be created
+    Given a running queen
+    When I run `rbee-keeper node invite laptop --to {dir}/invitation`
+    And I run `rbee-keeper node invite laptop --to {dir}/invitation`
+    Then the exit code is 2
+    And stderr contains `File exists`
+    When I run `rbee-keeper node invitations`
+    Then stdout contains `laptop`
+    When I run `rbee-keeper node invite laptop --to {dir}/none/invitation`
+    Then the exit code is 2
+    When I run `rbee-keeper node invitations`
+    Then stdout contains `laptop`
+
   Scenario: An invitation is used once
     Given the joined node laptop
     When I run `rbee-hive --home {dir}/other --port 0 join --queen {queen_https} --token-file {laptop_invitation}`

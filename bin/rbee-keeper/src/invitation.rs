@@ -1,7 +1,7 @@
 //! `rbee-keeper node invite`, `invitations` and `uninvite`.
 
 use std::{
-    fs::OpenOptions,
+    fs::{self, File, OpenOptions},
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
@@ -9,7 +9,7 @@ use std::{
 
 use diagnostics::Diagnostic;
 use input_validation::NodeName;
-use queen_contract::{InviteNode, NewInvitation};
+use queen_contract::{InviteNode, NewInvitation, QueenClient};
 use serde_json::json;
 
 use crate::{
@@ -27,21 +27,23 @@ pub(crate) async fn invite(
     target: &Target,
     screen: &mut Screen,
 ) -> Result<(), Failure> {
-    let (queen, _) = target.ensure_running().await?;
-    let request = InviteNode {
-        name,
-        expires_seconds,
+    // An earlier invitation stays valid if the file cannot be created.
+    let created = match &file {
+        Some(path) => Some(create(path).map_err(Failure::Usage)?),
+        None => None,
     };
-    let new = queen.invite(&request).await?;
+    let invited = request_invitation(name, expires_seconds, target).await;
+    let (queen, new) = invited.inspect_err(|_| remove(file.as_deref()))?;
     let NewInvitation {
         invitation,
         token,
         queen_urls,
     } = &new;
-    if let Some(file) = &file
-        && let Err(error) = write_new(file, &token.0)
+    if let (Some(path), Some(created)) = (&file, created)
+        && let Err(error) = write(created, path, &token.0)
     {
         // Nobody has the secret.
+        remove(Some(path));
         queen.revoke_invitation(&invitation.name).await?;
         return Err(Failure::Usage(error));
     }
@@ -80,16 +82,39 @@ pub(crate) async fn revoke(
         .await
 }
 
-/// Creates a file that only the user can read.
-fn write_new(path: &Path, token: &str) -> Result<(), Diagnostic> {
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
-        writeln!(file, "{token}")?;
-        file.sync_all()
+async fn request_invitation(
+    name: NodeName,
+    expires_seconds: u32,
+    target: &Target,
+) -> Result<(QueenClient, NewInvitation), Failure> {
+    let (queen, _) = target.ensure_running().await?;
+    let request = InviteNode {
+        name,
+        expires_seconds,
     };
-    write().map_err(|e| errors::invitation_not_written(path, &e))
+    let new = queen.invite(&request).await?;
+    Ok((queen, new))
+}
+
+/// Creates a file that only the user can read.
+fn create(path: &Path) -> Result<File, Diagnostic> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| errors::invitation_not_written(path, &e))
+}
+
+fn write(mut file: File, path: &Path, token: &str) -> Result<(), Diagnostic> {
+    writeln!(file, "{token}")
+        .and_then(|()| file.sync_all())
+        .map_err(|e| errors::invitation_not_written(path, &e))
+}
+
+/// Removes the empty file of an invitation that does not exist.
+fn remove(file: Option<&Path>) {
+    if let Some(file) = file {
+        let _ = fs::remove_file(file);
+    }
 }

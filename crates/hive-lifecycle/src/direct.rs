@@ -36,7 +36,7 @@ impl DirectHive {
     /// Errors: [`Code::HiveUnreachable`](diagnostics::Code::HiveUnreachable),
     /// [`Code::VersionIncompatible`](diagnostics::Code::VersionIncompatible),
     /// [`Code::ConfigInvalid`](diagnostics::Code::ConfigInvalid),
-    /// [`Code::InvalidApiKey`](diagnostics::Code::InvalidApiKey).
+    /// [`Code::HiveStartFailed`](diagnostics::Code::HiveStartFailed) for a token that it refuses.
     pub async fn inspect(&self) -> Result<(HiveHealth, Capabilities), Diagnostic> {
         let client = self.client();
         let health = match client.health().await {

@@ -81,10 +81,11 @@ pub(crate) fn lost(node: &NodeName, url: &NodeUrl) -> Diagnostic {
     not_running(node, url, &format!("the hive at {url} stopped responding"))
 }
 
-/// The hive refused the token of the node.
+/// The hive refused the token of the node. It is no error of the client's key, so it has another
+/// code.
 pub(crate) fn wrong_token(node: &NodeName, url: &NodeUrl) -> Diagnostic {
     Diagnostic::new(
-        Code::InvalidApiKey,
+        Code::HiveStartFailed,
         format!("the hive at {url} does not accept the token of node {node}"),
     )
     .hint(format!(
@@ -147,7 +148,8 @@ pub(crate) fn another_hive(url: &str, health: &HiveHealth, node: &NodeName) -> D
         ),
     )
     .hint(
-        "two queens use the same directory on the node; choose another one with `--directory DIR`",
+        "another node, or another queen, uses the same directory of the machine; remove one of them, \
+         or choose another directory with `--dir DIR`",
     )
 }
 
@@ -232,7 +234,7 @@ pub(crate) fn no_space_to_install(node: &NodeName, need: u64, free: u64) -> Diag
         Code::InsufficientDisk,
         format!("node {node} has {free} bytes of free disk space, and rbee needs {need}"),
     )
-    .hint("free space on the node, or choose another directory with `--directory DIR`")
+    .hint("free space on the node, or choose another directory with `--dir DIR`")
     .detail("need_bytes", need)
     .detail("free_bytes", free)
 }

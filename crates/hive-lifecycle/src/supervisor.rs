@@ -37,7 +37,6 @@ impl HiveState {
                     Code::HiveStartFailed
                         | Code::HiveNotInstalled
                         | Code::VersionIncompatible
-                        | Code::InvalidApiKey
                         | Code::SshUnreachable
                         | Code::SshAuthFailed
                         | Code::SshHostKeyUnknown

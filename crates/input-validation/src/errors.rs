@@ -4,11 +4,16 @@ use diagnostics::{Code, Diagnostic, excerpt};
 
 /// `text` is not a valid `kind`; `form` describes the valid form.
 pub(crate) fn invalid_name(kind: &str, form: &str, text: &str) -> Diagnostic {
+    let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    };
     Diagnostic::new(
         Code::InvalidRequest,
-        format!("not a {kind}: \"{}\"", excerpt(text, 80)),
+        format!("not {article} {kind}: \"{}\"", excerpt(text, 80)),
     )
-    .hint(format!("a {kind} is {form}"))
+    .hint(format!("{article} {kind} is {form}"))
 }
 
 pub(crate) fn invalid_backend(text: &str) -> Diagnostic {
