@@ -86,7 +86,7 @@ Feature: Lifecycle of a worker process
     Examples:
       | model                | named                |
       | file:/nowhere/a.gguf | /nowhere/a.gguf      |
-      | builtin:nothing      | builtin:nothing      |
+      | builtin:nothing      | nothing              |
 
   @EH-009a
   Scenario: A missing GPU is an error and never replaced by the CPU

@@ -147,7 +147,8 @@ Feature: Hive lifecycle
     And a git repository of rbee, and cargo on box
     When I run `rbee-keeper node add box`
     Then the exit code is 1
-    And stderr contains `error: node box is Linux riscv64, and this release is for`
+    And stderr contains `error: node box is Linux riscv64 with glibc `
+    And stderr contains `, and this release is for linux `
     And stderr contains `rbee-keeper node update box --repository URL`
     When I run `rbee-keeper node add box --repository {repository} --branch main`
     Then the exit code is 0

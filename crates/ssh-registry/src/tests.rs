@@ -137,6 +137,9 @@ fn a_node_of_the_second_schema_has_no_repository() {
     old.execute_batch(
         "ALTER TABLE nodes DROP COLUMN repository;
         ALTER TABLE nodes DROP COLUMN branch;
+        ALTER TABLE nodes DROP COLUMN certificate;
+        ALTER TABLE nodes DROP COLUMN allow_unencrypted;
+        DROP TABLE invitations;
         PRAGMA user_version = 2;",
     )
     .unwrap();

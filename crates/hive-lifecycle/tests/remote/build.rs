@@ -46,9 +46,8 @@ async fn a_node_of_another_platform_builds_the_programs() {
     assert!(bin.join("llm-cpu-worker-rbee").exists());
     let messages = node.messages();
     let reported = |text: &str| messages.iter().any(|message| message.contains(text));
-    assert!(reported(
-        "node gpu-box is Linux riscv64, and this release is for"
-    ));
+    assert!(reported("node gpu-box is Linux riscv64 with glibc "));
+    assert!(reported(", and this release is for linux "));
     assert!(reported("Building file:///"), "{messages:?}");
     assert!(reported("with git version "), "{messages:?}");
     assert!(
