@@ -39,7 +39,7 @@ impl Incoming {
     {
         let open = || QueenPort::open(&self.home, &self.node);
         let queen_port = self.queen_port.get_or_try_init(open).await?;
-        // The queen cannot know it otherwise, and its workers are told.
+        // The queen cannot know it otherwise, and the hive names it to its workers.
         if io.write_u16(queen_port.port().get()).await.is_err() || io.flush().await.is_err() {
             return Ok(());
         }
