@@ -517,7 +517,7 @@ Feature: End-to-end flows
     And I ran `rbee-keeper infer "count" --node local --model mock:length=400`
     When I note the output as undisturbed
     Given the node box, reached by SSH
-    And box has the worker for mocks
+    And box has the mock worker
     And the pid of the hive on box is noted
     When I start `rbee-keeper infer "count" --node box --model mock:tokens_per_second=20,length=400` as client
     And client has printed something to stdout
@@ -550,7 +550,7 @@ Feature: End-to-end flows
     And I ran `rbee-keeper infer "count" --node local --model mock:length=400`
     When I note the output as undisturbed
     Given the node box, reached by SSH
-    And box has the worker for mocks
+    And box has the mock worker
     When I start `rbee-keeper infer "count" --node box --model mock:tokens_per_second=20,length=400` as client
     And client has printed something to stdout
     And the release is replaced by one whose hive <what>

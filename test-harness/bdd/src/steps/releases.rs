@@ -38,15 +38,6 @@ async fn queen_with_release(world: &mut World) {
     world.await_daemon("queen").await;
 }
 
-/// Nodes have no worker for mocks: it is not a part of the release.
-#[given(regex = r"^([a-z]+) has the worker for mocks$")]
-fn mock_worker(world: &mut World, machine: String) {
-    let current = ssh::server(world, &machine)
-        .home()
-        .join(".rbee/bin/current");
-    fs::copy(binary(MOCK_WORKER), current.join(MOCK_WORKER)).unwrap();
-}
-
 /// The loader ignores what follows the last section of a program.
 #[when("the release is replaced by another build")]
 fn another_build(world: &mut World) {

@@ -100,9 +100,7 @@ async fn node(world: &mut World, name: String) {
 #[given(regex = r"^the node ([a-z]+), reached by SSH, with the mock engine$")]
 async fn node_with_mock(world: &mut World, name: String) {
     node(world, name.clone()).await;
-    let program = "mock-worker-rbee";
-    let installed = server(world, &name).home().join(".rbee/bin/current");
-    fs::copy(binary(program), installed.join(program)).unwrap();
+    mock_worker(world, name);
 }
 
 #[given(regex = r"^([a-z]+) has the processor (\w+)$")]
@@ -239,7 +237,8 @@ async fn no_connection(world: &mut World) {
 fn mock_worker(world: &mut World, machine: String) {
     let name = "mock-worker-rbee";
     let programs = server(world, &machine).home().join(".rbee/bin/current");
-    std::os::unix::fs::symlink(binary(name), programs.join(name)).unwrap();
+    // A link would not count as a program of the machine.
+    fs::copy(binary(name), programs.join(name)).unwrap();
 }
 
 /// Notes the pids of the programs as `{NAME_pids}`.
