@@ -1,25 +1,31 @@
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use diagnostics::Diagnostic;
 
 use crate::{Machine, Probe, errors::invalid_mock_devices};
 
-/// Returns the machine that a JSON file describes. For tests.
+/// Returns the machine that a JSON file describes, as it is then. For tests.
 #[derive(Debug)]
-pub struct MockProbe(Machine);
+pub struct MockProbe(PathBuf);
 
 impl MockProbe {
-    /// Reads the file.
+    /// Fails if the file describes no machine.
     pub fn load(path: &Path) -> Result<Self, Diagnostic> {
-        let text = fs::read_to_string(path).map_err(|e| invalid_mock_devices(path, &e))?;
-        let machine = serde_json::from_str(&text).map_err(|e| invalid_mock_devices(path, &e))?;
-        Ok(Self(machine))
+        read(path).map(|_| Self(path.to_owned()))
     }
+}
+
+fn read(path: &Path) -> Result<Machine, Diagnostic> {
+    let text = fs::read_to_string(path).map_err(|e| invalid_mock_devices(path, &e))?;
+    serde_json::from_str(&text).map_err(|e| invalid_mock_devices(path, &e))
 }
 
 impl Probe for MockProbe {
     fn machine(&self) -> Result<Machine, Diagnostic> {
-        Ok(self.0.clone())
+        read(&self.0)
     }
 }
 

@@ -1,5 +1,5 @@
 use diagnostics::Diagnostic;
-use hive_contract::{Capabilities, Cpu, Device, DeviceProblem, Disk, Ram};
+use hive_contract::{Capabilities, Cpu, Device, DeviceProblem, Disk, EngineEntry, Ram};
 use serde::{Deserialize, Serialize};
 
 /// A machine and its devices.
@@ -22,8 +22,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Adds the worker binaries that are installed on the machine.
-    pub fn with_binaries(self, worker_binaries: Vec<String>) -> Capabilities {
+    /// Adds the worker binaries that are installed on the machine, and its engines.
+    pub fn with_programs(
+        self,
+        worker_binaries: Vec<String>,
+        engines: Vec<EngineEntry>,
+    ) -> Capabilities {
         Capabilities {
             hostname: self.hostname,
             devices: self.devices,
@@ -32,6 +36,7 @@ impl Machine {
             disk: self.disk,
             problems: self.problems,
             worker_binaries,
+            engines,
         }
     }
 }

@@ -95,6 +95,8 @@ codes! {
     DownloadFailed = 502;
     /// The checksum of a file is wrong.
     ChecksumMismatch = 502;
+    /// The catalog of packages is not what its publisher signed, or is older than before.
+    CatalogUntrusted = 502;
     /// The node does not have the backend.
     BackendUnavailable = 503;
     /// The node has no usable CUDA driver.
@@ -133,6 +135,22 @@ codes! {
     QueueFull = 429;
     /// A check before the start found no worker binary.
     WorkerBinaryMissing = 503;
+    /// The build of a package or a worker failed.
+    BuildFailed = 502;
+    /// A build needs the CUDA toolkit, and it is missing.
+    CudaToolkitMissing = 503;
+    /// A worker binary that was built or installed does not run.
+    BinaryVerificationFailed = 502;
+    /// Programs that a build needs are missing.
+    BuildToolsMissing = 503;
+    /// This machine cannot run a build in a sandbox.
+    SandboxUnavailable = 503;
+    /// The recipe of a package cannot be used.
+    PackageInvalid = 400;
+    /// The user has not agreed to run the recipe of a package.
+    PackageNotApproved = 403;
+    /// A worker runs from the binary.
+    WorkerBinaryInUse = 409;
     /// The versions of two processes are incompatible.
     VersionIncompatible = 409;
     /// Prompt and output exceed the context length of the model.

@@ -3,15 +3,16 @@ use std::time::Duration;
 use diagnostics::{Code, Diagnostic};
 use futures_util::Stream;
 use http::{HeaderMap, Method};
-use input_validation::{Generation, JobId, WorkerId};
+use input_validation::{BinaryVersion, Generation, JobId, PackageId, WorkerId, WorkerType};
 use rest_client::{CallError, Download, Peer, RestClient, Upgraded};
 
 use crate::{
     AliasRequest, BackupRequest, Capabilities, ContentQuery, HiveHealth, HiveShutdownRequest,
-    InstalledModelList, JobAccepted, JobEvent, JobStatus, LINK_PROTOCOL, ManifestQuery,
-    ModelDetails, ModelManifest, ModelQuery, NodePullRequest, PreflightReport, PreflightRequest,
-    PruneRequest, PruneResponse, RemovedModel, SpawnRequest, SpawnResponse, UpdateResponse,
-    WorkerProcess, WorkerProcessList,
+    InstalledBinary, InstalledBinaryList, InstalledModelList, JobAccepted, JobEvent, JobStatus,
+    LINK_PROTOCOL, ManifestQuery, ModelDetails, ModelManifest, ModelQuery, NodePullRequest,
+    PackageDetails, PackageList, PreflightReport, PreflightRequest, ProvisionRequest, PruneRequest,
+    PruneResponse, RemovedBinaries, RemovedModel, RollbackRequest, SpawnRequest, SpawnResponse,
+    UpdateResponse, WorkerProcess, WorkerProcessList,
 };
 
 const PEER: Peer = Peer {
@@ -158,6 +159,64 @@ impl HiveClient {
     /// Calls `POST /v1/models/restore`.
     pub async fn restore_catalog(&self, request: &BackupRequest) -> Result<(), CallError> {
         self.0.post_empty("/v1/models/restore", request).await
+    }
+
+    /// Calls `GET /v1/worker-binaries`.
+    pub async fn binaries(&self) -> Result<InstalledBinaryList, CallError> {
+        self.0.get("/v1/worker-binaries").await
+    }
+
+    /// Calls `GET /v1/worker-binaries/{type}`.
+    pub async fn binary(&self, worker_type: &WorkerType) -> Result<InstalledBinaryList, CallError> {
+        self.0
+            .get(&format!("/v1/worker-binaries/{worker_type}"))
+            .await
+    }
+
+    /// Calls `GET /v1/worker-binaries/catalog`.
+    pub async fn packages(&self) -> Result<PackageList, CallError> {
+        let path = "/v1/worker-binaries/catalog";
+        self.0.get_within(path, SHOW_LIMIT).await
+    }
+
+    /// Calls `GET /v1/worker-binaries/catalog/{id}`.
+    pub async fn package(&self, id: &PackageId) -> Result<PackageDetails, CallError> {
+        let path = format!("/v1/worker-binaries/catalog/{id}");
+        self.0.get_within(&path, SHOW_LIMIT).await
+    }
+
+    /// Starts the job of `POST /v1/worker-binaries/provision`, or joins the one that runs for the
+    /// same request.
+    pub async fn provision(&self, request: &ProvisionRequest) -> Result<JobAccepted, CallError> {
+        self.0.start("/v1/worker-binaries/provision", request).await
+    }
+
+    /// Calls `DELETE /v1/worker-binaries/{type}`.
+    pub async fn remove_binary(
+        &self,
+        worker_type: &WorkerType,
+        installation: Option<&BinaryVersion>,
+    ) -> Result<RemovedBinaries, CallError> {
+        let query = installation.map_or(String::new(), |id| {
+            // In a query, `+` stands for a space.
+            format!("?installation={}", id.as_str().replace('+', "%2B"))
+        });
+        self.0
+            .delete_for(
+                &format!("/v1/worker-binaries/{worker_type}{query}"),
+                Some(SHOW_LIMIT),
+            )
+            .await
+    }
+
+    /// Calls `POST /v1/worker-binaries/{type}/rollback`.
+    pub async fn roll_back_binary(
+        &self,
+        worker_type: &WorkerType,
+        request: &RollbackRequest,
+    ) -> Result<InstalledBinary, CallError> {
+        let path = format!("/v1/worker-binaries/{worker_type}/rollback");
+        self.0.post(&path, request, Some(SHOW_LIMIT)).await
     }
 
     /// Calls `POST /v1/workers/spawn` and waits for the result, without a time limit.

@@ -4,7 +4,7 @@ use openapi_schema::{closed_object, event_of_json, events, impl_schema, referenc
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{PullResponse, SpawnResponse, VerifyResponse};
+use crate::{ProvisionResponse, PullResponse, SpawnResponse, VerifyResponse};
 
 /// Progress of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -55,7 +55,7 @@ pub enum JobEvent {
 }
 
 impl_schema! {
-    JobEvent, uses [Narration, Progress, SpawnResponse, PullResponse, VerifyResponse, Diagnostic],
+    JobEvent, uses [Narration, Progress, SpawnResponse, PullResponse, VerifyResponse, ProvisionResponse, Diagnostic],
     "Event of a job. The last event is `result` (with the response of the operation), `error` or \
      `cancelled`.",
     events([
@@ -64,6 +64,7 @@ impl_schema! {
         event_of_json(Some("result"), reference::<SpawnResponse>()),
         event_of_json(Some("result"), reference::<PullResponse>()),
         event_of_json(Some("result"), reference::<VerifyResponse>()),
+        event_of_json(Some("result"), reference::<ProvisionResponse>()),
         event_of_json(Some("error"), reference::<Diagnostic>()),
         event_of_json(Some("cancelled"), closed_object([])),
     ])
@@ -130,7 +131,7 @@ pub enum JobState {
 pub struct JobStatus {
     /// Id of the job.
     pub id: JobId,
-    /// Kind of the job: `spawn`, `pull`, `verify`.
+    /// Kind of the job: `spawn`, `pull`, `verify`, `provision`.
     pub kind: String,
     /// State of the job.
     pub state: JobState,

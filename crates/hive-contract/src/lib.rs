@@ -3,18 +3,29 @@
 
 #![warn(missing_docs)]
 
+mod binaries;
 #[cfg(feature = "client")]
 mod client;
 mod copies;
+mod engines;
 mod jobs;
 mod models;
+mod packages;
 mod preflight;
 mod types;
 
+pub use binaries::{
+    BinarySource, BinaryStatus, CatalogApproval, CatalogPackageRequest, InstallationQuery,
+    InstalledBinary, InstalledBinaryList, PackageRequest, ProvisionRequest, ProvisionResponse,
+    RemovedBinaries, RollbackRequest,
+};
 #[cfg(feature = "client")]
 pub use client::HiveClient;
 pub use copies::{
     ContentQuery, CopySource, ManifestEntry, ManifestQuery, ModelManifest, NodePullRequest,
+};
+pub use engines::{
+    EngineCandidate, EngineDecision, EngineEntry, EngineList, EngineProblem, EngineSource,
 };
 pub use jobs::{JobAccepted, JobEvent, JobState, JobStatus, Progress};
 pub use models::{
@@ -23,6 +34,7 @@ pub use models::{
     PrunedItem, PullRequest, PullResponse, RemoteModel, RemoteModelFile, RemovedModel, StoredFiles,
     UpdateResponse, VerifiedFile, VerifyResponse,
 };
+pub use packages::{CatalogPackage, PackageDetails, PackageList};
 pub use preflight::{PreflightCheck, PreflightLevel, PreflightReport, PreflightRequest, Verdict};
 pub use types::{
     Capabilities, Cpu, Device, DeviceProblem, Disk, HiveHealth, HiveShutdownRequest, Ram,

@@ -1,5 +1,5 @@
 use diagnostics::{Code, Details, Diagnostic};
-use input_validation::{Backend, DeviceId, ModelRef};
+use input_validation::{Backend, DeviceId, EngineName, ModelRef};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -16,6 +16,9 @@ pub struct PreflightRequest {
     /// Backend of the device. Default: that of the device, or else `cpu`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<Backend>,
+    /// Engine that runs the model. Default: the first one that can, that of rbee before others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineName>,
     /// Maximum length of prompt and output together, in tokens. Default: what fits, at most the
     /// context length of the model.
     #[serde(skip_serializing_if = "Option::is_none")]

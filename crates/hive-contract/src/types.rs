@@ -1,7 +1,9 @@
-use input_validation::{Backend, DeviceId, Generation, ModelRef, NodeName, WorkerId};
+use input_validation::{Backend, DeviceId, EngineName, Generation, ModelRef, NodeName, WorkerId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+
+use crate::{EngineDecision, EngineEntry};
 
 /// Response of `GET /v1/health`, the only endpoint that requires no token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -100,8 +102,12 @@ pub struct Capabilities {
     /// Hardware and drivers that cannot be used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<DeviceProblem>,
-    /// Installed worker binaries: `llm-cpu-worker-rbee`.
+    /// Worker binaries that are installed, or that the hive builds when a worker needs them:
+    /// `llm-cpu-worker-rbee`.
     pub worker_binaries: Vec<String>,
+    /// Engines that run models.
+    #[serde(default)]
+    pub engines: Vec<EngineEntry>,
 }
 
 /// Body of `POST /v1/workers/spawn`.
@@ -119,6 +125,9 @@ pub struct SpawnRequest {
     /// URL of the queen, to which the worker sends heartbeats.
     #[schema(pattern = "^https?://[!-~]+$")]
     pub queen_url: String,
+    /// Engine that runs the model. Default: the first one that can, that of rbee before others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineName>,
     /// Maximum length of prompt and output together, in tokens. Default: that of the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
@@ -191,6 +200,10 @@ pub struct WorkerProcess {
     pub vram_bytes: Option<u64>,
     /// Number of earlier spawns with this id.
     pub restarts: u64,
+    /// The engine that runs the model, and why; absent for a model of the mock engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub engine: Option<EngineDecision>,
     /// How the last process with this id exited; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]

@@ -24,6 +24,7 @@ macro_rules! string_schema {
 
 mod address;
 mod aliases;
+mod binaries;
 mod certificate;
 mod device;
 mod errors;
@@ -40,6 +41,7 @@ mod port_range;
 mod ssh;
 
 pub use aliases::shipped_aliases;
+pub use binaries::{BinaryVersion, EngineName, FeatureName, PackageId, WorkerType};
 pub use certificate::CertificateFingerprint;
 pub use device::{Backend, DeviceId};
 pub use git::{BranchName, RepositoryUrl};

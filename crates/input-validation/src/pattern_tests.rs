@@ -10,8 +10,9 @@ use utoipa::{
 };
 
 use crate::{
-    BranchName, DeviceId, HostKeyFingerprint, JobId, ModelAlias, ModelRef, NodeName, NodeUrl,
-    RepositoryUrl, RequestId, SshHost, SshUser, WorkerId,
+    BinaryVersion, BranchName, DeviceId, FeatureName, HostKeyFingerprint, JobId, ModelAlias,
+    ModelRef, NodeName, NodeUrl, PackageId, RepositoryUrl, RequestId, SshHost, SshUser, WorkerId,
+    WorkerType,
 };
 
 fn pattern<T: PartialSchema>() -> String {
@@ -51,6 +52,10 @@ fn patterns_match_what_parsing_accepts() {
     compare::<NodeUrl>("https?://(a|\\[:\\])?:[0-9]{0,6}/?");
     compare::<SshHost>("[A-Za0-9_.:@ -]{0,12}");
     compare::<SshUser>("[A-Za0-9_.:@ -]{0,12}");
+    compare::<WorkerType>("[A-Za-z0-9_./-]{0,66}");
+    compare::<PackageId>("[A-Za-z0-9_./-]{0,66}");
+    compare::<BinaryVersion>("[A-Za-z0-9_.+~/ -]{0,66}");
+    compare::<FeatureName>("[A-Za-z0-9_.+, /-]{0,66}");
     compare::<BranchName>("[A-Za0-9_.:@/# -]{0,12}");
     compare::<RepositoryUrl>("((https?|git|ssh|file|ext)://?)?[a@:/.-]{0,9}");
     compare::<HostKeyFingerprint>("SHA256:[a+/=]{40,46}");

@@ -1,11 +1,8 @@
 //! The database of models: rows in, rows out.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use diagnostics::{Code, Diagnostic};
+use diagnostics::Diagnostic;
 use input_validation::{ModelAlias, ModelRef};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
@@ -14,7 +11,7 @@ use sqlite_file::{Database, parsed};
 use state_files::ModelFile;
 use worker_contract::SamplingValues;
 
-use crate::{errors, fingerprint::Fingerprint};
+use crate::fingerprint::Fingerprint;
 
 const OWNER: &str = "hive";
 
@@ -97,15 +94,8 @@ pub(crate) struct Rows(Database);
 impl Rows {
     /// Opens the database. A damaged file is renamed; the new name is returned.
     pub(crate) fn open(path: &Path) -> Result<(Self, Option<PathBuf>), Diagnostic> {
-        match Database::open(path, OWNER, MIGRATIONS) {
-            Ok(database) => Ok((Self(database), None)),
-            Err(error) if error.code == Code::StateUnusable && path.is_file() => {
-                tracing::error!(%error, "the database of models is damaged");
-                let aside = set_aside(path)?;
-                Ok((Self(Database::open(path, OWNER, MIGRATIONS)?), Some(aside)))
-            }
-            Err(error) => Err(error),
-        }
+        let (database, aside) = Database::open_or_replace(path, OWNER, MIGRATIONS)?;
+        Ok((Self(database), aside))
     }
 
     /// Checks that a file is a usable copy of the database. An older one is migrated.
@@ -326,32 +316,6 @@ impl Rows {
             Ok(removed > 0)
         })
     }
-}
-
-/// Renames a damaged database. Its journal belongs to it and is renamed as well.
-fn set_aside(path: &Path) -> Result<PathBuf, Diagnostic> {
-    let time = Timestamp::now().strftime("%Y%m%dT%H%M%S");
-    let named = |end: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(end);
-        PathBuf::from(name)
-    };
-    let free = (0..).map(|n| match n {
-        0 => format!(".damaged-{time}"),
-        n => format!(".damaged-{time}-{n}"),
-    });
-    let mut free = free.filter(|end| !named(end).exists());
-    let end = free.next().unwrap_or_default();
-    for journal in ["-wal", "-shm"] {
-        let from = named(journal);
-        if from.exists() {
-            fs::rename(&from, named(&format!("{end}{journal}")))
-                .map_err(|e| errors::storage(&from, &e))?;
-        }
-    }
-    let aside = named(&end);
-    fs::rename(path, &aside).map_err(|e| errors::storage(path, &e))?;
-    Ok(aside)
 }
 
 fn remove_row(transaction: &Transaction<'_>, model: &ModelRef) -> rusqlite::Result<()> {

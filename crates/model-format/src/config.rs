@@ -5,10 +5,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
+    architectures::{WeightFormat, supported_architectures},
     errors,
     experts::Experts,
     family::text_config,
-    header::{Biases, ModelHeader, WeightFormat, dominant_type},
+    header::{Biases, ModelHeader, dominant_type},
     recommended::RecommendedSampling,
     rope_scaling::{RopeConfig, RopeScaling},
     safetensors::SafetensorsTensor,
@@ -70,7 +71,41 @@ fn parse(json: &[u8]) -> serde_json::Result<Config> {
     if let Some(count) = document.remove("num_experts") {
         document.insert("num_local_experts".to_owned(), count);
     }
-    serde_json::from_value(text_config(document).into())
+    let mut document = text_config(document);
+    let family = document.get("model_type").and_then(Value::as_str);
+    let known = supported_architectures(WeightFormat::Safetensors);
+    if family.is_some_and(|family| !known.contains(&family)) {
+        document = usual_numbers(document);
+    }
+    serde_json::from_value(document.into())
+}
+
+/// What other families have in the usual form; numbers that they do not have are 0.
+fn usual_numbers(mut document: Map<String, Value>) -> Map<String, Value> {
+    let numbers = [
+        "num_hidden_layers",
+        "num_attention_heads",
+        "hidden_size",
+        "intermediate_size",
+        "vocab_size",
+        "max_position_embeddings",
+    ];
+    let number = |name: &str| {
+        let value = document.get(name).and_then(Value::as_u64);
+        value.and_then(|value| u32::try_from(value).ok())
+    };
+    let optional = ["num_key_value_heads", "head_dim"];
+    let optional = optional
+        .into_iter()
+        .filter_map(|name| Some((name, number(name)?)));
+    let numbers = numbers.into_iter();
+    let mut usual: Map<String, Value> = numbers
+        .map(|name| (name, number(name).unwrap_or(0)))
+        .chain(optional)
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .collect();
+    usual.extend(document.remove_entry("model_type"));
+    usual
 }
 
 /// Describes a model by its `config.json`, its `generation_config.json` if it has one, and the
@@ -150,6 +185,7 @@ pub fn header_from_config(
         rms_epsilon: config.rms_norm_eps,
         tied_embeddings: config.tie_word_embeddings.unwrap_or(false),
         quantization: dominant_type(&weights_by_type),
+        tensor_types: weights_by_type.into_keys().map(str::to_owned).collect(),
         parameters,
         weight_bytes,
         sampling: RecommendedSampling::default(),

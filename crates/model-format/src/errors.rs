@@ -387,10 +387,6 @@ pub(crate) fn config_json(error: &serde_json::Error) -> Diagnostic {
     .hint("use the `config.json` of a Hugging Face text model")
 }
 
-pub(crate) fn no_model_type() -> Diagnostic {
-    faulty("`config.json` has no `model_type`".to_owned())
-}
-
 // Files and directories.
 
 pub(crate) fn io_error(path: &Path, error: &io::Error) -> Diagnostic {

@@ -5,7 +5,7 @@ use diagnostics::Diagnostic;
 use crate::{
     cursor::Cursor,
     errors,
-    tensor_type::TensorType,
+    tensor_type::{ForeignType, Storage, TensorType},
     value::{Array, Value, read_value},
 };
 
@@ -40,6 +40,27 @@ impl TensorInfo {
     }
 }
 
+/// GGUF tensor that the built-in engine cannot compute with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignTensor {
+    /// Dimensions, outermost first (rows, columns).
+    pub shape: Vec<u64>,
+    /// Storage type.
+    pub kind: ForeignType,
+    /// Size of the data in bytes.
+    pub bytes: u64,
+}
+
+/// Tensor info as in the file.
+struct RawTensor {
+    /// Dimensions, outermost first.
+    shape: Vec<u64>,
+    storage: Storage,
+    /// Offset from the start of the data.
+    offset: u64,
+    bytes: u64,
+}
+
 /// Validated header of a GGUF file, or of all files of a split model; strings and arrays borrow
 /// from the bytes of the files.
 #[derive(Debug, Clone)]
@@ -47,6 +68,7 @@ pub struct Gguf<'a> {
     parts: Vec<&'a [u8]>,
     metadata: BTreeMap<&'a str, Value<'a>>,
     tensors: BTreeMap<&'a str, TensorInfo>,
+    foreign: BTreeMap<&'a str, ForeignTensor>,
 }
 
 /// What the beginning of a GGUF file contains.
@@ -103,6 +125,7 @@ impl<'a> Gguf<'a> {
             parts: vec![head],
             metadata,
             tensors: BTreeMap::new(),
+            foreign: BTreeMap::new(),
         };
         let alignment = gguf.alignment()?;
         gguf.read_tensors(cursor, tensor_count, alignment, file_length)?;
@@ -126,6 +149,7 @@ impl<'a> Gguf<'a> {
                 return Err(errors::tensor_in_two_parts(name, other.part + 1, part + 1));
             }
         }
+        self.foreign.extend(next.foreign);
         self.parts.extend(next.parts);
         Ok(())
     }
@@ -133,9 +157,9 @@ impl<'a> Gguf<'a> {
     /// Checks the number of tensors of a split model.
     pub(crate) fn check_tensor_count(&self) -> Result<(), Diagnostic> {
         match self.u32("split.tensors.count")? {
-            Some(count) if count as usize != self.tensors.len() => {
-                Err(errors::tensor_count(self.tensors.len(), count))
-            }
+            Some(count) if count as usize != self.tensors.len() + self.foreign.len() => Err(
+                errors::tensor_count(self.tensors.len() + self.foreign.len(), count),
+            ),
             _ => Ok(()),
         }
     }
@@ -159,36 +183,90 @@ impl<'a> Gguf<'a> {
         file_length: u64,
     ) -> Result<(), Diagnostic> {
         // Offsets are relative to the start of the data, which follows the last tensor info.
+        let mut raw = BTreeMap::new();
         for _ in 0..count {
             let at = cursor.position();
             let name = cursor.name("a tensor name", MAX_TENSOR_NAME_BYTES)?;
-            let info = read_tensor_info(cursor, name, alignment)?;
-            if self.tensors.insert(name, info).is_some() {
+            let tensor = read_tensor_info(cursor, name, alignment)?;
+            if raw.insert(name, tensor).is_some() {
                 return Err(errors::duplicate(at, "tensor", name));
             }
         }
         let data_start = cursor.position().next_multiple_of(alignment);
-        for (name, info) in &mut self.tensors {
+        for (name, tensor) in raw {
             let end = data_start
-                .checked_add(info.offset)
-                .and_then(|start| start.checked_add(info.bytes));
-            match end {
-                Some(end) if end <= file_length => info.offset += data_start,
-                _ => {
-                    return Err(errors::tensor_outside_file(
-                        name,
-                        info.bytes,
-                        data_start,
-                        info.offset,
-                        file_length,
-                    ));
-                }
+                .checked_add(tensor.offset)
+                .and_then(|start| start.checked_add(tensor.bytes));
+            if end.is_none_or(|end| end > file_length) {
+                return Err(errors::tensor_outside_file(
+                    name,
+                    tensor.bytes,
+                    data_start,
+                    tensor.offset,
+                    file_length,
+                ));
             }
+            self.insert(name, tensor, data_start);
         }
         Ok(())
     }
 
-    /// Tensors by name.
+    fn insert(&mut self, name: &'a str, tensor: RawTensor, data_start: u64) {
+        let RawTensor {
+            shape,
+            storage,
+            offset,
+            bytes,
+        } = tensor;
+        match storage {
+            Storage::Computable(kind) => {
+                let info = TensorInfo {
+                    shape,
+                    kind,
+                    part: 0,
+                    offset: data_start + offset,
+                    bytes,
+                };
+                self.tensors.insert(name, info);
+            }
+            Storage::Foreign(kind) => {
+                let foreign = ForeignTensor { shape, kind, bytes };
+                self.foreign.insert(name, foreign);
+            }
+        }
+    }
+
+    /// Tensors that the built-in engine cannot compute with, by name.
+    pub fn foreign_tensors(&self) -> &BTreeMap<&'a str, ForeignTensor> {
+        &self.foreign
+    }
+
+    /// Shape of a tensor of any type.
+    pub(crate) fn shape(&self, name: &str) -> Option<&[u64]> {
+        let own = self.tensors.get(name).map(|info| &info.shape);
+        let shape = own.or_else(|| self.foreign.get(name).map(|foreign| &foreign.shape));
+        shape.map(Vec::as_slice)
+    }
+
+    /// Shape, name of the type and size in bytes of each tensor.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = (&[u64], &'static str, u64)> {
+        let own = self.tensors.values();
+        let own = own.map(|info| (info.shape.as_slice(), info.kind.name(), info.bytes));
+        let foreign = self.foreign.values();
+        own.chain(foreign.map(|f| (f.shape.as_slice(), f.kind.name(), f.bytes)))
+    }
+
+    /// Checks that the built-in engine can compute with all tensors.
+    ///
+    /// Errors: `UNSUPPORTED_QUANTIZATION`.
+    pub fn check_types(&self) -> Result<(), Diagnostic> {
+        match self.foreign.first_key_value() {
+            Some((name, foreign)) => Err(foreign.kind.refusal(name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Tensors that the built-in engine can compute with, by name.
     pub fn tensors(&self) -> &BTreeMap<&'a str, TensorInfo> {
         &self.tensors
     }
@@ -338,7 +416,7 @@ fn read_tensor_info(
     cursor: &mut Cursor<'_>,
     name: &str,
     alignment: u64,
-) -> Result<TensorInfo, Diagnostic> {
+) -> Result<RawTensor, Diagnostic> {
     let at = cursor.position();
     let dimensions = cursor.u32("the number of dimensions")?;
     if !(1..=MAX_DIMENSIONS).contains(&dimensions) {
@@ -353,7 +431,8 @@ fn read_tensor_info(
     for _ in 0..dimensions {
         shape.push(cursor.u64("a dimension")?);
     }
-    let kind = TensorType::from_number(cursor.u32("the tensor type")?, name)?;
+    let storage = Storage::from_number(cursor.u32("the tensor type")?, name)?;
+    let (block_size, block_bytes) = storage.block();
     let offset = cursor.u64("the tensor offset")?;
 
     let row = shape[0];
@@ -361,19 +440,18 @@ fn read_tensor_info(
         .iter()
         .try_fold(1_u64, |product, &size| product.checked_mul(size));
     let bytes = elements
-        .filter(|&n| n > 0 && row % kind.block_size() == 0)
-        .and_then(|n| (n / kind.block_size()).checked_mul(kind.block_bytes()));
+        .filter(|&n| n > 0 && row % block_size == 0)
+        .and_then(|n| (n / block_size).checked_mul(block_bytes));
     let Some(bytes) = bytes else {
-        return Err(errors::invalid_shape(at, name, kind.name(), &shape));
+        return Err(errors::invalid_shape(at, name, storage.name(), &shape));
     };
     if offset % alignment != 0 {
         return Err(errors::misaligned(at, name, offset, alignment));
     }
     shape.reverse();
-    Ok(TensorInfo {
+    Ok(RawTensor {
         shape,
-        kind,
-        part: 0,
+        storage,
         offset,
         bytes,
     })

@@ -1,20 +1,16 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use diagnostics::Diagnostic;
 
 use crate::{
-    errors, experts::Experts, gguf::Gguf, recommended::RecommendedSampling,
-    rope_scaling::RopeScaling, sliding_window::SlidingWindow,
+    architectures::{WeightFormat, supported_architectures},
+    errors,
+    experts::Experts,
+    gguf::Gguf,
+    recommended::RecommendedSampling,
+    rope_scaling::RopeScaling,
+    sliding_window::SlidingWindow,
 };
-
-/// File format of a model's weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WeightFormat {
-    /// One GGUF file.
-    Gguf,
-    /// A directory with `config.json` and safetensors files.
-    Safetensors,
-}
 
 /// Projections that have a bias.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,7 +23,8 @@ pub struct Biases {
     pub feed_forward: bool,
 }
 
-/// Architecture and sizes of a model, read from its header.
+/// Architecture and sizes of a model, read from its header. Of an architecture that the built-in
+/// engine does not support, numbers that the header does not have in the usual form are 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelHeader {
     /// File format of the weights.
@@ -83,6 +80,8 @@ pub struct ModelHeader {
     pub tied_embeddings: bool,
     /// Quantization: `F16`, `Q8_0`, `Q4_K_M`.
     pub quantization: String,
+    /// Names of the types of the tensors.
+    pub tensor_types: BTreeSet<String>,
     /// Number of weights.
     pub parameters: u64,
     /// Size of the weights in bytes.
@@ -95,15 +94,17 @@ impl ModelHeader {
     /// Reads the header of a GGUF file.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Self, Diagnostic> {
         let architecture = gguf.architecture()?;
-        let number = |name: &str| -> Result<Option<u32>, Diagnostic> {
-            gguf.u32(&format!("{architecture}.{name}"))
-        };
+        let is_known = supported_architectures(WeightFormat::Gguf).contains(&architecture);
+        let number = |name: &str| or_none(gguf.u32(&format!("{architecture}.{name}")), is_known);
         let required = |name: &str| -> Result<u32, Diagnostic> {
-            gguf.required(&format!("{architecture}.{name}"), number(name)?)
+            match number(name)? {
+                None if !is_known => Ok(0),
+                value => gguf.required(&format!("{architecture}.{name}"), value),
+            }
         };
-        let float = |name: &str| gguf.f32(&format!("{architecture}.{name}"));
+        let float = |name: &str| or_none(gguf.f32(&format!("{architecture}.{name}")), is_known);
 
-        let has = |name: &str| gguf.tensors().contains_key(name);
+        let has = |name: &str| gguf.shape(name).is_some();
 
         let heads = required("attention.head_count")?;
         let embedding_length = required("embedding_length")?;
@@ -111,11 +112,8 @@ impl ModelHeader {
             Some(length) => length,
             None => embedding_length.checked_div(heads).unwrap_or(0),
         };
-        let vocab_size = match (
-            number("vocab_size")?,
-            gguf.tensors().get("token_embd.weight"),
-        ) {
-            (_, Some(embedding)) => u32::try_from(embedding.shape[0]).unwrap_or(u32::MAX),
+        let vocab_size = match (number("vocab_size")?, gguf.shape("token_embd.weight")) {
+            (_, Some(shape)) => u32::try_from(shape[0]).unwrap_or(u32::MAX),
             (Some(size), None) => size,
             (None, None) => gguf
                 .array("tokenizer.ggml.tokens")?
@@ -128,13 +126,18 @@ impl ModelHeader {
             Ok::<_, Diagnostic>(float(name)?.or(default).filter(|cap| *cap != 0.0))
         };
         let context_length = required("context_length")?;
-        let rope_scaling = RopeScaling::from_gguf(gguf, architecture, context_length)?;
+        let rope_scaling = if is_known {
+            RopeScaling::from_gguf(gguf, architecture, context_length)?
+        } else {
+            RopeScaling::None
+        };
         let mut weights_by_type = BTreeMap::<&str, u64>::new();
         let (mut parameters, mut weight_bytes) = (0_u64, 0_u64);
-        for tensor in gguf.tensors().values() {
-            parameters = parameters.saturating_add(tensor.elements());
-            weight_bytes = weight_bytes.saturating_add(tensor.bytes);
-            *weights_by_type.entry(tensor.kind.name()).or_default() += tensor.bytes;
+        for (shape, kind, bytes) in gguf.sizes() {
+            let elements = shape.iter().product::<u64>();
+            parameters = parameters.saturating_add(elements);
+            weight_bytes = weight_bytes.saturating_add(bytes);
+            *weights_by_type.entry(kind).or_default() += bytes;
         }
         let quantization = match gguf.u32("general.file_type")?.and_then(file_type_name) {
             Some(name) => name.to_owned(),
@@ -159,10 +162,16 @@ impl ModelHeader {
             },
             rope_dimensions: number("rope.dimension_count")?.unwrap_or(head_dim),
             rope_scaling,
-            sliding_window: SlidingWindow::from_gguf(gguf, architecture, layers)?,
-            causal: gguf
-                .bool(&format!("{architecture}.attention.causal"))?
-                .unwrap_or(true),
+            sliding_window: if is_known {
+                SlidingWindow::from_gguf(gguf, architecture, layers)?
+            } else {
+                None
+            },
+            causal: or_none(
+                gguf.bool(&format!("{architecture}.attention.causal")),
+                is_known,
+            )?
+            .unwrap_or(true),
             attention_scale: gemma
                 .filter(|gemma| gemma.scales_by_hidden_size(layers))
                 .map(|_| 1.0 / (embedding_length as f32 / heads as f32).sqrt()),
@@ -174,7 +183,11 @@ impl ModelHeader {
                 "final_logit_softcapping",
                 gemma.and_then(Gemma::logit_softcap),
             )?,
-            experts: Experts::from_gguf(gguf, architecture, feed_forward_length)?,
+            experts: if is_known {
+                Experts::from_gguf(gguf, architecture, feed_forward_length)?
+            } else {
+                None
+            },
             biases: Biases {
                 query_key_value: has("blk.0.attn_q.bias"),
                 attention_output: has("blk.0.attn_output.bias"),
@@ -184,6 +197,7 @@ impl ModelHeader {
             rms_epsilon: float("attention.layer_norm_rms_epsilon")?,
             tied_embeddings: !has("output.weight"),
             quantization,
+            tensor_types: weights_by_type.into_keys().map(str::to_owned).collect(),
             parameters,
             weight_bytes,
             sampling: RecommendedSampling::from_gguf(gguf),
@@ -203,8 +217,9 @@ impl ModelHeader {
             ("vocabulary size", self.vocab_size, 1 << 24),
             ("context length", self.context_length, 1 << 28),
         ];
+        let is_known = supported_architectures(self.format).contains(&self.architecture.as_str());
         let check = |(field, value, limit): (&str, u32, u32)| {
-            if (1..=limit).contains(&value) {
+            if (u32::from(is_known)..=limit).contains(&value) {
                 return Ok(());
             }
             let expected = format!("1 to {limit}");
@@ -234,6 +249,17 @@ impl ModelHeader {
         let expert_limits = self.experts.iter().flat_map(Experts::limits);
         expert_limits.into_iter().try_for_each(check)?;
         Ok(self)
+    }
+}
+
+/// The value of a key. Of an architecture that is not known, the key may have another form.
+fn or_none<T>(
+    value: Result<Option<T>, Diagnostic>,
+    is_known: bool,
+) -> Result<Option<T>, Diagnostic> {
+    match value {
+        Err(_) if !is_known => Ok(None),
+        value => value,
     }
 }
 

@@ -7,6 +7,7 @@
 
 #![warn(missing_docs)]
 
+mod architectures;
 mod config;
 mod cursor;
 mod errors;
@@ -22,26 +23,25 @@ mod rope_scaling;
 mod safetensors;
 mod sliding_window;
 mod split;
-mod support;
 mod tensor_type;
 mod value;
 
+pub use architectures::{WeightFormat, supported_architectures};
 pub use config::{describe_safetensors, family_of_config, header_from_config};
 pub use errors::about_file;
 pub use experts::Experts;
 pub use family::text_tensor_name;
 pub use fit::{KV_BLOCK_TOKENS, KvType, MemoryNeeds};
-pub use gguf::{Gguf, Prefix, TensorInfo};
-pub use header::{Biases, ModelHeader, WeightFormat};
+pub use gguf::{ForeignTensor, Gguf, Prefix, TensorInfo};
+pub use header::{Biases, ModelHeader};
 pub use inspect::{
     describe, index_shards, inspect, read_limited, recommended_sampling, shard_files,
 };
 pub use metadata::ModelMetadata;
 pub use recommended::RecommendedSampling;
 pub use rope_scaling::{LongRopeFactors, RopeScaling};
-pub use safetensors::{ElementType, Safetensors, SafetensorsTensor};
+pub use safetensors::{ElementType, ForeignElement, Safetensors, SafetensorsTensor};
 pub use sliding_window::{SlidingWindow, WindowedLayers};
 pub use split::{GgufFile, PartName, gguf_parts, parse_gguf_parts};
-pub use support::{check_architecture, check_config, check_supported, supported_architectures};
-pub use tensor_type::TensorType;
+pub use tensor_type::{ForeignType, TensorType};
 pub use value::{Array, Value};

@@ -17,7 +17,33 @@ pub enum ElementType {
     F16,
     /// 16-bit brain float: the upper half of a 32-bit float.
     BF16,
+    /// A type that the built-in engine cannot compute with, and other engines can.
+    Foreign(ForeignElement),
 }
+
+/// Type of elements that only other engines compute with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ForeignElement {
+    name: &'static str,
+    bytes: u64,
+}
+
+/// Names and sizes of the types that are not [`ElementType::COMPUTABLE`].
+const FOREIGN: [(&str, u64); 13] = [
+    ("BOOL", 1),
+    ("U8", 1),
+    ("I8", 1),
+    ("F8_E4M3", 1),
+    ("F8_E5M2", 1),
+    ("F8_E8M0", 1),
+    ("U16", 2),
+    ("I16", 2),
+    ("U32", 4),
+    ("I32", 4),
+    ("U64", 8),
+    ("I64", 8),
+    ("F64", 8),
+];
 
 impl ElementType {
     /// Name as in the file.
@@ -26,6 +52,7 @@ impl ElementType {
             Self::F32 => "F32",
             Self::F16 => "F16",
             Self::BF16 => "BF16",
+            Self::Foreign(foreign) => foreign.name,
         }
     }
 
@@ -34,14 +61,22 @@ impl ElementType {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
+            Self::Foreign(foreign) => foreign.bytes,
         }
     }
 
+    /// The types that the built-in engine computes with.
+    const COMPUTABLE: [Self; 3] = [Self::F32, Self::F16, Self::BF16];
+
     fn from_name(name: &str, tensor: &str) -> Result<Self, Diagnostic> {
-        let all = [Self::F32, Self::F16, Self::BF16];
-        all.into_iter()
-            .find(|t| t.name() == name)
-            .ok_or_else(|| errors::unsupported_type(tensor, name, all.into_iter().map(Self::name)))
+        let own = Self::COMPUTABLE.into_iter().find(|t| t.name() == name);
+        let foreign = FOREIGN.into_iter().find(|(foreign, _)| *foreign == name);
+        let foreign = foreign.map(|(name, bytes)| Self::Foreign(ForeignElement { name, bytes }));
+        own.or(foreign).ok_or_else(|| Self::refusal(name, tensor))
+    }
+
+    fn refusal(name: &str, tensor: &str) -> Diagnostic {
+        errors::unsupported_type(tensor, name, Self::COMPUTABLE.into_iter().map(Self::name))
     }
 }
 
@@ -106,6 +141,18 @@ impl Safetensors {
         }
         check_no_overlap(&tensors)?;
         Ok(Self { tensors })
+    }
+
+    /// Checks that the built-in engine can compute with all tensors.
+    ///
+    /// Errors: `UNSUPPORTED_QUANTIZATION`.
+    pub fn check_types(&self) -> Result<(), Diagnostic> {
+        for (name, tensor) in &self.tensors {
+            if let ElementType::Foreign(foreign) = tensor.kind {
+                return Err(ElementType::refusal(foreign.name, name));
+            }
+        }
+        Ok(())
     }
 
     /// Tensors by name.

@@ -2,7 +2,7 @@ use diagnostics::Diagnostic;
 
 use crate::errors;
 
-/// Storage type of a GGUF tensor; only types that an engine can compute with.
+/// Storage type of a GGUF tensor that the built-in engine can compute with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TensorType {
     /// 32-bit float.
@@ -33,28 +33,105 @@ pub enum TensorType {
     Q6K,
 }
 
-/// Numbers and names of GGUF types that no engine can compute with.
-const OTHER_NAMES: &[(u32, &str)] = &[
-    (9, "Q8_1"),
-    (15, "Q8_K"),
-    (16, "IQ2_XXS"),
-    (17, "IQ2_XS"),
-    (18, "IQ3_XXS"),
-    (19, "IQ1_S"),
-    (20, "IQ4_NL"),
-    (21, "IQ3_S"),
-    (22, "IQ2_S"),
-    (23, "IQ4_XS"),
-    (24, "I8"),
-    (25, "I16"),
-    (26, "I32"),
-    (27, "I64"),
-    (28, "F64"),
-    (29, "IQ1_M"),
-    (34, "TQ1_0"),
-    (35, "TQ2_0"),
-    (39, "MXFP4"),
+/// Type of a tensor that the built-in engine cannot compute with, and other engines can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForeignType {
+    number: u32,
+    name: &'static str,
+    block_size: u64,
+    block_bytes: u64,
+}
+
+const fn foreign(
+    number: u32,
+    name: &'static str,
+    block_size: u64,
+    block_bytes: u64,
+) -> ForeignType {
+    ForeignType {
+        number,
+        name,
+        block_size,
+        block_bytes,
+    }
+}
+
+const FOREIGN: &[ForeignType] = &[
+    foreign(9, "Q8_1", 32, 36),
+    foreign(15, "Q8_K", 256, 292),
+    foreign(16, "IQ2_XXS", 256, 66),
+    foreign(17, "IQ2_XS", 256, 74),
+    foreign(18, "IQ3_XXS", 256, 98),
+    foreign(19, "IQ1_S", 256, 50),
+    foreign(20, "IQ4_NL", 32, 18),
+    foreign(21, "IQ3_S", 256, 110),
+    foreign(22, "IQ2_S", 256, 82),
+    foreign(23, "IQ4_XS", 256, 136),
+    foreign(24, "I8", 1, 1),
+    foreign(25, "I16", 1, 2),
+    foreign(26, "I32", 1, 4),
+    foreign(27, "I64", 1, 8),
+    foreign(28, "F64", 1, 8),
+    foreign(29, "IQ1_M", 256, 56),
+    foreign(34, "TQ1_0", 256, 54),
+    foreign(35, "TQ2_0", 256, 66),
+    foreign(39, "MXFP4", 32, 17),
 ];
+
+impl ForeignType {
+    /// Name in llama.cpp's spelling: `IQ4_XS`.
+    pub const fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// `UNSUPPORTED_QUANTIZATION`, naming the type and the tensor.
+    pub(crate) fn refusal(self, tensor: &str) -> Diagnostic {
+        refusal(self.number, self.name, tensor)
+    }
+}
+
+/// How the elements of a tensor are stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Storage {
+    Computable(TensorType),
+    Foreign(ForeignType),
+}
+
+impl Storage {
+    /// Returns the type with this GGUF number, or `UNSUPPORTED_QUANTIZATION` naming the tensor.
+    pub(crate) fn from_number(number: u32, tensor: &str) -> Result<Self, Diagnostic> {
+        if let Some(known) = TensorType::ALL.iter().find(|t| t.number() == number) {
+            return Ok(Self::Computable(*known));
+        }
+        match FOREIGN.iter().find(|foreign| foreign.number == number) {
+            Some(foreign) => Ok(Self::Foreign(*foreign)),
+            None => Err(refusal(number, "unknown", tensor)),
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Computable(kind) => kind.name(),
+            Self::Foreign(foreign) => foreign.name,
+        }
+    }
+
+    /// Number of weights in a block, and its size in bytes.
+    pub(crate) const fn block(self) -> (u64, u64) {
+        match self {
+            Self::Computable(kind) => (kind.block_size(), kind.block_bytes()),
+            Self::Foreign(foreign) => (foreign.block_size, foreign.block_bytes),
+        }
+    }
+}
+
+fn refusal(number: u32, name: &str, tensor: &str) -> Diagnostic {
+    errors::unsupported_type(
+        tensor,
+        &format!("{name} (number {number})"),
+        TensorType::ALL.iter().map(|t| t.name()),
+    )
+}
 
 impl TensorType {
     /// All supported types.
@@ -111,22 +188,5 @@ impl TensorType {
     /// Size of a block in bytes.
     pub const fn block_bytes(self) -> u64 {
         self.properties().3
-    }
-
-    /// Returns the type with this GGUF number, or `UNSUPPORTED_QUANTIZATION` naming the type and
-    /// the tensor.
-    pub(crate) fn from_number(number: u32, tensor: &str) -> Result<Self, Diagnostic> {
-        if let Some(known) = Self::ALL.iter().find(|t| t.number() == number) {
-            return Ok(*known);
-        }
-        let name = OTHER_NAMES
-            .iter()
-            .find(|(n, _)| *n == number)
-            .map_or("unknown", |(_, name)| name);
-        Err(errors::unsupported_type(
-            tensor,
-            &format!("{name} (number {number})"),
-            Self::ALL.iter().map(|t| t.name()),
-        ))
     }
 }

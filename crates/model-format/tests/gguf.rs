@@ -104,6 +104,35 @@ impl Builder {
 }
 
 #[test]
+fn a_model_of_another_engine_is_described_as_far_as_it_is_in_the_usual_form() {
+    let text = |text: &str| Builder::string(text);
+    let file = Builder::new()
+        .value("general.architecture", 8, &text("mamba"))
+        .value("mamba.block_count", 4, &24_u32.to_le_bytes())
+        // An array where other families have a number.
+        .value("mamba.attention.head_count", 9, &{
+            let mut array = 4_u32.to_le_bytes().to_vec();
+            array.extend(1_u64.to_le_bytes());
+            array.extend(7_u32.to_le_bytes());
+            array
+        })
+        .tensor("token_embd.weight", &[256, 3], 23, 0)
+        .tensor("output_norm.weight", &[8], 0, 416)
+        .data(448)
+        .build();
+    let gguf = Gguf::parse(&file).unwrap();
+    assert_eq!(gguf.foreign_tensors()["token_embd.weight"].shape, [3, 256]);
+    let header = ModelHeader::from_gguf(&gguf).unwrap();
+    assert_eq!((header.architecture.as_str(), header.layers), ("mamba", 24));
+    assert_eq!((header.heads, header.context_length), (0, 0));
+    assert_eq!(header.vocab_size, 3);
+    assert_eq!(header.weight_bytes, 3 * 136 + 32);
+    assert_eq!(header.parameters, 3 * 256 + 8);
+    let types: Vec<&str> = header.tensor_types.iter().map(String::as_str).collect();
+    assert_eq!(types, ["F32", "IQ4_XS"]);
+}
+
+#[test]
 fn inspects_embedded_model() {
     for (file, quantization, bytes) in [
         ("rbee-haiku-tiny-q8_0.gguf", "Q8_0", 3_073_024),
@@ -138,6 +167,7 @@ fn inspects_embedded_model() {
                 rms_epsilon: Some(1e-5),
                 tied_embeddings: true,
                 quantization: quantization.into(),
+                tensor_types: [quantization, "F32"].map(String::from).into(),
                 parameters: 2_885_888,
                 weight_bytes: bytes,
                 sampling: RecommendedSampling::default(),
@@ -450,10 +480,12 @@ fn rejects_invalid_tensors() {
 #[test]
 fn names_unsupported_tensor_types() {
     for (number, name) in [(20, "IQ4_NL"), (39, "MXFP4"), (77, "unknown")] {
-        let error = Builder::new()
+        let file = Builder::new()
             .tensor("blk.0.x", &[32], number, 0)
             .data(64)
-            .error();
+            .build();
+        let checked = Gguf::parse(&file).and_then(|gguf| gguf.check_types());
+        let error = checked.unwrap_err();
         assert_eq!(error.code, Code::UnsupportedQuantization);
         assert_eq!(
             error.message,
@@ -475,14 +507,14 @@ fn inspects_header_larger_than_initial_read() {
     let big = Builder::string(&"x".repeat(3 << 20));
     let file = Builder::new()
         .value("a", 8, &big)
-        .value("general.architecture", 8, &Builder::string("odd"))
+        .value("general.architecture", 8, &Builder::string("llama"))
         .build();
     std::fs::write(&path, file).unwrap();
     let error = inspect(&path).unwrap_err();
     assert_eq!(
         error.message,
         format!(
-            "{}: the model file has no key `odd.attention.head_count`",
+            "{}: the model file has no key `llama.attention.head_count`",
             path.display()
         )
     );

@@ -4,9 +4,7 @@
 use std::path::PathBuf;
 
 use diagnostics::Code;
-use model_format::{
-    Gguf, KvType, MemoryNeeds, ModelHeader, PartName, Prefix, check_supported, inspect,
-};
+use model_format::{Gguf, KvType, MemoryNeeds, ModelHeader, PartName, Prefix, inspect};
 use proptest::prelude::*;
 
 fn path() -> PathBuf {
@@ -47,28 +45,6 @@ fn counts_that_the_file_cannot_have_are_refused_at_once() {
         Prefix::Needs(8)
     ));
     assert!(Gguf::parse_prefix(b"GGUF", 4).is_err());
-}
-
-#[test]
-fn an_unsupported_architecture_is_named_with_those_that_are() {
-    let header = inspect(&path()).unwrap();
-    check_supported(&header).unwrap();
-    let other = ModelHeader {
-        architecture: "mamba\u{1b}".to_owned(),
-        ..header.clone()
-    };
-    let error = check_supported(&other).unwrap_err();
-    assert_eq!(error.code, Code::UnsupportedModel);
-    assert_eq!(
-        error.message,
-        "the engine does not support architecture `mamba\\u{1b}`"
-    );
-    assert!(error.hint.unwrap().contains("llama, qwen2"));
-    let bidirectional = ModelHeader {
-        causal: false,
-        ..header
-    };
-    assert!(check_supported(&bidirectional).is_err());
 }
 
 #[test]

@@ -99,13 +99,16 @@ fn rejects_invalid_headers() {
         assert!(place.starts_with("damaged model file at byte "), "{error}");
         assert_eq!(message, expected);
     }
-    let error = parse(
+    let foreign = parse(
         r#"{"a":{"dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8]}}"#,
         8,
     );
-    let error = error.unwrap_err();
+    let error = foreign.unwrap().check_types().unwrap_err();
     assert_eq!(error.code, Code::UnsupportedQuantization);
     assert_eq!(error.message, "tensor `a` has the unsupported type F8_E4M3");
+    let unknown = r#"{"a":{"dtype":"F3","shape":[8],"data_offsets":[0,3]}}"#;
+    let error = parse(unknown, 3).unwrap_err();
+    assert_eq!(error.code, Code::UnsupportedQuantization);
     for bytes in [vec![], vec![1, 2, 3], u64::MAX.to_le_bytes().to_vec()] {
         let error = Safetensors::parse_header(&bytes, bytes.len() as u64).unwrap_err();
         assert_eq!(error.code, Code::InvalidModelFile, "{error}");

@@ -6,13 +6,12 @@ use diagnostics::Diagnostic;
 use file_transfer::RemoteFile;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use model_format::{
-    Gguf, GgufFile, ModelHeader, Prefix, Safetensors, SafetensorsTensor, WeightFormat, about_file,
-    check_architecture, check_config, check_supported, describe_safetensors, parse_gguf_parts,
-    text_tensor_name,
+    Gguf, GgufFile, ModelHeader, Prefix, Safetensors, SafetensorsTensor, about_file,
+    describe_safetensors, header_from_config, parse_gguf_parts, text_tensor_name,
 };
 
 use crate::{
-    errors,
+    EngineCheck, errors,
     http::{Http, Reply},
 };
 
@@ -33,11 +32,13 @@ pub(crate) struct Weights {
 /// Turns a response that is not a success into an error.
 pub(crate) type CheckReply<'a> = &'a (dyn Fn(&Reply) -> Result<(), Diagnostic> + Sync);
 
-/// Reads the header of a model in GGUF files, which are the parts of the model in order.
+/// Reads the header of a model in GGUF files, which are the parts of the model in order. Refuses a
+/// model that no engine runs.
 pub(crate) async fn gguf(
     http: &Http,
     check: CheckReply<'_>,
     parts: Vec<Weights>,
+    engines: &EngineCheck,
 ) -> Result<ModelHeader, Diagnostic> {
     let heads = parts.into_iter().map(|part| async move {
         let head = gguf_head(http, check, &part).await?;
@@ -47,6 +48,7 @@ pub(crate) async fn gguf(
         .buffered(PARALLEL_READS)
         .try_collect()
         .await?;
+    let engines = engines.clone();
     blocking(move || {
         let files: Vec<_> = heads
             .iter()
@@ -57,9 +59,8 @@ pub(crate) async fn gguf(
             })
             .collect();
         let gguf = parse_gguf_parts(&files)?;
-        check_architecture(gguf.architecture()?, WeightFormat::Gguf)?;
         let header = ModelHeader::from_gguf(&gguf)?;
-        check_supported(&header)?;
+        engines.check(&header)?;
         Ok(header)
     })
     .await
@@ -101,15 +102,18 @@ async fn gguf_head(
     }
 }
 
-/// Reads the header of a model in safetensors files.
+/// Reads the header of a model in safetensors files. Refuses a model that no engine runs.
 pub(crate) async fn safetensors(
     http: &Http,
     check: CheckReply<'_>,
     shards: Vec<Weights>,
     config: Vec<u8>,
     generation_config: Option<Vec<u8>>,
+    engines: &EngineCheck,
 ) -> Result<ModelHeader, Diagnostic> {
-    check_config(&config)?;
+    // Before the headers of many files are read.
+    let (first, known) = (engines.clone(), config.clone());
+    blocking(move || first.check(&header_from_config(&known, &BTreeMap::new())?)).await?;
     let reads = shards
         .into_iter()
         .map(|shard| shard_tensors(http, check, shard));
@@ -117,13 +121,14 @@ pub(crate) async fn safetensors(
         .buffered(PARALLEL_READS)
         .try_collect()
         .await?;
+    let engines = engines.clone();
     blocking(move || {
         let mut tensors = BTreeMap::new();
         for (name, tensor) in all.into_iter().flatten() {
             tensors.extend(text_tensor_name(&name).map(|name| (name, tensor)));
         }
         let header = describe_safetensors(&config, generation_config.as_deref(), &tensors)?;
-        check_supported(&header)?;
+        engines.check(&header)?;
         Ok(header)
     })
     .await

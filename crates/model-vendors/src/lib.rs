@@ -20,7 +20,7 @@ mod paths;
 mod select;
 mod settings;
 
-pub use manifest::{Manifest, ManifestFile, Role, Selection};
+pub use manifest::{EngineCheck, Manifest, ManifestFile, Role, Selection};
 pub use settings::VendorSettings;
 
 use std::{path::PathBuf, sync::Arc};

@@ -1,7 +1,7 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use diagnostics::Diagnostic;
-use input_validation::ModelRef;
+use input_validation::{Backend, ModelRef};
 use model_format::ModelHeader;
 
 use crate::{errors, paths};
@@ -62,10 +62,49 @@ impl Manifest {
 }
 
 /// What is known about the target when a file is selected.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Selection {
     /// Memory for the weights, in bytes. Without it, fit is not considered.
     pub memory_bytes: Option<u64>,
+    /// Which models can run there.
+    pub engines: EngineCheck,
+}
+
+/// Checks by its header whether a model can run on a machine.
+#[derive(Clone)]
+pub struct EngineCheck(Arc<HeaderCheck>);
+
+type HeaderCheck = dyn Fn(&ModelHeader) -> Result<(), Diagnostic> + Send + Sync;
+
+impl EngineCheck {
+    /// A check by the engines of a machine, which may block.
+    pub fn new(
+        check: impl Fn(&ModelHeader) -> Result<(), Diagnostic> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(check))
+    }
+
+    /// Refuses a model that no engine runs.
+    pub(crate) fn check(&self, header: &ModelHeader) -> Result<(), Diagnostic> {
+        (self.0)(header)
+    }
+}
+
+impl Default for EngineCheck {
+    /// Only the engine of rbee, on a CPU.
+    fn default() -> Self {
+        Self::new(|header| {
+            let engines = [engine_choice::builtin()?];
+            let needs = engine_choice::Needs::of_model(header, Backend::Cpu);
+            engine_choice::choose(&needs, &engines, None).map(drop)
+        })
+    }
+}
+
+impl fmt::Debug for EngineCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EngineCheck")
+    }
 }
 
 /// Checks that files can be stored together in one directory, wherever their names come from.

@@ -16,7 +16,7 @@ use reqwest::Url;
 use rest_client::{Peer, RestClient};
 
 use crate::{
-    Manifest, ManifestFile, ModelVendor, Role, Selection, errors,
+    EngineCheck, Manifest, ManifestFile, ModelVendor, Role, Selection, errors,
     header::{self, Weights},
     http::{Http, MAX_BODY_BYTES, Reply},
     manifest,
@@ -53,7 +53,12 @@ impl OtherNodes {
         })
     }
 
-    async fn find(&self, model: &ModelRef, revision: Option<&str>) -> Result<Manifest, Diagnostic> {
+    async fn find(
+        &self,
+        model: &ModelRef,
+        revision: Option<&str>,
+        engines: &EngineCheck,
+    ) -> Result<Manifest, Diagnostic> {
         let query = ManifestQuery {
             model: model.clone(),
             revision: revision.map(str::to_owned),
@@ -75,10 +80,10 @@ impl OtherNodes {
             return Err(invalid("an entry that is no file"));
         }
         let header = if listed.entry.is_empty() {
-            self.safetensors(&listed.model, &files).await
+            self.safetensors(&listed.model, &files, engines).await
         } else {
             let weights = self.weights(&listed.model, &files);
-            header::gguf(&self.http, &check, weights).await
+            header::gguf(&self.http, &check, weights, engines).await
         };
         Ok(Manifest {
             header: header?,
@@ -105,6 +110,7 @@ impl OtherNodes {
         &self,
         model: &ModelRef,
         files: &[ManifestFile],
+        engines: &EngineCheck,
     ) -> Result<ModelHeader, Diagnostic> {
         let read = async |name: &str| {
             let Some(file) = files.iter().find(|file| file.path == name) else {
@@ -121,7 +127,7 @@ impl OtherNodes {
         let config = read("config.json").await?.unwrap_or_default();
         let generation = read("generation_config.json").await?;
         let shards = self.weights(model, files);
-        header::safetensors(&self.http, &check, shards, config, generation).await
+        header::safetensors(&self.http, &check, shards, config, generation, engines).await
     }
 
     fn remote(&self, model: &ModelRef, file: &ManifestFile) -> RemoteFile {
@@ -182,10 +188,10 @@ impl ModelVendor for OtherNodes {
         &'a self,
         model: &'a ModelRef,
         revision: Option<&'a str>,
-        _: &'a Selection,
+        selection: &'a Selection,
     ) -> BoxFuture<'a, Result<Manifest, Diagnostic>> {
         Box::pin(async move {
-            let found = self.find(model, revision).await;
+            let found = self.find(model, revision, &selection.engines).await;
             found.map_err(errors::of_other_nodes)
         })
     }

@@ -3,20 +3,26 @@ use std::time::Duration;
 use diagnostics::{Code, Diagnostic};
 use futures_util::{Stream, stream::BoxStream};
 use hive_contract::{
-    AliasRequest, BackupRequest, JobAccepted, JobEvent, LINK_PROTOCOL, ModelQuery, PruneRequest,
-    PruneResponse, PullRequest, RemovedModel, UpdateResponse,
+    AliasRequest, BackupRequest, EngineList, InstalledBinary, InstalledBinaryList, JobAccepted,
+    JobEvent, LINK_PROTOCOL, ModelQuery, PackageDetails, PackageList, ProvisionRequest,
+    PruneRequest, PruneResponse, PullRequest, RemovedBinaries, RemovedModel, RollbackRequest,
+    UpdateResponse,
 };
 use http::{HeaderMap, Method};
-use input_validation::{JobId, NodeName, RequestId, WorkerId};
+use input_validation::{
+    BinaryVersion, JobId, NodeName, PackageId, RequestId, WorkerId, WorkerType,
+};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rest_client::{CallError, HttpClient, Peer, RestClient, Upgraded};
 use serde::Serialize;
 use worker_contract::WorkerHeartbeat;
 
 use crate::{
-    AddNode, DeploymentList, InferCall, InferEvent, InvitationList, InviteNode, JoinRequest,
-    JoinResponse, LinkHello, ModelList, ModelReport, NewInvitation, NodeCallEvent, NodeEntry,
-    NodeList, NodeLog, PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest,
-    ShutdownResponse, Status, UpdateNode, WorkerEntry, WorkerList,
+    AddNode, DecisionList, DeployCall, DeploymentList, InferCall, InferEvent, InvitationList,
+    InviteNode, JoinRequest, JoinResponse, LinkHello, ModelList, ModelReport, NewInvitation,
+    NodeCallEvent, NodeEntry, NodeList, NodeLog, PreflightCall, PreflightResponse, QueenHealth,
+    ShutdownRequest, ShutdownResponse, SpawnCall, SpawnedWorker, Status, UndeployCall, UpdateNode,
+    WorkerEntry, WorkerList,
 };
 
 const PEER: Peer = Peer {
@@ -28,6 +34,9 @@ const PEER: Peer = Peer {
 /// Time limit for stopping workers, hives and the queen: the drains, and a margin.
 const STOP_LIMIT: Duration = Duration::from_secs(120);
 
+/// Time limit for starting a worker: its program and its model may be fetched first.
+const SPAWN_LIMIT: Duration = Duration::from_hours(6);
+
 /// Time limit for calls that ask the source of a model.
 const CATALOG_LIMIT: Duration = Duration::from_secs(70);
 
@@ -36,6 +45,13 @@ fn of_node(call: &str, node: Option<&NodeName>) -> String {
     match node {
         Some(node) => format!("/v1/catalog/{call}?node={node}"),
         None => format!("/v1/catalog/{call}"),
+    }
+}
+
+fn binaries_of_node(call: &str, node: Option<&NodeName>) -> String {
+    match node {
+        Some(node) => format!("/v1/worker-binaries{call}?node={node}"),
+        None => format!("/v1/worker-binaries{call}"),
     }
 }
 
@@ -71,6 +87,22 @@ impl QueenClient {
     /// Calls `GET /v1/status`.
     pub async fn status(&self) -> Result<Status, CallError> {
         self.0.get("/v1/status").await
+    }
+
+    /// Calls `GET /v1/decisions/{about}`, or `GET /v1/decisions`.
+    pub async fn decisions(
+        &self,
+        about: Option<&str>,
+        limit: u32,
+    ) -> Result<DecisionList, CallError> {
+        let path = match about {
+            Some(about) => {
+                let about = utf8_percent_encode(about, NON_ALPHANUMERIC);
+                format!("/v1/decisions/{about}?limit={limit}")
+            }
+            None => format!("/v1/decisions?limit={limit}"),
+        };
+        self.0.get(&path).await
     }
 
     /// Calls `GET /v1/nodes`.
@@ -203,6 +235,19 @@ impl QueenClient {
         self.0.get(&format!("/v1/workers/{id}")).await
     }
 
+    /// Calls `GET /v1/engines`.
+    pub async fn engines(&self, node: Option<&NodeName>) -> Result<EngineList, CallError> {
+        match node {
+            Some(node) => self.0.get(&format!("/v1/engines?node={node}")).await,
+            None => self.0.get("/v1/engines").await,
+        }
+    }
+
+    /// Calls `POST /v1/workers`, which responds when the worker serves requests.
+    pub async fn spawn_worker(&self, call: &SpawnCall) -> Result<SpawnedWorker, CallError> {
+        self.0.post("/v1/workers", call, Some(SPAWN_LIMIT)).await
+    }
+
     /// Calls `GET /v1/workers/{id}/logs` for the last `lines` lines.
     pub async fn worker_logs(&self, id: &WorkerId, lines: u32) -> Result<String, CallError> {
         self.0
@@ -215,8 +260,10 @@ impl QueenClient {
         &self,
         id: &WorkerId,
         drain_seconds: Option<u64>,
+        replace: bool,
     ) -> Result<(), CallError> {
-        let query = drain_seconds.map_or(String::new(), |s| format!("?drain_seconds={s}"));
+        let drain = drain_seconds.map_or(String::new(), |s| format!("&drain_seconds={s}"));
+        let query = format!("?replace={replace}{drain}");
         self.0
             .delete(&format!("/v1/workers/{id}{query}"), Some(STOP_LIMIT))
             .await
@@ -225,6 +272,18 @@ impl QueenClient {
     /// Calls `GET /v1/deployments`.
     pub async fn deployments(&self) -> Result<DeploymentList, CallError> {
         self.0.get("/v1/deployments").await
+    }
+
+    /// Calls `PUT /v1/deployments`.
+    pub async fn deploy(&self, call: &DeployCall) -> Result<DeploymentList, CallError> {
+        self.0.put("/v1/deployments", call).await
+    }
+
+    /// Calls `POST /v1/deployments/remove`, which responds when its workers have stopped.
+    pub async fn undeploy(&self, call: &UndeployCall) -> Result<(), CallError> {
+        self.0
+            .post_empty_within("/v1/deployments/remove", call, STOP_LIMIT)
+            .await
     }
 
     /// Calls `POST /v1/preflight`.
@@ -347,6 +406,72 @@ impl QueenClient {
         request: &BackupRequest,
     ) -> Result<(), CallError> {
         self.0.post_empty(&of_node("restore", node), request).await
+    }
+
+    /// Calls `GET /v1/worker-binaries`, or `GET /v1/worker-binaries/{type}`.
+    pub async fn binaries(
+        &self,
+        node: Option<&NodeName>,
+        of: Option<&WorkerType>,
+    ) -> Result<InstalledBinaryList, CallError> {
+        let call = of.map_or(String::new(), |worker_type| format!("/{worker_type}"));
+        self.0.get(&binaries_of_node(&call, node)).await
+    }
+
+    /// Calls `GET /v1/worker-binaries/catalog`.
+    pub async fn packages(&self, node: Option<&NodeName>) -> Result<PackageList, CallError> {
+        let path = binaries_of_node("/catalog", node);
+        self.0.get_within(&path, CATALOG_LIMIT).await
+    }
+
+    /// Calls `GET /v1/worker-binaries/catalog/{id}`.
+    pub async fn package(
+        &self,
+        node: Option<&NodeName>,
+        id: &PackageId,
+    ) -> Result<PackageDetails, CallError> {
+        let path = binaries_of_node(&format!("/catalog/{id}"), node);
+        self.0.get_within(&path, CATALOG_LIMIT).await
+    }
+
+    /// Starts the job of `POST /v1/worker-binaries/provision`, or joins the one that runs for the
+    /// same request.
+    pub async fn provision(
+        &self,
+        node: Option<&NodeName>,
+        request: &ProvisionRequest,
+    ) -> Result<JobAccepted, CallError> {
+        self.0
+            .start(&binaries_of_node("/provision", node), request)
+            .await
+    }
+
+    /// Calls `DELETE /v1/worker-binaries/{type}`.
+    pub async fn remove_binary(
+        &self,
+        node: Option<&NodeName>,
+        worker_type: &WorkerType,
+        installation: Option<&BinaryVersion>,
+    ) -> Result<RemovedBinaries, CallError> {
+        let mut path = binaries_of_node(&format!("/{worker_type}"), node);
+        if let Some(installation) = installation {
+            let separator = if node.is_some() { '&' } else { '?' };
+            // In a query, `+` stands for a space.
+            let installation = installation.as_str().replace('+', "%2B");
+            path = format!("{path}{separator}installation={installation}");
+        }
+        self.0.delete_for(&path, Some(CATALOG_LIMIT)).await
+    }
+
+    /// Calls `POST /v1/worker-binaries/{type}/rollback`.
+    pub async fn roll_back_binary(
+        &self,
+        node: Option<&NodeName>,
+        worker_type: &WorkerType,
+        request: &RollbackRequest,
+    ) -> Result<InstalledBinary, CallError> {
+        let path = binaries_of_node(&format!("/{worker_type}/rollback"), node);
+        self.0.post(&path, request, Some(CATALOG_LIMIT)).await
     }
 
     /// Calls `POST /v1/infer` and returns the events. A connection that fails in the middle of

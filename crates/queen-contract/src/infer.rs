@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use worker_contract::{DetokenizeRequest, InferRequest, StreamEvent, TokenizeRequest};
 
+use crate::{Priority, Waiting};
+
 /// Body of `POST /v1/infer` of the queen: an [`InferRequest`] and requirements for the worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct InferCall {
@@ -16,6 +18,9 @@ pub struct InferCall {
     /// Node that the worker must run on. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeName>,
+    /// Whether it is served before or after other requests for the model. Default: `interactive`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
     /// The request. Its `stream` is ignored: the response is always an event stream.
     #[serde(flatten)]
     pub request: InferRequest,
@@ -61,6 +66,8 @@ pub struct Assigned {
 pub enum InferEvent {
     /// Message for display while the request waits.
     Narration(Narration),
+    /// The request waits for a worker.
+    Waiting(Waiting),
     /// The request was assigned to a worker.
     Assigned(Assigned),
     /// Event of the worker.
@@ -68,10 +75,11 @@ pub enum InferEvent {
 }
 
 impl_schema! {
-    InferEvent, uses [Narration, Assigned, StreamEvent],
+    InferEvent, uses [Narration, Waiting, Assigned, StreamEvent],
     "Event of a request, from the queen or from the worker.",
     any_of([
         event_of_json(Some("narration"), reference::<Narration>()),
+        event_of_json(Some("waiting"), reference::<Waiting>()),
         event_of_json(Some("assigned"), reference::<Assigned>()),
         reference::<StreamEvent>(),
     ])
@@ -82,6 +90,7 @@ impl InferEvent {
     pub fn write_sse(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
         let (name, data) = match self {
             Self::Narration(e) => ("narration", serde_json::to_string(e)?),
+            Self::Waiting(e) => ("waiting", serde_json::to_string(e)?),
             Self::Assigned(e) => ("assigned", serde_json::to_string(e)?),
             Self::Worker(e) => return e.write_sse(out),
         };
@@ -94,6 +103,7 @@ impl InferEvent {
     pub fn read_sse(name: &str, data: &str) -> Result<Option<Self>, serde_json::Error> {
         Ok(match name {
             "narration" => Some(Self::Narration(serde_json::from_str(data)?)),
+            "waiting" => Some(Self::Waiting(serde_json::from_str(data)?)),
             "assigned" => Some(Self::Assigned(serde_json::from_str(data)?)),
             _ => StreamEvent::read_sse(name, data)?.map(Self::Worker),
         })

@@ -6,15 +6,24 @@
 
 #[cfg(feature = "client")]
 mod client;
+mod decisions;
+mod deployments;
 mod infer;
 mod joining;
 mod node_calls;
 mod node_spec;
 mod preflight;
+mod queue;
+mod spawning;
 mod types;
 
 #[cfg(feature = "client")]
 pub use client::{NodeCallEvents, QueenClient};
+pub use decisions::{Decision, DecisionCandidate, DecisionKind, DecisionList, DecisionQuery};
+pub use deployments::{
+    DEFAULT_KEEP_ALIVE_SECONDS, DeployCall, DeployedWorker, Deployment, DeploymentList,
+    DeploymentSpec, DeploymentState, UndeployCall,
+};
 pub use infer::{Assigned, DetokenizeCall, InferCall, InferEvent, TokenizeCall};
 pub use joining::{
     DEFAULT_EXPIRY_SECONDS, Invitation, InvitationList, InvitationToken, InviteNode, JoinRequest,
@@ -26,10 +35,12 @@ pub use node_calls::{
 };
 pub use node_spec::{DirectNode, NodeSpec, SshNode};
 pub use preflight::{NodePreflight, PreflightCall, PreflightResponse};
+pub use queue::{Priority, QueueEntry, Waiting, WaitingReason};
+pub use spawning::{SpawnCall, SpawnedWorker};
 pub use types::{
-    Availability, ContextFit, Deployment, DeploymentList, DeploymentState, DeviceFit, HiveService,
-    ModelEntry, ModelList, ModelReport, NodeEntry, NodeList, NodeQuery, NodeStatus, QueenHealth,
-    RequestCounts, ShutdownRequest, ShutdownResponse, Status, WorkerEntry, WorkerList,
+    Availability, ContextFit, DeviceFit, HiveService, ModelEntry, ModelList, ModelReport,
+    NodeEntry, NodeList, NodeQuery, NodeStatus, QueenHealth, ReplaceQuery, RequestCounts,
+    ShutdownRequest, ShutdownResponse, Status, WorkerEntry, WorkerList,
 };
 
 /// Version of this interface. Processes refuse peers of other versions.
@@ -54,3 +65,5 @@ pub const HEADER_SAMPLING: &str = "x-rbee-sampling";
 pub const HEADER_NOTES: &str = "x-rbee-notes";
 /// Request header: deadline of the request, in RFC 3339.
 pub const HEADER_DEADLINE: &str = "x-request-deadline";
+/// Request header: priority of the request, `interactive` or `batch`.
+pub const HEADER_PRIORITY: &str = "x-request-priority";

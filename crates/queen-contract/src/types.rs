@@ -1,11 +1,11 @@
 use hive_contract::{AliasEntry, Device, InstalledModel, ModelDetails};
-use input_validation::{Generation, ModelRef, NodeName, WorkerId};
+use input_validation::NodeName;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use worker_contract::WorkerInfo;
 
-use crate::NodeSpec;
+use crate::{Deployment, NodeSpec, QueueEntry};
 
 /// Response of `GET /health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -187,49 +187,6 @@ pub struct ModelReport {
     pub fit: Vec<DeviceFit>,
 }
 
-/// State of a deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DeploymentState {
-    /// No worker is running. The next request spawns one.
-    Idle,
-    /// A worker is being spawned or is loading the model.
-    Starting,
-    /// A worker accepts requests.
-    Ready,
-    /// The worker failed too often. The queen waits before it spawns the next one.
-    Backoff,
-}
-
-/// Model that the queen keeps a worker for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Deployment {
-    /// Model of the deployment.
-    pub model: ModelRef,
-    /// Node that the worker runs on.
-    pub node: NodeName,
-    /// Id of the worker.
-    pub worker_id: WorkerId,
-    /// Generation of the last spawn of the worker.
-    pub generation: Generation,
-    /// State of the deployment.
-    pub state: DeploymentState,
-    /// Time of the first request for the model.
-    #[schema(value_type = String, format = DateTime)]
-    pub created_at: Timestamp,
-    /// Error of the last spawn; absent if it succeeded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub last_error: Option<String>,
-}
-
-/// Response of `GET /v1/deployments`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct DeploymentList {
-    /// Deployments in order of their models.
-    pub deployments: Vec<Deployment>,
-}
-
 /// Numbers of requests since the start of the queen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RequestCounts {
@@ -260,6 +217,19 @@ pub struct Status {
     pub deployments: Vec<Deployment>,
     /// Numbers of requests since the start of the queen.
     pub requests: RequestCounts,
+    /// Requests that wait, by model; in order of the models.
+    #[serde(default)]
+    #[schema(required)]
+    pub queues: Vec<QueueEntry>,
+}
+
+/// Further query of the queen's `DELETE /v1/workers/{id}`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ReplaceQuery {
+    /// Whether a new worker is started for requests that wait for this one, or that it does not
+    /// finish in time. Default: false.
+    pub replace: Option<bool>,
 }
 
 /// Body of `POST /v1/shutdown`.

@@ -2,7 +2,7 @@ use std::mem::take;
 
 /// Maximum size of an event, in bytes. Bounds the memory that a peer can use; events of rbee
 /// are much smaller.
-const MAX_EVENT_BYTES: usize = 16 << 20;
+pub(crate) const MAX_EVENT_BYTES: usize = 16 << 20;
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Server-sent event.

@@ -7,6 +7,7 @@ mod errors;
 mod event_reader;
 #[cfg(test)]
 mod fuzz_tests;
+mod line_reader;
 
 use std::{fmt, path::Path, time::Duration};
 
@@ -22,6 +23,7 @@ pub use errors::CallError;
 pub use reqwest::{Client as HttpClient, Upgraded};
 
 use event_reader::EventReader;
+use line_reader::LineReader;
 
 /// Time limit for establishing a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -49,6 +51,10 @@ pub struct Download {
     pub body: BoxStream<'static, Result<Bytes, CallError>>,
 }
 
+/// Reads the body of an error response with this HTTP status, of a peer whose errors have another
+/// form than those of rbee.
+pub type ErrorReader = fn(u16, &str) -> Option<Diagnostic>;
+
 /// Client of one process. Clones share a connection pool.
 #[derive(Clone)]
 pub struct RestClient {
@@ -56,6 +62,7 @@ pub struct RestClient {
     base: String,
     token: Option<String>,
     http: reqwest::Client,
+    read_error: Option<ErrorReader>,
 }
 
 impl fmt::Debug for RestClient {
@@ -79,7 +86,15 @@ impl RestClient {
             base: base.trim_end_matches('/').to_owned(),
             token,
             http,
+            read_error: None,
         }
+    }
+
+    /// Reads error responses with `read` first.
+    #[must_use]
+    pub fn with_error_reader(mut self, read: ErrorReader) -> Self {
+        self.read_error = Some(read);
+        self
     }
 
     /// Returns the URL of the process, without a trailing `/`.
@@ -89,7 +104,16 @@ impl RestClient {
 
     /// Sends `GET path` and parses the JSON of the response. Time limit: 10 s.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
-        let request = self.request(Method::GET, path).timeout(CALL_LIMIT);
+        self.get_within(path, CALL_LIMIT).await
+    }
+
+    /// Sends `GET path` and parses the JSON of the response. The time limit is `limit`.
+    pub async fn get_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        limit: Duration,
+    ) -> Result<T, CallError> {
+        let request = self.request(Method::GET, path).timeout(limit);
         self.json(self.send(request).await?).await
     }
 
@@ -165,8 +189,29 @@ impl RestClient {
         path: &str,
         body: &(impl Serialize + Sync),
     ) -> Result<(), CallError> {
+        self.post_empty_within(path, body, CALL_LIMIT).await
+    }
+
+    /// Sends `PUT path` with a JSON body and parses the JSON of the response. Time limit: 10 s.
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, CallError> {
+        let request = self.request(Method::PUT, path).json(body);
+        self.json(self.send(request.timeout(CALL_LIMIT)).await?)
+            .await
+    }
+
+    /// As [`post_empty`](Self::post_empty), with a limit of its own.
+    pub async fn post_empty_within(
+        &self,
+        path: &str,
+        body: &(impl Serialize + Sync),
+        limit: Duration,
+    ) -> Result<(), CallError> {
         let request = self.request(Method::POST, path).json(body);
-        self.send(request.timeout(CALL_LIMIT)).await.map(drop)
+        self.send(request.timeout(limit)).await.map(drop)
     }
 
     /// Sends `DELETE path` and ignores the body of the response. The time limit is `limit` or
@@ -176,6 +221,21 @@ impl RestClient {
         self.send(request.timeout(limit.unwrap_or(CALL_LIMIT)))
             .await
             .map(drop)
+    }
+
+    /// Sends `DELETE path` and returns the object of the response. The time limit is `limit` or
+    /// 10 s.
+    pub async fn delete_for<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        limit: Option<Duration>,
+    ) -> Result<T, CallError> {
+        let request = self.request(Method::DELETE, path);
+        self.json(
+            self.send(request.timeout(limit.unwrap_or(CALL_LIMIT)))
+                .await?,
+        )
+        .await
     }
 
     /// Sends a request and returns the event stream of the response, without a time limit.
@@ -200,6 +260,34 @@ impl RestClient {
         }
         let response = self.send(request).await?;
         Ok(self.clone().parse_events(response.bytes_stream(), parse))
+    }
+
+    /// Sends `POST path` with a JSON body and returns the lines of the response as they arrive,
+    /// without a time limit. Lines for which `parse` returns `None` are skipped. Errors in the
+    /// stream, those of `parse` included, are always [`CallError::Link`].
+    pub async fn lines<B: Serialize + Sync, T: Send>(
+        &self,
+        path: &str,
+        body: &B,
+        parse: fn(&str) -> serde_json::Result<Option<T>>,
+    ) -> Result<impl Stream<Item = Result<T, CallError>> + Send + use<B, T>, CallError> {
+        let request = self.request(Method::POST, path).json(body);
+        let response = self.send(request).await?;
+        let (peer, base) = (self.peer, self.base.clone());
+        let mut reader = LineReader::default();
+        Ok(response.bytes_stream().flat_map(move |chunk| {
+            let failed = |error: &dyn std::error::Error| errors::stream_failed(peer, &base, error);
+            let lines = match chunk {
+                Ok(chunk) => reader.feed(&chunk),
+                Err(error) => return stream::iter(vec![Err(failed(&error))]),
+            };
+            let parsed = lines.into_iter().filter_map(|line| {
+                let line = line.map_err(|e| failed(&e));
+                let parsed = line.and_then(|line| parse(&line).map_err(|e| failed(&e)));
+                parsed.transpose()
+            });
+            stream::iter(parsed.collect::<Vec<_>>())
+        }))
     }
 
     /// Parses the chunks of an event stream.
@@ -268,7 +356,13 @@ impl RestClient {
             return Ok(response);
         }
         let text = response.text().await.map_err(|e| self.unreachable(&e))?;
-        Err(errors::error_response(self.peer, &self.base, status, &text))
+        let read = self
+            .read_error
+            .and_then(|read| read(status.as_u16(), &text));
+        Err(match read {
+            Some(error) => CallError::Response(status.as_u16(), error),
+            None => errors::error_response(self.peer, &self.base, status, &text),
+        })
     }
 
     async fn json<T: DeserializeOwned>(&self, response: reqwest::Response) -> Result<T, CallError> {

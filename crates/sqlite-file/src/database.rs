@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use diagnostics::Diagnostic;
+use diagnostics::{Code, Diagnostic};
 use rusqlite::Connection;
 use rusqlite_migration::{M, Migrations};
 
@@ -64,6 +64,23 @@ impl Database {
         })
     }
 
+    /// Opens the file like [`open`](Self::open). A damaged file is renamed, with its journal, and
+    /// a new one is created; the new name of the damaged one is returned.
+    pub fn open_or_replace(
+        path: &Path,
+        owner: &'static str,
+        migrations: &[M<'_>],
+    ) -> Result<(Self, Option<PathBuf>), Diagnostic> {
+        match Self::open(path, owner, migrations) {
+            Ok(database) => Ok((database, None)),
+            Err(error) if error.code == Code::StateUnusable && path.is_file() => {
+                let aside = set_aside(path, owner)?;
+                Ok((Self::open(path, owner, migrations)?, Some(aside)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Runs `work` in a transaction.
     pub fn write<T>(
         &mut self,
@@ -117,6 +134,27 @@ fn backup_path(path: &Path, schema: i64) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Renames a damaged database. Its journal belongs to it and is renamed as well.
+fn set_aside(path: &Path, owner: &str) -> Result<PathBuf, Diagnostic> {
+    let named = |end: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    let mut free = (0..)
+        .map(|n| format!(".damaged-{n}"))
+        .filter(|end| !named(end).exists());
+    let end = free.next().unwrap_or_default();
+    for journal in ["-wal", "-shm", ""] {
+        let from = named(journal);
+        if from.exists() {
+            std::fs::rename(&from, named(&format!("{end}{journal}")))
+                .map_err(|e| errors::unusable(&from, owner, &e.to_string()))?;
+        }
+    }
+    Ok(named(&end))
+}
+
 fn write_copy(
     connection: &Connection,
     target: &Path,
@@ -148,8 +186,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    use diagnostics::Code;
-
     use super::*;
 
     const V1: &[M<'_>] = &[M::up("CREATE TABLE t (x INTEGER) STRICT;")];

@@ -5,10 +5,10 @@ use std::{
 };
 
 use diagnostics::Diagnostic;
-use input_validation::NodeName;
+use input_validation::{NodeName, WorkerType};
 
 use crate::{
-    ModelDirs, WorkerDirs,
+    BinaryDirs, ModelDirs, WorkerDirs,
     errors::{no_home_directory, unusable},
 };
 
@@ -28,7 +28,11 @@ pub const FILE_NAMES: &[&str] = &[
     "beehives.db",
     "queen.db",
     "models.db",
+    "workers.db",
     "model.json",
+    "binary.json",
+    "catalog.json",
+    "build.json",
     "pull.lock",
     "ssh-hosts",
     "queen.pem",
@@ -58,7 +62,15 @@ impl Home {
             None => env::home_dir().ok_or_else(no_home_directory)?.join(".rbee"),
         };
         let home = Self(std::path::absolute(&dir).map_err(|e| unusable(&dir, &e))?);
-        for dir in ["", "run", "run/workers", "logs", "keys", "models"] {
+        for dir in [
+            "",
+            "run",
+            "run/workers",
+            "logs",
+            "keys",
+            "models",
+            "workers",
+        ] {
             let dir = home.0.join(dir);
             create_private(&dir).map_err(|e| unusable(&dir, &e))?;
         }
@@ -83,6 +95,31 @@ impl Home {
     /// One directory for each model that was fetched.
     pub fn model_dirs(&self) -> ModelDirs {
         ModelDirs::new(self.models())
+    }
+
+    /// One directory for each installed version of each worker binary.
+    pub fn binary_dirs(&self) -> BinaryDirs {
+        BinaryDirs::new(self.0.join("workers"))
+    }
+
+    /// The hive's SQLite database of worker binaries.
+    pub fn binary_database(&self) -> PathBuf {
+        self.0.join("workers.db")
+    }
+
+    /// Directory of the newest index of each catalog of packages that was read.
+    pub fn package_catalogs(&self) -> PathBuf {
+        self.0.join("catalogs")
+    }
+
+    /// Log of the last build of a worker binary on this machine.
+    pub fn binary_build_log(&self, worker_type: &WorkerType) -> PathBuf {
+        self.0.join(format!("logs/build-{worker_type}.log"))
+    }
+
+    /// The descriptions of engines: one file `NAME.toml` for each, which the user writes.
+    pub fn engines(&self) -> PathBuf {
+        self.0.join("engines")
     }
 
     /// One directory for each worker of this machine.
@@ -262,6 +299,17 @@ mod tests {
             (home.node_database(), "/h/beehives.db"),
             (home.queen_database(), "/h/queen.db"),
             (home.model_database(), "/h/models.db"),
+            (home.binary_database(), "/h/workers.db"),
+            (
+                home.binary_build_log(&"llm-cpu-worker-rbee".parse().unwrap()),
+                "/h/logs/build-llm-cpu-worker-rbee.log",
+            ),
+            (
+                home.binary_dirs()
+                    .of(&"a".parse().unwrap(), &"0.1.0-2".parse().unwrap())
+                    .record(),
+                "/h/workers/a/0.1.0-2/binary.json",
+            ),
         ] {
             assert_eq!(path, Path::new(expected));
         }
@@ -285,6 +333,14 @@ mod tests {
             home.node_database(),
             home.queen_database(),
             home.model_database(),
+            home.binary_database(),
+            home.binary_dirs()
+                .of(&"a".parse().unwrap(), &"1".parse().unwrap())
+                .record(),
+            home.binary_dirs()
+                .of(&"a".parse().unwrap(), &"1".parse().unwrap())
+                .package(),
+            home.binary_dirs().staging("1").record(),
             model.record(),
             model.lock(),
             worker.spawn_record(),

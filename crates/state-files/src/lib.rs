@@ -5,7 +5,8 @@
 //! file names in any other crate.
 //!
 //! - [`Home`] has one method per shared file.
-//! - [`DaemonRecord`], [`JoinRecord`], [`SpawnRecord`] and [`ModelRecord`] are the records, each with one reader and one writer.
+//! - [`DaemonRecord`], [`JoinRecord`], [`SpawnRecord`], [`ModelRecord`], [`BinaryRecord`] and
+//!   [`BuildRecord`] are the records, each with one reader and one writer.
 //!
 //! # Record format
 //!
@@ -23,6 +24,7 @@
 
 #![warn(missing_docs)]
 
+mod binary_dirs;
 mod daemon_record;
 mod errors;
 mod home;
@@ -32,6 +34,7 @@ mod record;
 mod spawn_record;
 mod worker_dirs;
 
+pub use binary_dirs::{BinaryDir, BinaryDirs, BinaryRecord, BuildRecord, StagingDir};
 pub use daemon_record::{DaemonRecord, home_in_use};
 pub use home::{FILE_NAMES, Home};
 pub use join_record::JoinRecord;

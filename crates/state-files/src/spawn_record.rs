@@ -2,6 +2,7 @@ use std::fs;
 
 use daemon_shell::ProcessIdentity;
 use diagnostics::Diagnostic;
+use hive_contract::EngineDecision;
 use input_validation::{DeviceId, Generation, ModelRef, WorkerId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,9 @@ pub struct SpawnRecord {
     pub process: Option<ProcessIdentity>,
     /// Time of the spawn.
     pub started_at: Timestamp,
+    /// The engine that runs the model, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineDecision>,
     /// Number of earlier spawns under this id.
     pub restarts: u64,
     /// Reason for which rbee stopped the process, if it did.
@@ -96,6 +100,7 @@ pub(crate) mod tests {
             argv: vec!["/bin/worker".to_owned(), "--port".to_owned()],
             process: Some(ProcessIdentity::own()),
             started_at: Timestamp::UNIX_EPOCH,
+            engine: None,
             restarts: 2,
             stop_cause: None,
             ended_at: None,

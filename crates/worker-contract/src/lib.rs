@@ -14,6 +14,7 @@
 mod client;
 mod defaults;
 mod embed;
+mod engine_kind;
 mod infer;
 pub mod limits;
 mod message;
@@ -29,6 +30,7 @@ mod tokenize;
 #[cfg(feature = "client")]
 pub use client::WorkerClient;
 pub use embed::{EmbedRequest, EmbedResponse};
+pub use engine_kind::EngineKind;
 pub use infer::{Constraint, InferInput, InferRequest, InferResponse, ReasoningOptions};
 pub use message::{Image, Message, Role, ToolCall, ToolChoice, ToolDefinition};
 pub use output::{FinishReason, Timings, TokenLogprob, ToolCallPiece, TopLogprob, Usage};
@@ -37,7 +39,7 @@ pub use status::{
     Capability, KvCacheUse, LoadProgress, Ready, WorkerHealth, WorkerHeartbeat, WorkerInfo,
     WorkerStatus,
 };
-pub use stream::{EndEvent, MetricsEvent, StartedEvent, StreamEvent, TokenEvent};
+pub use stream::{EndEvent, MetricsEvent, StartedEvent, StreamEvent, TokenEvent, UNKNOWN_TOKEN};
 pub use tokenize::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
 
 pub use diagnostics::FatalLine;

@@ -35,6 +35,9 @@ pub struct StartedEvent {
     pub notes: Vec<String>,
 }
 
+/// Id of a token whose engine does not report it. Outputs with such tokens cannot be continued.
+pub const UNKNOWN_TOKEN: u32 = u32::MAX;
+
 /// A generated token. Its text is empty while the bytes of a character are incomplete, and
 /// while the text could be the beginning of a stop sequence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -19,7 +19,7 @@ use model_format::{ModelHeader, index_shards};
 use reqwest::Url;
 
 use crate::{
-    Manifest, ManifestFile, ModelVendor, Role, Selection, VendorSettings, errors,
+    EngineCheck, Manifest, ManifestFile, ModelVendor, Role, Selection, VendorSettings, errors,
     header::{self, Weights},
     http::Http,
     hub::api::Repository,
@@ -78,7 +78,7 @@ impl HubVendor {
         &self,
         model: &ModelRef,
         pinned: Option<&str>,
-        selection: Selection,
+        selection: &Selection,
     ) -> Result<Manifest, Diagnostic> {
         let ModelRef::Hub {
             repository: name,
@@ -113,14 +113,22 @@ impl HubVendor {
                     companions: Vec::new(),
                 };
                 let parts = repository.weights(&info.commit, &selected.weights);
-                let header = header::gguf(&self.http, &|r| repository.check(r), parts).await;
+                let header = header::gguf(
+                    &self.http,
+                    &|r| repository.check(r),
+                    parts,
+                    &selection.engines,
+                )
+                .await;
                 (selected, header)
             }
             Candidate::Safetensors(model) => {
                 let selected = repository
                     .safetensors(&info.commit, &listing, model)
                     .await?;
-                let header = repository.safetensors_header(&info.commit, &selected).await;
+                let header = repository
+                    .safetensors_header(&info.commit, &selected, &selection.engines)
+                    .await;
                 (selected, header)
             }
         };
@@ -247,6 +255,7 @@ impl Repository<'_> {
         &self,
         commit: &str,
         selected: &Selected,
+        engines: &EngineCheck,
     ) -> Result<ModelHeader, Diagnostic> {
         let read = async |name: &str| {
             let file = selected.companions.iter().find(|file| file.path == name);
@@ -259,7 +268,7 @@ impl Repository<'_> {
         let generation = read("generation_config.json").await?;
         let shards = self.weights(commit, &selected.weights);
         let check = |reply: &_| self.check(reply);
-        header::safetensors(self.http, &check, shards, config, generation).await
+        header::safetensors(self.http, &check, shards, config, generation, engines).await
     }
 }
 
@@ -274,7 +283,7 @@ impl ModelVendor for HubVendor {
         revision: Option<&'a str>,
         selection: &'a Selection,
     ) -> BoxFuture<'a, Result<Manifest, Diagnostic>> {
-        Box::pin(self.find(model, revision, *selection))
+        Box::pin(self.find(model, revision, selection))
     }
 
     fn locate<'a>(

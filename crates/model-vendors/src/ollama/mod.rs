@@ -13,7 +13,7 @@ use reqwest::{StatusCode, Url};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Manifest, ManifestFile, ModelVendor, Role, Selection, VendorSettings, errors,
+    EngineCheck, Manifest, ManifestFile, ModelVendor, Role, Selection, VendorSettings, errors,
     header::{self, Weights},
     http::{Get, Http, Reply},
     manifest,
@@ -76,7 +76,12 @@ impl OllamaVendor {
         Ok(image)
     }
 
-    async fn find(&self, model: &ModelRef, pinned: Option<&str>) -> Result<Manifest, Diagnostic> {
+    async fn find(
+        &self,
+        model: &ModelRef,
+        pinned: Option<&str>,
+        engines: &EngineCheck,
+    ) -> Result<Manifest, Diagnostic> {
         let image = self.image(model).await?;
         let (document, digest) = image.document(pinned).await?;
         let config = image.small_blob(&document.config).await?;
@@ -92,7 +97,8 @@ impl OllamaVendor {
             size: weights.size,
             remote: image.remote(weights),
         }];
-        let header = header::gguf(&self.http, &|reply| image.check(reply), parts).await?;
+        let check = |reply: &_| image.check(reply);
+        let header = header::gguf(&self.http, &check, parts, engines).await?;
         Ok(Manifest {
             model: image.reference(),
             revision: digest.to_string(),
@@ -219,9 +225,9 @@ impl ModelVendor for OllamaVendor {
         &'a self,
         model: &'a ModelRef,
         revision: Option<&'a str>,
-        _selection: &'a Selection,
+        selection: &'a Selection,
     ) -> BoxFuture<'a, Result<Manifest, Diagnostic>> {
-        Box::pin(self.find(model, revision))
+        Box::pin(self.find(model, revision, &selection.engines))
     }
 
     fn locate<'a>(
