@@ -13,13 +13,9 @@ use daemon_shell::Memory;
 use diagnostics::Diagnostic;
 use engine_candle::{ComputeDevice, LoadOptions};
 use input_validation::{DeviceId, ModelRef};
-use worker_service::ServedModel;
+use worker_process::{ServedModel, WorkerArguments, WorkerKind, exit, serve};
 
-use crate::{
-    arguments::WorkerArguments,
-    errors,
-    process::{WorkerKind, exit, serve},
-};
+use crate::errors;
 
 /// Maximum number of running requests by default. A short prompt still finds a slot next to a
 /// typical batch of eight and a long prompt. Requests use the KV cache only as far as they grow,
@@ -85,24 +81,29 @@ fn run(arguments: WorkerArguments) -> Result<(), Diagnostic> {
     let path = arguments.model.clone();
     let (context_length, kv_cache_bytes) = (arguments.context_length, arguments.kv_cache_bytes);
     let threads = arguments.threads;
-    serve(arguments, kind, move |progress| {
-        let options = LoadOptions {
-            context_length,
-            kv_cache_bytes,
-            memory_bytes: Some(Memory::now()?.available_bytes),
-            device: ComputeDevice::Cpu,
-            threads,
-            progress: Some(Box::new(move |done, total| progress(done, total))),
-        };
-        let loaded = engine_candle::load(Path::new(&path), options)?;
-        for warning in loaded.warnings {
-            tracing::warn!("{warning}");
-        }
-        Ok(ServedModel {
-            engine: Box::new(loaded.engine),
-            codec: loaded.codec,
-        })
-    })
+    serve(
+        arguments,
+        kind,
+        |name| env::var_os(name),
+        move |progress| {
+            let options = LoadOptions {
+                context_length,
+                kv_cache_bytes,
+                memory_bytes: Some(Memory::now()?.available_bytes),
+                device: ComputeDevice::Cpu,
+                threads,
+                progress: Some(Box::new(move |done, total| progress(done, total))),
+            };
+            let loaded = engine_candle::load(Path::new(&path), options)?;
+            for warning in loaded.warnings {
+                tracing::warn!("{warning}");
+            }
+            Ok(ServedModel {
+                engine: Box::new(loaded.engine),
+                codec: loaded.codec,
+            })
+        },
+    )
 }
 
 fn check_device(device: DeviceId) -> Result<(), Diagnostic> {

@@ -9,17 +9,8 @@ pub(crate) fn not_reexecuted(cause: &io::Error) -> Diagnostic {
     internal("cannot re-execute the binary", cause)
 }
 
-pub(crate) fn threads_not_started(cause: &io::Error) -> Diagnostic {
-    internal("cannot start the HTTP threads", cause)
-}
-
 fn internal(what: &str, cause: &io::Error) -> Diagnostic {
     Diagnostic::internal(format!("{what}: {cause}"))
-}
-
-pub(crate) fn variable_not_set(variable: &str) -> Diagnostic {
-    Diagnostic::new(Code::ConfigInvalid, format!("{variable} is not set"))
-        .hint("set it to the path of the file with the token")
 }
 
 pub(crate) fn unknown_cpu(device: DeviceId) -> Diagnostic {

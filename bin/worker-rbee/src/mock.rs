@@ -1,6 +1,6 @@
 //! `mock-worker-rbee`.
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
 use clap::Parser;
 use diagnostics::Diagnostic;
@@ -8,13 +8,9 @@ use inference_execution::{
     Batch, BlockId, Chunk, Engine as _, SequenceId,
     mock::{MockEngine, MockSettings},
 };
-use worker_service::ServedModel;
+use worker_process::{ServedModel, WorkerArguments, WorkerKind, exit, serve};
 
-use crate::{
-    arguments::WorkerArguments,
-    errors,
-    process::{WorkerKind, exit, serve},
-};
+use crate::errors;
 
 /// An rbee worker without a model, for tests and benchmarks; `--model` has its settings, such as
 /// `tokens_per_second=50,length=20`.
@@ -70,11 +66,16 @@ fn run(arguments: WorkerArguments) -> Result<(), Diagnostic> {
         model,
         slots: settings.slots,
     };
-    serve(arguments, kind, move |progress| {
-        let (engine, codec) = MockEngine::load(settings, &*progress)?;
-        Ok(ServedModel {
-            engine: Box::new(engine),
-            codec,
-        })
-    })
+    serve(
+        arguments,
+        kind,
+        |name| env::var_os(name),
+        move |progress| {
+            let (engine, codec) = MockEngine::load(settings, &*progress)?;
+            Ok(ServedModel {
+                engine: Box::new(engine),
+                codec,
+            })
+        },
+    )
 }

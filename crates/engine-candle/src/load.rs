@@ -111,6 +111,7 @@ fn load_gguf(path: &Path, options: &mut LoadOptions) -> Result<LoadedModel, Diag
     let gguf = parse_gguf_parts(&files.collect::<Vec<_>>())?;
     // Checked first: files of other families lack keys, which would be reported instead.
     Architecture::named(gguf.architecture()?, WeightFormat::Gguf)?;
+    gguf.check_types()?;
     let header = ModelHeader::from_gguf(&gguf)?;
     let codec = Codec::from_gguf(&gguf)?;
     codec.check_fits(header.vocab_size as usize)?;
@@ -133,6 +134,7 @@ fn load_directory(directory: &Path, options: &mut LoadOptions) -> Result<LoadedM
     for path in shard_files(directory)? {
         let mapping = Arc::new(Mapping::open(&path)?);
         let header = Safetensors::parse_header(mapping.bytes(), mapping.bytes().len() as u64)
+            .and_then(|header| header.check_types().map(|()| header))
             .map_err(|e| about_file(e, &path))?;
         shards.push((header, mapping));
     }

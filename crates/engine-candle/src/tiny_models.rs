@@ -1,5 +1,7 @@
 //! Tiny models with pseudo-random weights, for the self-test.
 
+use std::collections::BTreeSet;
+
 use model_format::{
     Biases, Experts, LongRopeFactors, ModelHeader, RecommendedSampling, RopeScaling, SlidingWindow,
     TensorType, WeightFormat, WindowedLayers,
@@ -39,6 +41,7 @@ pub(crate) fn llama_header() -> ModelHeader {
         rms_epsilon: Some(1e-5),
         tied_embeddings: false,
         quantization: String::new(),
+        tensor_types: BTreeSet::new(),
         parameters: 0,
         weight_bytes: 0,
         sampling: RecommendedSampling::default(),

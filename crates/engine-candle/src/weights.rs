@@ -63,6 +63,8 @@ pub(crate) fn safetensors_tensors<'a>(header: &Safetensors, file: &'a [u8]) -> R
                     ElementType::F32 => TensorType::F32,
                     ElementType::F16 => TensorType::F16,
                     ElementType::BF16 => TensorType::BF16,
+                    // Refused before.
+                    ElementType::Foreign(_) => return None,
                 },
                 data: file.get(range)?,
             };

@@ -14,7 +14,7 @@ const MAX_REMAINING: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// Requests carry a wall-clock time. It is converted once, on arrival, so that an adjustment
 /// of the wall clock does not affect running requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Deadline(Instant);
+pub struct Deadline(Instant);
 
 impl Deadline {
     pub fn at(time: Instant) -> Self {

@@ -29,7 +29,7 @@ pub(crate) fn too_many_logprobs(count: u8) -> Diagnostic {
 }
 
 /// The words are those of Ollama, whose clients look for them.
-pub(crate) fn cannot_reason(model: &ModelRef) -> Diagnostic {
+pub fn cannot_reason(model: &ModelRef) -> Diagnostic {
     let message = format!("\"{model}\" does not support thinking");
     invalid("reasoning.enabled", message)
 }
@@ -45,11 +45,11 @@ pub(crate) fn unknown_tool(name: &str) -> Diagnostic {
     invalid("tool_choice", message)
 }
 
-pub(crate) fn tools_without_messages() -> Diagnostic {
+pub fn tools_without_messages() -> Diagnostic {
     invalid("tools", "tools require messages as the input")
 }
 
-pub(crate) fn no_vision(model: &ModelRef) -> Diagnostic {
+pub fn no_vision(model: &ModelRef) -> Diagnostic {
     Diagnostic::new(
         Code::UnsupportedParameter,
         format!("the model {model} cannot see images"),
@@ -67,7 +67,7 @@ pub(crate) fn no_tool_format(model: &ModelRef) -> Diagnostic {
 }
 
 /// The output cannot continue the last message; `obstacle` is a clause that says why.
-pub(crate) fn no_continuation(obstacle: &str) -> Diagnostic {
+pub fn no_continuation(obstacle: &str) -> Diagnostic {
     let message = format!("the last message cannot be continued: {obstacle}");
     Diagnostic::new(Code::InvalidRequest, message)
         .param("continue_final_message")
@@ -122,7 +122,7 @@ pub(crate) fn no_room_for_output(
 }
 
 /// The input has no tokens.
-pub(crate) fn empty_input(input: &InferInput) -> Diagnostic {
+pub fn empty_input(input: &InferInput) -> Diagnostic {
     let (message, hint) = match input {
         InferInput::Prompt(_) => ("the prompt is empty", "send at least one character"),
         InferInput::Tokens(_) => ("the prompt has no tokens", "send at least one token"),
@@ -140,13 +140,13 @@ pub(crate) fn no_messages() -> Diagnostic {
 }
 
 /// The conversation is only the start of the answer.
-pub(crate) fn nothing_to_answer() -> Diagnostic {
+pub fn nothing_to_answer() -> Diagnostic {
     let message = "the conversation has only the start of the assistant's answer, and no message \
                    that it answers";
     invalid("input", message).hint("send a message of the user before the one of the assistant")
 }
 
-pub(crate) fn no_inputs() -> Diagnostic {
+pub fn no_inputs() -> Diagnostic {
     invalid("inputs", "inputs must have at least one element")
 }
 
@@ -223,11 +223,11 @@ pub(crate) fn no_seed(cause: impl Display) -> Diagnostic {
 
 // Requests that end without a result.
 
-pub(crate) fn cancelled() -> Diagnostic {
+pub fn cancelled() -> Diagnostic {
     Diagnostic::new(Code::Cancelled, "the request was cancelled")
 }
 
-pub(crate) fn generation_expired() -> Diagnostic {
+pub fn generation_expired() -> Diagnostic {
     let message = "the request's deadline passed before the output was complete";
     Diagnostic::new(Code::DeadlineExceeded, message).hint("allow more time or lower `max_tokens`")
 }

@@ -71,17 +71,21 @@ pub(crate) fn encode_recent(
     };
     notes.extend(own_notes);
     if dropped > 0 {
-        notes.push(format!(
-            "the oldest {dropped} of {} messages were dropped because the conversation exceeds \
-             the context of {context_length} tokens",
-            messages.len()
-        ));
+        notes.push(dropped_note(dropped, messages.len(), context_length));
     }
     Ok(tokens)
 }
 
+/// Says that the oldest messages were dropped, `dropped` of `all`.
+pub fn dropped_note(dropped: usize, all: usize, context_length: u32) -> String {
+    format!(
+        "the oldest {dropped} of {all} messages were dropped because the conversation exceeds \
+         the context of {context_length} tokens"
+    )
+}
+
 /// Returns the indices at which the conversation may begin: 0, and each message of the user.
-fn turn_starts(messages: &[Message]) -> Vec<usize> {
+pub fn turn_starts(messages: &[Message]) -> Vec<usize> {
     let users = messages
         .iter()
         .enumerate()
@@ -93,7 +97,8 @@ fn turn_starts(messages: &[Message]) -> Vec<usize> {
     starts
 }
 
-fn without_turns_before(messages: &[Message], start: usize) -> Vec<Message> {
+/// Returns the messages from `start` on, and the system messages before them.
+pub fn without_turns_before(messages: &[Message], start: usize) -> Vec<Message> {
     let is_kept = |index: usize, message: &Message| index >= start || message.role == Role::System;
     messages
         .iter()

@@ -2,7 +2,7 @@
 /// while it could be the start of a stop sequence. The result depends on the text only, not on
 /// the boundaries of the chunks.
 #[derive(Debug, Clone)]
-pub(crate) struct StopMatcher {
+pub struct StopMatcher {
     stops: Vec<String>,
     held: String,
     found: Option<usize>,
@@ -21,6 +21,11 @@ impl StopMatcher {
     /// Returns the index, among the non-empty stop sequences, of the one that was found.
     pub fn found(&self) -> Option<usize> {
         self.found
+    }
+
+    /// Whether text is held back.
+    pub fn is_holding(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// Processes the next chunk and appends the text that became final to `out`. Returns

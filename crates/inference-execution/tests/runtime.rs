@@ -291,6 +291,18 @@ async fn drain_finishes_open_requests_and_refuses_new_ones() {
 }
 
 #[tokio::test]
+async fn a_full_worker_that_drains_says_that_it_drains() {
+    let runtime = runtime("slots=1,length=4000,tokens_per_second=50", |_| {});
+    let held = runtime.submit(request("a", "x")).unwrap();
+    let refused = runtime.submit(request("b", "x"));
+    assert_eq!(code(refused), Code::AllSlotsBusy);
+    runtime.drain();
+    assert_eq!(code(runtime.submit(request("c", "x"))), Code::Draining);
+    drop(held);
+    idle(&runtime).await;
+}
+
+#[tokio::test]
 async fn abort_ends_open_requests_with_its_error() {
     let runtime = runtime("slots=1,length=4000,tokens_per_second=50", |_| {});
     let mut stream = runtime.submit(request("a", "x")).unwrap();

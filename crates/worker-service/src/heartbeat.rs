@@ -10,14 +10,17 @@ use worker_contract::{HEARTBEAT_SECONDS, WorkerHeartbeat};
 use crate::{errors, worker::Worker};
 
 const INTERVAL: Duration = Duration::from_secs(HEARTBEAT_SECONDS);
+/// After a heartbeat that the queen did not answer, the next one follows sooner: it may have been
+/// started again.
+const RETRY: Duration = Duration::from_secs(1);
 /// Minimum time between two heartbeats. If the status changes more often, only the last status
 /// is sent.
 const MIN_GAP: Duration = Duration::from_millis(100);
 /// Time limit of the last heartbeat. Without it, the queen detects later that the worker is gone.
 const LAST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Sends the worker's status to the queen every 5 s and whenever it changes. If the queen does
-/// not respond, the next heartbeat tries again.
+/// Sends the worker's status to the queen every 5 s and whenever it changes, and every second while
+/// the queen does not respond.
 pub(crate) struct Heartbeats {
     queen: QueenClient,
     worker: Worker,
@@ -47,9 +50,17 @@ impl Heartbeats {
             }
             sleep_until(sent + MIN_GAP).await;
             tokio::select! {
-                () = sleep_until(sent + INTERVAL) => {}
+                () = sleep_until(sent + self.pause()) => {}
                 () = self.worker.status_changed(status) => {}
             }
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        if self.accepted == Some(false) {
+            RETRY
+        } else {
+            INTERVAL
         }
     }
 

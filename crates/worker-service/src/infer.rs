@@ -32,13 +32,9 @@ pub async fn infer(
     State(worker): State<Worker>,
     JsonBody(request): JsonBody<InferRequest>,
 ) -> Result<Response, ErrorResponse> {
-    let runtime = worker.runtime()?.clone();
     let id = request.request_id.clone();
     let streaming = request.stream;
-    // Tokenizing a long prompt blocks.
-    let events = tokio::task::spawn_blocking(move || runtime.submit(request))
-        .await
-        .map_err(|e| errors::submit_panicked(&id, e))??;
+    let events = worker.service()?.submit(request).await?;
     let events = ObservedEvents {
         events,
         worker,
@@ -58,8 +54,8 @@ pub async fn infer(
     CancelErrors,
 ))]
 pub async fn cancel(State(worker): State<Worker>, PathArg(id): PathArg<RequestId>) -> StatusCode {
-    if let Ok(runtime) = worker.runtime() {
-        runtime.cancel(&id);
+    if let Ok(service) = worker.service() {
+        service.cancel(&id);
     }
     StatusCode::NO_CONTENT
 }

@@ -9,6 +9,7 @@ mod heartbeat;
 mod infer;
 mod lifecycle;
 mod metrics;
+mod model_service;
 mod openapi;
 mod responses;
 mod router;
@@ -16,7 +17,8 @@ mod run;
 mod tokenize;
 mod worker;
 
+pub use model_service::{ModelService, SharedService};
 pub use openapi::openapi;
 pub use router::router;
-pub use run::{ProgressCallback, ServedModel, ServiceConfig, run};
+pub use run::{ProgressCallback, ServiceConfig, run};
 pub use worker::{Worker, WorkerConfig};

@@ -4,7 +4,7 @@ use axum::{
 };
 use daemon_shell::ErrorResponse;
 use http::header;
-use inference_execution::{Runtime, RuntimeCounts};
+use inference_execution::RuntimeCounts;
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -24,14 +24,17 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 ))]
 pub async fn metrics(State(worker): State<Worker>) -> Result<Response, ErrorResponse> {
     let mut text = String::new();
+    if let Ok(service) = worker.service() {
+        text = service.engine_metrics().await;
+    }
     encode(&mut text, &registry(&worker)).map_err(errors::metrics_not_encoded)?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }
 
 /// All values are read from the worker and its runtime; nothing is counted here.
 fn registry(worker: &Worker) -> Registry {
-    let runtime = worker.runtime().ok();
-    let counts = runtime.map_or(RuntimeCounts::default(), Runtime::counts);
+    let service = worker.service().ok();
+    let counts = service.map_or(RuntimeCounts::default(), |s| s.counts());
     let info = worker.info();
     let mut registry = Registry::with_prefix("rbee_worker");
 

@@ -2,9 +2,7 @@ use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use daemon_shell::Token;
 use diagnostics::Diagnostic;
-use inference_execution::{Engine, Runtime, RuntimeConfig};
 use queen_contract::QueenClient;
-use text_codec::Codec;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
@@ -16,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     errors,
     heartbeat::Heartbeats,
+    model_service::SharedService,
     router::router,
     worker::{Worker, WorkerConfig},
 };
@@ -36,12 +35,6 @@ pub struct ServiceConfig {
     pub worker_token: Arc<Token>,
     /// Token to present to the queen.
     pub queen_token: Token,
-    pub runtime: RuntimeConfig,
-}
-
-pub struct ServedModel {
-    pub engine: Box<dyn Engine>,
-    pub codec: Codec,
 }
 
 /// Called by a loader with its progress: bytes done and bytes in total.
@@ -63,7 +56,7 @@ enum Exit {
 pub async fn run(
     mut config: WorkerConfig,
     service: ServiceConfig,
-    load: impl FnOnce(ProgressCallback) -> Result<ServedModel, Diagnostic> + Send + 'static,
+    load: impl FnOnce(ProgressCallback) -> Result<SharedService, Diagnostic> + Send + 'static,
 ) -> Result<(), Diagnostic> {
     let mut signals = Signals::new()?;
     let listener = daemon_shell::bind(service.bind).await?;
@@ -85,7 +78,7 @@ pub async fn run(
         // First, so that a signal that follows the request ends the running requests.
         () = worker.shutdown().cancelled() => Exit::Requested(SHUTDOWN_DRAIN),
         exit = signals.first() => exit,
-        error = load_and_serve(&worker, service.runtime, load) => Exit::Fatal(error),
+        error = load_and_serve(&worker, load) => Exit::Fatal(error),
         superseded = heartbeats.run() => Exit::Fatal(superseded),
     };
     let result = match exit {
@@ -115,31 +108,20 @@ pub async fn run(
 /// lost.
 async fn load_and_serve(
     worker: &Worker,
-    config: RuntimeConfig,
-    load: impl FnOnce(ProgressCallback) -> Result<ServedModel, Diagnostic> + Send + 'static,
+    load: impl FnOnce(ProgressCallback) -> Result<SharedService, Diagnostic> + Send + 'static,
 ) -> Diagnostic {
-    let runtime = match load_model(worker, load)
-        .await
-        .and_then(|ServedModel { engine, codec }| Runtime::start(engine, Arc::new(codec), config))
-    {
-        Ok(runtime) => runtime,
+    let service = match load_model(worker, load).await {
+        Ok(service) => service,
         Err(error) => return error,
     };
-    let description = runtime.description();
-    tracing::info!(
-        architecture = description.architecture,
-        quantization = description.quantization,
-        parameters = description.parameters,
-        context = runtime.context_length(),
-        "ready"
-    );
-    let mut changes = runtime.changes();
-    worker.set_loaded(runtime.clone());
+    tracing::info!(context = service.context_length(), "ready");
+    let mut changes = service.changes();
+    worker.set_loaded(service.clone());
     loop {
-        if let Some(failure) = runtime.failure() {
-            return failure.clone();
+        if let Some(failure) = service.failure() {
+            return failure;
         }
-        // The channel cannot close, because `runtime` holds the sender.
+        // The channel cannot close, because `service` holds the sender.
         let _ = changes.changed().await;
     }
 }
@@ -148,16 +130,19 @@ async fn load_and_serve(
 /// meanwhile does not wait for it.
 async fn load_model(
     worker: &Worker,
-    load: impl FnOnce(ProgressCallback) -> Result<ServedModel, Diagnostic> + Send + 'static,
-) -> Result<ServedModel, Diagnostic> {
+    load: impl FnOnce(ProgressCallback) -> Result<SharedService, Diagnostic> + Send + 'static,
+) -> Result<SharedService, Diagnostic> {
     let (sender, receiver) = oneshot::channel();
     let progress: ProgressCallback = {
         let worker = worker.clone();
         Arc::new(move |done, total| worker.set_load_progress(done, total))
     };
+    let handle = tokio::runtime::Handle::current();
     thread::Builder::new()
         .name("loader".into())
         .spawn(move || {
+            // A loader may wait for another process.
+            let _entered = handle.enter();
             // The receiver is gone if the worker was stopped meanwhile.
             let _ = sender.send(load(progress));
         })
@@ -169,12 +154,12 @@ async fn load_model(
 
 /// Drains and lets running requests finish within `limit`, or until a signal arrives.
 async fn finish_requests(worker: &Worker, limit: Duration, signals: &mut Signals) {
-    let Ok(runtime) = worker.runtime() else {
+    let Ok(service) = worker.service() else {
         return;
     };
-    runtime.drain();
+    service.drain();
     tokio::select! {
-        () = runtime.idle() => return,
+        () = service.idle() => return,
         () = tokio::time::sleep(limit) => {}
         () = signals.next() => {}
     }
@@ -183,11 +168,11 @@ async fn finish_requests(worker: &Worker, limit: Duration, signals: &mut Signals
 
 /// Ends running requests with an error.
 async fn abort(worker: &Worker, error: &Diagnostic) {
-    if let Ok(runtime) = worker.runtime() {
-        runtime.abort(error.clone());
+    if let Ok(service) = worker.service() {
+        service.abort(error.clone());
         // An engine that hangs in a step cannot end its requests; they end when the process
         // exits.
-        let _ = timeout(CLOSE_TIMEOUT, runtime.idle()).await;
+        let _ = timeout(CLOSE_TIMEOUT, service.idle()).await;
     }
 }
 

@@ -1,9 +1,8 @@
 use axum::{Json, extract::State};
 use daemon_shell::{ErrorResponse, JsonBody};
-use diagnostics::Diagnostic;
 use worker_contract::{DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse};
 
-use crate::{errors, responses::TokenizeErrors, worker::Worker};
+use crate::{responses::TokenizeErrors, worker::Worker};
 
 /// Converts an input to tokens as `/v1/infer` does.
 #[utoipa::path(post, path = "/v1/tokenize", tag = "tokens", request_body = TokenizeRequest, responses(
@@ -14,8 +13,7 @@ pub async fn tokenize(
     State(worker): State<Worker>,
     JsonBody(request): JsonBody<TokenizeRequest>,
 ) -> Result<Json<TokenizeResponse>, ErrorResponse> {
-    let runtime = worker.runtime()?.clone();
-    let tokens = blocking(move || runtime.tokenize(&request)).await??;
+    let tokens = worker.service()?.tokenize(request).await?;
     Ok(Json(TokenizeResponse {
         count: tokens.len() as u32,
         tokens,
@@ -31,15 +29,6 @@ pub async fn detokenize(
     State(worker): State<Worker>,
     JsonBody(request): JsonBody<DetokenizeRequest>,
 ) -> Result<Json<DetokenizeResponse>, ErrorResponse> {
-    let runtime = worker.runtime()?.clone();
-    let text = blocking(move || runtime.detokenize(&request.tokens)).await??;
+    let text = worker.service()?.detokenize(request.tokens).await?;
     Ok(Json(DetokenizeResponse { text }))
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Diagnostic> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(errors::tokenizer_panicked)
 }

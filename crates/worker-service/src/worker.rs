@@ -5,14 +5,13 @@ use std::sync::{
 
 use daemon_shell::ProcessIdentity;
 use diagnostics::Diagnostic;
-use inference_execution::Runtime;
 use input_validation::{DeviceId, Generation, ModelRef, NodeName, WorkerId};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use worker_contract::{Capability, KvCacheUse, LoadProgress, WorkerInfo, WorkerStatus};
 
-use crate::errors;
+use crate::{ModelService, errors, model_service::SharedService};
 
 /// Identity and fixed properties of a worker.
 #[derive(Debug, Clone)]
@@ -39,7 +38,7 @@ pub struct Worker(Arc<Inner>);
 struct Inner {
     config: WorkerConfig,
     /// Absent while the model loads.
-    runtime: OnceLock<Runtime>,
+    service: OnceLock<SharedService>,
     loaded_bytes: AtomicU64,
     total_bytes: AtomicU64,
     stopped: AtomicBool,
@@ -54,7 +53,7 @@ impl Worker {
     pub fn loading(config: WorkerConfig) -> Self {
         Self(Arc::new(Inner {
             config,
-            runtime: OnceLock::new(),
+            service: OnceLock::new(),
             loaded_bytes: AtomicU64::new(0),
             total_bytes: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
@@ -66,15 +65,15 @@ impl Worker {
     }
 
     /// Returns a worker whose model is loaded.
-    pub fn serving(config: WorkerConfig, runtime: Runtime) -> Self {
+    pub fn serving(config: WorkerConfig, service: impl ModelService + 'static) -> Self {
         let worker = Self::loading(config);
-        worker.set_loaded(runtime);
+        worker.set_loaded(Arc::new(service));
         worker
     }
 
-    /// Sets the runtime of the loaded model. Only the first call has an effect.
-    pub fn set_loaded(&self, runtime: Runtime) {
-        let _ = self.0.runtime.set(runtime);
+    /// Sets the loaded model. Only the first call has an effect.
+    pub fn set_loaded(&self, service: SharedService) {
+        let _ = self.0.service.set(service);
         self.notify();
     }
 
@@ -88,12 +87,12 @@ impl Worker {
         &self.0.config
     }
 
-    /// Returns the runtime.
+    /// Returns the loaded model.
     ///
     /// Errors: `NOT_READY` with the progress while the model loads.
-    pub fn runtime(&self) -> Result<&Runtime, Diagnostic> {
+    pub fn service(&self) -> Result<&SharedService, Diagnostic> {
         self.0
-            .runtime
+            .service
             .get()
             .ok_or_else(|| errors::not_ready(self.load_progress()))
     }
@@ -102,12 +101,14 @@ impl Worker {
         if self.0.stopped.load(SeqCst) {
             return WorkerStatus::Stopped;
         }
-        let Some(runtime) = self.0.runtime.get() else {
+        let Some(service) = self.0.service.get() else {
             return WorkerStatus::Starting;
         };
-        let status = runtime.status();
+        let status = service.status();
         if status.draining {
             WorkerStatus::Draining
+        } else if !service.is_available() {
+            WorkerStatus::Starting
         } else if status.slots_free == 0 {
             WorkerStatus::Busy
         } else {
@@ -125,8 +126,8 @@ impl Worker {
     /// Returns the state that heartbeats and `/info` report.
     pub fn info(&self) -> WorkerInfo {
         let config = self.config();
-        let runtime = self.0.runtime.get();
-        let status = runtime.map(Runtime::status);
+        let service = self.0.service.get();
+        let status = service.map(|s| s.status());
         let process = ProcessIdentity::own();
         WorkerInfo {
             id: config.id.clone(),
@@ -141,48 +142,34 @@ impl Worker {
             version: config.version.clone(),
             capabilities: self.capabilities(),
             slots_total: status.map_or(config.slots, |s| s.slots_total),
-            slots_free: status.map_or(0, |s| if s.draining { 0 } else { s.slots_free }),
+            slots_free: status.map_or(0, |s| {
+                let serves = !s.draining && service.is_some_and(|s| s.is_available());
+                if serves { s.slots_free } else { 0 }
+            }),
             queue_depth: status.map_or(0, |s| s.queue_depth),
-            context_length: runtime.map_or(0, Runtime::context_length),
-            sampling: runtime.map_or_else(Default::default, |r| r.description().sampling.clone()),
-            memory_bytes: process.rss_bytes().unwrap_or(0),
+            context_length: service.map_or(0, |s| s.context_length()),
+            sampling: service.map_or_else(Default::default, |s| s.sampling()),
+            memory_bytes: process.rss_bytes().unwrap_or(0)
+                + service.map_or(0, |s| s.engine_memory_bytes()),
             kv_cache: status.map_or(KvCacheUse::default(), |s| s.kv_cache),
             prefix_digest: None,
-            last_step_ms: runtime
-                .and_then(Runtime::since_last_step)
+            last_step_ms: service
+                .and_then(|s| s.since_last_step())
                 .map(|since| since.as_millis() as u64),
         }
     }
 
-    /// Returns the capabilities. Those that depend on the model are missing while it loads.
+    /// Returns the capabilities, which are known when the model is loaded.
     fn capabilities(&self) -> Vec<Capability> {
-        let mut capabilities = vec![
-            Capability::Stream,
-            Capability::Continue,
-            Capability::Logprobs,
-            Capability::Tokenize,
-        ];
-        let Some(runtime) = self.0.runtime.get() else {
-            return capabilities;
-        };
-        if runtime.codec().tool_format().is_some() {
-            capabilities.push(Capability::Tools);
-        }
-        // A constrained output needs an end token to end.
-        if !runtime.codec().end_tokens().is_empty() {
-            capabilities.push(Capability::Constraints);
-        }
-        if runtime.computes_embeddings() {
-            capabilities.push(Capability::Embed);
-        }
-        capabilities
+        let service = self.0.service.get();
+        service.map_or_else(|| vec![Capability::Stream], |s| s.capabilities())
     }
 
     /// Refuses new requests from now on. A worker whose model is loading shuts down instead,
     /// because it has no requests to finish.
     pub fn drain(&self) {
-        match self.0.runtime.get() {
-            Some(runtime) => runtime.drain(),
+        match self.0.service.get() {
+            Some(service) => service.drain(),
             None => self.0.shutdown.cancel(),
         }
     }
@@ -207,12 +194,12 @@ impl Worker {
     pub(crate) async fn status_changed(&self, last: WorkerStatus) {
         let mut changes = self.0.changes.subscribe();
         loop {
-            let mut runtime_changes = self.0.runtime.get().map(Runtime::changes);
+            let mut service_changes = self.0.service.get().map(|s| s.changes());
             if self.status() != last {
                 return;
             }
-            let runtime_changed = async {
-                match &mut runtime_changes {
+            let service_changed = async {
+                match &mut service_changes {
                     Some(changes) => changes.changed().await,
                     None => std::future::pending().await,
                 }
@@ -220,7 +207,7 @@ impl Worker {
             // Neither channel can close, because this worker holds both senders.
             tokio::select! {
                 _ = changes.changed() => {}
-                _ = runtime_changed => {}
+                _ = service_changed => {}
             }
         }
     }

@@ -203,7 +203,9 @@ async fn loading_worker_listens_and_refuses_requests() {
     assert_eq!(error.code, Code::NotReady);
     assert_eq!(worker.client.info().await.unwrap().context_length, 0);
 
-    worker.worker.set_loaded(runtime("slots=2,context=64"));
+    worker
+        .worker
+        .set_loaded(std::sync::Arc::new(runtime("slots=2,context=64")));
     assert_eq!(
         worker
             .call(Method::GET, "/ready")
@@ -292,14 +294,14 @@ async fn cancelled_document_request_gets_status_499() {
         stream: false,
         ..request("a")
     };
-    let mut changes = worker.worker.runtime().unwrap().changes();
+    let mut changes = worker.worker.service().unwrap().changes();
     let (response, ()) = tokio::join!(worker.client.infer(&unstreamed), async {
-        let runtime = worker.worker.runtime().unwrap();
+        let runtime = worker.worker.service().unwrap();
         changes
             .wait_for(|_| runtime.status().slots_free == 0)
             .await
             .unwrap();
-        assert!(runtime.cancel(&unstreamed.request_id));
+        runtime.cancel(&unstreamed.request_id);
     });
     assert!(matches!(response, Err(CallError::Response(499, e)) if e.code == Code::Cancelled));
 }
@@ -307,7 +309,7 @@ async fn cancelled_document_request_gets_status_499() {
 #[tokio::test]
 async fn client_that_disconnects_before_the_document_frees_the_slot() {
     let worker = serving("slots=1,tokens_per_second=50,length=4000").await;
-    let mut changes = worker.worker.runtime().unwrap().changes();
+    let mut changes = worker.worker.service().unwrap().changes();
     let body = serde_json::to_string(&InferRequest {
         stream: false,
         ..request("a")
@@ -323,7 +325,7 @@ async fn client_that_disconnects_before_the_document_frees_the_slot() {
         body.len()
     );
     socket.write_all(head.as_bytes()).await.unwrap();
-    let runtime = worker.worker.runtime().unwrap();
+    let runtime = worker.worker.service().unwrap();
     let slot_used = changes.wait_for(|_| runtime.status().slots_free == 0);
     tokio::time::timeout(HANG, slot_used)
         .await
@@ -508,7 +510,7 @@ async fn serves_many_clients_some_of_which_disconnect() {
     }
     let completed: u64 = tasks.join_all().await.into_iter().sum();
     worker.idle().await;
-    let counts = worker.worker.runtime().unwrap().counts();
+    let counts = worker.worker.service().unwrap().counts();
     assert_eq!(completed, 150);
     assert_eq!(counts.completed + counts.cancelled, 200, "{counts:?}");
     assert!(counts.completed >= 150 && counts.failed == 0, "{counts:?}");

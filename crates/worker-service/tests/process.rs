@@ -17,7 +17,7 @@ use daemon_shell::{ErrorResponse, Token};
 use diagnostics::{Code, Diagnostic};
 use http::HeaderMap;
 use inference_execution::{
-    RuntimeConfig,
+    Runtime, RuntimeConfig,
     mock::{MockEngine, MockSettings},
 };
 use rest_client::CallError;
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use worker_contract::{
     InferInput, InferRequest, StreamEvent, WorkerClient, WorkerHeartbeat, WorkerInfo, WorkerStatus,
 };
-use worker_service::{ServedModel, ServiceConfig, run};
+use worker_service::{ServiceConfig, SharedService, run};
 
 /// A queen that forwards heartbeats to the test.
 struct FakeQueen {
@@ -107,14 +107,13 @@ fn start(queen_url: &str, settings: &str) -> (JoinHandle<Result<(), Diagnostic>>
         queen_url: queen_url.to_owned(),
         worker_token: Arc::new(token.clone()),
         queen_token: token,
-        runtime: RuntimeConfig::new("mock:test".parse().unwrap(), settings.slots),
     };
+    let slots = settings.slots;
     let handle = tokio::spawn(run(config(), service, move |progress| {
         let (engine, codec) = MockEngine::load(settings, &*progress)?;
-        Ok(ServedModel {
-            engine: Box::new(engine),
-            codec,
-        })
+        let runtime = RuntimeConfig::new("mock:test".parse()?, slots);
+        let runtime = Runtime::start(Box::new(engine), Arc::new(codec), runtime)?;
+        Ok(Arc::new(runtime) as SharedService)
     }));
     (handle, secret)
 }
@@ -208,9 +207,8 @@ async fn occupied_port_has_its_own_error() {
         queen_url: "http://127.0.0.1:1".into(),
         worker_token: Arc::new(token.clone()),
         queen_token: token,
-        runtime: RuntimeConfig::new("mock:test".parse().unwrap(), 1),
     };
-    let load = |_| -> Result<ServedModel, Diagnostic> { panic!("the model must not be loaded") };
+    let load = |_| -> Result<SharedService, Diagnostic> { panic!("the model must not be loaded") };
     assert_eq!(
         run(config(), service, load).await.unwrap_err().code,
         Code::PortInUse

@@ -76,6 +76,44 @@ fn flipped_header_bytes_never_panic() {
 }
 
 #[test]
+fn the_loader_agrees_with_what_the_engine_declares() {
+    let declared = engine_choice::builtin().unwrap();
+    let renamed = error_with(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0mamba");
+    assert_eq!(renamed.code, Code::UnsupportedModel, "{renamed}");
+    assert!(!declared.architectures.includes("mamba"));
+
+    let mut file = std::fs::read(q8_file()).unwrap();
+    let name = b"blk.0.attn_q.weight";
+    let at = file.windows(name.len()).position(|w| w == name).unwrap();
+    // After the name: the number of dimensions, two dimensions, the type.
+    let kind = at + name.len() + 4 + 2 * 8;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("other_type.gguf");
+    let (mut known, mut refused) = (0, 0);
+    for number in 0..64_u32 {
+        file[kind..kind + 4].copy_from_slice(&number.to_le_bytes());
+        std::fs::write(&path, &file).unwrap();
+        let error = load(&path, LoadOptions::default()).err();
+        let is_refused = error.is_some_and(|e| e.code == Code::UnsupportedQuantization);
+        // Numbers without a name are refused before anything is declared.
+        let Ok(header) = model_format::inspect(&path) else {
+            assert!(is_refused, "type {number}");
+            continue;
+        };
+        let mut types = header.tensor_types.iter();
+        let is_declared = types.all(|name| declared.tensor_types.includes(name));
+        assert_eq!(
+            is_refused, !is_declared,
+            "type {number}: {:?}",
+            header.tensor_types
+        );
+        known += u32::from(is_declared);
+        refused += u32::from(is_refused);
+    }
+    assert_eq!((known, refused), (13, 19));
+}
+
+#[test]
 fn errors_name_the_defect() {
     // The keys still have the prefix `llama`.
     let renamed = error_with(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0gemma");

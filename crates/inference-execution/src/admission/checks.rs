@@ -19,6 +19,18 @@ pub(super) fn check_tools(
     model: &ModelRef,
     codec: &Codec,
 ) -> Result<(), Diagnostic> {
+    check_tool_choice(request)?;
+    if !request.may_call() {
+        return Ok(());
+    }
+    if codec.tool_format().is_none() && !request.tool_choice.must_call() {
+        return Err(errors::no_tool_format(model));
+    }
+    Ok(())
+}
+
+/// Refuses to call a tool that the request does not have, and tools without a conversation.
+pub fn check_tool_choice(request: &InferRequest) -> Result<(), Diagnostic> {
     match &request.tool_choice {
         ToolChoice::Required if request.tools.is_empty() => return Err(errors::no_tools_to_call()),
         ToolChoice::Named(name) if !request.tools.iter().any(|tool| tool.name == *name) => {
@@ -26,14 +38,8 @@ pub(super) fn check_tools(
         }
         _ => {}
     }
-    if !request.may_call() {
-        return Ok(());
-    }
-    if !matches!(request.input, InferInput::Messages(_)) {
+    if request.may_call() && !matches!(request.input, InferInput::Messages(_)) {
         return Err(errors::tools_without_messages());
-    }
-    if codec.tool_format().is_none() && !request.tool_choice.must_call() {
-        return Err(errors::no_tool_format(model));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use input_validation::ModelRef;
 use text_codec::Codec;
 use worker_contract::{InferRequest, ReasoningOptions, SamplingValues, limits::MAX_TOP_LOGPROBS};
 
+pub use self::{checks::check_tool_choice, prompt::split_continuation};
 use self::{
     checks::{check_continuation, check_sampling, check_stop_sequences, check_tokens, check_tools},
     prompt::tokenize_prompt,
@@ -56,21 +57,7 @@ pub(crate) fn admit(
         return Err(errors::no_vision(model));
     }
     check_tools(request, model, codec)?;
-    check_sampling(request, limits.vocab_size)?;
-    check_stop_sequences(&request.stop)?;
-    check_tokens("continue_from", &request.continue_from, limits.vocab_size)?;
-    if request.max_tokens == Some(0) {
-        return Err(errors::no_max_tokens());
-    }
-    if let Some(count) = request.logprobs.filter(|n| *n > MAX_TOP_LOGPROBS) {
-        return Err(errors::too_many_logprobs(count));
-    }
-    check_tokens(
-        "preceding_tokens",
-        &request.preceding_tokens,
-        limits.vocab_size,
-    )?;
-    check_continuation(request)?;
+    check_parameters(request, limits.vocab_size)?;
     let mut notes = Vec::new();
     if let Some(expected) = request
         .expected_context
@@ -109,9 +96,24 @@ pub(crate) fn admit(
     })
 }
 
+/// Checks what does not depend on the model, except for its number of tokens.
+pub fn check_parameters(request: &InferRequest, vocab_size: u32) -> Result<(), Diagnostic> {
+    check_sampling(request, vocab_size)?;
+    check_stop_sequences(&request.stop)?;
+    check_tokens("continue_from", &request.continue_from, vocab_size)?;
+    if request.max_tokens == Some(0) {
+        return Err(errors::no_max_tokens());
+    }
+    if let Some(count) = request.logprobs.filter(|n| *n > MAX_TOP_LOGPROBS) {
+        return Err(errors::too_many_logprobs(count));
+    }
+    check_tokens("preceding_tokens", &request.preceding_tokens, vocab_size)?;
+    check_continuation(request)
+}
+
 /// Returns the maximum number of output tokens. Without `max_tokens`, or if it is only an
 /// upper bound, the prompt and one token must fit the context.
-fn max_output_tokens(
+pub fn max_output_tokens(
     prompt: &[u32],
     request: &InferRequest,
     context_length: u32,

@@ -65,9 +65,7 @@ pub(super) fn after_preceding(
 }
 
 /// Splits a conversation into the messages before the last one, and the text of that one.
-pub(super) fn split_continuation(
-    messages: &[Message],
-) -> Result<(Cow<'_, InferInput>, &str), Diagnostic> {
+pub fn split_continuation(messages: &[Message]) -> Result<(Cow<'_, InferInput>, &str), Diagnostic> {
     let (last, before) = messages.split_last().ok_or_else(errors::no_messages)?;
     let obstacle = if last.role != Role::Assistant {
         "it is not of the assistant"

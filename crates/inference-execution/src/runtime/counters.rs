@@ -21,7 +21,7 @@ pub struct RuntimeCounts {
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RequestEnd {
+pub enum RequestEnd {
     Completed,
     Cancelled,
     Expired,
@@ -39,7 +39,7 @@ impl From<&Diagnostic> for RequestEnd {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+pub struct Counters {
     completed: AtomicU64,
     cancelled: AtomicU64,
     expired: AtomicU64,

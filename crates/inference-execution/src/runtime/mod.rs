@@ -10,10 +10,11 @@ mod shared;
 mod stream;
 mod times;
 
-pub use counters::RuntimeCounts;
+pub use counters::{RequestEnd, RuntimeCounts};
 pub use embeddings::EmbeddingReply;
-pub use shared::RuntimeStatus;
-pub use stream::RequestStream;
+pub use shared::{RuntimeStatus, Shared, Ticket};
+pub use stream::{EventSender, RequestStream, channel};
+pub use times::RequestTimes;
 
 use std::{
     any::Any,
@@ -32,9 +33,7 @@ use embeddings::NewEmbedding;
 use engine_loop::{EngineLoop, NewRequest};
 use generations::{GenerationRequest, NewGeneration};
 use input_validation::{ModelRef, RequestId};
-use shared::Shared;
 use text_codec::Codec;
-use times::RequestTimes;
 use tokio::sync::{oneshot, watch};
 use worker_contract::{EmbedRequest, FinishReason, InferRequest, StartedEvent, TokenizeRequest};
 
@@ -374,6 +373,11 @@ impl Runtime {
         self.0.computes_embeddings
     }
 
+    /// Returns the model reference that clients use.
+    pub fn model(&self) -> &ModelRef {
+        &self.0.model
+    }
+
     pub fn codec(&self) -> &Arc<Codec> {
         &self.0.codec
     }
@@ -400,7 +404,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// Draws a seed of 53 bits, which every JSON parser can represent.
-fn draw_seed() -> Result<u64, Diagnostic> {
+pub fn draw_seed() -> Result<u64, Diagnostic> {
     getrandom::u64()
         .map(|bits| bits >> 11)
         .map_err(errors::no_seed)

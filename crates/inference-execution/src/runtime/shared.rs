@@ -33,7 +33,7 @@ pub struct RuntimeStatus {
 
 /// State shared by handles, streams and the engine thread.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub struct Shared {
     slots: u32,
     /// Maximum number of open requests: slots and queue.
     capacity: u32,
@@ -163,6 +163,7 @@ impl Shared {
         self.drain();
         let _ = self.abort_reason.set(reason);
         self.wake_engine();
+        self.notify();
     }
 
     pub fn abort_reason(&self) -> Option<&Diagnostic> {
@@ -202,11 +203,12 @@ impl Shared {
             return Err(failure.clone());
         }
         let mut open = self.open();
-        if open.by_id.len() >= self.capacity as usize {
-            return Err(errors::all_slots_busy(self.slots));
-        }
+        // First: no slot of it will be free again.
         if open.draining {
             return Err(errors::draining());
+        }
+        if open.by_id.len() >= self.capacity as usize {
+            return Err(errors::all_slots_busy(self.slots));
         }
         if open.by_id.contains_key(id) {
             return Err(errors::duplicate_request(id));
@@ -240,6 +242,7 @@ impl Shared {
         }
         if found {
             self.wake_engine();
+            self.notify();
         }
         found
     }
@@ -257,7 +260,7 @@ impl Shared {
 
 /// An open request. Dropping it frees its slot.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub struct Ticket {
     shared: Arc<Shared>,
     id: RequestId,
     cancelled: Arc<AtomicBool>,

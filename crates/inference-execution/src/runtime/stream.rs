@@ -18,7 +18,7 @@ const READ_AHEAD: usize = 64;
 const RESERVED: usize = 2;
 
 /// Returns the two ends of a channel between the engine thread and a reader.
-pub(super) fn channel(shared: Arc<Shared>) -> (EventSender, RequestStream) {
+pub fn channel(shared: Arc<Shared>) -> (EventSender, RequestStream) {
     let (sender, receiver) = mpsc::channel(READ_AHEAD + RESERVED);
     let common = Arc::new(Common::default());
     let stream = RequestStream {
@@ -44,7 +44,7 @@ struct Common {
 
 /// The engine thread's end of the channel.
 #[derive(Debug)]
-pub(super) struct EventSender {
+pub struct EventSender {
     events: mpsc::Sender<StreamEvent>,
     common: Arc<Common>,
 }
@@ -56,6 +56,16 @@ impl EventSender {
         if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
             tracing::error!(event = event.name(), "event dropped: the channel is full");
         }
+    }
+
+    /// Sends an event when the reader has made room. Returns whether the reader is still there.
+    pub async fn send_when_ready(&self, event: StreamEvent) -> bool {
+        self.events.send(event).await.is_ok()
+    }
+
+    /// Waits until the reader disconnects.
+    pub async fn abandoned(&self) {
+        self.events.closed().await;
     }
 
     /// Makes the time known to the reader. Must precede the first token event.

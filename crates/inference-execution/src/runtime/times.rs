@@ -4,7 +4,7 @@ use worker_contract::{MetricsEvent, Timings};
 
 /// Times of the events of a request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RequestTimes {
+pub struct RequestTimes {
     arrived: Instant,
     started: Option<Instant>,
     first_token: Option<Instant>,

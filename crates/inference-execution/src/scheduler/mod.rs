@@ -33,8 +33,9 @@ use crate::{
     engine::{Batch, BlockId, Chunk, SequenceId},
 };
 
+/// The limits of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct BatchConfig {
+pub struct BatchConfig {
     /// Maximum number of running sequences; at least 1.
     pub slots: u32,
     /// Maximum number of tokens in a step. Raised to `slots`, so that every sequence can decode.
@@ -49,7 +50,7 @@ pub(crate) struct BatchConfig {
 
 /// A change of a sequence. Events of unknown sequences are ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum SequenceEvent {
+pub enum SequenceEvent {
     Arrived {
         /// The prompt and the replayed output; never empty.
         tokens: Vec<u32>,
@@ -67,7 +68,7 @@ pub(crate) enum SequenceEvent {
 
 /// An action for the caller to perform, in order, before it computes the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BatchEffect {
+pub enum BatchEffect {
     /// Report that the first step of the sequence begins.
     Started {
         sequence: SequenceId,
@@ -88,7 +89,7 @@ pub(crate) enum BatchEffect {
 
 /// Waiting and running sequences and the blocks that they hold.
 #[derive(Debug, Clone)]
-pub(crate) struct BatchScheduler {
+pub struct BatchScheduler {
     config: BatchConfig,
     pool: BlockPool,
     /// In order of arrival: ids ascend.

@@ -107,7 +107,7 @@ impl TestWorker {
 
     /// Waits until no request is open.
     pub async fn idle(&self) {
-        let runtime = self.worker.runtime().unwrap();
+        let runtime = self.worker.service().unwrap();
         tokio::time::timeout(HANG, runtime.idle()).await.unwrap();
     }
 }

@@ -1,25 +1,36 @@
-use std::{env, net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
+use std::{ffi::OsString, net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
 
 use daemon_shell::{Token, init_logging};
 use diagnostics::{Code, Diagnostic};
-use inference_execution::RuntimeConfig;
+use inference_execution::{Engine, Runtime, RuntimeConfig};
 use input_validation::ModelRef;
+use text_codec::Codec;
 use worker_contract::{QUEEN_TOKEN_FILE_ENV, WORKER_TOKEN_FILE_ENV};
-use worker_service::{ProgressCallback, ServedModel, ServiceConfig, WorkerConfig};
+use worker_service::{ProgressCallback, ServiceConfig, SharedService, WorkerConfig};
 
 use crate::{arguments::WorkerArguments, errors};
 
 /// Number of threads that serve HTTP. The engine has its own threads.
 const HTTP_THREADS: usize = 2;
 
+/// Reads a variable of the environment, which only binaries do.
+pub type Variables = fn(&str) -> Option<OsString>;
+
 /// Properties that depend on the kind of worker.
-pub(crate) struct WorkerKind {
+#[derive(Debug)]
+pub struct WorkerKind {
     /// Name of the engine in `WorkerInfo`.
     pub implementation: &'static str,
     /// Model reference that clients use.
     pub model: ModelRef,
     /// Maximum number of running requests.
     pub slots: u32,
+}
+
+/// A loaded model, before its runtime starts.
+pub struct ServedModel {
+    pub engine: Box<dyn Engine>,
+    pub codec: Codec,
 }
 
 /// Makes the OOM killer prefer this process (`oom_score_adj` in proc(5)): a worker is restarted, in
@@ -29,23 +40,50 @@ fn prefer_for_oom_kill() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "500");
 }
 
-/// Runs the worker until it exits.
-pub(crate) fn serve(
+/// Runs a worker with an engine of this process until it exits. The binary calls it last.
+///
+/// Errors: as [`serve_model`].
+pub fn serve(
     arguments: WorkerArguments,
     kind: WorkerKind,
+    variables: Variables,
     load: impl FnOnce(ProgressCallback) -> Result<ServedModel, Diagnostic> + Send + 'static,
+) -> Result<(), Diagnostic> {
+    let runtime_config = RuntimeConfig {
+        prefix_cache: !arguments.no_prefix_cache,
+        ..RuntimeConfig::new(kind.model.clone(), kind.slots)
+    };
+    serve_model(arguments, kind, variables, move |progress| {
+        let ServedModel { engine, codec } = load(progress)?;
+        let runtime = Runtime::start(engine, Arc::new(codec), runtime_config)?;
+        let description = runtime.description();
+        tracing::info!(
+            architecture = description.architecture,
+            quantization = description.quantization,
+            parameters = description.parameters,
+            "loaded"
+        );
+        Ok(Arc::new(runtime))
+    })
+}
+
+/// Runs a worker until it exits: reads the files of the tokens, listens, and calls `load`.
+///
+/// Errors: `CONFIG_INVALID` without the variables that name the files; `PORT_IN_USE`; those of
+/// `load`; that with which the worker cannot continue.
+pub fn serve_model(
+    arguments: WorkerArguments,
+    kind: WorkerKind,
+    variables: Variables,
+    load: impl FnOnce(ProgressCallback) -> Result<SharedService, Diagnostic> + Send + 'static,
 ) -> Result<(), Diagnostic> {
     init_logging(&arguments.log);
     prefer_for_oom_kill();
     let service = ServiceConfig {
         bind: SocketAddr::new(arguments.bind, arguments.port),
         queen_url: arguments.queen_url,
-        worker_token: Arc::new(load_token(WORKER_TOKEN_FILE_ENV)?),
-        queen_token: load_token(QUEEN_TOKEN_FILE_ENV)?,
-        runtime: RuntimeConfig {
-            prefix_cache: !arguments.no_prefix_cache,
-            ..RuntimeConfig::new(kind.model.clone(), kind.slots)
-        },
+        worker_token: Arc::new(load_token(variables, WORKER_TOKEN_FILE_ENV)?),
+        queen_token: load_token(variables, QUEEN_TOKEN_FILE_ENV)?,
     };
     let config = WorkerConfig {
         id: arguments.worker_id,
@@ -70,14 +108,14 @@ pub(crate) fn serve(
 }
 
 /// Loads the token from the file that an environment variable names.
-fn load_token(variable: &str) -> Result<Token, Diagnostic> {
-    let path = env::var_os(variable).filter(|path| !path.is_empty());
+fn load_token(read: Variables, variable: &str) -> Result<Token, Diagnostic> {
+    let path = read(variable).filter(|path| !path.is_empty());
     let path = path.ok_or_else(|| errors::variable_not_set(variable))?;
     Token::load(Path::new(&path))
 }
 
 /// Converts a result to an exit code. An error is written to the last line of standard error.
-pub(crate) fn exit(result: Result<(), Diagnostic>) -> ExitCode {
+pub fn exit(result: Result<(), Diagnostic>) -> ExitCode {
     let Err(fatal) = result else {
         return diagnostics::ExitCode::Success.into();
     };

@@ -7,7 +7,7 @@ use worker_contract::limits::MAX_SLOTS;
 
 /// The arguments that the worker contract defines.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct WorkerArguments {
+pub struct WorkerArguments {
     /// Id of the worker, unique among the workers of the queen.
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     pub worker_id: WorkerId,
