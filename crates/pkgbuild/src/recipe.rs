@@ -85,6 +85,21 @@ pub struct Version {
     pub release: String,
 }
 
+impl Version {
+    /// The version with the one of the software that the function `pkgver` has printed.
+    ///
+    /// Errors: [`PkgbuildError::Invalid`].
+    pub fn with_software(&self, software: &str) -> Result<Self, PkgbuildError> {
+        if software.is_empty() || !is_version(software) {
+            return Err(invalid("pkgver", software, "not a version"));
+        }
+        Ok(Self {
+            software: software.to_owned(),
+            ..self.clone()
+        })
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.epoch > 0 {

@@ -1,0 +1,6 @@
+mod archives;
+mod listeners;
+mod packages;
+mod processes;
+mod recipes;
+mod servers;
