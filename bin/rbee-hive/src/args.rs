@@ -1,7 +1,9 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use daemon_shell::LogFilter;
-use input_validation::{NodeName, NodeUrl, PortRange, byte_count, option_value, whole_number};
+use input_validation::{
+    BranchName, NodeName, NodeUrl, PortRange, RepositoryUrl, byte_count, option_value, whole_number,
+};
 
 /// Runs workers on this machine
 #[derive(Debug, clap::Parser)]
@@ -30,6 +32,38 @@ pub struct Args {
     /// Directory with the worker binaries [default: the directory of this binary]
     #[arg(long, global = true, value_name = "DIR")]
     pub worker_dir: Option<PathBuf>,
+    /// Git repository to build worker binaries from; those that a worker needs and that are
+    /// missing are built then [default: none]
+    #[arg(long, global = true, env = "RBEE_WORKER_REPOSITORY", value_name = "URL", value_parser = option_value::<RepositoryUrl>)]
+    pub worker_repository: Option<RepositoryUrl>,
+    /// Branch or tag of that repository [default: that of the repository]
+    #[arg(long, global = true, env = "RBEE_WORKER_BRANCH", value_name = "BRANCH", requires = "worker_repository", value_parser = option_value::<BranchName>)]
+    pub worker_branch: Option<BranchName>,
+    /// Profile of cargo that worker binaries are built with
+    #[arg(long, global = true, env = "RBEE_WORKER_PROFILE", value_name = "PROFILE", default_value = "release", value_parser = ["release", "dev"])]
+    pub worker_profile: String,
+    /// Public key of minisign that downloads of worker binaries must be signed with [default:
+    /// only their SHA-256 is checked]
+    #[arg(long, global = true, env = "RBEE_WORKER_KEY", value_name = "KEY")]
+    pub worker_key: Option<String>,
+    /// Catalog of packages of workers: the URL of what contains `workers/index.json`,
+    /// `https://…` or `file://…` [default: none]
+    #[arg(long, global = true, env = "RBEE_CATALOG", value_name = "URL")]
+    pub catalog: Option<String>,
+    /// Public key of minisign that the catalog must be signed with, or a file with it [default:
+    /// that of the build, if it has one]
+    #[arg(long, global = true, env = "RBEE_CATALOG_KEY", value_name = "KEY|FILE")]
+    pub catalog_key: Option<String>,
+    /// Directory of a toolchain outside /usr that builds of packages can read; can be repeated
+    /// [default: those of Rust and CUDA that are found]
+    #[arg(
+        long = "toolchain",
+        global = true,
+        env = "RBEE_TOOLCHAINS",
+        value_name = "DIR",
+        value_delimiter = ':'
+    )]
+    pub toolchains: Vec<PathBuf>,
     /// Ports for workers, for example 8081-8180; 0 selects any free port
     #[arg(long, global = true, env = "RBEE_WORKER_PORTS", default_value_t = PortRange::default(), value_name = "PORTS", value_parser = option_value::<PortRange>)]
     pub worker_ports: PortRange,

@@ -8,16 +8,22 @@ use std::{
 use daemon_shell::{Encryption, FileLock, ProcessIdentity, Token};
 use device_probe::{MockProbe, Probe, SystemProbe};
 use diagnostics::Diagnostic;
+use engine_catalog::EngineCatalog;
 use file_transfer::{Downloader, Secret, TransferSettings};
 use hive_jobs::{JobRegistry, NodeEvents};
 use hive_join::{Incoming, Uplink};
-use input_validation::{CertificateFingerprint, ModelAlias, ModelRef};
+use input_validation::{Backend, CertificateFingerprint, ModelAlias, ModelRef};
 use jiff::Timestamp;
 use model_catalog::{Copies, ModelCatalog, Puller};
-use model_vendors::{Selection, VendorSettings, other_nodes, vendors};
+use model_vendors::{EngineCheck, Selection, VendorSettings, other_nodes, vendors};
+use preflight_validation::check_runnable;
 use state_files::{DaemonRecord, Home, home_in_use};
 use tokio_util::sync::CancellationToken;
-use worker_lifecycle::{LifecycleSettings, StartLimits, StopLimits, WorkerBinaries, Workers};
+use worker_catalog::{Catalog, CatalogKey, Location};
+use worker_lifecycle::{LifecycleSettings, StartLimits, StopLimits, Workers};
+use worker_provisioning::{
+    BuildProfile, ProvisionSettings, Provisioner, REPLACED, Surroundings, toolchains,
+};
 
 use crate::{
     Args, Command,
@@ -28,6 +34,8 @@ use crate::{
 
 /// Time that open connections have to close during shutdown.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+/// Public key of the catalog of whoever built this hive. Without one, the user names the key.
+const PINNED_KEY: Option<&str> = option_env!("RBEE_PINNED_CATALOG_KEY");
 
 /// Serves until SIGTERM, SIGINT or `POST /v1/shutdown`. Workers keep running, unless the call
 /// requests to stop them.
@@ -54,8 +62,8 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         token,
         token_file,
     } = Membership::of(&home, &args, uplink.as_ref())?;
-    let worker_dir = match args.worker_dir {
-        Some(dir) => absolute(&dir)?,
+    let worker_dir = match &args.worker_dir {
+        Some(dir) => absolute(dir)?,
         None => own_directory()?,
     };
     let probe: Arc<dyn Probe> = match &args.mock_devices {
@@ -70,14 +78,19 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         reserve_bytes: args.disk_reserve,
         ..TransferSettings::default()
     };
-    let puller = Arc::new(puller(&catalog, &*probe, transfers, &token)?);
-    let binaries = WorkerBinaries::new(worker_dir);
     let node_events = NodeEvents::default();
+    let jobs = Arc::new(JobRegistry::new(node_events.clone()));
+    let provision = provision_settings(&args, &home, worker_dir, transfers.clone())?;
+    let binaries = Arc::new(Provisioner::open(provision, Arc::clone(&jobs))?);
+    let engines = EngineCatalog::new(home.engines());
+    let selection = selection(&*probe, engines.clone(), Arc::clone(&binaries))?;
+    let puller = Arc::new(puller(&catalog, selection, transfers, &token)?);
     let workers = Workers::open(
         LifecycleSettings {
             hive_id: node.clone(),
             runs: home.worker_dirs(),
-            binaries: binaries.clone(),
+            binaries: Arc::clone(&binaries),
+            engines: engines.clone(),
             ports: args.worker_ports,
             token: token.clone(),
             token_file,
@@ -101,7 +114,8 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         puller,
         probe,
         binaries,
-        jobs: JobRegistry::new(node_events.clone()),
+        engines,
+        jobs,
         node_events,
         stop: stop.clone(),
     });
@@ -154,20 +168,93 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     served
 }
 
-/// Fetches models that fit into the largest device of the machine.
+/// Where worker binaries are from.
+fn provision_settings(
+    args: &Args,
+    home: &Home,
+    release_dir: PathBuf,
+    transfers: TransferSettings,
+) -> Result<ProvisionSettings, Diagnostic> {
+    let defaults = ProvisionSettings::new(home.clone(), release_dir, env!("CARGO_PKG_VERSION"));
+    // The variables of NVIDIA's own tools and of CMake.
+    let cuda = ["CUDA_HOME", "CUDA_PATH"]
+        .into_iter()
+        .find_map(std::env::var_os);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let user = std::env::home_dir();
+    let around = Surroundings {
+        path: &path,
+        home: user.as_deref(),
+        state: home.path(),
+        replaced: &REPLACED,
+        variable: |name| std::env::var_os(name),
+    };
+    Ok(ProvisionSettings {
+        packages: package_catalog(args, home)?,
+        toolchains: toolchains(&args.toolchains, around)?,
+        repository: args.worker_repository.clone(),
+        branch: args.worker_branch.clone(),
+        profile: match args.worker_profile.as_str() {
+            "dev" => BuildProfile::Dev,
+            _ => BuildProfile::Release,
+        },
+        download_key: args.worker_key.clone(),
+        path,
+        transfers,
+        cuda: cuda.map_or(defaults.cuda.clone(), PathBuf::from),
+        ..defaults
+    })
+}
+
+/// The catalog of packages, if there is one. Its key is that of the user, else that of the build.
+fn package_catalog(args: &Args, home: &Home) -> Result<Option<Arc<Catalog>>, Diagnostic> {
+    let Some(url) = &args.catalog else {
+        return Ok(None);
+    };
+    let location = Location::parse(url)?;
+    let key = match (&args.catalog_key, PINNED_KEY) {
+        (Some(named), _) => CatalogKey::named(named)?,
+        (None, Some(pinned)) => CatalogKey::parse(pinned)?,
+        (None, None) => return Err(CatalogKey::missing(&location)),
+    };
+    let catalog = Catalog::open(location, key, &home.package_catalogs())?;
+    Ok(Some(Arc::new(catalog)))
+}
+
+/// Selects models that fit into the largest device of the machine, and that its engines run.
+fn selection(
+    probe: &dyn Probe,
+    engines: EngineCatalog,
+    binaries: Arc<Provisioner>,
+) -> Result<Selection, Diagnostic> {
+    let runtime = tokio::runtime::Handle::current();
+    let devices = probe.machine()?.devices;
+    let mut backends: Vec<Backend> = devices.iter().map(|device| device.backend).collect();
+    backends.dedup();
+    Ok(Selection {
+        memory_bytes: devices.iter().map(|d| d.memory_total_bytes).max(),
+        engines: EngineCheck::new(move |header| {
+            let mut engines = engines.engines(&binaries.catalog().packages()?);
+            let own = check_runnable(header, &engines.for_choice(), &backends);
+            if own.is_ok() {
+                return own;
+            }
+            // Headers are checked on a thread that may block.
+            engines.add_offers(runtime.block_on(binaries.offers())?);
+            check_runnable(header, &engines.for_choice(), &backends)
+        }),
+    })
+}
+
 fn puller(
     catalog: &Arc<ModelCatalog>,
-    probe: &dyn Probe,
+    selection: Selection,
     transfers: TransferSettings,
     token: &Token,
 ) -> Result<Puller, Diagnostic> {
     let copies = copies(token, &transfers)?;
     let downloader = Downloader::new(transfers)?;
     let vendors = vendors(&vendor_settings())?;
-    let devices = probe.machine()?.devices;
-    let selection = Selection {
-        memory_bytes: devices.iter().map(|d| d.memory_total_bytes).max(),
-    };
     let catalog = Arc::clone(catalog);
     Ok(Puller::new(
         catalog,

@@ -7,6 +7,12 @@ use hive_contract::{API_VERSION, HiveHealth};
 use input_validation::{NodeName, NodeUrl};
 use state_files::Home;
 
+pub(crate) fn catalog_invalid() -> Diagnostic {
+    let message = "the URL or the key of the catalog contains a control character";
+    Diagnostic::new(Code::ConfigInvalid, message)
+        .hint("`--catalog` is a URL, `--catalog-key` one line of Base64 or a file with it")
+}
+
 pub(crate) fn cannot_execute(program: &Path, error: &io::Error) -> Diagnostic {
     let code = match error.kind() {
         io::ErrorKind::NotFound => Code::HiveNotInstalled,
@@ -123,6 +129,17 @@ pub(crate) fn other_name(node: &NodeName, url: &NodeUrl, found: &NodeName) -> Di
 
 pub(crate) fn does_not_exit(pid: u32) -> Diagnostic {
     Diagnostic::internal(format!("the hive (process {pid}) does not exit"))
+}
+
+/// There is no log of a build.
+pub(crate) fn not_built(node: &NodeName) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("nothing was built on node {node}: its programs were copied there"),
+    )
+    .hint(format!(
+        "`rbee-keeper node logs {node}` shows the log of its hive"
+    ))
 }
 
 fn see(log: &Path) -> String {

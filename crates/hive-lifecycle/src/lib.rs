@@ -5,6 +5,7 @@
 //! [`DirectHive`] and [`TunnelHive`] are hives that someone else starts. A
 //! [`HiveSupervisor`] keeps the hive of one host running and publishes its [`HiveState`].
 
+mod catalog;
 mod direct;
 mod errors;
 mod host;
@@ -14,6 +15,7 @@ mod remote;
 mod supervisor;
 mod tunnelled;
 
+pub use catalog::CatalogOptions;
 pub use direct::DirectHive;
 pub use host::{HiveHost, RunningHive};
 pub use local::LocalHive;

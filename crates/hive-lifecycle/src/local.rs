@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{HiveHost, RunningHive, errors, log_tail};
+use crate::{CatalogOptions, HiveHost, RunningHive, errors, log_tail};
 
 /// Longest time from the start of a hive to its first healthy response.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -35,6 +35,8 @@ pub struct LocalHive {
     pub port: u16,
     /// Ports for workers, as the hive's `--worker-ports`; `None` is the hive's default.
     pub worker_ports: Option<PortRange>,
+    /// Its catalog of packages.
+    pub catalog: Option<CatalogOptions>,
     /// Log filter, as the hive's `--log`.
     pub log: String,
 }
@@ -129,6 +131,9 @@ impl LocalHive {
             .stderr(stderr);
         if let Some(ports) = &self.worker_ports {
             command.args(["--worker-ports", &ports.to_string()]);
+        }
+        if let Some(catalog) = &self.catalog {
+            command.args(catalog.arguments());
         }
         let mut child = command.spawn().map_err(cannot_execute)?;
         let pid = child.id();

@@ -23,6 +23,7 @@ fn hive(dir: &Path, program: &Path) -> LocalHive {
         home: Home::open(Some(dir.to_owned())).unwrap(),
         port: 0,
         worker_ports: None,
+        catalog: None,
         log: "info".into(),
     }
 }

@@ -81,10 +81,12 @@ fn selected<'a>(
             ),
         ));
     }
-    if worker_binary(None, device.backend).is_none() {
+    let mut engines = machine.engines.iter();
+    let has_engine = engines.any(|e| e.problem.is_none() && e.backends.contains(&device.backend));
+    if worker_binary(None, device.backend).is_none() && !has_engine {
         return Err(check.fail(
             format!(
-                "no worker of rbee computes on {} ({}) yet; available: {}",
+                "no engine computes on {} ({}); available: {}",
                 device.id,
                 device.name,
                 available(machine)
@@ -265,7 +267,10 @@ mod tests {
         let hint = check.hint.unwrap();
         assert!(hint.contains("`modprobe nvidia`") && hint.contains("`--backend cpu`"));
         let (check, _) = check_device(&amd, &request(Some("GPU-0"), None));
-        assert!(check.measured.contains("no worker of rbee"), "{check:?}");
+        assert!(
+            check.measured.contains("no engine computes on GPU-0"),
+            "{check:?}"
+        );
     }
 
     proptest! {

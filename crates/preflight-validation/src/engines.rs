@@ -15,7 +15,7 @@ pub const fn worker_binary(model: Option<&ModelRef>, backend: Backend) -> Option
 /// How to get a binary.
 pub(crate) fn install_hint(binary: &str) -> String {
     format!(
-        "build it with `cargo build --bin {binary}`, or start the hive with `--worker-dir DIR`, \
-         where DIR contains it"
+        "build it with `rbee-keeper worker-binary provision {binary} --repository URL` (`--node \
+         NAME` on another node), or start the hive with `--worker-dir DIR`, where DIR contains it"
     )
 }

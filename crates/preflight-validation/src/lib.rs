@@ -6,12 +6,14 @@
 //! - [`check_ssh`]: whether a node can be used over SSH.
 //! - [`check_hive`] and [`check_machine`]: whether the hive of a node and its machine can be used.
 //! - [`check_worker`]: whether a worker for a model can be started on a device of the machine.
+//!   [`choose_engine`] is the only place where its engine is chosen.
 //!   [`select_device`] is the only place where the device is chosen; a GPU that was requested is
 //!   never replaced by the CPU.
 
 #![warn(missing_docs)]
 
 mod check;
+mod choice;
 mod device;
 mod driver;
 mod engines;
@@ -26,18 +28,22 @@ mod request;
 mod ssh;
 #[cfg(test)]
 mod testing;
+mod toolchain;
 mod units;
 mod worker;
 
+pub use choice::{ADAPTER, ChosenEngine, check_runnable, choose_engine};
 pub use device::select_device;
 pub use driver::is_usable;
 pub use engines::worker_binary;
 pub use hive::{HiveProbe, Version, check_hive};
 pub use machine::check_machine;
+pub use memory::{WorkerMemory, worker_memory};
 pub use model::ModelFacts;
 pub use need::requested_kv_bytes;
-pub use plan::{Freed, WorkerPlan};
+pub use plan::{Engines, Freed, WorkerPlan};
 pub use queen::{Port, Program, QueenProbe, check_queen, check_queen_responds};
 pub use request::validate;
 pub use ssh::{Finding, SshProbe, check_ssh};
-pub use worker::check_worker;
+pub use toolchain::check_toolchain;
+pub use worker::{ENGINE_CHECK, check_worker};

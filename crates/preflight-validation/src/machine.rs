@@ -1,5 +1,7 @@
 use diagnostics::{Code, excerpt};
-use hive_contract::{Capabilities, Cpu, Device, Disk, PreflightCheck, PreflightLevel, Ram};
+use hive_contract::{
+    Capabilities, Cpu, Device, Disk, EngineEntry, EngineSource, PreflightCheck, PreflightLevel, Ram,
+};
 use input_validation::Backend;
 
 use crate::{
@@ -24,13 +26,55 @@ pub(crate) const FREE_SPACE: &str = "free space: `rbee-keeper model list` shows 
 
 /// Checks whether the machine of a hive can run workers at all.
 pub fn check_machine(machine: &Capabilities) -> Vec<PreflightCheck> {
-    vec![
-        binaries(machine),
+    let mut checks = vec![binaries(machine)];
+    checks.extend(engines(&machine.engines));
+    checks.extend([
         devices(machine),
         processor(&machine.cpu),
         ram(machine.ram),
         disk(PreflightLevel::Hive, machine.disk),
-    ]
+    ]);
+    checks
+}
+
+/// The engines that are not rbee's, if there are any.
+fn engines(engines: &[EngineEntry]) -> Option<PreflightCheck> {
+    let others: Vec<&EngineEntry> = engines
+        .iter()
+        .filter(|engine| engine.source != EngineSource::BuiltIn)
+        .collect();
+    let check = Check::new(
+        PreflightLevel::Hive,
+        "engines",
+        "engines whose descriptions are valid",
+    );
+    let list: Vec<String> = others
+        .iter()
+        .filter(|engine| engine.problem.is_none())
+        .map(|engine| {
+            let backends: Vec<String> = engine.backends.iter().map(Backend::to_string).collect();
+            format!("{} ({})", excerpt(&engine.name, 64), backends.join(", "))
+        })
+        .collect();
+    let problems = others.iter().filter_map(|engine| engine.problem.as_ref());
+    let messages: Vec<&str> = problems.clone().map(|p| p.message.as_str()).collect();
+    let measured = [list.join(", "), messages.join("; ")];
+    let measured: Vec<&str> = measured
+        .iter()
+        .map(String::as_str)
+        .filter(|text| !text.is_empty())
+        .collect();
+    let measured = measured.join("; ");
+    let mut problems = problems;
+    let hint = problems.find_map(|problem| problem.hint.clone());
+    match (&others[..], &messages[..]) {
+        ([], _) => None,
+        (_, []) => Some(check.pass(measured)),
+        _ => Some(check.warn(
+            measured,
+            hint.unwrap_or_else(|| "correct the description of the engine".to_owned()),
+        )),
+    }
 }
 
 fn binaries(machine: &Capabilities) -> PreflightCheck {

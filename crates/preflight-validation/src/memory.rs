@@ -1,5 +1,5 @@
 use diagnostics::Code;
-use hive_contract::{Device, PreflightCheck, PreflightLevel};
+use hive_contract::{Device, PreflightCheck, PreflightLevel, PreflightRequest};
 use input_validation::{Backend, DeviceId};
 
 use crate::{
@@ -25,6 +25,50 @@ const QUANTIZATIONS: [(&str, f64); 6] = [
     ("Q3_K_M", 4.0),
     ("Q2_K", 3.4),
 ];
+
+/// Memory that a worker needs, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WorkerMemory {
+    /// Main memory.
+    pub ram_bytes: u64,
+    /// Memory of its GPU.
+    pub gpu_bytes: u64,
+}
+
+/// Returns the memory that a worker for the model needs on this device.
+pub fn worker_memory(
+    model: &ModelFacts,
+    request: &PreflightRequest,
+    device: DeviceId,
+) -> WorkerMemory {
+    let total = need_on(model, request, device).total();
+    match device {
+        DeviceId::Cpu(_) => WorkerMemory {
+            ram_bytes: total,
+            gpu_bytes: 0,
+        },
+        DeviceId::Gpu(_) => WorkerMemory {
+            ram_bytes: host_need(model),
+            gpu_bytes: total,
+        },
+    }
+}
+
+fn need_on(model: &ModelFacts, request: &PreflightRequest, device: DeviceId) -> Need {
+    let mut need = Need::new(model, request);
+    if device != DeviceId::Cpu(0) && model.needs != Needs::Nothing {
+        need.workspace = need.workspace.saturating_add(GPU_CONTEXT_BYTES);
+    }
+    need
+}
+
+/// Main memory of a worker that computes on a GPU.
+fn host_need(model: &ModelFacts) -> u64 {
+    match model.needs {
+        Needs::Nothing => 0,
+        _ => HOST_BYTES,
+    }
+}
 
 /// Checks the memory that the worker computes in and, for a GPU, that of the machine as well.
 pub(crate) fn check_memory(
@@ -70,18 +114,11 @@ impl Place<'_> {
     }
 
     fn need(&self, model: &ModelFacts, device: &Device) -> Need {
-        let mut need = Need::new(model, self.plan.request);
-        if device.id != DeviceId::Cpu(0) && model.needs != Needs::Nothing {
-            need.workspace = need.workspace.saturating_add(GPU_CONTEXT_BYTES);
-        }
-        need
+        need_on(model, self.plan.request, device.id)
     }
 
     fn host_memory(&self, model: &ModelFacts) -> PreflightCheck {
-        let need = match model.needs {
-            Needs::Nothing => 0,
-            _ => HOST_BYTES,
-        };
+        let need = host_need(model);
         let free = self.ram();
         let check = Check::new(
             PreflightLevel::Worker,
@@ -182,6 +219,10 @@ fn room(check: Check, header: &HeaderNeeds, need: &Need, free: u64) -> Preflight
         .detail("context_tokens", fits)
         .detail("model_tokens", trained);
     let free = size(free);
+    if trained == 0 {
+        // The header of another engine's model does not say it.
+        return check.pass(format!("{free} available"));
+    }
     if fits >= trained {
         return check.pass(format!("{free} available, room for {trained} tokens"));
     }
@@ -234,7 +275,7 @@ mod tests {
     use super::*;
     use crate::{
         plan::Freed,
-        testing::{cuda_gpu, machine, model},
+        testing::{cuda_gpu, engines, machine, model},
         worker::check_worker,
     };
 
@@ -250,6 +291,7 @@ mod tests {
             machine,
             request,
             model: Some(&Ok(facts)),
+            engines: &engines(),
             freed,
             worker_dir: std::path::Path::new("/bin"),
         });

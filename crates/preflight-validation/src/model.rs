@@ -1,6 +1,5 @@
-use diagnostics::Diagnostic;
-use input_validation::ModelRef;
-use model_format::{KvType, MemoryNeeds, ModelHeader, check_supported};
+use input_validation::{Backend, ModelRef};
+use model_format::{KvType, MemoryNeeds, ModelHeader};
 
 /// Prompt tokens that are computed at a time, at most.
 const STEP_TOKENS: u64 = 512;
@@ -35,8 +34,8 @@ pub(crate) struct HeaderNeeds {
     pub parameters: u64,
     pub quantization: String,
     pub architecture: String,
-    /// Whether the engine supports the model.
-    pub supported: Result<(), Diagnostic>,
+    /// What an engine must support, on the CPU.
+    pub engine: engine_choice::Needs,
 }
 
 impl ModelFacts {
@@ -49,7 +48,7 @@ impl ModelFacts {
             parameters: header.parameters,
             quantization: header.quantization.clone(),
             architecture: header.architecture.clone(),
-            supported: check_supported(header),
+            engine: engine_choice::Needs::of_model(header, Backend::Cpu),
         };
         Self {
             model,
@@ -80,6 +79,10 @@ impl ModelFacts {
 /// Returns an estimate of the memory next to weights and KV cache: activations of one step, the
 /// tokenizer, logits and the process.
 fn workspace(header: &ModelHeader) -> u64 {
+    if header.heads == 0 || header.embedding_length == 0 {
+        // Another engine's model, whose sizes are unknown: a fifth, for the KV cache as well.
+        return header.weight_bytes / 5 + PROCESS_BYTES;
+    }
     let attention = u64::from(header.heads) * u64::from(header.head_dim);
     let width = 4 * u64::from(header.embedding_length)
         + 2 * u64::from(header.feed_forward_length)

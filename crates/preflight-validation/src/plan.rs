@@ -1,10 +1,20 @@
 use std::path::Path;
 
 use diagnostics::Diagnostic;
+use engine_choice::Declaration;
 use hive_contract::{Capabilities, PreflightRequest};
 use input_validation::DeviceId;
 
 use crate::model::ModelFacts;
+
+/// The engines of a machine, for the choice.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Engines {
+    /// What each can run, in the order in which they are tried.
+    pub declared: Vec<Declaration>,
+    /// Those that cannot be used, and why.
+    pub unusable: Vec<(String, Diagnostic)>,
+}
 
 /// The start of a worker that is checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +25,8 @@ pub struct WorkerPlan<'a> {
     pub request: &'a PreflightRequest,
     /// The requested model, or why it cannot be described; absent if none is requested.
     pub model: Option<&'a Result<ModelFacts, Diagnostic>>,
+    /// The engines of the machine.
+    pub engines: &'a Engines,
     /// What is freed before the start.
     pub freed: Freed,
     /// Directory of the worker binaries.

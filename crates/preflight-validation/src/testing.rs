@@ -5,6 +5,7 @@ use input_validation::{Backend, DeviceId};
 use model_format::MemoryNeeds;
 
 use crate::model::{HeaderNeeds, ModelFacts, Needs};
+use crate::plan::Engines;
 
 /// A machine with 8 GiB of available memory, a CPU and these GPUs.
 pub(crate) fn machine(gpus: &[Device]) -> Capabilities {
@@ -38,6 +39,7 @@ pub(crate) fn machine(gpus: &[Device]) -> Capabilities {
             "llm-cpu-worker-rbee".to_owned(),
             "llm-cuda-worker-rbee".to_owned(),
         ],
+        engines: Vec::new(),
     }
 }
 
@@ -79,9 +81,24 @@ pub(crate) fn model(weight_bytes: u64, kv_bytes_per_token: u64, context_length: 
             parameters: 2_000_000_000,
             quantization: "Q8_0".to_owned(),
             architecture: "llama".to_owned(),
-            supported: Ok(()),
+            engine: engine_choice::Needs {
+                format: engine_choice::Format::Gguf,
+                architecture: "llama".to_owned(),
+                tensor_types: ["Q8_0".to_owned()].into(),
+                backend: Backend::Cpu,
+                features: [].into(),
+                not_built_in: None,
+            },
         }),
         fetch_bytes: 0,
+    }
+}
+
+/// The engine of rbee, and no other one.
+pub(crate) fn engines() -> Engines {
+    Engines {
+        declared: vec![engine_choice::builtin().unwrap()],
+        unusable: Vec::new(),
     }
 }
 

@@ -4,6 +4,7 @@ use input_validation::{Backend, DeviceId};
 
 use crate::{
     check::Check,
+    choice::{ADAPTER, ChosenEngine, choose_engine},
     device::check_device,
     driver::check_driver,
     engines::{install_hint, worker_binary},
@@ -19,7 +20,12 @@ pub fn check_worker(plan: &WorkerPlan<'_>) -> Vec<PreflightCheck> {
     let (device_check, device) = check_device(plan.machine, plan.request);
     let mut checks = vec![device_check];
     checks.extend(device.into_iter().flat_map(check_driver));
-    checks.push(check_binary(plan, device));
+    let facts = plan.model.and_then(|model| model.as_ref().ok());
+    let choice = match (facts, device) {
+        (Some(facts), Some(device)) => choose_engine(plan, facts, device.backend).transpose(),
+        _ => None,
+    };
+    checks.push(check_binary(plan, device, choice.as_ref()));
     let Some(model) = plan.model else {
         return checks;
     };
@@ -27,21 +33,29 @@ pub fn check_worker(plan: &WorkerPlan<'_>) -> Vec<PreflightCheck> {
     if let Ok(facts) = model
         && let Needs::Header(header) = &facts.needs
     {
-        checks.push(check_engine(header));
+        checks.push(check_engine(header, choice.as_ref()));
         checks.extend(check_context(header, plan.request));
+    } else if let Some(Err(error)) = &choice {
+        checks.push(engine().refuse(error, NAME_NONE));
     }
-    checks.extend(check_memory(plan, model.as_ref().ok(), device));
-    if let Ok(facts) = model {
+    checks.extend(check_memory(plan, facts, device));
+    if let Some(facts) = facts {
         checks.push(check_disk(plan.machine, facts.fetch_bytes));
     }
     checks
 }
 
+type Choice = Result<ChosenEngine, Diagnostic>;
+
 fn check(name: &'static str, requirement: impl Into<String>) -> Check {
     Check::new(PreflightLevel::Worker, name, requirement)
 }
 
-fn check_binary(plan: &WorkerPlan<'_>, device: Option<&Device>) -> PreflightCheck {
+fn check_binary(
+    plan: &WorkerPlan<'_>,
+    device: Option<&Device>,
+    choice: Option<&Choice>,
+) -> PreflightCheck {
     let requested = plan.request.backend;
     let is_cpu = matches!(plan.request.device, None | Some(DeviceId::Cpu(_)));
     let backend = device.map(|device| device.backend).or(requested);
@@ -50,7 +64,9 @@ fn check_binary(plan: &WorkerPlan<'_>, device: Option<&Device>) -> PreflightChec
         return check("worker binary", "a worker for the device").skip("the device is refused");
     };
     let model = plan.request.model.as_ref();
-    let Some(binary) = worker_binary(model, backend) else {
+    let is_adapter = matches!(choice, Some(Ok(chosen)) if !chosen.is_builtin);
+    let own = worker_binary(model, backend);
+    let Some(binary) = is_adapter.then_some(ADAPTER).or(own) else {
         let check = check("worker binary", format!("a worker for {backend}"));
         return check.skip("rbee has none for this backend");
     };
@@ -88,20 +104,43 @@ fn check_model(model: &Result<ModelFacts, Diagnostic>) -> PreflightCheck {
     }
 }
 
-fn check_engine(header: &HeaderNeeds) -> PreflightCheck {
-    let check = check("engine", "an architecture that the engine supports");
-    match &header.supported {
-        Ok(()) => check.pass(format!(
-            "{} in {}",
-            diagnostics::excerpt(&header.architecture, 40),
-            diagnostics::excerpt(&header.quantization, 40)
-        )),
-        Err(error) => check.refuse(error, "use a model of another architecture"),
+/// What to do about an engine that is refused.
+const NAME_NONE: &str = "leave out the name of the engine";
+
+/// Name of the check of the engine.
+pub const ENGINE_CHECK: &str = "engine";
+
+fn engine() -> Check {
+    check(ENGINE_CHECK, "an engine that runs the model")
+}
+
+fn check_engine(header: &HeaderNeeds, choice: Option<&Choice>) -> PreflightCheck {
+    let check = engine();
+    let chosen = match choice {
+        None => return check.skip("the device is refused"),
+        Some(Err(error)) => return check.refuse(error, NAME_NONE),
+        Some(Ok(chosen)) => &chosen.decision,
+    };
+    let runs = format!(
+        "{} runs {} in {}",
+        chosen.engine,
+        diagnostics::excerpt(&header.architecture, 40),
+        diagnostics::excerpt(&header.quantization, 40)
+    );
+    let check = check.detail("engine", chosen.engine.as_str());
+    if chosen.engine == engine_choice::BUILTIN {
+        check.pass(runs)
+    } else {
+        check.pass(format!("{runs}: {}", chosen.reason))
     }
 }
 
 fn check_context(header: &HeaderNeeds, request: &PreflightRequest) -> Option<PreflightCheck> {
     let (requested, trained) = (request.context_length?, header.memory.context_length);
+    if trained == 0 {
+        // The header of another engine's model does not say it.
+        return None;
+    }
     let check = check("context", format!("a context of at most {trained} tokens"))
         .detail("requested_tokens", requested)
         .detail("model_tokens", trained);
@@ -149,7 +188,7 @@ mod tests {
     use super::*;
     use crate::{
         plan::Freed,
-        testing::{assert_explained, cuda_gpu, machine, model},
+        testing::{assert_explained, cuda_gpu, engines, machine, model},
     };
 
     fn run(
@@ -161,6 +200,7 @@ mod tests {
             machine,
             request,
             model,
+            engines: &engines(),
             freed: Freed::default(),
             worker_dir: Path::new("/bin"),
         })
@@ -179,7 +219,7 @@ mod tests {
         let mut facts = model(20 << 30, 1 << 10, 4096);
         facts.fetch_bytes = 20 << 30;
         if let Needs::Header(header) = &mut facts.needs {
-            header.supported = Err(Diagnostic::new(Code::UnsupportedModel, "not `bert`"));
+            header.engine.architecture = "bert".to_owned();
         }
         let request = PreflightRequest {
             context_length: Some(8192),

@@ -6,7 +6,7 @@ use crate::errors::{already_running, fenced};
 
 /// The last spawn of a worker id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Existing {
+pub struct Existing {
     pub generation: Generation,
     /// Its process, if it is alive.
     pub running: Option<ProcessIdentity>,
@@ -14,7 +14,7 @@ pub(crate) struct Existing {
 
 /// How an admitted spawn proceeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Admission {
+pub enum Admission {
     Start,
     /// Stop this older process first.
     Supersede(ProcessIdentity),
@@ -22,7 +22,7 @@ pub(crate) enum Admission {
 
 /// Decides by generation whether a worker may be spawned. A higher generation supersedes, the
 /// same generation may be retried once its process is gone, a lower generation is fenced.
-pub(crate) fn admit(
+pub fn admit(
     id: &WorkerId,
     generation: Generation,
     existing: Option<Existing>,

@@ -1,93 +1,80 @@
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+use std::sync::Arc;
+
+use daemon_shell::blocking;
+use diagnostics::Diagnostic;
+use engine_catalog::{Launch, MachineEngines};
+use engine_choice::Step;
+use hive_jobs::JobContext;
+use input_validation::{DeviceId, ModelRef, WorkerType};
+use preflight_validation::{ADAPTER, ChosenEngine, worker_binary};
+use worker_provisioning::ProgramLease;
+
+use crate::{
+    errors::{engine_gone, no_worker},
+    preflight::Decision,
+    settings::LifecycleSettings,
 };
 
-use diagnostics::Diagnostic;
-use input_validation::{Backend, ModelRef};
-use preflight_validation::worker_binary;
-
-use crate::errors::{binary_not_found, no_worker};
-
-/// The worker binaries of rbee.
-const NAMES: [&str; 4] = [
-    "llm-cpu-worker-rbee",
-    "llm-cuda-worker-rbee",
-    "llm-metal-worker-rbee",
-    "mock-worker-rbee",
-];
-
-/// The worker binaries in one directory.
-#[derive(Debug, Clone)]
-pub struct WorkerBinaries {
-    dir: PathBuf,
+/// What a worker runs.
+#[derive(Debug)]
+pub(crate) struct WorkerProgram {
+    /// Its binary, which is not removed before the lease is dropped.
+    pub lease: ProgramLease,
+    /// How it starts another engine than rbee's; nothing for that one.
+    pub launch: Launch,
 }
 
-impl WorkerBinaries {
-    /// The worker binaries in `dir`.
-    pub fn new(dir: PathBuf) -> Self {
-        Self { dir }
-    }
-
-    /// The directory of the binaries.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// Names of the installed binaries.
-    pub fn installed(&self) -> Vec<String> {
-        NAMES
-            .into_iter()
-            .filter(|name| is_executable(&self.dir.join(name)))
-            .map(str::to_owned)
-            .collect()
-    }
-
-    /// The binary that serves this model on this backend.
-    pub(crate) fn find(&self, model: &ModelRef, backend: Backend) -> Result<PathBuf, Diagnostic> {
-        let name = worker_binary(Some(model), backend);
-        let name = name.ok_or_else(|| no_worker(backend))?;
-        let path = self.dir.join(name);
-        if is_executable(&path) {
-            Ok(path)
-        } else {
-            Err(binary_not_found(name, &path))
+/// What serves this model as was decided. A binary that is missing is built first if the hive
+/// builds binaries, and an engine whose package was agreed to is installed first.
+pub(crate) async fn program(
+    settings: &LifecycleSettings,
+    engines: MachineEngines,
+    (model, device): (&ModelRef, DeviceId),
+    decision: &Decision,
+    context: &JobContext,
+) -> Result<WorkerProgram, Diagnostic> {
+    let backend = decision.backend;
+    let other = decision.engine.as_ref().filter(|engine| !engine.is_builtin);
+    let (name, launch) = match other {
+        None => {
+            let name = worker_binary(Some(model), backend).ok_or_else(|| no_worker(backend))?;
+            (name, Launch::default())
         }
-    }
+        Some(chosen) => {
+            let engine = &chosen.decision;
+            let message = format!("{} runs {model}: {}", engine.engine, engine.reason);
+            context.reporter.info("engine", message);
+            let engines = installed(settings, engines, chosen, context).await?;
+            let engine = engines.find(&engine.engine, &chosen.worker_type);
+            let launch = engine.and_then(|engine| engine.launch(device, backend));
+            let launch = launch.ok_or_else(|| engine_gone(&chosen.decision.engine))?;
+            (ADAPTER, launch)
+        }
+    };
+    let worker_type: WorkerType = name.parse()?;
+    let lease = settings.binaries.ensure(&worker_type, context).await?;
+    Ok(WorkerProgram { lease, launch })
 }
 
-fn is_executable(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use diagnostics::Code;
-
-    use super::*;
-
-    #[test]
-    fn each_backend_has_its_binary_and_only_an_executable_counts() {
-        let dir = tempfile::tempdir().unwrap();
-        let binaries = WorkerBinaries::new(dir.path().to_owned());
-        let haiku: ModelRef = "builtin:haiku".parse().unwrap();
-        let cpu = dir.path().join("llm-cpu-worker-rbee");
-        let error = binaries.find(&haiku, Backend::Cpu).unwrap_err();
-        assert_eq!(error.code, Code::WorkerBinaryNotFound);
-        assert!(error.message.contains(cpu.to_str().unwrap()));
-
-        fs::write(&cpu, "").unwrap();
-        fs::set_permissions(&cpu, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(binaries.find(&haiku, Backend::Cpu).is_err());
-        assert_eq!(binaries.installed(), Vec::<String>::new());
-        fs::set_permissions(&cpu, fs::Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(binaries.find(&haiku, Backend::Cpu).unwrap(), cpu);
-        assert_eq!(binaries.installed(), ["llm-cpu-worker-rbee"]);
-
-        let cuda = binaries.find(&haiku, Backend::Cuda).unwrap_err();
-        assert!(cuda.message.contains("llm-cuda-worker-rbee"));
-        let mock = binaries.find(&"mock:load_ms=1".parse().unwrap(), Backend::Cuda);
-        assert!(mock.unwrap_err().message.contains("mock-worker-rbee"));
+/// The engines, after the chosen one was installed if that is its next step.
+async fn installed(
+    settings: &LifecycleSettings,
+    engines: MachineEngines,
+    chosen: &ChosenEngine,
+    context: &JobContext,
+) -> Result<MachineEngines, Diagnostic> {
+    if chosen.step == Step::Start {
+        return Ok(engines);
     }
+    let name = &chosen.decision.engine;
+    let mut offers = engines.offers.into_iter();
+    let offer = offers.find(|offer| {
+        let offered = &offer.declaration;
+        offered.name == *name && offered.worker_type == chosen.worker_type
+    });
+    let offer = offer.ok_or_else(|| engine_gone(name))?;
+    let binaries = &settings.binaries;
+    binaries.obtain(offer.request, context).await?;
+    let (catalog, binaries) = (settings.engines.clone(), Arc::clone(binaries.catalog()));
+    blocking(move || Ok(catalog.engines(&binaries.packages()?))).await
 }

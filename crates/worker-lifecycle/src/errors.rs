@@ -51,6 +51,15 @@ fn generation_conflict(
         .detail("known_generation", known.0)
 }
 
+/// The engine was removed after it was chosen, or its package does not provide it.
+pub(crate) fn engine_gone(name: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::NotFound,
+        format!("the engine {name} is not there any more"),
+    )
+    .hint("try again; `rbee-keeper doctor` shows the engines")
+}
+
 /// A field of a spawn request is invalid; `expected` is a noun phrase.
 pub(crate) fn invalid_spawn_field(param: &str, expected: impl fmt::Display) -> Diagnostic {
     Diagnostic::new(
@@ -58,16 +67,6 @@ pub(crate) fn invalid_spawn_field(param: &str, expected: impl fmt::Display) -> D
         format!("`{param}` must be {expected}"),
     )
     .param(param)
-}
-
-pub(crate) fn binary_not_found(name: &str, path: &Path) -> Diagnostic {
-    Diagnostic::new(
-        Code::WorkerBinaryNotFound,
-        format!("no executable {name} at {}", path.display()),
-    )
-    .hint(format!(
-        "build it with `cargo build --bin {name}`, or start the hive with `--worker-dir DIR`, where DIR contains it"
-    ))
 }
 
 pub(crate) fn binary_does_not_start(program: &Path, error: &io::Error) -> Diagnostic {

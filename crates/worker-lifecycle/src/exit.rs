@@ -5,7 +5,7 @@ use hive_contract::OUT_OF_MEMORY;
 
 /// Exit of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
+pub enum Exit {
     Code(i32),
     Signal(i32),
     /// SIGKILL, while the kernel counted an OOM kill.
@@ -19,7 +19,7 @@ pub(crate) enum Exit {
 impl Exit {
     /// Reads the status of a child. `oom_kills_before` is [`oom_kills`] from before its start:
     /// a SIGKILL counts as an OOM kill only if the count has risen.
-    pub fn of(status: ExitStatus, oom_kills_before: Option<u64>) -> Self {
+    pub(crate) fn of(status: ExitStatus, oom_kills_before: Option<u64>) -> Self {
         const SIGKILL: i32 = 9;
         match (status.code(), status.signal()) {
             (Some(code), _) => Self::Code(code),
@@ -30,7 +30,7 @@ impl Exit {
     }
 
     /// Applies what the last lines of the log say about the exit.
-    pub fn explained_by(self, log: &[String]) -> Self {
+    pub(crate) fn explained_by(self, log: &[String]) -> Self {
         const SIGABRT: i32 = 6;
         // What the runtimes of Rust and C++ write before they abort.
         let failed = |line: &String| {
@@ -42,7 +42,7 @@ impl Exit {
         }
     }
 
-    pub fn is_out_of_memory(self) -> bool {
+    pub(crate) fn is_out_of_memory(self) -> bool {
         matches!(self, Self::OutOfMemory | Self::AllocationFailed)
     }
 }

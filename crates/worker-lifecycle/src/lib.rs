@@ -22,6 +22,7 @@ mod preflight;
 mod process;
 mod process_table;
 mod record;
+mod reservations;
 mod run_dir;
 mod settings;
 mod shutdown;
@@ -32,7 +33,16 @@ mod startup;
 mod stop_sequence;
 mod workers;
 
-pub use binaries::WorkerBinaries;
+/// The state machines and the decisions about processes, without any process.
+pub mod decisions {
+    pub use crate::{
+        admission::{Admission, Existing, admit},
+        exit::Exit,
+        start_sequence::{StartEffect, StartEvent, StartFailure, StartSequence},
+        stop_sequence::{StopEffect, StopEvent, StopSequence},
+    };
+}
+
 pub use host::worker_url;
 pub use settings::LifecycleSettings;
 pub use start_sequence::StartLimits;

@@ -1,19 +1,24 @@
+use std::path::Path;
+
 use diagnostics::{Code, Diagnostic};
 use hive_contract::{Capabilities, PreflightReport, PreflightRequest, SpawnRequest, Verdict};
 use hive_jobs::Reporter;
 use input_validation::Backend;
 use preflight_validation::{
-    Freed, ModelFacts, WorkerPlan, check_worker, requested_kv_bytes, select_device,
+    ChosenEngine, Engines, Freed, ModelFacts, WorkerMemory, WorkerPlan, check_worker,
+    choose_engine, requested_kv_bytes, select_device, worker_memory,
 };
 
-use crate::binaries::WorkerBinaries;
-
 /// What was decided about a spawn that passed its checks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decision {
     pub backend: Backend,
     /// Size of the KV cache, if the request determines it.
     pub kv_cache_bytes: Option<u64>,
+    /// The memory that the worker allocates while it starts.
+    pub memory: WorkerMemory,
+    /// The engine; absent for a model of the mock engine.
+    pub engine: Option<ChosenEngine>,
 }
 
 /// Checks whether a worker can be started. The error names all failed checks; warnings are
@@ -22,25 +27,28 @@ pub(crate) fn check(
     request: &SpawnRequest,
     machine: &Capabilities,
     model: &Result<ModelFacts, Diagnostic>,
-    freed: Freed,
-    binaries: &WorkerBinaries,
+    (engines, freed): (&Engines, Freed),
+    worker_dir: &Path,
     reporter: &Reporter,
 ) -> Result<Decision, Diagnostic> {
     let wanted = PreflightRequest {
         model: Some(request.model.clone()),
         device: Some(request.device),
         backend: None,
+        engine: request.engine.clone(),
         context_length: request.context_length,
         slots: request.slots,
     };
+    let plan = WorkerPlan {
+        machine,
+        request: &wanted,
+        model: Some(model),
+        engines,
+        freed,
+        worker_dir,
+    };
     let report = PreflightReport {
-        checks: check_worker(&WorkerPlan {
-            machine,
-            request: &wanted,
-            model: Some(model),
-            freed,
-            worker_dir: binaries.dir(),
-        }),
+        checks: check_worker(&plan),
     };
     if let Some(error) = report.refusal() {
         return Err(at_spawn(error));
@@ -51,13 +59,19 @@ pub(crate) fn check(
         }
     }
     let device = select_device(machine, &wanted)?;
-    let kv_cache_bytes = match model {
-        Ok(facts) => requested_kv_bytes(facts, &wanted),
-        Err(_) => None,
+    let (memory, kv_cache_bytes, engine) = match model {
+        Ok(facts) => (
+            worker_memory(facts, &wanted, device.id),
+            requested_kv_bytes(facts, &wanted),
+            choose_engine(&plan, facts, device.backend)?,
+        ),
+        Err(_) => (WorkerMemory::default(), None, None),
     };
     Ok(Decision {
         backend: device.backend,
+        memory,
         kv_cache_bytes,
+        engine,
     })
 }
 

@@ -30,11 +30,13 @@ pub(crate) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// Starts `program` with the arguments of `record`. The record is written before and after,
+    /// Starts `program` with the arguments of `record`, and with `environment` in addition to the
+    /// hive's. The record is written before and after,
     /// so that a later hive finds the process whenever this hive dies.
     pub async fn start(
         host: &WorkerHost,
         program: &Path,
+        environment: &[(String, String)],
         mut record: SpawnRecord,
     ) -> Result<Self, Diagnostic> {
         let (runs, first) = (Arc::clone(&host.runs), record.clone());
@@ -53,6 +55,7 @@ impl WorkerProcess {
         let started = Instant::now();
         let spawned = Command::new(program)
             .args(&record.argv[1..])
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .env(WORKER_TOKEN_FILE_ENV, &host.settings.token_file)
             .env(QUEEN_TOKEN_FILE_ENV, &host.settings.token_file)
             .current_dir(host.runs.dir(&record.worker_id).path())

@@ -37,6 +37,7 @@ pub(crate) fn worker_entry(record: &SpawnRecord, now: Timestamp) -> WorkerProces
         rss_bytes: running.and_then(|p| p.rss_bytes()).unwrap_or(0),
         vram_bytes: None,
         restarts: record.restarts,
+        engine: record.engine.clone(),
         last_exit: record.last_exit.clone(),
     }
 }
@@ -58,6 +59,7 @@ pub(crate) mod tests {
             argv: vec!["/bin/worker".to_owned(), "--port".to_owned()],
             process: Some(ProcessIdentity::own()),
             started_at: Timestamp::now(),
+            engine: None,
             restarts: 2,
             stop_cause: None,
             ended_at: None,

@@ -1,8 +1,9 @@
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use daemon_shell::blocking;
 use device_probe::Probe;
-use diagnostics::Diagnostic;
+use diagnostics::{Code, Diagnostic};
+use engine_catalog::MachineEngines;
 use hive_contract::{SpawnRequest, SpawnResponse};
 use hive_jobs::{JobContext, Reporter};
 use input_validation::{Generation, NodeName};
@@ -10,15 +11,18 @@ use jiff::Timestamp;
 use model_catalog::{ModelCatalog, ResolvedModel};
 use preflight_validation::Freed;
 use state_files::SpawnRecord;
+use worker_catalog::Package;
 
 use crate::{
     admission::{Admission, Existing, admit},
+    binaries::{WorkerProgram, program},
     errors::{port_lost, unusable},
     host::WorkerHost,
     id_locks::IdLocks,
     ports::Ports,
     preflight::{self, Decision},
     process::WorkerProcess,
+    reservations::{Reservation, Reservations},
     shutdown::stop_process,
     spawn_request,
     startup::{Listening, Startup},
@@ -34,17 +38,27 @@ pub(crate) struct Spawner {
     probe: Arc<dyn Probe>,
     ports: Ports,
     id_locks: IdLocks,
+    reservations: Arc<Reservations>,
+    /// One check of the memory after another, each with the reservations of those before it.
+    memory_checks: tokio::sync::Mutex<()>,
 }
 
 /// A spawn whose device, binary and model exist.
 struct Plan {
     request: SpawnRequest,
-    program: PathBuf,
+    program: WorkerProgram,
     model: ResolvedModel,
     decision: Decision,
+    reservation: Reservation,
     /// From the record of the previous spawn, if there was one.
     restarts: u64,
     last_exit: Option<String>,
+}
+
+impl Plan {
+    fn environment(&self) -> &[(String, String)] {
+        &self.program.launch.environment
+    }
 }
 
 impl Spawner {
@@ -55,6 +69,8 @@ impl Spawner {
             catalog,
             probe,
             id_locks: IdLocks::default(),
+            reservations: Arc::default(),
+            memory_checks: tokio::sync::Mutex::default(),
         }
     }
 
@@ -72,7 +88,7 @@ impl Spawner {
         );
         let what = format!("the spawn of worker {id}");
         let mut plan = context
-            .phase(&what, None, self.prepare(request, &context.reporter))
+            .phase(&what, None, self.prepare(request, context))
             .await?;
         let lock = self.id_locks.of(&id);
         let locked = async { Ok(lock.lock().await) };
@@ -93,7 +109,7 @@ impl Spawner {
         if wait_ready {
             startup.until_ready().await?;
         } else {
-            startup.detach();
+            startup.detach(plan.reservation);
         }
         Ok(response)
     }
@@ -103,27 +119,70 @@ impl Spawner {
     async fn prepare(
         &self,
         request: SpawnRequest,
-        reporter: &Reporter,
+        context: &JobContext,
     ) -> Result<Plan, Diagnostic> {
         let freed = self.freed(&request).await?;
-        let (probe, catalog) = (Arc::clone(&self.probe), Arc::clone(&self.catalog));
-        let binaries = self.host.settings.binaries.clone();
-        let reporter = reporter.clone();
+        let reporter = &context.reporter;
+        let settings = &self.host.settings;
+        let (engines, decision, reservation) =
+            match self.decide(&request, freed, Vec::new(), reporter).await {
+                Err(error) if lacks_engine(&error) => {
+                    let offers = settings.binaries.offers().await.unwrap_or_else(|error| {
+                        reporter.warn("catalog", error.message);
+                        Vec::new()
+                    });
+                    if offers.is_empty() {
+                        return Err(error);
+                    }
+                    self.decide(&request, freed, offers, reporter).await?
+                }
+                decided => decided?,
+            };
+        let runs = (&request.model, request.device);
+        let program = program(settings, engines, runs, &decision, context).await?;
+        let catalog = Arc::clone(&self.catalog);
         blocking(move || {
-            let machine = probe.machine()?.with_binaries(binaries.installed());
-            let facts = catalog.facts(&request.model);
-            let decision =
-                preflight::check(&request, &machine, &facts, freed, &binaries, &reporter)?;
-            let program = binaries.find(&request.model, decision.backend)?;
             let model = catalog.resolve_for_worker(&request.model)?;
             Ok(Plan {
                 request,
                 program,
                 model,
                 decision,
+                reservation,
                 restarts: 0,
                 last_exit: None,
             })
+        })
+        .await
+    }
+
+    /// Checks the machine, chooses the engine among its own and these packages, and reserves the
+    /// memory.
+    async fn decide(
+        &self,
+        request: &SpawnRequest,
+        freed: Freed,
+        offers: Vec<(Package, bool)>,
+        reporter: &Reporter,
+    ) -> Result<(MachineEngines, Decision, Reservation), Diagnostic> {
+        let _turn = self.memory_checks.lock().await;
+        let reservations = Arc::clone(&self.reservations);
+        let (probe, catalog) = (Arc::clone(&self.probe), Arc::clone(&self.catalog));
+        let settings = &self.host.settings;
+        let (binaries, engines) = (Arc::clone(&settings.binaries), settings.engines.clone());
+        let (request, reporter) = (request.clone(), reporter.clone());
+        blocking(move || {
+            let mut engines = engines.engines(&binaries.catalog().packages()?);
+            engines.add_offers(offers);
+            let machine = probe.machine()?;
+            let machine = machine.with_programs(binaries.available(), engines.entries());
+            let machine = reservations.without_reserved(machine);
+            let facts = catalog.facts(&request.model);
+            let (choice, dir) = (engines.for_choice(), binaries.catalog().release_dir());
+            let known = (&choice, freed);
+            let decision = preflight::check(&request, &machine, &facts, known, dir, &reporter)?;
+            let reservation = reservations.add(request.device, decision.memory);
+            Ok((engines, decision, reservation))
         })
         .await
     }
@@ -205,7 +264,11 @@ impl Spawner {
             let message = format!("starting worker {id} with {model} on {device}, port {port}");
             reporter.info("spawn", message);
             let record = self.record(plan, port);
-            let process = WorkerProcess::start(&self.host, &plan.program, record).await?;
+            let (program, environment) = (plan.program.lease.program(), plan.environment());
+            let process = WorkerProcess::start(&self.host, program, environment, record).await?;
+            if let Some(identity) = process.record.process {
+                plan.reservation.started(identity);
+            }
             let mut startup = Startup::new(
                 Arc::clone(&self.host),
                 process,
@@ -237,6 +300,7 @@ impl Spawner {
             argv: argv(plan, port, &self.host.settings.hive_id),
             process: None,
             started_at: Timestamp::now(),
+            engine: plan.decision.engine.as_ref().map(|e| e.decision.clone()),
             restarts: plan.restarts,
             stop_cause: None,
             ended_at: None,
@@ -245,11 +309,22 @@ impl Spawner {
     }
 }
 
+/// Whether a package may provide what is missing.
+fn lacks_engine(error: &Diagnostic) -> bool {
+    matches!(
+        error.code,
+        Code::UnsupportedModel
+            | Code::UnsupportedQuantization
+            | Code::BackendUnavailable
+            | Code::NotFound
+    )
+}
+
 /// Binary and arguments according to the worker contract. They contain no secret.
 fn argv(plan: &Plan, port: u16, hive_id: &NodeName) -> Vec<String> {
     let request = &plan.request;
     let Generation(generation) = request.generation;
-    let mut argv = vec![plan.program.to_string_lossy().into_owned()];
+    let mut argv = vec![plan.program.lease.program().to_string_lossy().into_owned()];
     let mut option = |name: &str, value: String| argv.extend([format!("--{name}"), value]);
     option("worker-id", request.worker_id.to_string());
     option("model", plan.model.argument.clone());
@@ -269,5 +344,6 @@ fn argv(plan: &Plan, port: u16, hive_id: &NodeName) -> Vec<String> {
             option(name, value.to_string());
         }
     }
+    argv.extend(plan.program.launch.arguments.iter().cloned());
     argv
 }

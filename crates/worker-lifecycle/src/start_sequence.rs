@@ -38,7 +38,7 @@ impl StartLimits {
 
 /// Observation of a starting worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StartEvent {
+pub enum StartEvent {
     /// A poll got no response from this worker.
     NoResponse,
     /// The worker responds under its own id and generation, with this version of the worker
@@ -56,7 +56,7 @@ pub(crate) enum StartEvent {
 
 /// Reaction to an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StartEffect {
+pub enum StartEffect {
     /// The worker listens. Sent at most once.
     Up,
     /// Loading progressed by at least one percent.
@@ -71,7 +71,7 @@ pub(crate) enum StartEffect {
 
 /// Reason for which a start failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StartFailure {
+pub enum StartFailure {
     /// The process exited.
     Exited(Exit),
     /// No response for this long.
@@ -95,7 +95,7 @@ enum Phase {
 
 /// State machine of the start of one process: starting, loading, then ready or failed.
 #[derive(Debug, Clone)]
-pub(crate) struct StartSequence {
+pub struct StartSequence {
     silence: Duration,
     total: Duration,
     phase: Phase,

@@ -15,6 +15,7 @@ use crate::{
     exit::Exit,
     host::WorkerHost,
     process::WorkerProcess,
+    reservations::Reservation,
     start_sequence::{StartEffect, StartEvent, StartFailure, StartSequence},
 };
 
@@ -85,9 +86,10 @@ impl Startup {
 
     /// Follows the worker in a task of its own, so that the limits on loading hold although no
     /// caller waits. Reports to the node's events.
-    pub fn detach(mut self) {
+    pub fn detach(mut self, reservation: Reservation) {
         self.context = JobContext::new(self.host.node_events.clone());
         tokio::spawn(async move {
+            let _reservation = reservation;
             if let Err(e) = self.until_ready().await {
                 self.context.reporter.warn("spawn", e.message);
             }

@@ -32,7 +32,7 @@ impl Default for StopLimits {
 
 /// Observation of a stopping worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StopEvent {
+pub enum StopEvent {
     /// The stop begins.
     Begin,
     /// The worker has accepted the shutdown request.
@@ -47,7 +47,7 @@ pub(crate) enum StopEvent {
 
 /// Reaction to an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StopEffect {
+pub enum StopEffect {
     /// Request the worker to finish running requests and exit.
     RequestShutdown,
     /// Signal the process group.
@@ -71,7 +71,7 @@ enum Stage {
 
 /// State machine of the stop of one process: shutdown request, SIGTERM, SIGKILL.
 #[derive(Debug, Clone)]
-pub(crate) struct StopSequence {
+pub struct StopSequence {
     limits: StopLimits,
     stage: Stage,
 }

@@ -10,6 +10,7 @@ use input_validation::{Generation, WorkerId};
 use jiff::Timestamp;
 use model_catalog::ModelCatalog;
 use state_files::SpawnRecord;
+use worker_provisioning::InUse;
 
 use crate::{
     errors::{unusable, worker_not_found},
@@ -59,6 +60,17 @@ impl Workers {
         let now = Timestamp::now();
         let records = self.records().await?;
         Ok(records.iter().map(|r| worker_entry(r, now)).collect())
+    }
+
+    /// The programs of the running workers: their own, and the engines that they start.
+    pub async fn programs(&self) -> Result<InUse, Diagnostic> {
+        let records = self.records().await?.into_iter();
+        let running = records.filter(|record| record.running().is_some());
+        let programs = running.flat_map(|record| {
+            let paths = record.argv.into_iter().filter(|word| word.starts_with('/'));
+            paths.map(move |path| (record.worker_id.clone(), path.into()))
+        });
+        Ok(programs.collect())
     }
 
     /// One worker. `WORKER_NOT_FOUND` if none was ever spawned under this id.

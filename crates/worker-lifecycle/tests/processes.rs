@@ -10,6 +10,7 @@
 use std::{
     fs,
     net::TcpListener,
+    path::Path,
     process::Command,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -18,8 +19,9 @@ use std::{
 use daemon_shell::{ProcessIdentity, Token};
 use device_probe::SystemProbe;
 use diagnostics::{Code, Diagnostic};
+use engine_catalog::EngineCatalog;
 use hive_contract::{JobEvent, SpawnRequest, SpawnResponse, WorkerState};
-use hive_jobs::{JobContext, Reporter};
+use hive_jobs::{JobContext, JobRegistry, NodeEvents, Reporter};
 use input_validation::{DeviceId, Generation, PortRange, WorkerId};
 use model_catalog::ModelCatalog;
 use serde_json::json;
@@ -29,7 +31,8 @@ use wiremock::{
     Mock, MockServer, ResponseTemplate,
     matchers::{any, path},
 };
-use worker_lifecycle::{LifecycleSettings, StartLimits, StopLimits, WorkerBinaries, Workers};
+use worker_lifecycle::{LifecycleSettings, StartLimits, StopLimits, Workers};
+use worker_provisioning::{ProvisionSettings, Provisioner};
 
 struct Fixture {
     root: tempfile::TempDir,
@@ -58,13 +61,24 @@ fn fixture(script: &str) -> Fixture {
     }
 }
 
+fn provisioner(dir: &Path) -> Arc<Provisioner> {
+    let settings = ProvisionSettings::new(
+        Home::open(Some(dir.to_owned())).unwrap(),
+        dir.join("bin"),
+        "0.1.0",
+    );
+    let jobs = Arc::new(JobRegistry::new(NodeEvents::default()));
+    Arc::new(Provisioner::open(settings, jobs).unwrap())
+}
+
 fn open(root: &tempfile::TempDir, events: &Arc<Mutex<Vec<JobEvent>>>) -> Arc<Workers> {
     let dir = root.path();
     let token_file = dir.join("token");
     let settings = LifecycleSettings {
         hive_id: "local".parse().unwrap(),
         runs: dirs(root),
-        binaries: WorkerBinaries::new(dir.join("bin")),
+        binaries: provisioner(dir),
+        engines: EngineCatalog::new(Home::at(dir).engines()),
         ports: PortRange::Any,
         token: Token::load_or_create(&token_file).unwrap(),
         token_file,
@@ -115,6 +129,7 @@ impl Fixture {
             model: "mock:load_ms=1".parse().unwrap(),
             device: DeviceId::Cpu(0),
             queen_url: "http://127.0.0.1:1".to_owned(),
+            engine: None,
             context_length: None,
             slots: Some(3),
             threads: None,
@@ -377,6 +392,7 @@ fn recorded_process(
             ..identity
         }),
         started_at: "2026-01-01T00:00:00Z".parse().unwrap(),
+        engine: None,
         restarts: 0,
         stop_cause: None,
         ended_at: None,

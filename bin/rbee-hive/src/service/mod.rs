@@ -1,3 +1,4 @@
+mod binaries;
 mod content;
 mod jobs;
 mod link;
@@ -17,6 +18,9 @@ use axum::{
 };
 use daemon_shell::Token;
 use device_probe::Probe;
+use diagnostics::Diagnostic;
+use engine_catalog::{EngineCatalog, MachineEngines};
+use hive_contract::Capabilities;
 use hive_jobs::{JobRegistry, NodeEvents};
 use hive_join::Incoming;
 use input_validation::NodeName;
@@ -27,7 +31,8 @@ use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
-use worker_lifecycle::{WorkerBinaries, Workers};
+use worker_lifecycle::Workers;
+use worker_provisioning::Provisioner;
 
 pub use link::local_server;
 
@@ -45,11 +50,22 @@ pub struct Hive {
     pub catalog: Arc<ModelCatalog>,
     pub puller: Arc<Puller>,
     pub probe: Arc<dyn Probe>,
-    pub binaries: WorkerBinaries,
-    pub jobs: JobRegistry,
+    pub binaries: Arc<Provisioner>,
+    pub engines: EngineCatalog,
+    pub jobs: Arc<JobRegistry>,
     pub node_events: NodeEvents,
     /// Cancelled when the hive shuts down. Closes open event streams.
     pub stop: CancellationToken,
+}
+
+impl Hive {
+    /// The machine and its engines as they are now. Blocks.
+    fn machine(&self) -> Result<(Capabilities, MachineEngines), Diagnostic> {
+        let machine = self.probe.machine()?;
+        let engines = self.engines.engines(&self.binaries.catalog().packages()?);
+        let machine = machine.with_programs(self.binaries.available(), engines.entries());
+        Ok((machine, engines))
+    }
 }
 
 /// The hive's HTTP interface.
@@ -69,6 +85,18 @@ pub fn router(hive: Arc<Hive>, token: Token) -> Router {
         .route("/v1/models/alias", post(models::alias))
         .route("/v1/models/backup", post(models::backup))
         .route("/v1/models/restore", post(models::restore))
+        .route("/v1/worker-binaries", get(binaries::list))
+        .route("/v1/worker-binaries/provision", post(binaries::provision))
+        .route("/v1/worker-binaries/catalog", get(binaries::packages))
+        .route("/v1/worker-binaries/catalog/{id}", get(binaries::package))
+        .route(
+            "/v1/worker-binaries/{type}",
+            get(binaries::show).delete(binaries::remove),
+        )
+        .route(
+            "/v1/worker-binaries/{type}/rollback",
+            post(binaries::roll_back),
+        )
         .route("/v1/link", get(link::link))
         .route("/v1/events", get(node::events))
         .route("/v1/shutdown", post(node::shutdown))
@@ -97,6 +125,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         models::list, models::show, models::pull, models::verify, models::remove, models::update,
         models::prune, models::alias, models::backup, models::restore,
         content::manifest, content::content,
+        binaries::list, binaries::packages, binaries::package, binaries::provision, binaries::show, binaries::remove, binaries::roll_back,
         workers::list, workers::spawn, workers::show, workers::stop, workers::logs,
         jobs::show, jobs::events, jobs::cancel,
     ),

@@ -34,11 +34,8 @@ pub async fn health(State(hive): State<Arc<Hive>>) -> Json<HiveHealth> {
 pub async fn capabilities(
     State(hive): State<Arc<Hive>>,
 ) -> Result<Json<Capabilities>, ErrorResponse> {
-    let inspected = blocking(move || {
-        let machine = hive.probe.machine()?;
-        Ok(machine.with_binaries(hive.binaries.installed()))
-    });
-    Ok(Json(inspected.await?))
+    let (machine, _) = blocking(move || hive.machine()).await?;
+    Ok(Json(machine))
 }
 
 /// Event of a node.

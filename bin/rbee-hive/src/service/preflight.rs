@@ -5,8 +5,11 @@ use daemon_shell::{ErrorResponse, JsonBody, blocking};
 use diagnostics::{Code, Diagnostic};
 use hive_contract::{PreflightReport, PreflightRequest};
 use input_validation::ModelRef;
-use preflight_validation::{Freed, ModelFacts, WorkerPlan, check_machine, check_worker, validate};
+use preflight_validation::{
+    ENGINE_CHECK, Freed, ModelFacts, WorkerPlan, check_machine, check_worker, validate,
+};
 use tokio::time::timeout;
+use worker_catalog::Package;
 
 use super::{Hive, responses::PreflightErrors};
 
@@ -28,20 +31,45 @@ pub async fn check(
         Some(model) => Some(facts(&hive, model).await),
         None => None,
     };
-    let report = blocking(move || {
-        let machine = hive.probe.machine()?;
-        let machine = machine.with_binaries(hive.binaries.installed());
+    let (request, model) = (Arc::new(request), Arc::new(model));
+    let report = examine(&hive, &request, &model, Vec::new()).await?;
+    let lacks_engine = report.failures().any(|check| check.name == ENGINE_CHECK);
+    if !lacks_engine {
+        return Ok(Json(report));
+    }
+    // A package may provide the engine that is missing.
+    match hive.binaries.offers().await {
+        Ok(offers) if offers.is_empty() => Ok(Json(report)),
+        Ok(offers) => Ok(Json(examine(&hive, &request, &model, offers).await?)),
+        Err(error) => {
+            tracing::warn!(%error, "cannot read the catalog of packages");
+            Ok(Json(report))
+        }
+    }
+}
+
+async fn examine(
+    hive: &Arc<Hive>,
+    request: &Arc<PreflightRequest>,
+    model: &Arc<Option<Result<ModelFacts, Diagnostic>>>,
+    offers: Vec<(Package, bool)>,
+) -> Result<PreflightReport, Diagnostic> {
+    let (hive, request, model) = (Arc::clone(hive), Arc::clone(request), Arc::clone(model));
+    blocking(move || {
+        let (machine, mut engines) = hive.machine()?;
+        engines.add_offers(offers);
         let mut checks = check_machine(&machine);
         checks.extend(check_worker(&WorkerPlan {
             machine: &machine,
             request: &request,
-            model: model.as_ref(),
+            model: (*model).as_ref(),
+            engines: &engines.for_choice(),
             freed: Freed::default(),
-            worker_dir: hive.binaries.dir(),
+            worker_dir: hive.binaries.catalog().release_dir(),
         }));
         Ok(PreflightReport { checks })
-    });
-    Ok(Json(report.await?))
+    })
+    .await
 }
 
 async fn facts(hive: &Hive, model: ModelRef) -> Result<ModelFacts, Diagnostic> {

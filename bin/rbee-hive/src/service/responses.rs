@@ -56,3 +56,25 @@ error_responses_type!(
     499 "The job was cancelled", 500, 502 "The source of the model failed", 503,
     504 "The source of the model made no progress", 507
 );
+error_responses_type!(
+    BinaryErrors<ErrorBody>: 400, 401, 404 "The worker binary is not installed", 500, 507
+);
+error_responses_type!(
+    PackageErrors<ErrorBody>:
+    400, 401, 404 "The package does not exist, or this hive has no catalog",
+    409 "The catalog has a newer format", 500,
+    502 "The catalog does not respond, or is not to be trusted", 507
+);
+error_responses_type!(
+    BinaryChangeErrors<ErrorBody>:
+    400, 401, 404 "The worker binary is not installed", 408,
+    409 "A worker runs from it, or a newer version wrote a file", 413, 415, 500,
+    502 "The file of the worker binary was changed", 507
+);
+error_responses_type!(
+    ProvisionErrors<ErrorBody>:
+    400, 401, 403 "The server denies access", 404 "The file does not exist", 408,
+    409 "The binary has another version", 413, 415, 429 "Too many jobs are running",
+    499 "The job was cancelled", 500, 502 "The build, the download or the verification failed",
+    503 "There is no source, or no CUDA toolkit", 504 "The server made no progress", 507
+);

@@ -1,6 +1,6 @@
 //! The software of a node: install, upgrade, roll back, uninstall.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use diagnostics::{Diagnostic, Narration};
 use hive_contract::HiveShutdownRequest;
@@ -21,16 +21,7 @@ enum Copied {
 }
 
 /// What rbee creates in the directory of a node, except for the models.
-const OWN_FILES: &[&str] = &[
-    "bin",
-    "build",
-    "run",
-    "logs",
-    "keys",
-    "audit",
-    "workers",
-    "workers.db",
-];
+const OWN_FILES: &[&str] = &["bin", "build", "run", "logs", "keys", "audit", "workers"];
 
 impl RemoteHive {
     /// Finds out what the machine is and which hive is installed.
@@ -114,6 +105,9 @@ impl RemoteHive {
         let mut remove =
             RemoteCommand::new("remove rbee", scripts::REMOVE).arg(self.config.directory.as_str());
         for name in OWN_FILES {
+            remove = remove.arg(name);
+        }
+        for name in database_files(&self.home().binary_database()) {
             remove = remove.arg(name);
         }
         if models {
@@ -270,13 +264,22 @@ impl RemoteHive {
 
 /// The models and their catalog, with the files that SQLite adds to it.
 fn model_files(home: &Home) -> Vec<String> {
-    let name = |path: PathBuf| {
-        let name = path.file_name().unwrap_or_default();
-        name.to_string_lossy().into_owned()
-    };
-    let (models, database) = (name(home.models()), name(home.model_database()));
-    let added = ["-wal", "-shm"].map(|suffix| format!("{database}{suffix}"));
-    [models, database].into_iter().chain(added).collect()
+    let files = database_files(&home.model_database()).into_iter();
+    files.chain([name(&home.models())]).collect()
+}
+
+/// Names of the files of an SQLite database.
+fn database_files(database: &Path) -> Vec<String> {
+    let database = name(database);
+    let suffixes = ["", "-wal", "-shm"].iter();
+    suffixes
+        .map(|suffix| format!("{database}{suffix}"))
+        .collect()
+}
+
+fn name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 /// Fails with the platforms of the machine and of this release if they differ.

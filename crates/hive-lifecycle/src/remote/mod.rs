@@ -29,7 +29,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{HiveHost, RunningHive, errors};
+use crate::{CatalogOptions, HiveHost, RunningHive, errors};
 
 pub use build::Source;
 pub use release::Release;
@@ -69,6 +69,8 @@ pub struct RemoteHiveConfig {
     pub source: Option<Source>,
     /// Ports for workers, as the hive's `--worker-ports`; `None` is the hive's default.
     pub worker_ports: Option<PortRange>,
+    /// Its catalog of packages.
+    pub catalog: Option<CatalogOptions>,
     /// Log filter, as the hive's `--log`.
     pub log: String,
 }
@@ -92,6 +94,9 @@ impl RemoteHive {
         };
         let command = scripts::tail(text(&path)?, lines);
         let output = self.session().await?.run_ok(&command).await?;
+        if output.stdout.is_empty() && log == NodeLog::Build {
+            return Err(errors::not_built(&self.config.name));
+        }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 

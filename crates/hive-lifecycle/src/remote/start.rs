@@ -8,7 +8,7 @@ use ssh_link::{Output, RemoteCommand, SshSession};
 use state_files::DaemonRecord;
 
 use super::{RemoteHive, START_LIMIT, release::Release, scripts, service, text};
-use crate::{RunningHive, errors, log_tail};
+use crate::{CatalogOptions, RunningHive, errors, log_tail};
 
 /// Lines of its log that are reported if a hive does not start.
 const LOG_LINES: usize = 5;
@@ -107,6 +107,8 @@ impl RemoteHive {
         ];
         let ports = config.worker_ports.as_ref();
         arguments.extend(ports.map(|ports| format!("--worker-ports={ports}")));
+        let catalog = config.catalog.iter();
+        arguments.extend(catalog.flat_map(CatalogOptions::remote_arguments));
         Ok(arguments)
     }
 }

@@ -9,12 +9,15 @@ use std::{
 
 use daemon_shell::Token;
 use diagnostics::Narration;
-use hive_lifecycle::{Release, RemoteHive, RemoteHiveConfig, Source};
+use hive_lifecycle::{CatalogOptions, Release, RemoteHive, RemoteHiveConfig, Source};
 use queen_contract::SshNode;
 use ssh_link::{LinkConfig, SshLink, SshSettings};
 use ssh_server::SshServer;
 use state_files::Home;
 use tempfile::TempDir;
+
+/// The catalog that the hive is started with.
+pub const CATALOG: [&str; 2] = ["https://catalog.example/a b", "RWQkey+/="];
 
 /// A hive that serves `/v1/health` and writes its record, in place of the real one.
 const HIVE: &str = r#"#!/usr/bin/env python3
@@ -182,6 +185,7 @@ fn host(
         release: Release::new(release),
         source,
         worker_ports: None,
+        catalog: Some(CatalogOptions::new(CATALOG[0].into(), Some(CATALOG[1].into())).unwrap()),
         log: "info".into(),
     })
 }

@@ -8,7 +8,7 @@ use queen_contract::NodeLog;
 use state_files::Home;
 use tokio::time::timeout;
 
-use crate::fixture::Node;
+use crate::fixture::{CATALOG, Node};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -28,6 +28,12 @@ async fn a_hive_is_installed_started_found_and_stopped() {
     let found = node.hive.ensure().await.unwrap();
     assert_eq!(found.process, started.process);
     assert!(started.process.is_alive());
+    let words = fs::read_to_string(format!("/proc/{}/cmdline", started.process.pid)).unwrap();
+    let words: Vec<&str> = words.split('\0').collect();
+    let [url, key] = CATALOG;
+    for word in [format!("--catalog={url}"), format!("--catalog-key={key}")] {
+        assert!(words.contains(&word.as_str()), "{words:?}");
+    }
     let token = Home::at(node.directory()).node_token(&"gpu-box".parse().unwrap());
     assert_eq!(
         fs::metadata(&token).unwrap().permissions().mode() & 0o777,

@@ -8,12 +8,14 @@ use cucumber::{given, then, when};
 use daemon_shell::Token;
 use device_probe::SystemProbe;
 use diagnostics::Diagnostic;
+use engine_catalog::EngineCatalog;
 use hive_contract::{SpawnRequest, SpawnResponse};
-use hive_jobs::{JobContext, Reporter};
+use hive_jobs::{JobContext, JobRegistry, NodeEvents, Reporter};
 use input_validation::{DeviceId, Generation, NodeName, PortRange};
 use model_catalog::ModelCatalog;
 use state_files::Home;
-use worker_lifecycle::{LifecycleSettings, StartLimits, StopLimits, WorkerBinaries, Workers};
+use worker_lifecycle::{LifecycleSettings, StartLimits, StopLimits, Workers};
+use worker_provisioning::{ProvisionSettings, Provisioner};
 
 use super::{
     State,
@@ -35,10 +37,13 @@ async fn open(world: &mut World, start_limits: StartLimits, stop_limits: StopLim
     }
     let home = Home::open(Some(world.home())).unwrap();
     let token_file = home.node_token(&NodeName::local());
+    let provision = ProvisionSettings::new(home.clone(), dir, "0.1.0");
+    let jobs = Arc::new(JobRegistry::new(NodeEvents::default()));
     let settings = LifecycleSettings {
         hive_id: NodeName::local(),
         runs: home.worker_dirs(),
-        binaries: WorkerBinaries::new(dir),
+        binaries: Arc::new(Provisioner::open(provision, jobs).unwrap()),
+        engines: EngineCatalog::new(home.engines()),
         ports: PortRange::Any,
         token: Token::load_or_create(&token_file).unwrap(),
         token_file,
@@ -89,6 +94,7 @@ async fn spawn_model(world: &mut World, id: String, model: String) {
         model: model.parse().unwrap(),
         device: DeviceId::Cpu(0),
         queen_url: "http://127.0.0.1:1".to_owned(),
+        engine: None,
         context_length: None,
         slots: None,
         threads: None,

@@ -1,11 +1,10 @@
 //! Programs that are built on the node, because those of this release do not run there.
 
-mod toolchain;
-
 use std::time::Duration;
 
 use diagnostics::{Diagnostic, Narration, escape};
 use input_validation::{BranchName, RepositoryUrl};
+use preflight_validation::check_toolchain;
 use ssh_link::{RemoteCommand, SshSession};
 use tokio::time::{Instant, sleep};
 
@@ -70,7 +69,7 @@ impl RemoteHive {
             .run_ok(&RemoteCommand::new("find the toolchain", TOOLCHAIN))
             .await?;
         let tools = String::from_utf8_lossy(&tools.stdout).into_owned();
-        let found = toolchain::check(&tools).map_err(|m| errors::no_toolchain(node, &m))?;
+        let found = check_toolchain(&tools).map_err(|m| errors::no_toolchain(node, &m))?;
         let of = match &source.branch {
             Some(branch) => format!("{branch} of {}", source.repository),
             None => source.repository.to_string(),

@@ -7,6 +7,6 @@ systemctl --user --quiet disable rbee-hive.service </dev/null >&2
 rm -f "$unit" "$units/default.target.wants/rbee-hive.service" || exit 1
 systemctl --user daemon-reload </dev/null >&2
 for empty in "$units/default.target.wants" "$units" "${units%/*}" "${units%/*/*}"; do
-  rmdir "$empty" 2>/dev/null || break
+  [ ! -d "$empty" ] || rmdir "$empty" 2>/dev/null || break
 done
 exit 0
