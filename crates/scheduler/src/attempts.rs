@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use diagnostics::Code;
-use input_validation::{Backend, RequestId};
-use request_queue::QueuedRequest;
+use input_validation::{Backend, DeviceId, RequestId};
+use worker_contract::WorkerInfo;
 use worker_registry::SpawnId;
 
 use crate::{
-    AttemptFailure, RequestOutcome, Scheduler, SchedulerEffect, placement::target_of_worker,
+    AttemptFailure, RequestOutcome, Scheduler, SchedulerEffect, SpawnTarget, decisions::Event,
     request::Running,
 };
 
@@ -33,17 +33,18 @@ impl Scheduler {
         let model = request.requirements.model;
         if outcome == RequestOutcome::Completed {
             let took = now.saturating_sub(running.since);
-            let average = self.service_time.entry(model.clone()).or_insert(took);
-            *average = (*average * 7 + took) / 8;
+            let measured = self.service_times.entry(model.clone()).or_default();
+            measured.add(took);
             let target = self
                 .registry
                 .get(&running.spawn.worker)
-                .map(|info| target_of_worker(info, request.requirements.backend));
+                .map(|info| self.target_of(info, request.requirements.backend));
             if let Some(state) = target.and_then(|target| self.targets.get_mut(&target)) {
                 state.served();
             }
         }
         self.registry.release(&running.spawn);
+        self.residency.used(&running.spawn.worker, now);
         self.serve(&model, now, out);
     }
 
@@ -88,14 +89,10 @@ impl Scheduler {
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
-        request.avoid = Some(spawn);
+        request.avoid = Some(spawn.clone());
         request.reported = None;
         let model = request.requirements.model.clone();
-        let queued = QueuedRequest {
-            id: id.clone(),
-            model: model.clone(),
-            deadline: request.deadline,
-        };
+        let queued = request.queued(id);
         let is_out_of_memory = error.as_ref().is_some_and(|e| e.code == Code::OutOfMemory);
         let max_attempts = if is_out_of_memory {
             self.settings.max_attempts.min(OUT_OF_MEMORY_ATTEMPTS)
@@ -103,6 +100,17 @@ impl Scheduler {
             self.settings.max_attempts
         };
         let exhausted = request.attempts >= max_attempts;
+        let event = Event::AttemptFailed {
+            request: id.clone(),
+            model: model.clone(),
+            spawn,
+            again: error.is_none() || !exhausted,
+            error: error.clone(),
+        };
+        self.decisions.add(event, now);
+        let Some(request) = self.requests.get_mut(id) else {
+            return;
+        };
         match error {
             Some(error) if exhausted => self.fail(id, error, out),
             error => {
@@ -110,6 +118,27 @@ impl Scheduler {
                 self.queue.put_back(request.ticket, queued);
             }
         }
+        self.serve(&model, now, out);
+    }
+
+    /// Removes a worker whose process has exited. Its requests fail by themselves.
+    pub(crate) fn exited(
+        &mut self,
+        spawn: &SpawnId,
+        now: Duration,
+        out: &mut Vec<SchedulerEffect>,
+    ) {
+        let Some(info) = self.registry.get_spawn(spawn) else {
+            return;
+        };
+        let model = info.model_id.clone();
+        self.worker_lost(spawn, None, now);
+        self.registry.remove(spawn);
+        let exited = Event::Exited {
+            spawn: spawn.clone(),
+            model: model.clone(),
+        };
+        self.decisions.add(exited, now);
         self.serve(&model, now, out);
     }
 
@@ -131,8 +160,26 @@ impl Scheduler {
 
     fn count_crash(&mut self, spawn: &SpawnId, required: Option<Backend>, now: Duration) {
         if let Some(info) = self.registry.get_spawn(spawn) {
-            let target = target_of_worker(info, required);
+            let target = self.target_of(info, required);
             self.targets.entry(target).or_default().crashed(now);
+        }
+    }
+
+    /// Returns the target that a worker was spawned for. `required` is the backend that a request
+    /// on this worker required; a node has only one kind of GPU, so it is the worker's backend.
+    pub(crate) fn target_of(&self, info: &WorkerInfo, required: Option<Backend>) -> SpawnTarget {
+        let backend = match info.device {
+            DeviceId::Cpu(_) => Backend::Cpu,
+            DeviceId::Gpu(_) => required.unwrap_or(Backend::Cuda),
+        };
+        let facts = self.nodes.get(&info.hive_id);
+        let names_device = self.deployments.wanted.contains_key(&info.model_id)
+            && facts.is_some_and(|facts| facts.has_several(backend));
+        SpawnTarget {
+            model: info.model_id.clone(),
+            node: info.hive_id.clone(),
+            backend,
+            device: names_device.then_some(info.device),
         }
     }
 }

@@ -7,7 +7,10 @@ use input_validation::{Backend, ModelRef, NodeName, RequestId, WorkerId};
 use request_queue::QueueFull;
 use worker_registry::SpawnId;
 
-use crate::{NodeFacts, NodeMap, NodeState, SpawnTarget, TargetState};
+use crate::{
+    NodeFacts, NodeMap, NodeState, SpawnTarget, TargetState,
+    decisions::{PlaceCandidate, place_candidate},
+};
 
 pub(crate) fn id_in_use(id: &RequestId) -> Diagnostic {
     Diagnostic::new(
@@ -31,17 +34,59 @@ pub(crate) fn queue_full(
     full: QueueFull,
     retry_after_seconds: u64,
 ) -> Diagnostic {
+    let QueueFull {
+        priority,
+        waiting,
+        limit,
+    } = full;
     Diagnostic::new(
         Code::QueueFull,
-        format!(
-            "the queue for {model} is full: {} of {} requests are waiting",
-            full.waiting, full.limit
-        ),
+        format!("the queue for {model} is full: {waiting} {priority} requests are waiting"),
     )
     .hint(format!("retry in {retry_after_seconds} s"))
     .detail("retry_after_seconds", retry_after_seconds)
-    .detail("waiting", full.waiting)
-    .detail("queue_limit", full.limit)
+    .detail("waiting", waiting)
+    .detail("queue_limit", limit)
+}
+
+pub(crate) fn deadline_passed_on_arrival() -> Diagnostic {
+    Diagnostic::new(
+        Code::DeadlineExceeded,
+        "the deadline passed before the request arrived",
+    )
+    .hint("set a deadline in the future, and compare the clocks of client and queen")
+}
+
+/// The request would have a worker only after its deadline, which is `left` away.
+pub(crate) fn deadline_too_early(model: &ModelRef, wait: Duration, left: Duration) -> Diagnostic {
+    let seconds = |time: Duration| (time.as_secs_f64() * 10.0).ceil() / 10.0;
+    let (wait, left) = (seconds(wait), seconds(left));
+    Diagnostic::new(
+        Code::DeadlineExceeded,
+        format!(
+            "the request would wait about {wait} s for a worker for {model}, but its deadline is \
+             in {left} s"
+        ),
+    )
+    .hint("set a later deadline, or serve the model with more workers")
+    .detail("estimated_wait_seconds", wait)
+}
+
+pub(crate) fn no_memory_in_time(
+    model: &ModelRef,
+    waited: Duration,
+    retry_after_seconds: u64,
+) -> Diagnostic {
+    let waited = waited.as_secs();
+    Diagnostic::new(
+        Code::AllSlotsBusy,
+        format!("{model} waited {waited} s for memory that other models use"),
+    )
+    .hint(format!(
+        "retry in {retry_after_seconds} s, stop a worker of another model with `rbee-keeper worker \
+         stop ID`, or let requests wait longer: `queen-rbee --memory-wait SECONDS`"
+    ))
+    .detail("retry_after_seconds", retry_after_seconds)
 }
 
 pub(crate) fn deadline_passed_in_queue() -> Diagnostic {
@@ -151,6 +196,25 @@ pub(crate) fn no_device_anywhere(nodes: &NodeMap, backend: Backend) -> Diagnosti
         "no node has a {backend} device; available: {}",
         nodes.join("; ")
     ))
+}
+
+/// No further worker of a deployment can be started: `places` says why for each.
+pub(crate) fn no_place_for_deployment(model: &ModelRef, places: &[PlaceCandidate]) -> Diagnostic {
+    let reasons = places.iter().map(|place| {
+        let candidate = place_candidate(place, false);
+        format!("{}: {}", candidate.name, candidate.note)
+    });
+    let reasons: Vec<String> = reasons.collect();
+    let reasons = if reasons.is_empty() {
+        "the queen has no node".to_owned()
+    } else {
+        reasons.join("; ")
+    };
+    Diagnostic::new(
+        Code::BackendUnavailable,
+        format!("no device for a further worker of {model}: {reasons}"),
+    )
+    .hint("ask for fewer workers, allow more nodes, or add one: `rbee-keeper node add NAME`")
 }
 
 fn backend_unavailable(message: String) -> Diagnostic {

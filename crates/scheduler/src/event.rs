@@ -1,27 +1,41 @@
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use diagnostics::Diagnostic;
-use input_validation::{Backend, Generation, ModelRef, NodeName, RequestId, WorkerId};
-use request_queue::Deadline;
+use input_validation::{Backend, DeviceId, Generation, ModelRef, NodeName, RequestId, WorkerId};
+use queen_contract::Priority;
+use request_queue::{ClientKey, Deadline};
 use worker_contract::{Capability, WorkerInfo};
-use worker_registry::{SpawnId, WorkerFilter};
+use worker_registry::{SpawnId, WorkerFilter, runs_on};
 
-use crate::NodeMap;
+use crate::{DeploymentMap, NodeMap, PromptPrefixes};
 
 #[derive(Debug, Clone)]
 pub struct SchedulerSettings {
-    /// Maximum number of requests that wait for one model.
+    /// Maximum number of requests of one priority that wait for one model, without those that are
+    /// the only one of their client.
     pub queue_limit: usize,
     /// Maximum number of workers that may fail one request.
     pub max_attempts: u32,
+    /// How long a model that is in use keeps its memory while requests wait for another model
+    /// that needs it. Longer for models that take long to load.
+    pub turn: Duration,
+    /// Workers are started for deployments from this time on: workers that outlived the previous
+    /// queen have registered by then.
+    pub settle: Duration,
+    /// How long a request may wait for memory that other models use.
+    pub memory_wait: Duration,
 }
 
 impl Default for SchedulerSettings {
-    /// 256 waiting requests per model, 3 attempts per request.
+    /// 256 waiting requests per model and priority, 3 attempts per request, turns of 30 s, 10 min
+    /// for memory.
     fn default() -> Self {
         Self {
             queue_limit: 256,
             max_attempts: 3,
+            turn: Duration::from_secs(30),
+            settle: Duration::ZERO,
+            memory_wait: Duration::from_secs(600),
         }
     }
 }
@@ -66,6 +80,19 @@ pub struct SpawnTarget {
     pub model: ModelRef,
     pub node: NodeName,
     pub backend: Backend,
+    /// `None`: the device of this backend that has the model, else the one with the most free
+    /// memory.
+    pub device: Option<DeviceId>,
+}
+
+impl SpawnTarget {
+    /// Whether the worker may have been spawned at this target.
+    pub(crate) fn covers(&self, info: &WorkerInfo) -> bool {
+        info.model_id == self.model
+            && info.hive_id == self.node
+            && runs_on(self.backend, info.device)
+            && self.device.is_none_or(|device| device == info.device)
+    }
 }
 
 /// A request that arrives.
@@ -74,7 +101,11 @@ pub struct NewRequest {
     /// Unique among the requests that have not finished.
     pub id: RequestId,
     pub requirements: WorkerRequirements,
+    pub priority: Priority,
+    pub client: ClientKey,
     pub deadline: Deadline,
+    /// The beginnings of its prompt, for a worker that has them in its cache.
+    pub prompt: PromptPrefixes,
 }
 
 /// How a request finished.
@@ -103,6 +134,19 @@ pub enum AttemptFailure {
     Refused(Diagnostic),
 }
 
+impl AttemptFailure {
+    /// Returns the error that says what failed.
+    pub fn into_error(self) -> Diagnostic {
+        match self {
+            Self::Link(error)
+            | Self::Crashed(error)
+            | Self::Stalled(error)
+            | Self::Fault(error)
+            | Self::Refused(error) => error,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub enum SchedulerEvent {
     /// A request finished; its slot is free.
@@ -111,6 +155,8 @@ pub enum SchedulerEvent {
     AttemptFailed(RequestId, AttemptFailure),
     /// These are the nodes now, and their state. The queen has none before the first one.
     Nodes(NodeMap),
+    /// These are the deployments now. Earlier failures of the models in the set are forgotten.
+    Deployments(DeploymentMap, BTreeSet<ModelRef>),
     /// A request must end with this error.
     Cancel(RequestId, Diagnostic),
     /// A spawn reported progress: it is not stuck.
@@ -119,8 +165,12 @@ pub enum SchedulerEvent {
     Spawned(SpawnTarget, SpawnId),
     /// A spawn failed.
     SpawnFailed(SpawnTarget, Diagnostic),
+    /// The process of a worker has exited.
+    Exited(SpawnId),
     /// A user has this worker stopped. No worker is spawned for its requests.
     Stopping(SpawnId),
+    /// A user has this worker replaced: a new one is spawned for its requests.
+    Replacing(SpawnId),
     /// A worker was stopped: generations below this one must not serve again.
     Fence(WorkerId, Generation),
     /// The workers of a model are stopped when no request has used it for this time; `None`
@@ -162,11 +212,25 @@ pub enum WaitReason {
     },
     /// A worker is being spawned or is loading the model.
     Loading,
+    /// The model needs memory that other models use.
+    Memory,
     /// The last spawn failed.
     Backoff {
         /// Time until the next spawn.
         remaining: Duration,
     },
+}
+
+/// That a request waits, for its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    pub reason: WaitReason,
+    /// Position among the requests that wait for the model: 1 for the next one.
+    pub position: usize,
+    /// Requests that wait for the model.
+    pub waiting: usize,
+    /// Estimated time until it has a worker; `None` if it was not measured how long that takes.
+    pub estimate: Option<Duration>,
 }
 
 /// Why the scheduler has a worker stopped.
@@ -176,6 +240,10 @@ pub enum StopCause {
     Idle,
     /// It stalled and did not recover.
     Stalled,
+    /// Another model needs its memory.
+    Memory,
+    /// Its deployment needs fewer workers.
+    Surplus,
 }
 
 /// What the owner of the scheduler must do.
@@ -183,8 +251,8 @@ pub enum StopCause {
 pub enum SchedulerEffect {
     /// Run the request on this worker.
     Assign(RequestId, Box<Assignment>),
-    /// Report to the client why its request waits.
-    Waiting(RequestId, WaitReason),
+    /// Report to the client why its request waits, and its position.
+    Waiting(RequestId, Waiting),
     /// The request is over: report the error to its client.
     Fail(RequestId, Diagnostic),
     /// Stop the running request with this error; [`SchedulerEvent::Finished`] must follow.
@@ -196,6 +264,9 @@ pub enum SchedulerEffect {
     AbandonSpawn(SpawnTarget),
     /// Stop the worker; [`SchedulerEvent::Fence`] must follow.
     StopWorker(SpawnId, StopCause),
+    /// A heartbeat of this worker is late: find out whether its process is running. If it has
+    /// exited, [`SchedulerEvent::Exited`] must follow.
+    CheckProcess(SpawnId),
     /// A worker sent no heartbeat for too long and was removed.
     WorkerExpired(SpawnId),
 }

@@ -9,23 +9,35 @@
 //! [`SchedulerEffect::Fail`], or by the [`SchedulerEvent::Finished`] that its owner sends.
 
 mod attempts;
+mod decisions;
+mod deployment;
+mod deployments;
 mod errors;
+mod estimate;
 mod event;
+mod free_device;
 mod idle;
 mod node_facts;
 mod nodes;
 mod placement;
+mod prefixes;
+mod reconcile;
 mod request;
+mod residency;
+mod room;
 mod scheduler;
+mod service_time;
 mod target;
 #[cfg(test)]
 mod tests;
 mod workers;
 
+pub use deployment::{Deployment, DeploymentMap, Shortfall};
 pub use event::{
     Assignment, AttemptFailure, NewRequest, RequestOutcome, SchedulerEffect, SchedulerEvent,
-    SchedulerSettings, SpawnTarget, StopCause, WaitReason, WorkerRequirements,
+    SchedulerSettings, SpawnTarget, StopCause, WaitReason, Waiting, WorkerRequirements,
 };
 pub use node_facts::{DeviceFacts, NodeFacts, NodeMap, NodeState};
+pub use prefixes::PromptPrefixes;
 pub use scheduler::Scheduler;
 pub use target::TargetState;

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use diagnostics::Diagnostic;
-use input_validation::{Backend, ModelRef, NodeName};
+use input_validation::{Backend, DeviceId, ModelRef, NodeName};
 
 /// Whether workers can be spawned on a node.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -17,6 +17,7 @@ pub enum NodeState {
 /// A device of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceFacts {
+    pub id: DeviceId,
     pub backend: Backend,
     pub free_bytes: u64,
     /// Whether the node has a worker program for it.
@@ -40,13 +41,25 @@ impl NodeFacts {
     }
 
     /// The backends on which a worker may be spawned that needs this much memory, without one being
-    /// required: GPUs that can be used and have room, and the CPU.
-    pub(crate) fn usable_backends(&self, need_bytes: u64) -> BTreeSet<Backend> {
+    /// required: GPUs that can be used and have room, or would have it without their workers, and
+    /// the CPU. `held_bytes` is the memory of the workers on a backend.
+    pub(crate) fn usable_backends(
+        &self,
+        need_bytes: u64,
+        held_bytes: impl Fn(Backend) -> u64,
+    ) -> BTreeSet<Backend> {
         let gpus = self.devices.iter().filter(|device| {
-            device.backend != Backend::Cpu && device.has_worker && device.free_bytes >= need_bytes
+            let room = || device.free_bytes.saturating_add(held_bytes(device.backend));
+            device.backend != Backend::Cpu && device.has_worker && room() >= need_bytes
         });
         let cpu = self.may_have(Backend::Cpu).then_some(Backend::Cpu);
         gpus.map(|gpu| gpu.backend).chain(cpu).collect()
+    }
+
+    /// Whether the node has several devices of the backend.
+    pub(crate) fn has_several(&self, backend: Backend) -> bool {
+        let devices = self.devices.iter().filter(|d| d.backend == backend);
+        devices.count() > 1
     }
 
     /// The most free memory of a device of the backend.

@@ -8,8 +8,14 @@ use diagnostics::Diagnostic;
 use input_validation::{Backend, ModelRef, NodeName};
 
 use crate::{
-    NodeFacts, NodeMap, NodeState, SpawnTarget, WorkerRequirements, errors, target::Readiness,
+    Deployment, NodeFacts, NodeMap, NodeState, SpawnTarget, WorkerRequirements,
+    decisions::{PlaceCandidate, PlaceVerdict},
+    errors,
+    target::Readiness,
 };
+
+/// Number of places that are remembered of a decision.
+const PLACES_KEPT: usize = 32;
 
 /// A node and the backend of a device of it.
 pub(crate) type Place = (NodeName, Backend);
@@ -18,63 +24,133 @@ pub(crate) fn place_of(target: &SpawnTarget) -> Place {
     (target.node.clone(), target.backend)
 }
 
-/// Returns where a worker is spawned for these requirements. Places in `failed` are not chosen.
-/// `readiness` says whether a spawn may begin at a target.
+/// Where a worker is spawned, and what was considered.
+pub(crate) struct Choice {
+    pub(crate) target: Result<SpawnTarget, Diagnostic>,
+    /// The best first, then those that are not possible.
+    pub(crate) places: Vec<PlaceCandidate>,
+}
+
+/// Chooses where a worker is spawned for these requirements. Places in `failed` are not chosen.
+/// `readiness` says whether a spawn may begin at a target, and `held_bytes` how much memory the
+/// workers at a place have.
 pub(crate) fn choose(
     nodes: &NodeMap,
     requirements: &WorkerRequirements,
+    deployment: Option<&Deployment>,
     failed: &BTreeSet<Place>,
     readiness: impl Fn(&SpawnTarget) -> Readiness,
-) -> Result<SpawnTarget, Diagnostic> {
+    held_bytes: impl Fn(&Place) -> u64,
+) -> Choice {
     let target = |node: &NodeName, backend| SpawnTarget {
         model: requirements.model.clone(),
         node: node.clone(),
         backend,
+        device: None,
     };
-    let required = requirements.backend.unwrap_or(Backend::Cpu);
+    let backend = requirements
+        .backend
+        .or_else(|| deployment.and_then(|deployment| deployment.backend));
+    let required = backend.unwrap_or(Backend::Cpu);
+    let is_allowed = |name: &NodeName| match (&requirements.node, deployment) {
+        (Some(node), _) => node == name,
+        (None, Some(deployment)) => deployment.allows_node(name),
+        (None, None) => true,
+    };
+    let decided = |target| Choice {
+        target,
+        places: Vec::new(),
+    };
     if let Some(name) = &requirements.node {
         match nodes.get(name) {
-            Some(facts) => check(name, facts, required)?,
+            Some(facts) => {
+                if let Err(error) = check(name, facts, required) {
+                    return decided(Err(error));
+                }
+            }
             // It was added a moment ago, or the spawn reports that it does not exist.
-            None => return Ok(target(name, required)),
+            None => return decided(Ok(target(name, required))),
         }
     }
     let need_bytes = need_bytes(nodes, &requirements.model);
-    let is_named = |name: &NodeName| requirements.node.as_ref().is_none_or(|node| node == name);
-    let usable = nodes
-        .iter()
-        .filter(|(name, facts)| is_named(name) && !matches!(facts.state, NodeState::Down(_)));
-    let places = usable.flat_map(|(name, facts)| {
-        let backends = match requirements.backend {
+    let (mut possible, mut refused) = (Vec::new(), Vec::new());
+    for (name, facts) in nodes {
+        let refuse = |verdict| PlaceCandidate {
+            node: name.clone(),
+            backend: required,
+            verdict,
+        };
+        if !is_allowed(name) {
+            refused.push(refuse(match requirements.node {
+                Some(_) => PlaceVerdict::NotNamed,
+                None => PlaceVerdict::NotOfDeployment,
+            }));
+            continue;
+        }
+        if let NodeState::Down(error) = &facts.state {
+            refused.push(refuse(PlaceVerdict::Down(error.message.clone())));
+            continue;
+        }
+        let backends = match backend {
             Some(backend) if facts.may_have(backend) => BTreeSet::from([backend]),
             Some(_) => BTreeSet::new(),
-            None => facts.usable_backends(need_bytes),
+            None => {
+                facts.usable_backends(need_bytes, |backend| held_bytes(&(name.clone(), backend)))
+            }
         };
-        backends
-            .into_iter()
-            .map(move |backend| (name, facts, backend))
-    });
-    let places = places.filter(|(name, _, backend)| !failed.contains(&((*name).clone(), *backend)));
-    let best = places.min_by_key(|(name, facts, backend)| {
-        let readiness = readiness(&target(name, *backend));
-        (
-            matches!(readiness, Readiness::Broken(_)),
-            facts.state != NodeState::Up,
-            !facts.models.contains_key(&requirements.model),
-            matches!(readiness, Readiness::After(_)),
-            *backend == Backend::Cpu,
-            Reverse(facts.free_bytes(*backend)),
-            *name,
-        )
-    });
-    match best {
-        Some((name, _, backend)) => Ok(target(name, backend)),
-        None => Err(no_node(nodes, required)),
+        if backends.is_empty() {
+            refused.push(refuse(PlaceVerdict::NoDevice));
+        }
+        for backend in backends {
+            let place = |verdict| PlaceCandidate {
+                node: name.clone(),
+                backend,
+                verdict,
+            };
+            if failed.contains(&(name.clone(), backend)) {
+                refused.push(place(PlaceVerdict::FailedBefore));
+                continue;
+            }
+            let readiness = readiness(&target(name, backend));
+            let has_files = facts.models.contains_key(&requirements.model);
+            let free_bytes = facts.free_bytes(backend);
+            let is_broken = matches!(readiness, Readiness::Broken(_));
+            let is_paused = matches!(readiness, Readiness::After(_));
+            let needs_room = readiness == Readiness::NeedsRoom;
+            let rank = (
+                is_broken,
+                facts.state != NodeState::Up,
+                !has_files,
+                is_paused,
+                backend == Backend::Cpu,
+                needs_room,
+                Reverse(free_bytes),
+            );
+            let verdict = PlaceVerdict::Possible {
+                has_files,
+                free_bytes,
+                starting: facts.state != NodeState::Up,
+                paused: is_paused,
+                broken: is_broken,
+                needs_room,
+            };
+            possible.push((rank, place(verdict)));
+        }
+    }
+    // Equal ones stay in the order of their names.
+    possible.sort_by_key(|(rank, _)| *rank);
+    let best = possible
+        .first()
+        .map(|(_, place)| target(&place.node, place.backend));
+    let possible = possible.into_iter().map(|(_, place)| place);
+    Choice {
+        target: best.ok_or_else(|| no_node(nodes, required)),
+        places: possible.chain(refused).take(PLACES_KEPT).collect(),
     }
 }
 
 /// The memory that a worker for the model needs at least: little more than its files. 0 if unknown.
-fn need_bytes(nodes: &NodeMap, model: &ModelRef) -> u64 {
+pub(crate) fn need_bytes(nodes: &NodeMap, model: &ModelRef) -> u64 {
     let known = nodes.values().filter_map(|facts| facts.models.get(model));
     known.max().copied().unwrap_or(0)
 }

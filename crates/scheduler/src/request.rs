@@ -1,15 +1,21 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use diagnostics::Diagnostic;
-use input_validation::{Backend, WorkerId};
-use request_queue::{Deadline, Ticket};
-use worker_registry::SpawnId;
+use input_validation::{Backend, RequestId, WorkerId};
+use queen_contract::Priority;
+use request_queue::{ClientKey, Deadline, QueuedRequest, Ticket};
+use worker_registry::{SpawnId, WorkerRegistry};
 
 use crate::{
-    Assignment, SpawnTarget, WaitReason, WorkerRequirements, errors,
+    Assignment, PromptPrefixes, SpawnTarget, WaitReason, WorkerRequirements,
+    decisions::{Event, UnusableWorker},
+    errors,
     nodes::{Place, place_of},
     placement::Applicant,
 };
+
+/// Number of workers that are remembered of a request that waits.
+const WORKERS_KEPT: usize = 8;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Running {
@@ -22,7 +28,11 @@ pub(crate) struct Running {
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) requirements: WorkerRequirements,
+    pub(crate) priority: Priority,
+    pub(crate) client: ClientKey,
+    pub(crate) arrived: Duration,
     pub(crate) deadline: Deadline,
+    pub(crate) prompt: PromptPrefixes,
     pub(crate) ticket: Ticket,
     /// `None` while the request waits.
     pub(crate) running: Option<Running>,
@@ -43,19 +53,34 @@ pub(crate) struct Request {
     pub(crate) failed_places: BTreeSet<Place>,
     /// Why not, on the first of them.
     pub(crate) spawn_failure: Option<Diagnostic>,
-    /// The reason for waiting that its client was sent last.
-    pub(crate) reported: Option<WaitReason>,
+    /// What its client was sent last about its wait.
+    pub(crate) reported: Option<Reported>,
+    /// Since when it waits for memory that other models use, on and off.
+    pub(crate) lacks_memory_since: Option<Duration>,
+}
+
+/// What the client of a waiting request was sent last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reported {
+    pub(crate) reason: WaitReason,
+    pub(crate) position: usize,
+    pub(crate) at: Duration,
 }
 
 impl Request {
     pub(crate) fn new(
         requirements: WorkerRequirements,
-        deadline: Deadline,
+        queued: &QueuedRequest,
+        prompt: PromptPrefixes,
         ticket: Ticket,
     ) -> Self {
         Self {
             requirements,
-            deadline,
+            priority: queued.priority,
+            client: queued.client,
+            arrived: queued.arrived,
+            deadline: queued.deadline,
+            prompt,
             ticket,
             running: None,
             attempts: 0,
@@ -67,12 +92,26 @@ impl Request {
             failed_places: BTreeSet::new(),
             spawn_failure: None,
             reported: None,
+            lacks_memory_since: None,
+        }
+    }
+
+    /// The request as the queue sees it.
+    pub(crate) fn queued(&self, id: &RequestId) -> QueuedRequest {
+        QueuedRequest {
+            id: id.clone(),
+            model: self.requirements.model.clone(),
+            priority: self.priority,
+            client: self.client,
+            arrived: self.arrived,
+            deadline: self.deadline,
         }
     }
 
     pub(crate) fn applicant(&self) -> Applicant<'_> {
         Applicant {
             requirements: &self.requirements,
+            prompt: &self.prompt,
             avoid: self.avoid.as_ref(),
             attempts: self.attempts,
             assignments: self.assignments,
@@ -86,6 +125,7 @@ impl Request {
         self.attempts = assignment.attempt;
         self.assignments = assignment.number;
         self.reported = None;
+        self.lacks_memory_since = None;
         self.stopped_worker = None;
         self.target = None;
         self.failed_places.clear();
@@ -95,6 +135,14 @@ impl Request {
             since: now,
             stopping: false,
         });
+    }
+
+    /// Whether a worker that is spawned at the target could serve it.
+    pub(crate) fn may_use(&self, target: &SpawnTarget) -> bool {
+        let WorkerRequirements { node, backend, .. } = &self.requirements;
+        node.as_ref().is_none_or(|node| *node == target.node)
+            && backend.is_none_or(|backend| backend == target.backend)
+            && !self.failed_places.contains(&place_of(target))
     }
 
     /// Whether another place may be tried when no worker could be spawned for it at `target`.
@@ -115,14 +163,48 @@ impl Request {
         });
     }
 
+    /// The decision that it waits, with the workers that might have run it.
+    pub(crate) fn waits(
+        &self,
+        id: &RequestId,
+        reason: WaitReason,
+        registry: &WorkerRegistry,
+        now: Duration,
+    ) -> Event {
+        let filter = self.requirements.filter();
+        let workers = registry.matching(&filter, now).take(WORKERS_KEPT);
+        let workers = workers.map(|(info, availability)| UnusableWorker {
+            worker: info.id.clone(),
+            status: info.status,
+            availability,
+        });
+        Event::Waits {
+            request: id.clone(),
+            model: self.requirements.model.clone(),
+            reason,
+            target: self.target.clone(),
+            workers: workers.collect(),
+        }
+    }
+
     /// Records why the request waits. Returns whether to report it to the client: the reason is of
     /// another kind than the last one.
-    pub(crate) fn must_report(&mut self, reason: WaitReason) -> bool {
+    pub(crate) fn must_report(&mut self, reason: WaitReason, now: Duration) -> bool {
+        if reason == WaitReason::Memory {
+            self.lacks_memory_since.get_or_insert(now);
+        }
         let is_new = self.reported.is_none_or(|reported| {
-            std::mem::discriminant(&reported) != std::mem::discriminant(&reason)
+            std::mem::discriminant(&reported.reason) != std::mem::discriminant(&reason)
         });
-        if is_new {
-            self.reported = Some(reason);
+        match &mut self.reported {
+            Some(reported) if !is_new => reported.reason = reason,
+            reported => {
+                *reported = Some(Reported {
+                    reason,
+                    position: 0,
+                    at: now,
+                });
+            }
         }
         is_new
     }

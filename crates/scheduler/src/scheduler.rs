@@ -5,22 +5,26 @@ use std::{
 
 use diagnostics::{Code, Diagnostic};
 use input_validation::{ModelRef, RequestId};
-use queen_contract::RequestCounts;
+use jiff::Timestamp;
+use queen_contract::{Decision, RequestCounts};
 use request_queue::{Offer, QueuedRequest, RequestQueue};
 use worker_contract::WorkerHeartbeat;
-use worker_registry::{HeartbeatResult, SpawnId, WorkerFilter, WorkerRegistry};
+use worker_registry::{HeartbeatResult, SpawnId, WorkerRegistry};
 
 use crate::{
     NewRequest, NodeMap, RequestOutcome, SchedulerEffect, SchedulerEvent, SchedulerSettings,
-    SpawnTarget, TargetState, WaitReason, WorkerRequirements, errors,
+    SpawnTarget, TargetState, WaitReason, WorkerRequirements,
+    decisions::{DecisionLog, Event},
+    deployments::Deployments,
+    errors,
     idle::IdleModels,
     nodes::Place,
     placement::{Placement, Placer},
+    prefixes::PrefixTable,
     request::Request,
+    residency::Residency,
+    service_time::ServiceTime,
 };
-
-/// Lowest and highest value of `Retry-After`, in seconds.
-const RETRY_AFTER_SECONDS: (u64, u64) = (1, 60);
 
 /// A request that found no worker.
 struct Blocked {
@@ -40,10 +44,14 @@ pub struct Scheduler {
     pub(crate) requests: HashMap<RequestId, Request>,
     pub(crate) targets: BTreeMap<SpawnTarget, TargetState>,
     draining: bool,
+    pub(crate) deployments: Deployments,
     counts: RequestCounts,
-    /// Moving average of the time that a request runs, by model.
-    pub(crate) service_time: HashMap<ModelRef, Duration>,
+    /// How long requests run, by model.
+    pub(crate) service_times: HashMap<ModelRef, ServiceTime>,
     pub(crate) idle: IdleModels,
+    pub(crate) decisions: DecisionLog,
+    pub(crate) residency: Residency,
+    prefixes: PrefixTable,
 }
 
 impl Scheduler {
@@ -56,9 +64,13 @@ impl Scheduler {
             requests: HashMap::new(),
             targets: BTreeMap::new(),
             draining: false,
+            deployments: Deployments::default(),
             counts: RequestCounts::default(),
-            service_time: HashMap::new(),
+            service_times: HashMap::new(),
             idle: IdleModels::default(),
+            decisions: DecisionLog::default(),
+            residency: Residency::default(),
+            prefixes: PrefixTable::default(),
         }
     }
 
@@ -102,10 +114,21 @@ impl Scheduler {
             })
     }
 
+    /// Describes the latest `limit` decisions, the oldest first: all of them, or those about a
+    /// request, a worker or a model. `time` is the wall-clock time of a moment.
+    pub fn decisions(
+        &self,
+        about: Option<&str>,
+        limit: usize,
+        time: impl Fn(Duration) -> Timestamp,
+    ) -> Vec<Decision> {
+        self.decisions.describe(about, limit, time)
+    }
+
     /// Accepts a new request.
     ///
     /// Errors: [`Code::InvalidRequest`] if its id is in use, [`Code::Draining`],
-    /// [`Code::QueueFull`].
+    /// [`Code::QueueFull`], [`Code::DeadlineExceeded`] if it cannot have a worker in time.
     pub fn submit(
         &mut self,
         request: NewRequest,
@@ -114,7 +137,10 @@ impl Scheduler {
         let NewRequest {
             id,
             requirements,
+            priority,
+            client,
             deadline,
+            prompt,
         } = request;
         if self.requests.contains_key(&id) {
             return Err(errors::id_in_use(&id));
@@ -127,9 +153,12 @@ impl Scheduler {
         let queued = QueuedRequest {
             id: id.clone(),
             model: model.clone(),
+            priority,
+            client,
+            arrived: now,
             deadline,
         };
-        let ticket = match self.queue.push(queued) {
+        let ticket = match self.queue.push(queued.clone()) {
             Ok(ticket) => ticket,
             Err(full) => {
                 self.counts.failed += 1;
@@ -137,10 +166,23 @@ impl Scheduler {
                 return Err(errors::queue_full(&model, full, seconds));
             }
         };
-        let request = Request::new(requirements, deadline, ticket);
+        if let Some(error) = self.too_late(&queued, &requirements, now) {
+            self.queue.remove(&model, &id);
+            self.counts.failed += 1;
+            let event = Event::Refused {
+                request: id,
+                model,
+                error: error.clone(),
+                places: Vec::new(),
+            };
+            self.decisions.add(event, now);
+            return Err(error);
+        }
+        let request = Request::new(requirements, &queued, prompt, ticket);
         self.requests.insert(id, request);
         let mut effects = Vec::new();
         self.serve(&model, now, &mut effects);
+        self.make_room(now, &mut effects);
         Ok(effects)
     }
 
@@ -154,6 +196,9 @@ impl Scheduler {
         let spawn = SpawnId::of(&heartbeat.worker);
         let result = self.registry.heartbeat(heartbeat, now);
         let mut effects = Vec::new();
+        if let Ok(HeartbeatResult::Registered) = result {
+            self.records_registration(&spawn, now);
+        }
         if result.is_ok() {
             for target in self.targets.values_mut() {
                 target.registered(&spawn);
@@ -173,6 +218,9 @@ impl Scheduler {
                 self.attempt_failed(&id, failure, now, out);
             }
             SchedulerEvent::Nodes(nodes) => self.set_nodes(nodes, now, out),
+            SchedulerEvent::Deployments(wanted, renewed) => {
+                self.set_deployments(wanted, &renewed, now, out);
+            }
             SchedulerEvent::Cancel(id, error) => self.cancel(&id, error, out),
             SchedulerEvent::SpawnProgress(target) => {
                 if let Some(state) = self.targets.get_mut(&target) {
@@ -183,7 +231,9 @@ impl Scheduler {
             SchedulerEvent::SpawnFailed(target, error) => {
                 self.spawn_failed(&target, &error, now, out);
             }
+            SchedulerEvent::Exited(spawn) => self.exited(&spawn, now, out),
             SchedulerEvent::Stopping(spawn) => self.stopping(&spawn, now, out),
+            SchedulerEvent::Replacing(spawn) => self.registry.set_stopping(&spawn),
             SchedulerEvent::Fence(id, lowest) => {
                 self.registry.fence(&id, lowest);
                 self.serve_all(now, out);
@@ -199,7 +249,12 @@ impl Scheduler {
             }
             SchedulerEvent::Tick => self.tick(now, out),
         }
+        self.make_room(now, out);
         effects
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining
     }
 
     fn cancel(&mut self, id: &RequestId, error: Diagnostic, out: &mut Vec<SchedulerEffect>) {
@@ -217,15 +272,25 @@ impl Scheduler {
     }
 
     fn tick(&mut self, now: Duration, out: &mut Vec<SchedulerEffect>) {
-        let expired = self.registry.expire(now);
-        out.extend(expired.into_iter().map(SchedulerEffect::WorkerExpired));
+        let late = self.registry.late(now);
+        out.extend(late.into_iter().map(SchedulerEffect::CheckProcess));
+        for spawn in self.registry.expire(now) {
+            let lost = Event::Lost {
+                spawn: spawn.clone(),
+            };
+            self.decisions.add(lost, now);
+            out.push(SchedulerEffect::WorkerExpired(spawn));
+        }
         for id in self.queue.expired(now) {
             self.fail(&id, errors::deadline_passed_in_queue(), out);
         }
+        self.fail_without_memory(now, out);
         self.fail_overdue_spawns(now, out);
         self.serve_all(now, out);
         self.unload_idle(now, out);
         self.stop_stalled(now, out);
+        self.reconcile(now, out);
+        self.report_positions(now, out);
         // Clients can name any model: targets that leave no trace must not accumulate.
         self.targets.retain(|_, state| !state.is_as_new(now));
     }
@@ -249,6 +314,7 @@ impl Scheduler {
             return;
         }
         let mut failed = Vec::new();
+        let mut reports = Vec::new();
         // Requests like one that found no worker find none either.
         let mut blocked: Option<Blocked> = None;
         let Self {
@@ -257,8 +323,13 @@ impl Scheduler {
             registry,
             targets,
             nodes,
+            decisions,
+            residency,
+            deployments,
+            prefixes,
             ..
         } = self;
+        let deployment = deployments.wanted.get(model);
         queue.offer(model, |id| {
             let Some(request) = requests.get_mut(id) else {
                 return Offer::Take;
@@ -268,8 +339,10 @@ impl Scheduler {
                 && blocked.failed_places == request.failed_places
             {
                 request.target.clone_from(&blocked.target);
-                if request.must_report(blocked.reason) {
-                    out.push(SchedulerEffect::Waiting(id.clone(), blocked.reason));
+                if request.must_report(blocked.reason, now) {
+                    let event = request.waits(id, blocked.reason, registry, now);
+                    decisions.add(event, now);
+                    reports.push(id.clone());
                 }
                 return Offer::Keep;
             }
@@ -277,13 +350,27 @@ impl Scheduler {
                 registry,
                 targets,
                 nodes,
+                residency,
+                prefixes,
+                deployment,
                 waiting,
                 now,
             };
             match placer.place(&request.applicant()) {
-                Placement::Assigned(assignment) => {
+                Placement::Assigned(assignment, candidates) => {
+                    let event = Event::Routed {
+                        request: id.clone(),
+                        model: model.clone(),
+                        attempt: assignment.attempt,
+                        candidates,
+                    };
+                    decisions.add(event, now);
                     request.assigned(&assignment, now);
                     registry.reserve(&assignment.spawn_id());
+                    residency.used(&assignment.worker.id, now);
+                    if !request.prompt.is_empty() {
+                        prefixes.computed(model, &request.prompt, &assignment.spawn_id());
+                    }
                     out.push(SchedulerEffect::Assign(id.clone(), assignment));
                     Offer::Take
                 }
@@ -293,11 +380,18 @@ impl Scheduler {
                     begins,
                 } => {
                     request.target.clone_from(&target);
-                    if begins {
-                        out.extend(target.clone().map(SchedulerEffect::Spawn));
+                    if let (Some(places), Some(target)) = (begins, &target) {
+                        let event = Event::Spawns {
+                            request: id.clone(),
+                            target: target.clone(),
+                            places,
+                        };
+                        decisions.add(event, now);
+                        out.push(SchedulerEffect::Spawn(target.clone()));
                     }
-                    if request.must_report(reason) {
-                        out.push(SchedulerEffect::Waiting(id.clone(), reason));
+                    if request.must_report(reason, now) {
+                        decisions.add(request.waits(id, reason, registry, now), now);
+                        reports.push(id.clone());
                     }
                     blocked.get_or_insert_with(|| Blocked {
                         requirements: request.requirements.clone(),
@@ -307,14 +401,22 @@ impl Scheduler {
                     });
                     Offer::Keep
                 }
-                Placement::Failed(error) => {
-                    failed.push((id.clone(), *error));
+                Placement::Failed(error, places) => {
+                    failed.push((id.clone(), *error, places));
                     Offer::Take
                 }
             }
         });
-        for (id, error) in failed {
+        self.report(model, &reports, now, out);
+        for (id, error, places) in failed {
             let error = self.no_worker_error(&id, &error);
+            let event = Event::Refused {
+                request: id.clone(),
+                model: model.clone(),
+                error: error.clone(),
+                places,
+            };
+            self.decisions.add(event, now);
             self.fail(&id, error, out);
         }
     }
@@ -349,16 +451,5 @@ impl Scheduler {
             RequestOutcome::Failed => self.counts.failed += 1,
             RequestOutcome::Cancelled => self.counts.cancelled += 1,
         }
-    }
-
-    /// Estimates when a slot is free for a request behind `waiting` others.
-    fn retry_after_seconds(&self, model: &ModelRef, waiting: usize) -> u64 {
-        let service_time = self.service_time.get(model).copied().unwrap_or_default();
-        let slots = self.registry.total_slots(&WorkerFilter {
-            model: Some(model.clone()),
-            ..WorkerFilter::default()
-        });
-        let seconds = service_time.as_secs_f64() * waiting as f64 / f64::from(slots.max(1));
-        (seconds.ceil() as u64).clamp(RETRY_AFTER_SECONDS.0, RETRY_AFTER_SECONDS.1)
     }
 }

@@ -12,6 +12,10 @@ const MAX_PAUSE_SECONDS: u64 = 60;
 /// A spawn without progress for this long is abandoned. The hive has shorter limits of its
 /// own; this one applies when the hive or the task that follows it is stuck.
 const SPAWN_SILENCE_LIMIT: Duration = Duration::from_secs(600);
+/// Longest wait for workers that are being stopped to make room.
+const ROOM_LIMIT: Duration = Duration::from_secs(120);
+/// Drivers may report memory as free only some time after its process has exited.
+const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 /// Longest time from the end of a spawn to the worker's first heartbeat.
 const REGISTRATION_LIMIT: Duration = Duration::from_secs(15);
 
@@ -27,6 +31,23 @@ enum Phase {
     },
     /// Spawned; the first heartbeat is pending.
     Registering { spawn: SpawnId, until: Duration },
+    /// Other workers are being stopped, so that their memory becomes free.
+    MakingRoom {
+        victims: Vec<SpawnId>,
+        until: Duration,
+    },
+}
+
+/// A spawn was refused because the device has too little free memory.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Shortage {
+    /// The memory that was missing, in bytes; at least 1.
+    pub(crate) missing_bytes: u64,
+    /// Time of the first refusal.
+    pub(crate) since: Duration,
+    /// Time of the latest refusal.
+    pub(crate) latest: Duration,
+    pub(crate) error: Diagnostic,
 }
 
 /// The spawns at one target: what is under way and which failures delay the next one.
@@ -36,6 +57,10 @@ pub struct TargetState {
     failures: VecDeque<Duration>,
     not_before: Duration,
     last_error: Option<Diagnostic>,
+    shortage: Option<Shortage>,
+    /// When the workers that were stopped for it had exited.
+    room_made: Option<Duration>,
+    begun: Duration,
 }
 
 /// Whether a spawn may begin.
@@ -43,6 +68,8 @@ pub struct TargetState {
 pub(crate) enum Readiness {
     UnderWay,
     Now,
+    /// After memory has become free.
+    NeedsRoom,
     /// After this pause.
     After(Duration),
     /// Too many failures: not before this time has passed.
@@ -72,7 +99,30 @@ impl TargetState {
     /// Returns true if forgetting the state changes nothing: no spawn is under way and none
     /// is delayed.
     pub(crate) fn is_as_new(&self, now: Duration) -> bool {
-        !self.is_starting() && self.not_before <= now && self.recent_failures(now) == 0
+        !self.is_starting()
+            && self.shortage.is_none()
+            && self.not_before <= now
+            && self.recent_failures(now) == 0
+    }
+
+    pub(crate) fn shortage(&self) -> Option<&Shortage> {
+        self.shortage.as_ref()
+    }
+
+    /// Returns true while the memory of workers that were stopped for it becomes free.
+    pub(crate) fn is_releasing(&self, now: Duration) -> bool {
+        let made = self.room_made;
+        made.is_some_and(|made| now.saturating_sub(made) < RELEASE_LIMIT)
+    }
+
+    /// Returns true if memory is being freed for it, or was freed and is not used yet.
+    pub(crate) fn is_taking_room(&self, now: Duration) -> bool {
+        self.shortage.is_some() && (self.is_starting() || self.is_releasing(now))
+    }
+
+    /// When the current or last spawn began.
+    pub(crate) fn begun(&self) -> Duration {
+        self.begun
     }
 
     /// Returns the error of the last spawn, unless it succeeded.
@@ -84,13 +134,16 @@ impl TargetState {
     pub fn pause(&self, now: Duration) -> Duration {
         match self.readiness(now) {
             Readiness::After(remaining) | Readiness::Broken(remaining) => remaining,
-            Readiness::Now | Readiness::UnderWay => Duration::ZERO,
+            Readiness::Now | Readiness::NeedsRoom | Readiness::UnderWay => Duration::ZERO,
         }
     }
 
     pub(crate) fn readiness(&self, now: Duration) -> Readiness {
         if self.is_starting() {
             return Readiness::UnderWay;
+        }
+        if self.shortage.is_some() {
+            return Readiness::NeedsRoom;
         }
         if self.recent_failures(now) >= BREAKER_FAILURES {
             let oldest = self.failures[self.failures.len() - BREAKER_FAILURES];
@@ -103,6 +156,7 @@ impl TargetState {
     }
 
     pub(crate) fn begin(&mut self, now: Duration) {
+        self.begun = now;
         self.phase = Phase::Spawning {
             last_progress: now,
             crashed: false,
@@ -115,8 +169,50 @@ impl TargetState {
         }
     }
 
+    /// Records that the spawn was refused for memory that others may free.
+    pub(crate) fn lacks_memory(&mut self, error: Diagnostic, missing_bytes: u64, now: Duration) {
+        self.phase = Phase::Idle;
+        let since = self.shortage.as_ref().map_or(now, |known| known.since);
+        self.shortage = Some(Shortage {
+            missing_bytes: missing_bytes.max(1),
+            since,
+            latest: now,
+            error,
+        });
+    }
+
+    /// Forgets that memory was missing.
+    pub(crate) fn forget_shortage(&mut self) {
+        if matches!(self.phase, Phase::MakingRoom { .. }) {
+            self.phase = Phase::Idle;
+        }
+        self.shortage = None;
+        self.room_made = None;
+    }
+
+    /// Records that these workers are being stopped for it.
+    pub(crate) fn make_room(&mut self, victims: Vec<SpawnId>, now: Duration) {
+        self.phase = Phase::MakingRoom {
+            victims,
+            until: now + ROOM_LIMIT,
+        };
+    }
+
+    /// Returns true if the workers that were stopped for it are gone, or took too long.
+    pub(crate) fn has_room(&mut self, is_gone: impl Fn(&SpawnId) -> bool, now: Duration) -> bool {
+        let has_room = match &self.phase {
+            Phase::MakingRoom { victims, until } => *until <= now || victims.iter().all(is_gone),
+            _ => false,
+        };
+        if has_room {
+            self.room_made = Some(now);
+        }
+        has_room
+    }
+
     pub(crate) fn spawned(&mut self, spawn: SpawnId, now: Duration) {
         self.last_error = None;
+        self.forget_shortage();
         self.phase = Phase::Registering {
             spawn,
             until: now + REGISTRATION_LIMIT,
@@ -135,7 +231,7 @@ impl TargetState {
 
     pub(crate) fn overdue(&self, now: Duration) -> Option<Overdue> {
         match &self.phase {
-            Phase::Idle => None,
+            Phase::Idle | Phase::MakingRoom { .. } => None,
             Phase::Spawning { last_progress, .. } => {
                 let silent = now.saturating_sub(*last_progress);
                 (silent >= SPAWN_SILENCE_LIMIT).then_some(Overdue::Spawn { silent })
@@ -153,6 +249,7 @@ impl TargetState {
     pub(crate) fn failed(&mut self, error: Diagnostic, now: Duration) -> bool {
         let known = matches!(self.phase, Phase::Spawning { crashed: true, .. });
         self.phase = Phase::Idle;
+        self.forget_shortage();
         if known {
             return false;
         }
@@ -217,9 +314,28 @@ pub(crate) fn may_succeed_elsewhere(code: Code) -> bool {
         || code == Code::InvalidApiKey
 }
 
+/// Returns the memory that is missing, in bytes, if the spawn was refused for that and nothing else.
+/// 1 if the error does not say how much.
+pub(crate) fn missing_bytes(error: &Diagnostic) -> Option<u64> {
+    let memory = [Code::InsufficientRam, Code::InsufficientVram].map(Code::as_str);
+    let is_memory = |code: &str| memory.iter().any(|memory| memory == code);
+    let detail = |name: &str| error.details.as_ref().and_then(|details| details.get(name));
+    let failures = detail("failures").and_then(serde_json::Value::as_array);
+    let mut codes = failures
+        .into_iter()
+        .flatten()
+        .map(|failure| failure["code"].as_str());
+    if !is_memory(&error.code.as_str()) || !codes.all(|code| code.is_some_and(is_memory)) {
+        return None;
+    }
+    let bytes = |name: &str| detail(name).and_then(serde_json::Value::as_u64);
+    let missing = bytes("need_bytes").zip(bytes("available_bytes"));
+    Some(missing.map_or(1, |(need, available)| need.saturating_sub(available).max(1)))
+}
+
 /// Returns true if the spawn was refused because of its input: it fails again until someone
 /// changes the input or the machine.
-fn is_input_error(code: Code) -> bool {
+pub(crate) fn is_input_error(code: Code) -> bool {
     code.http_status() < 500
         || matches!(
             code,

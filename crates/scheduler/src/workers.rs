@@ -1,6 +1,6 @@
 //! How workers start and stop.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use diagnostics::Diagnostic;
 use input_validation::{ModelRef, RequestId};
@@ -8,9 +8,9 @@ use worker_registry::{ServingState, SpawnId};
 
 use crate::{
     NodeMap, NodeState, Scheduler, SchedulerEffect, SpawnTarget, StopCause, WorkerRequirements,
+    decisions::Event,
     errors,
-    placement::target_of_worker,
-    target::{Overdue, may_succeed_elsewhere},
+    target::{Overdue, is_input_error, may_succeed_elsewhere, missing_bytes},
 };
 
 impl Scheduler {
@@ -24,9 +24,18 @@ impl Scheduler {
         // The worker may have registered, served and been stopped already.
         let registered = self.registry.has_registered(spawn);
         let state = self.targets.entry(target.clone()).or_default();
+        let load_time = now.saturating_sub(state.begun());
+        self.residency.loaded_in(&target.model, load_time);
+        self.residency.registered(&spawn.worker, now);
         state.spawned(spawn.clone(), now);
-        if registered {
+        self.deployments.refused.remove(target);
+        let is_unwanted =
+            self.deployments.abandoned.remove(target) && self.queue.waiting(&target.model) == 0;
+        if registered || is_unwanted {
             state.registered(spawn);
+        }
+        if is_unwanted {
+            self.stop(spawn.clone(), StopCause::Surplus, now, out);
         }
         self.serve(&target.model, now, out);
     }
@@ -38,10 +47,27 @@ impl Scheduler {
         now: Duration,
         out: &mut Vec<SchedulerEffect>,
     ) {
+        let event = Event::SpawnFailed {
+            target: target.clone(),
+            error: error.clone(),
+        };
+        self.decisions.add(event, now);
+        self.deployments.abandoned.remove(target);
         // A worker that failed while it was loading would count as loading until its heartbeats
         // expire.
-        self.registry
-            .remove_starting(|info| target_of_worker(info, Some(target.backend)) == *target);
+        self.registry.remove_starting(|info| target.covers(info));
+        if let Some(missing) = missing_bytes(error)
+            && self.may_have_room(target, missing, now)
+        {
+            let state = self.targets.entry(target.clone()).or_default();
+            state.lacks_memory(error.clone(), missing, now);
+            self.serve(&target.model, now, out);
+            return;
+        }
+        if is_input_error(error.code) && self.deployments.wanted.contains_key(&target.model) {
+            let refused = (now, error.clone());
+            self.deployments.refused.insert(target.clone(), refused);
+        }
         let state = self.targets.entry(target.clone()).or_default();
         if !state.failed(error.clone(), now) {
             self.serve(&target.model, now, out);
@@ -114,8 +140,10 @@ impl Scheduler {
         };
         for model in self.idle.take_overdue(is_used, now) {
             let filter = WorkerRequirements::model(model).filter();
-            for worker in self.registry.snapshot(&filter, now) {
-                self.stop(SpawnId::of(&worker.info), StopCause::Idle, out);
+            let reserved = self.reserved_workers(i32::MIN, now);
+            let workers = self.registry.snapshot(&filter, now).into_iter();
+            for worker in workers.filter(|worker| !reserved.contains(&worker.info.id)) {
+                self.stop(SpawnId::of(&worker.info), StopCause::Idle, now, out);
             }
         }
     }
@@ -141,12 +169,32 @@ impl Scheduler {
     /// Stops the workers that stalled and did not recover.
     pub(crate) fn stop_stalled(&mut self, now: Duration, out: &mut Vec<SchedulerEffect>) {
         for spawn in self.registry.lost_to_stall(now) {
-            self.stop(spawn, StopCause::Stalled, out);
+            self.stop(spawn, StopCause::Stalled, now, out);
         }
     }
 
-    fn stop(&mut self, spawn: SpawnId, cause: StopCause, out: &mut Vec<SchedulerEffect>) {
+    /// The workers that run requests of this queen.
+    pub(crate) fn spawns_in_use(&self) -> BTreeSet<&SpawnId> {
+        let requests = self.requests.values();
+        let running = requests.filter_map(|request| request.running.as_ref());
+        running.map(|running| &running.spawn).collect()
+    }
+
+    pub(crate) fn stop(
+        &mut self,
+        spawn: SpawnId,
+        cause: StopCause,
+        now: Duration,
+        out: &mut Vec<SchedulerEffect>,
+    ) {
         self.registry.set_stopping(&spawn);
+        let info = self.registry.get_spawn(&spawn);
+        let event = Event::Stops {
+            model: info.map(|info| info.model_id.clone()),
+            spawn: spawn.clone(),
+            cause,
+        };
+        self.decisions.add(event, now);
         out.push(SchedulerEffect::StopWorker(spawn, cause));
     }
 

@@ -14,10 +14,14 @@ mod registry;
 mod worker;
 
 pub use registry::{HeartbeatResult, ServingState, WorkerRegistry};
-pub use worker::{Candidate, SpawnId, WorkerFilter};
+pub use worker::{Candidate, SpawnId, WorkerFilter, runs_on};
 
 use std::time::Duration;
 
+/// A heartbeat is late after this time.
+pub(crate) const LATE_AFTER: Duration = Duration::from_secs(7);
+/// How often the process of a worker whose heartbeat is late is to be checked.
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// A worker without a heartbeat for this long receives no new requests.
 pub(crate) const SILENT_AFTER: Duration = Duration::from_secs(15);
 /// A worker without a heartbeat for this long is removed.

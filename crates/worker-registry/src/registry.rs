@@ -194,6 +194,14 @@ impl WorkerRegistry {
         }
     }
 
+    /// Returns the workers whose heartbeat is late, each of them every 5 s.
+    pub fn late(&mut self, now: Duration) -> Vec<SpawnId> {
+        let workers = self.workers.values_mut();
+        workers
+            .filter_map(|worker| worker.check_late(now).then(|| SpawnId::of(&worker.info)))
+            .collect()
+    }
+
     /// Removes the workers without a heartbeat for 30 s and returns them.
     pub fn expire(&mut self, now: Duration) -> Vec<SpawnId> {
         self.workers
@@ -229,6 +237,19 @@ impl WorkerRegistry {
                 free_slots,
             })
         })
+    }
+
+    /// Returns the workers that match the filter, whether or not they can accept a request.
+    pub fn matching<'a>(
+        &'a self,
+        filter: &'a WorkerFilter,
+        now: Duration,
+    ) -> impl Iterator<Item = (&'a WorkerInfo, Availability)> + 'a {
+        let matching = self
+            .workers
+            .values()
+            .filter(|worker| filter.matches(&worker.info));
+        matching.map(move |worker| (&worker.info, worker.availability(now)))
     }
 
     /// Returns the best state among the available workers that match the filter.

@@ -151,6 +151,21 @@ fn a_heartbeat_that_is_not_newer_changes_nothing() {
 }
 
 #[test]
+fn a_worker_whose_heartbeat_is_late_is_checked_every_five_seconds() {
+    let mut registry = WorkerRegistry::default();
+    let secs = Duration::from_secs;
+    registry.heartbeat(heartbeat("a", 1, 0), secs(1)).unwrap();
+    registry.heartbeat(heartbeat("b", 1, 0), secs(5)).unwrap();
+    let mut check = |at| registry.late(secs(at));
+    assert_eq!(check(7), []);
+    assert_eq!(check(8), [spawn("a", 1)]);
+    assert_eq!(check(11), []);
+    assert_eq!(check(13), [spawn("a", 1), spawn("b", 1)]);
+    registry.heartbeat(heartbeat("a", 1, 1), secs(14)).unwrap();
+    assert_eq!(registry.late(secs(18)), [spawn("b", 1)]);
+}
+
+#[test]
 fn the_first_failed_connection_since_a_heartbeat_is_new() {
     let mut registry = WorkerRegistry::default();
     let spawn = spawn("a", 1);

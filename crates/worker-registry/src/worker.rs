@@ -4,7 +4,7 @@ use input_validation::{Backend, DeviceId, Generation, ModelRef, NodeName, Worker
 use queen_contract::{Availability, WorkerEntry};
 use worker_contract::{Capability, WorkerHeartbeat, WorkerInfo, WorkerStatus};
 
-use crate::{RECOVERY_LIMIT, SILENT_AFTER};
+use crate::{CHECK_INTERVAL, LATE_AFTER, RECOVERY_LIMIT, SILENT_AFTER};
 
 /// First and longest back-off after a worker answered that all its slots are busy, in seconds.
 const BUSY_BACKOFF_SECONDS: (u64, u64) = (1, 4);
@@ -47,10 +47,11 @@ impl WorkerFilter {
     }
 }
 
-fn runs_on(backend: Backend, device: DeviceId) -> bool {
+/// Whether workers of the backend run on devices of this kind.
+pub fn runs_on(backend: Backend, device: DeviceId) -> bool {
     match device {
         DeviceId::Cpu(_) => backend == Backend::Cpu,
-        DeviceId::Gpu(_) => matches!(backend, Backend::Cuda | Backend::Metal),
+        DeviceId::Gpu(_) => backend != Backend::Cpu,
     }
 }
 
@@ -75,6 +76,7 @@ pub(crate) struct Worker {
     pub(crate) info: WorkerInfo,
     sequence: u64,
     last_heartbeat: Duration,
+    last_check: Duration,
     connection_failed: bool,
     /// When a request found that the worker computes nothing.
     stalled_since: Option<Duration>,
@@ -95,6 +97,7 @@ impl Worker {
             info: heartbeat.worker,
             sequence: heartbeat.sequence,
             last_heartbeat: now,
+            last_check: now,
             connection_failed: false,
             stalled_since: None,
             stopping,
@@ -138,6 +141,17 @@ impl Worker {
 
     pub(crate) fn heartbeat_age(&self, now: Duration) -> Duration {
         now.saturating_sub(self.last_heartbeat)
+    }
+
+    /// Whether its heartbeat is late and that was not returned a short time ago.
+    pub(crate) fn check_late(&mut self, now: Duration) -> bool {
+        let last = self.last_heartbeat.max(self.last_check);
+        let is_late = self.heartbeat_age(now) >= LATE_AFTER;
+        let is_due = is_late && now.saturating_sub(last) >= CHECK_INTERVAL;
+        if is_due {
+            self.last_check = now;
+        }
+        is_due
     }
 
     pub(crate) fn availability(&self, now: Duration) -> Availability {

@@ -137,6 +137,10 @@ impl WorkerSource for NeverSpawns {
         Box::pin(pending())
     }
 
+    fn has_exited<'a>(&'a self, _: &'a SpawnId) -> BoxFuture<'a, bool> {
+        Box::pin(async { false })
+    }
+
     fn stop<'a>(
         &'a self,
         _: &'a SpawnId,

@@ -2,18 +2,23 @@
 
 mod behavior;
 mod counters;
+mod decisions;
+mod deployments;
+mod estimates;
 mod idle;
 mod nodes;
 mod placement;
 mod properties;
+mod room;
 mod stopping;
 
 use std::time::Duration;
 
 use diagnostics::{Code, Diagnostic};
-use input_validation::{Generation, RequestId};
+use input_validation::{Backend, DeviceId, Generation, RequestId};
 use jiff::Timestamp;
-use request_queue::Deadline;
+use queen_contract::Priority;
+use request_queue::{ClientKey, Deadline};
 use worker_contract::{KvCacheUse, SamplingValues, WorkerHeartbeat, WorkerInfo, WorkerStatus};
 use worker_registry::SpawnId;
 
@@ -53,8 +58,11 @@ pub fn requirements(model: &str) -> WorkerRequirements {
 
 pub fn new_request(id: &str, model: &str, deadline: Duration) -> NewRequest {
     NewRequest {
+        prompt: PromptPrefixes::default(),
         id: id.parse().unwrap(),
         requirements: requirements(model),
+        priority: Priority::Interactive,
+        client: ClientKey::default(),
         deadline: Deadline::at(deadline),
     }
 }
@@ -110,11 +118,19 @@ pub fn beat(
     effects
 }
 
+pub fn device_id(backend: Backend, index: u16) -> DeviceId {
+    match backend {
+        Backend::Cpu => DeviceId::Cpu(index),
+        _ => DeviceId::Gpu(index),
+    }
+}
+
 pub fn target() -> SpawnTarget {
     SpawnTarget {
         model: HAIKU.parse().unwrap(),
         node: "local".parse().unwrap(),
         backend: input_validation::Backend::Cpu,
+        device: None,
     }
 }
 
@@ -130,6 +146,16 @@ pub fn assigned(effects: &[SchedulerEffect]) -> Vec<(String, String)> {
         .iter()
         .filter_map(|e| match e {
             SchedulerEffect::Assign(id, a) => Some((id.to_string(), a.worker.id.to_string())),
+            _ => None,
+        })
+        .collect()
+}
+
+pub fn waits(effects: &[SchedulerEffect]) -> Vec<(String, WaitReason)> {
+    effects
+        .iter()
+        .filter_map(|e| match e {
+            SchedulerEffect::Waiting(id, waiting) => Some((id.to_string(), waiting.reason)),
             _ => None,
         })
         .collect()

@@ -8,6 +8,7 @@ const GIB: u64 = 1 << 30;
 
 fn device(backend: Backend, free_gib: u64) -> DeviceFacts {
     DeviceFacts {
+        id: device_id(backend, 0),
         backend,
         free_bytes: free_gib * GIB,
         has_worker: true,

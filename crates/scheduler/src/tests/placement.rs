@@ -120,3 +120,61 @@ fn requirements_restrict_the_choice() {
         );
     }
 }
+
+/// Submits a request with these beginnings of its prompt, and returns its worker.
+fn routed(s: &mut Scheduler, request: &str, prompt: &[u64]) -> String {
+    let new = NewRequest {
+        prompt: PromptPrefixes::new(prompt.to_vec()),
+        ..new_request(request, HAIKU, secs(600))
+    };
+    let effects = s.submit(new, T0).unwrap();
+    let [(_, worker)] = &assigned(&effects)[..] else {
+        panic!("not assigned")
+    };
+    worker.clone()
+}
+
+#[test]
+fn a_prompt_goes_where_its_beginning_was_computed_unless_that_worker_is_much_busier() {
+    let mut s = scheduler();
+    for name in ["a", "b"] {
+        beat(&mut s, worker(name, 1, 4), 0, T0);
+    }
+    assert_eq!(routed(&mut s, "1", &[1, 2]), "a");
+    assert_eq!(
+        routed(&mut s, "2", &[7]),
+        "b",
+        "it is unknown, and b is idle"
+    );
+    assert_eq!(
+        routed(&mut s, "3", &[1, 2, 3]),
+        "a",
+        "although a is as busy as b"
+    );
+    let why = s.decisions(Some("3"), 10, |_| Timestamp::UNIX_EPOCH);
+    assert_eq!(
+        why[0].reason,
+        "of 2 workers, it computed the beginning of the prompt before"
+    );
+    // Other clients use most of its slots.
+    beat(&mut s, used("a", 8, 7), 1, T0);
+    assert_eq!(routed(&mut s, "4", &[1, 2]), "b");
+    beat(&mut s, worker("a", 1, 8), 2, T0);
+    assert_eq!(
+        routed(&mut s, "5", &[1, 2, 3]),
+        "a",
+        "its beginning is longer"
+    );
+}
+
+#[test]
+fn a_worker_that_failed_a_request_is_avoided_although_it_has_the_prompt_in_its_cache() {
+    let mut s = scheduler();
+    for name in ["a", "b"] {
+        beat(&mut s, worker(name, 1, 4), 0, T0);
+    }
+    assert_eq!(routed(&mut s, "1", &[1]), "a");
+    let fault = AttemptFailure::Fault(Diagnostic::new(Code::Internal, "bug"));
+    let effects = s.handle(SchedulerEvent::AttemptFailed(id("1"), fault), T0);
+    assert_eq!(assigned(&effects), pair("1", "b"));
+}

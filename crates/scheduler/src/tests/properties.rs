@@ -54,7 +54,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(worker, status, respawned)| Op::Heartbeat { worker, status, respawned }),
         5 => (any::<usize>(), 0u8..8).prop_map(|(nth, how)| Op::EndAttempt { nth, how }),
         1 => any::<usize>().prop_map(Op::Cancel),
-        2 => (any::<bool>(), 0u8..3).prop_map(|(ok, code)| Op::EndSpawn { ok, code }),
+        2 => (any::<bool>(), 0u8..5).prop_map(|(ok, code)| Op::EndSpawn { ok, code }),
         1 => Just(Op::SpawnProgress),
         1 => (0u8..3).prop_map(|worker| Op::Stop { worker }),
         2 => Just(Op::EndStop),
@@ -65,6 +65,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 fn facts(state: u8) -> Option<NodeFacts> {
     let device = |backend| DeviceFacts {
+        id: device_id(backend, 0),
         backend,
         free_bytes: u64::from(state),
         has_worker: true,
@@ -164,14 +165,17 @@ impl Shell {
                 }
                 SchedulerEffect::StopWorker(spawn, cause) => {
                     let used = self.running.iter().any(|(_, on)| *on == spawn);
-                    let is_idle = cause == StopCause::Idle;
+                    let must_be_idle = matches!(cause, StopCause::Idle | StopCause::Memory);
                     assert!(
-                        !(used && is_idle),
+                        !(used && must_be_idle),
                         "{spawn:?} is unloaded while it runs a request"
                     );
+                    assert!(!self.to_stop.contains(&spawn), "{spawn:?} is stopped twice");
                     self.to_stop.push(spawn);
                 }
-                SchedulerEffect::Waiting(..) | SchedulerEffect::WorkerExpired(_) => {}
+                SchedulerEffect::Waiting(..)
+                | SchedulerEffect::CheckProcess(_)
+                | SchedulerEffect::WorkerExpired(_) => {}
             }
         }
     }
@@ -220,6 +224,11 @@ proptest! {
                         _ => None,
                     };
                     request.requirements.backend = gpu.then_some(Backend::Cuda);
+                    let number = shell.submitted.len() as u64;
+                    request.client = ClientKey::new(number % 4);
+                    if number.is_multiple_of(3) {
+                        request.priority = Priority::Batch;
+                    }
                     let id = request.id.clone();
                     let WorkerRequirements { backend, node, .. } = request.requirements.clone();
                     shell.required.insert(id.clone(), (backend, node));
@@ -227,7 +236,8 @@ proptest! {
                     match s.submit(request, now) {
                         Ok(effects) => effects,
                         Err(error) => {
-                            prop_assert_eq!(error.code, Code::QueueFull);
+                            let refusals = [Code::QueueFull, Code::DeadlineExceeded];
+                            prop_assert!(refusals.contains(&error.code), "{error}");
                             shell.finish(&id);
                             Vec::new()
                         }
@@ -285,7 +295,8 @@ proptest! {
                     if ok {
                         s.handle(SchedulerEvent::Spawned(target, spawn_id("w0", 1)), now)
                     } else {
-                        let code = [Code::WorkerStartFailed, Code::InvalidModelFile, Code::HiveUnreachable]
+                        let code = [Code::WorkerStartFailed, Code::InvalidModelFile, Code::HiveUnreachable,
+                            Code::InsufficientRam, Code::InsufficientVram]
                             [usize::from(code)];
                         s.handle(SchedulerEvent::SpawnFailed(target, Diagnostic::new(code, "x")), now)
                     }

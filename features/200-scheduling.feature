@@ -1,0 +1,205 @@
+@real
+Feature: Deployments keep workers of models running
+  The keeper, the queen and hives, with mock workers.
+
+  Scenario: A deployed model has a worker before the first request, until it is undeployed
+    Given a running queen
+    When I run `rbee-keeper deploy mock:fast`
+    Then the exit code is 0
+    And stdout contains `mock:fast   1 of 1   ready  local CPU-0`
+    And 1 `mock-worker-rbee` process runs
+    When I run `rbee-keeper deployments`
+    Then stdout contains `mock:fast   1 of 1   ready  local CPU-0`
+    When I run `rbee-keeper why mock:fast`
+    Then stdout contains `its deployment has fewer workers than it wants now: 1`
+    When I run `rbee-keeper undeploy mock:fast`
+    Then the exit code is 0
+    And stdout contains `undeployed mock:fast`
+    And 0 `mock-worker-rbee` processes run
+    When I run `rbee-keeper undeploy mock:fast`
+    Then the exit code is 1
+    And stderr contains `mock:fast is not deployed`
+
+  Scenario: A worker that is killed is replaced although no request needs it
+    Given a running queen
+    And I ran `rbee-keeper deploy mock:fast`
+    And the worker is noted
+    When every `mock-worker-rbee` process is killed
+    Then a new worker serves `mock:fast`
+    When I run `rbee-keeper why mock-0`
+    Then stdout contains `its process has exited`
+
+  Scenario: Each GPU of a machine has a worker of its own
+    Given a running queen
+    And the node attic with GPUs of 24 and 24 GiB, whose worker runs
+    When I run `rbee-keeper deploy mock:fast --min 2 --node attic --backend cuda`
+    Then the exit code is 0
+    And stdout contains `2 of 2   ready  attic GPU-0, attic GPU-1`
+    When I run `rbee-keeper deploy mock:fast --min 3 --node attic --backend cuda`
+    Then the exit code is 1
+    And stderr contains `attic cuda: its device has a worker of the model; attic cuda: its device has a worker of the model`
+
+  Scenario: A deployment moves to another machine when its machine is switched off
+    Given a running queen
+    And the node attic with 4096 GiB of free memory
+    And I ran `rbee-keeper deploy mock:fast`
+    And the worker is noted
+    Then 1 worker is running on attic
+    When the machine attic is switched off
+    Then a new worker serves `mock:fast`
+    When I run `rbee-keeper deployments`
+    Then stdout contains `1 of 1   ready  local CPU-0`
+
+  Scenario: A deployment survives its queen, and its worker is not started twice
+    Given a running queen
+    And I ran `rbee-keeper deploy mock:fast`
+    And the worker is noted
+    When the queen is killed
+    And I run `rbee-keeper deploy mock:fast`
+    Then the exit code is 0
+    And the same worker serves `mock:fast`
+    And 1 `mock-worker-rbee` process runs
+
+  Scenario: Requests that wait start further workers
+    Given a running queen
+    And the node attic with 4096 GiB of free memory
+    And I ran `rbee-keeper deploy mock:tokens_per_second=10 --max 2 --slots 1`
+    When I start `rbee-keeper infer "count" --model mock:tokens_per_second=10 --max-tokens 120` as first
+    And I start `rbee-keeper infer "count" --model mock:tokens_per_second=10 --max-tokens 120` as second
+    Then 2 `mock-worker-rbee` processes run
+    When I run `rbee-keeper deployments`
+    Then stdout contains `attic CPU-0, local CPU-0`
+    When first gets SIGINT
+    And second gets SIGINT
+    Then first exits
+    And second exits
+
+  Scenario: A changed deployment replaces its workers and loses no request
+    Given a running queen
+    And I ran `rbee-keeper deploy mock:tokens_per_second=30,length=60 --slots 2`
+    And I ran `rbee-keeper infer "count" --model mock:tokens_per_second=30,length=60`
+    When I note the output as undisturbed
+    And I start `rbee-keeper infer "count" --model mock:tokens_per_second=30,length=60` as client
+    And client has printed something to stdout
+    And I run `rbee-keeper deploy mock:tokens_per_second=30,length=60 --slots 3`
+    Then the exit code is 0
+    And client exits
+    And the exit code is 0
+    And the output equals the output noted as undisturbed
+    And the worker has 3 slots
+
+  Scenario: A file describes all deployments
+    Given a running queen
+    And I ran `rbee-keeper deploy mock:old`
+    And the file `{dir}/models.toml` holds
+      """
+      [[deployment]]
+      model = "mock:fast"
+      slots = 3
+
+      [[deployment]]
+      model = "mock:rare"
+      min_workers = 0
+      """
+    When I run `rbee-keeper deploy --file {dir}/models.toml --only`
+    Then the exit code is 0
+    And stdout contains `mock:fast   1 of 1       ready`
+    And stdout contains `mock:rare   0 of 0 to 1  idle`
+    And stdout does not contain `mock:old`
+    And 1 `mock-worker-rbee` process runs
+    And the worker has 3 slots
+
+  Scenario Outline: A file that cannot be used changes nothing: <what>
+    Given a running queen
+    And I ran `rbee-keeper deploy mock:fast`
+    And the file `{dir}/models.toml` holds
+      """
+      [[deployment]]
+      model = "mock:other"
+
+      [[deployment]]
+      model = "mock:third"
+      <line>
+      """
+    When I run `rbee-keeper deploy --file {dir}/models.toml --only`
+    Then the exit code is 1
+    And stderr contains `<error>`
+    When I run `rbee-keeper deployments`
+    Then stdout contains `mock:fast   1 of 1   ready`
+    And stdout does not contain `mock:other`
+
+    Examples:
+      | what             | line                    | error                                |
+      | a misspelt name  | min_worker = 2          | unknown field `min_worker`           |
+      | an unknown node  | nodes = ["nowhere"]     | node nowhere does not exist          |
+      | a wrong range    | max_workers = 0         | mock:third: 1 to 0 workers is not    |
+      | a wrong reference| engine = "/bin/sh"      | engine                               |
+
+  Scenario: What cannot be deployed says why, and is tried again
+    Given a running queen
+    When I run `rbee-keeper deploy mock:fail_load=true`
+    Then the exit code is 1
+    And stderr contains `mock:fail_load=true is deployed, but not all of its workers run (backoff)`
+    And stderr contains `rbee-keeper undeploy mock:fail_load=true`
+    When I run `rbee-keeper undeploy mock:fail_load=true`
+    Then the exit code is 0
+
+  Scenario: A model can be deployed again while its workers finish
+    Given a running queen
+    And I ran `rbee-keeper deploy mock:tokens_per_second=20,slots=1`
+    When I start `rbee-keeper infer "count" --model mock:tokens_per_second=20,slots=1 --max-tokens 60` as client
+    And client has printed something to stdout
+    And I start `rbee-keeper undeploy mock:tokens_per_second=20,slots=1` as end
+    And I run `rbee-keeper deploy mock:tokens_per_second=20,slots=1`
+    Then the exit code is 0
+    And client exits
+    And the exit code is 0
+    And end exits
+    And the exit code is 0
+    When I run `rbee-keeper deploy mock:tokens_per_second=20,slots=1`
+    Then stdout contains `1 of 1   ready`
+    And 1 `mock-worker-rbee` process runs
+
+  Scenario: A deployment that is removed while it starts leaves no worker
+    Given a running queen
+    When I run `rbee-keeper deploy mock:load_ms=3000 --no-wait`
+    Then the exit code is 0
+    And 1 `mock-worker-rbee` process runs
+    When I run `rbee-keeper undeploy mock:load_ms=3000`
+    Then the exit code is 0
+    And 0 `mock-worker-rbee` processes run
+
+  Scenario: A deployment moves to the machine that it names
+    Given a running queen
+    And the node attic with 4096 GiB of free memory
+    And I ran `rbee-keeper deploy mock:fast --keep-alive 1`
+    Then 1 worker is running on attic
+    When I run `rbee-keeper deploy mock:fast --node local --keep-alive 1`
+    Then the exit code is 0
+    And stdout contains `1 of 1   ready`
+    And 0 workers are running on attic
+    And 1 `mock-worker-rbee` process runs
+
+  Scenario: An error that was corrected is forgotten
+    Given a running queen
+    When I run `rbee-keeper deploy builtin:haiku --engine nope`
+    Then the exit code is 1
+    And stderr contains `no engine "nope"`
+    When I run `rbee-keeper deploy builtin:haiku`
+    Then the exit code is 0
+    And stdout contains `1 of 1   ready`
+
+  Scenario Outline: Options that would remove or load too much are refused: <what>
+    Given a running queen
+    And I ran `rbee-keeper deploy mock:fast`
+    When I run `rbee-keeper deploy mock:other <options>`
+    Then the exit code is 1
+    And stderr contains `<error>`
+    When I run `rbee-keeper deployments`
+    Then stdout contains `mock:fast   1 of 1   ready`
+    And stdout does not contain `mock:other`
+
+    Examples:
+      | what            | options        | error                                            |
+      | only            | --only         | removes all deployments that a file does not     |
+      | too many slots  | --slots 999999 | a worker cannot run 999999 requests at a time    |
