@@ -2,7 +2,9 @@ use std::{net::IpAddr, path::PathBuf};
 
 use daemon_shell::LogFilter;
 use diagnostics::Diagnostic;
+use hive_lifecycle::CatalogOptions;
 use input_validation::{PortRange, option_value, whole_number};
+use scheduler::SchedulerSettings;
 
 /// Schedules and serves inference on its nodes.
 #[derive(Debug, Clone, clap::Parser)]
@@ -25,6 +27,13 @@ pub struct Args {
     /// [default: the hive's]
     #[arg(long, env = "RBEE_WORKER_PORTS", value_name = "PORTS", value_parser = option_value::<PortRange>)]
     pub worker_ports: Option<PortRange>,
+    /// Catalog of packages for the hives that the queen starts: `https://…` or, for that of this
+    /// machine, `file://…` [default: none]
+    #[arg(long, env = "RBEE_CATALOG", value_name = "URL")]
+    pub catalog: Option<String>,
+    /// Public key of minisign that the catalog must be signed with, or a file with it
+    #[arg(long, env = "RBEE_CATALOG_KEY", value_name = "KEY|FILE")]
+    pub catalog_key: Option<String>,
     /// File with the API key that inference requires
     #[arg(long, env = "RBEE_API_KEY_FILE", value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
@@ -34,6 +43,13 @@ pub struct Args {
     /// How long a worker may produce no output and complete no step before it counts as stalled
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = whole_number(1..=u32::MAX))]
     pub worker_silence: u32,
+    /// How many requests of one priority may wait for a model, without those that are the only one
+    /// of their client
+    #[arg(long, env = "RBEE_QUEUE_LIMIT", value_name = "N", default_value_t = SchedulerSettings::default().queue_limit as u32, value_parser = whole_number(1..=100_000_u32))]
+    pub queue_limit: u32,
+    /// How long a request may wait for memory that other models use
+    #[arg(long, env = "RBEE_MEMORY_WAIT", value_name = "SECONDS", default_value_t = SchedulerSettings::default().memory_wait.as_secs() as u32, value_parser = whole_number(1..=u32::MAX))]
+    pub memory_wait: u32,
     /// How long the SSH server of a node may be silent before its connection counts as lost
     #[arg(long, value_name = "SECONDS", default_value_t = 12, value_parser = whole_number(3..=u32::MAX))]
     pub link_silence: u32,
@@ -59,6 +75,14 @@ pub struct Args {
 }
 
 impl Args {
+    /// Returns the catalog of the hives.
+    pub(crate) fn catalog(&self) -> Result<Option<CatalogOptions>, Diagnostic> {
+        let Some(url) = &self.catalog else {
+            return Ok(None);
+        };
+        CatalogOptions::new(url.clone(), self.catalog_key.clone()).map(Some)
+    }
+
     /// Returns the hive binary.
     pub(crate) fn hive_program(&self) -> Result<PathBuf, Diagnostic> {
         match &self.hive_binary {

@@ -1,4 +1,7 @@
-use std::{net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc,
+    time::Duration,
+};
 
 use daemon_shell::{Encryption, FileLock, ProcessIdentity, Token, serve_with_tls};
 use diagnostics::{Code, Diagnostic};
@@ -15,6 +18,7 @@ use request_relay::Relay;
 use scheduler::{Scheduler, SchedulerEvent, SchedulerSettings};
 use state_files::{DaemonRecord, Home, home_in_use};
 use tokio::time::sleep;
+use worker_contract::HEARTBEAT_SECONDS;
 
 use crate::{
     Args,
@@ -135,8 +139,21 @@ impl Queen {
         started_at: Timestamp,
     ) -> Result<Self, Diagnostic> {
         let clock = Clock::start();
-        let mut scheduler = Scheduler::new(SchedulerSettings::default());
-        for (worker, lowest) in state.fences().await? {
+        let fences = state.fences().await?;
+        // Workers that outlived the previous queen register by then.
+        let register_limit = Duration::from_secs(2 * HEARTBEAT_SECONDS + 1);
+        let settle = if fences.is_empty() {
+            Duration::ZERO
+        } else {
+            register_limit
+        };
+        let mut scheduler = Scheduler::new(SchedulerSettings {
+            settle,
+            queue_limit: args.queue_limit as usize,
+            memory_wait: Duration::from_secs(args.memory_wait.into()),
+            ..SchedulerSettings::default()
+        });
+        for (worker, lowest) in fences {
             scheduler.handle(SchedulerEvent::Fence(worker, lowest), clock.now());
         }
         let ssh = SshNodes::new(args, home, url)?;
@@ -153,6 +170,9 @@ impl Queen {
         nodes.add(local_node(args, home, url)?).await?;
         nodes.open_registered().await?;
         let dispatcher = Dispatcher::start(scheduler, clock, Arc::new(nodes.clone()));
+        nodes
+            .publish_deployments(BTreeSet::new(), &dispatcher)
+            .await?;
         nodes.report_to(dispatcher.clone()).await;
         let silence = Duration::from_secs(args.worker_silence.into());
         let relay = Relay::new(dispatcher.clone(), Arc::new(nodes.clone()), silence);
@@ -186,6 +206,7 @@ fn local_node(args: &Args, home: &Home, url: &str) -> Result<NodeConfig, Diagnos
             home: home.clone(),
             port: args.hive_port,
             worker_ports: args.worker_ports,
+            catalog: args.catalog()?,
             log: args.log.to_string(),
         }))
     };

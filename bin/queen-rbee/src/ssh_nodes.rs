@@ -7,7 +7,7 @@ use std::{
 
 use diagnostics::Diagnostic;
 use hive_contract::Device;
-use hive_lifecycle::{Release, RemoteHive, RemoteHiveConfig, Source};
+use hive_lifecycle::{CatalogOptions, Release, RemoteHive, RemoteHiveConfig, Source};
 use input_validation::{Backend, DeviceId, HostKeyFingerprint, NodeName, RemoteDirectory};
 use queen_contract::SshNode;
 use queen_nodes::{Narrate, NodeFindings, NodeParts, NodeTarget};
@@ -28,6 +28,7 @@ pub(crate) struct SshNodes {
     home: Home,
     queen_url: String,
     release: Release,
+    catalog: Option<CatalogOptions>,
     log: String,
     /// The hives that are open, with the specification of their node.
     open: Mutex<HashMap<NodeName, (SshNode, Weak<RemoteHive>)>>,
@@ -45,6 +46,7 @@ impl SshNodes {
             home: home.clone(),
             queen_url: queen_url.to_owned(),
             release: Release::new(directory.unwrap_or_default()),
+            catalog: args.catalog()?,
             log: args.log.to_string(),
             open: Mutex::default(),
         })
@@ -133,6 +135,7 @@ impl SshNodes {
             release: self.release.clone(),
             source: source(node),
             worker_ports: None,
+            catalog: self.catalog.clone(),
             log: self.log.clone(),
         });
         Ok((link, Arc::new(hive)))

@@ -25,6 +25,7 @@ pub mod ollama;
 pub mod openai;
 mod overflow;
 mod parsed_request;
+mod priority;
 #[cfg(test)]
 mod reasoning_tests;
 mod response_writer;

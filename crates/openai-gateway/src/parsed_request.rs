@@ -1,5 +1,6 @@
 use input_validation::RequestId;
 use jiff::Timestamp;
+use queen_contract::Priority;
 use worker_contract::{InferInput, InferRequest, TokenizeRequest};
 
 use crate::{
@@ -30,6 +31,8 @@ pub struct ParsedRequest {
     /// before it.
     pub further_inputs: Vec<InferInput>,
     pub format: ResponseFormat,
+    /// What the body says of its priority.
+    pub priority: Option<Priority>,
     /// The client's names for fields that a worker's error may mention.
     pub field_names: FieldNames,
     /// What was changed in the request or ignored, as sentences for the user.

@@ -225,7 +225,7 @@ pub(crate) async fn restore(
 
 /// Responds to a call that started a job as its headers request: with the job's events, with
 /// its id immediately, or with its result.
-async fn respond(
+pub(crate) async fn respond(
     api: &Api,
     query: &NodeQuery,
     job: JobAccepted,

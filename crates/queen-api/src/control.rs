@@ -9,8 +9,8 @@ use daemon_shell::{ErrorResponse, JsonBody};
 use diagnostics::Diagnostic;
 use http::{HeaderValue, header};
 use queen_contract::{
-    API_VERSION, DeploymentList, PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest,
-    ShutdownResponse, Status,
+    API_VERSION, PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest, ShutdownResponse,
+    Status,
 };
 
 use crate::{
@@ -45,6 +45,7 @@ pub(crate) async fn status(State(api): State<Arc<Api>>) -> Result<Json<Status>, 
         nodes: api.nodes.entries(),
         deployments: api.nodes.deployments(&snapshot).await?,
         requests: snapshot.counts,
+        queues: snapshot.queues,
         workers: snapshot.workers,
     }))
 }
@@ -60,17 +61,6 @@ pub(crate) async fn preflight(
     JsonBody(call): JsonBody<PreflightCall>,
 ) -> Result<Json<PreflightResponse>, ErrorResponse> {
     Ok(Json(api.nodes.preflight(&call).await?))
-}
-
-/// List the deployments
-#[utoipa::path(get, path = "/v1/deployments", tag = "control", security(("control_token" = [])),
-    responses((status = 200, body = DeploymentList, description = "The deployments"), ReadErrors))]
-pub(crate) async fn deployments(
-    State(api): State<Arc<Api>>,
-) -> Result<Json<DeploymentList>, ErrorResponse> {
-    let snapshot = api.snapshot().await?;
-    let deployments = api.nodes.deployments(&snapshot).await?;
-    Ok(Json(DeploymentList { deployments }))
 }
 
 /// Shut down the queen, and if requested its hives and workers

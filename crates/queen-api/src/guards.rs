@@ -32,12 +32,16 @@ pub(crate) fn require_api_key(router: Router, accepted: Vec<Arc<Token>>) -> Rout
     }))
 }
 
-fn check_api_key(headers: &HeaderMap, accepted: &[Arc<Token>]) -> Result<(), Diagnostic> {
+/// Returns the key that a client presents, valid or not.
+pub(crate) fn presented_key(headers: &HeaderMap) -> Option<&str> {
     let api_key = || Some(headers.get(API_KEY)?.to_str().ok()?.trim());
-    let presented = bearer_token(headers)
+    bearer_token(headers)
         .or_else(api_key)
         .filter(|key| !key.is_empty())
-        .ok_or_else(missing_key)?;
+}
+
+fn check_api_key(headers: &HeaderMap, accepted: &[Arc<Token>]) -> Result<(), Diagnostic> {
+    let presented = presented_key(headers).ok_or_else(missing_key)?;
     // Every key is compared, so that the time does not depend on the result.
     if accepted
         .iter()

@@ -14,8 +14,8 @@ use input_validation::{ModelRef, NodeName, RequestId};
 use jiff::Timestamp;
 use openai_gateway::ParsedTokenCount;
 use queen_contract::{
-    Assigned, HEADER_DEADLINE, HEADER_NODE, HEADER_NOTES, HEADER_QUEUE_MS, HEADER_REQUEST_ID,
-    HEADER_SAMPLING, HEADER_SEED, HEADER_WORKER, InferEvent,
+    Assigned, HEADER_DEADLINE, HEADER_NODE, HEADER_NOTES, HEADER_PRIORITY, HEADER_QUEUE_MS,
+    HEADER_REQUEST_ID, HEADER_SAMPLING, HEADER_SEED, HEADER_WORKER, InferEvent, Priority,
 };
 use request_queue::Deadline;
 use request_relay::{CallOrigin, ChoiceEvent, Choices, InferJob, ShortCall};
@@ -76,11 +76,12 @@ pub(crate) fn read_call<T: DeserializeOwned>(body: Value, example: &str) -> Resu
 }
 
 /// Returns a job for a request. Its deadline is the earlier one of the request's and the
-/// header's.
+/// header's, and its priority the header's, else the request's.
 pub(crate) fn infer_job(
     api: &Api,
     mut requirements: WorkerRequirements,
     mut request: InferRequest,
+    priority: Option<Priority>,
     headers: &HeaderMap,
 ) -> Result<InferJob, Diagnostic> {
     if requirements.node.is_none() {
@@ -99,12 +100,14 @@ pub(crate) fn infer_job(
     Ok(InferJob {
         requirements,
         request,
+        priority: header_priority(headers)?.or(priority).unwrap_or_default(),
+        client: api.client(headers),
         deadline,
         headers: forwarded,
     })
 }
 
-/// Returns a short call for a model, with the header's deadline.
+/// Returns a short call for a model, with the header's deadline and priority.
 pub(crate) async fn short_call(
     api: &Api,
     model: ModelRef,
@@ -114,6 +117,8 @@ pub(crate) async fn short_call(
     let header = header_deadline(headers)?;
     let call = ShortCall {
         id: new_request_id()?,
+        priority: header_priority(headers)?.unwrap_or_default(),
+        client: api.client(headers),
         deadline: deadline(api, &model, header),
         requirements: WorkerRequirements {
             node: header_node(api, headers)?,
@@ -162,6 +167,15 @@ fn header_node(api: &Api, headers: &HeaderMap) -> Result<Option<NodeName>, Diagn
         .map_err(|error: Diagnostic| error.param(HEADER_NODE))?;
     api.nodes.get(&name)?;
     Ok(Some(name))
+}
+
+fn header_priority(headers: &HeaderMap) -> Result<Option<Priority>, Diagnostic> {
+    let Some(value) = headers.get(HEADER_PRIORITY) else {
+        return Ok(None);
+    };
+    let priority = String::from_utf8_lossy(value.as_bytes()).parse();
+    let priority = priority.map_err(|error: Diagnostic| error.param(HEADER_PRIORITY))?;
+    Ok(Some(priority))
 }
 
 fn header_deadline(headers: &HeaderMap) -> Result<Option<Timestamp>, Diagnostic> {
@@ -229,6 +243,7 @@ impl Opening {
                     self.waited = self.submitted.elapsed();
                 }
                 InferEvent::Narration(narration) => self.waits_for = Some(narration.message),
+                InferEvent::Waiting(waiting) => self.waits_for = Some(waiting.message),
                 InferEvent::Worker(StreamEvent::Started(started)) => return Ok(started),
                 InferEvent::Worker(StreamEvent::Error(error)) => return Err((choice, error)),
                 InferEvent::Worker(_) => {}

@@ -6,9 +6,12 @@
 //! response. They make no decisions of their own.
 
 mod anthropic;
+mod binaries;
 mod catalog;
 mod control;
 mod cors;
+mod decisions;
+mod deployments;
 mod dialect;
 mod embeddings;
 mod errors;

@@ -19,8 +19,8 @@ const INFER: &str =
 
 /// Run a request and stream its events, narration included
 ///
-/// The response begins at once. Events: `narration` while the request waits, `assigned`,
-/// `started`, `token` for every token, `metrics`, and last either `end` or `error`. Errors of
+/// The response begins at once. Events: `waiting` with the position in the queue, and `narration`
+/// of what the request waits for; `assigned`, `started`, `token` for every token, `metrics`, and last either `end` or `error`. Errors of
 /// the request, except those that are found before it waits, are events as well.
 #[utoipa::path(post, path = "/v1/infer", tag = "inference", request_body = InferCall,
     params(RequestHeaders), responses(Events<InferEvent>, StreamErrors))]
@@ -41,7 +41,7 @@ pub(crate) async fn infer(
         node: body.node,
         ..requirements(&api, model, &body.request).await?
     };
-    let job = infer_job(&api, requirements, body.request, &headers)?;
+    let job = infer_job(&api, requirements, body.request, body.priority, &headers)?;
     let events = api.relay.infer(job, 1, Vec::new())?;
     let encoded = encode(events, |(_, event), out| {
         // Serializing plain data into memory cannot fail.

@@ -5,8 +5,8 @@ use utoipa::{
 };
 
 use crate::{
-    anthropic, catalog, control, embeddings, joining, native, node_models, nodes, ollama,
-    ollama_store, openai, openai_responses, tokens, workers,
+    anthropic, binaries, catalog, control, decisions, deployments, embeddings, joining, native,
+    node_models, nodes, ollama, ollama_store, openai, openai_responses, tokens, workers,
 };
 
 /// Returns the OpenAPI document of the queen's interface.
@@ -28,16 +28,20 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         ollama::processes, ollama::version,
         ollama_store::pull, ollama_store::remove, ollama_store::copy,
         native::infer, native::cancel,
-        control::health, control::status, control::deployments, control::preflight,
+        control::health, control::status, deployments::list, deployments::deploy, deployments::undeploy, control::preflight,
         control::shutdown, control::metrics,
+        decisions::list, decisions::about,
         nodes::list, nodes::add, nodes::show, nodes::update, nodes::remove,
         nodes::install, nodes::upgrade, nodes::uninstall, nodes::logs,
         joining::list, joining::invite, joining::revoke, joining::join, joining::link,
         catalog::list, catalog::pull, catalog::verify, catalog::cancel_job, catalog::job_events,
         catalog::show, catalog::remove, catalog::update, catalog::prune, catalog::alias,
         catalog::backup, catalog::restore,
+        binaries::list, binaries::show, binaries::packages, binaries::package,
+        binaries::provision, binaries::remove,
+        binaries::roll_back,
         node_models::manifest, node_models::content,
-        workers::list, workers::show, workers::stop, workers::logs, workers::heartbeat,
+        workers::engines, workers::list, workers::spawn, workers::show, workers::stop, workers::logs, workers::heartbeat,
     ),
     // Those that only responses and parameters refer to, which the handlers' attributes do not
     // register.

@@ -55,6 +55,7 @@ pub(crate) async fn respond(
         choices,
         further_inputs,
         format,
+        priority,
         notes,
         mut writer,
         ..
@@ -64,7 +65,7 @@ pub(crate) async fn respond(
     let requirements = requirements(api, model.clone(), &request)
         .await
         .map_err(|error| fields.in_input(error, 0))?;
-    let job = infer_job(api, requirements, request, headers)?;
+    let job = infer_job(api, requirements, request, priority, headers)?;
     further_inputs::check(api, headers, &model, &further_inputs, format)
         .await
         .map_err(|(input, error)| fields.in_input(error, input))?;
@@ -182,6 +183,7 @@ fn stream_response(
                 writer.start(&event, out);
             }
             InferEvent::Narration(narration) if comments => write_comment(&narration.message, out),
+            InferEvent::Waiting(waiting) if comments => write_comment(&waiting.message, out),
             _ => {}
         }
     });

@@ -11,7 +11,7 @@ use openai_gateway::{
 use openapi_schema::{error_responses_type, reference, text, unsigned};
 use queen_contract::{
     HEADER_NODE, HEADER_NOTES, HEADER_QUEUE_MS, HEADER_REQUEST_ID, HEADER_SAMPLING, HEADER_SEED,
-    HEADER_WORKER,
+    HEADER_WORKER, Priority,
 };
 use serde::Serialize;
 use utoipa::{
@@ -36,6 +36,16 @@ error_responses_type!(ReadErrors<ErrorBody>: 401, 403, 500);
 error_responses_type!(
     PreflightErrors<ErrorBody>: 400, 401, 403, 404 "The node does not exist", 408, 413, 415
 );
+error_responses_type!(
+    DeployErrors<ErrorBody>:
+    400, 401, 403, 404 "A node or a model does not exist", 408, 413, 415, 500, 507
+);
+error_responses_type!(
+    UndeployErrors<ErrorBody>:
+    400, 401, 403, 404 "The model is not deployed", 408, 409 "A hive has an incompatible version",
+    413, 415, 500, 502 "A hive does not respond", 507
+);
+error_responses_type!(DecisionErrors<ErrorBody>: 400, 401, 403, 500);
 error_responses_type!(IdErrors<ErrorBody>: 400, 401, 403);
 error_responses_type!(LookupErrors<ErrorBody>: 400, 401, 403, 404, 500);
 error_responses_type!(
@@ -45,6 +55,13 @@ error_responses_type!(
     WorkerErrors<ErrorBody>:
     400, 401, 403, 404 "The worker does not exist",
     409 "The hive has an incompatible version", 500, 502 "The hive does not respond"
+);
+error_responses_type!(
+    SpawnWorkerErrors<ErrorBody>:
+    400, 401, 403, 404 "The node, the model or the engine does not exist", 408,
+    409 "The hive has an incompatible version", 413, 415, 499, 500,
+    502 "The node or its hive does not respond, or the worker did not start",
+    503 "A worker binary or a device is missing", 504, 507
 );
 error_responses_type!(
     StopErrors<ErrorBody>:
@@ -122,6 +139,32 @@ error_responses_type!(
     502 "The hive or the source of the model failed", 503,
     504 "The source of the model made no progress", 507
 );
+error_responses_type!(
+    BinaryErrors<ErrorBody>:
+    400, 401, 403, 404 "The node does not exist, or the worker binary is not installed",
+    409 "The hive has an incompatible version", 500, 502 "The hive does not respond", 507
+);
+error_responses_type!(
+    PackageErrors<ErrorBody>:
+    400, 401, 403, 404 "The node or the package does not exist, or the node has no catalog",
+    409 "The hive or the catalog has an incompatible version", 500,
+    502 "The hive or the catalog does not respond, or the catalog is not to be trusted",
+    504 "The catalog made no progress", 507
+);
+error_responses_type!(
+    BinaryChangeErrors<ErrorBody>:
+    400, 401, 403, 404 "The node does not exist, or the worker binary is not installed", 408,
+    409 "A worker runs from it", 413, 415, 500,
+    502 "The hive does not respond, or the file was changed", 507
+);
+error_responses_type!(
+    ProvisionErrors<ErrorBody>:
+    400, 401, 403, 404 "The node or the file does not exist", 408,
+    409 "The binary has another version", 413, 415, 429 "Too many jobs are running",
+    499 "The job was cancelled", 500, 502 "The build, the download or the verification failed",
+    503 "There is no source, or tools to build with are missing",
+    504 "The server made no progress", 507
+);
 // The other errors of a request are events of its stream.
 error_responses_type!(
     StreamErrors<ErrorBody>:
@@ -197,6 +240,10 @@ pub(crate) struct RequestHeaders {
         format = DateTime
     )]
     deadline: Option<jiff::Timestamp>,
+    /// Priority of the request: while interactive requests for its model wait, those of priority
+    /// `batch` wait. Default: what the body says, else `interactive`.
+    #[param(rename = "x-request-priority", value_type = Priority, required = false)]
+    priority: Option<Priority>,
     /// Node that the worker must run on. Default: any.
     #[param(rename = "x-rbee-node", value_type = String, required = false, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     node: Option<NodeName>,

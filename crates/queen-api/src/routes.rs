@@ -8,8 +8,9 @@ use daemon_shell::{Token, loopback_only, require_token};
 use worker_contract::limits;
 
 use crate::{
-    Api, CorsOrigins, anthropic, catalog, control,
+    Api, CorsOrigins, anthropic, binaries, catalog, control,
     cors::allow_origins,
+    decisions, deployments,
     dialect::{Dialect, name_allowed_methods},
     embeddings,
     guards::{require_api_key, require_node_token},
@@ -119,6 +120,8 @@ fn anthropic_routes() -> Router<Arc<Api>> {
 fn control_routes() -> Router<Arc<Api>> {
     Router::new()
         .route("/v1/status", get(control::status))
+        .route("/v1/decisions", get(decisions::list))
+        .route("/v1/decisions/{about}", get(decisions::about))
         .route("/v1/nodes", get(nodes::list).post(nodes::add))
         .route(
             "/v1/nodes/{name}",
@@ -131,7 +134,23 @@ fn control_routes() -> Router<Arc<Api>> {
         .route("/v1/invitations", get(joining::list).post(joining::invite))
         .route("/v1/invitations/{name}", delete(joining::revoke))
         .route("/v1/preflight", post(control::preflight))
-        .route("/v1/deployments", get(control::deployments))
+        .route(
+            "/v1/deployments",
+            get(deployments::list).put(deployments::deploy),
+        )
+        .route("/v1/deployments/remove", post(deployments::undeploy))
+        .route("/v1/worker-binaries", get(binaries::list))
+        .route("/v1/worker-binaries/provision", post(binaries::provision))
+        .route("/v1/worker-binaries/catalog", get(binaries::packages))
+        .route("/v1/worker-binaries/catalog/{id}", get(binaries::package))
+        .route(
+            "/v1/worker-binaries/{type}",
+            get(binaries::show).delete(binaries::remove),
+        )
+        .route(
+            "/v1/worker-binaries/{type}/rollback",
+            post(binaries::roll_back),
+        )
         .route("/v1/catalog", get(catalog::list))
         .route("/v1/catalog/pull", post(catalog::pull))
         .route("/v1/catalog/verify", post(catalog::verify))
@@ -145,7 +164,8 @@ fn control_routes() -> Router<Arc<Api>> {
         .route("/v1/catalog/backup", post(catalog::backup))
         .route("/v1/catalog/restore", post(catalog::restore))
         .route("/v1/shutdown", post(control::shutdown))
-        .route("/v1/workers", get(workers::list))
+        .route("/v1/engines", get(workers::engines))
+        .route("/v1/workers", get(workers::list).post(workers::spawn))
         .route("/v1/workers/{id}", get(workers::show).delete(workers::stop))
         .route("/v1/workers/{id}/logs", get(workers::logs))
 }

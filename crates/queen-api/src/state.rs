@@ -1,15 +1,22 @@
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
 use diagnostics::Diagnostic;
+use http::HeaderMap;
 use input_validation::{ModelRef, WorkerId};
 use jiff::Timestamp;
 use queen_dispatch::{Dispatcher, DispatcherSnapshot};
 use queen_nodes::{Nodes, Shutdown};
+use request_queue::ClientKey;
 use request_relay::Relay;
 use worker_contract::WorkerInfo;
 use worker_registry::WorkerFilter;
 
-use crate::{metrics::Metrics, reach::QueenReach};
+use crate::{guards::presented_key, metrics::Metrics, reach::QueenReach};
 
 /// How long a streamed response may wait for its request to start before its headers are sent.
 /// An error in this time has its HTTP status; a later one is an event of the stream.
@@ -25,6 +32,7 @@ pub struct Api {
     pub(crate) started_at: Timestamp,
     pub(crate) metrics: Metrics,
     pub(crate) header_grace: Duration,
+    client_hashes: RandomState,
 }
 
 impl Api {
@@ -45,6 +53,7 @@ impl Api {
             reach,
             started_at,
             header_grace: HEADER_GRACE,
+            client_hashes: RandomState::new(),
         }
     }
 
@@ -53,6 +62,15 @@ impl Api {
     pub fn with_header_grace(mut self, grace: Duration) -> Self {
         self.header_grace = grace;
         self
+    }
+
+    /// Returns which client sends a request: by the key that it presents, which is checked only if
+    /// the queen requires one. Clients that present none count as one.
+    pub(crate) fn client(&self, headers: &HeaderMap) -> ClientKey {
+        let key = presented_key(headers);
+        key.map_or_else(ClientKey::default, |key| {
+            ClientKey::new(self.client_hashes.hash_one(key))
+        })
     }
 
     pub(crate) async fn snapshot(&self) -> Result<DispatcherSnapshot, Diagnostic> {

@@ -3,17 +3,20 @@ use std::sync::Arc;
 use axum::{Extension, Json, extract::State};
 use daemon_shell::{ErrorResponse, JsonBody, PathArg, QueryArgs};
 use diagnostics::Diagnostic;
-use hive_contract::StopQuery;
+use hive_contract::{EngineList, StopQuery};
 use http::StatusCode;
 use input_validation::{NodeName, WorkerId};
-use queen_contract::{WorkerEntry, WorkerList};
+use queen_contract::{NodeQuery, ReplaceQuery, SpawnCall, SpawnedWorker, WorkerEntry, WorkerList};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use worker_contract::{WorkerHeartbeat, WorkerStatus};
 
 use crate::{
     Api,
-    responses::{HeartbeatErrors, LookupErrors, ReadErrors, StopErrors, WorkerErrors},
+    responses::{
+        BinaryErrors, HeartbeatErrors, LookupErrors, ReadErrors, SpawnWorkerErrors, StopErrors,
+        WorkerErrors,
+    },
 };
 
 /// Number of log lines unless the request says otherwise.
@@ -36,6 +39,34 @@ pub(crate) async fn show(
     PathArg(id): PathArg<WorkerId>,
 ) -> Result<Json<WorkerEntry>, ErrorResponse> {
     Ok(Json(api.nodes.worker(&id, &api.dispatcher).await?))
+}
+
+/// List the engines of a node
+#[utoipa::path(get, path = "/v1/engines", tag = "workers", security(("control_token" = [])),
+    params(NodeQuery),
+    responses((status = 200, body = EngineList, description = "The engines"), BinaryErrors))]
+pub(crate) async fn engines(
+    State(api): State<Arc<Api>>,
+    QueryArgs(query): QueryArgs<NodeQuery>,
+) -> Result<Json<EngineList>, ErrorResponse> {
+    Ok(Json(api.nodes.engines(query.node.as_ref()).await?))
+}
+
+/// Spawn a worker
+///
+/// Responds when it serves requests. If a worker for the model runs there, with the engine that is
+/// named, it is the response.
+#[utoipa::path(post, path = "/v1/workers", tag = "workers", security(("control_token" = [])),
+    request_body = SpawnCall,
+    responses((status = 200, body = SpawnedWorker, description = "The worker serves requests"),
+        SpawnWorkerErrors))]
+pub(crate) async fn spawn(
+    State(api): State<Arc<Api>>,
+    JsonBody(call): JsonBody<SpawnCall>,
+) -> Result<Json<SpawnedWorker>, ErrorResponse> {
+    // A task of its own, so that a caller that disconnects does not end it halfway.
+    let spawned = tokio::spawn(async move { api.nodes.spawn_worker(call, &api.dispatcher).await });
+    Ok(Json(spawned.await.map_err(Diagnostic::internal)??))
 }
 
 /// Query of the calls that show a log.
@@ -64,23 +95,30 @@ pub(crate) async fn logs(
 /// Stop a worker
 ///
 /// Responds when its process has exited. Requests that run on it and do not finish in time, or
-/// wait for it, continue on another running worker of the model, else fail with `DRAINING`. A
-/// later request for its model starts a new worker.
+/// wait for it, continue on another running worker of the model, else fail with `DRAINING`, or
+/// continue on a new worker if this one is replaced. A later request for its model starts a new
+/// worker.
 #[utoipa::path(delete, path = "/v1/workers/{id}", tag = "workers", security(("control_token" = [])),
-    params(("id" = WorkerId, Path, description = "id of the worker"), StopQuery),
+    params(("id" = WorkerId, Path, description = "id of the worker"), StopQuery, ReplaceQuery),
     responses((status = 204, description = "The process has exited"),
         StopErrors))]
 pub(crate) async fn stop(
     State(api): State<Arc<Api>>,
     PathArg(id): PathArg<WorkerId>,
     QueryArgs(query): QueryArgs<StopQuery>,
+    QueryArgs(further): QueryArgs<ReplaceQuery>,
 ) -> Result<StatusCode, ErrorResponse> {
     // A task of its own, so that a caller that disconnects does not leave a stopped worker
     // unfenced.
     let stopped = tokio::spawn(async move {
         let (nodes, dispatcher) = (&api.nodes, &api.dispatcher);
         nodes
-            .stop_worker(&id, query.drain_seconds, dispatcher)
+            .stop_worker(
+                &id,
+                query.drain_seconds,
+                further.replace.unwrap_or(false),
+                dispatcher,
+            )
             .await
     });
     stopped.await.map_err(Diagnostic::internal)??;

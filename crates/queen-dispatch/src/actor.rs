@@ -1,10 +1,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use diagnostics::{Diagnostic, Narration};
+use diagnostics::Diagnostic;
 use input_validation::RequestId;
-use scheduler::{
-    NewRequest, Scheduler, SchedulerEffect, SchedulerEvent, SpawnTarget, StopCause, WaitReason,
-};
+use scheduler::{NewRequest, Scheduler, SchedulerEffect, SchedulerEvent, SpawnTarget, StopCause};
 use tokio::{
     sync::{mpsc, oneshot},
     task::AbortHandle,
@@ -14,9 +12,10 @@ use worker_contract::{WorkerHeartbeat, WorkerStatus};
 use worker_registry::{HeartbeatResult, SpawnId, WorkerFilter};
 
 use crate::{
-    Clock, Dispatcher, DispatcherSnapshot, OpenRequest, Order, TargetEntry, WorkerSource,
+    Clock, Dispatcher, DispatcherSnapshot, Notice, OpenRequest, Order, TargetEntry, WorkerSource,
     message::{Message, SpawnAttempt},
     open_request::{Acceptance, Recipient, Report, Reported},
+    waiting::describe,
 };
 
 /// How often the scheduler receives a tick.
@@ -105,7 +104,7 @@ impl Actor {
             Message::SpawnProgress(target, narration) => {
                 for id in self.scheduler.waiting_for(&target) {
                     if let Some(recipient) = self.requests.get(id) {
-                        recipient.narrate(narration.clone());
+                        recipient.notify(Notice::Narration(narration.clone()));
                     }
                 }
                 self.event(SchedulerEvent::SpawnProgress(target));
@@ -115,6 +114,13 @@ impl Actor {
             }
             Message::Snapshot(filter, reply) => {
                 let _ = reply.send(self.snapshot(&filter));
+            }
+            Message::Decisions(about, limit, reply) => {
+                let clock = self.handle.clock();
+                let decisions = self
+                    .scheduler
+                    .decisions(about.as_deref(), limit, |at| clock.wall_time(at));
+                let _ = reply.send(decisions);
             }
             Message::AwaitIdle(reply) => self.idle_listeners.push(reply),
         }
@@ -203,9 +209,9 @@ impl Actor {
                 SchedulerEffect::Assign(id, assignment) => {
                     self.order(&id, Order::Run(assignment));
                 }
-                SchedulerEffect::Waiting(id, reason) => {
+                SchedulerEffect::Waiting(id, waiting) => {
                     if let Some(recipient) = self.requests.get(&id) {
-                        recipient.narrate(narrate_waiting(reason));
+                        recipient.notify(Notice::Waiting(describe(waiting)));
                     }
                 }
                 SchedulerEffect::Stop(id, error) => self.order(&id, Order::End(error)),
@@ -219,6 +225,7 @@ impl Actor {
                         task.abort();
                     }
                 }
+                SchedulerEffect::CheckProcess(spawn) => self.check_process(spawn),
                 SchedulerEffect::StopWorker(spawn, cause) => self.stop(spawn, cause),
                 SchedulerEffect::WorkerExpired(SpawnId { worker, generation }) => {
                     tracing::warn!(%worker, generation = generation.0, "worker removed: no heartbeat for too long");
@@ -258,12 +265,30 @@ impl Actor {
         });
     }
 
+    fn check_process(&self, spawn: SpawnId) {
+        let (source, handle) = (Arc::clone(&self.source), self.handle.clone());
+        tokio::spawn(async move {
+            if source.has_exited(&spawn).await {
+                tracing::warn!(worker = %spawn.worker, "the process of a worker has exited");
+                handle
+                    .send(Message::Event(SchedulerEvent::Exited(spawn)))
+                    .await;
+            }
+        });
+    }
+
     fn stop(&self, spawn: SpawnId, cause: StopCause) {
         let (source, handle) = (Arc::clone(&self.source), self.handle.clone());
         tokio::spawn(async move {
             let worker = &spawn.worker;
             match cause {
                 StopCause::Idle => tracing::info!(%worker, "stopping the worker of an idle model"),
+                StopCause::Surplus => {
+                    tracing::info!(%worker, "stopping a worker that its deployment does not need");
+                }
+                StopCause::Memory => {
+                    tracing::info!(%worker, "stopping a worker: another model needs its memory");
+                }
                 StopCause::Stalled => tracing::warn!(%worker, "stopping a stalled worker"),
             }
             if let Err(error) = source.stop(&spawn, cause, &handle).await {
@@ -293,6 +318,12 @@ impl Actor {
         DispatcherSnapshot {
             workers: self.scheduler.registry().snapshot(filter, now),
             counts: self.scheduler.counts(),
+            shortfalls: self
+                .scheduler
+                .shortfalls()
+                .map(|(model, shortfall)| (model.clone(), shortfall.clone()))
+                .collect(),
+            queues: self.scheduler.queues(now),
             unloads: self
                 .scheduler
                 .unloads(now)
@@ -313,26 +344,5 @@ impl Actor {
     fn number(&mut self) -> u64 {
         self.next_number += 1;
         self.next_number
-    }
-}
-
-fn narrate_waiting(reason: WaitReason) -> Narration {
-    match reason {
-        WaitReason::Busy { waiting } => Narration::info(
-            "queen",
-            "wait",
-            format!("all workers are busy; requests waiting: {waiting}"),
-        ),
-        WaitReason::Loading => {
-            Narration::info("queen", "wait", "waiting for a worker to load the model")
-        }
-        WaitReason::Backoff { remaining } => Narration::warn(
-            "queen",
-            "wait",
-            format!(
-                "the last spawn failed; next attempt in {:.0} s",
-                remaining.as_secs_f64().ceil()
-            ),
-        ),
     }
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use request_queue::Deadline;
 use tokio::time::Instant;
 
@@ -20,6 +20,15 @@ impl Clock {
     /// Returns the time since the start.
     pub fn now(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    /// Returns the wall-clock time of a moment, which must not be in the future.
+    pub fn wall_time(&self, moment: Duration) -> Timestamp {
+        let ago = self.now().saturating_sub(moment);
+        let ago = SignedDuration::try_from(ago).unwrap_or_default();
+        Timestamp::now()
+            .saturating_sub(ago)
+            .unwrap_or(Timestamp::MIN)
     }
 
     /// Returns the deadline at a wall-clock time; a time in the past is a deadline now.

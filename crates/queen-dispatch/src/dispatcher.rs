@@ -1,9 +1,9 @@
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use diagnostics::{Diagnostic, Narration};
 use input_validation::{Generation, ModelRef, RequestId, WorkerId};
-use queen_contract::WorkerEntry;
-use scheduler::{NewRequest, NodeMap, SchedulerEvent, SpawnTarget};
+use queen_contract::{Decision, WorkerEntry};
+use scheduler::{DeploymentMap, NewRequest, NodeMap, SchedulerEvent, SpawnTarget};
 use tokio::sync::{mpsc, oneshot};
 use worker_contract::WorkerHeartbeat;
 use worker_registry::{HeartbeatResult, SpawnId, WorkerFilter};
@@ -67,9 +67,21 @@ impl Dispatcher {
         self.event(SchedulerEvent::Nodes(nodes)).await;
     }
 
+    /// Reports which deployments there are now. Earlier failures of the models in `renewed` are
+    /// forgotten.
+    pub async fn deployments(&self, deployments: DeploymentMap, renewed: BTreeSet<ModelRef>) {
+        self.event(SchedulerEvent::Deployments(deployments, renewed))
+            .await;
+    }
+
     /// Reports that a user has this worker stopped: no worker is spawned for its requests.
     pub async fn stopping(&self, worker: SpawnId) {
         self.event(SchedulerEvent::Stopping(worker)).await;
+    }
+
+    /// Reports that a user has this worker replaced: a new one is spawned for its requests.
+    pub async fn replacing(&self, worker: SpawnId) {
+        self.event(SchedulerEvent::Replacing(worker)).await;
     }
 
     /// Forbids generations of the worker below `lowest` to serve.
@@ -100,6 +112,17 @@ impl Dispatcher {
     /// Returns the current state, with the workers that match the filter.
     pub async fn snapshot(&self, filter: WorkerFilter) -> Result<DispatcherSnapshot, Diagnostic> {
         self.ask(|reply| Message::Snapshot(filter, reply)).await
+    }
+
+    /// Returns the latest `limit` decisions, the oldest first: all of them, or those about a
+    /// request, a worker or a model.
+    pub async fn decisions(
+        &self,
+        about: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<Decision>, Diagnostic> {
+        self.ask(|reply| Message::Decisions(about, limit, reply))
+            .await
     }
 
     /// Returns the workers that match the filter, ordered by id.

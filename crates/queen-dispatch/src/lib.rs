@@ -11,9 +11,10 @@ mod dispatcher;
 mod message;
 mod open_request;
 mod source;
+mod waiting;
 
 pub use clock::Clock;
 pub use dispatcher::Dispatcher;
 pub use message::{DispatcherSnapshot, TargetEntry};
-pub use open_request::{Directive, OpenRequest, Order};
+pub use open_request::{Directive, Notice, OpenRequest, Order};
 pub use source::WorkerSource;

@@ -1,9 +1,9 @@
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use diagnostics::{Diagnostic, Narration};
 use input_validation::ModelRef;
-use queen_contract::{RequestCounts, WorkerEntry};
-use scheduler::{NewRequest, SchedulerEvent, SpawnTarget};
+use queen_contract::{Decision, QueueEntry, RequestCounts, WorkerEntry};
+use scheduler::{NewRequest, SchedulerEvent, Shortfall, SpawnTarget};
 use tokio::sync::oneshot;
 use worker_contract::WorkerHeartbeat;
 use worker_registry::{HeartbeatResult, SpawnId, WorkerFilter};
@@ -22,6 +22,8 @@ pub(crate) enum Message {
     SpawnProgress(SpawnTarget, Narration),
     SpawnEnded(SpawnTarget, SpawnAttempt, Result<SpawnId, Diagnostic>),
     Snapshot(WorkerFilter, oneshot::Sender<DispatcherSnapshot>),
+    /// The latest decisions, or those about a request, a worker or a model.
+    Decisions(Option<String>, usize, oneshot::Sender<Vec<Decision>>),
     AwaitIdle(oneshot::Sender<()>),
 }
 
@@ -45,7 +47,11 @@ pub struct DispatcherSnapshot {
     /// Ordered by id.
     pub workers: Vec<WorkerEntry>,
     pub counts: RequestCounts,
+    /// Requests that wait, by model; in order of the models.
+    pub queues: Vec<QueueEntry>,
     pub targets: Vec<TargetEntry>,
+    /// Deployments that lack workers.
+    pub shortfalls: BTreeMap<ModelRef, Shortfall>,
     /// Models that will be unloaded, with the time until then if no request uses them.
     pub unloads: Vec<(ModelRef, Duration)>,
 }

@@ -1,10 +1,11 @@
 use diagnostics::{Diagnostic, Narration};
 use input_validation::RequestId;
+use queen_contract::Waiting;
 use scheduler::{Assignment, AttemptFailure, RequestOutcome};
 use tokio::sync::mpsc;
 
-/// Narration that may be pending for one request.
-const NARRATION_CAPACITY: usize = 16;
+/// Notices that may be pending for one request.
+const NOTICE_CAPACITY: usize = 16;
 
 /// An instruction of the dispatcher to the owner of a request.
 #[derive(Debug)]
@@ -15,12 +16,20 @@ pub enum Order {
     End(Diagnostic),
 }
 
+/// News for the client of a request that waits.
+#[derive(Debug)]
+pub enum Notice {
+    /// Progress of what it waits for.
+    Narration(Narration),
+    /// Why it waits, and its position.
+    Waiting(Waiting),
+}
+
 /// What the owner of a request receives from the dispatcher.
 #[derive(Debug)]
 pub enum Directive {
     Order(Order),
-    /// For the client, while it waits.
-    Narration(Narration),
+    Notice(Notice),
 }
 
 /// Identifies one acceptance of a request: a client may use the same id again as soon as the
@@ -49,8 +58,8 @@ pub(crate) struct Recipient {
     /// Unbounded, so that no order is lost. At most two orders are pending: one assignment,
     /// which the owner must report on before the next, and one to end the request.
     orders: mpsc::UnboundedSender<Order>,
-    /// Narration is dropped when the client reads too slowly.
-    narration: mpsc::Sender<Narration>,
+    /// Notices are dropped when the client reads too slowly.
+    notices: mpsc::Sender<Notice>,
 }
 
 impl Recipient {
@@ -59,8 +68,8 @@ impl Recipient {
         let _ = self.orders.send(order);
     }
 
-    pub(crate) fn narrate(&self, narration: Narration) {
-        let _ = self.narration.try_send(narration);
+    pub(crate) fn notify(&self, notice: Notice) {
+        let _ = self.notices.try_send(notice);
     }
 }
 
@@ -72,7 +81,7 @@ pub struct OpenRequest {
     acceptance: Acceptance,
     reports: mpsc::Sender<Report>,
     orders: mpsc::UnboundedReceiver<Order>,
-    narration: mpsc::Receiver<Narration>,
+    notices: mpsc::Receiver<Notice>,
     finished: bool,
 }
 
@@ -83,29 +92,29 @@ impl OpenRequest {
         reports: mpsc::Sender<Report>,
     ) -> (Self, Recipient) {
         let (order_sender, orders) = mpsc::unbounded_channel();
-        let (narration_sender, narration) = mpsc::channel(NARRATION_CAPACITY);
+        let (notice_sender, notices) = mpsc::channel(NOTICE_CAPACITY);
         let request = Self {
             id,
             acceptance,
             reports,
             orders,
-            narration,
+            notices,
             finished: false,
         };
         let recipient = Recipient {
             acceptance,
             orders: order_sender,
-            narration: narration_sender,
+            notices: notice_sender,
         };
         (request, recipient)
     }
 
-    /// Waits for the next order or narration; narration that precedes an order comes first.
+    /// Waits for the next order or notice; notices that precede an order come first.
     /// Cancel safe.
     pub async fn next(&mut self) -> Directive {
         tokio::select! {
             biased;
-            Some(narration) = self.narration.recv() => Directive::Narration(narration),
+            Some(notice) = self.notices.recv() => Directive::Notice(notice),
             order = self.orders.recv() => {
                 Directive::Order(order.unwrap_or_else(|| Order::End(dispatcher_stopped())))
             }

@@ -18,6 +18,9 @@ pub trait WorkerSource: Send + Sync + 'static {
         dispatcher: &'a Dispatcher,
     ) -> BoxFuture<'a, Result<SpawnId, Diagnostic>>;
 
+    /// Returns whether the process of a worker has exited. False if that is not known.
+    fn has_exited<'a>(&'a self, worker: &'a SpawnId) -> BoxFuture<'a, bool>;
+
     /// Stops a worker and fences it. The requests of one whose model is idle complete; those of
     /// a stalled one end.
     fn stop<'a>(

@@ -14,11 +14,12 @@ use std::{
 use diagnostics::{Code, Diagnostic, Narration};
 use futures_util::future::BoxFuture;
 use input_validation::Generation;
-use queen_contract::RequestCounts;
-use queen_dispatch::{Clock, Directive, Dispatcher, OpenRequest, Order, WorkerSource};
+use queen_contract::{Priority, RequestCounts};
+use queen_dispatch::{Clock, Directive, Dispatcher, Notice, OpenRequest, Order, WorkerSource};
+use request_queue::ClientKey;
 use scheduler::{
-    AttemptFailure, NewRequest, NodeFacts, NodeMap, RequestOutcome, Scheduler, SchedulerEvent,
-    SchedulerSettings, SpawnTarget, StopCause, WorkerRequirements,
+    AttemptFailure, NewRequest, NodeFacts, NodeMap, PromptPrefixes, RequestOutcome, Scheduler,
+    SchedulerEvent, SchedulerSettings, SpawnTarget, StopCause, WorkerRequirements,
 };
 use serde_json::json;
 use tokio::time::{Instant, timeout};
@@ -90,6 +91,10 @@ impl WorkerSource for ScriptedSource {
         })
     }
 
+    fn has_exited<'a>(&'a self, _: &'a SpawnId) -> BoxFuture<'a, bool> {
+        Box::pin(async { false })
+    }
+
     fn stop<'a>(
         &'a self,
         _: &'a SpawnId,
@@ -117,8 +122,11 @@ fn start(script: &[Spawn]) -> (Dispatcher, Arc<ScriptedSource>) {
 
 fn new_request(dispatcher: &Dispatcher, id: &str, time: Duration) -> NewRequest {
     NewRequest {
+        prompt: PromptPrefixes::default(),
         id: id.parse().unwrap(),
         requirements: WorkerRequirements::model("mock:a=1".parse().unwrap()),
+        priority: Priority::Interactive,
+        client: ClientKey::default(),
         deadline: dispatcher.clock().deadline_in(time),
     }
 }
@@ -156,7 +164,8 @@ async fn next_order(request: &mut OpenRequest) -> (Order, Vec<String>) {
         loop {
             match request.next().await {
                 Directive::Order(order) => return order,
-                Directive::Narration(n) => narration.push(n.message),
+                Directive::Notice(Notice::Narration(n)) => narration.push(n.message),
+                Directive::Notice(Notice::Waiting(waiting)) => narration.push(waiting.message),
             }
         }
     };

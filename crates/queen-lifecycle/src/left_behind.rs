@@ -127,6 +127,7 @@ mod tests {
                 argv: Vec::new(),
                 process,
                 started_at: Timestamp::UNIX_EPOCH,
+                engine: None,
                 restarts: 0,
                 stop_cause: None,
                 ended_at,

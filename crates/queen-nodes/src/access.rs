@@ -10,7 +10,7 @@ use worker_contract::{WorkerClient, WorkerInfo};
 use crate::Nodes;
 
 /// Longest wait for a hive to report whether a process has exited.
-const EXIT_QUERY_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const EXIT_QUERY_LIMIT: Duration = Duration::from_secs(2);
 
 impl WorkerAccess for Nodes {
     fn connect<'a>(

@@ -283,6 +283,39 @@ pub(crate) fn pull_stream_ended(model: &ModelRef) -> Diagnostic {
     )
 }
 
+pub(crate) fn deployment_not_found(model: &ModelRef) -> Diagnostic {
+    Diagnostic::new(Code::NotFound, format!("{model} is not deployed"))
+        .hint("`rbee-keeper deployments` lists the deployments; `rbee-keeper worker stop ID` stops one worker")
+        .param("model")
+}
+
+pub(crate) fn wrong_slots(model: &ModelRef, slots: u32, most: u32) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("{model}: a worker cannot run {slots} requests at a time"),
+    )
+    .hint(format!("choose 1 to {most} slots"))
+    .param("slots")
+}
+
+pub(crate) fn deployed_twice(model: &ModelRef) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("{model} is listed more than once"),
+    )
+    .hint("describe all workers of a model in one deployment")
+    .param("deployments")
+}
+
+pub(crate) fn wrong_worker_numbers(model: &ModelRef, min: u32, max: u32) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("{model}: {min} to {max} workers is not a range"),
+    )
+    .hint("the minimum is 0 to 1000, and the maximum 1 to 1000 and not less than the minimum")
+    .param("max_workers")
+}
+
 pub(crate) fn worker_not_found(id: &WorkerId) -> Diagnostic {
     Diagnostic::new(Code::WorkerNotFound, format!("worker {id} does not exist"))
         .hint("`rbee-keeper worker list` lists the workers")

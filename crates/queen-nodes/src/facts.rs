@@ -51,13 +51,15 @@ impl Nodes {
         let (devices, workers) = (node.entry().devices, node.worker_binaries());
         let has_worker = |device: &Device| {
             let program = worker_binary(None, device.backend);
-            is_usable(device) && workers.iter().any(|name| Some(name.as_str()) == program)
+            let has_binary = workers.iter().any(|name| Some(name.as_str()) == program);
+            is_usable(device) && (has_binary || node.has_engine(device.backend))
         };
         NodeFacts {
             state,
             devices: devices
                 .iter()
                 .map(|device| DeviceFacts {
+                    id: device.id,
                     backend: device.backend,
                     free_bytes: device.memory_free_bytes,
                     has_worker: has_worker(device),

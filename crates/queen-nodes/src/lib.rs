@@ -10,10 +10,12 @@
 //! crate calls a hive or uses the queen's store.
 
 mod access;
+mod binaries;
 mod catalog;
 mod connector;
 mod copies;
 mod deployments;
+mod engines;
 mod errors;
 mod facts;
 mod fit;
@@ -27,6 +29,8 @@ mod preflight;
 mod pull_for_spawn;
 mod registration;
 mod shutdown;
+mod spawn_call;
+mod spawn_turns;
 mod spawning;
 mod store;
 mod unopened;

@@ -18,7 +18,7 @@ impl Nodes {
     }
 
     /// The hive of a node; `None` is the queen's own machine.
-    async fn hive(&self, node: Option<&NodeName>) -> Result<HiveClient, Diagnostic> {
+    pub(crate) async fn hive(&self, node: Option<&NodeName>) -> Result<HiveClient, Diagnostic> {
         let local = NodeName::local();
         let node = self.get(node.unwrap_or(&local))?;
         Ok(node.hive_soon().await?.client)

@@ -129,8 +129,10 @@ impl Nodes {
         served: impl IntoIterator<Item = ModelRef>,
     ) -> Result<BTreeSet<String>, Diagnostic> {
         let models = self.models().await;
+        let workers = self.state().call(|store| store.workers()).await?;
         let deployed = self.state().call(|store| store.deployments()).await?;
-        let deployed = deployed.into_iter().map(|row| row.key.model);
+        let deployed = deployed.into_iter().map(|deployment| deployment.model);
+        let deployed = deployed.chain(workers.into_iter().map(|row| row.key.model));
         // The files of a model that was fetched may have been removed, also after its last worker
         // has exited.
         let others = deployed

@@ -6,9 +6,9 @@ use std::{
 use daemon_shell::Token;
 use diagnostics::Diagnostic;
 use futures_util::future::join_all;
-use hive_contract::{HiveShutdownRequest, WorkerProcess, WorkerState};
+use hive_contract::{EngineEntry, EngineSource, HiveShutdownRequest, WorkerProcess, WorkerState};
 use hive_lifecycle::{HiveHost, HiveState, HiveSupervisor, RunningHive};
-use input_validation::NodeName;
+use input_validation::{Backend, NodeName};
 use node_link::Link;
 use queen_contract::{HiveService, NodeEntry, NodeSpec, NodeStatus};
 use tokio::{sync::watch, time::timeout};
@@ -46,6 +46,8 @@ pub struct Node {
     entry: Mutex<NodeEntry>,
     /// Worker programs on the node, as its hive reported them last.
     worker_binaries: Mutex<Vec<String>>,
+    /// Backends on which other engines than rbee's compute there.
+    engine_backends: Mutex<Vec<Backend>>,
 }
 
 impl Node {
@@ -71,6 +73,7 @@ impl Node {
             hive: config.hive.map(HiveSupervisor::start),
             entry: Mutex::new(known.unwrap_or(unknown)),
             worker_binaries: Mutex::default(),
+            engine_backends: Mutex::default(),
         }
     }
 
@@ -110,6 +113,23 @@ impl Node {
     pub(crate) fn set_worker_binaries(&self, programs: Vec<String>) {
         let known = self.worker_binaries.lock();
         *known.unwrap_or_else(PoisonError::into_inner) = programs;
+    }
+
+    /// Returns whether another engine than rbee's computes on a backend.
+    pub(crate) fn has_engine(&self, backend: Backend) -> bool {
+        let known = self.engine_backends.lock();
+        known
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&backend)
+    }
+
+    pub(crate) fn set_engines(&self, engines: &[EngineEntry]) {
+        let others = engines
+            .iter()
+            .filter(|engine| engine.source != EngineSource::BuiltIn && engine.problem.is_none());
+        let backends = others.flat_map(|engine| engine.backends.iter().copied());
+        let known = self.engine_backends.lock();
+        *known.unwrap_or_else(PoisonError::into_inner) = backends.collect();
     }
 
     /// Returns whether the queen manages a hive on the node.

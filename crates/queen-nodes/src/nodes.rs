@@ -17,7 +17,9 @@ use tokio::{
 };
 use worker_contract::WorkerInfo;
 
-use crate::{Node, NodeConfig, NodeConnector, QueenState, catalog::Catalog, errors};
+use crate::{
+    Node, NodeConfig, NodeConnector, QueenState, catalog::Catalog, errors, spawn_turns::SpawnTurns,
+};
 
 /// How often the free memory of a node is read, for placement and for users.
 const MEMORY_POLL: Duration = Duration::from_secs(10);
@@ -31,12 +33,15 @@ struct Shared {
     nodes: RwLock<BTreeMap<NodeName, Arc<Node>>>,
     /// Nodes that are being added, updated or removed.
     changing: Mutex<BTreeSet<NodeName>>,
+    /// Held while the deployments change, so that the scheduler receives them in their order.
+    deployment_changes: tokio::sync::Mutex<()>,
     connector: Arc<dyn NodeConnector>,
     state: QueenState,
     catalog: Catalog,
     /// What the scheduler knows of the nodes.
     facts: watch::Sender<NodeMap>,
     limits: NodeLimits,
+    spawn_turns: SpawnTurns,
 }
 
 /// Time limits for hives.
@@ -60,10 +65,12 @@ impl Nodes {
         Self(Arc::new(Shared {
             nodes: RwLock::default(),
             changing: Mutex::default(),
+            deployment_changes: tokio::sync::Mutex::default(),
             connector,
             state,
             catalog: Catalog::default(),
             facts: watch::Sender::default(),
+            spawn_turns: SpawnTurns::default(),
             limits,
         }))
     }
@@ -120,6 +127,10 @@ impl Nodes {
             nodes: self,
             name: name.clone(),
         })
+    }
+
+    pub(crate) fn deployment_changes(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.deployment_changes
     }
 
     fn changing(&self) -> std::sync::MutexGuard<'_, BTreeSet<NodeName>> {
@@ -194,6 +205,10 @@ impl Nodes {
 
     pub(crate) fn limits(&self) -> NodeLimits {
         self.0.limits
+    }
+
+    pub(crate) fn spawn_turns(&self) -> &SpawnTurns {
+        &self.0.spawn_turns
     }
 
     pub(crate) fn facts(&self) -> &watch::Sender<NodeMap> {
@@ -309,6 +324,7 @@ async fn update_devices(node: &Node, hive: &RunningHive) {
     let capabilities = hive.client.capabilities().await;
     match capabilities {
         Ok(capabilities) => {
+            node.set_engines(&capabilities.engines);
             node.set_worker_binaries(capabilities.worker_binaries);
             node.update_entry(|entry| entry.devices = capabilities.devices);
         }

@@ -120,6 +120,7 @@ impl Nodes {
             NodeSpec::Joined => return Err(errors::requires_invitation(name)),
             NodeSpec::Ssh(_) | NodeSpec::Direct(_) => {}
         }
+        let is_new = known_token.is_none();
         let token = self.token_of(name, &request, known_token)?;
         let target = NodeTarget {
             name,
@@ -163,8 +164,25 @@ impl Nodes {
             format!("connecting to the hive of node {name}"),
         ));
         hive_settled(&node, HIVE_LIMIT).await;
+        if is_new && let Some(error) = hive_of_another(&node) {
+            self.take(name);
+            self.unregister(name).await?;
+            return Err(error);
+        }
         self.refresh(&node).await;
         Ok(node.entry())
+    }
+
+    /// Removes what is stored of a node.
+    async fn unregister(&self, name: &NodeName) -> Result<(), Diagnostic> {
+        let removed = name.clone();
+        self.state()
+            .registry(move |registry| registry.remove(&removed))
+            .await?;
+        self.state().remove_token(name).await?;
+        self.catalog().forget_node(name);
+        self.connector().forget(name);
+        Ok(())
     }
 
     /// Updates what is known of a node, so that the user sees it as it is now.
@@ -221,18 +239,11 @@ impl Nodes {
         }
         let removed = name.clone();
         self.state()
-            .call(move |store| store.undeploy_node(&removed))
+            .call(move |store| store.forget_node(&removed))
             .await?;
-        let removed = name.clone();
-        self.state()
-            .registry(move |registry| registry.remove(&removed))
-            .await?;
-        self.state().remove_token(name).await?;
-        self.catalog().forget_node(name);
         // Its link ends, and does not write its files again.
         drop(node);
-        self.connector().forget(name);
-        Ok(())
+        self.unregister(name).await
     }
 
     /// What uses a node: its workers, and spawns that are under way.
@@ -356,6 +367,16 @@ impl Nodes {
         }
         let hive = self.connector().managed_hive(target(&node))?;
         hive.log(log, lines).await
+    }
+}
+
+/// Returns the error if the hive that responds belongs to another node or queen, such as when a
+/// machine is added under a second name.
+fn hive_of_another(node: &Node) -> Option<Diagnostic> {
+    let state = node.hive_state()?;
+    match &*state.borrow() {
+        HiveState::Down(error) if error.code == Code::HiveBadResponse => Some(error.clone()),
+        _ => None,
     }
 }
 

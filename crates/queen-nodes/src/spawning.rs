@@ -6,19 +6,20 @@ use hive_contract::{
     JobEvent, PreflightRequest, Progress, SpawnRequest, SpawnResponse, WorkerProcess, WorkerState,
 };
 use hive_lifecycle::RunningHive;
-use input_validation::{Backend, DeviceId, Generation, ModelRef};
+use input_validation::{Backend, DeviceId, EngineName, Generation, ModelRef};
 use jiff::Timestamp;
 use preflight_validation::select_device;
+use queen_contract::DeploymentSpec;
 use queen_contract::{Availability, WorkerEntry};
 use queen_dispatch::{Dispatcher, WorkerSource};
-use queen_store::{DeploymentKey, DeploymentRow};
+use queen_store::{WorkerKey, WorkerRow};
 use rest_client::CallError;
 use scheduler::{SpawnTarget, StopCause};
 use tokio::time::{Instant, sleep, timeout};
 use worker_contract::HEARTBEAT_SECONDS;
 use worker_registry::{SpawnId, WorkerFilter};
 
-use crate::{Node, Nodes, errors};
+use crate::{Node, Nodes, access::EXIT_QUERY_LIMIT, errors};
 
 /// A running worker registers within two heartbeats, or it is replaced.
 const REGISTRATION_LIMIT: Duration = Duration::from_secs(2 * HEARTBEAT_SECONDS + 1);
@@ -63,12 +64,25 @@ impl WorkerSource for Nodes {
                 node: &node,
                 target,
                 dispatcher,
+                engine: EngineWish::Keep,
             };
+            let _turn = self.spawn_turns().of(target).await;
             let spawned = spawning.run().await;
             if let Err(error) = &spawned {
                 tracing::warn!(model = %target.model, code = %error.code, %error, "no worker available");
             }
             spawned
+        })
+    }
+
+    fn has_exited<'a>(&'a self, worker: &'a SpawnId) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            let query = timeout(EXIT_QUERY_LIMIT, self.spawned_worker(&worker.worker)).await;
+            query.is_ok_and(|found| {
+                found.is_ok_and(|(_, process)| {
+                    process.generation == worker.generation && process.state == WorkerState::Exited
+                })
+            })
         })
     }
 
@@ -79,7 +93,7 @@ impl WorkerSource for Nodes {
         dispatcher: &'a Dispatcher,
     ) -> BoxFuture<'a, Result<(), Diagnostic>> {
         let drain_seconds = match cause {
-            StopCause::Idle => None,
+            StopCause::Idle | StopCause::Memory | StopCause::Surplus => None,
             StopCause::Stalled => Some(0),
         };
         Box::pin(async move {
@@ -96,16 +110,25 @@ impl WorkerSource for Nodes {
     }
 }
 
+/// Which engine a worker has.
+pub(crate) enum EngineWish {
+    /// That which it had before.
+    Keep,
+    /// From now on this one, or that which its hive chooses.
+    Set(Option<EngineName>),
+}
+
 /// One spawn on one node.
 pub(crate) struct Spawning<'a> {
     pub(crate) nodes: &'a Nodes,
     pub(crate) node: &'a Node,
     pub(crate) target: &'a SpawnTarget,
-    dispatcher: &'a Dispatcher,
+    pub(crate) dispatcher: &'a Dispatcher,
+    pub(crate) engine: EngineWish,
 }
 
 impl Spawning<'_> {
-    async fn run(&self) -> Result<SpawnId, Diagnostic> {
+    pub(crate) async fn run(&self) -> Result<SpawnId, Diagnostic> {
         let mut losses = 0;
         loop {
             match self.attempt().await {
@@ -124,31 +147,54 @@ impl Spawning<'_> {
         }
     }
 
+    /// What is wanted of the workers of the model.
+    async fn wanted(&self) -> Result<DeploymentSpec, Diagnostic> {
+        let model = self.target.model.clone();
+        let deployments = self.nodes.state().call(|store| store.deployments()).await?;
+        let mut deployments = deployments.into_iter();
+        let wanted = deployments.find(|deployment| deployment.model == model);
+        Ok(wanted.unwrap_or_else(|| DeploymentSpec::of(model)))
+    }
+
     async fn attempt(&self) -> Result<SpawnId, SpawnError> {
         let hive = self.node.hive_soon().await?;
         self.pull(&hive).await?;
         let spawned = hive.client.workers().await?.workers;
-        let key = DeploymentKey {
+        let key = WorkerKey {
             model: self.target.model.clone(),
             node: self.target.node.clone(),
             device: self.device(&hive, &spawned).await?,
         };
         let state = self.nodes.state();
-        let deployment = state
-            .call(move |store| store.deploy(&key, Timestamp::now()))
+        let row = state
+            .call(move |store| store.worker_for(&key, Timestamp::now()))
             .await?;
         let registered = self.dispatcher.workers(WorkerFilter::default()).await?;
-        if let Some(running) = running_spawn(&deployment, &spawned)
+        let wanted = self.wanted().await?;
+        let engine = match &self.engine {
+            EngineWish::Set(engine) => engine.clone(),
+            EngineWish::Keep => wanted.engine.clone().or_else(|| row.engine.clone()),
+        };
+        if let Some(running) = running_spawn(&row, &spawned)
+            && has_engine(&running, &spawned, engine.as_ref())
             && self.can_serve(&hive, &running, &registered).await
         {
             return Ok(running);
         }
         let highest = highest_generation(&spawned, &registered);
-        let worker = deployment.worker_id.clone();
+        let worker = row.worker_id.clone();
         let generation = state
             .call(move |store| store.next_generation(&worker, highest))
             .await?;
-        let result = self.spawn(&hive, &deployment, generation).await;
+        let result = self
+            .spawn(&hive, &row, generation, &wanted, engine.clone())
+            .await;
+        if result.is_ok() && engine != row.engine {
+            let worker = row.worker_id.clone();
+            state
+                .call(move |store| store.set_engine(&worker, engine.as_ref()))
+                .await?;
+        }
         let listed = self.nodes.catalog().models_of(self.node.name());
         if result.is_ok() && !listed.contains(&self.target.model) {
             // Where the files are decides about the next placement.
@@ -158,24 +204,24 @@ impl Spawning<'_> {
             // What is known of the model must be that of the files that were loaded.
             self.nodes.described_model(&self.target.model).await;
         }
-        self.record(&deployment, &result).await?;
+        self.record(&row, &result).await?;
         result
     }
 
-    /// Records how a spawn ended. A deployment that never served and was refused for its
-    /// input is deleted.
+    /// Records how a spawn ended. A worker that never served and was refused for
+    /// its input is forgotten.
     async fn record(
         &self,
-        deployment: &DeploymentRow,
+        row: &WorkerRow,
         result: &Result<SpawnId, SpawnError>,
     ) -> Result<(), Diagnostic> {
         let state = self.nodes.state();
-        let worker = deployment.worker_id.clone();
-        let never_served = deployment.generation == Generation(0);
+        let worker = row.worker_id.clone();
+        let never_served = row.generation == Generation(0);
         let error = match result {
             Ok(_) => None,
             Err(SpawnError::Final(error)) if never_served && error.code.http_status() < 500 => {
-                return state.call(move |store| store.undeploy(&worker)).await;
+                return state.call(move |store| store.forget_worker(&worker)).await;
             }
             Err(SpawnError::HiveLost(error) | SpawnError::Final(error)) => {
                 Some(error.message.clone())
@@ -189,13 +235,15 @@ impl Spawning<'_> {
     async fn spawn(
         &self,
         hive: &RunningHive,
-        deployment: &DeploymentRow,
+        row: &WorkerRow,
         generation: Generation,
+        wanted: &DeploymentSpec,
+        engine: Option<EngineName>,
     ) -> Result<SpawnId, SpawnError> {
-        let worker = &deployment.worker_id;
+        let worker = &row.worker_id;
         let SpawnTarget { model, node, .. } = self.target;
         tracing::info!(%worker, generation = generation.0, %model, "spawning a worker");
-        let device = deployment.key.device;
+        let device = row.key.device;
         let message = format!("starting worker {worker} for {model} on {device} of {node}");
         self.narrate(Narration::info("queen", "spawn", message))
             .await;
@@ -204,9 +252,10 @@ impl Spawning<'_> {
             generation,
             model: model.clone(),
             device,
+            engine,
             queen_url: self.node.link().queen_url().await?,
-            context_length: None,
-            slots: None,
+            context_length: wanted.context_length,
+            slots: wanted.slots,
             threads: None,
             wait_ready: true,
         };
@@ -247,6 +296,9 @@ impl Spawning<'_> {
         hive: &RunningHive,
         spawned: &[WorkerProcess],
     ) -> Result<DeviceId, SpawnError> {
+        if let Some(device) = self.target.device {
+            return Ok(device);
+        }
         if self.target.backend == Backend::Cpu {
             return Ok(DeviceId::Cpu(0));
         }
@@ -340,17 +392,28 @@ fn highest_generation(spawned: &[WorkerProcess], registered: &[WorkerEntry]) -> 
     spawned.chain(registered).max().unwrap_or(Generation(0))
 }
 
-/// The last spawn of the deployment's worker, if its process is running.
-fn running_spawn(deployment: &DeploymentRow, spawned: &[WorkerProcess]) -> Option<SpawnId> {
+/// The last spawn of the worker, if its process is running.
+fn running_spawn(row: &WorkerRow, spawned: &[WorkerProcess]) -> Option<SpawnId> {
     let running = spawned.iter().any(|worker| {
-        worker.worker_id == deployment.worker_id
-            && worker.generation == deployment.generation
+        worker.worker_id == row.worker_id
+            && worker.generation == row.generation
             && worker.state == WorkerState::Running
     });
     running.then(|| SpawnId {
-        worker: deployment.worker_id.clone(),
-        generation: deployment.generation,
+        worker: row.worker_id.clone(),
+        generation: row.generation,
     })
+}
+
+/// Whether a running worker uses the engine that was named, if one was.
+fn has_engine(running: &SpawnId, spawned: &[WorkerProcess], named: Option<&EngineName>) -> bool {
+    let Some(named) = named else {
+        return true;
+    };
+    let mut spawned = spawned.iter();
+    let process = spawned.find(|process| process.worker_id == running.worker);
+    let engine = process.and_then(|process| process.engine.as_ref());
+    engine.is_some_and(|decision| decision.engine == named.as_str())
 }
 
 /// `what` is the worker or the model that progresses.

@@ -50,9 +50,9 @@ impl QueenState {
     /// respawned in any run of the queen.
     pub async fn fences(&self) -> Result<Vec<(WorkerId, Generation)>, Diagnostic> {
         self.call(|store| {
-            let deployments = store.deployments()?.into_iter();
+            let workers = store.workers()?.into_iter();
             let mut fences = store.fences()?;
-            fences.extend(deployments.map(|row| (row.worker_id, row.generation)));
+            fences.extend(workers.map(|row| (row.worker_id, row.generation)));
             Ok(fences)
         })
         .await

@@ -28,11 +28,13 @@ impl Nodes {
 
     /// Stops a worker for a user and returns when its process has exited. Its current and
     /// earlier generations must not serve again. Its requests continue on other workers, if
-    /// there are any; a later request for its model spawns a new one.
+    /// there are any, and on a new one if it is replaced; a later request for its model spawns a
+    /// new one.
     pub async fn stop_worker(
         &self,
         id: &WorkerId,
         drain_seconds: Option<u64>,
+        replace: bool,
         dispatcher: &Dispatcher,
     ) -> Result<(), Diagnostic> {
         let registered = match self.worker(id, dispatcher).await {
@@ -53,7 +55,11 @@ impl Nodes {
             worker: id.clone(),
             generation,
         };
-        dispatcher.stopping(spawn.clone()).await;
+        if replace {
+            dispatcher.replacing(spawn.clone()).await;
+        } else {
+            dispatcher.stopping(spawn.clone()).await;
+        }
         self.stop_spawn(hive, &spawn, drain_seconds, dispatcher)
             .await
     }

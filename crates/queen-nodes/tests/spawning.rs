@@ -143,6 +143,7 @@ async fn spawn(events: &'static [&'static str], limits: NodeLimits) -> Diagnosti
         model: "mock:a=1".parse().unwrap(),
         node: "attic".parse().unwrap(),
         backend: Backend::Cpu,
+        device: None,
     };
     let spawned = nodes.provide(&target, &dispatcher);
     let spawned = timeout(TEST_LIMIT, spawned).await;
@@ -257,6 +258,7 @@ async fn a_spawn_copies_what_another_node_has() {
             model: model.parse().unwrap(),
             node: "attic".parse().unwrap(),
             backend: Backend::Cpu,
+            device: None,
         };
         let spawned = timeout(TEST_LIMIT, nodes.provide(&target, &dispatcher)).await;
         (spawned.unwrap().unwrap_err(), pulled.try_recv().ok())

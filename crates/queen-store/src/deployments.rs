@@ -1,275 +1,59 @@
 use diagnostics::Diagnostic;
-use input_validation::{DeviceId, Generation, ModelRef, NodeName, WorkerId};
-use jiff::Timestamp;
-use rusqlite::{OptionalExtension as _, Row, Transaction};
-use rusqlite_migration::M;
-use sqlite_file::parsed;
+use input_validation::ModelRef;
+use queen_contract::DeploymentSpec;
+use rusqlite::types::Type;
 
 use crate::Store;
 
-pub(crate) const MIGRATIONS: &[M<'_>] = &[M::up(
-    "CREATE TABLE deployments (
-        model TEXT NOT NULL,
-        node TEXT NOT NULL,
-        device TEXT NOT NULL,
-        worker_id TEXT NOT NULL UNIQUE,
-        generation INTEGER NOT NULL,
-        created_at TEXT NOT NULL,
-        last_error TEXT,
-        PRIMARY KEY (model, node, device)
-    ) STRICT;
-    CREATE TABLE generations (only_row INTEGER PRIMARY KEY CHECK (only_row = 0), last INTEGER NOT NULL)
-        STRICT;
-    INSERT INTO generations VALUES (0, 0);
-    CREATE TABLE fences (worker_id TEXT PRIMARY KEY, lowest INTEGER NOT NULL) STRICT;
-    CREATE TABLE last_port (only_row INTEGER PRIMARY KEY CHECK (only_row = 0), port INTEGER NOT NULL)
-        STRICT;",
-)];
-
-const COLUMNS: &str = "model, node, device, worker_id, generation, created_at, last_error";
-
-/// Identifies a deployment: each has at most one worker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeploymentKey {
-    pub model: ModelRef,
-    pub node: NodeName,
-    pub device: DeviceId,
-}
-
-/// A model that has been requested, and the worker that serves it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeploymentRow {
-    pub key: DeploymentKey,
-    /// Never changes.
-    pub worker_id: WorkerId,
-    /// Generation of the last spawn; 0 before the first.
-    pub generation: Generation,
-    /// Time of the first request.
-    pub created_at: Timestamp,
-    /// Error of the last spawn, if it failed.
-    pub last_error: Option<String>,
-}
-
 impl Store {
-    /// Returns the deployments, ordered by model, node and device.
-    pub fn deployments(&self) -> Result<Vec<DeploymentRow>, Diagnostic> {
+    /// Returns the deployments, ordered by model.
+    pub fn deployments(&self) -> Result<Vec<DeploymentSpec>, Diagnostic> {
         self.queen.read(|connection| {
             connection
-                .prepare(&format!(
-                    "SELECT {COLUMNS} FROM deployments ORDER BY model, node, device"
-                ))?
-                .query_map([], deployment)?
+                .prepare("SELECT wanted FROM deployments ORDER BY model")?
+                .query_map([], |row| {
+                    let wanted: String = row.get(0)?;
+                    serde_json::from_str(&wanted).map_err(|error| {
+                        rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error))
+                    })
+                })?
                 .collect()
         })
     }
 
-    /// Returns the deployment with this key; creates a missing one with the time `now`. The
-    /// worker of a new deployment has the id `<slug>-<n>` with the lowest unused n.
-    pub fn deploy(
+    /// Stores deployments, each in place of that of the same model. With `only`, those of all other
+    /// models are removed. All or nothing is changed.
+    pub fn set_deployments(
         &mut self,
-        key: &DeploymentKey,
-        now: Timestamp,
-    ) -> Result<DeploymentRow, Diagnostic> {
-        self.queen.write(|transaction| {
-            if let Some(row) = find(transaction, key)? {
-                return Ok(row);
-            }
-            let worker_id = unused_worker_id(transaction, &slug(&key.model))?;
-            transaction.execute(
-                "INSERT INTO deployments (model, node, device, worker_id, generation, created_at)
-                 VALUES (?1, ?2, ?3, ?4, 0, ?5)",
-                (
-                    key.model.to_string(),
-                    key.node.as_str(),
-                    key.device.to_string(),
-                    worker_id,
-                    now.to_string(),
-                ),
-            )?;
-            find(transaction, key)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
-        })
-    }
-
-    /// Deletes the deployment of this worker.
-    pub fn undeploy(&mut self, worker: &WorkerId) -> Result<(), Diagnostic> {
-        self.queen.write(|transaction| {
-            transaction.execute(
-                "DELETE FROM deployments WHERE worker_id = ?1",
-                [worker.as_str()],
-            )?;
-            Ok(())
-        })
-    }
-
-    /// Deletes the deployments on a node.
-    pub fn undeploy_node(&mut self, node: &NodeName) -> Result<(), Diagnostic> {
-        self.queen.write(|transaction| {
-            transaction.execute("DELETE FROM deployments WHERE node = ?1", [node.as_str()])?;
-            Ok(())
-        })
-    }
-
-    /// Returns the port on which the queen listened last, to which workers that outlived it
-    /// send heartbeats.
-    pub fn last_port(&self) -> Result<Option<u16>, Diagnostic> {
-        self.queen.read(|connection| {
-            connection
-                .query_row("SELECT port FROM last_port", [], |row| row.get(0))
-                .optional()
-        })
-    }
-
-    /// Stores the port on which the queen listens.
-    pub fn set_last_port(&mut self, port: u16) -> Result<(), Diagnostic> {
-        self.queen.write(|transaction| {
-            transaction.execute("INSERT OR REPLACE INTO last_port VALUES (0, ?1)", [port])?;
-            Ok(())
-        })
-    }
-
-    /// Allocates a generation for a spawn of this worker. It is higher than all generations
-    /// that were allocated before, in any run of the queen, and than `highest_seen`, the
-    /// highest one among running workers.
-    pub fn next_generation(
-        &mut self,
-        worker: &WorkerId,
-        highest_seen: Generation,
-    ) -> Result<Generation, Diagnostic> {
-        self.queen.write(|transaction| {
-            let next: i64 = transaction.query_row(
-                "UPDATE generations SET last = max(last, ?1) + 1 RETURNING last",
-                [highest_seen.0.cast_signed()],
-                |row| row.get(0),
-            )?;
-            transaction.execute(
-                "UPDATE deployments SET generation = ?2 WHERE worker_id = ?1",
-                (worker.as_str(), next),
-            )?;
-            Ok(Generation(next.cast_unsigned()))
-        })
-    }
-
-    /// Stores the error of the worker's last spawn; `None` if it succeeded.
-    pub fn set_last_error(
-        &mut self,
-        worker: &WorkerId,
-        error: Option<&str>,
+        wanted: &[DeploymentSpec],
+        only: bool,
     ) -> Result<(), Diagnostic> {
         self.queen.write(|transaction| {
-            transaction.execute(
-                "UPDATE deployments SET last_error = ?2 WHERE worker_id = ?1",
-                (worker.as_str(), error),
-            )?;
+            if only {
+                transaction.execute("DELETE FROM deployments", [])?;
+            }
+            for deployment in wanted {
+                let json = serde_json::to_string(deployment)
+                    .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+                transaction.execute(
+                    "INSERT OR REPLACE INTO deployments VALUES (?1, ?2)",
+                    (deployment.model.to_string(), json),
+                )?;
+            }
             Ok(())
         })
     }
 
-    /// Stores that generations of the worker below `lowest` must not serve again.
-    pub fn fence(&mut self, worker: &WorkerId, lowest: Generation) -> Result<(), Diagnostic> {
+    /// Removes the deployment of a model. Returns false if there is none.
+    pub fn remove_deployment(&mut self, model: &ModelRef) -> Result<bool, Diagnostic> {
         self.queen.write(|transaction| {
-            transaction.execute(
-                "INSERT INTO fences VALUES (?1, ?2) ON CONFLICT (worker_id)
-                 DO UPDATE SET lowest = max(lowest, excluded.lowest)",
-                (worker.as_str(), lowest.0.cast_signed()),
+            let removed = transaction.execute(
+                "DELETE FROM deployments WHERE model = ?1",
+                [model.to_string()],
             )?;
-            Ok(())
+            Ok(removed > 0)
         })
     }
-
-    /// Returns the lowest generation that may serve, for every worker that was ever stopped.
-    pub fn fences(&self) -> Result<Vec<(WorkerId, Generation)>, Diagnostic> {
-        self.queen.read(|connection| {
-            connection
-                .prepare("SELECT worker_id, lowest FROM fences")?
-                .query_map([], |row| Ok((parsed(row, 0)?, generation(row, 1)?)))?
-                .collect()
-        })
-    }
-}
-
-fn find(
-    transaction: &Transaction<'_>,
-    key: &DeploymentKey,
-) -> rusqlite::Result<Option<DeploymentRow>> {
-    transaction
-        .query_row(
-            &format!(
-                "SELECT {COLUMNS} FROM deployments WHERE model = ?1 AND node = ?2 AND device = ?3"
-            ),
-            (
-                key.model.to_string(),
-                key.node.as_str(),
-                key.device.to_string(),
-            ),
-            deployment,
-        )
-        .optional()
-}
-
-fn unused_worker_id(transaction: &Transaction<'_>, slug: &str) -> rusqlite::Result<String> {
-    let mut statement = transaction.prepare("SELECT 1 FROM deployments WHERE worker_id = ?1")?;
-    let mut n = 0_u64;
-    loop {
-        let id = format!("{slug}-{n}");
-        if !statement.exists([&id])? {
-            return Ok(id);
-        }
-        n += 1;
-    }
-}
-
-fn deployment(row: &Row<'_>) -> rusqlite::Result<DeploymentRow> {
-    Ok(DeploymentRow {
-        key: DeploymentKey {
-            model: parsed(row, 0)?,
-            node: parsed(row, 1)?,
-            device: parsed(row, 2)?,
-        },
-        worker_id: parsed(row, 3)?,
-        generation: generation(row, 4)?,
-        created_at: parsed(row, 5)?,
-        last_error: row.get(6)?,
-    })
-}
-
-fn generation(row: &Row<'_>, column: usize) -> rusqlite::Result<Generation> {
-    Ok(Generation(row.get::<_, i64>(column)?.cast_unsigned()))
-}
-
-/// Returns the last part of a path that is not empty, or an empty text.
-fn last_segment(path: &str) -> &str {
-    let last = path.rsplit('/').find(|part| !part.is_empty());
-    last.unwrap_or_default()
-}
-
-/// Returns the start of the ids of a model's workers: lower case letters, digits and single
-/// dashes.
-fn slug(model: &ModelRef) -> String {
-    let source = match model {
-        ModelRef::Builtin {
-            name,
-            variant: Some(variant),
-        } => &format!("{name}-{variant}"),
-        ModelRef::Builtin { name, .. } => name,
-        ModelRef::Hub { repository, .. } => last_segment(repository),
-        ModelRef::Ollama { name, .. } => last_segment(name),
-        ModelRef::File(path) => {
-            let name = last_segment(path);
-            name.strip_suffix(".gguf").unwrap_or(name)
-        }
-        ModelRef::Mock(_) => "mock",
-    };
-    let words: Vec<String> = source
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .map(str::to_ascii_lowercase)
-        .collect();
-    // A worker id has at most 64 characters, and the number needs some of them.
-    let mut slug: String = words.join("-").chars().take(48).collect();
-    if slug.is_empty() {
-        "model".clone_into(&mut slug);
-    }
-    slug
 }
 
 #[cfg(test)]
@@ -278,105 +62,32 @@ mod tests {
 
     use super::*;
 
-    fn key(model: &str) -> DeploymentKey {
-        DeploymentKey {
-            model: model.parse().unwrap(),
-            node: "local".parse().unwrap(),
-            device: "CPU-0".parse().unwrap(),
-        }
-    }
-
-    fn now() -> Timestamp {
-        "2026-01-02T03:04:05Z".parse().unwrap()
-    }
-
-    #[test]
-    fn a_deployment_is_created_once_with_a_worker_id_from_its_model() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(&Home::at(dir.path())).unwrap();
-        let first = store.deploy(&key("builtin:haiku"), now()).unwrap();
-        assert_eq!(first.worker_id.as_str(), "haiku-0");
-        assert_eq!(first.generation, Generation(0));
-        drop(store);
-        let mut store = Store::open(&Home::at(dir.path())).unwrap();
-        assert_eq!(store.deploy(&key("builtin:haiku"), now()).unwrap(), first);
-        for (model, worker) in [
-            ("builtin:haiku@q8_0", "haiku-q8-0-0"),
-            ("file:/models/My Model (v2).gguf", "my-model-v2-0"),
-            ("file:/other/my-model-v2", "my-model-v2-1"),
-            ("file:/é", "model-0"),
-            ("mock:load_ms=1", "mock-0"),
-            ("mock:load_ms=2", "mock-1"),
-        ] {
-            let row = store.deploy(&key(model), now()).unwrap();
-            assert_eq!(row.worker_id.as_str(), worker, "{model}");
-        }
-        let long = format!("file:/{}.gguf", "x".repeat(200));
-        store.deploy(&key(&long), now()).unwrap();
-        assert_eq!(store.deployments().unwrap().len(), 8);
-    }
-
-    #[test]
-    fn generations_increase_across_restarts_and_exceed_those_of_running_workers() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut last = Generation(0);
-        for seen in [0, 0, 50, 3] {
-            let mut store = Store::open(&Home::at(dir.path())).unwrap();
-            let row = store.deploy(&key("builtin:haiku"), now()).unwrap();
-            let next = store
-                .next_generation(&row.worker_id, Generation(seen))
-                .unwrap();
-            assert!(next > last && next.0 > seen);
-            assert_eq!(store.deployments().unwrap()[0].generation, next);
-            last = next;
+    fn wanted(model: &str, min_workers: u32) -> DeploymentSpec {
+        DeploymentSpec {
+            min_workers,
+            ..DeploymentSpec::of(model.parse().unwrap())
         }
     }
 
     #[test]
-    fn undeploy_deletes_only_the_deployment_of_the_worker() {
+    fn deployments_survive_a_restart_and_are_replaced_by_model() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(&Home::at(dir.path())).unwrap();
-        let first = store.deploy(&key("mock:a=1"), now()).unwrap();
-        let second = store.deploy(&key("mock:a=2"), now()).unwrap();
-        store.undeploy(&first.worker_id).unwrap();
-        assert_eq!(store.deployments().unwrap(), [second]);
-        // The id is unused again.
-        let again = store.deploy(&key("mock:a=1"), now()).unwrap();
-        assert_eq!(again.worker_id, first.worker_id);
-    }
-
-    #[test]
-    fn the_last_port_survives_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(&Home::at(dir.path())).unwrap();
-        assert_eq!(store.last_port().unwrap(), None);
-        for port in [8500, 41234] {
-            store.set_last_port(port).unwrap();
-            drop(store);
-            store = Store::open(&Home::at(dir.path())).unwrap();
-            assert_eq!(store.last_port().unwrap(), Some(port));
-        }
-    }
-
-    #[test]
-    fn fences_and_errors_survive_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(&Home::at(dir.path())).unwrap();
-        let id = store
-            .deploy(&key("builtin:haiku"), now())
-            .unwrap()
-            .worker_id;
-        store.fence(&id, Generation(5)).unwrap();
-        store.fence(&id, Generation(3)).unwrap();
-        store.set_last_error(&id, Some("exit 1")).unwrap();
-        drop(store);
-        let mut store = Store::open(&Home::at(dir.path())).unwrap();
-        assert_eq!(store.fences().unwrap(), [(id.clone(), Generation(5))]);
-        assert_eq!(
-            store.deployments().unwrap()[0].last_error.as_deref(),
-            Some("exit 1")
-        );
-        store.set_last_error(&id, None).unwrap();
-        assert_eq!(store.deployments().unwrap()[0].last_error, None);
+        let open = || Store::open(&Home::at(dir.path())).unwrap();
+        let (a, b) = (wanted("mock:a=1", 1), wanted("mock:b=1", 2));
+        open()
+            .set_deployments(&[b.clone(), a.clone()], false)
+            .unwrap();
+        assert_eq!(open().deployments().unwrap(), [a.clone(), b.clone()]);
+        let more = wanted("mock:a=1", 3);
+        open()
+            .set_deployments(std::slice::from_ref(&more), false)
+            .unwrap();
+        assert_eq!(open().deployments().unwrap(), [more, b.clone()]);
+        open()
+            .set_deployments(std::slice::from_ref(&b), true)
+            .unwrap();
+        assert_eq!(open().deployments().unwrap(), std::slice::from_ref(&b));
+        assert!(open().remove_deployment(&b.model).unwrap());
+        assert!(!open().remove_deployment(&b.model).unwrap());
     }
 }

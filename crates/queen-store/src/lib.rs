@@ -1,4 +1,4 @@
-//! The queen's deployments, in the SQLite file `queen.db`.
+//! The queen's deployments and workers, in the SQLite file `queen.db`.
 //!
 //! All calls block. A file written by a newer rbee is refused and left unchanged
 //! ([`Code::StateTooNew`]), an older one is backed up and migrated, a damaged one is refused
@@ -8,8 +8,9 @@
 //! [`Code::StateUnusable`]: diagnostics::Code::StateUnusable
 
 mod deployments;
+mod workers;
 
-pub use deployments::{DeploymentKey, DeploymentRow};
+pub use workers::{WorkerKey, WorkerRow};
 
 use diagnostics::Diagnostic;
 use sqlite_file::Database;
@@ -17,7 +18,7 @@ use state_files::Home;
 
 const OWNER: &str = "queen";
 
-/// The database of deployments.
+/// The database of deployments and workers.
 #[derive(Debug)]
 pub struct Store {
     queen: Database,
@@ -27,7 +28,7 @@ impl Store {
     /// Opens the database of `home`; creates a missing one.
     pub fn open(home: &Home) -> Result<Self, Diagnostic> {
         Ok(Self {
-            queen: Database::open(&home.queen_database(), OWNER, deployments::MIGRATIONS)?,
+            queen: Database::open(&home.queen_database(), OWNER, workers::MIGRATIONS)?,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use diagnostics::{Code, Diagnostic, Narration};
 use queen_contract::{Assigned, InferEvent};
-use queen_dispatch::{Directive, OpenRequest, Order};
+use queen_dispatch::{Directive, Notice, OpenRequest, Order};
 use scheduler::{Assignment, AttemptFailure, RequestOutcome};
 use tokio::{
     sync::mpsc,
@@ -25,7 +25,7 @@ pub(crate) enum Interrupt {
 
 /// How an attempt on one worker ended.
 #[derive(Debug)]
-pub(crate) enum AttemptEnd<T> {
+pub enum AttemptEnd<T> {
     Completed(T),
     /// The worker refused the request as invalid: no other worker would accept it.
     Rejected(Diagnostic),
@@ -67,7 +67,7 @@ pub(crate) trait Work {
     ) -> Result<AttemptEnd<Self::Output>, Interrupt>;
 
     /// Reports to the client what happens while it waits.
-    fn narrate(&mut self, narration: Narration);
+    fn notify(&mut self, notice: Notice);
 }
 
 /// Everything that can end a request from outside.
@@ -105,15 +105,15 @@ impl Supervision {
         }
     }
 
-    /// Waits for a worker and passes on narration in the meantime.
+    /// Waits for a worker and passes on notices in the meantime.
     async fn next_assignment(
         &mut self,
-        mut narrate: impl FnMut(Narration),
+        mut notify: impl FnMut(Notice),
     ) -> Result<Box<Assignment>, Interrupt> {
         loop {
             tokio::select! {
                 directive = self.request.next() => match directive {
-                    Directive::Narration(narration) => narrate(narration),
+                    Directive::Notice(notice) => notify(notice),
                     Directive::Order(Order::Run(assignment)) => return Ok(assignment),
                     Directive::Order(Order::End(error)) => return Err(Interrupt::Ended(error)),
                 },
@@ -159,7 +159,7 @@ async fn run_attempts<W: Work>(
     let submitted = Instant::now();
     loop {
         let assignment = supervision
-            .next_assignment(|narration| work.narrate(narration))
+            .next_assignment(|notice| work.notify(notice))
             .await?;
         if assignment.number == 1 {
             relay.metrics.first_assignment(submitted.elapsed());
@@ -214,7 +214,9 @@ async fn report_failure<W: Work>(
 ) {
     let failure = match failure {
         AttemptFailure::Link(error) => match relay.workers.exit(&assignment.worker).await {
-            Some(exit) => AttemptFailure::Crashed(errors::crashed(error, &exit)),
+            Some(exit) => {
+                AttemptFailure::Crashed(errors::crashed(error, &assignment.worker.id, &exit))
+            }
             None => AttemptFailure::Link(error),
         },
         failure => failure,
@@ -226,7 +228,8 @@ async fn report_failure<W: Work>(
     {
         tracing::warn!(worker = %assignment.worker.id, %error, "attempt failed");
         let message = format!("{error}; trying another worker");
-        work.narrate(Narration::warn("queen", "move", message));
+        let narration = Narration::warn("queen", "move", message);
+        work.notify(Notice::Narration(narration));
     }
     supervision.request.attempt_failed(failure).await;
 }

@@ -1,11 +1,12 @@
 use std::time::Duration;
 
-use diagnostics::{Diagnostic, Narration};
+use diagnostics::Diagnostic;
 use input_validation::RequestId;
-use queen_contract::Assigned;
-use request_queue::Deadline;
+use queen_contract::{Assigned, Priority};
+use queen_dispatch::Notice;
+use request_queue::{ClientKey, Deadline};
 use rest_client::CallError;
-use scheduler::{NewRequest, WorkerRequirements};
+use scheduler::{NewRequest, PromptPrefixes, WorkerRequirements};
 use tokio::time::Instant;
 use worker_contract::WorkerClient;
 
@@ -22,6 +23,8 @@ use crate::{
 pub struct ShortCall {
     pub id: RequestId,
     pub requirements: WorkerRequirements,
+    pub priority: Priority,
+    pub client: ClientKey,
     pub deadline: Deadline,
 }
 
@@ -64,7 +67,7 @@ where
         })
     }
 
-    fn narrate(&mut self, _: Narration) {}
+    fn notify(&mut self, _: Notice) {}
 }
 
 impl Relay {
@@ -83,7 +86,10 @@ impl Relay {
         let request = NewRequest {
             id: call.id,
             requirements: call.requirements,
+            priority: call.priority,
+            client: call.client,
             deadline: call.deadline,
+            prompt: PromptPrefixes::default(),
         };
         let mut work = CallWork {
             call: make,

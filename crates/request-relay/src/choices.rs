@@ -59,6 +59,8 @@ impl Relay {
                         input,
                         ..job.request.for_choice(choice)?
                     },
+                    priority: job.priority,
+                    client: job.client,
                     deadline: job.deadline,
                     headers: job.headers.clone(),
                 })

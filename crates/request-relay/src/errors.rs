@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use diagnostics::{Code, Diagnostic, excerpt};
+use input_validation::WorkerId;
 use queen_contract::Assigned;
 
 use crate::WorkerExit;
@@ -19,14 +20,18 @@ pub(crate) fn connection_lost(
             "connection to worker {worker} on node {node} was lost after {tokens} tokens: {cause}"
         ),
     )
-    .hint(format!("see `rbee-keeper worker logs {worker}`"))
+    .hint(format!(
+        "`rbee-keeper node show {node}` shows whether the node is reachable, and `rbee-keeper worker \
+         logs {worker}` what the worker wrote"
+    ))
     .detail("tokens", tokens);
     located(error, assigned)
 }
 
 /// Turns a lost connection into a crash.
-pub(crate) fn crashed(mut error: Diagnostic, exit: &WorkerExit) -> Diagnostic {
+pub(crate) fn crashed(mut error: Diagnostic, worker: &WorkerId, exit: &WorkerExit) -> Diagnostic {
     error.code = Code::WorkerCrashed;
+    error.hint = Some(see_log(worker));
     if exit.out_of_memory {
         error.code = Code::OutOfMemory;
         error.hint = Some(
@@ -49,7 +54,7 @@ pub(crate) fn stalled(assigned: &Assigned, seconds: u64, tokens: usize) -> Diagn
             "worker {worker} on node {node} stalled: no output for {seconds} s after {tokens} tokens"
         ),
     )
-    .hint(format!("see `rbee-keeper worker logs {worker}`"))
+    .hint(see_log(worker))
     .detail("tokens", tokens);
     located(error, assigned)
 }
@@ -59,6 +64,18 @@ pub(crate) fn no_response(silence: Duration) -> Diagnostic {
     let seconds = silence.as_secs();
     let message = format!("it sent nothing for {seconds} s and does not respond");
     Diagnostic::new(Code::WorkerLinkLost, message)
+}
+
+/// A worker ended a request for its deadline, which has not passed on the queen's clock.
+pub(crate) fn clock_differs(mut error: Diagnostic, assigned: &Assigned) -> Diagnostic {
+    let Assigned { worker, node, .. } = assigned;
+    error.message = format!(
+        "worker {worker} on node {node} ended the request before its deadline, because the clock \
+         of its machine differs: {}",
+        error.message
+    );
+    error.hint = Some(format!("set the clock of node {node}"));
+    located(error, assigned)
 }
 
 /// Adds the worker and its node to the details.
@@ -93,4 +110,8 @@ pub(crate) fn deadline_passed_in_call() -> Diagnostic {
 
 pub(crate) fn cancelled() -> Diagnostic {
     Diagnostic::new(Code::Cancelled, "the request was cancelled")
+}
+
+fn see_log(worker: &WorkerId) -> String {
+    format!("see `rbee-keeper worker logs {worker}`")
 }

@@ -1,11 +1,11 @@
 use std::{pin::Pin, time::Duration};
 
-use diagnostics::Narration;
 use futures_util::{Stream, StreamExt as _};
 use http::HeaderMap;
 use input_validation::RequestId;
-use queen_contract::{Assigned, InferEvent};
-use request_queue::Deadline;
+use queen_contract::{Assigned, InferEvent, Priority};
+use queen_dispatch::Notice;
+use request_queue::{ClientKey, Deadline};
 use rest_client::CallError;
 use scheduler::{NewRequest, WorkerRequirements};
 use tokio::{
@@ -13,12 +13,12 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tracing::Instrument as _;
-use worker_contract::{EndEvent, InferRequest, StreamEvent};
+use worker_contract::{EndEvent, InferRequest, StreamEvent, UNKNOWN_TOKEN};
 
 use crate::{
     Relay, RelayMetrics,
     attempts::{self, AssignedWorker, AttemptEnd, Failure, Interrupt, Supervision, Work},
-    errors,
+    errors, prompt,
     stall::{self, Silence, unless_silent},
     verdict::{Progress, judge_call, judge_error},
 };
@@ -27,6 +27,8 @@ use crate::{
 const UNREAD_EVENTS: usize = 32;
 /// A worker ends a request at its deadline itself; this is for one that does not.
 const DEADLINE_GRACE: Duration = Duration::from_secs(1);
+/// A worker may end a request this much earlier than its deadline: clocks differ a little.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 /// Longest wait for a worker to confirm a cancellation.
 const CANCEL_LIMIT: Duration = Duration::from_secs(1);
 /// Characters of the client's request id in the id that a second worker receives; the rest
@@ -38,6 +40,8 @@ const ID_PREFIX_CHARS: usize = 110;
 pub struct InferJob {
     pub requirements: WorkerRequirements,
     pub request: InferRequest,
+    pub priority: Priority,
+    pub client: ClientKey,
     pub deadline: Deadline,
     /// Headers to forward to the worker.
     pub headers: HeaderMap,
@@ -64,12 +68,16 @@ async fn run(relay: Relay, job: InferJob, client: mpsc::Sender<InferEvent>) {
     let new = NewRequest {
         id: id.clone(),
         requirements: job.requirements.clone(),
+        priority: job.priority,
+        client: job.client,
         deadline: job.deadline,
+        prompt: prompt::prefixes(&job.request.input),
     };
     let last = match relay.dispatcher.submit(new).await {
         Ok(open) => {
-            let deadline = relay.dispatcher.clock().instant(job.deadline) + DEADLINE_GRACE;
-            let supervision = Supervision::new(open, deadline, Some(client.clone()));
+            let deadline = relay.dispatcher.clock().instant(job.deadline);
+            let latest = deadline + DEADLINE_GRACE;
+            let supervision = Supervision::new(open, latest, Some(client.clone()));
             let mut work = InferWork {
                 client,
                 request: job.request,
@@ -77,6 +85,7 @@ async fn run(relay: Relay, job: InferJob, client: mpsc::Sender<InferEvent>) {
                 metrics: relay.metrics.clone(),
                 worker_silence: relay.worker_silence,
                 submitted,
+                deadline,
                 seed: None,
                 tokens: Vec::new(),
             };
@@ -108,6 +117,7 @@ struct InferWork {
     metrics: RelayMetrics,
     worker_silence: Duration,
     submitted: Instant,
+    deadline: Instant,
     /// The seed that the first worker used; later workers continue with it.
     seed: Option<u64>,
     /// Tokens that were sent to the client.
@@ -130,12 +140,22 @@ impl Work for InferWork {
             // before the request is reported as finished.
             let _ = timeout(CANCEL_LIMIT, worker.client.cancel(&request.request_id)).await;
         }
-        end
+        Ok(match end? {
+            // Another worker could not continue after tokens that have no ids.
+            AttemptEnd::Failed(failure) if self.tokens.contains(&UNKNOWN_TOKEN) => {
+                AttemptEnd::Rejected(failure.into_error())
+            }
+            end => end,
+        })
     }
 
-    fn narrate(&mut self, narration: Narration) {
+    fn notify(&mut self, notice: Notice) {
+        let event = match notice {
+            Notice::Narration(narration) => InferEvent::Narration(narration),
+            Notice::Waiting(waiting) => InferEvent::Waiting(waiting),
+        };
         // A client that reads slowly misses it.
-        let _ = self.client.try_send(InferEvent::Narration(narration));
+        let _ = self.client.try_send(event);
     }
 }
 
@@ -236,6 +256,7 @@ impl InferWork {
         Progress {
             tokens: self.tokens.len(),
             before,
+            has_time: Instant::now() + CLOCK_TOLERANCE < self.deadline,
         }
     }
 }

@@ -13,9 +13,19 @@ mod errors;
 mod groups;
 mod infer;
 mod metrics;
+mod prompt;
 mod relay;
 mod stall;
 mod verdict;
+
+/// What the failure of a worker means for a request, without any connection.
+pub mod decisions {
+    pub use crate::{
+        attempts::AttemptEnd,
+        stall::{Silence, failure, remaining_patience},
+        verdict::{Progress, judge_call, judge_error},
+    };
+}
 
 pub use access::{WorkerAccess, WorkerExit};
 pub use call::{CallOrigin, ShortCall};

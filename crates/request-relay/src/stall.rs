@@ -27,7 +27,7 @@ const RESPONSE_LIMIT: Duration = Duration::from_secs(4);
 
 /// Why a silent worker is not waited for any longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Silence {
+pub enum Silence {
     /// It responds, and its engine has completed no step for the limit of this relay.
     Stalled,
     /// It has sent nothing for this long, and does not respond.
@@ -84,14 +84,14 @@ async fn last_step(worker: &WorkerClient) -> Option<Option<Duration>> {
 
 /// Returns how much longer to wait for a silent worker, whose engine may be computing a long
 /// prompt of this request or of another one. `None` if it completed no step for `limit`.
-fn remaining_patience(last_step: Option<Duration>, limit: Duration) -> Option<Duration> {
+pub fn remaining_patience(last_step: Option<Duration>, limit: Duration) -> Option<Duration> {
     limit
         .checked_sub(last_step?)
         .filter(|remaining| !remaining.is_zero())
 }
 
 /// The end of an attempt on a worker that failed silently after `tokens` tokens.
-pub(crate) fn failure<T>(
+pub fn failure<T>(
     silence: Silence,
     assigned: &Assigned,
     limit: Duration,

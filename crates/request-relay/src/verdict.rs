@@ -9,19 +9,18 @@ use crate::{attempts::AttemptEnd, errors};
 
 /// The tokens of a response so far.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Progress {
+pub struct Progress {
     /// Tokens that the client has received.
-    pub(crate) tokens: usize,
+    pub tokens: usize,
     /// Of those, tokens of earlier workers.
-    pub(crate) before: usize,
+    pub before: usize,
+    /// The deadline of the request is not near: a worker that reports that it has passed has
+    /// another time on its clock.
+    pub has_time: bool,
 }
 
 /// Judges a call that failed.
-pub(crate) fn judge_call<T>(
-    error: CallError,
-    assigned: &Assigned,
-    progress: Progress,
-) -> AttemptEnd<T> {
+pub fn judge_call<T>(error: CallError, assigned: &Assigned, progress: Progress) -> AttemptEnd<T> {
     match error {
         CallError::Link(error) => {
             let error = errors::connection_lost(&error, assigned, progress.tokens);
@@ -32,19 +31,26 @@ pub(crate) fn judge_call<T>(
 }
 
 /// Judges an error that the worker itself reported, as a response or as an event.
-pub(crate) fn judge_error<T>(
-    error: Diagnostic,
-    assigned: &Assigned,
-    progress: Progress,
-) -> AttemptEnd<T> {
-    let Progress { tokens, before } = progress;
+pub fn judge_error<T>(error: Diagnostic, assigned: &Assigned, progress: Progress) -> AttemptEnd<T> {
+    let Progress {
+        tokens,
+        before,
+        has_time,
+    } = progress;
     let failure = match error.code {
         // A worker that produced no token has not begun, whatever earlier workers did.
         Code::AllSlotsBusy | Code::NotReady | Code::Draining if tokens == before => {
             AttemptFailure::Refused(error)
         }
-        // The queen did not cancel the request, and the token is the queen's, not the client's.
-        Code::Cancelled | Code::MissingApiKey | Code::InvalidApiKey | Code::OriginForbidden => {
+        // A worker accepts the token of its node: another process uses the worker's port.
+        Code::MissingApiKey | Code::InvalidApiKey => {
+            AttemptFailure::Link(errors::connection_lost(&error, assigned, tokens))
+        }
+        Code::DeadlineExceeded if has_time => {
+            AttemptFailure::Fault(errors::clock_differs(error, assigned))
+        }
+        // The queen did not cancel the request.
+        Code::Cancelled | Code::OriginForbidden => {
             AttemptFailure::Fault(errors::connection_lost(&error, assigned, tokens))
         }
         code if code.http_status() >= 500 => {
@@ -70,7 +76,34 @@ mod tests {
 
     fn judge(code: Code, tokens: usize, before: usize) -> AttemptEnd<()> {
         let error = Diagnostic::new(code, "said by the worker");
-        judge_error(error, &assigned(), Progress { tokens, before })
+        let progress = Progress {
+            tokens,
+            before,
+            has_time: false,
+        };
+        judge_error(error, &assigned(), progress)
+    }
+
+    #[test]
+    fn a_deadline_that_has_not_passed_is_the_clock_of_another_machine() {
+        let judge = |has_time| {
+            let error = Diagnostic::new(Code::DeadlineExceeded, "the deadline has passed");
+            let progress = Progress {
+                has_time,
+                ..Progress::default()
+            };
+            judge_error::<()>(error, &assigned(), progress)
+        };
+        assert!(matches!(judge(false), AttemptEnd::Rejected(_)));
+        let AttemptEnd::Failed(AttemptFailure::Fault(error)) = judge(true) else {
+            panic!("another worker may complete it")
+        };
+        assert_eq!(
+            error.message,
+            "worker w-0 on node local ended the request before its deadline, because the clock \
+             of its machine differs: the deadline has passed"
+        );
+        assert_eq!(error.hint.as_deref(), Some("set the clock of node local"));
     }
 
     #[test]
@@ -93,15 +126,16 @@ mod tests {
 
     #[test]
     fn errors_that_only_the_queen_could_cause_are_lost_connections() {
-        for code in [
-            Code::Cancelled,
-            Code::MissingApiKey,
-            Code::InvalidApiKey,
-            Code::OriginForbidden,
+        for (code, is_other_process) in [
+            (Code::Cancelled, false),
+            (Code::MissingApiKey, true),
+            (Code::InvalidApiKey, true),
+            (Code::OriginForbidden, false),
         ] {
-            let end = judge(code, 2, 0);
-            let AttemptEnd::Failed(AttemptFailure::Fault(error)) = end else {
-                panic!("{code}: {end:?}")
+            let error = match (judge(code, 2, 0), is_other_process) {
+                (AttemptEnd::Failed(AttemptFailure::Fault(error)), false)
+                | (AttemptEnd::Failed(AttemptFailure::Link(error)), true) => error,
+                (end, _) => panic!("{code}: {end:?}"),
             };
             assert_eq!(error.code, Code::WorkerLinkLost);
             assert_eq!(
@@ -149,7 +183,10 @@ mod tests {
         );
         assert_eq!(
             error.hint.as_deref(),
-            Some("see `rbee-keeper worker logs w-0`")
+            Some(
+                "`rbee-keeper node show local` shows whether the node is reachable, and \
+                 `rbee-keeper worker logs w-0` what the worker wrote"
+            )
         );
     }
 }

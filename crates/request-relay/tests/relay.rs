@@ -6,7 +6,14 @@
     reason = "test code: a test fails by panicking"
 )]
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -14,11 +21,12 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::post,
 };
-use diagnostics::Diagnostic;
+use diagnostics::{Code, Diagnostic};
 use futures_util::{StreamExt as _, future::BoxFuture};
 use http::HeaderMap;
-use queen_contract::{InferEvent, RequestCounts};
+use queen_contract::{InferEvent, Priority, RequestCounts};
 use queen_dispatch::{Clock, Dispatcher, WorkerSource};
+use request_queue::ClientKey;
 use request_relay::{InferJob, Relay, WorkerAccess, WorkerExit};
 use scheduler::{
     NodeFacts, NodeMap, Scheduler, SchedulerEvent, SchedulerSettings, SpawnTarget, StopCause,
@@ -28,7 +36,7 @@ use serde_json::json;
 use tokio::{net::TcpListener, time::timeout};
 use worker_contract::{
     EndEvent, FinishReason, InferInput, InferRequest, SamplingValues, StartedEvent, StreamEvent,
-    Timings, TokenEvent, Usage, WorkerClient, WorkerHeartbeat, WorkerInfo,
+    Timings, TokenEvent, UNKNOWN_TOKEN, Usage, WorkerClient, WorkerHeartbeat, WorkerInfo,
 };
 use worker_registry::{SpawnId, WorkerFilter};
 
@@ -57,6 +65,10 @@ impl WorkerSource for OneWorker {
         Box::pin(pending())
     }
 
+    fn has_exited<'a>(&'a self, _: &'a SpawnId) -> BoxFuture<'a, bool> {
+        Box::pin(async { false })
+    }
+
     fn stop<'a>(
         &'a self,
         _: &'a SpawnId,
@@ -67,7 +79,9 @@ impl WorkerSource for OneWorker {
     }
 }
 
-fn events(tokens: u32) -> Response {
+/// A stream whose tokens have these ids; without `ends`, the worker breaks off.
+fn events(ids: Vec<u32>, ends: bool) -> Response {
+    let tokens = ids.len() as u32;
     let started = StreamEvent::Started(StartedEvent {
         request_id: "r1".parse().unwrap(),
         model: MODEL.parse().unwrap(),
@@ -78,11 +92,11 @@ fn events(tokens: u32) -> Response {
         sampling: SamplingValues::default(),
         notes: Vec::new(),
     });
-    let token = |n| {
+    let token = |(n, id)| {
         StreamEvent::Token(TokenEvent {
             i: n,
             t: "x".to_owned(),
-            id: n,
+            id,
             reasoning: String::new(),
             calls: Vec::new(),
             logprob: None,
@@ -102,8 +116,8 @@ fn events(tokens: u32) -> Response {
     let mut body = Vec::new();
     for event in [started]
         .into_iter()
-        .chain((0..tokens).map(token))
-        .chain([end])
+        .chain((0..).zip(ids).map(token))
+        .chain(ends.then_some(end))
     {
         event.write_sse(&mut body).unwrap();
     }
@@ -112,7 +126,11 @@ fn events(tokens: u32) -> Response {
 
 /// Starts a relay with a worker of one slot, whose responses have this many tokens.
 async fn start(tokens: u32) -> (Relay, Dispatcher) {
-    let app = Router::new().route("/v1/infer", post(move || async move { events(tokens) }));
+    let respond = post(move || async move { events((0..tokens).collect(), true) });
+    start_worker(Router::new().route("/v1/infer", respond)).await
+}
+
+async fn start_worker(app: Router) -> (Relay, Dispatcher) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -145,6 +163,8 @@ fn job(dispatcher: &Dispatcher, id: &str) -> InferJob {
     InferJob {
         requirements: WorkerRequirements::model(MODEL.parse().unwrap()),
         request: InferRequest::new(id.parse().unwrap(), InferInput::Prompt("hi".into())),
+        priority: Priority::Interactive,
+        client: ClientKey::default(),
         deadline: dispatcher.clock().deadline_in(Duration::from_secs(600)),
         headers: HeaderMap::new(),
     }
@@ -181,4 +201,24 @@ async fn a_completed_request_frees_its_slot_although_its_client_reads_nothing() 
         ..RequestCounts::default()
     };
     assert_eq!(counts(&dispatcher).await, expected);
+}
+
+/// Another worker would continue with a token that does not exist, or with any other one.
+#[tokio::test]
+async fn an_output_whose_tokens_have_no_ids_is_not_continued() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = calls.clone();
+    let respond = post(move || async move {
+        counted.fetch_add(1, SeqCst);
+        events(vec![UNKNOWN_TOKEN], false)
+    });
+    let (relay, dispatcher) = start_worker(Router::new().route("/v1/infer", respond)).await;
+    let events = relay.infer(job(&dispatcher, "r1"), 1, Vec::new()).unwrap();
+    let events = timeout(LIMIT, events.collect::<Vec<_>>()).await.unwrap();
+    let last = &events.last().unwrap().1;
+    assert!(
+        matches!(last, InferEvent::Worker(StreamEvent::Error(error)) if error.code == Code::WorkerLinkLost),
+        "{last:?}"
+    );
+    assert_eq!(calls.load(SeqCst), 1);
 }

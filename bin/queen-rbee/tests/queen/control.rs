@@ -75,7 +75,7 @@ async fn superseded_and_stopped_workers_are_fenced_also_after_a_restart() {
     // No hive knows the worker, so only the fence stops it.
     queen
         .control
-        .stop_worker(&"w-0".parse().unwrap(), None)
+        .stop_worker(&"w-0".parse().unwrap(), None, false)
         .await
         .unwrap();
     let heartbeat = worker.heartbeat();

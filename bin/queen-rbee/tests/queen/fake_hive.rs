@@ -116,6 +116,7 @@ impl FakeHive {
                     rss_bytes: 0,
                     vram_bytes: None,
                     restarts: 0,
+                    engine: None,
                     last_exit: exited.then(|| "signal 9".to_owned()),
                 }
             })

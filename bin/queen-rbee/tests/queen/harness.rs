@@ -185,6 +185,7 @@ pub fn call(id: &str) -> InferCall {
     InferCall {
         model: MODEL.parse().unwrap(),
         backend: None,
+        priority: None,
         node: None,
         request: InferRequest::new(id.parse::<RequestId>().unwrap(), input),
     }

@@ -65,10 +65,9 @@ async fn an_error_after_the_first_token_is_a_failed_response() {
     let [.., error, failed] = events.as_slice() else {
         panic!("{events:?}")
     };
-    assert_eq!(
-        (&error["type"], &error["message"]),
-        (&json!("error"), &json!("too late"))
-    );
+    assert_eq!(error["type"], "error");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("too late"), "{message}");
     assert_eq!(failed["type"], "response.failed");
     let (status, error) = queen.post(PATH, &body(false)).await;
     let partial = &error["error"]["details"]["partial_text"];

@@ -37,6 +37,7 @@ async fn the_first_requests_spawn_one_worker_and_narrate_it() {
         .iter()
         .filter_map(|event| match event {
             InferEvent::Narration(narration) => Some(narration.message.as_str()),
+            InferEvent::Waiting(waiting) => Some(waiting.message.as_str()),
             _ => None,
         })
         .collect();
@@ -50,7 +51,7 @@ async fn the_first_requests_spawn_one_worker_and_narrate_it() {
     let deployments = queen.control.deployments().await.unwrap().deployments;
     assert_eq!(deployments.len(), 1);
     assert_eq!(deployments[0].state, DeploymentState::Ready);
-    assert_eq!(deployments[0].worker_id.as_str(), "mock-0");
+    assert_eq!(deployments[0].workers[0].worker_id.as_str(), "mock-0");
     eventually("the node is shown as reachable", async || {
         let nodes = queen.control.nodes().await.unwrap().nodes;
         (nodes.len() == 1 && nodes[0].status == NodeStatus::Reachable).then_some(())
@@ -117,7 +118,7 @@ async fn after_a_restart_a_running_worker_is_awaited_and_not_spawned_again() {
     let queen = queen.restart(&[]).await;
     let mut response = Box::pin(queen.control.infer(&call("r2")).await.unwrap());
     let first = response.next().await.unwrap().unwrap();
-    assert!(matches!(first, InferEvent::Narration(_)), "{first:?}");
+    assert!(matches!(first, InferEvent::Waiting(_)), "{first:?}");
     worker.send_heartbeat(&queen).await;
     let rest = response.map(Result::unwrap).collect::<Vec<_>>();
     assert_complete(&timeout(LIMIT, rest).await.unwrap(), 5);
@@ -131,7 +132,7 @@ async fn a_stopped_worker_is_fenced_and_the_next_request_spawns_a_new_one() {
     let stopped = hive.last_worker();
     queen
         .control
-        .stop_worker(&"mock-0".parse().unwrap(), Some(0))
+        .stop_worker(&"mock-0".parse().unwrap(), Some(0), false)
         .await
         .unwrap();
     assert!(stopped.exited.is_cancelled());
@@ -243,7 +244,11 @@ async fn the_capabilities_of_a_model_are_shown_when_no_worker_serves_it() {
     queen.node.heartbeat(&loading).await.unwrap();
     assert_eq!(capabilities().await, all);
     let id = "haiku-0".parse().unwrap();
-    queen.control.stop_worker(&id, Some(0)).await.unwrap();
+    queen
+        .control
+        .stop_worker(&id, Some(0), false)
+        .await
+        .unwrap();
     assert_eq!(queen.control.workers().await.unwrap().workers, []);
     assert_eq!(capabilities().await, all);
 }

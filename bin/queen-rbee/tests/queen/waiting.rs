@@ -54,7 +54,7 @@ async fn headers_and_a_comment_are_sent_while_the_worker_is_busy() {
         }
         let chunk = first_chunk(&mut response).await;
         assert!(
-            chunk.starts_with(": all workers are busy; requests waiting: "),
+            chunk.starts_with(": all workers are busy; position "),
             "{chunk}"
         );
         assert!(!chunk.contains("data: "), "{chunk}");

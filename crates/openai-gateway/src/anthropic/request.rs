@@ -251,6 +251,7 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
         request,
         choices: 1,
         further_inputs: Vec::new(),
+        priority: None,
         format: if stream {
             ResponseFormat::Events
         } else {

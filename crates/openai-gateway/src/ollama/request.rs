@@ -227,6 +227,7 @@ pub fn parse(
         request,
         choices: 1,
         further_inputs: Vec::new(),
+        priority: None,
         format: if stream {
             ResponseFormat::JsonLines
         } else {

@@ -19,6 +19,7 @@ use crate::{
     field_names::FieldNames,
     fields::{integer, number, stops},
     parsed_request::{ParsedRequest, RequestContext, ResponseFormat},
+    priority::priority,
     response_writer::ResponseWriter,
     schemas::StopSequences,
 };
@@ -90,6 +91,12 @@ pub struct OpenAiCommonFields {
     pub guided_choice: Option<Value>,
     /// Id of the end user; ignored.
     pub user: Option<String>,
+    /// `flex`: the request is served after interactive ones, as with the header
+    /// `x-request-priority: batch`. Other tiers have no effect.
+    pub service_tier: Option<String>,
+    /// Extension: a number above 0 has the effect of `service_tier: flex`.
+    #[serde(default, deserialize_with = "integer")]
+    pub priority: Option<i64>,
     /// Number of choices to generate, 1 to 16. Default: 1.
     #[schema(minimum = 1, maximum = 16, default = 1)]
     #[serde(default, deserialize_with = "integer")]
@@ -248,6 +255,7 @@ impl OpenAiCommonFields {
             (ResponseFormat::Document, Box::new(writer))
         };
         Ok(ParsedRequest {
+            priority: priority(self.service_tier.as_deref(), self.priority),
             model: self.model,
             request,
             choices,

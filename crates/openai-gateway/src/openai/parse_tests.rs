@@ -1,5 +1,6 @@
 use diagnostics::Code;
 use proptest::prelude::*;
+use queen_contract::Priority;
 use serde_json::{Value, json};
 use worker_contract::{
     FinishReason, InferInput, InferRequest, Message, Role, Sampling, SamplingValues, ToolCall,
@@ -474,12 +475,34 @@ fn fields_that_never_change_the_output_are_ignored() {
     let plain = read(ChatCompletions, &chat()).unwrap();
     for (field, value) in [
         ("store", json!(true)),
-        ("service_tier", json!("flex")),
+        ("service_tier", json!("priority")),
         ("prediction", json!({"type": "content", "content": "x"})),
         ("verbosity", json!("low")),
     ] {
         let parsed = read(ChatCompletions, &with(chat(), field, value)).unwrap();
         assert_same(&parsed, &plain);
+    }
+}
+
+#[test]
+fn flex_and_numbers_above_0_are_batch_requests() {
+    for (field, value, expected) in [
+        ("service_tier", json!("auto"), None),
+        ("service_tier", json!("default"), None),
+        ("service_tier", json!("flex"), Some(Priority::Batch)),
+        ("priority", json!(null), None),
+        ("priority", json!(-1), None),
+        ("priority", json!(0), None),
+        ("priority", json!(1), Some(Priority::Batch)),
+    ] {
+        for (endpoint, body) in [(ChatCompletions, chat()), (Completions, text())] {
+            let parsed = read(endpoint, &with(body, field, value.clone())).unwrap();
+            assert_eq!(parsed.priority, expected, "{field}: {value}");
+        }
+    }
+    for (field, value) in [("service_tier", json!(1)), ("priority", json!("high"))] {
+        let (code, _) = refused(ChatCompletions, &with(chat(), field, value));
+        assert_eq!(code, Code::InvalidRequest, "{field}");
     }
 }
 

@@ -5,8 +5,8 @@ use super::endpoint::OpenAiEndpoint;
 use crate::errors::unsupported;
 
 /// Returns OpenAI's fields that rbee does not implement, each with the values that leave the
-/// output unchanged. Fields that never change the output (`store`, `service_tier`,
-/// `prediction`, `verbosity`) are ignored and not listed.
+/// output unchanged. Fields that never change the output (`store`, `prediction`,
+/// `verbosity`) are ignored and not listed.
 fn unsupported_fields(endpoint: OpenAiEndpoint) -> Vec<(&'static str, Vec<Value>)> {
     match endpoint {
         OpenAiEndpoint::ChatCompletions => vec![

@@ -46,8 +46,8 @@ pub struct ResponseDocument {
     pub prompt_cache_key: Option<String>,
     pub reasoning: ReasoningEcho,
     pub safety_identifier: Option<String>,
-    /// Always `default`.
-    #[schema(pattern = "^default$")]
+    /// `flex` if the request was sent with it.
+    #[schema(pattern = "^(default|flex)$")]
     pub service_tier: &'static str,
     /// Always false: nothing is stored.
     #[schema(value_type = UnsupportedBackground)]

@@ -1,5 +1,6 @@
 use diagnostics::Code;
 use proptest::prelude::*;
+use queen_contract::Priority;
 use serde_json::{Value, json};
 use worker_contract::{
     Constraint, InferInput, InferRequest, Message, Role, Sampling, SamplingValues, ToolCall,
@@ -28,6 +29,21 @@ fn messages(input: Value) -> Vec<Message> {
     match request(&with("input", input)).input {
         InferInput::Messages(messages) => messages,
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn flex_is_a_batch_request_and_reported() {
+    for (tier, priority) in [("flex", Some(Priority::Batch)), ("priority", None)] {
+        let body = json!({"model": "m", "input": "hi", "service_tier": tier});
+        let parsed = parse(&body, &context()).unwrap();
+        assert_eq!(parsed.priority, priority);
+        let reported = match priority {
+            Some(_) => "flex",
+            None => "default",
+        };
+        let expected = format!("service_tier: \"{reported}\"");
+        assert!(format!("{:?}", parsed.writer).contains(&expected), "{tier}");
     }
 }
 

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use diagnostics::Diagnostic;
+use queen_contract::Priority;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -22,6 +23,7 @@ use crate::{
     fields::{integer, logprobs, max_tokens, no_limit_note, number, read},
     openai::{self, ReasoningEffort, TEMPERATURE},
     parsed_request::{ParsedRequest, ParsedTokenCount, RequestContext, ResponseFormat},
+    priority::priority,
     schemas::Unsupported,
 };
 
@@ -101,7 +103,8 @@ pub struct ResponsesRequest {
     pub safety_identifier: Option<String>,
     /// The response repeats it. Prompts with the same beginning share it without a key.
     pub prompt_cache_key: Option<String>,
-    /// Ignored.
+    /// `flex`: the request is served after interactive ones, as with the header
+    /// `x-request-priority: batch`. Other tiers have no effect.
     pub service_tier: Option<String>,
     /// Not supported: responses are not stored.
     #[schema(value_type = Unsupported, required = false)]
@@ -191,7 +194,12 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
             InferInput::Messages(messages(fields.instructions.as_deref(), &fields.input)?),
         )
     };
+    let priority = priority(fields.service_tier.as_deref(), None);
     let response = ResponseDocument {
+        service_tier: match priority {
+            Some(Priority::Batch) => "flex",
+            _ => "default",
+        },
         created_at: context.received_at.as_second(),
         instructions: fields.instructions,
         max_output_tokens: max_tokens,
@@ -232,6 +240,7 @@ pub fn parse(body: &Value, context: &RequestContext) -> Result<ParsedRequest, Di
         } else {
             ResponseFormat::Document
         },
+        priority,
         field_names: FIELD_NAMES,
         notes,
         writer: Box::new(writer),
