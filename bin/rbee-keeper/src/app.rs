@@ -1,17 +1,19 @@
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 use diagnostics::ExitCode;
+use queen_contract::SpawnCall;
 
 use crate::{
-    cli::{Cli, Command, DrainArg, Queen, Worker, WorkerArg},
-    doctor,
+    binaries,
+    cli::{Cli, Command, Queen, SpawnArgs, Worker, WorkerArg},
+    deploy, doctor,
     failure::Failure,
     infer,
     interrupt::Interrupts,
     models, node, queen,
-    render::{Format, Screen, text},
+    render::{Format, Screen, decisions, engines, text},
     target::Target,
-    values::LinesArg,
+    values::{DrainArg, LinesArg},
 };
 
 /// Runs a command, prints its error if it fails, and returns the exit code.
@@ -34,7 +36,7 @@ pub(crate) async fn run(cli: Result<Cli, clap::Error>) -> ExitCode {
         biased;
         interrupt = interrupts.second() => interrupt.exit_code(),
         code = async {
-            let outcome = execute(cli, &mut screen, &interrupts).await;
+            let outcome = Box::pin(execute(cli, &mut screen, &interrupts)).await;
             report(&mut screen, outcome).await
         } => code,
     }
@@ -85,18 +87,25 @@ async fn execute(cli: Cli, screen: &mut Screen, interrupts: &Interrupts) -> Resu
                 .unless_interrupted(worker(command, &target, screen))
                 .await
         }
-        Command::Node(command) => {
-            interrupts
-                .unless_interrupted(node::run(command, &target, screen))
-                .await
-        }
-        Command::Setup(command) => {
-            interrupts
-                .unless_interrupted(node::run(command.into(), &target, screen))
-                .await
-        }
+        Command::Node(command) => node::run(command, &target, screen, interrupts).await,
+        Command::Setup(command) => node::run(command.into(), &target, screen, interrupts).await,
         Command::Pull(args) => models::pull(args, &target, screen, interrupts).await,
         Command::Model(command) => models::run(command, &target, screen, interrupts).await,
+        Command::Why { about, number } => {
+            let explained = why(about.as_deref(), number, &target, screen);
+            interrupts.unless_interrupted(explained).await
+        }
+        Command::Deploy(args) => deploy::deploy(*args, &target, screen, interrupts).await,
+        Command::Undeploy(args) => {
+            let undeployed = deploy::undeploy(args, &target, screen);
+            interrupts.unless_interrupted(undeployed).await
+        }
+        Command::Deployments => {
+            interrupts
+                .unless_interrupted(deploy::list(&target, screen))
+                .await
+        }
+        Command::WorkerBinary(command) => binaries::run(command, &target, screen, interrupts).await,
         Command::Status => interrupts.unless_interrupted(status(&target, screen)).await,
         // Handled above.
         Command::Completions { .. } | Command::Doctor(_) => Ok(()),
@@ -116,8 +125,19 @@ fn completion_script(shell: Shell) -> String {
 }
 
 async fn worker(command: Worker, target: &Target, screen: &mut Screen) -> Result<(), Failure> {
+    match command {
+        Worker::Spawn(args) => return spawn(args, target, screen).await,
+        Worker::Engines { node } => {
+            let (queen, _) = target.ensure_running().await?;
+            let list = queen.engines(node.as_ref()).await?;
+            return screen.document(&list, || engines::list(&list)).await;
+        }
+        _ => {}
+    }
     let queen = target.running().await?;
     match command {
+        // Handled above.
+        Worker::Spawn(_) | Worker::Engines { .. } => Ok(()),
         Worker::List => {
             let list = queen.workers().await?;
             screen
@@ -138,14 +158,40 @@ async fn worker(command: Worker, target: &Target, screen: &mut Screen) -> Result
         Worker::Stop {
             worker: WorkerArg { worker },
             drain: DrainArg { drain },
+            replace,
         } => {
-            queen.stop_worker(&worker, drain).await?;
+            queen.stop_worker(&worker, drain, replace).await?;
             let stopped = serde_json::json!({ "stopped": [worker] });
             screen
                 .document(&stopped, || format!("stopped worker {worker}\n"))
                 .await
         }
     }
+}
+
+async fn spawn(args: SpawnArgs, target: &Target, screen: &mut Screen) -> Result<(), Failure> {
+    let (queen, _) = target.ensure_running().await?;
+    let call = SpawnCall {
+        model: args.model,
+        node: args.node,
+        backend: args.backend,
+        engine: args.engine,
+    };
+    let spawned = queen.spawn_worker(&call).await?;
+    screen.document(&spawned, || text::spawned(&spawned)).await
+}
+
+async fn why(
+    about: Option<&str>,
+    limit: u32,
+    target: &Target,
+    screen: &mut Screen,
+) -> Result<(), Failure> {
+    let queen = target.running().await?;
+    let list = queen.decisions(about, limit).await?;
+    screen
+        .document(&list, || decisions::list(&list.decisions))
+        .await
 }
 
 async fn status(target: &Target, screen: &mut Screen) -> Result<(), Failure> {

@@ -1,14 +1,18 @@
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use input_validation::{Backend, ModelRef, NodeName, PortRange, WorkerId, whole_number};
+use input_validation::{
+    Backend, EngineName, ModelRef, NodeName, PortRange, WorkerId, whole_number,
+};
 
 use crate::{
+    binary_cli::WorkerBinary,
+    deploy_cli::{Deploy, Undeploy},
     doctor_cli::Doctor,
     errors, model,
     model_cli::{Model, Pull},
     node_cli::{Node, Setup},
-    values::{LinesArg, parse, with_hint},
+    values::{DrainArg, LinesArg, parse, with_hint},
 };
 
 const EXAMPLES: &str = "\
@@ -91,7 +95,7 @@ pub(crate) enum Command {
     /// Start, stop and show the queen
     #[command(subcommand)]
     Queen(Queen),
-    /// List, show and stop workers
+    /// List, start, show and stop workers
     #[command(subcommand)]
     Worker(Worker),
     /// Add, list, change and remove the machines that run workers
@@ -105,8 +109,27 @@ pub(crate) enum Command {
     /// List, fetch, show and remove models
     #[command(subcommand)]
     Model(Model),
+    /// List, build, download, replace and remove the programs of workers
+    #[command(subcommand)]
+    WorkerBinary(WorkerBinary),
+    /// Keep workers of a model running
+    Deploy(Box<Deploy>),
+    /// Remove a deployment and stop its workers
+    Undeploy(Undeploy),
+    /// List the deployments
+    Deployments,
     /// Show the queen, its requests, nodes, deployments and workers
     Status,
+    /// Explain where requests ran, why they waited, and where workers were started
+    #[command(after_help = "Examples:\n  rbee-keeper why\n  rbee-keeper why builtin:haiku")]
+    Why {
+        /// Id of a request (the header `x-rbee-request-id` of a response) or of a worker, or a
+        /// model [default: the latest decisions]
+        about: Option<String>,
+        /// Show at most this many decisions, the latest ones
+        #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = whole_number(1..=2000_u32))]
+        number: u32,
+    },
     /// Check whether this machine and the nodes can serve
     Doctor(Doctor),
     /// Print a completion script for a shell
@@ -175,6 +198,9 @@ pub(crate) struct Infer {
     /// Cancel the request after this time
     #[arg(long, value_name = "SECONDS", value_parser = whole_number(1..=u32::MAX))]
     pub(crate) deadline: Option<u32>,
+    /// Let the interactive requests for the model go first
+    #[arg(long)]
+    pub(crate) batch: bool,
     /// Stop the queen, its hives and its workers on exit if this command started the queen
     #[arg(long)]
     pub(crate) ephemeral: bool,
@@ -229,6 +255,17 @@ pub(crate) enum Queen {
 pub(crate) enum Worker {
     /// List workers
     List,
+    /// Start a worker for a model, and wait until it serves requests
+    #[command(
+        after_help = "Examples:\n  rbee-keeper worker spawn builtin:haiku\n  rbee-keeper worker spawn --engine llama-cpp ./model.gguf"
+    )]
+    Spawn(SpawnArgs),
+    /// List the engines of a node, which run the models of its workers
+    Engines {
+        /// Node whose engines are meant [default: local]
+        #[arg(long, value_name = "NAME", value_parser = parse::<NodeName>)]
+        node: Option<NodeName>,
+    },
     /// Show one worker
     Show(WorkerArg),
     /// Print the last lines of a worker's log
@@ -244,7 +281,28 @@ pub(crate) enum Worker {
         worker: WorkerArg,
         #[command(flatten)]
         drain: DrainArg,
+        /// Start a new worker for the requests that wait for this one, or that it does not finish in
+        /// time: to use a new version of its program without losing a request
+        #[arg(long)]
+        replace: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SpawnArgs {
+    /// Model: a name such as builtin:haiku or hf:org/repo, or a path
+    #[arg(value_parser = |text: &str| model::parse(text).map_err(with_hint))]
+    pub(crate) model: ModelRef,
+    /// Run it on this node [default: local]
+    #[arg(long, value_name = "NAME", value_parser = parse::<NodeName>)]
+    pub(crate) node: Option<NodeName>,
+    /// Run it on a device of this backend [default: cpu]
+    #[arg(long, value_name = "BACKEND", value_parser = parse::<Backend>)]
+    pub(crate) backend: Option<Backend>,
+    /// Run it with this engine from now on [default: the first one that runs the model, that of
+    /// rbee before others]
+    #[arg(long, value_name = "ENGINE", value_parser = parse::<EngineName>)]
+    pub(crate) engine: Option<EngineName>,
 }
 
 #[derive(Debug, Args)]
@@ -252,14 +310,6 @@ pub(crate) struct WorkerArg {
     /// Id of the worker
     #[arg(value_parser = parse::<WorkerId>)]
     pub(crate) worker: WorkerId,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DrainArg {
-    /// Wait at most this long for running requests to finish; 0 ends them at once, unless another
-    /// running worker can continue them [default: 30]
-    #[arg(long, value_name = "SECONDS", value_parser = whole_number(0..=u64::MAX))]
-    pub(crate) drain: Option<u64>,
 }
 
 fn infer_notes() -> String {

@@ -42,6 +42,7 @@ async fn examine(args: Doctor, global: &Global) -> Result<Report, Failure> {
             model: args.model,
             device: args.device,
             backend: args.backend,
+            engine: args.engine,
             context_length: args.context,
             slots: args.slots,
         },

@@ -1,5 +1,5 @@
 use clap::Args;
-use input_validation::{Backend, DeviceId, ModelRef, NodeName, whole_number};
+use input_validation::{Backend, DeviceId, EngineName, ModelRef, NodeName, whole_number};
 
 use crate::{
     model,
@@ -29,6 +29,9 @@ pub(crate) struct Doctor {
     /// Check this device, for example GPU-1
     #[arg(long, value_name = "DEVICE", value_parser = parse::<DeviceId>)]
     pub(crate) device: Option<DeviceId>,
+    /// Check whether this engine runs the model [default: the first one that does]
+    #[arg(long, value_name = "ENGINE", requires = "model", value_parser = parse::<EngineName>)]
+    pub(crate) engine: Option<EngineName>,
     /// Check whether a context of this many tokens fits [default: any context]
     #[arg(long, value_name = "TOKENS", requires = "model", value_parser = whole_number(1..=u32::MAX))]
     pub(crate) context: Option<u32>,

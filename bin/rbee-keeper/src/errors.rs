@@ -3,7 +3,7 @@
 use std::{io, path::Path};
 
 use diagnostics::{Code, Diagnostic, excerpt};
-use input_validation::ModelRef;
+use input_validation::{ModelRef, NodeName, PackageId, WorkerType};
 use state_files::Home;
 
 /// Message of [`no_queen`], which is also the result of `queen stop` without a queen.
@@ -41,9 +41,80 @@ pub(crate) fn pull_cancelled(model: &ModelRef) -> Diagnostic {
     .hint(continue_pull(model))
 }
 
+pub(crate) fn provision_cancelled(worker_type: &WorkerType) -> Diagnostic {
+    Diagnostic::new(
+        Code::Cancelled,
+        format!("the provisioning of {worker_type} was cancelled"),
+    )
+    .hint("nothing was changed; the version that was used before stays in use")
+}
+
+pub(crate) fn unreadable_signature(file: &Path, error: &io::Error) -> Diagnostic {
+    usage(format!(
+        "cannot read the signature {}: {error}",
+        file.display()
+    ))
+    .hint("name the `.minisig` file of the download")
+}
+
+pub(crate) fn unreadable_pkgbuild(file: &Path, error: &io::Error) -> Diagnostic {
+    usage(format!(
+        "cannot read the package {}: {error}",
+        file.display()
+    ))
+    .hint("name its PKGBUILD, or a package that `rbee-keeper worker-binary catalog` lists")
+}
+
+pub(crate) fn approval_without_hash(file: &Path) -> Diagnostic {
+    usage(format!(
+        "`--approve` needs the SHA-256 of {}, which nobody has signed",
+        file.display()
+    ))
+    .hint("read it, and pass what `sha256sum PKGBUILD` prints")
+}
+
+pub(crate) fn option_of_a_file(id: &PackageId) -> Diagnostic {
+    usage(format!(
+        "`--package-name` and `--allow-unverified` are for a PKGBUILD; {id} is a package of the \
+         catalog"
+    ))
+    .hint("leave them out")
+}
+
 /// What happens with an incomplete download.
+pub(crate) fn unreadable_deployments(file: &Path, reason: &str) -> Diagnostic {
+    let file = excerpt(&file.display().to_string(), 200);
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!(
+            "cannot read the deployments in {file}: {}",
+            reason.trim_end()
+        ),
+    )
+    .hint("`rbee-keeper deploy --help` shows an example of a file")
+}
+
+pub(crate) fn only_without_file() -> Diagnostic {
+    usage("`--only` removes all deployments that a file does not describe")
+        .hint("pass the file with `--file`, or leave out `--only`")
+}
+
+pub(crate) fn not_deployed(model: &ModelRef, state: &str, reason: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::WorkerStartFailed,
+        format!("{model} is deployed, but not all of its workers run ({state}): {reason}"),
+    )
+    .hint(format!(
+        "rbee tries again; `rbee-keeper deployments` shows the state, `rbee-keeper why {model}` the reasons, and `rbee-keeper undeploy {model}` ends it"
+    ))
+}
+
 pub(crate) fn continue_pull(model: &ModelRef) -> String {
     format!("what was fetched is kept; `rbee-keeper pull {model}` continues it")
+}
+
+pub(crate) fn change_continues(node: &NodeName) -> String {
+    format!("the queen completes what it began; `rbee-keeper node show {node}` shows the result")
 }
 
 pub(crate) fn unreadable_result(error: &serde_json::Error) -> Diagnostic {

@@ -5,7 +5,7 @@ use futures_util::StreamExt as _;
 use hive_contract::PullRequest;
 use input_validation::RequestId;
 use jiff::{SignedDuration, Timestamp};
-use queen_contract::{InferCall, InferEvent, QueenClient};
+use queen_contract::{InferCall, InferEvent, Priority, QueenClient};
 use queen_lifecycle::QueenLifecycle;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -93,7 +93,7 @@ async fn fetch_and_answer(
     }
 }
 
-fn can_be_fetched(error: &Diagnostic) -> bool {
+pub(crate) fn can_be_fetched(error: &Diagnostic) -> bool {
     let detail = |details: &diagnostics::Details| details.get("can_be_fetched").cloned();
     error.code == Code::ModelNotFound
         && error.details.as_deref().and_then(detail) == Some(true.into())
@@ -183,6 +183,7 @@ async fn print_events(
     while let Some(event) = events.next().await {
         match event? {
             InferEvent::Narration(narration) => screen.narrate(&narration).await?,
+            InferEvent::Waiting(waiting) => screen.waiting(&waiting).await?,
             InferEvent::Assigned(event) => {
                 screen.event("assigned", &event).await?;
                 assigned = Some(event);
@@ -252,6 +253,7 @@ fn request(args: &Infer, prompt: String, now: Timestamp) -> Result<InferCall, Di
         model: args.model.clone(),
         backend: args.backend,
         node: args.node.clone(),
+        priority: args.batch.then_some(Priority::Batch),
         request: InferRequest {
             max_tokens: args.max_tokens,
             end_with_context: true,
@@ -306,6 +308,7 @@ mod tests {
             serde_json::json!({"messages": [{"role": "user", "content": "Hi"}]})
         );
         assert_eq!((call.request.deadline, call.backend), (None, None));
+        assert_eq!(call.priority, None);
         assert!(call.request.stream);
     }
 
@@ -334,6 +337,7 @@ mod tests {
             "cpu",
             "--deadline",
             "60",
+            "--batch",
         ]);
         assert_eq!(call.model.to_string(), "mock:load_ms=1");
         let values = &call.request.sampling.values;
@@ -346,6 +350,7 @@ mod tests {
         assert_eq!(call.request.stop, ["x"]);
         assert_eq!(call.request.deadline.unwrap().as_second(), 60);
         assert_eq!(call.node.unwrap().as_str(), "box");
+        assert_eq!(call.priority, Some(Priority::Batch));
         assert_eq!(call.backend.unwrap().to_string(), "cpu");
         let InferInput::Messages(messages) = call.request.input else {
             panic!("not a chat");

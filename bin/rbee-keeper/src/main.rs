@@ -1,7 +1,11 @@
 //! `rbee-keeper`: rbee's command line, a thin client of the queen.
 
 mod app;
+mod binaries;
+mod binary_cli;
 mod cli;
+mod deploy;
+mod deploy_cli;
 mod doctor;
 mod doctor_cli;
 mod errors;

@@ -51,7 +51,8 @@ pub(crate) async fn fetch(
     let job = interrupts
         .unless_interrupted(queen.pull_model(node, request))
         .await?;
-    let result = follow(queen, node, &job, &request.model, screen, interrupts).await;
+    let cancelled = errors::pull_cancelled(&request.model);
+    let result = follow(queen, node, &job, cancelled, screen, interrupts).await;
     if let Err(Failure::Failed(error)) = result {
         return Err(Failure::Failed(continued(error, &request.model)));
     }
@@ -73,11 +74,13 @@ fn continued(error: Diagnostic, model: &ModelRef) -> Diagnostic {
 }
 
 /// Follows a job to its result. An interrupt cancels it.
-async fn follow<T: DeserializeOwned>(
+///
+/// `cancelled` is the error if another one cancels it.
+pub(crate) async fn follow<T: DeserializeOwned>(
     queen: &QueenClient,
     node: Option<&NodeName>,
     job: &JobAccepted,
-    model: &ModelRef,
+    cancelled: Diagnostic,
     screen: &mut Screen,
     interrupts: &Interrupts,
 ) -> Result<T, Failure> {
@@ -96,7 +99,7 @@ async fn follow<T: DeserializeOwned>(
                         return Ok(result.map_err(|e| errors::unreadable_result(&e))?);
                     }
                     JobEvent::Error(error) => return Err(Failure::from(error)),
-                    JobEvent::Cancelled {} => return Err(errors::pull_cancelled(model).into()),
+                    JobEvent::Cancelled {} => return Err(cancelled.into()),
                 }
             }
             Err(errors::response_ended_early(queen.base()).into())
@@ -126,8 +129,9 @@ pub(crate) async fn run(
             let (queen, node) = (target.running().await?, node.node.as_ref());
             let query = ModelQuery { model };
             let job = queen.verify_model(node, &query).await?;
+            let cancelled = errors::pull_cancelled(&query.model);
             let verified: VerifyResponse =
-                follow(&queen, node, &job, &query.model, screen, interrupts).await?;
+                follow(&queen, node, &job, cancelled, screen, interrupts).await?;
             screen
                 .document(&verified, || text::verified(&verified))
                 .await?;

@@ -3,6 +3,7 @@ use std::path::Path;
 use daemon_shell::Token;
 use diagnostics::{Diagnostic, Narration};
 use futures_util::StreamExt as _;
+use input_validation::NodeName;
 use queen_contract::{
     AddNode, DirectNode, NodeCallEvent, NodeCallEvents, NodeEntry, NodeLog, NodeSecret, NodeSpec,
     SshNode, UpdateNode,
@@ -12,6 +13,7 @@ use serde_json::json;
 use crate::{
     errors,
     failure::Failure,
+    interrupt::Interrupts,
     invitation,
     node_cli::{Change, LinkKind, Node, NodeNameArg},
     render::{Screen, nodes as text},
@@ -24,7 +26,32 @@ pub(crate) async fn run(
     command: Node,
     target: &Target,
     screen: &mut Screen,
+    interrupts: &Interrupts,
 ) -> Result<(), Failure> {
+    let changed = changed_node(&command);
+    let result = interrupts
+        .unless_interrupted(execute(command, target, screen))
+        .await;
+    if let (Err(Failure::Interrupted(_)), Some(node)) = (&result, changed) {
+        let note = Narration::info("keeper", "interrupt", errors::change_continues(&node));
+        // The interrupt is returned, whether or not this is printed.
+        let _ = screen.narrate(&note).await;
+    }
+    result
+}
+
+/// Returns the node that a command changes by steps that the queen completes by itself.
+fn changed_node(command: &Node) -> Option<NodeName> {
+    match command {
+        Node::Add(change) | Node::Update(change) => Some(change.node.name.clone()),
+        Node::Install(node) | Node::Upgrade(node) | Node::Uninstall { node, .. } => {
+            Some(node.name.clone())
+        }
+        _ => None,
+    }
+}
+
+async fn execute(command: Node, target: &Target, screen: &mut Screen) -> Result<(), Failure> {
     match command {
         Node::Add(change) => add(change, target, screen).await,
         Node::Update(change) => update(change, target, screen).await,

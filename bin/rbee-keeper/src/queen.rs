@@ -3,13 +3,13 @@ use queen_lifecycle::{Ending, Stopped};
 use serde_json::json;
 
 use crate::{
-    cli::{DrainArg, Queen},
+    cli::Queen,
     errors,
     failure::Failure,
     render::Screen,
     stopping,
     target::Target,
-    values::LinesArg,
+    values::{DrainArg, LinesArg},
 };
 
 /// Runs a subcommand of `rbee-keeper queen`.

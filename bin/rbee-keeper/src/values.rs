@@ -13,6 +13,14 @@ pub(crate) struct LinesArg {
     pub(crate) lines: u32,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct DrainArg {
+    /// Wait at most this long for running requests to finish; 0 ends them at once, unless another
+    /// running worker can continue them [default: 30]
+    #[arg(long, value_name = "SECONDS", value_parser = whole_number(0..=u64::MAX))]
+    pub(crate) drain: Option<u64>,
+}
+
 /// Formats an error for clap, which prints only one text.
 pub(crate) fn with_hint(error: Diagnostic) -> String {
     match error.hint {

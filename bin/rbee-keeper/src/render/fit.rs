@@ -4,7 +4,7 @@ use diagnostics::bytes;
 use hive_contract::ModelMemory;
 use queen_contract::{ContextFit, DeviceFit};
 
-use super::text::table;
+use super::table::table;
 
 /// Storage types of the KV cache that a table has columns for.
 const TYPES: [&str; 3] = ["f32", "f16", "q8_0"];

@@ -1,11 +1,17 @@
 //! Everything that the keeper prints. Results go to standard output, narration and errors to
 //! standard error. No other module prints.
 
+pub(crate) mod binaries;
+pub(crate) mod decisions;
+pub(crate) mod deployments;
 pub(crate) mod doctor;
+pub(crate) mod engines;
 mod fit;
 pub(crate) mod models;
 pub(crate) mod nodes;
+pub(crate) mod packages;
 mod style;
+pub(crate) mod table;
 pub(crate) mod text;
 mod transfer;
 
@@ -17,6 +23,7 @@ use std::{
 };
 
 use diagnostics::{Diagnostic, ErrorBody, Narration};
+use queen_contract::Waiting;
 use serde::Serialize;
 use tokio::{
     io::{AsyncWriteExt as _, Stderr, Stdout},
@@ -189,6 +196,15 @@ impl Screen {
                 .await;
         }
         Ok(())
+    }
+
+    /// Prints why a request waits, and its position.
+    pub(crate) async fn waiting(&mut self, waiting: &Waiting) -> Result<(), Failure> {
+        if self.format == Format::Events {
+            return self.event("waiting", waiting).await;
+        }
+        let narration = Narration::info("queen", "wait", waiting.message.as_str());
+        self.narrate(&narration).await
     }
 
     /// The text of a narration, which is empty if none is printed.

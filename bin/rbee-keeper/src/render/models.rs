@@ -9,7 +9,8 @@ use queen_contract::ModelReport;
 
 use super::{
     fit,
-    text::{sampling, table, wire_name},
+    table::{table, wire_name},
+    text::sampling,
 };
 
 /// Formats the result of `rbee-keeper pull`.

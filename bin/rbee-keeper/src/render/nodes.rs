@@ -5,7 +5,10 @@ use std::path::Path;
 use diagnostics::escape;
 use queen_contract::{HiveService, Invitation, NewInvitation, NodeEntry, NodeSpec};
 
-use super::text::{device, devices, table, wire_name};
+use super::{
+    table::{table, wire_name},
+    text::{device, devices},
+};
 
 /// Formats the result of `rbee-keeper node list`.
 pub(crate) fn list(nodes: &[NodeEntry]) -> String {

@@ -3,12 +3,15 @@
 use diagnostics::{Diagnostic, Level, Narration, bytes, count, escape};
 use hive_contract::Device;
 use queen_contract::{
-    Assigned, Availability, Deployment, ModelEntry, NodeEntry, Status, WorkerEntry,
+    Assigned, Availability, ModelEntry, NodeEntry, QueueEntry, SpawnedWorker, Status, WorkerEntry,
 };
-use serde::Serialize;
 use worker_contract::{EndEvent, FinishReason, SamplingValues};
 
-use super::style::Style;
+use super::{
+    deployments,
+    style::Style,
+    table::{table, wire_name},
+};
 
 /// Content of the line that follows a completion.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,15 +111,34 @@ pub(crate) fn status(status: &Status, url: &str) -> String {
         counts.failed,
         counts.cancelled,
     );
+    text += &queues(&status.queues);
     for section in [
         nodes(&status.nodes, &status.workers),
-        deployments(&status.deployments),
+        deployments::list(&status.deployments),
         workers(&status.workers),
     ] {
         text.push('\n');
         text += &section;
     }
     text
+}
+
+/// A line for each model that requests wait for.
+fn queues(queues: &[QueueEntry]) -> String {
+    let lines = queues.iter().map(|queue| {
+        let estimate = queue.estimated_seconds;
+        let estimate = estimate.map_or(String::new(), |seconds| {
+            format!(", the last one starts in about {}", duration(seconds))
+        });
+        format!(
+            "waiting for {}: {} interactive, {} batch, the oldest for {}{estimate}\n",
+            escape(&queue.model.to_string()),
+            queue.interactive,
+            queue.batch,
+            duration(queue.oldest_wait_ms / 1000),
+        )
+    });
+    lines.collect()
 }
 
 fn nodes(nodes: &[NodeEntry], workers: &[WorkerEntry]) -> String {
@@ -148,20 +170,6 @@ pub(super) fn device(device: &Device) -> String {
     )
 }
 
-fn deployments(deployments: &[Deployment]) -> String {
-    let rows = deployments.iter().map(|deployment| {
-        [
-            deployment.model.to_string(),
-            deployment.node.to_string(),
-            wire_name(&deployment.state),
-            deployment.worker_id.to_string(),
-            deployment.last_error.clone().unwrap_or_default(),
-        ]
-    });
-    let headings = ["DEPLOYMENT", "NODE", "STATE", "WORKER", "LAST ERROR"];
-    table(headings, rows, "no deployments")
-}
-
 /// Formats the result of `rbee-keeper worker list`.
 pub(crate) fn workers(workers: &[WorkerEntry]) -> String {
     let rows = workers.iter().map(|worker| {
@@ -188,6 +196,20 @@ pub(crate) fn workers(workers: &[WorkerEntry]) -> String {
         "MEMORY",
     ];
     table(headings, rows, "no workers")
+}
+
+/// Formats the result of `rbee-keeper worker spawn`.
+pub(crate) fn spawned(spawned: &SpawnedWorker) -> String {
+    let engine = match &spawned.engine {
+        Some(decision) => format!(
+            " with the engine {}: {}",
+            escape(&decision.engine),
+            escape(&decision.reason)
+        ),
+        None => String::new(),
+    };
+    let (worker, node) = (&spawned.worker_id, &spawned.node);
+    format!("worker {worker} serves on node {node}{engine}\n")
 }
 
 /// Formats the result of `rbee-keeper worker show`.
@@ -281,49 +303,6 @@ fn state(worker: &WorkerEntry) -> String {
         Availability::Available => wire_name(&worker.info.status),
         other => wire_name(&other),
     }
-}
-
-/// Returns the name of an enum value in JSON: `ready`.
-pub(super) fn wire_name(value: &impl Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(name)) => name,
-        _ => String::new(),
-    }
-}
-
-/// Formats rows as columns, two spaces apart, without empty columns. Returns the line `empty`
-/// if there are no rows.
-pub(super) fn table<const N: usize>(
-    headings: [&str; N],
-    rows: impl Iterator<Item = [String; N]>,
-    empty: &str,
-) -> String {
-    let rows: Vec<[String; N]> = rows.map(|row| row.map(|cell| escape(&cell))).collect();
-    if rows.is_empty() {
-        return format!("{empty}\n");
-    }
-    let widths: [usize; N] = std::array::from_fn(|column| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        match cells.max().unwrap_or(0) {
-            0 => 0,
-            widest => widest.max(headings[column].len()),
-        }
-    });
-    let line = |cells: [&str; N]| {
-        let columns = cells
-            .into_iter()
-            .zip(widths)
-            .filter(|(_, width)| *width > 0);
-        let padded: Vec<String> = columns
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
-        padded.join("  ").trim_end().to_owned() + "\n"
-    };
-    let mut text = line(headings);
-    for row in &rows {
-        text += &line(row.each_ref().map(String::as_str));
-    }
-    text
 }
 
 pub(super) fn duration(seconds: u64) -> String {

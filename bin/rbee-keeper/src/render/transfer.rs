@@ -173,10 +173,14 @@ fn bar_line(name: &str, progress: &Progress, width: usize) -> String {
     });
     let amount = match (progress.total, share) {
         (Some(total), _) if width >= WIDE => {
-            let amount = format!("{} / {}", bytes(progress.done), bytes(total));
+            let amount = format!(
+                "{} / {}",
+                amount(progress, progress.done),
+                amount(progress, total)
+            );
             format!("{amount:>AMOUNT_WIDTH$}")
         }
-        (None, _) if width >= WIDE => format!("{:>AMOUNT_WIDTH$}", bytes(progress.done)),
+        (None, _) if width >= WIDE => format!("{:>AMOUNT_WIDTH$}", amount(progress, progress.done)),
         (_, Some(share)) => format!("{:>3.0} %", (share * 100.0).floor()),
         (_, None) => format!("{:>5}", ""),
     };
@@ -232,7 +236,7 @@ fn shortened(name: &str, width: usize) -> String {
 fn pace(progress: &Progress) -> String {
     let rate = progress
         .rate
-        .map(|rate| format!("{}/s", bytes(rate as u64)));
+        .map(|rate| format!("{}/s", amount(progress, rate as u64)));
     let left = progress
         .eta_seconds
         .map(|seconds| format!("{} left", rounded(seconds.ceil() as u64)));
@@ -250,20 +254,28 @@ fn rounded(seconds: u64) -> String {
     }
 }
 
+/// A number of what is counted: bytes, or others such as crates.
+fn amount(progress: &Progress, n: u64) -> String {
+    match progress.unit.as_str() {
+        "bytes" => bytes(n),
+        unit => format!("{n} {}", escape(unit)),
+    }
+}
+
 fn line(progress: &Progress) -> String {
-    let done = bytes(progress.done);
-    let amount = match progress.total {
+    let done = amount(progress, progress.done);
+    let amounts = match progress.total {
         Some(total) if total > 0 => {
             let percent = progress.done as f64 * 100.0 / total as f64;
-            format!("{percent:.0} %, {done} of {}", bytes(total))
+            format!("{percent:.0} %, {done} of {}", amount(progress, total))
         }
         _ => done,
     };
     let pace = pace(progress);
     let phase = escape(&progress.phase);
     match pace.as_str() {
-        "" => format!("{phase}: {amount}"),
-        pace => format!("{phase}: {amount}, {pace}"),
+        "" => format!("{phase}: {amounts}"),
+        pace => format!("{phase}: {amounts}, {pace}"),
     }
 }
 

@@ -177,13 +177,17 @@ fn status_has_a_section_for_each_kind() {
         "nodes": [{"name": "local", "spec": {"link": "local"}, "hive_url": null, "status": "unreachable", "devices": [],
                    "last_connected": null, "last_error": "the hive\u{1b} is gone"}],
         "workers": [], "deployments": [],
-        "requests": {"waiting": 0, "running": 1, "completed": 2, "failed": 3, "cancelled": 4}
+        "requests": {"waiting": 3, "running": 1, "completed": 2, "failed": 3, "cancelled": 4},
+        "queues": [{"model": "builtin:haiku", "interactive": 2, "batch": 1,
+                    "oldest_wait_ms": 61_900, "estimated_seconds": 12}]
     }))
     .unwrap();
     assert_eq!(
         status(&parsed, "http://127.0.0.1:8500"),
         "queen 0.1.0 at http://127.0.0.1:8500 (pid 9), up 1 h 2 min\n\
-         requests: 0 waiting, 1 running, 2 completed, 3 failed, 4 cancelled\n\
+         requests: 3 waiting, 1 running, 2 completed, 3 failed, 4 cancelled\n\
+         waiting for builtin:haiku: 2 interactive, 1 batch, the oldest for 1 min 1 s, \
+         the last one starts in about 12 s\n\
          \n\
          NODE   STATUS       WORKERS  LAST ERROR\n\
          local  unreachable  0        the hive\\u{1b} is gone\n\
