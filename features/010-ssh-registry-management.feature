@@ -214,6 +214,20 @@ Feature: SSH registry management
     Then stdout does not contain `box`
     And the file `{home}/keys/node-box.token` does not exist
 
+  Scenario: A machine is not added under a second name
+    Given the machine box with an SSH server
+    When I run `rbee-keeper node add box`
+    Then the exit code is 0
+    When I run `rbee-keeper node add crate --host box`
+    Then the exit code is 1
+    And stderr contains `of node box, not the hive of node crate`
+    And stderr contains `choose another directory with `--dir DIR``
+    And the file `{home}/keys/node-crate.token` does not exist
+    When I run `rbee-keeper node list`
+    Then stdout does not contain `crate`
+    When I run `rbee-keeper infer hello --node box --max-tokens 1`
+    Then the exit code is 0
+
   @EH-001b
   Scenario: A login that is refused is not tried again
     Given the machine box with an SSH server

@@ -69,7 +69,7 @@ Feature: Validation before a start
       {}
       """
     Then the check `worker binaries` fails with WORKER_BINARY_MISSING
-    And its hint contains `cargo build --bin llm-cpu-worker-rbee`
+    And its hint contains `rbee-keeper worker-binary provision llm-cpu-worker-rbee`
     And the check `worker binary` names `{dir}/none/llm-cpu-worker-rbee`
 
   @real @EH-004a @EH-006a
@@ -195,8 +195,8 @@ Feature: Validation before a start
     Examples:
       | request               | codes                                      | named               |
       | {"backend": "cuda"}   | BACKEND_UNAVAILABLE, WORKER_BINARY_MISSING | backend cuda        |
-      | {"backend": "vulkan"} | BACKEND_UNAVAILABLE                        | no worker of rbee   |
-      | {"device": "GPU-0"}   | BACKEND_UNAVAILABLE                        | no worker of rbee   |
+      | {"backend": "vulkan"} | BACKEND_UNAVAILABLE                        | no engine computes  |
+      | {"device": "GPU-0"}   | BACKEND_UNAVAILABLE                        | no engine computes  |
 
   @real @EH-009b
   Scenario: A driver that does not work

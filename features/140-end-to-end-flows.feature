@@ -253,6 +253,25 @@ Feature: End-to-end flows
     Then the exit code is 0
     And 0 workers are running on attic
 
+  Scenario: Every decision can be explained
+    Given a running queen
+    And the node attic with 1 GiB of free memory
+    When I run `rbee-keeper why`
+    Then stdout contains `no decisions since the queen was started`
+    Given I ran `rbee-keeper infer hello --node attic --max-tokens 1`
+    When I run `rbee-keeper why builtin:haiku`
+    Then the exit code is 0
+    And stdout contains `a worker for builtin:haiku is started on node attic`
+    And stdout contains `* attic cpu`
+    And stdout contains `local cpu  the request names another node`
+    And stdout contains `runs on worker haiku-0 on node attic`
+    And stdout contains `it is the only worker that can run the request now`
+    When I run `rbee-keeper --json why haiku-0`
+    Then stdout contains `"kind": "route"`
+    When I run `rbee-keeper why nothing-of-this-name`
+    Then the exit code is 1
+    And stderr contains `error: no decision about `nothing-of-this-name` is known`
+
   Scenario: A worker is placed where the files of its model are
     Given a running queen
     And the node attic with 1 GiB of free memory
@@ -264,6 +283,21 @@ Feature: End-to-end flows
     And stderr contains `on CPU-0 of attic`
     When I run `rbee-keeper infer hello --max-tokens 1`
     Then stderr contains `on CPU-0 of local`
+
+  Scenario: An idle model makes room for a model that does not fit beside it
+    Given a running queen
+    And a copy of the embedded model as `model.gguf`
+    And the node attic with 1 GiB of free memory
+    And I ran `rbee-keeper infer hello --node attic --max-tokens 1`
+    And attic has 1 MiB of free memory left
+    When I start `rbee-keeper infer hello --model {dir}/model.gguf --node attic --max-tokens 1` as client
+    Then 0 workers are running on attic
+    When attic has 1024 MiB of free memory again
+    Then client exits
+    And the exit code is 0
+    And 1 worker is running on attic
+    When I run `rbee-keeper why haiku-0`
+    Then stdout contains `another model needs its memory`
 
   Scenario: A machine that is switched off during a stream loses no request
     Given a running queen
@@ -519,14 +553,14 @@ Feature: End-to-end flows
     Given the node box, reached by SSH
     And box has the mock worker
     And the pid of the hive on box is noted
-    When I start `rbee-keeper infer "count" --node box --model mock:tokens_per_second=20,length=400` as client
+    When I start `rbee-keeper infer "count" --node box --model mock:tokens_per_second=8,length=400` as client
     And client has printed something to stdout
     And the release is replaced by another build
     And I run `rbee-keeper node upgrade box`
     Then the exit code is 0
     And the hive on box has another pid
     And box has 2 versions of the hive
-    When I run `rbee-keeper infer "count" --node box --max-tokens 1 --model mock:tokens_per_second=20,length=400`
+    When I run `rbee-keeper infer "count" --node box --max-tokens 1 --model mock:tokens_per_second=8,length=400`
     Then the exit code is 0
     And client is still running
     And client exits
@@ -551,13 +585,13 @@ Feature: End-to-end flows
     When I note the output as undisturbed
     Given the node box, reached by SSH
     And box has the mock worker
-    When I start `rbee-keeper infer "count" --node box --model mock:tokens_per_second=20,length=400` as client
+    When I start `rbee-keeper infer "count" --node box --model mock:tokens_per_second=8,length=400` as client
     And client has printed something to stdout
     And the release is replaced by one whose hive <what>
     And I run `rbee-keeper node upgrade box`
     Then the exit code is 1
     And stderr contains `<error>`
-    When I run `rbee-keeper infer "count" --node box --max-tokens 1 --model mock:tokens_per_second=20,length=400`
+    When I run `rbee-keeper infer "count" --node box --max-tokens 1 --model mock:tokens_per_second=8,length=400`
     Then the exit code is 0
     And client is still running
     And client exits

@@ -3,7 +3,8 @@
     RBEE_BIN_DIR=target/debug python openai_client.py
 
 Starts a queen in a temporary home on free ports, runs all functions `check_*`, stops all
-processes, and prints `client: N passed, N failed`.
+processes, and prints `client: N passed, N failed`. With RBEE_LLAMA_SERVER, llama.cpp's server serves
+the embedded model.
 """
 
 import json
@@ -14,9 +15,11 @@ import httpx
 import openai
 import pydantic
 
-from rbee import CASES, MODEL, SLOW, Rbee, eventually, idle, main, raised
+from rbee import CASES, LLAMA_SERVER, MODEL, SLOW, Rbee, eventually, idle, main, raised
 
 ECHO = "mock:answer=echo"
+# Another engine rounds in other ways than the reference.
+LOGPROB_DIFFERENCE = 1e-2 if LLAMA_SERVER else 1e-3
 
 
 def client(rbee, **overrides):
@@ -113,10 +116,11 @@ def check_logprobs(rbee):
         model=MODEL, messages=case["messages"], temperature=0, max_tokens=3, logprobs=True, top_logprobs=5
     )
     for position, expected in zip(answer.choices[0].logprobs.content, case["top5_first3"], strict=True):
-        assert abs(position.logprob - expected[0]["logprob"]) < 1e-3
+        assert abs(position.logprob - expected[0]["logprob"]) < LOGPROB_DIFFERENCE
         for got, want in zip(position.top_logprobs, expected, strict=True):
-            assert got.token == want["token"], (got, want)
-            assert abs(got.logprob - want["logprob"]) < 1e-3, (got, want)
+            # llama.cpp's server has no text for control tokens.
+            assert got.token == want["token"] or (LLAMA_SERVER and got.token == ""), (got, want)
+            assert abs(got.logprob - want["logprob"]) < LOGPROB_DIFFERENCE, (got, want)
 
 
 def check_response_headers(rbee):
@@ -560,7 +564,8 @@ def check_embeddings(rbee):
     assert answer.usage.total_tokens == answer.usage.prompt_tokens > 3
     # The client requests base64 by default.
     plain = client(rbee).embeddings.create(model=MODEL, input=texts[1], encoding_format="float").data[0].embedding
-    assert all(abs(a - b) < 1e-6 for a, b in zip(plain, vectors[1], strict=True)), "batched and alone differ"
+    difference = max(abs(a - b) for a, b in zip(plain, vectors[1], strict=True))
+    assert difference < 1e-6, f"batched and alone differ by {difference}"
     short = client(rbee).embeddings.create(model=MODEL, input=texts[0], dimensions=8).data[0].embedding
     assert len(short) == 8 and abs(sum(n * n for n in short) - 1) < 1e-3
     error = raised(openai.BadRequestError, lambda: client(rbee).embeddings.create(model=MODEL, input="rain " * 600))
@@ -582,5 +587,10 @@ def check_keys(_):
             assert missing.code == "invalid_api_key"
 
 
+NO_TOOLS = "the engine llama-cpp does not support tools with this model"
+LACKS = dict.fromkeys(["check_required_tool_call", "check_named_function", "check_responses_have_a_format"], NO_TOOLS)
+# llama.cpp's server computes other vectors for texts of one request than for each alone.
+LACKS["check_embeddings"] = "batched and alone differ"
+
 if __name__ == "__main__":
-    main(globals())
+    main(globals(), LACKS if LLAMA_SERVER else {})

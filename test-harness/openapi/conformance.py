@@ -28,7 +28,7 @@ from processes import DOCUMENTS, HAIKU, MOCK, Installation, Worker, call
 
 # Requests that are generated at random for each operation, in addition to those with the boundary
 # values of each parameter and field.
-EXAMPLES = 80
+EXAMPLES = 40
 SEED = 1
 
 # Constraints of the output, by the names that the worker and the clients use.
@@ -58,6 +58,16 @@ ACCEPTED_ERRORS = [
     ("NODE_EXISTS", "", "which nodes exist depends on the queen"),
     ("INVALID_REQUEST", "is part of rbee and cannot be removed", "which models were fetched depends on the node"),
     ("INVALID_REQUEST", "was not fetched, so there is no newer", "which models were fetched depends on the node"),
+    ("NOT_FOUND", "is not deployed$", "which deployments exist depends on the queen"),
+    ("NOT_FOUND", "^no decision about", "which decisions were made depends on the queen"),
+    ("NOT_FOUND", "is not installed on this node", "which binaries are installed depends on the node"),
+    ("NOT_FOUND", "^this node has no catalog of packages", "a hive is started with its catalog"),
+    ("NOT_FOUND", 'no engine "', "which engines exist depends on the node"),
+    ("UNSUPPORTED_MODEL", "does not run models of the mock engine", "which engines run a model depends on both"),
+    ("INTERNAL", "cannot start [0-9]+ threads", "how many threads may run depends on the system"),
+    ("INSUFFICIENT_RAM", "", "how much memory is free depends on the machine"),
+    ("NOT_FOUND", "has no version before the current one", "which binaries are installed depends on the node"),
+    ("INVALID_REQUEST", "own release is not removed", "which binaries are installed depends on the node"),
     ("NOT_FOUND", "^there is no alias", "which aliases exist depends on the node"),
     ("NOT_FOUND", "^there is no invitation", "which invitations exist depends on the queen"),
     ("INVALID_REQUEST", "requires an invitation", "such a node is added by its own machine"),
@@ -72,6 +82,7 @@ ACCEPTED_ERRORS = [
     ("UNSUPPORTED_PARAMETER", "no known format for tool calls", "tool calls depend on the model"),
     ("INVALID_REQUEST", "does not support thinking", "whether a model reasons depends on the model"),
     ("CONFIG_INVALID", "a context of .* is not supported", "the maximum depends on the model"),
+    ("CONFIG_INVALID", "tokens are requested; required: a context", "the maximum depends on the model"),
     ("NOT_FOUND", "responses are not stored", "no response exists"),
     ("NOT_FOUND", "conversations are not compacted", "always refused"),
     # Relations between fields.
@@ -105,10 +116,14 @@ SKIPPED = {
     "hive": {
         "GET /v1/events": "the stream does not end",
         "GET /v1/link": "the connection changes its protocol",
+        "POST /v1/worker-binaries/provision": "a valid request builds from, or fetches, any address",
     },
     "queen": {
         "GET /v1/link": "the connection changes its protocol",
         "POST /v1/join": "an invitation can be used once",
+        "POST /v1/worker-binaries/provision": "a valid request builds from, or fetches, any address",
+        "PUT /v1/deployments": "each valid request starts processes",
+        "POST /v1/workers": "each valid request starts a process, as those of the hive do",
     },
 }
 

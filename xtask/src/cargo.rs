@@ -43,7 +43,13 @@ pub fn build_binaries(release: bool) -> Result<PathBuf> {
 fn build_command(release: bool) -> Command {
     let mut build = cargo();
     build.args(["build", "--bins"]);
-    for program in ["worker-rbee", "rbee-hive", "queen-rbee", "rbee-keeper"] {
+    for program in [
+        "worker-rbee",
+        "adapter-worker-rbee",
+        "rbee-hive",
+        "queen-rbee",
+        "rbee-keeper",
+    ] {
         build.args(["--package", program]);
     }
     if release {

@@ -7,6 +7,7 @@
 
 mod bench;
 mod cargo;
+mod conformance;
 mod fuzz;
 mod haiku_test;
 mod inlined;
@@ -15,13 +16,17 @@ mod make_model;
 mod openapi;
 mod outside;
 mod outside_clients;
+mod outside_engines;
 mod outside_platforms;
 mod sanitize;
 mod setup;
+mod simulate;
 mod soak;
 mod tally;
 mod test;
+mod test_programs;
 mod tidy;
+mod worker_catalog;
 
 use std::process::ExitCode;
 
@@ -64,7 +69,7 @@ enum Command {
     },
     /// Compare with programs of others: chat templates with jinja2, vocabularies with llama.cpp,
     /// a real model, and the API with real clients from their registries; add machines with other
-    /// systems. Downloads all of them
+    /// systems; serve models with llama.cpp. Downloads all of them
     Outside {
         /// Only this
         only: Option<OutsidePart>,
@@ -75,9 +80,18 @@ enum Command {
     /// Run a queen and its nodes under load for long while links fail and machines freeze
     #[command(disable_help_flag = true)]
     Soak(soak::SoakArgs),
+    /// Run simulated clusters with faults and a virtual clock, and check what rbee promises
+    #[command(disable_help_flag = true)]
+    Sim(simulate::SimulateArgs),
+    /// Check that a program keeps the worker contract, and print a report
+    #[command(disable_help_flag = true)]
+    Conformance(conformance::ConformanceArgs),
     /// Write a model with random weights, for tests and benchmarks
     #[command(disable_help_flag = true)]
     MakeModel(make_model::MakeModelArgs),
+    /// Write the catalog of packages of workers as static files, and sign it
+    #[command(disable_help_flag = true)]
+    WorkerCatalog(worker_catalog::WorkerCatalogArgs),
     /// Run `test`, and check that it leaves the checkout unchanged
     Ci,
 }
@@ -93,6 +107,8 @@ enum OutsidePart {
     Clients,
     /// Machines with systems of their own
     Platforms,
+    /// llama.cpp's own server behind the adapter
+    Engines,
 }
 
 fn outside(only: Option<OutsidePart>) -> Result<Option<Tally>> {
@@ -109,6 +125,9 @@ fn outside(only: Option<OutsidePart>) -> Result<Option<Tally>> {
     }
     if is_part(OutsidePart::Platforms) {
         *total.get_or_insert_default() += outside_platforms::run()?;
+    }
+    if is_part(OutsidePart::Engines) {
+        *total.get_or_insert_default() += outside_engines::run()?;
     }
     Ok(total)
 }
@@ -127,7 +146,10 @@ fn main() -> ExitCode {
         Command::Outside { only } => outside(only),
         Command::Bench(args) => done(bench::run(&args)),
         Command::Soak(args) => done(soak::run(&args)),
+        Command::Sim(args) => done(simulate::run(&args)),
+        Command::Conformance(args) => done(conformance::run(&args)),
         Command::MakeModel(args) => done(make_model::run(&args)),
+        Command::WorkerCatalog(args) => done(worker_catalog::run(&args)),
         Command::Ci => test::run_ci().map(Some),
     };
     match result {

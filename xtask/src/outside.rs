@@ -44,7 +44,8 @@ fn directory() -> PathBuf {
     root().join("test-harness/outside")
 }
 
-fn download(python: &Path, what: &str) -> Result<PathBuf> {
+/// Returns the path of what `download.py` has downloaded.
+pub fn download(python: &Path, what: &str) -> Result<PathBuf> {
     let output = Command::new(python)
         .arg("-B")
         .arg(directory().join("download.py"))

@@ -29,6 +29,7 @@ pub fn run() -> Result<Tally> {
         ("unshare", "util-linux"),
         ("ip", "iproute2"),
         ("readelf", "binutils"),
+        ("systemctl", "systemd"),
     ] {
         setup::need_program(program, package)?;
     }

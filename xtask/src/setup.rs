@@ -20,6 +20,17 @@ const PACKAGES: [&str; 6] = [
 ];
 const IMPORTS: &str = "import openai, anthropic, ollama, schemathesis, jinja2";
 
+/// Programs with which packages are built in a sandbox, and their Debian packages.
+pub const BUILD_PROGRAMS: [(&str, &str); 7] = [
+    ("bwrap", "bubblewrap"),
+    ("fakeroot", "fakeroot"),
+    ("git", "git"),
+    ("bzip2", "bzip2"),
+    ("unzip", "unzip"),
+    ("xz", "xz-utils"),
+    ("zstd", "zstd"),
+];
+
 /// Ensures that a program of a Debian package is available: installs it if permitted, else fails
 /// with the command that does.
 pub fn need_program(program: &str, package: &str) -> Result<()> {

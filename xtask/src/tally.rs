@@ -1,8 +1,8 @@
 use std::{
     fmt,
-    io::{BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader, Read},
     ops::AddAssign,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result};
@@ -55,16 +55,36 @@ impl Tally {
     /// Runs a command, prints its output, and adds up the summary lines of its test runners. A
     /// command that fails without reporting a failed test counts as one failed test.
     pub fn of(command: &mut Command) -> Result<Self> {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot run {command:?}"))?;
+        let mut child = spawn(command.stdout(Stdio::piped()))?;
+        let stdout = child.stdout.take().context("the command has no stdout")?;
+        Self::read(child, stdout, command, |line| println!("{line}"))
+    }
+
+    /// As [`Tally::of`], but returns the output, with what is written to stderr.
+    pub fn with_output(command: &mut Command) -> Result<(Self, String)> {
+        let (reader, writer) = io::pipe()?;
+        let child = spawn(command.stdout(writer.try_clone()?).stderr(writer))?;
+        // The command keeps the other end of the pipe open.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut output = String::new();
+        let tally = Self::read(child, reader, command, |line| {
+            output.push_str(line);
+            output.push('\n');
+        })?;
+        Ok((tally, output))
+    }
+
+    fn read(
+        mut child: Child,
+        output: impl Read,
+        command: &Command,
+        mut print: impl FnMut(&str),
+    ) -> Result<Self> {
         let mut tally = Self::default();
         let mut excerpt = Excerpt::default();
-        let stdout = child.stdout.take().context("the command has no stdout")?;
-        for line in BufReader::new(stdout).lines() {
-            let line = line?;
-            println!("{line}");
+        for line in BufReader::new(output).split(b'\n') {
+            let line = String::from_utf8_lossy(&line?).into_owned();
+            print(&line);
             if let Some(counted) = summary_line(&line) {
                 tally += counted;
             }
@@ -79,6 +99,12 @@ impl Tally {
         }
         Ok(tally)
     }
+}
+
+fn spawn(command: &mut Command) -> Result<Child> {
+    command
+        .spawn()
+        .with_context(|| format!("cannot run {command:?}"))
 }
 
 /// Finds the lines about failed tests in the output of a test runner.

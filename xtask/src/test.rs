@@ -10,6 +10,7 @@ use crate::{
     haiku_test::{self, HaikuArgs},
     inlined, lint, outside, outside_clients, sanitize, setup,
     tally::Tally,
+    test_programs,
 };
 
 /// Options of `cargo xtask bdd`.
@@ -29,50 +30,53 @@ pub struct BddArgs {
 pub fn run_all() -> Result<Tally> {
     let started = Instant::now();
     let mut total = Tally::default();
-    println!("== lints");
+    let phase = |name: &str| println!("== {name} (after {} s)", started.elapsed().as_secs());
+    phase("lints");
     total += lint::lints()?;
-    println!("== binaries");
+    phase("binaries");
     let bin_dir = build_binaries(false)?;
     total += inlined::run()?;
-    println!("== unit tests and features");
+    phase("unit tests and features");
     setup::need_program("sshd", "openssh-server")?;
     setup::need_program("ip", "iproute2")?;
-    let mut tests = cargo();
-    tests
-        .args(["test", "--workspace", "--no-fail-fast"])
-        .env("RBEE_BIN_DIR", &bin_dir);
-    total += Tally::of(&mut tests)?;
-    println!("== kernels under the address sanitizer");
+    for (program, package) in setup::BUILD_PROGRAMS {
+        setup::need_program(program, package)?;
+    }
+    total += test_programs::run(&bin_dir)?;
+    phase("kernels under the address sanitizer");
     total += sanitize::run()?;
-    println!("== parsers of untrusted input under libFuzzer");
+    phase("parsers of untrusted input under libFuzzer");
     total += fuzz::run(&FuzzArgs { rest: Vec::new() })?;
-    println!("== the OpenAPI documents, and official OpenAI, Anthropic and Ollama clients");
+    phase("the OpenAPI documents, and official clients in Python and JavaScript");
     let python = setup::python_with_packages()?;
-    let script = |path: &str| {
+    let script = |path: &str, args: &[&str]| {
         Tally::of(
             Command::new(&python)
                 .arg(root().join(path))
+                .args(args)
                 .env("RBEE_BIN_DIR", &bin_dir)
                 .env("PYTHONDONTWRITEBYTECODE", "1"),
         )
     };
     total += thread::scope(|scope| -> Result<Tally> {
-        let conformance = scope.spawn(|| script("test-harness/openapi/conformance.py"));
+        // Each of them uses one processor.
+        let conformance = [&["worker", "hive"][..], &["queen"]].map(|documents| {
+            scope.spawn(|| script("test-harness/openapi/conformance.py", documents))
+        });
         let mut clients = Tally::default();
         for client in ["openai", "anthropic", "ollama"] {
-            clients += script(&format!("test-harness/end-to-end/{client}_client.py"))?;
+            clients += script(&format!("test-harness/end-to-end/{client}_client.py"), &[])?;
         }
-        println!("== official clients in JavaScript");
         clients += outside_clients::quick(&bin_dir, &python)?;
-        let conformance = conformance
-            .join()
-            .unwrap_or_else(|panic| resume_unwind(panic));
-        clients += conformance?;
+        for conformance in conformance {
+            let tally = conformance.join();
+            clients += tally.unwrap_or_else(|panic| resume_unwind(panic))?;
+        }
         Ok(clients)
     })?;
-    println!("== a real model");
+    phase("a real model");
     total += outside::real_model(&bin_dir)?;
-    println!("== haiku acceptance test");
+    phase("haiku acceptance test");
     total += haiku(&bin_dir);
     println!("all suites took {} s", started.elapsed().as_secs());
     Ok(total)

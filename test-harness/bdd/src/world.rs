@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Maximum duration of a command in the foreground.
-const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+const COMMAND_LIMIT: Duration = Duration::from_secs(150);
 
 /// The state of one scenario: its own home, its processes, and the last results. Crates keep
 /// their own state in it by type ([`World::get`]).

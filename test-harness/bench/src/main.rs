@@ -1,11 +1,12 @@
-//! Benchmarks: `cargo xtask bench gateway|engine|overhead|download|start|link`. Results are ratios
-//! within one run.
+//! Benchmarks: `cargo xtask bench gateway|engine|overhead|adapter|download|start|link`. Results are
+//! ratios within one run.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a command line tool for developers"
 )]
 
+mod adapter;
 mod download;
 mod engine;
 mod gateway;
@@ -54,6 +55,8 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         count: u32,
     },
+    /// What the adapter adds to llama.cpp's server: time to the first token, and throughput
+    Adapter(adapter::AdapterArgs),
     /// Tokens per second, memory and load time of the engine, compared with llama.cpp if
     /// available
     #[command(after_long_help = engine::LLAMA_CPP_HELP)]
@@ -100,6 +103,7 @@ fn main() -> anyhow::Result<()> {
             models,
             count,
         } => runtime()?.block_on(start::run(&bin_dir, models, count)),
+        Command::Adapter(args) => runtime()?.block_on(adapter::run(&args)),
         Command::Link(args) => runtime()?.block_on(link::run(&args)),
         Command::Download(args) => runtime()?.block_on(download::run(&args)),
         Command::DownloadOnce(args) => runtime()?.block_on(download::run_once(&args)),

@@ -15,6 +15,8 @@ mod bodies;
 mod constraints;
 #[path = "../../../crates/model-format/tests/checks/mod.rs"]
 mod files;
+#[path = "../../../crates/worker-catalog/tests/checks/mod.rs"]
+mod indexes;
 #[path = "../../../crates/tool-calls/tests/checks/mod.rs"]
 mod outputs;
 #[path = "../../../crates/reasoning/tests/checks/mod.rs"]
@@ -46,10 +48,12 @@ pub enum FuzzTarget {
     Body,
     /// Outputs of models, in every format of tool calls.
     Output,
+    /// Indexes of catalogs of packages.
+    Index,
 }
 
 impl FuzzTarget {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Gguf,
         Self::Safetensors,
         Self::Config,
@@ -59,6 +63,7 @@ impl FuzzTarget {
         Self::Constraint,
         Self::Body,
         Self::Output,
+        Self::Index,
     ];
 
     /// Name in `RBEE_FUZZ_TARGET` and on the command line.
@@ -73,6 +78,7 @@ impl FuzzTarget {
             Self::Constraint => "constraint",
             Self::Body => "body",
             Self::Output => "output",
+            Self::Index => "index",
         }
     }
 
@@ -94,6 +100,7 @@ impl FuzzTarget {
                 .map(|endpoint| of("openai-gateway", endpoint.name()))
                 .to_vec(),
             Self::Output => vec![of("tool-calls", "")],
+            Self::Index => vec![of("worker-catalog", "")],
         }
     }
 
@@ -108,6 +115,7 @@ impl FuzzTarget {
             Self::Constraint => constraints::WORDS.to_vec(),
             Self::Body => bodies::WORDS.to_vec(),
             Self::Output => outputs::WORDS.to_vec(),
+            Self::Index => indexes::WORDS.to_vec(),
         }
     }
 
@@ -126,6 +134,7 @@ impl FuzzTarget {
             Self::Constraint => constraints::constraint(bytes),
             Self::Body => body(bytes),
             Self::Output => outputs::output(bytes),
+            Self::Index => indexes::index(bytes),
         }
     }
 }

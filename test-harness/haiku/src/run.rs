@@ -290,7 +290,7 @@ fn add(received: &mut Received, event: &Value, show: bool) -> io::Result<()> {
             received.assigned = data;
             return Ok(());
         }
-        "narration" | "metrics" => return Ok(()),
+        "narration" | "waiting" | "metrics" => return Ok(()),
         "token" => {
             let text = data["t"].as_str().unwrap_or("");
             if show {

@@ -1,7 +1,8 @@
 //! Simulated services of the internet, with faults: file servers, a model hub, Ollama's
-//! registry.
+//! registry, servers that speak the protocols of other engines.
 
 mod blob;
+pub mod engine;
 mod faults;
 pub mod files;
 mod http;

@@ -148,6 +148,7 @@ pub(crate) fn call(id: &str, model: &ModelRef, node: Option<&NodeName>) -> Resul
     Ok(InferCall {
         model: model.clone(),
         backend: None,
+        priority: None,
         node: node.cloned(),
         request,
     })

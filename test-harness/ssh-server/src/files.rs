@@ -103,13 +103,14 @@ fn client_defaults(dir: &Path) -> String {
     )
 }
 
+/// The login shell of the user that runs the tests reads no file of that user.
 fn server_config(dir: &Path) -> String {
     let dir = dir.display();
     format!(
         "HostKey {dir}/host_key\nPidFile none\nAuthorizedKeysFile {dir}/user_key.pub\n\
          StrictModes no\nUsePAM no\nPasswordAuthentication no\n\
          KbdInteractiveAuthentication no\nPermitRootLogin yes\nPrintMotd no\n\
-         ForceCommand {dir}/session\nLogLevel VERBOSE\n"
+         ForceCommand {dir}/session\nLogLevel VERBOSE\nSetEnv HOME={dir}/home\n"
     )
 }
 

@@ -8,6 +8,7 @@ mod agent;
 mod connections;
 mod files;
 mod programs;
+mod real_systemd;
 mod repository;
 mod systemd;
 
@@ -28,6 +29,7 @@ pub use agent::SshAgent;
 use connections::Connections;
 pub use connections::Mode;
 pub use files::write_all as write_files;
+pub use real_systemd::Systemd;
 pub use repository::Repository;
 
 /// Name of the server in [`SshServer::config`].
@@ -233,6 +235,11 @@ impl SshServer {
     /// One that is `broken` has it and starts nothing.
     pub fn add_systemd(&self, linger: &str) -> Result<()> {
         systemd::write(self.dir.path(), linger)
+    }
+
+    /// Starts systemd as the service manager of the user. Needs root.
+    pub fn start_systemd(&self) -> Result<Systemd> {
+        real_systemd::start(self.dir.path(), &self.home())
     }
 
     /// Calls of `systemctl` and `loginctl`, one in a line.

@@ -110,6 +110,20 @@ async fn machine_with_address(world: &mut World, machine: String) {
     world.noted.insert(format!("{machine}_https"), https);
 }
 
+/// The free memory of a machine that does not exist changes.
+#[given(regex = r"^([a-z]+) has (\d+) MiB of free memory left$")]
+#[when(regex = r"^([a-z]+) has (\d+) MiB of free memory again$")]
+fn free_memory(world: &mut World, machine: String, mib: u64) {
+    let file = world.dir().join(format!("{machine}.json"));
+    let mut devices: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    devices["ram"]["available_bytes"] = json!(mib << 20);
+    devices["devices"][0]["memory_free_bytes"] = json!(mib << 20);
+    // The hive reads the file at any time.
+    let new = file.with_extension("new");
+    fs::write(&new, devices.to_string()).unwrap();
+    fs::rename(new, file).unwrap();
+}
+
 /// Writes the devices of a machine that does not exist.
 fn write_devices(world: &World, machine: &str, memory_gib: u64, gpus_gib: &[u64]) {
     let bytes = memory_gib << 30;

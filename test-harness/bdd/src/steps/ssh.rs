@@ -4,7 +4,7 @@
 use std::{collections::HashMap, fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use cucumber::{given, then, when};
-use ssh_server::{Mode, SshServer};
+use ssh_server::{Mode, SshServer, Systemd};
 use state_files::{DaemonRecord, Home};
 
 use crate::{World, binary, eventually};
@@ -17,6 +17,8 @@ pub struct Machines {
     servers: HashMap<String, SshServer>,
     /// Options of the client for each machine, such as `ProxyJump`.
     options: HashMap<String, String>,
+    /// Their service managers, which end after the servers.
+    managers: Vec<Systemd>,
 }
 
 impl Machines {
@@ -116,6 +118,12 @@ fn systemd(world: &mut World, machine: String, lingering: String) {
         "denied"
     };
     server(world, &machine).add_systemd(linger).unwrap();
+}
+
+#[given(regex = r"^([a-z]+) has the systemd of this machine$")]
+fn real_systemd(world: &mut World, machine: String) {
+    let manager = server(world, &machine).start_systemd().unwrap();
+    world.get::<Machines>().managers.push(manager);
 }
 
 #[given(regex = r"^the host key of ([a-z]+) is not known$")]

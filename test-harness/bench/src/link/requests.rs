@@ -40,7 +40,10 @@ pub(super) async fn run(bin_dir: &Path, count: u32) -> Result<()> {
         }
     }
     for worker in cluster.client.workers().await?.workers {
-        cluster.client.stop_worker(&worker.info.id, Some(0)).await?;
+        cluster
+            .client
+            .stop_worker(&worker.info.id, Some(0), false)
+            .await?;
     }
     println!(
         "| 16 tokens through the queen take | p50 ms | p95 ms | adds p50 ms | adds p95 ms | p50 vs. direct |"
