@@ -28,6 +28,12 @@ pub trait Link: Debug + Send + Sync + 'static {
     /// Returns the endpoint that reaches this port of the node.
     fn endpoint(&self, port: u16) -> BoxFuture<'_, Result<Endpoint, Diagnostic>>;
 
+    /// Gives up what the link keeps to reach this port of the node. Requests that are under way
+    /// go on, and the next [`endpoint`](Self::endpoint) reaches the port again.
+    fn release(&self, _port: u16) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
     /// Returns the base URL under which processes on the node reach the queen.
     fn queen_url(&self) -> BoxFuture<'_, Result<String, Diagnostic>>;
 }

@@ -84,7 +84,15 @@ impl Actor {
                 Some(report) = reports.recv() => self.reported(report),
                 _ = ticks.tick() => self.event(SchedulerEvent::Tick),
             }
+            self.release_ports();
             self.notify_idle();
+        }
+    }
+
+    fn release_ports(&mut self) {
+        for (node, port) in self.scheduler.take_freed_ports() {
+            let source = Arc::clone(&self.source);
+            tokio::spawn(async move { source.release_port(&node, port).await });
         }
     }
 

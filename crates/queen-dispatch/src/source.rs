@@ -1,5 +1,6 @@
 use diagnostics::Diagnostic;
 use futures_util::future::BoxFuture;
+use input_validation::NodeName;
 use scheduler::{SpawnTarget, StopCause};
 use worker_registry::SpawnId;
 
@@ -20,6 +21,10 @@ pub trait WorkerSource: Send + Sync + 'static {
 
     /// Returns whether the process of a worker has exited. False if that is not known.
     fn has_exited<'a>(&'a self, worker: &'a SpawnId) -> BoxFuture<'a, bool>;
+
+    /// No worker listens on this port of the node any more: what was kept to reach it is not
+    /// needed.
+    fn release_port<'a>(&'a self, node: &'a NodeName, port: u16) -> BoxFuture<'a, ()>;
 
     /// Stops a worker and fences it. The requests of one whose model is idle complete; those of
     /// a stalled one end.

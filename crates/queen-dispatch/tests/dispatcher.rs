@@ -13,7 +13,7 @@ use std::{
 
 use diagnostics::{Code, Diagnostic, Narration};
 use futures_util::future::BoxFuture;
-use input_validation::Generation;
+use input_validation::{Generation, NodeName};
 use queen_contract::{Priority, RequestCounts};
 use queen_dispatch::{Clock, Directive, Dispatcher, Notice, OpenRequest, Order, WorkerSource};
 use request_queue::ClientKey;
@@ -93,6 +93,10 @@ impl WorkerSource for ScriptedSource {
 
     fn has_exited<'a>(&'a self, _: &'a SpawnId) -> BoxFuture<'a, bool> {
         Box::pin(async { false })
+    }
+
+    fn release_port<'a>(&'a self, _: &'a NodeName, _: u16) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
     }
 
     fn stop<'a>(

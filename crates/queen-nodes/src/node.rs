@@ -253,6 +253,11 @@ impl Node {
         }
     }
 
+    /// Releases what the link keeps for the port of a worker that has ended.
+    pub(crate) async fn release_port(&self, port: u16) {
+        self.link.release(port).await;
+    }
+
     /// Returns a client for the worker that listens on this port of the node.
     pub(crate) async fn worker_client(&self, port: u16) -> Result<WorkerClient, Diagnostic> {
         let endpoint = self.link.endpoint(port).await?;

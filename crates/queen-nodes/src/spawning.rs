@@ -6,7 +6,7 @@ use hive_contract::{
     JobEvent, PreflightRequest, Progress, SpawnRequest, SpawnResponse, WorkerProcess, WorkerState,
 };
 use hive_lifecycle::RunningHive;
-use input_validation::{Backend, DeviceId, EngineName, Generation, ModelRef};
+use input_validation::{Backend, DeviceId, EngineName, Generation, ModelRef, NodeName};
 use jiff::Timestamp;
 use preflight_validation::select_device;
 use queen_contract::DeploymentSpec;
@@ -83,6 +83,14 @@ impl WorkerSource for Nodes {
                     process.generation == worker.generation && process.state == WorkerState::Exited
                 })
             })
+        })
+    }
+
+    fn release_port<'a>(&'a self, node: &'a NodeName, port: u16) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if let Ok(node) = self.get(node) {
+                node.release_port(port).await;
+            }
         })
     }
 

@@ -24,6 +24,7 @@ use axum::{
 use diagnostics::{Code, Diagnostic};
 use futures_util::{StreamExt as _, future::BoxFuture};
 use http::HeaderMap;
+use input_validation::NodeName;
 use queen_contract::{InferEvent, Priority, RequestCounts};
 use queen_dispatch::{Clock, Dispatcher, WorkerSource};
 use request_queue::ClientKey;
@@ -67,6 +68,10 @@ impl WorkerSource for OneWorker {
 
     fn has_exited<'a>(&'a self, _: &'a SpawnId) -> BoxFuture<'a, bool> {
         Box::pin(async { false })
+    }
+
+    fn release_port<'a>(&'a self, _: &'a NodeName, _: u16) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
     }
 
     fn stop<'a>(

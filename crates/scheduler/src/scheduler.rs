@@ -4,7 +4,7 @@ use std::{
 };
 
 use diagnostics::{Code, Diagnostic};
-use input_validation::{ModelRef, RequestId};
+use input_validation::{ModelRef, NodeName, RequestId};
 use jiff::Timestamp;
 use queen_contract::{Decision, RequestCounts};
 use request_queue::{Offer, QueuedRequest, RequestQueue};
@@ -72,6 +72,11 @@ impl Scheduler {
             residency: Residency::default(),
             prefixes: PrefixTable::default(),
         }
+    }
+
+    /// Returns the nodes and ports where a worker was since the last call and none is now.
+    pub fn take_freed_ports(&mut self) -> Vec<(NodeName, u16)> {
+        self.registry.take_freed_ports()
     }
 
     pub fn registry(&self) -> &WorkerRegistry {

@@ -17,16 +17,23 @@ impl SshSession {
     /// Makes a port of the loopback interface of the other machine reachable through the Unix
     /// socket `socket`, until the connection ends.
     pub async fn forward_to_node(&self, socket: &Path, port: u16) -> Result<(), Diagnostic> {
-        // The path has no character that is special here: it is in the runtime directory.
-        let forward = format!("{}:127.0.0.1:{port}", socket.display());
-        self.forward("-L", &forward).await.map(drop)
+        let forward = to_node(socket, port);
+        self.request("forward", "-L", &forward).await.map(drop)
+    }
+
+    /// Undoes [`forward_to_node`](Self::forward_to_node). Streams through the socket go on.
+    pub(crate) async fn end_forward_to_node(&self, socket: &Path, port: u16) {
+        let ended = self.request("cancel", "-L", &to_node(socket, port)).await;
+        if let Err(error) = ended {
+            tracing::warn!(%error, port, "a forward was not ended");
+        }
     }
 
     /// Makes the server at `url`, such as `http://127.0.0.1:8500`, reachable from the other
     /// machine through a free port of its loopback interface, until the connection ends. Returns
     /// the port.
     pub async fn forward_from_node(&self, url: &str) -> Result<u16, Diagnostic> {
-        let output = self.forward("-R", &from_node(0, url)).await?;
+        let output = self.request("forward", "-R", &from_node(0, url)).await?;
         let port = output.trim().parse();
         port.map_err(|_| errors::unexpected_output(self.label(), "a forward", &output))
     }
@@ -34,16 +41,22 @@ impl SshSession {
     /// Like [`forward_from_node`](Self::forward_from_node) through this port. Returns `false` if
     /// it is not free.
     pub async fn forward_port_from_node(&self, port: u16, url: &str) -> Result<bool, Diagnostic> {
-        match self.forward("-R", &from_node(port, url)).await {
+        match self.request("forward", "-R", &from_node(port, url)).await {
             Ok(_) => Ok(true),
             Err(error) if error.code == Code::NodeCommandFailed => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    async fn forward(&self, direction: &str, forward: &str) -> Result<String, Diagnostic> {
+    /// Sends a control command (`-O`, ssh(1)) about a forward; returns what it prints.
+    async fn request(
+        &self,
+        control: &str,
+        direction: &str,
+        forward: &str,
+    ) -> Result<String, Diagnostic> {
         let mut command = through(self.control_socket());
-        command.args(["-O", "forward", direction, forward, NO_HOST]);
+        command.args(["-O", control, direction, forward, NO_HOST]);
         let output = timeout(LIMIT, command.output())
             .await
             .map_err(|_| errors::command_timed_out(self.label(), "a forward", LIMIT))?
@@ -57,6 +70,11 @@ impl SshSession {
         }
         Err(errors::forward_refused(self.label(), forward, &stderr))
     }
+}
+
+/// The path has no character that is special here: it is in the runtime directory.
+fn to_node(socket: &Path, port: u16) -> String {
+    format!("{}:127.0.0.1:{port}", socket.display())
 }
 
 fn from_node(port: u16, url: &str) -> String {

@@ -139,6 +139,20 @@ impl Link for SshLink {
         })
     }
 
+    fn release(&self, port: u16) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let mut forwards = self.shared.forwards.lock().await;
+            if forwards.remove(&port).is_some() {
+                let socket = self.shared.socket(port);
+                if let Ok(connected) = self.connected().await {
+                    connected.session.end_forward_to_node(&socket, port).await;
+                }
+                // A lost connection leaves its sockets.
+                let _ = tokio::fs::remove_file(&socket).await;
+            }
+        })
+    }
+
     fn queen_url(&self) -> BoxFuture<'_, Result<String, Diagnostic>> {
         Box::pin(async move { Ok(local_url(self.connected().await?.queen_port)) })
     }

@@ -4,7 +4,7 @@ use std::{
 };
 
 use diagnostics::{Code, Diagnostic};
-use input_validation::{Generation, WorkerId};
+use input_validation::{Generation, NodeName, WorkerId};
 use queen_contract::{Availability, WorkerEntry};
 use worker_contract::{WorkerHeartbeat, WorkerInfo, WorkerStatus};
 
@@ -53,6 +53,8 @@ pub struct WorkerRegistry {
     fences: HashMap<WorkerId, Fence>,
     /// Spawns that are being stopped, until they are fenced.
     stopping: HashSet<SpawnId>,
+    /// Nodes and ports of workers that were removed or replaced.
+    removed: Vec<(NodeName, u16)>,
 }
 
 impl WorkerRegistry {
@@ -94,7 +96,8 @@ impl WorkerRegistry {
                         Ok(HeartbeatResult::OutOfOrder)
                     }
                 } else {
-                    *worker = Worker::new(heartbeat, is_stopping, now);
+                    let worker = Worker::new(heartbeat, is_stopping, now);
+                    self.removed.push(place_of(&entry.insert(worker).info));
                     Ok(HeartbeatResult::Registered)
                 }
             }
@@ -119,7 +122,7 @@ impl WorkerRegistry {
             .get(id)
             .is_some_and(|worker| worker.info.generation < lowest)
         {
-            self.workers.remove(id);
+            self.drop_worker(id);
         }
     }
 
@@ -134,16 +137,28 @@ impl WorkerRegistry {
     /// Removes a worker whose process has exited, unless a newer spawn has registered.
     pub fn remove(&mut self, spawn: &SpawnId) {
         if self.current_mut(spawn).is_some() {
-            self.workers.remove(&spawn.worker);
+            self.drop_worker(&spawn.worker);
         }
+    }
+
+    /// Returns the nodes and ports where a worker was since the last call and none is now.
+    pub fn take_freed_ports(&mut self) -> Vec<(NodeName, u16)> {
+        let mut freed = std::mem::take(&mut self.removed);
+        freed.retain(|place| {
+            let mut workers = self.workers.values();
+            !workers.any(|worker| place_of(&worker.info) == *place)
+        });
+        freed
     }
 
     /// Removes the workers that are loading and that `is_lost` accepts. One that is alive
     /// registers again by its next heartbeat.
     pub fn remove_starting(&mut self, is_lost: impl Fn(&WorkerInfo) -> bool) {
-        self.workers.retain(|_, worker| {
-            worker.info.status != WorkerStatus::Starting || !is_lost(&worker.info)
+        let lost = self.workers.extract_if(.., |_, worker| {
+            worker.info.status == WorkerStatus::Starting && is_lost(&worker.info)
         });
+        self.removed
+            .extend(lost.map(|(_, worker)| place_of(&worker.info)));
     }
 
     /// Records that a connection to the worker was refused or broke: it receives no new
@@ -204,9 +219,15 @@ impl WorkerRegistry {
 
     /// Removes the workers without a heartbeat for 30 s and returns them.
     pub fn expire(&mut self, now: Duration) -> Vec<SpawnId> {
-        self.workers
+        let Self {
+            workers, removed, ..
+        } = self;
+        workers
             .extract_if(.., |_, worker| worker.heartbeat_age(now) >= REMOVED_AFTER)
-            .map(|(_, worker)| SpawnId::of(&worker.info))
+            .map(|(_, worker)| {
+                removed.push(place_of(&worker.info));
+                SpawnId::of(&worker.info)
+            })
             .collect()
     }
 
@@ -297,11 +318,21 @@ impl WorkerRegistry {
             .sum()
     }
 
+    fn drop_worker(&mut self, id: &WorkerId) {
+        let worker = self.workers.remove(id);
+        self.removed
+            .extend(worker.map(|worker| place_of(&worker.info)));
+    }
+
     fn current_mut(&mut self, spawn: &SpawnId) -> Option<&mut Worker> {
         self.workers
             .get_mut(&spawn.worker)
             .filter(|worker| worker.info.generation == spawn.generation)
     }
+}
+
+fn place_of(info: &WorkerInfo) -> (NodeName, u16) {
+    (info.hive_id.clone(), info.port)
 }
 
 fn fenced(id: &WorkerId, generation: Generation, lowest: Generation) -> Diagnostic {

@@ -511,3 +511,28 @@ fn a_worker_that_is_being_stopped_receives_no_requests_and_its_next_spawn_does()
     registry.heartbeat(heartbeat("a", 3, 0), T0).unwrap();
     assert_eq!(free(&registry, T0), 2);
 }
+
+#[test]
+fn a_port_is_freed_when_the_last_worker_on_it_has_gone() {
+    let mut registry = WorkerRegistry::default();
+    let at = |id: &str, generation, port| {
+        let mut heartbeat = heartbeat(id, generation, 0);
+        heartbeat.worker.port = port;
+        heartbeat
+    };
+    let node = heartbeat("a", 1, 0).worker.hive_id;
+    registry.heartbeat(at("a", 1, 10), T0).unwrap();
+    registry.heartbeat(at("b", 1, 20), T0).unwrap();
+    registry.heartbeat(at("c", 1, 30), T0).unwrap();
+    assert_eq!(registry.take_freed_ports(), []);
+    registry.heartbeat(at("a", 2, 10), T0).unwrap();
+    registry.heartbeat(at("b", 2, 21), T0).unwrap();
+    assert_eq!(registry.take_freed_ports(), [(node.clone(), 20)]);
+    registry.fence(&"c".parse().unwrap(), Generation(2));
+    assert_eq!(registry.take_freed_ports(), [(node.clone(), 30)]);
+    registry.remove(&spawn("b", 2));
+    assert_eq!(registry.take_freed_ports(), [(node.clone(), 21)]);
+    registry.expire(T0 + REMOVED_AFTER);
+    assert_eq!(registry.take_freed_ports(), [(node, 10)]);
+    assert_eq!(registry.take_freed_ports(), []);
+}

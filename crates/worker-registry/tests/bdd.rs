@@ -16,7 +16,7 @@ use bdd::World;
 use cucumber::{gherkin::Step, given, then, when};
 use diagnostics::{Code, Diagnostic};
 use futures_util::future::BoxFuture;
-use input_validation::{Generation, WorkerId};
+use input_validation::{Generation, NodeName, WorkerId};
 use queen_contract::{Availability, WorkerEntry};
 use queen_dispatch::{Clock, Dispatcher, WorkerSource};
 use scheduler::{
@@ -139,6 +139,10 @@ impl WorkerSource for NeverSpawns {
 
     fn has_exited<'a>(&'a self, _: &'a SpawnId) -> BoxFuture<'a, bool> {
         Box::pin(async { false })
+    }
+
+    fn release_port<'a>(&'a self, _: &'a NodeName, _: u16) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
     }
 
     fn stop<'a>(

@@ -156,6 +156,43 @@ async fn a_lost_connection_returns_with_the_same_addresses() {
     machine.left().await;
 }
 
+/// Returns the sockets that lead to ports of the node.
+fn sockets(machine: &Machine) -> Vec<String> {
+    let directories = fs::read_dir(machine.home.ssh_sockets()).unwrap().flatten();
+    let files = directories.flat_map(|directory| fs::read_dir(directory.path()).unwrap().flatten());
+    let names = files.map(|file| file.file_name().into_string().unwrap());
+    names.filter(|name| name != "control").collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_released_leaves_nothing_and_is_reachable_again() {
+    let machine = Machine::start();
+    let (kept, released) = (http_server().await, http_server().await);
+    let link = start(&machine, kept);
+    let endpoint = link.endpoint(kept).await.unwrap();
+    let stream = link.endpoint(released).await.unwrap();
+    let stream = stream.http.get(format!("{}/numbers/2000", stream.base));
+    let running = stream.send().await.unwrap();
+    assert_eq!(sockets(&machine).len(), 2);
+    link.release(released).await;
+    assert_eq!(sockets(&machine), [kept.to_string()]);
+    assert!(
+        running.text().await.unwrap() == numbers(2000),
+        "a stream that is under way goes on"
+    );
+    let again = link.endpoint(released).await.unwrap();
+    assert_eq!(get_text(&again, "/numbers/3").await.unwrap(), numbers(3));
+
+    machine.server.set_mode(Mode::Refuse);
+    machine.server.cut();
+    wait(&link, is_down).await;
+    link.release(released).await;
+    machine.server.set_mode(Mode::Serve);
+    wait(&link, is_up).await;
+    assert_eq!(get_text(&endpoint, "/numbers/3").await.unwrap(), numbers(3));
+    assert_eq!(sockets(&machine), [kept.to_string()]);
+}
+
 #[tokio::test]
 async fn the_next_queen_has_the_same_address_on_the_node() {
     let machine = Machine::start();

@@ -255,6 +255,8 @@ impl World<'_> {
     pub(crate) fn scheduler_event(&mut self, event: SchedulerEvent) {
         let now = self.queen_now();
         let effects = self.queen.scheduler.handle(event, now);
+        // The simulated links keep nothing for a port.
+        self.queen.scheduler.take_freed_ports();
         self.execute(effects);
     }
 
