@@ -26,7 +26,7 @@ pub(crate) struct Census {
     /// Open descriptors of the daemons.
     pub(crate) descriptors: BTreeMap<String, usize>,
     /// Directories of connections and links, and the sockets of forwards to nodes.
-    pub(crate) files: usize,
+    pub(crate) files: Vec<PathBuf>,
     /// Ports of the machines that lead to the queen.
     pub(crate) forwards: usize,
 }
@@ -57,7 +57,7 @@ impl Census {
             *census.of(machine.name.as_str(), "sshd") = machine.server.connections();
             census.forwards += machine.server.forwards().len();
         }
-        census.files = count_files(&cluster.home.ssh_sockets())?;
+        census.files = files_in(&cluster.home.ssh_sockets())?;
         Ok(census)
     }
 
@@ -98,13 +98,12 @@ impl Census {
                 let _ = write!(text, "{count} descriptors of {name}, before: {known}; ");
             }
         }
-        for (what, now, known) in [
-            ("files", self.files, before.files),
-            ("forwards", self.forwards, before.forwards),
-        ] {
-            if now != known {
-                let _ = write!(text, "{now} {what}, before: {known}; ");
-            }
+        if self.files.len() != before.files.len() {
+            let _ = write!(text, "{:?}, before: {:?}; ", self.files, before.files);
+        }
+        if self.forwards != before.forwards {
+            let (now, known) = (self.forwards, before.forwards);
+            let _ = write!(text, "{now} forwards, before: {known}; ");
         }
         text
     }
@@ -161,14 +160,15 @@ fn name_of(pid: u32) -> String {
     name.map_or_else(|_| "?".into(), |name| name.trim_end().to_owned())
 }
 
-fn count_files(directory: &Path) -> Result<usize> {
-    let mut count = 0;
+/// Everything below the directory.
+fn files_in(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        count += 1;
         if path.is_dir() {
-            count += count_files(&path).unwrap_or_default();
+            files.extend(files_in(&path).unwrap_or_default());
         }
+        files.push(path);
     }
-    Ok(count)
+    Ok(files)
 }

@@ -133,7 +133,10 @@ impl fmt::Display for Report {
             writeln!(
                 f,
                 "  {when}: {} files of sockets, {} forwards from nodes; processes {:?}; descriptors {:?}",
-                census.files, census.forwards, census.processes, census.descriptors
+                census.files.len(),
+                census.forwards,
+                census.processes,
+                census.descriptors
             )?;
         }
         for wrong in &self.wrong {
