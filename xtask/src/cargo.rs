@@ -4,7 +4,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 /// The root directory of the workspace.
@@ -36,11 +36,6 @@ pub fn succeed(command: &mut Command) -> Result<()> {
 
 /// Builds the binaries; returns their directory.
 pub fn build_binaries(release: bool) -> Result<PathBuf> {
-    succeed(&mut build_command(release))?;
-    Ok(target_dir()?.join(if release { "release" } else { "debug" }))
-}
-
-fn build_command(release: bool) -> Command {
     let mut build = cargo();
     build.args(["build", "--bins"]);
     for program in [
@@ -58,31 +53,8 @@ fn build_command(release: bool) -> Command {
         // The services that tests use instead of those of the internet.
         build.args(["--package", "sim"]);
     }
-    build
-}
-
-/// Builds the binaries; returns the library of a crate that is linked into them.
-pub fn library(name: &str) -> Result<PathBuf> {
-    let output = build_command(false)
-        .args(["--quiet", "--message-format", "json"])
-        .output()
-        .context("cannot run cargo build")?;
-    ensure!(output.status.success(), "the binaries do not build");
-    for line in output.stdout.split(|byte| *byte == b'\n') {
-        let Ok(message) = serde_json::from_slice::<Value>(line) else {
-            continue;
-        };
-        let files = message["filenames"].as_array().into_iter().flatten();
-        let library = files
-            .filter_map(|file| file.as_str().map(Path::new))
-            .find(|file| file.extension().is_some_and(|e| e == "rlib"));
-        if message["target"]["name"] == name
-            && let Some(library) = library
-        {
-            return Ok(library.into());
-        }
-    }
-    bail!("the binaries have no library {name}")
+    succeed(&mut build)?;
+    Ok(target_dir()?.join(if release { "release" } else { "debug" }))
 }
 
 /// Cargo's target directory.

@@ -5,7 +5,7 @@
 //! but it is ten times slower, because it calls a function for each instruction. The check knows
 //! the instructions of x86-64.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Result, ensure};
 use object::{
@@ -13,11 +13,11 @@ use object::{
     read::archive::ArchiveFile,
 };
 
-use crate::{cargo::library, tally::Tally};
+use crate::tally::Tally;
 
 /// Searches the library of the kernels for calls of functions of single instructions.
-pub fn run() -> Result<Tally> {
-    let called = called_instructions(&fs::read(library("cpu_kernels")?)?)?;
+pub fn run(library: &Path) -> Result<Tally> {
+    let called = called_instructions(&fs::read(library)?)?;
     for name in &called {
         println!("kernels call {name}");
     }

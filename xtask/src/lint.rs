@@ -31,7 +31,14 @@ pub fn lints() -> Result<Tally> {
         ),
         (
             "documentation",
-            &["doc", "--quiet", "--workspace", "--no-deps"],
+            // With the features of clippy, whose dependencies it uses.
+            &[
+                "doc",
+                "--quiet",
+                "--workspace",
+                "--no-deps",
+                "--all-features",
+            ],
         ),
     ];
     for (name, args) in commands {

@@ -10,7 +10,7 @@ use crate::{
     haiku_test::{self, HaikuArgs},
     inlined, lint, outside, outside_clients, sanitize, setup,
     tally::Tally,
-    test_programs,
+    test_programs::Build,
 };
 
 /// Options of `cargo xtask bdd`.
@@ -33,16 +33,20 @@ pub fn run_all() -> Result<Tally> {
     let phase = |name: &str| println!("== {name} (after {} s)", started.elapsed().as_secs());
     phase("lints");
     total += lint::lints()?;
-    phase("binaries");
-    let bin_dir = build_binaries(false)?;
-    total += inlined::run()?;
+    phase("build of the programs and tests");
+    let Some(build) = Build::run()? else {
+        total += Tally::one("build of the programs and tests", false);
+        return Ok(total);
+    };
+    total += inlined::run(&build.kernels)?;
     phase("unit tests and features");
     setup::need_program("sshd", "openssh-server")?;
     setup::need_program("ip", "iproute2")?;
     for (program, package) in setup::BUILD_PROGRAMS {
         setup::need_program(program, package)?;
     }
-    total += test_programs::run(&bin_dir)?;
+    total += build.run_tests()?;
+    let bin_dir = build.bin_dir;
     phase("kernels under the address sanitizer");
     total += sanitize::run()?;
     phase("parsers of untrusted input under libFuzzer");

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::{
-    cargo::{cargo, metadata},
+    cargo::{cargo, metadata, target_dir},
     tally::Tally,
 };
 
@@ -31,32 +31,67 @@ enum Rank {
     Unit,
 }
 
-/// Builds all tests of the workspace and runs several test programs at a time. Each program's
-/// output is printed when it has ended.
-pub fn run(bin_dir: &Path) -> Result<Tally> {
-    let build = cargo()
-        .args(["test", "--workspace", "--no-run"])
-        .args(["--message-format", "json-render-diagnostics"])
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot run cargo test")?;
-    if !build.status.success() {
-        return Ok(Tally::one("build of the tests", false));
+/// The programs and the tests of the workspace. One command builds them all: with several, cargo
+/// would compile most dependencies again with other features.
+pub struct Build {
+    /// Where the programs are.
+    pub bin_dir: PathBuf,
+    /// Library of the kernels that is linked into the programs.
+    pub kernels: PathBuf,
+    tests: Vec<TestProgram>,
+}
+
+impl Build {
+    /// Builds everything. `None` if that fails; the errors are printed.
+    pub fn run() -> Result<Option<Self>> {
+        let build = cargo()
+            .args(["build", "--workspace", "--bins", "--tests"])
+            .args(["--message-format", "json-render-diagnostics"])
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cannot run cargo build")?;
+        if !build.status.success() {
+            return Ok(None);
+        }
+        let lines = build.stdout.split(|byte| *byte == b'\n');
+        let messages: Vec<Value> = lines
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect();
+        let mut tests: Vec<TestProgram> = messages
+            .iter()
+            .filter_map(TestProgram::from_message)
+            .collect();
+        tests.sort_by_key(|program| program.rank);
+        let kernels = messages.iter().find_map(library_of_kernels);
+        Ok(Some(Self {
+            bin_dir: target_dir()?.join("debug"),
+            kernels: kernels.context("cargo reports no library of the kernels")?,
+            tests,
+        }))
     }
-    let mut programs: Vec<TestProgram> = build
-        .stdout
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| TestProgram::from_message(&serde_json::from_slice(line).ok()?))
-        .collect();
-    programs.sort_by_key(|program| program.rank);
-    let mut commands: Vec<(String, Command)> = programs
-        .iter()
-        .map(|program| (program.name.clone(), program.command(bin_dir)))
-        .collect();
-    commands.extend(examples()?);
-    // One more than processors: most programs wait for other processes half of the time.
-    let at_a_time = thread::available_parallelism().map_or(2, |n| n.get() + 1);
-    run_commands(commands, at_a_time)
+
+    /// Runs several test programs at a time. Each program's output is printed when it has ended.
+    pub fn run_tests(&self) -> Result<Tally> {
+        let mut commands: Vec<(String, Command)> = self
+            .tests
+            .iter()
+            .map(|program| (program.name.clone(), program.command(&self.bin_dir)))
+            .collect();
+        commands.extend(examples()?);
+        // One more than processors: most programs wait for other processes half of the time.
+        let at_a_time = thread::available_parallelism().map_or(2, |n| n.get() + 1);
+        run_commands(commands, at_a_time)
+    }
+}
+
+fn library_of_kernels(message: &Value) -> Option<PathBuf> {
+    if message["target"]["name"] != "cpu_kernels" || message["profile"]["test"] == true {
+        return None;
+    }
+    let files = message["filenames"].as_array().into_iter().flatten();
+    let mut files = files.filter_map(|file| file.as_str().map(Path::new));
+    let library = files.find(|file| file.extension().is_some_and(|e| e == "rlib"));
+    library.map(Path::to_owned)
 }
 
 /// The examples in the documentation of libraries. cargo starts rustdoc for each library, so those
@@ -87,10 +122,26 @@ fn has_example(dir: &Path) -> bool {
         if path.is_dir() {
             return has_example(&path);
         }
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        let mut lines = text.lines().map(str::trim_start);
-        lines.any(|line| line.starts_with("/// ```") || line.starts_with("//! ```"))
+        has_code_block(&fs::read_to_string(&path).unwrap_or_default())
     })
+}
+
+/// Whether a block of code in the documentation is compiled: all are but those of text.
+fn has_code_block(source: &str) -> bool {
+    let lines = source.lines().map(str::trim_start);
+    let mut fences = lines.filter_map(|line| {
+        let comment = line
+            .strip_prefix("///")
+            .or_else(|| line.strip_prefix("//!"))?;
+        comment.trim_start().strip_prefix("```")
+    });
+    while let Some(language) = fences.next() {
+        if language != "text" {
+            return true;
+        }
+        fences.next();
+    }
+    false
 }
 
 impl TestProgram {
@@ -170,6 +221,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn blocks_of_code_in_the_documentation_are_found_and_blocks_of_text_are_not() {
+        let block = |language| format!("//! Words.\n    /// ```{language}\n/// x\n    /// ```\n");
+        assert!(!has_code_block("let fence = \"```\";"));
+        assert!(!has_code_block(&block("text").repeat(2)));
+        assert!(has_code_block(&block("")));
+        assert!(has_code_block(&block("no_run")));
+        assert!(has_code_block(&[block("text"), block("rust")].concat()));
+    }
 
     #[test]
     fn test_programs_are_read_from_the_messages_of_cargo() {
