@@ -99,7 +99,7 @@ Feature: The queue of requests
       And requests that took half a second each
       And a request that holds the only slot of its model
       When the client alice sends the requests a-1, a-2, a-3
-      And the client bob sends a chat with a deadline in 100 ms
+      And the client bob sends a chat with a deadline in 400 ms
       Then the response status is 408
       And the response's error code is DEADLINE_EXCEEDED
       And the response's error message contains `would wait about`

@@ -14,7 +14,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{eventually, within};
+use crate::{eventually, wait::try_within, within};
 
 /// Environment variable that every process of a scenario inherits; it identifies the scenario.
 const FAMILY: &str = "RBEE_TEST_FAMILY";
@@ -106,7 +106,7 @@ impl Running {
 
     /// Waits until the process exits. Panics with its output after `limit`.
     pub async fn finish(mut self, limit: Duration) -> Finished {
-        let Ok(status) = tokio::time::timeout(limit, self.child.wait()).await else {
+        let Some(status) = try_within(limit, self.child.wait()).await else {
             panic!(
                 "still running after {limit:?}\nstdout: {}\nstderr: {}",
                 self.stdout.so_far(),

@@ -37,7 +37,7 @@ impl Case {
                 sha256: Some(content.sha256()),
             },
             settings: TransferSettings {
-                stall: Duration::from_millis(300),
+                stall: Duration::from_secs(3),
                 first_delay: Duration::from_millis(1),
                 reserve_bytes: 0,
                 ..TransferSettings::default()
