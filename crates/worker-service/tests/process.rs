@@ -47,6 +47,12 @@ type Forward = mpsc::UnboundedSender<(Option<String>, WorkerHeartbeat)>;
 impl FakeQueen {
     /// Starts a queen that refuses heartbeats after the one with this sequence number.
     async fn start(last_accepted: u64) -> Self {
+        Self::responding(last_accepted, Code::Fenced).await
+    }
+
+    /// Starts a queen that responds with `refusal` to heartbeats after the one with this sequence
+    /// number.
+    async fn responding(last_accepted: u64, refusal: Code) -> Self {
         let (sender, heartbeats) = mpsc::unbounded_channel();
         let handler = move |State(forward): State<Forward>,
                             headers: HeaderMap,
@@ -58,7 +64,7 @@ impl FakeQueen {
             forward.send((token, beat)).unwrap();
             if sequence > last_accepted {
                 return Err(ErrorResponse(Diagnostic::new(
-                    Code::Fenced,
+                    refusal,
                     "generation 4 is registered",
                 )));
             }
@@ -195,6 +201,22 @@ async fn worker_does_not_need_a_queen() {
     // The error is that of loading, not that of the missing queen.
     let error = timeout(HANG, worker).await.unwrap().unwrap().unwrap_err();
     assert_eq!(error.code, Code::InvalidModelFile);
+}
+
+#[tokio::test]
+async fn a_queen_that_accepts_no_heartbeat_receives_more_of_them() {
+    let mut accepting = FakeQueen::start(u64::MAX).await;
+    let mut failing = FakeQueen::responding(0, Code::Internal).await;
+    let workers = [&accepting, &failing].map(|queen| start(&queen.url, "slots=1"));
+    accepting.heartbeat(WorkerStatus::Ready).await;
+    failing.heartbeat(WorkerStatus::Ready).await;
+    while failing.heartbeats.try_recv().is_ok() {}
+    accepting.heartbeat(WorkerStatus::Ready).await;
+    let received = failing.heartbeats.len();
+    assert!(received >= 3, "{received} while the other received one");
+    for (worker, _) in workers {
+        worker.abort();
+    }
 }
 
 #[tokio::test]
