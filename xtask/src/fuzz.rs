@@ -1,8 +1,10 @@
+use std::{path::Path, process::Command};
+
 use anyhow::Result;
 use clap::Args;
 
 use crate::{
-    cargo::{cargo, succeed, target_dir},
+    cargo::{cargo, root, succeed, target_dir},
     sanitize, setup,
     tally::Tally,
 };
@@ -24,8 +26,9 @@ pub struct FuzzArgs {
 }
 
 /// Runs the checks of untrusted input under libFuzzer and the address sanitizer. With a fixed
-/// number of runs, two invocations on one machine use the same inputs.
-pub fn run(args: &FuzzArgs) -> Result<Tally> {
+/// number of runs, two invocations on one machine use the same inputs. `bin_dir` has the program
+/// that starts the fuzzers, if it is built already.
+pub fn run(args: &FuzzArgs, bin_dir: Option<&Path>) -> Result<Tally> {
     if !sanitize::is_supported() {
         return Ok(sanitize::skipped());
     }
@@ -44,9 +47,17 @@ pub fn run(args: &FuzzArgs) -> Result<Tally> {
         );
     succeed(&mut build)?;
     let program = directory.join(sanitize::TARGET).join("debug/guided");
-    let mut fuzz = cargo();
-    fuzz.args(["run", "--quiet", "--package", "guided-fuzzing"])
-        .args(["--bin", "guided-fuzzing", "--", "--program"])
+    let mut fuzz = if let Some(bin_dir) = bin_dir {
+        let mut run = Command::new(bin_dir.join("guided-fuzzing"));
+        run.current_dir(root());
+        run
+    } else {
+        let mut run = cargo();
+        run.args(["run", "--quiet", "--package", "guided-fuzzing"])
+            .args(["--bin", "guided-fuzzing", "--"]);
+        run
+    };
+    fuzz.arg("--program")
         .arg(program)
         .arg("--folder")
         .arg(target_dir()?.join("fuzz"))

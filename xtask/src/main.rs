@@ -139,7 +139,7 @@ fn main() -> ExitCode {
         Command::Test => test::run_all().map(Some),
         Command::Bdd(args) => test::run_bdd(&args).map(Some),
         Command::Sanitize => sanitize::run().map(Some),
-        Command::Fuzz(args) => fuzz::run(&args).map(Some),
+        Command::Fuzz(args) => fuzz::run(&args, None).map(Some),
         Command::Lint => done(lint::run()),
         Command::Tidy => done(tidy::run()),
         Command::Openapi { check } => done(openapi::run(check)),

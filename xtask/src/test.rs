@@ -50,7 +50,7 @@ pub fn run_all() -> Result<Tally> {
     phase("kernels under the address sanitizer");
     total += sanitize::run()?;
     phase("parsers of untrusted input under libFuzzer");
-    total += fuzz::run(&FuzzArgs { rest: Vec::new() })?;
+    total += fuzz::run(&FuzzArgs { rest: Vec::new() }, Some(&bin_dir))?;
     phase("the OpenAPI documents, and official clients in Python and JavaScript");
     let python = setup::python_with_packages()?;
     let script = |path: &str, args: &[&str]| {
