@@ -155,7 +155,14 @@ async fn the_worker_of_the_documentation_conforms() {
     let report = check(&["python3", &file("docs/worker-in-python.py")], "any", &[]).await;
     conforms(
         &report,
-        &["embed", "logprobs", "constraints", "tools", "reasoning"],
+        &[
+            "tokenize",
+            "embed",
+            "logprobs",
+            "constraints",
+            "tools",
+            "reasoning",
+        ],
     );
 }
 
