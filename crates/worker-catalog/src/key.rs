@@ -47,8 +47,11 @@ impl CatalogKey {
         &self.base64
     }
 
-    /// Checks the signature of `content`. One without a digest (of old versions of minisign) is
-    /// refused.
+    /// Checks the signature of `content`.
+    ///
+    /// Only signatures of a digest (algorithm `ED`) are accepted. Those of the content itself (`Ed`,
+    /// as old versions of minisign made them, and newer ones with `-l`) are refused with
+    /// `UnexpectedAlgorithm`: one kind is enough, because the catalog has no older publishers.
     pub(crate) fn verify(
         &self,
         content: &[u8],

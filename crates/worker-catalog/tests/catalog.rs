@@ -104,6 +104,41 @@ async fn an_index_that_the_key_has_not_signed_is_refused() {
     assert!(error.message.contains(&other), "{error}");
 }
 
+/// minisign made signatures of the content itself (`Ed`) before it made those of its digest (`ED`).
+#[tokio::test]
+async fn a_signature_of_the_legacy_kind_is_refused_although_it_is_valid() {
+    // Test vectors of minisign: one key has signed the text `test` in both ways.
+    const KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+    const LEGACY: &str = "untrusted comment: signature from minisign secret key
+RWQf6LRCGA9i59SLOFxz6NxvASXDJeRtuZykwQepbDEGt87ig1BNpWaVWuNrm73YiIiJbq71Wi+dP9eKL8OC351vwIasSSbXxwA=
+trusted comment: timestamp:1555779966\tfile:test
+QtKMXWyYcwdpZAlPF7tE2ENJkRd1ujvKjlj1m9RtHTBnZPa5WKU5uWRs5GoP5M/VqE81QFuMKI5k/SfNQUaOAA==
+";
+    const PREHASHED: &str = "untrusted comment: signature from minisign secret key
+RUQf6LRCGA9i559r3g7V1qNyJDApGip8MfqcadIgT9CuhV3EMhHoN1mGTkUidF/z7SrlQgXdy8ofjb7bNJJylDOocrCo8KLzZwo=
+trusted comment: timestamp:1556193335\tfile:test
+y/rUw2y8/hOUYjZU71eHp/Wo1KZ40fGy2VJEDl34XMJM+TX48Ss/17u3IvIfbVR1FkZZSNCisQbuQY+bHwhEBg==
+";
+    let key = minisign_verify::PublicKey::from_base64(KEY).unwrap();
+    let legacy = minisign_verify::Signature::decode(LEGACY).unwrap();
+    key.verify(b"test", &legacy, true).unwrap();
+    let published = Published::new();
+    fs::write(published.root().join(INDEX), "test").unwrap();
+    let error = async |signature| {
+        fs::write(signature_file(&published), signature).unwrap();
+        let catalog = published.reader(&published.url(), KEY);
+        catalog.index().await.unwrap_err()
+    };
+    let refused = error(LEGACY).await;
+    assert_eq!(refused.code, Code::CatalogUntrusted);
+    let message = &refused.message;
+    assert!(message.contains("is not signed with the key"), "{message}");
+    assert!(message.contains("algorithm"), "{message}");
+    // The other signature is accepted, so that the text is read, and is no index.
+    let accepted = error(PREHASHED).await;
+    assert!(!accepted.message.contains("is not signed"), "{accepted}");
+}
+
 #[tokio::test]
 async fn a_file_that_differs_from_the_index_is_refused_and_nothing_is_written() {
     let published = Published::new();
