@@ -76,12 +76,20 @@ impl EventReader {
         Ok(())
     }
 
+    /// Reads the line and empties it; its memory is used for the next one.
     fn end_line(&mut self) -> Result<Option<Event>, InvalidStream> {
-        let line = take(&mut self.line);
+        let mut line = take(&mut self.line);
+        let event = self.read_line(&line);
+        line.clear();
+        self.line = line;
+        event
+    }
+
+    fn read_line(&mut self, line: &[u8]) -> Result<Option<Event>, InvalidStream> {
         let first = !std::mem::replace(&mut self.past_first_line, true);
         let line = match line.strip_prefix(BYTE_ORDER_MARK) {
             Some(rest) if first => rest,
-            _ => &line,
+            _ => line,
         };
         if line.is_empty() {
             return Ok(self.end_event());

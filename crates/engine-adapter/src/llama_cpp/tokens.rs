@@ -187,7 +187,11 @@ impl Tokens<'_> {
         if !text.contains(['<', '[', '\u{ff5c}']) {
             return Ok(false);
         }
-        Ok(self.encode(text, false, true).await? != self.encode(text, false, false).await?)
+        let (as_token, as_text) = tokio::try_join!(
+            self.encode(text, false, true),
+            self.encode(text, false, false)
+        )?;
+        Ok(as_token != as_text)
     }
 
     async fn template(
@@ -235,8 +239,10 @@ impl Tokens<'_> {
         if text.is_empty() {
             return Ok(true);
         }
-        let as_text = self.encode(&text, false, false).await?;
-        let as_token = self.encode(&text, false, true).await?;
+        let (as_text, as_token) = tokio::try_join!(
+            self.encode(&text, false, false),
+            self.encode(&text, false, true)
+        )?;
         Ok(as_token == [token] && as_text != [token])
     }
 }
