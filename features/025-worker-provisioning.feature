@@ -286,16 +286,21 @@ Feature: Worker binaries are built, downloaded, verified, kept and replaced
     Then stdout contains `removed 1 version of tiny-worker-rbee: 0.3.0-1`
     And the file `{home}/workers/tiny-worker-rbee/0.3.0-1` does not exist
 
-  # The real worker
+  # The real worker. This takes long, so only this command runs it:
+  # RBEE_WORKSPACE_BUILD=1 cargo xtask bdd 025 --tags @workspace_build
 
   @slow @workspace_build
-  Scenario: The worker of this workspace is built from its own repository and serves
+  Scenario: A release build of the CPU worker of this workspace is provisioned, and serves
     Given this workspace as the repository
-    And a running queen whose hive has no worker binaries and builds them from the repository
+    And a running queen
+    When I start `rbee-keeper worker-binary provision llm-cpu-worker-rbee --repository file://{dir}/repository --force-rebuild` as build
+    Then build exits within 3600 s
+    And the exit code is 0
+    And stdout contains `llm-cpu-worker-rbee 0.1.0-1 is ready`
+    And stderr contains `verifying llm-cpu-worker-rbee by running it`
     When I run `rbee-keeper infer --model builtin:haiku --max-tokens 4 Hi`
     Then the exit code is 0
-    When I run `rbee-keeper worker-binary list`
-    Then stdout contains `llm-cpu-worker-rbee`
+    And workers run from `0.1.0-1`
 
   # Packages
 

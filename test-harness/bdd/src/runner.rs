@@ -58,8 +58,9 @@ fn feature_file(name: &str) -> PathBuf {
 /// `--tags` and `--name` select scenarios, and `RBEE_BDD_ONLY=110,140` selects features by
 /// number. Scenarios with the tag `@gpu` run only with `RBEE_BDD_GPU=1`, those with `@ipv6` only
 /// where the loopback interface has an IPv6 address, those with `@platforms` only in
-/// `cargo xtask outside platforms`, those with `@llama_cpp` only in `cargo xtask outside engines`, and those with `@workspace_build`, which build this workspace
-/// once more, only with `RBEE_WORKSPACE_BUILD=1`. The others are counted as skipped.
+/// `cargo xtask outside platforms`, those with `@llama_cpp` only in `cargo xtask outside engines`,
+/// and those with `@workspace_build`, which build this workspace once more, only with
+/// `RBEE_WORKSPACE_BUILD=1`. The others are counted as skipped.
 pub async fn run(features: &[&str]) -> ExitCode {
     steps::link();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
