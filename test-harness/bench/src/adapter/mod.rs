@@ -1,26 +1,27 @@
-//! What the adapter adds to an engine.
+//! What the adapter adds to an engine: the same requests to the engine itself and through the
+//! adapter, in turn.
 
-use std::{
-    fs,
-    net::TcpListener,
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+mod requests;
+mod worker;
 
-use anyhow::{Context as _, Result, ensure};
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Result, ensure};
 use clap::Args;
-use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::task::JoinSet;
 
 use crate::machine;
+use requests::{Target, stream, tokens_per_second};
+use worker::Worker;
 
 /// Slots of the engine, and clients of the measurement of throughput.
-const CLIENTS: u32 = 16;
-const TOKENS: u32 = 64;
-/// Targets of the mean time to the first token and of the throughput.
+const CLIENTS: usize = 16;
+/// Tokens of a request.
+const TOKENS: usize = 64;
+/// Requests of each client in a round of the measurement of throughput.
+const REQUESTS: usize = 4;
+/// Single requests for each round of the measurement of throughput.
+const SINGLE: usize = 10;
+/// Targets of the time to the first token and of the throughput.
 const MAX_ADDED_MS: f64 = 1.0;
 const MIN_RATIO: f64 = 0.95;
 
@@ -35,6 +36,9 @@ pub struct AdapterArgs {
         default_value = "target/outside/llama_cpp/build/bin/llama-server"
     )]
     server: PathBuf,
+    /// Use a scripted server instead, which computes nothing and sends a token each millisecond
+    #[arg(long)]
+    scripted: bool,
     /// Model
     #[arg(long, default_value = "models/haiku/rbee-haiku-tiny-f16.gguf")]
     model: PathBuf,
@@ -43,52 +47,56 @@ pub struct AdapterArgs {
     count: usize,
 }
 
+impl AdapterArgs {
+    fn engine_command(&self, port: u16) -> Result<Command> {
+        if self.scripted {
+            let mut command = Command::new(self.bin_dir.join("engine-sim"));
+            command.args(["llama-cpp", "--port", &port.to_string()]);
+            command.args(["--slots", &CLIENTS.to_string()]);
+            return Ok(command);
+        }
+        ensure!(
+            self.server.exists(),
+            "{} does not exist: run `cargo xtask outside engines`, which builds it",
+            self.server.display()
+        );
+        let mut command = Command::new(&self.server);
+        command
+            .args(["--port", &port.to_string(), "-c", "16384"])
+            .args(["-np", &CLIENTS.to_string(), "-m"])
+            .arg(&self.model);
+        Ok(command)
+    }
+
+    /// What makes the text of a request from its number.
+    fn text(&self) -> fn(usize) -> String {
+        if self.scripted {
+            // The server repeats what comes after the first word.
+            |number| format!("say {number:0TOKENS$}")
+        } else {
+            // The number comes first, so that no more than the template is cached.
+            |number| format!("{number}: write a haiku about the rain.")
+        }
+    }
+}
+
 /// Measures the same requests to the engine itself and through the adapter, in turn.
 pub async fn run(args: &AdapterArgs) -> Result<()> {
+    let engine = if args.scripted {
+        "a scripted server".to_owned()
+    } else {
+        format!("llama.cpp's server with {}", args.model.display())
+    };
     println!(
-        "adapter: {}; llama.cpp's server with {}, {CLIENTS} slots, greedy, {TOKENS} tokens, clients on the same cores, median of {}",
+        "adapter: {}; {engine}, {CLIENTS} slots, greedy, {TOKENS} tokens, clients on the same cores, medians of {} rounds",
         machine::describe(),
-        args.model.display(),
         args.count
     );
     let worker = Worker::start(args).await?;
     let targets = [worker.engine_target(), worker.adapter_target()];
-    println!(
-        "| clients | first token, engine | adapter | added | tokens/s, engine | adapter | ratio |"
-    );
-    println!("|---|---|---|---|---|---|---|");
-    let mut met = true;
-    for clients in [1, CLIENTS] {
-        let mut rounds: [Vec<(f64, f64)>; 2] = [Vec::new(), Vec::new()];
-        for round in 0..=args.count {
-            // Who comes first changes, and nobody finds the prompt of the other in the cache.
-            for turn in 0..2 {
-                let which = (round + turn) % 2;
-                let measured = measure(&targets[which], clients, 2 * round + turn).await?;
-                // The first round warms up connections and caches.
-                if round > 0 {
-                    rounds[which].push(measured);
-                }
-            }
-        }
-        let [engine, adapter] = &rounds;
-        let first = |rounds: &[(f64, f64)]| median(rounds.iter().map(|round| round.0));
-        let speed = |rounds: &[(f64, f64)]| median(rounds.iter().map(|round| round.1));
-        let added = first(adapter) - first(engine);
-        let ratio = speed(adapter) / speed(engine);
-        println!(
-            "| {clients} | {:.2} ms | {:.2} ms | {added:.2} ms | {:.0} | {:.0} | {ratio:.3} |",
-            first(engine),
-            first(adapter),
-            speed(engine),
-            speed(adapter),
-        );
-        met &= if clients == 1 {
-            added < MAX_ADDED_MS
-        } else {
-            ratio > MIN_RATIO
-        };
-    }
+    let added = first_token(&targets, args).await?;
+    let ratio = throughput(&worker, &targets, args).await?;
+    let met = added < MAX_ADDED_MS && ratio > MIN_RATIO;
     println!(
         "target: under {MAX_ADDED_MS} ms to the first token with one client, over {MIN_RATIO} of the throughput with {CLIENTS}: {}",
         if met { "met" } else { "missed" }
@@ -96,188 +104,78 @@ pub async fn run(args: &AdapterArgs) -> Result<()> {
     Ok(())
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
+/// Returns the milliseconds that the adapter adds to the first token of a single client.
+async fn first_token(targets: &[Target; 2], args: &AdapterArgs) -> Result<f64> {
+    let mut times: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
+    let mut added = Vec::new();
+    for round in 0..=args.count * SINGLE {
+        let mut pair = [0.0; 2];
+        for which in order(round) {
+            // Nobody finds the prompt of another request in the cache.
+            let number = 2 * round + which;
+            let measured = stream(&targets[which], number, &args.text()(number)).await?;
+            pair[which] = measured.first.as_secs_f64() * 1000.0;
+        }
+        // The first round warms up connections and caches.
+        if round > 0 {
+            added.push(pair[1] - pair[0]);
+            times[0].push(pair[0]);
+            times[1].push(pair[1]);
+        }
+    }
+    let [engine, adapter] = times.map(|times| quantile(times, 0.5));
+    let [low, middle, high] = quartiles(&added);
+    println!("| first token, engine | adapter | added (middle half) |");
+    println!("|---|---|---|");
+    println!("| {engine:.2} ms | {adapter:.2} ms | {middle:.2} ms ({low:.2} to {high:.2}) |");
+    Ok(middle)
+}
+
+/// Returns the ratio of the throughput with the adapter to that without it.
+async fn throughput(worker: &Worker, targets: &[Target; 2], args: &AdapterArgs) -> Result<f64> {
+    let mut speeds: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
+    let mut ratios = Vec::new();
+    // Numbers that no single request has had.
+    let first = 2 * (args.count * SINGLE + 1);
+    let before = worker.adapter_cpu_seconds()?;
+    for round in 0..=args.count {
+        let mut pair = [0.0; 2];
+        for which in order(round) {
+            let round = first + 2 * round + which;
+            let target = &targets[which];
+            pair[which] = tokens_per_second(target, CLIENTS, REQUESTS, round, args.text()).await?;
+        }
+        if round > 0 {
+            ratios.push(pair[1] / pair[0]);
+            speeds[0].push(pair[0]);
+            speeds[1].push(pair[1]);
+        }
+    }
+    let cpu = worker.adapter_cpu_seconds()? - before;
+    let tokens = (args.count + 1) * CLIENTS * REQUESTS * TOKENS;
+    let [engine, adapter] = speeds.map(|speeds| quantile(speeds, 0.5));
+    let [low, middle, high] = quartiles(&ratios);
+    println!("| tokens/s, engine | adapter | ratio (middle half) | CPU time of the adapter |");
+    println!("|---|---|---|---|");
+    println!(
+        "| {engine:.0} | {adapter:.0} | {middle:.3} ({low:.3} to {high:.3}) | {:.1} µs per token |",
+        cpu * 1e6 / tokens as f64
+    );
+    Ok(middle)
+}
+
+/// Who comes first changes.
+fn order(round: usize) -> [usize; 2] {
+    [round % 2, (round + 1) % 2]
+}
+
+fn quartiles(values: &[f64]) -> [f64; 3] {
+    [0.25, 0.5, 0.75].map(|share| quantile(values.to_vec(), share))
+}
+
+fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
-/// Where requests are sent, and how their streams mark a token.
-#[derive(Clone)]
-struct Target {
-    http: reqwest::Client,
-    url: String,
-    token: String,
-    mark: &'static str,
-    /// Makes the body of a request with this text.
-    body: fn(&str, &str) -> Value,
-}
-
-/// Returns the milliseconds to the first token, of the clients' median, and the tokens per second.
-async fn measure(target: &Target, clients: u32, round: usize) -> Result<(f64, f64)> {
-    let begun = Instant::now();
-    let mut tasks = JoinSet::new();
-    for client in 0..clients {
-        let target = target.clone();
-        // The number comes first, so that no more than the template is cached.
-        let text = format!("{round} and {client}: write a haiku about the rain.");
-        let id = format!("bench-{client}-{round}-{clients}");
-        tasks.spawn(async move { stream(&target, &id, &text).await });
-    }
-    let mut first = Vec::new();
-    let mut tokens = 0;
-    for result in tasks.join_all().await {
-        let (time, count) = result?;
-        first.push(time.as_secs_f64() * 1000.0);
-        tokens += count;
-    }
-    let seconds = begun.elapsed().as_secs_f64();
-    Ok((median(first.into_iter()), tokens as f64 / seconds))
-}
-
-/// Returns the time to the first token, and the number of tokens.
-async fn stream(target: &Target, id: &str, text: &str) -> Result<(Duration, usize)> {
-    let begun = Instant::now();
-    let request = target.http.post(&target.url).bearer_auth(&target.token);
-    let request = request.json(&(target.body)(id, text));
-    let mut response = request.send().await?.error_for_status()?;
-    let mut first = None;
-    let mut received = String::new();
-    while let Some(piece) = response.chunk().await? {
-        received.push_str(&String::from_utf8_lossy(&piece));
-        if first.is_none() && received.contains(target.mark) {
-            first = Some(begun.elapsed());
-        }
-    }
-    let count = received.matches(target.mark).count();
-    Ok((first.context("no token")?, count))
-}
-
-/// An engine and a worker that is attached to it, without a queen.
-struct Worker {
-    processes: Vec<Child>,
-    _home: TempDir,
-    http: reqwest::Client,
-    url: String,
-    engine: String,
-    token: String,
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        for process in &mut self.processes {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
-}
-
-impl Worker {
-    async fn start(args: &AdapterArgs) -> Result<Self> {
-        ensure!(
-            args.server.exists(),
-            "{} does not exist: run `cargo xtask outside engines`, which builds it",
-            args.server.display()
-        );
-        let home = tempfile::Builder::new().prefix("rbee-bench-").tempdir()?;
-        let token = "ab".repeat(32);
-        let token_file = home.path().join("token");
-        fs::write(&token_file, &token)?;
-        fs::set_permissions(&token_file, PermissionsExt::from_mode(0o600))?;
-        let (port, engine_port) = (free_port()?, free_port()?);
-        let engine = format!("http://127.0.0.1:{engine_port}");
-        let mut worker = Self {
-            processes: Vec::new(),
-            _home: home,
-            http: reqwest::Client::builder()
-                .no_proxy()
-                // llama.cpp's server closes connections between two requests.
-                .pool_max_idle_per_host(0)
-                .tcp_nodelay(true)
-                .build()?,
-            url: format!("http://127.0.0.1:{port}"),
-            engine: engine.clone(),
-            token,
-        };
-        let mut server = Command::new(&args.server);
-        server
-            .args(["--port", &engine_port.to_string(), "-c", "16384"])
-            .args(["-np", &CLIENTS.to_string(), "-m"])
-            .arg(&args.model)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        worker
-            .processes
-            .push(server.spawn().context("cannot start the engine")?);
-        worker.wait_until_ready(&format!("{engine}/health")).await?;
-        let mut adapter = Command::new(args.bin_dir.join("adapter-worker-rbee"));
-        adapter
-            .args([
-                "--worker-id",
-                "bench",
-                "--device",
-                "CPU-0",
-                "--hive-id",
-                "bench",
-            ])
-            .args(["--generation", "1", "--queen-url", "http://127.0.0.1:9"])
-            .args(["--log", "error", "--slots", &CLIENTS.to_string()])
-            .args(["--port", &port.to_string(), "--model"])
-            .arg(&args.model)
-            .args(["--engine", "llama-cpp", "--attach", &engine])
-            .env("RBEE_WORKER_TOKEN_FILE", &token_file)
-            .env("RBEE_QUEEN_TOKEN_FILE", &token_file)
-            .stdin(Stdio::null());
-        worker
-            .processes
-            .push(adapter.spawn().context("cannot start the adapter")?);
-        let url = format!("{}/ready", worker.url);
-        worker.wait_until_ready(&url).await?;
-        Ok(worker)
-    }
-
-    async fn wait_until_ready(&mut self, url: &str) -> Result<()> {
-        loop {
-            let response = self.http.get(url).bearer_auth(&self.token).send().await;
-            if response.is_ok_and(|response| response.status() == 200) {
-                return Ok(());
-            }
-            for process in &mut self.processes {
-                let exited = process.try_wait()?;
-                ensure!(exited.is_none(), "a process exited: {exited:?}");
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    fn engine_target(&self) -> Target {
-        Target {
-            http: self.http.clone(),
-            url: format!("{}/v1/chat/completions", self.engine),
-            token: self.token.clone(),
-            mark: "\"delta\":{\"content\":\"",
-            body: |_, text| {
-                json!({"messages": [{"role": "user", "content": text}], "stream": true,
-                    "temperature": 0, "max_tokens": TOKENS})
-            },
-        }
-    }
-
-    fn adapter_target(&self) -> Target {
-        Target {
-            http: self.http.clone(),
-            url: format!("{}/v1/infer", self.url),
-            token: self.token.clone(),
-            mark: "event: token\n",
-            body: |id, text| {
-                json!({"request_id": id, "max_tokens": TOKENS, "sampling": {"temperature": 0},
-                    "input": {"messages": [{"role": "user", "content": text}]}})
-            },
-        }
-    }
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    let last = values.len().saturating_sub(1) as f64;
+    let index = (last * share).round() as usize;
+    values.get(index).copied().unwrap_or_default()
 }

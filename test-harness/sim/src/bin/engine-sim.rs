@@ -1,7 +1,8 @@
 //! Runs a server that speaks the protocol of an engine, until it is stopped:
 //!
 //! ```text
-//! engine-sim PROTOCOL --port PORT [--load-ms N] [--log FILE] [--key KEY] [--helper FILE]
+//! engine-sim PROTOCOL --port PORT [--slots N] [--load-ms N] [--log FILE] [--key KEY]
+//!     [--helper FILE]
 //! ```
 //!
 //! With `--helper`, it starts a process in a session of its own that runs as long as nobody ends
@@ -16,6 +17,8 @@ use std::{
 };
 
 use sim::engine::{Options, Protocol, serve};
+
+const DEFAULT_SLOTS: u32 = 2;
 
 #[tokio::main]
 async fn main() -> io::Result<()> {
@@ -48,6 +51,9 @@ async fn main() -> io::Result<()> {
         protocol,
         port.ok_or_else(|| wrong("--port is missing"))?,
         Options {
+            slots: number("--slots")
+                .and_then(|slots| u32::try_from(slots).ok())
+                .unwrap_or(DEFAULT_SLOTS),
             load: Duration::from_millis(number("--load-ms").unwrap_or(0)),
             log: log.transpose()?,
             key: options.get("--key").cloned(),

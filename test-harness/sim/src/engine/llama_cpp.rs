@@ -19,8 +19,8 @@ use super::{
 /// Context of a slot in tokens.
 const CONTEXT: usize = 512;
 
-pub(super) fn routes() -> Router<Engine> {
-    let props = json!({"default_generation_settings": {"n_ctx": CONTEXT}, "total_slots": 2,
+pub(super) fn routes(slots: u32) -> Router<Engine> {
+    let props = json!({"default_generation_settings": {"n_ctx": CONTEXT}, "total_slots": slots,
         "chat_template": "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}\n{% endfor %}",
         "chat_template_caps": {"supports_tools": true},
         "modalities": {"vision": false, "audio": false}});

@@ -51,8 +51,10 @@ impl Protocol {
 }
 
 /// How the engine behaves.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Options {
+    /// Slots that llama.cpp's server reports.
+    pub slots: u32,
     /// Time until the model is loaded.
     pub load: Duration,
     /// File that gets a line of JSON for each request, and for each client that disconnects.
@@ -91,7 +93,7 @@ pub async fn serve(protocol: Protocol, port: u16, options: Options) -> io::Resul
         log: Mutex::new(options.log),
     }));
     let routes = match protocol {
-        Protocol::LlamaCpp => llama_cpp::routes().merge(openai::routes()),
+        Protocol::LlamaCpp => llama_cpp::routes(options.slots).merge(openai::routes()),
         Protocol::Vllm | Protocol::Openai => openai::routes().merge(openai::own_routes()),
         Protocol::Ollama => ollama::routes(),
     };
