@@ -33,7 +33,8 @@ const OPTIONS: [&str; 11] = [
 ];
 
 /// Serves two models with llama.cpp's own server behind the adapter: the scenarios with the tag
-/// `@llama_cpp`, the conformance test, and the official OpenAI client. The server is built once, from the source distribution
+/// `@llama_cpp`, the conformance test, and the official OpenAI client; and one model with parts of it
+/// in llama.cpp's RPC server. The server is built once, from the source distribution
 /// of llama-cpp-python; it stays in the target directory.
 pub fn run() -> Result<Tally> {
     let python = setup::python_with_packages()?;
@@ -50,6 +51,14 @@ pub fn run() -> Result<Tally> {
             .env("RBEE_LLAMA_SERVER", &server)
             .env("RBEE_LLAMA_TEMPLATES", source.join("models/templates"))
             .env("RBEE_EMBEDDED_MODEL", &embedded)
+            .env("RBEE_SMOLLM2_MODEL", &smollm2),
+    )?;
+    tally += Tally::of(
+        cargo()
+            .args(["test", "--quiet", "--package", "scheduler"])
+            .args(["--test", "bdd", "--", "--tags", "@llama_cpp"])
+            .env("RBEE_BIN_DIR", &bin_dir)
+            .env("RBEE_LLAMA_SERVER", &server)
             .env("RBEE_SMOLLM2_MODEL", &smollm2),
     )?;
     for (model, options) in [(&embedded, &EMBEDDING[..]), (&smollm2, &[])] {

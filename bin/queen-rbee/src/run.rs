@@ -174,6 +174,7 @@ impl Queen {
             .publish_deployments(BTreeSet::new(), &dispatcher)
             .await?;
         nodes.report_to(dispatcher.clone()).await;
+        nodes.watch_splits(dispatcher.clone());
         let silence = Duration::from_secs(args.worker_silence.into());
         let relay = Relay::new(dispatcher.clone(), Arc::new(nodes.clone()), silence);
         let shutdown = Arc::new(Shutdown::new(nodes.clone(), dispatcher.clone()));

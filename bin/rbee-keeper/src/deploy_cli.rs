@@ -12,6 +12,7 @@ use crate::{
 const EXAMPLES: &str = "Examples:
   rbee-keeper deploy builtin:haiku
   rbee-keeper deploy qwen3:0.6b --min 1 --max 3 --node attic --node desk
+  rbee-keeper deploy hf:org/large-GGUF:Q4_K_M --split attic,desk
   rbee-keeper deploy --file models.toml --only
 
 A file has a table for each deployment:
@@ -20,6 +21,7 @@ A file has a table for each deployment:
   min_workers = 1             # always running; 0: started by the first request
   max_workers = 2             # requests that wait start further workers
   nodes = [\"attic\", \"desk\"]  # any node if absent
+  split = [\"attic\", \"desk\"]  # instead of nodes: one worker on all of them together
   backend = \"cuda\"
   engine = \"llama-cpp\"
   context_length = 8192
@@ -59,6 +61,16 @@ pub(crate) struct DeployValues {
     /// Run the workers on this node; can be repeated [default: any node]
     #[arg(long, value_name = "NAME", conflicts_with = "file", value_parser = parse::<NodeName>)]
     node: Vec<NodeName>,
+    /// Run one worker on all of these nodes, for a model larger than each of them: the largest node
+    /// runs llama.cpp, and the others compute parts of the model for it
+    #[arg(
+        long,
+        value_name = "NAME,NAME",
+        value_delimiter = ',',
+        conflicts_with_all = ["file", "node", "max"],
+        value_parser = parse::<NodeName>
+    )]
+    split: Vec<NodeName>,
     /// Run the workers on devices of this backend: cpu, cuda or metal [default: any]
     #[arg(long, value_name = "BACKEND", conflicts_with = "file", value_parser = parse::<Backend>)]
     backend: Option<Backend>,
@@ -92,6 +104,7 @@ impl DeployValues {
             min_workers: self.min.unwrap_or(default.min_workers),
             max_workers: self.max,
             nodes: self.node,
+            split: self.split,
             backend: self.backend,
             engine: self.engine,
             context_length: self.context,

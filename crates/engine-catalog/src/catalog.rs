@@ -4,12 +4,12 @@ use std::{
 };
 
 use diagnostics::Diagnostic;
-use engine_choice::{Availability, BUILTIN, Declaration, builtin};
+use engine_choice::{Availability, BUILTIN, Declaration, Support, builtin};
 use hive_contract::{
     BinaryStatus, CatalogPackageRequest, EngineEntry, EngineProblem, EngineSource, InstalledBinary,
-    ProvisionRequest,
+    PART_ENGINE, ProvisionRequest,
 };
-use input_validation::{EngineName, WorkerType};
+use input_validation::{Backend, EngineName, WorkerType};
 use preflight_validation::Engines;
 use worker_catalog::Package;
 
@@ -109,6 +109,12 @@ impl MachineEngines {
         })
     }
 
+    /// Finds what computes parts of models on a backend.
+    pub fn find_part(&self, backend: Backend) -> Option<&Engine> {
+        let mut parts = self.engines.iter().filter(|engine| engine.is_part());
+        parts.find(|engine| engine.declaration.backends.contains(&backend))
+    }
+
     /// Adds the engines of packages that are not installed. Of each, it is known whether the user
     /// has agreed to it.
     pub fn add_offers(&mut self, packages: Vec<(Package, bool)>) {
@@ -141,7 +147,8 @@ impl MachineEngines {
 
     /// What the choice of an engine needs.
     pub fn for_choice(&self) -> Engines {
-        let own = self.engines.iter().map(|engine| &engine.declaration);
+        let workers = self.engines.iter().filter(|engine| !engine.is_part());
+        let own = workers.map(|engine| &engine.declaration);
         let offered = self.offers.iter().map(|offer| &offer.declaration);
         Engines {
             declared: own.chain(offered).cloned().collect(),
@@ -191,13 +198,32 @@ fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
 /// The engine that an installed package provides, if it does.
 fn of_package(binary: &InstalledBinary, package: &Package) -> Option<Engine> {
     let program = package.engine.as_ref()?;
-    let kind = program.name.parse().ok()?;
     let path = std::iter::once(&binary.binary_path);
+    let command = path.chain(&program.arguments).cloned().collect();
+    if program.name == PART_ENGINE {
+        return Some(Engine {
+            declaration: Declaration {
+                name: program.name.clone(),
+                worker_type: package.worker_type.clone(),
+                availability: Availability::Installed,
+                formats: [].into(),
+                architectures: Support::Any,
+                tensor_types: Support::Any,
+                backends: vec![Backend::Cpu],
+                features: [].into(),
+            },
+            run: Run::Part {
+                command,
+                environment: [].into(),
+            },
+        });
+    }
+    let kind = program.name.parse().ok()?;
     Some(Engine {
         declaration: package.declaration(Availability::Installed)?,
         run: Run::Command {
             kind,
-            command: path.chain(&program.arguments).cloned().collect(),
+            command,
             model: None,
             environment: [].into(),
         },

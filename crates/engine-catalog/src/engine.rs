@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use engine_choice::{Availability, Declaration, Format};
-use hive_contract::{EngineEntry, EngineSource, ModelFormat};
+use hive_contract::{EngineEntry, EngineSource, ModelFormat, PART_ENGINE};
 use worker_contract::EngineKind;
 
 /// The formats of models that engines of a kind load.
@@ -26,6 +26,13 @@ pub enum Run {
         command: Vec<String>,
         /// Name of the model in requests to it; that of the file if absent.
         model: Option<String>,
+        /// Further variables of its environment.
+        environment: BTreeMap<String, String>,
+    },
+    /// It is no worker: it computes parts of models for the server of llama.cpp on another machine.
+    Part {
+        /// Program and arguments, with the placeholders `{port}` and `{threads}`.
+        command: Vec<String>,
         /// Further variables of its environment.
         environment: BTreeMap<String, String>,
     },
@@ -57,8 +64,9 @@ impl Engine {
         let formats = self.declaration.formats.iter();
         let (kind, place) = match &self.run {
             Run::BuiltIn => (None, None),
-            Run::Command { kind, command, .. } => (Some(*kind), command.first().cloned()),
-            Run::Attach { kind, url, .. } => (Some(*kind), Some(url.clone())),
+            Run::Command { kind, command, .. } => (Some(kind.name()), command.first().cloned()),
+            Run::Part { command, .. } => (Some(PART_ENGINE), command.first().cloned()),
+            Run::Attach { kind, url, .. } => (Some(kind.name()), Some(url.clone())),
         };
         EngineEntry {
             name: self.declaration.name.clone(),
@@ -67,7 +75,7 @@ impl Engine {
                 (_, Availability::Installed) if self.is_package() => EngineSource::Package,
                 _ => EngineSource::Configured,
             },
-            kind: kind.map(|kind| kind.name().to_owned()),
+            kind: kind.map(str::to_owned),
             place,
             formats: formats
                 .map(|format| match format {
@@ -78,6 +86,11 @@ impl Engine {
             backends: self.declaration.backends.clone(),
             problem: None,
         }
+    }
+
+    /// Whether it computes parts of models, and is no worker.
+    pub(crate) const fn is_part(&self) -> bool {
+        matches!(self.run, Run::Part { .. })
     }
 
     /// Whether it was installed from a package: then its worker type is that of the package.

@@ -27,12 +27,42 @@ const PLACEHOLDERS: [&str; 5] = ["model", "port", "context", "slots", "threads"]
 /// Everybody may write the file.
 const WORLD_WRITABLE: u32 = 0o002;
 
+/// What a described engine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileKind {
+    /// The server of llama.cpp.
+    LlamaCpp,
+    /// vLLM.
+    Vllm,
+    /// Ollama.
+    Ollama,
+    /// Any server with the API of OpenAI.
+    Openai,
+    /// The RPC server of llama.cpp, which computes parts of models for a server on another
+    /// machine.
+    LlamaCppRpc,
+}
+
+impl FileKind {
+    /// Its protocol, if it serves models.
+    const fn engine(self) -> Option<EngineKind> {
+        match self {
+            Self::LlamaCpp => Some(EngineKind::LlamaCpp),
+            Self::Vllm => Some(EngineKind::Vllm),
+            Self::Ollama => Some(EngineKind::Ollama),
+            Self::Openai => Some(EngineKind::Openai),
+            Self::LlamaCppRpc => None,
+        }
+    }
+}
+
 /// Description of an engine by its user: the file `NAME.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineFile {
     /// Its protocol.
-    pub kind: EngineKind,
+    pub kind: FileKind,
     /// Program, as an absolute path, and arguments, which start it. `{model}` is replaced by the
     /// path of the model, `{port}` by the port to listen on, `{context}` by the length of a
     /// sequence in tokens or 0, `{slots}` by the number of sequences, `{threads}` by the number
@@ -94,20 +124,32 @@ impl EngineFile {
             (None, None) => return Err("it has neither `command` nor `attach`".into()),
             (Some(_), Some(_)) => return Err("it has both `command` and `attach`".into()),
         };
-        let formats = self.formats.clone();
+        let formats = match self.kind.engine() {
+            Some(kind) => {
+                let own = || engine::formats(kind).iter().copied().collect();
+                let formats = self.formats.clone().unwrap_or_else(own);
+                if formats.is_empty() {
+                    return Err("`formats` must not be empty".into());
+                }
+                formats
+            }
+            None if self.formats.is_some() || self.attach.is_some() => {
+                return Err("`formats` and `attach` are for engines that serve models".into());
+            }
+            None => BTreeSet::new(),
+        };
         let declaration = Declaration {
             name: name.to_string(),
             worker_type: ADAPTER.parse().map_err(|error: Diagnostic| error.message)?,
             availability,
-            formats: formats
-                .unwrap_or_else(|| engine::formats(self.kind).iter().copied().collect()),
+            formats,
             architectures: support(self.architectures.clone()),
             tensor_types: support(self.tensor_types.clone()),
             backends: self.backends.clone().unwrap_or_else(|| vec![Backend::Cpu]),
             features: self.features.clone(),
         };
-        if declaration.formats.is_empty() || declaration.backends.is_empty() {
-            return Err("`formats` and `backends` must not be empty".into());
+        if declaration.backends.is_empty() {
+            return Err("`backends` must not be empty".into());
         }
         let run = self.run()?;
         Ok(Engine { declaration, run })
@@ -144,8 +186,11 @@ impl EngineFile {
             {
                 return Err("`api_key_file` must be the absolute path of a file".into());
             }
+            let Some(kind) = self.kind.engine() else {
+                return Err("an engine that computes parts of models is started".into());
+            };
             return Ok(Run::Attach {
-                kind: self.kind,
+                kind,
                 url,
                 model: self.model,
                 api_key_file: self.api_key_file,
@@ -155,12 +200,19 @@ impl EngineFile {
             return Err("`api_key_file` is for `attach` only".into());
         }
         let command = self.command.unwrap_or_default();
-        check_command(&command, self.model.is_some())?;
+        let kind = self.kind.engine();
+        check_command(&command, self.model.is_some() || kind.is_none())?;
         for (name, value) in &self.environment {
             check_variable(name, value)?;
         }
+        let Some(kind) = kind else {
+            return Ok(Run::Part {
+                command,
+                environment: self.environment,
+            });
+        };
         Ok(Run::Command {
-            kind: self.kind,
+            kind,
             command,
             model: self.model,
             environment: self.environment,

@@ -160,3 +160,41 @@ fn a_description_that_everybody_may_write_is_refused() {
     assert_eq!(error.code, Code::ConfigInvalid);
     assert!(error.hint.unwrap().contains("chmod o-w"));
 }
+
+#[test]
+fn what_computes_parts_of_models_is_started_with_a_port_and_serves_none() {
+    let engine = described(
+        "kind = \"llama-cpp-rpc\"\ncommand = [\"/bin/sh\", \"-p\", \"{port}\", \"-t{threads}\"]",
+    )
+    .unwrap();
+    assert_eq!(engine.declaration.formats, [].into());
+    assert_eq!(engine.entry().kind.as_deref(), Some("llama-cpp-rpc"));
+    assert_eq!(engine.launch(DeviceId::Cpu(0), Backend::Cpu), None);
+    let launch = engine.launch_part(DeviceId::Cpu(0), Backend::Cpu, 5001, 3);
+    let launch = launch.unwrap();
+    assert_eq!(launch.command, ["/bin/sh", "-p", "5001", "-t3"]);
+    let no_gpu = ("CUDA_VISIBLE_DEVICES".to_owned(), String::new());
+    assert_eq!(launch.environment, [no_gpu]);
+    let worker = described(COMMAND).unwrap();
+    assert_eq!(
+        worker.launch_part(DeviceId::Cpu(0), Backend::Cpu, 1, 1),
+        None
+    );
+    for (line, expected) in [
+        (
+            "attach = \"http://127.0.0.1:1\"",
+            "are for engines that serve models",
+        ),
+        (
+            "command = [\"/bin/sh\"]",
+            "must contain the placeholder {port}",
+        ),
+        (
+            "command = [\"/bin/sh\", \"{port}\"]\nformats = [\"gguf\"]",
+            "are for engines that serve models",
+        ),
+    ] {
+        let error = described(&format!("kind = \"llama-cpp-rpc\"\n{line}")).unwrap_err();
+        assert!(error.message.contains(expected), "{error}");
+    }
+}

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use input_validation::{Backend, DeviceId};
 
 use crate::engine::{Engine, Run};
@@ -16,7 +18,7 @@ impl Engine {
     /// worker itself.
     pub fn launch(&self, device: DeviceId, backend: Backend) -> Option<Launch> {
         let (kind, model) = match &self.run {
-            Run::BuiltIn => return None,
+            Run::BuiltIn | Run::Part { .. } => return None,
             Run::Command { kind, model, .. } | Run::Attach { kind, model, .. } => (kind, model),
         };
         let mut arguments = vec!["--engine".to_owned(), kind.name().to_owned()];
@@ -26,7 +28,7 @@ impl Engine {
         }
         let mut environment = Vec::new();
         match &self.run {
-            Run::BuiltIn => {}
+            Run::BuiltIn | Run::Part { .. } => {}
             Run::Attach {
                 url, api_key_file, ..
             } => {
@@ -42,10 +44,7 @@ impl Engine {
             } => {
                 arguments.push("--".to_owned());
                 arguments.extend(command.iter().cloned());
-                environment = visible_devices(device, backend);
-                environment.retain(|(name, _)| !own.contains_key(name));
-                let own = own.iter();
-                environment.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+                environment = variables(device, backend, own);
             }
         }
         Some(Launch {
@@ -53,6 +52,56 @@ impl Engine {
             environment,
         })
     }
+}
+
+/// How the program is started that computes parts of models.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartLaunch {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Variables of the environment.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Engine {
+    /// Says how it is started to compute a part of a model on a device, and to listen on a port.
+    /// `None` for an engine that does not compute parts.
+    pub fn launch_part(
+        &self,
+        device: DeviceId,
+        backend: Backend,
+        port: u16,
+        threads: usize,
+    ) -> Option<PartLaunch> {
+        let Run::Part {
+            command,
+            environment,
+        } = &self.run
+        else {
+            return None;
+        };
+        let replaced = command.iter().map(|word| {
+            let word = word.replace("{port}", &port.to_string());
+            word.replace("{threads}", &threads.to_string())
+        });
+        Some(PartLaunch {
+            command: replaced.collect(),
+            environment: variables(device, backend, environment),
+        })
+    }
+}
+
+/// The variables of an engine: those of its description replace those of the device.
+fn variables(
+    device: DeviceId,
+    backend: Backend,
+    own: &BTreeMap<String, String>,
+) -> Vec<(String, String)> {
+    let mut variables = visible_devices(device, backend);
+    variables.retain(|(name, _)| !own.contains_key(name));
+    let own = own.iter();
+    variables.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+    variables
 }
 
 /// Lets an engine see its GPU only, and none if it computes on the CPU: otherwise it would take

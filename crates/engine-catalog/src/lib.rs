@@ -18,4 +18,4 @@ mod launch;
 pub use catalog::{EngineCatalog, MachineEngines, Offer};
 pub use engine::{Engine, Run};
 pub use file::EngineFile;
-pub use launch::Launch;
+pub use launch::{Launch, PartLaunch};

@@ -12,6 +12,7 @@ mod jobs;
 mod models;
 mod packages;
 mod preflight;
+mod split;
 mod types;
 
 pub use binaries::{
@@ -36,6 +37,7 @@ pub use models::{
 };
 pub use packages::{CatalogPackage, PackageDetails, PackageList};
 pub use preflight::{PreflightCheck, PreflightLevel, PreflightReport, PreflightRequest, Verdict};
+pub use split::{PART_ENGINE, RemotePart, SplitRole};
 pub use types::{
     Capabilities, Cpu, Device, DeviceProblem, Disk, HiveHealth, HiveShutdownRequest, Ram,
     SpawnRequest, SpawnResponse, StopQuery, StopScope, WorkerProcess, WorkerProcessList,

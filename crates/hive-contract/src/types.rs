@@ -3,7 +3,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::{EngineDecision, EngineEntry};
+use crate::{EngineDecision, EngineEntry, SplitRole};
 
 /// Response of `GET /v1/health`, the only endpoint that requires no token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -145,6 +145,10 @@ pub struct SpawnRequest {
     #[serde(default)]
     #[schema(default = false)]
     pub wait_ready: bool,
+    /// What the process is in a model that is split over machines; absent if it has all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub split: Option<SplitRole>,
 }
 
 /// Response of `POST /v1/workers/spawn`.
@@ -208,6 +212,10 @@ pub struct WorkerProcess {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub last_exit: Option<String>,
+    /// The worker of which it computes a part; absent for workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub part_of: Option<WorkerId>,
 }
 
 /// Response of `GET /v1/workers`.

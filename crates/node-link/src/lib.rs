@@ -8,11 +8,15 @@
 
 #![warn(missing_docs)]
 
+mod exposed;
+
 use std::{fmt::Debug, net::Ipv4Addr};
 
 use diagnostics::Diagnostic;
 use futures_util::future::BoxFuture;
 use rest_client::HttpClient;
+
+pub use exposed::{Exposed, OnQueen, serve_on_loopback};
 
 /// An HTTP server that can be called.
 #[derive(Debug, Clone)]
@@ -36,6 +40,18 @@ pub trait Link: Debug + Send + Sync + 'static {
 
     /// Returns the base URL under which processes on the node reach the queen.
     fn queen_url(&self) -> BoxFuture<'_, Result<String, Diagnostic>>;
+
+    /// Makes a server of any protocol, which listens on this port of the node, reachable on the
+    /// queen's machine. `None` if this kind of link cannot do that.
+    fn reach(&self, _port: u16) -> BoxFuture<'_, Result<Option<OnQueen>, Diagnostic>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// Makes what is reachable on the queen's machine reachable on the node, through a port of its
+    /// loopback interface. `None` if this kind of link cannot do that.
+    fn expose(&self, _server: OnQueen) -> BoxFuture<'_, Result<Option<Exposed>, Diagnostic>> {
+        Box::pin(async { Ok(None) })
+    }
 }
 
 /// The link to the queen's own machine.
@@ -63,6 +79,14 @@ impl Link for LocalLink {
 
     fn queen_url(&self) -> BoxFuture<'_, Result<String, Diagnostic>> {
         Box::pin(async move { Ok(self.queen_url.clone()) })
+    }
+
+    fn reach(&self, port: u16) -> BoxFuture<'_, Result<Option<OnQueen>, Diagnostic>> {
+        Box::pin(async move { Ok(Some(OnQueen::Port(port))) })
+    }
+
+    fn expose(&self, server: OnQueen) -> BoxFuture<'_, Result<Option<Exposed>, Diagnostic>> {
+        Box::pin(async move { serve_on_loopback(server).await.map(Some) })
     }
 }
 
@@ -97,5 +121,11 @@ impl Link for DirectLink {
 
     fn queen_url(&self) -> BoxFuture<'_, Result<String, Diagnostic>> {
         Box::pin(async move { Ok(self.queen_url.clone()) })
+    }
+
+    /// The port is one of the queen's machine if the host is its loopback interface.
+    fn reach(&self, port: u16) -> BoxFuture<'_, Result<Option<OnQueen>, Diagnostic>> {
+        let is_loopback = ["127.0.0.1", "localhost"].contains(&self.host.as_str());
+        Box::pin(async move { Ok(is_loopback.then_some(OnQueen::Port(port))) })
     }
 }

@@ -5,6 +5,7 @@
 //! - [`check_queen`]: whether a queen can run on this machine.
 //! - [`check_ssh`]: whether a node can be used over SSH.
 //! - [`check_hive`] and [`check_machine`]: whether the hive of a node and its machine can be used.
+//! - [`plan_split`]: how a model is divided over machines that have enough memory together.
 //! - [`check_worker`]: whether a worker for a model can be started on a device of the machine.
 //!   [`choose_engine`] is the only place where its engine is chosen.
 //!   [`select_device`] is the only place where the device is chosen; a GPU that was requested is
@@ -25,6 +26,7 @@ mod need;
 mod plan;
 mod queen;
 mod request;
+mod split;
 mod ssh;
 #[cfg(test)]
 mod testing;
@@ -44,6 +46,7 @@ pub use need::requested_kv_bytes;
 pub use plan::{Engines, Freed, WorkerPlan};
 pub use queen::{Port, Program, QueenProbe, check_queen, check_queen_responds};
 pub use request::validate;
+pub use split::{SplitNeed, SplitPlace, SplitShare, plan_split};
 pub use ssh::{Finding, SshProbe, check_ssh};
 pub use toolchain::check_toolchain;
 pub use worker::{ENGINE_CHECK, check_worker};

@@ -66,6 +66,27 @@ impl ModelFacts {
         }
     }
 
+    /// Describes `layers` of the `of` layers of this model: what a worker needs if other machines
+    /// compute the others.
+    #[must_use]
+    pub fn layers(mut self, layers: u32, of: u32) -> Self {
+        let share = |bytes: u64| {
+            let share = u128::from(bytes) * u128::from(layers);
+            let share = share.div_ceil(u128::from(of.max(1)));
+            u64::try_from(share).unwrap_or(u64::MAX)
+        };
+        match &mut self.needs {
+            Needs::Nothing => {}
+            Needs::Files(bytes) => *bytes = share(*bytes),
+            Needs::Header(header) => {
+                let memory = &mut header.memory;
+                memory.weight_bytes = share(memory.weight_bytes);
+                memory.kv_bytes_per_token = share(memory.kv_bytes_per_token);
+            }
+        }
+        self
+    }
+
     /// Describes a model of the mock engine, which has no files.
     pub fn mock(model: ModelRef) -> Self {
         Self {
@@ -92,4 +113,22 @@ fn workspace(header: &ModelHeader) -> u64 {
     activations
         .saturating_add(vocabulary)
         .saturating_add(PROCESS_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::model;
+
+    #[test]
+    fn a_share_of_the_layers_needs_a_share_of_the_memory() {
+        let whole = model(1000, 100, 4096);
+        let part = whole.layers(1, 3);
+        let Needs::Header(header) = part.needs else {
+            panic!("{part:?}");
+        };
+        assert_eq!(header.memory.weight_bytes, 334);
+        assert_eq!(header.memory.kv_bytes_per_token, 34);
+        assert_eq!(header.memory.context_length, 4096);
+    }
 }

@@ -38,7 +38,10 @@ error_responses_type!(
 );
 error_responses_type!(
     DeployErrors<ErrorBody>:
-    400, 401, 403, 404 "A node or a model does not exist", 408, 413, 415, 500, 507
+    400, 401, 403, 404 "A node, a model, or an engine for parts of models does not exist", 408,
+    409 "A hive has an incompatible version", 413, 415, 500,
+    502 "The hive of a node for a part of the model does not respond",
+    503 "A node has no device for a part of the model", 507
 );
 error_responses_type!(
     UndeployErrors<ErrorBody>:

@@ -26,6 +26,11 @@ pub struct DeploymentSpec {
     /// Nodes on which the workers run. Default: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeName>,
+    /// Machines that run the only worker together, for a model larger than each of them: the
+    /// largest one runs the worker, and the others compute parts of the model for it. Default:
+    /// each worker has all of the model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub split: Vec<NodeName>,
     /// Kind of device on which the workers run. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -67,6 +72,7 @@ impl DeploymentSpec {
             min_workers: 1,
             max_workers: None,
             nodes: Vec::new(),
+            split: Vec::new(),
             backend: None,
             engine: None,
             context_length: None,
@@ -163,6 +169,18 @@ pub struct DeployedWorker {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub last_error: Option<String>,
+    /// What computes parts of the model for it on other machines; empty if it has all of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<DeployedPart>,
+}
+
+/// What computes a part of a model for a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeployedPart {
+    /// Node that it runs on.
+    pub node: NodeName,
+    /// Device that it computes on.
+    pub device: DeviceId,
 }
 
 /// Response of `GET /v1/deployments`.

@@ -21,8 +21,8 @@ mod types;
 pub use client::{NodeCallEvents, QueenClient};
 pub use decisions::{Decision, DecisionCandidate, DecisionKind, DecisionList, DecisionQuery};
 pub use deployments::{
-    DEFAULT_KEEP_ALIVE_SECONDS, DeployCall, DeployedWorker, Deployment, DeploymentList,
-    DeploymentSpec, DeploymentState, UndeployCall,
+    DEFAULT_KEEP_ALIVE_SECONDS, DeployCall, DeployedPart, DeployedWorker, Deployment,
+    DeploymentList, DeploymentSpec, DeploymentState, UndeployCall,
 };
 pub use infer::{Assigned, DetokenizeCall, InferCall, InferEvent, TokenizeCall};
 pub use joining::{

@@ -132,6 +132,7 @@ mod tests {
                 stop_cause: None,
                 ended_at,
                 last_exit: None,
+                part_of: None,
             };
             record
                 .write(&home.worker_dirs().of(&record.worker_id))

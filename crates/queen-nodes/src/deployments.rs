@@ -7,9 +7,9 @@ use std::{
 
 use diagnostics::Diagnostic;
 use futures_util::future::join_all;
-use input_validation::ModelRef;
+use input_validation::{ModelRef, WorkerId};
 use queen_contract::{
-    Availability, DEFAULT_KEEP_ALIVE_SECONDS, DeployCall, DeployedWorker, Deployment,
+    Availability, DEFAULT_KEEP_ALIVE_SECONDS, DeployCall, DeployedPart, DeployedWorker, Deployment,
     DeploymentSpec, DeploymentState, UndeployCall,
 };
 use queen_dispatch::{Dispatcher, DispatcherSnapshot};
@@ -41,9 +41,9 @@ impl Nodes {
         for row in rows {
             models.entry(row.key.model.clone()).or_default().1.push(row);
         }
-        let models = models.into_iter();
+        let (models, parts) = (models.into_iter(), self.splits().parts());
         let deployments =
-            models.map(|(model, (wanted, rows))| describe(model, wanted, &rows, snapshot));
+            models.map(|(model, (wanted, rows))| describe(model, wanted, &rows, snapshot, &parts));
         // Those that nobody wants, and that have neither a worker nor an error, are history.
         let is_current = |deployment: &Deployment| {
             deployment.wanted.is_some()
@@ -86,12 +86,15 @@ impl Nodes {
                 models.try_for_each(|model| store.clear_errors(model))
             })
             .await?;
-        let values = |spec: &DeploymentSpec| (spec.engine.clone(), spec.context_length, spec.slots);
+        let values = |spec: &DeploymentSpec| {
+            let (engine, split) = (spec.engine.clone(), spec.split.clone());
+            (engine, spec.context_length, spec.slots, split)
+        };
         let changed: Vec<&DeploymentSpec> = wanted
             .iter()
             .filter(|spec| {
                 let before = before.iter().find(|before| before.model == spec.model);
-                values(spec) != before.map_or((None, None, None), values)
+                values(spec) != before.map_or((None, None, None, Vec::new()), values)
             })
             .collect();
         for spec in &changed {
@@ -197,7 +200,10 @@ impl Nodes {
         }
         spec.nodes.sort();
         spec.nodes.dedup();
-        Ok(spec)
+        if spec.split.is_empty() {
+            return Ok(spec);
+        }
+        self.checked_split(spec).await
     }
 
     /// Replaces the workers of a model one after another, so that the others serve meanwhile.
@@ -238,7 +244,11 @@ fn wanted(spec: &DeploymentSpec) -> scheduler::Deployment {
     scheduler::Deployment {
         min_workers: spec.min_workers,
         max_workers: spec.max_workers(),
-        nodes: spec.nodes.iter().cloned().collect(),
+        // The worker of a split model runs on the first of its machines.
+        nodes: match spec.split.first() {
+            Some(main) => BTreeSet::from([main.clone()]),
+            None => spec.nodes.iter().cloned().collect(),
+        },
         backend: spec.backend,
         keep_alive: Duration::from_secs(keep_alive),
         priority: spec.priority,
@@ -250,6 +260,7 @@ fn describe(
     wanted: Option<DeploymentSpec>,
     rows: &[WorkerRow],
     snapshot: &DispatcherSnapshot,
+    parts: &BTreeMap<WorkerId, Vec<DeployedPart>>,
 ) -> Deployment {
     let workers: Vec<DeployedWorker> = rows
         .iter()
@@ -261,6 +272,7 @@ fn describe(
             state: worker_state(row, snapshot),
             created_at: row.created_at,
             last_error: row.last_error.clone(),
+            parts: parts.get(&row.worker_id).cloned().unwrap_or_default(),
         })
         .collect();
     let is = |state| {
@@ -451,7 +463,7 @@ mod tests {
                 };
                 snapshot.shortfalls.insert(model(), shortfall);
             }
-            let described = describe(model(), wanted, &[row()], &snapshot);
+            let described = describe(model(), wanted, &[row()], &snapshot, &BTreeMap::new());
             assert_eq!(described.state, expected, "{snapshot:?}");
             let error = short.then_some("too little memory");
             assert_eq!(described.last_error.as_deref(), error);

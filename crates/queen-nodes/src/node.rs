@@ -126,7 +126,9 @@ impl Node {
     pub(crate) fn set_engines(&self, engines: &[EngineEntry]) {
         let others = engines
             .iter()
-            .filter(|engine| engine.source != EngineSource::BuiltIn && engine.problem.is_none());
+            .filter(|engine| engine.source != EngineSource::BuiltIn && engine.problem.is_none())
+            // Those without formats serve no models.
+            .filter(|engine| !engine.formats.is_empty());
         let backends = others.flat_map(|engine| engine.backends.iter().copied());
         let known = self.engine_backends.lock();
         *known.unwrap_or_else(PoisonError::into_inner) = backends.collect();

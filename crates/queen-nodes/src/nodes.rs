@@ -19,6 +19,7 @@ use worker_contract::WorkerInfo;
 
 use crate::{
     Node, NodeConfig, NodeConnector, QueenState, catalog::Catalog, errors, spawn_turns::SpawnTurns,
+    split_table::Splits,
 };
 
 /// How often the free memory of a node is read, for placement and for users.
@@ -42,6 +43,7 @@ struct Shared {
     facts: watch::Sender<NodeMap>,
     limits: NodeLimits,
     spawn_turns: SpawnTurns,
+    splits: Splits,
 }
 
 /// Time limits for hives.
@@ -71,6 +73,7 @@ impl Nodes {
             catalog: Catalog::default(),
             facts: watch::Sender::default(),
             spawn_turns: SpawnTurns::default(),
+            splits: Splits::default(),
             limits,
         }))
     }
@@ -209,6 +212,10 @@ impl Nodes {
 
     pub(crate) fn spawn_turns(&self) -> &SpawnTurns {
         &self.0.spawn_turns
+    }
+
+    pub(crate) fn splits(&self) -> &Splits {
+        &self.0.splits
     }
 
     pub(crate) fn facts(&self) -> &watch::Sender<NodeMap> {

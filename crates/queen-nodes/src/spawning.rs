@@ -3,7 +3,8 @@ use std::{pin::pin, time::Duration};
 use diagnostics::{Diagnostic, Narration};
 use futures_util::{StreamExt as _, future::BoxFuture};
 use hive_contract::{
-    JobEvent, PreflightRequest, Progress, SpawnRequest, SpawnResponse, WorkerProcess, WorkerState,
+    JobEvent, PreflightRequest, Progress, SpawnRequest, SpawnResponse, SplitRole, WorkerProcess,
+    WorkerState,
 };
 use hive_lifecycle::RunningHive;
 use input_validation::{Backend, DeviceId, EngineName, Generation, ModelRef, NodeName};
@@ -195,7 +196,7 @@ impl Spawning<'_> {
             .call(move |store| store.next_generation(&worker, highest))
             .await?;
         let result = self
-            .spawn(&hive, &row, generation, &wanted, engine.clone())
+            .start(&hive, &row, generation, &wanted, engine.clone())
             .await;
         if result.is_ok() && engine != row.engine {
             let worker = row.worker_id.clone();
@@ -240,13 +241,35 @@ impl Spawning<'_> {
             .await
     }
 
-    async fn spawn(
+    /// Starts the worker, and first the parts that other machines compute of its model.
+    async fn start(
         &self,
         hive: &RunningHive,
         row: &WorkerRow,
         generation: Generation,
         wanted: &DeploymentSpec,
         engine: Option<EngineName>,
+    ) -> Result<SpawnId, SpawnError> {
+        let spawn = (row, generation);
+        if wanted.split.first() != Some(&self.target.node) {
+            self.nodes.splits().forget(&row.worker_id);
+            return self.spawn(hive, spawn, wanted, engine, None).await;
+        }
+        let engine = engine.or_else(|| wanted.engine.clone());
+        let (role, parts) = self.start_parts(hive, spawn, wanted).await?;
+        let result = self.spawn(hive, spawn, wanted, engine, Some(role)).await;
+        self.parts_started(parts, spawn, wanted, result.is_ok())
+            .await;
+        result
+    }
+
+    async fn spawn(
+        &self,
+        hive: &RunningHive,
+        (row, generation): (&WorkerRow, Generation),
+        wanted: &DeploymentSpec,
+        engine: Option<EngineName>,
+        split: Option<SplitRole>,
     ) -> Result<SpawnId, SpawnError> {
         let worker = &row.worker_id;
         let SpawnTarget { model, node, .. } = self.target;
@@ -266,6 +289,7 @@ impl Spawning<'_> {
             slots: wanted.slots,
             threads: None,
             wait_ready: true,
+            split,
         };
         let limit = self.nodes.limits().spawn_event;
         let mut events = pin!(hive.client.spawn_events(&request).await?);

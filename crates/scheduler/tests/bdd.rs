@@ -1,4 +1,4 @@
-//! Feature 200 with the real binaries.
+//! Features 200 and 205 with the real binaries.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,6 +9,8 @@
     missing_docs,
     reason = "test code: a step fails by panicking"
 )]
+
+mod steps;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -50,6 +52,7 @@ async fn serves(world: &mut World, step: &cucumber::gherkin::Step, model: String
     let noted = std::mem::take(&mut world.get::<Noted>().0);
     assert!(!noted.is_empty());
     let is_new = step.value.starts_with("a new");
+    let model = world.fill(&model);
     let world = &*world;
     eventually(REPLACED_WITHIN, || async {
         let mut workers = workers(world).await?;
@@ -79,5 +82,5 @@ async fn has_slots(world: &mut World, slots: u32) {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    bdd::run(&["200-scheduling"]).await
+    bdd::run(&["200-scheduling", "205-split-models"]).await
 }

@@ -3,7 +3,9 @@
 use std::{path::Path, time::Duration};
 
 use diagnostics::{Code, Diagnostic};
+use node_link::{Exposed, OnQueen};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     SshSession, errors,
@@ -18,12 +20,12 @@ impl SshSession {
     /// socket `socket`, until the connection ends.
     pub async fn forward_to_node(&self, socket: &Path, port: u16) -> Result<(), Diagnostic> {
         let forward = to_node(socket, port);
-        self.request("forward", "-L", &forward).await.map(drop)
+        self.forward("-L", &forward).await.map(drop)
     }
 
     /// Undoes [`forward_to_node`](Self::forward_to_node). Streams through the socket go on.
     pub(crate) async fn end_forward_to_node(&self, socket: &Path, port: u16) {
-        let ended = self.request("cancel", "-L", &to_node(socket, port)).await;
+        let ended = self.control("cancel", "-L", &to_node(socket, port)).await;
         if let Err(error) = ended {
             tracing::warn!(%error, port, "a forward was not ended");
         }
@@ -33,7 +35,7 @@ impl SshSession {
     /// machine through a free port of its loopback interface, until the connection ends. Returns
     /// the port.
     pub async fn forward_from_node(&self, url: &str) -> Result<u16, Diagnostic> {
-        let output = self.request("forward", "-R", &from_node(0, url)).await?;
+        let output = self.forward("-R", &from_node(0, url)).await?;
         let port = output.trim().parse();
         port.map_err(|_| errors::unexpected_output(self.label(), "a forward", &output))
     }
@@ -41,22 +43,55 @@ impl SshSession {
     /// Like [`forward_from_node`](Self::forward_from_node) through this port. Returns `false` if
     /// it is not free.
     pub async fn forward_port_from_node(&self, port: u16, url: &str) -> Result<bool, Diagnostic> {
-        match self.request("forward", "-R", &from_node(port, url)).await {
+        match self.forward("-R", &from_node(port, url)).await {
             Ok(_) => Ok(true),
             Err(error) if error.code == Code::NodeCommandFailed => Ok(false),
             Err(error) => Err(error),
         }
     }
 
+    /// Makes a server of this machine reachable from the other one, through a free port of its
+    /// loopback interface, until the connection ends or the returned value is dropped.
+    pub(crate) async fn expose(&self, server: &OnQueen) -> Result<Exposed, Diagnostic> {
+        let target = match server {
+            OnQueen::Port(port) => format!("127.0.0.1:{port}"),
+            OnQueen::Socket(path) => path.display().to_string(),
+        };
+        let forward = from_node(0, &target);
+        let output = self.forward("-R", &forward).await?;
+        let port = output.trim().parse();
+        let port =
+            port.map_err(|_| errors::unexpected_output(self.label(), "a forward", &output))?;
+        let (lost, closed) = (CancellationToken::new(), CancellationToken::new());
+        let exposed = Exposed::new(port, lost.clone(), closed.clone().drop_guard());
+        let session = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = session.closed() => lost.cancel(),
+                () = closed.cancelled() => {
+                    let cancelled = session.control("cancel", "-R", &forward).await;
+                    if let Err(error) = cancelled {
+                        tracing::debug!(%error, "cannot close a port of a node");
+                    }
+                }
+            }
+        });
+        Ok(exposed)
+    }
+
+    async fn forward(&self, direction: &str, forward: &str) -> Result<String, Diagnostic> {
+        self.control("forward", direction, forward).await
+    }
+
     /// Sends a control command (`-O`, ssh(1)) about a forward; returns what it prints.
-    async fn request(
+    async fn control(
         &self,
-        control: &str,
+        action: &str,
         direction: &str,
         forward: &str,
     ) -> Result<String, Diagnostic> {
         let mut command = through(self.control_socket());
-        command.args(["-O", control, direction, forward, NO_HOST]);
+        command.args(["-O", action, direction, forward, NO_HOST]);
         let output = timeout(LIMIT, command.output())
             .await
             .map_err(|_| errors::command_timed_out(self.label(), "a forward", LIMIT))?

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, sync::Arc, time::
 use diagnostics::Diagnostic;
 use futures_util::future::BoxFuture;
 use input_validation::NodeName;
-use node_link::{Endpoint, Link};
+use node_link::{Endpoint, Exposed, Link, OnQueen};
 use queen_contract::SshNode;
 use rest_client::HttpClient;
 use tempfile::TempDir;
@@ -114,27 +114,31 @@ impl SshLink {
     }
 }
 
+impl SshLink {
+    /// Returns a client for this port of the node; the port is reachable through its socket.
+    async fn forwarded(&self, port: u16) -> Result<HttpClient, Diagnostic> {
+        self.connected().await?;
+        let mut forwards = self.shared.forwards.lock().await;
+        // The forwards are established again under this lock, so the connection is the newest
+        // one, also if it was replaced in the meantime.
+        let connected = self.connected().await?;
+        if let Some(http) = forwards.get(&port) {
+            return Ok(http.clone());
+        }
+        let socket = self.shared.socket(port);
+        connected.session.forward_to_node(&socket, port).await?;
+        let http = rest_client::unix_socket_client(&socket)?;
+        forwards.insert(port, http.clone());
+        Ok(http)
+    }
+}
+
 impl Link for SshLink {
     fn endpoint(&self, port: u16) -> BoxFuture<'_, Result<Endpoint, Diagnostic>> {
         Box::pin(async move {
-            self.connected().await?;
-            let mut forwards = self.shared.forwards.lock().await;
-            // The forwards are established again under this lock, so the connection is the
-            // newest one, also if it was replaced in the meantime.
-            let connected = self.connected().await?;
-            let http = if let Some(http) = forwards.get(&port) {
-                http.clone()
-            } else {
-                let socket = self.shared.socket(port);
-                let forward = connected.session.forward_to_node(&socket, port);
-                forward.await?;
-                let http = rest_client::unix_socket_client(&socket)?;
-                forwards.insert(port, http.clone());
-                http
-            };
             Ok(Endpoint {
                 base: local_url(port),
-                http,
+                http: self.forwarded(port).await?,
             })
         })
     }
@@ -155,6 +159,20 @@ impl Link for SshLink {
 
     fn queen_url(&self) -> BoxFuture<'_, Result<String, Diagnostic>> {
         Box::pin(async move { Ok(local_url(self.connected().await?.queen_port)) })
+    }
+
+    fn reach(&self, port: u16) -> BoxFuture<'_, Result<Option<OnQueen>, Diagnostic>> {
+        Box::pin(async move {
+            self.forwarded(port).await?;
+            Ok(Some(OnQueen::Socket(self.shared.socket(port))))
+        })
+    }
+
+    fn expose(&self, server: OnQueen) -> BoxFuture<'_, Result<Option<Exposed>, Diagnostic>> {
+        Box::pin(async move {
+            let session = self.connected().await?.session;
+            session.expose(&server).await.map(Some)
+        })
     }
 }
 

@@ -46,6 +46,9 @@ pub struct SpawnRecord {
     /// Exit of the last process under this id, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<String>,
+    /// The worker of which the process computes a part; absent for workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<WorkerId>,
 }
 
 impl Record for SpawnRecord {
@@ -105,6 +108,7 @@ pub(crate) mod tests {
             stop_cause: None,
             ended_at: None,
             last_exit: Some("exit code 1".to_owned()),
+            part_of: None,
         }
     }
 

@@ -1,9 +1,10 @@
 //! All errors of this crate, each with its hint.
 
-use std::{fmt, io, path::Path};
+use std::{fmt, io, path::Path, time::Duration};
 
 use diagnostics::{Code, Diagnostic};
-use input_validation::{Backend, Generation, WorkerId};
+use hive_contract::Device;
+use input_validation::{Backend, DeviceId, Generation, WorkerId};
 use worker_contract::{API_VERSION, LoadProgress};
 
 use crate::{exit::Exit, start_sequence::StartFailure};
@@ -75,6 +76,63 @@ pub(crate) fn binary_does_not_start(program: &Path, error: &io::Error) -> Diagno
         format!("cannot start {}: {error}", program.display()),
     )
     .hint("check that it is an executable for this machine")
+}
+
+/// A model is to be split, and this engine cannot do that.
+pub(crate) fn cannot_split(engine: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::UnsupportedModel,
+        format!("the engine {engine} cannot split a model over machines"),
+    )
+    .hint("use a server of llama.cpp that rbee starts: `--engine llama-cpp`")
+}
+
+/// Nothing on this machine computes parts of models.
+pub(crate) fn no_part_engine(backend: Backend) -> Diagnostic {
+    Diagnostic::new(
+        Code::NotFound,
+        format!("no engine on this node computes parts of models with backend {backend}"),
+    )
+    .hint(
+        "install the package `llama-cpp-rpc` there with `rbee-keeper worker-binary provision`, or \
+         describe an engine with `kind = \"llama-cpp-rpc\"`",
+    )
+}
+
+pub(crate) fn no_device(device: DeviceId) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("this node has no device {device}"),
+    )
+    .hint("`rbee-keeper node list` shows the devices")
+}
+
+pub(crate) fn too_little_for_part(device: &Device, need: u64, free: u64) -> Diagnostic {
+    let code = match device.id {
+        DeviceId::Cpu(_) => Code::InsufficientRam,
+        DeviceId::Gpu(_) => Code::InsufficientVram,
+    };
+    let (needs, has) = (diagnostics::bytes(need), diagnostics::bytes(free));
+    let message = format!(
+        "a part of the model needs {needs} on {}, and {has} are free",
+        device.id
+    );
+    Diagnostic::new(code, message)
+        .hint("free memory there, or name further machines with `--split`")
+        .detail("need_bytes", need)
+        .detail("available_bytes", free)
+}
+
+pub(crate) fn part_is_silent(id: &WorkerId, limit: Duration, log: Vec<String>) -> Diagnostic {
+    let error = Diagnostic::new(
+        Code::WorkerStartFailed,
+        format!("{id} accepted no connection within {} s", limit.as_secs()),
+    );
+    with_log(error, id, log)
+}
+
+pub(crate) fn spawn_cancelled(id: &WorkerId) -> Diagnostic {
+    Diagnostic::new(Code::Cancelled, format!("the start of {id} was cancelled"))
 }
 
 pub(crate) fn no_worker(backend: Backend) -> Diagnostic {
@@ -205,8 +263,6 @@ fn loaded_bytes(LoadProgress { done, total }: LoadProgress) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

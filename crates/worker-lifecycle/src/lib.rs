@@ -17,6 +17,7 @@ mod exit_table;
 mod host;
 mod id_locks;
 mod log_file;
+mod part;
 mod ports;
 mod preflight;
 mod process;

@@ -39,6 +39,7 @@ pub(crate) fn worker_entry(record: &SpawnRecord, now: Timestamp) -> WorkerProces
         restarts: record.restarts,
         engine: record.engine.clone(),
         last_exit: record.last_exit.clone(),
+        part_of: record.part_of.clone(),
     }
 }
 
@@ -64,6 +65,7 @@ pub(crate) mod tests {
             stop_cause: None,
             ended_at: None,
             last_exit: Some("exit code 1".to_owned()),
+            part_of: None,
         }
     }
 

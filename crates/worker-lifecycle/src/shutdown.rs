@@ -39,9 +39,13 @@ pub(crate) async fn stop_process(
     let mut request = pin!(Fuse::terminated());
     let mut event = StopEvent::Begin;
     set_cause(host, record, cause.to_owned()).await?;
+    // A part of a model has no interface for such a request.
+    let is_part = record.part_of.is_some();
     loop {
+        let mut is_refused = false;
         for effect in sequence.step(event, begin.elapsed()) {
             match effect {
+                StopEffect::RequestShutdown if is_part => is_refused = true,
                 StopEffect::RequestShutdown => {
                     let drain = limits.drain.as_secs();
                     let message = if drain == 0 {
@@ -74,6 +78,10 @@ pub(crate) async fn stop_process(
                     return Err(process.survived_sigkill(&format!("worker {id}")));
                 }
             }
+        }
+        if is_refused {
+            event = StopEvent::RequestFailed;
+            continue;
         }
         event = tokio::select! {
             biased;

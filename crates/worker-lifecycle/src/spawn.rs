@@ -4,7 +4,7 @@ use daemon_shell::blocking;
 use device_probe::Probe;
 use diagnostics::{Code, Diagnostic};
 use engine_catalog::MachineEngines;
-use hive_contract::{SpawnRequest, SpawnResponse};
+use hive_contract::{SpawnRequest, SpawnResponse, SplitRole};
 use hive_jobs::{JobContext, Reporter};
 use input_validation::{Generation, NodeName};
 use jiff::Timestamp;
@@ -33,14 +33,21 @@ const PORT_ATTEMPTS: usize = 16;
 
 /// Spawns workers.
 pub(crate) struct Spawner {
-    host: Arc<WorkerHost>,
+    pub(crate) host: Arc<WorkerHost>,
     catalog: Arc<ModelCatalog>,
-    probe: Arc<dyn Probe>,
-    ports: Ports,
-    id_locks: IdLocks,
-    reservations: Arc<Reservations>,
+    pub(crate) probe: Arc<dyn Probe>,
+    pub(crate) ports: Ports,
+    pub(crate) id_locks: IdLocks,
+    pub(crate) reservations: Arc<Reservations>,
     /// One check of the memory after another, each with the reservations of those before it.
-    memory_checks: tokio::sync::Mutex<()>,
+    pub(crate) memory_checks: tokio::sync::Mutex<()>,
+}
+
+/// From the record of the previous spawn, if there was one.
+#[derive(Debug, Default)]
+pub(crate) struct Earlier {
+    pub(crate) restarts: u64,
+    pub(crate) last_exit: Option<String>,
 }
 
 /// A spawn whose device, binary and model exist.
@@ -50,9 +57,7 @@ struct Plan {
     model: ResolvedModel,
     decision: Decision,
     reservation: Reservation,
-    /// From the record of the previous spawn, if there was one.
-    restarts: u64,
-    last_exit: Option<String>,
+    earlier: Earlier,
 }
 
 impl Plan {
@@ -81,6 +86,9 @@ impl Spawner {
         context: &JobContext,
     ) -> Result<SpawnResponse, Diagnostic> {
         spawn_request::check(&request)?;
+        if let Some(SplitRole::Part { of, memory_bytes }) = request.split.clone() {
+            return self.spawn_part(request, (of, memory_bytes), context).await;
+        }
         let (id, generation, wait_ready) = (
             request.worker_id.clone(),
             request.generation,
@@ -93,8 +101,8 @@ impl Spawner {
         let lock = self.id_locks.of(&id);
         let locked = async { Ok(lock.lock().await) };
         let held = context.phase(&what, None, locked).await?;
-        let make_way = self.make_way(&mut plan, &context.reporter);
-        context.phase(&what, None, make_way).await?;
+        let make_way = self.make_way(&plan.request, &context.reporter);
+        plan.earlier = context.phase(&what, None, make_way).await?;
         let mut startup = self.start_on_a_free_port(&plan, context).await?;
         // From here on, a spawn of a higher generation may supersede this one.
         drop(held);
@@ -138,8 +146,7 @@ impl Spawner {
                 }
                 decided => decided?,
             };
-        let runs = (&request.model, request.device);
-        let program = program(settings, engines, runs, &decision, context).await?;
+        let program = program(settings, engines, &request, &decision, context).await?;
         let catalog = Arc::clone(&self.catalog);
         blocking(move || {
             let model = catalog.resolve_for_worker(&request.model)?;
@@ -149,8 +156,7 @@ impl Spawner {
                 model,
                 decision,
                 reservation,
-                restarts: 0,
-                last_exit: None,
+                earlier: Earlier::default(),
             })
         })
         .await
@@ -178,6 +184,7 @@ impl Spawner {
             let machine = machine.with_programs(binaries.available(), engines.entries());
             let machine = reservations.without_reserved(machine);
             let facts = catalog.facts(&request.model);
+            let facts = facts.map(|facts| spawn_request::own_layers(facts, &request));
             let (choice, dir) = (engines.for_choice(), binaries.catalog().release_dir());
             let known = (&choice, freed);
             let decision = preflight::check(&request, &machine, &facts, known, dir, &reporter)?;
@@ -188,7 +195,7 @@ impl Spawner {
     }
 
     /// The memory of an older worker of this id, which is stopped before the start.
-    async fn freed(&self, request: &SpawnRequest) -> Result<Freed, Diagnostic> {
+    pub(crate) async fn freed(&self, request: &SpawnRequest) -> Result<Freed, Diagnostic> {
         let existing = self.host.read(&request.worker_id).await?;
         let older = existing.filter(|record| record.generation < request.generation);
         let running = older.and_then(|record| Some((record.device, record.running()?)));
@@ -202,8 +209,13 @@ impl Spawner {
 
     /// Stops an older worker of this id, takes over its restart count and exit, and rotates its
     /// log.
-    async fn make_way(&self, plan: &mut Plan, reporter: &Reporter) -> Result<(), Diagnostic> {
-        let (id, generation) = (&plan.request.worker_id, plan.request.generation);
+    pub(crate) async fn make_way(
+        &self,
+        request: &SpawnRequest,
+        reporter: &Reporter,
+    ) -> Result<Earlier, Diagnostic> {
+        let (id, generation) = (&request.worker_id, request.generation);
+        let mut earlier = Earlier::default();
         let existing = self.host.read(id).await?;
         let admission = admit(
             id,
@@ -227,15 +239,16 @@ impl Spawner {
         if existing.is_some() {
             self.host.exits.recorded(id).await;
             let after = self.host.read(id).await?;
-            plan.restarts = after.as_ref().map_or(0, |record| record.restarts + 1);
-            plan.last_exit = after.and_then(|record| record.last_exit);
+            earlier.restarts = after.as_ref().map_or(0, |record| record.restarts + 1);
+            earlier.last_exit = after.and_then(|record| record.last_exit);
         }
         let (runs, log) = (Arc::clone(&self.host.runs), self.host.runs.log(id));
         blocking(move || {
             runs.prune()?;
             log.rotate().map_err(|e| unusable(&log.path(), &e))
         })
-        .await
+        .await?;
+        Ok(earlier)
     }
 
     /// Starts the process. Tries another port if the chosen one is taken before the worker
@@ -301,10 +314,11 @@ impl Spawner {
             process: None,
             started_at: Timestamp::now(),
             engine: plan.decision.engine.as_ref().map(|e| e.decision.clone()),
-            restarts: plan.restarts,
+            restarts: plan.earlier.restarts,
             stop_cause: None,
             ended_at: None,
-            last_exit: plan.last_exit.clone(),
+            last_exit: plan.earlier.last_exit.clone(),
+            part_of: None,
         }
     }
 }

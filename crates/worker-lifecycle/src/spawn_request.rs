@@ -1,5 +1,6 @@
 use diagnostics::Diagnostic;
-use hive_contract::SpawnRequest;
+use hive_contract::{SpawnRequest, SplitRole};
+use preflight_validation::ModelFacts;
 use worker_contract::limits::MAX_SLOTS;
 
 use crate::errors::invalid_spawn_field;
@@ -25,7 +26,25 @@ pub(crate) fn check(request: &SpawnRequest) -> Result<(), Diagnostic> {
             ));
         }
     }
+    if let Some(SplitRole::Main { parts, .. }) = &request.split
+        && (parts.is_empty() || parts.iter().any(|part| part.port == 0 || part.layers == 0))
+    {
+        return Err(invalid_spawn_field(
+            "split",
+            "a worker with parts that have a port and a layer",
+        ));
+    }
     Ok(())
+}
+
+/// What the worker itself needs of the model: other machines compute the other layers of a model
+/// that is split.
+pub(crate) fn own_layers(facts: ModelFacts, request: &SpawnRequest) -> ModelFacts {
+    let Some(SplitRole::Main { layers, parts }) = &request.split else {
+        return facts;
+    };
+    let others = parts.iter().map(|part| part.layers);
+    facts.layers(*layers, others.fold(*layers, u32::saturating_add))
 }
 
 fn is_http_url(url: &str) -> bool {
@@ -51,13 +70,20 @@ mod tests {
         request
     }
 
+    fn no_parts() -> SplitRole {
+        SplitRole::Main {
+            layers: 1,
+            parts: Vec::new(),
+        }
+    }
+
     #[test]
     fn refuses_values_that_a_worker_would_refuse() {
         type Change = fn(&mut SpawnRequest);
         assert_eq!(check(&request(|_| ())), Ok(()));
         let at_limits: Change = |r| (r.slots, r.threads) = (Some(MAX_SLOTS), Some(1));
         assert_eq!(check(&request(at_limits)), Ok(()));
-        let cases: [(Change, &str); 8] = [
+        let cases: [(Change, &str); 9] = [
             (|r| r.queen_url = String::new(), "queen_url"),
             (|r| r.queen_url = "http://".into(), "queen_url"),
             (|r| r.queen_url = "ftp://a".into(), "queen_url"),
@@ -66,6 +92,7 @@ mod tests {
             (|r| r.slots = Some(0), "slots"),
             (|r| r.slots = Some(MAX_SLOTS + 1), "slots"),
             (|r| r.threads = Some(0), "threads"),
+            (|r| r.split = Some(no_parts()), "split"),
         ];
         for (change, param) in cases {
             let error = check(&request(change)).unwrap_err();

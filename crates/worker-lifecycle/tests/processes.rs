@@ -134,6 +134,7 @@ impl Fixture {
             slots: Some(3),
             threads: None,
             wait_ready: true,
+            split: None,
         };
         let context = JobContext {
             reporter: collector(&self.events),
@@ -397,6 +398,7 @@ fn recorded_process(
         stop_cause: None,
         ended_at: None,
         last_exit: None,
+        part_of: None,
     };
     record.write(&dirs(&f.root).of(&record.worker_id)).unwrap();
     (child, identity)

@@ -53,13 +53,19 @@ fn places(deployment: &Deployment) -> String {
         )
     });
     let places: Vec<String> = running
-        .map(|worker| format!("{} {}", worker.node, worker.device))
+        .map(|worker| {
+            let parts = worker.parts.iter();
+            let parts = parts.map(|part| format!(" + {} {}", part.node, part.device));
+            let parts: String = parts.collect();
+            format!("{} {}{parts}", worker.node, worker.device)
+        })
         .collect();
     places.join(", ")
 }
 
 #[cfg(test)]
 mod tests {
+    use queen_contract::DeployedPart;
     use serde_json::json;
 
     use super::*;
@@ -99,5 +105,11 @@ mod tests {
             "mock:a=1: partial, workers: 1 of 2 to 3 (attic GPU-1)"
         );
         assert_eq!(list(&[]), "no deployments\n");
+        let mut split = deployments[1].clone();
+        split.workers[0].parts = vec![DeployedPart {
+            node: "attic".parse().unwrap(),
+            device: "CPU-0".parse().unwrap(),
+        }];
+        assert!(list(&[split]).contains("ready    local CPU-0 + attic CPU-0\n"));
     }
 }

@@ -99,6 +99,7 @@ async fn spawn_model(world: &mut World, id: String, model: String) {
         slots: None,
         threads: None,
         wait_ready: true,
+        split: None,
     };
     let context = JobContext::new(Reporter::discard());
     let spawned = workers(world).spawn(request, &context).await;

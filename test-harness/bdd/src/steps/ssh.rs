@@ -51,6 +51,11 @@ impl Machines {
         server.unwrap_or_else(|| panic!("no machine {machine}"))
     }
 
+    /// The server of a machine, if it has one.
+    pub fn find(&self, machine: &str) -> Option<&SshServer> {
+        self.servers.get(machine)
+    }
+
     fn config(&self) -> String {
         let blocks = self.servers.iter().map(|(name, server)| {
             let options = self.options.get(name).map_or("", String::as_str);

@@ -5,6 +5,10 @@
 //!     [--helper FILE]
 //! ```
 //!
+//! With the protocol `rpc`, it is the RPC server of llama.cpp: it accepts connections, and keeps
+//! them. With `--rpc HOST:PORT,…`, the server of llama.cpp connects with such ones before it serves,
+//! and ends if it cannot. As the real one, it notices a loss only when it computes.
+//!
 //! With `--helper`, it starts a process in a session of its own that runs as long as nobody ends
 //! it, and writes its process id to the file.
 #![allow(clippy::print_stdout, reason = "the output of an engine")]
@@ -23,7 +27,13 @@ const DEFAULT_SLOTS: u32 = 2;
 #[tokio::main]
 async fn main() -> io::Result<()> {
     let mut words = env::args().skip(1);
-    let protocol = words.next().and_then(|name| Protocol::parse(&name));
+    let name = words.next();
+    let is_part = name.as_deref() == Some("rpc");
+    let protocol = if is_part {
+        Some(Protocol::LlamaCpp)
+    } else {
+        name.and_then(|name| Protocol::parse(&name))
+    };
     let protocol = protocol.ok_or_else(|| wrong("the first argument is the protocol"))?;
     let mut options = BTreeMap::<String, String>::new();
     while let (Some(name), Some(value)) = (words.next(), words.next()) {
@@ -43,6 +53,12 @@ async fn main() -> io::Result<()> {
             .spawn()?;
         fs::write(file, helper.id().to_string())?;
     }
+    if is_part {
+        let port = options.get("--port").and_then(|port| port.parse().ok());
+        return sim::engine::serve_parts(port.ok_or_else(|| wrong("--port is missing"))?).await;
+    }
+    let parts = options.get("--rpc").map_or("", String::as_str);
+    let _connections = sim::engine::connect_with_parts(parts).await?;
     let log = options
         .get("--log")
         .map(|path| fs::OpenOptions::new().create(true).append(true).open(path));

@@ -5,6 +5,7 @@
 mod llama_cpp;
 mod ollama;
 mod openai;
+mod parts;
 pub mod script;
 
 use std::{
@@ -26,6 +27,7 @@ use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+pub use parts::{connect_with_parts, serve_parts};
 use script::{Answer, Step};
 
 /// Protocol of an engine.

@@ -1,0 +1,184 @@
+@real
+Feature: A model that is larger than one machine
+  Its worker runs llama.cpp on the largest machine; RPC servers of llama.cpp on the others compute
+  some of the layers for it. In scenarios without the tag `@llama_cpp`, both are simulated.
+
+  Scenario: Several machines serve a model together, as one worker
+    Given local has the engines of llama.cpp
+    And attic has the engines of llama.cpp
+    And a copy of the embedded model as `model.gguf`
+    And a running queen
+    And the node attic with 1 GiB of free memory
+    When I run `rbee-keeper deploy {dir}/model.gguf --split attic,local --context 256`
+    Then the exit code is 0
+    And stdout contains `1 of 1   ready  local CPU-0 + attic CPU-0`
+    And the engine of the worker was started with `--n-gpu-layers 1 --tensor-split 1 --fit off`
+    And a part runs on attic
+    When I run `rbee-keeper infer --raw --model {dir}/model.gguf --max-tokens 8 "say one two"`
+    Then the exit code is 0
+    And stdout contains `one two`
+    # The same machines in another order are the same deployment.
+    When I note the `adapter-worker-rbee` processes
+    And I run `rbee-keeper deploy {dir}/model.gguf --split local,attic --context 256`
+    Then the exit code is 0
+    And the same `adapter-worker-rbee` processes run
+    When I run `rbee-keeper undeploy {dir}/model.gguf`
+    Then the exit code is 0
+    And 0 `adapter-worker-rbee` processes run
+    And 0 `engine-sim` processes run
+
+  Scenario: A file describes a split model
+    Given local has the engines of llama.cpp
+    And attic has the engines of llama.cpp
+    And a copy of the embedded model as `model.gguf`
+    And a running queen
+    And the node attic with 1 GiB of free memory
+    And the file `{dir}/models.toml` describes `{dir}/model.gguf` with `split = ["attic", "local"]`
+    When I run `rbee-keeper deploy --file {dir}/models.toml`
+    Then the exit code is 0
+    And stdout contains `ready  local CPU-0 + attic CPU-0`
+
+  Scenario Outline: All parts or none: after the loss of <what>, all start again
+    Given local has the engines of llama.cpp
+    And attic has the engines of llama.cpp
+    And a copy of the embedded model as `model.gguf`
+    And a running queen
+    And the node attic with 1 GiB of free memory
+    And I ran `rbee-keeper deploy {dir}/model.gguf --split attic,local --context 256`
+    And the worker is noted
+    And the part on attic is noted
+    When <loss>
+    Then a new worker serves `file:{dir}/model.gguf`
+    And a new part runs on attic
+    And 2 `engine-sim` processes run
+    When I run `rbee-keeper infer --raw --model {dir}/model.gguf --max-tokens 8 "say one two"`
+    Then stdout contains `one two`
+
+    Examples:
+      | what       | loss                                            |
+      | a part     | the part on attic is killed                     |
+      | the worker | every `adapter-worker-rbee` process is killed   |
+
+  Scenario: A killed queen changes nothing where no link is needed
+    Given local has the engines of llama.cpp
+    And attic has the engines of llama.cpp
+    And a copy of the embedded model as `model.gguf`
+    And a running queen
+    And the node attic with 1 GiB of free memory
+    And I ran `rbee-keeper deploy {dir}/model.gguf --split attic,local --context 256`
+    And the worker is noted
+    When the queen is killed
+    And I run `rbee-keeper deploy {dir}/model.gguf --split attic,local --context 256`
+    Then the exit code is 0
+    And the same worker serves `file:{dir}/model.gguf`
+    And 2 `engine-sim` processes run
+
+  Scenario: A part that does not start leaves nothing
+    Given local has the engines of llama.cpp
+    And attic has an engine for parts that exits
+    And a copy of the embedded model as `model.gguf`
+    And a running queen
+    And the node attic with 1 GiB of free memory
+    When I run `rbee-keeper deploy {dir}/model.gguf --split attic,local --context 256`
+    Then the exit code is 1
+    And stderr contains `the part on node attic: worker model-0-part1 exited during startup`
+    And 0 `adapter-worker-rbee` processes run
+
+  Scenario: A worker that does not start leaves no part
+    Given local has an engine of llama.cpp that exits
+    And attic has the engines of llama.cpp
+    And a copy of the embedded model as `model.gguf`
+    And a running queen
+    And the node attic with 1 GiB of free memory
+    When I run `rbee-keeper deploy {dir}/model.gguf --split attic,local --context 256`
+    Then the exit code is 1
+    And 0 `engine-sim` processes run
+
+  Scenario: Too little memory is refused with the memory of each part
+    Given local has the engines of llama.cpp
+    And attic has the engines of llama.cpp
+    And a copy of the embedded model as `model.gguf`
+    And a running queen
+    And the node attic with 1 GiB of free memory
+    And attic has 100 MiB of free memory left
+    When I run `rbee-keeper deploy {dir}/model.gguf --split attic,local --context 256`
+    Then the exit code is 1
+    And stderr contains `the model needs`
+    And stderr contains `100.0 MiB on CPU-0 of attic`
+    And 0 `adapter-worker-rbee` processes run
+
+  Scenario Outline: What cannot be split is refused, and nothing is deployed: <what>
+    Given local has the engines of llama.cpp
+    And attic has no engines
+    And a copy of the embedded model as `model.gguf`
+    And a running queen
+    And the node attic with 1 GiB of free memory
+    When I run `rbee-keeper deploy {dir}/model.gguf <options>`
+    Then the exit code is 1
+    And stderr contains `<error>`
+    When I run `rbee-keeper deployments`
+    Then stdout contains `no deployments`
+
+    Examples:
+      | what                | options                     | error                                                  |
+      | one machine         | --split attic               | it names one machine only                              |
+      | several workers     | --split attic,local --min 2 | more than one worker is wanted                         |
+      | an unknown machine  | --split nowhere,local       | node nowhere does not exist                            |
+      | no engine for parts | --split attic,local         | node attic has no engine that computes parts of models |
+
+  Scenario: A machine whose link does not lead to the others has no worker of a split model
+    Given local has the engines of llama.cpp
+    And attic has the engines of llama.cpp
+    And a copy of the embedded model as `model.gguf`
+    And a running queen
+    And the node attic with 4096 GiB of free memory
+    When I run `rbee-keeper deploy {dir}/model.gguf --split attic,local`
+    Then the exit code is 1
+    And stderr contains `node attic has the most memory`
+
+  Scenario: Machines that are reached by SSH reach each other through the queen
+    Given a copy of the embedded model as `model.gguf`
+    And a running queen
+    And the node attic, reached by SSH
+    And the node desk, reached by SSH
+    And attic has the engines of llama.cpp
+    And desk has the engines of llama.cpp
+    When I run `rbee-keeper deploy {dir}/model.gguf --split desk,attic --context 256`
+    Then the exit code is 0
+    And stdout contains `ready  attic CPU-0 + desk CPU-0`
+    And the engine of the worker is connected with a part
+    When I run `rbee-keeper infer --raw --model {dir}/model.gguf --max-tokens 8 "say one two"`
+    Then stdout contains `one two`
+    # The ports are the queen's: another queen opens others, for new parts.
+    Given the worker is noted
+    When the queen is killed
+    And I run `rbee-keeper deploy {dir}/model.gguf --split desk,attic --context 256`
+    Then a new worker serves `file:{dir}/model.gguf`
+    And the engine of the worker is connected with a part
+
+  @llama_cpp
+  Scenario: llama.cpp computes the same text alone and on several machines
+    Given local has the engines of llama.cpp
+    And attic has the engines of llama.cpp
+    And a copy of SmolLM2 as `model.gguf`
+    And a running queen
+    And the node attic with 4 GiB of free memory
+    And I ran `rbee-keeper deploy {dir}/model.gguf --engine llama-cpp --node local --context 256`
+    When I run `rbee-keeper infer --raw --model {dir}/model.gguf --temperature 0 --max-tokens 24 "The three largest cities of France are"`
+    Then the exit code is 0
+    When I note the output as alone
+    And I run `rbee-keeper deploy {dir}/model.gguf --split attic,local --context 256`
+    Then the exit code is 0
+    And stdout contains `ready  local CPU-0 + attic CPU-0`
+    And the part on attic has computed something
+    When I run `rbee-keeper infer --raw --model {dir}/model.gguf --temperature 0 --max-tokens 24 "The three largest cities of France are"`
+    Then the exit code is 0
+    And the output equals the output noted as alone
+    Given the worker is noted
+    And the part on attic is noted
+    When the part on attic is killed
+    Then a new worker serves `file:{dir}/model.gguf`
+    And a new part runs on attic
+    When I run `rbee-keeper infer --raw --model {dir}/model.gguf --temperature 0 --max-tokens 24 "The three largest cities of France are"`
+    Then the exit code is 0
+    And the output equals the output noted as alone
