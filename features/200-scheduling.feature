@@ -203,3 +203,96 @@ Feature: Deployments keep workers of models running
       | what            | options        | error                                            |
       | only            | --only         | removes all deployments that a file does not     |
       | too many slots  | --slots 999999 | a worker cannot run 999999 requests at a time    |
+
+  Scenario: A policy decides where a model is loaded, and a dry run shows it beforehand
+    Given a running queen
+    And the node attic with 4096 GiB of free memory
+    And the file `{dir}/new.rhai` holds
+      """
+      fn place(request, place) {
+          if place.node == "attic" { return "attic is for others"; }
+      }
+      """
+    When I run `rbee-keeper policy test {dir}/new.rhai --model mock:fast`
+    Then the exit code is 0
+    And stdout contains `a worker for mock:fast is started on node attic`
+    And stdout contains `a worker for mock:fast is started on node local`
+    And stdout contains `the policy refuses it: attic is for others`
+    And 0 `mock-worker-rbee` processes run
+    When I run `rbee-keeper policy show`
+    Then stdout contains `no script: rbee decides by its own rules`
+    When the policy holds
+      """
+      fn place(request, place) {
+          if place.node == "attic" { return "attic is for others"; }
+      }
+      """
+    And I run `rbee-keeper infer "Hi" --model mock:fast`
+    Then the exit code is 0
+    When I run `rbee-keeper why mock:fast`
+    Then stdout contains `this place comes first by the policy`
+    And stdout contains `the policy refuses it: attic is for others`
+    When I run `rbee-keeper infer "Hi" --model mock:fast --node attic`
+    Then the exit code is 1
+    And stderr contains `the policy permits no place for a worker of mock:fast: attic cpu: the policy refuses it: attic is for others`
+
+  Scenario: A new version that cannot be used leaves the one before in use
+    Given a running queen
+    And I ran `rbee-keeper deploy mock:fast`
+    When the policy holds
+      """
+      fn route(request, worker) { 1 }
+      """
+    And the policy is changed to a script that cannot be used
+      """
+      fn route(request, worker) {
+          wrker.slots
+      }
+      """
+    And I run `rbee-keeper policy show`
+    Then the exit code is 0
+    And stdout contains `(route)`
+    And stdout contains `problem   the file cannot be used: line 2, column 5: Undefined variable: wrker`
+    When I run `rbee-keeper queen logs`
+    Then stdout contains `the policy cannot be used, the one before stays in use`
+
+  Scenario: A policy that never ends delays no request, and the failure is shown
+    Given a running queen
+    And I ran `rbee-keeper deploy mock:fast`
+    When the policy holds
+      """
+      fn route(request, worker) {
+          loop { }
+      }
+      """
+    And I run `rbee-keeper policy test`
+    Then the exit code is 0
+    When I run `rbee-keeper policy test --model mock:fast`
+    Then the exit code is 1
+    And stdout contains `failed for mock-0: line 2`
+    And stdout contains `a decision may take 50000 operations`
+    When I run `rbee-keeper infer "Hi" --model mock:fast`
+    Then the exit code is 0
+    When I run `rbee-keeper policy show`
+    Then stdout contains `failures  1`
+    And stdout contains `a decision may take 50000 operations`
+
+  Scenario Outline: A script that is no policy is refused with its place: <what>
+    Given a running queen
+    And the file `{dir}/new.rhai` holds
+      """
+      fn <name>(request, worker) {
+          <body>
+      }
+      """
+    When I run `rbee-keeper policy test {dir}/new.rhai`
+    Then the exit code is 1
+    And stderr contains `<error>`
+
+    Examples:
+      # The file begins with an empty line.
+      | what             | name  | body                | error                              |
+      | syntax           | route | if worker.gpu 1     | line 3, column                     |
+      | another name     | rout  | 1                   | the script has neither             |
+      | eval             | route | eval("1")           | line 3, column 5                   |
+      | a module         | route | import "os" as os;  | line 3, column 5                   |

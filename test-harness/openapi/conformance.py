@@ -59,6 +59,7 @@ ACCEPTED_ERRORS = [
     ("INVALID_REQUEST", "is part of rbee and cannot be removed", "which models were fetched depends on the node"),
     ("INVALID_REQUEST", "was not fetched, so there is no newer", "which models were fetched depends on the node"),
     ("NOT_FOUND", "is not deployed$", "which deployments exist depends on the queen"),
+    ("INVALID_REQUEST", "^the script is no policy", "scripts are in a language of their own"),
     ("NOT_FOUND", "^no decision about", "which decisions were made depends on the queen"),
     ("NOT_FOUND", "is not installed on this node", "which binaries are installed depends on the node"),
     ("NOT_FOUND", "^this node has no catalog of packages", "a hive is started with its catalog"),

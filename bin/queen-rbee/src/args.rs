@@ -50,6 +50,10 @@ pub struct Args {
     /// How long a request may wait for memory that other models use
     #[arg(long, env = "RBEE_MEMORY_WAIT", value_name = "SECONDS", default_value_t = SchedulerSettings::default().memory_wait.as_secs() as u32, value_parser = whole_number(1..=u32::MAX))]
     pub memory_wait: u32,
+    /// Script that changes where requests run, read again when it changes; see docs/policies.md
+    /// [default: the script of the directory for all state, if there is one]
+    #[arg(long, env = "RBEE_POLICY", value_name = "FILE")]
+    pub policy: Option<PathBuf>,
     /// How long the SSH server of a node may be silent before its connection counts as lost
     #[arg(long, value_name = "SECONDS", default_value_t = 12, value_parser = whole_number(3..=u32::MAX))]
     pub link_silence: u32,

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use node_link::LocalLink;
 use queen_api::{Api, ApiConfig, CorsOrigins, QueenReach};
 use queen_contract::{NodeSpec, ShutdownRequest};
-use queen_dispatch::{Clock, Dispatcher};
+use queen_dispatch::{Clock, Dispatcher, PolicyFile};
 use queen_nodes::{NodeConfig, NodeLimits, Nodes, QueenState, Shutdown};
 use request_relay::Relay;
 use scheduler::{Scheduler, SchedulerEvent, SchedulerSettings};
@@ -170,6 +170,9 @@ impl Queen {
         nodes.add(local_node(args, home, url)?).await?;
         nodes.open_registered().await?;
         let dispatcher = Dispatcher::start(scheduler, clock, Arc::new(nodes.clone()));
+        // Before the first decision.
+        let path = args.policy.clone().unwrap_or_else(|| home.policy());
+        let policy = PolicyFile::watch(path, args.policy.is_some(), dispatcher.clone()).await;
         nodes
             .publish_deployments(BTreeSet::new(), &dispatcher)
             .await?;
@@ -184,6 +187,7 @@ impl Queen {
             nodes.clone(),
             Arc::clone(&shutdown),
             reach,
+            policy,
             started_at,
         );
         let api = api.with_header_grace(Duration::from_millis(args.header_grace_ms));

@@ -10,7 +10,7 @@ use crate::{
     failure::Failure,
     infer,
     interrupt::Interrupts,
-    models, node, queen,
+    models, node, policy, queen,
     render::{Format, Screen, decisions, engines, text},
     target::Target,
     values::{DrainArg, LinesArg},
@@ -94,6 +94,10 @@ async fn execute(cli: Cli, screen: &mut Screen, interrupts: &Interrupts) -> Resu
         Command::Why { about, number } => {
             let explained = why(about.as_deref(), number, &target, screen);
             interrupts.unless_interrupted(explained).await
+        }
+        Command::Policy(command) => {
+            let run = policy::run(command, &target, screen);
+            interrupts.unless_interrupted(run).await
         }
         Command::Deploy(args) => deploy::deploy(*args, &target, screen, interrupts).await,
         Command::Undeploy(args) => {

@@ -12,6 +12,7 @@ use crate::{
     errors, model,
     model_cli::{Model, Pull},
     node_cli::{Node, Setup},
+    policy::PolicyCommand,
     values::{DrainArg, LinesArg, parse, with_hint},
 };
 
@@ -130,6 +131,9 @@ pub(crate) enum Command {
         #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = whole_number(1..=2000_u32))]
         number: u32,
     },
+    /// Show and try the script that changes where requests run
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Check whether this machine and the nodes can serve
     Doctor(Doctor),
     /// Print a completion script for a shell

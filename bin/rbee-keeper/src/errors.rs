@@ -57,6 +57,12 @@ pub(crate) fn unreadable_signature(file: &Path, error: &io::Error) -> Diagnostic
     .hint("name the `.minisig` file of the download")
 }
 
+pub(crate) fn unreadable_policy(file: &Path, error: &io::Error) -> Diagnostic {
+    let file = excerpt(&file.display().to_string(), 200);
+    usage(format!("cannot read the script {file}: {error}"))
+        .hint("name a file with a script, or leave it out to test the one in use")
+}
+
 pub(crate) fn unreadable_pkgbuild(file: &Path, error: &io::Error) -> Diagnostic {
     usage(format!(
         "cannot read the package {}: {error}",

@@ -18,6 +18,7 @@ mod model_cli;
 mod models;
 mod node;
 mod node_cli;
+mod policy;
 mod prompt;
 mod queen;
 mod render;

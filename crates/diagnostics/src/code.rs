@@ -99,6 +99,8 @@ codes! {
     CatalogUntrusted = 502;
     /// The node does not have the backend.
     BackendUnavailable = 503;
+    /// The policy of the queen's user permits no place for a worker.
+    PolicyRefused = 503;
     /// The node has no usable CUDA driver.
     CudaUnavailable = 503;
     /// The node does not exist.

@@ -28,6 +28,7 @@ mod ollama_store;
 mod openai;
 mod openai_responses;
 mod openapi;
+mod policy;
 mod reach;
 mod respond;
 mod responses;

@@ -6,7 +6,7 @@ use utoipa::{
 
 use crate::{
     anthropic, binaries, catalog, control, decisions, deployments, embeddings, joining, native,
-    node_models, nodes, ollama, ollama_store, openai, openai_responses, tokens, workers,
+    node_models, nodes, ollama, ollama_store, openai, openai_responses, policy, tokens, workers,
 };
 
 /// Returns the OpenAPI document of the queen's interface.
@@ -30,7 +30,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         native::infer, native::cancel,
         control::health, control::status, deployments::list, deployments::deploy, deployments::undeploy, control::preflight,
         control::shutdown, control::metrics,
-        decisions::list, decisions::about,
+        decisions::list, decisions::about, policy::show, policy::test,
         nodes::list, nodes::add, nodes::show, nodes::update, nodes::remove,
         nodes::install, nodes::upgrade, nodes::uninstall, nodes::logs,
         joining::list, joining::invite, joining::revoke, joining::join, joining::link,

@@ -48,6 +48,11 @@ error_responses_type!(
     400, 401, 403, 404 "The model is not deployed", 408, 409 "A hive has an incompatible version",
     413, 415, 500, 502 "A hive does not respond", 507
 );
+error_responses_type!(
+    PolicyTestErrors<ErrorBody>:
+    400, 401, 403, 408, 413, 415, 429 "The queue for the model is full", 500,
+    503 "The queen is shutting down"
+);
 error_responses_type!(DecisionErrors<ErrorBody>: 400, 401, 403, 500);
 error_responses_type!(IdErrors<ErrorBody>: 400, 401, 403);
 error_responses_type!(LookupErrors<ErrorBody>: 400, 401, 403, 404, 500);

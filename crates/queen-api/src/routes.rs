@@ -14,8 +14,8 @@ use crate::{
     dialect::{Dialect, name_allowed_methods},
     embeddings,
     guards::{require_api_key, require_node_token},
-    joining, native, node_models, nodes, ollama, ollama_store, openai, openai_responses, tokens,
-    workers, wrong_url,
+    joining, native, node_models, nodes, ollama, ollama_store, openai, openai_responses, policy,
+    tokens, workers, wrong_url,
 };
 
 /// Maximum size of a body on routes without a guard.
@@ -122,6 +122,8 @@ fn control_routes() -> Router<Arc<Api>> {
         .route("/v1/status", get(control::status))
         .route("/v1/decisions", get(decisions::list))
         .route("/v1/decisions/{about}", get(decisions::about))
+        .route("/v1/policy", get(policy::show))
+        .route("/v1/policy/test", post(policy::test))
         .route("/v1/nodes", get(nodes::list).post(nodes::add))
         .route(
             "/v1/nodes/{name}",

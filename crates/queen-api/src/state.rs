@@ -9,7 +9,7 @@ use diagnostics::Diagnostic;
 use http::HeaderMap;
 use input_validation::{ModelRef, WorkerId};
 use jiff::Timestamp;
-use queen_dispatch::{Dispatcher, DispatcherSnapshot};
+use queen_dispatch::{Dispatcher, DispatcherSnapshot, PolicyFile};
 use queen_nodes::{Nodes, Shutdown};
 use request_queue::ClientKey;
 use request_relay::Relay;
@@ -29,6 +29,7 @@ pub struct Api {
     pub(crate) nodes: Nodes,
     pub(crate) shutdown: Arc<Shutdown>,
     pub(crate) reach: QueenReach,
+    pub(crate) policy: PolicyFile,
     pub(crate) started_at: Timestamp,
     pub(crate) metrics: Metrics,
     pub(crate) header_grace: Duration,
@@ -42,6 +43,7 @@ impl Api {
         nodes: Nodes,
         shutdown: Arc<Shutdown>,
         reach: QueenReach,
+        policy: PolicyFile,
         started_at: Timestamp,
     ) -> Self {
         Self {
@@ -51,6 +53,7 @@ impl Api {
             nodes,
             shutdown,
             reach,
+            policy,
             started_at,
             header_grace: HEADER_GRACE,
             client_hashes: RandomState::new(),

@@ -20,9 +20,9 @@ use worker_contract::WorkerHeartbeat;
 use crate::{
     AddNode, DecisionList, DeployCall, DeploymentList, InferCall, InferEvent, InvitationList,
     InviteNode, JoinRequest, JoinResponse, LinkHello, ModelList, ModelReport, NewInvitation,
-    NodeCallEvent, NodeEntry, NodeList, NodeLog, PreflightCall, PreflightResponse, QueenHealth,
-    ShutdownRequest, ShutdownResponse, SpawnCall, SpawnedWorker, Status, UndeployCall, UpdateNode,
-    WorkerEntry, WorkerList,
+    NodeCallEvent, NodeEntry, NodeList, NodeLog, PolicyStatus, PolicyTest, PolicyTestCall,
+    PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest, ShutdownResponse, SpawnCall,
+    SpawnedWorker, Status, UndeployCall, UpdateNode, WorkerEntry, WorkerList,
 };
 
 const PEER: Peer = Peer {
@@ -103,6 +103,17 @@ impl QueenClient {
             None => format!("/v1/decisions?limit={limit}"),
         };
         self.0.get(&path).await
+    }
+
+    /// Calls `GET /v1/policy`.
+    pub async fn policy(&self) -> Result<PolicyStatus, CallError> {
+        self.0.get("/v1/policy").await
+    }
+
+    /// Calls `POST /v1/policy/test`.
+    pub async fn test_policy(&self, call: &PolicyTestCall) -> Result<PolicyTest, CallError> {
+        let limit = Some(Duration::from_secs(10));
+        self.0.post("/v1/policy/test", call, limit).await
     }
 
     /// Calls `GET /v1/nodes`.

@@ -21,6 +21,8 @@ pub enum DecisionKind {
     AttemptFailed,
     /// A request ended with an error.
     Refuse,
+    /// The policy failed, so the default decided.
+    PolicyFailed,
     /// A worker is stopped.
     Stop,
     /// A worker was removed, because it sent no heartbeat.

@@ -12,6 +12,7 @@ mod infer;
 mod joining;
 mod node_calls;
 mod node_spec;
+mod policy;
 mod preflight;
 mod queue;
 mod spawning;
@@ -34,6 +35,7 @@ pub use node_calls::{
     UpdateNode,
 };
 pub use node_spec::{DirectNode, NodeSpec, SshNode};
+pub use policy::{PolicyFailureEntry, PolicyScript, PolicyStatus, PolicyTest, PolicyTestCall};
 pub use preflight::{NodePreflight, PreflightCall, PreflightResponse};
 pub use queue::{Priority, QueueEntry, Waiting, WaitingReason};
 pub use spawning::{SpawnCall, SpawnedWorker};

@@ -74,6 +74,8 @@ pub enum WaitingReason {
     Memory,
     /// The last start of a worker failed; the next attempt follows after a pause.
     Backoff,
+    /// The policy refuses all workers that could run it now.
+    Policy,
 }
 
 /// The request waits for a worker. Sent again when the reason or the position changes.

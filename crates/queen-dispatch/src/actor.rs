@@ -2,7 +2,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use diagnostics::Diagnostic;
 use input_validation::RequestId;
-use scheduler::{NewRequest, Scheduler, SchedulerEffect, SchedulerEvent, SpawnTarget, StopCause};
+use queen_contract::PolicyFailureEntry;
+use scheduler::{
+    NewRequest, PolicyState, Scheduler, SchedulerEffect, SchedulerEvent, SpawnTarget, StopCause,
+};
+use scheduling_policy::Policy;
 use tokio::{
     sync::{mpsc, oneshot},
     task::AbortHandle,
@@ -13,7 +17,7 @@ use worker_registry::{HeartbeatResult, SpawnId, WorkerFilter};
 
 use crate::{
     Clock, Dispatcher, DispatcherSnapshot, Notice, OpenRequest, Order, TargetEntry, WorkerSource,
-    message::{Message, SpawnAttempt},
+    message::{DryRun, Message, PolicyReport, SpawnAttempt},
     open_request::{Acceptance, Recipient, Report, Reported},
     waiting::describe,
 };
@@ -130,6 +134,25 @@ impl Actor {
                     .decisions(about.as_deref(), limit, |at| clock.wall_time(at));
                 let _ = reply.send(decisions);
             }
+            Message::PolicyState(reply) => {
+                let clock = self.handle.clock();
+                let PolicyState {
+                    failures,
+                    suspended,
+                    last_failure,
+                } = self.scheduler.policy_state().clone();
+                let _ = reply.send(PolicyReport {
+                    failures,
+                    suspended,
+                    last_failure: last_failure.map(|(at, failure)| PolicyFailureEntry {
+                        time: clock.wall_time(at),
+                        message: failure.to_string(),
+                    }),
+                });
+            }
+            Message::DryRun(request, policy, reply) => {
+                let _ = reply.send(self.dry_run(&request, policy));
+            }
             Message::AwaitIdle(reply) => self.idle_listeners.push(reply),
         }
     }
@@ -237,6 +260,14 @@ impl Actor {
                 SchedulerEffect::StopWorker(spawn, cause) => self.stop(spawn, cause),
                 SchedulerEffect::WorkerExpired(SpawnId { worker, generation }) => {
                     tracing::warn!(%worker, generation = generation.0, "worker removed: no heartbeat for too long");
+                }
+                SchedulerEffect::PolicyFailed { failure, suspended } => {
+                    let consequence = if suspended {
+                        "it failed too often in a row and is not run until its file changes"
+                    } else {
+                        "the default decides where it fails; its further failures are only counted"
+                    };
+                    tracing::warn!(%failure, "the policy failed: {consequence}");
                 }
             }
         }
@@ -347,6 +378,26 @@ impl Actor {
                 })
                 .collect(),
         }
+    }
+
+    /// What would be decided for a request, without a policy and with this one, or else with the
+    /// one in use.
+    fn dry_run(
+        &self,
+        request: &NewRequest,
+        policy: Option<Arc<Policy>>,
+    ) -> Result<DryRun, Diagnostic> {
+        let clock = self.handle.clock();
+        let run = |policy| {
+            let time = |at| clock.wall_time(at);
+            self.scheduler
+                .dry_run(request.clone(), policy, clock.now(), time)
+        };
+        let policy = policy.or_else(|| self.scheduler.policy());
+        Ok(DryRun {
+            default: run(None)?,
+            policy: policy.map(|policy| run(Some(policy))).transpose()?,
+        })
     }
 
     fn number(&mut self) -> u64 {

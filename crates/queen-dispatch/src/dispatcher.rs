@@ -1,15 +1,17 @@
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use diagnostics::{Diagnostic, Narration};
 use input_validation::{Generation, ModelRef, RequestId, WorkerId};
 use queen_contract::{Decision, WorkerEntry};
 use scheduler::{DeploymentMap, NewRequest, NodeMap, SchedulerEvent, SpawnTarget};
+use scheduling_policy::Policy;
 use tokio::sync::{mpsc, oneshot};
 use worker_contract::WorkerHeartbeat;
 use worker_registry::{HeartbeatResult, SpawnId, WorkerFilter};
 
 use crate::{
-    Clock, DispatcherSnapshot, OpenRequest, message::Message, open_request::dispatcher_stopped,
+    Clock, DispatcherSnapshot, DryRun, OpenRequest, PolicyReport, message::Message,
+    open_request::dispatcher_stopped,
 };
 
 /// A handle of the dispatcher. Clones refer to the same one.
@@ -92,6 +94,27 @@ impl Dispatcher {
     /// Stops the workers of a model when no request has used it for `limit`; `None`: never.
     pub async fn keep_loaded(&self, model: ModelRef, limit: Option<Duration>) {
         self.event(SchedulerEvent::KeepLoaded(model, limit)).await;
+    }
+
+    /// Decides by this policy from now on; `None`: by the default.
+    pub async fn set_policy(&self, policy: Option<Arc<Policy>>) {
+        self.event(SchedulerEvent::Policy(policy)).await;
+    }
+
+    /// Returns how the policy in use does.
+    pub async fn policy_report(&self) -> Result<PolicyReport, Diagnostic> {
+        self.ask(Message::PolicyState).await
+    }
+
+    /// Returns what would be decided for a request now, without a policy and with this one, or else
+    /// with the one in use. Nothing changes. Errors: those of [`submit`](Self::submit).
+    pub async fn dry_run(
+        &self,
+        request: NewRequest,
+        policy: Option<Arc<Policy>>,
+    ) -> Result<DryRun, Diagnostic> {
+        self.ask(|reply| Message::DryRun(Box::new(request), policy, reply))
+            .await?
     }
 
     /// Accepts no request from now on.

@@ -10,11 +10,13 @@ mod clock;
 mod dispatcher;
 mod message;
 mod open_request;
+mod policy_file;
 mod source;
 mod waiting;
 
 pub use clock::Clock;
 pub use dispatcher::Dispatcher;
-pub use message::{DispatcherSnapshot, TargetEntry};
+pub use message::{DispatcherSnapshot, DryRun, PolicyReport, TargetEntry};
 pub use open_request::{Directive, Notice, OpenRequest, Order};
+pub use policy_file::PolicyFile;
 pub use source::WorkerSource;

@@ -1,9 +1,10 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use diagnostics::{Diagnostic, Narration};
 use input_validation::ModelRef;
-use queen_contract::{Decision, QueueEntry, RequestCounts, WorkerEntry};
+use queen_contract::{Decision, PolicyFailureEntry, QueueEntry, RequestCounts, WorkerEntry};
 use scheduler::{NewRequest, SchedulerEvent, Shortfall, SpawnTarget};
+use scheduling_policy::Policy;
 use tokio::sync::oneshot;
 use worker_contract::WorkerHeartbeat;
 use worker_registry::{HeartbeatResult, SpawnId, WorkerFilter};
@@ -24,6 +25,13 @@ pub(crate) enum Message {
     Snapshot(WorkerFilter, oneshot::Sender<DispatcherSnapshot>),
     /// The latest decisions, or those about a request, a worker or a model.
     Decisions(Option<String>, usize, oneshot::Sender<Vec<Decision>>),
+    PolicyState(oneshot::Sender<PolicyReport>),
+    /// What would be decided for a request, with this policy or else with the one in use.
+    DryRun(
+        Box<NewRequest>,
+        Option<Arc<Policy>>,
+        oneshot::Sender<Result<DryRun, Diagnostic>>,
+    ),
     AwaitIdle(oneshot::Sender<()>),
 }
 
@@ -39,6 +47,25 @@ pub struct TargetEntry {
     pub starting: bool,
     /// Time until the next spawn may begin.
     pub pause: Duration,
+}
+
+/// How the policy in use does.
+#[derive(Debug, Clone, Default)]
+pub struct PolicyReport {
+    /// Number of decisions that it failed for.
+    pub failures: u64,
+    /// It is not run any more: it failed too often in a row.
+    pub suspended: bool,
+    pub last_failure: Option<PolicyFailureEntry>,
+}
+
+/// What would be decided for a request.
+#[derive(Debug, Clone)]
+pub struct DryRun {
+    /// Without a policy.
+    pub default: Vec<Decision>,
+    /// With the policy, if there is one.
+    pub policy: Option<Vec<Decision>>,
 }
 
 /// The state of the dispatcher at one moment.

@@ -26,6 +26,10 @@ pub(crate) fn describe(waiting: scheduler::Waiting) -> Waiting {
             let message = format!("the last spawn failed; next attempt in {seconds} s");
             (WaitingReason::Backoff, message)
         }
+        WaitReason::Policy => (
+            WaitingReason::Policy,
+            "the policy permits none of the workers that are free".to_owned(),
+        ),
     };
     if kind == WaitingReason::Busy || waiting > 1 {
         message = format!("{message}; position {position} of {waiting} in the queue");

@@ -30,7 +30,17 @@ pub(crate) fn prefixes(input: &InferInput) -> PromptPrefixes {
             }
         }
     }
-    PromptPrefixes::new(prefixes.hashes)
+    PromptPrefixes::new(prefixes.hashes, size(input))
+}
+
+/// Size of a prompt in bytes of text. A token counts as four.
+fn size(input: &InferInput) -> u64 {
+    let bytes = match input {
+        InferInput::Prompt(text) => text.len(),
+        InferInput::Messages(messages) => messages.iter().map(|m| m.content.len()).sum(),
+        InferInput::Tokens(tokens) => tokens.len().saturating_mul(4),
+    };
+    bytes as u64
 }
 
 #[derive(Default)]

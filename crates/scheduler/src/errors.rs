@@ -217,6 +217,23 @@ pub(crate) fn no_place_for_deployment(model: &ModelRef, places: &[PlaceCandidate
     .hint("ask for fewer workers, allow more nodes, or add one: `rbee-keeper node add NAME`")
 }
 
+/// The policy refuses all places where a worker could be started.
+pub(crate) fn refused_by_policy(model: &ModelRef, places: &[PlaceCandidate]) -> Diagnostic {
+    let reasons = places.iter().map(|place| {
+        let candidate = place_candidate(place, false);
+        format!("{}: {}", candidate.name, candidate.note)
+    });
+    let reasons: Vec<String> = reasons.collect();
+    Diagnostic::new(
+        Code::PolicyRefused,
+        format!(
+            "the policy permits no place for a worker of {model}: {}",
+            reasons.join("; ")
+        ),
+    )
+    .hint("`rbee-keeper policy show` names the script that decides so")
+}
+
 fn backend_unavailable(message: String) -> Diagnostic {
     Diagnostic::new(Code::BackendUnavailable, message)
         .hint("choose an available backend, for example `--backend cpu`")

@@ -1,9 +1,10 @@
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use diagnostics::Diagnostic;
 use input_validation::{Backend, DeviceId, Generation, ModelRef, NodeName, RequestId, WorkerId};
 use queen_contract::Priority;
 use request_queue::{ClientKey, Deadline};
+use scheduling_policy::{Policy, PolicyFailure};
 use worker_contract::{Capability, WorkerInfo};
 use worker_registry::{SpawnId, WorkerFilter, runs_on};
 
@@ -176,6 +177,8 @@ pub enum SchedulerEvent {
     /// The workers of a model are stopped when no request has used it for this time; `None`
     /// (the default): they are not.
     KeepLoaded(ModelRef, Option<Duration>),
+    /// This is the policy of the user now; `None`: there is none.
+    Policy(Option<Arc<Policy>>),
     /// No request is accepted from now on.
     Drain,
     /// Every request ends with this error, and no request is accepted from now on.
@@ -219,6 +222,8 @@ pub enum WaitReason {
         /// Time until the next spawn.
         remaining: Duration,
     },
+    /// The policy refuses all workers that could run it now.
+    Policy,
 }
 
 /// That a request waits, for its client.
@@ -269,4 +274,9 @@ pub enum SchedulerEffect {
     CheckProcess(SpawnId),
     /// A worker sent no heartbeat for too long and was removed.
     WorkerExpired(SpawnId),
+    /// The policy failed for the first time, or is not run any more.
+    PolicyFailed {
+        failure: PolicyFailure,
+        suspended: bool,
+    },
 }

@@ -4,12 +4,15 @@ use std::{cmp::Reverse, collections::BTreeSet, time::Duration};
 
 use diagnostics::Diagnostic;
 use input_validation::{Backend, DeviceId, ModelRef, NodeName};
+use scheduling_policy::{Opinion, PolicyFailure};
 
 use crate::{
-    Deployment, DeviceFacts, NodeFacts, NodeState, Scheduler, SpawnTarget,
+    Deployment, DeviceFacts, NodeFacts, NodeState, Scheduler, SpawnTarget, WorkerRequirements,
     decisions::{PlaceCandidate, PlaceVerdict},
     errors,
-    nodes::{need_bytes, place_of},
+    node_facts::need_bytes,
+    nodes::place_of,
+    policy::{judge, request_facts},
     residency::bytes_held,
     target::Readiness,
 };
@@ -19,15 +22,25 @@ const STARTS_PER_NODE: usize = 4;
 /// A spawn that was refused for its input is tried again after this time.
 const REFUSED_AGAIN: Duration = Duration::from_secs(30);
 
+/// Where the next worker of a deployment is started, and what was considered.
+pub(crate) struct DeviceChoice {
+    pub(crate) target: Option<SpawnTarget>,
+    /// The best first, then those that are not possible.
+    pub(crate) places: Vec<PlaceCandidate>,
+    /// Whether the policy failed, if it was asked.
+    pub(crate) policy_result: Option<Result<(), PolicyFailure>>,
+}
+
 impl Scheduler {
-    /// The best device without a worker of the model, and what was considered.
+    /// The best device without a worker of the model, what was considered, and whether the policy
+    /// failed, if it was asked.
     pub(crate) fn free_device(
         &self,
         model: &ModelRef,
         deployment: &Deployment,
         seats: &BTreeSet<(NodeName, DeviceId)>,
         now: Duration,
-    ) -> (Option<SpawnTarget>, Vec<PlaceCandidate>) {
+    ) -> DeviceChoice {
         let need_bytes = need_bytes(&self.nodes, model);
         let (mut possible, mut refused) = (Vec::new(), Vec::new());
         for (name, facts) in &self.nodes {
@@ -98,6 +111,7 @@ impl Scheduler {
                     paused: matches!(readiness, Readiness::After(_)),
                     broken: matches!(readiness, Readiness::Broken(_)),
                     needs_room: readiness == Readiness::NeedsRoom,
+                    opinion: Opinion::None,
                 };
                 let rank = (
                     matches!(readiness, Readiness::After(_) | Readiness::Broken(_)),
@@ -111,13 +125,34 @@ impl Scheduler {
                     backend: device.backend,
                     verdict,
                 };
-                possible.push((rank, place, target));
+                possible.push((rank, place, (target, device.id)));
             }
         }
         possible.sort_by_key(|(rank, ..)| *rank);
-        let best = possible.first().map(|(_, _, target)| target.clone());
-        let possible = possible.into_iter().map(|(_, place, _)| place);
-        (best, possible.chain(refused).collect())
+        let possible = possible.into_iter();
+        let possible = possible.map(|(_, place, on)| (place, on)).collect();
+        let requirements = WorkerRequirements {
+            backend: deployment.backend,
+            ..WorkerRequirements::model(model.clone())
+        };
+        let waiting = self.queue.waiting(model);
+        let facts = || request_facts(&requirements, None, waiting, &self.nodes);
+        let policy = self.policy.placing();
+        let judged = judge(
+            policy,
+            facts,
+            possible,
+            |(_, id)| Some(*id),
+            PlaceVerdict::is_doubtful,
+        );
+        let best = judged.possible.first();
+        let target = best.map(|(_, (target, _))| target.clone());
+        let possible = judged.possible.into_iter().map(|(place, _)| place);
+        DeviceChoice {
+            target,
+            places: possible.chain(judged.refused).chain(refused).collect(),
+            policy_result: judged.result,
+        }
     }
 
     /// Why no further worker is started.

@@ -12,6 +12,7 @@ mod attempts;
 mod decisions;
 mod deployment;
 mod deployments;
+mod dry_run;
 mod errors;
 mod estimate;
 mod event;
@@ -20,6 +21,7 @@ mod idle;
 mod node_facts;
 mod nodes;
 mod placement;
+mod policy;
 mod prefixes;
 mod reconcile;
 mod request;
@@ -38,6 +40,7 @@ pub use event::{
     SchedulerSettings, SpawnTarget, StopCause, WaitReason, Waiting, WorkerRequirements,
 };
 pub use node_facts::{DeviceFacts, NodeFacts, NodeMap, NodeState};
+pub use policy::PolicyState;
 pub use prefixes::PromptPrefixes;
 pub use scheduler::Scheduler;
 pub use target::TargetState;

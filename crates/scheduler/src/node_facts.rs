@@ -71,3 +71,9 @@ impl NodeFacts {
 
 /// The nodes of a queen by their names.
 pub type NodeMap = BTreeMap<NodeName, NodeFacts>;
+
+/// The memory that a worker for the model needs at least: little more than its files. 0 if unknown.
+pub(crate) fn need_bytes(nodes: &NodeMap, model: &ModelRef) -> u64 {
+    let known = nodes.values().filter_map(|facts| facts.models.get(model));
+    known.max().copied().unwrap_or(0)
+}

@@ -5,12 +5,15 @@
 use std::{cmp::Reverse, collections::BTreeSet};
 
 use diagnostics::Diagnostic;
-use input_validation::{Backend, ModelRef, NodeName};
+use input_validation::{Backend, NodeName};
+use scheduling_policy::{Opinion, PolicyFailure};
 
 use crate::{
     Deployment, NodeFacts, NodeMap, NodeState, SpawnTarget, WorkerRequirements,
     decisions::{PlaceCandidate, PlaceVerdict},
     errors,
+    node_facts::need_bytes,
+    policy::Judged,
     target::Readiness,
 };
 
@@ -29,11 +32,13 @@ pub(crate) struct Choice {
     pub(crate) target: Result<SpawnTarget, Diagnostic>,
     /// The best first, then those that are not possible.
     pub(crate) places: Vec<PlaceCandidate>,
+    /// Whether the policy failed, if it was asked.
+    pub(crate) policy_result: Option<Result<(), PolicyFailure>>,
 }
 
 /// Chooses where a worker is spawned for these requirements. Places in `failed` are not chosen.
 /// `readiness` says whether a spawn may begin at a target, and `held_bytes` how much memory the
-/// workers at a place have.
+/// workers at a place have. `judge` orders the possible places by the policy.
 pub(crate) fn choose(
     nodes: &NodeMap,
     requirements: &WorkerRequirements,
@@ -41,6 +46,7 @@ pub(crate) fn choose(
     failed: &BTreeSet<Place>,
     readiness: impl Fn(&SpawnTarget) -> Readiness,
     held_bytes: impl Fn(&Place) -> u64,
+    judge: impl FnOnce(Vec<(PlaceCandidate, ())>) -> Judged<()>,
 ) -> Choice {
     let target = |node: &NodeName, backend| SpawnTarget {
         model: requirements.model.clone(),
@@ -60,6 +66,7 @@ pub(crate) fn choose(
     let decided = |target| Choice {
         target,
         places: Vec::new(),
+        policy_result: None,
     };
     if let Some(name) = &requirements.node {
         match nodes.get(name) {
@@ -133,26 +140,30 @@ pub(crate) fn choose(
                 paused: is_paused,
                 broken: is_broken,
                 needs_room,
+                opinion: Opinion::None,
             };
             possible.push((rank, place(verdict)));
         }
     }
     // Equal ones stay in the order of their names.
     possible.sort_by_key(|(rank, _)| *rank);
-    let best = possible
+    let possible = possible.into_iter().map(|(_, place)| (place, ()));
+    let judged = judge(possible.collect());
+    let best = judged
+        .possible
         .first()
-        .map(|(_, place)| target(&place.node, place.backend));
-    let possible = possible.into_iter().map(|(_, place)| place);
+        .map(|(place, ())| target(&place.node, place.backend));
+    let target = best.ok_or_else(|| match judged.refused.as_slice() {
+        [] => no_node(nodes, required),
+        places => errors::refused_by_policy(&requirements.model, places),
+    });
+    let possible = judged.possible.into_iter().map(|(place, ())| place);
+    let places = possible.chain(judged.refused).chain(refused);
     Choice {
-        target: best.ok_or_else(|| no_node(nodes, required)),
-        places: possible.chain(refused).take(PLACES_KEPT).collect(),
+        target,
+        places: places.take(PLACES_KEPT).collect(),
+        policy_result: judged.result,
     }
-}
-
-/// The memory that a worker for the model needs at least: little more than its files. 0 if unknown.
-pub(crate) fn need_bytes(nodes: &NodeMap, model: &ModelRef) -> u64 {
-    let known = nodes.values().filter_map(|facts| facts.models.get(model));
-    known.max().copied().unwrap_or(0)
 }
 
 /// Fails if no worker of the backend can be spawned on the node.

@@ -6,14 +6,17 @@ use std::{
 
 use diagnostics::Diagnostic;
 use input_validation::WorkerId;
+use queen_contract::Priority;
+use scheduling_policy::{Opinion, PolicyFailure, RequestFacts, WorkerFacts};
 use worker_contract::WorkerInfo;
 use worker_registry::{Candidate, ServingState, SpawnId, WorkerRegistry};
 
 use crate::{
     Assignment, Deployment, NodeMap, SpawnTarget, TargetState, WaitReason, WorkerRequirements,
-    decisions::{PlaceCandidate, RouteCandidate, Shortlist},
+    decisions::{PlaceCandidate, PlaceVerdict, RouteCandidate, Shortlist},
     errors,
     nodes::{self, Choice, Place, place_of},
+    policy::{ActivePolicy, Asker, judge, request_facts, worker_facts},
     prefixes::{PrefixTable, PromptPrefixes},
     residency::{Residency, bytes_held},
     target::Readiness,
@@ -32,6 +35,8 @@ pub(crate) enum Placement {
         target: Option<SpawnTarget>,
         /// The spawn at the target begins now, and these places were considered.
         begins: Option<Vec<PlaceCandidate>>,
+        /// Workers that the policy refuses.
+        refused: Vec<RouteCandidate>,
     },
     /// No worker can be spawned for it at these places.
     Failed(Box<Diagnostic>, Vec<PlaceCandidate>),
@@ -44,10 +49,13 @@ pub(crate) struct Placer<'a> {
     pub(crate) nodes: &'a NodeMap,
     pub(crate) residency: &'a Residency,
     pub(crate) prefixes: &'a PrefixTable,
+    pub(crate) policy: &'a mut ActivePolicy,
     /// That of the model: it says where workers may be spawned.
     pub(crate) deployment: Option<&'a Deployment>,
     /// Requests that wait for the model.
     pub(crate) waiting: usize,
+    /// Why the policy had no say, if it failed.
+    pub(crate) policy_failure: Option<PolicyFailure>,
     pub(crate) now: Duration,
 }
 
@@ -55,6 +63,7 @@ pub(crate) struct Placer<'a> {
 pub(crate) struct Applicant<'a> {
     pub(crate) requirements: &'a WorkerRequirements,
     pub(crate) prompt: &'a PromptPrefixes,
+    pub(crate) priority: Priority,
     /// The worker that failed it last; any other worker is preferred.
     pub(crate) avoid: Option<&'a SpawnId>,
     pub(crate) attempts: u32,
@@ -95,12 +104,33 @@ impl Placer<'_> {
                 .filter(|_| !is_much_busier)
                 .map_or(0, |(_, longest)| *longest)
         };
-        let candidates = Shortlist::of(
-            able(),
-            |candidate| rank(candidate, failed, cached(candidate)),
-            |candidate| route_candidate(&candidate, failed, cached(&candidate)),
-        );
+        let candidates = if self.policy.routing().is_none() {
+            Shortlist::of(
+                able(),
+                |candidate| rank(candidate, failed, cached(candidate)),
+                |candidate| route_candidate(&candidate, failed, cached(&candidate)),
+            )
+        } else {
+            let mut workers: Vec<Candidate<'_>> = able().collect();
+            workers.sort_by_key(|worker| rank(worker, failed, cached(worker)));
+            let facts = workers.iter().enumerate();
+            let facts: Vec<WorkerFacts> = facts
+                .map(|(rank, worker)| worker_facts(worker, cached(worker), rank))
+                .collect();
+            let workers = workers.iter();
+            let workers = workers.map(|worker| route_candidate(worker, failed, cached(worker)));
+            let workers = workers.collect();
+            self.by_policy(request, workers, &facts)
+        };
         let best = candidates.best();
+        if best.is_some_and(RouteCandidate::is_refused) {
+            return Placement::Waits {
+                reason: WaitReason::Policy,
+                target: None,
+                begins: None,
+                refused: candidates.iter().cloned().collect(),
+            };
+        }
         if let Some(worker) = best.and_then(|best| self.registry.get(&best.worker)) {
             let assignment = Assignment {
                 worker: worker.clone(),
@@ -117,9 +147,47 @@ impl Placer<'_> {
                 reason: WaitReason::Loading,
                 target: self.under_way(request),
                 begins: None,
+                refused: Vec::new(),
             },
             ServingState::None => self.spawn(request),
         }
+    }
+
+    /// Orders workers, which are in the default order, by the policy.
+    fn by_policy(
+        &mut self,
+        request: &Applicant<'_>,
+        workers: Vec<RouteCandidate>,
+        facts: &[WorkerFacts],
+    ) -> Shortlist<RouteCandidate> {
+        let Some(policy) = self.policy.routing().filter(|_| !workers.is_empty()) else {
+            return Shortlist::of_sorted(workers);
+        };
+        let result = policy.route(&self.facts(request), facts);
+        let opinions = match self.policy.routed(result, self.now) {
+            Ok(opinions) => opinions,
+            Err(failure) => {
+                self.policy_failure = Some(failure);
+                return Shortlist::of_sorted(workers);
+            }
+        };
+        let workers = workers.into_iter().zip(opinions).collect();
+        let ranked = scheduling_policy::ranked(workers, |worker: &RouteCandidate| {
+            (worker.failed_before, worker.node_failed_before)
+        });
+        let ranked = ranked.into_iter();
+        let ranked = ranked.map(|(worker, opinion)| RouteCandidate { opinion, ..worker });
+        Shortlist::of_sorted(ranked.collect())
+    }
+
+    /// What the policy sees of a request.
+    fn facts(&self, request: &Applicant<'_>) -> RequestFacts {
+        let asker = Asker {
+            priority: request.priority,
+            prompt_bytes: request.prompt.prompt_bytes(),
+            failures: request.attempts,
+        };
+        request_facts(request.requirements, Some(&asker), self.waiting, self.nodes)
     }
 
     /// Returns where a worker that can serve the request is being spawned.
@@ -146,6 +214,7 @@ impl Placer<'_> {
                 reason: WaitReason::Loading,
                 target: Some(target),
                 begins: None,
+                refused: Vec::new(),
             };
         }
         if let Some(worker) = request.stopped_worker {
@@ -155,14 +224,31 @@ impl Placer<'_> {
             Some(state) => state.readiness(self.now),
             None => Readiness::Now,
         };
-        let Choice { target, places } = nodes::choose(
+        let (policy, facts) = (self.policy.placing(), || self.facts(request));
+        let Choice {
+            target,
+            places,
+            policy_result,
+        } = nodes::choose(
             self.nodes,
             request.requirements,
             self.deployment,
             request.failed_places,
             readiness,
             |place| bytes_held(self.registry, self.nodes, place),
+            |possible| {
+                judge(
+                    policy,
+                    facts,
+                    possible,
+                    |()| None,
+                    PlaceVerdict::is_unlikely,
+                )
+            },
         );
+        if let Some(result) = policy_result {
+            self.policy_failure = self.policy.placed(result, self.now).err();
+        }
         let target = match target {
             Ok(target) => target,
             Err(error) => {
@@ -195,6 +281,7 @@ impl Placer<'_> {
             reason,
             target: Some(target),
             begins,
+            refused: Vec::new(),
         }
     }
 }
@@ -204,6 +291,7 @@ fn waits(reason: WaitReason) -> Placement {
         reason,
         target: None,
         begins: None,
+        refused: Vec::new(),
     }
 }
 
@@ -221,6 +309,7 @@ fn route_candidate(
         cached,
         failed_before: failed.is_some_and(|f| f.id == info.id && f.generation == info.generation),
         node_failed_before: failed.is_some_and(|f| f.hive_id == info.hive_id),
+        opinion: Opinion::None,
     }
 }
 

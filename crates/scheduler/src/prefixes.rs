@@ -16,19 +16,28 @@ const WORKERS: usize = 4;
 /// The beginnings of a prompt, as hashes, the shortest first. Prompts with the same hash begin with
 /// the same text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PromptPrefixes(Vec<u64>);
+pub struct PromptPrefixes {
+    hashes: Vec<u64>,
+    bytes: u64,
+}
 
 impl PromptPrefixes {
-    pub fn new(hashes: Vec<u64>) -> Self {
-        Self(hashes)
+    /// `bytes` is the size of the whole prompt.
+    pub fn new(hashes: Vec<u64>, bytes: u64) -> Self {
+        Self { hashes, bytes }
     }
 
     pub fn hashes(&self) -> &[u64] {
-        &self.0
+        &self.hashes
+    }
+
+    /// Size of the whole prompt; 0 if unknown.
+    pub fn prompt_bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.hashes.is_empty()
     }
 }
 
@@ -43,7 +52,7 @@ pub(crate) struct PrefixTable {
 impl PrefixTable {
     /// Records that a worker computes the prompt.
     pub(crate) fn computed(&mut self, model: &ModelRef, prompt: &PromptPrefixes, spawn: &SpawnId) {
-        for prefix in &prompt.0 {
+        for prefix in &prompt.hashes {
             let key = key(model, *prefix);
             let mut workers = match self.young.remove(&key) {
                 Some(workers) => workers,
@@ -63,7 +72,7 @@ impl PrefixTable {
     /// longest such prefix, from 1.
     pub(crate) fn known(&self, model: &ModelRef, prompt: &PromptPrefixes) -> Vec<(SpawnId, u32)> {
         let mut known: Vec<(SpawnId, u32)> = Vec::new();
-        for (number, prefix) in (1..).zip(&prompt.0) {
+        for (number, prefix) in (1..).zip(&prompt.hashes) {
             let key = key(model, *prefix);
             // A worker that computed a longer prefix computed the shorter ones.
             let Some(workers) = self.young.get(&key).or_else(|| self.old.get(&key)) else {
@@ -100,7 +109,7 @@ mod tests {
     }
 
     fn prompt(hashes: &[u64]) -> PromptPrefixes {
-        PromptPrefixes::new(hashes.to_vec())
+        PromptPrefixes::new(hashes.to_vec(), 0)
     }
 
     #[test]

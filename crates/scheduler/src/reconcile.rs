@@ -19,6 +19,7 @@ use crate::{
     Deployment, DeploymentMap, NodeState, Scheduler, SchedulerEffect, Shortfall, SpawnTarget,
     StopCause, TargetState,
     decisions::Event,
+    free_device::DeviceChoice,
     nodes::place_of,
     residency::{Residency, is_unused},
     target::Readiness,
@@ -221,7 +222,13 @@ impl Scheduler {
         let mut seats = workers.seats.clone();
         let mut present = workers.present();
         while present < wanted {
-            let (target, places) = self.free_device(model, deployment, &seats, now);
+            let DeviceChoice {
+                target,
+                places,
+                policy_result,
+            } = self.free_device(model, deployment, &seats, now);
+            let failure = policy_result.and_then(|result| self.policy.placed(result, now).err());
+            self.policy.report(out);
             let begins = target.as_ref().is_some_and(|target| {
                 let readiness = self.readiness(target, now);
                 readiness == Readiness::Now && !self.is_reserved(target, now)
@@ -242,6 +249,12 @@ impl Scheduler {
             present += 1;
             let state = self.targets.entry(target.clone()).or_default();
             state.begin(now);
+            let policy_failed = failure.map(|failure| Event::PolicyFailed {
+                request: None,
+                model: model.clone(),
+                failure,
+            });
+            self.decisions.extend(policy_failed, now);
             let event = Event::Deploys {
                 target: target.clone(),
                 wanted,

@@ -4,11 +4,12 @@ use diagnostics::Diagnostic;
 use input_validation::{Backend, RequestId, WorkerId};
 use queen_contract::Priority;
 use request_queue::{ClientKey, Deadline, QueuedRequest, Ticket};
+use worker_contract::WorkerInfo;
 use worker_registry::{SpawnId, WorkerRegistry};
 
 use crate::{
     Assignment, PromptPrefixes, SpawnTarget, WaitReason, WorkerRequirements,
-    decisions::{Event, UnusableWorker},
+    decisions::{Event, RouteCandidate, UnusableWorker},
     errors,
     nodes::{Place, place_of},
     placement::Applicant,
@@ -112,6 +113,7 @@ impl Request {
         Applicant {
             requirements: &self.requirements,
             prompt: &self.prompt,
+            priority: self.priority,
             avoid: self.avoid.as_ref(),
             attempts: self.attempts,
             assignments: self.assignments,
@@ -168,11 +170,16 @@ impl Request {
         &self,
         id: &RequestId,
         reason: WaitReason,
+        refused: Vec<RouteCandidate>,
         registry: &WorkerRegistry,
         now: Duration,
     ) -> Event {
         let filter = self.requirements.filter();
-        let workers = registry.matching(&filter, now).take(WORKERS_KEPT);
+        let is_refused = |info: &WorkerInfo| refused.iter().any(|worker| worker.worker == info.id);
+        let workers = registry.matching(&filter, now);
+        let workers = workers
+            .filter(|(info, _)| !is_refused(info))
+            .take(WORKERS_KEPT);
         let workers = workers.map(|(info, availability)| UnusableWorker {
             worker: info.id.clone(),
             status: info.status,
@@ -184,6 +191,7 @@ impl Request {
             reason,
             target: self.target.clone(),
             workers: workers.collect(),
+            refused,
         }
     }
 

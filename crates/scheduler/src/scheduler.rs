@@ -6,7 +6,7 @@ use std::{
 use diagnostics::{Code, Diagnostic};
 use input_validation::{ModelRef, NodeName, RequestId};
 use jiff::Timestamp;
-use queen_contract::{Decision, RequestCounts};
+use queen_contract::{Decision, Priority, RequestCounts};
 use request_queue::{Offer, QueuedRequest, RequestQueue};
 use worker_contract::WorkerHeartbeat;
 use worker_registry::{HeartbeatResult, SpawnId, WorkerRegistry};
@@ -14,12 +14,13 @@ use worker_registry::{HeartbeatResult, SpawnId, WorkerRegistry};
 use crate::{
     NewRequest, NodeMap, RequestOutcome, SchedulerEffect, SchedulerEvent, SchedulerSettings,
     SpawnTarget, TargetState, WaitReason, WorkerRequirements,
-    decisions::{DecisionLog, Event},
+    decisions::{DecisionLog, Event, RouteCandidate},
     deployments::Deployments,
     errors,
     idle::IdleModels,
     nodes::Place,
     placement::{Placement, Placer},
+    policy::ActivePolicy,
     prefixes::PrefixTable,
     request::Request,
     residency::Residency,
@@ -30,8 +31,25 @@ use crate::{
 struct Blocked {
     requirements: WorkerRequirements,
     failed_places: BTreeSet<Place>,
+    priority: Priority,
+    prompt_bytes: u64,
+    attempts: u32,
     reason: WaitReason,
     target: Option<SpawnTarget>,
+    refused: Vec<RouteCandidate>,
+}
+
+impl Blocked {
+    /// Whether the request finds no worker either. Only a policy distinguishes requests by more
+    /// than what they require.
+    fn includes(&self, request: &Request, has_policy: bool) -> bool {
+        self.requirements == request.requirements
+            && self.failed_places == request.failed_places
+            && (!has_policy
+                || self.priority == request.priority
+                    && self.prompt_bytes == request.prompt.prompt_bytes()
+                    && self.attempts == request.attempts)
+    }
 }
 
 /// The requests, workers and spawns of one queen. See the crate documentation.
@@ -43,15 +61,16 @@ pub struct Scheduler {
     pub(crate) queue: RequestQueue,
     pub(crate) requests: HashMap<RequestId, Request>,
     pub(crate) targets: BTreeMap<SpawnTarget, TargetState>,
-    draining: bool,
+    pub(crate) draining: bool,
     pub(crate) deployments: Deployments,
-    counts: RequestCounts,
+    pub(crate) counts: RequestCounts,
     /// How long requests run, by model.
     pub(crate) service_times: HashMap<ModelRef, ServiceTime>,
     pub(crate) idle: IdleModels,
     pub(crate) decisions: DecisionLog,
     pub(crate) residency: Residency,
-    prefixes: PrefixTable,
+    pub(crate) prefixes: PrefixTable,
+    pub(crate) policy: ActivePolicy,
 }
 
 impl Scheduler {
@@ -71,6 +90,7 @@ impl Scheduler {
             decisions: DecisionLog::default(),
             residency: Residency::default(),
             prefixes: PrefixTable::default(),
+            policy: ActivePolicy::default(),
         }
     }
 
@@ -243,6 +263,10 @@ impl Scheduler {
                 self.registry.fence(&id, lowest);
                 self.serve_all(now, out);
             }
+            SchedulerEvent::Policy(policy) => {
+                self.policy = ActivePolicy::new(policy);
+                self.serve_all(now, out);
+            }
             SchedulerEvent::KeepLoaded(model, limit) => self.idle.set(model, limit, now),
             SchedulerEvent::Drain => self.draining = true,
             SchedulerEvent::Abort(error) => {
@@ -332,6 +356,7 @@ impl Scheduler {
             residency,
             deployments,
             prefixes,
+            policy,
             ..
         } = self;
         let deployment = deployments.wanted.get(model);
@@ -340,12 +365,12 @@ impl Scheduler {
                 return Offer::Take;
             };
             if let Some(blocked) = &blocked
-                && blocked.requirements == request.requirements
-                && blocked.failed_places == request.failed_places
+                && blocked.includes(request, policy.is_some())
             {
                 request.target.clone_from(&blocked.target);
                 if request.must_report(blocked.reason, now) {
-                    let event = request.waits(id, blocked.reason, registry, now);
+                    let refused = blocked.refused.clone();
+                    let event = request.waits(id, blocked.reason, refused, registry, now);
                     decisions.add(event, now);
                     reports.push(id.clone());
                 }
@@ -357,12 +382,21 @@ impl Scheduler {
                 nodes,
                 residency,
                 prefixes,
+                policy,
                 deployment,
                 waiting,
+                policy_failure: None,
                 now,
             };
-            match placer.place(&request.applicant()) {
+            let placement = placer.place(&request.applicant());
+            let policy_failed = placer.policy_failure.map(|failure| Event::PolicyFailed {
+                request: Some(id.clone()),
+                model: model.clone(),
+                failure,
+            });
+            match placement {
                 Placement::Assigned(assignment, candidates) => {
+                    decisions.extend(policy_failed, now);
                     let event = Event::Routed {
                         request: id.clone(),
                         model: model.clone(),
@@ -383,9 +417,11 @@ impl Scheduler {
                     reason,
                     target,
                     begins,
+                    refused,
                 } => {
                     request.target.clone_from(&target);
                     if let (Some(places), Some(target)) = (begins, &target) {
+                        decisions.extend(policy_failed, now);
                         let event = Event::Spawns {
                             request: id.clone(),
                             target: target.clone(),
@@ -395,23 +431,30 @@ impl Scheduler {
                         out.push(SchedulerEffect::Spawn(target.clone()));
                     }
                     if request.must_report(reason, now) {
-                        decisions.add(request.waits(id, reason, registry, now), now);
+                        let event = request.waits(id, reason, refused.clone(), registry, now);
+                        decisions.add(event, now);
                         reports.push(id.clone());
                     }
                     blocked.get_or_insert_with(|| Blocked {
                         requirements: request.requirements.clone(),
                         failed_places: request.failed_places.clone(),
+                        priority: request.priority,
+                        prompt_bytes: request.prompt.prompt_bytes(),
+                        attempts: request.attempts,
                         reason,
                         target,
+                        refused,
                     });
                     Offer::Keep
                 }
                 Placement::Failed(error, places) => {
+                    decisions.extend(policy_failed, now);
                     failed.push((id.clone(), *error, places));
                     Offer::Take
                 }
             }
         });
+        self.policy.report(out);
         self.report(model, &reports, now, out);
         for (id, error, places) in failed {
             let error = self.no_worker_error(&id, &error);

@@ -12,10 +12,10 @@
 
 mod steps;
 
-use std::{process::ExitCode, time::Duration};
+use std::{fs, process::ExitCode, time::Duration};
 
 use bdd::{World, eventually};
-use cucumber::{given, then};
+use cucumber::{gherkin::Step, given, then, when};
 use queen_contract::{Availability, WorkerEntry};
 
 /// Longer than the time after which a worker without heartbeats is removed.
@@ -48,7 +48,7 @@ async fn note(world: &mut World) {
 }
 
 #[then(regex = "^(?:the same|a new) worker serves `(.*)`$")]
-async fn serves(world: &mut World, step: &cucumber::gherkin::Step, model: String) {
+async fn serves(world: &mut World, step: &Step, model: String) {
     let noted = std::mem::take(&mut world.get::<Noted>().0);
     assert!(!noted.is_empty());
     let is_new = step.value.starts_with("a new");
@@ -78,6 +78,40 @@ async fn has_slots(world: &mut World, slots: u32) {
         }
     })
     .await;
+}
+
+/// The limit for a change of the policy's file to be noticed.
+const NOTICED_WITHIN: Duration = Duration::from_secs(30);
+
+#[when("the policy holds")]
+async fn policy_holds(world: &mut World, step: &Step) {
+    let before = world.queen().policy().await.unwrap().script;
+    write_policy(world, step);
+    let world = &*world;
+    eventually(NOTICED_WITHIN, || async {
+        let now = world.queen().policy().await.map_err(|e| e.to_string())?;
+        match (&now.script, &now.problem) {
+            (script @ Some(_), None) if *script != before => Ok(()),
+            _ => Err(format!("{now:?}")),
+        }
+    })
+    .await;
+}
+
+#[when("the policy is changed to a script that cannot be used")]
+async fn policy_is_broken(world: &mut World, step: &Step) {
+    write_policy(world, step);
+    let world = &*world;
+    eventually(NOTICED_WITHIN, || async {
+        let now = world.queen().policy().await.map_err(|e| e.to_string())?;
+        now.problem.as_ref().map(drop).ok_or(format!("{now:?}"))
+    })
+    .await;
+}
+
+fn write_policy(world: &World, step: &Step) {
+    let script = step.docstring.as_ref().unwrap();
+    fs::write(world.files().policy(), script.trim_start_matches('\n')).unwrap();
 }
 
 #[tokio::main]

@@ -40,6 +40,7 @@ pub const FILE_NAMES: &[&str] = &[
     "join.json",
     "node-joined.token",
     "join-attempt.token",
+    "policy.rhai",
 ];
 
 /// The directory that holds all state: `RBEE_HOME`, else `~/.rbee`.
@@ -120,6 +121,11 @@ impl Home {
     /// The descriptions of engines: one file `NAME.toml` for each, which the user writes.
     pub fn engines(&self) -> PathBuf {
         self.0.join("engines")
+    }
+
+    /// The script of the policy, which the user writes.
+    pub fn policy(&self) -> PathBuf {
+        self.0.join("policy.rhai")
     }
 
     /// One directory for each worker of this machine.

@@ -53,6 +53,7 @@ fn headline(decision: &Decision) -> String {
         DecisionKind::SpawnFailed => format!("a worker{model} was not started{node}"),
         DecisionKind::AttemptFailed => format!("{worker} did not complete {request}{model}"),
         DecisionKind::Refuse => format!("{request}{model} ended with an error"),
+        DecisionKind::PolicyFailed => format!("the policy failed for {request}{model}"),
         DecisionKind::Stop => format!("{worker}{model} is stopped"),
         DecisionKind::Lost => format!("{worker} was removed"),
     }

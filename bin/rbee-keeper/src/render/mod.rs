@@ -10,6 +10,7 @@ mod fit;
 pub(crate) mod models;
 pub(crate) mod nodes;
 pub(crate) mod packages;
+pub(crate) mod policy;
 mod style;
 pub(crate) mod table;
 pub(crate) mod text;

@@ -146,6 +146,9 @@ async fn help_describes_every_command() {
         "worker-binary rollback",
         "status",
         "why",
+        "policy",
+        "policy show",
+        "policy test",
         "doctor",
         "completions",
     ] {

@@ -3,6 +3,7 @@
 use diagnostics::excerpt;
 use jiff::Timestamp;
 use queen_contract::{Availability, Decision, DecisionCandidate, DecisionKind};
+use scheduling_policy::Opinion;
 use worker_contract::WorkerStatus;
 
 use super::{Event, PlaceCandidate, PlaceVerdict, RouteCandidate, UnusableWorker};
@@ -39,10 +40,18 @@ impl Event {
                 decision.more_candidates = candidates.more() as u64;
             }
             Self::Waits {
-                target, workers, ..
+                target,
+                workers,
+                refused,
+                ..
             } => {
                 decision.node = target.as_ref().map(|target| target.node.clone());
-                decision.candidates = workers.iter().map(unusable).collect();
+                let refused = refused.iter().map(|worker| DecisionCandidate {
+                    name: worker.worker.to_string(),
+                    chosen: false,
+                    note: route_note(worker),
+                });
+                decision.candidates = refused.chain(workers.iter().map(unusable)).collect();
             }
             Self::Spawns { target, places, .. } | Self::Deploys { target, places, .. } => {
                 decision.node = Some(target.node.clone());
@@ -60,6 +69,7 @@ impl Event {
                 decision.candidates = places.map(|place| place_candidate(place, false)).collect();
             }
             Self::AttemptFailed { .. }
+            | Self::PolicyFailed { .. }
             | Self::Stops { .. }
             | Self::Lost { .. }
             | Self::Exited { .. } => {}
@@ -75,6 +85,7 @@ impl Event {
             Self::SpawnFailed { .. } => DecisionKind::SpawnFailed,
             Self::AttemptFailed { .. } => DecisionKind::AttemptFailed,
             Self::Refused { .. } => DecisionKind::Refuse,
+            Self::PolicyFailed { .. } => DecisionKind::PolicyFailed,
             Self::Stops { .. } => DecisionKind::Stop,
             Self::Lost { .. } | Self::Exited { .. } => DecisionKind::Lost,
         }
@@ -90,6 +101,12 @@ impl Event {
                 let number = candidates.more() + candidates.iter().count();
                 let rule = match number {
                     1 => "it is the only worker that can run the request now".to_owned(),
+                    _ if candidates
+                        .iter()
+                        .any(|worker| worker.opinion != Opinion::None) =>
+                    {
+                        format!("it comes first of {number} workers by the policy")
+                    }
                     _ if candidates.best().is_some_and(|best| best.cached > 0) => {
                         format!(
                             "of {number} workers, it computed the beginning of the prompt before"
@@ -107,7 +124,15 @@ impl Event {
                 let chosen = places
                     .iter()
                     .find(|place| place.node == target.node && place.backend == target.backend);
+                let has_opinion = |place: &PlaceCandidate| match &place.verdict {
+                    PlaceVerdict::Possible { opinion, .. } => *opinion != Opinion::None,
+                    PlaceVerdict::RefusedByPolicy(_) => true,
+                    _ => false,
+                };
                 match chosen.map(|place| &place.verdict) {
+                    Some(PlaceVerdict::Possible { .. }) if places.iter().any(has_opinion) => {
+                        "no worker has the model; this place comes first by the policy".into()
+                    }
                     Some(PlaceVerdict::Possible {
                         has_files: true, ..
                     }) => "no worker has the model; its files are on this node".into(),
@@ -139,6 +164,9 @@ impl Event {
                 StopCause::Memory => "another model needs its memory".into(),
                 StopCause::Stalled => "it computed nothing and did not recover".into(),
             },
+            Self::PolicyFailed { failure, .. } => {
+                format!("the default decides: {failure}")
+            }
             Self::Exited { .. } => "its process has exited".into(),
             Self::Lost { .. } => "it sent no heartbeat for too long".into(),
         }
@@ -159,6 +187,7 @@ fn waits(reason: WaitReason, target: Option<&SpawnTarget>) -> String {
             let seconds = remaining.as_secs_f64().ceil();
             format!("the last start{at} failed; the next attempt is in {seconds} s")
         }
+        WaitReason::Policy => "the policy refuses all workers that could run it now".to_owned(),
     }
 }
 
@@ -175,7 +204,16 @@ fn route_note(candidate: &RouteCandidate) -> String {
     } else if candidate.node_failed_before {
         note.push_str("; a worker of its node failed this request before");
     }
+    note.push_str(&opinion_note(&candidate.opinion));
     note
+}
+
+fn opinion_note(opinion: &Opinion) -> String {
+    match opinion {
+        Opinion::None => String::new(),
+        Opinion::Score(score) => format!("; score of the policy: {score}"),
+        Opinion::Refused(reason) => format!("; the policy refuses it: {reason}"),
+    }
 }
 
 fn unusable(worker: &UnusableWorker) -> DecisionCandidate {
@@ -205,6 +243,7 @@ pub(crate) fn place_candidate(place: &PlaceCandidate, chosen: bool) -> DecisionC
             paused,
             broken,
             needs_room,
+            opinion,
         } => {
             let mut note = match has_files {
                 true => "has the files".to_owned(),
@@ -223,8 +262,10 @@ pub(crate) fn place_candidate(place: &PlaceCandidate, chosen: bool) -> DecisionC
                     note = format!("{note}; {text}");
                 }
             }
+            note.push_str(&opinion_note(opinion));
             note
         }
+        PlaceVerdict::RefusedByPolicy(reason) => format!("the policy refuses it: {reason}"),
         PlaceVerdict::NotNamed => "the request names another node".into(),
         PlaceVerdict::NotOfDeployment => "the deployment names other nodes".into(),
         PlaceVerdict::Connecting => "the node is being connected".into(),

@@ -9,6 +9,7 @@ use diagnostics::Diagnostic;
 use input_validation::{Backend, ModelRef, NodeName, RequestId, WorkerId};
 use jiff::Timestamp;
 use queen_contract::{Availability, Decision};
+use scheduling_policy::{Opinion, PolicyFailure};
 use worker_contract::WorkerStatus;
 use worker_registry::SpawnId;
 
@@ -40,6 +41,8 @@ pub(crate) enum Event {
         target: Option<SpawnTarget>,
         /// Workers of the model.
         workers: Vec<UnusableWorker>,
+        /// Workers that the policy refuses.
+        refused: Vec<RouteCandidate>,
     },
     Spawns {
         request: RequestId,
@@ -70,6 +73,13 @@ pub(crate) enum Event {
         error: Diagnostic,
         places: Vec<PlaceCandidate>,
     },
+    /// The policy failed, so the default decided.
+    PolicyFailed {
+        /// `None`: for a deployment.
+        request: Option<RequestId>,
+        model: ModelRef,
+        failure: PolicyFailure,
+    },
     Stops {
         spawn: SpawnId,
         model: Option<ModelRef>,
@@ -85,7 +95,7 @@ pub(crate) enum Event {
 }
 
 /// A worker that could run a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct RouteCandidate {
     pub(crate) worker: WorkerId,
     pub(crate) node: NodeName,
@@ -97,6 +107,8 @@ pub(crate) struct RouteCandidate {
     pub(crate) failed_before: bool,
     /// A worker of this node failed the request before.
     pub(crate) node_failed_before: bool,
+    /// That of the policy.
+    pub(crate) opinion: Opinion,
 }
 
 /// A worker that matches a request and cannot run it now.
@@ -108,14 +120,14 @@ pub(crate) struct UnusableWorker {
 }
 
 /// A node and a backend on which a worker could be started.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PlaceCandidate {
     pub(crate) node: NodeName,
     pub(crate) backend: Backend,
     pub(crate) verdict: PlaceVerdict,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum PlaceVerdict {
     Possible {
         has_files: bool,
@@ -128,7 +140,10 @@ pub(crate) enum PlaceVerdict {
         broken: bool,
         /// Other models use its memory.
         needs_room: bool,
+        /// That of the policy.
+        opinion: Opinion,
     },
+    RefusedByPolicy(String),
     NotNamed,
     NotOfDeployment,
     /// The node is still being connected.
@@ -146,12 +161,36 @@ pub(crate) enum PlaceVerdict {
     FailedBefore,
 }
 
+impl RouteCandidate {
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self.opinion, Opinion::Refused(_))
+    }
+}
+
+impl PlaceVerdict {
+    /// Whether a start for a request will not succeed soon.
+    pub(crate) fn is_unlikely(&self) -> bool {
+        matches!(self, Self::Possible { starting, broken, .. } if *starting || *broken)
+    }
+
+    /// Whether a start for a deployment will not succeed now.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        matches!(self, Self::Possible { paused, broken, .. } if *paused || *broken)
+    }
+}
+
 impl DecisionLog {
     pub(crate) fn add(&mut self, event: Event, now: Duration) {
         if self.0.len() == KEPT {
             self.0.pop_front();
         }
         self.0.push_back((now, event));
+    }
+
+    pub(crate) fn extend(&mut self, event: Option<Event>, now: Duration) {
+        if let Some(event) = event {
+            self.add(event, now);
+        }
     }
 
     /// Describes the latest decisions, the oldest first. `about` is the id of a request or of a
@@ -209,6 +248,7 @@ impl Event {
                 spawn,
                 ..
             } => (Some(request), Some(&spawn.worker), Some(model)),
+            Self::PolicyFailed { request, model, .. } => (request.as_ref(), None, Some(model)),
             Self::Stops { spawn, model, .. } => (None, Some(&spawn.worker), model.as_ref()),
             Self::Lost { spawn } => (None, Some(&spawn.worker), None),
             Self::Exited { spawn, model } => (None, Some(&spawn.worker), Some(model)),

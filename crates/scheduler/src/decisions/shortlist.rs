@@ -36,6 +36,13 @@ impl<T> Shortlist<T> {
         }
     }
 
+    /// Keeps the first of candidates that are in order.
+    pub(crate) fn of_sorted(candidates: Vec<T>) -> Self {
+        let (seen, mut best) = (candidates.len(), candidates);
+        best.truncate(LENGTH);
+        Self { best, seen }
+    }
+
     pub(crate) fn best(&self) -> Option<&T> {
         self.best.first()
     }

@@ -8,6 +8,7 @@ mod estimates;
 mod idle;
 mod nodes;
 mod placement;
+mod policy;
 mod properties;
 mod room;
 mod stopping;

@@ -124,7 +124,7 @@ fn requirements_restrict_the_choice() {
 /// Submits a request with these beginnings of its prompt, and returns its worker.
 fn routed(s: &mut Scheduler, request: &str, prompt: &[u64]) -> String {
     let new = NewRequest {
-        prompt: PromptPrefixes::new(prompt.to_vec()),
+        prompt: PromptPrefixes::new(prompt.to_vec(), 0),
         ..new_request(request, HAIKU, secs(600))
     };
     let effects = s.submit(new, T0).unwrap();

@@ -1,7 +1,11 @@
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use input_validation::{Backend, NodeName, WorkerId};
 use proptest::prelude::*;
+use scheduling_policy::Policy;
 use worker_registry::WorkerFilter;
 
 use super::*;
@@ -40,10 +44,22 @@ enum Op {
     },
     /// The process of a worker that is being stopped exits.
     EndStop,
+    /// The policy changes.
+    Policy(usize),
     Wait {
         ms: u64,
     },
 }
+
+/// Scripts that refuse, prefer and fail, each for some candidates.
+const POLICIES: [&str; 4] = [
+    "fn route(request, worker) { if request.priority == \"batch\" { \"never\" } }
+     fn place(request, place) { if place.node == \"local\" { \"not here\" } }",
+    "fn route(request, worker) { worker.running }
+     fn place(request, place) { if place.needs_room { \"full\" } else { -place.free_bytes } }",
+    "fn route(request, worker) { if worker.name == \"w1\" { throw \"no\" } }",
+    "fn place(request, place) { place.rank / request.failures }",
+];
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
@@ -58,6 +74,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::SpawnProgress),
         1 => (0u8..3).prop_map(|worker| Op::Stop { worker }),
         2 => Just(Op::EndStop),
+        1 => (0..=POLICIES.len()).prop_map(Op::Policy),
         3 => (0u64..20_000).prop_map(|ms| Op::Wait { ms }),
         1 => (0u64..700_000).prop_map(|ms| Op::Wait { ms }),
     ]
@@ -175,7 +192,8 @@ impl Shell {
                 }
                 SchedulerEffect::Waiting(..)
                 | SchedulerEffect::CheckProcess(_)
-                | SchedulerEffect::WorkerExpired(_) => {}
+                | SchedulerEffect::WorkerExpired(_)
+                | SchedulerEffect::PolicyFailed { .. } => {}
             }
         }
     }
@@ -326,6 +344,11 @@ proptest! {
                     });
                     shell.nodes = nodes.collect();
                     s.handle(SchedulerEvent::Nodes(shell.nodes.clone()), now)
+                }
+                Op::Policy(nth) => {
+                    let script = POLICIES.get(nth);
+                    let policy = script.map(|script| Arc::new(Policy::compile(script).unwrap()));
+                    s.handle(SchedulerEvent::Policy(policy), now)
                 }
                 Op::Wait { ms } => {
                     now += Duration::from_millis(ms);

@@ -315,7 +315,9 @@ impl World<'_> {
                     }
                 }
                 SchedulerEffect::CheckProcess(spawn) => self.check_process(spawn),
-                SchedulerEffect::Waiting(..) | SchedulerEffect::WorkerExpired(_) => {}
+                SchedulerEffect::Waiting(..)
+                | SchedulerEffect::WorkerExpired(_)
+                | SchedulerEffect::PolicyFailed { .. } => {}
             }
         }
     }
