@@ -170,7 +170,7 @@ fn a_script_that_fails_changes_nothing_and_is_reported_once() {
     assert_eq!(decisions[0].kind, DecisionKind::PolicyFailed);
     assert_eq!(
         decisions[0].reason,
-        "the default decides: `route` failed for a: line 1, column 32: Division by zero: 1 / 0"
+        "the default decides: `route` failed for a: line 1, column 31: Division by zero: 1 / 0"
     );
     assert_eq!(decisions[1].reason, "it has the least load of 3 workers");
     // Not run any more after ten failures in a row.
