@@ -83,7 +83,7 @@ fn whole(number: impl TryInto<INT>) -> Dynamic {
 }
 
 fn optional(text: Option<&String>) -> Dynamic {
-    text.map_or(Dynamic::UNIT, |text| text.into())
+    text.map_or(Dynamic::UNIT, Into::into)
 }
 
 fn map<const N: usize>(entries: [(&str, Dynamic); N]) -> Map {

@@ -17,7 +17,7 @@ fn examples() -> Vec<(String, String)> {
                 found.push((heading.clone(), std::mem::take(text)));
                 script = None;
             }
-            (Some(text), line) => *text += &format!("{line}\n"),
+            (Some(text), line) => text.extend([line, "\n"]),
             (None, line) => {
                 if let Some(title) = line.strip_prefix("### ") {
                     title.clone_into(&mut heading);

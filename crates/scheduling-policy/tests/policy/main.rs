@@ -13,11 +13,11 @@ mod sandbox;
 
 use scheduling_policy::{Opinion, Origin, PlaceFacts, Policy, RequestFacts, WorkerFacts};
 
-pub fn policy(script: &str) -> Policy {
+fn policy(script: &str) -> Policy {
     Policy::compile(script).unwrap()
 }
 
-pub fn request() -> RequestFacts {
+fn request() -> RequestFacts {
     RequestFacts {
         origin: Origin::Request,
         model: "builtin:haiku".into(),
@@ -31,14 +31,14 @@ pub fn request() -> RequestFacts {
     }
 }
 
-pub fn batch() -> RequestFacts {
+fn batch() -> RequestFacts {
     RequestFacts {
         priority: Some("batch".into()),
         ..request()
     }
 }
 
-pub fn worker(name: &str) -> WorkerFacts {
+fn worker(name: &str) -> WorkerFacts {
     WorkerFacts {
         name: name.into(),
         node: "local".into(),
@@ -53,7 +53,7 @@ pub fn worker(name: &str) -> WorkerFacts {
     }
 }
 
-pub fn place(node: &str, backend: &str) -> PlaceFacts {
+fn place(node: &str, backend: &str) -> PlaceFacts {
     PlaceFacts {
         node: node.into(),
         backend: backend.into(),
@@ -68,6 +68,6 @@ pub fn place(node: &str, backend: &str) -> PlaceFacts {
     }
 }
 
-pub fn refused(reason: &str) -> Opinion {
+fn refused(reason: &str) -> Opinion {
     Opinion::Refused(reason.into())
 }

@@ -193,7 +193,8 @@ fn a_script_cannot_be_larger_or_deeper_than_its_limits() {
         let error = Policy::compile(&script).unwrap_err().to_string();
         assert!(error.contains("exceeds"), "{deep}: {error}");
     }
-    let functions: String = (0..200).map(|n| format!("fn f{n}() {{ 1 }}\n")).collect();
+    let functions = (0..200).map(|n| format!("fn f{n}() {{ 1 }}\n"));
+    let functions = functions.collect::<Vec<_>>().concat();
     let error = Policy::compile(&functions).unwrap_err().to_string();
     assert!(error.contains("functions"), "{error}");
 }
