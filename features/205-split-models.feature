@@ -155,6 +155,10 @@ Feature: A model that is larger than one machine
     And I run `rbee-keeper deploy {dir}/model.gguf --split desk,attic --context 256`
     Then a new worker serves `file:{dir}/model.gguf`
     And the engine of the worker is connected with a part
+    # Nothing that the machines have started is left on them.
+    When I run `rbee-keeper queen stop`
+    Then the exit code is 0
+    And stdout contains `stopped worker model-0-part1`
 
   @llama_cpp
   Scenario: llama.cpp computes the same text alone and on several machines

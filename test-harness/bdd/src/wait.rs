@@ -13,7 +13,7 @@ const MOST: u32 = 5;
 
 /// A limit that begins now.
 struct Limit {
-    limit: Duration,
+    longest: Duration,
     begun: Instant,
     /// Whether the machine was busy is not known where the kernel does not count it.
     busy_before: Option<Duration>,
@@ -22,7 +22,7 @@ struct Limit {
 impl Limit {
     fn start(limit: Duration) -> Self {
         Self {
-            limit,
+            longest: limit,
             begun: Instant::now(),
             busy_before: busy(),
         }
@@ -35,7 +35,7 @@ impl Limit {
             .busy_before
             .and_then(|before| busy()?.checked_sub(before))
             .unwrap_or_default();
-        let end = (self.limit + busy).min(self.limit * MOST);
+        let end = (self.longest + busy).min(self.longest * MOST);
         end.checked_sub(elapsed).filter(|left| !left.is_zero())
     }
 }
@@ -105,7 +105,7 @@ mod tests {
         let second = Duration::from_secs(1);
         let begun = Instant::now().checked_sub(2 * second).unwrap();
         let limit = |limit, busy_before| Limit {
-            limit,
+            longest: limit,
             begun,
             busy_before,
         };
