@@ -12,7 +12,7 @@ use crate::{
     errors, model,
     model_cli::{Model, Pull},
     node_cli::{Node, Setup},
-    policy::PolicyCommand,
+    policy_cli::PolicyCommand,
     values::{DrainArg, LinesArg, parse, with_hint},
 };
 

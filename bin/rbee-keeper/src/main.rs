@@ -19,6 +19,7 @@ mod models;
 mod node;
 mod node_cli;
 mod policy;
+mod policy_cli;
 mod prompt;
 mod queen;
 mod render;
