@@ -29,6 +29,7 @@ mod residency;
 mod room;
 mod scheduler;
 mod service_time;
+mod serving;
 mod target;
 #[cfg(test)]
 mod tests;
