@@ -29,6 +29,18 @@ Feature: Deployments keep workers of models running
     When I run `rbee-keeper why mock-0`
     Then stdout contains `its process has exited`
 
+  Scenario: Whoever stops a worker of a deployment reads that another one is started
+    Given a running queen
+    And I ran `rbee-keeper deploy mock:fast`
+    When I run `rbee-keeper worker stop mock-0`
+    Then the exit code is 0
+    And stderr contains `rbee-keeper undeploy mock:fast`
+    When I run `rbee-keeper deploy mock:fast --min 0`
+    And I run `rbee-keeper infer --model mock:fast hello`
+    And I run `rbee-keeper worker stop mock-0`
+    Then the exit code is 0
+    And stderr does not contain `undeploy`
+
   Scenario: Each GPU of a machine has a worker of its own
     Given a running queen
     And the node attic with GPUs of 24 and 24 GiB, whose worker runs

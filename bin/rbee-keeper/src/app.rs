@@ -1,7 +1,8 @@
 use clap::CommandFactory as _;
 use clap_complete::Shell;
-use diagnostics::ExitCode;
-use queen_contract::SpawnCall;
+use diagnostics::{ExitCode, Narration};
+use input_validation::{ModelRef, WorkerId};
+use queen_contract::{Deployment, QueenClient, SpawnCall};
 
 use crate::{
     binaries,
@@ -168,9 +169,31 @@ async fn worker(command: Worker, target: &Target, screen: &mut Screen) -> Result
             let stopped = serde_json::json!({ "stopped": [worker] });
             screen
                 .document(&stopped, || format!("stopped worker {worker}\n"))
-                .await
+                .await?;
+            match (replace, deployed_as(&worker, &queen).await?) {
+                (false, Some(model)) => {
+                    let message = format!(
+                        "its deployment starts another worker; to end it: rbee-keeper undeploy {model}"
+                    );
+                    let note = Narration::info("queen", "deployment", message);
+                    screen.narrate(&note).await
+                }
+                _ => Ok(()),
+            }
         }
     }
+}
+
+/// Returns the model of a worker whose deployment replaces it when it is stopped.
+async fn deployed_as(worker: &WorkerId, queen: &QueenClient) -> Result<Option<ModelRef>, Failure> {
+    let mut deployments = queen.deployments().await?.deployments.into_iter();
+    let replaces_it = |deployment: &Deployment| {
+        let wanted = deployment.wanted.as_ref();
+        wanted.is_some_and(|wanted| wanted.min_workers > 0)
+            && (deployment.workers.iter()).any(|deployed| deployed.worker_id == *worker)
+    };
+    let found = deployments.find(replaces_it);
+    Ok(found.map(|deployment| deployment.model))
 }
 
 async fn spawn(args: SpawnArgs, target: &Target, screen: &mut Screen) -> Result<(), Failure> {
