@@ -14,6 +14,7 @@ mod binaries;
 mod catalog;
 mod connector;
 mod copies;
+mod deployment_list;
 mod deployments;
 mod engines;
 mod errors;
@@ -39,6 +40,7 @@ mod split_table;
 mod split_watch;
 mod store;
 mod unopened;
+mod worker_source;
 mod workers;
 
 pub use catalog::NodeModel;

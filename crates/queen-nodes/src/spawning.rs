@@ -1,26 +1,25 @@
 use std::{pin::pin, time::Duration};
 
 use diagnostics::{Diagnostic, Narration};
-use futures_util::{StreamExt as _, future::BoxFuture};
+use futures_util::StreamExt as _;
 use hive_contract::{
     JobEvent, PreflightRequest, Progress, SpawnRequest, SpawnResponse, SplitRole, WorkerProcess,
     WorkerState,
 };
 use hive_lifecycle::RunningHive;
-use input_validation::{Backend, DeviceId, EngineName, Generation, ModelRef, NodeName};
+use input_validation::{Backend, DeviceId, EngineName, Generation, ModelRef};
 use jiff::Timestamp;
 use preflight_validation::select_device;
-use queen_contract::DeploymentSpec;
-use queen_contract::{Availability, WorkerEntry};
-use queen_dispatch::{Dispatcher, WorkerSource};
+use queen_contract::{Availability, DeploymentSpec, WorkerEntry};
+use queen_dispatch::Dispatcher;
 use queen_store::{WorkerKey, WorkerRow};
 use rest_client::CallError;
-use scheduler::{SpawnTarget, StopCause};
+use scheduler::SpawnTarget;
 use tokio::time::{Instant, sleep, timeout};
 use worker_contract::HEARTBEAT_SECONDS;
 use worker_registry::{SpawnId, WorkerFilter};
 
-use crate::{Node, Nodes, access::EXIT_QUERY_LIMIT, errors};
+use crate::{Node, Nodes, errors};
 
 /// A running worker registers within two heartbeats, or it is replaced.
 const REGISTRATION_LIMIT: Duration = Duration::from_secs(2 * HEARTBEAT_SECONDS + 1);
@@ -49,73 +48,6 @@ impl From<CallError> for SpawnError {
             CallError::Link(error) => Self::HiveLost(error),
             CallError::Response(_, error) => Self::Final(error),
         }
-    }
-}
-
-impl WorkerSource for Nodes {
-    fn provide<'a>(
-        &'a self,
-        target: &'a SpawnTarget,
-        dispatcher: &'a Dispatcher,
-    ) -> BoxFuture<'a, Result<SpawnId, Diagnostic>> {
-        Box::pin(async move {
-            let node = self.get(&target.node)?;
-            let spawning = Spawning {
-                nodes: self,
-                node: &node,
-                target,
-                dispatcher,
-                engine: EngineWish::Keep,
-            };
-            let _turn = self.spawn_turns().of(target).await;
-            let spawned = spawning.run().await;
-            if let Err(error) = &spawned {
-                tracing::warn!(model = %target.model, code = %error.code, %error, "no worker available");
-            }
-            spawned
-        })
-    }
-
-    fn has_exited<'a>(&'a self, worker: &'a SpawnId) -> BoxFuture<'a, bool> {
-        Box::pin(async move {
-            let query = timeout(EXIT_QUERY_LIMIT, self.spawned_worker(&worker.worker)).await;
-            query.is_ok_and(|found| {
-                found.is_ok_and(|(_, process)| {
-                    process.generation == worker.generation && process.state == WorkerState::Exited
-                })
-            })
-        })
-    }
-
-    fn release_port<'a>(&'a self, node: &'a NodeName, port: u16) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            if let Ok(node) = self.get(node) {
-                node.release_port(port).await;
-            }
-        })
-    }
-
-    fn stop<'a>(
-        &'a self,
-        worker: &'a SpawnId,
-        cause: StopCause,
-        dispatcher: &'a Dispatcher,
-    ) -> BoxFuture<'a, Result<(), Diagnostic>> {
-        let drain_seconds = match cause {
-            StopCause::Idle | StopCause::Memory | StopCause::Surplus => None,
-            StopCause::Stalled => Some(0),
-        };
-        Box::pin(async move {
-            let hive = match self.spawned_worker(&worker.worker).await {
-                Ok((hive, _)) => Some(hive),
-                Err(error) => {
-                    tracing::warn!(worker = %worker.worker, %error, "no hive can stop the worker");
-                    None
-                }
-            };
-            self.stop_spawn(hive, worker, drain_seconds, dispatcher)
-                .await
-        })
     }
 }
 
