@@ -25,6 +25,9 @@ pub(super) struct Program {
     pub(super) digest: String,
 }
 
+/// Name of the worker that runs other engines.
+const ADAPTER: &str = "adapter-worker-rbee";
+
 impl Release {
     /// Name of the hive's program.
     pub(super) const HIVE: &str = "rbee-hive";
@@ -86,6 +89,9 @@ impl Release {
 }
 
 fn is_worker(name: &str) -> bool {
+    if name == ADAPTER {
+        return true;
+    }
     let kind = name
         .strip_prefix("llm-")
         .and_then(|n| n.strip_suffix("-worker-rbee"));
@@ -127,6 +133,7 @@ mod tests {
         for name in [
             "rbee-hive",
             "llm-cpu-worker-rbee",
+            "adapter-worker-rbee",
             "queen-rbee",
             "llm-cpu-worker-rbee.d",
         ] {
@@ -135,7 +142,8 @@ mod tests {
         let release = Release::new(dir.path().to_owned());
         let programs = release.programs().unwrap();
         let names: Vec<&str> = programs.iter().map(|p| p.name.as_str()).collect();
-        assert_eq!(names, ["rbee-hive", "llm-cpu-worker-rbee"]);
+        let expected = ["rbee-hive", "adapter-worker-rbee", "llm-cpu-worker-rbee"];
+        assert_eq!(names, expected);
         let first = directory_name(&programs);
         fs::write(dir.path().join("rbee-hive"), "another build").unwrap();
         assert_ne!(directory_name(&release.programs().unwrap()), first);

@@ -88,12 +88,6 @@ fn describe_parts(world: &mut World, machine: &str) {
 fn engines(world: &mut World, machine: String) {
     describe_server(world, &machine);
     describe_parts(world, &machine);
-    // A release for machines that are reached by SSH has no adapter.
-    let name = "adapter-worker-rbee";
-    if let Some(server) = world.get::<Machines>().find(&machine) {
-        let programs = server.home().join(".rbee/bin/current");
-        fs::copy(binary(name), programs.join(name)).unwrap();
-    }
 }
 
 #[given(regex = r"^a copy of SmolLM2 as `(.*)`$")]
