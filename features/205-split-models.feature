@@ -59,6 +59,18 @@ Feature: A model that is larger than one machine
       | a part     | the part on attic is killed                     |
       | the worker | every `adapter-worker-rbee` process is killed   |
 
+  Scenario: A model that is not split any more has no parts
+    Given local has the engines of llama.cpp
+    And attic has the engines of llama.cpp
+    And a copy of the embedded model as `model.gguf`
+    And a running queen
+    And the node attic with 1 GiB of free memory
+    And I ran `rbee-keeper deploy {dir}/model.gguf --split attic,local --engine llama-cpp --context 256`
+    When I run `rbee-keeper deploy {dir}/model.gguf --node local --engine llama-cpp --context 256`
+    Then 1 `engine-sim` process runs
+    When I run `rbee-keeper undeploy {dir}/model.gguf`
+    Then 0 `engine-sim` processes run
+
   Scenario: A killed queen changes nothing where no link is needed
     Given local has the engines of llama.cpp
     And attic has the engines of llama.cpp

@@ -96,10 +96,10 @@ Feature: The queue of requests
     @real
     Scenario: The measured time of other requests exceeds the deadline
       Given a running queen
-      And requests that took half a second each
+      And requests that took two seconds each
       And a request that holds the only slot of its model
       When the client alice sends the requests a-1, a-2, a-3
-      And the client bob sends a chat with a deadline in 400 ms
+      And the client bob sends a chat with a deadline in 1500 ms
       Then the response status is 408
       And the response's error code is DEADLINE_EXCEEDED
       And the response's error message contains `would wait about`
@@ -125,7 +125,7 @@ Feature: The queue of requests
     @real
     Scenario: The position is reported as it changes
       Given a running queen
-      And requests that took half a second each
+      And requests that took two seconds each
       And a request that holds the only slot of its model
       When the client alice sends the requests a-1, a-2
       Then the request a-2 is at position 2 of 2, with an estimate

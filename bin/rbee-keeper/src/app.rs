@@ -3,6 +3,7 @@ use clap_complete::Shell;
 use diagnostics::{ExitCode, Narration};
 use input_validation::{ModelRef, WorkerId};
 use queen_contract::{Deployment, QueenClient, SpawnCall};
+use rest_client::CallError;
 
 use crate::{
     binaries,
@@ -170,22 +171,27 @@ async fn worker(command: Worker, target: &Target, screen: &mut Screen) -> Result
             screen
                 .document(&stopped, || format!("stopped worker {worker}\n"))
                 .await?;
-            match (replace, deployed_as(&worker, &queen).await?) {
-                (false, Some(model)) => {
-                    let message = format!(
-                        "its deployment starts another worker; to end it: rbee-keeper undeploy {model}"
-                    );
-                    let note = Narration::info("queen", "deployment", message);
-                    screen.narrate(&note).await
-                }
-                _ => Ok(()),
+            // The worker is stopped, whether or not this can be found out.
+            let Ok(Some(model)) = deployed_as(&worker, &queen).await else {
+                return Ok(());
+            };
+            if replace {
+                return Ok(());
             }
+            let message = format!(
+                "its deployment starts another worker; to end it: rbee-keeper undeploy {model}"
+            );
+            let note = Narration::info("queen", "deployment", message);
+            screen.narrate(&note).await
         }
     }
 }
 
 /// Returns the model of a worker whose deployment replaces it when it is stopped.
-async fn deployed_as(worker: &WorkerId, queen: &QueenClient) -> Result<Option<ModelRef>, Failure> {
+async fn deployed_as(
+    worker: &WorkerId,
+    queen: &QueenClient,
+) -> Result<Option<ModelRef>, CallError> {
     let mut deployments = queen.deployments().await?.deployments.into_iter();
     let replaces_it = |deployment: &Deployment| {
         let wanted = deployment.wanted.as_ref();

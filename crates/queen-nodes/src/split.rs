@@ -82,14 +82,9 @@ impl Spawning<'_> {
             node: part.place.node.clone(),
             device: part.place.device,
         });
-        Ok((
-            role,
-            Parts {
-                starting,
-                exposed,
-                deployed: deployed.collect(),
-            },
-        ))
+        let splits = self.nodes.splits();
+        splits.run_parts(&row.worker_id, deployed.collect());
+        Ok((role, Parts { starting, exposed }))
     }
 
     /// Ends the start of a worker whose parts run: they are kept if it serves, and stopped
@@ -103,8 +98,9 @@ impl Spawning<'_> {
     ) {
         if serves {
             let splits = self.nodes.splits();
-            splits.started((&row.worker_id, generation), parts.exposed, parts.deployed);
+            splits.started(&row.worker_id, generation, parts.exposed);
         } else {
+            self.nodes.splits().forget(&row.worker_id);
             let whole = Whole {
                 row,
                 generation,
@@ -240,7 +236,6 @@ impl Spawning<'_> {
 pub(crate) struct Parts<'a> {
     starting: Starting<'a>,
     exposed: Vec<Exposed>,
-    deployed: Vec<DeployedPart>,
 }
 
 fn place(node: &NodeName, device: &Device) -> SplitPlace {

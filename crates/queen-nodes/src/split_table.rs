@@ -86,35 +86,58 @@ impl Splits {
         (*opened == generation).then(|| ports.iter().all(Exposed::is_open))
     }
 
+    /// Whether this queen has started parts. One may still run although its deployment is gone: its
+    /// node may have been out of reach.
+    pub(crate) fn had_any(&self) -> bool {
+        self.table().changes > 0
+    }
+
     /// The parts of workers, as they were last seen.
     pub(crate) fn parts(&self) -> BTreeMap<WorkerId, Vec<DeployedPart>> {
         self.table().parts.clone()
     }
 
-    /// Forgets the parts of a worker that is started without any.
+    /// Records the running parts of a worker that is being started.
+    pub(crate) fn run_parts(&self, worker: &WorkerId, parts: Vec<DeployedPart>) {
+        self.table().parts.insert(worker.clone(), parts);
+    }
+
+    /// Forgets the parts of a worker that does not have any.
     pub(crate) fn forget(&self, worker: &WorkerId) {
         let mut table = self.table();
         table.open.remove(worker);
         table.parts.remove(worker);
     }
 
-    /// Records a worker that serves, the ports that lead to its parts, and where these are.
-    pub(crate) fn started(
-        &self,
-        (worker, generation): (&WorkerId, Generation),
-        ports: Vec<Exposed>,
-        parts: Vec<DeployedPart>,
-    ) {
+    /// Records a worker that serves, and the ports that lead to its parts.
+    pub(crate) fn started(&self, worker: &WorkerId, generation: Generation, ports: Vec<Exposed>) {
         let mut table = self.table();
         table.open.insert(worker.clone(), (generation, ports));
-        table.parts.insert(worker.clone(), parts);
     }
 
-    /// Replaces what is known of the parts, and closes the ports of workers that have none.
-    pub(crate) fn seen(&self, parts: BTreeMap<WorkerId, Vec<DeployedPart>>) {
+    /// Replaces what is known of the parts of workers that are not being started, and closes the
+    /// ports of those that have none. Does nothing and returns `false` if starts have begun or
+    /// ended since `changes`, because what was seen may be from before.
+    pub(crate) fn seen(
+        &self,
+        mut parts: BTreeMap<WorkerId, Vec<DeployedPart>>,
+        changes: u64,
+    ) -> bool {
         let mut table = self.table();
-        table.open.retain(|worker, _| parts.contains_key(worker));
-        table.parts = parts;
+        if table.changes != changes {
+            return false;
+        }
+        let Table {
+            open,
+            parts: known,
+            starting,
+            ..
+        } = &mut *table;
+        open.retain(|worker, _| starting.contains(worker) || parts.contains_key(worker));
+        parts.retain(|worker, _| !starting.contains(worker));
+        known.retain(|worker, _| starting.contains(worker));
+        known.append(&mut parts);
+        true
     }
 }
 
@@ -135,7 +158,7 @@ mod tests {
         let splits = Splits::default();
         let worker: WorkerId = "w-0".parse().unwrap();
         let (none, before) = splits.starting();
-        assert!(none.is_empty());
+        assert!(none.is_empty() && !splits.had_any());
         let start = splits.start(&worker);
         assert!(splits.starting().0.contains(&worker));
         drop(start);
@@ -144,10 +167,12 @@ mod tests {
         assert_ne!(before, after);
         assert_eq!(splits.is_open(&worker, Generation(1)), None);
         let ports = vec![Exposed::direct(7)];
-        splits.started((&worker, Generation(1)), ports, Vec::new());
+        splits.started(&worker, Generation(1), ports);
         assert_eq!(splits.is_open(&worker, Generation(1)), Some(true));
         assert_eq!(splits.is_open(&worker, Generation(2)), None);
-        splits.seen(BTreeMap::new());
+        assert!(!splits.seen(BTreeMap::new(), before));
+        assert!(splits.seen(BTreeMap::new(), after));
+        assert!(splits.had_any());
         assert_eq!(splits.is_open(&worker, Generation(1)), None);
     }
 
@@ -163,7 +188,7 @@ mod tests {
         assert_eq!(splits.take_unneeded(), [part(1)]);
         let start = splits.start(&worker);
         splits.reached(&worker, part(2));
-        splits.started((&worker, Generation(1)), Vec::new(), Vec::new());
+        splits.started(&worker, Generation(1), Vec::new());
         drop(start);
         assert!(splits.take_unneeded().is_empty());
         let start = splits.start(&worker);

@@ -79,7 +79,7 @@ impl Nodes {
             .filter(|deployment| !deployment.split.is_empty())
             .map(|deployment| (deployment.model, deployment.split))
             .collect();
-        if split.is_empty() && self.splits().parts().is_empty() && !whether_or_not {
+        if split.is_empty() && !self.splits().had_any() && !whether_or_not {
             return Ok(());
         }
         let (starting, changes) = self.splits().starting();
@@ -89,11 +89,10 @@ impl Nodes {
             .map(|(node, (_, processes))| (node.clone(), processes.clone()))
             .collect();
         let mains = self.mains(&split, &seen).await?;
-        if self.splits().starting().1 != changes {
+        if !self.splits().seen(parts_of(&seen), changes) {
             // What was seen may be of a worker whose start has ended meanwhile.
             return Ok(());
         }
-        self.splits().seen(parts_of(&seen));
         let all: BTreeSet<NodeName> = self
             .all()
             .iter()

@@ -357,6 +357,7 @@ mod tests {
             home.join_record(),
             home.joined_token(),
             home.join_attempt(),
+            home.policy(),
         ]
         .iter()
         .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())

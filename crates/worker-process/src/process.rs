@@ -102,8 +102,9 @@ pub fn serve_model(
         .build()
         .map_err(|e| errors::threads_not_started(&e))?;
     let result = runtime.block_on(worker_service::run(config, service, load));
-    // A blocked thread must not delay the exit.
-    runtime.shutdown_background();
+    // It ends with the process. A blocked thread must not delay that, and a loader that still waits
+    // for an engine would panic in a runtime that has ended.
+    std::mem::forget(runtime);
     result
 }
 

@@ -110,6 +110,6 @@ mod tests {
             node: "attic".parse().unwrap(),
             device: "CPU-0".parse().unwrap(),
         }];
-        assert!(list(&[split]).contains("ready    local CPU-0 + attic CPU-0\n"));
+        assert!(list(&[split]).contains("ready  local CPU-0 + attic CPU-0\n"));
     }
 }

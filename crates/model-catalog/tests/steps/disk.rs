@@ -5,11 +5,12 @@ use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use bdd::World;
 use cucumber::{given, when};
-use tokio::process::Command;
+use tokio::{process::Command, sync::oneshot, task::JoinHandle, time::interval};
 
 /// Mounts a file system with options (`$1`) over a directory (`$2`), and runs the rest.
 const MOUNT: &str = r#"mkdir -p "$2" && mount -t tmpfs -o "$1" tmpfs "$2" && shift 2 && exec "$@""#;
@@ -77,14 +78,32 @@ pub(super) fn files(dir: &Path) -> Vec<String> {
     found
 }
 
+/// Another program that uses all space of the disk, also what the hive frees meanwhile.
+#[derive(Default)]
+struct Filler(Option<JoinHandle<()>>);
+
 #[when("the disk of the models is filled")]
-fn fill(world: &mut World) {
+async fn fill(world: &mut World) {
     let path = models(world).join("other");
     let mut file = fs::File::create(path).unwrap();
-    while file.write_all(&[0; 4096]).is_ok() {}
+    let (filled, is_full) = oneshot::channel();
+    let filler = tokio::spawn(async move {
+        let mut filled = Some(filled);
+        let mut ticks = interval(Duration::from_millis(2));
+        loop {
+            while file.write_all(&[0; 4096]).is_ok() {}
+            filled.take().map(|filled| filled.send(()));
+            ticks.tick().await;
+        }
+    });
+    is_full.await.unwrap();
+    world.get::<Filler>().0 = Some(filler);
 }
 
 #[when("the disk of the models has space again")]
-fn free(world: &mut World) {
+async fn free(world: &mut World) {
+    let filler = world.get::<Filler>().0.take().expect("the disk was filled");
+    filler.abort();
+    assert!(filler.await.is_err(), "it was aborted");
     fs::remove_file(models(world).join("other")).unwrap();
 }

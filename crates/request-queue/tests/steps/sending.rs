@@ -22,11 +22,11 @@ async fn hold(world: &mut World) {
     events(world, HOLDER).until("a token", is_token).await;
 }
 
-#[given("requests that took half a second each")]
+#[given("requests that took two seconds each")]
 async fn measured(world: &mut World) {
     for n in 0..3 {
         let id = format!("measured-{n}");
-        send(world, HOLDER, &id, MODEL, Priority::Interactive, 10).await;
+        send(world, HOLDER, &id, MODEL, Priority::Interactive, 40).await;
         events(world, &id).read_to_end().await;
     }
 }
