@@ -64,6 +64,8 @@ ACCEPTED_ERRORS = [
     ("NOT_FOUND", "is not installed on this node", "which binaries are installed depends on the node"),
     ("NOT_FOUND", "^this node has no catalog of packages", "a hive is started with its catalog"),
     ("NOT_FOUND", 'no engine "', "which engines exist depends on the node"),
+    ("NOT_FOUND", "^no engine on this node computes parts", "which engines exist depends on the node"),
+    ("UNSUPPORTED_MODEL", "cannot split a model over machines$", "which engines run a model depends on both"),
     ("UNSUPPORTED_MODEL", "does not run models of the mock engine", "which engines run a model depends on both"),
     ("INTERNAL", "cannot start [0-9]+ threads", "how many threads may run depends on the system"),
     ("INSUFFICIENT_RAM", "", "how much memory is free depends on the machine"),

@@ -147,7 +147,6 @@ pub struct SpawnRequest {
     pub wait_ready: bool,
     /// What the process is in a model that is split over machines; absent if it has all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub split: Option<SplitRole>,
 }
 

@@ -58,17 +58,14 @@ pub struct PolicyFailureEntry {
 pub struct PolicyTestCall {
     /// Text of a script. Default: the script in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub script: Option<String>,
     /// Model of the request.
     pub model: ModelRef,
     /// Node that the request requires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub node: Option<NodeName>,
     /// Backend that the request requires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub backend: Option<Backend>,
     /// Priority of the request.
     #[serde(default)]
