@@ -267,6 +267,9 @@ Feature: Deployments keep workers of models running
     And stdout contains `problem   the file cannot be used: line 2, column 5: Undefined variable: wrker`
     When I run `rbee-keeper queen logs`
     Then stdout contains `the policy cannot be used, the one before stays in use`
+    When I run `rbee-keeper policy test`
+    Then the exit code is 1
+    And stderr contains `what is in the file of the policy is not in use`
 
   Scenario: A policy that never ends delays no request, and the failure is shown
     Given a running queen

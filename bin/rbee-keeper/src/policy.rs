@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use diagnostics::Diagnostic;
+use diagnostics::{Diagnostic, Narration};
 use queen_contract::PolicyTestCall;
 use tokio::{fs::File, io::AsyncReadExt as _};
 
@@ -40,9 +40,19 @@ pub(crate) async fn run(
         priority: args.priority,
         prompt_bytes: args.prompt_bytes,
     };
-    let test = target.running().await?.test_policy(&call).await?;
+    let queen = target.running().await?;
+    let test = queen.test_policy(&call).await?;
     screen.document(&test, || text::test(&test)).await?;
-    if test.failed {
+    let problem = match call.script {
+        Some(_) => None,
+        None => queen.policy().await?.problem,
+    };
+    if let Some(problem) = &problem {
+        let message = format!("what is in the file of the policy is not in use: {problem}");
+        let warning = Narration::warn("queen", "policy", message);
+        screen.narrate(&warning).await?;
+    }
+    if test.failed || problem.is_some() {
         return Err(Failure::Reported);
     }
     Ok(())
