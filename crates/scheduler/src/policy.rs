@@ -77,11 +77,7 @@ impl ActivePolicy {
         result: Result<Vec<Opinion>, PolicyFailure>,
         now: Duration,
     ) -> Result<Vec<Opinion>, PolicyFailure> {
-        let in_a_row = if result.is_ok() {
-            0
-        } else {
-            self.route_failures + 1
-        };
+        let in_a_row = failures_in_a_row(self.route_failures, &result);
         self.route_failures = in_a_row;
         result.inspect_err(|failure| self.failed(failure, in_a_row, now))
     }
@@ -92,11 +88,7 @@ impl ActivePolicy {
         result: Result<(), PolicyFailure>,
         now: Duration,
     ) -> Result<(), PolicyFailure> {
-        let in_a_row = if result.is_ok() {
-            0
-        } else {
-            self.place_failures + 1
-        };
+        let in_a_row = failures_in_a_row(self.place_failures, &result);
         self.place_failures = in_a_row;
         result.inspect_err(|failure| self.failed(failure, in_a_row, now))
     }
@@ -116,6 +108,14 @@ impl ActivePolicy {
     /// Reports what has not been reported yet.
     pub(crate) fn report(&mut self, out: &mut Vec<SchedulerEffect>) {
         out.append(&mut self.notices);
+    }
+}
+
+/// The failures of a function in a row, of which there were `before`, with this result.
+fn failures_in_a_row<T>(before: u32, result: &Result<T, PolicyFailure>) -> u32 {
+    match result {
+        Ok(_) => 0,
+        Err(_) => before.saturating_add(1),
     }
 }
 
