@@ -212,7 +212,31 @@ impl BuildRecord {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// If a number is parsed with an error of one bit, the checksum is wrong.
+        #[test]
+        fn a_record_with_any_duration_is_read_as_it_was_written(build_seconds in 0.0..1e5_f64) {
+            let temporary = tempfile::tempdir().unwrap();
+            let dir = BinaryDir(temporary.path().to_owned());
+            let record = BinaryRecord {
+                worker_type: "a".parse().unwrap(),
+                version: "0.1.0".parse().unwrap(),
+                features: Vec::new(),
+                entry: "a".into(),
+                files: Vec::new(),
+                source: "git".into(),
+                origin: "r c".into(),
+                build_seconds,
+                installed_at: Timestamp::UNIX_EPOCH,
+            };
+            record.write(&dir).unwrap();
+            prop_assert_eq!(BinaryRecord::read(&dir), Ok(Stored::Intact(record)));
+        }
+    }
 
     #[test]
     fn staged_directories_are_not_installed_ones() {

@@ -93,15 +93,16 @@ impl BinaryCatalog {
         let database = settings.home.binary_database();
         let (mut rows, aside) = Rows::open(&database)?;
         let found = reconcile(&mut rows, &dirs)?;
-        let mut notices = found;
-        if let Some(aside) = aside {
-            notices = vec![format!(
+        let mut notices = found.unreadable;
+        match aside {
+            None => notices.extend(found.changed),
+            Some(aside) => notices.push(format!(
                 "{} was damaged and is now {}; the catalog was rebuilt with {} worker binaries \
                  from disk, the newest of each type is the current one",
                 errors::show(&database),
                 errors::show(&aside),
                 rows.all()?.len()
-            )];
+            )),
         }
         for notice in &notices {
             tracing::warn!("{notice}");
@@ -512,16 +513,26 @@ fn row_of(
     })
 }
 
-/// Brings the database in line with the directories on disk. Returns what changed, for users.
-fn reconcile(rows: &mut Rows, dirs: &BinaryDirs) -> Result<Vec<String>, Diagnostic> {
-    let mut notices = Vec::new();
+/// What users should know of the directories on disk.
+#[derive(Default)]
+struct Findings {
+    /// Rows that were added or removed.
+    changed: Vec<String>,
+    /// Installations that are on disk and cannot be used.
+    unreadable: Vec<String>,
+}
+
+/// Brings the database in line with the directories on disk.
+fn reconcile(rows: &mut Rows, dirs: &BinaryDirs) -> Result<Findings, Diagnostic> {
+    let mut findings = Findings::default();
     let existing = dirs.existing()?;
     for row in rows.all()? {
         let dir = dirs.of(&row.worker_type, &row.installation);
         if !dir.record().is_file() {
             rows.remove(&row)?;
             let (name, version) = (&row.worker_type, &row.installation);
-            notices.push(format!("{name} {version} is no longer on disk"));
+            let change = format!("{name} {version} is no longer on disk");
+            findings.changed.push(change);
         }
     }
     for (worker_type, installation, dir) in existing {
@@ -531,13 +542,20 @@ fn reconcile(rows: &mut Rows, dirs: &BinaryDirs) -> Result<Vec<String>, Diagnost
         }
         match BinaryRecord::read(&dir)? {
             Stored::Intact(record) if record.worker_type == worker_type => {
-                if let Ok(row) = row_of(&record, installation.clone(), &dir) {
-                    rows.add(&row, false)?;
-                    notices.push(format!("found {worker_type} {installation} on disk"));
+                match row_of(&record, installation.clone(), &dir) {
+                    Ok(row) => {
+                        rows.add(&row, false)?;
+                        let change = format!("found {worker_type} {installation} on disk");
+                        findings.changed.push(change);
+                    }
+                    Err(error) => findings.unreadable.push(format!(
+                        "{worker_type} {installation} is ignored: {}",
+                        error.message
+                    )),
                 }
             }
             Stored::Intact(_) | Stored::Missing => {}
-            Stored::Damaged(why) => notices.push(format!(
+            Stored::Damaged(why) => findings.unreadable.push(format!(
                 "{} cannot be read and is ignored: {why}",
                 errors::show(&dir.record())
             )),
@@ -553,7 +571,7 @@ fn reconcile(rows: &mut Rows, dirs: &BinaryDirs) -> Result<Vec<String>, Diagnost
             rows.set_current(&worker_type, all.last().map(|row| &row.installation))?;
         }
     }
-    Ok(notices)
+    Ok(findings)
 }
 
 #[cfg(test)]

@@ -162,6 +162,31 @@ fn a_damaged_database_is_rebuilt_and_unfinished_builds_are_removed() {
 }
 
 #[test]
+fn what_a_rebuild_cannot_read_is_named() {
+    let machine = machine();
+    machine.install("0.1.0", 1);
+    machine.install("0.2.0", 2);
+    let Machine { dir, catalog } = machine;
+    drop(catalog);
+    let home = dir.path().join("home");
+    fs::write(Home::at(home.clone()).binary_database(), vec![7; 9000]).unwrap();
+    fs::write(home.join("workers/a/0.1.0-1/binary.json"), "{}").unwrap();
+    fs::remove_file(home.join("workers/a/0.2.0-1/files/a")).unwrap();
+    let catalog = BinaryCatalog::open(&settings(dir.path())).unwrap();
+    let list = catalog.list(Some(&a())).unwrap();
+    assert_eq!(list.binaries, Vec::new());
+    let [damaged, incomplete, rebuilt] = &list.notices[..] else {
+        panic!("{list:?}");
+    };
+    assert!(damaged.contains("binary.json cannot be read and is ignored"));
+    assert!(
+        incomplete.contains("a 0.2.0-1 is ignored: "),
+        "{incomplete}"
+    );
+    assert!(rebuilt.contains("rebuilt with 0 worker binaries"));
+}
+
+#[test]
 fn versions_are_compatible_with_the_same_minor_number() {
     let compatible = |a: &str, b: &str| are_compatible(&a.parse().unwrap(), &b.parse().unwrap());
     assert!(compatible("0.1.0", "0.1.9-rc.1"));
