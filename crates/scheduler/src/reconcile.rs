@@ -164,12 +164,15 @@ impl Scheduler {
                 continue;
             }
             let workers = models.entry(target.model.clone()).or_default();
-            let is_loading = |entry: &WorkerEntry| {
-                entry.info.status == WorkerStatus::Starting && target.covers(&entry.info)
+            // The worker of a spawn may register before the end of the spawn is reported.
+            let is_its_worker = |entry: &WorkerEntry| {
+                let registered = self.residency.of(&entry.info.id).loaded;
+                target.covers(&entry.info)
+                    && (entry.info.status == WorkerStatus::Starting || registered >= state.begun())
             };
             if let Some(seat) = seat_of(target) {
                 workers.seats.insert(seat);
-            } else if !workers.entries.iter().any(is_loading) {
+            } else if !workers.entries.iter().any(is_its_worker) {
                 workers.starting += 1;
             }
         }

@@ -447,3 +447,27 @@ fn a_worker_that_runs_a_request_since_before_it_registered_again_is_not_surplus(
     s.handle(finished, secs(5));
     assert_eq!(stopped(&tick(&mut s, secs(6))).len(), 1);
 }
+
+#[test]
+fn a_worker_that_registers_before_the_end_of_its_spawn_is_not_surplus() {
+    let mut s = with_nodes(&[("a", devices(&[Backend::Cuda]))]);
+    tick(&mut s, secs(20));
+    let started = deploy(&mut s, &[(HAIKU, deployment(1, 1))], secs(20));
+    assert_eq!(seats(&spawned(&started)), ["a cuda"]);
+    let its_worker = on("a-GPU-0", "a", "GPU-0");
+    let registered = beat(&mut s, its_worker.clone(), 0, secs(25));
+    let ticked = tick(&mut s, secs(26));
+    assert_eq!(stopped(&[registered, ticked].concat()), []);
+    let event = SchedulerEvent::Spawned(target_on_gpu(), spawn_id("a-GPU-0", 1));
+    s.handle(event, secs(27));
+    beat(&mut s, its_worker, 1, secs(27));
+    assert_eq!(tick(&mut s, secs(28)), []);
+}
+
+fn target_on_gpu() -> SpawnTarget {
+    SpawnTarget {
+        node: "a".parse().unwrap(),
+        backend: Backend::Cuda,
+        ..target()
+    }
+}
