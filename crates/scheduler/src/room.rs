@@ -272,7 +272,7 @@ impl Scheduler {
         }
     }
 
-    /// The workers of other models at the place, for a model that waits since `waits_since`.
+    /// The workers of other models whose memory the target can use, for a model that waits since `waits_since`.
     fn residents(
         &self,
         target: &SpawnTarget,
@@ -287,7 +287,10 @@ impl Scheduler {
         let reserved = self.reserved_workers(priority, now);
         let entries = workers_at(&self.registry, &place_of(target), now);
         let others = entries.filter(|entry| {
-            entry.info.model_id != target.model && !reserved.contains(&entry.info.id)
+            let info = &entry.info;
+            info.model_id != target.model
+                && target.device.is_none_or(|device| device == info.device)
+                && !reserved.contains(&info.id)
         });
         others
             .map(|entry| {

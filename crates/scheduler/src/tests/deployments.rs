@@ -331,6 +331,35 @@ fn a_deployment_takes_the_memory_of_idle_models_but_not_of_other_deployments() {
 }
 
 #[test]
+fn only_workers_of_the_same_gpu_make_room_on_it() {
+    let mut s = with_nodes(&[("local", devices(&[Backend::Cuda, Backend::Cuda]))]);
+    let other = |device: &str| WorkerInfo {
+        model_id: "mock:a=1".parse().unwrap(),
+        memory_bytes: 8 * GIB,
+        ..on(&format!("other-{device}"), "local", device)
+    };
+    beat(&mut s, other("GPU-0"), 0, T0);
+    tick(&mut s, secs(20));
+    let effects = deploy(&mut s, &[(HAIKU, deployment(2, 2))], secs(20));
+    let targets = spawned(&effects);
+    assert_eq!(seats(&targets), ["local GPU-0", "local GPU-1"]);
+    let no_room = Diagnostic::new(Code::InsufficientVram, "no room").detail("missing_bytes", GIB);
+    let failed = SchedulerEvent::SpawnFailed(targets[1].clone(), no_room);
+    let registered = SchedulerEvent::Spawned(targets[0].clone(), spawn_id("haiku", 1));
+    s.handle(registered, secs(21));
+    beat(&mut s, on("haiku", "local", "GPU-0"), 0, secs(21));
+    beat(&mut s, other("GPU-0"), 1, secs(21));
+    let effects = s.handle(failed.clone(), secs(22));
+    assert_eq!(stopped(&effects), [], "that would not help");
+    beat(&mut s, other("GPU-1"), 0, secs(40));
+    let effects = [s.handle(failed, secs(41)), tick(&mut s, secs(42))].concat();
+    assert_eq!(
+        stopped(&effects),
+        [("other-GPU-1".to_owned(), StopCause::Memory)]
+    );
+}
+
+#[test]
 fn nothing_is_started_before_workers_of_the_previous_queen_can_have_registered() {
     let mut s = Scheduler::new(SchedulerSettings {
         settle: secs(11),
