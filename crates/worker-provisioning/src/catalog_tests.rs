@@ -168,17 +168,19 @@ fn what_a_rebuild_cannot_read_is_named() {
     machine.install("0.2.0", 2);
     let Machine { dir, catalog } = machine;
     drop(catalog);
-    let home = dir.path().join("home");
-    fs::write(Home::at(home.clone()).binary_database(), vec![7; 9000]).unwrap();
-    fs::write(home.join("workers/a/0.1.0-1/binary.json"), "{}").unwrap();
-    fs::remove_file(home.join("workers/a/0.2.0-1/files/a")).unwrap();
+    let home = Home::at(dir.path().join("home"));
+    fs::write(home.binary_database(), vec![7; 9000]).unwrap();
+    let of = |version: &str| home.binary_dirs().of(&a(), &version.parse().unwrap());
+    fs::write(of("0.1.0-1").record(), "{}").unwrap();
+    fs::remove_file(of("0.2.0-1").files().join("a")).unwrap();
     let catalog = BinaryCatalog::open(&settings(dir.path())).unwrap();
     let list = catalog.list(Some(&a())).unwrap();
     assert_eq!(list.binaries, Vec::new());
     let [damaged, incomplete, rebuilt] = &list.notices[..] else {
         panic!("{list:?}");
     };
-    assert!(damaged.contains("binary.json cannot be read and is ignored"));
+    let record = of("0.1.0-1").record().display().to_string();
+    assert!(damaged.starts_with(&format!("{record} cannot be read and is ignored")));
     assert!(
         incomplete.contains("a 0.2.0-1 is ignored: "),
         "{incomplete}"
