@@ -33,6 +33,10 @@ pub enum Bug {
     NoQueueLimit,
     /// The queen begins a spawn twice.
     DoubleSpawn,
+    /// The queen forgets the deployments when it starts.
+    ForgetDeployments,
+    /// The queen does not stop a worker that it wants to stop.
+    DropStop,
     /// The queen does not report the end of a spawn to its scheduler.
     DropSpawned,
     /// The registry receives heartbeats in the name of workers that are gone.
@@ -58,7 +62,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::DropFinished,
         Self::DoubleTerminal,
         Self::DropFail,
@@ -74,6 +78,8 @@ impl Bug {
         Self::NoTicks,
         Self::NoQueueLimit,
         Self::DoubleSpawn,
+        Self::ForgetDeployments,
+        Self::DropStop,
         Self::DropSpawned,
         Self::KeepDead,
         Self::AcceptFenced,

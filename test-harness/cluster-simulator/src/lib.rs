@@ -20,6 +20,7 @@
 //! not need. [`Promise`] lists what is checked.
 
 mod bug;
+mod deployment_plan;
 mod fault;
 mod message;
 mod plan;
@@ -29,6 +30,7 @@ mod shrink;
 mod world;
 
 pub use bug::Bug;
+pub use deployment_plan::{DeploymentChange, WantedWorkers};
 pub use fault::{Fault, FaultKind, FaultSet};
 pub use plan::{ModelPlan, NodePlan, Options, Plan, RequestPlan};
 pub use promise::{Promise, Violation};

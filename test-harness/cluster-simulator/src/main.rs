@@ -26,6 +26,9 @@ struct Args {
     /// Number of requests
     #[arg(long, default_value_t = 200)]
     requests: usize,
+    /// How often users deploy a model, or remove its deployment
+    #[arg(long, default_value_t = 6)]
+    deployments: usize,
     /// Requests per second; by default few with faults, and half of what is possible without
     #[arg(long)]
     rate: Option<u64>,
@@ -64,6 +67,7 @@ fn main() -> Result<ExitCode> {
             hives: args.hives,
             workers: args.workers,
             requests: args.requests,
+            deployments: if args.roomy { 0 } else { args.deployments },
             faults: args.faults.clone(),
             roomy: args.roomy,
             rate: args.rate,

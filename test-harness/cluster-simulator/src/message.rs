@@ -37,6 +37,8 @@ pub(crate) enum Event {
     Job(usize, Number, u32),
     /// A stop of a hive continues.
     Stop(usize, Number, u32),
+    /// A user changes a deployment.
+    Deploy(usize),
     FaultBegins(usize),
     FaultEnds(usize),
     /// A request after the faults, for the model with this index.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    deployment_plan::DeploymentChange,
     fault::{Fault, FaultSet},
     random::Random,
 };
@@ -14,6 +15,7 @@ const GIB: u64 = 1 << 30;
 const MACHINES: u64 = 1;
 const REQUESTS: u64 = 2;
 const FAULTS: u64 = 3;
+const DEPLOYMENTS: u64 = 5;
 
 /// What a plan is generated from.
 #[derive(Debug, Clone)]
@@ -23,6 +25,8 @@ pub struct Options {
     /// Number of models; each of them has at most one worker at a place.
     pub workers: usize,
     pub requests: usize,
+    /// How often users deploy something, or remove a deployment.
+    pub deployments: usize,
     pub faults: FaultSet,
     /// Whether the machines have memory for all workers at the same time.
     pub roomy: bool,
@@ -89,6 +93,8 @@ pub struct Plan {
     /// Maximum number of requests that wait for a model.
     pub queue_limit: usize,
     pub requests: Vec<RequestPlan>,
+    #[serde(default)]
+    pub deployments: Vec<DeploymentChange>,
     pub faults: Vec<Fault>,
 }
 
@@ -118,6 +124,10 @@ impl Plan {
         }
         requests.sort_by_key(|request| request.at_us);
         let horizon = Duration::from_micros(span_us);
+        let mut random = Random::new(options.seed, DEPLOYMENTS);
+        let count = options.deployments;
+        let deployments =
+            DeploymentChange::draw(&mut random, count, models.len(), nodes.len(), span_us);
         let mut random = Random::new(options.seed, FAULTS);
         let faults = if options.faults.is_empty() {
             Vec::new()
@@ -149,15 +159,18 @@ impl Plan {
                 random.between(4, 32) as usize
             },
             requests,
+            deployments,
             faults,
         }
     }
 
-    /// When the last fault has ended and the last request has arrived.
+    /// When the last fault has ended, and the last request and deployment have arrived.
     pub(crate) fn calm(&self) -> Duration {
         let faults = self.faults.iter().map(Fault::until);
         let requests = self.requests.iter().map(RequestPlan::at);
-        faults.chain(requests).max().unwrap_or_default()
+        let deployments = self.deployments.iter().map(DeploymentChange::at);
+        let all = faults.chain(requests).chain(deployments);
+        all.max().unwrap_or_default()
     }
 }
 

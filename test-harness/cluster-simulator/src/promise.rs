@@ -25,6 +25,8 @@ pub enum Promise {
     Bounded,
     /// The scheduler counts what runs.
     Counts,
+    /// After the faults each deployment has the workers that it wants, as far as there is memory.
+    Desired,
     /// After the faults every model can be used.
     Recovery,
     /// Without faults every request completes.

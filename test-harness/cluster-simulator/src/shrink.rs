@@ -2,7 +2,7 @@
 
 use crate::{Bug, Plan, Promise, run};
 
-/// Removes faults and requests from a plan while it still breaks the same promise, with at most
+/// Removes faults, requests and deployments from a plan while it still breaks the same promise, with at most
 /// `runs` runs.
 pub fn shrink(
     plan: &Plan,
@@ -13,14 +13,25 @@ pub fn shrink(
     let mut shrinking = Shrinking { bug, promise, runs };
     let mut plan = plan.clone();
     loop {
-        let before = (plan.faults.len(), plan.requests.len());
+        let size = |plan: &Plan| {
+            (
+                plan.faults.len(),
+                plan.requests.len(),
+                plan.deployments.len(),
+            )
+        };
+        let before = size(&plan);
         plan.faults = shrinking.without(&plan, &plan.faults.clone(), |plan, faults| {
             plan.faults = faults;
         })?;
         plan.requests = shrinking.without(&plan, &plan.requests.clone(), |plan, requests| {
             plan.requests = requests;
         })?;
-        if (plan.faults.len(), plan.requests.len()) == before || shrinking.runs == 0 {
+        plan.deployments =
+            shrinking.without(&plan, &plan.deployments.clone(), |plan, deployments| {
+                plan.deployments = deployments
+            })?;
+        if size(&plan) == before || shrinking.runs == 0 {
             return Ok(plan);
         }
     }

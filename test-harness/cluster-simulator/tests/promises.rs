@@ -19,6 +19,7 @@ fn options(seed: u64, faults: &str) -> Options {
         hives: 3,
         workers: 4,
         requests: 120,
+        deployments: 6,
         faults: faults.parse::<FaultSet>().unwrap(),
         roomy: false,
         rate: None,
@@ -29,6 +30,7 @@ fn roomy(seed: u64) -> Options {
     Options {
         roomy: true,
         requests: 400,
+        deployments: 0,
         ..options(seed, "none")
     }
 }

@@ -14,8 +14,10 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(crate) fn is_ping(&self) -> bool {
-        matches!(self.purpose, Purpose::Ping)
+    /// Whether the queen makes such calls without an occasion: an idle worker is stopped at any
+    /// time.
+    pub(crate) fn is_usual(&self) -> bool {
+        matches!(self.purpose, Purpose::Ping | Purpose::Stop(_))
     }
 }
 

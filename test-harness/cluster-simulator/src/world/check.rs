@@ -145,7 +145,7 @@ impl World<'_> {
             .queen
             .calls
             .values()
-            .filter(|call| !call.is_ping())
+            .filter(|call| !call.is_usual())
             .count();
         let tasks = self.queen.tasks.len();
         if open + tasks > 0 {

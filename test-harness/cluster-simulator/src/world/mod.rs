@@ -2,6 +2,7 @@
 
 mod calls;
 mod check;
+mod deployments;
 mod ending;
 mod faults;
 mod hive;
@@ -225,10 +226,13 @@ impl<'p> World<'p> {
             self.at(fault.from(), Event::FaultBegins(index));
             self.at(fault.until(), Event::FaultEnds(index));
         }
+        for (index, change) in self.plan.deployments.iter().enumerate() {
+            self.at(change.at(), Event::Deploy(index));
+        }
         if !self.plan.requests.is_empty() {
             self.at(self.plan.requests[0].at(), Event::Arrive(0));
         }
-        let recovery = if self.plan.faults.is_empty() {
+        let recovery = if self.plan.faults.is_empty() && self.plan.deployments.is_empty() {
             Duration::from_secs(5)
         } else {
             RECOVERY
@@ -304,6 +308,7 @@ impl<'p> World<'p> {
             Event::Task(task) => self.continue_task(task),
             Event::Job(node, job, run) => self.continue_job(node, job, run),
             Event::Stop(node, stop, run) => self.continue_stop(node, stop, run),
+            Event::Deploy(change) => self.deploy(change),
             Event::FaultBegins(index) => self.fault_begins(index),
             Event::FaultEnds(index) => self.fault_ends(index),
             Event::Probe(model) => self.probe(model),

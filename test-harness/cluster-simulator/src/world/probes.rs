@@ -33,6 +33,10 @@ impl World<'_> {
             }
             return self.at(self.now + Duration::from_secs(5), Event::Probe(model));
         }
+        if model == 0 {
+            self.check_deployments();
+            self.remove_deployments();
+        }
         if model >= self.plan.models.len().min(PROBES) {
             return self.at(self.now + END, Event::End);
         }

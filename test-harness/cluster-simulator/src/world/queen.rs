@@ -1,7 +1,10 @@
 //! The queen: the real scheduler with its registry and queue, and a model of what executes its
 //! decisions.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use input_validation::{Generation, WorkerId};
 use scheduler::{
@@ -12,6 +15,7 @@ use worker_registry::SpawnId;
 
 use crate::{
     Bug,
+    deployment_plan::WantedWorkers,
     message::{Event, HiveCall, Number, ProcessIndex, Purpose, ToHive, ToProcess, ToQueen},
     promise::Promise,
     world::World,
@@ -43,6 +47,8 @@ pub(crate) struct Queen {
     pub(super) memory_compared: Duration,
     /// On its disk: the last generation of each worker.
     pub(crate) generations: BTreeMap<WorkerId, Generation>,
+    /// On its disk: what is deployed, by the index of the model.
+    pub(crate) deployed: BTreeMap<usize, WantedWorkers>,
     /// On its disk: the lowest generation of each worker that may serve.
     pub(crate) fences: BTreeMap<WorkerId, u64>,
 }
@@ -63,6 +69,7 @@ impl Queen {
             nodes: NodeMap::new(),
             memory_compared: Duration::ZERO,
             generations: BTreeMap::new(),
+            deployed: BTreeMap::new(),
             fences: BTreeMap::new(),
         }
     }
@@ -96,6 +103,10 @@ impl World<'_> {
         let fences = queen.fences.clone();
         for (worker, lowest) in fences {
             self.scheduler_event(SchedulerEvent::Fence(worker, Generation(lowest)));
+        }
+        if !self.queen.deployed.is_empty() && self.bug != Some(Bug::ForgetDeployments) {
+            let deployments = self.deployment_map();
+            self.scheduler_event(SchedulerEvent::Deployments(deployments, BTreeSet::new()));
         }
         self.update_nodes();
         self.at(now, Event::Poll(run));
@@ -297,6 +308,7 @@ impl World<'_> {
                     }
                 }
                 SchedulerEffect::AbandonSpawn(target) => self.abandon_task(&target),
+                SchedulerEffect::StopWorker(..) if self.planted(Bug::DropStop) => {}
                 SchedulerEffect::StopWorker(spawn, cause) => {
                     let info = self.queen.scheduler.registry().get_spawn(&spawn);
                     let node = info.map(|info| self.processes[info.pid as usize - 1].node);

@@ -185,7 +185,9 @@ impl World<'_> {
     fn worker_of(&self, task: &SpawnTask) -> (WorkerId, DeviceId) {
         let running = task.listed.iter();
         let mut running = running.filter(|listed| listed.running && listed.model == task.model);
-        let device = if task.target.backend == Backend::Cpu {
+        let device = if let Some(device) = task.target.device {
+            device
+        } else if task.target.backend == Backend::Cpu {
             DeviceId::Cpu(0)
         } else {
             let known = running.find(|listed| matches!(listed.device, DeviceId::Gpu(_)));
