@@ -1,4 +1,4 @@
-//! Benchmarks: `cargo xtask bench gateway|engine|overhead|adapter|download|start|link`. Results are
+//! Benchmarks: `cargo xtask bench gateway|engine|overhead|adapter|download|start|link|control`. Results are
 //! ratios within one run.
 #![allow(
     clippy::print_stdout,
@@ -7,6 +7,7 @@
 )]
 
 mod adapter;
+mod control;
 mod download;
 mod engine;
 mod gateway;
@@ -66,6 +67,8 @@ enum Command {
     Download(download::DownloadArgs),
     /// What a link by SSH adds to a token and to a request, and its throughput compared with ssh
     Link(link::LinkArgs),
+    /// A queen with many hives and workers: CPU time and memory, and the time of a routing decision
+    Control(control::ControlArgs),
     /// Start of a hive with many models
     Start {
         /// Directory of the rbee binaries; set by the xtask
@@ -104,6 +107,7 @@ fn main() -> anyhow::Result<()> {
             count,
         } => runtime()?.block_on(start::run(&bin_dir, models, count)),
         Command::Adapter(args) => runtime()?.block_on(adapter::run(&args)),
+        Command::Control(args) => runtime()?.block_on(control::run(&args)),
         Command::Link(args) => runtime()?.block_on(link::run(&args)),
         Command::Download(args) => runtime()?.block_on(download::run(&args)),
         Command::DownloadOnce(args) => runtime()?.block_on(download::run_once(&args)),

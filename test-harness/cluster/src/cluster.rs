@@ -4,7 +4,7 @@ use std::{
     pin::pin,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use daemon_shell::{Signal, Token};
 use diagnostics::{Code, Diagnostic, Narration};
 use futures_util::StreamExt as _;
@@ -28,7 +28,7 @@ pub struct Cluster {
     pub home: Home,
     /// Configuration of the queen's SSH client: the machines that were added.
     ssh_config: PathBuf,
-    _queen: Child,
+    queen: Child,
 }
 
 impl Cluster {
@@ -65,7 +65,7 @@ impl Cluster {
             client: QueenClient::new(&record.url, Some(token.expose().to_owned()))?,
             home,
             ssh_config,
-            _queen: queen,
+            queen,
         })
     }
 
@@ -95,18 +95,28 @@ impl Cluster {
         followed(self.client.add_node(&request).await?).await
     }
 
+    /// Process id of the queen.
+    pub fn queen_pid(&self) -> Result<u32> {
+        self.queen.id().context("the queen has exited")
+    }
+
     /// Adds a hive as a node.
     pub async fn add(&self, hive: &HiveProcess) -> Result<()> {
+        self.add_url(&hive.name, &hive.token, &hive.url).await
+    }
+
+    /// Adds the hive at a URL as a node.
+    pub async fn add_url(&self, name: &NodeName, token: &Token, url: &str) -> Result<()> {
         let request = AddNode {
-            name: hive.name.clone(),
-            node: node(hive, &hive.url)?,
+            name: name.clone(),
+            node: node(token, url)?,
         };
         followed(self.client.add_node(&request).await?).await
     }
 
     /// Changes the URL under which the queen reaches a node.
     pub async fn move_to(&self, hive: &HiveProcess, url: &str) -> Result<()> {
-        let request = node(hive, url)?;
+        let request = node(&hive.token, url)?;
         followed(self.client.update_node(&hive.name, &request).await?).await
     }
 
@@ -158,7 +168,7 @@ impl Drop for Cluster {
     }
 }
 
-fn node(hive: &HiveProcess, url: &str) -> Result<UpdateNode> {
+fn node(token: &Token, url: &str) -> Result<UpdateNode> {
     Ok(UpdateNode {
         spec: NodeSpec::Direct(DirectNode {
             url: url.parse()?,
@@ -166,7 +176,7 @@ fn node(hive: &HiveProcess, url: &str) -> Result<UpdateNode> {
             certificate: None,
             allow_unencrypted: false,
         }),
-        token: Some(NodeSecret(hive.token.expose().to_owned())),
+        token: Some(NodeSecret(token.expose().to_owned())),
         accept_host_key: None,
         install: false,
     })
