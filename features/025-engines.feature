@@ -89,6 +89,19 @@ Feature: Another engine serves behind the worker contract
     Then the output is `b`
     And a note says `the oldest 2 of 3 messages were dropped`
 
+  Scenario Outline: A prompt that fits is sent as text, without a call that converts it, <tokens>
+    Given a worker with the engine llama-cpp
+    When I ask `say good day` in at most <tokens> tokens
+    Then the output is `good day`
+    And the output started with 16 prompt tokens
+    And the usage has 16 prompt tokens and 9 generated ones
+    And the engine <converted> the prompt for the worker first
+
+    Examples:
+      | tokens | converted       |
+      | 64     | did not convert |
+      | 496    | converted       |
+
   # Continuation
 
   Scenario: An output is continued from its tokens by llama.cpp

@@ -4,13 +4,19 @@ use worker_contract::FinishReason;
 
 use crate::piece::Update;
 
-/// How the documents of a stream are separated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Reads a document of a stream.
+type ReadDocument = fn(&Value) -> Vec<Update>;
+
+/// How the documents of a stream are separated and read.
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Framing {
     /// Server-sent events.
-    Events,
+    Events(ReadDocument),
+    /// Server-sent events that are read from their names and data, which takes less time: each
+    /// token is an event.
+    Tokens(fn(&str, &str) -> serde_json::Result<Option<Vec<Update>>>),
     /// A document a line.
-    Lines,
+    Lines(ReadDocument),
 }
 
 /// A request in the engine's words.
@@ -19,10 +25,10 @@ pub(crate) struct Call {
     pub path: &'static str,
     pub body: Value,
     pub framing: Framing,
-    /// Reads a document of the stream.
-    pub read: fn(&Value) -> Vec<Update>,
     /// Tokens of the prompt; empty if the engine does not report them in advance.
     pub prompt: Vec<u32>,
+    /// Whether the stream counts the tokens of the prompt in its first document.
+    pub counts_prompt: bool,
     /// Separates reasoning, if the engine does not.
     pub splitter: Option<Splitter>,
     /// Tokens of an earlier worker that the engine generates once more.
@@ -35,13 +41,13 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub fn new(path: &'static str, body: Value, read: fn(&Value) -> Vec<Update>) -> Self {
+    pub fn new(path: &'static str, body: Value, framing: Framing) -> Self {
         Self {
             path,
             body,
-            framing: Framing::Events,
-            read,
+            framing,
             prompt: Vec::new(),
+            counts_prompt: false,
             splitter: None,
             repeated: Vec::new(),
             finds_lost_tokens: false,

@@ -24,14 +24,15 @@ use crate::{
     piece::{Piece, Update},
 };
 
-type Documents = BoxStream<'static, Result<Value, CallError>>;
+/// What the documents of a stream say.
+type Documents = BoxStream<'static, Result<Vec<Update>, CallError>>;
 
 /// What is needed to forward an output.
 struct Output {
     adapter: Adapter,
     client: RestClient,
-    read: fn(&Value) -> Vec<Update>,
     finds_lost_tokens: bool,
+    counts_prompt: bool,
     complete: Option<FinishReason>,
 }
 
@@ -80,8 +81,8 @@ pub(crate) async fn accept(
     let output = Output {
         adapter: adapter.clone(),
         client,
-        read: call.read,
         finds_lost_tokens: call.finds_lost_tokens,
+        counts_prompt: call.counts_prompt,
         complete: call.complete,
     };
     tokio::spawn(output.follow(ticket, sender, generation, documents, deadline));
@@ -104,7 +105,7 @@ async fn open(
         futures_util::stream::empty().boxed()
     } else {
         match call.framing {
-            Framing::Events => client
+            Framing::Events(read) => client
                 .events(
                     Method::POST,
                     call.path,
@@ -113,12 +114,24 @@ async fn open(
                     parse_event,
                 )
                 .await?
+                .map(move |event| event.map(|event| read(&event)))
                 .boxed(),
-            Framing::Lines => client
+            Framing::Tokens(read) => client
+                .events(
+                    Method::POST,
+                    call.path,
+                    Some(&call.body),
+                    HeaderMap::new(),
+                    read,
+                )
+                .await?
+                .boxed(),
+            Framing::Lines(read) => client
                 .lines(call.path, &call.body, |line| {
-                    serde_json::from_str(line).map(Some)
+                    serde_json::from_str::<Value>(line).map(Some)
                 })
                 .await?
+                .map(move |line| line.map(|line| read(&line)))
                 .boxed(),
         }
     };
@@ -204,13 +217,14 @@ impl Output {
         generation: &mut Generation,
         mut documents: Documents,
     ) -> Result<FinishReason, Diagnostic> {
-        sender.send_when_ready(generation.start()).await;
+        let first = self.begin(sender, generation, &mut documents).await;
         if let Some(reason) = self.complete {
             return Ok(reason);
         }
+        let mut documents = futures_util::stream::iter(first).chain(documents);
         let mut finish = None;
         while let Some(document) = documents.next().await {
-            for update in (self.read)(&document?) {
+            for update in document? {
                 match update {
                     Update::Piece(piece) => {
                         if self.piece(sender, generation, piece).await? {
@@ -225,6 +239,29 @@ impl Output {
         }
         // An engine that was killed may close its connections properly.
         finish.ok_or_else(errors::stream_ended)
+    }
+
+    /// Sends the first event. Returns the first document if that was needed for it.
+    async fn begin(
+        &self,
+        sender: &EventSender,
+        generation: &mut Generation,
+        documents: &mut Documents,
+    ) -> Option<Result<Vec<Update>, CallError>> {
+        generation.times().record_start();
+        let mut first = None;
+        if self.counts_prompt {
+            first = documents.next().await;
+        }
+        if let Some(Ok(document)) = &first {
+            for update in document {
+                if let Update::Counts(counts) = update {
+                    generation.set_counts(*counts);
+                }
+            }
+        }
+        sender.send_when_ready(generation.start()).await;
+        first
     }
 
     /// Forwards a part of the output. Returns whether a stop sequence has ended the output.

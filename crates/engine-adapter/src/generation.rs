@@ -67,9 +67,11 @@ impl Generation {
     }
 
     /// Returns the first event.
-    pub fn start(&mut self) -> StreamEvent {
-        self.times.record_start();
-        StreamEvent::Started(self.started.clone())
+    pub fn start(&self) -> StreamEvent {
+        StreamEvent::Started(StartedEvent {
+            prompt_tokens: self.prompt_tokens(),
+            ..self.started.clone()
+        })
     }
 
     pub fn times(&mut self) -> &mut RequestTimes {
@@ -168,10 +170,7 @@ impl Generation {
             Some(completion) if !self.ids_known => completion,
             _ => self.count,
         };
-        let prompt_tokens = match self.started.prompt_tokens {
-            0 => self.counts.prompt.unwrap_or(0),
-            known => known,
-        };
+        let prompt_tokens = self.prompt_tokens();
         let cached = self.counts.cached.unwrap_or_default();
         EndEvent {
             reason,
@@ -186,12 +185,17 @@ impl Generation {
         }
     }
 
-    /// Tokens of the prompt that the engine computed and found in its cache, at the end.
-    pub fn prompt_counts(&self) -> (u32, u32) {
-        let prompt = match self.started.prompt_tokens {
+    /// The number of tokens of the prompt, as far as it is known.
+    fn prompt_tokens(&self) -> u32 {
+        match self.started.prompt_tokens {
             0 => self.counts.prompt.unwrap_or(0),
             known => known,
-        };
+        }
+    }
+
+    /// Tokens of the prompt that the engine computed and found in its cache, at the end.
+    pub fn prompt_counts(&self) -> (u32, u32) {
+        let prompt = self.prompt_tokens();
         (prompt, self.counts.cached.unwrap_or(0).min(prompt))
     }
 }

@@ -54,9 +54,7 @@ pub(crate) fn call(
             "/api/chat"
         }
     };
-    let mut call = Call::new(path, body, read);
-    call.framing = Framing::Lines;
-    Ok(call)
+    Ok(Call::new(path, body, Framing::Lines(read)))
 }
 
 fn chat(

@@ -9,7 +9,7 @@ use worker_contract::{
 
 use crate::{
     adapter::Adapter,
-    call::Call,
+    call::{Call, Framing},
     errors, gbnf,
     openai_stream::{read_chat, read_completion},
     thinking::Thinking,
@@ -41,7 +41,7 @@ pub(crate) fn call(
     if let Some(top) = request.logprobs {
         body["logprobs"] = json!(top);
     }
-    let mut call = Call::new("/v1/completions", body, read_completion);
+    let mut call = Call::new("/v1/completions", body, Framing::Events(read_completion));
     call.repeated.clone_from(&request.continue_from);
     if let InferInput::Tokens(tokens) = &request.input {
         call.prompt.clone_from(tokens);
@@ -84,7 +84,11 @@ pub(crate) fn chat(
         body["continue_final_message"] = json!(true);
         body["add_generation_prompt"] = json!(false);
     }
-    Ok(Call::new("/v1/chat/completions", body, read_chat))
+    Ok(Call::new(
+        "/v1/chat/completions",
+        body,
+        Framing::Events(read_chat),
+    ))
 }
 
 /// Returns what both paths have in common.

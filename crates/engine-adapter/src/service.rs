@@ -66,6 +66,7 @@ impl Adapter {
             client: &client,
             facts,
             request: &request,
+            max_tokens: None,
         };
         tokens.only(&tools, &thinking).await
     }

@@ -58,16 +58,28 @@ fn received_tools(world: &mut World, names: String) {
 #[then(regex = r"^the engine received its prompt and (\d+) tokens more than before$")]
 fn received_more(world: &mut World, count: usize) {
     let bodies = bodies(world);
-    let [.., first, second] = &bodies[..] else {
-        panic!("{bodies:?}")
-    };
-    let length = |body: &Value| body["prompt"].as_array().unwrap().len();
-    assert_eq!(length(second), length(first) + count);
-    let ids = &world.get::<Last>().earlier_ids;
-    let end = &second["prompt"].as_array().unwrap()[length(first)..];
+    let prompt = bodies.last().unwrap()["prompt"].as_array().unwrap();
+    let last = world.get::<Last>();
+    let length = last.end().usage.prompt_tokens as usize;
+    assert_eq!(prompt.len(), length + count);
+    let ids = &last.earlier_ids;
+    let end = &prompt[length..];
     let end: Vec<u64> = end.iter().filter_map(Value::as_u64).collect();
     let expected: Vec<u64> = ids[..count].iter().map(|id| u64::from(*id)).collect();
     assert_eq!(end, expected);
+}
+
+#[then(regex = r"^the engine (converted|did not convert) the prompt for the worker first$")]
+fn converted(world: &mut World, expected: String) {
+    let log = log(world);
+    let paths = log.iter().filter_map(|line| line["path"].as_str());
+    // The calls before it are those of the start.
+    let paths: Vec<&str> = paths
+        .skip_while(|path| *path != "/apply-template")
+        .collect();
+    assert_eq!(paths.last(), Some(&"/completion"), "{paths:?}");
+    let is_converted = paths.contains(&"/tokenize");
+    assert_eq!(is_converted, expected == "converted", "{paths:?}");
 }
 
 #[then(regex = r"^the engine notices that its client left( again)?$")]

@@ -101,6 +101,15 @@ fn has_usage(world: &mut World, prompt: u32, generated: u32) {
     );
 }
 
+#[then(regex = r"^the output started with (\d+) prompt tokens$")]
+fn started_with(world: &mut World, prompt: u32) {
+    let last = world.get::<Last>();
+    let Some(StreamEvent::Started(started)) = last.events.first() else {
+        panic!("{:?}", last.events.first())
+    };
+    assert_eq!(started.prompt_tokens, prompt);
+}
+
 #[then(regex = r"^the ids of the tokens are ([\d ]+)$")]
 fn has_ids(world: &mut World, ids: String) {
     let ids: Vec<u32> = ids.split(' ').map(|id| id.parse().unwrap()).collect();

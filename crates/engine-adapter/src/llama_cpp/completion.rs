@@ -1,12 +1,13 @@
 //! `POST /completion`.
 
 use diagnostics::Diagnostic;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use worker_contract::{Constraint, FinishReason, InferRequest};
 
 use crate::{
     errors, gbnf,
-    json::{count, logprob, text, token_ids},
+    json::logprob,
     piece::{Counts, Piece, Update},
     values::{engine_seed, llama_cpp_sampling},
 };
@@ -14,7 +15,7 @@ use crate::{
 /// Returns the body of a request.
 pub(super) fn body(
     request: &InferRequest,
-    prompt: &[u32],
+    prompt: &Value,
     max_tokens: u32,
     seed: u64,
     context: u32,
@@ -60,34 +61,65 @@ fn constrain(request: &InferRequest, body: &mut Value) -> Result<(), Diagnostic>
     Ok(())
 }
 
-/// Reads an event.
-pub(super) fn read(event: &Value) -> Vec<Update> {
-    if let Some(error) = event.get("error") {
-        return vec![Update::Failed(errors::in_stream(error))];
+/// An event of the stream. Fields that are not used are not read.
+#[derive(Deserialize)]
+struct Event {
+    content: Option<String>,
+    #[serde(default)]
+    tokens: Vec<u32>,
+    #[serde(default)]
+    stop: bool,
+    stop_type: Option<String>,
+    // The server writes -1 for numbers that it does not know.
+    tokens_predicted: Option<i64>,
+    tokens_evaluated: Option<i64>,
+    timings: Option<Timings>,
+    completion_probabilities: Option<Vec<Value>>,
+    prompt_progress: Option<IgnoredAny>,
+    error: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Timings {
+    cache_n: Option<i64>,
+}
+
+/// Reads the data of an event.
+pub(super) fn read(_name: &str, data: &str) -> serde_json::Result<Option<Vec<Update>>> {
+    Ok(Some(updates(serde_json::from_str(data)?)))
+}
+
+fn updates(event: Event) -> Vec<Update> {
+    if let Some(error) = event.error {
+        return vec![Update::Failed(errors::in_stream(&error))];
     }
-    if event.get("prompt_progress").is_some() {
+    if event.prompt_progress.is_some() {
         return Vec::new();
     }
-    let mut updates = Vec::new();
-    let content = text(event, "content");
-    let mut tokens = token_ids(&event["tokens"]).into_iter();
-    let is_last = event["stop"] == true;
-    if !is_last || !content.is_empty() {
+    let known = |count: Option<i64>| count.and_then(|count| u32::try_from(count).ok());
+    let generated = known(event.tokens_predicted);
+    let mut updates = vec![Update::Counts(Counts {
+        prompt: known(event.tokens_evaluated),
+        ..Counts::default()
+    })];
+    let content = event.content.unwrap_or_default();
+    if !event.stop || !content.is_empty() {
+        let logprobs = event.completion_probabilities.unwrap_or_default();
         updates.push(Update::Piece(Piece {
             text: content,
-            token: tokens.next(),
-            logprob: logprob(&event["completion_probabilities"][0]),
-            number: count(&event["tokens_predicted"]),
+            token: event.tokens.first().copied(),
+            logprob: logprobs.first().and_then(logprob),
+            number: generated,
             ..Piece::default()
         }));
     }
-    if is_last {
+    if event.stop {
         updates.push(Update::Counts(Counts {
-            prompt: count(&event["tokens_evaluated"]),
-            completion: count(&event["tokens_predicted"]),
-            cached: count(&event["timings"]["cache_n"]),
+            completion: generated,
+            cached: known(event.timings.and_then(|timings| timings.cache_n)),
+            ..Counts::default()
         }));
-        updates.push(Update::Finish(match event["stop_type"].as_str() {
+        updates.push(Update::Finish(match event.stop_type.as_deref() {
             Some("limit") => FinishReason::Length,
             _ => FinishReason::Stop,
         }));
@@ -98,6 +130,10 @@ pub(super) fn read(event: &Value) -> Vec<Update> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(event: &Value) -> Vec<Update> {
+        super::read("message", &event.to_string()).unwrap().unwrap()
+    }
 
     fn request() -> InferRequest {
         InferRequest::new(
@@ -116,17 +152,21 @@ mod tests {
             number: Some(1),
             ..Piece::default()
         };
-        assert_eq!(read(&partial), [Update::Piece(expected)]);
+        let prompt = Update::Counts(Counts {
+            prompt: Some(4),
+            ..Counts::default()
+        });
+        assert_eq!(read(&partial), [prompt.clone(), Update::Piece(expected)]);
         let last = json!({"content": "", "tokens": [], "stop": true, "stop_type": "limit",
             "stopping_word": "", "tokens_predicted": 9, "tokens_evaluated": 4,
-            "timings": {"cache_n": 3}});
-        let counts = Counts {
-            prompt: Some(4),
+            "timings": {"cache_n": 3, "prompt_ms": 0.5}});
+        let counts = Update::Counts(Counts {
             completion: Some(9),
             cached: Some(3),
-        };
+            ..Counts::default()
+        });
         let finish = Update::Finish(FinishReason::Length);
-        assert_eq!(read(&last), [Update::Counts(counts), finish]);
+        assert_eq!(read(&last), [prompt, counts, finish]);
         let error = json!({"error": {"code": 500, "message": "no", "type": "x"}});
         assert!(matches!(&read(&error)[..], [Update::Failed(_)]));
     }
@@ -134,18 +174,18 @@ mod tests {
     #[test]
     fn constraints_are_translated_or_refused_by_name() {
         let mut request = request();
-        let plain = body(&request, &[1], 5, 3, 512).unwrap();
+        let plain = body(&request, &json!([1]), 5, 3, 512).unwrap();
         assert_eq!(
             (&plain["top_k"], &plain["repeat_last_n"]),
             (&json!(0), &json!(512))
         );
         request.constraint = Some(Constraint::Regex("a".into()));
         assert_eq!(
-            body(&request, &[1], 5, 3, 512).unwrap()["grammar"],
+            body(&request, &json!([1]), 5, 3, 512).unwrap()["grammar"],
             "root ::= \"a\""
         );
         request.constraint = Some(Constraint::Grammar("start: \"a\"".into()));
-        let error = body(&request, &[1], 5, 3, 512).unwrap_err();
+        let error = body(&request, &json!([1]), 5, 3, 512).unwrap_err();
         assert!(error.message.contains("Lark"), "{error}");
     }
 }

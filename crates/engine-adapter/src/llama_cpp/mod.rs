@@ -8,15 +8,24 @@ mod completion;
 mod continuation;
 mod tokens;
 
+use tokens::Prompt;
 pub(crate) use tokens::{Tokens, lost_tokens};
 
 use diagnostics::Diagnostic;
 use inference_execution::requests::max_output_tokens;
 use reasoning::Start;
 use rest_client::RestClient;
+use serde_json::json;
 use worker_contract::{InferInput, InferRequest};
 
-use crate::{adapter::Adapter, call::Call, facts::Facts, openai, thinking::Thinking, values};
+use crate::{
+    adapter::Adapter,
+    call::{Call, Framing},
+    facts::Facts,
+    openai,
+    thinking::Thinking,
+    values,
+};
 
 /// Translates a request.
 pub(crate) async fn call(
@@ -44,10 +53,13 @@ pub(crate) async fn call(
         client,
         facts,
         request,
+        max_tokens: request.max_tokens.filter(|_| !needs_tokens(request)),
     };
     let encoded = tokens.prompt(&thinking, notes).await?;
-    let prompt = encoded.tokens;
-    let max_tokens = max_output_tokens(&prompt, request, facts.context, notes)?;
+    let max_tokens = match &encoded.prompt {
+        Prompt::Text(_, max_tokens) => *max_tokens,
+        Prompt::Tokens(prompt) => max_output_tokens(prompt, request, facts.context, notes)?,
+    };
     let reasoning = match (&facts.format, &request.input) {
         (Some(format), InferInput::Messages(_)) => {
             let start = format.start(&encoded.end);
@@ -58,12 +70,16 @@ pub(crate) async fn call(
         _ => None,
     };
     let plan = continuation::plan(&tokens, reasoning.is_some(), max_tokens).await?;
-    let mut input = prompt.clone();
     let mut limit = max_tokens;
-    if plan == continuation::Plan::After {
-        input.extend(&request.continue_from);
-        limit -= request.continue_from.len() as u32;
-    }
+    let (input, prompt) = match encoded.prompt {
+        Prompt::Text(text, _) => (json!(text), None),
+        Prompt::Tokens(prompt) if plan == continuation::Plan::After => {
+            limit -= request.continue_from.len() as u32;
+            let input = [&prompt[..], &request.continue_from].concat();
+            (json!(input), Some(prompt))
+        }
+        Prompt::Tokens(prompt) => (json!(prompt), Some(prompt)),
+    };
     let mut body = completion::body(request, &input, limit, seed, facts.context)?;
     let mut splitter = None;
     if let Some((format, start, split)) = reasoning {
@@ -71,8 +87,9 @@ pub(crate) async fn call(
         values::limit_reasoning(&mut body, format, opens, thinking.plan.budget);
         splitter = Some(split);
     }
-    let mut call = Call::new("/completion", body, completion::read);
-    call.prompt = prompt;
+    let mut call = Call::new("/completion", body, Framing::Tokens(completion::read));
+    call.counts_prompt = prompt.is_none();
+    call.prompt = prompt.unwrap_or_default();
     call.splitter = splitter;
     call.finds_lost_tokens = true;
     match plan {
@@ -81,6 +98,15 @@ pub(crate) async fn call(
         continuation::Plan::Complete(reason) => call.complete = Some(reason),
     }
     Ok(call)
+}
+
+/// Whether the tokens of the prompt must be known before it is sent. Without them, a call of the
+/// server less precedes the output.
+fn needs_tokens(request: &InferRequest) -> bool {
+    request.report_prompt
+        || request.continue_final_message
+        || !request.preceding_tokens.is_empty()
+        || !request.continue_from.is_empty()
 }
 
 /// Whether the server must parse the output. A constraint of the answer alone is one that the

@@ -22,19 +22,32 @@ use crate::{
 const LIMIT: Option<Duration> = Some(Duration::from_secs(30));
 /// Bytes at the end of a prompt that contain the marks of reasoning, if there are any.
 const END_BYTES: usize = 256;
+/// Tokens of a prompt besides those of its text, at most: its begin and its end, and a space that
+/// some tokenizers put before it.
+const ADDED_TOKENS: usize = 8;
 
 /// The tokenizer of the server, for a request.
 pub(crate) struct Tokens<'a> {
     pub client: &'a RestClient,
     pub facts: &'a Facts,
     pub request: &'a InferRequest,
+    /// Maximum number of output tokens, if the server may convert the prompt itself.
+    pub max_tokens: Option<u32>,
 }
 
 /// A prompt.
 pub(crate) struct Encoded {
-    pub tokens: Vec<u32>,
+    pub prompt: Prompt,
     /// The end of its text, if it is that of a chat template.
     pub end: String,
+}
+
+/// What the server continues.
+pub(crate) enum Prompt {
+    /// A text which the server converts as the beginning of a prompt, in which control tokens have
+    /// their meaning. It fits the context together with this maximum number of output tokens.
+    Text(String, u32),
+    Tokens(Vec<u32>),
 }
 
 /// A part of a prompt.
@@ -58,30 +71,36 @@ impl Tokens<'_> {
             (input, _) => (std::borrow::Cow::Borrowed(input), ""),
         };
         let mut encoded = match &*input {
-            InferInput::Tokens(tokens) => plain(tokens.clone()),
-            InferInput::Prompt(prompt) => {
-                let is_start = request.preceding_tokens.is_empty();
-                plain(self.encode(prompt, is_start, true).await?)
-            }
+            InferInput::Tokens(tokens) => plain(Prompt::Tokens(tokens.clone())),
+            InferInput::Prompt(prompt) => plain(self.start(prompt.clone()).await?),
             InferInput::Messages(messages) if request.drop_oldest_messages => {
                 self.recent(messages, thinking, notes).await?
             }
             InferInput::Messages(messages) => self.chat(messages, thinking).await?,
         };
-        if encoded.tokens.is_empty() {
-            return Err(empty_input(&request.input));
-        }
-        if !request.preceding_tokens.is_empty() {
-            encoded
-                .tokens
-                .splice(0..0, request.preceding_tokens.clone());
-        }
-        if !begun.is_empty() {
-            encoded
-                .tokens
-                .extend(self.encode(begun, false, false).await?);
+        if let Prompt::Tokens(tokens) = &mut encoded.prompt {
+            if tokens.is_empty() {
+                return Err(empty_input(&request.input));
+            }
+            tokens.splice(0..0, request.preceding_tokens.iter().copied());
+            if !begun.is_empty() {
+                tokens.extend(self.encode(begun, false, false).await?);
+            }
         }
         Ok(encoded)
+    }
+
+    /// Converts the text at the beginning of the input, unless the server may do it. A text that
+    /// fits even if each of its bytes is a token need not be counted.
+    async fn start(&self, text: String) -> Result<Prompt, Diagnostic> {
+        if let Some(max_tokens) = self.max_tokens {
+            let most = text.len() + ADDED_TOKENS + max_tokens as usize;
+            if !text.is_empty() && most <= self.facts.context as usize {
+                return Ok(Prompt::Text(text, max_tokens));
+            }
+        }
+        let is_start = self.request.preceding_tokens.is_empty();
+        Ok(Prompt::Tokens(self.encode(&text, is_start, true).await?))
     }
 
     /// Converts the input of `/v1/tokenize` to tokens.
@@ -95,7 +114,10 @@ impl Tokens<'_> {
                 let prompt = self.template(messages, tools, &thinking.variables).await?;
                 self.encode(&prompt, true, true).await?
             }
-            _ => self.prompt(thinking, &mut Vec::new()).await?.tokens,
+            _ => match self.prompt(thinking, &mut Vec::new()).await?.prompt {
+                Prompt::Tokens(tokens) => tokens,
+                Prompt::Text(text, _) => self.encode(&text, true, true).await?,
+            },
         };
         Ok(tokens)
     }
@@ -109,7 +131,10 @@ impl Tokens<'_> {
     ) -> Result<Encoded, Diagnostic> {
         let context = self.facts.context;
         let starts = turn_starts(messages);
-        let fits = |encoded: &Encoded| encoded.tokens.len() < context as usize;
+        let fits = |encoded: &Encoded| match &encoded.prompt {
+            Prompt::Text(..) => true,
+            Prompt::Tokens(tokens) => tokens.len() < context as usize,
+        };
         let all = self.chat(messages, thinking).await?;
         if fits(&all) || starts.len() < 2 {
             return Ok(all);
@@ -156,16 +181,16 @@ impl Tokens<'_> {
         {
             prompt.push_str(format.closing());
         }
-        let is_start = self.request.preceding_tokens.is_empty();
-        let tokens = if texts.is_empty() {
-            self.encode(&prompt, is_start, true).await?
-        } else {
-            self.parts(&split(&prompt, &prefix, &texts), is_start)
-                .await?
-        };
         let end = prompt.len().saturating_sub(END_BYTES);
         let end = prompt[prompt.ceil_char_boundary(end)..].to_owned();
-        Ok(Encoded { tokens, end })
+        let prompt = if texts.is_empty() {
+            self.start(prompt).await?
+        } else {
+            let is_start = self.request.preceding_tokens.is_empty();
+            let parts = split(&prompt, &prefix, &texts);
+            Prompt::Tokens(self.parts(&parts, is_start).await?)
+        };
+        Ok(Encoded { prompt, end })
     }
 
     async fn parts(&self, parts: &[Part<'_>], is_start: bool) -> Result<Vec<u32>, Diagnostic> {
@@ -247,9 +272,9 @@ impl Tokens<'_> {
     }
 }
 
-fn plain(tokens: Vec<u32>) -> Encoded {
+fn plain(prompt: Prompt) -> Encoded {
     Encoded {
-        tokens,
+        prompt,
         end: String::new(),
     }
 }

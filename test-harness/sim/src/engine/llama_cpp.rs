@@ -81,7 +81,7 @@ async fn detokenize(Json(body): Json<Value>) -> Json<Value> {
 async fn completion(State(engine): State<Engine>, Json(body): Json<Value>) -> Response {
     engine.note(&json!({"body": body}));
     let prompt = match &body["prompt"] {
-        Value::String(text) => script::encode(text, true),
+        Value::String(text) => [vec![BEGIN], script::encode(text, true)].concat(),
         tokens => ids(tokens),
     };
     let (instruction, before) = script::split(&prompt);
