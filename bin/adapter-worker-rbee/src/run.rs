@@ -9,6 +9,9 @@ use crate::{args::EngineArguments, errors};
 
 /// Number of running requests that an engine is asked for by default.
 const DEFAULT_SLOTS: u32 = 4;
+/// Number of threads that serve HTTP. A stream passes through several tasks, which would wake each
+/// other on other threads for every token.
+const HTTP_THREADS: usize = 1;
 
 /// Returns the words that start this program as the guard of an engine.
 fn launcher() -> Result<String, Diagnostic> {
@@ -51,6 +54,7 @@ pub(crate) fn run(arguments: WorkerArguments, engine: EngineArguments) -> Result
         implementation: kind.name(),
         model: alias,
         slots,
+        http_threads: HTTP_THREADS,
     };
     let engine = Engine::new(settings)?;
     let started = engine.clone();

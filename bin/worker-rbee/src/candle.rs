@@ -13,7 +13,7 @@ use daemon_shell::Memory;
 use diagnostics::Diagnostic;
 use engine_candle::{ComputeDevice, LoadOptions};
 use input_validation::{DeviceId, ModelRef};
-use worker_process::{ServedModel, WorkerArguments, WorkerKind, exit, serve};
+use worker_process::{HTTP_THREADS, ServedModel, WorkerArguments, WorkerKind, exit, serve};
 
 use crate::errors;
 
@@ -77,6 +77,7 @@ fn run(arguments: WorkerArguments) -> Result<(), Diagnostic> {
         implementation: "rbee-candle",
         model,
         slots: arguments.slots.unwrap_or(DEFAULT_SLOTS),
+        http_threads: HTTP_THREADS,
     };
     let path = arguments.model.clone();
     let (context_length, kv_cache_bytes) = (arguments.context_length, arguments.kv_cache_bytes);

@@ -8,7 +8,7 @@ use inference_execution::{
     Batch, BlockId, Chunk, Engine as _, SequenceId,
     mock::{MockEngine, MockSettings},
 };
-use worker_process::{ServedModel, WorkerArguments, WorkerKind, exit, serve};
+use worker_process::{HTTP_THREADS, ServedModel, WorkerArguments, WorkerKind, exit, serve};
 
 use crate::errors;
 
@@ -65,6 +65,7 @@ fn run(arguments: WorkerArguments) -> Result<(), Diagnostic> {
         implementation: "rbee-mock",
         model,
         slots: settings.slots,
+        http_threads: HTTP_THREADS,
     };
     serve(
         arguments,

@@ -66,7 +66,7 @@ impl Adapter {
             client: &client,
             facts,
             request: &request,
-            max_tokens: None,
+            output_limit: None,
         };
         tokens.only(&tools, &thinking).await
     }

@@ -6,4 +6,4 @@ mod errors;
 mod process;
 
 pub use arguments::WorkerArguments;
-pub use process::{ServedModel, Variables, WorkerKind, exit, serve, serve_model};
+pub use process::{HTTP_THREADS, ServedModel, Variables, WorkerKind, exit, serve, serve_model};

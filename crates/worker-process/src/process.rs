@@ -10,8 +10,8 @@ use worker_service::{ProgressCallback, ServiceConfig, SharedService, WorkerConfi
 
 use crate::{arguments::WorkerArguments, errors};
 
-/// Number of threads that serve HTTP. The engine has its own threads.
-const HTTP_THREADS: usize = 2;
+/// Number of threads that serve HTTP beside an engine that has its own threads.
+pub const HTTP_THREADS: usize = 2;
 
 /// Reads a variable of the environment, which only binaries do.
 pub type Variables = fn(&str) -> Option<OsString>;
@@ -25,6 +25,8 @@ pub struct WorkerKind {
     pub model: ModelRef,
     /// Maximum number of running requests.
     pub slots: u32,
+    /// Number of threads that serve HTTP.
+    pub http_threads: usize,
 }
 
 /// A loaded model, before its runtime starts.
@@ -97,7 +99,7 @@ pub fn serve_model(
         slots: kind.slots,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(HTTP_THREADS)
+        .worker_threads(kind.http_threads)
         .enable_all()
         .build()
         .map_err(|e| errors::threads_not_started(&e))?;

@@ -53,7 +53,7 @@ pub(crate) async fn call(
         client,
         facts,
         request,
-        max_tokens: request.max_tokens.filter(|_| !needs_tokens(request)),
+        output_limit: request.max_tokens.filter(|_| !needs_tokens(request)),
     };
     let encoded = tokens.prompt(&thinking, notes).await?;
     let max_tokens = match &encoded.prompt {

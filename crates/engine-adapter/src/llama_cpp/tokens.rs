@@ -32,7 +32,7 @@ pub(crate) struct Tokens<'a> {
     pub facts: &'a Facts,
     pub request: &'a InferRequest,
     /// Maximum number of output tokens, if the server may convert the prompt itself.
-    pub max_tokens: Option<u32>,
+    pub output_limit: Option<u32>,
 }
 
 /// A prompt.
@@ -93,7 +93,7 @@ impl Tokens<'_> {
     /// Converts the text at the beginning of the input, unless the server may do it. A text that
     /// fits even if each of its bytes is a token need not be counted.
     async fn start(&self, text: String) -> Result<Prompt, Diagnostic> {
-        if let Some(max_tokens) = self.max_tokens {
+        if let Some(max_tokens) = self.output_limit {
             let most = text.len() + ADDED_TOKENS + max_tokens as usize;
             if !text.is_empty() && most <= self.facts.context as usize {
                 return Ok(Prompt::Text(text, max_tokens));
