@@ -59,6 +59,44 @@ Feature: A model that is larger than one machine
       | a part     | the part on attic is killed                     |
       | the worker | every `adapter-worker-rbee` process is killed   |
 
+  Scenario: Whoever asks reads which part on which node ended, and why a node has no worker
+    Given local has the engines of llama.cpp
+    And attic has the engines of llama.cpp
+    And a copy of the embedded model as `model.gguf`
+    And a running queen
+    And the node attic with 1 GiB of free memory
+    And I ran `rbee-keeper deploy {dir}/model.gguf --split attic,local --context 256`
+    When I run `rbee-keeper why file:{dir}/model.gguf`
+    Then stdout contains `it computes a part of the model for the worker`
+    And stdout does not contain `names other nodes`
+    And stdout contains `uses the engine llama-cpp-rpc on node attic`
+    Given the worker is noted
+    And the part on attic is noted
+    When the part on attic is killed
+    Then a new worker serves `file:{dir}/model.gguf`
+    And a new part runs on attic
+    When I run `rbee-keeper why model-0`
+    Then stdout contains `its part model-0-part1 on node attic has ended: signal 9; it is started again, with new parts`
+
+  Scenario: A node that has a part is removed with a warning, and requests say that it is missing
+    Given local has the engines of llama.cpp
+    And attic has the engines of llama.cpp
+    And a copy of the embedded model as `model.gguf`
+    And a running queen
+    And the node attic with 1 GiB of free memory
+    And I ran `rbee-keeper deploy {dir}/model.gguf --split attic,local --context 256`
+    When I run `rbee-keeper node remove attic`
+    Then the exit code is 1
+    And stderr contains `the part model-0-part1 of worker model-0`
+    And stderr contains `the deployment of file:{dir}/model.gguf`
+    When I run `rbee-keeper node remove attic --force`
+    Then the exit code is 0
+    And 0 `engine-sim` processes run
+    When I run `rbee-keeper infer --raw --model {dir}/model.gguf --max-tokens 8 "say one two"`
+    Then the exit code is 1
+    And stderr contains `names the node attic, which was removed`
+    And stderr contains `rbee-keeper undeploy`
+
   Scenario: A model that is not split any more has no parts
     Given local has the engines of llama.cpp
     And attic has the engines of llama.cpp

@@ -86,6 +86,11 @@ impl Dispatcher {
         self.event(SchedulerEvent::Replacing(worker)).await;
     }
 
+    /// Replaces a worker that has lost a part of its model; `reason` says which, and how.
+    pub async fn part_lost(&self, worker: SpawnId, reason: String) {
+        self.event(SchedulerEvent::PartLost(worker, reason)).await;
+    }
+
     /// Forbids generations of the worker below `lowest` to serve.
     pub async fn fence(&self, worker: WorkerId, lowest: Generation) {
         self.event(SchedulerEvent::Fence(worker, lowest)).await;

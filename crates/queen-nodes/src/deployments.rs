@@ -212,6 +212,7 @@ pub(crate) fn wanted(spec: &DeploymentSpec) -> scheduler::Deployment {
             Some(main) => BTreeSet::from([main.clone()]),
             None => spec.nodes.iter().cloned().collect(),
         },
+        parts: spec.split.iter().skip(1).cloned().collect(),
         backend: spec.backend,
         keep_alive: Duration::from_secs(keep_alive),
         priority: spec.priority,

@@ -50,13 +50,24 @@ fn concerns(decision: &Decision, about: &str) -> bool {
 
 fn decision(node: &NodeName, worker: WorkerProcess) -> Option<Decision> {
     let EngineDecision {
-        reason, candidates, ..
+        engine,
+        reason,
+        candidates,
     } = worker.engine?;
     let candidates = candidates.into_iter().map(|candidate| DecisionCandidate {
         name: candidate.name,
         chosen: candidate.chosen,
         note: candidate.note,
     });
+    let mut candidates: Vec<DecisionCandidate> = candidates.collect();
+    if candidates.is_empty() {
+        // A part has no choice of engines.
+        candidates.push(DecisionCandidate {
+            name: engine,
+            chosen: true,
+            note: "it computes parts of models".to_owned(),
+        });
+    }
     Some(Decision {
         time: worker.started_at,
         kind: DecisionKind::Engine,
@@ -65,7 +76,7 @@ fn decision(node: &NodeName, worker: WorkerProcess) -> Option<Decision> {
         worker: Some(worker.worker_id),
         node: Some(node.clone()),
         reason,
-        candidates: candidates.collect(),
+        candidates,
         more_candidates: 0,
     })
 }

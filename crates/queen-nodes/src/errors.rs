@@ -190,7 +190,8 @@ pub(crate) fn node_in_use(node: &NodeName, what: &[String]) -> Diagnostic {
         format!("node {node} is in use: {}", what.join(", ")),
     )
     .hint(format!(
-        "`rbee-keeper node remove {node} --force` stops its workers and removes it"
+        "`rbee-keeper node remove {node} --force` stops its workers and parts and removes it; \
+         deployments that name it stay, and have no worker there"
     ))
     .detail("in_use", what)
 }

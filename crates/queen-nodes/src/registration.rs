@@ -246,25 +246,6 @@ impl Nodes {
         self.unregister(name).await
     }
 
-    /// What uses a node: its workers, and spawns that are under way.
-    async fn uses(
-        &self,
-        name: &NodeName,
-        dispatcher: &Dispatcher,
-    ) -> Result<Vec<String>, Diagnostic> {
-        let filter = WorkerFilter {
-            node: Some(name.clone()),
-            ..WorkerFilter::default()
-        };
-        let snapshot = dispatcher.snapshot(filter).await?;
-        let workers = snapshot.workers.iter();
-        let workers = workers.map(|w| format!("worker {} ({})", w.info.id, w.info.model_id));
-        let spawns = snapshot.targets.iter();
-        let spawns = spawns.filter(|entry| entry.starting && entry.target.node == *name);
-        let spawns = spawns.map(|entry| format!("a worker is starting for {}", entry.target.model));
-        Ok(workers.chain(spawns).collect())
-    }
-
     /// Stops the workers of a node that was removed, and its hive if the queen started it. Their
     /// requests continue on other nodes.
     async fn stop_processes(&self, node: &Node, dispatcher: &Dispatcher) -> Result<(), Diagnostic> {

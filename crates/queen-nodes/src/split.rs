@@ -10,7 +10,7 @@ use hive_contract::{
     SpawnRequest, SplitRole,
 };
 use hive_lifecycle::RunningHive;
-use input_validation::{Backend, Generation, NodeName, WorkerId};
+use input_validation::{Backend, Generation, NodeName};
 use node_link::Exposed;
 use preflight_validation::{SplitNeed, SplitPlace, SplitShare, is_usable, plan_split};
 use queen_contract::{DeployedPart, DeploymentSpec};
@@ -20,13 +20,9 @@ use crate::{
     Node,
     spawning::{SpawnError, Spawning},
     split_errors as errors,
+    split_parts::part_id,
     split_table::Starting,
 };
-
-/// The id of the process that computes a part of a worker's model. Parts count from 1.
-pub(crate) fn part_id(worker: &WorkerId, number: usize) -> Result<WorkerId, Diagnostic> {
-    format!("{worker}-part{number}").parse()
-}
 
 /// The worker of a split model that is to be started.
 struct Whole<'a> {
@@ -59,6 +55,7 @@ impl Spawning<'_> {
             wanted,
         };
         let starting = self.nodes.splits().start(&row.worker_id);
+        self.report_lost_parts(row, &wanted.split).await;
         self.stop_parts(&whole).await;
         let (own, others) = self.divide(main, &whole).await?;
         let started = self.start_each(&whole, &others).await;
@@ -337,11 +334,5 @@ mod tests {
             error.message.contains("hf:org/big cannot be split"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn parts_of_a_worker_have_ids_of_their_own() {
-        let worker: WorkerId = "qwen-0".parse().unwrap();
-        assert_eq!(part_id(&worker, 2).unwrap().as_str(), "qwen-0-part2");
     }
 }

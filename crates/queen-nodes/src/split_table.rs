@@ -6,6 +6,7 @@ use std::{
 use input_validation::{Generation, NodeName, WorkerId};
 use node_link::Exposed;
 use queen_contract::DeployedPart;
+use worker_registry::SpawnId;
 
 /// What the queen knows of the workers whose models are split.
 #[derive(Debug, Default)]
@@ -20,6 +21,8 @@ struct Table {
     /// Parts that links of nodes were asked to reach, each with its worker until that starts again.
     reached: Vec<(Option<WorkerId>, Part)>,
     starting: BTreeSet<WorkerId>,
+    /// The last spawn of each worker of which a lost part was reported.
+    reported: BTreeMap<WorkerId, Generation>,
     /// Number of changes of `starting`.
     changes: u64,
 }
@@ -57,6 +60,15 @@ impl Splits {
     pub(crate) fn starting(&self) -> (BTreeSet<WorkerId>, u64) {
         let table = self.table();
         (table.starting.clone(), table.changes)
+    }
+
+    /// Records that a lost part of this spawn is reported. Returns whether one was before.
+    pub(crate) fn has_reported(&self, spawn: &SpawnId) -> bool {
+        let mut table = self.table();
+        let before = table
+            .reported
+            .insert(spawn.worker.clone(), spawn.generation);
+        before == Some(spawn.generation)
     }
 
     /// Records that the link of a node reaches a part of this worker.

@@ -16,7 +16,10 @@ use queen_dispatch::Dispatcher;
 use tokio::time::sleep;
 use worker_registry::SpawnId;
 
-use crate::{Nodes, split::part_id};
+use crate::{
+    Nodes,
+    split_parts::{lost_part, part_id},
+};
 
 /// How often the parts are looked at.
 const WATCH: Duration = Duration::from_secs(2);
@@ -33,6 +36,8 @@ struct Main {
     others: Vec<NodeName>,
     /// Whether it cannot reach its parts any more.
     is_cut_off: bool,
+    /// The first node of a part that the queen does not have any more.
+    removed: Option<NodeName>,
 }
 
 /// What is to be done.
@@ -134,9 +139,12 @@ impl Nodes {
                 Some(is_open) => !is_open,
                 None => runs(seen, node, &row.worker_id) && !self.is_near(node, others),
             };
+            let mut others_now = others.iter();
+            let removed = others_now.find(|other| self.get(other).is_err()).cloned();
             Some(Main {
                 worker: row.worker_id,
                 node: node.clone(),
+                removed,
                 others: others.to_vec(),
                 is_cut_off,
             })
@@ -163,8 +171,9 @@ impl Nodes {
     ) {
         let result = match remedy {
             Remedy::Replace(spawn, reason) => {
-                tracing::warn!(worker = %spawn.worker, reason, "a split model is started again");
-                dispatcher.replacing(spawn.clone()).await;
+                tracing::warn!(worker = %spawn.worker, %reason, "a split model is started again");
+                self.splits().has_reported(&spawn);
+                dispatcher.part_lost(spawn.clone(), reason).await;
                 let hive = self.spawned_worker(&spawn.worker).await;
                 let hive = hive.ok().map(|(hive, _)| hive);
                 self.stop_spawn(hive, &spawn, Some(0), dispatcher).await
@@ -265,8 +274,11 @@ fn loss(main: &Main, generation: Generation, seen: &Seen) -> Option<String> {
         let part = running(seen, node, &id);
         let is_there = part.is_some_and(|part| part.generation == generation);
         if seen.contains_key(node) && !is_there {
-            return Some(format!("its part {id} on node {node} does not run"));
+            return Some(lost_part(node, &id, generation, seen.get(node)?));
         }
+    }
+    if let Some(node) = &main.removed {
+        return Some(format!("node {node}, which had a part of it, was removed"));
     }
     main.is_cut_off
         .then(|| "its connections with its parts are lost".to_owned())
@@ -296,6 +308,7 @@ mod tests {
             node: "big".parse().unwrap(),
             others: vec!["desk".parse().unwrap()],
             is_cut_off,
+            removed: None,
         }
     }
 
@@ -336,10 +349,36 @@ mod tests {
             decided(&with(vec![part(4, "running")]), true, &[]),
             ["replace big-0.4"]
         );
+        let mut ended = part(4, "exited");
+        ended.last_exit = Some("signal 9".to_owned());
+        let lost = remedies(
+            &[main(false)],
+            &seen(vec![("big", vec![worker()]), ("desk", vec![ended])]),
+            &BTreeSet::new(),
+            true,
+        );
+        assert!(
+            matches!(&lost[..], [Remedy::Replace(_, reason)]
+                if reason == "its part big-0-part1 on node desk has ended: signal 9"),
+            "{lost:?}"
+        );
         // A part of another generation is none of this worker.
         assert_eq!(
             decided(&with(vec![part(3, "running")]), false, &[]),
             ["replace big-0.4", "stop big-0-part1.3 on desk"]
+        );
+        let mut alone = main(false);
+        alone.removed = Some("desk".parse().unwrap());
+        let lost = remedies(
+            &[alone],
+            &seen(vec![("big", vec![worker()])]),
+            &BTreeSet::new(),
+            true,
+        );
+        assert!(
+            matches!(&lost[..], [Remedy::Replace(_, reason)]
+                if reason == "node desk, which had a part of it, was removed"),
+            "{lost:?}"
         );
         // A machine that does not respond proves nothing.
         assert!(decided(&seen(vec![("big", vec![worker()])]), false, &[]).is_empty());

@@ -7,6 +7,8 @@ use diagnostics::Diagnostic;
 use input_validation::{Backend, DeviceId, ModelRef, NodeName};
 use worker_registry::runs_on;
 
+use crate::NodeMap;
+
 /// What a user wants of the workers of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deployment {
@@ -16,6 +18,9 @@ pub struct Deployment {
     pub max_workers: u32,
     /// The nodes on which they run. Empty: any node.
     pub nodes: BTreeSet<NodeName>,
+    /// The nodes that only compute parts of the model for its worker. Empty: the worker has all of
+    /// it.
+    pub parts: BTreeSet<NodeName>,
     /// `None`: a device of any kind.
     pub backend: Option<Backend>,
     /// Workers beyond `min_workers` are stopped when they were idle for this time.
@@ -29,6 +34,19 @@ impl Deployment {
     /// Whether the deployment wants workers on this node.
     pub(crate) fn allows_node(&self, node: &NodeName) -> bool {
         self.nodes.is_empty() || self.nodes.contains(node)
+    }
+
+    /// The nodes without which it has no worker, as far as they were removed: any one of a split
+    /// model, else all of them.
+    pub(crate) fn removed_nodes(&self, known: &NodeMap) -> Vec<&NodeName> {
+        let named = self.nodes.iter().chain(&self.parts);
+        let removed: Vec<&NodeName> = named.filter(|node| !known.contains_key(*node)).collect();
+        let is_split = !self.parts.is_empty();
+        if is_split || removed.len() == self.nodes.len() {
+            removed
+        } else {
+            Vec::new()
+        }
     }
 
     /// Whether the deployment wants workers of this backend on this node.

@@ -217,6 +217,25 @@ pub(crate) fn no_place_for_deployment(model: &ModelRef, places: &[PlaceCandidate
     .hint("ask for fewer workers, allow more nodes, or add one: `rbee-keeper node add NAME`")
 }
 
+/// The workers of a deployment run on nodes that were removed after it was made.
+pub(crate) fn nodes_of_deployment_removed(model: &ModelRef, nodes: &[&NodeName]) -> Diagnostic {
+    let names: Vec<&str> = nodes.iter().map(|node| node.as_str()).collect();
+    let (what, were) = match names.as_slice() {
+        [_] => ("the node", "was"),
+        _ => ("the nodes", "were"),
+    };
+    let listed = names.join(", ");
+    Diagnostic::new(
+        Code::NodeNotFound,
+        format!("the deployment of {model} names {what} {listed}, which {were} removed"),
+    )
+    .hint(format!(
+        "deploy the model on other nodes with `rbee-keeper deploy`, or end its deployment with \
+         `rbee-keeper undeploy {model}`; `rbee-keeper node add` adds a node again"
+    ))
+    .detail("removed_nodes", names)
+}
+
 /// The policy refuses all places where a worker could be started.
 pub(crate) fn refused_by_policy(model: &ModelRef, places: &[PlaceCandidate]) -> Diagnostic {
     let reasons = places.iter().map(|place| {

@@ -172,6 +172,9 @@ pub enum SchedulerEvent {
     Stopping(SpawnId),
     /// A user has this worker replaced: a new one is spawned for its requests.
     Replacing(SpawnId),
+    /// A worker has lost a part of its model, for this reason: a new one is spawned for its
+    /// requests.
+    PartLost(SpawnId, String),
     /// A worker was stopped: generations below this one must not serve again.
     Fence(WorkerId, Generation),
     /// The workers of a model are stopped when no request has used it for this time; `None`

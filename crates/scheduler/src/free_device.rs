@@ -11,7 +11,7 @@ use crate::{
     decisions::{PlaceCandidate, PlaceVerdict},
     errors,
     node_facts::need_bytes,
-    nodes::place_of,
+    nodes::{not_wanted, place_of},
     policy::{judge, request_facts},
     residency::bytes_held,
     target::Readiness,
@@ -52,8 +52,8 @@ impl Scheduler {
                 });
             };
             let backend = deployment.backend.unwrap_or(Backend::Cpu);
-            if !deployment.allows_node(name) {
-                refuse(backend, PlaceVerdict::NotOfDeployment);
+            if let Some(verdict) = not_wanted(deployment, name) {
+                refuse(backend, verdict);
                 continue;
             }
             match &facts.state {
@@ -162,6 +162,10 @@ impl Scheduler {
         deployment: &Deployment,
         places: &[PlaceCandidate],
     ) -> Diagnostic {
+        let removed = deployment.removed_nodes(&self.nodes);
+        if !removed.is_empty() {
+            return errors::nodes_of_deployment_removed(model, &removed);
+        }
         let refused = self.deployments.refused.iter();
         let refused = refused.filter(|(target, _)| target.model == *model);
         let latest = refused.max_by_key(|(_, (at, _))| *at);

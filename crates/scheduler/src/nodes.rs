@@ -27,6 +27,17 @@ pub(crate) fn place_of(target: &SpawnTarget) -> Place {
     (target.node.clone(), target.backend)
 }
 
+/// Why a deployment wants no worker on a node, if it does not.
+pub(crate) fn not_wanted(deployment: &Deployment, node: &NodeName) -> Option<PlaceVerdict> {
+    if deployment.allows_node(node) {
+        None
+    } else if deployment.parts.contains(node) {
+        Some(PlaceVerdict::HasPart)
+    } else {
+        Some(PlaceVerdict::NotOfDeployment)
+    }
+}
+
 /// Where a worker is spawned, and what was considered.
 pub(crate) struct Choice {
     pub(crate) target: Result<SpawnTarget, Diagnostic>,
@@ -58,10 +69,10 @@ pub(crate) fn choose(
         .backend
         .or_else(|| deployment.and_then(|deployment| deployment.backend));
     let required = backend.unwrap_or(Backend::Cpu);
-    let is_allowed = |name: &NodeName| match (&requirements.node, deployment) {
-        (Some(node), _) => node == name,
-        (None, Some(deployment)) => deployment.allows_node(name),
-        (None, None) => true,
+    let refusal_of = |name: &NodeName| match (&requirements.node, deployment) {
+        (Some(node), _) => (node != name).then_some(PlaceVerdict::NotNamed),
+        (None, Some(deployment)) => not_wanted(deployment, name),
+        (None, None) => None,
     };
     let decided = |target| Choice {
         target,
@@ -79,6 +90,13 @@ pub(crate) fn choose(
             None => return decided(Ok(target(name, required))),
         }
     }
+    if let (None, Some(deployment)) = (&requirements.node, deployment)
+        && let removed = deployment.removed_nodes(nodes)
+        && !removed.is_empty()
+    {
+        let error = errors::nodes_of_deployment_removed(&requirements.model, &removed);
+        return decided(Err(error));
+    }
     let need_bytes = need_bytes(nodes, &requirements.model);
     let (mut possible, mut refused) = (Vec::new(), Vec::new());
     for (name, facts) in nodes {
@@ -87,11 +105,8 @@ pub(crate) fn choose(
             backend: required,
             verdict,
         };
-        if !is_allowed(name) {
-            refused.push(refuse(match requirements.node {
-                Some(_) => PlaceVerdict::NotNamed,
-                None => PlaceVerdict::NotOfDeployment,
-            }));
+        if let Some(verdict) = refusal_of(name) {
+            refused.push(refuse(verdict));
             continue;
         }
         if let NodeState::Down(error) = &facts.state {

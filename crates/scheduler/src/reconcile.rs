@@ -232,9 +232,10 @@ impl Scheduler {
             } = self.free_device(model, deployment, &seats, now);
             let failure = policy_result.and_then(|result| self.policy.placed(result, now).err());
             self.policy.report(out);
+            let is_whole = deployment.removed_nodes(&self.nodes).is_empty();
             let begins = target.as_ref().is_some_and(|target| {
                 let readiness = self.readiness(target, now);
-                readiness == Readiness::Now && !self.is_reserved(target, now)
+                is_whole && readiness == Readiness::Now && !self.is_reserved(target, now)
             });
             let Some(target) = target.filter(|_| begins) else {
                 let error = self.why_short(model, deployment, &places);

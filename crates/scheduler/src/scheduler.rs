@@ -232,6 +232,7 @@ impl Scheduler {
             SchedulerEvent::Exited(spawn) => self.exited(&spawn, now, out),
             SchedulerEvent::Stopping(spawn) => self.stopping(&spawn, now, out),
             SchedulerEvent::Replacing(spawn) => self.registry.set_stopping(&spawn),
+            SchedulerEvent::PartLost(spawn, reason) => self.part_lost(&spawn, reason, now),
             SchedulerEvent::Fence(id, lowest) => {
                 self.registry.fence(&id, lowest);
                 self.serve_all(now, out);

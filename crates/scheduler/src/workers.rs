@@ -198,6 +198,18 @@ impl Scheduler {
         out.push(SchedulerEffect::StopWorker(spawn, cause));
     }
 
+    /// Records why a worker of a split model is replaced. Its process may have exited already.
+    pub(crate) fn part_lost(&mut self, spawn: &SpawnId, reason: String, now: Duration) {
+        let info = self.registry.get_spawn(spawn);
+        let event = Event::PartLost {
+            model: info.map(|info| info.model_id.clone()),
+            spawn: spawn.clone(),
+            reason,
+        };
+        self.decisions.add(event, now);
+        self.registry.set_stopping(spawn);
+    }
+
     /// A user has a worker stopped. No worker is spawned for the requests that run on it or
     /// wait for it: they continue on other workers or fail.
     pub(crate) fn stopping(

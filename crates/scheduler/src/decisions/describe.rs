@@ -72,6 +72,7 @@ impl Event {
             | Self::PolicyFailed { .. }
             | Self::Stops { .. }
             | Self::Lost { .. }
+            | Self::PartLost { .. }
             | Self::Exited { .. } => {}
         }
         decision
@@ -87,7 +88,7 @@ impl Event {
             Self::Refused { .. } => DecisionKind::Refuse,
             Self::PolicyFailed { .. } => DecisionKind::PolicyFailed,
             Self::Stops { .. } => DecisionKind::Stop,
-            Self::Lost { .. } | Self::Exited { .. } => DecisionKind::Lost,
+            Self::Lost { .. } | Self::PartLost { .. } | Self::Exited { .. } => DecisionKind::Lost,
         }
     }
 
@@ -168,6 +169,12 @@ impl Event {
                 format!("the default decides: {failure}")
             }
             Self::Exited { .. } => "its process has exited".into(),
+            Self::PartLost { reason, .. } => {
+                format!(
+                    "{}; it is started again, with new parts",
+                    excerpt(reason, 400)
+                )
+            }
             Self::Lost { .. } => "it sent no heartbeat for too long".into(),
         }
     }
@@ -268,6 +275,9 @@ pub(crate) fn place_candidate(place: &PlaceCandidate, chosen: bool) -> DecisionC
         PlaceVerdict::RefusedByPolicy(reason) => format!("the policy refuses it: {reason}"),
         PlaceVerdict::NotNamed => "the request names another node".into(),
         PlaceVerdict::NotOfDeployment => "the deployment names other nodes".into(),
+        PlaceVerdict::HasPart => {
+            "it computes a part of the model for the worker, which runs on another node".into()
+        }
         PlaceVerdict::Connecting => "the node is being connected".into(),
         PlaceVerdict::Starting => "other models are being loaded there".into(),
         PlaceVerdict::Occupied => "its device has a worker of the model".into(),

@@ -88,6 +88,12 @@ pub(crate) enum Event {
     Lost {
         spawn: SpawnId,
     },
+    PartLost {
+        spawn: SpawnId,
+        /// `None`: it was removed before.
+        model: Option<ModelRef>,
+        reason: String,
+    },
     Exited {
         spawn: SpawnId,
         model: ModelRef,
@@ -146,6 +152,8 @@ pub(crate) enum PlaceVerdict {
     RefusedByPolicy(String),
     NotNamed,
     NotOfDeployment,
+    /// It computes a part of the model for the worker, which runs on another node.
+    HasPart,
     /// The node is still being connected.
     Connecting,
     /// Workers of other models are being started there.
@@ -249,7 +257,9 @@ impl Event {
                 ..
             } => (Some(request), Some(&spawn.worker), Some(model)),
             Self::PolicyFailed { request, model, .. } => (request.as_ref(), None, Some(model)),
-            Self::Stops { spawn, model, .. } => (None, Some(&spawn.worker), model.as_ref()),
+            Self::Stops { spawn, model, .. } | Self::PartLost { spawn, model, .. } => {
+                (None, Some(&spawn.worker), model.as_ref())
+            }
             Self::Lost { spawn } => (None, Some(&spawn.worker), None),
             Self::Exited { spawn, model } => (None, Some(&spawn.worker), Some(model)),
         }

@@ -14,6 +14,7 @@ fn deployment(min_workers: u32, max_workers: u32) -> Deployment {
         min_workers,
         max_workers,
         nodes: std::collections::BTreeSet::new(),
+        parts: std::collections::BTreeSet::new(),
         backend: None,
         keep_alive: secs(300),
         priority: 0,
@@ -137,6 +138,65 @@ fn each_device_has_one_worker_of_a_deployment() {
     let message = &short.error.message;
     assert!(
         message.contains("local cpu: its device has a worker"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_split_model_has_a_worker_on_its_own_node_only_and_none_without_all_its_nodes() {
+    let up = || devices(&[Backend::Cpu]);
+    let split = || Deployment {
+        nodes: ["attic".parse().unwrap()].into(),
+        parts: ["desk".parse().unwrap()].into(),
+        ..deployment(1, 1)
+    };
+    let mut s = with_nodes(&[("attic", up()), ("desk", up()), ("local", up())]);
+    let effects = deploy(&mut s, &[(HAIKU, split())], T0);
+    assert_eq!(seats(&spawned(&effects)), ["attic cpu"]);
+    let decisions = s.decisions(Some(HAIKU), 9, |_| jiff::Timestamp::UNIX_EPOCH);
+    let notes: Vec<(&str, &str)> = decisions[0]
+        .candidates
+        .iter()
+        .map(|place| (place.name.as_str(), place.note.as_str()))
+        .collect();
+    assert!(
+        notes.contains(&("local cpu", "the deployment names other nodes")),
+        "{notes:?}"
+    );
+    let has_part = "it computes a part of the model for the worker, which runs on another node";
+    assert!(notes.contains(&("desk cpu", has_part)), "{notes:?}");
+
+    let mut s = with_nodes(&[("attic", up()), ("local", up())]);
+    assert_eq!(spawned(&deploy(&mut s, &[(HAIKU, split())], T0)), []);
+    let (_, short) = s.shortfalls().next().unwrap();
+    let message = &short.error.message;
+    assert!(
+        message.contains("names the node desk, which was removed"),
+        "{message}"
+    );
+    let effects = submit(&mut s, "r", secs(1));
+    let refused = failures(&effects);
+    assert_eq!(refused, [("r".to_owned(), Code::NodeNotFound)]);
+    // It is added again.
+    set_nodes(&mut s, &[("attic", up()), ("desk", up())], secs(2));
+    assert_eq!(seats(&spawned(&tick(&mut s, secs(3)))), ["attic cpu"]);
+}
+
+#[test]
+fn only_a_deployment_without_any_of_its_nodes_says_that_they_were_removed() {
+    let on_two = || Deployment {
+        nodes: ["attic".parse().unwrap(), "desk".parse().unwrap()].into(),
+        ..deployment(1, 1)
+    };
+    let mut s = with_nodes(&[("desk", devices(&[Backend::Cpu]))]);
+    let effects = deploy(&mut s, &[(HAIKU, on_two())], T0);
+    assert_eq!(seats(&spawned(&effects)), ["desk cpu"]);
+    let mut s = with_nodes(&[("local", devices(&[Backend::Cpu]))]);
+    assert_eq!(spawned(&deploy(&mut s, &[(HAIKU, on_two())], T0)), []);
+    let (_, short) = s.shortfalls().next().unwrap();
+    let message = &short.error.message;
+    assert!(
+        message.contains("names the nodes attic, desk, which were removed"),
         "{message}"
     );
 }

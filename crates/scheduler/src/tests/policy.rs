@@ -314,6 +314,7 @@ fn workers_of_deployments_start_where_the_script_prefers() {
         min_workers: 1,
         max_workers: 1,
         nodes: std::collections::BTreeSet::new(),
+        parts: std::collections::BTreeSet::new(),
         backend: None,
         keep_alive: secs(300),
         priority: 0,
