@@ -193,13 +193,45 @@ Feature: Deployments keep workers of models running
     And 1 `mock-worker-rbee` process runs
 
   Scenario: An error that was corrected is forgotten
-    Given a running queen
-    When I run `rbee-keeper deploy builtin:haiku --engine nope`
+    Given local has an engine of llama.cpp that exits
+    And a copy of the embedded model as `model.gguf`
+    And a running queen
+    When I run `rbee-keeper deploy {dir}/model.gguf --engine llama-cpp`
     Then the exit code is 1
-    And stderr contains `no engine "nope"`
-    When I run `rbee-keeper deploy builtin:haiku`
+    And stderr contains `exited`
+    When I run `rbee-keeper deploy {dir}/model.gguf`
     Then the exit code is 0
     And stdout contains `1 of 1   ready`
+
+  Scenario Outline: What no machine can run is refused at once, and what serves keeps serving: <what>
+    Given a running queen
+    And I ran `rbee-keeper deploy builtin:haiku`
+    And the worker is noted
+    When I run `rbee-keeper deploy <model> <options>`
+    Then the exit code is 1
+    And stderr contains `cannot be deployed so: node local: <error>`
+    And stderr contains `<hint>`
+    And the same worker serves `builtin:haiku`
+    When I run `rbee-keeper deployments`
+    Then stdout contains `1 of 1   ready`
+    And stdout does not contain `file:`
+
+    Examples:
+      | what              | model                     | options            | error                            | hint                 |
+      | no such engine    | builtin:haiku             | --engine nope      | no engine "nope"                 | use one of: builtin  |
+      | too long context  | builtin:haiku             | --context 99999999 | 99999999 tokens are requested    | --context            |
+      | no such file      | file:/does/not/exist.gguf | --min 1            | no model at /does/not/exist.gguf | or a directory with  |
+
+  Scenario: The engine that a deployment named is not kept after it
+    Given local has the engines of llama.cpp
+    And a copy of the embedded model as `model.gguf`
+    And a running queen
+    And I ran `rbee-keeper deploy {dir}/model.gguf --engine llama-cpp`
+    And I ran `rbee-keeper undeploy {dir}/model.gguf`
+    When I run `rbee-keeper infer --raw --model {dir}/model.gguf --max-tokens 2 "say one two"`
+    Then the exit code is 0
+    When I run `rbee-keeper why model-0`
+    Then stdout contains `uses the engine builtin on node local`
 
   Scenario Outline: Options that would remove or load too much are refused: <what>
     Given a running queen

@@ -176,6 +176,46 @@ Feature: A model that is larger than one machine
       | an unknown machine  | --split nowhere,local       | node nowhere does not exist                            |
       | no engine for parts | --split attic,local         | node attic has no engine that computes parts of models |
 
+  Scenario Outline: A wrong engine is refused, and what serves keeps serving: <engine>
+    Given local has the engines of llama.cpp
+    And attic has the engines of llama.cpp
+    And a copy of the embedded model as `model.gguf`
+    And a running queen
+    And the node attic with 1 GiB of free memory
+    And I ran `rbee-keeper deploy {dir}/model.gguf --node local --context 256`
+    And the worker is noted
+    When I run `rbee-keeper deploy {dir}/model.gguf --split attic,local --context 256 --engine <engine>`
+    Then the exit code is 1
+    And stderr contains `<error>`
+    And stderr contains `llama-cpp`
+    And the same worker serves `file:{dir}/model.gguf`
+
+    Examples:
+      | engine        | error                                                        |
+      | nope          | node local: no engine "nope"                                 |
+      | builtin       | the engine builtin of node local is not a server of llama.cpp|
+
+  Scenario: Any server of llama.cpp runs the worker, whatever its name is
+    Given local has a server of llama.cpp as engine my-server
+    And attic has the engines of llama.cpp
+    And a copy of the embedded model as `model.gguf`
+    And a running queen
+    And the node attic with 1 GiB of free memory
+    When I run `rbee-keeper deploy {dir}/model.gguf --split attic,local --context 256`
+    Then the exit code is 0
+    And stderr contains `its worker on local runs the engine my-server`
+    And stdout contains `ready  local CPU-0 + attic CPU-0`
+
+  Scenario: Without a server of llama.cpp, a model is not split
+    Given attic has the engines of llama.cpp
+    And a copy of the embedded model as `model.gguf`
+    And a running queen
+    And the node attic with 1 GiB of free memory
+    When I run `rbee-keeper deploy {dir}/model.gguf --split attic,local --context 256`
+    Then the exit code is 1
+    And stderr contains `node local has no server of llama.cpp that computes on cpu`
+    And stderr contains `it has: builtin`
+
   Scenario: A machine whose link does not lead to the others has no worker of a split model
     Given local has the engines of llama.cpp
     And attic has the engines of llama.cpp

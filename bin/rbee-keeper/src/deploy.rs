@@ -2,7 +2,7 @@ use std::{io, path::Path, time::Duration};
 
 use diagnostics::{Diagnostic, Narration, excerpt};
 use hive_contract::PullRequest;
-use input_validation::ModelRef;
+use input_validation::{EngineName, ModelRef, NodeName};
 use queen_contract::{
     DeployCall, Deployment, DeploymentList, DeploymentSpec, DeploymentState, QueenClient,
     UndeployCall,
@@ -55,6 +55,12 @@ pub(crate) async fn deploy(
         only: args.only,
     };
     let list = put(&queen, &call, screen, interrupts).await?;
+    for (model, engine, node) in chosen_engines(&call, &list) {
+        let message = format!("{model}: its worker on {node} runs the engine {engine}");
+        screen
+            .narrate(&Narration::info("keeper", "deploy", message))
+            .await?;
+    }
     let deployments = list.deployments.iter();
     let models: Vec<ModelRef> = deployments
         .map(|deployment| deployment.model.clone())
@@ -79,6 +85,20 @@ pub(crate) async fn deploy(
     screen
         .document(&list, || text::list(&list.deployments))
         .await
+}
+
+/// The split models of which the user named no engine, with the engine and the node of the worker.
+fn chosen_engines<'a>(
+    call: &'a DeployCall,
+    list: &'a DeploymentList,
+) -> impl Iterator<Item = (&'a ModelRef, &'a EngineName, &'a NodeName)> {
+    list.deployments.iter().filter_map(|deployment| {
+        let wanted = deployment.wanted.as_ref()?;
+        let mut asked = call.deployments.iter();
+        let is_named = asked.any(|spec| spec.model == wanted.model && spec.engine.is_some());
+        let node = wanted.split.first().filter(|_| !is_named)?;
+        Some((&deployment.model, wanted.engine.as_ref()?, node))
+    })
 }
 
 /// Stores the deployments. Models that the queen would have to fetch are fetched first.

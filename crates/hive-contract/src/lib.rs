@@ -37,7 +37,7 @@ pub use models::{
 };
 pub use packages::{CatalogPackage, PackageDetails, PackageList};
 pub use preflight::{PreflightCheck, PreflightLevel, PreflightReport, PreflightRequest, Verdict};
-pub use split::{PART_ENGINE, RemotePart, SplitRole};
+pub use split::{PART_ENGINE, RemotePart, SPLIT_ENGINE, SplitRole};
 pub use types::{
     Capabilities, Cpu, Device, DeviceProblem, Disk, HiveHealth, HiveShutdownRequest, Ram,
     SpawnRequest, SpawnResponse, StopQuery, StopScope, WorkerProcess, WorkerProcessList,

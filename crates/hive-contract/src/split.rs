@@ -6,6 +6,9 @@ use utoipa::ToSchema;
 /// [`EngineEntry::kind`](crate::EngineEntry::kind).
 pub const PART_ENGINE: &str = "llama-cpp-rpc";
 
+/// Kind of the engine that runs the worker of a model that is split over machines.
+pub const SPLIT_ENGINE: &str = "llama-cpp";
+
 /// What a process is in a model that is split over machines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "role", rename_all = "snake_case")]

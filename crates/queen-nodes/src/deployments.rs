@@ -21,7 +21,8 @@ impl Nodes {
     /// are stopped.
     ///
     /// Returns the models as they are listed. Errors: `INVALID_REQUEST`, `NODE_NOT_FOUND`,
-    /// `MODEL_NOT_FOUND`. Then nothing is changed.
+    /// `MODEL_NOT_FOUND`; those of the checks before a start if no node can have the workers, whatever
+    /// is waited for. Then nothing is changed.
     pub async fn deploy(
         &self,
         call: DeployCall,
@@ -163,10 +164,15 @@ impl Nodes {
         }
         spec.nodes.sort();
         spec.nodes.dedup();
-        if spec.split.is_empty() {
-            return Ok(spec);
+        if !spec.split.is_empty() {
+            return self.checked_split(spec).await;
         }
-        self.checked_split(spec).await
+        let nodes = match spec.nodes.as_slice() {
+            [] => self.all().iter().map(|node| node.name().clone()).collect(),
+            named => named.to_vec(),
+        };
+        self.check_possible(&spec, &nodes).await?;
+        Ok(spec)
     }
 
     /// Replaces the workers of a model one after another, so that the others serve meanwhile.

@@ -27,6 +27,7 @@ mod models;
 mod node;
 mod node_uses;
 mod nodes;
+mod possible;
 mod preflight;
 mod pull_for_spawn;
 mod registration;

@@ -130,8 +130,12 @@ impl Spawning<'_> {
         let result = self
             .start(&hive, &row, generation, &wanted, engine.clone())
             .await;
-        if result.is_ok() && engine != row.engine {
-            let worker = row.worker_id.clone();
+        // That of a deployment is not kept after it.
+        if let EngineWish::Set(engine) = &self.engine
+            && result.is_ok()
+            && *engine != row.engine
+        {
+            let (worker, engine) = (row.worker_id.clone(), engine.clone());
             state
                 .call(move |store| store.set_engine(&worker, engine.as_ref()))
                 .await?;

@@ -3,8 +3,8 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use diagnostics::Diagnostic;
-use hive_contract::Capabilities;
-use input_validation::{Backend, NodeName};
+use hive_contract::{Capabilities, EngineEntry, SPLIT_ENGINE};
+use input_validation::{Backend, EngineName, NodeName};
 use queen_contract::{DeploymentSpec, NodeSpec};
 
 use crate::{
@@ -13,8 +13,6 @@ use crate::{
     split_errors as errors,
 };
 
-/// The engine of the worker, unless another one is named.
-const ENGINE: &str = "llama-cpp";
 /// The kinds of devices, in the order in which they are considered.
 const BACKENDS: [Backend; 3] = [Backend::Cuda, Backend::Metal, Backend::Vulkan];
 
@@ -60,12 +58,46 @@ impl Nodes {
                 check_part_engine(node.name(), machine, backend)?;
             }
         }
+        let main = ordered.first().cloned();
+        let mut machines = machines.iter();
+        let main = machines.find(|(node, _)| Some(node.name()) == main.as_ref());
         spec.split = ordered;
         spec.backend = Some(backend);
-        if spec.engine.is_none() {
-            spec.engine = Some(ENGINE.parse()?);
+        if let Some((node, machine)) = main {
+            let engine = worker_engine(node.name(), &machine.engines, backend, spec.engine)?;
+            spec.engine = Some(engine);
+            self.check_possible(&spec, &[node.name().clone()]).await?;
         }
         Ok(spec)
+    }
+}
+
+/// The engine of the worker: the named one, or the first one of llama.cpp that computes on the
+/// backend, in the order of the hive.
+fn worker_engine(
+    node: &NodeName,
+    engines: &[EngineEntry],
+    backend: Backend,
+    named: Option<EngineName>,
+) -> Result<EngineName, Diagnostic> {
+    let is_able = |engine: &&EngineEntry| {
+        let is_server = engine.kind.as_deref() == Some(SPLIT_ENGINE) && engine.problem.is_none();
+        is_server && engine.backends.contains(&backend)
+    };
+    let able = engines.iter().filter(is_able);
+    let able: Vec<&str> = able.map(|engine| engine.name.as_str()).collect();
+    match (named, able.first()) {
+        (Some(named), _) if able.contains(&named.as_str()) => Ok(named),
+        (Some(named), _) => {
+            let mut engines = engines.iter();
+            match engines.find(|engine| engine.name == named.as_str()) {
+                Some(engine) => Err(errors::wrong_engine(node, engine, backend, &able)),
+                // The checks before a start say so: it may be in a package that is to be installed.
+                None => Ok(named),
+            }
+        }
+        (None, Some(first)) => first.parse(),
+        (None, None) => Err(errors::no_worker_engine(node, engines, backend)),
     }
 }
 
@@ -137,6 +169,49 @@ mod tests {
             let found = problem(&spec(values)).unwrap();
             assert!(found.contains(expected), "{found}");
         }
+    }
+
+    #[test]
+    fn the_worker_has_the_first_engine_of_llama_cpp_unless_one_is_named() {
+        let engine = |name: &str, kind: &str, backends: &[&str]| {
+            json!({"name": name, "source": "configured", "kind": kind, "formats": ["gguf"],
+                "backends": backends})
+        };
+        let machine = |engines: serde_json::Value| -> Vec<EngineEntry> {
+            serde_json::from_value(engines).unwrap()
+        };
+        let node: NodeName = "attic".parse().unwrap();
+        let chosen = |engines: &[EngineEntry], named: Option<&str>| {
+            let named = named.map(|name| name.parse().unwrap());
+            worker_engine(&node, engines, Backend::Cpu, named).map(|name| name.to_string())
+        };
+        let several = machine(json!([
+            engine("vllm", "vllm", &["cpu"]),
+            engine("fast", "llama-cpp", &["cuda"]),
+            engine("mine", "llama-cpp", &["cpu"]),
+            engine("other", "llama-cpp", &["cpu"]),
+            engine("parts", "llama-cpp-rpc", &["cpu"]),
+        ]));
+        assert_eq!(chosen(&several, None).unwrap(), "mine");
+        assert_eq!(chosen(&several, Some("other")).unwrap(), "other");
+        assert_eq!(chosen(&several, Some("unknown")).unwrap(), "unknown");
+        for (named, reason) in [
+            ("vllm", "vllm of node attic is not a server of llama.cpp"),
+            ("parts", "parts of node attic is not a server of llama.cpp"),
+            ("fast", "fast of node attic does not compute on cpu"),
+        ] {
+            let error = chosen(&several, Some(named)).unwrap_err();
+            assert!(error.message.contains(reason), "{error}");
+            let hint = error.hint.unwrap();
+            assert!(hint.contains("mine, other"), "{hint}");
+        }
+        let none = chosen(&machine(json!([engine("vllm", "vllm", &["cpu"])])), None).unwrap_err();
+        assert!(
+            none.message
+                .contains("node attic has no server of llama.cpp"),
+            "{none}"
+        );
+        assert!(none.message.contains("it has: vllm"), "{none}");
     }
 
     #[test]

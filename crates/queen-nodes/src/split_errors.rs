@@ -1,6 +1,7 @@
 //! The errors of models that are split over machines.
 
 use diagnostics::{Code, Diagnostic};
+use hive_contract::{EngineEntry, SPLIT_ENGINE};
 use input_validation::{Backend, ModelRef, NodeName};
 
 /// The values of a deployment contradict each other.
@@ -34,6 +35,56 @@ pub(crate) fn no_part_engine(node: &NodeName, backend: Backend) -> Diagnostic {
          llama-cpp-rpc --node {node} --approve`, or describe an engine with `kind = \
          \"llama-cpp-rpc\"` on that machine"
     ))
+}
+
+/// The node of the worker has no engine that can share a model with others.
+pub(crate) fn no_worker_engine(
+    node: &NodeName,
+    engines: &[EngineEntry],
+    backend: Backend,
+) -> Diagnostic {
+    let known: Vec<&str> = engines.iter().map(|engine| engine.name.as_str()).collect();
+    let known = match known.as_slice() {
+        [] => "none".to_owned(),
+        known => known.join(", "),
+    };
+    let message = format!(
+        "node {node} has no server of llama.cpp that computes on {backend}, which the worker of a \
+         split model needs; it has: {known}"
+    );
+    Diagnostic::new(Code::NotFound, message).hint(format!(
+        "install one with `rbee-keeper worker-binary provision llama-cpp-cpu --package llama-cpp-cpu \
+         --node {node} --approve`, or describe an engine with `kind = \"llama-cpp\"` on that \
+         machine"
+    ))
+}
+
+/// The engine that was named cannot share a model with others; `able` are those that can.
+pub(crate) fn wrong_engine(
+    node: &NodeName,
+    engine: &EngineEntry,
+    backend: Backend,
+    able: &[&str],
+) -> Diagnostic {
+    let name = &engine.name;
+    let problem = match &engine.problem {
+        Some(problem) => format!("cannot be used: {}", problem.message),
+        None if engine.kind.as_deref() == Some(SPLIT_ENGINE) => {
+            format!("does not compute on {backend}")
+        }
+        None => "is not a server of llama.cpp, which the worker of a split model needs".to_owned(),
+    };
+    let error = Diagnostic::new(
+        Code::InvalidRequest,
+        format!("the engine {name} of node {node} {problem}"),
+    )
+    .param("engine");
+    match able {
+        [] => error.hint(format!(
+            "node {node} has none; describe one with `kind = \"llama-cpp\"` on that machine"
+        )),
+        able => error.hint(format!("node {node} has: {}", able.join(", "))),
+    }
 }
 
 /// The queen cannot make a port of this node reachable for another one.

@@ -31,14 +31,18 @@ fn home(world: &mut World, machine: &str) -> Home {
 }
 
 fn describe(world: &mut World, machine: &str, kind: &str, command: &[&str]) {
+    describe_as(world, machine, kind, (kind, command));
+}
+
+fn describe_as(world: &mut World, machine: &str, name: &str, (kind, command): (&str, &[&str])) {
     let engines = home(world, machine).engines();
     fs::create_dir_all(&engines).unwrap();
     let command = serde_json::to_string(command).unwrap();
     let text = format!("kind = \"{kind}\"\ncommand = {command}\n");
-    fs::write(engines.join(format!("{kind}.toml")), text).unwrap();
+    fs::write(engines.join(format!("{name}.toml")), text).unwrap();
 }
 
-fn describe_server(world: &mut World, machine: &str) {
+fn describe_server(world: &mut World, machine: &str, name: &str) {
     let program = real_server().unwrap_or_else(|| binary("engine-sim"));
     let program = program.to_str().unwrap();
     let rest = [
@@ -58,12 +62,8 @@ fn describe_server(world: &mut World, machine: &str) {
     } else {
         vec![program, "llama-cpp"]
     };
-    describe(
-        world,
-        machine,
-        "llama-cpp",
-        &[&protocol[..], &rest[..]].concat(),
-    );
+    let command = [&protocol[..], &rest[..]].concat();
+    describe_as(world, machine, name, ("llama-cpp", &command));
 }
 
 fn describe_parts(world: &mut World, machine: &str) {
@@ -86,8 +86,13 @@ fn describe_parts(world: &mut World, machine: &str) {
 
 #[given(regex = r"^([a-z]+) has the engines of llama.cpp$")]
 fn engines(world: &mut World, machine: String) {
-    describe_server(world, &machine);
+    describe_server(world, &machine, "llama-cpp");
     describe_parts(world, &machine);
+}
+
+#[given(regex = r"^([a-z]+) has a server of llama.cpp as engine ([a-z-]+)$")]
+fn named_server(world: &mut World, machine: String, name: String) {
+    describe_server(world, &machine, &name);
 }
 
 #[given(regex = r"^a copy of SmolLM2 as `(.*)`$")]
