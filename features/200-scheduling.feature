@@ -280,6 +280,18 @@ Feature: Deployments keep workers of models running
     Then the exit code is 1
     And stderr contains `the policy permits no place for a worker of mock:fast: attic cpu: the policy refuses it: attic is for others`
 
+  Scenario Outline: A dry run for what does not exist is refused with what does: <what>
+    Given a running queen
+    When I run `rbee-keeper policy test <options>`
+    Then the exit code is 1
+    And stderr contains `<error>`
+    And stderr contains `<hint>`
+
+    Examples:
+      | what  | options                        | error                       | hint              |
+      | node  | --model mock:a --node nowhere  | node nowhere does not exist | use one of: local |
+      | model | --model builtin:nothing        | "builtin:nothing"           | builtin:haiku     |
+
   Scenario: A new version that cannot be used leaves the one before in use
     Given a running queen
     And I ran `rbee-keeper deploy mock:fast`

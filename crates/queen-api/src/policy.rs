@@ -45,11 +45,15 @@ pub(crate) async fn test(
 ) -> Result<Json<PolicyTest>, ErrorResponse> {
     let script = call.script.as_deref().map(Policy::compile).transpose();
     let script = script.map_err(|error| not_usable(&error.to_string()))?;
+    let model = api
+        .nodes
+        .check_named(call.model, call.node.as_ref())
+        .await?;
     let dispatcher = &api.dispatcher;
     let request = NewRequest {
         id: format!("policy-test-{}", uuid::Uuid::now_v7()).parse()?,
         requirements: WorkerRequirements {
-            model: call.model,
+            model,
             backend: call.backend,
             node: call.node,
             capability: None,

@@ -50,8 +50,8 @@ error_responses_type!(
 );
 error_responses_type!(
     PolicyTestErrors<ErrorBody>:
-    400, 401, 403, 408, 413, 415, 429 "The queue for the model is full", 500,
-    503 "The queen is shutting down"
+    400, 401, 403, 404 "The node or the model does not exist", 408, 413, 415,
+    429 "The queue for the model is full", 500, 503 "The queen is shutting down"
 );
 error_responses_type!(DecisionErrors<ErrorBody>: 400, 401, 403, 500);
 error_responses_type!(IdErrors<ErrorBody>: 400, 401, 403);

@@ -9,12 +9,26 @@ use scheduler::SpawnTarget;
 use ssh_registry::InvitationRefusal;
 use state_files::Home;
 
+/// Number of names that a hint shows.
+const NAMES_SHOWN: usize = 12;
+
 pub(crate) fn node_not_found(node: &NodeName) -> Diagnostic {
     Diagnostic::new(Code::NodeNotFound, format!("node {node} does not exist"))
         .hint(format!(
             "`rbee-keeper node add {node}` adds it; `rbee-keeper node list` lists the nodes"
         ))
         .param("node")
+}
+
+/// A hint that names what exists, as far as there is room.
+pub(crate) fn one_of(mut names: Vec<String>) -> String {
+    let more = names.len().saturating_sub(NAMES_SHOWN);
+    names.truncate(NAMES_SHOWN);
+    let names = names.join(", ");
+    match more {
+        0 => format!("use one of: {names}"),
+        more => format!("use one of: {names}, or {more} more"),
+    }
 }
 
 pub(crate) fn node_exists(node: &NodeName) -> Diagnostic {

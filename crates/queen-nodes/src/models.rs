@@ -1,10 +1,10 @@
 use std::collections::BTreeSet;
 
 use daemon_shell::blocking;
-use diagnostics::Diagnostic;
+use diagnostics::{Code, Diagnostic};
 use futures_util::future::join_all;
 use hive_contract::{AliasEntry, InstalledModel, ModelDetails, ModelQuery};
-use input_validation::ModelRef;
+use input_validation::{ModelRef, NodeName};
 use worker_contract::{Capability, WorkerInfo};
 
 use crate::{NodeModel, Nodes, catalog::is_fetched, errors, model_path};
@@ -119,6 +119,32 @@ impl Nodes {
             }
             ModelRef::File(_) | ModelRef::Mock(_) => Ok(requested),
             ModelRef::Builtin { .. } => Err(errors::model_not_found(&model.to_string())),
+        }
+    }
+
+    /// Checks that the model and the node of a request exist, and returns the model's canonical
+    /// reference. The hint of an error names those that do.
+    ///
+    /// Errors: `NODE_NOT_FOUND`, and those of [`check_model`](Self::check_model).
+    pub async fn check_named(
+        &self,
+        model: ModelRef,
+        node: Option<&NodeName>,
+    ) -> Result<ModelRef, Diagnostic> {
+        if let Some(node) = node
+            && let Err(error) = self.get(node)
+        {
+            let nodes = self.all();
+            let names = nodes.iter().map(|node| node.name().to_string());
+            return Err(error.hint(errors::one_of(names.collect())));
+        }
+        let model = self.canonical_model(model).await;
+        match self.check_model(&model).await {
+            Err(error) if error.code == Code::ModelNotFound => {
+                let names = self.model_names([]).await?;
+                Err(error.hint(errors::one_of(names.into_iter().collect())))
+            }
+            checked => checked,
         }
     }
 
