@@ -1,6 +1,9 @@
-use std::path::PathBuf;
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
 
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
 use input_validation::{
     Backend, EngineName, ModelRef, NodeName, PortRange, WorkerId, whole_number,
 };
@@ -50,11 +53,33 @@ pub(crate) struct Cli {
 impl Cli {
     /// Parses the arguments and environment variables of this process.
     pub(crate) fn from_process() -> Result<Self, clap::Error> {
-        let mut matches =
-            daemon_shell::without_empty_variables(Self::command(), |name| std::env::var_os(name))
-                .try_get_matches()?;
+        let parse = |environment: Environment| {
+            daemon_shell::without_empty_variables(Self::command(), environment).try_get_matches()
+        };
+        let mut matches = match parse(|name| std::env::var_os(name)) {
+            Err(error) if !is_help(&error) => {
+                // The usage names all options that have a value. Those of the environment are not
+                // of the command line that is refused, unless one of them is the reason.
+                let without = parse(|_| Some(OsString::new()));
+                return Err(without.err().unwrap_or(error));
+            }
+            parsed => parsed?,
+        };
         Self::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut Self::command()))
     }
+}
+
+/// Returns the value of an environment variable.
+type Environment = fn(&OsStr) -> Option<OsString>;
+
+/// Whether it is no error, but help or the version.
+fn is_help(error: &clap::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            | ErrorKind::DisplayVersion
+    )
 }
 
 #[derive(Debug, Args)]

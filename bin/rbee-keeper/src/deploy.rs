@@ -192,7 +192,15 @@ fn has_failed(deployment: &Deployment) -> bool {
 }
 
 async fn read(file: &Path) -> Result<Vec<DeploymentSpec>, Diagnostic> {
-    let unreadable = |error: io::Error| errors::unreadable_deployments(file, &error.to_string());
+    let unreadable = |error: io::Error| {
+        let reason = match error.kind() {
+            io::ErrorKind::NotFound => "there is no such file".to_owned(),
+            io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
+            io::ErrorKind::InvalidData => "it is not text".to_owned(),
+            _ => error.to_string(),
+        };
+        errors::unreadable_deployments(file, &reason)
+    };
     let mut text = String::new();
     let limit = FILE_LIMIT + 1;
     let read = if file == Path::new("-") {

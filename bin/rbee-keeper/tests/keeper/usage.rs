@@ -86,6 +86,46 @@ async fn variables_that_are_set_to_nothing_are_not_set() {
 }
 
 #[tokio::test]
+async fn the_usage_does_not_name_options_that_come_from_the_environment() {
+    let arguments = ["deploy", "mock:a", "--file", "models.toml"];
+    let plain = run(keeper(&arguments)).await;
+    assert_eq!(plain.code, Some(2));
+    let mut command = keeper(&arguments);
+    command
+        .env("RBEE_HOME", "/nowhere")
+        .env("RBEE_QUEEN_PORT", "1");
+    assert_eq!(run(command).await, plain);
+    // A wrong value is the reason wherever it is from.
+    let mut command = keeper(&["status"]);
+    command.env("RBEE_QUEEN_PORT", "x");
+    let wrong = run(command).await;
+    assert_eq!(wrong.code, Some(2));
+    assert!(
+        wrong
+            .err
+            .contains("invalid value 'x' for '--queen-port <PORT>'"),
+        "{}",
+        wrong.err
+    );
+}
+
+#[tokio::test]
+async fn a_file_of_deployments_that_cannot_be_read_is_named_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("models.toml");
+    for (path, reason) in [
+        (missing.as_path(), "there is no such file"),
+        (dir.path(), "it is a directory"),
+    ] {
+        let path = path.to_str().unwrap();
+        let finished = run(keeper(&["deploy", "--file", path])).await;
+        assert_eq!(finished.code, Some(1), "{}", finished.err);
+        let message = format!("cannot read the deployments in {path}: {reason}");
+        assert!(finished.err.contains(&message), "{}", finished.err);
+    }
+}
+
+#[tokio::test]
 async fn missing_command_prints_help_and_exits_with_2() {
     let help = run(keeper(&["--help"])).await;
     assert_eq!(run(keeper(&[])).await, Finished::new(2, "", help.out));
