@@ -194,6 +194,7 @@ fn device(id: DeviceId, backend: Backend, name: &str, total: u64, free: u64) -> 
         memory_free_bytes: free,
         driver: None,
         compute_capability: None,
+        processes: Vec::new(),
     }
 }
 

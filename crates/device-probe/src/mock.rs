@@ -32,7 +32,7 @@ impl Probe for MockProbe {
 #[cfg(test)]
 mod tests {
     use diagnostics::Code;
-    use hive_contract::{Cpu, Device, DeviceProblem, Disk, Ram};
+    use hive_contract::{Cpu, Device, DeviceProblem, DeviceProcess, Disk, Ram};
     use input_validation::{Backend, DeviceId};
 
     use super::*;
@@ -47,6 +47,11 @@ mod tests {
             memory_free_bytes: 4,
             driver: Some("580.1".to_owned()),
             compute_capability: Some("9.0".to_owned()),
+            processes: vec![DeviceProcess {
+                pid: 7,
+                name: "game".to_owned(),
+                memory_bytes: 3,
+            }],
         };
         let machine = Machine {
             hostname: "box".to_owned(),

@@ -1,9 +1,10 @@
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     sync::{Mutex, PoisonError},
 };
 
-use nvml_wrapper::{Nvml as Library, error::NvmlError};
+use nvml_wrapper::{Device, Nvml as Library, enums::device::UsedGpuMemory, error::NvmlError};
 
 /// Names of the library: the driver installs the first one, development packages the second.
 const LIBRARIES: [&str; 2] = ["libnvidia-ml.so.1", "libnvidia-ml.so"];
@@ -16,6 +17,9 @@ pub struct NvidiaGpu {
     pub memory_free_bytes: u64,
     /// `9.0`.
     pub compute_capability: String,
+    /// The ids of the processes that use its memory, and how many bytes each of them uses.
+    /// Processes of which the driver does not report this are left out.
+    pub processes: Vec<(u32, u64)>,
 }
 
 /// What NVIDIA's driver reports.
@@ -122,7 +126,25 @@ fn gpu(library: &Library, index: u32) -> Result<NvidiaGpu, NvmlError> {
         memory_total_bytes: memory.total,
         memory_free_bytes: memory.free,
         compute_capability: format!("{}.{}", capability.major, capability.minor),
+        processes: processes(&device),
     })
+}
+
+/// A process that computes and draws is in both lists, with the same memory. A driver that does
+/// not list processes has none.
+fn processes(device: &Device<'_>) -> Vec<(u32, u64)> {
+    let lists = [
+        device.running_compute_processes(),
+        device.running_graphics_processes(),
+    ];
+    let mut processes = BTreeMap::new();
+    for process in lists.into_iter().flatten().flatten() {
+        if let UsedGpuMemory::Used(bytes) = process.used_gpu_memory {
+            let known: &mut u64 = processes.entry(process.pid).or_default();
+            *known = bytes.max(*known);
+        }
+    }
+    processes.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -196,6 +218,19 @@ mod tests {
             int nvmlDeviceGetCudaComputeCapability(void *device, int *major, int *minor) {
                 *major = 9; *minor = 0; return 0;
             }
+            struct process { unsigned pid; u64 used; unsigned gpu, compute; };
+            static int list(unsigned *count, struct process *list, const struct process *all) {
+                if (list == 0 || *count < 2) { *count = 2; return 7; }
+                *count = 2; list[0] = all[0]; list[1] = all[1]; return 0;
+            }
+            int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, struct process *out) {
+                static const struct process all[2] = {{7, 30, 0, 0}, {8, (u64)-1, 0, 0}};
+                return list(count, out, all);
+            }
+            int nvmlDeviceGetGraphicsRunningProcesses_v3(void *device, unsigned *count, struct process *out) {
+                static const struct process all[2] = {{7, 30, 0, 0}, {5, 2, 0, 0}};
+                return list(count, out, all);
+            }
             "#,
         );
         let gpu = NvidiaGpu {
@@ -203,6 +238,8 @@ mod tests {
             memory_total_bytes: 100,
             memory_free_bytes: 70,
             compute_capability: "9.0".to_owned(),
+            // The memory of 8 is not reported.
+            processes: vec![(5, 2), (7, 30)],
         };
         for _ in 0..2 {
             let Nvidia::Gpus { driver, gpus } = nvml.state() else {

@@ -16,7 +16,7 @@ use crate::{
     cpu::cpu,
     errors::{machine_not_inspected, unusable},
     nvidia::{Nvidia, NvidiaDriver, Nvml},
-    sysfs, vulkan,
+    processes, sysfs, vulkan,
 };
 
 /// Longest name of a device, in characters.
@@ -94,7 +94,7 @@ impl Probe for SystemProbe {
             memory_free_bytes: ram.available_bytes,
             ..device(DeviceId::Cpu(0), Backend::Cpu, &cpu.name)
         });
-        found.add_nvidia(self.sources.nvidia.state(), &self.sources.sysfs);
+        found.add_nvidia(self.sources.nvidia.state(), &self.sources);
         for gpu in sysfs::amd_gpus(&self.sources.sysfs) {
             found.add_gpu(|id| Device {
                 memory_total_bytes: gpu.memory_total_bytes,
@@ -126,6 +126,7 @@ fn device(id: DeviceId, backend: Backend, name: &str) -> Device {
         memory_free_bytes: 0,
         driver: None,
         compute_capability: None,
+        processes: Vec::new(),
     }
 }
 
@@ -143,7 +144,7 @@ impl Found {
         self.gpus += 1;
     }
 
-    fn add_nvidia(&mut self, nvidia: Nvidia, sysfs: &Path) {
+    fn add_nvidia(&mut self, nvidia: Nvidia, Sources { sysfs, procfs, .. }: &Sources) {
         match nvidia {
             Nvidia::NotInstalled => {
                 let addresses = sysfs::nvidia_addresses(sysfs);
@@ -167,6 +168,7 @@ impl Found {
                             memory_free_bytes: gpu.memory_free_bytes,
                             driver: Some(excerpt(&driver, MAX_NAME)),
                             compute_capability: Some(gpu.compute_capability),
+                            processes: processes::named(gpu.processes, procfs),
                             ..device(id, Backend::Cuda, &gpu.name)
                         }),
                         Err(reason) => {
@@ -251,6 +253,7 @@ mod tests {
             memory_total_bytes: 80,
             memory_free_bytes: 70,
             compute_capability: "9.0".to_owned(),
+            processes: Vec::new(),
         };
         let lost = Err("the device fell off the bus".to_owned());
         let state = Nvidia::Gpus {

@@ -8,6 +8,7 @@ mod binaries;
 mod client;
 mod copies;
 mod engines;
+mod gpu_use;
 mod jobs;
 mod models;
 mod packages;
@@ -28,6 +29,7 @@ pub use copies::{
 pub use engines::{
     EngineCandidate, EngineDecision, EngineEntry, EngineList, EngineProblem, EngineSource,
 };
+pub use gpu_use::DeviceProcess;
 pub use jobs::{JobAccepted, JobEvent, JobState, JobStatus, Progress};
 pub use models::{
     AliasEntry, AliasRequest, BackupRequest, FileState, InstalledModel, InstalledModelList,

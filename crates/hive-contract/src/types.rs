@@ -3,7 +3,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::{EngineDecision, EngineEntry, SplitRole};
+use crate::{DeviceProcess, EngineDecision, EngineEntry, SplitRole};
 
 /// Response of `GET /v1/health`, the only endpoint that requires no token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -42,6 +42,10 @@ pub struct Device {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub compute_capability: Option<String>,
+    /// Processes that use the memory of the GPU and are no workers of this hive, those with the
+    /// most memory first, as far as the driver reports them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<DeviceProcess>,
 }
 
 /// Hardware or a driver that cannot be used.

@@ -17,6 +17,7 @@ pub(crate) fn machine(gpus: &[Device]) -> Capabilities {
         memory_free_bytes: 8 << 30,
         driver: None,
         compute_capability: None,
+        processes: Vec::new(),
     };
     Capabilities {
         hostname: "box".to_owned(),
@@ -52,6 +53,7 @@ pub(crate) fn cuda_gpu(index: u16, free: u64) -> Device {
         memory_free_bytes: free,
         driver: Some("580.65.06".to_owned()),
         compute_capability: Some("9.0".to_owned()),
+        processes: Vec::new(),
     }
 }
 
@@ -64,6 +66,7 @@ pub(crate) fn vulkan_gpu(index: u16) -> Device {
         memory_free_bytes: 15 << 30,
         driver: None,
         compute_capability: None,
+        processes: Vec::new(),
     }
 }
 

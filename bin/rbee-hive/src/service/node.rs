@@ -1,10 +1,12 @@
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use axum::{Json, extract::State, response::Response};
 use daemon_shell::{ErrorResponse, JsonBody, blocking, event_stream};
 use diagnostics::{Diagnostic, Narration};
 use futures_util::StreamExt as _;
-use hive_contract::{API_VERSION, Capabilities, HiveHealth, HiveShutdownRequest, JobEvent};
+use hive_contract::{
+    API_VERSION, Capabilities, HiveHealth, HiveShutdownRequest, JobEvent, WorkerState,
+};
 use http::StatusCode;
 
 use openapi_schema::{event_of_json, impl_schema, reference};
@@ -34,8 +36,15 @@ pub async fn health(State(hive): State<Arc<Hive>>) -> Json<HiveHealth> {
 pub async fn capabilities(
     State(hive): State<Arc<Hive>>,
 ) -> Result<Json<Capabilities>, ErrorResponse> {
-    let (machine, _) = blocking(move || hive.machine()).await?;
-    Ok(Json(machine))
+    let workers = hive.workers.list().await?.into_iter();
+    let running = workers.filter(|worker| worker.state == WorkerState::Running);
+    let running: BTreeSet<u32> = running.map(|worker| worker.pid).collect();
+    let machine = blocking(move || {
+        let (mut machine, _) = hive.machine()?;
+        device_probe::without_workers(&mut machine.devices, &running, Path::new("/proc"));
+        Ok(machine)
+    });
+    Ok(Json(machine.await?))
 }
 
 /// Event of a node.
