@@ -14,13 +14,13 @@ const MAX_PROCESSES: usize = 64;
 /// first. Processes that are not there are left out: in a container the driver reports the ids of
 /// its host, also those of the hive's own workers.
 pub(crate) fn named(processes: Vec<(u32, u64)>, procfs: &Path) -> Vec<DeviceProcess> {
-    let named = processes
-        .into_iter()
-        .map(|(pid, memory_bytes)| DeviceProcess {
-            pid,
-            name: excerpt(&name(pid, procfs).unwrap_or_default(), MAX_NAME),
-            memory_bytes,
-        });
+    let exists = |(pid, _): &(u32, u64)| procfs.join(pid.to_string()).exists();
+    let processes = processes.into_iter().filter(exists);
+    let named = processes.map(|(pid, memory_bytes)| DeviceProcess {
+        pid,
+        name: excerpt(&name(pid, procfs).unwrap_or_default(), MAX_NAME),
+        memory_bytes,
+    });
     let mut named: Vec<DeviceProcess> = named.collect();
     named.sort_by_key(|process| Reverse(process.memory_bytes));
     named.truncate(MAX_PROCESSES);
