@@ -51,6 +51,93 @@ Feature: Deployments keep workers of models running
     Then the exit code is 1
     And stderr contains `attic cuda: its device has a worker of the model; attic cuda: its device has a worker of the model`
 
+  # GPUs that are left to other programs: docs/gpus.md
+
+  Scenario: A game takes a GPU, the request on it continues, and the GPU is used again afterwards
+    Given a running queen
+    And the node attic with GPUs of 24 and 24 GiB, whose worker runs
+    And I ran `rbee-keeper deploy mock:tokens_per_second=12,length=300 --node attic`
+    And I ran `rbee-keeper infer "count" --model mock:tokens_per_second=12,length=300`
+    Then a worker runs on GPU-0 of attic
+    When I note the output as undisturbed
+    And I start `rbee-keeper infer "count" --model mock:tokens_per_second=12,length=300` as client
+    And client has printed something to stdout
+    And a game uses 9 GiB of GPU-0 of attic
+    Then client exits
+    And the exit code is 0
+    And the output equals the output noted as undisturbed
+    And stderr contains `device GPU-1`
+    And GPU-0 of attic is left to others
+    When I run `rbee-keeper status`
+    Then stdout contains `node attic: GPU-0 is left to game.exe (pid 4000001, 9.0 GiB); it is used again 30 s after that ended`
+    And stdout does not contain `compositor`
+    When I run `rbee-keeper worker list`
+    Then stderr contains `GPU-0 is left to game.exe (pid 4000001, 9.0 GiB)`
+    When I run `rbee-keeper why mock-0`
+    Then stdout contains `GPU-0 is left to game.exe (pid 4000001, 9.0 GiB)`
+    When I run `rbee-keeper doctor --node attic`
+    Then stdout contains `game.exe`
+    When the game on GPU-0 of attic ends
+    Then GPU-0 of attic is used
+
+  Scenario: What requires a GPU that is left to a game is refused with the reason, and starts when it ended
+    Given a running queen
+    And the node attic with GPUs of 24 and 24 GiB, whose worker runs
+    And I ran `rbee-keeper deploy mock:fast --node attic --backend cuda --min 2`
+    When a game uses 9 GiB of GPU-0 of attic
+    And a game uses 20 GiB of GPU-1 of attic
+    Then GPU-0 of attic is left to others
+    And GPU-1 of attic is left to others
+    When I run `rbee-keeper infer hello --model mock:fast --backend cuda`
+    Then the exit code is 1
+    And stderr contains `node attic: GPU-0 is left to game.exe (pid 4000001, 9.0 GiB); it is used again 30 s after that ended`
+    When I run `rbee-keeper deployments`
+    Then stdout contains `0 of 2`
+    And stdout contains `is left to game.exe`
+    When the game on GPU-1 of attic ends
+    Then a worker runs on GPU-1 of attic
+    And GPU-0 of attic is left to others
+
+  Scenario: The GPUs of a node are never left to others, if the user wants it so
+    Given a running queen
+    And the node attic with GPUs of 24 and 24 GiB, whose worker runs
+    When a game uses 9 GiB of GPU-0 of attic
+    And a game uses 9 GiB of GPU-1 of attic
+    Then GPU-0 of attic is left to others
+    And GPU-1 of attic is left to others
+    When I run `rbee-keeper node yield attic --never`
+    Then the exit code is 0
+    And stdout contains `the GPUs of node attic are used in any case`
+    When I run `rbee-keeper infer hello --model mock:fast --node attic --backend cuda --max-tokens 1`
+    Then the exit code is 0
+    When I run `rbee-keeper node resume attic`
+    Then the exit code is 0
+    And GPU-0 of attic is left to others
+
+  Scenario: A user leaves the GPUs of a node to others, also after a restart of the queen, and takes them back
+    Given a running queen
+    And the node attic with GPUs of 24 and 24 GiB, whose worker runs
+    And I ran `rbee-keeper deploy mock:fast --node attic`
+    Then a worker runs on GPU-0 of attic
+    When I run `rbee-keeper node yield attic`
+    Then the exit code is 0
+    And stdout contains `until `rbee-keeper node resume attic``
+    And a worker runs on CPU-0 of attic
+    And GPU-1 of attic is left to others
+    When I run `rbee-keeper node resume attic`
+    Then a worker runs on GPU-0 of attic
+    When I run `rbee-keeper node yield attic --for 2h`
+    Then a worker runs on CPU-0 of attic
+    When the queen is killed
+    And I run `rbee-keeper deploy mock:fast --node attic`
+    Then the exit code is 0
+    And GPU-0 of attic is left to others
+    When I run `rbee-keeper node show attic`
+    Then stdout contains `as you asked`
+    When I run `rbee-keeper node yield attic --for 2`
+    Then the exit code is 2
+    And stderr contains `not a time`
+
   Scenario: A deployment moves to another machine when its machine is switched off
     Given a running queen
     And the node attic with 4096 GiB of free memory

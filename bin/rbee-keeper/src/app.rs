@@ -148,7 +148,21 @@ async fn worker(command: Worker, target: &Target, screen: &mut Screen) -> Result
             let list = queen.workers().await?;
             screen
                 .document(&list, || text::workers(&list.workers))
+                .await?;
+            // The list says nothing of devices without workers.
+            for node in queen
+                .nodes()
                 .await
+                .map(|list| list.nodes)
+                .unwrap_or_default()
+            {
+                for left in node.yielded {
+                    let message = format!("node {}: {}", node.name, left.reason);
+                    let note = Narration::info("queen", "yield", message);
+                    screen.narrate(&note).await?;
+                }
+            }
+            Ok(())
         }
         Worker::Show(WorkerArg { worker }) => {
             let entry = queen.worker(&worker).await?;

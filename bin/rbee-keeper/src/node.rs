@@ -4,9 +4,10 @@ use daemon_shell::Token;
 use diagnostics::{Diagnostic, Narration};
 use futures_util::StreamExt as _;
 use input_validation::NodeName;
+use jiff::{SignedDuration, Timestamp};
 use queen_contract::{
-    AddNode, DirectNode, NodeCallEvent, NodeCallEvents, NodeEntry, NodeLog, NodeSecret, NodeSpec,
-    SshNode, UpdateNode,
+    AddNode, DirectNode, GpuYield, NodeCallEvent, NodeCallEvents, NodeEntry, NodeLog, NodeSecret,
+    NodeSpec, SshNode, UpdateNode, YieldNow,
 };
 use serde_json::json;
 
@@ -96,6 +97,25 @@ async fn execute(command: Node, target: &Target, screen: &mut Screen) -> Result<
             let events = queen.uninstall_hive(&name, models).await?;
             finish(events, "removed the hive of", screen).await
         }
+        Node::Yield {
+            node: NodeNameArg { name },
+            duration,
+            never,
+        } => {
+            let wanted = if never {
+                GpuYield::Never
+            } else {
+                let until = duration.map(|seconds| {
+                    Timestamp::now().saturating_add(SignedDuration::from_secs(seconds.into()))
+                });
+                let until = until.transpose().map_err(Diagnostic::internal)?;
+                GpuYield::Now(YieldNow { until })
+            };
+            set_gpu_yield(&name, wanted, target, screen).await
+        }
+        Node::Resume(NodeNameArg { name }) => {
+            set_gpu_yield(&name, GpuYield::Auto, target, screen).await
+        }
         Node::Logs {
             node: NodeNameArg { name },
             build,
@@ -107,6 +127,17 @@ async fn execute(command: Node, target: &Target, screen: &mut Screen) -> Result<
             screen.log(&log).await
         }
     }
+}
+
+async fn set_gpu_yield(
+    name: &NodeName,
+    wanted: GpuYield,
+    target: &Target,
+    screen: &mut Screen,
+) -> Result<(), Failure> {
+    let queen = target.running().await?;
+    let node = queen.set_gpu_yield(name, &wanted).await?;
+    screen.document(&node, || text::gpu_yield(&node)).await
 }
 
 async fn add(change: Change, target: &Target, screen: &mut Screen) -> Result<(), Failure> {

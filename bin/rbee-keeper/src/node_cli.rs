@@ -30,6 +30,14 @@ Examples:
 
 The other machine uses the invitation once, with `rbee-hive join`.";
 
+const YIELD_EXAMPLES: &str = "\
+Examples:
+  rbee-keeper node yield gaming-pc --for 2h
+  rbee-keeper node yield gaming-pc --never
+
+Without this, a GPU is left to other programs while they use much of its memory, and used again
+30 s after that ended.";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Node {
     /// Add a machine that runs workers; the connection is tested first
@@ -78,6 +86,20 @@ pub(crate) enum Node {
         #[arg(long)]
         models: bool,
     },
+    /// Leave the GPUs of a node to other programs, until `node resume`
+    #[command(after_help = YIELD_EXAMPLES)]
+    Yield {
+        #[command(flatten)]
+        node: NodeNameArg,
+        /// Use them again after this time, for example 30m, 2h or 7d
+        #[arg(long = "for", value_name = "TIME", value_parser = parse_expiry, conflicts_with = "never")]
+        duration: Option<u32>,
+        /// Never leave them to other programs instead, whatever these use
+        #[arg(long)]
+        never: bool,
+    },
+    /// Use the GPUs of a node, except while other programs use much of their memory (the default)
+    Resume(NodeNameArg),
     /// Print the last lines of the log of a node's hive
     Logs {
         #[command(flatten)]

@@ -14,7 +14,7 @@ use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, StatusCode, header};
 use input_validation::NodeName;
 use queen_contract::{
-    AddNode, NodeCallEvent, NodeEntry, NodeList, NodeLogQuery, RemoveNode, UninstallHive,
+    AddNode, GpuYield, NodeCallEvent, NodeEntry, NodeList, NodeLogQuery, RemoveNode, UninstallHive,
     UpdateNode,
 };
 use queen_nodes::{Narrate, Nodes};
@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     Api,
-    responses::{KeyErrors, LookupErrors, NodeErrors, RemoveNodeErrors},
+    responses::{KeyErrors, LookupErrors, NodeErrors, RemoveNodeErrors, YieldErrors},
     workers::DEFAULT_LOG_LINES,
 };
 
@@ -84,6 +84,21 @@ pub(crate) async fn update(
     JsonBody(request): JsonBody<UpdateNode>,
 ) -> Result<Response, ErrorResponse> {
     respond(&api, NodeCall::Update(name, request), &headers).await
+}
+
+/// Set when the GPUs of a node are left to other programs
+///
+/// While a GPU is left to them, no worker runs on it; requests continue elsewhere, if they can.
+#[utoipa::path(put, path = "/v1/nodes/{name}/yield", tag = "nodes", security(("control_token" = [])),
+    params(("name" = NodeName, Path, description = "name of the node")),
+    request_body = GpuYield,
+    responses((status = 200, body = NodeEntry, description = "The node"), YieldErrors))]
+pub(crate) async fn set_gpu_yield(
+    State(api): State<Arc<Api>>,
+    PathArg(name): PathArg<NodeName>,
+    JsonBody(wanted): JsonBody<GpuYield>,
+) -> Result<Json<NodeEntry>, ErrorResponse> {
+    Ok(Json(api.nodes.set_gpu_yield(&name, wanted).await?))
 }
 
 /// Remove a node

@@ -87,6 +87,10 @@ error_responses_type!(
     400, 401, 403, 404 "The node does not exist", 409 "Workers run on the node", 500
 );
 error_responses_type!(
+    YieldErrors<ErrorBody>:
+    400, 401, 403, 404 "The node does not exist", 408, 413, 415, 500, 507
+);
+error_responses_type!(
     InviteErrors<ErrorBody>: 400, 401, 403, 408, 409 "The node exists or is being changed", 413, 415, 500, 507
 );
 error_responses_type!(

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    routing::{any, delete, get, post},
+    routing::{any, delete, get, post, put},
 };
 use daemon_shell::{Token, loopback_only, require_token};
 use worker_contract::limits;
@@ -129,6 +129,7 @@ fn control_routes() -> Router<Arc<Api>> {
             "/v1/nodes/{name}",
             get(nodes::show).put(nodes::update).delete(nodes::remove),
         )
+        .route("/v1/nodes/{name}/yield", put(nodes::set_gpu_yield))
         .route("/v1/nodes/{name}/hive", delete(nodes::uninstall))
         .route("/v1/nodes/{name}/hive/install", post(nodes::install))
         .route("/v1/nodes/{name}/hive/upgrade", post(nodes::upgrade))

@@ -18,11 +18,12 @@ use serde::Serialize;
 use worker_contract::WorkerHeartbeat;
 
 use crate::{
-    AddNode, DecisionList, DeployCall, DeploymentList, InferCall, InferEvent, InvitationList,
-    InviteNode, JoinRequest, JoinResponse, LinkHello, ModelList, ModelReport, NewInvitation,
-    NodeCallEvent, NodeEntry, NodeList, NodeLog, PolicyStatus, PolicyTest, PolicyTestCall,
-    PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest, ShutdownResponse, SpawnCall,
-    SpawnedWorker, Status, UndeployCall, UpdateNode, WorkerEntry, WorkerList,
+    AddNode, DecisionList, DeployCall, DeploymentList, GpuYield, InferCall, InferEvent,
+    InvitationList, InviteNode, JoinRequest, JoinResponse, LinkHello, ModelList, ModelReport,
+    NewInvitation, NodeCallEvent, NodeEntry, NodeList, NodeLog, PolicyStatus, PolicyTest,
+    PolicyTestCall, PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest,
+    ShutdownResponse, SpawnCall, SpawnedWorker, Status, UndeployCall, UpdateNode, WorkerEntry,
+    WorkerList,
 };
 
 const PEER: Peer = Peer {
@@ -140,6 +141,16 @@ impl QueenClient {
     ) -> Result<NodeCallEvents, CallError> {
         let path = format!("/v1/nodes/{name}");
         self.node_call(Method::PUT, &path, Some(request)).await
+    }
+
+    /// Calls `PUT /v1/nodes/{name}/yield`.
+    pub async fn set_gpu_yield(
+        &self,
+        name: &NodeName,
+        gpu_yield: &GpuYield,
+    ) -> Result<NodeEntry, CallError> {
+        let path = format!("/v1/nodes/{name}/yield");
+        self.0.put(&path, gpu_yield).await
     }
 
     /// Calls `DELETE /v1/nodes/{name}`, which responds when its workers have stopped.

@@ -8,6 +8,7 @@
 mod client;
 mod decisions;
 mod deployments;
+mod gpu_yield;
 mod infer;
 mod joining;
 mod node_calls;
@@ -25,6 +26,7 @@ pub use deployments::{
     DEFAULT_KEEP_ALIVE_SECONDS, DeployCall, DeployedPart, DeployedWorker, Deployment,
     DeploymentList, DeploymentSpec, DeploymentState, UndeployCall,
 };
+pub use gpu_yield::{GpuYield, YieldNow, YieldPhase, YieldedDevice};
 pub use infer::{Assigned, DetokenizeCall, InferCall, InferEvent, TokenizeCall};
 pub use joining::{
     DEFAULT_EXPIRY_SECONDS, Invitation, InvitationList, InvitationToken, InviteNode, JoinRequest,

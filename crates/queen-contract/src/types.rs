@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use worker_contract::WorkerInfo;
 
-use crate::{Deployment, NodeSpec, QueueEntry};
+use crate::{Deployment, GpuYield, NodeSpec, QueueEntry, YieldedDevice};
 
 /// Response of `GET /health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -61,6 +61,12 @@ pub struct NodeEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub last_error: Option<String>,
+    /// When its GPUs are left to other programs; absent for the default, `auto`.
+    #[serde(default, skip_serializing_if = "GpuYield::is_auto")]
+    pub gpu_yield: GpuYield,
+    /// The GPUs that are left to other programs now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub yielded: Vec<YieldedDevice>,
 }
 
 /// Who keeps a hive running.

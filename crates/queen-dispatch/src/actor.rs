@@ -328,6 +328,12 @@ impl Actor {
                 StopCause::Memory => {
                     tracing::info!(%worker, "stopping a worker: another model needs its memory");
                 }
+                StopCause::Yield => {
+                    tracing::info!(%worker, "stopping a worker: its GPU is left to other programs");
+                }
+                StopCause::Return => {
+                    tracing::info!(%worker, "stopping a worker: a GPU is used again in its place");
+                }
                 StopCause::Stalled => tracing::warn!(%worker, "stopping a stalled worker"),
             }
             if let Err(error) = source.stop(&spawn, cause, &handle).await {

@@ -66,6 +66,7 @@ impl Nodes {
                 })
                 .collect(),
             models: self.catalog().model_bytes_of(node.name()),
+            yielded: node.yielded(),
         }
     }
 }

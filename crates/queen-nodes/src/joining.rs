@@ -8,8 +8,8 @@ use hive_contract::API_VERSION;
 use input_validation::NodeName;
 use jiff::{SignedDuration, Timestamp};
 use queen_contract::{
-    Invitation, InviteNode, JoinRequest, JoinResponse, LinkHello, NodeEntry, NodeSecret, NodeSpec,
-    NodeStatus,
+    GpuYield, Invitation, InviteNode, JoinRequest, JoinResponse, LinkHello, NodeEntry, NodeSecret,
+    NodeSpec, NodeStatus,
 };
 use ssh_registry::{SecretHash, StoredInvitation};
 
@@ -144,6 +144,8 @@ impl Nodes {
             devices: Vec::new(),
             last_connected: None,
             last_error: None,
+            gpu_yield: GpuYield::default(),
+            yielded: Vec::new(),
         };
         self.state().save_token(name, &token).await?;
         let (saved, used) = (entry.clone(), invitation.clone());

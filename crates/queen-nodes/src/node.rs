@@ -1,5 +1,6 @@
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -8,10 +9,14 @@ use diagnostics::Diagnostic;
 use futures_util::future::join_all;
 use hive_contract::{EngineEntry, EngineSource, HiveShutdownRequest, WorkerProcess, WorkerState};
 use hive_lifecycle::{HiveHost, HiveState, HiveSupervisor, RunningHive};
-use input_validation::{Backend, NodeName};
+use input_validation::{Backend, DeviceId, NodeName};
 use node_link::Link;
-use queen_contract::{HiveService, NodeEntry, NodeSpec, NodeStatus};
-use tokio::{sync::watch, time::timeout};
+use queen_contract::{GpuYield, HiveService, NodeEntry, NodeSpec, NodeStatus};
+use scheduler::DeviceYield;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use worker_contract::WorkerClient;
 
 use crate::errors;
@@ -48,6 +53,9 @@ pub struct Node {
     worker_binaries: Mutex<Vec<String>>,
     /// Backends on which other engines than rbee's compute there.
     engine_backends: Mutex<Vec<Backend>>,
+    /// Whether its GPUs are left to other programs.
+    yields: Mutex<BTreeMap<DeviceId, DeviceYield>>,
+    created: Instant,
 }
 
 impl Node {
@@ -64,8 +72,10 @@ impl Node {
             devices: Vec::new(),
             last_connected: None,
             last_error: None,
+            gpu_yield: GpuYield::default(),
+            yielded: Vec::new(),
         };
-        Self {
+        let node = Self {
             name: config.name,
             spec: config.spec,
             link: config.link,
@@ -74,7 +84,14 @@ impl Node {
             entry: Mutex::new(known.unwrap_or(unknown)),
             worker_binaries: Mutex::default(),
             engine_backends: Mutex::default(),
+            yields: Mutex::default(),
+            created: Instant::now(),
+        };
+        if matches!(node.entry().gpu_yield, GpuYield::Now(_)) {
+            // Nothing is started there before its hive responds.
+            node.decide_yields(&BTreeSet::new());
         }
+        node
     }
 
     pub fn name(&self) -> &NodeName {
@@ -103,6 +120,15 @@ impl Node {
 
     pub(crate) fn update_entry(&self, update: impl FnOnce(&mut NodeEntry)) {
         update(&mut self.entry.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(crate) fn yields(&self) -> MutexGuard<'_, BTreeMap<DeviceId, DeviceYield>> {
+        self.yields.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time since this value was created.
+    pub(crate) fn age(&self) -> Duration {
+        self.created.elapsed()
     }
 
     pub(crate) fn worker_binaries(&self) -> Vec<String> {

@@ -22,9 +22,6 @@ use crate::{
     split_table::Splits,
 };
 
-/// How often the free memory of a node is read, for placement and for users.
-const MEMORY_POLL: Duration = Duration::from_secs(10);
-
 /// All nodes of a queen. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Nodes(Arc<Shared>);
@@ -281,14 +278,18 @@ async fn track(nodes: Weak<Shared>, node: Weak<Node>, mut hive: watch::Receiver<
     }
 }
 
-/// Reads the free memory of a node regularly while its hive is up; never returns while the node
+/// Reads how the memory of a node is used, regularly while its hive is up; never returns while the node
 /// exists.
 async fn poll_memory((nodes, node): &(Weak<Shared>, Weak<Node>), hive: Option<&RunningHive>) {
     let Some(hive) = hive else {
         return pending().await;
     };
     loop {
-        sleep(MEMORY_POLL).await;
+        let interval = node.upgrade().map(|node| node.poll_interval());
+        let Some(interval) = interval else {
+            return;
+        };
+        sleep(interval).await;
         let (Some(nodes), Some(node)) = (nodes.upgrade().map(Nodes), node.upgrade()) else {
             return;
         };
@@ -334,6 +335,7 @@ async fn update_devices(node: &Node, hive: &RunningHive) {
             node.set_engines(&capabilities.engines);
             node.set_worker_binaries(capabilities.worker_binaries);
             node.update_entry(|entry| entry.devices = capabilities.devices);
+            node.measure_yields(hive).await;
         }
         Err(error) => node.update_entry(|entry| entry.last_error = Some(error.to_string())),
     }

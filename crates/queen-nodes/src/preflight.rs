@@ -4,7 +4,7 @@ use hive_contract::{API_VERSION, PreflightCheck};
 use preflight_validation::{HiveProbe, Version, check_hive, validate};
 use queen_contract::{NodePreflight, PreflightCall, PreflightResponse};
 
-use crate::{Node, Nodes};
+use crate::{Node, Nodes, gpu_yield::check_yields};
 
 impl Nodes {
     /// Checks one node, or all, and what their hives report about a worker. A hive that does not
@@ -58,6 +58,7 @@ async fn check_node(node: &Node, worker: &hive_contract::PreflightRequest) -> Ve
             api_version: API_VERSION,
         },
     });
+    checks.extend(check_yields(node));
     checks.extend(further);
     checks
 }

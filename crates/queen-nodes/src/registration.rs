@@ -7,7 +7,7 @@ use diagnostics::{Code, Diagnostic, Narration};
 use hive_lifecycle::HiveState;
 use input_validation::{Generation, NodeName};
 use jiff::Timestamp;
-use queen_contract::{AddNode, NodeEntry, NodeLog, NodeSpec, NodeStatus, UpdateNode};
+use queen_contract::{AddNode, GpuYield, NodeEntry, NodeLog, NodeSpec, NodeStatus, UpdateNode};
 use queen_dispatch::Dispatcher;
 use tokio::time::timeout;
 use worker_registry::WorkerFilter;
@@ -144,6 +144,10 @@ impl Nodes {
             devices: findings.devices,
             last_connected: Some(Timestamp::now()),
             last_error: None,
+            gpu_yield: self
+                .get(name)
+                .map_or(GpuYield::Auto, |node| node.entry().gpu_yield),
+            yielded: Vec::new(),
         };
         self.state().save_token(name, &token).await?;
         let saved = entry.clone();

@@ -3,13 +3,11 @@ use std::{pin::pin, time::Duration};
 use diagnostics::{Diagnostic, Narration};
 use futures_util::StreamExt as _;
 use hive_contract::{
-    JobEvent, PreflightRequest, Progress, SpawnRequest, SpawnResponse, SplitRole, WorkerProcess,
-    WorkerState,
+    JobEvent, Progress, SpawnRequest, SpawnResponse, SplitRole, WorkerProcess, WorkerState,
 };
 use hive_lifecycle::RunningHive;
-use input_validation::{Backend, DeviceId, EngineName, Generation, ModelRef};
+use input_validation::{EngineName, Generation, ModelRef};
 use jiff::Timestamp;
-use preflight_validation::select_device;
 use queen_contract::{Availability, DeploymentSpec, WorkerEntry};
 use queen_dispatch::Dispatcher;
 use queen_store::{WorkerKey, WorkerRow};
@@ -258,32 +256,6 @@ impl Spawning<'_> {
         }
     }
 
-    /// The device of a worker that runs already, else the one with the most free memory.
-    async fn device(
-        &self,
-        hive: &RunningHive,
-        spawned: &[WorkerProcess],
-    ) -> Result<DeviceId, SpawnError> {
-        if let Some(device) = self.target.device {
-            return Ok(device);
-        }
-        if self.target.backend == Backend::Cpu {
-            return Ok(DeviceId::Cpu(0));
-        }
-        if let Some(device) = running_on_gpu(&self.target.model, spawned) {
-            return Ok(device);
-        }
-        let machine = hive.client.capabilities().await?;
-        let wanted = PreflightRequest {
-            backend: Some(self.target.backend),
-            ..PreflightRequest::default()
-        };
-        match select_device(&machine, &wanted) {
-            Ok(device) => Ok(device.id),
-            Err(error) => Err(errors::device_refused(error, &self.target.node).into()),
-        }
-    }
-
     /// Returns whether a running worker can serve, now or soon. If not, its process has exited or
     /// must be replaced.
     async fn can_serve(
@@ -343,15 +315,6 @@ impl Spawning<'_> {
     pub(crate) async fn narrate(&self, narration: Narration) {
         self.dispatcher.spawn_progress(self.target, narration).await;
     }
-}
-
-/// The GPU on which a worker of the model runs. It may not have sent a heartbeat to this queen yet.
-fn running_on_gpu(model: &ModelRef, spawned: &[WorkerProcess]) -> Option<DeviceId> {
-    let running = spawned
-        .iter()
-        .filter(|worker| worker.state == WorkerState::Running && worker.model == *model);
-    let mut devices = running.map(|worker| worker.device);
-    devices.find(|device| matches!(device, DeviceId::Gpu(_)))
 }
 
 fn highest_generation(spawned: &[WorkerProcess], registered: &[WorkerEntry]) -> Generation {

@@ -13,6 +13,10 @@ use crate::{
     spawning::{EngineWish, Spawning},
 };
 
+/// Time that requests have to finish on a GPU that is left to other programs; then they continue
+/// on other devices, if there are any.
+const YIELD_DRAIN_SECONDS: u64 = 10;
+
 impl WorkerSource for Nodes {
     fn provide<'a>(
         &'a self,
@@ -63,7 +67,8 @@ impl WorkerSource for Nodes {
         dispatcher: &'a Dispatcher,
     ) -> BoxFuture<'a, Result<(), Diagnostic>> {
         let drain_seconds = match cause {
-            StopCause::Idle | StopCause::Memory | StopCause::Surplus => None,
+            StopCause::Idle | StopCause::Memory | StopCause::Surplus | StopCause::Return => None,
+            StopCause::Yield => Some(YIELD_DRAIN_SECONDS),
             StopCause::Stalled => Some(0),
         };
         Box::pin(async move {

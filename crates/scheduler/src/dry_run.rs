@@ -40,6 +40,7 @@ impl Scheduler {
             residency: self.residency.clone(),
             prefixes: PrefixTable::default(),
             policy: ActivePolicy::new(policy),
+            displaced: self.displaced.clone(),
         };
         let id = request.id.clone();
         copy.submit(request, now)?;

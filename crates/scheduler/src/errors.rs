@@ -253,6 +253,16 @@ pub(crate) fn refused_by_policy(model: &ModelRef, places: &[PlaceCandidate]) -> 
     .hint("`rbee-keeper policy show` names the script that decides so")
 }
 
+/// The device that could run a worker is left to other programs, for this reason.
+pub fn device_is_yielded(node: &NodeName, reason: &str) -> Diagnostic {
+    Diagnostic::new(Code::BackendUnavailable, format!("node {node}: {reason}"))
+        .hint(format!(
+            "wait until then, choose another device, for example `--backend cpu`, or use it in any \
+             case: `rbee-keeper node yield {node} --never`"
+        ))
+        .param("backend")
+}
+
 fn backend_unavailable(message: String) -> Diagnostic {
     Diagnostic::new(Code::BackendUnavailable, message)
         .hint("choose an available backend, for example `--backend cpu`")

@@ -252,6 +252,10 @@ pub enum StopCause {
     Memory,
     /// Its deployment needs fewer workers.
     Surplus,
+    /// Its GPU is left to other programs.
+    Yield,
+    /// It replaced a worker on a GPU that was left to other programs and is used again.
+    Return,
 }
 
 /// What the owner of the scheduler must do.

@@ -79,6 +79,10 @@ impl Scheduler {
                 refuse(backend, PlaceVerdict::NoDevice);
             }
             for device in devices {
+                if let Some(reason) = facts.yielded.get(&device.id) {
+                    refuse(device.backend, PlaceVerdict::LeftToOthers(reason.clone()));
+                    continue;
+                }
                 if seats.contains(&(name.clone(), device.id)) {
                     refuse(device.backend, PlaceVerdict::Occupied);
                     continue;

@@ -12,6 +12,8 @@ mod attempts;
 mod decisions;
 mod deployment;
 mod deployments;
+mod device_yield;
+mod displaced;
 mod dry_run;
 mod errors;
 mod estimate;
@@ -34,8 +36,14 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod workers;
+mod yielding;
 
 pub use deployment::{Deployment, DeploymentMap, Shortfall};
+pub use device_yield::{
+    DeviceYield, Measurement, NOTABLE_BYTES, RETURN_AFTER, YieldEffect, YieldMode, foreign_bytes,
+    threshold_bytes,
+};
+pub use errors::device_is_yielded;
 pub use event::{
     Assignment, AttemptFailure, NewRequest, RequestOutcome, SchedulerEffect, SchedulerEvent,
     SchedulerSettings, SpawnTarget, StopCause, WaitReason, Waiting, WorkerRequirements,

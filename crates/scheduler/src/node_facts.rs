@@ -32,12 +32,36 @@ pub struct NodeFacts {
     pub devices: Vec<DeviceFacts>,
     /// Models whose files are on the node, and the bytes of these files.
     pub models: BTreeMap<ModelRef, u64>,
+    /// Devices that are left to other programs, and why and until when, as a sentence.
+    pub yielded: BTreeMap<DeviceId, String>,
 }
 
 impl NodeFacts {
     /// Whether the node has a device of the backend, as far as is known.
     pub(crate) fn may_have(&self, backend: Backend) -> bool {
         self.devices.is_empty() || self.devices.iter().any(|d| d.backend == backend)
+    }
+
+    /// Whether the node has a device of the backend that is not left to other programs, as far as
+    /// is known.
+    pub(crate) fn may_use(&self, backend: Backend) -> bool {
+        self.devices.is_empty() || self.usable(backend).next().is_some()
+    }
+
+    /// The devices of the backend without those that are left to other programs.
+    fn usable(&self, backend: Backend) -> impl Iterator<Item = &DeviceFacts> {
+        let devices = self.devices.iter().filter(move |d| d.backend == backend);
+        devices.filter(|device| !self.yielded.contains_key(&device.id))
+    }
+
+    /// The devices that are left to other programs, of this backend or of all, and why.
+    pub(crate) fn left(
+        &self,
+        backend: Option<Backend>,
+    ) -> impl Iterator<Item = (&DeviceFacts, &str)> {
+        let devices = self.devices.iter();
+        let devices = devices.filter(move |device| backend.is_none_or(|b| device.backend == b));
+        devices.filter_map(|device| Some((device, self.yielded.get(&device.id)?.as_str())))
     }
 
     /// The backends on which a worker may be spawned that needs this much memory, without one being
@@ -50,7 +74,8 @@ impl NodeFacts {
     ) -> BTreeSet<Backend> {
         let gpus = self.devices.iter().filter(|device| {
             let room = || device.free_bytes.saturating_add(held_bytes(device.backend));
-            device.backend != Backend::Cpu && device.has_worker && room() >= need_bytes
+            let is_left = self.yielded.contains_key(&device.id);
+            device.backend != Backend::Cpu && device.has_worker && !is_left && room() >= need_bytes
         });
         let cpu = self.may_have(Backend::Cpu).then_some(Backend::Cpu);
         gpus.map(|gpu| gpu.backend).chain(cpu).collect()
@@ -62,10 +87,10 @@ impl NodeFacts {
         devices.count() > 1
     }
 
-    /// The most free memory of a device of the backend.
+    /// The most free memory of a device of the backend that may be used.
     pub(crate) fn free_bytes(&self, backend: Backend) -> u64 {
-        let devices = self.devices.iter().filter(|d| d.backend == backend);
-        devices.map(|d| d.free_bytes).max().unwrap_or(0)
+        let free = self.usable(backend).map(|d| d.free_bytes);
+        free.max().unwrap_or(0)
     }
 }
 

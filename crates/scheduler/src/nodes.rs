@@ -114,15 +114,17 @@ pub(crate) fn choose(
             continue;
         }
         let backends = match backend {
-            Some(backend) if facts.may_have(backend) => BTreeSet::from([backend]),
+            Some(backend) if facts.may_use(backend) => BTreeSet::from([backend]),
             Some(_) => BTreeSet::new(),
             None => {
                 facts.usable_backends(need_bytes, |backend| held_bytes(&(name.clone(), backend)))
             }
         };
-        if backends.is_empty() {
+        let left: Vec<PlaceCandidate> = left_places(name, facts, backend).collect();
+        if backends.is_empty() && left.is_empty() {
             refused.push(refuse(PlaceVerdict::NoDevice));
         }
+        refused.extend(left);
         for backend in backends {
             let place = |verdict| PlaceCandidate {
                 node: name.clone(),
@@ -185,8 +187,30 @@ pub(crate) fn choose(
 fn check(name: &NodeName, facts: &NodeFacts, backend: Backend) -> Result<(), Diagnostic> {
     match &facts.state {
         NodeState::Down(error) => Err(error.clone()),
-        _ if facts.may_have(backend) => Ok(()),
-        _ => Err(errors::no_such_device(name, facts, backend)),
+        _ if facts.may_use(backend) => Ok(()),
+        _ => Err(no_device(name, facts, backend)),
+    }
+}
+
+/// The devices of a node that are left to other programs, one for each backend.
+fn left_places(
+    name: &NodeName,
+    facts: &NodeFacts,
+    backend: Option<Backend>,
+) -> impl Iterator<Item = PlaceCandidate> {
+    let left = facts.left(backend);
+    left.map(|(device, reason)| PlaceCandidate {
+        node: name.clone(),
+        backend: device.backend,
+        verdict: PlaceVerdict::LeftToOthers(reason.to_owned()),
+    })
+}
+
+/// Why the node cannot run a worker of the backend.
+fn no_device(name: &NodeName, facts: &NodeFacts, backend: Backend) -> Diagnostic {
+    match facts.left(Some(backend)).next() {
+        Some((_, reason)) => errors::device_is_yielded(name, reason),
+        None => errors::no_such_device(name, facts, backend),
     }
 }
 
@@ -196,7 +220,11 @@ fn no_node(nodes: &NodeMap, backend: Backend) -> Diagnostic {
         NodeState::Down(error) if facts.may_have(backend) => Some(error.clone()),
         _ => None,
     });
-    down.unwrap_or_else(|| {
+    let left = nodes.iter().find_map(|(name, facts)| {
+        let (_, reason) = facts.left(Some(backend)).next()?;
+        Some(errors::device_is_yielded(name, reason))
+    });
+    left.or(down).unwrap_or_else(|| {
         let mut refused = nodes.iter();
         match (refused.next(), refused.next()) {
             (None, _) => errors::no_node(),

@@ -184,7 +184,7 @@ impl Scheduler {
             .filter(|target| {
                 let facts = self.nodes.get(&target.node);
                 let is_usable = facts.is_none_or(|facts| {
-                    !matches!(facts.state, NodeState::Down(_)) && facts.may_have(target.backend)
+                    !matches!(facts.state, NodeState::Down(_)) && facts.may_use(target.backend)
                 });
                 let is_wanted = self.may_be_used(target) || self.deployments.lacks(target);
                 !is_usable || !is_wanted

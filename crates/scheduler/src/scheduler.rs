@@ -16,6 +16,7 @@ use crate::{
     SpawnTarget, TargetState,
     decisions::{DecisionLog, Event},
     deployments::Deployments,
+    displaced::Displaced,
     errors,
     idle::IdleModels,
     policy::ActivePolicy,
@@ -44,6 +45,7 @@ pub struct Scheduler {
     pub(crate) residency: Residency,
     pub(crate) prefixes: PrefixTable,
     pub(crate) policy: ActivePolicy,
+    pub(crate) displaced: Displaced,
 }
 
 impl Scheduler {
@@ -64,6 +66,7 @@ impl Scheduler {
             residency: Residency::default(),
             prefixes: PrefixTable::default(),
             policy: ActivePolicy::default(),
+            displaced: Displaced::default(),
         }
     }
 
@@ -292,6 +295,7 @@ impl Scheduler {
         self.serve_all(now, out);
         self.unload_idle(now, out);
         self.stop_stalled(now, out);
+        self.leave_devices(now, out);
         self.reconcile(now, out);
         self.report_positions(now, out);
         // Clients can name any model: targets that leave no trace must not accumulate.

@@ -125,6 +125,7 @@ impl Scheduler {
             })
             .collect();
         self.nodes = nodes;
+        self.leave_devices(now, out);
         for (target, error) in lost {
             out.push(SchedulerEffect::AbandonSpawn(target.clone()));
             self.spawn_failed(&target, &error, now, out);

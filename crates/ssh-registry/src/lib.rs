@@ -18,7 +18,7 @@ mod tests;
 
 use diagnostics::Diagnostic;
 use input_validation::NodeName;
-use queen_contract::{NodeEntry, NodeStatus};
+use queen_contract::{GpuYield, NodeEntry, NodeStatus};
 use rusqlite::{Row, Transaction, named_params};
 use rusqlite_migration::M;
 use sqlite_file::{Database, parsed};
@@ -97,6 +97,8 @@ const MIGRATIONS: &[M<'_>] = &[
             attempt_sha256 BLOB CHECK (length(attempt_sha256) = 32)
         ) STRICT;",
     ),
+    // When its GPUs are left to other programs, as JSON.
+    M::up("ALTER TABLE nodes ADD COLUMN gpu_yield TEXT;"),
 ];
 
 /// The database of nodes.
@@ -121,9 +123,9 @@ impl NodeRegistry {
 
     /// Inserts or replaces a node.
     pub fn save(&mut self, node: &NodeEntry) -> Result<(), Diagnostic> {
-        let devices = devices(node)?;
+        let (devices, wanted) = (devices(node)?, gpu_yield(node.gpu_yield)?);
         self.0
-            .write(|transaction| insert(transaction, node, &devices))
+            .write(|transaction| insert(transaction, node, &devices, wanted.as_deref()))
     }
 
     /// Inserts a node whose machine has used its invitation, and notes that it is used, unless
@@ -134,11 +136,11 @@ impl NodeRegistry {
         invitation: &StoredInvitation,
         attempt: SecretHash,
     ) -> Result<bool, Diagnostic> {
-        let devices = devices(node)?;
+        let (devices, wanted) = (devices(node)?, gpu_yield(node.gpu_yield)?);
         self.0.write(|transaction| {
             let used = invitations::mark_used(transaction, invitation, attempt)?;
             if used {
-                insert(transaction, node, &devices)?;
+                insert(transaction, node, &devices, wanted.as_deref())?;
             }
             Ok(used)
         })
@@ -167,6 +169,19 @@ impl NodeRegistry {
         })
     }
 
+    /// Sets when the GPUs of a node are left to other programs. Has no effect if it is not
+    /// registered.
+    pub fn set_gpu_yield(&mut self, name: &NodeName, wanted: GpuYield) -> Result<(), Diagnostic> {
+        let wanted = gpu_yield(wanted)?;
+        self.0.write(|transaction| {
+            transaction.execute(
+                "UPDATE nodes SET gpu_yield = ?2 WHERE name = ?1",
+                (name.as_str(), &wanted),
+            )?;
+            Ok(())
+        })
+    }
+
     /// Deletes a node; has no effect if it is not registered.
     pub fn remove(&mut self, name: &NodeName) -> Result<(), Diagnostic> {
         self.0.write(|transaction| {
@@ -177,17 +192,23 @@ impl NodeRegistry {
     }
 }
 
-fn insert(transaction: &Transaction<'_>, node: &NodeEntry, devices: &str) -> rusqlite::Result<()> {
+fn insert(
+    transaction: &Transaction<'_>,
+    node: &NodeEntry,
+    devices: &str,
+    gpu_yield: Option<&str>,
+) -> rusqlite::Result<()> {
     let spec = SpecColumns::of(&node.spec);
     transaction.execute(
         "INSERT OR REPLACE INTO nodes
          (name, hive_url, devices, status, last_connected, last_error, link, ssh_host,
           ssh_port, ssh_user, ssh_key_file, directory, repository, branch, url, queen_url,
-          hive_version, certificate, allow_unencrypted)
+          hive_version, certificate, allow_unencrypted, gpu_yield)
          VALUES
          (:name, :hive_url, :devices, :status, :last_connected, :last_error, :link,
           :ssh_host, :ssh_port, :ssh_user, :ssh_key_file, :directory, :repository, :branch,
-          :url, :queen_url, :hive_version, :certificate, :allow_unencrypted)",
+          :url, :queen_url, :hive_version, :certificate, :allow_unencrypted,
+          :gpu_yield)",
         named_params! {
             ":name": node.name.as_str(),
             ":hive_url": node.hive_url,
@@ -208,6 +229,7 @@ fn insert(transaction: &Transaction<'_>, node: &NodeEntry, devices: &str) -> rus
             ":hive_version": node.hive_version,
             ":certificate": spec.certificate,
             ":allow_unencrypted": spec.allow_unencrypted,
+            ":gpu_yield": gpu_yield,
         },
     )?;
     Ok(())
@@ -215,6 +237,12 @@ fn insert(transaction: &Transaction<'_>, node: &NodeEntry, devices: &str) -> rus
 
 fn devices(node: &NodeEntry) -> Result<String, Diagnostic> {
     serde_json::to_string(&node.devices).map_err(Diagnostic::internal)
+}
+
+/// `None` for the default.
+fn gpu_yield(wanted: GpuYield) -> Result<Option<String>, Diagnostic> {
+    let text = (!wanted.is_auto()).then(|| serde_json::to_string(&wanted));
+    text.transpose().map_err(Diagnostic::internal)
 }
 
 fn status(node: &NodeEntry) -> &'static str {
@@ -243,5 +271,11 @@ fn node(row: &Row<'_>) -> rusqlite::Result<NodeEntry> {
         },
         last_connected: last_connected.and_then(|time| time.parse().ok()),
         last_error: row.get("last_error")?,
+        gpu_yield: row
+            .get::<_, Option<String>>("gpu_yield")?
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default(),
+        // It is decided whenever the hive connects.
+        yielded: Vec::new(),
     })
 }

@@ -1,6 +1,6 @@
 use diagnostics::Code;
 use hive_contract::Device;
-use queen_contract::NodeSpec;
+use queen_contract::{GpuYield, NodeSpec, YieldNow};
 use rusqlite::Connection;
 use serde_json::json;
 
@@ -25,10 +25,13 @@ pub(crate) fn entry(name: &str, spec: NodeSpec) -> NodeEntry {
             memory_free_bytes: 1,
             driver: None,
             compute_capability: None,
+            processes: Vec::new(),
         }],
         status: NodeStatus::Reachable,
         last_connected: Some("2026-01-02T03:04:05Z".parse().unwrap()),
         last_error: None,
+        gpu_yield: GpuYield::default(),
+        yielded: Vec::new(),
     }
 }
 
@@ -139,6 +142,7 @@ fn a_node_of_the_second_schema_has_no_repository() {
         ALTER TABLE nodes DROP COLUMN branch;
         ALTER TABLE nodes DROP COLUMN certificate;
         ALTER TABLE nodes DROP COLUMN allow_unencrypted;
+        ALTER TABLE nodes DROP COLUMN gpu_yield;
         DROP TABLE invitations;
         PRAGMA user_version = 2;",
     )
@@ -161,5 +165,30 @@ fn a_value_that_no_parser_accepts_is_refused() {
         let error = registry.nodes().unwrap_err();
         assert_eq!(error.code, Code::StateUnusable, "{column}");
         other.execute(&update, ["main"]).unwrap();
+    }
+}
+
+#[test]
+fn when_gpus_are_left_to_others_outlives_a_restart_and_reports_of_the_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::at(dir.path());
+    let mut registry = NodeRegistry::open(&home).unwrap();
+    let node = entries().remove(0);
+    registry.save(&node).unwrap();
+    let until = Some("2026-01-02T03:04:05Z".parse().unwrap());
+    for wanted in [
+        GpuYield::Never,
+        GpuYield::Now(YieldNow { until: None }),
+        GpuYield::Now(YieldNow { until }),
+        GpuYield::Auto,
+    ] {
+        registry.set_gpu_yield(&node.name, wanted).unwrap();
+        registry.save_state(&node).unwrap();
+        drop(registry);
+        registry = NodeRegistry::open(&home).unwrap();
+        let stored = registry.nodes().unwrap().remove(0);
+        assert_eq!(stored.gpu_yield, wanted);
+        registry.save(&stored).unwrap();
+        assert_eq!(registry.nodes().unwrap(), [stored]);
     }
 }

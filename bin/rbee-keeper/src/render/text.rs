@@ -9,6 +9,7 @@ use worker_contract::{EndEvent, FinishReason, SamplingValues};
 
 use super::{
     deployments,
+    nodes::yielded,
     style::Style,
     table::{table, wire_name},
 };
@@ -153,7 +154,7 @@ fn nodes(nodes: &[NodeEntry], workers: &[WorkerEntry]) -> String {
         ]
     });
     let headings = ["NODE", "STATUS", "DEVICES", "WORKERS", "LAST ERROR"];
-    table(headings, rows, "no nodes")
+    table(headings, rows, "no nodes") + &yielded(nodes)
 }
 
 pub(super) fn devices(node: &NodeEntry) -> String {

@@ -164,6 +164,8 @@ async fn help_describes_every_command() {
         "node install",
         "node upgrade",
         "node uninstall",
+        "node yield",
+        "node resume",
         "node logs",
         "model",
         "pull",

@@ -74,6 +74,7 @@ impl Event {
             | Self::Lost { .. }
             | Self::PartLost { .. }
             | Self::Exited { .. } => {}
+            Self::Yields { node, .. } => decision.node = Some(node.clone()),
         }
         decision
     }
@@ -87,7 +88,7 @@ impl Event {
             Self::AttemptFailed { .. } => DecisionKind::AttemptFailed,
             Self::Refused { .. } => DecisionKind::Refuse,
             Self::PolicyFailed { .. } => DecisionKind::PolicyFailed,
-            Self::Stops { .. } => DecisionKind::Stop,
+            Self::Stops { .. } | Self::Yields { .. } => DecisionKind::Stop,
             Self::Lost { .. } | Self::PartLost { .. } | Self::Exited { .. } => DecisionKind::Lost,
         }
     }
@@ -164,7 +165,10 @@ impl Event {
                 StopCause::Surplus => "its deployment needs fewer workers".into(),
                 StopCause::Memory => "another model needs its memory".into(),
                 StopCause::Stalled => "it computed nothing and did not recover".into(),
+                StopCause::Yield => "its GPU is left to other programs".into(),
+                StopCause::Return => "a GPU that was left to other programs is used again".into(),
             },
+            Self::Yields { reason, .. } => excerpt(reason, 400),
             Self::PolicyFailed { failure, .. } => {
                 format!("the default decides: {failure}")
             }
@@ -273,6 +277,7 @@ pub(crate) fn place_candidate(place: &PlaceCandidate, chosen: bool) -> DecisionC
             note
         }
         PlaceVerdict::RefusedByPolicy(reason) => format!("the policy refuses it: {reason}"),
+        PlaceVerdict::LeftToOthers(reason) => reason.clone(),
         PlaceVerdict::NotNamed => "the request names another node".into(),
         PlaceVerdict::NotOfDeployment => "the deployment names other nodes".into(),
         PlaceVerdict::HasPart => {

@@ -85,6 +85,13 @@ pub(crate) enum Event {
         model: Option<ModelRef>,
         cause: StopCause,
     },
+    /// The worker is stopped, because its GPU is left to other programs.
+    Yields {
+        spawn: SpawnId,
+        model: ModelRef,
+        node: NodeName,
+        reason: String,
+    },
     Lost {
         spawn: SpawnId,
     },
@@ -165,6 +172,8 @@ pub(crate) enum PlaceVerdict {
     /// A spawn there was refused a short time ago.
     RefusedBefore(String),
     Down(String),
+    /// The device is left to other programs, for this reason.
+    LeftToOthers(String),
     NoDevice,
     FailedBefore,
 }
@@ -261,7 +270,9 @@ impl Event {
                 (None, Some(&spawn.worker), model.as_ref())
             }
             Self::Lost { spawn } => (None, Some(&spawn.worker), None),
-            Self::Exited { spawn, model } => (None, Some(&spawn.worker), Some(model)),
+            Self::Exited { spawn, model } | Self::Yields { spawn, model, .. } => {
+                (None, Some(&spawn.worker), Some(model))
+            }
         }
     }
 }

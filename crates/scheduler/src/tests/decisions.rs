@@ -23,6 +23,7 @@ fn node(free_bytes: u64, has_files: bool) -> NodeFacts {
             .then(|| (HAIKU.parse().unwrap(), 1))
             .into_iter()
             .collect(),
+        yielded: std::collections::BTreeMap::new(),
     }
 }
 

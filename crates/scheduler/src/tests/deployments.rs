@@ -38,6 +38,7 @@ fn devices(backends: &[Backend]) -> NodeFacts {
         state: NodeState::Up,
         devices: devices.collect(),
         models: BTreeMap::from([(HAIKU.parse().unwrap(), GIB)]),
+        yielded: std::collections::BTreeMap::new(),
     }
 }
 

@@ -24,6 +24,7 @@ fn up(free_gib: u64, models: &[&str]) -> NodeFacts {
             .iter()
             .map(|model| (model.parse().unwrap(), 2 * GIB))
             .collect(),
+        yielded: std::collections::BTreeMap::new(),
     }
 }
 

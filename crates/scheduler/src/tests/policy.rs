@@ -31,6 +31,7 @@ fn node(free_gib: u64, has_files: bool) -> NodeFacts {
             has_worker: true,
         }],
         models: has_files.then_some(model).into_iter().collect(),
+        yielded: std::collections::BTreeMap::new(),
     }
 }
 

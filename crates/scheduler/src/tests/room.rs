@@ -385,6 +385,7 @@ fn a_gpu_whose_memory_is_in_use_is_not_replaced_by_the_cpu() {
         state: NodeState::Up,
         devices: vec![device(Backend::Cpu, 100), device(Backend::Cuda, 2)],
         models: [(HAIKU.parse().unwrap(), 7)].into(),
+        yielded: std::collections::BTreeMap::new(),
     };
     let mut s = with_nodes(&[("local", facts)]);
     let mut resident = worker("w", 1, 2);

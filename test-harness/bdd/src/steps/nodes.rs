@@ -5,10 +5,12 @@ use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use cucumber::{given, then, when};
 use daemon_shell::ProcessIdentity;
-use queen_contract::NodeStatus;
+use input_validation::DeviceId;
+use queen_contract::{NodeStatus, YieldPhase};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use state_files::{DaemonRecord, Home};
+use worker_contract::WorkerStatus;
 
 use crate::{World, eventually, processes::binary};
 
@@ -122,6 +124,80 @@ fn free_memory(world: &mut World, machine: String, mib: u64) {
     let new = file.with_extension("new");
     fs::write(&new, devices.to_string()).unwrap();
     fs::rename(new, file).unwrap();
+}
+
+/// Another program of a machine that does not exist uses the memory of a GPU, or has ended.
+#[given(regex = r"^a game uses (\d+) GiB of GPU-(\d) of ([a-z]+)$")]
+#[when(regex = r"^a game uses (\d+) GiB of GPU-(\d) of ([a-z]+)$")]
+fn game(world: &mut World, gib: u64, gpu: usize, machine: String) {
+    let processes = json!([
+        {"pid": 4_000_001, "name": "game.exe", "memory_bytes": gib << 30},
+        {"pid": 4_000_002, "name": "compositor", "memory_bytes": 300_u64 << 20},
+    ]);
+    set_processes(world, &machine, gpu, processes, gib);
+}
+
+#[when(regex = r"^the game on GPU-(\d) of ([a-z]+) ends$")]
+fn game_ends(world: &mut World, gpu: usize, machine: String) {
+    set_processes(world, &machine, gpu, json!([]), 0);
+}
+
+fn set_processes(
+    world: &World,
+    machine: &str,
+    gpu: usize,
+    processes: serde_json::Value,
+    used_gib: u64,
+) {
+    let file = world.dir().join(format!("{machine}.json"));
+    let mut devices: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let device = &mut devices["devices"][gpu + 1];
+    let total = device["memory_total_bytes"].as_u64().unwrap();
+    device["memory_free_bytes"] = json!(total - (used_gib << 30));
+    device["processes"] = processes;
+    let new = file.with_extension("new");
+    fs::write(&new, devices.to_string()).unwrap();
+    fs::rename(new, file).unwrap();
+}
+
+#[then(regex = r"^GPU-(\d) of ([a-z]+) is (used|left to others)$")]
+async fn gpu_is_left(world: &mut World, gpu: u16, machine: String, state: String) {
+    let queen = world.queen();
+    let (name, device) = (machine.parse().unwrap(), DeviceId::Gpu(gpu));
+    eventually(Duration::from_secs(60), || async {
+        let node = queen.node(&name).await.map_err(|e| e.to_string())?;
+        let left = node.yielded.iter().find(|left| left.device == device);
+        let is_met = match state.as_str() {
+            "used" => left.is_none() && !node.devices.is_empty(),
+            _ => left.is_some_and(|left| left.phase == YieldPhase::Yielded),
+        };
+        if is_met {
+            Ok(())
+        } else {
+            Err(format!("{node:?}"))
+        }
+    })
+    .await;
+}
+
+#[then(regex = r"^a worker runs on (CPU|GPU)-(\d) of ([a-z]+)$")]
+async fn runs_on_device(world: &mut World, kind: String, index: u16, machine: String) {
+    let queen = world.queen();
+    let device = match kind.as_str() {
+        "CPU" => DeviceId::Cpu(index),
+        _ => DeviceId::Gpu(index),
+    };
+    eventually(Duration::from_secs(60), || async {
+        let list = queen.workers().await.map_err(|e| e.to_string())?;
+        let mut workers = list.workers.iter();
+        let found = workers.any(|worker| {
+            worker.info.hive_id.as_str() == machine
+                && worker.info.device == device
+                && worker.info.status != WorkerStatus::Starting
+        });
+        found.then_some(()).ok_or_else(|| format!("{list:?}"))
+    })
+    .await;
 }
 
 /// Writes the devices of a machine that does not exist.

@@ -165,6 +165,7 @@ impl World<'_> {
                 state: view.state(now),
                 devices,
                 models: models.collect(),
+                yielded: std::collections::BTreeMap::new(),
             };
             nodes.insert(self.names.nodes[index].clone(), facts);
         }
