@@ -29,7 +29,7 @@ pub fn shrink(
         })?;
         plan.deployments =
             shrinking.without(&plan, &plan.deployments.clone(), |plan, deployments| {
-                plan.deployments = deployments
+                plan.deployments = deployments;
             })?;
         if size(&plan) == before || shrinking.runs == 0 {
             return Ok(plan);

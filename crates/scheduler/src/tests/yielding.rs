@@ -146,6 +146,7 @@ fn a_deployment_moves_to_the_cpu_and_back_when_its_worker_there_is_idle() {
         backend: None,
         keep_alive: secs(300),
         priority: 0,
+        parts: BTreeSet::new(),
     };
     let wanted = DeploymentMap::from([(model, one)]);
     s.handle(SchedulerEvent::Deployments(wanted, BTreeSet::new()), T0);

@@ -76,6 +76,7 @@ async fn capabilities(State(name): State<Arc<NodeName>>) -> Json<Capabilities> {
             memory_free_bytes: MEMORY,
             driver: None,
             compute_capability: None,
+            processes: Vec::new(),
         }],
         cpu: Cpu {
             name: "simulated".to_owned(),

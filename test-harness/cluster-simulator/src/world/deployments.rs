@@ -58,6 +58,7 @@ impl World<'_> {
             backend: wanted.gpu.then_some(Backend::Cuda),
             keep_alive: Duration::from_millis(wanted.keep_alive_ms),
             priority: wanted.priority,
+            parts: BTreeSet::new(),
         }
     }
 
