@@ -43,5 +43,5 @@ pub use serve::{
 };
 pub use sse::{event_stream, event_stream_kept_alive, line_stream};
 pub use tls::tls_identity;
-pub use token::Token;
+pub use token::{Token, TokenHash};
 pub use upgrade::{Upgrade, UpgradedConnection};

@@ -2,6 +2,7 @@
 
 use hive_contract::Device;
 use hive_lifecycle::HiveState;
+use input_validation::NodeName;
 use preflight_validation::{is_usable, worker_binary};
 use queen_dispatch::Dispatcher;
 use scheduler::{DeviceFacts, NodeFacts, NodeState};
@@ -34,6 +35,21 @@ impl Nodes {
             let changed = *known != current;
             *known = current;
             changed
+        });
+    }
+
+    /// Publishes what is known of one node, if it has changed.
+    pub(crate) fn publish_node(&self, name: &NodeName) {
+        self.facts().send_if_modified(|known| {
+            let Ok(node) = self.get(name) else {
+                return known.remove(name).is_some();
+            };
+            let current = self.facts_of(&node);
+            if known.get(name) == Some(&current) {
+                return false;
+            }
+            known.insert(name.clone(), current);
+            true
         });
     }
 

@@ -26,6 +26,7 @@ mod model_path;
 mod model_store;
 mod models;
 mod node;
+mod node_table;
 mod node_uses;
 mod nodes;
 mod possible;

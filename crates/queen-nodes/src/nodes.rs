@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError, RwLock, Weak},
     time::Duration,
 };
@@ -18,8 +18,8 @@ use tokio::{
 use worker_contract::WorkerInfo;
 
 use crate::{
-    Node, NodeConfig, NodeConnector, QueenState, catalog::Catalog, errors, spawn_turns::SpawnTurns,
-    split_table::Splits,
+    Node, NodeConfig, NodeConnector, QueenState, catalog::Catalog, errors, node_table::NodeTable,
+    spawn_turns::SpawnTurns, split_table::Splits,
 };
 
 /// All nodes of a queen. Clones share them.
@@ -28,7 +28,7 @@ pub struct Nodes(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    nodes: RwLock<BTreeMap<NodeName, Arc<Node>>>,
+    nodes: RwLock<NodeTable>,
     /// Nodes that are being added, updated or removed.
     changing: Mutex<BTreeSet<NodeName>>,
     /// Held while the deployments change, so that the scheduler receives them in their order.
@@ -96,12 +96,12 @@ impl Nodes {
         }
         let replaced = {
             let mut nodes = self.0.nodes.write().unwrap_or_else(PoisonError::into_inner);
-            nodes.insert(name, Arc::clone(&node))
+            nodes.insert(Arc::clone(&node))
         };
         if let Some(replaced) = replaced {
             replaced.release_hive();
         }
-        self.publish();
+        self.publish_node(&name);
         node
     }
 
@@ -114,7 +114,7 @@ impl Nodes {
         if let Some(removed) = removed {
             removed.release_hive();
         }
-        self.publish();
+        self.publish_node(name);
     }
 
     /// Reserves a node for a change. Fails if another change is under way.
@@ -152,7 +152,7 @@ impl Nodes {
     /// Returns all nodes, ordered by name.
     pub fn all(&self) -> Vec<Arc<Node>> {
         let nodes = self.0.nodes.read().unwrap_or_else(PoisonError::into_inner);
-        nodes.values().cloned().collect()
+        nodes.all().cloned().collect()
     }
 
     /// Returns the nodes with a hive, as shown to users.
@@ -172,14 +172,8 @@ impl Nodes {
 
     /// Returns the node whose token was presented.
     pub fn node_of_token(&self, presented: &str) -> Option<NodeName> {
-        // Every token is compared, so that the time does not depend on the result.
-        let mut found = None;
-        for node in self.all() {
-            if node.token().matches(presented) {
-                found = Some(node.name().clone());
-            }
-        }
-        found
+        let nodes = self.0.nodes.read().unwrap_or_else(PoisonError::into_inner);
+        nodes.of_token(presented).cloned()
     }
 
     /// Checks that a worker sends heartbeats with the token of its own node.
@@ -253,9 +247,9 @@ async fn track(nodes: Weak<Shared>, node: Weak<Node>, mut hive: watch::Receiver<
         let (Some(nodes), Some(node)) = (weak.0.upgrade().map(Nodes), weak.1.upgrade()) else {
             return;
         };
-        nodes.publish();
+        nodes.publish_node(node.name());
         update(&nodes, &node, &current).await;
-        nodes.publish();
+        nodes.publish_node(node.name());
         let entry = node.entry();
         let saved = nodes
             .state()
@@ -294,7 +288,7 @@ async fn poll_memory((nodes, node): &(Weak<Shared>, Weak<Node>), hive: Option<&R
             return;
         };
         update_devices(&node, hive).await;
-        nodes.publish();
+        nodes.publish_node(node.name());
     }
 }
 

@@ -194,7 +194,7 @@ impl Nodes {
         if let Some(state) = node.hive_state() {
             let state = state.borrow().clone();
             nodes::update(self, node, &state).await;
-            self.publish();
+            self.publish_node(node.name());
         }
     }
 

@@ -325,9 +325,11 @@ impl Scheduler {
 
     pub(crate) fn records_registration(&mut self, spawn: &SpawnId, now: Duration) {
         self.residency.registered(&spawn.worker, now);
-        self.residency
-            .uses
-            .retain(|worker, _| self.registry.get(worker).is_some());
+        // Now and then, as each time examines all of them.
+        let uses = &mut self.residency.uses;
+        if uses.len() > 2 * self.registry.worker_count() {
+            uses.retain(|worker, _| self.registry.get(worker).is_some());
+        }
     }
 }
 

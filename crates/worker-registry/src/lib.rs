@@ -12,6 +12,7 @@
 
 mod registry;
 mod worker;
+mod worker_table;
 
 pub use registry::{HeartbeatResult, ServingState, WorkerRegistry};
 pub use worker::{Candidate, SpawnId, WorkerFilter, runs_on};

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
+    collections::{HashMap, HashSet},
     time::Duration,
 };
 
@@ -11,6 +11,7 @@ use worker_contract::{WorkerHeartbeat, WorkerInfo, WorkerStatus};
 use crate::{
     REMOVED_AFTER,
     worker::{Candidate, SpawnId, Worker, WorkerFilter},
+    worker_table::WorkerTable,
 };
 
 /// How an accepted heartbeat changed the registry.
@@ -49,7 +50,7 @@ struct Fence {
 /// All workers of a queen.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerRegistry {
-    workers: BTreeMap<WorkerId, Worker>,
+    workers: WorkerTable,
     fences: HashMap<WorkerId, Fence>,
     /// Spawns that are being stopped, until they are fenced.
     stopping: HashSet<SpawnId>,
@@ -82,26 +83,24 @@ impl WorkerRegistry {
             registered: true,
         };
         self.fences.insert(id.clone(), fence);
-        match self.workers.entry(id) {
-            Entry::Vacant(entry) => {
-                entry.insert(Worker::new(heartbeat, is_stopping, now));
-                Ok(HeartbeatResult::Registered)
-            }
-            Entry::Occupied(mut entry) => {
-                let worker = entry.get_mut();
-                if worker.info.generation == generation && worker.info.pid == heartbeat.worker.pid {
-                    if worker.refresh(heartbeat, now) {
-                        Ok(HeartbeatResult::Refreshed)
-                    } else {
-                        Ok(HeartbeatResult::OutOfOrder)
-                    }
-                } else {
-                    let worker = Worker::new(heartbeat, is_stopping, now);
-                    self.removed.push(place_of(&entry.insert(worker).info));
-                    Ok(HeartbeatResult::Registered)
-                }
-            }
+        let is_same = |info: &WorkerInfo| {
+            let new = &heartbeat.worker;
+            (info.generation, info.pid, &info.model_id) == (generation, new.pid, &new.model_id)
+        };
+        if let Some(worker) = self.workers.get_mut(&id)
+            && is_same(&worker.info)
+        {
+            return if worker.refresh(heartbeat, now) {
+                Ok(HeartbeatResult::Refreshed)
+            } else {
+                Ok(HeartbeatResult::OutOfOrder)
+            };
         }
+        let worker = Worker::new(heartbeat, is_stopping, now);
+        let replaced = self.workers.insert(worker);
+        let place = replaced.map(|worker| place_of(&worker.info));
+        self.removed.extend(place);
+        Ok(HeartbeatResult::Registered)
     }
 
     /// Raises the worker's fence to `lowest` and removes a registered spawn below it. A fence
@@ -145,7 +144,7 @@ impl WorkerRegistry {
     pub fn take_freed_ports(&mut self) -> Vec<(NodeName, u16)> {
         let mut freed = std::mem::take(&mut self.removed);
         freed.retain(|place| {
-            let mut workers = self.workers.values();
+            let mut workers = self.workers.all();
             !workers.any(|worker| place_of(&worker.info) == *place)
         });
         freed
@@ -154,11 +153,11 @@ impl WorkerRegistry {
     /// Removes the workers that are loading and that `is_lost` accepts. One that is alive
     /// registers again by its next heartbeat.
     pub fn remove_starting(&mut self, is_lost: impl Fn(&WorkerInfo) -> bool) {
-        let lost = self.workers.extract_if(.., |_, worker| {
+        let lost = self.workers.remove_if(|worker| {
             worker.info.status == WorkerStatus::Starting && is_lost(&worker.info)
         });
-        self.removed
-            .extend(lost.map(|(_, worker)| place_of(&worker.info)));
+        let places = lost.iter().map(|worker| place_of(&worker.info));
+        self.removed.extend(places);
     }
 
     /// Records that a connection to the worker was refused or broke: it receives no new
@@ -180,7 +179,7 @@ impl WorkerRegistry {
     /// Returns the workers that stalled 10 s ago, did not recover since, and are not being
     /// stopped.
     pub fn lost_to_stall(&self, now: Duration) -> Vec<SpawnId> {
-        let workers = self.workers.values();
+        let workers = self.workers.all();
         workers
             .filter(|worker| worker.is_lost_to_stall(now))
             .map(|worker| SpawnId::of(&worker.info))
@@ -211,7 +210,7 @@ impl WorkerRegistry {
 
     /// Returns the workers whose heartbeat is late, each of them every 5 s.
     pub fn late(&mut self, now: Duration) -> Vec<SpawnId> {
-        let workers = self.workers.values_mut();
+        let workers = self.workers.all_mut();
         workers
             .filter_map(|worker| worker.check_late(now).then(|| SpawnId::of(&worker.info)))
             .collect()
@@ -219,16 +218,12 @@ impl WorkerRegistry {
 
     /// Removes the workers without a heartbeat for 30 s and returns them.
     pub fn expire(&mut self, now: Duration) -> Vec<SpawnId> {
-        let Self {
-            workers, removed, ..
-        } = self;
-        workers
-            .extract_if(.., |_, worker| worker.heartbeat_age(now) >= REMOVED_AFTER)
-            .map(|(_, worker)| {
-                removed.push(place_of(&worker.info));
-                SpawnId::of(&worker.info)
-            })
-            .collect()
+        let silent = |worker: &Worker| worker.heartbeat_age(now) >= REMOVED_AFTER;
+        let expired = self.workers.remove_if(silent);
+        let places = expired.iter().map(|worker| place_of(&worker.info));
+        self.removed.extend(places);
+        let expired = expired.iter();
+        expired.map(|worker| SpawnId::of(&worker.info)).collect()
     }
 
     /// Occupies a slot of the worker until [`release`](Self::release).
@@ -251,9 +246,9 @@ impl WorkerRegistry {
         filter: &'a WorkerFilter,
         now: Duration,
     ) -> impl Iterator<Item = Candidate<'a>> + 'a {
-        self.workers.values().filter_map(move |worker| {
+        self.workers.matching(filter).filter_map(move |worker| {
             let free_slots = worker.free_slots(now);
-            (free_slots > 0 && filter.matches(&worker.info)).then_some(Candidate {
+            (free_slots > 0).then_some(Candidate {
                 info: &worker.info,
                 free_slots,
             })
@@ -266,20 +261,15 @@ impl WorkerRegistry {
         filter: &'a WorkerFilter,
         now: Duration,
     ) -> impl Iterator<Item = (&'a WorkerInfo, Availability)> + 'a {
-        let matching = self
-            .workers
-            .values()
-            .filter(|worker| filter.matches(&worker.info));
+        let matching = self.workers.matching(filter);
         matching.map(move |worker| (&worker.info, worker.availability(now)))
     }
 
     /// Returns the best state among the available workers that match the filter.
     pub fn serving_state(&self, filter: &WorkerFilter, now: Duration) -> ServingState {
         self.workers
-            .values()
-            .filter(|worker| {
-                filter.matches(&worker.info) && worker.availability(now) == Availability::Available
-            })
+            .matching(filter)
+            .filter(|worker| worker.availability(now) == Availability::Available)
             .map(|worker| match worker.info.status {
                 WorkerStatus::Ready | WorkerStatus::Busy => ServingState::Serving,
                 WorkerStatus::Starting => ServingState::Loading,
@@ -287,6 +277,11 @@ impl WorkerRegistry {
             })
             .max()
             .unwrap_or(ServingState::None)
+    }
+
+    /// Returns the number of workers.
+    pub fn worker_count(&self) -> usize {
+        self.workers.len()
     }
 
     /// Returns the last heartbeat of the worker.
@@ -303,8 +298,7 @@ impl WorkerRegistry {
     /// Returns the workers that match the filter, ordered by id.
     pub fn snapshot(&self, filter: &WorkerFilter, now: Duration) -> Vec<WorkerEntry> {
         self.workers
-            .values()
-            .filter(|worker| filter.matches(&worker.info))
+            .matching(filter)
             .map(|worker| worker.entry(now))
             .collect()
     }
@@ -312,8 +306,7 @@ impl WorkerRegistry {
     /// Returns the number of slots, busy or free, of the workers that match the filter.
     pub fn total_slots(&self, filter: &WorkerFilter) -> u32 {
         self.workers
-            .values()
-            .filter(|worker| filter.matches(&worker.info))
+            .matching(filter)
             .map(|worker| worker.info.slots_total)
             .sum()
     }

@@ -536,3 +536,37 @@ fn a_port_is_freed_when_the_last_worker_on_it_has_gone() {
     assert_eq!(registry.take_freed_ports(), [(node, 10)]);
     assert_eq!(registry.take_freed_ports(), []);
 }
+
+proptest! {
+    /// A search by model examines only the workers that are listed for it.
+    #[test]
+    fn a_search_by_model_finds_what_a_search_of_all_finds(
+        steps in prop::collection::vec((0..4_u32, 0..3_u64, 0..3_u32, 0..4_u32), 1..60)
+    ) {
+        let mut registry = WorkerRegistry::default();
+        let models = ["mock:a=1", "mock:a=2", "mock:a=3"];
+        for (step, (worker, generation, model, kind)) in steps.into_iter().enumerate() {
+            let now = Duration::from_secs(step as u64 * 4);
+            let id = format!("w{worker}");
+            let mut beat = heartbeat(&id, generation + 1, step as u64);
+            beat.worker.model_id = models[model as usize].parse().unwrap();
+            match kind {
+                0 => registry.remove(&spawn(&id, generation + 1)),
+                1 => registry.fence(&id.parse().unwrap(), Generation(generation + 1)),
+                2 => drop(registry.expire(now)),
+                _ => drop(registry.heartbeat(beat, now)),
+            }
+            let all = registry.snapshot(&WorkerFilter::default(), now);
+            prop_assert_eq!(registry.worker_count(), all.len());
+            for model in models {
+                let filter = WorkerFilter {
+                    model: Some(model.parse().unwrap()),
+                    ..WorkerFilter::default()
+                };
+                let expected = all.iter().filter(|entry| filter.matches(&entry.info));
+                let expected: Vec<WorkerEntry> = expected.cloned().collect();
+                prop_assert_eq!(registry.snapshot(&filter, now), expected);
+            }
+        }
+    }
+}
