@@ -5,9 +5,10 @@ use daemon_shell::{ErrorResponse, JsonBody, blocking, event_stream};
 use diagnostics::{Diagnostic, Narration};
 use futures_util::StreamExt as _;
 use hive_contract::{
-    API_VERSION, Capabilities, HiveHealth, HiveShutdownRequest, JobEvent, WorkerState,
+    API_VERSION, Capabilities, EngineEntry, HiveHealth, HiveShutdownRequest, JobEvent, WorkerState,
 };
 use http::StatusCode;
+use input_validation::Backend;
 
 use openapi_schema::{event_of_json, impl_schema, reference};
 
@@ -42,9 +43,26 @@ pub async fn capabilities(
     let machine = blocking(move || {
         let (mut machine, _) = hive.machine()?;
         device_probe::without_workers(&mut machine.devices, &running, Path::new("/proc"));
+        if machine.engines.iter().any(computes_here) {
+            for device in &mut machine.devices {
+                device.processes.clear();
+            }
+        }
         Ok(machine)
     });
     Ok(Json(machine.await?))
+}
+
+/// Whether an engine that someone else starts computes on the GPUs of this machine. Its processes,
+/// which are no other programs, cannot be recognized.
+fn computes_here(engine: &EngineEntry) -> bool {
+    let place = engine.place.as_deref().unwrap_or_default();
+    let address = place.strip_prefix("http://");
+    let is_here = address.is_some_and(|address| {
+        let host = address.split(['/', ':']).next();
+        matches!(host, Some("localhost" | "127.0.0.1")) || address.starts_with("[::1]")
+    });
+    is_here && engine.backends.iter().any(|b| *b != Backend::Cpu)
 }
 
 /// Event of a node.
@@ -97,5 +115,41 @@ pub(super) async fn detached<T: Send + 'static>(
     match tokio::spawn(work).await {
         Ok(result) => result,
         Err(panic) => Err(Diagnostic::internal(format!("a task panicked: {panic}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hive_contract::EngineSource;
+
+    use super::*;
+
+    #[test]
+    fn only_engines_that_run_already_on_gpus_of_this_machine_are_not_recognized() {
+        let engine = |place: &str, backends: &[Backend]| EngineEntry {
+            name: "a".into(),
+            source: EngineSource::Configured,
+            kind: None,
+            place: Some(place.into()),
+            formats: Vec::new(),
+            backends: backends.to_vec(),
+            problem: None,
+        };
+        let gpu = [Backend::Cpu, Backend::Cuda];
+        for here in [
+            "http://127.0.0.1:11434",
+            "http://localhost/v1",
+            "http://[::1]:8000",
+        ] {
+            assert!(computes_here(&engine(here, &gpu)), "{here}");
+            assert!(!computes_here(&engine(here, &[Backend::Cpu])), "{here}");
+        }
+        for other in [
+            "/usr/bin/llama-server",
+            "http://box:8000",
+            "https://localhost.example",
+        ] {
+            assert!(!computes_here(&engine(other, &gpu)), "{other}");
+        }
     }
 }
