@@ -17,7 +17,7 @@ use crate::{
     interrupt::Interrupts,
     invitation,
     node_cli::{Change, LinkKind, Node, NodeNameArg},
-    render::{Screen, nodes as text},
+    render::{Screen, nodes as text, yields},
     target::Target,
     values::LinesArg,
 };
@@ -137,7 +137,7 @@ async fn set_gpu_yield(
 ) -> Result<(), Failure> {
     let queen = target.running().await?;
     let node = queen.set_gpu_yield(name, &wanted).await?;
-    screen.document(&node, || text::gpu_yield(&node)).await
+    screen.document(&node, || yields::gpu_yield(&node)).await
 }
 
 async fn add(change: Change, target: &Target, screen: &mut Screen) -> Result<(), Failure> {

@@ -15,6 +15,7 @@ mod style;
 pub(crate) mod table;
 pub(crate) mod text;
 mod transfer;
+pub(crate) mod yields;
 
 pub(crate) use transfer::Transfer;
 

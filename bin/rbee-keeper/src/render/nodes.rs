@@ -3,13 +3,12 @@
 use std::path::Path;
 
 use diagnostics::escape;
-use queen_contract::{
-    GpuYield, HiveService, Invitation, NewInvitation, NodeEntry, NodeSpec, YieldNow,
-};
+use queen_contract::{HiveService, Invitation, NewInvitation, NodeEntry, NodeSpec};
 
 use super::{
     table::{table, wire_name},
     text::{device, devices},
+    yields::{wish, yielded},
 };
 
 /// Formats the result of `rbee-keeper node list`.
@@ -51,40 +50,6 @@ pub(crate) fn node(node: &NodeEntry) -> String {
     let shown = facts.iter().filter(|(_, value)| !value.is_empty());
     let lines = shown.map(|(name, value)| format!("{name:<12}{}\n", escape(value)));
     lines.collect()
-}
-
-/// When its GPUs are left to other programs, if that is not the default.
-fn wish(node: &NodeEntry) -> Option<String> {
-    match node.gpu_yield {
-        GpuYield::Auto => None,
-        GpuYield::Never => Some("are used in any case".to_owned()),
-        GpuYield::Now(YieldNow { until: None }) => Some("are left to other programs".to_owned()),
-        GpuYield::Now(YieldNow { until: Some(until) }) => {
-            Some(format!("are left to other programs until {until:.0}"))
-        }
-    }
-}
-
-/// Formats the result of `rbee-keeper node yield` and `node resume`.
-pub(crate) fn gpu_yield(node: &NodeEntry) -> String {
-    let wish = wish(node);
-    let wish = wish
-        .as_deref()
-        .unwrap_or("are used, except while other programs use much memory");
-    format!(
-        "the GPUs of node {} {wish}\n{}",
-        node.name,
-        yielded(std::slice::from_ref(node))
-    )
-}
-
-/// A line for each device that is left to other programs.
-pub(crate) fn yielded(nodes: &[NodeEntry]) -> String {
-    let left = nodes.iter().flat_map(|node| {
-        let left = node.yielded.iter();
-        left.map(move |left| format!("node {}: {}\n", node.name, escape(&left.reason)))
-    });
-    left.collect()
 }
 
 /// The version of the hive, and how to replace another one than this.

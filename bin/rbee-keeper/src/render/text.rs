@@ -9,9 +9,9 @@ use worker_contract::{EndEvent, FinishReason, SamplingValues};
 
 use super::{
     deployments,
-    nodes::yielded,
     style::Style,
     table::{table, wire_name},
+    yields::yielded,
 };
 
 /// Content of the line that follows a completion.
