@@ -45,6 +45,7 @@ ACCEPTED_ERRORS = [
     ("INVALID_DEVICE", "no such device", "which devices exist depends on the node"),
     ("WORKER_EXISTS", "", "which generations run depends on the hive"),
     ("NODE_NOT_FOUND", "", "which nodes exist depends on the queen"),
+    ("INVALID_REQUEST", "^the body is not the expected JSON: expected four digit year", "the generator ignores the format of times"),
     ("INVALID_REQUEST", "^the node local is the machine of the queen", "the queen's own machine is not configurable"),
     ("INVALID_REQUEST", "^only the node local has the link", "one kind of link belongs to one node"),
     ("INVALID_REQUEST", "^the link of node", "which links reach files depends on the node"),
