@@ -21,8 +21,8 @@ impl Nodes {
     /// are stopped.
     ///
     /// Returns the models as they are listed. Errors: `INVALID_REQUEST`, `NODE_NOT_FOUND`,
-    /// `MODEL_NOT_FOUND`; those of the checks before a start if no node can have the workers, whatever
-    /// is waited for. Then nothing is changed.
+    /// `MODEL_NOT_FOUND`; those of the checks before a start if no node can have the workers,
+    /// whatever is waited for. Then nothing is changed.
     pub async fn deploy(
         &self,
         call: DeployCall,

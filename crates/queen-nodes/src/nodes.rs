@@ -272,8 +272,8 @@ async fn track(nodes: Weak<Shared>, node: Weak<Node>, mut hive: watch::Receiver<
     }
 }
 
-/// Reads how the memory of a node is used, regularly while its hive is up; never returns while the node
-/// exists.
+/// Reads how the memory of a node is used, regularly while its hive is up; never returns while the
+/// node exists.
 async fn poll_memory((nodes, node): &(Weak<Shared>, Weak<Node>), hive: Option<&RunningHive>) {
     let Some(hive) = hive else {
         return pending().await;

@@ -272,7 +272,8 @@ impl Scheduler {
         }
     }
 
-    /// The workers of other models whose memory the target can use, for a model that waits since `waits_since`.
+    /// The workers of other models whose memory the target can use, for a model that waits since
+    /// `waits_since`.
     fn residents(
         &self,
         target: &SpawnTarget,

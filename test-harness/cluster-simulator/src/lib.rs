@@ -10,13 +10,8 @@
 //! heartbeats and the engine in `world::worker` and `world::process`), the check of memory before a start,
 //! and `world::network`. They follow the product step by step, with its limits of time.
 //!
-//! One difference is known: the simulated hive counts the memory that loading workers have not
-//! allocated yet, and that of spawns that were admitted. The product does not, so two models that
-//! are loaded at the same time can both be admitted to memory for one of them
-//! ([`Bug::ForgetLoading`]).
-//!
-//! A [`Plan`] determines a run completely: machines, models, requests, faults and the seed of the
-//! network. It is generated from [`Options`], and [`shrink()`] removes from it what a failure does
+//! A [`Plan`] determines a run completely: machines, models, requests, deployments, faults and the
+//! seed of the network. It is generated from [`Options`], and [`shrink()`] removes from it what a failure does
 //! not need. [`Promise`] lists what is checked.
 
 mod bug;

@@ -2,8 +2,8 @@
 
 use crate::{Bug, Plan, Promise, run};
 
-/// Removes faults, requests and deployments from a plan while it still breaks the same promise, with at most
-/// `runs` runs.
+/// Removes faults, requests and deployments from a plan while it still breaks the same promise,
+/// with at most `runs` runs.
 pub fn shrink(
     plan: &Plan,
     bug: Option<Bug>,
