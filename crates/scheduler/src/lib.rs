@@ -18,6 +18,7 @@ mod dry_run;
 mod errors;
 mod estimate;
 mod event;
+mod eviction;
 mod free_device;
 mod idle;
 mod node_facts;

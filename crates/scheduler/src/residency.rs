@@ -10,7 +10,7 @@ use queen_contract::WorkerEntry;
 use worker_contract::WorkerInfo;
 use worker_registry::{SpawnId, WorkerFilter, WorkerRegistry};
 
-use crate::{NodeMap, nodes::Place};
+use crate::{NodeMap, eviction::FreedMemory, nodes::Place};
 
 /// A turn lasts at least this many times as long as the loading of the model that waits.
 const LOADS_PER_TURN: u32 = 3;
@@ -25,6 +25,7 @@ pub(crate) struct Residency {
     load_times: HashMap<ModelRef, LoadTime>,
     /// Workers that receive no new requests, because their turn has ended.
     pub(crate) yielding: BTreeSet<WorkerId>,
+    pub(crate) freed: FreedMemory,
 }
 
 /// How long a model takes to load.

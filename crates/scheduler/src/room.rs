@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use input_validation::{Backend, DeviceId, NodeName, WorkerId};
+use input_validation::{Backend, DeviceId, ModelRef, NodeName, WorkerId};
 use queen_contract::WorkerEntry;
 use worker_contract::WorkerStatus;
 use worker_registry::{SpawnId, WorkerFilter, WorkerRegistry};
@@ -17,6 +17,7 @@ use worker_registry::{SpawnId, WorkerFilter, WorkerRegistry};
 use crate::{
     NodeState, Scheduler, SchedulerEffect, SpawnTarget, StopCause,
     decisions::Event,
+    eviction::Eviction,
     nodes::{Place, place_of},
     residency::{is_unused, worker_bytes},
 };
@@ -30,6 +31,7 @@ const RELEASE_POLL: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Resident {
     spawn: SpawnId,
+    model: ModelRef,
     device: DeviceId,
     /// `u64::MAX` if unknown.
     bytes: u64,
@@ -252,16 +254,28 @@ impl Scheduler {
         if is_releasing {
             return;
         }
-        match plan(
-            &self.residents(target, shortage.since, now),
-            shortage.missing_bytes,
-        ) {
+        let missing_bytes = shortage.missing_bytes;
+        if let Some(eviction) = state.take_eviction() {
+            let freed = &mut self.residency.freed;
+            freed.record(&target.node, &eviction, missing_bytes, now);
+        }
+        let residents = self.residents(target, shortage.since, now);
+        match plan(&residents, missing_bytes) {
             Plan::Stop(victims) => {
                 for victim in &victims {
                     self.stop(victim.clone(), StopCause::Memory, now, out);
                 }
+                let expected = residents
+                    .into_iter()
+                    .filter(|resident| victims.contains(&resident.spawn))
+                    .map(|resident| (resident.model, resident.bytes))
+                    .collect();
+                let eviction = Eviction {
+                    missing_bytes,
+                    expected,
+                };
                 if let Some(state) = self.targets.get_mut(target) {
-                    state.make_room(victims, now);
+                    state.make_room(victims, eviction, now);
                 }
             }
             Plan::Yield(workers) => {
@@ -298,14 +312,17 @@ impl Scheduler {
                 let usage = self.residency.of(&entry.info.id);
                 let turn_has_ended = has_passed(waits_since) && has_passed(usage.loaded);
                 let is_wanted = self.queue.waiting(&entry.info.model_id) > 0;
+                // Beside that, a worker has memory for its computations.
+                let expected = match worker_bytes(&entry.info, &self.nodes) {
+                    0 => u64::MAX,
+                    bytes => bytes.saturating_add(bytes / 4),
+                };
+                let (node, model) = (&entry.info.hive_id, &entry.info.model_id);
                 Resident {
                     spawn: SpawnId::of(&entry.info),
+                    model: model.clone(),
                     device: entry.info.device,
-                    // Beside that, a worker has memory for its computations.
-                    bytes: match worker_bytes(&entry.info, &self.nodes) {
-                        0 => u64::MAX,
-                        bytes => bytes.saturating_add(bytes / 4),
-                    },
+                    bytes: self.residency.freed.at_most(node, model, expected, now),
                     last_use: usage.last,
                     state: match entry.info.status {
                         _ if self.registry.is_stopping(&SpawnId::of(&entry.info)) => {

@@ -3,6 +3,8 @@ use std::{collections::VecDeque, time::Duration};
 use diagnostics::{Code, Diagnostic};
 use worker_registry::SpawnId;
 
+use crate::eviction::Eviction;
+
 /// Failures older than this are forgotten.
 const FAILURE_WINDOW: Duration = Duration::from_secs(300);
 /// Number of failures within the window that stops further spawns until one leaves it.
@@ -60,6 +62,8 @@ pub struct TargetState {
     shortage: Option<Shortage>,
     /// When the workers that were stopped for it had exited.
     room_made: Option<Duration>,
+    /// What was expected of stopping them.
+    eviction: Option<Eviction>,
     begun: Duration,
 }
 
@@ -188,14 +192,22 @@ impl TargetState {
         }
         self.shortage = None;
         self.room_made = None;
+        self.eviction = None;
     }
 
     /// Records that these workers are being stopped for it.
-    pub(crate) fn make_room(&mut self, victims: Vec<SpawnId>, now: Duration) {
+    pub(crate) fn make_room(&mut self, victims: Vec<SpawnId>, eviction: Eviction, now: Duration) {
+        self.eviction = Some(eviction);
         self.phase = Phase::MakingRoom {
             victims,
             until: now + ROOM_LIMIT,
         };
+    }
+
+    /// Returns what was expected of the workers that were stopped for it, once: memory is missing
+    /// although they are gone.
+    pub(crate) fn take_eviction(&mut self) -> Option<Eviction> {
+        self.eviction.take()
     }
 
     /// Returns true if the workers that were stopped for it are gone, or took too long.

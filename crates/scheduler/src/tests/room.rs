@@ -457,6 +457,22 @@ fn a_model_without_room_on_two_nodes_stops_an_idle_worker_and_does_not_go_to_and
 }
 
 #[test]
+fn a_worker_whose_memory_does_not_suffice_is_not_stopped_for_the_same_model_again() {
+    // 6 are missing beside `big`, which is expected to have its 5 and a quarter.
+    let mut m = Machine::new(10, &[("big", 5), ("large", 11)]);
+    m.complete("1", "big");
+    m.submit("2", "large");
+    m.run(secs(30));
+    assert_eq!(m.count("fail 2 INSUFFICIENT_RAM"), 1, "{:?}", m.log);
+    assert_eq!(m.count("stop big"), 1);
+    m.complete("3", "big");
+    m.submit("4", "large");
+    m.run(secs(1));
+    assert_eq!(m.count("fail 4 INSUFFICIENT_RAM"), 1, "{:?}", m.log);
+    assert_eq!(m.count("stop big"), 1, "{:?}", m.log);
+}
+
+#[test]
 fn a_request_waits_for_memory_for_a_limited_time() {
     let mut m = Machine::new(10, &[("big", 8), ("large", 7)]);
     m.s.settings.memory_wait = secs(20);
