@@ -42,7 +42,7 @@ impl NodeConnector for Connector {
     fn open(&self, target: NodeTarget<'_>) -> Result<NodeParts, Diagnostic> {
         match target.spec {
             NodeSpec::Direct(node) if node.url.is_https() => {
-                let hive = direct_hive(target, node)?;
+                let hive = self.direct_hive(target, node)?;
                 self.tunnels.open_direct(target, hive.client())
             }
             NodeSpec::Direct(node) => Ok(NodeParts {
@@ -51,7 +51,7 @@ impl NodeConnector for Connector {
                     node.url.host(),
                     self.queen_url(target.name, node)?,
                 )),
-                hive: Arc::new(direct_hive(target, node)?),
+                hive: Arc::new(self.direct_hive(target, node)?),
             }),
             NodeSpec::Ssh(node) => self.ssh.open(target, node),
             NodeSpec::Joined => self.tunnels.open_joined(target),
@@ -98,10 +98,28 @@ impl Connector {
             );
             narrate(Narration::warn("queen", "test", message));
         }
-        let (health, capabilities) = direct_hive(target, node)?.inspect().await?;
+        let (health, capabilities) = self.direct_hive(target, node)?.inspect().await?;
         Ok(NodeFindings {
             hive_version: Some(health.version),
             devices: capabilities.devices,
+        })
+    }
+
+    fn direct_hive(
+        &self,
+        target: NodeTarget<'_>,
+        node: &DirectNode,
+    ) -> Result<DirectHive, Diagnostic> {
+        let http = match (&node.certificate, node.url.is_https()) {
+            (Some(certificate), true) => rest_client::pinned_client(certificate)?,
+            (None, true) => return Err(no_certificate(target.name)),
+            (_, false) => self.http.clone(),
+        };
+        Ok(DirectHive {
+            node: target.name.clone(),
+            url: node.url.clone(),
+            token: Arc::clone(target.token),
+            http,
         })
     }
 
@@ -116,20 +134,6 @@ impl Connector {
             None => Err(no_queen_url(name)),
         }
     }
-}
-
-fn direct_hive(target: NodeTarget<'_>, node: &DirectNode) -> Result<DirectHive, Diagnostic> {
-    let http = match (&node.certificate, node.url.is_https()) {
-        (Some(certificate), true) => rest_client::pinned_client(certificate)?,
-        (None, true) => return Err(no_certificate(target.name)),
-        (_, false) => rest_client::http_client()?,
-    };
-    Ok(DirectHive {
-        node: target.name.clone(),
-        url: node.url.clone(),
-        token: Arc::clone(target.token),
-        http,
-    })
 }
 
 /// Refuses a link that would send secrets to another machine in plain text.

@@ -6,6 +6,7 @@
 mod arguments;
 mod atomic_write;
 mod blocking;
+mod connection;
 mod daemon;
 mod error_response;
 mod errors;
@@ -26,6 +27,7 @@ mod upgrade;
 pub use arguments::{parse_arguments, without_empty_variables};
 pub use atomic_write::{TEMPORARY_PREFIX, write_atomically};
 pub use blocking::blocking;
+pub use connection::Encryption;
 pub use daemon::{own_binary, run_daemon};
 pub use error_response::ErrorResponse;
 pub use errors::{invalid_token, no_route, origin_not_admitted};
@@ -38,9 +40,7 @@ pub use lock::FileLock;
 pub use log::{LogFilter, init_logging};
 pub use memory::{Memory, oom_kills};
 pub use process::{ProcessIdentity, Signal};
-pub use serve::{
-    Encryption, bind, local_address, local_socket, local_url, serve, serve_with_tls, termination,
-};
+pub use serve::{bind, local_address, local_socket, local_url, serve, serve_with_tls, termination};
 pub use sse::{event_stream, event_stream_kept_alive, line_stream};
 pub use tls::tls_identity;
 pub use token::{Token, TokenHash};

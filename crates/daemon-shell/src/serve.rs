@@ -1,7 +1,5 @@
 use std::{
-    future::pending,
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -11,37 +9,16 @@ use axum::{
     serve::{Listener as _, ListenerExt as _},
 };
 use diagnostics::Diagnostic;
-use http::Request;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
-};
 use rustix::net::sockopt;
-use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
-    time::timeout,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_util::{either::Either, sync::CancellationToken};
-use tower::ServiceExt as _;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::errors;
-
-/// When a connection is closed that has not sent a complete request head.
-#[derive(Debug, Clone, Copy)]
-struct HeadLimits {
-    /// From its start.
-    first: Duration,
-    /// From the end of a response. Clients close idle connections earlier: reqwest after 90 s.
-    next: Duration,
-}
-
-const HEAD_LIMITS: HeadLimits = HeadLimits {
-    first: Duration::from_secs(30),
-    next: Duration::from_secs(120),
+use crate::{
+    connection::{Connections, Encryption, HEAD_LIMITS, HeadLimits},
+    errors,
 };
 
 /// Time without traffic after which the kernel probes a connection, and between two probes.
@@ -80,28 +57,6 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     serve_within(HEAD_LIMITS, listener, None, router, stop).await;
 }
 
-/// How a port serves connections with and without TLS.
-#[derive(Debug, Clone)]
-pub struct Encryption {
-    /// The certificate.
-    pub tls: Arc<ServerConfig>,
-    /// Whether connections of other machines that do not begin with TLS are closed.
-    pub required_of_others: bool,
-}
-
-impl Encryption {
-    /// Whether a connection with this first byte is served, and with TLS. `client` and `own` are
-    /// the addresses of its ends.
-    fn admits(&self, first: u8, client: IpAddr, own: IpAddr) -> (bool, bool) {
-        let encrypted = first == TLS_HANDSHAKE;
-        let is_other = client != own && !client.to_canonical().is_loopback();
-        (
-            encrypted || !(self.required_of_others && is_other),
-            encrypted,
-        )
-    }
-}
-
 /// Like [`serve`]; each client chooses whether its connection is encrypted, as far as
 /// `encryption` permits.
 pub async fn serve_with_tls(
@@ -125,81 +80,20 @@ async fn serve_within(
         let _ = stream.set_nodelay(true);
         let _ = keep_alive(stream);
     });
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.next);
-    let open = GracefulShutdown::new();
+    let connections = Arc::new(Connections::new(limits, encryption, router));
+    let open = TaskTracker::new();
     loop {
         let (stream, client) = tokio::select! {
             biased;
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let first_request = CancellationToken::new();
-        let service = router.clone().map_request({
-            let first_request = first_request.clone();
-            move |request: Request<_>| {
-                first_request.cancel();
-                request
-            }
-        });
-        let service = TowerToHyperService::new(service);
-        let (http, watcher) = (http.clone(), open.watcher());
-        let opening = open_connection(stream, client.ip(), encryption.clone());
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            // The limit of hyper starts only when the connection is known to be HTTP/1.
-            let idle = async {
-                let requested = first_request.cancelled();
-                if timeout(limits.first, requested).await.is_ok() {
-                    pending::<()>().await;
-                }
-            };
-            let connection = async {
-                let opened = stop.run_until_cancelled(opening).await;
-                let Some(Ok(stream)) = opened else { return };
-                let io = TokioIo::new(stream);
-                let connection = http.serve_connection_with_upgrades(io, service);
-                // An error here is the client's.
-                let _ = watcher.watch(connection.into_owned()).await;
-            };
-            tokio::select! {
-                () = connection => {}
-                () = idle => {}
-            }
-        });
+        let connections = Arc::clone(&connections);
+        open.spawn(connections.serve(stream, client.ip(), stop.clone()));
     }
     drop(listener);
-    open.shutdown().await;
-}
-
-/// First byte of a TLS connection: a handshake record (RFC 8446, section 5.1). No method of HTTP
-/// begins with it.
-const TLS_HANDSHAKE: u8 = 22;
-
-/// Establishes TLS if the client begins with it.
-async fn open_connection(
-    stream: TcpStream,
-    client: IpAddr,
-    encryption: Option<Encryption>,
-) -> io::Result<Either<TcpStream, TlsStream<TcpStream>>> {
-    let Some(encryption) = encryption else {
-        return Ok(Either::Left(stream));
-    };
-    let mut first = [0];
-    stream.peek(&mut first).await?;
-    match encryption.admits(first[0], client, stream.local_addr()?.ip()) {
-        (true, false) => Ok(Either::Left(stream)),
-        (true, true) => {
-            let tls = TlsAcceptor::from(encryption.tls);
-            Ok(Either::Right(tls.accept(stream).await?))
-        }
-        (false, _) => {
-            tracing::warn!(%client, "closed a connection without TLS");
-            Err(io::ErrorKind::ConnectionRefused.into())
-        }
-    }
+    open.close();
+    open.wait().await;
 }
 
 /// Address at which processes of this machine reach a listener. An unspecified address (0.0.0.0)
@@ -272,34 +166,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn other_machines_must_use_tls_if_it_is_required() {
-        let identity = pinned_tls::Identity::parse(&pinned_tls::Identity::generate().unwrap());
-        let tls = identity.unwrap().server_config().unwrap();
-        let [loopback, mapped, own, other] =
-            ["127.0.0.1", "::ffff:127.0.0.1", "192.0.2.1", "192.0.2.7"]
-                .map(|address| address.parse().unwrap());
-        for (required_of_others, first, client, expected) in [
-            (true, b'G', loopback, (true, false)),
-            (true, b'G', own, (true, false)),
-            (true, b'G', mapped, (true, false)),
-            (true, b'G', other, (false, false)),
-            (true, TLS_HANDSHAKE, other, (true, true)),
-            (false, b'G', other, (true, false)),
-            (false, TLS_HANDSHAKE, loopback, (true, true)),
-        ] {
-            let encryption = Encryption {
-                tls: Arc::clone(&tls),
-                required_of_others,
-            };
-            assert_eq!(
-                encryption.admits(first, client, own),
-                expected,
-                "{first} {client}"
-            );
-        }
-    }
-
     #[tokio::test]
     async fn a_connection_without_a_complete_request_is_closed() {
         let first = Duration::from_millis(50);
@@ -318,6 +184,21 @@ mod tests {
         .await;
         let complete = exchange(addr, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
         assert!(complete.ends_with("here"), "{complete}");
+    }
+
+    #[tokio::test]
+    async fn http2_without_tls_is_served() {
+        let (addr, _) = start(HEAD_LIMITS).await;
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        // The preface and an empty SETTINGS frame (RFC 9113, sections 3.4 and 6.5), in two packets.
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        for packet in [&preface[..1], &preface[1..]] {
+            stream.write_all(packet).await.unwrap();
+            stream.flush().await.unwrap();
+        }
+        let mut frame = [0; 9];
+        stream.read_exact(&mut frame).await.unwrap();
+        assert_eq!(frame[3], 4, "type of the first frame: {frame:?}");
     }
 
     #[tokio::test]

@@ -27,7 +27,10 @@ mod tests {
     use pinned_tls::AnotherCertificate;
 
     use super::*;
-    use crate::serve::{Encryption, bind, serve_with_tls};
+    use crate::{
+        connection::Encryption,
+        serve::{bind, serve_with_tls},
+    };
 
     #[test]
     fn a_certificate_is_created_once_and_is_private() {
