@@ -13,6 +13,7 @@ mod haiku_test;
 mod inlined;
 mod lint;
 mod make_model;
+mod mutants;
 mod openapi;
 mod outside;
 mod outside_clients;
@@ -83,6 +84,8 @@ enum Command {
     /// Run simulated clusters with faults and a virtual clock, and check what rbee promises
     #[command(disable_help_flag = true)]
     Sim(simulate::SimulateArgs),
+    /// Change the code of crates without IO in many places, and count what their tests notice
+    Mutants(mutants::MutantsArgs),
     /// Check that a program keeps the worker contract, and print a report
     #[command(disable_help_flag = true)]
     Conformance(conformance::ConformanceArgs),
@@ -147,6 +150,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => done(bench::run(&args)),
         Command::Soak(args) => done(soak::run(&args)),
         Command::Sim(args) => done(simulate::run(&args)),
+        Command::Mutants(args) => done(mutants::run(&args)),
         Command::Conformance(args) => done(conformance::run(&args)),
         Command::MakeModel(args) => done(make_model::run(&args)),
         Command::WorkerCatalog(args) => done(worker_catalog::run(&args)),
