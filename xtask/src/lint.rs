@@ -1,6 +1,15 @@
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
-use crate::{cargo::cargo, setup, tally::Tally, tidy};
+use crate::{
+    cargo::{cargo, metadata},
+    setup,
+    tally::Tally,
+    tidy,
+};
+
+/// The feature of which the dependencies cannot be compiled without the compiler of CUDA.
+const NEEDS_NVCC: &str = "cuda";
 
 /// Runs all lints; a failed one does not stop the others.
 pub fn run() -> Result<()> {
@@ -14,6 +23,7 @@ pub fn lints() -> Result<Tally> {
     let mut tally = Tally::default();
     setup::need_cargo_component("fmt", "rustfmt")?;
     setup::need_cargo_component("clippy", "clippy")?;
+    let features = features(&metadata()?);
     let commands: [(&str, &[&str]); 3] = [
         ("formatting", &["fmt", "--check"]),
         (
@@ -23,7 +33,8 @@ pub fn lints() -> Result<Tally> {
                 "--quiet",
                 "--workspace",
                 "--all-targets",
-                "--all-features",
+                "--features",
+                &features,
                 "--",
                 "--deny",
                 "warnings",
@@ -37,7 +48,8 @@ pub fn lints() -> Result<Tally> {
                 "--quiet",
                 "--workspace",
                 "--no-deps",
-                "--all-features",
+                "--features",
+                &features,
             ],
         ),
     ];
@@ -58,4 +70,30 @@ pub fn lints() -> Result<Tally> {
     };
     tally += Tally::one("lint tidy", ok);
     Ok(tally)
+}
+
+/// Every feature of the workspace that can be compiled on any machine: `crate/feature,...`.
+fn features(metadata: &Value) -> String {
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let named = packages.flat_map(|package| {
+        let features = package["features"].as_object();
+        let names = features.into_iter().flat_map(serde_json::Map::keys);
+        let others = names.filter(|name| *name != NEEDS_NVCC);
+        others.filter_map(|name| Some(format!("{}/{name}", package["name"].as_str()?)))
+    });
+    named.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_feature_but_that_for_gpus_is_compiled() {
+        let features = features(&metadata().unwrap());
+        let names: Vec<&str> = features.split(',').collect();
+        assert!(names.contains(&"worker-contract/client"), "{features}");
+        assert!(names.contains(&"guided-fuzzing/guided"), "{features}");
+        assert!(!features.contains("cuda"), "{features}");
+    }
 }

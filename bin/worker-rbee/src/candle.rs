@@ -1,19 +1,11 @@
-//! `llm-cpu-worker-rbee`.
+//! What the workers of rbee's own engine have in common.
 
-use std::{
-    env,
-    os::unix::process::CommandExt as _,
-    path::Path,
-    process::{Command, ExitCode},
-    thread,
-};
+use std::{env, os::unix::process::CommandExt as _, path::Path, process::Command, thread};
 
-use clap::Parser;
-use daemon_shell::Memory;
 use diagnostics::Diagnostic;
 use engine_candle::{ComputeDevice, LoadOptions};
-use input_validation::{DeviceId, ModelRef};
-use worker_process::{HTTP_THREADS, ServedModel, WorkerArguments, WorkerKind, exit, serve};
+use input_validation::ModelRef;
+use worker_process::{HTTP_THREADS, ServedModel, WorkerArguments, WorkerKind, serve};
 
 use crate::errors;
 
@@ -22,35 +14,21 @@ use crate::errors;
 /// and wait when it is full.
 const DEFAULT_SLOTS: u32 = 16;
 
-/// An rbee worker that computes on the CPU: one process, one model.
-#[derive(Debug, Parser)]
-#[command(name = "llm-cpu-worker-rbee", version)]
-struct CommandLine {
-    #[command(flatten)]
-    worker: Option<WorkerArguments>,
-    /// Test the engine with a generated model, and exit.
-    #[arg(long, exclusive = true)]
-    self_test: bool,
-}
+/// Variables of the environment.
+pub(crate) type Environment = Vec<(&'static str, String)>;
 
-pub fn main() -> ExitCode {
-    let command_line = CommandLine::parse();
-    let threads = command_line.worker.as_ref().and_then(|w| w.threads);
-    exit(
-        limit_threads(threads).and_then(|()| match command_line.worker {
-            Some(arguments) => run(arguments),
-            None => engine_candle::self_test(),
-        }),
-    )
-}
-
-/// Limits the threads of the libraries. They read the limit from the environment on their first
-/// use, so the process re-executes itself if the environment is not set.
-fn limit_threads(threads: Option<usize>) -> Result<(), Diagnostic> {
-    let threads = threads
+/// The variables that limit the threads of the libraries.
+pub(crate) fn thread_environment(worker: Option<&WorkerArguments>) -> Environment {
+    let threads = worker
+        .and_then(|arguments| arguments.threads)
         .or_else(|| thread::available_parallelism().ok().map(usize::from))
         .unwrap_or(1);
-    let variables = engine_candle::thread_environment(threads);
+    engine_candle::thread_environment(threads)
+}
+
+/// Sets variables that libraries read on their first use: the process re-executes itself if its
+/// environment is another one.
+pub(crate) fn need_environment(variables: Environment) -> Result<(), Diagnostic> {
     if variables
         .iter()
         .all(|(name, value)| env::var(name).as_ref() == Ok(value))
@@ -67,8 +45,12 @@ fn limit_threads(threads: Option<usize>) -> Result<(), Diagnostic> {
     Err(errors::not_reexecuted(&error))
 }
 
-fn run(arguments: WorkerArguments) -> Result<(), Diagnostic> {
-    check_device(arguments.device)?;
+/// Serves the model on a device; `free_bytes` returns the memory that it has, in bytes.
+pub(crate) fn run(
+    arguments: WorkerArguments,
+    device: ComputeDevice,
+    free_bytes: impl FnOnce() -> Result<u64, Diagnostic> + Send + 'static,
+) -> Result<(), Diagnostic> {
     let model = match &arguments.alias {
         Some(alias) => alias.clone(),
         None => model_ref_from_path(&arguments.model)?,
@@ -90,8 +72,8 @@ fn run(arguments: WorkerArguments) -> Result<(), Diagnostic> {
             let options = LoadOptions {
                 context_length,
                 kv_cache_bytes,
-                memory_bytes: Some(Memory::now()?.available_bytes),
-                device: ComputeDevice::Cpu,
+                memory_bytes: Some(free_bytes()?),
+                device,
                 threads,
                 progress: Some(Box::new(move |done, total| progress(done, total))),
             };
@@ -105,14 +87,6 @@ fn run(arguments: WorkerArguments) -> Result<(), Diagnostic> {
             })
         },
     )
-}
-
-fn check_device(device: DeviceId) -> Result<(), Diagnostic> {
-    match device {
-        DeviceId::Cpu(0) => Ok(()),
-        DeviceId::Cpu(_) => Err(errors::unknown_cpu(device)),
-        DeviceId::Gpu(_) => Err(errors::no_gpu(device)),
-    }
 }
 
 /// Converts a path to a model reference. Symbolic links and dots are resolved.

@@ -24,6 +24,13 @@ pub(crate) fn no_gpu(device: DeviceId) -> Diagnostic {
         .hint("use `--device CPU-0`, or a worker that is built for the GPU")
 }
 
+#[cfg(feature = "cuda")]
+pub(crate) fn no_cpu(device: DeviceId) -> Diagnostic {
+    let message = format!("this worker computes on GPUs only, not on {device}");
+    Diagnostic::new(Code::BackendUnavailable, message)
+        .hint("use `--device GPU-0`, or `llm-cpu-worker-rbee`")
+}
+
 pub(crate) fn no_model_at(path: &str, cause: &io::Error) -> Diagnostic {
     let message = format!("there is no model at \"{}\": {cause}", escape(path));
     Diagnostic::new(Code::ModelNotFound, message)

@@ -43,28 +43,37 @@ impl Attention {
 }
 
 /// Computes attention with candle's tensor operations. `queries` and the result have the shape
-/// `[rows, heads * width]`.
+/// `[rows, heads * width]`. At most `scores` scores are in memory at once, or those of one row.
 pub(crate) fn attend(
     attention: Attention,
     spans: &[Span],
     queries: &Tensor,
     kv: &LayerKv,
+    scores: usize,
 ) -> Result<Tensor> {
-    let parts = spans
-        .iter()
-        .map(|span| attend_span(attention, span, queries, kv))
-        .collect::<Result<Vec<_>>>()?;
+    let mut parts = Vec::with_capacity(spans.len());
+    for span in spans {
+        let length = (span.position + span.rows) * attention.heads.queries;
+        let most = (scores / length.max(1)).max(1);
+        for first in (0..span.rows).step_by(most) {
+            let rows = first..span.rows.min(first + most);
+            parts.push(attend_rows(attention, span, rows, queries, kv)?);
+        }
+    }
     Tensor::cat(&parts, 0)
 }
 
-fn attend_span(
+/// Computes attention of some of the rows of a span.
+fn attend_rows(
     attention: Attention,
     span: &Span,
+    part: Range<usize>,
     queries: &Tensor,
     kv: &LayerKv,
 ) -> Result<Tensor> {
     let (heads, device) = (attention.heads, queries.device());
-    let visible = attention.first_visible(span.position)..span.position + span.rows;
+    let (position, rows) = (span.position + part.start, part.len());
+    let visible = attention.first_visible(position)..position + rows;
     let length = visible.len();
     let slots: Vec<u32> = visible.clone().map(|p| span.slot(p) as u32).collect();
     let slots = Tensor::new(slots, device)?;
@@ -77,10 +86,10 @@ fn attend_span(
     };
     let (keys, values) = (gather(&kv.keys)?, gather(&kv.values)?);
     // [key-value heads, group * rows, width]
-    let folded = (heads.keys, heads.group() * span.rows, heads.width);
+    let folded = (heads.keys, heads.group() * rows, heads.width);
     let q = queries
-        .narrow(0, span.row, span.rows)?
-        .reshape((span.rows, heads.queries, heads.width))?
+        .narrow(0, span.row + part.start, rows)?
+        .reshape((rows, heads.queries, heads.width))?
         .transpose(0, 1)?
         .contiguous()?
         .reshape(folded)?;
@@ -89,32 +98,38 @@ fn attend_span(
         Some(cap) => ((scores / cap)?.tanh()? * cap)?,
         None => scores,
     };
-    let scores = scores.reshape((heads.queries, span.rows, length))?;
-    let scores = scores.broadcast_add(&mask(attention, span, visible, device)?)?;
+    let scores = scores.reshape((heads.queries, rows, length))?;
+    let scores = scores.broadcast_add(&mask(
+        attention,
+        position..position + rows,
+        visible,
+        device,
+    )?)?;
     let scores = scores
         .broadcast_sub(&scores.max_keepdim(D::Minus1)?)?
         .exp()?;
     let weights = scores.broadcast_div(&scores.sum_keepdim(D::Minus1)?)?;
-    let weights = weights.reshape((heads.keys, heads.group() * span.rows, length))?;
+    let weights = weights.reshape((heads.keys, heads.group() * rows, length))?;
     weights
         .matmul(&values)?
-        .reshape((heads.queries, span.rows, heads.width))?
+        .reshape((heads.queries, rows, heads.width))?
         .transpose(0, 1)?
         .contiguous()?
-        .reshape((span.rows, heads.queries * heads.width))
+        .reshape((rows, heads.queries * heads.width))
 }
 
-/// Returns the attention mask of shape `[rows, positions]`: negative infinity for positions that a
+/// Returns the attention mask of shape `[rows, positions]` for the rows at these positions of the
+/// sequence: negative infinity for positions that a
 /// row does not attend to.
 fn mask(
     attention: Attention,
-    span: &Span,
+    rows: Range<usize>,
     positions: Range<usize>,
     device: &Device,
 ) -> Result<Tensor> {
-    let shape = (span.rows, positions.len());
+    let shape = (rows.len(), positions.len());
     let mut values = Vec::with_capacity(shape.0 * shape.1);
-    for position in span.position..span.position + span.rows {
+    for position in rows {
         let visible = attention.first_visible(position)..=position;
         let bias = |p: usize| {
             if visible.contains(&p) {

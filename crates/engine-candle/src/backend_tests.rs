@@ -35,7 +35,8 @@ impl Both {
         let kv = TensorKv::new(KV, BLOCKS, &Device::Cpu).unwrap();
         Self {
             cpu: CpuBackend::new(Threads::new(2).unwrap(), CpuKv::new(KV, BLOCKS)),
-            tensors: TensorBackend::new(Device::Cpu, kv),
+            // The rows of a chunk are in several pieces.
+            tensors: TensorBackend::new(Device::Cpu, kv).with_scores(6 * 64),
             random: PseudoRandom::new(3),
         }
     }

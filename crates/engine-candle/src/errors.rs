@@ -66,6 +66,10 @@ pub(crate) fn packing(name: &str, error: &Error) -> Diagnostic {
     device(format!("tensor `{}`: {error}", escape(name)))
 }
 
+pub(crate) fn vector(error: &Error) -> Diagnostic {
+    device(error.to_string())
+}
+
 pub(crate) fn kv_cache(error: &Error) -> Diagnostic {
     device(format!("KV cache: {error}"))
 }
@@ -106,9 +110,18 @@ pub(crate) fn context_length(requested: u32, trained: u32) -> Diagnostic {
     .hint(format!("request a context of 1 to {trained} tokens"))
 }
 
-pub(crate) fn model_memory(needed: u64, weights: u64, available: u64) -> Diagnostic {
+/// The code of missing memory.
+fn memory_code(of_gpu: bool) -> Code {
+    if of_gpu {
+        Code::InsufficientVram
+    } else {
+        Code::InsufficientRam
+    }
+}
+
+pub(crate) fn model_memory(needed: u64, weights: u64, available: u64, of_gpu: bool) -> Diagnostic {
     Diagnostic::new(
-        Code::InsufficientRam,
+        memory_code(of_gpu),
         format!(
             "the model needs {needed} bytes of memory, {weights} for its weights and the rest for \
              its KV cache, but only {available} are available"
@@ -119,9 +132,9 @@ pub(crate) fn model_memory(needed: u64, weights: u64, available: u64) -> Diagnos
     .detail("available_bytes", available)
 }
 
-pub(crate) fn kv_cache_memory(tokens: u32, needed: u64, kv_cache: u64) -> Diagnostic {
+pub(crate) fn kv_cache_memory(tokens: u32, needed: u64, kv_cache: u64, of_gpu: bool) -> Diagnostic {
     Diagnostic::new(
-        Code::InsufficientRam,
+        memory_code(of_gpu),
         format!(
             "one sequence of {tokens} tokens needs {needed} bytes of KV cache, but the cache has \
              {kv_cache}"

@@ -1,6 +1,5 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use candle_core::Device;
 use cpu_kernels::Threads;
 use diagnostics::Diagnostic;
 use inference_execution::ModelDescription;
@@ -15,6 +14,7 @@ use worker_contract::SamplingValues;
 use crate::{
     architecture::Architecture,
     cpu::CpuBackend,
+    device::ComputeDevice,
     engine::{AnyBackend, CandleEngine},
     errors,
     fused_tensors::split_fused_tensors,
@@ -30,20 +30,6 @@ use crate::{
 /// Bytes of weights loaded between releases of file pages.
 const RELEASE_EVERY: u64 = 16 << 20;
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ComputeDevice {
-    #[default]
-    Cpu,
-}
-
-impl ComputeDevice {
-    pub(crate) fn candle(self) -> Device {
-        match self {
-            Self::Cpu => Device::Cpu,
-        }
-    }
-}
-
 /// Options of [`load`].
 #[derive(Default)]
 pub struct LoadOptions {
@@ -51,11 +37,12 @@ pub struct LoadOptions {
     /// KV cache. Models with rotary factors for short and long contexts (Phi-3) select them by
     /// this length, not by the length of each sequence.
     pub context_length: Option<u32>,
-    /// Size of the KV cache in bytes, allocated on first use. `None`: room for 8 sequences of full
+    /// Size of the KV cache in bytes, allocated on first use, or at once on a GPU. `None`: room for 8 sequences of full
     /// length, limited by the memory ([`MemoryNeeds::default_kv_bytes`]), and for one sequence of
     /// `context_length` at least.
     pub kv_cache_bytes: Option<u64>,
-    /// Available memory in bytes, which weights and KV cache must not exceed. `None`: unknown.
+    /// Available memory of the device in bytes, which weights and KV cache must not exceed.
+    /// `None`: unknown.
     pub memory_bytes: Option<u64>,
     pub device: ComputeDevice,
     /// Number of compute threads. `None`: the parallelism available to this process.
@@ -76,7 +63,7 @@ pub struct LoadedModel {
 ///
 /// Errors: `MODEL_NOT_FOUND`; `INVALID_MODEL_FILE` for damaged or incomplete files;
 /// `UNSUPPORTED_MODEL` and `UNSUPPORTED_QUANTIZATION`, which list what is supported;
-/// `INSUFFICIENT_RAM` if the weights and the KV cache exceed the memory, or if the KV cache is too
+/// `INSUFFICIENT_RAM`, or `INSUFFICIENT_VRAM` on a GPU, if the weights and the KV cache exceed the memory, or if the KV cache is too
 /// small for one sequence; `CONFIG_INVALID` for a context length that the model does not support.
 pub fn load(path: &Path, mut options: LoadOptions) -> Result<LoadedModel, Diagnostic> {
     if path.is_dir() {
@@ -195,7 +182,7 @@ pub(crate) fn build(
     options: &mut LoadOptions,
 ) -> Result<CandleEngine, Diagnostic> {
     let (context_length, blocks) = plan_memory(header, options)?;
-    let device = options.device.candle();
+    let device = options.device.clone();
     let mut silent = |_, _| {};
     let progress: &mut dyn FnMut(u64, u64) = match &mut options.progress {
         Some(progress) => progress.as_mut(),
@@ -210,10 +197,13 @@ pub(crate) fn build(
     let weights = Weights::new(tensors, names, device.clone(), threads.clone(), progress);
     let model = Transformer::new(header, context_length, weights)?;
     let kv = kv_shape(header);
-    let backend = if device.is_cpu() {
+    let backend = if device.is_packed() {
         AnyBackend::Cpu(CpuBackend::new(threads, CpuKv::new(kv, blocks)))
     } else {
+        let device = device.candle();
         let kv = TensorKv::new(kv, blocks, &device).map_err(|e| errors::kv_cache(&e))?;
+        // What is wrong with the device is reported now, not by the first step.
+        device.synchronize().map_err(|e| errors::kv_cache(&e))?;
         AnyBackend::Tensors(TensorBackend::new(device, kv))
     };
     let description = ModelDescription {
@@ -266,7 +256,9 @@ fn plan_memory(header: &ModelHeader, options: &LoadOptions) -> Result<(u32, u32)
         && left < bytes.max(block)
     {
         let needed = header.weight_bytes.saturating_add(bytes.max(block));
-        return Err(errors::model_memory(needed, header.weight_bytes, memory));
+        let of_device = options.device.is_gpu();
+        let weights = header.weight_bytes;
+        return Err(errors::model_memory(needed, weights, memory, of_device));
     }
     let is_enough = match options.context_length {
         Some(requested) => capacity >= u64::from(requested),
@@ -274,7 +266,8 @@ fn plan_memory(header: &ModelHeader, options: &LoadOptions) -> Result<(u32, u32)
     };
     if !is_enough {
         let needed = sequence_blocks.saturating_mul(block);
-        return Err(errors::kv_cache_memory(requested, needed, bytes));
+        let of_device = options.device.is_gpu();
+        return Err(errors::kv_cache_memory(requested, needed, bytes, of_device));
     }
     let context_length = u32::try_from(capacity.min(u64::from(requested))).unwrap_or(requested);
     Ok((context_length, blocks))

@@ -1,7 +1,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use candle_core::{
-    CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor,
+    CpuStorage, CustomOp1, D, DType, Device, Layout, Result, Shape, Tensor,
     quantized::{GgmlDType, QMatMul, QStorage, QTensor},
 };
 use cpu_kernels::{Isa, PackedMatrix, Product, Threads, WeightMemory, multiply};
@@ -10,14 +10,24 @@ use model_format::TensorType;
 
 use crate::{aligned::AlignedBytes, errors};
 
-/// A weight matrix `[rows, columns]` in its stored type.
+/// Largest magnitude of a 16-bit float.
+const F16_MAX: f32 = 65504.0;
+/// Added to mean squares, which may be zero.
+const SMALLEST_SQUARE: f64 = 1e-30;
+
+/// A weight matrix `[rows, columns]`.
 ///
-/// Candle's own CPU products are not used: for some types they select the kernel by the number of
-/// rows in the batch, so that the result of a row depends on the batch, and their threads spin.
+/// Candle's own CPU products are not used on the CPU: for some types they select the kernel by the
+/// number of rows in the batch, so that the result of a row depends on the batch, and their
+/// threads spin.
 #[derive(Clone)]
 pub(crate) enum Matrix {
+    /// In its stored type, for `cpu_kernels`.
     Cpu(Arc<CpuMatrix>),
-    Device(QMatMul),
+    /// In its stored type, on the device.
+    Quantized(QMatMul),
+    /// Floats of 32 or 16 bits on the device.
+    Floats(Tensor),
 }
 
 pub(crate) struct CpuMatrix {
@@ -26,41 +36,58 @@ pub(crate) struct CpuMatrix {
 }
 
 impl Matrix {
-    /// Creates a matrix from the bytes of a file. On devices other than the CPU, 16-bit floats are
-    /// converted to `f32`.
-    pub(crate) fn new(
+    /// Creates a matrix for the kernels of the CPU from the bytes of a file.
+    pub(crate) fn packed_for_cpu(
+        kind: TensorType,
+        size: (usize, usize),
+        data: &[u8],
+        memory: &WeightMemory,
+        threads: &Threads,
+    ) -> Result<Self> {
+        let weights = PackedMatrix::new(kind, size, data, memory, threads)
+            .map_err(candle_core::Error::wrap)?;
+        Ok(Self::Cpu(Arc::new(CpuMatrix {
+            weights,
+            threads: threads.clone(),
+        })))
+    }
+
+    /// Creates a matrix of tensors on a device from the bytes of a file. Quantized weights keep
+    /// their type. 16-bit floats become F16, which holds BF16 exactly from 2^-14 on and to 2^-25
+    /// below; a matrix with a weight beyond the range of F16 becomes F32.
+    pub(crate) fn on_device(
         kind: TensorType,
         (rows, columns): (usize, usize),
         data: &[u8],
         device: &Device,
-        memory: &WeightMemory,
-        threads: &Threads,
     ) -> Result<Self> {
-        if device.is_cpu() {
-            let weights = PackedMatrix::new(kind, (rows, columns), data, memory, threads)
-                .map_err(candle_core::Error::wrap)?;
-            return Ok(Self::Cpu(Arc::new(CpuMatrix {
-                weights,
-                threads: threads.clone(),
-            })));
-        }
         let values = rows.saturating_mul(columns) as u64;
         let whole_rows = (columns as u64).is_multiple_of(kind.block_size());
         if !whole_rows || values / kind.block_size() * kind.block_bytes() != data.len() as u64 {
             return Err(errors::matrix_size(kind, rows, columns, data.len()));
         }
-        let (dtype, bytes) = device_format(kind, data);
-        let aligned = AlignedBytes::copy(&bytes);
-        let storage = QStorage::from_data(Cow::Borrowed(aligned.as_slice()), device, dtype)?;
-        let tensor = QTensor::new(storage, (rows, columns))?;
-        Ok(Self::Device(QMatMul::from_qtensor(tensor)?))
+        if let Some(dtype) = quantized_type(kind) {
+            let aligned = AlignedBytes::copy(data);
+            let storage = QStorage::from_data(Cow::Borrowed(aligned.as_slice()), device, dtype)?;
+            let tensor = QTensor::new(storage, (rows, columns))?;
+            return Ok(Self::Quantized(QMatMul::from_qtensor(tensor)?));
+        }
+        let floats = to_floats(kind, data).unwrap_or_default();
+        let is_small = |value: &f32| value.abs() <= F16_MAX;
+        let tensor = if kind != TensorType::F32 && floats.iter().all(is_small) {
+            let halves: Vec<f16> = floats.into_iter().map(f16::from_f32).collect();
+            Tensor::from_vec(halves, (rows, columns), device)?
+        } else {
+            Tensor::from_vec(floats, (rows, columns), device)?
+        };
+        Ok(Self::Floats(tensor))
     }
 
     /// Returns the matrix in the format of the CPU kernels.
     pub(crate) fn packed(&self) -> Result<&PackedMatrix> {
         match self {
             Self::Cpu(matrix) => Ok(&matrix.weights),
-            Self::Device(_) => Err(errors::not_on_cpu()),
+            Self::Quantized(_) | Self::Floats(_) => Err(errors::not_on_cpu()),
         }
     }
 
@@ -68,7 +95,9 @@ impl Matrix {
     pub(crate) fn apply(&self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Cpu(matrix) => x.apply_op1_no_bwd(&MatrixProduct(matrix)),
-            Self::Device(matrix) => candle_core::Module::forward(matrix, x),
+            Self::Quantized(matrix) => candle_core::Module::forward(matrix, x),
+            Self::Floats(weights) if weights.dtype() == DType::F32 => x.matmul(&weights.t()?),
+            Self::Floats(weights) => half_product(x, weights),
         }
     }
 
@@ -76,9 +105,21 @@ impl Matrix {
     pub(crate) fn rows(&self, indices: &Tensor) -> Result<Tensor> {
         match self {
             Self::Cpu(matrix) => indices.apply_op1_no_bwd(&Lookup(matrix)),
-            Self::Device(matrix) => matrix.embedding(indices),
+            Self::Quantized(matrix) => matrix.embedding(indices),
+            Self::Floats(weights) => weights.index_select(indices, 0)?.to_dtype(DType::F32),
         }
     }
+}
+
+/// Multiplies by 16-bit weights. Each row is divided by its root mean square, since activations
+/// may exceed the range of F16, and multiplied afterwards.
+fn half_product(x: &Tensor, weights: &Tensor) -> Result<Tensor> {
+    let size = (x.sqr()?.mean_keepdim(D::Minus1)? + SMALLEST_SQUARE)?.sqrt()?;
+    x.broadcast_div(&size)?
+        .to_dtype(DType::F16)?
+        .matmul(&weights.t()?)?
+        .to_dtype(DType::F32)?
+        .broadcast_mul(&size)
 }
 
 struct MatrixProduct<'a>(&'a CpuMatrix);
@@ -154,10 +195,10 @@ pub(crate) fn to_floats(kind: TensorType, data: &[u8]) -> Option<Vec<f32>> {
     })
 }
 
-/// Returns the type that candle computes with, and the data in that type.
-fn device_format(kind: TensorType, data: &[u8]) -> (GgmlDType, Cow<'_, [u8]>) {
-    let dtype = match kind {
-        TensorType::F32 | TensorType::F16 | TensorType::BF16 => GgmlDType::F32,
+/// Returns the type of candle for a quantized type, and nothing for floats.
+fn quantized_type(kind: TensorType) -> Option<GgmlDType> {
+    Some(match kind {
+        TensorType::F32 | TensorType::F16 | TensorType::BF16 => return None,
         TensorType::Q4_0 => GgmlDType::Q4_0,
         TensorType::Q4_1 => GgmlDType::Q4_1,
         TensorType::Q5_0 => GgmlDType::Q5_0,
@@ -168,20 +209,11 @@ fn device_format(kind: TensorType, data: &[u8]) -> (GgmlDType, Cow<'_, [u8]>) {
         TensorType::Q4K => GgmlDType::Q4K,
         TensorType::Q5K => GgmlDType::Q5K,
         TensorType::Q6K => GgmlDType::Q6K,
-    };
-    match to_floats(kind, data) {
-        // Candle reads floats in native byte order.
-        Some(floats) => (
-            dtype,
-            floats.into_iter().flat_map(f32::to_ne_bytes).collect(),
-        ),
-        None => (dtype, Cow::Borrowed(data)),
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Module as _};
 
     use super::*;
     use crate::pseudo_random::PseudoRandom;
@@ -204,9 +236,9 @@ mod tests {
         };
         let (weights, x) = (tensor(1, ROWS), tensor(2, 70));
         for kind in TensorType::ALL {
-            let (dtype, _) = device_format(*kind, &[]);
+            let dtype = quantized_type(*kind).unwrap_or(GgmlDType::F32);
             let stored = QTensor::quantize(&weights, dtype).unwrap();
-            let data = match kind {
+            let data: Vec<u8> = match kind {
                 TensorType::F16 => random(1, ROWS * COLUMNS)
                     .into_iter()
                     .flat_map(|v| f16::from_f32(v).to_le_bytes())
@@ -219,15 +251,8 @@ mod tests {
             };
             let matrix = |threads| {
                 let threads = Threads::new(threads).unwrap();
-                Matrix::new(
-                    *kind,
-                    (ROWS, COLUMNS),
-                    &data,
-                    &device,
-                    &WeightMemory::default(),
-                    &threads,
-                )
-                .unwrap()
+                let memory = WeightMemory::default();
+                Matrix::packed_for_cpu(*kind, (ROWS, COLUMNS), &data, &memory, &threads).unwrap()
             };
             let one = matrix(1);
             let together = one.apply(&x).unwrap().to_vec2::<f32>().unwrap();
@@ -257,12 +282,46 @@ mod tests {
             let tolerance = if dtype == GgmlDType::F32 { 1e-5 } else { 3e-2 };
             assert!(largest < tolerance, "{kind:?}: {largest}");
 
-            // The operation used on other devices is close as well.
-            let by_candle = QMatMul::from_qtensor(stored).unwrap().forward(&x).unwrap();
-            let ours = one.apply(&x).unwrap().to_dtype(DType::F32).unwrap();
-            let difference = (by_candle - ours).unwrap().abs().unwrap();
+            // What other devices compute is close as well.
+            let on_device = Matrix::on_device(*kind, (ROWS, COLUMNS), &data, &device).unwrap();
+            let rows = on_device.rows(&every).unwrap();
+            let difference = (&rows - &dequantized).unwrap().abs().unwrap();
             let largest: f32 = difference.max_all().unwrap().to_scalar().unwrap();
-            assert!(largest < 0.05, "{kind:?}: {largest}");
+            assert!(largest < 1e-6, "{kind:?}: {largest}");
+            let ours = one.apply(&x).unwrap();
+            let difference = (on_device.apply(&x).unwrap() - ours)
+                .unwrap()
+                .abs()
+                .unwrap();
+            let largest: f32 = difference.max_all().unwrap().to_scalar().unwrap();
+            let tolerance = match kind {
+                TensorType::F32 => 1e-5,
+                TensorType::F16 | TensorType::BF16 => 1e-2,
+                _ => 0.05,
+            };
+            assert!(largest < tolerance, "{kind:?}: {largest}");
+        }
+    }
+
+    /// On a device, activations and results beyond the range of F16 are computed all the same, as
+    /// are rows of zeros.
+    #[test]
+    fn products_of_16_bit_floats_have_the_range_of_32_bits() {
+        let halves = |value: f32| bf16::from_f32(value).to_le_bytes().repeat(4 * 32);
+        for (weight, dtype) in [(2.0, DType::F16), (1e6, DType::F32)] {
+            let data = halves(weight);
+            let matrix = Matrix::on_device(TensorType::BF16, (4, 32), &data, &Device::Cpu).unwrap();
+            let Matrix::Floats(tensor) = &matrix else {
+                panic!("not floats");
+            };
+            assert_eq!(tensor.dtype(), dtype);
+            for x in [0.0, 1e-9, 1.0, 1e6] {
+                let row = Tensor::full(x as f32, (1, 32), &Device::Cpu).unwrap();
+                let found = matrix.apply(&row).unwrap().to_vec2::<f32>().unwrap();
+                let expected = bf16::from_f32(weight).to_f32() * 32.0 * x as f32;
+                let difference = (found[0][0] - expected).abs();
+                assert!(difference <= 1e-3 * expected, "{weight} {x}: {found:?}");
+            }
         }
     }
 
@@ -277,17 +336,9 @@ mod tests {
             (TensorType::Q8_0, (2, 16), 34),
         ] {
             let data = vec![0; bytes];
-            assert!(
-                Matrix::new(
-                    kind,
-                    size,
-                    &data,
-                    &Device::Cpu,
-                    &WeightMemory::default(),
-                    &threads
-                )
-                .is_err()
-            );
+            let memory = WeightMemory::default();
+            assert!(Matrix::packed_for_cpu(kind, size, &data, &memory, &threads).is_err());
+            assert!(Matrix::on_device(kind, size, &data, &Device::Cpu).is_err());
         }
     }
 }

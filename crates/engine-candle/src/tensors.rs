@@ -13,15 +13,30 @@ use crate::{
     rope::Rotation,
 };
 
+/// Attention scores in memory at once: 64 MiB, of which a step has a few copies.
+const SCORES: usize = 16 << 20;
+
 /// Computes with candle's tensor operations.
 pub(crate) struct TensorBackend {
     device: Device,
     kv: TensorKv,
+    scores: usize,
 }
 
 impl TensorBackend {
     pub(crate) fn new(device: Device, kv: TensorKv) -> Self {
-        Self { device, kv }
+        Self {
+            device,
+            kv,
+            scores: SCORES,
+        }
+    }
+
+    /// Limits the attention scores in memory at once.
+    #[cfg(test)]
+    pub(crate) fn with_scores(mut self, scores: usize) -> Self {
+        self.scores = scores;
+        self
     }
 }
 
@@ -91,7 +106,7 @@ impl Backend for TensorBackend {
     ) -> Result<Tensor> {
         let kv = self.kv.layer(layer);
         kv.write(&key, &value, &plan.runs)?;
-        attend(attention, &plan.spans, &query, kv)
+        attend(attention, &plan.spans, &query, kv, self.scores)
     }
 
     fn gated(&mut self, activation: Activation, gate: Tensor, up: Tensor) -> Result<Tensor> {

@@ -1,12 +1,12 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
-use candle_core::Device;
 use cpu_kernels::{Threads, WeightMemory};
 use diagnostics::{Diagnostic, escape};
 use model_format::{ElementType, Gguf, Safetensors, TensorType};
 
 use crate::{
     architecture::RotaryLayout,
+    device::ComputeDevice,
     errors,
     linear::Linear,
     matrix::{Matrix, to_floats},
@@ -78,7 +78,7 @@ pub(crate) fn safetensors_tensors<'a>(header: &Safetensors, file: &'a [u8]) -> R
 pub(crate) struct Weights<'a, 'p> {
     tensors: RawTensors<'a>,
     names: TensorNames,
-    device: Device,
+    device: ComputeDevice,
     threads: Threads,
     memory: WeightMemory,
     progress: &'p mut dyn FnMut(u64, u64),
@@ -91,7 +91,7 @@ impl<'a, 'p> Weights<'a, 'p> {
     pub(crate) fn new(
         tensors: RawTensors<'a>,
         names: TensorNames,
-        device: Device,
+        device: ComputeDevice,
         threads: Threads,
         progress: &'p mut dyn FnMut(u64, u64),
     ) -> Self {
@@ -176,14 +176,11 @@ impl<'a, 'p> Weights<'a, 'p> {
         data: &[u8],
     ) -> Result<Matrix, Diagnostic> {
         let size = (raw.shape[0] as usize, raw.shape[1] as usize);
-        Matrix::new(
-            raw.kind,
-            size,
-            data,
-            &self.device,
-            &self.memory,
-            &self.threads,
-        )
+        if self.device.is_packed() {
+            Matrix::packed_for_cpu(raw.kind, size, data, &self.memory, &self.threads)
+        } else {
+            Matrix::on_device(raw.kind, size, data, &self.device.candle())
+        }
         .map_err(|e| errors::packing(name, &e))
     }
 
@@ -203,7 +200,7 @@ impl<'a, 'p> Weights<'a, 'p> {
     }
 
     fn make_vector(&self, values: Vec<f32>) -> Result<Vector, Diagnostic> {
-        Vector::new(values, &self.device).map_err(Diagnostic::internal)
+        Vector::new(values, &self.device.candle()).map_err(|e| errors::vector(&e))
     }
 
     /// Takes the divisors of the rotary frequencies, if the file has any.

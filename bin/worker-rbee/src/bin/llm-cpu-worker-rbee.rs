@@ -1,5 +1,5 @@
 //! The worker that computes on the CPU with candle.
 
 fn main() -> std::process::ExitCode {
-    worker_rbee::candle::main()
+    worker_rbee::cpu::main()
 }

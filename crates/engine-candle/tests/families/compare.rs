@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use engine_candle::{CandleEngine, LoadOptions, load};
+use engine_candle::{CandleEngine, ComputeDevice, LoadOptions, load};
 use inference_execution::{Batch, BlockId, Chunk, Engine as _, SequenceId};
 
 use crate::{
@@ -22,8 +22,9 @@ pub fn tokens() -> Vec<u32> {
     (0..TOKENS).map(token).collect()
 }
 
-pub fn open(path: &Path) -> CandleEngine {
+fn open_on(device: ComputeDevice, path: &Path) -> CandleEngine {
     let options = LoadOptions {
+        device,
         threads: Some(1),
         ..LoadOptions::default()
     };
@@ -32,9 +33,13 @@ pub fn open(path: &Path) -> CandleEngine {
 
 /// Loads the model from a directory with safetensors.
 pub fn engine(model: &TinyModel) -> CandleEngine {
+    engine_on(ComputeDevice::Cpu, model)
+}
+
+fn engine_on(device: ComputeDevice, model: &TinyModel) -> CandleEngine {
     let directory = tempfile::tempdir().unwrap();
     model.write_to(directory.path());
-    open(directory.path())
+    open_on(device, directory.path())
 }
 
 /// Returns the number of tokens processed and the logits after each chunk.
@@ -70,6 +75,28 @@ pub fn all_logits(engine: &mut CandleEngine) -> Vec<Vec<f32>> {
     single.into_iter().map(|(_, logits)| logits).collect()
 }
 
+/// Returns the number of tokens and the logits after the prompt and after every further token.
+pub fn prompt_logits(engine: &mut CandleEngine) -> Vec<(usize, Vec<f32>)> {
+    let decode = [1; TOKENS - PROMPT];
+    run(engine, &[[PROMPT].as_slice(), &decode].concat())
+}
+
+/// Asserts that what runs on GPUs computes the same logits, with the prompt in one step and in
+/// chunks.
+fn assert_tensors_match(tensors: &mut CandleEngine, expected: &[Vec<f32>], model: &TinyModel) {
+    let decode = [1; TOKENS - PROMPT];
+    for prompt in [[PROMPT].as_slice(), &[1, 15, 3, 16, 5]] {
+        for (tokens, logits) in run(tensors, &[prompt, &decode].concat()) {
+            let difference = difference(&logits, &expected[tokens - 1]);
+            assert!(
+                difference < TOLERANCE,
+                "tensors: {} after {tokens} tokens: {difference:e}",
+                model.config
+            );
+        }
+    }
+}
+
 pub fn difference<T: Copy + Into<f64>>(a: &[f32], b: &[T]) -> f64 {
     assert_eq!((a.len(), b.len()), (VOCAB_SIZE, VOCAB_SIZE));
     let pairs = a.iter().zip(b);
@@ -82,6 +109,8 @@ pub fn difference<T: Copy + Into<f64>>(a: &[f32], b: &[T]) -> f64 {
 
 pub fn assert_matches_candle(model: &TinyModel, window: Option<usize>) {
     let ours = all_logits(&mut engine(model));
+    let mut tensors = engine_on(ComputeDevice::CpuTensors, model);
+    assert_tensors_match(&mut tensors, &ours, model);
     let tokens = tokens();
     for count in [1, 2, 9, 17, 33, PROMPT, PROMPT + 1, TOKENS] {
         let expected = candle_models::logits(model, window, &tokens[..count]);
@@ -96,6 +125,8 @@ pub fn assert_matches_candle(model: &TinyModel, window: Option<usize>) {
 
 pub fn assert_matches_reference(reference: &Reference<'_>) {
     let ours = all_logits(&mut engine(reference.model));
+    let mut tensors = engine_on(ComputeDevice::CpuTensors, reference.model);
+    assert_tensors_match(&mut tensors, &ours, reference.model);
     for (count, (ours, expected)) in (1..).zip(ours.iter().zip(reference.logits(&tokens()))) {
         let difference = difference(ours, &expected);
         assert!(
@@ -119,16 +150,23 @@ pub fn reference(model: &TinyModel, windows: [Option<usize>; 3]) -> Reference<'_
 
 /// Loads the model from a GGUF file.
 pub fn gguf_engine(file: &GgufFile) -> CandleEngine {
+    gguf_engine_on(ComputeDevice::Cpu, file)
+}
+
+/// Like [`gguf_engine`], on a device.
+pub fn gguf_engine_on(device: ComputeDevice, file: &GgufFile) -> CandleEngine {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tiny.gguf");
     file.write(&path);
-    open(&path)
+    open_on(device, &path)
 }
 
 /// Asserts that a model produces the same logits from a GGUF file and from safetensors.
 pub fn assert_gguf_matches_safetensors(model: &TinyModel, window: Option<usize>) {
     let file = GgufFile::of(model).with_scaling_and_window(model, window);
     let gguf = all_logits(&mut gguf_engine(&file));
+    let mut tensors = gguf_engine_on(ComputeDevice::CpuTensors, &file);
+    assert_tensors_match(&mut tensors, &gguf, model);
     let safetensors = all_logits(&mut engine(model));
     for (gguf, safetensors) in gguf.iter().zip(&safetensors) {
         let difference = difference(gguf, safetensors);

@@ -1,11 +1,13 @@
 //! Mixtures of experts.
 
+use engine_candle::ComputeDevice;
 use serde_json::json;
 
 use crate::{
     compare::{
         all_logits, assert_gguf_matches_safetensors, assert_matches_candle,
-        assert_matches_reference, difference, engine, gguf_engine, reference,
+        assert_matches_reference, difference, engine, gguf_engine, gguf_engine_on, prompt_logits,
+        reference,
     },
     gguf_file::{ExpertLayout, GgufFile},
     tiny_model::TinyModel,
@@ -68,5 +70,23 @@ fn stacked_and_separate_quantized_experts_produce_the_same_logits() {
         let near = near.filter(|(a, b)| difference(a, b) < 0.1).count();
         println!("{family}: {near} of {} are near", exact.len());
         assert!(near * 10 >= exact.len() * 9, "{family}: {near}");
+    }
+}
+
+#[test]
+fn quantized_experts_on_tensors_are_near_those_of_the_cpu() {
+    for family in ["mixtral", "qwen3_moe"] {
+        let model = TinyModel::new(family, &json!({}));
+        for layout in [ExpertLayout::Stacked, ExpertLayout::Separate] {
+            let file = GgufFile::with_experts(&model, layout, true);
+            let cpu = all_logits(&mut gguf_engine(&file));
+            let tensors = prompt_logits(&mut gguf_engine_on(ComputeDevice::CpuTensors, &file));
+            // Both round activations to 8 bits, by other rules.
+            let near = tensors
+                .iter()
+                .filter(|(tokens, logits)| difference(logits, &cpu[*tokens - 1]) < 0.1);
+            let near = near.count();
+            assert!(near * 10 >= tensors.len() * 9, "{family}: {near}");
+        }
     }
 }

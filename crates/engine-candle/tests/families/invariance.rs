@@ -1,11 +1,11 @@
 //! Logits are bit-identical for any threads, chunks and batch, in every family.
 
-use engine_candle::{CandleEngine, LoadOptions, load};
+use engine_candle::{CandleEngine, ComputeDevice, LoadOptions, load};
 use inference_execution::{Batch, BlockId, Chunk, Engine as _, SequenceId};
 use serde_json::json;
 
 use crate::{
-    compare::{TOKENS, tokens},
+    compare::{TOKENS, TOLERANCE, difference, tokens},
     tiny_model::{FAMILIES, TinyModel},
 };
 
@@ -55,13 +55,15 @@ fn logits_are_bit_identical_for_any_batch_chunks_and_threads() {
         );
         let directory = tempfile::tempdir().unwrap();
         model.write_to(directory.path());
-        let open = |threads| {
+        let open_on = |device, threads| {
             let options = LoadOptions {
+                device,
                 threads: Some(threads),
                 ..LoadOptions::default()
             };
             load(directory.path(), options).unwrap().engine
         };
+        let open = |threads| open_on(ComputeDevice::Cpu, threads);
         let expected = logits(&mut open(1), &[TOKENS], false);
         assert!(expected.iter().all(|l| l.is_finite()));
         let chunks = [1, 19, 4, 21, 1];
@@ -78,6 +80,13 @@ fn logits_are_bit_identical_for_any_batch_chunks_and_threads() {
                 found == expected,
                 "{family}, {threads} threads, chunks {sizes:?}, batched: {batched}"
             );
+        }
+        // What runs on GPUs is near, whatever else is in the batch.
+        for (sizes, batched) in [([TOKENS].as_slice(), true), (&chunks, true)] {
+            let mut engine = open_on(ComputeDevice::CpuTensors, 1);
+            let found = logits(&mut engine, sizes, batched);
+            let difference = difference(&found, &expected);
+            assert!(difference < TOLERANCE, "{family}: {difference:e}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The logits of a sequence depend only on its own tokens.
 
 use crate::common::{
-    Run, decode, decode_unbatched, f16_file, golden, haiku, open, open_with, q8_file,
+    Run, decode, decode_unbatched, f16_file, golden, haiku, open, open_tensors, open_with, q8_file,
 };
 use inference_execution::{Batch, BlockId, Chunk, Engine as _, SequenceId};
 
@@ -35,6 +35,27 @@ fn logits_are_bit_identical_for_any_batch_chunks_threads_and_block_order() {
             assert_eq!(run.output(), unbatched.output());
             assert!(run.logits == unbatched.logits, "same tokens, other bits");
         }
+    }
+}
+
+/// On tensors, sequences of other lengths in the batch and the order of blocks change no text.
+#[test]
+fn batched_tensors_produce_the_golden_outputs() {
+    let mut engine = open_tensors(&f16_file()).engine;
+    let cases = golden();
+    let mut runs: Vec<Run> = (0..)
+        .zip(&cases[..6])
+        .map(|(id, case)| {
+            let blocks: Vec<u32> = (0..8).map(|b| (b * 20 + id * 7) * 37 % 256).collect();
+            Run::new(u64::from(id), &case.prompt_ids, &blocks)
+        })
+        .collect();
+    let sizes = [1, 3, 5, 7, 11, 13, 17, 40];
+    decode(&mut engine, &mut runs, |step, id| {
+        sizes[(step * 3 + id as usize) % sizes.len()]
+    });
+    for (run, case) in runs.iter().zip(&cases) {
+        assert_eq!(run.output(), case.output_ids);
     }
 }
 

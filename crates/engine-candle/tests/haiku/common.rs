@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use engine_candle::{CandleEngine, LoadOptions, LoadedModel, load};
+use engine_candle::{CandleEngine, ComputeDevice, LoadOptions, LoadedModel, load};
 use inference_execution::{Batch, BlockId, Chunk, Engine, SequenceId};
 use serde::Deserialize;
 use worker_contract::Message;
@@ -21,6 +21,15 @@ pub fn q8_file() -> PathBuf {
 
 pub fn open(path: &Path) -> LoadedModel {
     open_with(path, 1)
+}
+
+/// Opens the model with the operations of GPUs.
+pub fn open_tensors(path: &Path) -> LoadedModel {
+    let options = LoadOptions {
+        device: ComputeDevice::CpuTensors,
+        ..LoadOptions::default()
+    };
+    load(path, options).unwrap()
 }
 
 pub fn open_with(path: &Path, threads: usize) -> LoadedModel {

@@ -1,15 +1,19 @@
 //! Compares the embedded model with outputs of another implementation in F32.
 
-use crate::common::{decode_unbatched, f16_file, golden, haiku, logprobs, open, q8_file};
+use crate::common::{
+    decode_unbatched, f16_file, golden, haiku, logprobs, open, open_tensors, q8_file,
+};
+use engine_candle::LoadedModel;
 use inference_execution::Engine as _;
 
 /// Tolerance of logprobs with float weights.
 const TOLERANCE_FLOAT: f32 = 1e-3;
+/// The same where activations are 16-bit floats.
+const TOLERANCE_F16: f32 = 5e-2;
 /// Tolerance of the logprobs of likely tokens with Q8_0 weights.
 const TOLERANCE_Q8_0: f32 = 0.15;
 
-fn assert_golden(path: &std::path::Path) {
-    let mut loaded = open(path);
+fn assert_golden(mut loaded: LoadedModel, tolerance: f32) {
     for case in golden() {
         let prompt = loaded.codec.encode_chat(&case.messages, &[]).unwrap();
         assert_eq!(prompt, case.prompt_ids);
@@ -21,7 +25,7 @@ fn assert_golden(path: &std::path::Path) {
             for expected in top {
                 let found = logprobs[expected.id as usize];
                 assert!(
-                    (found - expected.logprob).abs() < TOLERANCE_FLOAT,
+                    (found - expected.logprob).abs() < tolerance,
                     "{found} {}",
                     expected.logprob
                 );
@@ -32,17 +36,23 @@ fn assert_golden(path: &std::path::Path) {
 
 #[test]
 fn f16_gguf_matches_golden_outputs() {
-    assert_golden(&f16_file());
+    assert_golden(open(&f16_file()), TOLERANCE_FLOAT);
+    assert_golden(open_tensors(&f16_file()), TOLERANCE_F16);
 }
 
 #[test]
 fn safetensors_match_golden_outputs() {
-    assert_golden(&haiku());
+    assert_golden(open(&haiku()), TOLERANCE_FLOAT);
+    assert_golden(open_tensors(&haiku()), TOLERANCE_F16);
 }
 
 #[test]
 fn q8_0_is_close_to_golden_outputs() {
-    let mut loaded = open(&q8_file());
+    assert_close(open(&q8_file()));
+    assert_close(open_tensors(&q8_file()));
+}
+
+fn assert_close(mut loaded: LoadedModel) {
     let mut same_text = 0;
     let mut largest: f32 = 0.0;
     for case in golden() {
