@@ -8,6 +8,8 @@
 mod bench;
 mod cargo;
 mod conformance;
+mod cuda_shims;
+mod cuda_toolkit;
 mod fuzz;
 mod haiku_test;
 mod inlined;
@@ -95,6 +97,11 @@ enum Command {
     /// Write the catalog of packages of workers as static files, and sign it
     #[command(disable_help_flag = true)]
     WorkerCatalog(worker_catalog::WorkerCatalogArgs),
+    /// Fetch the compiler of CUDA into target/cuda; no GPU is needed
+    CudaToolkit,
+    /// Build the worker for GPUs of NVIDIA with that compiler. The result starts on every machine,
+    /// and loads the libraries of CUDA when it needs them
+    BuildCuda(cuda_toolkit::BuildCudaArgs),
     /// Run `test`, and check that it leaves the checkout unchanged
     Ci,
 }
@@ -154,6 +161,10 @@ fn main() -> ExitCode {
         Command::Conformance(args) => done(conformance::run(&args)),
         Command::MakeModel(args) => done(make_model::run(&args)),
         Command::WorkerCatalog(args) => done(worker_catalog::run(&args)),
+        Command::CudaToolkit => {
+            done(cuda_toolkit::fetch().map(|dir| println!("{}", dir.display())))
+        }
+        Command::BuildCuda(args) => done(cuda_toolkit::build(&args).map(|_| ())),
         Command::Ci => test::run_ci().map(Some),
     };
     match result {
