@@ -23,6 +23,14 @@ Feature: Worker binaries are built, downloaded, verified, kept and replaced
     And the file `{home}/workers/tiny-worker-rbee/0.3.0-1/files/tiny-worker-rbee` exists
     And nothing is left of a build
 
+  Scenario: A worker is built with the features that its program requires
+    Given a repository with the worker tiny-worker-rbee 0.3.0 that needs the feature gpu
+    And a running queen
+    When I run `rbee-keeper worker-binary provision tiny-worker-rbee --repository file://{dir}/repository`
+    Then the exit code is 0
+    And stderr contains `--bin tiny-worker-rbee --features gpu`
+    And stdout contains `tiny-worker-rbee 0.3.0-1 is ready`
+
   Scenario: An installed binary is used at once, and built again only on request
     Given a repository with the worker tiny-worker-rbee 0.3.0
     And a running queen

@@ -1,6 +1,7 @@
 //! Binaries that are built on this machine from a git repository.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fs::{self, File},
     io::Write as _,
@@ -143,8 +144,8 @@ impl Build<'_> {
             origin(&repository, branch.as_ref()),
             excerpt(commit, 64)
         );
-        self.check_program(&checkout, &origin).await?;
-        let program = self.build(&checkout).await?;
+        let required = self.required_features(&checkout, &origin).await?;
+        let program = self.build(&checkout, required).await?;
 
         let target = self
             .staging
@@ -164,24 +165,33 @@ impl Build<'_> {
         })
     }
 
-    /// Checks that the repository has the program, before anything is built.
-    async fn check_program(&mut self, checkout: &Path, origin: &str) -> Result<(), Diagnostic> {
+    /// Checks that the repository has the program, before anything is built, and returns the
+    /// features without which cargo does not build it.
+    async fn required_features(
+        &mut self,
+        checkout: &Path,
+        origin: &str,
+    ) -> Result<Vec<String>, Diagnostic> {
         let args = ["metadata", "--no-deps", "--format-version", "1", "--quiet"];
         let args = args.map(Into::into).into();
         let printed = self.command("cargo", args, checkout, INSPECT_LIMIT).await?;
         // Cargo prints warnings to the same stream.
         let document = printed.lines().find(|line| line.starts_with('{'));
-        let programs = programs_in(document.unwrap_or_default());
+        let mut programs = programs_in(document.unwrap_or_default());
         let worker_type = &self.request.worker_type;
-        if programs.iter().any(|name| name == worker_type.as_str()) {
-            return Ok(());
+        if let Some(features) = programs.remove(worker_type.as_str()) {
+            return Ok(features);
         }
-        let shown = &programs[..programs.len().min(MAX_PROGRAMS)];
-        Err(errors::no_such_program(worker_type, origin, shown))
+        let shown: Vec<String> = programs.into_keys().take(MAX_PROGRAMS).collect();
+        Err(errors::no_such_program(worker_type, origin, &shown))
     }
 
-    /// Builds the program and returns its path.
-    async fn build(&mut self, checkout: &Path) -> Result<PathBuf, Diagnostic> {
+    /// Builds the program with the requested and the `required` features; returns its path.
+    async fn build(
+        &mut self,
+        checkout: &Path,
+        required: Vec<String>,
+    ) -> Result<PathBuf, Diagnostic> {
         let worker_type = self.request.worker_type.clone();
         let target = self.staging.work().join("target");
         let mut args: Vec<OsString> = vec!["build".into()];
@@ -193,13 +203,14 @@ impl Build<'_> {
             BuildProfile::Dev => "debug",
         };
         args.extend(["--bin".into(), worker_type.as_str().into()]);
-        if !self.request.features.is_empty() {
-            let features: Vec<&str> = self
-                .request
-                .features
-                .iter()
-                .map(FeatureName::as_str)
-                .collect();
+        let requested = self.request.features.iter();
+        let mut features: Vec<String> = requested.map(ToString::to_string).collect();
+        for feature in required {
+            if !features.contains(&feature) {
+                features.push(feature);
+            }
+        }
+        if !features.is_empty() {
             args.extend(["--features".into(), features.join(",").into()]);
         }
         args.extend(["--target-dir".into(), (&target).into()]);
@@ -294,19 +305,23 @@ fn report(context: &JobContext, shown: &Shown, compiled: u64, started: Instant) 
     }
 }
 
-/// Names of the programs in the output of `cargo metadata`, sorted.
-fn programs_in(metadata: &str) -> Vec<String> {
+/// The programs in the output of `cargo metadata`, by name, with the features that they require.
+fn programs_in(metadata: &str) -> BTreeMap<String, Vec<String>> {
     let document: Value = serde_json::from_str(metadata).unwrap_or_default();
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let mut names: Vec<String> = list(&document["packages"])
+    let features = |target: &Value| {
+        let required = list(&target["required-features"]);
+        let named = required.iter().filter_map(Value::as_str);
+        // What is no name of a feature is not passed to cargo, which then says what is missing.
+        let valid = named.filter(|name| name.parse::<FeatureName>().is_ok());
+        valid.map(str::to_owned).collect()
+    };
+    list(&document["packages"])
         .iter()
         .flat_map(|package| list(&package["targets"]))
         .filter(|target| list(&target["kind"]).iter().any(|kind| kind == "bin"))
-        .filter_map(|target| Some(excerpt(target["name"].as_str()?, 64)))
-        .collect();
-    names.sort();
-    names.dedup();
-    names
+        .filter_map(|target| Some((excerpt(target["name"].as_str()?, 64), features(&target))))
+        .collect()
 }
 
 #[cfg(test)]
@@ -315,9 +330,15 @@ mod tests {
 
     #[test]
     fn programs_are_the_targets_of_kind_bin() {
-        let text = r#"{"packages":[{"targets":[{"kind":["lib"],"name":"a"},{"kind":["bin"],"name":"b"}]},
+        let text = r#"{"packages":[{"targets":[{"kind":["lib"],"name":"a"},{"kind":["bin"],"name":"b",
+            "required-features":["cuda","--config",7]}]},
             {"targets":[{"kind":["bin"],"name":"a-b"},{"kind":["test"],"name":"t"}]}]}"#;
-        assert_eq!(programs_in(text), ["a-b", "b"]);
+        let programs: Vec<_> = programs_in(text).into_iter().collect();
+        let expected = [("a-b", vec![]), ("b", vec!["cuda".to_owned()])];
+        assert_eq!(
+            programs,
+            expected.map(|(name, features)| (name.to_owned(), features))
+        );
         for bad in ["", "[]", "{}", "{\"packages\":3}"] {
             assert!(programs_in(bad).is_empty(), "{bad}");
         }

@@ -14,7 +14,7 @@ use cucumber::{given, when};
 fn fault(text: &str) -> (&'static str, &'static str, &'static str) {
     // The value of `self_test`, a line of `main`, and a line of the build script.
     match text {
-        "" => ("0", "", ""),
+        "" | " that needs the feature gpu" => ("0", "", ""),
         " that does not compile" => ("0", "let _ = absent;", ""),
         " whose self-test fails" => ("9", "", ""),
         " whose build does not end" => (
@@ -37,9 +37,15 @@ fn repository(world: &mut World, name: String, version: String, how: String) {
     let (self_test, line, in_build) = fault(&how);
     let marks = world.dir().display().to_string();
     let in_build = in_build.replace("env!(\"MARKS\")", &format!("{marks:?}"));
-    let manifest = format!(
+    let mut manifest = format!(
         "[package]\nname = \"{name}\"\nversion = \"{version}\"\nedition = \"2021\"\n[workspace]\n"
     );
+    if how == " that needs the feature gpu" {
+        manifest.push_str("[features]\ngpu = []\n[[bin]]\npath = \"src/main.rs\"\n");
+        manifest.push_str("required-features = [\"gpu\"]\nname = \"");
+        manifest.push_str(&name);
+        manifest.push_str("\"\n");
+    }
     let main = format!(
         r#"use std::os::unix::process::CommandExt as _;
 fn main() {{
