@@ -8,6 +8,7 @@
 mod bench;
 mod cargo;
 mod conformance;
+mod cuda_check;
 mod cuda_shims;
 mod cuda_toolkit;
 mod fuzz;
@@ -102,6 +103,9 @@ enum Command {
     /// Build the worker for GPUs of NVIDIA with that compiler. The result starts on every machine,
     /// and loads the libraries of CUDA when it needs them
     BuildCuda(cuda_toolkit::BuildCudaArgs),
+    /// Check the worker for GPUs of NVIDIA on this machine's GPU: self-test, outputs compared with
+    /// those of the worker for the CPU, haiku
+    CudaCheck(cuda_toolkit::BuildCudaArgs),
     /// Run `test`, and check that it leaves the checkout unchanged
     Ci,
 }
@@ -165,6 +169,7 @@ fn main() -> ExitCode {
             done(cuda_toolkit::fetch().map(|dir| println!("{}", dir.display())))
         }
         Command::BuildCuda(args) => done(cuda_toolkit::build(&args).map(|_| ())),
+        Command::CudaCheck(args) => done(cuda_check::run(&args)),
         Command::Ci => test::run_ci().map(Some),
     };
     match result {
