@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use candle_core::Error;
 use diagnostics::{Code, Diagnostic};
+
+use crate::errors::brief;
 
 fn unavailable(message: impl Into<String>) -> Diagnostic {
     Diagnostic::new(Code::CudaUnavailable, message)
@@ -19,14 +22,14 @@ pub(crate) fn no_cuda_gpu() -> Diagnostic {
         .hint("check `nvidia-smi` and the number in `--device`, or say `--backend cpu`")
 }
 
-pub(crate) fn cuda_not_opened(error: &dyn fmt::Display) -> Diagnostic {
-    unavailable(format!("the GPU cannot be used: {error}")).hint(
+pub(crate) fn cuda_not_opened(error: &Error) -> Diagnostic {
+    unavailable(format!("the GPU cannot be used: {}", brief(error))).hint(
         "install the libraries of CUDA 13 (cuBLAS, cuRAND and NVRTC), and set RBEE_CUDA_LIB_DIR to \
          their directory unless the system's loader finds them, or say `--backend cpu`",
     )
 }
 
-pub(crate) fn cuda_computes_wrong(problem: &dyn fmt::Display) -> Diagnostic {
+pub(crate) fn cuda_computes_wrong(problem: &str) -> Diagnostic {
     unavailable(format!(
         "this worker does not compute on this GPU: {problem}"
     ))

@@ -63,15 +63,21 @@ pub(crate) fn not_a_float_tensor(name: &str, kind: TensorType) -> Diagnostic {
 }
 
 pub(crate) fn packing(name: &str, error: &Error) -> Diagnostic {
-    device(format!("tensor `{}`: {error}", escape(name)))
+    device(format!("tensor `{}`: {}", escape(name), brief(error)))
 }
 
 pub(crate) fn vector(error: &Error) -> Diagnostic {
-    device(error.to_string())
+    device(brief(error))
 }
 
 pub(crate) fn kv_cache(error: &Error) -> Diagnostic {
-    device(format!("KV cache: {error}"))
+    device(format!("KV cache: {}", brief(error)))
+}
+
+/// An error of candle without its backtrace, which has many lines.
+pub(crate) fn brief(error: &Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// An error of a device while the model loads.
@@ -187,8 +193,9 @@ pub(crate) fn buffer_size(values: usize, rows: usize, columns: usize) -> Error {
 /// A fault of the device cannot be distinguished from its loss, so it ends the worker.
 pub(crate) fn step(error: &Error) -> EngineError {
     match error {
-        Error::Cuda(_) | Error::Metal(_) => EngineError::Device(error.to_string()),
-        _ => EngineError::Step(error.to_string()),
+        Error::WithBacktrace { inner, .. } => step(inner),
+        Error::Cuda(_) | Error::Metal(_) => EngineError::Device(brief(error)),
+        _ => EngineError::Step(brief(error)),
     }
 }
 
@@ -236,5 +243,29 @@ impl fmt::Display for ChunkError {
                 write!(f, "block {block} is outside the cache of {blocks} blocks")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::backtrace::Backtrace;
+
+    use super::*;
+
+    #[test]
+    fn a_fault_of_the_device_is_one_with_a_backtrace_as_well() {
+        let fault = || Error::Cuda("CUDA_ERROR_LAUNCH_FAILED\n at a line".into());
+        let traced = |error| Error::WithBacktrace {
+            inner: Box::new(error),
+            backtrace: Box::new(Backtrace::force_capture()),
+        };
+        for error in [fault(), traced(fault())] {
+            let EngineError::Device(text) = step(&error) else {
+                panic!("{error}");
+            };
+            assert_eq!(text, "CUDA_ERROR_LAUNCH_FAILED");
+        }
+        let other = traced(Error::Msg("shape mismatch".into()));
+        assert!(matches!(step(&other), EngineError::Step(text) if text == "shape mismatch"));
     }
 }

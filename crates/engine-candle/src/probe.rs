@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 use model_format::TensorType;
 
-use crate::matrix::Matrix;
+use crate::{errors, matrix::Matrix};
 
 const ROWS: usize = 64;
 const COLUMNS: usize = 512;
@@ -17,8 +17,9 @@ const PRODUCTS: [usize; 2] = [1, 33];
 pub(crate) fn probe(device: &Device) -> std::result::Result<(), String> {
     for kind in [TensorType::Q8_0, TensorType::F16, TensorType::F32] {
         for rows in PRODUCTS {
-            let found = product(kind, rows, device)
-                .map_err(|error| format!("a product of {}: {error}", kind.name()))?;
+            let found = product(kind, rows, device).map_err(|error| {
+                format!("a product of {}: {}", kind.name(), errors::brief(&error))
+            })?;
             // Each weight and each operand is one.
             let expected = COLUMNS as f32;
             let wrong = found
