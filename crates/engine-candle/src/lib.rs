@@ -30,9 +30,11 @@ mod linear;
 mod load;
 mod mapping;
 mod matrix;
+mod memory;
 mod mixture;
 mod model;
 mod norm;
+mod options;
 mod plan;
 mod pooling;
 #[cfg(any(test, feature = "cuda"))]
@@ -50,6 +52,7 @@ pub use device::ComputeDevice;
 #[cfg(feature = "cuda")]
 pub use device::CudaGpu;
 pub use engine::CandleEngine;
-pub use load::{LoadOptions, LoadedModel, load};
+pub use load::{LoadedModel, load};
+pub use options::LoadOptions;
 pub use self_test::self_test;
 pub use threads::thread_environment;

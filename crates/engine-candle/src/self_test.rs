@@ -7,7 +7,8 @@ use crate::{
     device::ComputeDevice,
     engine::CandleEngine,
     errors,
-    load::{LoadOptions, build},
+    load::build,
+    options::LoadOptions,
     tiny_models::{
         gemma2_header, gemma3_header, llama_header, phi3_header, qwen3_moe_header, tiny_tensors,
     },
