@@ -1,11 +1,12 @@
 use std::collections::HashMap;
 
+use input_validation::Backend;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use worker_contract::{KvCacheUse, SamplingValues};
 
 use super::*;
-use crate::SILENT_AFTER;
+use crate::{RECOVERY_LIMIT, SILENT_AFTER};
 
 fn heartbeat(id: &str, generation: u64, sequence: u64) -> WorkerHeartbeat {
     WorkerHeartbeat {
@@ -537,6 +538,146 @@ fn a_port_is_freed_when_the_last_worker_on_it_has_gone() {
     assert_eq!(registry.take_freed_ports(), []);
 }
 
+fn stepped(sequence: u64, last_step_ms: u64) -> WorkerHeartbeat {
+    let mut beat = heartbeat("a", 1, sequence);
+    beat.worker.last_step_ms = Some(last_step_ms);
+    beat
+}
+
+#[test]
+fn a_stalled_worker_recovers_with_a_later_step_and_is_lost_after_10_seconds_without_one() {
+    let second = Duration::from_secs(1);
+    let mut registry = WorkerRegistry::default();
+    registry.heartbeat(stepped(0, 0), second).unwrap();
+    assert!(registry.stalled(&spawn("a", 1), 5 * second));
+    assert!(!registry.stalled(&spawn("a", 1), 6 * second), "known");
+    assert!(!registry.stalled(&spawn("a", 2), 6 * second), "of another");
+    // The last step at the time of the stall is not later than it.
+    registry.heartbeat(stepped(1, 1000), 6 * second).unwrap();
+    registry.heartbeat(stepped(2, 9000), 14 * second).unwrap();
+    let almost = 15 * second - Duration::from_millis(1);
+    assert_eq!(registry.lost_to_stall(almost), []);
+    assert_eq!(registry.lost_to_stall(15 * second), [spawn("a", 1)]);
+    registry.heartbeat(stepped(3, 8999), 14 * second).unwrap();
+    assert_eq!(registry.lost_to_stall(20 * second), []);
+    assert!(registry.stalled(&spawn("a", 1), 20 * second), "again");
+}
+
+#[test]
+fn a_stalled_worker_that_is_being_stopped_is_not_lost() {
+    let mut registry = WorkerRegistry::default();
+    registry.heartbeat(stepped(0, 0), T0).unwrap();
+    registry.stalled(&spawn("a", 1), T0);
+    registry.set_stopping(&spawn("a", 1));
+    assert_eq!(registry.lost_to_stall(RECOVERY_LIMIT), []);
+}
+
+#[test]
+fn only_lost_workers_that_are_loading_are_removed() {
+    let mut registry = WorkerRegistry::default();
+    for (id, status) in [
+        ("a", WorkerStatus::Starting),
+        ("b", WorkerStatus::Starting),
+        ("c", WorkerStatus::Ready),
+    ] {
+        let mut beat = heartbeat(id, 1, 0);
+        beat.worker.status = status;
+        registry.heartbeat(beat, T0).unwrap();
+    }
+    registry.remove_starting(|worker| worker.id.as_str() != "b");
+    let left = registry.snapshot(&WorkerFilter::default(), T0);
+    let left: Vec<&str> = left.iter().map(|entry| entry.info.id.as_str()).collect();
+    assert_eq!(left, ["b", "c"]);
+}
+
+#[test]
+fn a_fence_ends_the_stop_of_older_spawns_of_the_worker_only() {
+    let mut registry = WorkerRegistry::default();
+    for (id, generation) in [("a", 1), ("b", 1), ("c", 3)] {
+        registry
+            .heartbeat(heartbeat(id, generation, 0), T0)
+            .unwrap();
+        registry.set_stopping(&spawn(id, generation));
+    }
+    registry.fence(&"a".parse().unwrap(), Generation(2));
+    registry.fence(&"c".parse().unwrap(), Generation(3));
+    let is_stopping = [("a", 1), ("b", 1), ("c", 3)]
+        .map(|(id, generation)| registry.is_stopping(&spawn(id, generation)));
+    assert_eq!(is_stopping, [false, true, true]);
+}
+
+#[test]
+fn a_filter_selects_by_model_node_device_and_status() {
+    let mut gpu = heartbeat("gpu", 1, 0);
+    gpu.worker.device = "GPU-0".parse().unwrap();
+    gpu.worker.hive_id = "attic".parse().unwrap();
+    gpu.worker.model_id = "mock:a=1".parse().unwrap();
+    gpu.worker.status = WorkerStatus::Busy;
+    let mut registry = WorkerRegistry::default();
+    registry.heartbeat(gpu, T0).unwrap();
+    registry.heartbeat(heartbeat("cpu", 1, 0), T0).unwrap();
+    let all = WorkerFilter::default();
+    let selected = |filter: WorkerFilter| {
+        let matching = registry.matching(&filter, T0);
+        let ids: Vec<&str> = matching.map(|(info, _)| info.id.as_str()).collect();
+        ids.join(" ")
+    };
+    assert_eq!(selected(all.clone()), "cpu gpu");
+    for (backend, ids) in [
+        (Backend::Cpu, "cpu"),
+        (Backend::Cuda, "gpu"),
+        (Backend::Metal, "gpu"),
+    ] {
+        let backend = Some(backend);
+        assert_eq!(
+            selected(WorkerFilter {
+                backend,
+                ..all.clone()
+            }),
+            ids
+        );
+    }
+    for (node, ids) in [("attic", "gpu"), ("local", "cpu"), ("other", "")] {
+        let node = Some(node.parse().unwrap());
+        assert_eq!(
+            selected(WorkerFilter {
+                node,
+                ..all.clone()
+            }),
+            ids
+        );
+    }
+    for (model, ids) in [("mock:a=1", "gpu"), ("builtin:haiku", "cpu")] {
+        let model = Some(model.parse().unwrap());
+        assert_eq!(
+            selected(WorkerFilter {
+                model,
+                ..all.clone()
+            }),
+            ids
+        );
+    }
+    for (status, ids) in [(WorkerStatus::Busy, "gpu"), (WorkerStatus::Ready, "cpu")] {
+        let status = Some(status);
+        assert_eq!(
+            selected(WorkerFilter {
+                status,
+                ..all.clone()
+            }),
+            ids
+        );
+    }
+}
+
+#[test]
+fn a_worker_that_reports_to_be_busy_has_no_free_slot_for_us() {
+    let mut registry = WorkerRegistry::default();
+    let mut beat = heartbeat("a", 1, 0);
+    beat.worker.status = WorkerStatus::Busy;
+    registry.heartbeat(beat, T0).unwrap();
+    assert_eq!(free(&registry, T0), 0);
+}
+
 proptest! {
     /// A search by model examines only the workers that are listed for it.
     #[test]
@@ -558,6 +699,7 @@ proptest! {
             }
             let all = registry.snapshot(&WorkerFilter::default(), now);
             prop_assert_eq!(registry.worker_count(), all.len());
+            prop_assert_eq!(registry.workers.listed(), all.len());
             for model in models {
                 let filter = WorkerFilter {
                     model: Some(model.parse().unwrap()),

@@ -16,6 +16,12 @@ impl WorkerTable {
         self.workers.len()
     }
 
+    /// The number of ids in the lists of the models.
+    #[cfg(test)]
+    pub(crate) fn listed(&self) -> usize {
+        self.by_model.values().map(BTreeSet::len).sum()
+    }
+
     pub(crate) fn get(&self, id: &WorkerId) -> Option<&Worker> {
         self.workers.get(id)
     }
