@@ -2,21 +2,15 @@
 
 Its "model" repeats the prompt, from a place that depends on the seed. A token is a code point.
 """
-import argparse, contextlib, http.client, itertools, json, os, random, re, select, signal, sys, threading, time
+import contextlib, http.client, json, os, random, re, select, signal, socketserver, sys, threading, time
 from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from wsgiref.simple_server import WSGIServer, make_server
 
-CONTEXT, MAX_BODY, PORT_TAKEN, TOKEN_MS = 2048, 4 << 20, 98, 3.0
-RANGES = {"max_tokens": (1, 2**32), "logprobs": (0, 20), "seed": (0, 2**64 - 1), "temperature": (0, 100), "top_p": (0, 1)}
+VERSION, CONTEXT, MAX_BODY, PORT_TAKEN, TOKEN_MS, JSON = "1.0", 2048, 4 << 20, 98, 3.0, "application/json"
+RANGES = {"max_tokens": (1, 2**32), "logprobs": (0, 20), "seed": (0, 2**64 - 1), "top_p": (0, 1), "temperature": (0, 100)}
 UNSUPPORTED = ["logprobs", "constraint", "tools", "preceding_tokens", "continue_final_message", "report_prompt"]
-parser = argparse.ArgumentParser()
-parser.add_argument("--version", action="version", version="worker-in-python 1.0")
-parser.add_argument("--self-test", action="store_true")
-for option in ["worker-id", "model", "device", "port", "queen-url", "hive-id", "generation", "slots", "alias"]:
-    parser.add_argument(f"--{option}")
-args, _ = parser.parse_known_args()
-slots, model, lock = int(args.slots or 4), args.alias or f"mock:{args.model}", threading.Lock()
-running, orders = {}, set()  # Ids of requests, and whether they are cancelled. Orders: drain, shutdown.
+options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+running, orders, lock = {}, set(), threading.Lock()  # Requests and their cancels; "drain" and "shutdown".
 
 
 class Refusal(Exception):
@@ -25,39 +19,38 @@ class Refusal(Exception):
 
 def refuse_if(condition, status, code, message):
     if condition:
-        raise Refusal(status, {"message": message, "type": "invalid_request_error", "param": None, "code": code})
+        raise Refusal(status, {"code": code, "message": message, "type": "invalid_request_error", "param": None})
 
 
 def info():
-    with lock:
-        status = "draining" if orders else "busy" if len(running) == slots else "ready"
-        status = "stopped" if "shutdown" in orders and not running else status
-        free = 0 if orders else slots - len(running)
-    return {"id": args.worker_id, "generation": int(args.generation), "hive_id": args.hive_id, "device": args.device,
-            "model_id": model, "port": int(args.port), "pid": os.getpid(), "status": status, "slots_total": slots,
-            "implementation": "worker-in-python", "version": "1.0", "capabilities": ["stream", "continue"],
-            "slots_free": free, "queue_depth": 0, "context_length": CONTEXT, "memory_bytes": 0}
+    total, used = int(options.get("--slots", 4)), len(running)
+    status = "draining" if orders else "busy" if used == total else "ready"
+    status = "stopped" if "shutdown" in orders and not used else status
+    return {"id": options["--worker-id"], "generation": int(options["--generation"]), "hive_id": options["--hive-id"],
+            "device": options["--device"], "model_id": options.get("--alias", f"mock:{options['--model']}"),
+            "port": int(options["--port"]), "pid": os.getpid(), "status": status, "memory_bytes": 0,
+            "slots_total": total, "slots_free": 0 if orders else total - used, "queue_depth": 0,
+            "context_length": CONTEXT, "implementation": "worker-in-python", "version": VERSION,
+            "capabilities": ["stream", "continue"]}
 
 
-def generate(body, client):
-    """Checks a request and yields its events: their names and data."""
+def generate(body, slots, model, client):
+    """Checks a request and takes a slot until the first `yield`, then yields its events: names and data."""
     values = body.get("sampling", {}) | {name: body.get(name) for name in ("max_tokens", "logprobs")}
-    source, stops, name = body["input"], body.get("stop", []), body["request_id"]
+    name, source, stops = body["request_id"], body["input"], body.get("stop", [])
     messages = source.get("messages", [])
-    prompt = source.get("prompt") or "\n".join(message["content"] for message in messages)
-    prompt = prompt or "".join(map(chr, source.get("tokens", [])))
-    valid = re.fullmatch("[A-Za-z0-9_-]{1,128}", name) and prompt.encode() and all(stops)
-    refuse_if(not valid, 400, "INVALID_REQUEST", "request_id, the input or a stop sequence is not valid")
-    for key, (low, high) in RANGES.items():
-        valid = values.get(key) is None or low <= values[key] <= high
-        refuse_if(not valid, 400, "INVALID_REQUEST", f"{key} is from {low} to {high}")
-    lacks = [key for key in UNSUPPORTED if body.get(key)] + [1 for message in messages if message.get("images")]
-    lacks = lacks or body.get("reasoning", {}).get("required")
-    refuse_if(lacks, 400, "UNSUPPORTED_PARAMETER", f"this worker supports no images, reasoning, {UNSUPPORTED}")
+    prompt = source.get("prompt") or "".join(map(chr, source.get("tokens", [])))
+    prompt = prompt or "\n".join(message["content"] for message in messages)
+    deadline = datetime.fromisoformat(body["deadline"]).timestamp() if "deadline" in body else float("inf")
+    valid = re.fullmatch("[A-Za-z0-9_-]{1,128}", name) and prompt.encode() and all(stops) and all(
+        values.get(key) is None or low <= values[key] <= high for key, (low, high) in RANGES.items())
+    refuse_if(not valid, 400, "INVALID_REQUEST", f"the request_id, the input, a stop sequence, or one of {RANGES}")
+    lacks = [body.get("reasoning", {}).get("required"), *map(body.get, UNSUPPORTED)]
+    lacks += [message.get("images") for message in messages]
+    refuse_if(any(lacks), 400, "UNSUPPORTED_PARAMETER", f"this worker supports no images, reasoning, {UNSUPPORTED}")
     room = CONTEXT - len(prompt)
     length = min(values["max_tokens"] or room, room if body.get("end_with_context") else CONTEXT)
     refuse_if(not 0 < length <= room, 400, "CONTEXT_LENGTH_EXCEEDED", f"the context has {CONTEXT} tokens")
-    deadline = datetime.fromisoformat(body["deadline"]).timestamp() if "deadline" in body else float("inf")
     seed = random.getrandbits(53) if values.get("seed") is None else values["seed"]
     begin = 0 if values.get("temperature") == 0 else seed
     # This model knows its whole output. Others hold back text that may begin a stop sequence.
@@ -70,101 +63,98 @@ def generate(body, client):
         refuse_if(orders, 503, "DRAINING", "this worker is draining")
         refuse_if(name in running, 409, "DUPLICATE_REQUEST", "a request with this id is running")
         refuse_if(len(running) == slots, 503, "ALL_SLOTS_BUSY", "all slots are busy")
-        running[name] = False
+        running[name] = cancel = threading.Event()
     try:
-        counts = {"prompt_tokens": len(prompt), "cached_tokens": 0}
+        yield
+        counts, speed = {"prompt_tokens": len(prompt), "cached_tokens": 0}, {"tokens_per_second": 1e3 / TOKEN_MS}
         yield "started", counts | {"request_id": name, "model": model, "seed": seed}
         for i in range(len(body.get("continue_from", [])), count):
-            refuse_if(running[name], 499, "CANCELLED", "the request was cancelled")
+            refuse_if(cancel.is_set(), 499, "CANCELLED", "the request was cancelled")
             refuse_if(time.time() > deadline, 408, "DEADLINE_EXCEEDED", "the deadline has passed")
             if select.select([client], [], [], TOKEN_MS / 1e3)[0]:  # A client that waits sends nothing but its end.
-                raise ConnectionError
+                raise ConnectionResetError
             yield "token", {"i": i, "t": output[i] if i < visible else "", "id": ord(output[i])}
-        speed = {"tokens_per_second": 1e3 / TOKEN_MS}
         yield "metrics", speed | {"time_to_first_token_ms": TOKEN_MS}
         end = {"reason": "length"} if stop is None else {"reason": "stop", "stop": stop}
         timings = speed | {"queue_ms": 0, "prefill_ms": 0, "decode_ms": TOKEN_MS * count}
         yield "end", end | {"usage": counts | {"completion_tokens": count}, "timings": timings}
     finally:  # However it ends, its slot is free.
-        with lock:
-            del running[name]
+        del running[name]
 
 
-class Handler(BaseHTTPRequestHandler):  # With HTTP/1.0, a response ends with its connection.
-    streams = False
-
-    def answer(self, status, body="", kind="application/json"):
-        self.send_response(status)
-        self.send_header("content-type", kind)
-        self.end_headers()
-        self.wfile.write((body if isinstance(body, str) else json.dumps(body)).encode())
-
-    def event(self, kind, data):
-        self.wfile.write(f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode())
-
-    def call(self):
-        length = int(self.headers.get("content-length") or 0)
-        raw = self.rfile.read(min(length, MAX_BODY + 1))  # Before any refusal: the client may still be sending.
+def stream(events):  # If the client leaves, the server closes this generator, and with it that of the events.
+    with contextlib.closing(events):
         try:
-            known = self.path == "/health" or self.headers.get("authorization") == f"Bearer {worker_token}"
-            refuse_if(not known, 401, "INVALID_API_KEY", "the token is missing or wrong")
-            refuse_if(length > MAX_BODY, 413, "BODY_TOO_LARGE", "the body is larger than 4 MiB")
-            self.route(f"{self.command} {self.path}", info(), raw)
+            yield from (f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode() for kind, data in events)
         except Refusal as refusal:
-            status, error = refusal.args
-            self.event("error", error) if self.streams else self.answer(status, {"error": error})
-        except ConnectionError:
-            pass  # The client has left.
-
-    do_GET = do_POST = do_DELETE = call
-
-    def route(self, call, worker, raw):
-        if call == "POST /v1/infer":
-            refuse_if(self.headers.get_content_type() != "application/json", 415, "UNSUPPORTED_MEDIA_TYPE", "no JSON")
-            try:
-                body = json.loads(raw)
-                events = generate(body, self.connection)
-                started = next(events)
-            except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-                refuse_if(True, 400, "INVALID_REQUEST", f"the body is not a request: {error!r}")
-            self.streams = body.get("stream", True)
-            with contextlib.closing(events):
-                if not self.streams:
-                    rest = [data for _, data in events]
-                    texts, ids = [token["t"] for token in rest[:-2]], [token["id"] for token in rest[:-2]]
-                    return self.answer(200, started[1] | rest[-1] | {"text": "".join(texts), "tokens": ids})
-                self.answer(200, "", "text/event-stream")
-                for kind, data in itertools.chain([started], events):
-                    self.event(kind, data)
-        elif call.startswith("DELETE /v1/infer/"):
-            with lock:
-                running.update({name: True for name in running if call.endswith(f"/{name}")})
-            self.answer(204)
-        elif call in ("POST /v1/drain", "POST /v1/shutdown"):
-            orders.add("drain")
-            self.answer(204 if call == "POST /v1/drain" else 202)
-            orders.add(self.path.removeprefix("/v1/"))  # After the response: the process may exit now.
-        elif call == "GET /health":
-            self.answer(200, worker | {"status": "ok", "worker_id": args.worker_id, "api_version": 1})
-        elif call == "GET /ready":
-            ready, loading = worker["status"] in ("ready", "busy"), {"done": 1, "total": 1}
-            self.answer(200 if ready else 503, {"ready": ready, "status": worker["status"], "loading": loading})
-        elif call == "GET /metrics":
-            self.answer(200, f"worker_requests_running {len(running)}\n", "text/plain; version=0.0.4")
-        else:
-            refuse_if(call != "GET /info", 404, "NOT_FOUND", "there is no such call")
-            self.answer(200, worker)
+            yield f"event: error\ndata: {json.dumps(refusal.args[1])}\n\n".encode()
 
 
-if args.self_test:
-    events = generate({"request_id": "a", "input": {"prompt": "x"}, "max_tokens": 2}, os.pipe()[0])
-    sys.exit(0 if [data["t"] for kind, data in events if kind == "token"] == ["x", "x"] else 1)
+def infer(environ, raw, worker):
+    refuse_if(environ["CONTENT_TYPE"] != JSON, 415, "UNSUPPORTED_MEDIA_TYPE", "the body is not JSON")
+    try:
+        body = json.loads(raw)
+        events = generate(body, worker["slots_total"], worker["model_id"], environ["wsgi.input"])
+        next(events)
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as problem:
+        refuse_if(True, 400, "INVALID_REQUEST", f"the body is not a request: {problem!r}")
+    if body.get("stream", True):
+        return 200, stream(events)
+    (_, started), *tokens, _, (_, end) = events
+    whole = {"text": "".join(token["t"] for _, token in tokens), "tokens": [token["id"] for _, token in tokens]}
+    return 200, started | end | whole
+
+
+def answer(call, environ, raw):
+    """Returns the status and the body: a document, a text, or the events of a stream."""
+    worker = info()
+    ready = worker["status"] in ("ready", "busy")
+    match call.split("/"):
+        case "POST ", "v1", "infer":
+            return infer(environ, raw, worker)
+        case "DELETE ", "v1", "infer", name:
+            running.get(name, threading.Event()).set()
+            return 204, ""
+        case "POST ", "v1", "drain" | "shutdown" as order:
+            orders.add(order)
+            return 204 if order == "drain" else 202, ""
+    documents = {
+        "GET /health": worker | {"status": "ok", "worker_id": worker["id"], "api_version": 1},
+        "GET /ready": {"ready": ready, "status": worker["status"], "loading": {"done": 1, "total": 1}},
+        "GET /info": worker, "GET /metrics": f"worker_requests_running {len(running)}\n"}
+    refuse_if(call not in documents, 404, "NOT_FOUND", "there is no such call")
+    return 503 if call == "GET /ready" and not ready else 200, documents[call]
+
+
+def application(environ, start_response):
+    call, length = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}", int(environ["CONTENT_LENGTH"] or 0)
+    raw = environ["wsgi.input"].read(min(length, MAX_BODY + 1))  # Before any refusal: the client may still be sending.
+    try:
+        known = call == "GET /health" or environ.get("HTTP_AUTHORIZATION") == f"Bearer {worker_token}"
+        refuse_if(not known, 401, "INVALID_API_KEY", "the token is missing or wrong")
+        refuse_if(length > MAX_BODY, 413, "BODY_TOO_LARGE", "the body is larger than 4 MiB")
+        status, body = answer(call, environ, raw)
+    except Refusal as refusal:
+        status, body = refusal.args[0], {"error": refusal.args[1]}
+    kind = {dict: JSON, str: "text/plain; version=0.0.4"}.get(type(body), "text/event-stream")
+    start_response(f"{status} ", [("content-type", kind)])
+    return [(json.dumps(body) if kind == JSON else body).encode()] if isinstance(body, (dict, str)) else body
+
+
+class Server(socketserver.ThreadingMixIn, WSGIServer):  # Its threads finish their responses before the process exits.
+    request_queue_size = 128
+
+
+if "--version" in sys.argv:
+    sys.exit(print("worker-in-python", VERSION))
+if "--self-test" in sys.argv:
+    _, _, token, *_ = generate({"request_id": "a", "input": {"prompt": "x"}, "max_tokens": 1}, 1, "", os.pipe()[0])
+    sys.exit(token[1]["t"] != "x")
 worker_token, queen_token = [open(os.environ[f"RBEE_{of}_TOKEN_FILE"]).read().strip() for of in ("WORKER", "QUEEN")]
-queen_headers = {"authorization": f"Bearer {queen_token}", "content-type": "application/json"}
+headers = {"authorization": f"Bearer {queen_token}", "content-type": JSON}
 signal.signal(signal.SIGTERM, lambda *_: orders.add("shutdown"))
-ThreadingHTTPServer.request_queue_size = 128
 try:
-    server = ThreadingHTTPServer(("127.0.0.1", int(args.port)), Handler)
+    server = make_server("127.0.0.1", int(options["--port"]), application, Server)
 except OSError:
     sys.exit(PORT_TAKEN)
 threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -175,9 +165,9 @@ while sent != "stopped":  # Until the last heartbeat is sent.
         sent, due = worker["status"], time.monotonic() + 5
         beat = {"worker": worker, "timestamp": datetime.now(timezone.utc).isoformat(), "sequence": sequence}
         with contextlib.suppress(OSError, http.client.HTTPException):  # The queen may be away.
-            queen = http.client.HTTPConnection(args.queen_url.removeprefix("http://"), timeout=5)
-            queen.request("POST", "/v1/worker-heartbeats", json.dumps(beat), queen_headers)
+            queen = http.client.HTTPConnection(options["--queen-url"].removeprefix("http://"), timeout=5)
+            queen.request("POST", "/v1/worker-heartbeats", json.dumps(beat), headers)
             if queen.getresponse().status == 409:
-                sys.exit("a newer process has replaced this worker")
+                os._exit(1)  # A newer process has replaced this worker. Its requests run there.
         sequence += 1
     time.sleep(0.02)
