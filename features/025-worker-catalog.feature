@@ -98,6 +98,25 @@ Feature: Packages are built from a signed catalog
       | the PKGBUILD  | has the SHA-256                |
       | a local file  | has the SHA-256                |
 
+  Scenario Outline: What a release has published is installed, with libraries beside it: <package>
+    Given a catalog of the packages of this repository for published releases
+    And a running queen
+    When I run `rbee-keeper worker-binary provision <type> --package <package> --approve`
+    Then the exit code is 0
+    And stdout contains `<type> <version> is ready`
+    And nothing is left of a build
+    When I run `rbee-keeper worker-binary catalog <package>`
+    Then stdout contains `sha256sums_x86_64=(`
+    And stdout does not contain `SHA256_X86_64@`
+    When I run `rbee-keeper --json worker-binary show <type>`
+    Then stdout contains `"installation": "<version>"`
+
+    Examples:
+      | type                | package                 | version  |
+      | llm-cpu-worker-rbee | llm-cpu-worker-rbee-bin | 0.1.0-1  |
+      | llama-cpp-cpu       | llama-cpp-cpu-bin       | 9999-1-1 |
+      | llama-cpp-vulkan    | llama-cpp-vulkan-bin    | 9999-1-1 |
+
   Scenario: An engine is verified with the arguments of its package
     Given a catalog in a directory with the engine tiny-engine 7.1
     And a running queen

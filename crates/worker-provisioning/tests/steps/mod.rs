@@ -2,6 +2,7 @@ mod builds;
 mod callers;
 mod package;
 mod package_catalog;
+mod releases;
 mod repository;
 mod server;
 mod silent;

@@ -29,7 +29,7 @@ fn root(world: &World) -> PathBuf {
     world.dir().join("catalog")
 }
 
-fn sha256(content: &[u8]) -> String {
+pub(super) fn sha256(content: &[u8]) -> String {
     hex::encode(Sha256::digest(content))
 }
 
@@ -139,6 +139,17 @@ fn release(world: &mut World, sources: &[Source]) {
     published.releases += 1;
     let key = published.key.as_ref();
     catalog_writer::write(sources, &root, published.releases, key).unwrap();
+}
+
+/// A catalog with these packages in a directory.
+pub(super) fn catalog_of(world: &mut World, sources: &[Source]) {
+    let (key, public) = catalog_writer::new_key().unwrap();
+    world.get::<Published>().key = Some(key);
+    release(world, sources);
+    let url = format!("file://{}", root(world).display());
+    let environment = &mut world.environment;
+    environment.push(("RBEE_CATALOG".to_owned(), url));
+    environment.push(("RBEE_CATALOG_KEY".to_owned(), public));
 }
 
 fn describe((name, content): (&String, &Vec<u8>)) -> PackageFile {
