@@ -70,6 +70,10 @@ Feature: A model that is larger than one machine
     Then stdout contains `it computes a part of the model for the worker`
     And stdout does not contain `names other nodes`
     And stdout contains `uses the engine llama-cpp-rpc on node attic`
+    When I run `rbee-keeper worker list`
+    Then stdout contains `local  CPU-0 + attic CPU-0  ready`
+    When I run `rbee-keeper worker show model-0`
+    Then stdout contains `CPU-0 + attic CPU-0`
     Given the worker is noted
     And the part on attic is noted
     When the part on attic is killed
@@ -77,6 +81,21 @@ Feature: A model that is larger than one machine
     And a new part runs on attic
     When I run `rbee-keeper why model-0`
     Then stdout contains `its part model-0-part1 on node attic has ended: signal 9; it is started again, with new parts`
+
+  Scenario: A request whose part is lost says which one, and is tried on the next worker
+    Given local has the engines of llama.cpp
+    And attic has the engines of llama.cpp
+    And a copy of the embedded model as `model.gguf`
+    And a running queen
+    And the node attic with 1 GiB of free memory
+    And I ran `rbee-keeper deploy {dir}/model.gguf --split attic,local --context 512`
+    When I start `rbee-keeper infer --raw --model {dir}/model.gguf slow` as client
+    And client has printed something to stdout
+    And the part on attic is killed
+    Then client prints `worker model-0 on node local has failed: its part model-0-part1 on node attic has ended: signal 9`
+    And client prints `trying another worker`
+    When client gets SIGINT
+    Then client exits
 
   Scenario: A node that has a part is removed with a warning, and requests say that it is missing
     Given local has the engines of llama.cpp

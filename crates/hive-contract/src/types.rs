@@ -215,6 +215,9 @@ pub struct WorkerProcess {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub last_exit: Option<String>,
+    /// Whether it has exited without being stopped by its hive.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended_by_itself: bool,
     /// The worker of which it computes a part; absent for workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]

@@ -38,7 +38,8 @@ fn own_health() -> QueenHealth {
 #[utoipa::path(get, path = "/v1/status", tag = "control", security(("control_token" = [])),
     responses((status = 200, body = Status, description = "The state"), ReadErrors))]
 pub(crate) async fn status(State(api): State<Arc<Api>>) -> Result<Json<Status>, ErrorResponse> {
-    let snapshot = api.snapshot().await?;
+    let mut snapshot = api.snapshot().await?;
+    api.nodes.add_parts(&mut snapshot.workers);
     Ok(Json(Status {
         queen: own_health(),
         uptime_seconds: api.dispatcher.clock().now().as_secs(),

@@ -26,7 +26,8 @@ pub(crate) const DEFAULT_LOG_LINES: u32 = 200;
 #[utoipa::path(get, path = "/v1/workers", tag = "workers", security(("control_token" = [])),
     responses((status = 200, body = WorkerList, description = "The workers"), ReadErrors))]
 pub(crate) async fn list(State(api): State<Arc<Api>>) -> Result<Json<WorkerList>, ErrorResponse> {
-    let workers = api.snapshot().await?.workers;
+    let mut workers = api.snapshot().await?.workers;
+    api.nodes.add_parts(&mut workers);
     Ok(Json(WorkerList { workers }))
 }
 

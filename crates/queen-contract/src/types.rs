@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use worker_contract::WorkerInfo;
 
-use crate::{Deployment, GpuYield, NodeSpec, QueueEntry, YieldedDevice};
+use crate::{DeployedPart, Deployment, GpuYield, NodeSpec, QueueEntry, YieldedDevice};
 
 /// Response of `GET /health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -114,6 +114,9 @@ pub struct WorkerEntry {
     pub heartbeat_age_ms: u64,
     /// Number of requests that the queen is running on the worker.
     pub active_requests: u32,
+    /// What computes parts of its model on other nodes. Absent if it has all of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<DeployedPart>,
 }
 
 /// Response of `GET /v1/workers`.

@@ -37,4 +37,11 @@ impl WorkerAccess for Nodes {
             })
         })
     }
+
+    fn lost_part<'a>(&'a self, worker: &'a WorkerInfo) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async move {
+            let query = timeout(EXIT_QUERY_LIMIT, self.lost_parts_of(worker));
+            query.await.ok().flatten()
+        })
+    }
 }

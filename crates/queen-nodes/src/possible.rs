@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use hive_contract::{PreflightCheck, PreflightReport, PreflightRequest};
 use input_validation::{Backend, ModelRef, NodeName};
 use queen_contract::DeploymentSpec;
+use scheduler::by_reason;
 use tokio::time::timeout;
 
 use crate::{Node, Nodes, catalog::is_fetched, nodes::hive_settled};
@@ -94,16 +95,21 @@ fn lasting(mut report: PreflightReport, model: &ModelRef) -> Option<Diagnostic> 
 fn joined(model: &ModelRef, refusals: &[(NodeName, Diagnostic)]) -> Option<Diagnostic> {
     let code = refusals.first().map(|(_, error)| error.code)?;
     let same = refusals.iter().all(|(_, error)| error.code == code);
-    let reasons = refusals.iter();
-    let reasons = reasons.map(|(node, error)| format!("node {node}: {}", error.message));
-    let reasons: Vec<String> = reasons.collect();
-    let message = format!("{model} cannot be deployed so: {}", reasons.join("; "));
-    let hints = refusals.iter().filter_map(|(node, error)| {
-        let hint = error.hint.as_ref()?;
-        Some(match refusals.len() {
-            1 => hint.clone(),
-            _ => format!("on node {node}: {hint}"),
+    let named = |of: fn(&Diagnostic) -> Option<&String>| {
+        let reasons = refusals
+            .iter()
+            .filter_map(|(node, error)| Some((node.to_string(), of(error)?)));
+        by_reason(reasons).into_iter().map(|(nodes, reason)| {
+            let node = if nodes.len() == 1 { "node" } else { "nodes" };
+            (format!("{node} {}", nodes.join(", ")), reason)
         })
+    };
+    let reasons = named(|error| Some(&error.message));
+    let reasons: Vec<String> = reasons.map(|(on, why)| format!("{on}: {why}")).collect();
+    let message = format!("{model} cannot be deployed so: {}", reasons.join("; "));
+    let hints = named(|error| error.hint.as_ref()).map(|(on, hint)| match refusals.len() {
+        1 => hint.clone(),
+        _ => format!("on {on}: {hint}"),
     });
     let hints: Vec<String> = hints.collect();
     let error = Diagnostic::new(if same { code } else { Code::InvalidRequest }, message);
@@ -179,7 +185,17 @@ mod tests {
             "file:/a cannot be deployed so: node attic: no engine \"x\" (attic); node desk: no \
              engine \"x\" (desk)"
         );
-        let hint = both.hint.unwrap();
-        assert!(hint.contains("on node desk: use one of: builtin"), "{hint}");
+        assert_eq!(
+            both.hint.as_deref(),
+            Some("on nodes attic, desk: use one of: builtin")
+        );
+        let same = ["attic", "desk", "shed"].map(|node| {
+            let error = Diagnostic::new(Code::NotFound, "no engine \"x\"");
+            (node.parse().unwrap(), error)
+        });
+        assert_eq!(
+            joined(&model, &same).unwrap().message,
+            "file:/a cannot be deployed so: nodes attic, desk, shed: no engine \"x\""
+        );
     }
 }

@@ -2,12 +2,13 @@
 
 use diagnostics::{Diagnostic, Narration, excerpt};
 use futures_util::future::join_all;
-use hive_contract::{WorkerProcess, WorkerState};
+use hive_contract::WorkerProcess;
 use input_validation::{Generation, NodeName, WorkerId};
 use queen_store::WorkerRow;
+use worker_contract::WorkerInfo;
 use worker_registry::SpawnId;
 
-use crate::spawning::Spawning;
+use crate::{Nodes, spawning::Spawning};
 
 /// The id of the process that computes a part of a worker's model. Parts count from 1.
 pub(crate) fn part_id(worker: &WorkerId, number: usize) -> Result<WorkerId, Diagnostic> {
@@ -32,6 +33,36 @@ pub(crate) fn lost_part(
     }
 }
 
+impl Nodes {
+    /// Says which parts of a worker's model have ended by themselves, as far as the hives respond.
+    /// `others` are the nodes of its parts, in order.
+    pub(crate) async fn lost_parts<'a>(
+        &self,
+        spawn: &SpawnId,
+        others: impl Iterator<Item = &'a NodeName>,
+    ) -> Vec<String> {
+        let ended = (1..).zip(others).map(|(number, name)| async move {
+            let id = part_id(&spawn.worker, number).ok()?;
+            let hive = self.get(name).ok()?.hive_now().ok()?;
+            let part = hive.client.worker(&id).await.ok()?;
+            let is_of_it = part.ended_by_itself && part.generation == spawn.generation;
+            is_of_it.then(|| lost_part(name, &id, part.generation, std::slice::from_ref(&part)))
+        });
+        join_all(ended).await.into_iter().flatten().collect()
+    }
+
+    /// Says which parts of the model of a worker have ended by themselves; `None` if there is none.
+    pub(crate) async fn lost_parts_of(&self, worker: &WorkerInfo) -> Option<String> {
+        let deployments = self.state().call(|store| store.deployments()).await.ok()?;
+        let mut deployments = deployments.into_iter();
+        let split = deployments.find(|wanted| wanted.model == worker.model_id)?;
+        let others = split.split.iter();
+        let others = others.filter(|name| **name != worker.hive_id);
+        let lost = self.lost_parts(&SpawnId::of(worker), others).await;
+        (!lost.is_empty()).then(|| lost.join("; "))
+    }
+}
+
 impl Spawning<'_> {
     /// Says which parts of the last spawn of the worker have ended by themselves: then it has, too,
     /// and the queen may not have seen it without them.
@@ -42,20 +73,7 @@ impl Spawning<'_> {
         };
         let others = split.iter();
         let others = others.filter(|name| **name != self.target.node);
-        let ended = (1..).zip(others).map(|(number, name)| {
-            let worker = &spawn.worker;
-            async move {
-                let id = part_id(worker, number).ok()?;
-                let hive = self.nodes.get(name).ok()?.hive_now().ok()?;
-                let part = hive.client.worker(&id).await.ok()?;
-                // The hive names the cause of what it has stopped, in parentheses.
-                let exit = part.last_exit.as_ref()?;
-                let by_itself = part.state == WorkerState::Exited && !exit.contains('(');
-                let is_of_it = by_itself && part.generation == row.generation;
-                is_of_it.then(|| lost_part(name, &id, part.generation, std::slice::from_ref(&part)))
-            }
-        });
-        let ended: Vec<String> = join_all(ended).await.into_iter().flatten().collect();
+        let ended = self.nodes.lost_parts(&spawn, others).await;
         if ended.is_empty() || self.nodes.splits().has_reported(&spawn) {
             return;
         }

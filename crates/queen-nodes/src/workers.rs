@@ -2,6 +2,7 @@ use diagnostics::{Code, Diagnostic};
 use hive_contract::WorkerProcess;
 use hive_lifecycle::RunningHive;
 use input_validation::{Generation, WorkerId};
+use queen_contract::WorkerEntry;
 use queen_dispatch::Dispatcher;
 use rest_client::CallError;
 use worker_registry::{SpawnId, WorkerFilter};
@@ -14,10 +15,20 @@ impl Nodes {
         &self,
         id: &WorkerId,
         dispatcher: &Dispatcher,
-    ) -> Result<queen_contract::WorkerEntry, Diagnostic> {
+    ) -> Result<WorkerEntry, Diagnostic> {
         let workers = dispatcher.workers(WorkerFilter::default()).await?;
         let found = workers.into_iter().find(|worker| worker.info.id == *id);
-        found.ok_or_else(|| errors::worker_not_found(id))
+        let mut found = found.ok_or_else(|| errors::worker_not_found(id))?;
+        self.add_parts(std::slice::from_mut(&mut found));
+        Ok(found)
+    }
+
+    /// Adds the parts of their models to workers, as they were last seen.
+    pub fn add_parts(&self, workers: &mut [WorkerEntry]) {
+        let mut parts = self.splits().parts();
+        for worker in workers {
+            worker.parts = parts.remove(&worker.info.id).unwrap_or_default();
+        }
     }
 
     /// Returns the last `lines` lines of a worker's log.

@@ -22,4 +22,8 @@ pub trait WorkerAccess: Send + Sync + 'static {
     /// Returns how the process of this spawn exited, or `None` if it is running or its state
     /// cannot be determined within a short time.
     fn exit<'a>(&'a self, worker: &'a WorkerInfo) -> BoxFuture<'a, Option<WorkerExit>>;
+
+    /// Returns which part of the worker's model has ended on another machine, and how; `None` if the
+    /// model is not split, all of its parts run, or this cannot be determined within a short time.
+    fn lost_part<'a>(&'a self, worker: &'a WorkerInfo) -> BoxFuture<'a, Option<String>>;
 }

@@ -204,7 +204,8 @@ async fn attempt<W: Work>(
 }
 
 /// Reports a failed attempt to the dispatcher, which assigns the next worker. A broken
-/// connection is a crash if the worker's process has exited.
+/// connection is a crash if the worker's process has exited. A worker that has lost a part of its
+/// model fails for that reason, whatever it says itself.
 async fn report_failure<W: Work>(
     relay: &Relay,
     assignment: &Assignment,
@@ -221,6 +222,15 @@ async fn report_failure<W: Work>(
         },
         failure => failure,
     };
+    let failure = match failure {
+        AttemptFailure::Crashed(error) => {
+            AttemptFailure::Crashed(of_lost_part(relay, assignment, error).await)
+        }
+        AttemptFailure::Fault(error) => {
+            AttemptFailure::Fault(of_lost_part(relay, assignment, error).await)
+        }
+        failure => failure,
+    };
     if let AttemptFailure::Link(error)
     | AttemptFailure::Crashed(error)
     | AttemptFailure::Stalled(error)
@@ -232,4 +242,12 @@ async fn report_failure<W: Work>(
         work.notify(Notice::Narration(narration));
     }
     supervision.request.attempt_failed(failure).await;
+}
+
+/// The error with the part of the worker's model that was lost as its reason, if one was.
+async fn of_lost_part(relay: &Relay, assignment: &Assignment, error: Diagnostic) -> Diagnostic {
+    match relay.workers.lost_part(&assignment.worker).await {
+        Some(part) => errors::part_lost(error, &assignment.worker, &part),
+        None => error,
+    }
 }

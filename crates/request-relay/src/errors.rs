@@ -5,6 +5,7 @@ use std::time::Duration;
 use diagnostics::{Code, Diagnostic, excerpt};
 use input_validation::WorkerId;
 use queen_contract::Assigned;
+use worker_contract::WorkerInfo;
 
 use crate::WorkerExit;
 
@@ -43,6 +44,17 @@ pub(crate) fn crashed(mut error: Diagnostic, worker: &WorkerId, exit: &WorkerExi
     if let Some(description) = &exit.description {
         error.message = format!("{} ({})", error.message, excerpt(description, 200));
     }
+    error
+}
+
+/// Names the lost part of a model as the reason for which its worker failed.
+pub(crate) fn part_lost(mut error: Diagnostic, worker: &WorkerInfo, part: &str) -> Diagnostic {
+    let WorkerInfo { id, hive_id, .. } = worker;
+    error.code = Code::WorkerCrashed;
+    error.message = format!("worker {id} on node {hive_id} has failed: {part}");
+    error.hint = Some(format!(
+        "all parts of the model are started again; `rbee-keeper why {id}` shows what happened"
+    ));
     error
 }
 

@@ -55,6 +55,10 @@ impl WorkerAccess for OneWorker {
     fn exit<'a>(&'a self, _: &'a WorkerInfo) -> BoxFuture<'a, Option<WorkerExit>> {
         Box::pin(async { None })
     }
+
+    fn lost_part<'a>(&'a self, _: &'a WorkerInfo) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async { None })
+    }
 }
 
 impl WorkerSource for OneWorker {

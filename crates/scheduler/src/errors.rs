@@ -10,6 +10,7 @@ use worker_registry::SpawnId;
 use crate::{
     NodeFacts, NodeMap, NodeState, SpawnTarget, TargetState,
     decisions::{PlaceCandidate, place_candidate},
+    reasons::by_reason,
 };
 
 pub(crate) fn id_in_use(id: &RequestId) -> Diagnostic {
@@ -200,21 +201,28 @@ pub(crate) fn no_device_anywhere(nodes: &NodeMap, backend: Backend) -> Diagnosti
 
 /// No further worker of a deployment can be started: `places` says why for each.
 pub(crate) fn no_place_for_deployment(model: &ModelRef, places: &[PlaceCandidate]) -> Diagnostic {
-    let reasons = places.iter().map(|place| {
-        let candidate = place_candidate(place, false);
-        format!("{}: {}", candidate.name, candidate.note)
-    });
-    let reasons: Vec<String> = reasons.collect();
-    let reasons = if reasons.is_empty() {
+    let reasons = if places.is_empty() {
         "the queen has no node".to_owned()
     } else {
-        reasons.join("; ")
+        reasons_of(places)
     };
     Diagnostic::new(
         Code::BackendUnavailable,
         format!("no device for a further worker of {model}: {reasons}"),
     )
     .hint("ask for fewer workers, allow more nodes, or add one: `rbee-keeper node add NAME`")
+}
+
+/// Why a worker starts at none of these places.
+fn reasons_of(places: &[PlaceCandidate]) -> String {
+    let reasons = places.iter().map(|place| {
+        let candidate = place_candidate(place, false);
+        (candidate.name, candidate.note)
+    });
+    let reasons = by_reason(reasons).into_iter();
+    let reasons = reasons.map(|(names, note)| format!("{}: {note}", names.join(", ")));
+    let reasons: Vec<String> = reasons.collect();
+    reasons.join("; ")
 }
 
 /// The workers of a deployment run on nodes that were removed after it was made.
@@ -238,16 +246,11 @@ pub(crate) fn nodes_of_deployment_removed(model: &ModelRef, nodes: &[&NodeName])
 
 /// The policy refuses all places where a worker could be started.
 pub(crate) fn refused_by_policy(model: &ModelRef, places: &[PlaceCandidate]) -> Diagnostic {
-    let reasons = places.iter().map(|place| {
-        let candidate = place_candidate(place, false);
-        format!("{}: {}", candidate.name, candidate.note)
-    });
-    let reasons: Vec<String> = reasons.collect();
     Diagnostic::new(
         Code::PolicyRefused,
         format!(
             "the policy permits no place for a worker of {model}: {}",
-            reasons.join("; ")
+            reasons_of(places)
         ),
     )
     .hint("`rbee-keeper policy show` names the script that decides so")

@@ -140,7 +140,7 @@ impl Scheduler {
             ..WorkerRequirements::model(model.clone())
         };
         let waiting = self.queue.waiting(model);
-        let facts = || request_facts(&requirements, None, waiting, &self.nodes);
+        let facts = || request_facts(&requirements, None, waiting, &self.nodes, Some(deployment));
         let policy = self.policy.placing();
         let judged = judge(
             policy,

@@ -26,6 +26,7 @@ mod nodes;
 mod placement;
 mod policy;
 mod prefixes;
+mod reasons;
 mod reconcile;
 mod request;
 mod residency;
@@ -52,5 +53,6 @@ pub use event::{
 pub use node_facts::{DeviceFacts, NodeFacts, NodeMap, NodeState};
 pub use policy::PolicyState;
 pub use prefixes::PromptPrefixes;
+pub use reasons::by_reason;
 pub use scheduler::Scheduler;
 pub use target::TargetState;

@@ -187,7 +187,13 @@ impl Placer<'_> {
             prompt_bytes: request.prompt.prompt_bytes(),
             failures: request.attempts,
         };
-        request_facts(request.requirements, Some(&asker), self.waiting, self.nodes)
+        request_facts(
+            request.requirements,
+            Some(&asker),
+            self.waiting,
+            self.nodes,
+            self.deployment,
+        )
     }
 
     /// Returns where a worker that can serve the request is being spawned.

@@ -9,7 +9,7 @@ use scheduling_policy::{
 use worker_registry::Candidate;
 
 use crate::{
-    NodeMap, SchedulerEffect, WorkerRequirements,
+    Deployment, NodeMap, SchedulerEffect, WorkerRequirements,
     decisions::{PlaceCandidate, PlaceVerdict},
     node_facts::need_bytes,
 };
@@ -131,6 +131,7 @@ pub(crate) fn request_facts(
     asker: Option<&Asker>,
     waiting: usize,
     nodes: &NodeMap,
+    deployment: Option<&Deployment>,
 ) -> RequestFacts {
     RequestFacts {
         origin: match asker {
@@ -145,6 +146,9 @@ pub(crate) fn request_facts(
         prompt_bytes: asker.map_or(0, |asker| asker.prompt_bytes),
         failures: asker.map_or(0, |asker| asker.failures),
         waiting: waiting as u64,
+        parts: deployment.map_or_else(Vec::new, |deployment| {
+            deployment.parts.iter().map(ToString::to_string).collect()
+        }),
     }
 }
 

@@ -30,6 +30,8 @@ pub struct RequestFacts {
     pub failures: u32,
     /// Requests that wait for the model, including this one.
     pub waiting: u64,
+    /// Nodes that compute parts of the model for its worker; none if the model is not split.
+    pub parts: Vec<String>,
 }
 
 /// A worker that can run the request now.
@@ -107,6 +109,7 @@ impl RequestFacts {
             ("prompt_bytes", whole(self.prompt_bytes)),
             ("failures", whole(self.failures)),
             ("waiting", whole(self.waiting)),
+            ("parts", self.parts.iter().cloned().collect()),
         ])
     }
 }

@@ -39,6 +39,7 @@ pub(crate) fn worker_entry(record: &SpawnRecord, now: Timestamp) -> WorkerProces
         restarts: record.restarts,
         engine: record.engine.clone(),
         last_exit: record.last_exit.clone(),
+        ended_by_itself: running.is_none() && record.stop_cause.is_none(),
         part_of: record.part_of.clone(),
     }
 }
@@ -77,6 +78,7 @@ pub(crate) mod tests {
         assert_eq!(entry.state, WorkerState::Running);
         assert_eq!(entry.uptime_seconds, 90);
         assert!(entry.rss_bytes > 0);
+        assert!(!entry.ended_by_itself);
         assert_eq!(entry.last_exit.as_deref(), Some("exit code 1"));
     }
 
@@ -103,8 +105,10 @@ pub(crate) mod tests {
             Some("exit code 0 (stopped on request)")
         );
         assert_eq!(record.running(), None);
+        assert!(!worker_entry(&record, Timestamp::now()).ended_by_itself);
         record.stop_cause = None;
         mark_ended(&mut record, Timestamp::now(), None);
         assert_eq!(record.last_exit, None);
+        assert!(worker_entry(&record, Timestamp::now()).ended_by_itself);
     }
 }

@@ -236,6 +236,7 @@ impl Worker {
             availability: self.availability(now),
             heartbeat_age_ms: self.heartbeat_age(now).as_millis() as u64,
             active_requests: self.active,
+            parts: Vec::new(),
         }
     }
 }

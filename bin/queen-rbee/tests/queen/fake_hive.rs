@@ -118,6 +118,7 @@ impl FakeHive {
                     restarts: 0,
                     engine: None,
                     last_exit: exited.then(|| "signal 9".to_owned()),
+                    ended_by_itself: exited,
                     part_of: None,
                 }
             })

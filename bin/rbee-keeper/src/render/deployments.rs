@@ -1,4 +1,4 @@
-use queen_contract::{Deployment, DeploymentState};
+use queen_contract::{DeployedPart, Deployment, DeploymentState};
 
 use super::table::{table, wire_name};
 
@@ -54,18 +54,22 @@ fn places(deployment: &Deployment) -> String {
     });
     let places: Vec<String> = running
         .map(|worker| {
-            let parts = worker.parts.iter();
-            let parts = parts.map(|part| format!(" + {} {}", part.node, part.device));
-            let parts: String = parts.collect();
+            let parts = parts(&worker.parts);
             format!("{} {}{parts}", worker.node, worker.device)
         })
         .collect();
     places.join(", ")
 }
 
+/// What follows the device of a worker: the nodes and devices that compute parts of its model.
+pub(super) fn parts(parts: &[DeployedPart]) -> String {
+    let parts = parts.iter();
+    let parts = parts.map(|part| format!(" + {} {}", part.node, part.device));
+    parts.collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use queen_contract::DeployedPart;
     use serde_json::json;
 
     use super::*;

@@ -179,7 +179,7 @@ pub(crate) fn workers(workers: &[WorkerEntry]) -> String {
             info.id.to_string(),
             info.model_id.to_string(),
             info.hive_id.to_string(),
-            info.device.to_string(),
+            runs_on(worker),
             state(worker),
             format!("{}/{}", info.slots_free, info.slots_total),
             worker.active_requests.to_string(),
@@ -197,6 +197,12 @@ pub(crate) fn workers(workers: &[WorkerEntry]) -> String {
         "MEMORY",
     ];
     table(headings, rows, "no workers")
+}
+
+/// The device of a worker, and what computes parts of its model elsewhere.
+fn runs_on(worker: &WorkerEntry) -> String {
+    let parts = deployments::parts(&worker.parts);
+    format!("{}{parts}", worker.info.device)
 }
 
 /// Formats the result of `rbee-keeper worker spawn`.
@@ -222,7 +228,7 @@ pub(crate) fn worker(worker: &WorkerEntry) -> String {
         ("status", state(worker)),
         ("model", info.model_id.to_string()),
         ("node", info.hive_id.to_string()),
-        ("device", info.device.to_string()),
+        ("device", runs_on(worker)),
         ("process", format!("pid {}, port {}", info.pid, info.port)),
         ("generation", info.generation.to_string()),
         (

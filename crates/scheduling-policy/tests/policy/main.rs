@@ -28,6 +28,7 @@ fn request() -> RequestFacts {
         prompt_bytes: 100,
         failures: 0,
         waiting: 1,
+        parts: Vec::new(),
     }
 }
 

@@ -37,6 +37,7 @@ fn what_a_function_returns_is_an_opinion() {
 fn a_script_sees_every_fact() {
     let request = RequestFacts {
         node: Some("attic".into()),
+        parts: vec!["desk".into()],
         ..request()
     };
     let keys = "fn route(request, worker) { let keys = request.keys(); keys += worker.keys(); let all = \"\"; for key in keys { all += key + \" \"; } all }\nfn place(request, place) { let all = \"\"; for key in place.keys() { all += key + \" \"; } all }";
@@ -45,7 +46,7 @@ fn a_script_sees_every_fact() {
     assert_eq!(
         routes,
         [refused(
-            "backend failures model model_bytes node origin priority prompt_bytes waiting \
+            "backend failures model model_bytes node origin parts priority prompt_bytes waiting \
              context_length device free_slots gpu name node prefix rank running slots "
         )]
     );
@@ -58,6 +59,8 @@ fn a_script_sees_every_fact() {
     );
     for (condition, expected) in [
         ("request.node == \"attic\"", true),
+        ("\"desk\" in request.parts", true),
+        ("request.parts.len() == 2", false),
         ("request.backend == ()", true),
         ("request.model.starts_with(\"builtin:\")", true),
         ("worker.device == \"GPU-0\"", false),
