@@ -555,7 +555,7 @@ fn a_stalled_worker_recovers_with_a_later_step_and_is_lost_after_10_seconds_with
     // The last step at the time of the stall is not later than it.
     registry.heartbeat(stepped(1, 1000), 6 * second).unwrap();
     registry.heartbeat(stepped(2, 9000), 14 * second).unwrap();
-    let almost = 15 * second - Duration::from_millis(1);
+    let almost = Duration::from_millis(14_999);
     assert_eq!(registry.lost_to_stall(almost), []);
     assert_eq!(registry.lost_to_stall(15 * second), [spawn("a", 1)]);
     registry.heartbeat(stepped(3, 8999), 14 * second).unwrap();
