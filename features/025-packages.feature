@@ -134,6 +134,17 @@ Feature: Packages are built from PKGBUILDs in a sandbox
     Then the package contains the path bin/tool
     And the log of the build contains `made by rustc`
 
+  Scenario: A build knows the generation of the GPU, which it does not see
+    Given the GPU of this machine has the compute capability 8.6
+    And a recipe of tool with
+      """
+      build() { echo "for ${CUDA_COMPUTE_CAP}" > built; }
+      package() { install -Dm644 built "$pkgdir/usr/share/tool/gpu"; }
+      """
+    When the package is built
+    Then the package contains
+      | usr/share/tool/gpu | 644 | for 86 |
+
   # Sources
 
   Scenario: Sources of a server are continued, renamed and verified

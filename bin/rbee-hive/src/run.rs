@@ -81,6 +81,10 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
     let node_events = NodeEvents::default();
     let jobs = Arc::new(JobRegistry::new(node_events.clone()));
     let provision = provision_settings(&args, &home, worker_dir, transfers.clone())?;
+    let provision = ProvisionSettings {
+        compute_capability: compute_capability(&*probe),
+        ..provision
+    };
     let binaries = Arc::new(Provisioner::open(provision, Arc::clone(&jobs))?);
     let engines = EngineCatalog::new(home.engines());
     let selection = selection(&*probe, engines.clone(), Arc::clone(&binaries))?;
@@ -169,6 +173,12 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
 }
 
 /// Where worker binaries are from.
+/// The compute capability of the first GPU that has one.
+fn compute_capability(probe: &dyn Probe) -> Option<String> {
+    let mut devices = probe.machine().ok()?.devices.into_iter();
+    devices.find_map(|device| device.compute_capability)
+}
+
 fn provision_settings(
     args: &Args,
     home: &Home,

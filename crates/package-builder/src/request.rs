@@ -44,6 +44,9 @@ pub struct Settings {
     pub toolchains: Vec<PathBuf>,
     /// Directories that no build may see, also where they are below `/usr`: `RBEE_HOME`.
     pub private: Vec<PathBuf>,
+    /// Compute capability of this machine's GPU of NVIDIA, such as `9.0`. Builds do not see the GPU;
+    /// they find this in `CUDA_COMPUTE_CAP`, without the dot.
+    pub compute_capability: Option<String>,
     /// Environment of git while it fetches: `https_proxy` and the like.
     pub fetch_environment: Vec<(String, String)>,
     /// Settings of downloads.

@@ -113,6 +113,10 @@ pub(crate) fn command(
     for (name, value) in environment(settings) {
         args.words(&["--setenv", name, &value]);
     }
+    if let Some(capability) = &settings.compute_capability {
+        args.words(&["--setenv", "CUDA_COMPUTE_CAP"]);
+        args.words(&[&capability.replace('.', "")]);
+    }
     for (name, value) in &access.environment {
         args.words(&["--setenv", name, value]);
     }

@@ -65,6 +65,7 @@ impl Provisioner {
         let catalog = Arc::new(BinaryCatalog::open(&settings)?);
         let builder = PackageBuilder::new(package_builder::Settings {
             toolchains: settings.toolchains,
+            compute_capability: settings.compute_capability,
             private: vec![settings.home.path().to_owned()],
             transfer: settings.transfers.clone(),
             ..package_builder::Settings::default()

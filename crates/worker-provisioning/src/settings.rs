@@ -41,6 +41,8 @@ pub struct ProvisionSettings {
     pub packages: Option<Arc<Catalog>>,
     /// Directories with toolchains outside `/usr` that builds of packages can read.
     pub toolchains: Vec<PathBuf>,
+    /// Compute capability of this machine's GPU of NVIDIA, such as `9.0`, for builds of packages.
+    pub compute_capability: Option<String>,
     /// Limits of downloads.
     pub transfers: TransferSettings,
 }
@@ -60,6 +62,7 @@ impl ProvisionSettings {
             cuda: PathBuf::from("/usr/local/cuda"),
             packages: None,
             toolchains: Vec::new(),
+            compute_capability: None,
             transfers: TransferSettings::default(),
         }
     }

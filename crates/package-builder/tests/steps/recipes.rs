@@ -109,6 +109,11 @@ fn rust(world: &mut World) {
     world.get::<BuildState>().settings.toolchains = vec![sysroot.trim().into()];
 }
 
+#[given(regex = r"^the GPU of this machine has the compute capability (\S+)$")]
+fn gpu_generation(world: &mut World, capability: String) {
+    world.get::<BuildState>().settings.compute_capability = Some(capability);
+}
+
 #[given("bubblewrap does not work on this machine")]
 fn no_bubblewrap(world: &mut World) {
     use std::os::unix::fs::PermissionsExt as _;
