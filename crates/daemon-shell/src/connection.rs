@@ -9,22 +9,28 @@ use std::{
 
 use axum::Router;
 use http::Request;
-use hyper::{body::Incoming, server::conn::http1};
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
 use rustls::ServerConfig;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::{ServiceExt as _, util::MapRequest};
 
+use crate::http1::Http1;
+
 /// When a connection is closed that has not sent a complete request head.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeadLimits {
-    /// From its start.
+    /// From its start; from its first byte for HTTP/1 without TLS.
     pub(crate) first: Duration,
     /// From the end of a response. Clients close idle connections earlier: reqwest after 90 s.
     pub(crate) next: Duration,
@@ -72,23 +78,19 @@ enum Start {
     Other,
 }
 
-/// How the connections of a listener are served. One of HTTP/1 keeps little memory while it is idle:
-/// a queen has one for each worker.
+/// How the connections of a listener are served.
 #[derive(Debug)]
 pub(crate) struct Connections {
     limits: HeadLimits,
     encryption: Option<Encryption>,
     router: Router,
-    http1: http1::Builder,
+    http1: Http1,
     http: auto::Builder<TokioExecutor>,
 }
 
 impl Connections {
     pub(crate) fn new(limits: HeadLimits, encryption: Option<Encryption>, router: Router) -> Self {
-        let mut http1 = http1::Builder::new();
-        http1
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.next);
+        let http1 = Http1::new(limits, router.clone());
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1()
             .timer(TokioTimer::new())
@@ -109,7 +111,31 @@ impl Connections {
         client: IpAddr,
         stop: CancellationToken,
     ) {
+        let start = timeout(self.limits.first, self.start(&stream, client));
+        match stop.run_until_cancelled(start).await {
+            // An error here is the client's.
+            None | Some(Err(_) | Ok(Err(_))) => {}
+            Some(Ok(Ok(Start::Http1))) => self.http1.serve(stream, &stop).await,
+            Some(Ok(Ok(Start::Other))) => Box::pin(self.exchange(stream, &stop)).await,
+            Some(Ok(Ok(Start::Tls(config)))) => {
+                let accepted = timeout(self.limits.first, TlsAcceptor::from(config).accept(stream));
+                if let Some(Ok(Ok(stream))) = Box::pin(stop.run_until_cancelled(accepted)).await {
+                    Box::pin(self.exchange(Box::new(stream), &stop)).await;
+                }
+            }
+        }
+    }
+
+    /// Serves HTTP/1 or HTTP/2.
+    async fn exchange<S>(&self, stream: S, stop: &CancellationToken)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let first_request = CancellationToken::new();
+        let service = self.service(first_request.clone());
+        let io = TokioIo::new(stream);
+        let connection = self.http.serve_connection_with_upgrades(io, service);
+        let shut_down = auto::UpgradeableConnection::graceful_shutdown;
         // The limit of hyper starts only when the connection is known to be HTTP/1.
         let idle = async {
             let requested = first_request.cancelled();
@@ -118,44 +144,8 @@ impl Connections {
             }
         };
         tokio::select! {
-            () = self.exchange(stream, client, first_request.clone(), &stop) => {}
+            () = run(connection, shut_down, stop) => {}
             () = idle => {}
-        }
-    }
-
-    async fn exchange(
-        &self,
-        stream: TcpStream,
-        client: IpAddr,
-        first_request: CancellationToken,
-        stop: &CancellationToken,
-    ) {
-        let service = self.service(first_request);
-        let start = stop.run_until_cancelled(self.start(&stream, client));
-        match start.await {
-            // An error here is the client's.
-            None | Some(Err(_)) => {}
-            Some(Ok(Start::Http1)) => {
-                let connection = self.http1.serve_connection(TokioIo::new(stream), service);
-                let shut_down = http1::UpgradeableConnection::graceful_shutdown;
-                run(connection.with_upgrades(), shut_down, stop).await;
-            }
-            Some(Ok(Start::Other)) => {
-                let io = TokioIo::new(stream);
-                let connection = self.http.serve_connection_with_upgrades(io, service);
-                let shut_down = auto::UpgradeableConnection::graceful_shutdown;
-                Box::pin(run(connection, shut_down, stop)).await;
-            }
-            Some(Ok(Start::Tls(config))) => {
-                let accepted = Box::pin(TlsAcceptor::from(config).accept(stream));
-                let Some(Ok(stream)) = stop.run_until_cancelled(accepted).await else {
-                    return;
-                };
-                let io = TokioIo::new(Box::new(stream));
-                let connection = self.http.serve_connection_with_upgrades(io, service);
-                let shut_down = auto::UpgradeableConnection::graceful_shutdown;
-                Box::pin(run(connection, shut_down, stop)).await;
-            }
         }
     }
 

@@ -13,6 +13,7 @@ mod errors;
 mod extract;
 mod fatal;
 mod guard;
+mod http1;
 mod lock;
 mod log;
 mod memory;
