@@ -21,8 +21,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         .args(&args.rest);
     let asks_for_help = args.rest.iter().any(|a| a == "--help" || a == "-h");
     let benchmark = args.rest.first().map(String::as_str);
-    if let Some("gateway" | "overhead" | "adapter" | "start" | "download" | "link" | "control") =
-        benchmark
+    if let Some(
+        "gateway" | "overhead" | "adapter" | "start" | "download" | "link" | "control" | "failover",
+    ) = benchmark
         && !asks_for_help
     {
         if benchmark == Some("gateway") {

@@ -1,5 +1,4 @@
-//! Benchmarks: `cargo xtask bench gateway|engine|overhead|adapter|download|start|link|control`. Results are
-//! ratios within one run.
+//! Benchmarks: `cargo xtask bench NAME`; `--help` lists them. Results are ratios within one run.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -10,6 +9,7 @@ mod adapter;
 mod control;
 mod download;
 mod engine;
+mod failover;
 mod gateway;
 mod link;
 mod machine;
@@ -69,6 +69,8 @@ enum Command {
     Link(link::LinkArgs),
     /// A queen with many hives and workers: CPU time and memory, and the time of a routing decision
     Control(control::ControlArgs),
+    /// How long a request waits if its worker is killed, or its machine falls silent
+    Failover(failover::FailoverArgs),
     /// Start of a hive with many models
     Start {
         /// Directory of the rbee binaries; set by the xtask
@@ -108,6 +110,7 @@ fn main() -> anyhow::Result<()> {
         } => runtime()?.block_on(start::run(&bin_dir, models, count)),
         Command::Adapter(args) => runtime()?.block_on(adapter::run(&args)),
         Command::Control(args) => runtime()?.block_on(control::run(&args)),
+        Command::Failover(args) => runtime()?.block_on(failover::run(&args)),
         Command::Link(args) => runtime()?.block_on(link::run(&args)),
         Command::Download(args) => runtime()?.block_on(download::run(&args)),
         Command::DownloadOnce(args) => runtime()?.block_on(download::run_once(&args)),
