@@ -179,20 +179,32 @@ impl Scheduler {
     /// cannot be used. A request that waits for memory at one of several places keeps the others:
     /// it would be sent from one to the other otherwise, without an end.
     fn forget_unwanted(&mut self) {
+        let unwanted = self.short_targets(|target| {
+            let facts = self.nodes.get(&target.node);
+            let is_usable = facts.is_none_or(|facts| {
+                !matches!(facts.state, NodeState::Down(_)) && facts.may_use(target.backend)
+            });
+            let is_wanted = self.may_be_used(target) || self.deployments.lacks(target);
+            !is_usable || !is_wanted
+        });
+        self.forget_shortages_of(unwanted);
+    }
+
+    /// Forgets all shortages: their places were chosen by a policy that has changed.
+    pub(crate) fn forget_shortages(&mut self) {
+        self.forget_shortages_of(self.short_targets(|_| true));
+    }
+
+    /// The targets that wait for memory, of those that `includes` accepts.
+    fn short_targets(&self, includes: impl Fn(&SpawnTarget) -> bool) -> Vec<SpawnTarget> {
         let short = self.targets.iter();
         let short = short.filter(|(_, state)| state.shortage().is_some() && !state.is_spawning());
-        let unwanted: Vec<SpawnTarget> = short
-            .map(|(target, _)| target.clone())
-            .filter(|target| {
-                let facts = self.nodes.get(&target.node);
-                let is_usable = facts.is_none_or(|facts| {
-                    !matches!(facts.state, NodeState::Down(_)) && facts.may_use(target.backend)
-                });
-                let is_wanted = self.may_be_used(target) || self.deployments.lacks(target);
-                !is_usable || !is_wanted
-            })
-            .collect();
-        for target in unwanted {
+        let short = short.map(|(target, _)| target);
+        short.filter(|target| includes(target)).cloned().collect()
+    }
+
+    fn forget_shortages_of(&mut self, targets: Vec<SpawnTarget>) {
+        for target in targets {
             if let Some(state) = self.targets.get_mut(&target) {
                 state.forget_shortage();
             }

@@ -242,6 +242,7 @@ impl Scheduler {
             }
             SchedulerEvent::Policy(policy) => {
                 self.policy = ActivePolicy::new(policy);
+                self.forget_shortages();
                 self.serve_all(now, out);
             }
             SchedulerEvent::KeepLoaded(model, limit) => self.idle.set(model, limit, now),

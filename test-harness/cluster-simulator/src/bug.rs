@@ -35,6 +35,8 @@ pub enum Bug {
     DoubleSpawn,
     /// The queen forgets the deployments when it starts.
     ForgetDeployments,
+    /// The queen does not read that its policy has changed.
+    ForgetPolicy,
     /// The queen does not stop a worker that it wants to stop.
     DropStop,
     /// The queen does not report the end of a spawn to its scheduler.
@@ -62,7 +64,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::DropFinished,
         Self::DoubleTerminal,
         Self::DropFail,
@@ -79,6 +81,7 @@ impl Bug {
         Self::NoQueueLimit,
         Self::DoubleSpawn,
         Self::ForgetDeployments,
+        Self::ForgetPolicy,
         Self::DropStop,
         Self::DropSpawned,
         Self::KeepDead,

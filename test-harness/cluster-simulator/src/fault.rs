@@ -54,10 +54,12 @@ pub enum FaultKind {
     FullDisk,
     /// The workers of the node report that they are free and ready, whatever they do.
     Lying,
+    /// The queen has a policy: one that prefers, refuses, fails or does not end.
+    Policy,
 }
 
 /// What may fail, by the names of `--faults`.
-const GROUPS: [(&str, &[FaultKind]); 13] = [
+const GROUPS: [(&str, &[FaultKind]); 14] = [
     ("loss", &[FaultKind::Loss]),
     ("delay", &[FaultKind::Delay]),
     ("duplicate", &[FaultKind::Duplicate]),
@@ -83,6 +85,7 @@ const GROUPS: [(&str, &[FaultKind]); 13] = [
     ("full-disk", &[FaultKind::FullDisk]),
     ("lying", &[FaultKind::Lying]),
     ("flapping", &[FaultKind::Flapping]),
+    ("policy", &[FaultKind::Policy]),
 ];
 
 /// A set of kinds, written as names with commas, `all` or `none`.

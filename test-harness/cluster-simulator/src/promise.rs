@@ -21,6 +21,8 @@ pub enum Promise {
     Assignment,
     /// Every target has at most one spawn, and none is forgotten.
     Spawns,
+    /// Nothing is decided that the policy refuses.
+    Policy,
     /// The queues are bounded.
     Bounded,
     /// The scheduler counts what runs.

@@ -68,6 +68,7 @@ fn every_promise_is_kept_with_each_kind_of_fault() {
         "full-disk",
         "lying",
         "flapping",
+        "policy",
         "none",
     ];
     for kind in kinds {

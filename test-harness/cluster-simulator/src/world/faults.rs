@@ -56,6 +56,7 @@ impl World<'_> {
                 }
             }
             (FaultKind::QueenCrash, _) if !self.queen.is_down => self.crash_queen(),
+            (FaultKind::Policy, _) => self.update_policy(),
             _ => {}
         }
     }
@@ -77,6 +78,7 @@ impl World<'_> {
                 self.hives[fault.node].is_down = false;
             }
             FaultKind::QueenCrash if !queen_is_down && self.queen.is_down => self.start_queen(),
+            FaultKind::Policy => self.update_policy(),
             _ => {}
         }
     }

@@ -7,6 +7,7 @@ mod ending;
 mod faults;
 mod hive;
 mod network;
+mod policies;
 mod probes;
 mod process;
 mod queen;

@@ -108,6 +108,7 @@ impl World<'_> {
             let deployments = self.deployment_map();
             self.scheduler_event(SchedulerEvent::Deployments(deployments, BTreeSet::new()));
         }
+        self.update_policy();
         self.update_nodes();
         self.at(now, Event::Poll(run));
         self.at(now + TICK, Event::Tick(run));
@@ -302,6 +303,7 @@ impl World<'_> {
                     }
                 }
                 SchedulerEffect::Spawn(target) => {
+                    self.check_spawn_policy(&target);
                     self.begin_task(target.clone());
                     if self.planted(Bug::DoubleSpawn) {
                         self.begin_task(target);

@@ -176,6 +176,7 @@ impl World<'_> {
             );
             return self.violate(Promise::Assignment, message);
         }
+        self.check_policy(node, &format!("request {index} was assigned to a worker"));
         let lowest = self.queen.fences.get(&spawn.worker).copied().unwrap_or(0);
         if spawn.generation.0 < lowest {
             let message = format!(
