@@ -49,7 +49,7 @@ Feature: Deployments keep workers of models running
     And stdout contains `2 of 2   ready  attic GPU-0, attic GPU-1`
     When I run `rbee-keeper deploy mock:fast --min 3 --node attic --backend cuda`
     Then the exit code is 1
-    And stderr contains `attic cuda: its device has a worker of the model; attic cuda: its device has a worker of the model`
+    And stderr contains `a further worker of mock:fast: attic cuda: its device has a worker of the model; local cuda`
 
   # GPUs that are left to other programs: docs/gpus.md
 

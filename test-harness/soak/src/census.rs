@@ -81,10 +81,21 @@ impl Census {
         }
     }
 
+    /// Whether there are other daemons than before, or more scripts. A script that ends is one of
+    /// the steps of a connection.
+    fn has_other_processes(&self, before: &Self) -> bool {
+        let count = |census: &Self, name| census.processes.get(name).copied().unwrap_or_default();
+        let mut names = self.processes.keys().chain(before.processes.keys());
+        names.any(|name| {
+            let (now, known) = (count(self, name), count(before, name));
+            now > known || (now < known && !name.ends_with(" sh"))
+        })
+    }
+
     /// What is more or less than before.
     fn grown_since(&self, before: &Self) -> String {
         let mut text = String::new();
-        if self.processes != before.processes {
+        if self.has_other_processes(before) {
             // Writing to a string cannot fail.
             let _ = write!(
                 text,

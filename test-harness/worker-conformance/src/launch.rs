@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use daemon_shell::{ProcessIdentity, Signal, Token};
 use reqwest::Method;
 use tempfile::TempDir;
@@ -24,6 +24,8 @@ const OPTIONS: &str = "{options}";
 const POLL: Duration = Duration::from_millis(20);
 /// Exit code of a worker whose port is taken.
 pub const PORT_TAKEN: i32 = 98;
+/// Ports that are tried.
+const MAX_PORTS: u32 = 5;
 
 /// The worker to test.
 #[derive(Debug, Clone)]
@@ -93,6 +95,12 @@ impl Drop for Process {
     }
 }
 
+/// How a start ended.
+enum Started {
+    Running(Box<Running>),
+    PortTaken(anyhow::Error),
+}
+
 impl Launcher {
     /// Runs the program with one argument instead of the options, until it exits.
     pub async fn run_with(&self, argument: &str) -> Result<std::process::Output> {
@@ -103,8 +111,21 @@ impl Launcher {
         Ok(output.with_context(|| format!("no exit within {} s", limit.as_secs()))??)
     }
 
-    /// Starts a worker and waits until it can infer.
+    /// Starts a worker and waits until it can infer. As a hive does, it tries further ports if
+    /// another program takes the chosen one first.
     pub async fn start(&self) -> Result<Running> {
+        for _ in 1..MAX_PORTS {
+            if let Started::Running(running) = self.start_once().await? {
+                return Ok(*running);
+            }
+        }
+        match self.start_once().await? {
+            Started::Running(running) => Ok(*running),
+            Started::PortTaken(error) => Err(error),
+        }
+    }
+
+    async fn start_once(&self) -> Result<Started> {
         let queen = Queen::start().await?;
         let port = free_port()?;
         let (mut process, identity, token) = self.spawn(port, &queen.url, true)?;
@@ -117,7 +138,11 @@ impl Launcher {
         let mut ready = Vec::new();
         loop {
             if let Some(status) = process.child.try_wait()? {
-                bail!("the worker exited: {status}\n{}", process.last_lines());
+                let error = anyhow!("the worker exited: {status}\n{}", process.last_lines());
+                if status.code() == Some(PORT_TAKEN) {
+                    return Ok(Started::PortTaken(error));
+                }
+                return Err(error);
             }
             if Instant::now() > limit {
                 bail!(
@@ -137,7 +162,7 @@ impl Launcher {
             }
             sleep(POLL).await;
         }
-        Ok(Running {
+        let running = Running {
             identity,
             endpoint,
             queen,
@@ -145,7 +170,8 @@ impl Launcher {
             health: health.context("no response of `GET /health`")?,
             ready,
             process,
-        })
+        };
+        Ok(Started::Running(Box::new(running)))
     }
 
     /// Starts a process. Without `tokens`, it does not receive the files of the tokens.
