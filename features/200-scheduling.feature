@@ -138,6 +138,12 @@ Feature: Deployments keep workers of models running
     Then the exit code is 2
     And stderr contains `not a time`
 
+  Scenario: A node without GPUs has none to leave to others
+    Given a running queen
+    When I run `rbee-keeper node yield local`
+    Then the exit code is 0
+    And stdout contains `it has no GPU at present, so nothing changes until it has one`
+
   Scenario: A deployment moves to another machine when its machine is switched off
     Given a running queen
     And the node attic with 4096 GiB of free memory

@@ -1,6 +1,8 @@
 //! GPUs that are left to other programs.
 
 use diagnostics::escape;
+use hive_contract::Device;
+use input_validation::DeviceId;
 use queen_contract::{GpuYield, NodeEntry, YieldNow};
 
 /// When its GPUs are left to other programs, if that is not the default.
@@ -21,11 +23,12 @@ pub(crate) fn gpu_yield(node: &NodeEntry) -> String {
     let wish = wish
         .as_deref()
         .unwrap_or("are used, except while other programs use much memory");
-    format!(
-        "the GPUs of node {} {wish}\n{}",
-        node.name,
-        yielded(std::slice::from_ref(node))
-    )
+    let mut text = format!("the GPUs of node {} {wish}\n", node.name);
+    let has_gpu = |device: &Device| matches!(device.id, DeviceId::Gpu(_));
+    if !node.devices.is_empty() && !node.devices.iter().any(has_gpu) {
+        text.push_str("it has no GPU at present, so nothing changes until it has one\n");
+    }
+    text + &yielded(std::slice::from_ref(node))
 }
 
 /// A line for each device that is left to other programs.
