@@ -4,7 +4,6 @@ use std::{
     net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
-    time::Duration,
 };
 
 use axum::Router;
@@ -25,21 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::{ServiceExt as _, util::MapRequest};
 
-use crate::http1::Http1;
-
-/// When a connection is closed that has not sent a complete request head.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct HeadLimits {
-    /// From its start; from its first byte for HTTP/1 without TLS.
-    pub(crate) first: Duration,
-    /// From the end of a response. Clients close idle connections earlier: reqwest after 90 s.
-    pub(crate) next: Duration,
-}
-
-pub(crate) const HEAD_LIMITS: HeadLimits = HeadLimits {
-    first: Duration::from_secs(30),
-    next: Duration::from_secs(120),
-};
+use crate::http1::{HeadLimits, Http1};
 
 /// How a port serves connections with and without TLS.
 #[derive(Debug, Clone)]

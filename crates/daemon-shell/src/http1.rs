@@ -35,7 +35,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::connection::HeadLimits;
+/// When a connection is closed that has not sent a complete request head.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeadLimits {
+    /// From its start; from its first byte for HTTP/1 without TLS.
+    pub(crate) first: Duration,
+    /// From the end of a response. Clients close idle connections earlier: reqwest after 90 s.
+    pub(crate) next: Duration,
+}
+
+pub(crate) const HEAD_LIMITS: HeadLimits = HeadLimits {
+    first: Duration::from_secs(30),
+    next: Duration::from_secs(120),
+};
 
 /// Time from the end of a response after which the state of HTTP is given up.
 const QUIET: Duration = Duration::from_millis(200);

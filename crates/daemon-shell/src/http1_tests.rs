@@ -8,7 +8,6 @@ use tokio::{
 };
 
 use super::*;
-use crate::connection::HEAD_LIMITS;
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 /// Length of a long response, and how many are more than the buffers of both sockets hold.

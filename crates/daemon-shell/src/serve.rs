@@ -17,8 +17,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    connection::{Connections, Encryption, HEAD_LIMITS, HeadLimits},
+    connection::{Connections, Encryption},
     errors,
+    http1::{HEAD_LIMITS, HeadLimits},
 };
 
 /// Time without traffic after which the kernel probes a connection, and between two probes.

@@ -343,3 +343,7 @@ fn fenced(id: &WorkerId, generation: Generation, lowest: Generation) -> Diagnost
 #[cfg(test)]
 #[path = "registry_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "stall_tests.rs"]
+mod stall_tests;
