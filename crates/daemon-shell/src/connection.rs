@@ -103,11 +103,20 @@ impl Connections {
             Some(Ok(Ok(Start::Http1))) => self.http1.serve(stream, &stop).await,
             Some(Ok(Ok(Start::Other))) => Box::pin(self.exchange(stream, &stop)).await,
             Some(Ok(Ok(Start::Tls(config)))) => {
-                let accepted = timeout(self.limits.first, TlsAcceptor::from(config).accept(stream));
-                if let Some(Ok(Ok(stream))) = Box::pin(stop.run_until_cancelled(accepted)).await {
-                    Box::pin(self.exchange(Box::new(stream), &stop)).await;
-                }
+                Box::pin(self.exchange_with_tls(config, stream, &stop)).await;
             }
+        }
+    }
+
+    async fn exchange_with_tls(
+        &self,
+        config: Arc<ServerConfig>,
+        stream: TcpStream,
+        stop: &CancellationToken,
+    ) {
+        let accepted = timeout(self.limits.first, TlsAcceptor::from(config).accept(stream));
+        if let Some(Ok(Ok(stream))) = stop.run_until_cancelled(accepted).await {
+            self.exchange(Box::new(stream), stop).await;
         }
     }
 
@@ -187,6 +196,19 @@ async fn run<C: Future>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http1::HEAD_LIMITS;
+
+    #[tokio::test]
+    async fn a_connection_that_waits_for_a_request_takes_little_memory() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (_client, accepted) = tokio::join!(client, listener.accept());
+        let (stream, client) = accepted.unwrap();
+        let connections = Connections::new(HEAD_LIMITS, None, Router::new());
+        let serving = Arc::new(connections).serve(stream, client.ip(), CancellationToken::new());
+        let size = size_of_val(&serving);
+        assert!(size <= 1536, "{size} bytes");
+    }
 
     #[test]
     fn other_machines_must_use_tls_if_it_is_required() {

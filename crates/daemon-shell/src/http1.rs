@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::Duration,
@@ -49,7 +49,7 @@ pub(crate) const HEAD_LIMITS: HeadLimits = HeadLimits {
     next: Duration::from_secs(120),
 };
 
-/// Time from the end of a response after which the state of HTTP is given up.
+/// How often the state of HTTP is given up if no request is under way.
 const QUIET: Duration = Duration::from_millis(200);
 
 /// How connections of HTTP/1 are served.
@@ -96,8 +96,8 @@ impl Http1 {
         }
     }
 
-    /// Serves requests until the client sends no further one for a while, and returns the socket;
-    /// `None` if the connection has ended.
+    /// Serves requests until none is under way at the end of a [`QUIET`] period, and returns the
+    /// socket; `None` if the connection has ended.
     async fn requests(
         &self,
         builder: &http1::Builder,
@@ -120,7 +120,6 @@ impl Http1 {
         let mut connection = builder
             .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service))
             .with_upgrades();
-        let mut seen = 0;
         let mut may_return = true;
         loop {
             tokio::select! {
@@ -133,7 +132,7 @@ impl Http1 {
                 }
                 () = sleep(QUIET), if may_return => {}
             }
-            if !exchange.is_quiet(&mut seen) {
+            if !exchange.is_quiet() {
                 continue;
             }
             exchange.is_kept.store(true, Relaxed);
@@ -142,7 +141,10 @@ impl Http1 {
                 ended.ok()?;
                 let parts = connection.into_parts()?;
                 let mut socket = Socket::new(parts.io.into_inner().stream);
-                socket.unread = parts.read_buf;
+                // An empty buffer would keep its memory.
+                if !parts.read_buf.is_empty() {
+                    socket.unread = parts.read_buf;
+                }
                 return Some(socket);
             }
             // A request is under way after all: hyper closes the connection after it.
@@ -155,8 +157,8 @@ impl Http1 {
 /// What a connection does at present, as far as its socket and its responses show.
 #[derive(Debug, Default)]
 struct Exchange {
-    /// Number of requests so far.
-    requests: AtomicU32,
+    /// Whether there was a request.
+    has_begun: AtomicBool,
     /// Whether a response is not complete.
     is_responding: AtomicBool,
     /// Whether bytes wait until the socket takes them.
@@ -168,15 +170,13 @@ struct Exchange {
 impl Exchange {
     fn begin(&self) {
         self.is_responding.store(true, Relaxed);
-        self.requests.fetch_add(1, Relaxed);
+        self.has_begun.store(true, Relaxed);
     }
 
-    /// Whether all requests have their responses, and none has arrived since the last call.
-    fn is_quiet(&self, seen: &mut u32) -> bool {
-        let requests = self.requests.load(Relaxed);
-        let is_new = std::mem::replace(seen, requests) != requests;
+    /// Whether all requests have their responses.
+    fn is_quiet(&self) -> bool {
         let is_busy = self.is_responding.load(Relaxed) || self.has_unsent.load(Relaxed);
-        requests > 0 && !is_new && !is_busy
+        self.has_begun.load(Relaxed) && !is_busy
     }
 }
 

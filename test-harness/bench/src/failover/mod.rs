@@ -3,17 +3,17 @@
 
 mod stream;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use cluster::{Cluster, HiveProcess};
-use input_validation::WorkerId;
-use queen_contract::{SpawnCall, WorkerEntry};
+use input_validation::{NodeName, WorkerId};
+use queen_contract::{NodeStatus, SpawnCall, WorkerEntry};
 use rustix::process::{Pid, Signal, kill_process};
 use state_files::DaemonRecord;
 use tempfile::TempDir;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::machine;
 use stream::Tokens;
@@ -24,6 +24,8 @@ const MOST_REFUSED_MS: f64 = 100.0;
 const MOST_SILENT_SECONDS: f64 = 15.0;
 /// Tokens before a machine falls silent.
 const TOKENS_BEFORE: usize = 10;
+/// Longest time until the queen reaches a machine that responds again.
+const RETURN_LIMIT: Duration = Duration::from_secs(60);
 
 /// Options of the benchmark.
 #[derive(Args)]
@@ -199,6 +201,17 @@ impl Setting {
         for pid in stopped {
             signal(pid, Signal::CONT)?;
         }
+        self.reached(&hive.name).await?;
         Ok(seconds)
+    }
+
+    /// Waits until the queen reaches a node.
+    async fn reached(&self, node: &NodeName) -> Result<()> {
+        let limit = Instant::now() + RETURN_LIMIT;
+        while self.queen.client.node(node).await?.status != NodeStatus::Reachable {
+            ensure!(Instant::now() < limit, "node {node} does not return");
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
     }
 }
