@@ -11,9 +11,6 @@ use serde_json::Value;
 use state_files::{DaemonRecord, Home};
 use tempfile::TempDir;
 
-/// Mock engine that costs nothing, with a slot for every client.
-const MODEL: &str = "mock:slots=64,length=16";
-
 /// A queen, a hive and a mock worker with a home of their own, and nginx in front of the worker.
 /// They are stopped when this is dropped.
 pub struct Servers {
@@ -28,20 +25,22 @@ pub struct Servers {
     /// Bearer token of the worker.
     pub token: String,
     pub model: &'static str,
+    pub queen_pid: u32,
+    pub proxy_pid: u32,
 }
 
 impl Servers {
-    pub fn start(bin_dir: &Path) -> Result<Self> {
+    pub fn start(bin_dir: &Path, model: &'static str) -> Result<Self> {
         let installation = Installation {
             bin_dir: bin_dir.to_owned(),
             home: tempfile::Builder::new().prefix("rbee-bench-").tempdir()?,
         };
         let home = installation.home.path();
-        let started = installation.keeper(&["infer", "hello", "--model", MODEL])?;
+        let started = installation.keeper(&["infer", "hello", "--model", model])?;
         ensure!(!started.is_empty(), "the mock worker produced no output");
         let files = Home::at(home);
         let queen = DaemonRecord::read(&files.queen_record())?;
-        let queen = queen.context("the queen has no record")?.url;
+        let queen = queen.context("the queen has no record")?;
         let list = installation.keeper(&["--json", "worker", "list"])?;
         let list: Value = serde_json::from_str(&list)?;
         let port = list["workers"][0]["port"]
@@ -50,13 +49,15 @@ impl Servers {
         let token = fs::read_to_string(files.node_token(&NodeName::local()))?;
         let (nginx, proxy) = start_nginx(home, port)?;
         Ok(Self {
+            proxy_pid: nginx.0.id(),
+            queen_pid: queen.process.pid,
             _nginx: nginx,
             _installation: installation,
-            queen,
+            queen: queen.url,
             worker: format!("http://127.0.0.1:{port}"),
             proxy,
             token: token.trim().to_owned(),
-            model: MODEL,
+            model,
         })
     }
 }
@@ -119,6 +120,7 @@ http {{
     upstream worker {{ server 127.0.0.1:{worker}; keepalive 128; }}
     server {{
         listen 127.0.0.1:{port};
+        client_max_body_size 0; client_body_buffer_size 1m;
         keepalive_requests 1000000;
         location / {{
             proxy_pass http://worker;

@@ -1,3 +1,7 @@
+//! What the queen adds to requests to a worker, compared with nginx.
+
+mod cpu;
+
 use std::{
     path::Path,
     sync::{
@@ -17,6 +21,13 @@ use crate::{machine, servers::Servers};
 /// moment of the machine affects all targets.
 const ROUNDS: u32 = 5;
 
+/// Mock engine that costs nothing, with a slot for every client.
+const SHORT: &str = "mock:slots=64,length=16";
+/// As [`SHORT`], for long prompts.
+const LONG_PROMPTS: &str = "mock:slots=64,length=16,context=1000000";
+/// Characters of a long prompt.
+const LONG_PROMPT: usize = 220_000;
+
 struct Target {
     name: &'static str,
     url: String,
@@ -25,25 +36,42 @@ struct Target {
 }
 
 /// Measures the time of complete responses of 16 tokens: from the worker itself, through
-/// nginx, and through the queen's own API and its OpenAI API. `baseline` is the directory of
-/// another build, whose queen is measured in the same run.
+/// nginx, and through the queen's own API and its OpenAI API, with short and long prompts; then
+/// the CPU time of slow streams. `baseline` is the directory of another build, whose queen is
+/// measured in the same run.
 pub async fn run(bin_dir: &Path, baseline: Option<&Path>, count: u32) -> Result<()> {
-    let servers = Servers::start(bin_dir)?;
-    let mut targets = vec![
-        worker_target("worker", &servers.worker, &servers.token),
-        worker_target("nginx", &servers.proxy, &servers.token),
-        native_target("queen", &servers),
-        openai_target("queen, OpenAI", &servers),
-    ];
-    let baseline = baseline.map(Servers::start).transpose()?;
-    if let Some(baseline) = &baseline {
-        targets.push(native_target("baseline queen", baseline));
-        targets.push(openai_target("baseline queen, OpenAI", baseline));
-    }
     println!(
         "gateway: {}; mock engine, complete responses of 16 tokens",
         machine::describe()
     );
+    times(bin_dir, baseline, count, SHORT, "hello").await?;
+    println!("\nprompts of {LONG_PROMPT} bytes");
+    let prompt = "many words ".repeat(LONG_PROMPT / 11);
+    times(bin_dir, baseline, count / 4, LONG_PROMPTS, &prompt).await?;
+    println!("\nCPU time of slow streams");
+    cpu::run(bin_dir, baseline).await
+}
+
+async fn times(
+    bin_dir: &Path,
+    baseline: Option<&Path>,
+    count: u32,
+    model: &'static str,
+    prompt: &str,
+) -> Result<()> {
+    let servers = Servers::start(bin_dir, model)?;
+    let mut targets = vec![
+        worker_target("worker", &servers.worker, &servers.token, prompt),
+        worker_target("nginx", &servers.proxy, &servers.token, prompt),
+        native_target("queen", &servers, prompt),
+        openai_target("queen, OpenAI", &servers, prompt),
+    ];
+    let baseline = baseline.map(|bin_dir| Servers::start(bin_dir, model));
+    let baseline = baseline.transpose()?;
+    if let Some(baseline) = &baseline {
+        targets.push(native_target("baseline queen", baseline, prompt));
+        targets.push(openai_target("baseline queen, OpenAI", baseline, prompt));
+    }
     println!(
         "| clients | target | p50 ms | p99 ms | added p50 ms | added p99 ms | p50 vs. nginx | p99 vs. nginx |"
     );
@@ -64,17 +92,17 @@ pub async fn run(bin_dir: &Path, baseline: Option<&Path>, count: u32) -> Result<
     Ok(())
 }
 
-fn worker_target(name: &'static str, url: &str, token: &str) -> Target {
+fn worker_target(name: &'static str, url: &str, token: &str, prompt: &str) -> Target {
     Target {
         name,
         url: format!("{url}/v1/infer"),
         token: Some(token.to_owned()),
-        body: native_body(),
+        body: native_body(prompt),
     }
 }
 
-fn native_target(name: &'static str, servers: &Servers) -> Target {
-    let mut body = native_body();
+fn native_target(name: &'static str, servers: &Servers, prompt: &str) -> Target {
+    let mut body = native_body(prompt);
     body["model"] = servers.model.into();
     Target {
         name,
@@ -84,18 +112,18 @@ fn native_target(name: &'static str, servers: &Servers) -> Target {
     }
 }
 
-fn openai_target(name: &'static str, servers: &Servers) -> Target {
+fn openai_target(name: &'static str, servers: &Servers, prompt: &str) -> Target {
     Target {
         name,
         url: format!("{}/v1/chat/completions", servers.queen),
         token: None,
         body: json!({"model": servers.model, "stream": true, "seed": 1,
-            "messages": [{"role": "user", "content": "hello"}]}),
+            "messages": [{"role": "user", "content": prompt}]}),
     }
 }
 
-fn native_body() -> Value {
-    json!({"input": {"prompt": "hello"}, "sampling": {"seed": 1}})
+fn native_body(prompt: &str) -> Value {
+    json!({"input": {"prompt": prompt}, "sampling": {"seed": 1}})
 }
 
 fn print_rows(clients: u32, targets: &[Target], times: &mut [Vec<Duration>]) {
