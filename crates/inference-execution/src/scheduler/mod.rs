@@ -311,7 +311,7 @@ impl BatchScheduler {
             if sequence.paused || sequence.pending() == 0 {
                 continue;
             }
-            if self.config.prefix_cache && !sequence.is_decoding() {
+            if self.config.prefix_cache {
                 sequence.take_cached(&mut self.pool, size);
             }
             if sequence.is_decoding() {
@@ -383,10 +383,10 @@ impl BatchScheduler {
 
     /// Starts the next block of a sequence with a copy of a block that has the same prefix.
     fn copy_closest(&mut self, index: usize, effects: &mut Vec<BatchEffect>) {
-        let sequence = &mut self.running[index];
-        if !self.config.prefix_cache || sequence.is_decoding() {
+        if !self.config.prefix_cache {
             return;
         }
+        let sequence = &mut self.running[index];
         let size = self.config.block_tokens as usize;
         let Some((from, tokens)) = sequence.closest(&self.pool, size) else {
             return;

@@ -115,6 +115,13 @@ mod tests {
     }
 
     #[test]
+    fn a_prefill_that_fills_the_step_is_a_short_one() {
+        let of = [(1000, false), (100, true)];
+        assert_eq!(shares(&mut prefills(&of), 100, false), (vec![0, 100], true));
+        assert_eq!(shares(&mut prefills(&of), 99, false), (vec![50, 49], false));
+    }
+
+    #[test]
     fn equal_prefills_are_computed_one_after_the_other() {
         let of = [(300, true), (300, true), (300, true)];
         assert_eq!(shares(&mut prefills(&of), 100, false).0, [100, 0, 0]);

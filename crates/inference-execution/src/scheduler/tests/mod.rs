@@ -1,4 +1,5 @@
 mod driver;
+mod limits;
 mod properties;
 mod sharing;
 

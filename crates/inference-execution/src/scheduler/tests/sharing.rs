@@ -129,3 +129,27 @@ fn preempted_sequence_reuses_its_blocks() {
     d.finish(old);
     assert_eq!(d.step(), [(young, 1)]);
 }
+
+#[test]
+fn a_younger_request_completes_the_block_of_which_it_computed_more() {
+    let mut d = driver(6, 40);
+    let old = d.arrive(tokens(0..20), 1);
+    d.pause(old, true);
+    let young = d.arrive(tokens(0..20), 1);
+    assert_eq!(d.step(), [(young, 6)]);
+    d.pause(old, false);
+    // The first block is cached, and half of the second one is computed.
+    assert_eq!(d.step(), [(young, 6)]);
+    d.run_out();
+}
+
+#[test]
+fn the_part_of_a_block_that_is_copied_leaves_its_budget_to_others() {
+    let mut d = driver(16, 40);
+    d.arrive(tokens(0..8), 1);
+    d.step();
+    let copying = d.arrive(tokens((0..7).chain(50..55)), 1);
+    let other = d.arrive(tokens(100..111), 1);
+    // Of its 12 tokens, 4 are cached and 3 are copied.
+    assert_eq!(d.step(), [(copying, 5), (other, 11)]);
+}
