@@ -283,3 +283,20 @@ pub(crate) fn on_no_node(first: &Diagnostic, last: &Diagnostic, nodes: usize) ->
     }
     error
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_is_added_if_it_is_another_one_of_another_node() {
+        let error = |message| Diagnostic::new(Code::WorkerStartFailed, message);
+        let both = "a; 2 nodes were tried, and the last one failed: b";
+        for (last, nodes, message) in [("b", 2, both), ("a", 2, "a"), ("b", 1, "a")] {
+            assert_eq!(
+                on_no_node(&error("a"), &error(last), nodes).message,
+                message
+            );
+        }
+    }
+}

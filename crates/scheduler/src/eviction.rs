@@ -102,6 +102,24 @@ mod tests {
     }
 
     #[test]
+    fn measured_values_are_removed_when_they_do_not_count_any_more() {
+        let [a, b]: [ModelRef; 2] = ["mock:a=1", "mock:b=1"].map(|model| model.parse().unwrap());
+        let node: NodeName = "attic".parse().unwrap();
+        let eviction = |model: &ModelRef| Eviction {
+            missing_bytes: 10,
+            expected: vec![(model.clone(), 30)],
+        };
+        let mut freed = FreedMemory::default();
+        freed.record(&node, &eviction(&a), 5, Duration::ZERO);
+        let almost = MEASURED_FOR.saturating_sub(Duration::from_nanos(1));
+        freed.record(&node, &eviction(&b), 5, almost);
+        assert_eq!(freed.at_most(&node, &a, 30, almost), 5);
+        assert_eq!(freed.measured.len(), 2);
+        freed.record(&node, &eviction(&b), 5, MEASURED_FOR);
+        assert_eq!(freed.measured.len(), 1);
+    }
+
+    #[test]
     fn more_may_be_missing_afterwards_and_the_memory_of_a_worker_may_be_unknown() {
         let models: [ModelRef; 2] = ["mock:a=1", "mock:b=1"].map(|model| model.parse().unwrap());
         let eviction = Eviction {

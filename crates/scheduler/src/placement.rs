@@ -319,23 +319,30 @@ fn route_candidate(
     }
 }
 
-/// The lowest rank is chosen: a worker other than the one that has just failed the request, on
-/// another node, which may be out of reach as a whole; then the one that computed the longest
-/// beginning of the prompt, the lowest share of busy slots, the most free slots.
-fn rank<'a>(
-    candidate: &Candidate<'a>,
-    failed: Option<&WorkerInfo>,
-    cached: u32,
-) -> (bool, bool, Reverse<u32>, u64, Reverse<u32>, &'a str) {
+/// How a worker compares with others for a request: the lowest rank is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank<'a> {
+    /// It has just failed the request.
+    has_failed: bool,
+    /// Its node has the worker that failed the request, and may be out of reach as a whole.
+    node_has_failed: bool,
+    /// The longest beginning of the prompt that it computed.
+    cached: Reverse<u32>,
+    busy_permille: u64,
+    free_slots: Reverse<u32>,
+    name: &'a str,
+}
+
+fn rank<'a>(candidate: &Candidate<'a>, failed: Option<&WorkerInfo>, cached: u32) -> Rank<'a> {
     let info = candidate.info;
-    (
-        failed.is_some_and(|f| f.id == info.id && f.generation == info.generation),
-        failed.is_some_and(|f| f.hive_id == info.hive_id),
-        Reverse(cached),
-        busy_permille(candidate),
-        Reverse(candidate.free_slots),
-        info.id.as_str(),
-    )
+    Rank {
+        has_failed: failed.is_some_and(|f| f.id == info.id && f.generation == info.generation),
+        node_has_failed: failed.is_some_and(|f| f.hive_id == info.hive_id),
+        cached: Reverse(cached),
+        busy_permille: busy_permille(candidate),
+        free_slots: Reverse(candidate.free_slots),
+        name: info.id.as_str(),
+    }
 }
 
 /// The share of the worker's slots that are busy, in thousandths.

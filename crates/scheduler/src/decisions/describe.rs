@@ -298,3 +298,6 @@ pub(crate) fn place_candidate(place: &PlaceCandidate, chosen: bool) -> DecisionC
         note,
     }
 }
+
+#[cfg(test)]
+mod tests;

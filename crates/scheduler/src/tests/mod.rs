@@ -12,6 +12,7 @@ mod policy;
 mod properties;
 mod room;
 mod stopping;
+mod targets;
 mod yielding;
 
 use std::time::Duration;
