@@ -45,7 +45,7 @@ pub struct MutantsArgs {
     /// Only this crate
     #[arg(long)]
     package: Option<String>,
-    /// A share of the mutants, for example 0/20: the first of 20
+    /// A share of the mutants of each file, for example 0/20: every 20th, from the first on
     #[arg(long)]
     shard: Option<String>,
     /// Only mutants in this file
@@ -138,10 +138,10 @@ fn examine(program: &PathBuf, pure: &Pure, args: &MutantsArgs) -> Result<Outcome
         }
     }
     if let Some(shard) = &args.shard {
-        command.args(["--shard", shard]);
+        command.args(["--shard", shard, "--sharding", "round-robin"]);
     }
-    // Not the features, which start programs.
-    command.args(["--", "--lib"]);
+    // Not the features, which start programs: they are neither built nor run.
+    command.args(["--cargo-arg", "--lib"]);
     let status = command.status().context("cannot start cargo-mutants")?;
     // 2: mutants were missed; 3: tests did not end (documentation of cargo-mutants).
     ensure!(
