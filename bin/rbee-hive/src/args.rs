@@ -5,6 +5,8 @@ use input_validation::{
     BranchName, NodeName, NodeUrl, PortRange, RepositoryUrl, byte_count, option_value, whole_number,
 };
 
+use crate::suspend::DEFAULT_COMMAND;
+
 /// Runs workers on this machine
 #[derive(Debug, clap::Parser)]
 #[command(name = "rbee-hive", version)]
@@ -76,6 +78,9 @@ pub struct Args {
     /// Space that downloads leave on the disk
     #[arg(long, global = true, env = "RBEE_DISK_RESERVE", value_name = "SIZE", default_value = "1G", value_parser = byte_count)]
     pub disk_reserve: u64,
+    /// Command that suspends this machine, for `rbee-keeper node sleep`
+    #[arg(long, global = true, env = "RBEE_SUSPEND_COMMAND", value_name = "COMMAND", default_value = DEFAULT_COMMAND)]
+    pub suspend_command: String,
     /// JSON file with a machine to report instead of this one; for tests
     #[arg(long, global = true, value_name = "FILE")]
     pub mock_devices: Option<PathBuf>,

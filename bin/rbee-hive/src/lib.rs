@@ -6,6 +6,7 @@ mod membership;
 mod paths;
 mod run;
 mod service;
+mod suspend;
 
 pub use args::{Args, Command, Join};
 pub use run::run;

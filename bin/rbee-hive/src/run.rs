@@ -30,6 +30,7 @@ use crate::{
     membership::{Membership, leave, stay_connected, use_invitation},
     paths::absolute,
     service::{Hive, router},
+    suspend::SuspendCommand,
 };
 
 /// Time that open connections have to close during shutdown.
@@ -62,6 +63,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         token,
         token_file,
     } = Membership::of(&home, &args, uplink.as_ref())?;
+    let suspend = SuspendCommand::parse(&args.suspend_command)?;
     let worker_dir = match &args.worker_dir {
         Some(dir) => absolute(dir)?,
         None => own_directory()?,
@@ -121,6 +123,7 @@ pub async fn run(args: Args) -> Result<(), Diagnostic> {
         engines,
         jobs,
         node_events,
+        suspend,
         stop: stop.clone(),
     });
     let tls = if args.bind.is_loopback() {

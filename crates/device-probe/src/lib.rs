@@ -6,11 +6,13 @@
 //!   that have no driver.
 //! - `vulkan` runs `vulkaninfo`, if it is installed, for the GPUs of other vendors.
 //! - `cpu` detects the instruction sets.
+//! - `power` finds the network cards by which the machine can be woken.
 
 mod cpu;
 mod errors;
 mod mock;
 mod nvidia;
+mod power;
 mod probe;
 mod processes;
 mod sysfs;

@@ -32,7 +32,9 @@ impl Probe for MockProbe {
 #[cfg(test)]
 mod tests {
     use diagnostics::Code;
-    use hive_contract::{Cpu, Device, DeviceProblem, DeviceProcess, Disk, Ram};
+    use hive_contract::{
+        Cpu, Device, DeviceProblem, DeviceProcess, Disk, NetworkCard, Power, Ram,
+    };
     use input_validation::{Backend, DeviceId};
 
     use super::*;
@@ -78,6 +80,14 @@ mod tests {
                 message: "GPU-2 is lost".to_owned(),
                 hint: None,
             }],
+            power: Power {
+                can_suspend: Some(true),
+                cards: vec![NetworkCard {
+                    name: "enp3s0".to_owned(),
+                    mac: "52:54:00:12:34:56".parse().unwrap(),
+                    wakes: None,
+                }],
+            },
         };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("devices.json");

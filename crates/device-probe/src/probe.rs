@@ -1,5 +1,5 @@
 use diagnostics::Diagnostic;
-use hive_contract::{Capabilities, Cpu, Device, DeviceProblem, Disk, EngineEntry, Ram};
+use hive_contract::{Capabilities, Cpu, Device, DeviceProblem, Disk, EngineEntry, Power, Ram};
 use serde::{Deserialize, Serialize};
 
 /// A machine and its devices.
@@ -19,6 +19,9 @@ pub struct Machine {
     /// Hardware and drivers that cannot be used.
     #[serde(default)]
     pub problems: Vec<DeviceProblem>,
+    /// Whether it can be suspended, and how it can be woken.
+    #[serde(default)]
+    pub power: Power,
 }
 
 impl Machine {
@@ -37,6 +40,7 @@ impl Machine {
             problems: self.problems,
             worker_binaries,
             engines,
+            power: self.power,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     cpu::cpu,
     errors::{machine_not_inspected, unusable},
     nvidia::{Nvidia, NvidiaDriver, Nvml},
-    processes, sysfs, vulkan,
+    power, processes, sysfs, vulkan,
 };
 
 /// Longest name of a device, in characters.
@@ -113,6 +113,7 @@ impl Probe for SystemProbe {
             ram,
             disk: disk(&self.models).map_err(|e| unusable(&self.models, &e))?,
             problems: found.problems,
+            power: power::power(&self.sources.sysfs, &self.sources.procfs),
         })
     }
 }

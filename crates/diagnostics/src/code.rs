@@ -109,6 +109,14 @@ codes! {
     NodeExists = 409;
     /// Workers run on the node.
     NodeInUse = 409;
+    /// The node is asleep.
+    NodeAsleep = 503;
+    /// The node did not suspend.
+    SuspendFailed = 502;
+    /// The node did not respond in time after it was woken.
+    WakeFailed = 504;
+    /// The node cannot be woken: no MAC address of it is known.
+    MacAddressUnknown = 409;
     /// The SSH key file does not exist.
     SshKeyNotFound = 400;
     /// The node has no binary of a worker for this device.

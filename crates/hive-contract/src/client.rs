@@ -12,7 +12,7 @@ use crate::{
     LINK_PROTOCOL, ManifestQuery, ModelDetails, ModelManifest, ModelQuery, NodePullRequest,
     PackageDetails, PackageList, PreflightReport, PreflightRequest, ProvisionRequest, PruneRequest,
     PruneResponse, RemovedBinaries, RemovedModel, RollbackRequest, SpawnRequest, SpawnResponse,
-    UpdateResponse, WorkerProcess, WorkerProcessList,
+    SuspendRequest, UpdateResponse, WakeRequest, WorkerProcess, WorkerProcessList,
 };
 
 const PEER: Peer = Peer {
@@ -289,6 +289,17 @@ impl HiveClient {
     /// requested, and exits immediately after.
     pub async fn shutdown(&self, request: &HiveShutdownRequest) -> Result<(), CallError> {
         self.0.post("/v1/shutdown", request, Some(STOP_LIMIT)).await
+    }
+
+    /// Calls `POST /v1/suspend`. The machine may be asleep before the response has arrived: then
+    /// the call fails as if the hive did not respond.
+    pub async fn suspend(&self, request: &SuspendRequest) -> Result<(), CallError> {
+        self.0.post_empty("/v1/suspend", request).await
+    }
+
+    /// Calls `POST /v1/wake`.
+    pub async fn wake(&self, request: &WakeRequest) -> Result<(), CallError> {
+        self.0.post_empty("/v1/wake", request).await
     }
 
     async fn job_stream(

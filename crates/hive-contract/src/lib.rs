@@ -12,6 +12,7 @@ mod gpu_use;
 mod jobs;
 mod models;
 mod packages;
+mod power;
 mod preflight;
 mod split;
 mod types;
@@ -38,6 +39,7 @@ pub use models::{
     UpdateResponse, VerifiedFile, VerifyResponse,
 };
 pub use packages::{CatalogPackage, PackageDetails, PackageList};
+pub use power::{NetworkCard, Power, SuspendRequest, WakeRequest};
 pub use preflight::{PreflightCheck, PreflightLevel, PreflightReport, PreflightRequest, Verdict};
 pub use split::{PART_ENGINE, RemotePart, SPLIT_ENGINE, SplitRole};
 pub use types::{

@@ -3,7 +3,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::{DeviceProcess, EngineDecision, EngineEntry, SplitRole};
+use crate::{DeviceProcess, EngineDecision, EngineEntry, Power, SplitRole};
 
 /// Response of `GET /v1/health`, the only endpoint that requires no token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -112,6 +112,9 @@ pub struct Capabilities {
     /// Engines that run models.
     #[serde(default)]
     pub engines: Vec<EngineEntry>,
+    /// Whether the machine can be suspended, and how it can be woken.
+    #[serde(default)]
+    pub power: Power,
 }
 
 /// Body of `POST /v1/workers/spawn`.

@@ -110,6 +110,13 @@ impl JobRegistry {
         Ok(())
     }
 
+    /// The kinds of the jobs that are running, in the order of their starts.
+    pub fn running(&self) -> Vec<&'static str> {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = jobs.iter().filter(|job| !job.is_finished());
+        running.map(|job| job.kind()).collect()
+    }
+
     /// The job with this id. `JOB_NOT_FOUND` if there is none, or if it is no longer kept.
     pub fn get(&self, id: &JobId) -> Result<Arc<Job>, Diagnostic> {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -215,8 +222,10 @@ mod tests {
     async fn a_cancelled_job_finishes_once() {
         let jobs = registry();
         let job = jobs.start("test", until_cancelled).unwrap();
+        assert_eq!(jobs.running(), ["test"]);
         job.cancel().await;
         job.cancel().await;
+        assert!(jobs.running().is_empty());
         assert_eq!(all(&job).await, [JobEvent::Cancelled {}]);
         assert_eq!(job.status().state, JobState::Cancelled);
     }

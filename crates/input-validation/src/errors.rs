@@ -65,6 +65,28 @@ pub(crate) fn invalid_model_alias(text: &str) -> Diagnostic {
     .hint("use letters, digits, `-`, `_`, `.` and `/`, and a tag if needed: `smollm2:tuned`")
 }
 
+pub(crate) fn invalid_mac_address(text: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("not a MAC address: \"{}\"", excerpt(text, 40)),
+    )
+    .hint(
+        "write the address of one network card, such as `52:54:00:12:34:56`; on the machine, \
+         `ip link` shows it after `link/ether`",
+    )
+}
+
+pub(crate) fn invalid_wake_address(text: &str) -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        format!("not an address for magic packets: \"{}\"", excerpt(text, 40)),
+    )
+    .hint(
+        "write the broadcast address of the machine's IPv4 network, and a port if it is not 9: \
+         `192.0.2.255` or `192.0.2.255:7`",
+    )
+}
+
 pub(crate) fn invalid_port_range(text: &str) -> Diagnostic {
     Diagnostic::new(
         Code::ConfigInvalid,

@@ -1,5 +1,5 @@
-//! Types for what users and peers send: ids, node names, devices, model references and port
-//! ranges. Parsing is the only way to create them, so that every value is valid. The
+//! Types for what users and peers send: ids, node names, devices, model references, hardware
+//! addresses and port ranges. Parsing is the only way to create them, so that every value is valid. The
 //! command line and the HTTP interfaces share them.
 
 #![warn(missing_docs)]
@@ -39,6 +39,7 @@ mod option;
 mod pattern_tests;
 mod port_range;
 mod ssh;
+mod wake;
 
 pub use aliases::shipped_aliases;
 pub use binaries::{BinaryVersion, EngineName, FeatureName, PackageId, WorkerType};
@@ -52,3 +53,4 @@ pub use node_url::NodeUrl;
 pub use option::{byte_count, option_value, whole_number};
 pub use port_range::PortRange;
 pub use ssh::{HostKeyFingerprint, RemoteDirectory, SshHost, SshUser};
+pub use wake::{MacAddress, WakeAddress};

@@ -8,6 +8,7 @@
 
 #![warn(missing_docs)]
 
+mod attention;
 mod exposed;
 
 use std::{fmt::Debug, net::Ipv4Addr};
@@ -16,6 +17,7 @@ use diagnostics::Diagnostic;
 use futures_util::future::BoxFuture;
 use rest_client::HttpClient;
 
+pub use attention::{Attention, is_rare, pause};
 pub use exposed::{Exposed, OnQueen, serve_on_loopback};
 
 /// An HTTP server that can be called.
@@ -40,6 +42,9 @@ pub trait Link: Debug + Send + Sync + 'static {
 
     /// Returns the base URL under which processes on the node reach the queen.
     fn queen_url(&self) -> BoxFuture<'_, Result<String, Diagnostic>>;
+
+    /// How eagerly to connect from now on. With [`Attention::Rare`], the connection is closed.
+    fn set_attention(&self, _attention: Attention) {}
 
     /// Makes a server of any protocol, which listens on this port of the node, reachable on the
     /// queen's machine. `None` if this kind of link cannot do that.

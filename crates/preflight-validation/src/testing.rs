@@ -41,6 +41,7 @@ pub(crate) fn machine(gpus: &[Device]) -> Capabilities {
             "llm-cuda-worker-rbee".to_owned(),
         ],
         engines: Vec::new(),
+        power: hive_contract::Power::default(),
     }
 }
 

@@ -18,12 +18,7 @@ use serde::Serialize;
 use worker_contract::WorkerHeartbeat;
 
 use crate::{
-    AddNode, DecisionList, DeployCall, DeploymentList, GpuYield, InferCall, InferEvent,
-    InvitationList, InviteNode, JoinRequest, JoinResponse, LinkHello, ModelList, ModelReport,
-    NewInvitation, NodeCallEvent, NodeEntry, NodeList, NodeLog, PolicyStatus, PolicyTest,
-    PolicyTestCall, PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest,
-    ShutdownResponse, SpawnCall, SpawnedWorker, Status, UndeployCall, UpdateNode, WorkerEntry,
-    WorkerList,
+    AddNode, DecisionList, DeployCall, DeploymentList, GpuYield, InferCall, InferEvent, InvitationList, InviteNode, JoinRequest, JoinResponse, LinkHello, ModelList, ModelReport, NewInvitation, NodeCallEvent, NodeEntry, NodeList, NodeLog, PolicyStatus, PolicyTest, PolicyTestCall, PowerSettings, PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest, ShutdownResponse, SleepCall, SpawnCall, SpawnedWorker, Status, UndeployCall, UpdateNode, WorkerEntry, WorkerList,
 };
 
 const PEER: Peer = Peer {
@@ -151,6 +146,32 @@ impl QueenClient {
     ) -> Result<NodeEntry, CallError> {
         let path = format!("/v1/nodes/{name}/yield");
         self.0.put(&path, gpu_yield).await
+    }
+
+    /// Calls `PUT /v1/nodes/{name}/power`.
+    pub async fn set_power(
+        &self,
+        name: &NodeName,
+        settings: &PowerSettings,
+    ) -> Result<NodeEntry, CallError> {
+        let path = format!("/v1/nodes/{name}/power");
+        self.0.put(&path, settings).await
+    }
+
+    /// Calls `POST /v1/nodes/{name}/sleep` and returns the events.
+    pub async fn sleep_node(
+        &self,
+        name: &NodeName,
+        call: &SleepCall,
+    ) -> Result<NodeCallEvents, CallError> {
+        let path = format!("/v1/nodes/{name}/sleep");
+        self.node_call(Method::POST, &path, Some(call)).await
+    }
+
+    /// Calls `POST /v1/nodes/{name}/wake` and returns the events.
+    pub async fn wake_node(&self, name: &NodeName) -> Result<NodeCallEvents, CallError> {
+        let path = format!("/v1/nodes/{name}/wake");
+        self.node_call(Method::POST, &path, None::<&()>).await
     }
 
     /// Calls `DELETE /v1/nodes/{name}`, which responds when its workers have stopped.

@@ -76,6 +76,8 @@ pub enum WaitingReason {
     Backoff,
     /// The policy refuses all workers that could run it now.
     Policy,
+    /// A node that is asleep is being woken.
+    Waking,
 }
 
 /// The request waits for a worker. Sent again when the reason or the position changes.

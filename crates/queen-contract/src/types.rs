@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use worker_contract::WorkerInfo;
 
-use crate::{DeployedPart, Deployment, GpuYield, NodeSpec, QueueEntry, YieldedDevice};
+use crate::{DeployedPart, Deployment, GpuYield, NodePower, NodeSpec, QueueEntry, YieldedDevice};
 
 /// Response of `GET /health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -21,7 +21,7 @@ pub struct QueenHealth {
     pub pid: u32,
 }
 
-/// Whether the hive of a node responds.
+/// Whether the hive of a node responds, and why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeStatus {
@@ -31,6 +31,12 @@ pub enum NodeStatus {
     Reachable,
     /// The hive does not respond.
     Unreachable,
+    /// The machine is being put to sleep: no request goes there any more.
+    Suspending,
+    /// The queen has put the machine to sleep.
+    Asleep,
+    /// The machine is being woken.
+    Waking,
 }
 
 /// Registered machine.
@@ -67,6 +73,9 @@ pub struct NodeEntry {
     /// The GPUs that are left to other programs now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub yielded: Vec<YieldedDevice>,
+    /// How it sleeps and is woken.
+    #[serde(default, skip_serializing_if = "NodePower::is_default")]
+    pub power: NodePower,
 }
 
 /// Who keeps a hive running.

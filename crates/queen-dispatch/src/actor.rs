@@ -154,6 +154,10 @@ impl Actor {
                 let _ = reply.send(self.dry_run(&request, policy));
             }
             Message::AwaitIdle(reply) => self.idle_listeners.push(reply),
+            Message::NodesInUse(reply) => {
+                let now = self.handle.clock().now();
+                let _ = reply.send(self.scheduler.nodes_in_use(now));
+            }
         }
     }
 
@@ -330,6 +334,9 @@ impl Actor {
                 }
                 StopCause::Yield => {
                     tracing::info!(%worker, "stopping a worker: its GPU is left to other programs");
+                }
+                StopCause::Sleep => {
+                    tracing::info!(%worker, "stopping a worker: its node is put to sleep");
                 }
                 StopCause::Return => {
                     tracing::info!(%worker, "stopping a worker: a GPU is used again in its place");

@@ -1,7 +1,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use diagnostics::{Diagnostic, Narration};
-use input_validation::{Generation, ModelRef, RequestId, WorkerId};
+use input_validation::{Generation, ModelRef, NodeName, RequestId, WorkerId};
 use queen_contract::{Decision, WorkerEntry};
 use scheduler::{DeploymentMap, NewRequest, NodeMap, SchedulerEvent, SpawnTarget};
 use scheduling_policy::Policy;
@@ -135,6 +135,11 @@ impl Dispatcher {
     /// Resolves when no request is waiting or running.
     pub async fn idle(&self) -> Result<(), Diagnostic> {
         self.ask(Message::AwaitIdle).await
+    }
+
+    /// Returns the nodes that have something to do.
+    pub async fn nodes_in_use(&self) -> Result<BTreeSet<NodeName>, Diagnostic> {
+        self.ask(Message::NodesInUse).await
     }
 
     /// Returns the current state, with the workers that match the filter.

@@ -1,7 +1,11 @@
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use diagnostics::{Diagnostic, Narration};
-use input_validation::ModelRef;
+use input_validation::{ModelRef, NodeName};
 use queen_contract::{Decision, PolicyFailureEntry, QueueEntry, RequestCounts, WorkerEntry};
 use scheduler::{NewRequest, SchedulerEvent, Shortfall, SpawnTarget};
 use scheduling_policy::Policy;
@@ -33,6 +37,7 @@ pub(crate) enum Message {
         oneshot::Sender<Result<DryRun, Diagnostic>>,
     ),
     AwaitIdle(oneshot::Sender<()>),
+    NodesInUse(oneshot::Sender<BTreeSet<NodeName>>),
 }
 
 /// Distinguishes the end of an abandoned spawn from the end of the one that followed it.

@@ -17,6 +17,10 @@ pub(crate) fn describe(waiting: scheduler::Waiting) -> Waiting {
             WaitingReason::Loading,
             "waiting for a worker to load the model".to_owned(),
         ),
+        WaitReason::Waking => (
+            WaitingReason::Waking,
+            "waiting for a node that is asleep to wake up".to_owned(),
+        ),
         WaitReason::Memory => (
             WaitingReason::Memory,
             "waiting for memory that other models use".to_owned(),

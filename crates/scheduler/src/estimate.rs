@@ -125,7 +125,7 @@ impl Scheduler {
             }
             WaitReason::Loading => load_time(),
             WaitReason::Backoff { remaining } => Some(remaining + load_time()?),
-            WaitReason::Memory | WaitReason::Policy => None,
+            WaitReason::Memory | WaitReason::Policy | WaitReason::Waking => None,
         }
     }
 

@@ -218,6 +218,8 @@ pub enum WaitReason {
     },
     /// A worker is being spawned or is loading the model.
     Loading,
+    /// A node that is asleep is being woken.
+    Waking,
     /// The model needs memory that other models use.
     Memory,
     /// The last spawn failed.
@@ -254,6 +256,8 @@ pub enum StopCause {
     Surplus,
     /// Its GPU is left to other programs.
     Yield,
+    /// Its node is put to sleep.
+    Sleep,
     /// It replaced a worker on a GPU that was left to other programs and is used again.
     Return,
 }

@@ -10,7 +10,7 @@ use crate::{
     Deployment, DeviceFacts, NodeFacts, NodeState, Scheduler, SpawnTarget, WorkerRequirements,
     decisions::{PlaceCandidate, PlaceVerdict},
     errors,
-    node_facts::need_bytes,
+    node_facts::{need_bytes, only_sleeping_have},
     nodes::{not_wanted, place_of},
     policy::{judge, request_facts},
     residency::bytes_held,
@@ -42,6 +42,7 @@ impl Scheduler {
         now: Duration,
     ) -> DeviceChoice {
         let need_bytes = need_bytes(&self.nodes, model);
+        let only_sleeping_have = only_sleeping_have(&self.nodes, model);
         let (mut possible, mut refused) = (Vec::new(), Vec::new());
         for (name, facts) in &self.nodes {
             let mut refuse = |backend, verdict| {
@@ -58,6 +59,12 @@ impl Scheduler {
             }
             match &facts.state {
                 NodeState::Up => {}
+                NodeState::Asleep(sleeping) if sleeping.for_deployments => {}
+                NodeState::Asleep(sleeping) => {
+                    let message = sleeping.reason.message.clone();
+                    refuse(backend, PlaceVerdict::Asleep(message));
+                    continue;
+                }
                 NodeState::Starting => {
                     refuse(backend, PlaceVerdict::Connecting);
                     continue;
@@ -112,6 +119,7 @@ impl Scheduler {
                     has_files,
                     free_bytes: device.free_bytes,
                     starting: false,
+                    asleep: facts.is_asleep(),
                     paused: matches!(readiness, Readiness::After(_)),
                     broken: matches!(readiness, Readiness::Broken(_)),
                     needs_room: readiness == Readiness::NeedsRoom,
@@ -119,6 +127,8 @@ impl Scheduler {
                 };
                 let rank = (
                     matches!(readiness, Readiness::After(_) | Readiness::Broken(_)),
+                    only_sleeping_have && !has_files,
+                    facts.is_asleep(),
                     !has_files,
                     !is_gpu,
                     readiness == Readiness::NeedsRoom,

@@ -22,6 +22,7 @@ mod eviction;
 mod free_device;
 mod idle;
 mod node_facts;
+mod node_sleep;
 mod nodes;
 mod placement;
 mod policy;
@@ -34,6 +35,7 @@ mod room;
 mod scheduler;
 mod service_time;
 mod serving;
+mod sleeping;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -50,7 +52,8 @@ pub use event::{
     Assignment, AttemptFailure, NewRequest, RequestOutcome, SchedulerEffect, SchedulerEvent,
     SchedulerSettings, SpawnTarget, StopCause, WaitReason, Waiting, WorkerRequirements,
 };
-pub use node_facts::{DeviceFacts, NodeFacts, NodeMap, NodeState};
+pub use node_facts::{DeviceFacts, NodeFacts, NodeMap, NodeState, Sleeping};
+pub use node_sleep::{NodeSleep, NodeUse, SUSPEND_LIMIT, SleepEffect, SleepEvent, SleepStage};
 pub use policy::PolicyState;
 pub use prefixes::PromptPrefixes;
 pub use reasons::by_reason;

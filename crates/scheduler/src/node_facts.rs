@@ -10,8 +10,23 @@ pub enum NodeState {
     /// The hive is being started or found, or its connection is being established again.
     #[default]
     Starting,
+    /// The machine is asleep, or is being put to sleep or woken.
+    Asleep(Sleeping),
     /// The hive is not available, for this reason, and waiting a short time does not help.
     Down(Diagnostic),
+}
+
+/// A node that is asleep, or is being put to sleep or woken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sleeping {
+    /// Its workers are to be stopped: it is being put to sleep.
+    pub leaves: bool,
+    /// Whether a worker that is spawned there for a request wakes it.
+    pub for_requests: bool,
+    /// Whether a worker that is spawned there for a deployment wakes it.
+    pub for_deployments: bool,
+    /// That it is asleep, for those that do not wake it.
+    pub reason: Diagnostic,
 }
 
 /// A device of a node.
@@ -87,6 +102,10 @@ impl NodeFacts {
         devices.count() > 1
     }
 
+    pub(crate) fn is_asleep(&self) -> bool {
+        matches!(self.state, NodeState::Asleep(_))
+    }
+
     /// The most free memory of a device of the backend that may be used.
     pub(crate) fn free_bytes(&self, backend: Backend) -> u64 {
         let free = self.usable(backend).map(|d| d.free_bytes);
@@ -96,6 +115,16 @@ impl NodeFacts {
 
 /// The nodes of a queen by their names.
 pub type NodeMap = BTreeMap<NodeName, NodeFacts>;
+
+/// Whether the files of the model are on nodes that are asleep, and on no other one: another node
+/// would have to fetch them, if it can.
+pub(crate) fn only_sleeping_have(nodes: &NodeMap, model: &ModelRef) -> bool {
+    let mut holders = nodes
+        .values()
+        .filter(|facts| facts.models.contains_key(model))
+        .peekable();
+    holders.peek().is_some() && holders.all(NodeFacts::is_asleep)
+}
 
 /// The memory that a worker for the model needs at least: little more than its files. 0 if unknown.
 pub(crate) fn need_bytes(nodes: &NodeMap, model: &ModelRef) -> u64 {

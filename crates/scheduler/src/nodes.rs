@@ -1,6 +1,7 @@
 //! On which node and device a worker is spawned: where the files of the model are, on a GPU rather
-//! than on a CPU, and where most memory is free. A node that is down is never chosen, and a backend
-//! that was required is never replaced by another.
+//! than on a CPU, and where most memory is free. A node that is down is never chosen, one that is
+//! asleep only if no other is possible or no other has the files, and a backend that was required is
+//! never replaced by another.
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
@@ -12,7 +13,7 @@ use crate::{
     Deployment, NodeFacts, NodeMap, NodeState, SpawnTarget, WorkerRequirements,
     decisions::{PlaceCandidate, PlaceVerdict},
     errors,
-    node_facts::need_bytes,
+    node_facts::{need_bytes, only_sleeping_have},
     policy::Judged,
     target::Readiness,
 };
@@ -98,6 +99,7 @@ pub(crate) fn choose(
         return decided(Err(error));
     }
     let need_bytes = need_bytes(nodes, &requirements.model);
+    let only_sleeping_have = only_sleeping_have(nodes, &requirements.model);
     let (mut possible, mut refused) = (Vec::new(), Vec::new());
     for (name, facts) in nodes {
         let refuse = |verdict| PlaceCandidate {
@@ -109,9 +111,17 @@ pub(crate) fn choose(
             refused.push(refuse(verdict));
             continue;
         }
-        if let NodeState::Down(error) = &facts.state {
-            refused.push(refuse(PlaceVerdict::Down(error.message.clone())));
-            continue;
+        match &facts.state {
+            NodeState::Down(error) => {
+                refused.push(refuse(PlaceVerdict::Down(error.message.clone())));
+                continue;
+            }
+            NodeState::Asleep(sleeping) if !sleeping.for_requests => {
+                let message = sleeping.reason.message.clone();
+                refused.push(refuse(PlaceVerdict::Asleep(message)));
+                continue;
+            }
+            NodeState::Up | NodeState::Starting | NodeState::Asleep(_) => {}
         }
         let backends = match backend {
             Some(backend) if facts.may_use(backend) => BTreeSet::from([backend]),
@@ -143,7 +153,9 @@ pub(crate) fn choose(
             let needs_room = readiness == Readiness::NeedsRoom;
             let rank = (
                 is_broken,
-                facts.state != NodeState::Up,
+                only_sleeping_have && !has_files,
+                facts.is_asleep(),
+                facts.state == NodeState::Starting,
                 !has_files,
                 is_paused,
                 backend == Backend::Cpu,
@@ -153,7 +165,8 @@ pub(crate) fn choose(
             let verdict = PlaceVerdict::Possible {
                 has_files,
                 free_bytes,
-                starting: facts.state != NodeState::Up,
+                starting: facts.state == NodeState::Starting,
+                asleep: facts.is_asleep(),
                 paused: is_paused,
                 broken: is_broken,
                 needs_room,
@@ -187,6 +200,7 @@ pub(crate) fn choose(
 fn check(name: &NodeName, facts: &NodeFacts, backend: Backend) -> Result<(), Diagnostic> {
     match &facts.state {
         NodeState::Down(error) => Err(error.clone()),
+        NodeState::Asleep(sleeping) if !sleeping.for_requests => Err(sleeping.reason.clone()),
         _ if facts.may_use(backend) => Ok(()),
         _ => Err(no_device(name, facts, backend)),
     }
@@ -218,6 +232,7 @@ fn no_device(name: &NodeName, facts: &NodeFacts, backend: Backend) -> Diagnostic
 fn no_node(nodes: &NodeMap, backend: Backend) -> Diagnostic {
     let down = nodes.values().find_map(|facts| match &facts.state {
         NodeState::Down(error) if facts.may_have(backend) => Some(error.clone()),
+        NodeState::Asleep(sleeping) if facts.may_have(backend) => Some(sleeping.reason.clone()),
         _ => None,
     });
     let left = nodes.iter().find_map(|(name, facts)| {

@@ -196,6 +196,14 @@ impl Placer<'_> {
         )
     }
 
+    /// What a request waits for while a worker is being spawned there.
+    fn loads_on(&self, target: &SpawnTarget) -> WaitReason {
+        match self.nodes.get(&target.node) {
+            Some(facts) if facts.is_asleep() => WaitReason::Waking,
+            _ => WaitReason::Loading,
+        }
+    }
+
     /// Returns where a worker that can serve the request is being spawned.
     fn under_way(&self, request: &Applicant<'_>) -> Option<SpawnTarget> {
         let WorkerRequirements {
@@ -217,7 +225,7 @@ impl Placer<'_> {
     fn spawn(&mut self, request: &Applicant<'_>) -> Placement {
         if let Some(target) = self.under_way(request) {
             return Placement::Waits {
-                reason: WaitReason::Loading,
+                reason: self.loads_on(&target),
                 target: Some(target),
                 begins: None,
                 refused: Vec::new(),
@@ -268,14 +276,15 @@ impl Placer<'_> {
                 && state.is_taking_room(self.now)
                 && place_of(other) == place_of(&target)
         });
+        let loads = self.loads_on(&target);
         let state = self.targets.entry(target.clone()).or_default();
         let (reason, begins) = match state.readiness(self.now) {
-            Readiness::UnderWay => (WaitReason::Loading, None),
+            Readiness::UnderWay => (loads, None),
             Readiness::NeedsRoom => (WaitReason::Memory, None),
             Readiness::Now if is_reserved => (WaitReason::Memory, None),
             Readiness::Now => {
                 state.begin(self.now);
-                (WaitReason::Loading, Some(places))
+                (loads, Some(places))
             }
             Readiness::After(remaining) => (WaitReason::Backoff { remaining }, None),
             Readiness::Broken(remaining) => {

@@ -176,6 +176,7 @@ fn place_facts(place: &PlaceCandidate, device: Option<DeviceId>, rank: usize) ->
         has_files: false,
         free_bytes: 0,
         connecting: false,
+        asleep: false,
         paused: false,
         broken: false,
         needs_room: false,
@@ -185,6 +186,7 @@ fn place_facts(place: &PlaceCandidate, device: Option<DeviceId>, rank: usize) ->
         has_files,
         free_bytes,
         starting,
+        asleep,
         paused,
         broken,
         needs_room,
@@ -194,6 +196,7 @@ fn place_facts(place: &PlaceCandidate, device: Option<DeviceId>, rank: usize) ->
         facts.has_files = has_files;
         facts.free_bytes = free_bytes;
         facts.connecting = starting;
+        facts.asleep = asleep;
         facts.paused = paused;
         facts.broken = broken;
         facts.needs_room = needs_room;

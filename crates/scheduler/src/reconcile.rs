@@ -141,7 +141,9 @@ impl Scheduler {
             let is_down = self
                 .nodes
                 .get(&info.hive_id)
-                .is_none_or(|facts| matches!(facts.state, NodeState::Down(_)));
+                .is_none_or(|facts| {
+                    matches!(facts.state, NodeState::Down(_) | NodeState::Asleep(_))
+                });
             let Some(deployment) = self.deployments.wanted.get(&info.model_id) else {
                 continue;
             };

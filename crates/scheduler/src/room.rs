@@ -182,7 +182,8 @@ impl Scheduler {
         let unwanted = self.short_targets(|target| {
             let facts = self.nodes.get(&target.node);
             let is_usable = facts.is_none_or(|facts| {
-                !matches!(facts.state, NodeState::Down(_)) && facts.may_use(target.backend)
+                let is_away = matches!(facts.state, NodeState::Down(_) | NodeState::Asleep(_));
+                !is_away && facts.may_use(target.backend)
             });
             let is_wanted = self.may_be_used(target) || self.deployments.lacks(target);
             !is_usable || !is_wanted

@@ -297,6 +297,7 @@ impl Scheduler {
         self.unload_idle(now, out);
         self.stop_stalled(now, out);
         self.leave_devices(now, out);
+        self.leave_nodes(now, out);
         self.reconcile(now, out);
         self.report_positions(now, out);
         // Clients can name any model: targets that leave no trace must not accumulate.

@@ -167,6 +167,14 @@ impl TargetState {
         };
     }
 
+    /// The node of a spawn that is under way is awake now: what it takes from now on is the time to
+    /// load the model.
+    pub(crate) fn node_is_awake(&mut self, now: Duration) {
+        if self.is_spawning() {
+            self.begun = now;
+        }
+    }
+
     pub(crate) fn progressed(&mut self, now: Duration) {
         if let Phase::Spawning { last_progress, .. } = &mut self.phase {
             *last_progress = now;

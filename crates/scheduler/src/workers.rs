@@ -124,8 +124,10 @@ impl Scheduler {
                 Some((target.clone(), error))
             })
             .collect();
+        self.nodes_wake(&nodes, now);
         self.nodes = nodes;
         self.leave_devices(now, out);
+        self.leave_nodes(now, out);
         for (target, error) in lost {
             out.push(SchedulerEffect::AbandonSpawn(target.clone()));
             self.spawn_failed(&target, &error, now, out);

@@ -70,6 +70,8 @@ pub struct PlaceFacts {
     pub free_bytes: u64,
     /// The node is still being connected.
     pub connecting: bool,
+    /// The node is asleep and has to be woken.
+    pub asleep: bool,
     /// A start there failed a short time ago.
     pub paused: bool,
     /// Starts there failed too often.
@@ -140,6 +142,7 @@ impl PlaceFacts {
             ("has_files", self.has_files.into()),
             ("free_bytes", whole(self.free_bytes)),
             ("connecting", self.connecting.into()),
+            ("asleep", self.asleep.into()),
             ("paused", self.paused.into()),
             ("broken", self.broken.into()),
             ("needs_room", self.needs_room.into()),

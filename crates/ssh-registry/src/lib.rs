@@ -1,5 +1,5 @@
 //! The registered nodes, in the SQLite file `beehives.db`: how the queen reaches each node, the
-//! devices that its hive reported last, and when that was; and the invitations of machines. Tokens
+//! devices and network cards that its hive reported last, and when that was; how it is woken; and the invitations of machines. Tokens
 //! and the secrets of invitations are not in it.
 //!
 //! All calls block. A file written by a newer rbee is refused and left unchanged
@@ -17,10 +17,12 @@ mod spec_columns;
 mod tests;
 
 use diagnostics::Diagnostic;
+use hive_contract::Power;
 use input_validation::NodeName;
-use queen_contract::{GpuYield, NodeEntry, NodeStatus};
+use queen_contract::{Asleep, GpuYield, NodeEntry, NodePower, NodeStatus, PowerSettings};
 use rusqlite::{Row, Transaction, named_params};
 use rusqlite_migration::M;
+use serde::{Deserialize, Serialize};
 use sqlite_file::{Database, parsed};
 use state_files::Home;
 
@@ -99,6 +101,11 @@ const MIGRATIONS: &[M<'_>] = &[
     ),
     // When its GPUs are left to other programs, as JSON.
     M::up("ALTER TABLE nodes ADD COLUMN gpu_yield TEXT;"),
+    // How it is woken and when it is put to sleep, and what is known about that, as JSON.
+    M::up(
+        "ALTER TABLE nodes ADD COLUMN power_settings TEXT;
+        ALTER TABLE nodes ADD COLUMN power TEXT;",
+    ),
 ];
 
 /// The database of nodes.
@@ -123,9 +130,9 @@ impl NodeRegistry {
 
     /// Inserts or replaces a node.
     pub fn save(&mut self, node: &NodeEntry) -> Result<(), Diagnostic> {
-        let (devices, wanted) = (devices(node)?, gpu_yield(node.gpu_yield)?);
+        let documents = Documents::of(node)?;
         self.0
-            .write(|transaction| insert(transaction, node, &devices, wanted.as_deref()))
+            .write(|transaction| insert(transaction, node, &documents))
     }
 
     /// Inserts a node whose machine has used its invitation, and notes that it is used, unless
@@ -136,11 +143,11 @@ impl NodeRegistry {
         invitation: &StoredInvitation,
         attempt: SecretHash,
     ) -> Result<bool, Diagnostic> {
-        let (devices, wanted) = (devices(node)?, gpu_yield(node.gpu_yield)?);
+        let documents = Documents::of(node)?;
         self.0.write(|transaction| {
             let used = invitations::mark_used(transaction, invitation, attempt)?;
             if used {
-                insert(transaction, node, &devices, wanted.as_deref())?;
+                insert(transaction, node, &documents)?;
             }
             Ok(used)
         })
@@ -149,20 +156,21 @@ impl NodeRegistry {
     /// Updates the state of a node, not how it is reached. Has no effect if it is not registered,
     /// so that a late report does not restore a node that was removed.
     pub fn save_state(&mut self, node: &NodeEntry) -> Result<(), Diagnostic> {
-        let devices = devices(node)?;
+        let documents = Documents::of(node)?;
         self.0.write(|transaction| {
             transaction.execute(
                 "UPDATE nodes SET hive_url = :hive_url, devices = :devices, status = :status,
                  last_connected = :last_connected, last_error = :last_error,
-                 hive_version = :hive_version WHERE name = :name",
+                 hive_version = :hive_version, power = :power WHERE name = :name",
                 named_params! {
                     ":name": node.name.as_str(),
                     ":hive_url": node.hive_url,
-                    ":devices": devices,
+                    ":devices": documents.devices,
                     ":status": status(node),
                     ":last_connected": node.last_connected.map(|time| time.to_string()),
                     ":last_error": node.last_error,
                     ":hive_version": node.hive_version,
+                    ":power": documents.power,
                 },
             )?;
             Ok(())
@@ -182,6 +190,22 @@ impl NodeRegistry {
         })
     }
 
+    /// Sets how a node is woken and when it is put to sleep. Has no effect if it is not registered.
+    pub fn set_power(
+        &mut self,
+        name: &NodeName,
+        settings: &PowerSettings,
+    ) -> Result<(), Diagnostic> {
+        let settings = power_settings(settings)?;
+        self.0.write(|transaction| {
+            transaction.execute(
+                "UPDATE nodes SET power_settings = ?2 WHERE name = ?1",
+                (name.as_str(), &settings),
+            )?;
+            Ok(())
+        })
+    }
+
     /// Deletes a node; has no effect if it is not registered.
     pub fn remove(&mut self, name: &NodeName) -> Result<(), Diagnostic> {
         self.0.write(|transaction| {
@@ -195,24 +219,23 @@ impl NodeRegistry {
 fn insert(
     transaction: &Transaction<'_>,
     node: &NodeEntry,
-    devices: &str,
-    gpu_yield: Option<&str>,
+    documents: &Documents,
 ) -> rusqlite::Result<()> {
     let spec = SpecColumns::of(&node.spec);
     transaction.execute(
         "INSERT OR REPLACE INTO nodes
          (name, hive_url, devices, status, last_connected, last_error, link, ssh_host,
           ssh_port, ssh_user, ssh_key_file, directory, repository, branch, url, queen_url,
-          hive_version, certificate, allow_unencrypted, gpu_yield)
+          hive_version, certificate, allow_unencrypted, gpu_yield, power_settings, power)
          VALUES
          (:name, :hive_url, :devices, :status, :last_connected, :last_error, :link,
           :ssh_host, :ssh_port, :ssh_user, :ssh_key_file, :directory, :repository, :branch,
           :url, :queen_url, :hive_version, :certificate, :allow_unencrypted,
-          :gpu_yield)",
+          :gpu_yield, :power_settings, :power)",
         named_params! {
             ":name": node.name.as_str(),
             ":hive_url": node.hive_url,
-            ":devices": devices,
+            ":devices": documents.devices,
             ":status": status(node),
             ":last_connected": node.last_connected.map(|time| time.to_string()),
             ":last_error": node.last_error,
@@ -229,14 +252,51 @@ fn insert(
             ":hive_version": node.hive_version,
             ":certificate": spec.certificate,
             ":allow_unencrypted": spec.allow_unencrypted,
-            ":gpu_yield": gpu_yield,
+            ":gpu_yield": documents.gpu_yield,
+            ":power_settings": documents.power_settings,
+            ":power": documents.power,
         },
     )?;
     Ok(())
 }
 
-fn devices(node: &NodeEntry) -> Result<String, Diagnostic> {
-    serde_json::to_string(&node.devices).map_err(Diagnostic::internal)
+/// What is stored of a node as JSON.
+struct Documents {
+    devices: String,
+    gpu_yield: Option<String>,
+    power_settings: Option<String>,
+    power: String,
+}
+
+impl Documents {
+    fn of(node: &NodeEntry) -> Result<Self, Diagnostic> {
+        let known = KnownPower {
+            reported: node.power.reported.clone(),
+            asleep: node.power.asleep,
+        };
+        Ok(Self {
+            devices: serde_json::to_string(&node.devices).map_err(Diagnostic::internal)?,
+            gpu_yield: gpu_yield(node.gpu_yield)?,
+            power_settings: power_settings(&node.power.settings)?,
+            power: serde_json::to_string(&known).map_err(Diagnostic::internal)?,
+        })
+    }
+}
+
+/// What is known of the power of a node, without what users have set.
+#[derive(Default, Serialize, Deserialize)]
+struct KnownPower {
+    #[serde(default)]
+    reported: Power,
+    #[serde(default)]
+    asleep: Option<Asleep>,
+}
+
+/// `None` for the default.
+fn power_settings(settings: &PowerSettings) -> Result<Option<String>, Diagnostic> {
+    let is_default = *settings == PowerSettings::default();
+    let text = (!is_default).then(|| serde_json::to_string(settings));
+    text.transpose().map_err(Diagnostic::internal)
 }
 
 /// `None` for the default.
@@ -247,7 +307,11 @@ fn gpu_yield(wanted: GpuYield) -> Result<Option<String>, Diagnostic> {
 
 fn status(node: &NodeEntry) -> &'static str {
     match node.status {
-        NodeStatus::Unknown => "unknown",
+        // That a node is asleep is stored with its power; the rest ends with the queen.
+        NodeStatus::Unknown
+        | NodeStatus::Suspending
+        | NodeStatus::Asleep
+        | NodeStatus::Waking => "unknown",
         NodeStatus::Reachable => "reachable",
         NodeStatus::Unreachable => "unreachable",
     }
@@ -255,6 +319,7 @@ fn status(node: &NodeEntry) -> &'static str {
 
 fn node(row: &Row<'_>) -> rusqlite::Result<NodeEntry> {
     let last_connected: Option<String> = row.get("last_connected")?;
+    let power = power(row)?;
     Ok(NodeEntry {
         name: parsed(row, 0)?,
         spec: spec_columns::read(row)?,
@@ -265,6 +330,7 @@ fn node(row: &Row<'_>) -> rusqlite::Result<NodeEntry> {
         // Devices are queried whenever the hive connects, so those of an older rbee may be lost.
         devices: serde_json::from_str(&row.get::<_, String>("devices")?).unwrap_or_default(),
         status: match row.get::<_, String>("status")?.as_str() {
+            _ if power.asleep.is_some() => NodeStatus::Asleep,
             "reachable" => NodeStatus::Reachable,
             "unreachable" => NodeStatus::Unreachable,
             _ => NodeStatus::Unknown,
@@ -277,5 +343,20 @@ fn node(row: &Row<'_>) -> rusqlite::Result<NodeEntry> {
             .unwrap_or_default(),
         // It is decided whenever the hive connects.
         yielded: Vec::new(),
+        power,
+    })
+}
+
+/// What of an older or newer rbee cannot be read is not known.
+fn power(row: &Row<'_>) -> rusqlite::Result<NodePower> {
+    let settings: Option<String> = row.get("power_settings")?;
+    let settings = settings.and_then(|text| serde_json::from_str(&text).ok());
+    let known: Option<String> = row.get("power")?;
+    let known = known.and_then(|text| serde_json::from_str(&text).ok());
+    let KnownPower { reported, asleep } = known.unwrap_or_default();
+    Ok(NodePower {
+        settings: settings.unwrap_or_default(),
+        reported,
+        asleep,
     })
 }

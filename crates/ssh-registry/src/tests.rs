@@ -32,6 +32,7 @@ pub(crate) fn entry(name: &str, spec: NodeSpec) -> NodeEntry {
         last_error: None,
         gpu_yield: GpuYield::default(),
         yielded: Vec::new(),
+        power: NodePower::default(),
     }
 }
 
@@ -96,6 +97,39 @@ fn nodes_of_every_kind_are_restored_after_a_restart() {
     registry.save_state(&late).unwrap();
     registry.remove(&changed.name).unwrap();
     assert_eq!(registry.nodes().unwrap(), entries()[1..]);
+}
+
+#[test]
+fn a_node_that_is_asleep_stays_asleep_and_keeps_how_it_is_woken() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::at(dir.path());
+    let mut registry = NodeRegistry::open(&home).unwrap();
+    let mut node = entry("attic", NodeSpec::Joined);
+    registry.save(&node).unwrap();
+    node.power = serde_json::from_value(json!({
+        "reported": {"can_suspend": true, "cards": [
+            {"name": "enp3s0", "mac": "52:54:00:12:34:56", "wakes": true},
+        ]},
+        "asleep": {"since": "2026-01-02T03:04:05Z", "cause": "idle"},
+    }))
+    .unwrap();
+    node.status = NodeStatus::Asleep;
+    registry.save_state(&node).unwrap();
+    let settings: PowerSettings = serde_json::from_value(json!({
+        "mac": "52:54:00:00:00:01", "wake_address": "192.0.2.255", "sleep_after_seconds": 1800,
+    }))
+    .unwrap();
+    registry.set_power(&node.name, &settings).unwrap();
+    // The state that is saved later does not change what the user has set.
+    registry.save_state(&node).unwrap();
+    drop(registry);
+    let mut registry = NodeRegistry::open(&home).unwrap();
+    node.power.settings = settings;
+    assert_eq!(registry.nodes().unwrap(), [node.clone()]);
+    node.power.asleep = None;
+    node.status = NodeStatus::Reachable;
+    registry.save(&node).unwrap();
+    assert_eq!(registry.nodes().unwrap(), [node]);
 }
 
 #[test]

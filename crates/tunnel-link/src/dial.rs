@@ -1,6 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use diagnostics::Diagnostic;
+use node_link::{Attention, pause};
 use node_tunnel::{Backoff, Side, Timing};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -17,6 +18,7 @@ where
     F: Future<Output = Result<(I, u16), Diagnostic>> + Send,
 {
     link.connecting();
+    let mut attention = link.attention();
     let link = Arc::downgrade(link);
     tokio::spawn(async move {
         let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
@@ -36,11 +38,16 @@ where
                     backoff.reset();
                 }
                 Err(error) => {
-                    tracing::warn!(node = %link.node(), code = %error.code, %error, "cannot connect to the node");
+                    let (node, code) = (link.node(), error.code);
+                    if *attention.borrow() == Attention::Usual {
+                        tracing::warn!(%node, %code, %error, "cannot connect to the node");
+                    } else {
+                        tracing::debug!(%node, %code, %error, "the node does not respond yet");
+                    }
                     link.failed(error);
                 }
             }
-            backoff.wait().await;
+            pause(&mut attention, backoff.wait()).await;
         }
     });
 }

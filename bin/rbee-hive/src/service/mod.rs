@@ -4,6 +4,7 @@ mod jobs;
 mod link;
 mod models;
 mod node;
+mod power;
 mod preflight;
 mod range;
 mod responses;
@@ -34,6 +35,8 @@ use utoipa::{
 use worker_lifecycle::Workers;
 use worker_provisioning::Provisioner;
 
+use crate::suspend::SuspendCommand;
+
 pub use link::local_server;
 
 /// Maximum size of a request body.
@@ -54,6 +57,8 @@ pub struct Hive {
     pub engines: EngineCatalog,
     pub jobs: Arc<JobRegistry>,
     pub node_events: NodeEvents,
+    /// Suspends this machine.
+    pub suspend: SuspendCommand,
     /// Cancelled when the hive shuts down. Closes open event streams.
     pub stop: CancellationToken,
 }
@@ -100,6 +105,8 @@ pub fn router(hive: Arc<Hive>, token: Token) -> Router {
         .route("/v1/link", get(link::link))
         .route("/v1/events", get(node::events))
         .route("/v1/shutdown", post(node::shutdown))
+        .route("/v1/suspend", post(power::suspend))
+        .route("/v1/wake", post(power::wake))
         .route("/v1/workers", get(workers::list))
         .route("/v1/workers/spawn", post(workers::spawn))
         .route("/v1/workers/{id}", get(workers::show).delete(workers::stop))
@@ -121,7 +128,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     version = "3.2.0",
     info(title = "rbee hive", description = "The resources of one machine and the workers that run on it."),
     paths(
-        node::health, node::capabilities, node::events, node::shutdown, link::link, preflight::check,
+        node::health, node::capabilities, node::events, node::shutdown, power::suspend, power::wake,
+        link::link, preflight::check,
         models::list, models::show, models::pull, models::verify, models::remove, models::update,
         models::prune, models::alias, models::backup, models::restore,
         content::manifest, content::content,

@@ -28,6 +28,14 @@ error_responses_type!(
     400, 401, 408, 409 "A newer version wrote a file", 413, 415, 500
 );
 error_responses_type!(
+    SuspendErrors<ErrorBody>:
+    400, 401, 408, 409 "Workers, downloads or builds are running", 413, 415, 500,
+    502 "The command that suspends the machine failed"
+);
+error_responses_type!(
+    WakeErrors<ErrorBody>: 400, 401, 408, 413, 415, 504 "No packet could be sent"
+);
+error_responses_type!(
     SpawnErrors<ErrorBody>:
     400, 401, 404 "The model does not exist", 408,
     409 "A worker with this id is running as this or a newer generation, or all ports are in use",

@@ -166,6 +166,7 @@ impl Event {
                 StopCause::Memory => "another model needs its memory".into(),
                 StopCause::Stalled => "it computed nothing and did not recover".into(),
                 StopCause::Yield => "its GPU is left to other programs".into(),
+                StopCause::Sleep => "its node is put to sleep".into(),
                 StopCause::Return => "a GPU that was left to other programs is used again".into(),
             },
             Self::Yields { reason, .. } => excerpt(reason, 400),
@@ -193,6 +194,7 @@ fn waits(reason: WaitReason, target: Option<&SpawnTarget>) -> String {
             format!("all slots are busy; requests that wait for the model: {waiting}")
         }
         WaitReason::Loading => format!("a worker is starting or loading the model{at}"),
+        WaitReason::Waking => format!("the node is asleep and is woken for it{at}"),
         WaitReason::Memory => format!("the model needs memory{at} that other models use"),
         WaitReason::Backoff { remaining } => {
             let seconds = remaining.as_secs_f64().ceil();
@@ -251,6 +253,7 @@ pub(crate) fn place_candidate(place: &PlaceCandidate, chosen: bool) -> DecisionC
             has_files,
             free_bytes,
             starting,
+            asleep,
             paused,
             broken,
             needs_room,
@@ -265,6 +268,7 @@ pub(crate) fn place_candidate(place: &PlaceCandidate, chosen: bool) -> DecisionC
             }
             for (is_so, text) in [
                 (*starting, "the node is being connected"),
+                (*asleep, "the node is asleep and has to be woken"),
                 (*paused, "a start failed a short time ago"),
                 (*broken, "starts failed too often"),
                 (*needs_room, "other models use its memory"),
@@ -288,6 +292,7 @@ pub(crate) fn place_candidate(place: &PlaceCandidate, chosen: bool) -> DecisionC
         PlaceVerdict::Occupied => "its device has a worker of the model".into(),
         PlaceVerdict::TooSmall => "it has too little memory".into(),
         PlaceVerdict::RefusedBefore(error) => format!("a start was refused: {error}"),
+        PlaceVerdict::Asleep(reason) => format!("it is not woken: {reason}"),
         PlaceVerdict::Down(error) => format!("the node is down: {error}"),
         PlaceVerdict::NoDevice => "it has no usable device of this kind".into(),
         PlaceVerdict::FailedBefore => "a start for this request failed there".into(),

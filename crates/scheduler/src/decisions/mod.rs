@@ -147,6 +147,8 @@ pub(crate) enum PlaceVerdict {
         free_bytes: u64,
         /// The node is still being connected.
         starting: bool,
+        /// The node is asleep and would be woken.
+        asleep: bool,
         /// A spawn there failed a short time ago.
         paused: bool,
         /// Spawns there failed too often.
@@ -172,6 +174,8 @@ pub(crate) enum PlaceVerdict {
     /// A spawn there was refused a short time ago.
     RefusedBefore(String),
     Down(String),
+    /// The node is asleep, and is not woken for it.
+    Asleep(String),
     /// The device is left to other programs, for this reason.
     LeftToOthers(String),
     NoDevice,

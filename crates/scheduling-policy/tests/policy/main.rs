@@ -62,6 +62,7 @@ fn place(node: &str, backend: &str) -> PlaceFacts {
         has_files: true,
         free_bytes: 8 << 30,
         connecting: false,
+        asleep: false,
         paused: false,
         broken: false,
         needs_room: false,

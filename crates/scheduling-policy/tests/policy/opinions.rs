@@ -54,7 +54,7 @@ fn a_script_sees_every_fact() {
     assert_eq!(
         places,
         [refused(
-            "backend broken connecting device free_bytes has_files needs_room node paused rank "
+            "asleep backend broken connecting device free_bytes has_files needs_room node paused rank "
         )]
     );
     for (condition, expected) in [

@@ -94,6 +94,7 @@ async fn capabilities(State(name): State<Arc<NodeName>>) -> Json<Capabilities> {
         problems: Vec::new(),
         worker_binaries: vec!["llm-cpu-worker-rbee".to_owned()],
         engines: Vec::new(),
+        power: hive_contract::Power::default(),
     })
 }
 
