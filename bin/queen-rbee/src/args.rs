@@ -4,6 +4,7 @@ use daemon_shell::LogFilter;
 use diagnostics::Diagnostic;
 use hive_lifecycle::CatalogOptions;
 use input_validation::{PortRange, option_value, whole_number};
+use queen_nodes::NodeLimits;
 use scheduler::SchedulerSettings;
 
 /// Schedules and serves inference on its nodes.
@@ -50,6 +51,9 @@ pub struct Args {
     /// How long a request may wait for memory that other models use
     #[arg(long, env = "RBEE_MEMORY_WAIT", value_name = "SECONDS", default_value_t = SchedulerSettings::default().memory_wait.as_secs() as u32, value_parser = whole_number(1..=u32::MAX))]
     pub memory_wait: u32,
+    /// How long a node that is woken may take until its hive responds
+    #[arg(long, env = "RBEE_WAKE_LIMIT", value_name = "SECONDS", default_value_t = NodeLimits::default().wake.as_secs() as u32, value_parser = whole_number(1..=3600_u32))]
+    pub wake_limit: u32,
     /// Script that changes where requests run, read again when it changes; see docs/policies.md
     /// [default: the script of the directory for all state, if there is one]
     #[arg(long, env = "RBEE_POLICY", value_name = "FILE")]

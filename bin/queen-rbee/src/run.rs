@@ -163,7 +163,11 @@ impl Queen {
             tunnels: TunnelNodes::new(ssh.sockets().to_owned(), url),
             ssh,
         };
-        let nodes = Nodes::new(state, Arc::new(connector), NodeLimits::default());
+        let limits = NodeLimits {
+            wake: Duration::from_secs(args.wake_limit.into()),
+            ..NodeLimits::default()
+        };
+        let nodes = Nodes::new(state, Arc::new(connector), limits);
         if args.auto_pull {
             nodes.allow_auto_pull();
         }
@@ -178,6 +182,7 @@ impl Queen {
             .await?;
         nodes.report_to(dispatcher.clone()).await;
         nodes.watch_splits(dispatcher.clone());
+        nodes.watch_sleep(dispatcher.clone());
         let silence = Duration::from_secs(args.worker_silence.into());
         let relay = Relay::new(dispatcher.clone(), Arc::new(nodes.clone()), silence);
         let shutdown = Arc::new(Shutdown::new(nodes.clone(), dispatcher.clone()));

@@ -142,7 +142,7 @@ mod tests {
     #[tokio::test]
     async fn a_command_that_fails_is_named_with_its_exit_and_messages() {
         assert_eq!(run("true").await, Ok(()));
-        let error = run(r"sh -c 'printf \"\\033[31mno\\n\" >&2; exit 3'").await;
+        let error = run(r"sh -c 'printf \033[31mno >&2; exit 3'").await;
         let error = error.unwrap_err();
         assert_eq!(error.code, Code::SuspendFailed);
         assert!(error.message.contains("exit status: 3"), "{error}");
@@ -151,7 +151,11 @@ mod tests {
         let hint = error.hint.unwrap();
         assert!(hint.contains("--suspend-command"), "{hint}");
         let error = run("/nowhere/suspend now").await.unwrap_err();
-        assert!(error.message.contains("`/nowhere/suspend now` cannot be executed"));
+        assert!(
+            error
+                .message
+                .contains("`/nowhere/suspend now` cannot be executed")
+        );
     }
 
     #[test]

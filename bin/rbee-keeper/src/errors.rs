@@ -217,6 +217,11 @@ pub(crate) fn invalid_expiry(text: &str) -> Diagnostic {
         .hint("use a whole number and a unit, at most 30 days, for example 30m, 2h or 7d")
 }
 
+pub(crate) fn invalid_sleep_time(text: &str) -> Diagnostic {
+    usage(format!("not a time: \"{}\"", excerpt(text, 40)))
+        .hint("use a whole number and a unit, at most 30 days, for example 30m or 2h, or `never`")
+}
+
 /// An invitation is written to a new file only, so that no other file is lost.
 pub(crate) fn invitation_not_written(path: &Path, cause: &io::Error) -> Diagnostic {
     let path = excerpt(&path.display().to_string(), 200);

@@ -23,6 +23,7 @@ mod policy_cli;
 mod prompt;
 mod queen;
 mod render;
+mod sleep_cli;
 mod stopping;
 mod target;
 mod values;

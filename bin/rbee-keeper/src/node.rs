@@ -3,11 +3,11 @@ use std::path::Path;
 use daemon_shell::Token;
 use diagnostics::{Diagnostic, Narration};
 use futures_util::StreamExt as _;
-use input_validation::NodeName;
+use input_validation::{MacAddress, NodeName};
 use jiff::{SignedDuration, Timestamp};
 use queen_contract::{
     AddNode, DirectNode, GpuYield, NodeCallEvent, NodeCallEvents, NodeEntry, NodeLog, NodeSecret,
-    NodeSpec, SshNode, UpdateNode, YieldNow,
+    NodeSpec, PowerSettings, QueenClient, SleepCall, SshNode, UpdateNode, YieldNow,
 };
 use serde_json::json;
 
@@ -17,9 +17,10 @@ use crate::{
     interrupt::Interrupts,
     invitation,
     node_cli::{Change, LinkKind, Node, NodeNameArg},
-    render::{Screen, nodes as text, yields},
+    render::{Screen, nodes as text, power, yields},
+    sleep_cli::SleepArgs,
     target::Target,
-    values::LinesArg,
+    values::{DrainArg, LinesArg},
 };
 
 /// Runs a subcommand of `rbee-keeper node`.
@@ -48,6 +49,7 @@ fn changed_node(command: &Node) -> Option<NodeName> {
         Node::Install(node) | Node::Upgrade(node) | Node::Uninstall { node, .. } => {
             Some(node.name.clone())
         }
+        Node::Sleep(SleepArgs { node, .. }) | Node::Wake(node) => Some(node.name.clone()),
         _ => None,
     }
 }
@@ -116,6 +118,30 @@ async fn execute(command: Node, target: &Target, screen: &mut Screen) -> Result<
         Node::Resume(NodeNameArg { name }) => {
             set_gpu_yield(&name, GpuYield::Auto, target, screen).await
         }
+        Node::Set(args) => {
+            let queen = target.running().await?;
+            let known = queen.node(&args.name).await?.power.settings;
+            let node = queen.set_power(&args.name, &args.applied_to(known)).await?;
+            screen.document(&node, || power::settings(&node)).await
+        }
+        Node::Sleep(SleepArgs {
+            node: NodeNameArg { name },
+            force,
+            drain: DrainArg { drain },
+        }) => {
+            let call = SleepCall {
+                force,
+                drain_seconds: drain,
+            };
+            let events = target.running().await?.sleep_node(&name, &call).await?;
+            let node = follow(events, screen).await?;
+            screen.document(&node, || power::state(&node)).await
+        }
+        Node::Wake(NodeNameArg { name }) => {
+            let events = target.running().await?.wake_node(&name).await?;
+            let node = follow(events, screen).await?;
+            screen.document(&node, || power::state(&node)).await
+        }
         Node::Logs {
             node: NodeNameArg { name },
             build,
@@ -141,28 +167,54 @@ async fn set_gpu_yield(
 }
 
 async fn add(change: Change, target: &Target, screen: &mut Screen) -> Result<(), Failure> {
-    let name = change.node.name.clone();
+    let (name, mac) = (change.node.name.clone(), change.mac);
     let node = request(change, None, target)?;
     let (queen, _) = target.ensure_running().await?;
-    let events = queen.add_node(&AddNode { name, node }).await?;
-    finish(events, "added", screen).await
+    let call = AddNode {
+        name: name.clone(),
+        node,
+    };
+    let events = queen.add_node(&call).await?;
+    finish_with_mac(events, "added", mac, &queen, screen).await
 }
 
 async fn update(change: Change, target: &Target, screen: &mut Screen) -> Result<(), Failure> {
     let queen = target.running().await?;
-    let name = change.node.name.clone();
+    let (name, mac) = (change.node.name.clone(), change.mac);
     let known = queen.node(&name).await?;
     let node = request(change, Some(known.spec), target)?;
     let events = queen.update_node(&name, &node).await?;
-    finish(events, "updated", screen).await
+    finish_with_mac(events, "updated", mac, &queen, screen).await
+}
+
+/// Follows a call to its end, sets the MAC address that the user has named, and prints the node.
+async fn finish_with_mac(
+    events: NodeCallEvents,
+    what: &str,
+    mac: Option<MacAddress>,
+    queen: &QueenClient,
+    screen: &mut Screen,
+) -> Result<(), Failure> {
+    let Some(mac) = mac else {
+        return finish(events, what, screen).await;
+    };
+    let node = follow(events, screen).await?;
+    let settings = PowerSettings {
+        mac: Some(mac),
+        ..node.power.settings
+    };
+    let node = queen.set_power(&node.name, &settings).await?;
+    screen.document(&node, || changed(what, &node)).await
 }
 
 /// Follows a call to its end and prints the node.
-async fn finish(
-    mut events: NodeCallEvents,
-    what: &str,
-    screen: &mut Screen,
-) -> Result<(), Failure> {
+async fn finish(events: NodeCallEvents, what: &str, screen: &mut Screen) -> Result<(), Failure> {
+    let node = follow(events, screen).await?;
+    screen.document(&node, || changed(what, &node)).await
+}
+
+/// Follows a call to its end. Returns the node after it.
+async fn follow(mut events: NodeCallEvents, screen: &mut Screen) -> Result<NodeEntry, Failure> {
     while let Some(event) = events.next().await {
         match event? {
             NodeCallEvent::Narration(narration) => screen.narrate(&narration).await?,
@@ -174,7 +226,7 @@ async fn finish(
                         .narrate(&Narration::warn("queen", "connect", problem))
                         .await?;
                 }
-                return screen.document(&node, || changed(what, &node)).await;
+                return Ok(*node);
             }
         }
     }

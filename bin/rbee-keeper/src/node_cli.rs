@@ -2,14 +2,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use input_validation::{
-    BranchName, CertificateFingerprint, HostKeyFingerprint, NodeName, NodeUrl, RemoteDirectory,
-    RepositoryUrl, SshHost, SshUser, whole_number,
+    BranchName, CertificateFingerprint, HostKeyFingerprint, MacAddress, NodeName, NodeUrl,
+    RemoteDirectory, RepositoryUrl, SshHost, SshUser, whole_number,
 };
 
 use queen_contract::MAX_EXPIRY_SECONDS;
 
 use crate::{
     errors,
+    sleep_cli::{PowerArgs, SET_EXAMPLES, SLEEP_EXAMPLES, SleepArgs, WAKE_EXAMPLES},
     values::{LinesArg, parse, with_hint},
 };
 
@@ -100,6 +101,15 @@ pub(crate) enum Node {
     },
     /// Use the GPUs of a node, except while other programs use much of their memory (the default)
     Resume(NodeNameArg),
+    /// Set how a node is woken, and when it is put to sleep
+    #[command(after_help = SET_EXAMPLES)]
+    Set(PowerArgs),
+    /// Stop the workers of a node and suspend its machine
+    #[command(after_help = SLEEP_EXAMPLES)]
+    Sleep(SleepArgs),
+    /// Wake a node by its network card, and wait until it responds
+    #[command(after_help = WAKE_EXAMPLES)]
+    Wake(NodeNameArg),
     /// Print the last lines of the log of a node's hive
     Logs {
         #[command(flatten)]
@@ -187,6 +197,10 @@ pub(crate) struct Change {
     /// Trust the machine's SSH host key if it is unknown and has this fingerprint
     #[arg(long, value_name = "FINGERPRINT", value_parser = parse::<HostKeyFingerprint>)]
     pub(crate) accept_host_key: Option<HostKeyFingerprint>,
+    /// Wake the node by the network card with this MAC address [default: those that its hive
+    /// reports]
+    #[arg(long, value_name = "MAC", value_parser = parse::<MacAddress>)]
+    pub(crate) mac: Option<MacAddress>,
     /// Do not install the hive if it is missing
     #[arg(long)]
     pub(crate) no_install: bool,
@@ -210,7 +224,7 @@ pub(crate) struct Change {
 }
 
 /// Parses a time such as `90s`, `30m`, `2h` or `7d` into seconds.
-fn parse_expiry(text: &str) -> Result<u32, String> {
+pub(crate) fn parse_expiry(text: &str) -> Result<u32, String> {
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
     let seconds = match unit {
         "s" => 1,

@@ -32,9 +32,7 @@ impl Probe for MockProbe {
 #[cfg(test)]
 mod tests {
     use diagnostics::Code;
-    use hive_contract::{
-        Cpu, Device, DeviceProblem, DeviceProcess, Disk, NetworkCard, Power, Ram,
-    };
+    use hive_contract::{Cpu, Device, DeviceProblem, DeviceProcess, Disk, NetworkCard, Power, Ram};
     use input_validation::{Backend, DeviceId};
 
     use super::*;

@@ -93,7 +93,9 @@ fn carries(directory: &Path, name: &str, routes: &BTreeSet<String>, depth: usize
     let mut entries = entries.into_iter().flatten().flatten();
     entries.any(|entry| {
         let entry = entry.file_name();
-        let upper = entry.to_str().and_then(|entry| entry.strip_prefix("upper_"));
+        let upper = entry
+            .to_str()
+            .and_then(|entry| entry.strip_prefix("upper_"));
         upper.is_some_and(|upper| carries(directory, upper, routes, depth - 1))
     })
 }
@@ -153,7 +155,11 @@ mod tests {
         interface(root, "vlan7", "52:54:00:00:00:01", "up");
         write(root, "class/net/enp3s0/upper_br0/x", "");
         write(root, "class/net/br0/upper_vlan7/x", "");
-        write(proc.path(), "net/route", &format!("{ROUTES}vlan7\t00000000\t0101A8C0\t0003"));
+        write(
+            proc.path(),
+            "net/route",
+            &format!("{ROUTES}vlan7\t00000000\t0101A8C0\t0003"),
+        );
         let found = power(root, proc.path());
         assert_eq!(names(&found), ["enp3s0"]);
         assert_eq!(found.cards[0].mac.to_string(), "52:54:00:00:00:01");
@@ -191,7 +197,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (states, can) in [("freeze mem disk", true), ("disk", false), ("", false)] {
             write(dir.path(), "power/state", states);
-            assert_eq!(power(dir.path(), dir.path()).can_suspend, Some(can), "{states}");
+            assert_eq!(
+                power(dir.path(), dir.path()).can_suspend,
+                Some(can),
+                "{states}"
+            );
         }
     }
 }

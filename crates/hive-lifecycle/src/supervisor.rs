@@ -9,12 +9,26 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use node_link::Attention;
+
 use crate::{HiveHost, RunningHive};
 
 /// First and longest pause between two attempts to start a hive.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// A hive that ran this long resets the pause.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
+
+/// Pause between two attempts to find the hive of a machine that is asleep.
+const RARE_PAUSE: Duration = Duration::from_secs(15);
+/// Pause between two attempts to find the hive of a machine that is being woken.
+const CONSTANT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How eagerly a hive is looked for, and why it counts as down meanwhile.
+#[derive(Debug, Clone, Default)]
+struct Rest {
+    attention: Attention,
+    reason: Option<Diagnostic>,
+}
 
 /// The state of a supervised hive.
 #[derive(Debug, Clone)]
@@ -40,6 +54,7 @@ impl HiveState {
                         | Code::SshUnreachable
                         | Code::SshAuthFailed
                         | Code::SshHostKeyUnknown
+                        | Code::NodeAsleep
                 ) =>
             {
                 Some(error)
@@ -55,21 +70,24 @@ impl HiveState {
 pub struct HiveSupervisor {
     host: Arc<dyn HiveHost>,
     state: watch::Receiver<HiveState>,
+    rest: watch::Sender<Rest>,
     released: CancellationToken,
 }
 
 impl HiveSupervisor {
     pub fn start(host: Arc<dyn HiveHost>) -> Self {
         let (sender, state) = watch::channel(HiveState::Starting);
+        let (rest, wished) = watch::channel(Rest::default());
         let released = CancellationToken::new();
-        tokio::spawn(
-            released
-                .clone()
-                .run_until_cancelled_owned(supervise(Arc::clone(&host), sender)),
-        );
+        tokio::spawn(released.clone().run_until_cancelled_owned(supervise(
+            Arc::clone(&host),
+            sender,
+            wished,
+        )));
         Self {
             host,
             state,
+            rest,
             released,
         }
     }
@@ -87,6 +105,12 @@ impl HiveSupervisor {
     /// See [`HiveHost::service`].
     pub fn service(&self) -> Option<HiveService> {
         self.host.service()
+    }
+
+    /// How eagerly the hive is looked for while it does not respond. With [`Attention::Rare`], it
+    /// counts as down for `reason` until it responds again.
+    pub fn set_attention(&self, attention: Attention, reason: Option<Diagnostic>) {
+        self.rest.send_replace(Rest { attention, reason });
     }
 
     /// Ends the supervision, so that the hive is not restarted.
@@ -110,30 +134,73 @@ impl Drop for HiveSupervisor {
     }
 }
 
-async fn supervise(host: Arc<dyn HiveHost>, state: watch::Sender<HiveState>) {
+async fn supervise(
+    host: Arc<dyn HiveHost>,
+    state: watch::Sender<HiveState>,
+    mut rest: watch::Receiver<Rest>,
+) {
     let mut pause = PAUSES.0;
     loop {
+        let is_usual = rest.borrow_and_update().attention == Attention::Usual;
         match host.ensure().await {
             Ok(hive) => {
                 let since = Instant::now();
                 state.send_replace(HiveState::Up(hive.clone()));
-                host.lost(&hive).await;
-                let loss = host.loss();
-                tracing::warn!(pid = hive.process.pid, "{loss}");
+                let loss = tokio::select! {
+                    () = host.lost(&hive) => {
+                        let loss = host.loss();
+                        tracing::warn!(pid = hive.process.pid, "{loss}");
+                        loss
+                    }
+                    reason = begins(&mut rest) => reason,
+                };
                 state.send_replace(HiveState::Down(loss));
-                if since.elapsed() >= STABLE_AFTER {
+                if since.elapsed() >= STABLE_AFTER && rest.borrow().attention == Attention::Usual {
                     pause = PAUSES.0;
                     continue;
                 }
             }
             Err(error) => {
-                tracing::warn!(code = %error.code, %error, ?pause, "the hive is not available");
-                state.send_replace(HiveState::Down(error));
+                if is_usual {
+                    tracing::warn!(code = %error.code, %error, ?pause, "the hive is not available");
+                } else {
+                    tracing::debug!(code = %error.code, %error, "the hive does not respond yet");
+                }
+                let reason = rest.borrow().reason.clone();
+                state.send_replace(HiveState::Down(reason.unwrap_or(error)));
             }
         }
-        pause = tokio::select! {
-            () = sleep(pause) => (pause * 2).min(PAUSES.1),
-            () = host.changed() => PAUSES.0,
+        let attention = rest.borrow_and_update().attention;
+        let usual = match attention {
+            Attention::Usual => pause,
+            Attention::Rare => RARE_PAUSE,
+            Attention::Constant => CONSTANT_PAUSE,
         };
+        pause = tokio::select! {
+            () = sleep(usual) => (pause * 2).min(PAUSES.1),
+            () = host.changed() => PAUSES.0,
+            () = changed(&mut rest) => PAUSES.0,
+        };
+    }
+}
+
+/// Resolves with the reason when a hive that responds is to count as down.
+async fn begins(rest: &mut watch::Receiver<Rest>) -> Diagnostic {
+    loop {
+        changed(rest).await;
+        let wished = rest.borrow_and_update().clone();
+        if let Rest {
+            attention: Attention::Rare,
+            reason: Some(reason),
+        } = wished
+        {
+            return reason;
+        }
+    }
+}
+
+async fn changed(rest: &mut watch::Receiver<Rest>) {
+    if rest.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

@@ -79,7 +79,10 @@ pub(crate) fn invalid_mac_address(text: &str) -> Diagnostic {
 pub(crate) fn invalid_wake_address(text: &str) -> Diagnostic {
     Diagnostic::new(
         Code::InvalidRequest,
-        format!("not an address for magic packets: \"{}\"", excerpt(text, 40)),
+        format!(
+            "not an address for magic packets: \"{}\"",
+            excerpt(text, 40)
+        ),
     )
     .hint(
         "write the broadcast address of the machine's IPv4 network, and a port if it is not 9: \

@@ -44,9 +44,7 @@ impl FromStr for MacAddress {
             let is_group = octets[0] & 1 == 1;
             !is_group && octets.iter().any(|octet| *octet != 0)
         });
-        octets
-            .map(Self)
-            .ok_or_else(|| invalid_mac_address(text))
+        octets.map(Self).ok_or_else(|| invalid_mac_address(text))
     }
 }
 
@@ -62,9 +60,8 @@ fn octets(text: &str) -> Option<[u8; 6]> {
         Some(separator) => text.split(separator).collect(),
         None => vec![text],
     };
-    let is_valid = |part: &&str| {
-        part.len() == width && part.bytes().all(|byte| byte.is_ascii_hexdigit())
-    };
+    let is_valid =
+        |part: &&str| part.len() == width && part.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !parts.iter().all(is_valid) {
         return None;
     }
@@ -201,8 +198,19 @@ mod tests {
         let printed = |text: &str| text.parse::<WakeAddress>().map(|a| a.to_string());
         assert_eq!(printed("192.0.2.255"), Ok("192.0.2.255:9".to_owned()));
         assert_eq!(printed("192.0.2.255:7"), Ok("192.0.2.255:7".to_owned()));
-        for bad in ["", "host", "192.0.2", "192.0.2.255:0", "0.0.0.0", "[::1]:9", "1.2.3.4:70000"] {
-            assert!(printed(bad).unwrap_err().message.contains("not an address"), "{bad}");
+        for bad in [
+            "",
+            "host",
+            "192.0.2",
+            "192.0.2.255:0",
+            "0.0.0.0",
+            "[::1]:9",
+            "1.2.3.4:70000",
+        ] {
+            assert!(
+                printed(bad).unwrap_err().message.contains("not an address"),
+                "{bad}"
+            );
         }
     }
 

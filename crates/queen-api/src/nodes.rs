@@ -14,15 +14,18 @@ use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, StatusCode, header};
 use input_validation::NodeName;
 use queen_contract::{
-    AddNode, GpuYield, NodeCallEvent, NodeEntry, NodeList, NodeLogQuery, RemoveNode, UninstallHive,
-    UpdateNode,
+    AddNode, GpuYield, NodeCallEvent, NodeEntry, NodeList, NodeLogQuery, PowerSettings, RemoveNode,
+    SleepCall, UninstallHive, UpdateNode,
 };
 use queen_nodes::{Narrate, Nodes};
 use tokio::sync::mpsc;
 
 use crate::{
     Api,
-    responses::{KeyErrors, LookupErrors, NodeErrors, RemoveNodeErrors, YieldErrors},
+    responses::{
+        KeyErrors, LookupErrors, NodeErrors, PowerErrors, RemoveNodeErrors, SleepErrors,
+        WakeErrors, YieldErrors,
+    },
     workers::DEFAULT_LOG_LINES,
 };
 
@@ -99,6 +102,54 @@ pub(crate) async fn set_gpu_yield(
     JsonBody(wanted): JsonBody<GpuYield>,
 ) -> Result<Json<NodeEntry>, ErrorResponse> {
     Ok(Json(api.nodes.set_gpu_yield(&name, wanted).await?))
+}
+
+/// Set how a node is woken, and when it is put to sleep
+#[utoipa::path(put, path = "/v1/nodes/{name}/power", tag = "nodes", security(("control_token" = [])),
+    params(("name" = NodeName, Path, description = "name of the node")),
+    request_body = PowerSettings,
+    responses((status = 200, body = NodeEntry, description = "The node"), PowerErrors))]
+pub(crate) async fn set_power(
+    State(api): State<Arc<Api>>,
+    PathArg(name): PathArg<NodeName>,
+    JsonBody(settings): JsonBody<PowerSettings>,
+) -> Result<Json<NodeEntry>, ErrorResponse> {
+    Ok(Json(api.nodes.set_power(&name, settings).await?))
+}
+
+/// Put a node to sleep
+///
+/// No request goes there any more, its workers are stopped, and its machine is suspended. Responds
+/// like the call that adds a node, when the machine does not respond any more.
+#[utoipa::path(post, path = "/v1/nodes/{name}/sleep", tag = "nodes", security(("control_token" = [])),
+    params(("name" = NodeName, Path, description = "name of the node")),
+    request_body = SleepCall,
+    responses((status = 200, description = "The node, or the events of the call",
+        content((NodeEntry = "application/json"), ("text/event-stream", item_schema = NodeCallEvent))),
+        SleepErrors))]
+pub(crate) async fn sleep(
+    State(api): State<Arc<Api>>,
+    PathArg(name): PathArg<NodeName>,
+    headers: HeaderMap,
+    JsonBody(call): JsonBody<SleepCall>,
+) -> Result<Response, ErrorResponse> {
+    respond(&api, NodeCall::Sleep(name, call), &headers).await
+}
+
+/// Wake a node
+///
+/// Sends magic packets until the hive of the node responds. Responds like the call that adds a node.
+#[utoipa::path(post, path = "/v1/nodes/{name}/wake", tag = "nodes", security(("control_token" = [])),
+    params(("name" = NodeName, Path, description = "name of the node")),
+    responses((status = 200, description = "The node, or the events of the call",
+        content((NodeEntry = "application/json"), ("text/event-stream", item_schema = NodeCallEvent))),
+        WakeErrors))]
+pub(crate) async fn wake(
+    State(api): State<Arc<Api>>,
+    PathArg(name): PathArg<NodeName>,
+    headers: HeaderMap,
+) -> Result<Response, ErrorResponse> {
+    respond(&api, NodeCall::Wake(name), &headers).await
 }
 
 /// Remove a node
@@ -192,6 +243,8 @@ enum NodeCall {
     Install(NodeName),
     Upgrade(NodeName),
     Uninstall(NodeName, UninstallHive),
+    Sleep(NodeName, SleepCall),
+    Wake(NodeName),
 }
 
 impl NodeCall {
@@ -209,6 +262,14 @@ impl NodeCall {
             }
             Self::Uninstall(name, query) => {
                 nodes.uninstall(&name, query.models, narrate).await?;
+                name
+            }
+            Self::Sleep(name, call) => {
+                nodes.sleep(&name, call, narrate).await?;
+                name
+            }
+            Self::Wake(name) => {
+                nodes.wake(&name, narrate).await?;
                 name
             }
         };

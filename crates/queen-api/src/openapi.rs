@@ -31,7 +31,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         control::health, control::status, deployments::list, deployments::deploy, deployments::undeploy, control::preflight,
         control::shutdown, control::metrics,
         decisions::list, decisions::about, policy::show, policy::test,
-        nodes::list, nodes::add, nodes::show, nodes::update, nodes::remove, nodes::set_gpu_yield,
+        nodes::list, nodes::add, nodes::show, nodes::update, nodes::remove, nodes::set_gpu_yield, nodes::set_power, nodes::sleep, nodes::wake,
         nodes::install, nodes::upgrade, nodes::uninstall, nodes::logs,
         joining::list, joining::invite, joining::revoke, joining::join, joining::link,
         catalog::list, catalog::pull, catalog::verify, catalog::cancel_job, catalog::job_events,

@@ -91,6 +91,23 @@ error_responses_type!(
     400, 401, 403, 404 "The node does not exist", 408, 413, 415, 500, 507
 );
 error_responses_type!(
+    PowerErrors<ErrorBody>:
+    400, 401, 403, 404 "The node does not exist", 408,
+    409 "The node would be put to sleep and could not be woken", 413, 415, 500, 507
+);
+error_responses_type!(
+    SleepErrors<ErrorBody>:
+    400, 401, 403, 404 "The node does not exist", 408,
+    409 "The node could not be woken, is in use, or is being changed", 413, 415, 500,
+    502 "The hive does not respond, or could not suspend the machine", 503, 504
+);
+error_responses_type!(
+    WakeErrors<ErrorBody>:
+    400, 401, 403, 404 "The node does not exist",
+    409 "It is not known how to wake the node", 500, 502, 503,
+    504 "The node did not respond in time"
+);
+error_responses_type!(
     InviteErrors<ErrorBody>: 400, 401, 403, 408, 409 "The node exists or is being changed", 413, 415, 500, 507
 );
 error_responses_type!(

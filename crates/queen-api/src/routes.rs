@@ -130,6 +130,9 @@ fn control_routes() -> Router<Arc<Api>> {
             get(nodes::show).put(nodes::update).delete(nodes::remove),
         )
         .route("/v1/nodes/{name}/yield", put(nodes::set_gpu_yield))
+        .route("/v1/nodes/{name}/power", put(nodes::set_power))
+        .route("/v1/nodes/{name}/sleep", post(nodes::sleep))
+        .route("/v1/nodes/{name}/wake", post(nodes::wake))
         .route("/v1/nodes/{name}/hive", delete(nodes::uninstall))
         .route("/v1/nodes/{name}/hive/install", post(nodes::install))
         .route("/v1/nodes/{name}/hive/upgrade", post(nodes::upgrade))

@@ -18,7 +18,12 @@ use serde::Serialize;
 use worker_contract::WorkerHeartbeat;
 
 use crate::{
-    AddNode, DecisionList, DeployCall, DeploymentList, GpuYield, InferCall, InferEvent, InvitationList, InviteNode, JoinRequest, JoinResponse, LinkHello, ModelList, ModelReport, NewInvitation, NodeCallEvent, NodeEntry, NodeList, NodeLog, PolicyStatus, PolicyTest, PolicyTestCall, PowerSettings, PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest, ShutdownResponse, SleepCall, SpawnCall, SpawnedWorker, Status, UndeployCall, UpdateNode, WorkerEntry, WorkerList,
+    AddNode, DecisionList, DeployCall, DeploymentList, GpuYield, InferCall, InferEvent,
+    InvitationList, InviteNode, JoinRequest, JoinResponse, LinkHello, ModelList, ModelReport,
+    NewInvitation, NodeCallEvent, NodeEntry, NodeList, NodeLog, PolicyStatus, PolicyTest,
+    PolicyTestCall, PowerSettings, PreflightCall, PreflightResponse, QueenHealth, ShutdownRequest,
+    ShutdownResponse, SleepCall, SpawnCall, SpawnedWorker, Status, UndeployCall, UpdateNode,
+    WorkerEntry, WorkerList,
 };
 
 const PEER: Peer = Peer {

@@ -39,9 +39,7 @@ pub use node_calls::{
 };
 pub use node_spec::{DirectNode, NodeSpec, SshNode};
 pub use policy::{PolicyFailureEntry, PolicyScript, PolicyStatus, PolicyTest, PolicyTestCall};
-pub use power::{
-    Asleep, MAX_SLEEP_AFTER_SECONDS, NodePower, PowerSettings, SleepCall, SleepCause,
-};
+pub use power::{Asleep, MAX_SLEEP_AFTER_SECONDS, NodePower, PowerSettings, SleepCall, SleepCause};
 pub use preflight::{NodePreflight, PreflightCall, PreflightResponse};
 pub use queue::{Priority, QueueEntry, Waiting, WaitingReason};
 pub use spawning::{SpawnCall, SpawnedWorker};

@@ -67,6 +67,10 @@ impl Nodes {
                 dispatcher.replacing(first.clone()).await;
             }
         }
+        for spec in &wanted {
+            let named: Vec<_> = spec.nodes.iter().chain(&spec.split).cloned().collect();
+            self.deployed_on((!named.is_empty()).then_some(&*named));
+        }
         let renewed = models.iter().cloned().collect();
         self.publish_deployments(renewed, dispatcher).await?;
         let removed = before.iter().filter(|before| {

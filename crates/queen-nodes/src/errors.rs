@@ -58,6 +58,16 @@ pub(crate) fn own_machine() -> Diagnostic {
     .param("name")
 }
 
+/// The queen's own machine does not sleep: nobody would wake it.
+pub(crate) fn own_machine_awake() -> Diagnostic {
+    Diagnostic::new(
+        Code::InvalidRequest,
+        "the node local is the machine of the queen, which has to stay awake",
+    )
+    .hint("other nodes can be put to sleep: `rbee-keeper node list` lists them")
+    .param("name")
+}
+
 /// A change would make a node the queen's own machine.
 pub(crate) fn not_local() -> Diagnostic {
     Diagnostic::new(

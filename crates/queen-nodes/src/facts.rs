@@ -54,7 +54,7 @@ impl Nodes {
     }
 
     fn facts_of(&self, node: &Node) -> NodeFacts {
-        let state = match node.hive_state() {
+        let by_hive = || match node.hive_state() {
             None => NodeState::Down(errors::no_hive(node.name())),
             Some(state) => match &*state.borrow() {
                 HiveState::Up(_) => NodeState::Up,
@@ -64,6 +64,7 @@ impl Nodes {
                 },
             },
         };
+        let state = node.sleep_state().unwrap_or_else(by_hive);
         let (devices, workers) = (node.entry().devices, node.worker_binaries());
         let has_worker = |device: &Device| {
             let program = worker_binary(None, device.backend);

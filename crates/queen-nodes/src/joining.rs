@@ -8,8 +8,8 @@ use hive_contract::API_VERSION;
 use input_validation::NodeName;
 use jiff::{SignedDuration, Timestamp};
 use queen_contract::{
-    GpuYield, Invitation, InviteNode, JoinRequest, JoinResponse, LinkHello, NodeEntry, NodeSecret,
-    NodeSpec, NodeStatus,
+    GpuYield, Invitation, InviteNode, JoinRequest, JoinResponse, LinkHello, NodeEntry, NodePower,
+    NodeSecret, NodeSpec, NodeStatus,
 };
 use ssh_registry::{SecretHash, StoredInvitation};
 
@@ -146,6 +146,7 @@ impl Nodes {
             last_error: None,
             gpu_yield: GpuYield::default(),
             yielded: Vec::new(),
+            power: NodePower::default(),
         };
         self.state().save_token(name, &token).await?;
         let (saved, used) = (entry.clone(), invitation.clone());

@@ -10,9 +10,11 @@ use futures_util::future::join_all;
 use hive_contract::{EngineEntry, EngineSource, HiveShutdownRequest, WorkerProcess, WorkerState};
 use hive_lifecycle::{HiveHost, HiveState, HiveSupervisor, RunningHive};
 use input_validation::{Backend, DeviceId, NodeName};
-use node_link::Link;
-use queen_contract::{GpuYield, HiveService, NodeEntry, NodeSpec, NodeStatus};
-use scheduler::DeviceYield;
+use node_link::{Attention, Link};
+use queen_contract::{
+    GpuYield, HiveService, NodeEntry, NodePower, NodeSpec, NodeStatus, SleepCall,
+};
+use scheduler::{DeviceYield, NodeSleep};
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -55,13 +57,19 @@ pub struct Node {
     engine_backends: Mutex<Vec<Backend>>,
     /// Whether its GPUs are left to other programs.
     yields: Mutex<BTreeMap<DeviceId, DeviceYield>>,
+    /// Whether it sleeps.
+    sleep: watch::Sender<NodeSleep>,
+    /// How it was last put to sleep.
+    sleep_call: Mutex<SleepCall>,
+    /// Why it was not put to sleep, or not woken.
+    sleep_failure: Mutex<Option<Diagnostic>>,
     created: Instant,
 }
 
 impl Node {
     /// Creates the node and starts to supervise its hive. `known` is the
     /// entry that an earlier run of the queen stored.
-    pub(crate) fn new(config: NodeConfig, known: Option<NodeEntry>) -> Self {
+    pub(crate) fn new(config: NodeConfig, known: Option<NodeEntry>, wake_limit: Duration) -> Self {
         let unknown = NodeEntry {
             name: config.name.clone(),
             spec: config.spec.clone(),
@@ -74,22 +82,36 @@ impl Node {
             last_error: None,
             gpu_yield: GpuYield::default(),
             yielded: Vec::new(),
+            power: NodePower::default(),
         };
+        let entry = known.unwrap_or(unknown);
+        let asleep = entry.power.asleep.map(|asleep| asleep.cause);
         let node = Self {
             name: config.name,
             spec: config.spec,
             link: config.link,
             token: config.token,
             hive: config.hive.map(HiveSupervisor::start),
-            entry: Mutex::new(known.unwrap_or(unknown)),
+            entry: Mutex::new(entry),
             worker_binaries: Mutex::default(),
             engine_backends: Mutex::default(),
             yields: Mutex::default(),
+            sleep: watch::Sender::new(NodeSleep::new(asleep, wake_limit)),
+            sleep_call: Mutex::default(),
+            sleep_failure: Mutex::default(),
             created: Instant::now(),
         };
         if matches!(node.entry().gpu_yield, GpuYield::Now(_)) {
             // Nothing is started there before its hive responds.
             node.decide_yields(&BTreeSet::new());
+        }
+        let known = node.known_use(false);
+        node.change_sleep(|sleep| sleep.set_known(known));
+        if asleep.is_some() && node.may_sleep() {
+            // It is no loss that its hive does not respond.
+            let reason = node.asleep_error();
+            node.set_hive_attention(Attention::Rare, Some(reason));
+            node.link.set_attention(Attention::Rare);
         }
         node
     }
@@ -119,7 +141,82 @@ impl Node {
     }
 
     pub(crate) fn update_entry(&self, update: impl FnOnce(&mut NodeEntry)) {
-        update(&mut self.entry.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
+        update(&mut entry);
+        // A node that sleeps does not respond, which is no failure.
+        let sleep = self.sleep();
+        if let Some(status) = sleep.status() {
+            entry.status = status;
+        } else if matches!(
+            entry.status,
+            NodeStatus::Suspending | NodeStatus::Asleep | NodeStatus::Waking
+        ) {
+            entry.status = match self.hive_state().map(|state| state.borrow().clone()) {
+                Some(HiveState::Up(_)) => NodeStatus::Reachable,
+                Some(HiveState::Down(_)) => NodeStatus::Unreachable,
+                Some(HiveState::Starting) | None => NodeStatus::Unknown,
+            };
+        }
+    }
+
+    /// Whether the node sleeps.
+    pub(crate) fn sleep(&self) -> NodeSleep {
+        *self.sleep.borrow()
+    }
+
+    /// Whether the node sleeps, now and from now on.
+    pub(crate) fn sleep_changes(&self) -> watch::Receiver<NodeSleep> {
+        self.sleep.subscribe()
+    }
+
+    /// Changes whether the node sleeps. Those who wait for it are notified of another stage.
+    pub(crate) fn change_sleep<T>(&self, change: impl FnOnce(&mut NodeSleep) -> T) -> Option<T> {
+        let mut result = None;
+        self.sleep.send_if_modified(|sleep| {
+            let before = sleep.stage();
+            result = Some(change(sleep));
+            before != sleep.stage()
+        });
+        result
+    }
+
+    /// How eagerly the hive is looked for; see [`HiveSupervisor::set_attention`].
+    pub(crate) fn set_hive_attention(&self, attention: Attention, reason: Option<Diagnostic>) {
+        if let Some(supervisor) = &self.hive {
+            supervisor.set_attention(attention, reason);
+        }
+    }
+
+    /// How a user last wanted it to be put to sleep.
+    pub(crate) fn sleep_call(&self) -> SleepCall {
+        *self
+            .sleep_call
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_sleep_call(&self, call: SleepCall) {
+        *self
+            .sleep_call
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = call;
+    }
+
+    /// Why it was not put to sleep, or not woken, at the last attempt.
+    pub(crate) fn sleep_failure(&self) -> Option<Diagnostic> {
+        let failure = self.sleep_failure.lock();
+        failure.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_sleep_failure(&self, error: Diagnostic) {
+        self.update_entry(|entry| entry.last_error = Some(error.message.clone()));
+        let failure = self.sleep_failure.lock();
+        *failure.unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    pub(crate) fn clear_sleep_failure(&self) {
+        let failure = self.sleep_failure.lock();
+        *failure.unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     pub(crate) fn yields(&self) -> MutexGuard<'_, BTreeMap<DeviceId, DeviceYield>> {

@@ -1,6 +1,6 @@
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak},
     time::Duration,
 };
 
@@ -10,7 +10,8 @@ use hive_lifecycle::{HiveState, RunningHive};
 use input_validation::NodeName;
 use jiff::Timestamp;
 use queen_contract::{NodeEntry, NodeSpec, NodeStatus};
-use scheduler::NodeMap;
+use queen_dispatch::Dispatcher;
+use scheduler::{NodeMap, SleepEvent};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -41,6 +42,8 @@ struct Shared {
     limits: NodeLimits,
     spawn_turns: SpawnTurns,
     splits: Splits,
+    /// That which uses the nodes.
+    dispatcher: OnceLock<Dispatcher>,
 }
 
 /// Time limits for hives.
@@ -48,12 +51,15 @@ struct Shared {
 pub struct NodeLimits {
     /// Longest time between two events of a spawn.
     pub spawn_event: Duration,
+    /// Longest time for a node to wake up.
+    pub wake: Duration,
 }
 
 impl Default for NodeLimits {
     fn default() -> Self {
         Self {
             spawn_event: Duration::from_secs(300),
+            wake: Duration::from_secs(120),
         }
     }
 }
@@ -71,6 +77,7 @@ impl Nodes {
             facts: watch::Sender::default(),
             spawn_turns: SpawnTurns::default(),
             splits: Splits::default(),
+            dispatcher: OnceLock::new(),
             limits,
         }))
     }
@@ -90,7 +97,7 @@ impl Nodes {
     /// Inserts or replaces a node and starts to supervise its hive.
     pub(crate) fn insert(&self, config: NodeConfig, known: Option<NodeEntry>) -> Arc<Node> {
         let name = config.name.clone();
-        let node = Arc::new(Node::new(config, known));
+        let node = Arc::new(Node::new(config, known, self.limits().wake));
         if let Some(hive) = node.hive_state() {
             tokio::spawn(track(Arc::downgrade(&self.0), Arc::downgrade(&node), hive));
         }
@@ -209,6 +216,20 @@ impl Nodes {
         &self.0.splits
     }
 
+    pub(crate) fn dispatcher(&self) -> Option<&Dispatcher> {
+        self.0.dispatcher.get()
+    }
+
+    pub(crate) fn set_dispatcher(&self, dispatcher: Dispatcher) {
+        // There is only one.
+        let _ = self.0.dispatcher.set(dispatcher);
+    }
+
+    /// Whether a change of the node is under way.
+    pub(crate) fn is_changing(&self, name: &NodeName) -> bool {
+        self.changing().contains(name)
+    }
+
     pub(crate) fn facts(&self) -> &watch::Sender<NodeMap> {
         &self.0.facts
     }
@@ -247,6 +268,15 @@ async fn track(nodes: Weak<Shared>, node: Weak<Node>, mut hive: watch::Receiver<
         let (Some(nodes), Some(node)) = (weak.0.upgrade().map(Nodes), weak.1.upgrade()) else {
             return;
         };
+        match &current {
+            HiveState::Up(_) => {
+                nodes.sleep_event(&node, SleepEvent::Responds);
+            }
+            HiveState::Down(_) => {
+                nodes.sleep_event(&node, SleepEvent::Lost);
+            }
+            HiveState::Starting => {}
+        }
         nodes.publish_node(node.name());
         update(&nodes, &node, &current).await;
         nodes.publish_node(node.name());
@@ -317,7 +347,10 @@ pub(crate) async fn update(nodes: &Nodes, node: &Node, hive: &HiveState) {
         }
         HiveState::Down(error) => node.update_entry(|entry| {
             entry.status = NodeStatus::Unreachable;
-            entry.last_error = Some(error.message.clone());
+            let sleeps = node.sleep().status().is_some();
+            if !sleeps {
+                entry.last_error = Some(error.message.clone());
+            }
         }),
     }
 }
@@ -328,7 +361,10 @@ async fn update_devices(node: &Node, hive: &RunningHive) {
         Ok(capabilities) => {
             node.set_engines(&capabilities.engines);
             node.set_worker_binaries(capabilities.worker_binaries);
-            node.update_entry(|entry| entry.devices = capabilities.devices);
+            node.update_entry(|entry| {
+                entry.devices = capabilities.devices;
+                entry.power.reported = capabilities.power;
+            });
             node.measure_yields(hive).await;
         }
         Err(error) => node.update_entry(|entry| entry.last_error = Some(error.to_string())),

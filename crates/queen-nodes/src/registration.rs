@@ -7,7 +7,9 @@ use diagnostics::{Code, Diagnostic, Narration};
 use hive_lifecycle::HiveState;
 use input_validation::{Generation, NodeName};
 use jiff::Timestamp;
-use queen_contract::{AddNode, GpuYield, NodeEntry, NodeLog, NodeSpec, NodeStatus, UpdateNode};
+use queen_contract::{
+    AddNode, GpuYield, NodeEntry, NodeLog, NodePower, NodeSpec, NodeStatus, UpdateNode,
+};
 use queen_dispatch::Dispatcher;
 use tokio::time::timeout;
 use worker_registry::WorkerFilter;
@@ -148,6 +150,13 @@ impl Nodes {
                 .get(name)
                 .map_or(GpuYield::Auto, |node| node.entry().gpu_yield),
             yielded: Vec::new(),
+            power: NodePower {
+                asleep: None,
+                ..self
+                    .get(name)
+                    .map(|node| node.entry().power)
+                    .unwrap_or_default()
+            },
         };
         self.state().save_token(name, &token).await?;
         let saved = entry.clone();

@@ -12,12 +12,12 @@ use queen_contract::{Availability, DeploymentSpec, WorkerEntry};
 use queen_dispatch::Dispatcher;
 use queen_store::{WorkerKey, WorkerRow};
 use rest_client::CallError;
-use scheduler::SpawnTarget;
+use scheduler::{SleepEvent, SpawnTarget};
 use tokio::time::{Instant, sleep, timeout};
 use worker_contract::HEARTBEAT_SECONDS;
 use worker_registry::{SpawnId, WorkerFilter};
 
-use crate::{Node, Nodes, errors};
+use crate::{Node, Nodes, errors, sleep_calls::Waking};
 
 /// A running worker registers within two heartbeats, or it is replaced.
 const REGISTRATION_LIMIT: Duration = Duration::from_secs(2 * HEARTBEAT_SECONDS + 1);
@@ -86,6 +86,17 @@ impl Spawning<'_> {
         }
     }
 
+    /// Wakes the node if it is asleep, which may take some time.
+    async fn wake(&self) -> Result<(), Diagnostic> {
+        let node = self.nodes.get(self.node.name())?;
+        let mut waking = Waking::new(self.nodes, &node, SleepEvent::Needed);
+        while let Some(message) = waking.next().await? {
+            self.narrate(Narration::info("queen", "wake", message))
+                .await;
+        }
+        Ok(())
+    }
+
     /// What is wanted of the workers of the model.
     async fn wanted(&self) -> Result<DeploymentSpec, Diagnostic> {
         let model = self.target.model.clone();
@@ -96,6 +107,7 @@ impl Spawning<'_> {
     }
 
     async fn attempt(&self) -> Result<SpawnId, SpawnError> {
+        self.wake().await?;
         let hive = self.node.hive_soon().await?;
         self.pull(&hive).await?;
         let spawned = hive.client.workers().await?.workers;

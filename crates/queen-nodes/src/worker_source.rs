@@ -70,8 +70,14 @@ impl WorkerSource for Nodes {
             StopCause::Idle | StopCause::Memory | StopCause::Surplus | StopCause::Return => None,
             StopCause::Yield => Some(YIELD_DRAIN_SECONDS),
             StopCause::Stalled => Some(0),
+            // The user says how long.
+            StopCause::Sleep => None,
         };
         Box::pin(async move {
+            let drain_seconds = match cause {
+                StopCause::Sleep => self.sleep_drain(&worker.worker, dispatcher).await,
+                _ => drain_seconds,
+            };
             let hive = match self.spawned_worker(&worker.worker).await {
                 Ok((hive, _)) => Some(hive),
                 Err(error) => {

@@ -138,12 +138,9 @@ impl Scheduler {
             let info = &entry.info;
             let leaves = matches!(info.status, WorkerStatus::Draining | WorkerStatus::Stopped)
                 || self.registry.is_stopping(&SpawnId::of(info));
-            let is_down = self
-                .nodes
-                .get(&info.hive_id)
-                .is_none_or(|facts| {
-                    matches!(facts.state, NodeState::Down(_) | NodeState::Asleep(_))
-                });
+            let is_down = self.nodes.get(&info.hive_id).is_none_or(|facts| {
+                matches!(facts.state, NodeState::Down(_) | NodeState::Asleep(_))
+            });
             let Some(deployment) = self.deployments.wanted.get(&info.model_id) else {
                 continue;
             };

@@ -42,9 +42,9 @@ impl Scheduler {
 
     /// Stops the workers on nodes that are put to sleep. Their requests continue elsewhere.
     pub(crate) fn leave_nodes(&mut self, now: Duration, out: &mut Vec<SchedulerEffect>) {
-        let leaving = self.nodes.iter().filter(|(_, facts)| {
-            matches!(&facts.state, NodeState::Asleep(sleeping) if sleeping.leaves)
-        });
+        let leaving = self.nodes.iter().filter(
+            |(_, facts)| matches!(&facts.state, NodeState::Asleep(sleeping) if sleeping.leaves),
+        );
         let mut stops = Vec::new();
         for (node, _) in leaving {
             let filter = WorkerFilter {

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, sync::Arc, time::
 use diagnostics::Diagnostic;
 use futures_util::future::BoxFuture;
 use input_validation::NodeName;
-use node_link::{Endpoint, Exposed, Link, OnQueen};
+use node_link::{Attention, Endpoint, Exposed, Link, OnQueen, is_rare, pause};
 use queen_contract::SshNode;
 use rest_client::HttpClient;
 use tempfile::TempDir;
@@ -42,6 +42,7 @@ pub struct SshLink {
     node: NodeName,
     shared: Arc<Shared>,
     state: watch::Receiver<LinkState>,
+    attention: watch::Sender<Attention>,
     _stop: DropGuard,
 }
 
@@ -81,12 +82,14 @@ impl SshLink {
             forwards: Mutex::default(),
             server: Mutex::default(),
         });
-        let keep = keep_connected(Arc::clone(&shared), sender);
+        let (attention, wished) = watch::channel(Attention::default());
+        let keep = keep_connected(Arc::clone(&shared), sender, wished);
         tokio::spawn(stop.clone().run_until_cancelled_owned(keep));
         Ok(Self {
             node,
             shared,
             state,
+            attention,
             _stop: stop.drop_guard(),
         })
     }
@@ -161,6 +164,10 @@ impl Link for SshLink {
         Box::pin(async move { Ok(local_url(self.connected().await?.queen_port)) })
     }
 
+    fn set_attention(&self, attention: Attention) {
+        self.attention.send_replace(attention);
+    }
+
     fn reach(&self, port: u16) -> BoxFuture<'_, Result<Option<OnQueen>, Diagnostic>> {
         Box::pin(async move {
             self.forwarded(port).await?;
@@ -231,7 +238,11 @@ impl Shared {
     }
 }
 
-async fn keep_connected(shared: Arc<Shared>, state: watch::Sender<LinkState>) {
+async fn keep_connected(
+    shared: Arc<Shared>,
+    state: watch::Sender<LinkState>,
+    mut attention: watch::Receiver<Attention>,
+) {
     let config = &shared.config;
     let (first_pause, longest_pause) = config.settings.reconnect_pauses;
     let mut pauses = Pauses::new(first_pause, longest_pause);
@@ -243,8 +254,18 @@ async fn keep_connected(shared: Arc<Shared>, state: watch::Sender<LinkState>) {
                 tracing::info!(node = %config.name, queen_port = connected.queen_port, "connected by SSH");
                 queen_port = Some(connected.queen_port);
                 let since = Instant::now();
-                let reason = connected.session.closed().await;
+                let lost = tokio::select! {
+                    reason = connected.session.closed() => Some(reason),
+                    () = is_rare(&attention) => None,
+                };
                 drop(connected);
+                let Some(reason) = lost else {
+                    tracing::info!(node = %config.name, "the SSH connection of the node, which is asleep, is closed");
+                    let reason = errors::lost(config.name.as_str(), "it is asleep");
+                    state.send_replace(LinkState::Down(reason));
+                    pause(&mut attention, sleep(pauses.next())).await;
+                    continue;
+                };
                 tracing::warn!(node = %config.name, %reason, "the SSH connection is lost");
                 state.send_replace(LinkState::Down(reason));
                 if pauses.connected_for(since.elapsed()) {
@@ -252,11 +273,16 @@ async fn keep_connected(shared: Arc<Shared>, state: watch::Sender<LinkState>) {
                 }
             }
             Err(error) => {
-                tracing::warn!(node = %config.name, code = %error.code, %error, "cannot connect");
+                let (node, code) = (&config.name, error.code);
+                if *attention.borrow() == Attention::Usual {
+                    tracing::warn!(%node, %code, %error, "cannot connect");
+                } else {
+                    tracing::debug!(%node, %code, %error, "the node does not respond yet");
+                }
                 state.send_replace(LinkState::Down(error));
             }
         }
-        sleep(pauses.next()).await;
+        pause(&mut attention, sleep(pauses.next())).await;
     }
 }
 

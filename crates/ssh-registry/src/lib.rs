@@ -308,10 +308,9 @@ fn gpu_yield(wanted: GpuYield) -> Result<Option<String>, Diagnostic> {
 fn status(node: &NodeEntry) -> &'static str {
     match node.status {
         // That a node is asleep is stored with its power; the rest ends with the queen.
-        NodeStatus::Unknown
-        | NodeStatus::Suspending
-        | NodeStatus::Asleep
-        | NodeStatus::Waking => "unknown",
+        NodeStatus::Unknown | NodeStatus::Suspending | NodeStatus::Asleep | NodeStatus::Waking => {
+            "unknown"
+        }
         NodeStatus::Reachable => "reachable",
         NodeStatus::Unreachable => "unreachable",
     }

@@ -10,7 +10,7 @@ use std::{
 use diagnostics::{Code, Diagnostic};
 use futures_util::future::BoxFuture;
 use input_validation::NodeName;
-use node_link::{Endpoint, Link};
+use node_link::{Attention, Endpoint, Link};
 use node_tunnel::{OWN_PORT, Side, Timing, Tunnel, TunnelStream, join_streams};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -41,6 +41,7 @@ pub struct TunnelLink {
     /// The newest connection.
     tunnel: watch::Sender<Option<Tunnel>>,
     state: watch::Sender<LinkState>,
+    attention: watch::Sender<Attention>,
     connections: AtomicU64,
     /// Port of the node's loopback interface that leads to the queen.
     queen_port: AtomicU16,
@@ -55,6 +56,7 @@ impl TunnelLink {
             sockets: Mutex::new(Sockets::new(sockets)?),
             tunnel: watch::Sender::default(),
             state: watch::Sender::new(LinkState::Down(not_connected(node))),
+            attention: watch::Sender::default(),
             connections: AtomicU64::new(0),
             queen_port: AtomicU16::new(0),
             node: node.clone(),
@@ -95,7 +97,11 @@ impl TunnelLink {
                 is_current
             };
             if link.tunnel.send_if_modified(ended) {
-                tracing::warn!(node = %link.node, %reason, "the connection of the node is lost");
+                if *link.attention.borrow() == Attention::Rare {
+                    tracing::info!(node = %link.node, "the connection of the node, which is asleep, is closed");
+                } else {
+                    tracing::warn!(node = %link.node, %reason, "the connection of the node is lost");
+                }
                 let reason = lost(&link.node, &reason.to_string());
                 link.state.send_replace(LinkState::Down(reason));
             }
@@ -117,6 +123,11 @@ impl TunnelLink {
     /// Notes why the node cannot be connected.
     pub(crate) fn failed(&self, reason: Diagnostic) {
         self.state.send_replace(LinkState::Down(reason));
+    }
+
+    /// How eagerly to connect, now and from now on.
+    pub(crate) fn attention(&self) -> watch::Receiver<Attention> {
+        self.attention.subscribe()
     }
 
     pub(crate) fn node(&self) -> &NodeName {
@@ -168,6 +179,13 @@ impl Link for TunnelLink {
         };
         let endpoint = endpoint();
         Box::pin(async move { endpoint })
+    }
+
+    fn set_attention(&self, attention: Attention) {
+        self.attention.send_replace(attention);
+        if attention == Attention::Rare {
+            self.close();
+        }
     }
 
     fn queen_url(&self) -> BoxFuture<'_, Result<String, Diagnostic>> {

@@ -84,7 +84,12 @@ mod tests {
 
     #[test]
     fn packets_go_to_the_broadcast_addresses_of_all_networks() {
-        let two = [("192.0.2.7", 24), ("127.0.0.1", 8), ("10.1.2.3", 20), ("fe80::1", 64)];
+        let two = [
+            ("192.0.2.7", 24),
+            ("127.0.0.1", 8),
+            ("10.1.2.3", 20),
+            ("fe80::1", 64),
+        ];
         assert_eq!(
             shown(&two),
             [
@@ -99,7 +104,12 @@ mod tests {
 
     #[test]
     fn a_machine_without_such_a_network_lets_the_system_choose() {
-        for networks in [&[][..], &[("127.0.0.1", 8)], &[("10.0.0.1", 32)], &[("10.0.0.1", 31)]] {
+        for networks in [
+            &[][..],
+            &[("127.0.0.1", 8)],
+            &[("10.0.0.1", 32)],
+            &[("10.0.0.1", 31)],
+        ] {
             assert_eq!(shown(networks), ["0.0.0.0 255.255.255.255:9"]);
         }
         assert_eq!(shown(&[("10.0.0.1", 0)])[0], "10.0.0.1 255.255.255.255:9");

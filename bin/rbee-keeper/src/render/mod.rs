@@ -11,6 +11,7 @@ pub(crate) mod models;
 pub(crate) mod nodes;
 pub(crate) mod packages;
 pub(crate) mod policy;
+pub(crate) mod power;
 mod style;
 pub(crate) mod table;
 pub(crate) mod text;

@@ -6,7 +6,8 @@ use diagnostics::escape;
 use queen_contract::{HiveService, Invitation, NewInvitation, NodeEntry, NodeSpec};
 
 use super::{
-    table::{table, wire_name},
+    power,
+    table::table,
     text::{device, devices},
     yields::{wish, yielded},
 };
@@ -19,7 +20,7 @@ pub(crate) fn list(nodes: &[NodeEntry]) -> String {
             node.name.to_string(),
             link.to_owned(),
             address,
-            wire_name(&node.status),
+            power::status(node),
             devices(node),
             node.last_error.clone().unwrap_or_default(),
         ]
@@ -35,7 +36,7 @@ pub(crate) fn node(node: &NodeEntry) -> String {
     let mut facts = vec![
         ("node", node.name.to_string()),
         ("link", format!("{link} {address}").trim_end().to_owned()),
-        ("status", wire_name(&node.status)),
+        ("status", power::status(node)),
         ("hive", version(node)),
         ("started", service(node)),
         ("built from", source(&node.spec)),
@@ -44,6 +45,7 @@ pub(crate) fn node(node: &NodeEntry) -> String {
         ("last error", node.last_error.clone().unwrap_or_default()),
     ];
     facts.extend(node.devices.iter().map(|d| ("device", device(d))));
+    facts.extend(power::facts(node));
     facts.extend(wish(node).map(|wish| ("GPUs", wish)));
     let left = node.yielded.iter().map(|left| left.reason.clone());
     facts.extend(left.map(|reason| ("yielded", reason)));

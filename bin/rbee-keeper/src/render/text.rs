@@ -8,7 +8,7 @@ use queen_contract::{
 use worker_contract::{EndEvent, FinishReason, SamplingValues};
 
 use super::{
-    deployments,
+    deployments, power,
     style::Style,
     table::{table, wire_name},
     yields::yielded,
@@ -147,7 +147,7 @@ fn nodes(nodes: &[NodeEntry], workers: &[WorkerEntry]) -> String {
         let on_node = workers.iter().filter(|w| w.info.hive_id == node.name);
         [
             node.name.to_string(),
-            wire_name(&node.status),
+            power::status(node),
             devices(node),
             on_node.count().to_string(),
             node.last_error.clone().unwrap_or_default(),

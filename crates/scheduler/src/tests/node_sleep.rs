@@ -51,9 +51,15 @@ fn a_user_puts_a_node_to_sleep_and_wakes_it() {
     let mut node = asleep(NodeUse::default());
     assert_eq!(node.status(), Some(NodeStatus::Asleep));
     assert_eq!(node.cause(), Some(SleepCause::User));
-    assert_eq!(node.apply(SleepEvent::Wake, secs(9)), Some(SleepEffect::Call));
+    assert_eq!(
+        node.apply(SleepEvent::Wake, secs(9)),
+        Some(SleepEffect::Call)
+    );
     assert_eq!(node.status(), Some(NodeStatus::Waking));
-    assert_eq!(node.apply(SleepEvent::Responds, secs(12)), Some(SleepEffect::Return));
+    assert_eq!(
+        node.apply(SleepEvent::Responds, secs(12)),
+        Some(SleepEffect::Return)
+    );
     assert_eq!((node.status(), node.cause()), (None, None));
 }
 
@@ -93,15 +99,28 @@ fn a_node_that_cannot_be_woken_or_has_no_time_set_is_not_put_to_sleep() {
 
 #[test]
 fn work_that_arrives_before_the_suspension_keeps_an_idle_node_awake() {
-    for event in [SleepEvent::Needed, SleepEvent::Tick(NodeUse { in_use: true, ..idle() })] {
+    for event in [
+        SleepEvent::Needed,
+        SleepEvent::Tick(NodeUse {
+            in_use: true,
+            ..idle()
+        }),
+    ] {
         let mut node = awake(idle());
         assert_eq!(ticks(&mut node, idle(), 0, 11).len(), 1);
         assert!(node.wakes_for_requests(secs(11)));
-        assert_eq!(node.apply(event, secs(11)), Some(SleepEffect::Stay), "{event:?}");
+        assert_eq!(
+            node.apply(event, secs(11)),
+            Some(SleepEffect::Stay),
+            "{event:?}"
+        );
         assert_eq!(node.status(), None);
     }
     // A user who wants it to sleep gets that, and the request wakes it.
-    let mut node = awake(NodeUse { sleep_after: None, ..idle() });
+    let mut node = awake(NodeUse {
+        sleep_after: None,
+        ..idle()
+    });
     node.apply(SleepEvent::Sleep, T0);
     assert_eq!(node.apply(SleepEvent::Needed, T0), None);
     node.apply(SleepEvent::Left, T0);
@@ -113,13 +132,25 @@ fn work_that_arrives_before_the_suspension_keeps_an_idle_node_awake() {
 fn a_node_that_refuses_to_suspend_stays_awake_and_is_left_alone_for_some_time() {
     let mut node = awake(idle());
     assert_eq!(ticks(&mut node, idle(), 0, 10), [(10, SleepEffect::Leave)]);
-    assert_eq!(node.apply(SleepEvent::Left, secs(11)), Some(SleepEffect::Suspend));
-    assert_eq!(node.apply(SleepEvent::Refused, secs(12)), Some(SleepEffect::Stay));
-    assert_eq!(ticks(&mut node, idle(), 12, 320), [(312, SleepEffect::Leave)]);
+    assert_eq!(
+        node.apply(SleepEvent::Left, secs(11)),
+        Some(SleepEffect::Suspend)
+    );
+    assert_eq!(
+        node.apply(SleepEvent::Refused, secs(12)),
+        Some(SleepEffect::Stay)
+    );
+    assert_eq!(
+        ticks(&mut node, idle(), 12, 320),
+        [(312, SleepEffect::Leave)]
+    );
     // A user does not wait for that.
     node.apply(SleepEvent::Left, secs(320));
     node.apply(SleepEvent::Refused, secs(321));
-    assert_eq!(node.apply(SleepEvent::Sleep, secs(322)), Some(SleepEffect::Leave));
+    assert_eq!(
+        node.apply(SleepEvent::Sleep, secs(322)),
+        Some(SleepEffect::Leave)
+    );
 }
 
 #[test]
@@ -139,8 +170,15 @@ fn a_node_that_goes_on_responding_was_not_suspended() {
 fn a_user_who_wakes_a_node_while_it_is_left_keeps_it_awake() {
     let mut node = awake(idle());
     node.apply(SleepEvent::Sleep, T0);
-    assert_eq!(node.apply(SleepEvent::Wake, secs(1)), Some(SleepEffect::Stay));
-    assert_eq!(node.apply(SleepEvent::Left, secs(2)), None, "of the earlier attempt");
+    assert_eq!(
+        node.apply(SleepEvent::Wake, secs(1)),
+        Some(SleepEffect::Stay)
+    );
+    assert_eq!(
+        node.apply(SleepEvent::Left, secs(2)),
+        None,
+        "of the earlier attempt"
+    );
 }
 
 #[test]
@@ -150,10 +188,18 @@ fn packets_are_repeated_with_growing_pauses_until_the_limit() {
     let effects = ticks(&mut node, idle(), 0, 120);
     let (last, packets) = effects.split_last().unwrap();
     assert_eq!(*last, (120, SleepEffect::GiveUp));
-    assert!(packets.iter().all(|(_, effect)| *effect == SleepEffect::Call));
+    assert!(
+        packets
+            .iter()
+            .all(|(_, effect)| *effect == SleepEffect::Call)
+    );
     let times: Vec<u64> = packets.iter().map(|(second, _)| *second).collect();
     assert_eq!(times, [1, 2, 4, 8, 16, 31, 46, 61, 76, 91, 106]);
-    assert_eq!(node.status(), Some(NodeStatus::Asleep), "nothing says otherwise");
+    assert_eq!(
+        node.status(),
+        Some(NodeStatus::Asleep),
+        "nothing says otherwise"
+    );
 }
 
 #[test]
@@ -168,8 +214,14 @@ fn attempts_to_wake_a_node_for_requests_are_limited_and_a_user_may_always_try() 
     }
     assert_eq!(attempts, 3);
     assert!(node.is_given_up() && !node.wakes_for_requests(secs(now)));
-    assert_eq!(node.apply(SleepEvent::Wake, secs(now)), Some(SleepEffect::Call));
-    assert_eq!(node.apply(SleepEvent::Responds, secs(now)), Some(SleepEffect::Return));
+    assert_eq!(
+        node.apply(SleepEvent::Wake, secs(now)),
+        Some(SleepEffect::Call)
+    );
+    assert_eq!(
+        node.apply(SleepEvent::Responds, secs(now)),
+        Some(SleepEffect::Return)
+    );
     assert!(!node.is_given_up());
 }
 
@@ -181,12 +233,18 @@ fn a_failed_attempt_is_repeated_for_requests_after_a_pause() {
     assert!(!node.wakes_for_requests(secs(121)));
     assert_eq!(node.apply(SleepEvent::Needed, secs(121)), None);
     assert!(node.wakes_for_requests(secs(180)));
-    assert_eq!(node.apply(SleepEvent::Needed, secs(180)), Some(SleepEffect::Call));
+    assert_eq!(
+        node.apply(SleepEvent::Needed, secs(180)),
+        Some(SleepEffect::Call)
+    );
 }
 
 #[test]
 fn a_node_that_went_away_by_itself_is_woken_for_requests_only_if_it_sleeps_by_itself() {
-    let by_hand = NodeUse { sleep_after: None, ..idle() };
+    let by_hand = NodeUse {
+        sleep_after: None,
+        ..idle()
+    };
     for (known, wakes) in [(idle(), true), (by_hand, false)] {
         let mut node = awake(known);
         node.apply(SleepEvent::Lost, secs(1));
@@ -218,7 +276,10 @@ fn a_node_that_is_awake_is_not_called() {
 #[test]
 fn a_node_that_wakes_up_by_itself_is_used_again() {
     let mut node = asleep(idle());
-    assert_eq!(node.apply(SleepEvent::Responds, secs(7)), Some(SleepEffect::Return));
+    assert_eq!(
+        node.apply(SleepEvent::Responds, secs(7)),
+        Some(SleepEffect::Return)
+    );
     // Its time without work begins again.
     assert_eq!(ticks(&mut node, idle(), 7, 18), [(18, SleepEffect::Leave)]);
 }
@@ -230,7 +291,10 @@ fn what_was_deployed_before_does_not_wake_a_node_that_a_user_put_to_sleep() {
     by_user.apply(SleepEvent::Deployed, T0);
     assert!(by_user.wakes_for_deployments(T0));
     let mut by_itself = NodeSleep::new(Some(SleepCause::Idle), WAKE_LIMIT);
-    assert!(!by_itself.wakes_for_deployments(T0), "it is not known how to wake it");
+    assert!(
+        !by_itself.wakes_for_deployments(T0),
+        "it is not known how to wake it"
+    );
     by_itself.set_known(idle());
     assert!(by_itself.wakes_for_deployments(T0));
 }

@@ -109,9 +109,16 @@ fn a_request_wakes_the_node_waits_for_it_and_says_so() {
     assert_eq!(waits(&effects), [("r".to_owned(), WaitReason::Waking)]);
     let time = |_| Timestamp::UNIX_EPOCH;
     let decisions = s.decisions(Some("r"), 9, time);
-    let notes: Vec<&str> = decisions[0].candidates.iter().map(|c| c.note.as_str()).collect();
+    let notes: Vec<&str> = decisions[0]
+        .candidates
+        .iter()
+        .map(|c| c.note.as_str())
+        .collect();
     assert!(notes[0].contains("asleep and has to be woken"), "{notes:?}");
-    assert!(decisions[1].reason.contains("is woken for it"), "{decisions:?}");
+    assert!(
+        decisions[1].reason.contains("is woken for it"),
+        "{decisions:?}"
+    );
     // A second one waits for the same node.
     let effects = submit(&mut s, "r2", secs(1));
     assert_eq!(spawns(&effects), 0);
@@ -131,7 +138,10 @@ fn the_time_to_wake_a_node_is_not_part_of_the_time_to_load_a_model() {
         node: "attic".parse().unwrap(),
         ..target()
     };
-    s.handle(SchedulerEvent::Spawned(at_attic, spawn_id("w", 1)), secs(103));
+    s.handle(
+        SchedulerEvent::Spawned(at_attic, spawn_id("w", 1)),
+        secs(103),
+    );
     let model: ModelRef = HAIKU.parse().unwrap();
     assert_eq!(s.residency.load_time(&model), Some(secs(3)));
 }
@@ -176,7 +186,10 @@ fn the_workers_of_a_node_that_is_put_to_sleep_are_stopped_once_and_get_no_reques
         ("local", node(NodeState::Up, true)),
     ];
     let effects = set_nodes(&mut s, &leaves, secs(1));
-    assert_eq!(stopped(&effects), [("attic-0".to_owned(), StopCause::Sleep)]);
+    assert_eq!(
+        stopped(&effects),
+        [("attic-0".to_owned(), StopCause::Sleep)]
+    );
     assert_eq!(stopped(&s.handle(SchedulerEvent::Tick, secs(2))), []);
     for number in 0..2 {
         let effects = submit(&mut s, &format!("r{number}"), secs(2));
@@ -184,7 +197,10 @@ fn the_workers_of_a_node_that_is_put_to_sleep_are_stopped_once_and_get_no_reques
     }
     let time = |_| Timestamp::UNIX_EPOCH;
     let why = s.decisions(Some("attic-0"), 9, time);
-    assert!(why.last().unwrap().reason.contains("put to sleep"), "{why:?}");
+    assert!(
+        why.last().unwrap().reason.contains("put to sleep"),
+        "{why:?}"
+    );
     // The workers of one that is lost are not touched: they may come back.
     let lost = [("attic", node(sleeping(true, true), true))];
     let mut s = with_nodes(&[("attic", node(NodeState::Up, true))]);
@@ -225,13 +241,20 @@ fn a_node_is_in_use_while_it_has_something_to_do_and_not_for_idle_workers() {
     beat(&mut s, on("w", "attic"), 0, secs(1));
     s.handle(SchedulerEvent::Spawned(at_attic, spawn_id("w", 1)), secs(1));
     assert_eq!(used(&s, secs(1)), ["attic"], "the request runs");
-    s.handle(SchedulerEvent::Finished(id("r"), RequestOutcome::Completed), secs(2));
+    s.handle(
+        SchedulerEvent::Finished(id("r"), RequestOutcome::Completed),
+        secs(2),
+    );
     assert_eq!(used(&s, secs(2)), [""; 0], "the worker is idle");
     let mut busy = on("w", "attic");
     busy.slots_free = 1;
     beat(&mut s, on("w", "attic"), 1, secs(3));
     beat(&mut s, busy, 2, secs(3));
-    assert_eq!(used(&s, secs(3)), ["attic"], "a client uses it without the queen");
+    assert_eq!(
+        used(&s, secs(3)),
+        ["attic"],
+        "a client uses it without the queen"
+    );
     beat(&mut s, on("w", "attic"), 3, secs(4));
     assert_eq!(used(&s, secs(4)), [""; 0]);
     deploy(&mut s, 1, &[], secs(5));
