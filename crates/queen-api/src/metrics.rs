@@ -30,6 +30,7 @@ struct DeviceLabels {
 #[derive(Debug, Default)]
 struct NodeMetrics {
     up: Family<NodeLabel, Gauge>,
+    asleep: Family<NodeLabel, Gauge>,
     workers: Family<NodeLabel, Gauge>,
     memory_total: Family<DeviceLabels, Gauge>,
     memory_free: Family<DeviceLabels, Gauge>,
@@ -42,6 +43,11 @@ impl NodeMetrics {
             "node_up",
             "Whether the hive of the node responds",
             metrics.up.clone(),
+        );
+        registry.register(
+            "node_asleep",
+            "Whether the node sleeps, is put to sleep or is woken: no failure",
+            metrics.asleep.clone(),
         );
         registry.register(
             "node_workers",
@@ -66,6 +72,7 @@ impl NodeMetrics {
     fn set(&self, nodes: &[NodeEntry], workers: &[WorkerEntry]) {
         // A node that was removed has no metrics.
         self.up.clear();
+        self.asleep.clear();
         self.workers.clear();
         self.memory_total.clear();
         self.memory_free.clear();
@@ -75,6 +82,11 @@ impl NodeMetrics {
             };
             let is_up = node.status == NodeStatus::Reachable;
             self.up.get_or_create(&label).set(i64::from(is_up));
+            let is_asleep = matches!(
+                node.status,
+                NodeStatus::Suspending | NodeStatus::Asleep | NodeStatus::Waking
+            );
+            self.asleep.get_or_create(&label).set(i64::from(is_asleep));
             let on_node = workers.iter().filter(|w| w.info.hive_id == node.name);
             let count = on_node.count() as i64;
             self.workers.get_or_create(&label).set(count);

@@ -1,4 +1,4 @@
-//! Features 200 and 205 with the real binaries.
+//! Features 200, 205 and 208 with the real binaries.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -116,5 +116,5 @@ fn write_policy(world: &World, step: &Step) {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    bdd::run(&["200-scheduling", "205-split-models"]).await
+    bdd::run(&["200-scheduling", "205-split-models", "208-sleeping-nodes"]).await
 }

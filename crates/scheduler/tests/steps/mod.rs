@@ -1,5 +1,7 @@
 //! Steps about models that are split over machines.
 
+mod sleep;
+
 use std::{env, fs, path::PathBuf, time::Duration};
 
 use bdd::{Machines, World, binary, eventually};

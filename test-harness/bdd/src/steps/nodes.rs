@@ -304,7 +304,7 @@ fn freeze_all(world: &mut World, machine: String) {
     }
 }
 
-#[then(regex = r"^node ([a-z]+) is (unknown|reachable|unreachable)$")]
+#[then(regex = r"^node ([a-z]+) is (unknown|reachable|unreachable|asleep)$")]
 pub(super) async fn node_status(world: &mut World, name: String, status: String) {
     let queen = world.queen();
     let status: NodeStatus = serde_json::from_value(json!(status)).unwrap();
