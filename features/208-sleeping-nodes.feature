@@ -36,7 +36,6 @@ Feature: Sleeping nodes
     And the machine attic is running
     When I run `rbee-keeper infer hello --model mock:fast --node attic --max-tokens 1`
     Then the exit code is 0
-    And the queen has logged no warning about attic
 
   Scenario: A request wakes the only node that can serve it, and is answered
     Given a running queen

@@ -170,17 +170,37 @@ async fn supervise(
                 state.send_replace(HiveState::Down(reason.unwrap_or(error)));
             }
         }
-        let attention = rest.borrow_and_update().attention;
-        let usual = match attention {
+        pause = next_pause(&*host, &state, &mut rest, pause).await;
+    }
+}
+
+/// Waits until the next attempt to find the hive. Returns the pause after that one.
+async fn next_pause(
+    host: &dyn HiveHost,
+    state: &watch::Sender<HiveState>,
+    rest: &mut watch::Receiver<Rest>,
+    pause: Duration,
+) -> Duration {
+    loop {
+        let wished = rest.borrow_and_update().clone();
+        let usual = match wished.attention {
             Attention::Usual => pause,
             Attention::Rare => RARE_PAUSE,
             Attention::Constant => CONSTANT_PAUSE,
         };
-        pause = tokio::select! {
-            () = sleep(usual) => (pause * 2).min(PAUSES.1),
-            () = host.changed() => PAUSES.0,
-            () = changed(&mut rest) => PAUSES.0,
-        };
+        tokio::select! {
+            () = sleep(usual) => return (pause * 2).min(PAUSES.1),
+            () = host.changed() => return PAUSES.0,
+            () = changed(rest) => {}
+        }
+        let wished = rest.borrow().clone();
+        match wished.reason {
+            // A machine that falls asleep is not looked for at once.
+            Some(reason) if wished.attention == Attention::Rare => {
+                state.send_replace(HiveState::Down(reason));
+            }
+            _ => return PAUSES.0,
+        }
     }
 }
 

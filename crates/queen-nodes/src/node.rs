@@ -141,21 +141,24 @@ impl Node {
     }
 
     pub(crate) fn update_entry(&self, update: impl FnOnce(&mut NodeEntry)) {
+        // Read before the entry is locked: whoever reads them may read the entry.
+        let sleep = self.sleep().status();
+        let by_hive = self.hive_state().map(|state| match &*state.borrow() {
+            HiveState::Up(_) => NodeStatus::Reachable,
+            HiveState::Down(_) => NodeStatus::Unreachable,
+            HiveState::Starting => NodeStatus::Unknown,
+        });
         let mut entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
         update(&mut entry);
-        // A node that sleeps does not respond, which is no failure.
-        let sleep = self.sleep();
-        if let Some(status) = sleep.status() {
-            entry.status = status;
-        } else if matches!(
+        let slept = matches!(
             entry.status,
             NodeStatus::Suspending | NodeStatus::Asleep | NodeStatus::Waking
-        ) {
-            entry.status = match self.hive_state().map(|state| state.borrow().clone()) {
-                Some(HiveState::Up(_)) => NodeStatus::Reachable,
-                Some(HiveState::Down(_)) => NodeStatus::Unreachable,
-                Some(HiveState::Starting) | None => NodeStatus::Unknown,
-            };
+        );
+        // A node that sleeps does not respond, which is no failure.
+        match sleep {
+            Some(status) => entry.status = status,
+            None if slept => entry.status = by_hive.unwrap_or(NodeStatus::Unknown),
+            None => {}
         }
     }
 
@@ -272,9 +275,11 @@ impl Node {
         let state = self
             .hive_state()
             .ok_or_else(|| errors::no_hive(&self.name))?;
-        match &*state.borrow() {
-            HiveState::Up(hive) => Ok(hive.clone()),
-            HiveState::Down(error) => Err(error.clone()),
+        let current = state.borrow().clone();
+        match current {
+            HiveState::Up(hive) => Ok(hive),
+            HiveState::Down(_) if self.sleep().status().is_some() => Err(self.asleep_error()),
+            HiveState::Down(error) => Err(error),
             HiveState::Starting => Err(errors::hive_starting()),
         }
     }
@@ -305,9 +310,11 @@ impl Node {
         let settled = state
             .wait_for(|state| matches!(state, HiveState::Up(_)) || self.failure(state).is_some());
         let _ = timeout(HIVE_LIMIT, settled).await;
-        match &*state.borrow() {
-            HiveState::Up(hive) => Ok(hive.clone()),
-            HiveState::Down(error) => Err(error.clone()),
+        let current = state.borrow().clone();
+        match current {
+            HiveState::Up(hive) => Ok(hive),
+            HiveState::Down(_) if self.sleep().status().is_some() => Err(self.asleep_error()),
+            HiveState::Down(error) => Err(error),
             HiveState::Starting => Err(errors::hive_did_not_start()),
         }
     }

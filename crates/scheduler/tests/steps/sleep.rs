@@ -56,7 +56,9 @@ fn machine_without_card(world: &mut World, machine: String) {
     write_machine(world, &machine, &json!([]));
 }
 
-#[given(regex = r"^the machine ([a-z]+) refuses to be suspended with exit status (\d+) and `(.*)`$")]
+#[given(
+    regex = r"^the machine ([a-z]+) refuses to be suspended with exit status (\d+) and `(.*)`$"
+)]
 fn machine_that_refuses(world: &mut World, machine: String, status: u8, message: String) {
     let text = format!("printf '\\033[31m{message}' >&2\nexit {status}");
     suspend_by(world, &machine, &text);
@@ -149,5 +151,8 @@ fn no_warning(world: &mut World, machine: String) {
         .lines()
         .filter(|line| line.contains("WARN") && line.contains(&machine))
         .collect();
-    assert!(log.contains(&machine) && warnings.is_empty(), "{warnings:#?}");
+    assert!(
+        log.contains(&machine) && warnings.is_empty(),
+        "{warnings:#?}"
+    );
 }
