@@ -71,7 +71,7 @@ Feature: Sleeping nodes
     When I run `rbee-keeper node sleep attic`
     Then the exit code is 0
     When I run `rbee-keeper deployments`
-    Then stdout contains `node attic is asleep since`
+    Then stdout contains `it is not woken: node attic is`
     And the machine attic is suspended
 
   Scenario: A node without work goes to sleep by itself, and not while a request runs

@@ -43,6 +43,11 @@ impl SuspendCommand {
         }
     }
 
+    /// Whether it is that of the system, which can do what the kernel can.
+    pub fn is_default(&self) -> bool {
+        self.line == DEFAULT_COMMAND
+    }
+
     /// Starts the command, and returns when it has succeeded or runs for some time.
     ///
     /// Errors: [`Code::SuspendFailed`] with its messages.
@@ -97,7 +102,7 @@ impl SuspendCommand {
             "" => "no message".to_owned(),
             _ => messages,
         };
-        let hint = if self.line == "systemctl suspend" {
+        let hint = if self.is_default() && cfg!(target_os = "linux") {
             format!(
                 "permit the user of rbee-hive to suspend the machine: with polkit, a rule that returns \
                  YES for the action `org.freedesktop.login1.suspend` (docs/sleep.md shows one). Or \

@@ -66,7 +66,10 @@ pub struct Hive {
 impl Hive {
     /// The machine and its engines as they are now. Blocks.
     fn machine(&self) -> Result<(Capabilities, MachineEngines), Diagnostic> {
-        let machine = self.probe.machine()?;
+        let mut machine = self.probe.machine()?;
+        if !self.suspend.is_default() {
+            machine.power.can_suspend = None;
+        }
         let engines = self.engines.engines(&self.binaries.catalog().packages()?);
         let machine = machine.with_programs(self.binaries.available(), engines.entries());
         Ok((machine, engines))
