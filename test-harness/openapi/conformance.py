@@ -57,6 +57,10 @@ ACCEPTED_ERRORS = [
     ("SSH_UNREACHABLE", "", "which machines exist depends on the network"),
     ("SSH_KEY_NOT_FOUND", "", "which keys exist depends on the machine"),
     ("NODE_EXISTS", "", "which nodes exist depends on the queen"),
+    ("NODE_IN_USE", "^node .* is in use", "what runs depends on the node"),
+    ("WAKE_FAILED", "^cannot send a magic packet", "which networks exist depends on the machine"),
+    ("INVALID_REQUEST", 'not a MAC address: "[0:]*"', "no card has the address of zeros"),
+    ("INVALID_REQUEST", "not an address for magic packets", "the numbers of an address have limits"),
     ("INVALID_REQUEST", "is part of rbee and cannot be removed", "which models were fetched depends on the node"),
     ("INVALID_REQUEST", "was not fetched, so there is no newer", "which models were fetched depends on the node"),
     ("NOT_FOUND", "is not deployed$", "which deployments exist depends on the queen"),
@@ -416,6 +420,8 @@ def test_hive(home):
             {
                 # Most devices are the one that exists.
                 "body": {"model": [MOCK, HAIKU], "worker_id": ["w-a", "w-b"], "device": ["CPU-0"] * 4 + ["GPU-1"]},
+                # The packets stay on this machine.
+                "POST /v1/wake": {"address": ["127.0.0.1:9"]},
                 "GET /v1/workers/{id}": workers,
                 "GET /v1/workers/{id}/logs": workers,
                 "DELETE /v1/workers/{id}": {"id": ["w-a", "w-unknown"]},

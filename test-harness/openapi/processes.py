@@ -41,6 +41,8 @@ class Installation(Rbee):
         no_machine = self.home / "ssh_config"
         no_machine.write_text("Host *\n  ProxyCommand /bin/false\n")
         self.environment["RBEE_SSH_CONFIG"] = str(no_machine)
+        # This machine stays awake.
+        self.environment["RBEE_SUSPEND_COMMAND"] = "true"
         self.sources = []
         for service, variable in [("hub", "HF_ENDPOINT"), ("ollama", "RBEE_OLLAMA_REGISTRY")]:
             source = subprocess.Popen([BIN / "sim", service, "--dir", nothing], stdout=subprocess.PIPE, text=True)

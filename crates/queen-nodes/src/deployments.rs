@@ -71,6 +71,9 @@ impl Nodes {
             let named: Vec<_> = spec.nodes.iter().chain(&spec.split).cloned().collect();
             self.deployed_on((!named.is_empty()).then_some(&*named));
         }
+        // Before it is decided where the workers run.
+        let known = self.facts().borrow().clone();
+        dispatcher.nodes(known).await;
         let renewed = models.iter().cloned().collect();
         self.publish_deployments(renewed, dispatcher).await?;
         let removed = before.iter().filter(|before| {
