@@ -21,7 +21,7 @@ pub struct PowerSettings {
     pub wake_address: Option<WakeAddress>,
     /// It is put to sleep when it had nothing to do for this time. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1, maximum = 2592000, nullable = false)]
+    #[schema(minimum = 1, maximum = 2_592_000, nullable = false)]
     pub sleep_after_seconds: Option<u32>,
 }
 
@@ -64,15 +64,13 @@ impl NodePower {
     /// The cards for which packets are sent to wake the node; none if it cannot be woken.
     #[must_use]
     pub fn cards(&self) -> Vec<MacAddress> {
-        match self.settings.mac {
-            Some(mac) => vec![mac],
-            None => {
-                let cards = self.reported.cards.iter().map(|card| card.mac);
-                let mut cards: Vec<MacAddress> = cards.collect();
-                cards.dedup();
-                cards
-            }
+        if let Some(mac) = self.settings.mac {
+            return vec![mac];
         }
+        let cards = self.reported.cards.iter().map(|card| card.mac);
+        let mut cards: Vec<MacAddress> = cards.collect();
+        cards.dedup();
+        cards
     }
 
     /// Whether nothing is known and set.

@@ -1,6 +1,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
-use sysinfo::{IpNetwork, Networks};
+use sysinfo::{IpNetwork, NetworkData, Networks};
 
 /// The port of magic packets, by custom.
 const DISCARD: u16 = 9;
@@ -31,7 +31,7 @@ pub fn routes() -> Vec<Route> {
     // If they cannot be read, the system chooses.
     let networks = Networks::new_with_refreshed_list();
     let networks = networks.iter().flat_map(|networks| networks.values());
-    routes_of(networks.flat_map(|network| network.ip_networks()))
+    routes_of(networks.flat_map(NetworkData::ip_networks))
 }
 
 /// For each network its own broadcast address, and, from there, that of whatever network the
