@@ -1,6 +1,6 @@
 use std::str::FromStr;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use diagnostics::Diagnostic;
 use input_validation::{MacAddress, NodeName, WakeAddress};
 use queen_contract::PowerSettings;
@@ -44,7 +44,9 @@ pub(crate) struct SleepArgs {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "power", required = true, multiple = true, args = ["mac", "wake_address", "sleep_after"])]
+#[group(skip)]
+#[command(group = ArgGroup::new("power").required(true).multiple(true)
+    .args(["mac", "wake_address", "sleep_after"]))]
 pub(crate) struct PowerArgs {
     /// Name of the node
     #[arg(value_parser = parse::<NodeName>)]
