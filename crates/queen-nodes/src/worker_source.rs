@@ -67,11 +67,14 @@ impl WorkerSource for Nodes {
         dispatcher: &'a Dispatcher,
     ) -> BoxFuture<'a, Result<(), Diagnostic>> {
         let drain_seconds = match cause {
-            StopCause::Idle | StopCause::Memory | StopCause::Surplus | StopCause::Return => None,
+            StopCause::Idle
+            | StopCause::Memory
+            | StopCause::Surplus
+            | StopCause::Return
+            // The user says how long.
+            | StopCause::Sleep => None,
             StopCause::Yield => Some(YIELD_DRAIN_SECONDS),
             StopCause::Stalled => Some(0),
-            // The user says how long.
-            StopCause::Sleep => None,
         };
         Box::pin(async move {
             let drain_seconds = match cause {

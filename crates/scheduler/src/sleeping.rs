@@ -6,7 +6,7 @@ use input_validation::NodeName;
 use worker_contract::WorkerStatus;
 use worker_registry::{SpawnId, WorkerFilter};
 
-use crate::{NodeMap, NodeState, Scheduler, SchedulerEffect, StopCause};
+use crate::{NodeFacts, NodeMap, NodeState, Scheduler, SchedulerEffect, StopCause};
 
 impl Scheduler {
     /// The nodes that have something to do: requests run or wait there, a worker is being spawned,
@@ -63,8 +63,11 @@ impl Scheduler {
     /// The time to wake a node up is not part of the time to load a model.
     pub(crate) fn nodes_wake(&mut self, nodes: &NodeMap, now: Duration) {
         for (target, state) in &mut self.targets {
-            let was_asleep = self.nodes.get(&target.node).is_some_and(|f| f.is_asleep());
-            let is_asleep = nodes.get(&target.node).is_some_and(|f| f.is_asleep());
+            let was_asleep = self
+                .nodes
+                .get(&target.node)
+                .is_some_and(NodeFacts::is_asleep);
+            let is_asleep = nodes.get(&target.node).is_some_and(NodeFacts::is_asleep);
             if was_asleep && !is_asleep {
                 state.node_is_awake(now);
             }
