@@ -146,3 +146,28 @@ fn a_model_that_began_to_load_earlier_does_not_shorten_the_load_of_another() {
     let effects = submit(&mut s, "r2", now + secs(20));
     assert_eq!(estimates(&effects), [(WaitReason::Loading, Some(15))]);
 }
+
+#[test]
+fn a_worker_that_starts_for_one_backend_is_not_awaited_for_another() {
+    use Backend::{Cpu, Cuda};
+    let mut s = scheduler();
+    for (name, backend, starts) in [
+        ("r1", Cuda, 1),
+        ("r2", Cpu, 1),
+        ("r3", Cuda, 0),
+        ("r4", Cpu, 0),
+    ] {
+        let mut request = new_request(name, HAIKU, secs(600));
+        request.requirements.backend = Some(backend);
+        let effects = s.submit(request, T0).unwrap();
+        assert_eq!(spawns(&effects), starts, "{name}");
+    }
+    for (backend, expected) in [(Cuda, ["r1", "r3"]), (Cpu, ["r2", "r4"])] {
+        let target = SpawnTarget {
+            backend,
+            ..target()
+        };
+        let waiting: Vec<String> = s.waiting_for(&target).map(ToString::to_string).collect();
+        assert_eq!(waiting, expected);
+    }
+}
