@@ -126,7 +126,7 @@ pub(crate) enum Node {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Setup {
     /// Add a node, as `node add`
-    AddNode(Change),
+    AddNode(Box<Change>),
     /// List the nodes, as `node list`
     ListNodes,
     /// Remove a node, as `node remove`
@@ -142,7 +142,7 @@ pub(crate) enum Setup {
 impl From<Setup> for Node {
     fn from(setup: Setup) -> Self {
         match setup {
-            Setup::AddNode(change) => Self::Add(change),
+            Setup::AddNode(change) => Self::Add(*change),
             Setup::ListNodes => Self::List,
             Setup::RemoveNode { node, force } => Self::Remove { node, force },
         }

@@ -63,15 +63,13 @@ fn sleep_after(settings: &PowerSettings) -> Option<String> {
 
 /// Formats the result of `rbee-keeper node set`.
 pub(crate) fn settings(node: &NodeEntry) -> String {
-    let facts = facts(node);
-    let mut text = format!("node {}\n", node.name);
-    for (name, value) in &facts {
-        text += &format!("{name:<12}{}\n", escape(value));
-    }
+    let mut facts = facts(node);
     if node.power.settings.sleep_after_seconds.is_none() {
-        text += &format!("{:<12}on request only\n", "sleeps");
+        facts.push(("sleeps", "on request only".to_owned()));
     }
-    text
+    let lines = facts.iter();
+    let lines = lines.map(|(name, value)| format!("{name:<12}{}\n", escape(value)));
+    format!("node {}\n{}", node.name, lines.collect::<String>())
 }
 
 /// Formats the result of `rbee-keeper node sleep` and `node wake`.
