@@ -154,6 +154,7 @@ async fn spawn(events: &'static [&'static str], limits: NodeLimits) -> Diagnosti
 async fn a_spawn_without_events_fails_after_the_limit() {
     let limits = NodeLimits {
         spawn_event: Duration::from_millis(50),
+        ..NodeLimits::default()
     };
     const NARRATION: &str = "event: narration\ndata: {\"actor\": \"hive\", \
                              \"action\": \"spawn\", \"message\": \"starting\"}\n\n";

@@ -53,6 +53,7 @@ fn place(node: &str, backend: Backend, verdict: PlaceVerdict) -> PlaceCandidate 
 
 fn possible(has_files: bool, opinion: Opinion) -> PlaceVerdict {
     PlaceVerdict::Possible {
+        asleep: false,
         has_files,
         free_bytes: 0,
         starting: false,
@@ -252,6 +253,7 @@ fn the_reason_for_a_start_names_what_decided() {
 fn the_note_of_a_place_says_what_counts_for_and_against_it() {
     let note = |verdict| place_candidate(&place("attic", Backend::Cpu, verdict), false).note;
     let with = |free_bytes, starting, paused, broken, needs_room| PlaceVerdict::Possible {
+        asleep: false,
         has_files: false,
         free_bytes,
         starting,
@@ -318,6 +320,7 @@ fn starts_on_nodes_in_connection_or_after_failures_are_unlikely_or_doubtful() {
         (false, false, true, true, true),
     ] {
         let verdict = PlaceVerdict::Possible {
+            asleep: false,
             has_files: true,
             free_bytes: 1,
             starting,
