@@ -16,7 +16,7 @@ use crate::{
     failure::Failure,
     interrupt::Interrupts,
     invitation,
-    node_cli::{Change, LinkKind, Node, NodeNameArg},
+    node_cli::{Change, LinkKind, Node},
     render::{Screen, nodes as text, power, yields},
     sleep_cli::SleepArgs,
     target::Target,

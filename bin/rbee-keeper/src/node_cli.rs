@@ -6,12 +6,10 @@ use input_validation::{
     RemoteDirectory, RepositoryUrl, SshHost, SshUser, whole_number,
 };
 
-use queen_contract::MAX_EXPIRY_SECONDS;
-
 use crate::{
     errors,
     sleep_cli::{PowerArgs, SET_EXAMPLES, SLEEP_EXAMPLES, SleepArgs, WAKE_EXAMPLES},
-    values::{LinesArg, parse, with_hint},
+    values::{LinesArg, NodeNameArg, parse, parse_expiry},
 };
 
 const ADD_EXAMPLES: &str = "\
@@ -149,13 +147,6 @@ impl From<Setup> for Node {
     }
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct NodeNameArg {
-    /// Name of the node
-    #[arg(value_parser = parse::<NodeName>)]
-    pub(crate) name: NodeName,
-}
-
 /// How a node is reached. The variants have no help of their own, which would double the length
 /// of the help of every command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -221,48 +212,4 @@ pub(crate) struct Change {
     /// Read the token of the hive from this file, for the link direct
     #[arg(long, value_name = "FILE")]
     pub(crate) hive_token_file: Option<PathBuf>,
-}
-
-/// Parses a time such as `90s`, `30m`, `2h` or `7d` into seconds.
-pub(crate) fn parse_expiry(text: &str) -> Result<u32, String> {
-    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 24 * 3600,
-        _ => 0,
-    };
-    let number: Option<u32> = text.strip_suffix(unit).and_then(|n| n.parse().ok());
-    number
-        .and_then(|number| number.checked_mul(seconds))
-        .filter(|expiry| (1..=MAX_EXPIRY_SECONDS).contains(expiry))
-        .ok_or_else(|| with_hint(errors::invalid_expiry(text)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_expiry_has_a_unit_and_a_limit() {
-        for (text, seconds) in [("90s", 90), ("30m", 1800), ("2h", 7200), ("30d", 2_592_000)] {
-            assert_eq!(parse_expiry(text), Ok(seconds), "{text}");
-        }
-        for bad in [
-            "",
-            "1",
-            "h",
-            "0h",
-            "31d",
-            "-1h",
-            "1.5h",
-            "1 h",
-            "99999999999s",
-            "1w",
-            "1hh",
-        ] {
-            assert!(parse_expiry(bad).unwrap_err().contains("hint: "), "{bad}");
-        }
-    }
 }

@@ -7,8 +7,7 @@ use queen_contract::PowerSettings;
 
 use crate::{
     errors,
-    node_cli::{NodeNameArg, parse_expiry},
-    values::{DrainArg, parse, with_hint},
+    values::{DrainArg, NodeNameArg, parse, parse_expiry, with_hint},
 };
 
 pub(crate) const SET_EXAMPLES: &str = "\
