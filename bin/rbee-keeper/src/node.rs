@@ -20,7 +20,7 @@ use crate::{
     render::{Screen, nodes as text, power, yields},
     sleep_cli::SleepArgs,
     target::Target,
-    values::{DrainArg, LinesArg},
+    values::{DrainArg, LinesArg, NodeNameArg},
 };
 
 /// Runs a subcommand of `rbee-keeper node`.
