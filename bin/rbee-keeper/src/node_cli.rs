@@ -2,12 +2,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use input_validation::{
-    BranchName, CertificateFingerprint, HostKeyFingerprint, MacAddress, NodeName, NodeUrl,
-    RemoteDirectory, RepositoryUrl, SshHost, SshUser, whole_number,
+    BranchName, CertificateFingerprint, HostKeyFingerprint, MacAddress, NodeUrl, RemoteDirectory,
+    RepositoryUrl, SshHost, SshUser, whole_number,
 };
 
 use crate::{
-    errors,
     sleep_cli::{PowerArgs, SET_EXAMPLES, SLEEP_EXAMPLES, SleepArgs, WAKE_EXAMPLES},
     values::{LinesArg, NodeNameArg, parse, parse_expiry},
 };
