@@ -246,6 +246,31 @@ fn a_worker_whose_process_has_exited_is_replaced_at_once_and_later_ones_after_a_
     }
 }
 
+/// Where a deployment of one worker starts it, of two nodes with one device each.
+fn seat_of_two(attic: NodeFacts, local: NodeFacts) -> Vec<String> {
+    let mut s = with_nodes(&[("attic", attic), ("local", local)]);
+    seats(&spawned(&deploy(&mut s, &[(HAIKU, deployment(1, 1))], T0)))
+}
+
+#[test]
+fn the_node_with_the_files_is_chosen_then_a_gpu_then_the_most_free_memory() {
+    use Backend::{Cpu, Cuda};
+    let with = |backend, free_bytes| {
+        let mut facts = devices(&[backend]);
+        facts.devices[0].free_bytes = free_bytes;
+        facts
+    };
+    let without_files = NodeFacts {
+        models: BTreeMap::new(),
+        ..with(Cuda, 64 * GIB)
+    };
+    let (large, small) = (with(Cuda, 16 * GIB), with(Cuda, 8 * GIB));
+    let cpu = with(Cpu, 64 * GIB);
+    assert_eq!(seat_of_two(without_files, cpu.clone()), ["local cpu"]);
+    assert_eq!(seat_of_two(cpu, small.clone()), ["local cuda"]);
+    assert_eq!(seat_of_two(small, large), ["local cuda"]);
+}
+
 #[test]
 fn a_deployment_stays_on_its_nodes_and_devices() {
     use Backend::{Cpu, Cuda};
