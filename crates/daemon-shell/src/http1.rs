@@ -22,6 +22,7 @@ use http::Request;
 use hyper::{
     body::{Frame, Incoming, SizeHint},
     server::conn::http1,
+    upgrade::OnUpgrade,
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -110,7 +111,7 @@ impl Http1 {
             .router
             .clone()
             .map_request(move |request: Request<Incoming>| {
-                begun.begin();
+                begun.begin(&request);
                 request
             })
             .map_response(move |response: Response| {
@@ -163,19 +164,26 @@ struct Exchange {
     is_responding: AtomicBool,
     /// Whether bytes wait until the socket takes them.
     has_unsent: AtomicBool,
+    /// Whether a request offered another protocol: hyper then ends HTTP as if it had switched.
+    offers_upgrade: AtomicBool,
     /// Whether the socket stays open when HTTP ends on it.
     is_kept: AtomicBool,
 }
 
 impl Exchange {
-    fn begin(&self) {
+    fn begin(&self, request: &Request<Incoming>) {
+        if request.extensions().get::<OnUpgrade>().is_some() {
+            self.offers_upgrade.store(true, Relaxed);
+        }
         self.is_responding.store(true, Relaxed);
         self.has_begun.store(true, Relaxed);
     }
 
-    /// Whether all requests have their responses.
+    /// Whether all requests have their responses, and HTTP can end without the socket.
     fn is_quiet(&self) -> bool {
-        let is_busy = self.is_responding.load(Relaxed) || self.has_unsent.load(Relaxed);
+        let is_busy = self.is_responding.load(Relaxed)
+            || self.has_unsent.load(Relaxed)
+            || self.offers_upgrade.load(Relaxed);
         self.has_begun.load(Relaxed) && !is_busy
     }
 }

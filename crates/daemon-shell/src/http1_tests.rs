@@ -91,6 +91,20 @@ async fn an_idle_connection_serves_further_requests_until_its_limit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_whose_client_offered_another_protocol_stays_open() {
+    let (mut client, serving) = served().await;
+    let offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n";
+    let request = REQUEST.replace("\r\n\r\n", &format!("\r\n{offer}"));
+    assert!(request.contains("h2c"), "{request}");
+    for _ in 0..3 {
+        client.write_all(request.as_bytes()).await.unwrap();
+        response(&mut client, "here").await;
+        sleep(10 * QUIET).await;
+    }
+    assert!(!serving.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_whose_response_takes_long_is_not_idle() {
     let (mut client, serving) = served().await;
     let request = REQUEST.replacen('/', "/late", 1);

@@ -11,6 +11,7 @@ use rest_client::CallError;
 use scheduler::AttemptFailure;
 use tokio::{
     pin,
+    task::consume_budget,
     time::{Instant, timeout},
 };
 use worker_contract::WorkerClient;
@@ -43,6 +44,8 @@ pub(crate) async fn unless_silent<T>(
     limit: Duration,
     supervision: &mut Supervision,
 ) -> Result<Result<T, Silence>, Interrupt> {
+    // A worker whose events are always there does not keep its thread from other requests.
+    consume_budget().await;
     pin!(work);
     // Most tokens have arrived already: they need no timers.
     if let Poll::Ready(output) = poll!(work.as_mut()) {
